@@ -1,0 +1,190 @@
+"""Settings to a running server.  The only file that knows all the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.cred.portal import Portal
+from twisted.internet.endpoints import serverFromString
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from gateway import config, demo
+from gateway.auth.passwords import PasswordChecker
+from gateway.auth.realm import MaildropRealm
+from gateway.auth.verified import Verified
+from gateway.directory.passwd import PasswdFile
+from gateway.errors import ConfigError, GatewayError
+from gateway.model import Account
+from gateway.services.census import Census
+from gateway.services.pop3 import Patience, POP3Factory
+from gateway.services.server import Listener, Server
+from gateway.services.tls import Certificate, make_certificate
+from gateway.services.worker import Worker
+from gateway.settings import Settings
+from gateway.store.maildir import MaildirStore
+from gateway.store.names import mailbox_path
+from gateway.store.snapshot import Reading
+
+
+def assemble(reactor: Any, path: str | None, environ: Mapping[str, str]) -> Server:
+    """The server that the configuration describes; raises ``ConfigError``."""
+    settings = config.load(path, environ)
+    os.makedirs(settings.state, mode=0o750, exist_ok=True)
+    if settings.demo:
+        _make_demo(settings)
+    if settings.tls.self_made:
+        _make_certificate(settings)
+    return _Assembly(reactor, settings).server()
+
+
+def check(path: str | None, environ: Mapping[str, str]) -> list[str]:
+    """Everything that is wrong with a configuration, a line each; nothing is changed."""
+    try:
+        settings = config.load(path, environ)
+    except ConfigError as error:
+        return error.problems
+    problems = config.missing_files(settings)
+    certificates = [settings.certificate_of(name) for name in settings.listeners]
+    for certificate, key in {pair for pair in certificates if all(map(os.path.exists, pair))}:
+        try:
+            Certificate(certificate, key, minimum="1.2")
+        except ConfigError as error:
+            problems += error.problems
+    accounts = settings.path_of(settings.directory.file)
+    if os.path.exists(accounts):
+        try:
+            PasswdFile(accounts, _never)
+        except GatewayError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _never(_: Callable[[], Any]) -> Any:
+    raise AssertionError("a check verifies no password")
+
+
+def _make_demo(settings: Settings) -> None:
+    account = Account(name=demo.ACCOUNT, mailbox=demo.ACCOUNT)
+    maildir = mailbox_path(settings.store.path, settings.state, account)
+    demo.make_demo(settings.path_of(settings.directory.file), maildir)
+
+
+def _make_certificate(settings: Settings) -> None:
+    certificate = settings.path_of(settings.tls.certificate)
+    key = settings.path_of(settings.tls.key)
+    if not (os.path.exists(certificate) or os.path.exists(key)):
+        make_certificate(certificate, key)
+
+
+class _Assembly:
+    """The parts that several others share."""
+
+    def __init__(self, reactor: Any, settings: Settings) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        directory, store = settings.directory, settings.store
+        self._disk = Worker(reactor, "disk", threads=store.workers, queue=store.queue)
+        self._passwords = Worker(
+            reactor, "passwords", threads=directory.workers, queue=directory.queue
+        )
+        limits = settings.limits
+        self._census = Census(
+            connections=limits.connections,
+            per_address=limits.connections_per_address,
+            per_user=limits.sessions_per_user,
+        )
+        self._portal = self._make_portal()
+        self._certificates: dict[tuple[str, ...], Certificate] = {}
+
+    def _make_portal(self) -> Portal:
+        settings, profile = self._settings, self._settings.profile
+        directory = PasswdFile(settings.path_of(settings.directory.file), self._passwords.run)
+        verified = Verified(
+            self._reactor.seconds,
+            ttl=settings.directory.cache_ttl,
+            size=settings.directory.cache_size,
+        )
+        store = settings.store
+        reading = Reading(
+            exact=profile.exact_sizes,
+            convert_cr=store.bare_cr == "convert",
+            no_nuls=store.outlook_no_nuls,
+            mark_read=store.mark_read,
+            create=store.missing == "create",
+            verify_octets=store.verify_octets,
+            lock_timeout=store.lock_timeout,
+        )
+        maildirs = MaildirStore(
+            settings.state,
+            store.path,
+            self._disk.run,
+            reading=reading,
+            exclusive=profile.exclusive,
+            cached_messages=store.cached_messages,
+        )
+        checker = PasswordChecker(directory, verified)
+        return Portal(MaildropRealm(directory, maildirs), [checker])
+
+    def _certificate(self, name: str) -> Certificate:
+        listener = self._settings.listeners[name]
+        key = (*self._settings.certificate_of(name), listener.tls_minimum, listener.ciphers)
+        if key not in self._certificates:
+            self._certificates[key] = Certificate(
+                key[0], key[1], minimum=listener.tls_minimum, ciphers=listener.ciphers
+            )
+        return self._certificates[key]
+
+    def _listener(self, name: str) -> Listener:
+        settings = self._settings
+        listener = settings.listeners[name]
+        tls = None if listener.tls == "none" else self._certificate(name)
+        sessions = POP3Factory(
+            self._portal,
+            profile=settings.profile,
+            tls=tls,
+            secure_networks=settings.pop3.secure_networks,
+            census=self._census,
+            patience=Patience(
+                stall=settings.limits.stall_timeout, work=settings.limits.work_timeout
+            ),
+            greeting=settings.pop3.greeting,
+            convert_cr=settings.store.bare_cr == "convert",
+            log_sessions=settings.log.sessions,
+            clock=self._reactor,
+        )
+        wire: Any = sessions
+        if listener.tls == "implicit" and tls is not None:
+            wire = TLSMemoryBIOFactory(tls, False, sessions, self._reactor)
+            wire.noisy = False
+        try:
+            endpoint = serverFromString(self._reactor, listener.endpoint)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(
+                [f"listeners.{name}.endpoint: {listener.endpoint!r} is no endpoint: {error}"]
+            ) from error
+        return Listener(name, endpoint, wire, sessions)
+
+    def server(self) -> Server:
+        """All of it."""
+        settings = self._settings
+        listeners = [self._listener(name) for name in settings.listeners]
+        return Server(
+            self._reactor,
+            listeners,
+            [self._disk, self._passwords],
+            list(self._certificates.values()),
+            drain_timeout=settings.limits.drain_timeout,
+            words=[_how_to_try(settings)] if settings.demo else [],
+        )
+
+
+def _how_to_try(settings: Settings) -> str:
+    ports = [
+        listener.endpoint.split(":")[1]
+        for listener in settings.listeners.values()
+        if listener.tls != "implicit" and listener.endpoint.startswith("tcp:")
+    ]
+    place = f"127.0.0.1:{ports[0]}" if ports else "..."
+    return f"try it: curl -u {demo.ACCOUNT}:{demo.PASSWORD} pop3://{place}/1"

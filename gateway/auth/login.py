@@ -1,0 +1,58 @@
+"""Login: the one place that calls ``Portal.login``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.error import LoginFailed, UnauthorizedLogin, UnhandledCredentials
+from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred
+from twisted.mail.interfaces import IMailboxPOP3
+from twisted.python.failure import Failure
+
+from gateway.errors import BadCredentials, DirectoryMisconfigured, MailboxUnusable
+from gateway.interfaces import IMaildrop
+from gateway.model import Peer
+from gateway.store.classic import ClassicMaildrop
+
+Opened = tuple[Any, Callable[[], object]]
+"""An ``IMaildrop`` and what gives it back."""
+
+
+class Login:
+    """Credentials in, an open maildrop out, whatever realm and checkers the portal has."""
+
+    def __init__(self, portal: Portal) -> None:
+        self._portal = portal
+
+    def __call__(self, credentials: IUsernamePassword, peer: Peer) -> Deferred[Opened]:
+        """The maildrop and the function that logs it out.
+
+        Fails with ``BadCredentials`` for every way in which cred says no, and
+        with whatever else realm or checker fail with.
+        """
+        asked: Deferred[Any] = self._portal.login(credentials, peer, IMaildrop, IMailboxPOP3)
+        return asked.addCallbacks(_opened, _said_no, callbackArgs=(credentials,))
+
+
+def _opened(result: tuple[Any, Any, Callable[[], object]], credentials: Any) -> Opened:
+    _, avatar, logout = result
+    # The avatar tells what it is; the interface returned beside it may be
+    # whichever came first in the realm's mind.
+    if IMaildrop.providedBy(avatar):
+        return avatar, logout
+    if IMailboxPOP3.providedBy(avatar):
+        name = bytes(credentials.username).decode("utf-8", "backslashreplace")
+        return ClassicMaildrop(avatar, name), logout
+    logout()
+    raise MailboxUnusable(f"the realm gave {type(avatar).__qualname__}, which is no mailbox")
+
+
+def _said_no(failure: Failure) -> Any:
+    if failure.check(UnhandledCredentials):
+        raise DirectoryMisconfigured("no checker takes these credentials")
+    if failure.check(UnauthorizedLogin, LoginFailed):
+        raise BadCredentials(str(failure.value))
+    return failure

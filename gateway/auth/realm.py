@@ -1,0 +1,45 @@
+"""The realm: from a proven name to its open maildrop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.cred.portal import IRealm
+from twisted.internet.defer import Deferred
+from zope.interface import Interface, implementer
+
+from gateway.errors import BadCredentials
+from gateway.interfaces import IDirectory, IMaildrop, IStore
+from gateway.model import Account
+
+
+@implementer(IRealm)
+class MaildropRealm:
+    """Finds the account in a directory and opens its mailbox in a store."""
+
+    def __init__(self, directory: IDirectory, store: IStore) -> None:
+        self._directory = directory
+        self._store = store
+
+    def requestAvatar(
+        self,
+        avatarId: bytes | tuple[()],
+        mind: object,  # noqa: ARG002 - whoever asks gets the same maildrop
+        *interfaces: type[Interface],
+    ) -> Deferred[tuple[type[Interface], Any, Callable[[], None]]]:
+        """The account's ``IMaildrop``; fails with ``BadCredentials`` or a store's errors."""
+        if IMaildrop not in interfaces:
+            raise NotImplementedError("this realm has maildrops only")
+        login = bytes(avatarId).decode()
+
+        def open_mailbox(account: Account | None) -> Any:
+            if account is None:
+                raise BadCredentials(f"{login} is no longer in the directory")
+            return self._store.open(account)
+
+        def answer(opened: tuple[Any, Callable[[], None]]) -> Any:
+            maildrop, give_back = opened
+            return IMaildrop, maildrop, give_back
+
+        return self._directory.find(login).addCallback(open_mailbox).addCallback(answer)

@@ -1,0 +1,161 @@
+"""Accounts from a Dovecot-style passwd-file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from twisted.internet.defer import Deferred, execute, fail
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from gateway.directory import schemes
+from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.interfaces import IDirectory, Run
+from gateway.model import Account
+from gateway.saslprep import login_name, saslprep
+
+log = Logger()
+
+_BARRED = frozenset({"nologin", "nologin=yes", "nologin=y"})
+
+
+class Entries(Mapping[str, Account]):
+    """A file's accounts by canonical name, and who of them may not log in."""
+
+    def __init__(self, accounts: dict[str, Account], barred: frozenset[str]) -> None:
+        self._accounts = accounts
+        self.barred = barred
+        self.decoy = schemes.decoy({account.secret for account in accounts.values()})
+
+    def __getitem__(self, name: str) -> Account:
+        return self._accounts[name]
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._accounts)
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+
+def parse(text: str, path: str) -> Entries:
+    """``name:{SCHEME}hash:uid:gid:gecos:home:shell:extra`` lines.
+
+    Raises ``DirectoryMisconfigured`` that names file, line and cure.
+    """
+    accounts: dict[str, Account] = {}
+    lines: dict[str, int] = {}
+    barred = set()
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r")
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            account, may_log_in = _entry(line)
+            if account.name in accounts:
+                raise ValueError(f"the same name as line {lines[account.name]}; remove one")
+        except (ValueError, DirectoryMisconfigured) as error:
+            raise DirectoryMisconfigured(f"{path}:{number}: {error}") from None
+        accounts[account.name] = account
+        lines[account.name] = number
+        if not may_log_in:
+            barred.add(account.name)
+    return Entries(accounts, frozenset(barred))
+
+
+def _entry(line: str) -> tuple[Account, bool]:
+    name, *fields = line.split(":", 7)
+    if not fields:
+        raise ValueError("expected name:{SCHEME}hash")
+    fields += [""] * (7 - len(fields))
+    secret, home, extra = fields[0], fields[4], fields[6]
+    schemes.scheme_of(secret)
+    if home and not os.path.isabs(home):
+        raise ValueError("the home (sixth field) must begin with a slash")
+    try:
+        canonical = login_name(name.encode("utf-8", "surrogateescape"))
+    except ValueError as error:
+        raise ValueError(f"no valid name: {error}") from None
+    account = Account(name=canonical, mailbox=canonical, home=home or None, secret=secret)
+    return account, _BARRED.isdisjoint(extra.lower().split())
+
+
+@implementer(IDirectory)
+class PasswdFile:
+    """A passwd-file, read again whenever it has changed."""
+
+    def __init__(self, path: str, run: Run[bool]) -> None:
+        """Raises ``DirectoryMisconfigured`` when there is nothing good to start with."""
+        self._path = path
+        self._run = run
+        try:
+            self._stamp = self._stamped()
+            self._entries = self._read()
+        except OSError as error:
+            raise DirectoryMisconfigured(
+                f"{path}: {error.strerror}; make it with python -m gateway.passwd --file {path}"
+            ) from error
+
+    def _stamped(self) -> tuple[int, int, int]:
+        status = os.stat(self._path)
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def _read(self) -> Entries:
+        with open(self._path, encoding="utf-8", errors="surrogateescape") as file:
+            return parse(file.read(), self._path)
+
+    def _current(self) -> Entries:
+        """The accounts as they are now; the last good ones where the file has turned bad."""
+        try:
+            stamp = self._stamped()
+        except OSError as error:
+            raise DirectoryDown(f"{self._path}: {error.strerror}") from error
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._entries = self._read()
+            except (OSError, DirectoryMisconfigured) as error:
+                log.error("kept the accounts as they were: {error}", error=error)
+        return self._entries
+
+    def find(self, login: str) -> Deferred[Account | None]:
+        """The account of that name."""
+        return execute(lambda: self._current().get(login))
+
+    def verify(self, login: str, password: bytes) -> Deferred[Account]:
+        """The account, if the password is right; the hashing is done on a worker."""
+        try:
+            entries = self._current()
+        except DirectoryDown as error:
+            return fail(error)
+        account = entries.get(login)
+        secret = entries.decoy if account is None else account.secret
+
+        def checked(right: bool) -> Account:
+            # All reasons look alike from outside, and have cost the same work.
+            if account is None:
+                raise BadCredentials(f"{login} is not in {self._path}")
+            if not right or not password:
+                raise BadCredentials(f"wrong password for {login}")
+            if login in entries.barred:
+                raise BadCredentials(f"{login} may not log in")
+            return account
+
+        return self._run(lambda: _matches(secret, password)).addCallback(checked)
+
+
+def _matches(secret: str, password: bytes) -> bool:
+    return any(schemes.verify(secret, form) for form in _forms(password))
+
+
+def _forms(password: bytes) -> list[bytes]:
+    """The password as it came, and where that differs as SASLprep would have it."""
+    forms = [password]
+    if not password.isascii():
+        try:
+            prepared = saslprep(password.decode("utf-8")).encode("utf-8")
+        except ValueError:
+            return forms
+        if prepared != password:
+            forms.append(prepared)
+    return forms

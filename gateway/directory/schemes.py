@@ -1,0 +1,196 @@
+"""Password schemes, as a table: how each checks a password and makes an entry."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ctypes
+import ctypes.util
+import hashlib
+import hmac
+import os
+import secrets as randomness
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import cache
+from typing import NamedTuple
+
+import argon2
+import bcrypt
+
+from gateway.errors import DirectoryMisconfigured
+
+
+class Scheme(NamedTuple):
+    """One way to keep a password."""
+
+    verify: Callable[[str, bytes], bool]
+    make: Callable[[bytes], str]
+    cost: int
+    """Higher takes longer; tells which scheme the decoy has to match."""
+
+
+# OWASP's parameters: 19 MiB, two passes, one lane.
+_ARGON2 = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+
+def _verify_argon2(stored: str, password: bytes) -> bool:
+    try:
+        return _ARGON2.verify(stored, password)
+    except argon2.exceptions.VerifyMismatchError:
+        return False
+    except argon2.exceptions.InvalidHashError:
+        raise DirectoryMisconfigured("not an argon2 hash") from None
+
+
+def _verify_bcrypt(stored: str, password: bytes) -> bool:
+    try:
+        # Every crypt(3) reads 72 octets and no further.
+        return bcrypt.checkpw(password[:72], stored.encode("ascii"))
+    except ValueError:
+        raise DirectoryMisconfigured("not a bcrypt hash") from None
+
+
+def _make_bcrypt(password: bytes) -> str:
+    if len(password) > 72:
+        raise ValueError("bcrypt reads only 72 octets of a password; take another scheme")
+    return bcrypt.hashpw(password, bcrypt.gensalt(10)).decode("ascii")
+
+
+def _salted(name: str) -> Scheme:
+    length = hashlib.new(name).digest_size
+
+    def digest(password: bytes, salt: bytes) -> bytes:
+        return hashlib.new(name, password + salt).digest()
+
+    def verify(stored: str, password: bytes) -> bool:
+        octets = _octets(stored, length)
+        return hmac.compare_digest(octets[:length], digest(password, octets[length:]))
+
+    def make(password: bytes) -> str:
+        salt = os.urandom(16)
+        return base64.b64encode(digest(password, salt) + salt).decode("ascii")
+
+    return Scheme(verify, make, 1)
+
+
+def _octets(stored: str, length: int) -> bytes:
+    """Base64, or hexadecimal digits, which Dovecot's ``.HEX`` leaves to be recognized."""
+    try:
+        octets = base64.b64decode(stored, validate=True)
+    except binascii.Error:
+        octets = b""
+    if len(stored) % 2 == 0 and len(stored) >= 2 * length:
+        with suppress(ValueError):
+            octets = bytes.fromhex(stored)
+    if len(octets) < length:
+        raise DirectoryMisconfigured("too short for its scheme")
+    return octets
+
+
+class _Libcrypt:
+    """``crypt_r`` of the C library: unlike the late ``crypt`` module it lets other threads run."""
+
+    def __init__(self) -> None:
+        name = ctypes.util.find_library("crypt") or "libcrypt.so.1"
+        try:
+            self._crypt_r = ctypes.CDLL(name).crypt_r
+        except (OSError, AttributeError):
+            raise DirectoryMisconfigured(
+                f"{name} is missing; on Debian: apt-get install libcrypt1"
+            ) from None
+        self._crypt_r.restype = ctypes.c_char_p
+
+    def hash(self, password: bytes, setting: bytes) -> bytes:
+        """The hash of ``password`` in the scheme and with the salt of ``setting``."""
+        # struct crypt_data is 128 KiB in glibc and 32 KiB in libxcrypt.
+        state = ctypes.create_string_buffer(131_232)
+        return self._crypt_r(password, setting, state) or b""
+
+
+_libcrypt = cache(_Libcrypt)
+
+
+def _verify_crypt(stored: str, password: bytes) -> bool:
+    if b"\0" in password:
+        return False
+    hashed = _libcrypt().hash(password, stored.encode("ascii"))
+    if len(hashed) < 13:
+        raise DirectoryMisconfigured("this machine's crypt does not know the hash")
+    return hmac.compare_digest(hashed, stored.encode("ascii"))
+
+
+def _make_sha512_crypt(password: bytes) -> str:
+    if b"\0" in password:
+        raise ValueError("a password has no NUL")
+    salt = randomness.token_urlsafe(12).replace("-", ".").replace("_", "/")
+    return _libcrypt().hash(password, f"$6${salt}".encode()).decode("ascii")
+
+
+def _verify_plain(stored: str, password: bytes) -> bool:
+    return hmac.compare_digest(stored.encode("utf-8", "surrogateescape"), password)
+
+
+def _make_plain(password: bytes) -> str:
+    return password.decode("utf-8")
+
+
+SCHEMES: Mapping[str, Scheme] = {
+    "ARGON2ID": Scheme(_verify_argon2, _ARGON2.hash, 3),
+    "BLF-CRYPT": Scheme(_verify_bcrypt, _make_bcrypt, 4),
+    "SHA512-CRYPT": Scheme(_verify_crypt, _make_sha512_crypt, 2),
+    "SSHA": _salted("sha1"),
+    "SSHA256": _salted("sha256"),
+    "SSHA512": _salted("sha512"),
+    "PLAIN": Scheme(_verify_plain, _make_plain, 0),
+}
+
+_ALIASES = {"BCRYPT": "BLF-CRYPT", "ARGON2": "ARGON2ID", "ARGON2I": "ARGON2ID"}
+_PREFIXES = {"$6$": "SHA512-CRYPT", "$2": "BLF-CRYPT", "$argon2": "ARGON2ID"}
+
+
+def scheme_of(secret: str) -> tuple[str, str]:
+    """A scheme's name in ``SCHEMES``, and what follows the braces.
+
+    Raises ``DirectoryMisconfigured``: a password without a scheme is never
+    taken for a plain one.
+    """
+    stored = secret
+    name = ""
+    if secret.startswith("{"):
+        name, brace, stored = secret[1:].partition("}")
+        if not brace:
+            raise DirectoryMisconfigured("the password's scheme has no closing brace")
+        name = name.upper().removesuffix(".B64").removesuffix(".HEX")
+    name = _ALIASES.get(name, name)
+    if name in ("", "CRYPT"):
+        name = next(
+            (scheme for prefix, scheme in _PREFIXES.items() if stored.startswith(prefix)), name
+        )
+    if name not in SCHEMES:
+        known = ", ".join(SCHEMES)
+        raise DirectoryMisconfigured(
+            f"the password's scheme {name or '(none)'} is not one of {known}"
+        )
+    return name, stored
+
+
+def verify(secret: str, password: bytes) -> bool:
+    """Whether ``password`` is the one behind ``secret``.
+
+    Slow by design, so it belongs on a worker.  Raises ``DirectoryMisconfigured``.
+    """
+    name, stored = scheme_of(secret)
+    return SCHEMES[name].verify(stored, password)
+
+
+def make(scheme: str, password: bytes) -> str:
+    """An entry for ``password``; raises ``ValueError`` where the scheme cannot hold it."""
+    return f"{{{scheme}}}{SCHEMES[scheme].make(password)}"
+
+
+def decoy(secrets: Iterable[str]) -> str:
+    """A secret that nobody knows, as costly to check as the costliest of ``secrets``."""
+    names = {scheme_of(secret)[0] for secret in secrets}
+    costliest = max(names, key=lambda name: SCHEMES[name].cost, default="ARGON2ID")
+    return make(costliest, randomness.token_hex(16).encode())

@@ -1,0 +1,83 @@
+"""Every exception that pop3gw raises on purpose.
+
+Each class is one event.  What a client reads about it stands in one table,
+``gateway.pop3.refusals``; the text given to the exception is for the log.
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """Parent of all of them; anything else that escapes is a bug."""
+
+
+class BadCredentials(GatewayError):
+    """The name, the password or the proof was wrong, or the account may not log in."""
+
+
+class CleartextRefused(GatewayError):
+    """A password would have crossed an unencrypted line outside the secure networks."""
+
+
+class MechanismUnknown(GatewayError):
+    """No SASL mechanism of that name can be used on this connection."""
+
+
+class MechanismFailed(GatewayError):
+    """The client's SASL response does not follow the mechanism's grammar."""
+
+
+class TooManySessions(GatewayError):
+    """The account, the address or the server already has as many as it may."""
+
+
+class MaildropBusy(GatewayError):
+    """Another session holds the exclusive lock (RFC 1939 section 4)."""
+
+
+class NoSuchMailbox(GatewayError):
+    """The account is fine but its mailbox does not exist and may not be made."""
+
+
+class BadMailboxName(GatewayError):
+    """The mailbox name cannot safely become a path."""
+
+
+class MailboxUnusable(GatewayError):
+    """The mailbox exists but an administrator must act: permissions, a corrupt file."""
+
+
+class StoreDown(GatewayError):
+    """The store cannot serve just now: full disk, I/O error, a lock held too long."""
+
+
+class DirectoryDown(GatewayError):
+    """The directory did not answer; nothing is known about the password."""
+
+
+class DirectoryMisconfigured(GatewayError):
+    """The directory answers, but its data cannot be used as configured."""
+
+
+class Overloaded(GatewayError):
+    """A worker's queue is full."""
+
+
+class TookTooLong(GatewayError):
+    """A back-end missed the deadline for one piece of work."""
+
+
+class MessageGone(GatewayError):
+    """The message was in the snapshot but another program has removed it."""
+
+
+class SizeChanged(GatewayError):
+    """A message's file ended early or its content changed while it was being sent."""
+
+
+class ConfigError(GatewayError):
+    """The configuration cannot be used; ``problems`` has one line for each fault."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems

@@ -1,0 +1,112 @@
+"""The seams.  Whoever plugs something into pop3gw reads this file and no other.
+
+Every method says who calls it, when, and which of :mod:`gateway.errors` it may
+fail with; any other failure is logged with its traceback and reaches the
+client as ``[SYS/TEMP]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from gateway.model import Account, Listing
+
+T = TypeVar("T")
+
+Run = Callable[[Callable[[], T]], "Deferred[T]"]
+"""Runs blocking work elsewhere and answers in the reactor's thread.
+
+Fails with ``Overloaded`` when its queue is full.
+"""
+
+
+class IBody(Interface):
+    """The content of one message, read once from front to back."""
+
+    canonical = Attribute(
+        "bool: every line already ends in CRLF, the last one too, so that the"
+        " octets can go out after dot-stuffing alone."
+    )
+
+    def read() -> Deferred[bytes]:
+        """The next octets as they are stored; ``b""`` at the end.
+
+        The session calls it again only after the last answer.  Fails with
+        ``SizeChanged`` or ``StoreDown``; the session then hangs up, because
+        half a message is already on the wire.
+        """
+
+    def close() -> None:
+        """Give back what is open.  Called exactly once, also when a read failed."""
+
+
+class IMaildrop(Interface):
+    """One user's mail for the length of one session."""
+
+    name = Attribute("str: the mailbox, for the log and the limit of sessions per user.")
+
+    def listing() -> Deferred[Listing]:
+        """The snapshot; called once, right after login.  Its order is the numbering.
+
+        Fails with ``StoreDown`` or ``MailboxUnusable``.
+        """
+
+    def retrieve(index: int) -> Deferred[IBody]:
+        """Open message ``index`` (0-based) of the snapshot, for RETR or TOP.
+
+        Fails with ``MessageGone`` before any octet is sent.
+        """
+
+    def finish(removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
+        """QUIT: remove ``removed`` for good, mark ``retrieved`` as read.
+
+        Fails with ``StoreDown`` when something in ``removed`` is still there;
+        what is not in ``removed`` is never touched.
+        """
+
+    def abandon(retrieved: Collection[int]) -> Deferred[None]:
+        """The line dropped without QUIT: remove nothing, still mark what was read."""
+
+
+class IStore(Interface):
+    """All mailboxes."""
+
+    def open(account: Account) -> Deferred[tuple[Any, Callable[[], None]]]:
+        """The account's ``IMaildrop`` and the function that gives it back.
+
+        The realm calls it at login.  Fails with ``NoSuchMailbox``,
+        ``BadMailboxName``, ``MailboxUnusable``, ``MaildropBusy``, ``StoreDown``.
+        """
+
+
+class IDirectory(Interface):
+    """Accounts: who exists, and whose password is right."""
+
+    def find(login: str) -> Deferred[Account | None]:
+        """The account behind a canonical login name, or None.
+
+        Fails with ``DirectoryDown`` or ``DirectoryMisconfigured``.
+        """
+
+    def verify(login: str, password: bytes) -> Deferred[Account]:
+        """The account, if the password is its own.
+
+        Unknown names cost the same work as known ones.  Fails with
+        ``BadCredentials``, ``DirectoryDown`` or ``DirectoryMisconfigured``.
+        """
+
+
+class IMechanism(Interface):
+    """One run of one SASL mechanism, server side (RFC 4422, RFC 5034)."""
+
+    def step(response: bytes | None) -> Deferred[Any]:
+        """Take the client's response and answer ``Challenge`` or ``Proven``.
+
+        ``None`` on the first call means that the client sent no initial
+        response; ``b""`` that it sent an empty one: they differ.
+        Fails with ``MechanismFailed`` or ``BadCredentials``.
+        """

@@ -1,0 +1,79 @@
+"""Frozen values that travel between the packages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from attrs import field, frozen
+
+
+class Listing:
+    """A maildrop as it stood at one moment: the snapshot a session works on.
+
+    ``sizes[i]`` is the octet count of message ``i + 1`` as RETR sends it, dot
+    stuffing not counted (RFC 1939 section 11); ``uids[i]`` its unique-id.
+    Immutable, so that all sessions of a mailbox can share one, with its
+    replies rendered once.
+    """
+
+    def __init__(self, sizes: Sequence[int], uids: Sequence[str]) -> None:
+        self.sizes = sizes
+        self.uids = uids
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @cached_property
+    def octets(self) -> int:
+        """The sum of all sizes."""
+        return sum(self.sizes)
+
+    @cached_property
+    def scan_lines(self) -> bytes:
+        """``number size`` of every message, one line each."""
+        return "".join(
+            [f"{number} {size}\r\n" for number, size in enumerate(self.sizes, 1)]
+        ).encode("ascii")
+
+    @cached_property
+    def uid_lines(self) -> bytes:
+        """``number unique-id`` of every message, one line each."""
+        return "".join([f"{number} {uid}\r\n" for number, uid in enumerate(self.uids, 1)]).encode(
+            "ascii"
+        )
+
+    def prepare(self) -> None:
+        """Render now, on whatever thread this is, what is otherwise rendered when asked for."""
+        self.octets, self.scan_lines, self.uid_lines  # noqa: B018
+
+
+@frozen
+class Account:
+    """What the directory knows of one user."""
+
+    name: str
+    """The login name in its canonical form."""
+
+    mailbox: str
+    """The mailbox's name; the store decides where it lives."""
+
+    home: str | None = None
+    """An absolute directory that the administrator set for this account's mailbox."""
+
+    secret: str = field(default="", repr=False)
+    """The stored password, scheme included; empty where the directory keeps it to itself."""
+
+
+class Peer(NamedTuple):
+    """Who is on the other end of a session; the ``mind`` of ``Portal.login``."""
+
+    host: str
+    """The client's IP address."""
+
+    secure: bool
+    """True once TLS protects the line."""
+
+    session: str
+    """A short id that ties a session's log lines together."""

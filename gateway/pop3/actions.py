@@ -1,0 +1,60 @@
+"""What a session asks its shell to do: the only six things that touch the world.
+
+The shell performs one at a time and answers each, ``HangUp`` excepted.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Login(NamedTuple):
+    """USER and PASS.  Answer ``logged_in`` or ``login_failed``."""
+
+    name: bytes
+    password: bytes
+
+    def __repr__(self) -> str:
+        return f"Login({self.name!r})"
+
+
+class Step(NamedTuple):
+    """One SASL response.  Answer ``challenged``, ``logged_in`` or ``login_failed``."""
+
+    mechanism: str
+    response: bytes | None
+    first: bool
+    """True when the exchange begins, and a new mechanism is needed."""
+
+    def __repr__(self) -> str:
+        return f"Step({self.mechanism!r}, first={self.first})"
+
+
+class StartTLS(NamedTuple):
+    """Everything sent so far goes out in clear, then TLS.  Answer ``secured``."""
+
+
+class Fetch(NamedTuple):
+    """RETR or TOP of a message, counted from 0.
+
+    Answer ``fetched``, then ``body`` while ``wants_body``, then ``body_ended``;
+    or at any point ``fetch_failed``.
+    """
+
+    message: int
+
+
+class Commit(NamedTuple):
+    """QUIT.  Answer ``committed`` or ``commit_failed``."""
+
+    removed: frozenset[int]
+    retrieved: frozenset[int]
+
+
+class HangUp(NamedTuple):
+    """Close once what was said has been sent, or with ``abort`` at once."""
+
+    abort: bool = False
+
+
+Action = Login | Step | StartTLS | Fetch | Commit | HangUp

@@ -1,0 +1,35 @@
+"""One table from an error to what the client reads about it.
+
+RFC 2449 section 8 and RFC 3206 give the codes.  ``AUTH`` makes clients drop a
+saved password, so it stands for wrong credentials and for nothing else: an
+outage is ``SYS/TEMP``, what needs an administrator ``SYS/PERM``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway import errors
+
+REFUSALS: Mapping[type[Exception], tuple[str, str]] = {
+    errors.BadCredentials: ("AUTH", "credentials"),
+    errors.CleartextRefused: ("", "cleartext"),
+    errors.MechanismUnknown: ("", "mechanism"),
+    errors.MechanismFailed: ("", "mechanism_failed"),
+    errors.MaildropBusy: ("IN-USE", "busy"),
+    errors.TooManySessions: ("SYS/TEMP", "sessions"),
+    errors.NoSuchMailbox: ("SYS/PERM", "no_mailbox"),
+    errors.BadMailboxName: ("SYS/PERM", "unusable"),
+    errors.MailboxUnusable: ("SYS/PERM", "unusable"),
+    errors.DirectoryMisconfigured: ("SYS/PERM", "unusable"),
+    errors.MessageGone: ("", "gone"),
+}
+"""Error class to response code and text; what is not here is ``SYS/TEMP``, ``trouble``."""
+
+
+def refusal_of(error: BaseException) -> tuple[str, str]:
+    """The response code (may be empty) and the key of the text for ``error``."""
+    for kind in type(error).__mro__:
+        if kind in REFUSALS:
+            return REFUSALS[kind]
+    return ("SYS/TEMP", "trouble")

@@ -1,0 +1,54 @@
+"""The reply to RETR or TOP while it is being sent."""
+
+from __future__ import annotations
+
+from gateway.wire.body import Canonical, DotStuffing, TopCut
+
+
+class MessageReply:
+    """Stored octets of one message in, reply lines out."""
+
+    __slots__ = ("_cut", "_steps", "_stuffing", "index", "octets", "started")
+
+    def __init__(self, index: int, lines: int | None) -> None:
+        """``lines`` is TOP's count of body lines; None for RETR."""
+        self.index = index
+        self.octets = 0
+        """Octets of the message sent so far, dot-stuffing not counted."""
+        self.started = False
+        """Whether the client has been told ``+OK``."""
+        self._cut = None if lines is None else TopCut(lines)
+        self._steps: list[Canonical | TopCut] = []
+        self._stuffing = DotStuffing()
+
+    def open(self, *, canonical: bool, convert_cr: bool) -> None:
+        """The message is there; ``canonical`` says that its line ends are right already."""
+        if not canonical:
+            self._steps.append(Canonical(convert_cr=convert_cr))
+        if self._cut is not None:
+            self._steps.append(self._cut)
+
+    @property
+    def is_top(self) -> bool:
+        """Whether the reply is to TOP."""
+        return self._cut is not None
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more of the message is wanted."""
+        return self._cut is not None and self._cut.done
+
+    def feed(self, data: bytes) -> bytes:
+        """The lines that the next stored octets make."""
+        for step in self._steps:
+            data = step.feed(data)
+        self.octets += len(data)
+        return self._stuffing.feed(data)
+
+    def finish(self) -> bytes:
+        """The last lines, with the one that ends the response."""
+        data = b""
+        for step in self._steps:
+            data = step.feed(data) + step.finish()
+        self.octets += len(data)
+        return self._stuffing.feed(data) + self._stuffing.finish()

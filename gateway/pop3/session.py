@@ -1,0 +1,528 @@
+"""One POP3 session as a value: bytes and answers go in, bytes and actions come out.
+
+RFC 1939, 2449, 2595, 3206, 5034, 6856, and [MS-STANXPOP3] where it says more.
+Nothing here knows of sockets, clocks or files.  The shell calls
+
+* ``receive`` with what has arrived, then
+* ``next_action`` until it answers None, performing each action, and
+* ``data_to_send`` for what is to go out.
+
+While an answer is owed nothing more is parsed, so replies keep the order of
+the commands however far the client runs ahead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from gateway.model import Listing
+from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step
+from gateway.pop3.capabilities import Line, capability_lines, mechanisms
+from gateway.pop3.profile import Profile
+from gateway.pop3.refusals import refusal_of
+from gateway.pop3.reply import MessageReply
+from gateway.pop3.texts import LANGUAGES, SETS
+from gateway.saslprep import login_name
+from gateway.wire import base64
+from gateway.wire.body import END
+from gateway.wire.lines import LineBuffer, LineTooLong
+from gateway.wire.outgoing import SLICE, Outgoing
+
+_PRINTABLE = re.compile(rb"[\t -~]*")
+
+
+class State(Enum):
+    """RFC 1939 section 3; UPDATE is the time while a ``Commit`` is owed."""
+
+    AUTHORIZATION = 1
+    TRANSACTION = 2
+    UPDATE = 3
+    CLOSED = 4
+
+
+class Refused(Exception):
+    """A command that is answered ``-ERR`` with this text."""
+
+    def __init__(self, key: str, code: str = "") -> None:
+        super().__init__(key)
+        self.key = key
+        self.code = code
+
+
+class Tally:
+    """What a session has done, for its log line."""
+
+    __slots__ = ("removed", "retr", "retr_octets", "top", "top_octets")
+
+    def __init__(self) -> None:
+        self.retr = self.retr_octets = self.top = self.top_octets = self.removed = 0
+
+
+class Session:
+    """The server's side of one connection."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        line: Line,
+        *,
+        greeting: str = "",
+        convert_cr: bool = False,
+    ) -> None:
+        self.profile = profile
+        self.line = line
+        self.state = State.AUTHORIZATION
+        self.tally = Tally()
+        self.listing = Listing((), ())
+        self.removed: set[int] = set()
+        self.retrieved: set[int] = set()
+        self._convert_cr = convert_cr
+        self._texts = SETS[profile.texts]
+        self._input = LineBuffer()
+        self._out = Outgoing()
+        self._owed = False
+        self._action: Action | None = None
+        self._name: bytes | None = None
+        self._mechanism: str | None = None
+        self._reply: MessageReply | None = None
+        self._utf8 = False
+        self._refused = 0
+        self.taken = 0
+        """Lines taken so far: a client that sends one is not idle."""
+        self._say(b"+OK " + (greeting.encode("ascii") or self._texts["greeting"]))
+
+    # -- bytes ---------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Take what has arrived."""
+        if self.state is not State.CLOSED:
+            self._input.feed(data)
+
+    @property
+    def backlog(self) -> int:
+        """Octets received that wait to be parsed."""
+        return len(self._input)
+
+    def data_to_send(self) -> bytes:
+        """What is to go out next, a slice at the most; ``b""`` for nothing."""
+        return self._out.take()
+
+    @property
+    def waiting_to_send(self) -> int:
+        """Octets that ``data_to_send`` still has."""
+        return self._out.length
+
+    def next_action(self) -> Action | None:
+        """What the shell is to do next; None when that depends on more input or answers."""
+        while self._action is None:
+            if self._owed or self.state is State.CLOSED or self._out.length > SLICE:
+                return None
+            line = self._input.take_line(self._line_limit())
+            if line is None:
+                return None
+            self.taken += 1
+            self._take(line)
+        action, self._action = self._action, None
+        self._owed = not isinstance(action, HangUp)
+        return action
+
+    def _line_limit(self) -> int:
+        if self._mechanism is not None or self._input.starts_with(b"AUTH"):
+            return self.profile.sasl_line_limit
+        return self.profile.command_limit
+
+    # -- replies -------------------------------------------------------------
+
+    def _say(self, text: bytes) -> None:
+        self._out.put(text + b"\r\n")
+
+    def _ok(self, key: str) -> None:
+        self._out.put(b"+OK %b\r\n" % self._texts[key])
+
+    def _refuse(self, key: str, code: str = "") -> None:
+        bracket = f"[{code}] ".encode("ascii") if code else b""
+        self._out.put(b"-ERR %b%b\r\n" % (bracket, self._texts[key]))
+
+    def _multiline(self, key: str, lines: bytes) -> None:
+        self._ok(key)
+        self._out.put(lines)
+        self._out.put(END)
+
+    def _refuse_command(self, key: str, code: str = "") -> None:
+        """Refuse what the client should not have sent; too often, and it is closed."""
+        self._refused += 1
+        if self._refused < self.profile.refused_in_a_row:
+            self._refuse(key, code)
+        else:
+            self._refuse("too_many_refused")
+            self._close()
+
+    def _close(self, *, abort: bool = False) -> None:
+        self.state = State.CLOSED
+        self._input.clear()
+        self._action = HangUp(abort)
+
+    # -- commands ------------------------------------------------------------
+
+    def _take(self, line: bytes | LineTooLong) -> None:
+        name, self._name = self._name, None
+        try:
+            if self._mechanism is not None:
+                self._respond(line)
+                return
+            if isinstance(line, LineTooLong):
+                raise Refused("too_long")
+            keyword, row = self._row_of(line)
+            if keyword == b"PASS":
+                # The rest of the line is the password, spaces and all (V0011).
+                self._pass(name, line.lstrip(b" \t")[5:])
+                return
+            arguments = line.split()[1:]
+            if not row.least <= len(arguments) <= row.most:
+                raise Refused("arguments")
+            row.perform(self, *arguments)
+            if self.state is State.TRANSACTION:
+                self._refused = 0
+        except Refused as refused:
+            self._refuse_command(refused.key, refused.code)
+
+    def _row_of(self, line: bytes) -> tuple[bytes, Row]:
+        words = line.split(None, 1)
+        if not words:
+            raise Refused("empty")
+        keyword = words[0].upper()
+        row = COMMANDS.get(keyword)
+        if row is None:
+            raise Refused("no_apop" if keyword == b"APOP" else "unknown")
+        if self.state not in row.states:
+            before = self.state is State.AUTHORIZATION
+            raise Refused("before_login" if before else "after_login")
+        if keyword not in (b"USER", b"PASS") and not _PRINTABLE.fullmatch(line):
+            raise Refused("not_ascii")
+        return keyword, row
+
+    def _index(self, number: bytes) -> int:
+        """The one door from a client's number to a message."""
+        if not (number.isdigit() and len(number) <= 10 and int(number)):
+            raise Refused("bad_number")
+        index = int(number) - 1
+        if index >= len(self.listing):
+            raise Refused("no_message")
+        if index in self.removed:
+            raise Refused("already_marked")
+        return index
+
+    def _user(self, name: bytes) -> None:
+        # Decided by line and policy alone, never by who exists (V0008 to V0010).
+        if not self.profile.user_pass:
+            raise Refused("unknown")
+        if not self.line.cleartext_allowed:
+            raise Refused("cleartext")
+        try:
+            login_name(name)
+        except ValueError:
+            raise Refused("bad_name") from None
+        self._name = name
+        self._ok("name")
+
+    def _pass(self, name: bytes | None, password: bytes) -> None:
+        if name is None:
+            raise Refused("no_user")
+        if not password:
+            raise Refused("arguments")
+        self._action = Login(name, password)
+
+    def _auth(self, mechanism: bytes | None = None, initial: bytes | None = None) -> None:
+        usable = mechanisms(self.profile, self.line)
+        if mechanism is None:
+            lines = "".join(f"{name}\r\n" for name in usable)
+            self._multiline("mechanisms", lines.encode("ascii"))
+            return
+        name = mechanism.decode("ascii").upper()
+        if name not in usable:
+            known = name in self.profile.mechanisms
+            raise Refused("cleartext" if known else "mechanism")
+        response = None
+        if initial is not None:
+            response = b"" if initial == b"=" else self._octets(initial)
+        self._mechanism = name
+        self._action = Step(name, response, True)
+
+    def _respond(self, line: bytes | LineTooLong) -> None:
+        mechanism, self._mechanism = self._mechanism, None
+        assert mechanism is not None
+        if isinstance(line, LineTooLong):
+            raise Refused("too_long")
+        if line == b"*":
+            raise Refused("cancelled")
+        response = self._octets(line)
+        self._mechanism = mechanism
+        self._action = Step(mechanism, response, False)
+
+    @staticmethod
+    def _octets(text: bytes) -> bytes:
+        try:
+            return base64.decode(text)
+        except ValueError:
+            raise Refused("base64") from None
+
+    def _stls(self) -> None:
+        if self.line.secure:
+            raise Refused("tls_active")
+        if not self.line.can_start_tls:
+            raise Refused("no_tls")
+        self._ok("tls")
+        # Whatever came with it in clear may be an attacker's (CVE-2011-0411).
+        self._input = LineBuffer()
+        self._action = StartTLS()
+
+    def _capa(self) -> None:
+        lines = capability_lines(self.profile, self.line, self.state is State.TRANSACTION)
+        self._multiline("capabilities", lines)
+
+    def _utf8_mode(self) -> None:
+        self._utf8 = True
+        self._ok("utf8")
+
+    def _lang(self, wanted: bytes | None = None) -> None:
+        if wanted is None:
+            lines = "".join(f"{tag} {name}\r\n" for tag, (name, _) in LANGUAGES.items())
+            self._multiline("languages", lines.encode("utf-8"))
+            return
+        # RFC 4647 section 3.4: de-AT is served by de.
+        tag = self.profile.language if wanted == b"*" else wanted.decode("ascii").lower()
+        while tag and tag not in LANGUAGES:
+            tag = tag.rpartition("-")[0]
+        if not tag:
+            raise Refused("no_language")
+        self._texts = LANGUAGES[tag][1]
+        self._say(b"+OK " + tag.encode("ascii") + b" " + self._texts["language"])
+
+    def _stat(self) -> None:
+        listing, removed = self.listing, self.removed
+        octets = listing.octets - sum([listing.sizes[index] for index in removed])
+        self._say(b"+OK %d %d" % (len(listing) - len(removed), octets))
+
+    def _list(self, number: bytes | None = None) -> None:
+        self._show(number, self.listing.sizes, self.listing.scan_lines)
+
+    def _uidl(self, number: bytes | None = None) -> None:
+        self._show(number, self.listing.uids, self.listing.uid_lines)
+
+    def _show(self, number: bytes | None, values: Sequence[object], lines: bytes) -> None:
+        """LIST and UIDL: one line, or all lines of what is not marked."""
+        if number is not None:
+            index = self._index(number)
+            self._say(f"+OK {index + 1} {values[index]}".encode("ascii"))
+            return
+        if self.removed:
+            kept = [
+                text
+                for index, text in enumerate(lines.splitlines(keepends=True))
+                if index not in self.removed
+            ]
+            lines = b"".join(kept)
+        self._multiline("listing", lines)
+
+    def _retr(self, number: bytes) -> None:
+        index = self._index(number)
+        self._reply = MessageReply(index, None)
+        self._action = Fetch(index)
+
+    def _top(self, number: bytes, lines: bytes) -> None:
+        index = self._index(number)
+        if not (lines.isdigit() and len(lines) <= 10):
+            raise Refused("bad_lines")
+        self._reply = MessageReply(index, int(lines))
+        self._action = Fetch(index)
+
+    def _dele(self, number: bytes) -> None:
+        self.removed.add(self._index(number))
+        self._ok("marked")
+
+    def _noop(self) -> None:
+        self._ok("ok")
+
+    def _rset(self) -> None:
+        self.removed.clear()
+        self._ok("reset")
+
+    def _quit(self) -> None:
+        self._input.clear()
+        if self.state is State.AUTHORIZATION or not (self.removed or self.retrieved):
+            self._ok("bye")
+            self._close()
+            return
+        self.state = State.UPDATE
+        self._action = Commit(frozenset(self.removed), frozenset(self.retrieved))
+
+    # -- answers to Login, Step, StartTLS ------------------------------------
+
+    def logged_in(self, listing: Listing) -> None:
+        """The client is who it says, and this is its maildrop."""
+        self._owed = False
+        self._mechanism = None
+        self._refused = 0
+        self.listing = listing
+        self.state = State.TRANSACTION
+        self._ok("opened")
+
+    def login_failed(self, error: BaseException) -> None:
+        """The login, or the opening of the maildrop, came to nothing."""
+        self._owed = False
+        self._mechanism = None
+        code, key = refusal_of(error)
+        self._refuse_command(key, code)
+
+    def challenged(self, challenge: bytes) -> None:
+        """The mechanism wants another response."""
+        self._owed = False
+        # The space stays even when nothing follows; clients break on a bare "+".
+        self._say(b"+ " + base64.encode(challenge))
+
+    def secured(self) -> None:
+        """TLS protects the line; both sides forget what was said before (RFC 2595)."""
+        self._owed = False
+        self.line = Line(secure=True, can_start_tls=False, trusted=self.line.trusted)
+        self._texts = SETS[self.profile.texts]
+        self._utf8 = False
+        self._refused = 0
+
+    # -- answers to Fetch ----------------------------------------------------
+
+    def fetched(self, *, canonical: bool) -> None:
+        """The message is open; nothing has been said to the client yet."""
+        self._replying().open(canonical=canonical, convert_cr=self._convert_cr)
+
+    @property
+    def fetching(self) -> bool:
+        """Whether the reply to RETR or TOP is unfinished."""
+        return self._reply is not None
+
+    @property
+    def wants_body(self) -> bool:
+        """Whether more of the message that is being fetched is of use."""
+        return self._reply is not None and not self._reply.complete
+
+    def body(self, data: bytes) -> None:
+        """The next stored octets of the message."""
+        reply = self._replying()
+        if not reply.started:
+            if self._needs_utf8(data):
+                self._owed, self._reply = False, None
+                self._refuse("needs_utf8", "UTF8")
+                return
+            reply.started = True
+            self._ok("message")
+        self._out.put(reply.feed(data))
+
+    def body_ended(self) -> None:
+        """All of the message has been given, or all that is wanted."""
+        reply = self._replying()
+        if not reply.started:
+            self._ok("message")
+        self._out.put(reply.finish())
+        self._owed, self._reply = False, None
+        if reply.is_top:
+            self.tally.top += 1
+            self.tally.top_octets += reply.octets
+            return
+        self.tally.retr += 1
+        self.tally.retr_octets += reply.octets
+        self.retrieved.add(reply.index)
+
+    def fetch_failed(self, error: BaseException) -> None:
+        """The message cannot be had, or not to its end."""
+        reply = self._replying()
+        self._owed, self._reply = False, None
+        if reply.started:
+            # Half a message is out, and no reply could say so.
+            self._close(abort=True)
+            return
+        code, key = refusal_of(error)
+        self._refuse(key, code)
+
+    def _replying(self) -> MessageReply:
+        assert self._reply is not None, "no message is being fetched"
+        return self._reply
+
+    def _needs_utf8(self, data: bytes) -> bool:
+        if self._utf8 or self.profile.utf8_headers == "send":
+            return False
+        header = data.replace(b"\r\n", b"\n").partition(b"\n\n")[0]
+        return not header.isascii()
+
+    # -- answers to Commit, and the end --------------------------------------
+
+    def committed(self) -> None:
+        """What was marked is removed."""
+        self._owed = False
+        self.tally.removed = len(self.removed)
+        self._ok("bye")
+        self._close()
+
+    def commit_failed(self, error: BaseException) -> None:
+        """Something that was marked is still there (RFC 1939 section 6)."""
+        self._owed = False
+        code, _ = refusal_of(error)
+        self._refuse("not_removed", code)
+        self._close()
+
+    def idle(self) -> None:
+        """The client has been silent for too long: no UPDATE, maybe a word, and out."""
+        self._dismiss("idle")
+
+    def dismiss(self) -> None:
+        """The server is stopping."""
+        self._dismiss("closing")
+
+    def give_up(self, error: BaseException) -> None:
+        """The work that is owed will not be answered in time."""
+        if self._reply is not None:
+            self.fetch_failed(error)
+            return
+        self._owed = False
+        code, key = refusal_of(error)
+        self._refuse("not_removed" if self.state is State.UPDATE else key, code)
+        self._close()
+
+    def _dismiss(self, key: str) -> None:
+        if self.profile.idle_notice:
+            self._refuse(key)
+        self._close()
+
+
+class Row(NamedTuple):
+    """One command: what performs it, where it may stand, how many arguments it takes."""
+
+    perform: Callable[..., None]
+    states: frozenset[State]
+    least: int = 0
+    most: int = 0
+
+
+_BEFORE = frozenset({State.AUTHORIZATION})
+_AFTER = frozenset({State.TRANSACTION})
+_ALWAYS = _BEFORE | _AFTER
+
+COMMANDS = {
+    b"USER": Row(Session._user, _BEFORE, 1, 1),
+    b"PASS": Row(Session._pass, _BEFORE, 1, 1),
+    b"AUTH": Row(Session._auth, _BEFORE, 0, 2),
+    b"STLS": Row(Session._stls, _BEFORE),
+    b"UTF8": Row(Session._utf8_mode, _BEFORE),
+    b"CAPA": Row(Session._capa, _ALWAYS),
+    b"LANG": Row(Session._lang, _ALWAYS, 0, 1),
+    b"STAT": Row(Session._stat, _AFTER),
+    b"LIST": Row(Session._list, _AFTER, 0, 1),
+    b"UIDL": Row(Session._uidl, _AFTER, 0, 1),
+    b"RETR": Row(Session._retr, _AFTER, 1, 1),
+    b"TOP": Row(Session._top, _AFTER, 2, 2),
+    b"DELE": Row(Session._dele, _AFTER, 1, 1),
+    b"NOOP": Row(Session._noop, _AFTER),
+    b"RSET": Row(Session._rset, _AFTER),
+    b"QUIT": Row(Session._quit, _ALWAYS),
+}

@@ -1,0 +1,1 @@
+"""SASL mechanisms, server side: one file each, one ``IMechanism`` each."""

@@ -1,0 +1,56 @@
+"""SASLprep (RFC 4013): the one form in which names and passwords are compared."""
+
+from __future__ import annotations
+
+import stringprep
+from unicodedata import ucd_3_2_0
+
+_PROHIBITED = (
+    stringprep.in_table_c12,
+    stringprep.in_table_c21_c22,
+    stringprep.in_table_c3,
+    stringprep.in_table_c4,
+    stringprep.in_table_c5,
+    stringprep.in_table_c6,
+    stringprep.in_table_c7,
+    stringprep.in_table_c8,
+    stringprep.in_table_c9,
+)
+
+
+def saslprep(text: str, *, stored: bool = False) -> str:
+    """Prepare a query string, or with ``stored`` one that will be kept.
+
+    Raises ``ValueError`` for what RFC 4013 prohibits, and for text that
+    preparation would empty.
+    """
+    if text.isascii() and text.isprintable() and text:
+        return text
+    mapped = "".join(
+        " " if stringprep.in_table_c12(char) else char
+        for char in text
+        if not stringprep.in_table_b1(char)
+    )
+    prepared = ucd_3_2_0.normalize("NFKC", mapped)
+    if not prepared:
+        raise ValueError("nothing is left of the text")
+    for char in prepared:
+        if any(prohibits(char) for prohibits in _PROHIBITED):
+            raise ValueError("the text has a prohibited character")
+        if stored and stringprep.in_table_a1(char):
+            raise ValueError("the text has a character that Unicode 3.2 does not know")
+    if any(map(stringprep.in_table_d1, prepared)):
+        if any(map(stringprep.in_table_d2, prepared)):
+            raise ValueError("the text mixes writing directions")
+        if not (stringprep.in_table_d1(prepared[0]) and stringprep.in_table_d1(prepared[-1])):
+            raise ValueError("the text does not begin and end in its writing direction")
+    return prepared
+
+
+def login_name(name: bytes) -> str:
+    """The canonical form of a login name: UTF-8, SASLprep, lower case.
+
+    One function, used by everyone, so that no two places can differ about
+    who ``Alice`` is.  Raises ``ValueError`` where there is no such form.
+    """
+    return saslprep(name.decode("utf-8")).lower()

@@ -1,0 +1,170 @@
+"""POP3 on a transport: performs what a session asks for, one action at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import count
+from typing import Any
+
+from attrs import frozen
+from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import ServerFactory
+from twisted.python.failure import Failure
+
+from gateway.auth.login import Login
+from gateway.interfaces import IMechanism
+from gateway.pop3.capabilities import Line
+from gateway.pop3.profile import Profile
+from gateway.pop3.session import Session
+from gateway.sasl.mechanisms import MECHANISMS
+from gateway.services.census import Census
+from gateway.services.clock import installed_clock
+from gateway.services.pop3_protocol import POP3Protocol
+
+Network = IPv4Network | IPv6Network
+
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+_NUMBERS = count(1)
+"""Numbers for the log, one series for all listeners of the process."""
+
+
+@frozen
+class Patience:
+    """How long the server waits for others, in seconds."""
+
+    stall: float = 300.0
+    """For a client that does not take what it asked for."""
+
+    work: float = 120.0
+    """For a back-end, with one piece of work."""
+
+
+class POP3Factory(ServerFactory):
+    """A POP3 server before any portal.
+
+    ``POP3Factory(portal)`` is enough: an avatar that provides ``IMaildrop``
+    is used as it is, a classic ``twisted.mail.pop3.IMailbox`` is wrapped.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        portal: Portal,
+        *,
+        profile: Profile | None = None,
+        tls: object | None = None,
+        secure_networks: Sequence[Network] = LOOPBACK,
+        mechanisms: Mapping[str, Callable[[], IMechanism]] = MECHANISMS,
+        census: Census | None = None,
+        patience: Patience | None = None,
+        greeting: str = "",
+        convert_cr: bool = False,
+        log_sessions: bool = True,
+        clock: IReactorTime | None = None,
+    ) -> None:
+        """What is not said is as in the sample configuration.
+
+        ``tls``, an ``IOpenSSLServerConnectionCreator``, makes STLS available;
+        for implicit TLS wrap the factory or use an ``ssl:`` endpoint.
+        ``secure_networks`` may send passwords over an unencrypted line.
+        """
+        self.login = Login(portal)
+        self.profile = profile or Profile()
+        self.tls = tls
+        self.mechanisms = mechanisms
+        self.census = census or Census()
+        self.patience = patience or Patience()
+        self.log_sessions = log_sessions
+        self._greeting = greeting
+        self._convert_cr = convert_cr
+        self._clock = clock
+        self._sessions: set[POP3Protocol] = set()
+        self._empty: Deferred[None] | None = None
+        self._trusts = lru_cache(maxsize=4096)(_trusting(secure_networks))
+
+    @property
+    def clock(self) -> IReactorTime:
+        """Where the time comes from."""
+        if self._clock is None:
+            self._clock = installed_clock()
+        return self._clock
+
+    def buildProtocol(self, addr: object) -> POP3Protocol:  # noqa: ARG002 - the transport knows
+        """One connection's protocol."""
+        return POP3Protocol(self, f"{next(_NUMBERS):x}")
+
+    def session(self, host: str, *, secure: bool) -> Session:
+        """A new session for a client at ``host``."""
+        line = Line(
+            secure=secure,
+            can_start_tls=self.tls is not None and not secure,
+            trusted=self._trusts(host),
+        )
+        return Session(self.profile, line, greeting=self._greeting, convert_cr=self._convert_cr)
+
+    # -- the sessions that there are -----------------------------------------
+
+    def opened(self, session: POP3Protocol) -> None:
+        """A session began."""
+        self._sessions.add(session)
+
+    def closed(self, session: POP3Protocol) -> None:
+        """A session ended, and holds nothing any more."""
+        self._sessions.discard(session)
+        if self._empty is not None and not self._sessions:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Let running work finish, close what is idle, and after ``seconds`` all that is left.
+
+        Fires when no session holds anything any more, at the latest a moment
+        after ``seconds``.
+        """
+        drained: Deferred[None] = Deferred()
+        self._empty = drained
+        if not self._sessions:
+            self._empty = None
+            drained.callback(None)
+            return drained
+        for session in list(self._sessions):
+            session.drain()
+        if self._empty is None:
+            return drained
+        late = self.clock.callLater(seconds, self._abort)
+
+        def in_time(result: Failure | None) -> Failure | None:
+            if late.active():
+                late.cancel()
+            return result
+
+        return drained.addBoth(in_time)
+
+    def _abort(self) -> None:
+        for session in list(self._sessions):
+            session.abort()
+        if self._empty is not None:
+            # Work that is still running ends with the process; it is made so
+            # that it may.
+            empty, self._empty = self._empty, None
+            empty.callback(None)
+
+
+def _trusting(networks: Sequence[Network]) -> Callable[[str], bool]:
+    def trusts(host: str) -> bool:
+        try:
+            address: Any = ip_address(host.partition("%")[0])
+        except ValueError:
+            # A UNIX socket's peer is on this machine, and only permissions keep it out.
+            return not host
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in network for network in networks)
+
+    return trusts

@@ -1,0 +1,119 @@
+"""The whole server as one Twisted service: listeners, workers, signals, an orderly end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import frozen
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.errors import ConfigError
+from gateway.services.pop3 import POP3Factory
+from gateway.services.tls import Certificate
+from gateway.services.worker import Worker
+
+
+@frozen
+class Listener:
+    """One place where clients connect."""
+
+    name: str
+    endpoint: IStreamServerEndpoint
+    wire: ServerFactory
+    """What is listened with: ``sessions``, or TLS around it."""
+    sessions: POP3Factory
+
+
+class Server(Service):
+    """Everything that runs."""
+
+    log = Logger("pop3gw.server")
+
+    def __init__(
+        self,
+        reactor: Any,
+        listeners: Sequence[Listener],
+        workers: Sequence[Worker],
+        certificates: Sequence[Certificate],
+        *,
+        drain_timeout: float,
+        words: Sequence[str] = (),
+    ) -> None:
+        """``words`` are logged once all listeners listen; ``drain_timeout`` in seconds."""
+        self._reactor = reactor
+        self._listeners = listeners
+        self._workers = workers
+        self._certificates = certificates
+        self._drain_timeout = drain_timeout
+        self._words = words
+        self._ports: list[IListeningPort] = []
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports, while the process may still be root."""
+        for listener in self._listeners:
+            listening = listener.endpoint.listen(listener.wire)
+            listening.addCallbacks(self._ports.append, _cannot_listen, errbackArgs=(listener.name,))
+            problems: list[Failure] = []
+            listening.addErrback(problems.append)
+            if problems:
+                problems[0].raiseException()
+
+    def startService(self) -> None:
+        """Start the workers, heed SIGHUP, and say where clients can connect."""
+        Service.startService(self)
+        if not self._ports:
+            self.privilegedStartService()
+        for worker in self._workers:
+            worker.start()
+        signal.signal(signal.SIGHUP, self._hung_up)
+        for words in self._words:
+            self.log.info("{words}", words=words)
+        for listener, port in zip(self._listeners, self._ports, strict=True):
+            self.log.info(
+                "listener {name} at {address}", name=listener.name, address=port.getHost()
+            )
+
+    def _hung_up(self, *_: object) -> None:
+        self._reactor.callFromThread(self.reload)
+
+    def reload(self) -> None:
+        """SIGHUP: take new certificates into use; no session notices."""
+        for certificate in self._certificates:
+            try:
+                certificate.reload()
+            except ConfigError as error:
+                self.log.error(
+                    "kept the old certificate: {problem}", problem="; ".join(error.problems)
+                )
+            else:
+                self.log.info("reloaded {path}", path=certificate.certificate)
+
+    def stopService(self) -> Deferred[Any]:
+        """SIGTERM: no new sessions, running commits finish, and all of it in bounded time."""
+        Service.stopService(self)
+        self.log.info("stopping: at most {seconds} s for open work", seconds=self._drain_timeout)
+        closing: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
+        self._ports = []
+        draining = [
+            sessions.drain(self._drain_timeout)
+            for sessions in {listener.sessions for listener in self._listeners}
+        ]
+        return DeferredList([*closing, *draining]).addCallback(self._end_work)
+
+    def _end_work(self, _: object) -> None:
+        for worker in self._workers:
+            # Threads are joined only where nothing hangs; the rest ends with the process.
+            if not worker.outstanding:
+                worker.stop()
+        self.log.info("stopped")
+
+
+def _cannot_listen(failure: Failure, name: str) -> None:
+    raise ConfigError([f"listeners.{name}: {failure.getErrorMessage()}"])

@@ -1,0 +1,121 @@
+"""Certificates: loading, reloading, and one of our own for the first steps."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import socket
+from collections.abc import Mapping
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from gateway.errors import ConfigError
+
+VERSIONS: Mapping[str, int] = {
+    "1.0": SSL.TLS1_VERSION,
+    "1.1": SSL.TLS1_1_VERSION,
+    "1.2": SSL.TLS1_2_VERSION,
+    "1.3": SSL.TLS1_3_VERSION,
+}
+
+_RELEASE_BUFFERS = 0x10
+"""SSL_MODE_RELEASE_BUFFERS: an idle connection gives its record buffers (34 KiB) back."""
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Certificate:
+    """A certificate with its key, and how it is to be used."""
+
+    def __init__(self, certificate: str, key: str, *, minimum: str, ciphers: str = "") -> None:
+        """Paths of PEM files, the leaf first; raises ``ConfigError`` if they do not load."""
+        self.certificate = certificate
+        self._key = key
+        self._minimum = minimum
+        self._ciphers = ciphers
+        self._context = self._load()
+
+    def _load(self) -> SSL.Context:
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(VERSIONS[self._minimum])
+        context.set_options(
+            SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
+        )
+        context.set_mode(_RELEASE_BUFFERS)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_session_id(b"pop3gw")
+        # OpenSSL 3 refuses TLS below 1.2 at its normal security level.
+        old = self._minimum in ("1.0", "1.1")
+        ciphers = self._ciphers or ("DEFAULT:@SECLEVEL=0" if old else "")
+        try:
+            if ciphers:
+                context.set_cipher_list(ciphers.encode("ascii"))
+            context.use_certificate_chain_file(self.certificate)
+            context.use_privatekey_file(self._key)
+            context.check_privatekey()
+        except SSL.Error as error:
+            reasons = ", ".join(entry[-1] for entry in error.args[0] if entry[-1])
+            raise ConfigError(
+                [f"TLS certificate {self.certificate}, key {self._key}: {reasons or 'not usable'}"]
+            ) from error
+        return context
+
+    def reload(self) -> None:
+        """Read the files again, for the connections to come; those that are open stay.
+
+        Raises ``ConfigError``, and then the old certificate stays in use.
+        """
+        self._context = self._load()
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: ARG002
+        """One connection's OpenSSL object."""
+        return SSL.Connection(self._context, None)
+
+
+def make_certificate(certificate: str, key: str) -> None:
+    """Write a self-signed certificate for this machine, good for ten years, and its key."""
+    host = socket.gethostname()
+    secret = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64] or "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    names: list[x509.GeneralName] = [
+        x509.DNSName(host or "localhost"),
+        x509.DNSName("localhost"),
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        x509.IPAddress(ipaddress.ip_address("::1")),
+    ]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(secret.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=3650))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(secret, hashes.SHA256())
+    )
+    pem = secret.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    _write(key, pem, 0o600)
+    _write(certificate, made.public_bytes(serialization.Encoding.PEM), 0o644)
+
+
+def _write(path: str, data: bytes, mode: int) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    file = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with open(file, "wb") as out:
+        out.write(data)
+    os.rename(f"{path}.new", path)

@@ -1,0 +1,206 @@
+"""Everything that can be set, with its default; ``etc/pop3gw.toml`` explains each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from string import Formatter
+from typing import Any, Literal
+
+import attrs
+from attrs import Factory, field, frozen
+
+from gateway.pop3.capabilities import CLEARTEXT
+from gateway.pop3.profile import PROFILES, Profile
+from gateway.pop3.texts import LANGUAGES, SETS
+
+Network = IPv4Network | IPv6Network
+
+
+CHECK = "check"
+"""The key of a field's metadata under which ``gateway.config`` finds what checks a value."""
+
+
+def _checked(check: Callable[[Any], None]) -> dict[str, Any]:
+    return {"metadata": {CHECK: check}}
+
+
+def _within(least: float, most: float) -> dict[str, Any]:
+    def check(value: float | None) -> None:
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"expected {least:.10g} to {most:.10g}, found {value:.10g}")
+
+    return _checked(check)
+
+
+_POSITIVE = _within(0.001, 10**9)
+_COUNT = _within(1, 2**31 - 1)
+
+
+def _shaped(pattern: str, expected: str) -> dict[str, Any]:
+    def check(value: str | None) -> None:
+        if value is not None and not re.fullmatch(pattern, value):
+            raise ValueError(f"expected {expected}, found {value!r}")
+
+    return _checked(check)
+
+
+def _one_of(known: Iterable[str]) -> dict[str, Any]:
+    names = tuple(known)
+
+    def check(value: str | tuple[str, ...] | None) -> None:
+        for name in (value,) if isinstance(value, str) else value or ():
+            if name not in names:
+                raise ValueError(f"expected {' or '.join(map(repr, names))}, found {name!r}")
+
+    return _checked(check)
+
+
+_TEXT = _shaped(r"(?!\[)[ -;=-~]{0,400}", "printable ASCII without '<' and with no leading '['")
+_EXPIRE = _shaped(r"|(NEVER|\d{1,9})( USER)?", "days or NEVER, then maybe USER (RFC 2449 6.7)")
+_DELAY = _shaped(r"|\d{1,9}( USER)?", "seconds, then maybe USER (RFC 2449 6.5)")
+
+
+@frozen
+class Listener:
+    """``[listeners.NAME]``: one place where clients connect."""
+
+    endpoint: str = field(**_shaped(r"[a-z0-9]+:.+", "a Twisted endpoint such as tcp:110"))
+    tls: Literal["none", "stls", "implicit"] = "stls"
+    tls_minimum: Literal["1.0", "1.1", "1.2", "1.3"] = "1.2"
+    ciphers: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+@frozen
+class Tls:
+    """``[tls]``: the certificate of all listeners that have none of their own."""
+
+    certificate: str = "tls/cert.pem"
+    key: str = "tls/key.pem"
+    self_made: bool = True
+
+
+@frozen
+class Pop3:
+    """``[pop3]``: a profile, and each of its items where it is to differ."""
+
+    profile: Literal["exchange2010", "exchange2007", "rfc1939"] = "exchange2010"
+    greeting: str = field(default="", **_TEXT)
+    secure_networks: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    command_limit: int | None = None
+    sasl_line_limit: int | None = field(default=None, **_within(1024, 2**24))
+    preauth_idle_timeout: float | None = field(default=None, **_POSITIVE)
+    idle_timeout: float | None = field(default=None, **_POSITIVE)
+    idle_notice: bool | None = None
+    exclusive: bool | None = None
+    exact_sizes: bool | None = None
+    refused_in_a_row: int | None = field(default=None, **_COUNT)
+    user_pass: bool | None = None
+    mechanisms: tuple[str, ...] | None = field(default=None, **_one_of(sorted(CLEARTEXT)))
+    expire: str | None = field(default=None, **_EXPIRE)
+    login_delay: str | None = field(default=None, **_DELAY)
+    implementation: str | None = field(default=None, **_TEXT)
+    texts: str | None = field(default=None, **_one_of(SETS))
+    language: str | None = field(default=None, **_one_of(LANGUAGES))
+    utf8_headers: Literal["send", "refuse"] | None = None
+
+
+@frozen
+class Limits:
+    """``[limits]``: how many, and how long."""
+
+    connections: int = field(default=10_000, **_COUNT)
+    connections_per_address: int = field(default=1000, **_COUNT)
+    sessions_per_user: int = field(default=16, **_COUNT)
+    stall_timeout: float = field(default=300.0, **_POSITIVE)
+    work_timeout: float = field(default=120.0, **_POSITIVE)
+    drain_timeout: float = field(default=10.0, **_POSITIVE)
+
+
+@frozen
+class Directory:
+    """``[directory]``: who may log in."""
+
+    kind: Literal["passwd-file"] = "passwd-file"
+    file: str = "accounts"
+    cache_ttl: float = field(default=60.0, **_within(0, 86_400))
+    cache_size: int = field(default=10_000, **_COUNT)
+    workers: int = field(default=2, **_within(1, 64))
+    queue: int = field(default=500, **_COUNT)
+
+
+def _check_path(value: str) -> None:
+    try:
+        fields = {name for _, name, _, _ in Formatter().parse(value) if name is not None}
+    except ValueError as error:
+        raise ValueError(f"expected a path with {{fields}}, found {value!r} ({error})") from None
+    if not fields or fields - {"name", "local", "domain", "home"}:
+        raise ValueError(
+            f"expected a path with at least one of {{name}} {{local}} {{domain}} {{home}}"
+            f" and no other field, found {value!r}"
+        )
+
+
+@frozen
+class Store:
+    """``[store]``: where mail is and how it is read."""
+
+    kind: Literal["maildir"] = "maildir"
+    path: str = field(default="mail/{domain}/{local}", **_checked(_check_path))
+    missing: Literal["create", "refuse"] = "create"
+    mark_read: bool = True
+    bare_cr: Literal["keep", "convert"] = "keep"
+    outlook_no_nuls: bool = False
+    verify_octets: int = field(default=16 * 1024 * 1024, **_within(0, 2**50))
+    cached_messages: int = field(default=2_000_000, **_within(0, 2**40))
+    lock_timeout: float = field(default=20.0, **_POSITIVE)
+    workers: int = field(default=4, **_within(1, 64))
+    queue: int = field(default=1000, **_COUNT)
+
+
+@frozen
+class Log:
+    """``[log]``: what is logged besides what is wrong."""
+
+    sessions: bool = True
+
+
+@frozen
+class Settings:
+    """Everything that can be set."""
+
+    state: str = "./var"
+    demo: bool = False
+    listeners: dict[str, Listener] = Factory(dict)
+    tls: Tls = Factory(Tls)
+    pop3: Pop3 = Factory(Pop3)
+    limits: Limits = Factory(Limits)
+    directory: Directory = Factory(Directory)
+    store: Store = Factory(Store)
+    log: Log = Factory(Log)
+
+    def path_of(self, path: str) -> str:
+        """An absolute path as it is, any other below ``state``."""
+        return os.path.join(self.state, path)
+
+    @property
+    def profile(self) -> Profile:
+        """The named profile with everything that is set besides."""
+        overrides = {
+            item.name: value
+            for item in attrs.fields(Profile)
+            if (value := getattr(self.pop3, item.name, None)) is not None
+        }
+        return attrs.evolve(PROFILES[self.pop3.profile], **overrides)
+
+    def certificate_of(self, listener: str) -> tuple[str, str]:
+        """The paths of a listener's certificate and key."""
+        own = self.listeners[listener]
+        return (
+            self.path_of(own.certificate or self.tls.certificate),
+            self.path_of(own.key or self.tls.key),
+        )

@@ -1,0 +1,99 @@
+"""The lock that Dovecot and we share on a Maildir's uidlist."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from gateway.errors import StoreDown
+
+STALE = 120.0
+"""Seconds after which Dovecot takes a lock file for a dead program's, and so do we."""
+
+
+@contextmanager
+def dotlock(
+    path: str,
+    *,
+    timeout: float,
+    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.time,
+) -> Iterator[None]:
+    """Hold ``path`` + ``.lock`` (made with O_EXCL) for the length of a ``with``.
+
+    Blocks, so it belongs on a worker.  Our own processes queue on a
+    ``flock`` of the directory, which the kernel gives back when one of them
+    dies, so among them the lock file is never contended; it is there for
+    other programs.  A lock file whose writer is dead is removed.  Raises
+    ``StoreDown`` after ``timeout`` seconds.
+    """
+    lock = path + ".lock"
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = now() + timeout
+        _until(lambda: _flocked(directory), deadline, lock, sleep, now)
+        _until(lambda: _made(lock, now), deadline, lock, sleep, now)
+        try:
+            yield
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(lock)
+    finally:
+        os.close(directory)
+
+
+def _until(
+    done: Callable[[], bool],
+    deadline: float,
+    lock: str,
+    sleep: Callable[[float], None],
+    now: Callable[[], float],
+) -> None:
+    pause = 0.002
+    while not done():
+        if now() >= deadline:
+            raise StoreDown(f"{lock} is held by another program")
+        sleep(pause)
+        pause = min(pause * 2, 0.1)
+
+
+def _flocked(directory: int) -> bool:
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _made(lock: str, now: Callable[[], float]) -> bool:
+    """Try to make the lock file; it appears with its content or not at all."""
+    mark = f"pop3gw {socket.gethostname()}".encode()
+    ours = f"{lock}.pop3gw"
+    with open(ours, "wb") as file:
+        file.write(mark)
+    try:
+        os.link(ours, lock)
+    except FileExistsError:
+        if _abandoned(lock, mark, now):
+            with suppress(FileNotFoundError):
+                os.unlink(lock)
+        return False
+    finally:
+        os.unlink(ours)
+    return True
+
+
+def _abandoned(lock: str, mark: bytes, now: Callable[[], float]) -> bool:
+    """Whether the writer of a lock file is dead, or it has stood for too long."""
+    try:
+        age = now() - os.stat(lock).st_mtime
+        with open(lock, "rb") as file:
+            content = file.read(len(mark) + 1)
+    except FileNotFoundError:
+        return False
+    # We hold the flock, so whoever of us left its mark there has died.
+    return content == mark or age > STALE

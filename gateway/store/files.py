@@ -1,0 +1,108 @@
+"""Reading message files: from the page cache at once, from the disk on a worker."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from gateway.errors import MailboxUnusable, SizeChanged, StoreDown
+from gateway.interfaces import IBody, Run
+from gateway.wire.body import Measure
+
+CHUNK = 128 * 1024
+"""Octets read at once."""
+
+_PERMANENT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
+
+
+def store_error(error: OSError) -> StoreDown | MailboxUnusable:
+    """What an ``OSError`` means: wait and try again, or call the administrator."""
+    kind = MailboxUnusable if error.errno in _PERMANENT else StoreDown
+    return kind(f"{error.filename or 'file'}: {error.strerror or error}")
+
+
+def open_message(path: str) -> tuple[int, int]:
+    """A descriptor and the size in octets.
+
+    Raises ``OSError``, ``FileNotFoundError`` included.  Links and devices that
+    a user may have put into a Maildir are not followed, nor waited for.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(file)
+        raise FileNotFoundError(errno.ENOENT, "not a regular file", path)
+    return file, status.st_size
+
+
+def measure(path: str, *, convert_cr: bool) -> Measure:
+    """Read a whole message and count what RETR will send.  Blocks.
+
+    Raises ``OSError``.
+    """
+    counted = Measure(convert_cr=convert_cr)
+    file, _ = open_message(path)
+    try:
+        while data := os.read(file, CHUNK):
+            counted.feed(data)
+    finally:
+        os.close(file)
+    return counted
+
+
+@implementer(IBody)
+class FileBody:
+    """One open message file."""
+
+    __slots__ = ("_at", "_file", "_no_nuls", "_run", "_size", "canonical")
+
+    def __init__(
+        self, file: int, size: int, *, canonical: bool, no_nuls: bool, run: Run[bytes]
+    ) -> None:
+        self.canonical = canonical
+        self._file = file
+        self._size = size
+        self._at = 0
+        self._no_nuls = no_nuls
+        self._run = run
+
+    def read(self) -> Deferred[bytes]:
+        """The next chunk; without waiting if it is in the page cache."""
+        wanted = min(CHUNK, self._size - self._at)
+        if wanted <= 0:
+            return succeed(b"")
+        buffer = bytearray(wanted)
+        try:
+            got = os.preadv(self._file, (buffer,), self._at, os.RWF_NOWAIT)
+        except BlockingIOError:
+            got = -1
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                return fail(store_error(error))
+            got = -1
+        if got < 0:
+            return self._run(self._pread).addCallback(self._took)
+        try:
+            return succeed(self._took(bytes(buffer) if got == wanted else bytes(buffer[:got])))
+        except SizeChanged as error:
+            return fail(error)
+
+    def _pread(self) -> bytes:
+        try:
+            return os.pread(self._file, CHUNK, self._at)
+        except OSError as error:
+            raise store_error(error) from error
+
+    def _took(self, data: bytes) -> bytes:
+        if not data:
+            raise SizeChanged("the file ended before its size")
+        self._at += len(data)
+        return data.replace(b"\0", b"\x80") if self._no_nuls else data
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)

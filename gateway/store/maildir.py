@@ -1,0 +1,339 @@
+"""The Maildir store: mail on disk in the form other mail servers read and write."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.errors import (
+    BadMailboxName,
+    MaildropBusy,
+    MessageGone,
+    StoreDown,
+)
+from gateway.interfaces import IBody, IMaildrop, IStore, Run
+from gateway.model import Account, Listing
+from gateway.store.files import FileBody, open_message, store_error
+from gateway.store.names import mailbox_path
+from gateway.store.scan import locate, scan, settled
+from gateway.store.snapshot import CANONICAL, Reader, Reading, Snapshot
+
+log = Logger()
+
+LOCK = "pop3gw.lock"
+"""The file in a Maildir whose ``flock`` a session holds under the exclusive policy."""
+
+
+class Mailbox:
+    """One mailbox as this process knows it; its sessions share the current snapshot."""
+
+    def __init__(
+        self,
+        maildir: str,
+        reading: Reading,
+        run: Run[Any],
+        now_ns: Callable[[], int],
+    ) -> None:
+        self.maildir = maildir
+        self.reading = reading
+        self.run = run
+        self._now_ns = now_ns
+        self._reader = Reader(maildir, reading)
+        self._snapshot: Snapshot | None = None
+        self._settled = False
+        self._waiting: list[Deferred[Snapshot]] | None = None
+
+    @property
+    def messages(self) -> int:
+        """How many messages are held in memory."""
+        return 0 if self._snapshot is None else len(self._snapshot.bases)
+
+    def current(self) -> Deferred[Snapshot]:
+        """The mailbox as it is now.  Nothing new on disk: a few ``stat`` calls and no wait."""
+        if self._waiting is not None:
+            # A reading that has begun may have missed what came since.
+            joined: Deferred[Snapshot] = Deferred()
+            self._waiting.append(joined)
+            return joined
+        snapshot = self._snapshot
+        if snapshot is not None and self._settled:
+            try:
+                if self._reader.stamp() == snapshot.stamp:
+                    return succeed(snapshot)
+            except OSError as error:
+                return fail(store_error(error))
+        return self._read()
+
+    def _read(self) -> Deferred[Snapshot]:
+        self._waiting = []
+        before = self._snapshot
+        begun = self._now_ns()
+        reading: Deferred[Snapshot] = self.run(lambda: self._reader.read(before))
+
+        def done(result: Snapshot | Failure) -> Snapshot | Failure:
+            if isinstance(result, Snapshot):
+                self._snapshot = result
+                self._settled = settled(result.stamp, begun)
+            waiting, self._waiting = self._waiting or [], None
+            for joined in waiting:
+                if isinstance(result, Failure):
+                    joined.errback(result)
+                else:
+                    # Shares the answer when nothing has changed, else reads again.
+                    self.current().chainDeferred(joined)
+            return result
+
+        return reading.addBoth(done)
+
+
+@implementer(IMaildrop)
+class Maildrop:
+    """A session's view of a mailbox: the snapshot of its login."""
+
+    __slots__ = ("_mailbox", "_snapshot", "name")
+
+    def __init__(self, name: str, mailbox: Mailbox, snapshot: Snapshot) -> None:
+        self.name = name
+        self._mailbox = mailbox
+        self._snapshot = snapshot
+
+    def listing(self) -> Deferred[Listing]:
+        """The snapshot's listing."""
+        return succeed(self._snapshot.listing)
+
+    def retrieve(self, index: int) -> Deferred[IBody]:
+        """Open a message, wherever another program may have moved it."""
+        try:
+            return succeed(self._open(index))
+        except FileNotFoundError:
+            return self._mailbox.run(lambda: self._find(index)).addCallback(
+                lambda _: self._open(index)
+            )
+        except OSError as error:
+            return fail(store_error(error))
+
+    def _open(self, index: int) -> IBody:
+        mailbox, snapshot = self._mailbox, self._snapshot
+        file, size = open_message(f"{mailbox.maildir}/{snapshot.files[index]}")
+        canonical = snapshot.checked[index] == CANONICAL and size == snapshot.listing.sizes[index]
+        return FileBody(
+            file, size, canonical=canonical, no_nuls=mailbox.reading.no_nuls, run=mailbox.run
+        )
+
+    def _find(self, index: int) -> None:
+        base = self._snapshot.bases[index]
+        try:
+            file = locate(self._mailbox.maildir, base)
+        except OSError as error:
+            raise store_error(error) from error
+        if file is None:
+            raise MessageGone(base)
+        self._snapshot.files[index] = file
+
+    def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
+        """Unlink what is marked; then mark as read what was fetched and stays."""
+        read = set(retrieved) - set(removed) if self._mailbox.reading.mark_read else set()
+        if not (removed or read):
+            return succeed(None)
+
+        def both() -> None:
+            try:
+                self._remove(sorted(removed))
+            finally:
+                self._mark(read)
+
+        return self._mailbox.run(both)
+
+    def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
+        """Mark as read what was fetched."""
+        return self.finish((), retrieved)
+
+    def _remove(self, indexes: list[int]) -> None:
+        failed: list[str] = []
+        moved: dict[str, str] | None = None
+        for index in indexes:
+            try:
+                self._unlink(self._snapshot.files[index])
+            except FileNotFoundError:
+                if moved is None:
+                    moved = scan(self._mailbox.maildir)
+                file = moved.get(self._snapshot.bases[index])
+                if file is not None and not self._unlinked(file):
+                    failed.append(file)
+            except OSError as error:
+                failed.append(f"{self._snapshot.files[index]} ({error.strerror})")
+        if failed:
+            raise StoreDown(
+                f"{self._mailbox.maildir}: {len(failed)} of {len(indexes)} marked messages"
+                f" are still there, the first is {failed[0]}"
+            )
+
+    def _unlink(self, file: str) -> None:
+        os.unlink(f"{self._mailbox.maildir}/{file}")
+
+    def _unlinked(self, file: str) -> bool:
+        try:
+            self._unlink(file)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _mark(self, indexes: Collection[int]) -> None:
+        """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""
+        for index in sorted(indexes):
+            try:
+                try:
+                    self._set_seen(index)
+                except FileNotFoundError:
+                    self._find(index)
+                    self._set_seen(index)
+            except MessageGone:
+                continue
+            except (OSError, StoreDown) as error:
+                log.warn(
+                    "{maildir}: cannot mark {count} messages as read: {error}",
+                    maildir=self._mailbox.maildir,
+                    count=len(indexes),
+                    error=error,
+                )
+                return
+
+    def _set_seen(self, index: int) -> None:
+        file = self._snapshot.files[index]
+        read = seen_name(file)
+        if read != file:
+            maildir = self._mailbox.maildir
+            os.rename(f"{maildir}/{file}", f"{maildir}/{read}")
+            self._snapshot.files[index] = read
+
+
+def seen_name(file: str) -> str:
+    """The name of a message file once it has been read: in ``cur``, with flag ``S``."""
+    name = file.partition("/")[2]
+    base, _, info = name.partition(":")
+    flags = info[2:] if info.startswith("2,") else ""
+    if "S" in flags:
+        return file
+    return f"cur/{base}:2,{''.join(sorted(flags + 'S'))}"
+
+
+@implementer(IStore)
+class MaildirStore:
+    """Maildirs below one directory."""
+
+    def __init__(
+        self,
+        root: str,
+        template: str,
+        run: Run[Any],
+        *,
+        reading: Reading | None = None,
+        exclusive: bool = False,
+        cached_messages: int = 2_000_000,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """``cached_messages`` bounds the memory that snapshots of idle mailboxes take."""
+        self._root = root
+        self._template = template
+        self._run = run
+        self._reading = reading or Reading()
+        self._exclusive = exclusive
+        self._cached_messages = cached_messages
+        self._now_ns = now_ns
+        self._mailboxes: OrderedDict[str, Mailbox] = OrderedDict()
+        self._messages = 0
+        self._held: set[str] = set()
+
+    def open(self, account: Account) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
+        """The account's maildrop, snapshot taken, and what gives it back."""
+        try:
+            path = mailbox_path(self._template, self._root, account)
+        except BadMailboxName as error:
+            return fail(error)
+        mailbox = self._mailbox(path)
+        if not self._exclusive:
+            return self._opened(mailbox, account).addCallback(lambda drop: (drop, _nothing))
+        if path in self._held:
+            return fail(MaildropBusy(path))
+        self._held.add(path)
+        return self._open_exclusively(mailbox, account)
+
+    def _opened(self, mailbox: Mailbox, account: Account) -> Deferred[Maildrop]:
+        before = mailbox.messages
+
+        def opened(snapshot: Snapshot) -> Maildrop:
+            if mailbox.messages != before:
+                self._trim()
+            return Maildrop(account.mailbox, mailbox, snapshot)
+
+        return mailbox.current().addCallback(opened)
+
+    def _mailbox(self, path: str) -> Mailbox:
+        mailbox = self._mailboxes.get(path)
+        if mailbox is None:
+            mailbox = Mailbox(path, self._reading, self._run, self._now_ns)
+            self._mailboxes[path] = mailbox
+        self._mailboxes.move_to_end(path)
+        return mailbox
+
+    def _trim(self) -> None:
+        """Forget the mailboxes that were opened longest ago, until the rest fits."""
+        held = sum(mailbox.messages for mailbox in self._mailboxes.values())
+        while held > self._cached_messages and len(self._mailboxes) > 1:
+            _, oldest = self._mailboxes.popitem(last=False)
+            held -= oldest.messages
+
+    def _open_exclusively(
+        self, mailbox: Mailbox, account: Account
+    ) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
+        lock: list[int] = []
+
+        def give_back() -> None:
+            for file in lock:
+                os.close(file)
+            self._held.discard(mailbox.maildir)
+
+        def locked() -> None:
+            lock.append(_lock(mailbox.maildir))
+
+        def failed(failure: Failure) -> Failure:
+            give_back()
+            return failure
+
+        # Opened once to make sure that the Maildir is there to be locked, and
+        # looked at again under the lock.
+        return (
+            self._opened(mailbox, account)
+            .addCallback(lambda _: self._run(locked))
+            .addCallback(lambda _: self._opened(mailbox, account))
+            .addCallbacks(lambda maildrop: (maildrop, give_back), failed)
+        )
+
+
+def _lock(maildir: str) -> int:
+    """Lock a Maildir against other processes; the kernel unlocks it if we die."""
+    try:
+        file = os.open(f"{maildir}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise MaildropBusy(maildir) from None
+    except OSError as error:
+        raise store_error(error) from error
+    return file
+
+
+def _nothing() -> None:
+    """Nothing to give back: without a lock a maildrop holds nothing."""

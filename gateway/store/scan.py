@@ -1,0 +1,90 @@
+"""What is in a Maildir's ``new`` and ``cur``."""
+
+from __future__ import annotations
+
+import os
+import re
+
+FOLDERS = ("new", "cur")
+"""Where messages are; ``new`` first, so that one on its way to ``cur`` is seen there."""
+
+_FINE = 50_000_000
+_COARSE = 2_000_000_000
+_SIZE = {key: re.compile(rf",{key}=([0-9]{{1,18}})(?=[,:]|$)") for key in "SW"}
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+"""Inode, mtime in ns and size of ``new``, ``cur`` and the uidlist, where they exist."""
+
+
+def stamp_of(maildir: str, uidlist: str) -> Stamp:
+    """What changes whenever a message comes, goes, or gets another name.
+
+    Raises ``OSError`` for all but a missing file.
+    """
+    stamps: list[tuple[int, int, int] | None] = []
+    for path in (f"{maildir}/new", f"{maildir}/cur", uidlist):
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            stamps.append(None)
+        else:
+            stamps.append((status.st_ino, status.st_mtime_ns, status.st_size))
+    return tuple(stamps)
+
+
+def settled(stamp: Stamp, now_ns: int) -> bool:
+    """Whether a change after ``now_ns`` is sure to show in the stamp.
+
+    A file system's clock ticks coarsely: two changes within one tick leave
+    one mtime.  A stamp is good once its tick has passed.
+    """
+    for entry in stamp:
+        if entry is not None:
+            mtime = entry[1]
+            tick = _FINE if mtime % 1_000_000_000 else _COARSE
+            if now_ns - mtime < tick:
+                return False
+    return True
+
+
+def scan(maildir: str) -> dict[str, str]:
+    """Base name to file (``new/...`` or ``cur/...``) of every message.
+
+    A file that is renamed while a directory is read can be missed, so a
+    directory that changed meanwhile is read again and nothing seen is
+    forgotten: at worst a message is listed that has just gone.
+    """
+    found: dict[str, str] = {}
+    for _ in range(4):
+        before = _mtimes(maildir)
+        for folder in FOLDERS:
+            prefix = folder + "/"
+            for name in os.listdir(f"{maildir}/{folder}"):
+                if name[0] != ".":
+                    found[name.partition(":")[0]] = prefix + name
+        if _mtimes(maildir) == before:
+            break
+    return found
+
+
+def _mtimes(maildir: str) -> list[int]:
+    return [os.stat(f"{maildir}/{folder}").st_mtime_ns for folder in FOLDERS]
+
+
+def locate(maildir: str, base: str) -> str | None:
+    """The file that has this base name now, if there is one."""
+    return scan(maildir).get(base)
+
+
+def size_in(base: str, key: str) -> int | None:
+    """``S=`` or ``W=`` of a base name (octets on disk; octets with CRLF line ends)."""
+    match = _SIZE[key].search(base)
+    return int(match[1]) if match else None
+
+
+def delivery_order(base: str) -> tuple[int, str]:
+    """A sort key: by the seconds that begin a Maildir name, then by the name."""
+    seconds = base.partition(".")[0]
+    if seconds.isascii() and seconds.isdigit():
+        return (int(seconds), base)
+    return (0, base)

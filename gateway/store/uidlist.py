@@ -1,0 +1,224 @@
+"""``dovecot-uidlist``: which file has which unique-id, in Dovecot's own format.
+
+Version 3 is read and written, version 1 read.  A file grows by whole lines;
+it is replaced only by rename, and both only under its lock.  Reading needs
+no lock: what follows the last line end is not there yet.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+
+from gateway.errors import MailboxUnusable, StoreDown
+
+NAME = "dovecot-uidlist"
+LARGEST_UID = 2**32 - 2
+
+
+def base_of(filename: str) -> str:
+    """A Maildir file's name without its flags."""
+    return filename.partition(":")[0]
+
+
+class UidList:
+    """What a uidlist says, and how much of the file has been read."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.uids: dict[str, int] = {}
+        """Base name to unique-id, in the order of the file."""
+        self.fields: dict[str, str] = {}
+        """Base name to the fields between id and name, for those that have any."""
+        self.uidvalidity = 0
+        self.next_uid = 1
+        self.torn = False
+        """The file's last line is incomplete: a writer died."""
+        self._others: list[str] = []
+        self._version = "3"
+        self._inode = 0
+        self._offset = 0
+
+    # -- reading -------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Read what is new: the tail of a file that grew, else all of it.
+
+        Raises ``MailboxUnusable`` when the first line is not a uidlist's.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._forget()
+                    self._inode = status.st_ino
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            self._forget()
+            return
+        end = data.rfind(b"\n") + 1
+        self.torn = end < len(data)
+        self._take(data[:end].decode("utf-8", "surrogateescape").split("\n")[:-1])
+        self._offset += end
+
+    def _forget(self) -> None:
+        self.__init__(self.path)  # type: ignore[misc]
+
+    def _take(self, lines: list[str]) -> None:
+        if self._offset == 0 and lines:
+            self._take_header(lines[0])
+            del lines[0]
+        uids, fields, version = self.uids, self.fields, self._version
+        for line in lines:
+            if version == "1":
+                number, _, name = line.partition(" ")
+                extra = ""
+            else:
+                head, _, name = line.partition(" :")
+                number, _, extra = head.partition(" ")
+            if not (name and number.isdecimal() and number.isascii()):
+                # A line that makes no sense names no message; its file, if
+                # there is one, gets an id of its own.
+                continue
+            base = base_of(name)
+            uid = int(number)
+            # Python's dict keeps the first place of a key; the later line wins.
+            if uids.pop(base, None) is not None:
+                fields.pop(base, None)
+            uids[base] = uid
+            if extra:
+                fields[base] = extra
+            if uid >= self.next_uid:
+                self.next_uid = uid + 1
+
+    def _take_header(self, line: str) -> None:
+        version, *words = line.split(" ")
+        try:
+            if version == "1":
+                self.uidvalidity, self.next_uid = int(words[0]), int(words[1])
+            elif version == "3":
+                known = {word[0]: int(word[1:]) for word in words if word[:1] in ("V", "N")}
+                self.uidvalidity, self.next_uid = known["V"], known["N"]
+                self._others = [word for word in words if word and word[0] not in "VN"]
+            else:
+                raise ValueError
+        except (ValueError, KeyError, IndexError):
+            raise MailboxUnusable(
+                f"{self.path}: line 1 is not a uidlist's of version 1 or 3; put back a good"
+                " copy, or move the file away and every message gets a new unique-id"
+            ) from None
+        self._version = version
+
+    def field(self, base: str, key: str) -> str | None:
+        """One field of a message, by its letter."""
+        for word in self.fields.get(base, "").split(" "):
+            if word[:1] == key:
+                return word[1:]
+        return None
+
+    # -- writing, under the lock ---------------------------------------------
+
+    def add(self, new: Mapping[str, str], *, now: float, keep: Iterable[str]) -> None:
+        """Give each base name in ``new`` the next id and make that last.
+
+        ``new`` maps base names, oldest first, to their fields (may be empty).
+        The caller holds the lock and has refreshed since.  ``now`` in seconds
+        since 1970; ``keep`` are the base names that still exist, used when
+        the file has to be rewritten.  Raises ``StoreDown`` when the ids would
+        run out.
+        """
+        fresh = not self.uids and not self.uidvalidity
+        if fresh:
+            # A lost list must not start again at 1: a client would take a new
+            # message for one it has seen and never show it.  Unless a mailbox
+            # gets more than a message a second all its life, the time is
+            # beyond every id that went before.
+            self.uidvalidity = self.next_uid = int(now)
+            self._others = ["G" + secrets.token_hex(16)]
+        if self.next_uid + len(new) > LARGEST_UID:
+            raise StoreDown(f"{self.path}: unique-ids have run out")
+        added = []
+        for base, extra in new.items():
+            added.append(f"{self.next_uid}{' ' if extra else ''}{extra} :{base}\n")
+            self.uids[base] = self.next_uid
+            if extra:
+                self.fields[base] = extra
+            self.next_uid += 1
+        if fresh or self.torn or self._version != "3" or self._mostly_gone(keep):
+            self._rewrite(set(keep))
+        else:
+            self._append("".join(added).encode("utf-8", "surrogateescape"))
+
+    def _mostly_gone(self, keep: Iterable[str]) -> bool:
+        return len(self.uids) > 1000 + 2 * len(list(keep))
+
+    def _append(self, lines: bytes) -> None:
+        with open(self.path, "ab", buffering=0) as file:
+            try:
+                _write_all(file.fileno(), lines)
+                os.fsync(file.fileno())
+            except OSError:
+                # Half a batch must not become ids that nobody has promised.
+                os.ftruncate(file.fileno(), self._offset)
+                raise
+        self._offset += len(lines)
+
+    def _rewrite(self, keep: set[str]) -> None:
+        lines = [" ".join(["3", f"V{self.uidvalidity}", f"N{self.next_uid}", *self._others])]
+        for base, uid in sorted(self.uids.items(), key=lambda item: item[1]):
+            if base in keep:
+                extra = self.fields.get(base)
+                lines.append(f"{uid} {extra} :{base}" if extra else f"{uid} :{base}")
+        data = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+        written = f"{self.path}.pop3gw"
+        try:
+            made = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                _write_all(made, data)
+                os.fsync(made)
+                _keep_owner(made, self.path)
+                status = os.fstat(made)
+            finally:
+                os.close(made)
+            os.rename(written, self.path)
+        except OSError:
+            _remove(written)
+            raise
+        _sync_directory(os.path.dirname(self.path))
+        self.uids = {base: uid for base, uid in self.uids.items() if base in keep}
+        self.fields = {base: text for base, text in self.fields.items() if base in keep}
+        self.torn, self._version = False, "3"
+        self._inode, self._offset = status.st_ino, len(data)
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _keep_owner(file: int, path: str) -> None:
+    """Give a new file the owner and mode of the one it replaces."""
+    try:
+        old = os.stat(path)
+        os.fchmod(file, old.st_mode & 0o777)
+        os.fchown(file, old.st_uid, old.st_gid)
+    except (FileNotFoundError, PermissionError):
+        return
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def _sync_directory(path: str) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

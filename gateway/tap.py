@@ -1,0 +1,57 @@
+"""``twistd pop3gw``: options, and the one place that names the reactor."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from twisted.application.service import IService
+from twisted.python.usage import Options as BaseOptions
+from twisted.python.usage import UsageError
+
+
+class Options(BaseOptions):
+    """The command line."""
+
+    synopsis = "[options]"
+    longdesc = "A POP3 gateway to Maildir mail. Every setting is documented in etc/pop3gw.toml."
+    optParameters = [  # noqa: RUF012 - twisted's way to declare them
+        [
+            "config",
+            "c",
+            None,
+            "The configuration file; without it POP3GW_CONFIG, and without that the"
+            " defaults and the environment (POP3GW_SECTION__KEY).",
+        ],
+    ]
+    optFlags = [  # noqa: RUF012
+        ["check", None, "Say what is wrong with the configuration, exit 1; or 0 when all is well."],
+    ]
+
+    def parseArgs(self, *arguments: str) -> None:
+        """There are none."""
+        if arguments:
+            raise UsageError(f"unexpected argument: {arguments[0]}")
+
+    def postOptions(self) -> None:
+        """Perform ``--check``, before anything is started."""
+        if self["check"]:
+            from gateway.assembly import check
+
+            problems = check(self["config"], os.environ)
+            print("\n".join(problems) or "The configuration is fine.")
+            sys.exit(1 if problems else 0)
+
+
+def makeService(options: Options) -> IService:
+    """The whole server; what is wrong with the configuration ends the process, in words."""
+    from twisted.internet import reactor
+
+    from gateway.assembly import assemble
+    from gateway.errors import GatewayError
+
+    try:
+        return assemble(reactor, options["config"], os.environ)
+    except GatewayError as error:
+        print("\n".join(getattr(error, "problems", [str(error)])), file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,163 @@
+"""A message on its way out: CRLF line ends, the TOP cut, dot-stuffing, and its size.
+
+Three stream transformers, each ``feed`` any number of times and ``finish``
+once; where the chunks are cut never shows in what comes out.
+"""
+
+from __future__ import annotations
+
+END = b".\r\n"
+"""The line that ends a multi-line response."""
+
+
+class Canonical:
+    """Stored octets in, Internet text out: every line ends in CRLF, the last one too.
+
+    A lone LF becomes CRLF.  A lone CR stays what it is, or with
+    ``convert_cr`` becomes CRLF as well.  An empty message stays empty.
+    """
+
+    __slots__ = ("_convert_cr", "_cr_held", "_ended", "_started")
+
+    def __init__(self, *, convert_cr: bool = False) -> None:
+        self._convert_cr = convert_cr
+        self._cr_held = False
+        self._ended = True
+
+    def feed(self, data: bytes) -> bytes:
+        """Octets that are certain by now."""
+        if self._cr_held:
+            data = b"\r" + data
+            self._cr_held = False
+        if data.endswith(b"\r"):
+            # Only the next octet tells whether it is alone.
+            data = data[:-1]
+            self._cr_held = True
+        if not data:
+            return b""
+        self._ended = data.endswith(b"\n")
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
+            if self._convert_cr:
+                data = data.replace(b"\r", b"\n")
+        return data.replace(b"\n", b"\r\n")
+
+    def finish(self) -> bytes:
+        """What is still owed: a held CR, and the end of the last line."""
+        if self._cr_held:
+            return b"\r\n" if self._convert_cr else b"\r\r\n"
+        return b"" if self._ended else b"\r\n"
+
+
+class TopCut:
+    """TOP: the header, the empty line, and the first ``lines`` lines of the body.
+
+    Takes canonical text (RFC 1939 section 7, TOP).  ``done`` turns true when
+    nothing that follows is wanted.
+    """
+
+    __slots__ = ("_in_body", "_left", "_tail", "done")
+
+    def __init__(self, lines: int) -> None:
+        self._left = lines
+        self._in_body = False
+        # A message that begins with an empty line has no header.
+        self._tail = b"\r\n"
+        self.done = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The part of ``data`` that belongs to the reply."""
+        if self.done:
+            return b""
+        if self._in_body:
+            return data[: self._lines_end(data, 0)]
+        seen = self._tail + data
+        gap = seen.find(b"\r\n\r\n")
+        if gap < 0:
+            self._tail = seen[-3:]
+            return data
+        self._in_body = True
+        return data[: self._lines_end(data, gap + 4 - len(self._tail))]
+
+    def _lines_end(self, data: bytes, start: int) -> int:
+        """Where the last wanted line ends, for a body that goes on at ``start``."""
+        lines = data.count(b"\n", start)
+        if lines < self._left:
+            self._left -= lines
+            return len(data)
+        end = start
+        for _ in range(self._left):
+            end = data.find(b"\n", end) + 1
+        self.done = True
+        return end
+
+    def finish(self) -> bytes:
+        """Nothing is held back."""
+        return b""
+
+
+class DotStuffing:
+    """A dot before every dot that begins a line, and the final ``.`` line.
+
+    Takes canonical text (RFC 1939 section 3).
+    """
+
+    __slots__ = ("_line_begins",)
+
+    def __init__(self) -> None:
+        self._line_begins = True
+
+    def feed(self, data: bytes) -> bytes:
+        """``data``, stuffed."""
+        if not data:
+            return data
+        begins, self._line_begins = self._line_begins, data[-1] == 0x0A
+        # A search is some ten times quicker than a replace that finds nothing.
+        if data.find(b"\n.") >= 0:
+            data = data.replace(b"\n.", b"\n..")
+        if begins and data[0] == 0x2E:
+            return b"." + data
+        return data
+
+    def finish(self) -> bytes:
+        """The end of the response."""
+        return END
+
+
+class Measure:
+    """Counts what ``Canonical`` would give, without making it."""
+
+    __slots__ = ("_convert_cr", "_crs", "_last", "_length", "_lfs", "_pairs")
+
+    def __init__(self, *, convert_cr: bool = False) -> None:
+        self._convert_cr = convert_cr
+        self._length = self._lfs = self._crs = self._pairs = 0
+        self._last = b"\n"
+
+    def feed(self, data: bytes) -> None:
+        """Count these octets."""
+        if not data:
+            return
+        self._length += len(data)
+        self._lfs += data.count(b"\n")
+        self._pairs += data.count(b"\r\n") + (self._last == b"\r" and data[0] == 0x0A)
+        if self._convert_cr:
+            self._crs += data.count(b"\r")
+        self._last = data[-1:]
+
+    @property
+    def octets(self) -> int:
+        """What RETR will send for all that was fed."""
+        lone = self._lfs - self._pairs
+        if self._convert_cr:
+            lone += self._crs - self._pairs
+        return self._length + lone + (0 if self._line_ended else 2)
+
+    @property
+    def _line_ended(self) -> bool:
+        return self._last == b"\n" or (self._convert_cr and self._last == b"\r")
+
+    @property
+    def canonical(self) -> bool:
+        """Whether ``Canonical`` would change nothing."""
+        return self.octets == self._length

@@ -1,0 +1,66 @@
+"""Bytes to lines, with a limit that cannot be outgrown."""
+
+from __future__ import annotations
+
+
+class LineTooLong:
+    """What ``take_line`` answers, once, for a line over the limit."""
+
+
+TOO_LONG = LineTooLong()
+
+
+class LineBuffer:
+    """Holds what has arrived and gives it out a line at a time.
+
+    CRLF and a lone LF both end a line, since scripts and people at a terminal
+    send the latter; a lone CR never does.  A line over the limit is dropped
+    as it arrives and reported once, when its end is seen, so that its tail is
+    never taken for a command.
+    """
+
+    __slots__ = ("_at", "_data", "_skipping")
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._at = 0
+        self._skipping = False
+
+    def __len__(self) -> int:
+        return len(self._data) - self._at
+
+    def feed(self, data: bytes) -> None:
+        """Add what has arrived."""
+        if self._at < len(self._data):
+            self._data = self._data[self._at :] + data
+        else:
+            self._data = data
+        self._at = 0
+
+    def starts_with(self, word: bytes) -> bool:
+        """Whether the next line begins with ``word``, in any case."""
+        return self._data[self._at : self._at + len(word)].upper() == word
+
+    def take_line(self, limit: int) -> bytes | LineTooLong | None:
+        """The next line without its end, ``TOO_LONG``, or None when none is whole.
+
+        ``limit`` is the most octets a line may have, its end included.
+        """
+        end = self._data.find(b"\n", self._at)
+        if end < 0:
+            if self._skipping or len(self) >= limit:
+                self._skipping = True
+                self.clear()
+            return None
+        start, self._at = self._at, end + 1
+        if self._skipping or end + 1 - start > limit:
+            self._skipping = False
+            return TOO_LONG
+        if end > start and self._data[end - 1] == 0x0D:
+            end -= 1
+        return self._data[start:end]
+
+    def clear(self) -> None:
+        """Forget what has arrived; the rest of a line being skipped is still skipped."""
+        self._data = b""
+        self._at = 0

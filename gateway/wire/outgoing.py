@@ -1,0 +1,48 @@
+"""What waits to be sent, given out in slices."""
+
+from __future__ import annotations
+
+SLICE = 128 * 1024
+"""Octets that ``take`` gives at the most."""
+
+
+class Outgoing:
+    """Pieces in, slices out.
+
+    A large piece is kept as the shared object it is (a rendered listing, say)
+    and copied a slice at a time, so that a slow reader costs one slice.
+    """
+
+    __slots__ = ("_pieces", "length")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes | memoryview] = []
+        self.length = 0
+        """Octets waiting."""
+
+    def put(self, piece: bytes) -> None:
+        """Add a piece at the end."""
+        self._pieces.append(piece)
+        self.length += len(piece)
+
+    def take(self) -> bytes:
+        """The next octets to send; ``b""`` when there are none."""
+        pieces = self._pieces
+        if self.length <= SLICE:
+            data = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            self.length = 0
+            return data
+        count = room = 0
+        for piece in pieces:
+            if room + len(piece) > SLICE:
+                break
+            room += len(piece)
+            count += 1
+        head = pieces[:count]
+        del pieces[:count]
+        first = memoryview(pieces[0])
+        head.append(first[: SLICE - room])
+        pieces[0] = first[SLICE - room :]
+        self.length -= SLICE
+        return b"".join(head)

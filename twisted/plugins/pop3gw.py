@@ -1,0 +1,8 @@
+from twisted.application.service import ServiceMaker
+
+pop3gw = ServiceMaker(
+    "pop3gw",
+    "gateway.tap",
+    "A POP3 gateway to Maildir mail",
+    "pop3gw",
+)
