@@ -27,17 +27,20 @@ Fails with ``Overloaded`` when its queue is full.
 class IBody(Interface):
     """The content of one message, read once from front to back."""
 
-    canonical = Attribute(
-        "bool: every line already ends in CRLF, the last one too, so that the"
-        " octets can go out after dot-stuffing alone."
-    )
+    form = Attribute("gateway.model.Form: what is known of the octets' line ends and dots.")
+
+    def read_now() -> bytes | None:
+        """The next octets as they are stored, if that takes no waiting; ``b""`` at the end.
+
+        None when it does, and then ``read`` is called.  Raises as ``read`` fails.
+        """
 
     def read() -> Deferred[bytes]:
-        """The next octets as they are stored; ``b""`` at the end.
+        """The next octets, however long it takes.
 
-        The session calls it again only after the last answer.  Fails with
-        ``SizeChanged`` or ``StoreDown``; the session then hangs up, because
-        half a message is already on the wire.
+        The session asks again only after the last answer.  Fails with
+        ``SizeChanged`` or ``StoreDown``; when part of the message is on the
+        wire by then, the session hangs up.
         """
 
     def close() -> None:

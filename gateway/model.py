@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 from functools import cached_property
 from typing import NamedTuple
 
 from attrs import field, frozen
+
+
+class Form(IntEnum):
+    """How far the octets of a stored message are from what RETR sends."""
+
+    STORED = 0
+    """Nothing is known of them."""
+
+    CANONICAL = 1
+    """Every line ends in CRLF, the last one too."""
+
+    CLEAN = 2
+    """And no line begins with a dot: they can go out as they are."""
 
 
 class Listing:

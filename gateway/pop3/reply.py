@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from gateway.model import Form
 from gateway.wire.body import Canonical, DotStuffing, TopCut
 
 
 class MessageReply:
     """Stored octets of one message in, reply lines out."""
 
-    __slots__ = ("_cut", "_steps", "_stuffing", "index", "octets", "started")
+    __slots__ = ("_clean", "_cut", "_steps", "_stuffing", "index", "octets", "started")
 
     def __init__(self, index: int, lines: int | None) -> None:
         """``lines`` is TOP's count of body lines; None for RETR."""
@@ -20,10 +21,12 @@ class MessageReply:
         self._cut = None if lines is None else TopCut(lines)
         self._steps: list[Canonical | TopCut] = []
         self._stuffing = DotStuffing()
+        self._clean = False
 
-    def open(self, *, canonical: bool, convert_cr: bool) -> None:
-        """The message is there; ``canonical`` says that its line ends are right already."""
-        if not canonical:
+    def open(self, form: Form, *, convert_cr: bool) -> None:
+        """The message is there, and so much is known of its octets."""
+        self._clean = form is Form.CLEAN
+        if form is Form.STORED:
             self._steps.append(Canonical(convert_cr=convert_cr))
         if self._cut is not None:
             self._steps.append(self._cut)
@@ -43,7 +46,7 @@ class MessageReply:
         for step in self._steps:
             data = step.feed(data)
         self.octets += len(data)
-        return self._stuffing.feed(data)
+        return data if self._clean else self._stuffing.feed(data)
 
     def finish(self) -> bytes:
         """The last lines, with the one that ends the response."""

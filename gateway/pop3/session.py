@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from gateway.model import Listing
+from gateway.model import Form, Listing
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step
 from gateway.pop3.capabilities import Line, capability_lines, mechanisms
 from gateway.pop3.profile import Profile
@@ -393,9 +393,9 @@ class Session:
 
     # -- answers to Fetch ----------------------------------------------------
 
-    def fetched(self, *, canonical: bool) -> None:
+    def fetched(self, form: Form) -> None:
         """The message is open; nothing has been said to the client yet."""
-        self._replying().open(canonical=canonical, convert_cr=self._convert_cr)
+        self._replying().open(form, convert_cr=self._convert_cr)
 
     @property
     def fetching(self) -> bool:

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from gateway.errors import MessageGone
 from gateway.interfaces import IBody, IMaildrop
-from gateway.model import Listing
+from gateway.model import Form, Listing
 
 CHUNK = 128 * 1024
 
@@ -20,16 +20,17 @@ CHUNK = 128 * 1024
 class ReadableBody:
     """Any readable file of octets or text, of unknown line ends."""
 
-    canonical = False
+    form = Form.STORED
 
     def __init__(self, file: IO[Any]) -> None:
         self._file = file
 
     def read(self) -> Deferred[bytes]:
         """The next chunk."""
-        return execute(self._read)
+        return execute(self.read_now)
 
-    def _read(self) -> bytes:
+    def read_now(self) -> bytes:
+        """The next chunk; a classic mailbox gives no other way."""
         data = self._file.read(CHUNK)
         return data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
 

@@ -6,11 +6,12 @@ import errno
 import os
 import stat
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from gateway.errors import MailboxUnusable, SizeChanged, StoreDown
 from gateway.interfaces import IBody, Run
+from gateway.model import Form
 from gateway.wire.body import Measure
 
 CHUNK = 128 * 1024
@@ -58,38 +59,35 @@ def measure(path: str, *, convert_cr: bool) -> Measure:
 class FileBody:
     """One open message file."""
 
-    __slots__ = ("_at", "_file", "_no_nuls", "_run", "_size", "canonical")
+    __slots__ = ("_at", "_file", "_no_nuls", "_run", "_size", "form")
 
-    def __init__(
-        self, file: int, size: int, *, canonical: bool, no_nuls: bool, run: Run[bytes]
-    ) -> None:
-        self.canonical = canonical
+    def __init__(self, file: int, size: int, form: Form, *, no_nuls: bool, run: Run[bytes]) -> None:
+        self.form = form
         self._file = file
         self._size = size
         self._at = 0
         self._no_nuls = no_nuls
         self._run = run
 
-    def read(self) -> Deferred[bytes]:
-        """The next chunk; without waiting if it is in the page cache."""
+    def read_now(self) -> bytes | None:
+        """The next chunk if it is in the page cache."""
         wanted = min(CHUNK, self._size - self._at)
         if wanted <= 0:
-            return succeed(b"")
+            return b""
         buffer = bytearray(wanted)
         try:
             got = os.preadv(self._file, (buffer,), self._at, os.RWF_NOWAIT)
         except BlockingIOError:
-            got = -1
+            return None
         except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
-                return fail(store_error(error))
-            got = -1
-        if got < 0:
-            return self._run(self._pread).addCallback(self._took)
-        try:
-            return succeed(self._took(bytes(buffer) if got == wanted else bytes(buffer[:got])))
-        except SizeChanged as error:
-            return fail(error)
+            if error.errno == errno.EOPNOTSUPP:
+                return None
+            raise store_error(error) from error
+        return self._took(bytes(buffer) if got == wanted else bytes(buffer[:got]))
+
+    def read(self) -> Deferred[bytes]:
+        """The next chunk, read on a worker."""
+        return self._run(self._pread).addCallback(self._took)
 
     def _pread(self) -> bytes:
         try:

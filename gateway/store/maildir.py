@@ -24,10 +24,14 @@ from gateway.interfaces import IBody, IMaildrop, IStore, Run
 from gateway.model import Account, Listing
 from gateway.store.files import FileBody, open_message, store_error
 from gateway.store.names import mailbox_path
+from gateway.store.reader import Reader
 from gateway.store.scan import locate, scan, settled
-from gateway.store.snapshot import CANONICAL, Reader, Reading, Snapshot
+from gateway.store.snapshot import CLAIMED, Reading, Size, Snapshot
 
 log = Logger()
+
+LARGE = 256 * 1024
+"""Octets from which on a message is measured before it is first sent."""
 
 LOCK = "pop3gw.lock"
 """The file in a Maildir whose ``flock`` a session holds under the exclusive policy."""
@@ -51,6 +55,10 @@ class Mailbox:
         self._snapshot: Snapshot | None = None
         self._settled = False
         self._waiting: list[Deferred[Snapshot]] | None = None
+
+    def measured(self, file: str) -> Size:
+        """The size of a message as its file has it.  Blocks; raises ``OSError``."""
+        return self._reader.measured(file)
 
     @property
     def messages(self) -> int:
@@ -112,6 +120,9 @@ class Maildrop:
 
     def retrieve(self, index: int) -> Deferred[IBody]:
         """Open a message, wherever another program may have moved it."""
+        snapshot = self._snapshot
+        if snapshot.forms[index] == CLAIMED and snapshot.listing.sizes[index] > LARGE:
+            return self._look_at(index)
         try:
             return succeed(self._open(index))
         except FileNotFoundError:
@@ -121,16 +132,34 @@ class Maildrop:
         except OSError as error:
             return fail(store_error(error))
 
+    def _look_at(self, index: int) -> Deferred[IBody]:
+        """Open a large message that nobody has measured: first measure it, on a worker.
+
+        Its line ends have to be looked at anyway, and not in the reactor's
+        thread; the next time it goes out as it is.
+        """
+
+        def measure() -> None:
+            try:
+                self._find(index)
+                size = self._mailbox.measured(self._snapshot.files[index])
+            except OSError as error:
+                raise store_error(error) from error
+            self._snapshot.measured(index, size)
+
+        return self._mailbox.run(measure).addCallback(lambda _: self._open(index))
+
     def _open(self, index: int) -> IBody:
         mailbox, snapshot = self._mailbox, self._snapshot
         file, size = open_message(f"{mailbox.maildir}/{snapshot.files[index]}")
-        canonical = snapshot.checked[index] == CANONICAL and size == snapshot.listing.sizes[index]
-        return FileBody(
-            file, size, canonical=canonical, no_nuls=mailbox.reading.no_nuls, run=mailbox.run
-        )
+        form = snapshot.form(index, size)
+        return FileBody(file, size, form, no_nuls=mailbox.reading.no_nuls, run=mailbox.run)
 
     def _find(self, index: int) -> None:
+        """See where a message is now.  Blocks; raises ``MessageGone`` or ``StoreDown``."""
         base = self._snapshot.bases[index]
+        if os.path.exists(f"{self._mailbox.maildir}/{self._snapshot.files[index]}"):
+            return
         try:
             file = locate(self._mailbox.maildir, base)
         except OSError as error:

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from gateway.errors import MessageGone, NoSuchMailbox
 from gateway.interfaces import IBody, IMaildrop, IStore
-from gateway.model import Account, Listing
+from gateway.model import Account, Form, Listing
 from gateway.wire.body import Measure
 
 
@@ -17,17 +17,21 @@ from gateway.wire.body import Measure
 class BytesBody:
     """A message that is already here."""
 
-    def __init__(self, content: bytes, *, canonical: bool, chunk: int = 128 * 1024) -> None:
-        self.canonical = canonical
+    def __init__(self, content: bytes, form: Form, *, chunk: int = 128 * 1024) -> None:
+        self.form = form
         self._content = content
         self._chunk = chunk
         self._at = 0
 
-    def read(self) -> Deferred[bytes]:
+    def read_now(self) -> bytes:
         """The next chunk."""
         data = self._content[self._at : self._at + self._chunk]
         self._at += len(data)
-        return succeed(data)
+        return data
+
+    def read(self) -> Deferred[bytes]:
+        """The next chunk."""
+        return succeed(self.read_now())
 
     def close(self) -> None:
         """Nothing is open."""
@@ -69,7 +73,7 @@ class MemoryMaildrop:
         content = self._mailbox.messages.get(uid)
         if content is None:
             return fail(MessageGone(str(uid)))
-        return succeed(BytesBody(content, canonical=self._measured[uid].canonical))
+        return succeed(BytesBody(content, self._measured[uid].form))
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove and mark."""

@@ -6,8 +6,20 @@ once; where the chunks are cut never shows in what comes out.
 
 from __future__ import annotations
 
+from gateway.model import Form
+
 END = b".\r\n"
 """The line that ends a multi-line response."""
+
+
+def has_dot_lines(data: bytes) -> bool:
+    """Whether a dot follows a line end somewhere in ``data``.
+
+    Searched from behind: CPython then looks for the line ends with memrchr,
+    several times quicker than a search from the front, or than a replace
+    that finds nothing.
+    """
+    return data.rfind(b"\n.") >= 0
 
 
 class Canonical:
@@ -36,10 +48,15 @@ class Canonical:
         if not data:
             return b""
         self._ended = data.endswith(b"\n")
-        if b"\r" in data:
-            data = data.replace(b"\r\n", b"\n")
-            if self._convert_cr:
-                data = data.replace(b"\r", b"\n")
+        if b"\r" not in data:
+            return data.replace(b"\n", b"\r\n")
+        # Most that has a CR has nothing but CRLF.  To find that out in this way
+        # is twice as quick as counting, four times as changing there and back.
+        if data.replace(b"\r", b"").replace(b"\n", b"\r\n") == data:
+            return data
+        data = data.replace(b"\r\n", b"\n")
+        if self._convert_cr:
+            data = data.replace(b"\r", b"\n")
         return data.replace(b"\n", b"\r\n")
 
     def finish(self) -> bytes:
@@ -112,8 +129,7 @@ class DotStuffing:
         if not data:
             return data
         begins, self._line_begins = self._line_begins, data[-1] == 0x0A
-        # A search is some ten times quicker than a replace that finds nothing.
-        if data.find(b"\n.") >= 0:
+        if has_dot_lines(data):
             data = data.replace(b"\n.", b"\n..")
         if begins and data[0] == 0x2E:
             return b"." + data
@@ -127,17 +143,21 @@ class DotStuffing:
 class Measure:
     """Counts what ``Canonical`` would give, without making it."""
 
-    __slots__ = ("_convert_cr", "_crs", "_last", "_length", "_lfs", "_pairs")
+    __slots__ = ("_convert_cr", "_crs", "_dots", "_last", "_length", "_lfs", "_pairs")
 
     def __init__(self, *, convert_cr: bool = False) -> None:
         self._convert_cr = convert_cr
         self._length = self._lfs = self._crs = self._pairs = 0
         self._last = b"\n"
+        self._dots = False
 
     def feed(self, data: bytes) -> None:
         """Count these octets."""
         if not data:
             return
+        if not self._dots:
+            begins = self._last == b"\n" and data[0] == 0x2E
+            self._dots = begins or has_dot_lines(data)
         self._length += len(data)
         self._lfs += data.count(b"\n")
         self._pairs += data.count(b"\r\n") + (self._last == b"\r" and data[0] == 0x0A)
@@ -151,13 +171,16 @@ class Measure:
         lone = self._lfs - self._pairs
         if self._convert_cr:
             lone += self._crs - self._pairs
-        return self._length + lone + (0 if self._line_ended else 2)
+        return self._length + lone + (0 if self.whole else 2)
 
     @property
-    def _line_ended(self) -> bool:
+    def whole(self) -> bool:
+        """Whether no line end has to be added."""
         return self._last == b"\n" or (self._convert_cr and self._last == b"\r")
 
     @property
-    def canonical(self) -> bool:
-        """Whether ``Canonical`` would change nothing."""
-        return self.octets == self._length
+    def form(self) -> Form:
+        """What the octets were found to be."""
+        if self.octets != self._length:
+            return Form.STORED
+        return Form.CANONICAL if self._dots else Form.CLEAN

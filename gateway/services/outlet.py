@@ -1,0 +1,50 @@
+"""Writing to a transport, by the shortest way there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.tcp import Server
+
+
+class Outlet:
+    """Writes at once where the socket takes it, and through the transport where not.
+
+    ``transport.write`` leaves the sending to the reactor's next turn, which
+    costs a poll and two changes to the poll set for each reply.  A plain TCP
+    socket mostly takes a reply as it is; only what it does not take goes
+    through the transport, and so does everything after it until the
+    transport has been emptied, to keep the order.
+    """
+
+    __slots__ = ("_direct", "_send", "_transport")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._direct: Callable[..., int] | None = None
+        if type(transport) is Server and not transport.TLS:
+            self._direct = transport.getHandle().send
+        self._send = self._direct
+
+    def write(self, data: bytes) -> None:
+        """Send, in order after all that was written before."""
+        if self._send is not None:
+            try:
+                sent = self._send(data)
+            except OSError:
+                # Full, or broken: the transport finds out which.
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self._send = None
+        self._transport.write(data)
+
+    def emptied(self) -> None:
+        """The transport has nothing left to send."""
+        self._send = self._direct
+
+    def close_direct(self) -> None:
+        """TLS begins: from now on everything goes through the transport."""
+        self._direct = self._send = None
