@@ -1,0 +1,238 @@
+"""Starts and stops the two servers, each on its own copy of the mail."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from string import Template
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+from bench import processes
+
+HERE = Path(__file__).parent
+OWNER = 20000
+"""The numeric user and group of Dovecot's mail processes; needs no entry in /etc/passwd."""
+
+
+class NotAvailable(Exception):
+    """The server cannot run here; the text says what would cure it."""
+
+
+class Server:
+    """One server: where it listens, what it has cost, how it starts and ends."""
+
+    name = ""
+
+    def __init__(self, directory: Path, certificate: Path, key: Path) -> None:
+        self.directory = directory
+        self.certificate = certificate
+        self.key = key
+        self.plain = free_port()
+        self.tls = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def mail(self) -> Path:
+        """The root of its copy of the mail."""
+        return self.directory / "mail"
+
+    @property
+    def accounts(self) -> Path:
+        return self.directory / "accounts"
+
+    def command(self) -> list[str]:
+        """Write what configuration it needs and say how to start it in the foreground."""
+        raise NotImplementedError
+
+    def start(self, seconds: float = 30.0) -> None:
+        """Return once both ports greet; ``NotAvailable`` with the log's end otherwise."""
+        log = self.directory / "output.log"
+        environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self.command(), stdout=output, stderr=output, env=environment, cwd=self.directory
+            )
+        end = time.monotonic() + seconds
+        for port in (self.plain, self.tls):
+            while not _listening(port):
+                if self._process.poll() is not None or time.monotonic() > end:
+                    self.stop()
+                    raise NotAvailable(f"{self.name} did not start: {self._last_words()}")
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it and what it started, by process id."""
+        if self._process is None:
+            return
+        family = processes.tree(self._process.pid)
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                for pid in family:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                self._process.wait()
+        self._process = None
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The root of its tree of processes."""
+        if self._process is None or not self.alive:
+            raise NotAvailable(f"{self.name} is not running: {self._last_words()}")
+        return self._process.pid
+
+    def _last_words(self) -> str:
+        texts = [log.read_text(errors="replace") for log in self.directory.glob("*.log")]
+        lines = [line for text in texts for line in text.splitlines() if line.strip()]
+        return " | ".join(lines[-3:]) or "it logged nothing"
+
+
+class Dovecot(Server):
+    """Dovecot 2.3 with ``dovecot.conf.in``."""
+
+    name = "dovecot"
+
+    def command(self) -> list[str]:
+        program = shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        if program is None or not Path("/usr/lib/dovecot/pop3").exists():
+            raise NotAvailable("Dovecot is missing: apt-get install dovecot-core dovecot-pop3d")
+        if os.geteuid() != 0:
+            raise NotAvailable("Dovecot starts only as root: run the benchmark as root")
+        config = self.directory / "dovecot.conf"
+        text = Template((HERE / "dovecot.conf.in").read_text())
+        config.write_text(
+            text.substitute(
+                directory=self.directory,
+                certificate=self.certificate,
+                key=self.key,
+                owner=OWNER,
+                plain=self.plain,
+                tls=self.tls,
+            )
+        )
+        return [program, "-F", "-c", str(config)]
+
+
+class Gateway(Server):
+    """``twistd pop3gw`` of this source tree."""
+
+    name = "gateway"
+
+    def command(self) -> list[str]:
+        config = self.directory / "pop3gw.toml"
+        config.write_text(self._settings())
+        twistd = Path(sys.executable).with_name("twistd")
+        if not twistd.exists():
+            raise NotAvailable(f"no twistd beside {sys.executable}: install Twisted there")
+        log = self.directory / "gateway.log"
+        return [
+            *(sys.executable, str(twistd), "-n", "--pidfile=", f"--logfile={log}"),
+            *("pop3gw", f"--config={config}"),
+        ]
+
+    def _settings(self) -> str:
+        return f"""\
+state = "{self.directory}"
+
+[listeners.plain]
+endpoint = "tcp:{self.plain}:interface=127.0.0.1"
+tls = "none"
+
+[listeners.secure]
+endpoint = "tcp:{self.tls}:interface=127.0.0.1"
+tls = "implicit"
+
+[tls]
+certificate = "{self.certificate}"
+key = "{self.key}"
+self_made = false
+
+[limits]
+connections = 12000
+connections_per_address = 12000
+sessions_per_user = 12000
+
+[directory]
+kind = "passwd-file"
+file = "{self.accounts}"
+cache_ttl = 3600.0
+
+[store]
+kind = "maildir"
+path = "mail/{{local}}/Maildir"
+missing = "refuse"
+mark_read = false
+"""
+
+
+@contextlib.contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """The server, started, and stopped however the block ends."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def make_certificate(directory: Path) -> tuple[Path, Path]:
+    """A self-signed RSA 2048 pair in PEM files: certificate, key."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = directory / "cert.pem", directory / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return paths
+
+
+def _listening(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2):
+            return True
+    except OSError:
+        return False
