@@ -17,7 +17,7 @@ from gateway.wire.body import Measure
 CHUNK = 128 * 1024
 """Octets read at once."""
 
-_PERMANENT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
+_PERMANENT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
 
 
 def store_error(error: OSError) -> StoreDown | MailboxUnusable:
@@ -26,17 +26,30 @@ def store_error(error: OSError) -> StoreDown | MailboxUnusable:
     return kind(f"{error.filename or 'file'}: {error.strerror or error}")
 
 
+class NotRegular(FileNotFoundError):
+    """A link, a directory or a device stands where a message should be."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.ENOENT, "not a regular file", path)
+
+
 def open_message(path: str) -> tuple[int, int]:
     """A descriptor and the size in octets.
 
     Raises ``OSError``, ``FileNotFoundError`` included.  Links and devices that
-    a user may have put into a Maildir are not followed, nor waited for.
+    a user may have put into a Maildir are not followed, nor waited for:
+    ``NotRegular``.
     """
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+            raise NotRegular(path) from None
+        raise
     status = os.fstat(file)
     if not stat.S_ISREG(status.st_mode):
         os.close(file)
-        raise FileNotFoundError(errno.ENOENT, "not a regular file", path)
+        raise NotRegular(path)
     return file, status.st_size
 
 

@@ -126,9 +126,7 @@ class Maildrop:
         try:
             return succeed(self._open(index))
         except FileNotFoundError:
-            return self._mailbox.run(lambda: self._find(index)).addCallback(
-                lambda _: self._open(index)
-            )
+            return self._mailbox.run(lambda: self._find(index)).addCallback(self._found, index)
         except OSError as error:
             return fail(store_error(error))
 
@@ -140,14 +138,24 @@ class Maildrop:
         """
 
         def measure() -> None:
+            self._find(index)
             try:
-                self._find(index)
                 size = self._mailbox.measured(self._snapshot.files[index])
+            except FileNotFoundError:
+                raise MessageGone(self._snapshot.bases[index]) from None
             except OSError as error:
                 raise store_error(error) from error
             self._snapshot.measured(index, size)
 
-        return self._mailbox.run(measure).addCallback(lambda _: self._open(index))
+        return self._mailbox.run(measure).addCallback(self._found, index)
+
+    def _found(self, _: None, index: int) -> IBody:
+        try:
+            return self._open(index)
+        except FileNotFoundError:
+            raise MessageGone(self._snapshot.bases[index]) from None
+        except OSError as error:
+            raise store_error(error) from error
 
     def _open(self, index: int) -> IBody:
         mailbox, snapshot = self._mailbox, self._snapshot

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from gateway.errors import MailboxUnusable, NoSuchMailbox
 from gateway.model import Listing
 from gateway.store.dotlock import dotlock
-from gateway.store.files import measure, store_error
+from gateway.store.files import NotRegular, measure, store_error
 from gateway.store.scan import Stamp, delivery_order, scan, size_in, stamp_of
 from gateway.store.snapshot import Reading, Size, Snapshot
 from gateway.store.uidlist import NAME, UidList
@@ -98,7 +98,9 @@ class Reader:
                     continue
             try:
                 size = self.measured(files[base])
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if isinstance(error, NotRegular):
+                    log.warn("left out {error}", error=error)
                 gone.add(base)
                 continue
             sizes[base] = size
