@@ -1,0 +1,15 @@
+"""What every test runs under."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["conformance"]
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trial's ``mktemp`` makes its directories below the working directory."""
+    monkeypatch.chdir(tmp_path)

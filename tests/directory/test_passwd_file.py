@@ -1,0 +1,208 @@
+"""The passwd-file: schemes, lines, changes, and the command that makes entries."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from unittest import mock
+
+from hypothesis import given
+from hypothesis import strategies as st
+from store_contract import run_now
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway import passwd
+from gateway.directory import schemes
+from gateway.directory.passwd import PasswdFile, parse
+from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+
+# Made by Dovecot 2.3's doveadm pw for the password "wonderland".
+FOREIGN = (
+    "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$MEl8SDRFKXpvctOsTpaBrQ$"
+    "ahqa9WJOPLFliFg2vtg9YR+WVUgDyWmp9GSLSSfmmbg",
+    "{BLF-CRYPT}$2y$05$lSgeAjfq2vyGBxu7v8ddQeeNk1BoqPcg1P8HvzkJZwelVHnQLdu5.",
+    "{SHA512-CRYPT}$6$FBPNeBeu/9fy.ZMq$JZ4mxYC0BWrO/HDXTSig5FK3AKG3iRPCuzl6h3hmggHsA5UTY.6s"
+    "GTgBNZ51itYn2ZLLFlsQuCv5tDrB9ZjNx0",
+    "{SSHA}B+7LzLI4M+KSQoISGYDC+LrNh+OPiL3l",
+    "{SSHA256}1x5dLlQjprBDsGCDphYYtgx/1VdFrCDL4yEu4DJnHdC4AEiu",
+    "{SSHA512}vRbVHCG2ARZSSLcr4UdAsKgDJh53FFpypxo1KE1yC+8r701/ts/AD/2/hgHwR6odbCZCkxOpZ+rBMmf6"
+    "yGUnZCI5P1U=",
+    "{SSHA256.HEX}2b61855475b211de1f098d2f9bfc32b9d9ba80f0171307fddffbcd5c74a6f3bbb9d597fc",
+    "{SSHA.B64}4NAUMKBgq56SUf7SYkgKXVOkhHqAELbi",
+)
+
+
+class SchemeTests(SynchronousTestCase):
+    def test_every_scheme_knows_its_own_entries_and_no_others(self) -> None:
+        for name in schemes.SCHEMES:
+            secret = schemes.make(name, b"wonderland")
+            self.assertTrue(schemes.verify(secret, b"wonderland"), name)
+            self.assertFalse(schemes.verify(secret, b"Wonderland"), name)
+            self.assertFalse(schemes.verify(secret, b""), name)
+
+    def test_vectors_that_other_programs_made(self) -> None:
+        for secret in FOREIGN:
+            self.assertTrue(schemes.verify(secret, b"wonderland"), secret)
+            self.assertFalse(schemes.verify(secret, b"wonderland "), secret)
+        # The SHA-crypt specification's first SHA-512 example, and crypt_blowfish's first.
+        sha = "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJ"
+        self.assertTrue(schemes.verify(sha + "uesI68u4OTLiBFdcbYEdFCoEOfaS35inz1", b"Hello world!"))
+        blowfish = "{CRYPT}$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
+        self.assertTrue(schemes.verify(blowfish, b"U*U"))
+
+    def test_a_secret_without_a_known_scheme_is_never_taken_for_plain(self) -> None:
+        for secret in ("wonderland", "", "{MD5}x", "{PLAIN", "{}x", "$1$salt$hash", "x"):
+            with self.assertRaises(DirectoryMisconfigured):
+                schemes.verify(secret, b"wonderland")
+
+    def test_a_damaged_hash_is_a_misconfiguration_and_no_wrong_password(self) -> None:
+        for secret in ("{SSHA}c2hvcnQ=", "{SSHA256}?", "{ARGON2ID}x", "{BLF-CRYPT}x", "{SSHA}"):
+            with self.assertRaises(DirectoryMisconfigured, msg=secret):
+                schemes.verify(secret, b"x")
+
+    def test_hexadecimal_is_recognized(self) -> None:
+        import base64
+
+        secret = schemes.make("SSHA256", b"x").removeprefix("{SSHA256}")
+        spelt = base64.b64decode(secret).hex()
+        self.assertTrue(schemes.verify("{SSHA256.HEX}" + spelt, b"x"))
+
+    def test_the_decoy_costs_what_the_costliest_entry_costs(self) -> None:
+        secrets = {schemes.make("SSHA", b"x"), schemes.make("SHA512-CRYPT", b"x")}
+        self.assertTrue(schemes.decoy(secrets).startswith("{SHA512-CRYPT}"))
+        self.assertTrue(schemes.decoy([]).startswith("{ARGON2ID}"))
+
+    def test_what_a_scheme_cannot_hold_is_refused_when_an_entry_is_made(self) -> None:
+        with self.assertRaises(ValueError):
+            schemes.make("BLF-CRYPT", b"x" * 73)
+        with self.assertRaises(ValueError):
+            schemes.make("SHA512-CRYPT", b"a\0b")
+
+
+class FileTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.path = os.path.join(self.mktemp(), "accounts")
+        os.makedirs(os.path.dirname(self.path))
+        self.write("alice:{PLAIN}a::::::\n")
+
+    def write(self, text: str) -> None:
+        with open(f"{self.path}.new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(f"{self.path}.new", self.path)
+
+    def test_a_change_is_seen_at_the_next_login(self) -> None:
+        directory = PasswdFile(self.path, run_now)
+        self.write("bob:{PLAIN}b::::::\n")
+        self.assertIsNotNone(self.successResultOf(directory.find("bob")))
+        self.assertIsNone(self.successResultOf(directory.find("alice")))
+
+    def test_a_change_for_the_worse_is_logged_and_the_good_accounts_stay(self) -> None:
+        directory = PasswdFile(self.path, run_now)
+        self.write("bob\n")
+        self.assertIsNotNone(self.successResultOf(directory.find("alice")))
+
+    def test_a_file_that_vanished_is_an_outage_and_no_wrong_password(self) -> None:
+        directory = PasswdFile(self.path, run_now)
+        os.unlink(self.path)
+        self.failureResultOf(directory.find("alice"), DirectoryDown)
+        self.failureResultOf(directory.verify("alice", b"a"), DirectoryDown)
+
+    def test_a_missing_file_at_the_start_is_named_with_the_cure(self) -> None:
+        with self.assertRaises(DirectoryMisconfigured) as caught:
+            PasswdFile(self.path + ".none", run_now)
+        self.assertIn("gateway.passwd --file", str(caught.exception))
+
+    def test_a_fault_is_named_with_its_line(self) -> None:
+        for line, words in (
+            ("bob", "expected name:"),
+            ("bob:x", "scheme"),
+            (":{PLAIN}x", "no valid name"),
+            ("Alice:{PLAIN}x", "same name as line 1"),
+            ("bob:{PLAIN}x::::home:", "begin with a slash"),
+        ):
+            with self.assertRaises(DirectoryMisconfigured) as caught:
+                parse(f"alice:{{PLAIN}}a\n\n{line}\n", "F")
+            self.assertIn("F:3: ", str(caught.exception))
+            self.assertIn(words, str(caught.exception))
+            self.assertNotIn("{PLAIN}x", str(caught.exception))
+
+    def test_home_and_nologin_are_read(self) -> None:
+        self.write("alice:{PLAIN}a::::/home/alice::nologin\n# comment\n\nbob:{PLAIN}b\n")
+        directory = PasswdFile(self.path, run_now)
+        account = self.successResultOf(directory.find("alice"))
+        self.assertEqual(account.home, "/home/alice")
+        self.failureResultOf(directory.verify("alice", b"a"), BadCredentials)
+        self.assertEqual(self.successResultOf(directory.verify("bob", b"b")).name, "bob")
+
+    def test_a_known_and_an_unknown_name_cost_the_same_work_on_a_worker(self) -> None:
+        works = []
+
+        def run(work):  # type: ignore[no-untyped-def]
+            works.append(work)
+            return run_now(work)
+
+        directory = PasswdFile(self.path, run)
+        self.failureResultOf(directory.verify("alice", b"x"), BadCredentials)
+        self.failureResultOf(directory.verify("nobody", b"x"), BadCredentials)
+        self.failureResultOf(directory.verify("nobody", b""), BadCredentials)
+        self.assertEqual(len(works), 3)
+
+    def test_a_password_counts_as_it_came_and_as_saslprep_has_it(self) -> None:
+        passwd.put(self.path, "carol", "IX\u00aa".encode(), "SSHA")
+        directory = PasswdFile(self.path, run_now)
+        for typed in ("IXa", "IX\u00aa", "\u2168a"):
+            self.successResultOf(directory.verify("carol", typed.encode()))
+
+    def test_nothing_is_answered_before_the_worker_has_answered(self) -> None:
+        waiting: Deferred[bool] = Deferred()
+        answer = PasswdFile(self.path, lambda _: waiting).verify("alice", b"a")
+        self.assertNoResult(answer)
+        waiting.callback(True)
+        self.assertEqual(self.successResultOf(answer).name, "alice")
+
+    @given(st.text())
+    def test_no_file_crashes_the_parser(self, text: str) -> None:
+        with contextlib.suppress(DirectoryMisconfigured):
+            parse(text, "F")
+
+
+class CommandTests(SynchronousTestCase):
+    def run_command(self, *arguments: str, password: str = "secret") -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            mock.patch("sys.stdin", io.StringIO(password + "\n")),
+        ):
+            status = passwd.main([*arguments, "--stdin"])
+        return status, out.getvalue(), err.getvalue()
+
+    def test_it_prints_an_entry_that_the_directory_takes(self) -> None:
+        for scheme in schemes.SCHEMES:
+            status, line, _ = self.run_command("bob@example.org", "--scheme", scheme)
+            self.assertEqual(status, 0)
+            account = parse(line, "F")["bob@example.org"]
+            self.assertTrue(schemes.verify(account.secret, b"secret"), scheme)
+
+    def test_it_adds_replaces_and_deletes_and_keeps_all_other_lines(self) -> None:
+        path = os.path.join(self.mktemp(), "accounts")
+        os.makedirs(os.path.dirname(path))
+        with open(path, "w") as file:
+            file.write("# staff\nalice:{PLAIN}a::::::\n")
+        self.assertEqual(self.run_command("bob", "--file", path)[0], 0)
+        self.assertEqual(self.run_command("BOB", "--file", path, password="new")[0], 0)
+        with open(path) as file:
+            text = file.read()
+        self.assertTrue(text.startswith("# staff\nalice:{PLAIN}a::::::\nbob:{ARGON2ID}"))
+        self.assertEqual(text.count("\n"), 3)
+        self.assertTrue(schemes.verify(parse(text, path)["bob"].secret, b"new"))
+        self.assertEqual(self.run_command("bob", "--file", path, "--delete")[0], 0)
+        status, _, error = self.run_command("bob", "--file", path, "--delete")
+        self.assertEqual(status, 1)
+        self.assertIn("bob is not in", error)
+
+    def test_a_name_that_cannot_be_is_refused_in_words(self) -> None:
+        status, _, error = self.run_command("a:b")
+        self.assertEqual((status, error), (1, "pop3gw passwd: a name has no colon\n"))

@@ -1,0 +1,242 @@
+"""Real servers for the interop tests, each in a directory of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from gateway import passwd
+from gateway.services.tls import make_certificate
+
+CORPUS = Path(__file__).parent / "corpus"
+USER, PASSWORD = "alice@example.org", "wonderland"
+OWNER = 20000
+"""User and group id of Dovecot's mail processes and its mail; no entry in /etc/passwd needed."""
+
+
+def need(*programs: str) -> None:
+    """Skip, loudly, where a program is missing or root is not there to start it; in CI fail."""
+    missing = [
+        name for name in programs if not shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
+    ]
+    if "dovecot" in programs and os.geteuid() != 0:
+        missing.append("root, to start dovecot")
+    if missing and os.environ.get("CI") == "true":
+        pytest.fail(f"CI needs {', '.join(missing)}")
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)} (see scripts/debian-packages)")
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def corpus() -> list[tuple[str, bytes]]:
+    """Name and content of every message, in the order of their names."""
+    return [(path.name, path.read_bytes()) for path in sorted(CORPUS.glob("*.eml"))]
+
+
+def fill(maildir: Path, messages: Iterable[bytes], *, flags: str = "") -> list[Path]:
+    """A Maildir with these messages, oldest first; in ``new``, or with flags in ``cur``."""
+    for folder in ("tmp", "new", "cur"):
+        (maildir / folder).mkdir(parents=True, exist_ok=True)
+    files = []
+    for number, content in enumerate(messages, 1):
+        name = f"{1_700_000_000 + number}.M{number}P1.test"
+        file = maildir / (f"cur/{name}:2,{flags}" if flags else f"new/{name}")
+        file.write_bytes(content)
+        files.append(file)
+    return files
+
+
+def give_to_dovecot(directory: Path) -> None:
+    """Make the mail Dovecot's, which reads it as a user of its own."""
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, OWNER, OWNER)
+
+
+class Server:
+    """A process in the foreground, its output kept, started anew as often as wanted."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.process: subprocess.Popen[bytes] | None = None
+        self._output = b""
+        self._grew = threading.Condition()
+
+    def start(self, command: list[str], ready: bytes, *, env: dict[str, str] | None = None) -> None:
+        """Return once a line with ``ready`` has come."""
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self.directory,
+            env={**os.environ, **(env or {})},
+        )
+        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        self.wait_for(ready)
+
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            with self._grew:
+                self._output += line
+                self._grew.notify_all()
+        with self._grew:
+            self._output += b"(end of output)\n"
+            self._grew.notify_all()
+
+    @property
+    def log(self) -> str:
+        """All that it has printed so far."""
+        return self._output.decode(errors="replace")
+
+    def wait_for(self, text: bytes, *, times: int = 1, seconds: float = 60) -> None:
+        """Wait until its output has ``text`` so many times."""
+        with self._grew:
+            found = self._grew.wait_for(
+                lambda: self._output.count(text) >= times or b"(end of output)" in self._output,
+                seconds,
+            )
+        if not found or self._output.count(text) < times:
+            raise AssertionError(f"no {text!r} in:\n{self.log}")
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it; its exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+class Gateway(Server):
+    """``twistd pop3gw`` with one account and its Maildir, plain and TLS ports."""
+
+    def __init__(self, directory: Path, settings: str = "") -> None:
+        """``settings`` are TOML tables besides the ones that are written here."""
+        super().__init__(directory)
+        self.maildir = directory / "mail" / USER
+        self.accounts = directory / "accounts"
+        self.certificate = directory / "cert.pem"
+        self.config = directory / "pop3gw.toml"
+        self.plain, self.tls = free_port(), free_port()
+        passwd.put(str(self.accounts), USER, PASSWORD.encode(), "SSHA256")
+        make_certificate(str(self.certificate), str(directory / "key.pem"))
+        tables = {
+            "listeners.plain": f'endpoint = "tcp:{self.plain}:interface=127.0.0.1"\ntls = "stls"',
+            "listeners.secure": (
+                f'endpoint = "tcp:{self.tls}:interface=127.0.0.1"\ntls = "implicit"'
+            ),
+            "tls": 'certificate = "cert.pem"\nkey = "key.pem"\nself_made = false',
+            "directory": 'file = "accounts"',
+        }
+        if "[store]" not in settings:
+            tables["store"] = 'path = "mail/{name}"'
+        text = "".join(f"[{name}]\n{body}\n" for name, body in tables.items())
+        self.config.write_text(f'state = "{directory}"\n{text}{settings}\n')
+
+    @property
+    def command(self) -> list[str]:
+        """How it is started."""
+        twistd = Path(sys.executable).with_name("twistd")
+        return [
+            *(sys.executable, str(twistd), "-n", "--pidfile="),
+            *("pop3gw", "--config", str(self.config)),
+        ]
+
+    def run(self, **env: str) -> Gateway:
+        """Start it; returns once it listens."""
+        self.start(self.command, b"listener secure at", env=env)
+        return self
+
+    def connect(self) -> socket.socket:
+        """A plain connection; a peer that goes silent fails the test and never hangs it."""
+        return socket.create_connection(("127.0.0.1", self.plain), timeout=30)
+
+    def context(self) -> ssl.SSLContext:
+        """A client's TLS context that trusts this server only."""
+        return ssl.create_default_context(cafile=self.certificate)
+
+
+class Dovecot(Server):
+    """Dovecot with one account; its mail lies at ``maildir``."""
+
+    def __init__(self, directory: Path, maildir: Path, *, uidl_format: str = "%u") -> None:
+        super().__init__(directory)
+        self.plain, self.imap = free_port(), free_port()
+        self._maildir = maildir
+        (directory / "base").mkdir()
+        (directory / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}::::::\n")
+        directory.chmod(0o755)
+        (directory / "dovecot.conf").write_text(f"""\
+base_dir = {directory}/base
+state_dir = {directory}/base
+log_path = /dev/stderr
+protocols = pop3 imap
+listen = 127.0.0.1
+ssl = no
+disable_plaintext_auth = no
+auth_failure_delay = 0
+default_vsz_limit = 0
+mail_location = maildir:{maildir}
+mail_uid = {OWNER}
+mail_gid = {OWNER}
+first_valid_uid = 500
+pop3_uidl_format = {uidl_format}
+passdb {{
+  driver = passwd-file
+  args = {directory}/users
+}}
+userdb {{
+  driver = static
+  args = uid={OWNER} gid={OWNER} home={directory} allow_all_users=yes
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    port = {self.plain}
+  }}
+  inet_listener pop3s {{
+    port = 0
+  }}
+}}
+service imap-login {{
+  inet_listener imap {{
+    port = {self.imap}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+""")
+
+    def run(self) -> Dovecot:
+        """Start it; returns once it serves."""
+        give_to_dovecot(self._maildir)
+        program = shutil.which("dovecot", path=os.environ["PATH"] + ":/usr/sbin")
+        assert program is not None
+        self.start([program, "-F", "-c", str(self.directory / "dovecot.conf")], b"starting up")
+        return self

@@ -1,0 +1,77 @@
+"""The lock that is shared with Dovecot."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.errors import StoreDown
+from gateway.store.dotlock import STALE, dotlock
+
+
+class DotlockTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        directory = self.mktemp()
+        os.mkdir(directory)
+        self.path = f"{directory}/dovecot-uidlist"
+        self.lock = self.path + ".lock"
+        self.time = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+    def take(self, **times: float) -> bool:
+        with dotlock(
+            self.path, timeout=5, sleep=self.sleep, now=lambda: times.get("now", 0) + self.time
+        ):
+            return os.path.exists(self.lock)
+
+    def test_the_lock_file_stands_while_it_is_held_and_nothing_is_left(self) -> None:
+        self.assertTrue(self.take())
+        self.assertEqual(os.listdir(os.path.dirname(self.path)), [])
+
+    def test_another_programs_lock_is_waited_for_and_then_given_up(self) -> None:
+        with open(self.lock, "w") as file:
+            file.write("3 V1 N2\n")
+        os.utime(self.lock, (0, 0))
+        error = self.assertRaises(StoreDown, self.take)
+        self.assertIn(self.lock, str(error))
+        self.assertGreaterEqual(self.time, 5)
+        self.assertTrue(os.path.exists(self.lock))
+
+    def test_a_lock_that_is_given_back_meanwhile_is_taken(self) -> None:
+        open(self.lock, "w").close()
+        os.utime(self.lock, (0, 0))
+
+        def sleep(seconds: float) -> None:
+            self.time += seconds
+            if self.time > 1:
+                os.unlink(self.lock)
+
+        with dotlock(self.path, timeout=5, sleep=sleep, now=lambda: self.time):
+            self.assertTrue(os.path.exists(self.lock))
+
+    def test_a_lock_older_than_dovecots_limit_is_taken_over(self) -> None:
+        open(self.lock, "w").close()
+        os.utime(self.lock, (0, 0))
+        self.assertTrue(self.take(now=STALE + 1))
+
+    def test_a_lock_left_by_a_dead_process_of_ours_is_taken_over_at_once(self) -> None:
+        child = os.fork()
+        if child == 0:  # pragma: no cover - the child dies with the lock in its hands
+            with dotlock(self.path, timeout=5):
+                os._exit(0)
+        os.waitpid(child, 0)
+        self.assertTrue(os.path.exists(self.lock))
+        self.assertTrue(self.take())
+        self.assertLess(self.time, 1)
+
+    def test_our_own_threads_take_turns(self) -> None:
+        with dotlock(self.path, timeout=5), self.assertRaises(StoreDown):
+            self.take()
+
+    def test_a_failure_inside_gives_the_lock_back(self) -> None:
+        with self.assertRaises(ZeroDivisionError), dotlock(self.path, timeout=5):
+            raise ZeroDivisionError
+        self.assertTrue(self.take())

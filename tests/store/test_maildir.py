@@ -1,0 +1,419 @@
+"""What only a Maildir has: names with sizes, flags, other programs, broken disks."""
+
+from __future__ import annotations
+
+import errno
+import os
+from unittest import mock
+
+import pytest
+from store_contract import ALICE, read_all, run_now
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.errors import (
+    MailboxUnusable,
+    MaildropBusy,
+    MessageGone,
+    NoSuchMailbox,
+    SizeChanged,
+    StoreDown,
+)
+from gateway.store.maildir import MaildirStore, seen_name
+from gateway.store.snapshot import Reading
+from test_store_contract import MaildirBench
+
+
+class MaildirCase(SynchronousTestCase):
+    reading: dict[str, object] = {}  # noqa: RUF012
+
+    def setUp(self) -> None:
+        self.bench = MaildirBench(self, **self.reading)
+        self.maildir = self.bench.maildir
+
+    def open(self, store: MaildirStore | None = None):  # type: ignore[no-untyped-def]
+        maildrop, self.give_back = self.successResultOf((store or self.bench.store).open(ALICE))
+        return maildrop
+
+    def fresh(self, **reading: object) -> MaildirStore:
+        """A store as after a restart, which remembers nothing."""
+        return MaildirStore(
+            self.bench.root,
+            "{name}",
+            run_now,
+            reading=Reading(create=False, **reading),  # type: ignore[arg-type]
+        )
+
+    def sizes(self, maildrop) -> list[int]:  # type: ignore[no-untyped-def]
+        return list(self.successResultOf(maildrop.listing()).sizes)
+
+    def ids(self, maildrop) -> list[str]:  # type: ignore[no-untyped-def]
+        return list(self.successResultOf(maildrop.listing()).uids)
+
+    def message(self, maildrop, index: int) -> bytes:  # type: ignore[no-untyped-def]
+        return read_all(self, self.successResultOf(maildrop.retrieve(index)))
+
+    def uidlist(self, text: str) -> None:
+        with open(f"{self.maildir}/dovecot-uidlist", "w") as file:
+            file.write(text)
+
+    def list_text(self) -> str:
+        with open(f"{self.maildir}/dovecot-uidlist") as file:
+            return file.read()
+
+
+class SizeInNameTests(MaildirCase):
+    def test_a_true_w_is_used_and_a_wrong_one_is_put_right(self) -> None:
+        self.bench.deliver(b"a\nb\n", "1700000001.M1P1.host,S=4,W=6")
+        self.bench.deliver(b"a\nb\n", "1700000002.M2P1.host,S=4,W=60")
+        self.bench.deliver(b"a\nb\n", "1700000003.M3P1.host,S=9999")
+        maildrop = self.open()
+        self.assertEqual(self.sizes(maildrop), [6, 6, 6])
+        for index in range(3):
+            self.assertEqual(self.message(maildrop, index), b"a\r\nb\r\n")
+        self.assertIn(" W6 :1700000002.M2P1.host", self.list_text())
+        self.assertEqual(self.sizes(self.open(self.fresh(verify_octets=0))), [6, 6, 6])
+
+    def test_what_was_not_verified_is_put_right_once_a_large_message_is_fetched(self) -> None:
+        big = b"x" * 300_000 + b"\n"
+        self.bench.deliver(big, "1700000001.M1P1.host,W=300000")
+        store = self.fresh(verify_octets=0)
+        maildrop = self.open(store)
+        self.assertEqual(self.sizes(maildrop), [300_000])
+        self.assertEqual(self.message(maildrop, 0), big[:-1] + b"\r\n")
+        self.bench.deliver(b"other\n")
+        self.assertEqual(self.sizes(self.open(store))[0], 300_002)
+
+    def test_nonsense_in_a_name_is_no_size(self) -> None:
+        for number, name in enumerate(("1.a,W=x", "2.a,W=-1", "3.a,W=", "4.a,S=1W=2", "5.a,XW=1")):
+            self.bench.deliver(b"%d\r\n" % number, name)
+        self.assertEqual(self.sizes(self.open()), [3] * 5)
+
+
+class InexactTests(MaildirCase):
+    reading = {"exact": False}  # noqa: RUF012
+
+    @pytest.mark.conformance("X-N4", "X-N5")
+    def test_where_so_set_sizes_are_what_files_take_and_still_numbers(self) -> None:
+        self.bench.deliver(b"a\nb\n")
+        self.bench.deliver(b"a\nb\n", "1700000009.M9P1.host,S=4")
+        maildrop = self.open()
+        self.assertEqual(self.sizes(maildrop), [4, 4])
+        self.assertEqual(self.message(maildrop, 0), b"a\r\nb\r\n")
+
+
+class NoNulsTests(MaildirCase):
+    reading = {"no_nuls": True}  # noqa: RUF012
+
+    @pytest.mark.conformance("P-5")
+    def test_where_so_set_a_nul_is_sent_as_0x80_and_the_size_is_the_same(self) -> None:
+        self.bench.deliver(b"a\0b\r\n")
+        maildrop = self.open()
+        self.assertEqual(self.sizes(maildrop), [5])
+        self.assertEqual(self.message(maildrop, 0), b"a\x80b\r\n")
+
+
+class ConvertCrTests(MaildirCase):
+    reading = {"convert_cr": True}  # noqa: RUF012
+
+    @pytest.mark.conformance("P-5", "X-C0011")
+    def test_where_so_set_a_bare_cr_is_counted_as_the_crlf_that_is_sent(self) -> None:
+        self.bench.deliver(b"a\rb\r\n\r")
+        self.assertEqual(self.sizes(self.open()), [8])
+
+
+class OtherProgramTests(MaildirCase):
+    @pytest.mark.conformance("X-C0004", "P-17")
+    def test_flags_and_moves_by_others_are_followed(self) -> None:
+        name = self.bench.deliver(b"one\r\n")
+        maildrop = self.open()
+        os.rename(f"{self.maildir}/new/{name}", f"{self.maildir}/cur/{name}:2,FS")
+        self.assertEqual(self.message(maildrop, 0), b"one\r\n")
+        os.rename(f"{self.maildir}/cur/{name}:2,FS", f"{self.maildir}/cur/{name}:2,RS")
+        self.assertEqual(self.message(maildrop, 0), b"one\r\n")
+        os.rename(f"{self.maildir}/cur/{name}:2,RS", f"{self.maildir}/cur/{name}:2,")
+        self.successResultOf(maildrop.finish({0}, set()))
+        self.assertEqual(self.bench.files(), [])
+
+    def test_a_rename_changes_no_id_and_no_size(self) -> None:
+        name = self.bench.deliver(b"one\r\n")
+        before = self.ids(self.open()), self.sizes(self.open())
+        os.rename(f"{self.maildir}/new/{name}", f"{self.maildir}/cur/{name}:2,S")
+        self.assertEqual((self.ids(self.open()), self.sizes(self.open())), before)
+
+    def test_names_that_begin_with_a_dot_and_what_is_in_tmp_are_no_messages(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        self.bench.deliver(b"half", "1700000005.M5P1.host", folder="tmp")
+        self.bench.deliver(b"lock", ".nfs0001")
+        os.makedirs(f"{self.maildir}/.Sent/cur")
+        self.assertEqual(self.sizes(self.open()), [5])
+
+    def test_what_is_no_regular_file_is_never_sent(self) -> None:
+        os.symlink("/etc/passwd", f"{self.maildir}/new/1700000001.link")
+        os.mkfifo(f"{self.maildir}/new/1700000002.fifo")
+        os.mkdir(f"{self.maildir}/new/1700000003.directory")
+        self.bench.deliver(b"mail\r\n", "1700000004.mail")
+        maildrop = self.open()
+        self.assertEqual(self.sizes(maildrop), [6])
+        self.assertEqual(self.message(maildrop, 0), b"mail\r\n")
+        trusting = self.open(self.fresh(verify_octets=0))
+        self.assertEqual(self.sizes(trusting), [6])
+
+    def test_a_link_that_took_a_messages_place_is_not_followed(self) -> None:
+        for size in (1, 300_000):
+            name = self.bench.deliver(b"x" * size, f"17000000{size}.a,W={size + 2}")
+            maildrop = self.open(self.fresh(verify_octets=0))
+            os.unlink(f"{self.maildir}/new/{name}")
+            os.symlink("/etc/passwd", f"{self.maildir}/new/{name}")
+            self.failureResultOf(maildrop.retrieve(0), MessageGone)
+            os.unlink(f"{self.maildir}/new/{name}")
+
+    @pytest.mark.conformance("P-18")
+    def test_a_file_that_shrinks_while_it_is_read_is_noticed(self) -> None:
+        name = self.bench.deliver(b"x" * 300_000 + b"\r\n")
+        maildrop = self.open()
+        body = self.successResultOf(maildrop.retrieve(0))
+        self.assertTrue(body.read_now())
+        os.truncate(f"{self.maildir}/new/{name}", 10)
+        with self.assertRaises(SizeChanged):
+            while body.read_now():
+                pass
+        body.close()
+
+    def test_seen_is_added_to_the_flags_in_their_order(self) -> None:
+        for file, wanted in (
+            ("new/1.a", "cur/1.a:2,S"),
+            ("cur/1.a:2,", "cur/1.a:2,S"),
+            ("cur/1.a:2,FT", "cur/1.a:2,FST"),
+            ("cur/1.a:2,RSab", "cur/1.a:2,RSab"),
+            ("cur/1.a:1,x", "cur/1.a:2,S"),
+        ):
+            self.assertEqual(seen_name(file), wanted)
+
+
+class UnmarkedTests(MaildirCase):
+    reading = {"mark_read": False}  # noqa: RUF012
+
+    def test_where_so_set_nothing_is_marked_as_read(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        self.successResultOf(self.open().finish(set(), {0}))
+        self.assertEqual(self.bench.read_count(), 0)
+
+
+class UniqueIdTests(MaildirCase):
+    @pytest.mark.conformance("X-C0009", "O-C0041")
+    def test_carried_over_ids_come_verbatim_mixed_with_numbers(self) -> None:
+        first, second, third = (self.bench.deliver(b"%d" % number) for number in range(3))
+        self.uidlist(
+            f"3 V7 N5\n1 P!\"#$%&'()*+,- :{first}\n2 P{'x' * 70} W9 :{second}\n3 :{third}\n"
+        )
+        self.assertEqual(self.ids(self.open()), ["!\"#$%&'()*+,-", "x" * 70, "3"])
+
+    @pytest.mark.conformance("O-C0041", "X-C0009")
+    def test_duplicates_from_an_import_are_made_unique_and_stay_so(self) -> None:
+        first, second, third = (self.bench.deliver(b"%d" % number) for number in range(3))
+        self.uidlist(f"3 V7 N5\n1 Psame :{first}\n2 Psame :{second}\n3 P2 :{third}\n")
+        ids = self.ids(self.open())
+        self.assertEqual(ids[0], "same")
+        self.assertEqual(len(set(ids)), 3)
+        self.assertEqual(self.ids(self.open(self.fresh())), ids)
+
+    def test_what_cannot_be_an_id_is_replaced_by_the_number(self) -> None:
+        first, second = (self.bench.deliver(b"%d" % number) for number in range(2))
+        self.uidlist(f"3 V7 N5\n1 P{'x' * 71} :{first}\n2 P :{second}\n")
+        self.assertEqual(self.ids(self.open()), ["1", "2"])
+
+    def test_the_order_of_a_migrated_mailbox_is_kept(self) -> None:
+        names = [self.bench.deliver(b"%d" % number) for number in range(4)]
+        lines = [
+            f"{at + 1} O{order} :{name}\n"
+            for at, (order, name) in enumerate(zip((3, 1, 2), names, strict=False))
+        ]
+        self.uidlist("3 V7 N5\n" + "".join(lines))
+        ids = self.ids(self.open())
+        self.assertEqual(ids, ["2", "3", "1", "5"])
+
+    def test_fields_that_nobody_here_knows_are_kept(self) -> None:
+        name = self.bench.deliver(b"one\n")
+        self.uidlist(f"3 V7 N5 Gabc Zfuture\n1 Qx Pq S4 :{name}\n")
+        self.bench.deliver(b"two\n")
+        self.open()
+        text = self.list_text()
+        self.assertTrue(text.startswith("3 V7 N5 Gabc Zfuture\n"))
+        self.assertIn(f"1 Qx Pq S4 :{name}\n", text)
+
+    @pytest.mark.conformance("P-20", "X-C0008", "O-C0040")
+    def test_a_lost_index_gives_new_ids_and_never_one_that_was_used(self) -> None:
+        name = self.bench.deliver(b"one\r\n")
+        self.uidlist(f"3 V7 N500000\n499999 :{name}\n")
+        before = self.ids(self.open())
+        os.unlink(f"{self.maildir}/dovecot-uidlist")
+        again = self.ids(self.open(self.fresh()))
+        self.assertGreater(int(again[0]), int(before[0]))
+
+    @pytest.mark.conformance("P-20", "O-C0039")
+    def test_ids_are_the_same_after_a_restart_and_for_every_session(self) -> None:
+        for number in range(5):
+            self.bench.deliver(b"%d\r\n" % number)
+        ids = self.ids(self.open())
+        for _ in range(2):
+            self.assertEqual(self.ids(self.open()), ids)
+        self.assertEqual(self.ids(self.open(self.fresh())), ids)
+        for one in ids:
+            self.assertRegex(one, r"\A[.-~]{1,70}\Z")
+
+    def test_a_list_that_is_none_stops_the_login_and_loses_nothing(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        self.uidlist("garbage\n")
+        self.failureResultOf(self.bench.store.open(ALICE), MailboxUnusable)
+        self.assertEqual(self.list_text(), "garbage\n")
+
+
+class BrokenDiskTests(MaildirCase):
+    def test_a_full_disk_is_a_store_that_is_down_and_no_id_is_promised(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        first = self.ids(self.open())
+        self.bench.deliver(b"two\r\n")
+        full = OSError(errno.ENOSPC, "No space left on device")
+        with mock.patch("gateway.store.uidlist.os.write", side_effect=full):
+            self.failureResultOf(self.bench.store.open(ALICE), StoreDown)
+        self.assertEqual(self.ids(self.open())[:1], first)
+        self.assertEqual(self.ids(self.open()), self.ids(self.open(self.fresh())))
+        self.assertEqual(self.bench.contents(), [b"one\r\n", b"two\r\n"])
+
+    def test_permissions_are_for_the_administrator(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        maildrop = self.open()
+        refused = PermissionError(errno.EACCES, "Permission denied")
+        with mock.patch("gateway.store.files.os.open", side_effect=refused):
+            self.failureResultOf(maildrop.retrieve(0), MailboxUnusable)
+
+    @pytest.mark.conformance("X-V0006", "P-16")
+    def test_a_message_that_cannot_be_removed_is_reported_and_the_others_are_gone(self) -> None:
+        for number in range(4):
+            self.bench.deliver(b"%d\r\n" % number)
+        maildrop = self.open()
+        unlink = os.unlink
+
+        def failing(path: str) -> None:
+            if "M2P1" in path:
+                raise OSError(errno.EIO, "Input/output error", path)
+            unlink(path)
+
+        with mock.patch("gateway.store.maildir.os.unlink", failing):
+            error = self.failureResultOf(maildrop.finish({0, 1, 2}, set()), StoreDown)
+        self.assertIn("M2P1", str(error.value))
+        self.assertEqual(self.bench.contents(), [b"1\r\n", b"3\r\n"])
+
+    def test_a_missing_maildir_is_made_where_so_set(self) -> None:
+        store = MaildirStore(self.bench.root, "new/{name}", run_now)
+        maildrop = self.open(store)
+        self.assertEqual(self.sizes(maildrop), [])
+        for folder in ("tmp", "new", "cur"):
+            path = f"{self.bench.root}/new/{ALICE.mailbox}/{folder}"
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o700)
+
+    def test_a_file_where_the_maildir_should_be_is_for_the_administrator(self) -> None:
+        with open(f"{self.bench.root}/plain", "w") as file:
+            file.write("x")
+        store = MaildirStore(self.bench.root, "plain/{name}", run_now)
+        self.failureResultOf(store.open(ALICE), MailboxUnusable, NoSuchMailbox)
+
+
+class ExclusiveTests(MaildirCase):
+    def exclusive(self) -> MaildirStore:
+        reading = Reading(create=False)
+        return MaildirStore(self.bench.root, "{name}", run_now, reading=reading, exclusive=True)
+
+    def test_a_second_session_is_refused_until_the_first_gives_back(self) -> None:
+        store, other_process = self.exclusive(), self.exclusive()
+        self.open(store)
+        give_back = self.give_back
+        for one in (store, other_process):
+            self.failureResultOf(one.open(ALICE), MaildropBusy)
+        give_back()
+        self.open(other_process)
+
+    def test_a_failed_opening_leaves_no_lock(self) -> None:
+        store = self.exclusive()
+        os.rename(self.maildir, f"{self.maildir}.away")
+        self.failureResultOf(store.open(ALICE), NoSuchMailbox)
+        os.rename(f"{self.maildir}.away", self.maildir)
+        self.open(store)
+
+
+class CachingTests(MaildirCase):
+    def test_an_unchanged_mailbox_is_not_read_again(self) -> None:
+        works = []
+
+        def run(work):  # type: ignore[no-untyped-def]
+            works.append(work)
+            return run_now(work)
+
+        clock = [10**18]
+        store = MaildirStore(
+            self.bench.root,
+            "{name}",
+            run,
+            reading=Reading(create=False),
+            now_ns=lambda: 4 * 10**18 + clock[0],
+        )
+        self.bench.deliver(b"one\r\n")
+        self.open(store)
+        self.open(store)
+        self.assertEqual(len(works), 1)
+        self.bench.deliver(b"two\r\n")
+        self.assertEqual(self.sizes(self.open(store)), [5, 5])
+        self.assertEqual(len(works), 2)
+
+    def test_a_change_within_the_tick_of_the_file_systems_clock_is_not_missed(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        self.open()
+        status = os.stat(f"{self.maildir}/new")
+        self.bench.deliver(b"two\r\n")
+        os.utime(f"{self.maildir}/new", ns=(status.st_atime_ns, status.st_mtime_ns))
+        self.assertEqual(self.sizes(self.open()), [5, 5])
+
+    def test_a_login_during_a_reading_waits_and_looks_again(self) -> None:
+        works = []
+
+        def run(work):  # type: ignore[no-untyped-def]
+            waiting: Deferred[object] = Deferred()
+            works.append((waiting, work))
+            return waiting
+
+        store = MaildirStore(self.bench.root, "{name}", run, reading=Reading(create=False))
+        self.bench.deliver(b"one\r\n")
+        first = store.open(ALICE)
+        result = works[0][1]()
+        self.bench.deliver(b"two\r\n")
+        second = store.open(ALICE)
+        works[0][0].callback(result)
+        self.assertEqual(len(self.successResultOf(first)[0]._snapshot.bases), 1)
+        works[1][0].callback(works[1][1]())
+        self.assertEqual(len(self.successResultOf(second)[0]._snapshot.bases), 2)
+
+    def test_the_mailbox_opened_longest_ago_is_forgotten_first(self) -> None:
+        store = MaildirStore(self.bench.root, "{name}", run_now, cached_messages=3)
+        self.bench.deliver(b"one\r\n")
+        self.bench.deliver(b"two\r\n")
+        self.open(store)
+        for name in ("bob", "carol"):
+            os.makedirs(f"{self.bench.root}/{name}/new")
+            os.makedirs(f"{self.bench.root}/{name}/cur")
+            for number in range(2):
+                with open(f"{self.bench.root}/{name}/new/{number}.x", "wb") as file:
+                    file.write(b"x\r\n")
+            account = type(ALICE)(name=name, mailbox=name)
+            self.successResultOf(store.open(account))
+        self.assertEqual([path.rpartition("/")[2] for path in store._mailboxes], ["carol"])
+        self.assertEqual(self.sizes(self.open(store)), [5, 5])
+
+
+class GoneTests(MaildirCase):
+    @pytest.mark.conformance("P-18", "X-C0004")
+    def test_a_large_message_that_vanished_is_gone_before_anything_is_said(self) -> None:
+        name = self.bench.deliver(b"x" * 300_000, "1700000001.M1P1.host,W=300002")
+        maildrop = self.open(self.fresh(verify_octets=0))
+        os.unlink(f"{self.maildir}/new/{name}")
+        self.failureResultOf(maildrop.retrieve(0), MessageGone)

@@ -1,0 +1,88 @@
+"""The shipped stores keep the same promises."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from store_contract import ALICE, run_now, store_tests
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.store.maildir import MaildirStore
+from gateway.store.memory import MemoryStore
+from gateway.store.snapshot import Reading
+
+
+class MemoryBench:
+    def __init__(self, test: SynchronousTestCase) -> None:  # noqa: ARG002
+        self.store = MemoryStore()
+        self._mailbox = self.store.add(ALICE.mailbox)
+
+    def deliver(self, content: bytes) -> None:
+        self._mailbox.deliver(content)
+
+    def expunge_first(self) -> None:
+        del self._mailbox.messages[min(self._mailbox.messages)]
+
+    def contents(self) -> list[bytes]:
+        return list(self._mailbox.messages.values())
+
+    def read_count(self) -> int:
+        return len(self._mailbox.read)
+
+
+class MaildirBench:
+    """A Maildir on a real disk; ``named`` puts true sizes into the names."""
+
+    def __init__(self, test: SynchronousTestCase, **reading: Any) -> None:
+        self.root = test.mktemp()
+        self.maildir = f"{self.root}/{ALICE.mailbox}"
+        for folder in ("tmp", "new", "cur"):
+            os.makedirs(f"{self.maildir}/{folder}")
+        self.store = MaildirStore(
+            self.root, "{name}", run_now, reading=Reading(create=False, **reading)
+        )
+        self._count = 0
+
+    def deliver(self, content: bytes, name: str = "", folder: str = "new") -> str:
+        self._count += 1
+        name = name or f"{1_700_000_000 + self._count}.M{self._count}P1.host"
+        with open(f"{self.maildir}/{folder}/{name}", "wb") as file:
+            file.write(content)
+        return name
+
+    def files(self) -> list[str]:
+        """``new/...`` and ``cur/...`` in the order of delivery."""
+        found = [
+            f"{folder}/{name}"
+            for folder in ("new", "cur")
+            for name in os.listdir(f"{self.maildir}/{folder}")
+        ]
+        return sorted(found, key=lambda file: file.partition("/")[2])
+
+    def expunge_first(self) -> None:
+        os.unlink(f"{self.maildir}/{self.files()[0]}")
+
+    def contents(self) -> list[bytes]:
+        stored = []
+        for name in self.files():
+            with open(f"{self.maildir}/{name}", "rb") as file:
+                stored.append(file.read())
+        return stored
+
+    def read_count(self) -> int:
+        return sum("S" in name.partition(":2,")[2] for name in self.files())
+
+
+class MemoryStoreTests(store_tests(MemoryBench)):  # type: ignore[misc]
+    pass
+
+
+class MaildirStoreTests(store_tests(MaildirBench)):  # type: ignore[misc]
+    pass
+
+
+class TrustingMaildirStoreTests(
+    store_tests(lambda test: MaildirBench(test, verify_octets=0))  # type: ignore[misc]
+):
+    pass

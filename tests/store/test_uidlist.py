@@ -1,0 +1,160 @@
+"""``dovecot-uidlist``: Dovecot's format, and ids that never change."""
+
+from __future__ import annotations
+
+import os
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.errors import MailboxUnusable, StoreDown
+from gateway.store.uidlist import LARGEST_UID, UidList
+
+NOW = 1_790_000_000.5
+
+EXAMPLE = (
+    b"3 V1275660208 N25022 G3085f01b7f11094c501100008c4a11c1 Xunknown\n"
+    b"25006 :1276528487.M364837P9451.host,S=1355,W=1394:2,S\n"
+    b"25017 W2481 Pold-1 O7 Gabc :1276533073.M242911P3632.host\n"
+)
+
+names = st.text(string.ascii_letters + string.digits + "._,=", min_size=1, max_size=12)
+
+
+class UidListTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        directory = self.mktemp()
+        os.mkdir(directory)
+        self.path = f"{directory}/dovecot-uidlist"
+
+    def write(self, data: bytes, mode: str = "wb") -> None:
+        with open(self.path, mode) as file:
+            file.write(data)
+
+    def content(self) -> bytes:
+        with open(self.path, "rb") as file:
+            return file.read()
+
+    def read(self) -> UidList:
+        uidlist = UidList(self.path)
+        uidlist.refresh()
+        return uidlist
+
+    def test_dovecots_own_file_is_read_with_all_its_fields(self) -> None:
+        self.write(EXAMPLE)
+        uidlist = self.read()
+        first, second = uidlist.uids
+        self.assertEqual(first, "1276528487.M364837P9451.host,S=1355,W=1394")
+        self.assertEqual(list(uidlist.uids.values()), [25006, 25017])
+        self.assertEqual((uidlist.uidvalidity, uidlist.next_uid), (1275660208, 25022))
+        self.assertEqual(uidlist.field(second, "P"), "old-1")
+        self.assertEqual(uidlist.field(second, "W"), "2481")
+        self.assertIsNone(uidlist.field(first, "P"))
+
+    def test_a_version_1_file_is_read_and_rewritten_as_version_3(self) -> None:
+        self.write(b"1 1275660208 8\n3 a.b\n7 c.d\n")
+        uidlist = self.read()
+        self.assertEqual(uidlist.uids, {"a.b": 3, "c.d": 7})
+        uidlist.add({"e.f": ""}, now=NOW, keep=["a.b", "c.d", "e.f"])
+        self.assertEqual(self.content(), b"3 V1275660208 N9\n3 :a.b\n7 :c.d\n8 :e.f\n")
+
+    def test_a_file_that_grew_is_read_from_where_it_was_left(self) -> None:
+        self.write(EXAMPLE)
+        uidlist = self.read()
+        self.write(b"25022 :new.one\n", "ab")
+        uidlist.refresh()
+        self.assertEqual(uidlist.uids["new.one"], 25022)
+        self.assertEqual(uidlist.next_uid, 25023)
+
+    def test_a_file_that_was_replaced_is_read_again(self) -> None:
+        self.write(EXAMPLE)
+        uidlist = self.read()
+        os.unlink(self.path)
+        self.write(b"3 V5 N9\n8 :other.one\n")
+        uidlist.refresh()
+        self.assertEqual(uidlist.uids, {"other.one": 8})
+        self.assertEqual(uidlist.uidvalidity, 5)
+
+    def test_of_two_lines_for_one_file_the_later_wins(self) -> None:
+        self.write(b"3 V5 N9\n7 Pa :one\n8 :one\n")
+        uidlist = self.read()
+        self.assertEqual((uidlist.uids, uidlist.fields), ({"one": 8}, {}))
+
+    def test_a_line_without_its_end_is_not_there(self) -> None:
+        self.write(b"3 V5 N9\n7 :one\n8 :tw")
+        uidlist = self.read()
+        self.assertEqual(uidlist.uids, {"one": 7})
+        self.assertTrue(uidlist.torn)
+
+    def test_after_a_torn_line_the_file_is_rewritten_whole(self) -> None:
+        self.write(b"3 V5 N9 Gx\n7 Pq :one\n8 :tw")
+        uidlist = self.read()
+        uidlist.add({"two": ""}, now=NOW, keep=["one", "two"])
+        self.assertEqual(self.content(), b"3 V5 N10 Gx\n7 Pq :one\n9 :two\n")
+
+    def test_new_ids_are_appended_and_the_rest_is_left_alone(self) -> None:
+        self.write(EXAMPLE)
+        uidlist = self.read()
+        uidlist.add({"x": "W3", "y": ""}, now=NOW, keep=[])
+        self.assertEqual(self.content(), EXAMPLE + b"25022 W3 :x\n25023 :y\n")
+
+    def test_a_header_that_is_none_stops_everything(self) -> None:
+        for header in (b"hello\n", b"2 V1 N2\n", b"3 V1\n", b"3 Vx N2\n", b"\n", b"1 5\n"):
+            self.write(header)
+            error = self.assertRaises(MailboxUnusable, self.read)
+            self.assertIn("line 1", str(error))
+
+    @pytest.mark.conformance("X-C0008", "P-20")
+    def test_a_lost_list_starts_beyond_every_id_that_was_ever_shown(self) -> None:
+        uidlist = self.read()
+        uidlist.add({"a": ""}, now=NOW, keep=["a"])
+        os.unlink(self.path)
+        again = self.read()
+        again.add({"b": ""}, now=NOW + 60, keep=["b"])
+        self.assertGreater(again.uids["b"], uidlist.uids["a"])
+
+    def test_a_removed_messages_id_is_not_given_again_after_a_rewrite(self) -> None:
+        uidlist = self.read()
+        uidlist.add({f"m{n}": "" for n in range(1500)}, now=NOW, keep=["m0"])
+        last = uidlist.next_uid - 1
+        uidlist.add({"n": ""}, now=NOW, keep=["m0", "n"])
+        self.assertEqual(list(self.read().uids), ["m0", "n"])
+        self.assertEqual(self.read().uids["n"], last + 1)
+
+    def test_ids_that_run_out_are_refused_and_nothing_is_written(self) -> None:
+        self.write(b"3 V5 N%d\n" % LARGEST_UID)
+        with self.assertRaises(StoreDown):
+            self.read().add({"a": ""}, now=NOW, keep=["a"])
+        self.assertEqual(self.content(), b"3 V5 N%d\n" % LARGEST_UID)
+
+    def test_a_rewritten_list_keeps_its_mode(self) -> None:
+        self.write(b"3 V5 N9\n7 :on")
+        os.chmod(self.path, 0o640)
+        self.read().add({"a": ""}, now=NOW, keep=["a"])
+        self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o640)
+
+    @given(st.lists(names, unique=True, max_size=20), st.data())
+    def test_what_is_added_is_read_back_whatever_was_read_before(
+        self, bases: list[str], data: st.DataObject
+    ) -> None:
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+        writer, reader = self.read(), self.read()
+        rest = bases
+        while rest:
+            count = data.draw(st.integers(1, len(rest)))
+            writer.add(dict.fromkeys(rest[:count], ""), now=NOW, keep=bases)
+            rest = rest[count:]
+            if data.draw(st.booleans()):
+                reader.refresh()
+        reader.refresh()
+        self.assertEqual(list(reader.uids.items()), list(writer.uids.items()))
+        self.assertEqual(list(self.read().uids), bases)
+
+    @given(st.binary(max_size=300))
+    def test_no_file_crashes_the_reader(self, data: bytes) -> None:
+        self.write(b"3 V5 N9\n" + data)
+        self.assertTrue(all(uid >= 0 for uid in self.read().uids.values()))

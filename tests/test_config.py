@@ -1,0 +1,218 @@
+"""Configuration: the sample, faults with their places, the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway import assembly, config
+from gateway.errors import ConfigError
+from gateway.pop3.profile import PROFILES, Profile
+from gateway.services.tls import make_certificate
+from gateway.settings import Directory, Limits, Listener, Log, Pop3, Settings, Store, Tls
+
+SAMPLE = Path(__file__).parent.parent / "etc" / "pop3gw.toml"
+SECTIONS = {
+    "listeners.pop3": Listener,
+    "tls": Tls,
+    "pop3": Pop3,
+    "limits": Limits,
+    "directory": Directory,
+    "store": Store,
+    "log": Log,
+}
+LISTENER = '[listeners.a]\nendpoint = "tcp:0"\n'
+
+
+class ConfigCase(SynchronousTestCase):
+    def file(self, text: str) -> str:
+        path = self.mktemp()
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with open(path, "w") as out:
+            out.write(text)
+        return path
+
+    def load(self, text: str = LISTENER, **environ: str) -> Settings:
+        return config.load(self.file(text), environ)
+
+    def faults(self, text: str = LISTENER, **environ: str) -> list[str]:
+        path = self.file(text)
+        with self.assertRaises(ConfigError) as caught:
+            config.load(path, environ)
+        return [fault.replace(path, "FILE") for fault in caught.exception.problems]
+
+
+class SampleTests(ConfigCase):
+    def uncommented(self) -> str:
+        """The sample with every setting that it shows only as a comment."""
+        return re.sub(r"^#(\w+ = )", r"\1", SAMPLE.read_text(), flags=re.M)
+
+    def test_it_documents_every_setting(self) -> None:
+        table = tomllib.loads(self.uncommented())
+        for name, section in SECTIONS.items():
+            shown = table
+            for part in name.split("."):
+                shown = shown[part]
+            self.assertEqual(set(shown), {item.name for item in attrs.fields(section)}, name)
+        self.assertEqual(set(table), {item.name for item in attrs.fields(Settings)})
+
+    def test_what_it_shows_are_the_defaults(self) -> None:
+        sample = config.load(str(SAMPLE), {})
+        self.assertEqual(sample.profile, PROFILES["exchange2010"])
+        bare = self.load()
+        for section in ("tls", "limits", "directory", "store", "log", "pop3"):
+            self.assertEqual(getattr(sample, section), getattr(bare, section), section)
+        full = config.load(self.file(self.uncommented()), {})
+        self.assertEqual(full.profile, Profile())
+
+    @pytest.mark.conformance("X-E0001")
+    def test_ports_110_and_995_are_as_good_as_any(self) -> None:
+        settings = self.load(
+            '[listeners.a]\nendpoint = "tcp:110"\n'
+            '[listeners.b]\nendpoint = "tcp:995"\ntls = "implicit"\n'
+        )
+        self.assertEqual(settings.listeners["b"].tls, "implicit")
+
+
+class FaultTests(ConfigCase):
+    def test_every_fault_is_named_with_its_line_its_key_and_what_was_expected(self) -> None:
+        text = (
+            LISTENER + '[pop3]\nidle_timeout = "long"\nprofil = "rfc1939"\n'
+            '[limits]\nsessions_per_user = 0\n[store]\nmissing = "maybe"\n'
+        )
+        faults = self.faults(text)
+        for wanted in (
+            "FILE:4: pop3.idle_timeout: expected a number, found 'long'",
+            "FILE:5: pop3.profil: there is no such setting; did you mean profile?",
+            "FILE:7: limits.sessions_per_user: expected 1 to",
+            "FILE:9: store.missing: expected one of 'create', 'refuse'",
+        ):
+            self.assertTrue(any(fault.startswith(wanted) for fault in faults), (wanted, faults))
+        self.assertEqual(len(faults), 4)
+
+    @pytest.mark.conformance("X-E0006")
+    def test_the_command_limit_is_40_to_1024_and_from_255_where_rfc_2449_holds(self) -> None:
+        for limit in (40, 47, 512, 1024):
+            settings = self.load(f"{LISTENER}[pop3]\ncommand_limit = {limit}\n")
+            self.assertEqual(settings.profile.command_limit, limit)
+        for limit in (39, 1025):
+            (fault,) = self.faults(f"{LISTENER}[pop3]\ncommand_limit = {limit}\n")
+            self.assertIn("expected 40 to 1024", fault)
+        rfc = f'{LISTENER}[pop3]\nprofile = "rfc1939"\ncommand_limit = 254\n'
+        self.assertIn("expected 255 to 1024", self.faults(rfc)[0])
+        self.assertEqual(PROFILES["exchange2007"].command_limit, 47)
+
+    @pytest.mark.conformance("O-C0009")
+    def test_a_server_that_nobody_could_log_in_to_is_refused(self) -> None:
+        (fault,) = self.faults(f"{LISTENER}[pop3]\nuser_pass = false\nmechanisms = []\n")
+        self.assertIn("expected a mechanism", fault)
+
+    def test_other_contradictions_and_shapes(self) -> None:
+        for text, words in (
+            ("", "at least one [listeners.NAME]"),
+            (f'{LISTENER}[pop3]\nprofile = "rfc1939"\nidle_timeout = 60\n', "at least 600"),
+            (f'{LISTENER}[pop3]\nmechanisms = "PLAIN"\n', "expected a list"),
+            (f'{LISTENER}[pop3]\nmechanisms = ["NTLM"]\n', "expected 'LOGIN' or 'PLAIN'"),
+            (f'{LISTENER}[pop3]\nsecure_networks = ["10.0.0.1/8"]\n', "expected a network"),
+            (f'{LISTENER}[pop3]\ngreeting = "<x@y>"\n', "printable ASCII"),
+            (f'{LISTENER}[pop3]\nexpire = "soon"\n', "days or NEVER"),
+            (f'{LISTENER}[store]\npath = "mail"\n', "at least one of {name}"),
+            (f'{LISTENER}[store]\npath = "{{user}}"\n', "at least one of {name}"),
+            ('[listeners.a]\ntls = "none"\n', "expected, and missing"),
+            ('[listeners.a]\nendpoint = "tcp:1"\ntls = "on"\n', "expected one of 'none', 'stls'"),
+            ("tls = 5\n" + LISTENER, "tls"),
+            ("demo = 1\n" + LISTENER, "expected true or false"),
+        ):
+            faults = self.faults(text)
+            self.assertTrue(any(words in fault for fault in faults), (words, faults))
+
+    def test_what_is_not_toml_or_not_there_is_said_in_one_line(self) -> None:
+        self.assertIn("not TOML", self.faults("a = = b")[0])
+        for path in ("/nonexistent/pop3gw.toml", "/"):
+            with self.assertRaises(ConfigError) as caught:
+                config.load(path, {})
+            self.assertTrue(caught.exception.problems[0].startswith(path))
+
+    @given(st.text())
+    def test_no_file_causes_anything_but_named_faults(self, text: str) -> None:
+        path = self.file("")
+        with open(path, "w", encoding="utf-8", errors="surrogateescape") as out:
+            out.write(text)
+        with self.assertRaises(ConfigError):
+            config.load(path, {})
+
+
+class EnvironmentTests(ConfigCase):
+    def test_every_setting_can_come_from_the_environment_and_wins(self) -> None:
+        settings = self.load(
+            POP3GW_STATE="/srv",
+            POP3GW_LIMITS__SESSIONS_PER_USER="3",
+            POP3GW_POP3__IDLE_NOTICE="false",
+            POP3GW_POP3__MECHANISMS='["LOGIN"]',
+            POP3GW_POP3__GREETING="hello",
+            POP3GW_STORE__MISSING="refuse",
+            POP3GW_LISTENERS__A__ENDPOINT="tcp:7",
+            POP3GW_LISTENERS__B__ENDPOINT="tcp:8",
+        )
+        self.assertEqual(settings.state, "/srv")
+        self.assertEqual(settings.limits.sessions_per_user, 3)
+        self.assertFalse(settings.profile.idle_notice)
+        self.assertEqual(settings.profile.mechanisms, ("LOGIN",))
+        self.assertEqual(settings.pop3.greeting, "hello")
+        self.assertEqual(settings.store.missing, "refuse")
+        self.assertEqual(settings.listeners["a"].endpoint, "tcp:7")
+        self.assertEqual(settings.listeners["b"].endpoint, "tcp:8")
+
+    def test_a_value_can_come_from_a_file(self) -> None:
+        path = self.file("from a file\n")
+        settings = self.load(POP3GW_POP3__GREETING_FILE=path)
+        self.assertEqual(settings.pop3.greeting, "from a file")
+
+    def test_a_fault_names_the_variable(self) -> None:
+        (fault,) = self.faults(POP3GW_LIMITS__CONNECTIONS="many")
+        self.assertTrue(fault.startswith("POP3GW_LIMITS__CONNECTIONS: limits.connections: "))
+        (fault,) = self.faults(POP3GW_LIMITS__CONECTIONS="5")
+        self.assertIn("there is no setting limits.conections", fault)
+        (fault,) = self.faults(POP3GW_POP3__GREETING_FILE="/nonexistent")
+        self.assertIn("cannot be read", fault)
+
+    def test_the_file_itself_can_be_named_there(self) -> None:
+        settings = config.load(None, {"POP3GW_CONFIG": self.file(LISTENER)})
+        self.assertEqual(list(settings.listeners), ["a"])
+
+
+class CheckTests(ConfigCase):
+    def test_missing_and_bad_files_are_named_and_nothing_is_made(self) -> None:
+        state = self.mktemp()
+        os.makedirs(state)
+        text = f'state = "{state}"\n{LISTENER}[tls]\nself_made = false\n'
+        problems = assembly.check(self.file(text), {})
+        self.assertEqual(len(problems), 3)
+        for problem, path in zip(
+            problems, ("tls/cert.pem", "tls/key.pem", "accounts"), strict=True
+        ):
+            self.assertIn(f"{path}: no such file", problem)
+        self.assertEqual(os.listdir(state), [])
+
+    def test_a_good_configuration_has_no_problems_and_a_bad_accounts_file_has(self) -> None:
+        state = self.mktemp()
+        make_certificate(f"{state}/tls/cert.pem", f"{state}/tls/key.pem")
+        text = f'state = "{state}"\n{LISTENER}'
+        with open(f"{state}/accounts", "w") as file:
+            file.write("alice:{PLAIN}x\n")
+        self.assertEqual(assembly.check(self.file(text), {}), [])
+        with open(f"{state}/accounts", "a") as file:
+            file.write("bob\n")
+        with open(f"{state}/tls/key.pem", "w") as file:
+            file.write("no key")
+        problems = assembly.check(self.file(text), {})
+        self.assertEqual(len(problems), 2)
+        self.assertIn("accounts:2: ", problems[1])

@@ -1,0 +1,79 @@
+"""Stream transformers: where chunks are cut must not matter."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.model import Form
+from gateway.wire.body import Canonical, DotStuffing, Measure, TopCut, has_dot_lines
+
+PIECES = st.lists(
+    st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"a", b"\0", b"\r\n.\r\n", b"", b"\r\n\r\n"])
+)
+
+
+def through(step: Canonical | TopCut | DotStuffing, pieces: list[bytes]) -> bytes:
+    """All that comes out, with the end."""
+    return b"".join([step.feed(piece) for piece in pieces]) + step.finish()
+
+
+class CanonicalTests(SynchronousTestCase):
+    @given(PIECES, st.booleans())
+    @pytest.mark.conformance("P-1", "X-C0011")
+    def test_cuts_do_not_matter_and_every_lf_has_its_cr(
+        self, pieces: list[bytes], convert_cr: bool
+    ) -> None:
+        whole = through(Canonical(convert_cr=convert_cr), [b"".join(pieces)])
+        self.assertEqual(through(Canonical(convert_cr=convert_cr), pieces), whole)
+        self.assertNotRegex(whole, rb"(?<!\r)\n")
+        self.assertTrue(whole == b"" or whole.endswith(b"\r\n"))
+        if convert_cr:
+            self.assertNotRegex(whole, rb"\r(?!\n)")
+
+    @given(PIECES, st.booleans())
+    @pytest.mark.conformance("P-2", "P-3", "P-5")
+    def test_measure_counts_what_canonical_gives(self, pieces: list[bytes], cr: bool) -> None:
+        whole = through(Canonical(convert_cr=cr), [b"".join(pieces)])
+        counted = Measure(convert_cr=cr)
+        for piece in pieces:
+            counted.feed(piece)
+        self.assertEqual(counted.octets, len(whole))
+        if counted.form is not Form.STORED:
+            self.assertEqual(whole, b"".join(pieces))
+        if counted.form is Form.CLEAN:
+            self.assertEqual(through(DotStuffing(), [whole]), whole + b".\r\n")
+
+    @given(PIECES)
+    def test_what_is_canonical_stays_as_it_is(self, pieces: list[bytes]) -> None:
+        once = through(Canonical(), pieces)
+        self.assertEqual(through(Canonical(), [once]), once)
+
+
+class DotStuffingTests(SynchronousTestCase):
+    @given(PIECES)
+    @pytest.mark.conformance("P-1")
+    def test_a_client_gets_back_what_was_stuffed(self, pieces: list[bytes]) -> None:
+        text = through(Canonical(), pieces)
+        lines = text.split(b"\r\n")
+        sent = through(DotStuffing(), [text[at : at + 1] for at in range(len(text))])
+        self.assertEqual(sent, through(DotStuffing(), [text]))
+        *received, end, nothing = sent.split(b"\r\n")
+        self.assertEqual((end, nothing), (b".", b""))
+        self.assertNotIn(b".", received)
+        self.assertEqual([line.removeprefix(b".") for line in received], lines[:-1])
+
+    def test_a_dot_line_is_one_that_a_dot_begins(self) -> None:
+        self.assertTrue(has_dot_lines(b"a\r\n.b"))
+        self.assertFalse(has_dot_lines(b".a\r\nb.\r\n"))
+
+
+class TopCutTests(SynchronousTestCase):
+    @given(PIECES, st.integers(0, 4))
+    @pytest.mark.conformance("P-4")
+    def test_cuts_do_not_matter(self, pieces: list[bytes], lines: int) -> None:
+        text = through(Canonical(), pieces)
+        octets = [text[at : at + 1] for at in range(len(text))]
+        self.assertEqual(through(TopCut(lines), octets), through(TopCut(lines), [text]))
