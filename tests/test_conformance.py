@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conformance import LATER, REQUIREMENTS, marked, table
 from twisted.trial.unittest import SynchronousTestCase
+
+from conformance import LATER, REQUIREMENTS, marked, table
 
 HERE = Path(__file__).parent
 

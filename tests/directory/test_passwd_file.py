@@ -9,7 +9,6 @@ from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
-from store_contract import run_now
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,6 +16,7 @@ from gateway import passwd
 from gateway.directory import schemes
 from gateway.directory.passwd import PasswdFile, parse
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from store_contract import run_now
 
 # Made by Dovecot 2.3's doveadm pw for the password "wonderland".
 FOREIGN = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
-from harness import ALICE, SECRET, Wire, plain
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.pop3.capabilities import Line
 from gateway.pop3.profile import Profile
 from gateway.pop3.session import COMMANDS, Session
 from gateway.pop3.texts import LANGUAGES, SETS
+from harness import ALICE, SECRET, Wire, plain
 
 ONLY_AFTER_LOGIN = (b"STAT", b"LIST", b"UIDL", b"RETR 1", b"TOP 1 0", b"DELE 1", b"NOOP", b"RSET")
 

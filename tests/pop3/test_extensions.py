@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from harness import ALICE, SECRET, Wire, b64, plain
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.pop3.profile import PROFILES, Profile
+from harness import ALICE, SECRET, Wire, b64, plain
 
 
 class CapaTests(SynchronousTestCase):

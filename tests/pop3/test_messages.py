@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from harness import ALICE, Wire
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
@@ -15,6 +14,7 @@ from gateway.errors import SizeChanged
 from gateway.model import Form
 from gateway.pop3.profile import Profile
 from gateway.store.memory import BytesBody, MemoryStore
+from harness import ALICE, Wire
 
 ODD = st.lists(
     st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"..", b"a", b"\0", b"\xff", b"\n.\r\n"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from harness import ALICE, SECRET, Wire, plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.pop3.profile import Profile
+from harness import ALICE, SECRET, Wire, plain
 
 PATIENT = Profile(refused_in_a_row=10**6)
 

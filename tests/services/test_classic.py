@@ -5,12 +5,13 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
-from harness import ALICE, SECRET, Wire
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.portal import IRealm, Portal
 from twisted.mail.pop3 import IMailbox, Mailbox
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
+
+from harness import ALICE, SECRET, Wire
 
 
 class ListMailbox(Mailbox):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from harness import ALICE, Wire
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import DirectoryDown, MaildropBusy, Overloaded
 from gateway.services.census import Census
+from harness import ALICE, Wire
 
 
 class CensusTests(SynchronousTestCase):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from harness import ALICE, SECRET, Client, Wire
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.services.pop3 import Patience
 from gateway.store.memory import MemoryStore
+from harness import ALICE, SECRET, Client, Wire
 
 
 def wait(client: Client, seconds: float) -> bytes:

@@ -8,7 +8,6 @@ import ssl
 from collections.abc import Callable
 
 import pytest
-from harness import ALICE, SECRET, Wire
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -17,6 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from gateway.errors import ConfigError
 from gateway.services.tls import Certificate, make_certificate
+from harness import ALICE, SECRET, Wire
 
 LOGIN = b"USER %b\r\nPASS %b\r\n" % (ALICE.encode(), SECRET.encode())
 

@@ -7,7 +7,7 @@ import os
 from unittest import mock
 
 import pytest
-from store_contract import ALICE, read_all, run_now
+from test_store_contract import MaildirBench
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,7 +21,7 @@ from gateway.errors import (
 )
 from gateway.store.maildir import MaildirStore, seen_name
 from gateway.store.snapshot import Reading
-from test_store_contract import MaildirBench
+from store_contract import ALICE, read_all, run_now
 
 
 class MaildirCase(SynchronousTestCase):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from store_contract import ALICE, run_now, store_tests
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.store.maildir import MaildirStore
 from gateway.store.memory import MemoryStore
 from gateway.store.snapshot import Reading
+from store_contract import ALICE, run_now, store_tests
 
 
 class MemoryBench:
