@@ -13,7 +13,7 @@ run: $(VENV)/.ready
 
 test: $(VENV)/.test-ready
 	scripts/debian-packages
-	$(BIN)/python -m pytest -n auto --conformance docs/conformance.md $(PYTEST)
+	$(BIN)/python -m pytest -n auto --conformance=docs/conformance.md $(PYTEST)
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff format --check .
