@@ -13,7 +13,7 @@ from gateway.model import Listing
 from gateway.store.dotlock import dotlock
 from gateway.store.files import NotRegular, measure, store_error
 from gateway.store.scan import Stamp, delivery_order, scan, size_in, stamp_of
-from gateway.store.snapshot import Reading, Size, Snapshot
+from gateway.store.snapshot import CLAIMED, Reading, Size, Snapshot
 from gateway.store.uidlist import NAME, UidList
 
 log = Logger()
@@ -65,10 +65,14 @@ class Reader:
             stamp, files = self.stamp(), {}
         self._uidlist.refresh()
         sizes = dict(before.sizes()) if before else {}
-        new = [base for base in files if base not in self._uidlist.uids]
-        if new:
-            new.sort(key=delivery_order)
-            self._list_new(self._looked_at(new, files, sizes), files, sizes)
+        listed = self._uidlist.uids
+        new = [base for base in files if base not in listed]
+        new.sort(key=delivery_order)
+        if len(sizes) < len(files) or new:
+            unknown = [base for base in listed if base in files and base not in sizes]
+            self._find_sizes(unknown + new, files, sizes)
+        if new := [base for base in new if base in sizes]:
+            self._list_new(new, files, sizes)
             stamp = (*stamp[:2], self.stamp()[2])
         return self._snapshot(files, sizes, stamp)
 
@@ -80,65 +84,33 @@ class Reader:
         for folder in ("tmp", "new", "cur"):
             os.makedirs(f"{self._maildir}/{folder}", mode=0o700, exist_ok=True)
 
-    # -- new messages --------------------------------------------------------
+    # -- sizes ---------------------------------------------------------------
 
-    def _looked_at(self, new: list[str], files: dict[str, str], sizes: Sizes) -> list[str]:
-        """Those of ``new`` that are still there, ``sizes`` filled in as far as need be.
+    def _find_sizes(self, unknown: list[str], files: dict[str, str], sizes: Sizes) -> None:
+        """Fill in ``sizes``, but for messages that are not there any more.
 
-        A size in a name is held against the file, the newest first, since
-        they are what a client will ask for, until the budget is spent.
+        What a name or the uidlist claims is held against the file until the
+        budget is spent, the newest first, since they are what a client will
+        ask for.  Dovecot's own claims miss the line end that RETR adds to an
+        incomplete last line.
         """
         left = self._reading.verify_octets if self._reading.exact else 0
-        gone = set()
-        for base in reversed(new):
+        for base in reversed(unknown):
             claimed = self._claimed(base)
             if claimed is not None:
                 left -= claimed + OPENING
                 if left < 0:
+                    sizes[base] = Size(claimed)
                     continue
             try:
                 size = self.measured(files[base])
             except FileNotFoundError as error:
                 if isinstance(error, NotRegular):
                     log.warn("left out {error}", error=error)
-                gone.add(base)
                 continue
             sizes[base] = size
             if claimed not in (None, size.octets):
                 self._warn(base, claimed, size.octets)
-        return [base for base in new if base not in gone]
-
-    def _list_new(self, new: list[str], files: dict[str, str], sizes: Sizes) -> None:
-        with dotlock(self._list_path, timeout=self._reading.lock_timeout):
-            uidlist = self._uidlist
-            uidlist.refresh()
-            entries = {
-                base: self._fields(base, sizes.get(base))
-                for base in new
-                if base not in uidlist.uids
-            }
-            if not entries:
-                return
-            try:
-                uidlist.add(entries, now=self._now(), keep=files)
-            except BaseException:
-                # What memory says was not made to last.
-                self._uidlist = UidList(self._list_path)
-                raise
-
-    def _fields(self, base: str, size: Size | None) -> str:
-        """The uidlist's ``W`` for a message whose name has none, or a wrong one.
-
-        Where the name has none Dovecot goes by it too, and does not count the
-        line end that RETR adds to an incomplete last line.
-        """
-        if size is None or not self._reading.exact:
-            return ""
-        named = size_in(base, "W")
-        wanted = size.whole if named is None else named != size.octets
-        return f"W{size.octets}" if wanted else ""
-
-    # -- sizes ---------------------------------------------------------------
 
     def _claimed(self, base: str) -> int | None:
         """What the uidlist or the name says of the size; the list has corrections."""
@@ -159,10 +131,6 @@ class Reader:
         counted = measure(path, convert_cr=self._reading.convert_cr)
         return Size(counted.octets, counted.form, counted.whole)
 
-    def _size(self, base: str, file: str) -> Size:
-        claimed = self._claimed(base)
-        return self.measured(file) if claimed is None else Size(claimed)
-
     def _warn(self, base: str, claimed: int | None, octets: int) -> None:
         log.warn(
             "{maildir}: {base} claims {claimed} octets but RETR sends {octets}",
@@ -172,17 +140,44 @@ class Reader:
             octets=octets,
         )
 
+    # -- new messages --------------------------------------------------------
+
+    def _list_new(self, new: list[str], files: dict[str, str], sizes: Sizes) -> None:
+        with dotlock(self._list_path, timeout=self._reading.lock_timeout):
+            uidlist = self._uidlist
+            uidlist.refresh()
+            entries = {
+                base: self._fields(base, sizes[base]) for base in new if base not in uidlist.uids
+            }
+            if not entries:
+                return
+            try:
+                uidlist.add(entries, now=self._now(), keep=files)
+            except BaseException:
+                # What memory says was not made to last.
+                self._uidlist = UidList(self._list_path)
+                raise
+
+    def _fields(self, base: str, size: Size) -> str:
+        """The uidlist's ``W`` for a message whose name has none, or a wrong one.
+
+        Where the name has none Dovecot goes by it too, and does not count the
+        line end that RETR adds to an incomplete last line.
+        """
+        if size.form == CLAIMED or not self._reading.exact:
+            return ""
+        named = size_in(base, "W")
+        wanted = size.whole if named is None else named != size.octets
+        return f"W{size.octets}" if wanted else ""
+
     # -- the snapshot --------------------------------------------------------
 
     def _snapshot(self, files: dict[str, str], sizes: Sizes, stamp: Stamp) -> Snapshot:
         bases: list[str] = []
         octets: list[int] = []
         forms = bytearray()
-        for base in self._ordered(files):
-            try:
-                size = sizes.get(base) or self._size(base, files[base])
-            except FileNotFoundError:
-                continue
+        for base in self._ordered(sizes, files):
+            size = sizes[base]
             bases.append(base)
             octets.append(size[0])
             forms.append(size[1])
@@ -191,10 +186,10 @@ class Reader:
             listing.prepare()
         return Snapshot(listing, bases, [files[base] for base in bases], forms, stamp)
 
-    def _ordered(self, files: dict[str, str]) -> list[str]:
+    def _ordered(self, sizes: Sizes, files: dict[str, str]) -> list[str]:
         """By unique-id, but first of all by Dovecot's order number where there is one."""
         uidlist = self._uidlist
-        bases = [base for base in uidlist.uids if base in files]
+        bases = [base for base in uidlist.uids if base in files and base in sizes]
         bases.sort(key=uidlist.uids.__getitem__)
         orders = {
             base: int(order)

@@ -417,3 +417,13 @@ class GoneTests(MaildirCase):
         maildrop = self.open(self.fresh(verify_octets=0))
         os.unlink(f"{self.maildir}/new/{name}")
         self.failureResultOf(maildrop.retrieve(0), MessageGone)
+
+
+class TakenOverTests(MaildirCase):
+    @pytest.mark.conformance("P-2", "P-3", "O-C0021")
+    def test_a_size_that_dovecot_left_in_the_uidlist_is_checked_too(self) -> None:
+        name = self.bench.deliver(b"a\nb")
+        self.uidlist(f"3 V7 N5\n1 W4 :{name}\n")
+        maildrop = self.open()
+        self.assertEqual(self.sizes(maildrop), [6])
+        self.assertEqual(len(self.message(maildrop, 0)), 6)
