@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,10 @@ from gateway.errors import ConfigError
 from gateway.services.pop3 import POP3Factory
 from gateway.services.tls import Certificate
 from gateway.services.worker import Worker
+
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds that a thread may keep the interpreter while another one wants it."""
 
 
 @frozen
@@ -70,6 +75,9 @@ class Server(Service):
         Service.startService(self)
         if not self._ports:
             self.privilegedStartService()
+        # A worker that computes hands over only when asked for so long; the
+        # reactor asks after each system call, a dozen times in a login.
+        sys.setswitchinterval(SWITCH_INTERVAL)
         for worker in self._workers:
             worker.start()
         signal.signal(signal.SIGHUP, self._hung_up)

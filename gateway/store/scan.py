@@ -10,7 +10,8 @@ FOLDERS = ("new", "cur")
 
 _FINE = 50_000_000
 _COARSE = 2_000_000_000
-_SIZE = {key: re.compile(rf",{key}=([0-9]{{1,18}})(?=[,:]|$)") for key in "SW"}
+_STORED = re.compile(r",S=([0-9]{1,18})(?=[,:]|$)").search
+_WIRE = re.compile(r",W=([0-9]{1,18})(?=[,:]|$)").search
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 """Inode, mtime in ns and size of ``new``, ``cur`` and the uidlist, where they exist."""
@@ -76,9 +77,15 @@ def locate(maildir: str, base: str) -> str | None:
     return scan(maildir).get(base)
 
 
-def size_in(base: str, key: str) -> int | None:
-    """``S=`` or ``W=`` of a base name (octets on disk; octets with CRLF line ends)."""
-    match = _SIZE[key].search(base)
+def stored_size(base: str) -> int | None:
+    """``S=`` of a base name: octets on disk."""
+    match = _STORED(base)
+    return int(match[1]) if match else None
+
+
+def wire_size(base: str) -> int | None:
+    """``W=`` of a base name: octets with CRLF line ends."""
+    match = _WIRE(base)
     return int(match[1]) if match else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from attrs import frozen
@@ -33,7 +33,7 @@ class Size(NamedTuple):
     octets: int
     form: int = CLAIMED
     whole: bool = False
-    """Measured, and the stored octets end with a line end."""
+    """The stored octets end with a line end."""
 
 
 class Snapshot:
@@ -68,11 +68,17 @@ class Snapshot:
         if size.octets != self.listing.sizes[index]:
             self._corrected[index] = size.octets
 
-    def sizes(self) -> Iterator[tuple[str, Size]]:
-        """What is known for the next snapshot."""
-        for index, base in enumerate(self.bases):
-            octets = self._corrected.get(index, self.listing.sizes[index])
-            yield base, Size(octets, self.forms[index])
+    def known(self) -> tuple[dict[str, int], dict[str, Size]]:
+        """For the next snapshot: octets of all messages, and what was measured."""
+        octets = dict(zip(self.bases, self.listing.sizes, strict=True))
+        for index, corrected in self._corrected.items():
+            octets[self.bases[index]] = corrected
+        measured = {
+            base: Size(octets[base], form)
+            for base, form in zip(self.bases, self.forms, strict=True)
+            if form != CLAIMED
+        }
+        return octets, measured
 
     def form(self, index: int, stored: int) -> Form:
         """What may be relied on for a file that has ``stored`` octets now."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 
 from gateway.errors import MailboxUnusable, StoreDown
 
@@ -120,14 +121,16 @@ class UidList:
 
     # -- writing, under the lock ---------------------------------------------
 
-    def add(self, new: Mapping[str, str], *, now: float, keep: Iterable[str]) -> None:
+    def add(
+        self, new: Sequence[str], fields: Mapping[str, str], *, now: float, keep: Iterable[str]
+    ) -> None:
         """Give each base name in ``new`` the next id and make that last.
 
-        ``new`` maps base names, oldest first, to their fields (may be empty).
-        The caller holds the lock and has refreshed since.  ``now`` in seconds
-        since 1970; ``keep`` are the base names that still exist, used when
-        the file has to be rewritten.  Raises ``StoreDown`` when the ids would
-        run out.
+        ``new``, oldest first, is of names that have no id; ``fields`` are those
+        of them that are to have any.  The caller holds the lock and has
+        refreshed since.  ``now`` in seconds since 1970; ``keep`` are the base
+        names that still exist, used when the file has to be rewritten.  Raises
+        ``StoreDown`` when the ids would run out.
         """
         fresh = not self.uids and not self.uidvalidity
         if fresh:
@@ -139,14 +142,16 @@ class UidList:
             self._others = ["G" + secrets.token_hex(16)]
         if self.next_uid + len(new) > LARGEST_UID:
             raise StoreDown(f"{self.path}: unique-ids have run out")
-        added = []
-        for base, extra in new.items():
-            added.append(f"{self.next_uid}{' ' if extra else ''}{extra} :{base}\n")
-            self.uids[base] = self.next_uid
-            if extra:
-                self.fields[base] = extra
-            self.next_uid += 1
-        if fresh or self.torn or self._version != "3" or self._mostly_gone(keep):
+        added = [
+            f"{uid} {fields[base]} :{base}\n" if base in fields else f"{uid} :{base}\n"
+            for uid, base in enumerate(new, self.next_uid)
+        ]
+        self.uids.update(zip(new, count(self.next_uid)))
+        self.fields.update(fields)
+        self.next_uid += len(new)
+        if fresh:
+            self._replace("".join([self._header(), *added]))
+        elif self.torn or self._version != "3" or self._mostly_gone(keep):
             self._rewrite(set(keep))
         else:
             self._append("".join(added).encode("utf-8", "surrogateescape"))
@@ -166,12 +171,19 @@ class UidList:
         self._offset += len(lines)
 
     def _rewrite(self, keep: set[str]) -> None:
-        lines = [" ".join(["3", f"V{self.uidvalidity}", f"N{self.next_uid}", *self._others])]
+        self.uids = {base: uid for base, uid in self.uids.items() if base in keep}
+        self.fields = {base: text for base, text in self.fields.items() if base in keep}
+        lines = [self._header()]
         for base, uid in sorted(self.uids.items(), key=lambda item: item[1]):
-            if base in keep:
-                extra = self.fields.get(base)
-                lines.append(f"{uid} {extra} :{base}" if extra else f"{uid} :{base}")
-        data = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+            extra = self.fields.get(base)
+            lines.append(f"{uid} {extra} :{base}\n" if extra else f"{uid} :{base}\n")
+        self._replace("".join(lines))
+
+    def _header(self) -> str:
+        return " ".join(["3", f"V{self.uidvalidity}", f"N{self.next_uid}", *self._others]) + "\n"
+
+    def _replace(self, text: str) -> None:
+        data = text.encode("utf-8", "surrogateescape")
         written = f"{self.path}.pop3gw"
         try:
             made = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -187,8 +199,6 @@ class UidList:
             _remove(written)
             raise
         _sync_directory(os.path.dirname(self.path))
-        self.uids = {base: uid for base, uid in self.uids.items() if base in keep}
-        self.fields = {base: text for base, text in self.fields.items() if base in keep}
         self.torn, self._version = False, "3"
         self._inode, self._offset = status.st_ino, len(data)
 
