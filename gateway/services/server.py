@@ -20,7 +20,6 @@ from gateway.services.pop3 import POP3Factory
 from gateway.services.tls import Certificate
 from gateway.services.worker import Worker
 
-
 SWITCH_INTERVAL = 0.0005
 """Seconds that a thread may keep the interpreter while another one wants it."""
 
