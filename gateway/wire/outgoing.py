@@ -34,10 +34,8 @@ class Outgoing:
             self.length = 0
             return data
         count = room = 0
-        for piece in pieces:
-            if room + len(piece) > SLICE:
-                break
-            room += len(piece)
+        while room + len(pieces[count]) <= SLICE:
+            room += len(pieces[count])
             count += 1
         head = pieces[:count]
         del pieces[:count]

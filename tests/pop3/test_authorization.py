@@ -7,6 +7,7 @@ import re
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.pop3.actions import HangUp, Login, Step
 from gateway.pop3.capabilities import Line
 from gateway.pop3.profile import Profile
 from gateway.pop3.session import COMMANDS, Session
@@ -146,6 +147,24 @@ class UserPassTests(SynchronousTestCase):
             b"STAT c4nary",
         ):
             self.assertNotIn(b"c4nary", client.send(command).lower())
+
+    def test_an_empty_password_never_reaches_a_directory(self) -> None:
+        client = Wire(passwords={ALICE: ""}).connect()
+        for command in (b"PASS", b"PASS "):
+            client.send(b"USER " + ALICE.encode())
+            self.assertRegex(client.send(command), rb"\A-ERR [^\[]")
+
+    def test_what_a_session_asks_for_shows_no_secret(self) -> None:
+        self.assertNotIn("c4nary", repr(Login(b"alice", b"c4nary")))
+        self.assertNotIn("c4nary", repr(Step("PLAIN", b"c4nary", True)))
+
+    def test_a_closed_session_takes_nothing_in(self) -> None:
+        session = Session(Profile(), Line(trusted=True))
+        session.receive(b"QUIT\r\n")
+        self.assertIsInstance(session.next_action(), HangUp)
+        session.receive(b"CAPA\r\n")
+        self.assertIsNone(session.next_action())
+        self.assertEqual(session.backlog, 0)
 
     def test_user_and_pass_can_be_switched_off(self) -> None:
         client = Wire(profile=Profile(user_pass=False)).connect()
