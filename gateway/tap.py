@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.python.usage import Options as BaseOptions
 from twisted.python.usage import UsageError
 
@@ -43,6 +44,23 @@ class Options(BaseOptions):
             sys.exit(1 if problems else 0)
 
 
+class InWords(MultiService):
+    """Around the server: its faults at the start are said in words, not by a traceback."""
+
+    def __init__(self, server: IService) -> None:
+        MultiService.__init__(self)
+        MultiService.addService(self, server)
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports; a port that is taken ends the process."""
+        from gateway.errors import ConfigError
+
+        try:
+            MultiService.privilegedStartService(self)
+        except ConfigError as error:
+            _give_up(error.problems)
+
+
 def makeService(options: Options) -> IService:
     """The whole server; what is wrong with the configuration ends the process, in words."""
     from twisted.internet import reactor
@@ -51,7 +69,11 @@ def makeService(options: Options) -> IService:
     from gateway.errors import GatewayError
 
     try:
-        return assemble(reactor, options["config"], os.environ)
+        return InWords(assemble(reactor, options["config"], os.environ))
     except GatewayError as error:
-        print("\n".join(getattr(error, "problems", [str(error)])), file=sys.stderr)
-        sys.exit(1)
+        _give_up(getattr(error, "problems", [str(error)]))
+
+
+def _give_up(problems: list[str]) -> NoReturn:
+    print("\n".join(problems), file=sys.stderr)
+    sys.exit(1)

@@ -76,10 +76,13 @@ class Server:
         self.directory = directory
         self.process: subprocess.Popen[bytes] | None = None
         self._output = b""
+        self._ended = True
         self._grew = threading.Condition()
 
     def start(self, command: list[str], ready: bytes, *, env: dict[str, str] | None = None) -> None:
-        """Return once a line with ``ready`` has come."""
+        """Return once a new line with ``ready`` has come."""
+        times = self._output.count(ready) + 1
+        self._ended = False
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -88,7 +91,7 @@ class Server:
             env={**os.environ, **(env or {})},
         )
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
-        self.wait_for(ready)
+        self.wait_for(ready, times=times)
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
@@ -98,6 +101,7 @@ class Server:
                 self._grew.notify_all()
         with self._grew:
             self._output += b"(end of output)\n"
+            self._ended = True
             self._grew.notify_all()
 
     @property
@@ -109,10 +113,10 @@ class Server:
         """Wait until its output has ``text`` so many times."""
         with self._grew:
             found = self._grew.wait_for(
-                lambda: self._output.count(text) >= times or b"(end of output)" in self._output,
-                seconds,
+                lambda: self._output.count(text) >= times or self._ended, seconds
             )
-        if not found or self._output.count(text) < times:
+            found = found and self._output.count(text) >= times
+        if not found:
             raise AssertionError(f"no {text!r} in:\n{self.log}")
 
     def send(self, number: int) -> None:

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 
 from gateway.errors import StoreDown
 
@@ -71,7 +72,7 @@ def _flocked(directory: int) -> bool:
 
 def _made(lock: str, now: Callable[[], float]) -> bool:
     """Try to make the lock file; it appears with its content or not at all."""
-    mark = f"pop3gw {socket.gethostname()}".encode()
+    mark = _mark()
     ours = f"{lock}.pop3gw"
     with open(ours, "wb") as file:
         file.write(mark)
@@ -85,6 +86,17 @@ def _made(lock: str, now: Callable[[], float]) -> bool:
     finally:
         os.unlink(ours)
     return True
+
+
+@cache
+def _mark() -> bytes:
+    """What we write into a lock file, the same for all who share this kernel's ``flock``."""
+    try:
+        # Containers on one machine have host names of their own, and new ones after a restart.
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return b"pop3gw " + file.read().strip()
+    except OSError:
+        return f"pop3gw {socket.gethostname()}".encode()
 
 
 def _abandoned(lock: str, mark: bytes, now: Callable[[], float]) -> bool:

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from twisted.logger import Logger
@@ -78,9 +79,9 @@ class Reader:
         sizes = Sizes(*before.known()) if before else Sizes({}, {})
         listed = self._uidlist.uids
         new = _in_order([base for base in files if base not in listed])
-        if len(sizes.octets) < len(files) or new:
-            unknown = [base for base in listed if base in files and base not in sizes.octets]
-            self._find_sizes(unknown + new, files, sizes)
+        if unknown := files.keys() - sizes.octets.keys():
+            oldest_first = [base for base in (*listed, *new) if base in unknown]
+            self._find_sizes(oldest_first, files, sizes)
         if new := [base for base in new if base in files]:
             self._list_new(new, files, sizes)
             stamp = (*stamp[:2], self.stamp()[2])
@@ -91,8 +92,7 @@ class Reader:
             raise NoSuchMailbox(f"{self._maildir} is not a Maildir")
         if os.path.lexists(self._maildir) and not os.path.isdir(self._maildir):
             raise MailboxUnusable(f"{self._maildir} is not a directory")
-        for folder in ("tmp", "new", "cur"):
-            os.makedirs(f"{self._maildir}/{folder}", mode=0o700, exist_ok=True)
+        make_maildir(self._maildir)
 
     # -- sizes ---------------------------------------------------------------
 
@@ -113,17 +113,29 @@ class Reader:
                 if left < 0:
                     sizes.octets[base] = claimed
                     continue
-            try:
-                size = self.measured(files[base])
-            except FileNotFoundError as error:
-                if isinstance(error, NotRegular):
-                    log.warn("left out {error}", error=error)
+            size = self._looked_at(base, files)
+            if size is None:
                 del files[base]
                 continue
             sizes.octets[base] = size.octets
             sizes.measured[base] = size
             if claimed not in (None, size.octets):
                 self._warn(base, claimed, size.octets)
+
+    def _looked_at(self, base: str, files: dict[str, str]) -> Size | None:
+        """The size of a message, wherever another program may have moved it; None if gone."""
+        for _ in range(4):
+            try:
+                return self.measured(files[base])
+            except NotRegular as error:
+                log.warn("left out {error}", error=error)
+                return None
+            except FileNotFoundError:
+                now = scan(self._maildir)
+                if base not in now:
+                    return None
+                files.update((known, now[known]) for known in files if known in now)
+        return None
 
     def _claims(self) -> Callable[[str], int | None]:
         """What the uidlist or the name says of a size; the list has corrections."""
@@ -238,6 +250,23 @@ class Reader:
                 ids[index] = f"{ids[index][:58]}.{uidlist.uids[base]}"
             shown.add(ids[index])
         return ids
+
+
+def make_maildir(maildir: str) -> None:
+    """Make a Maildir and what is missing above it, for its user only.
+
+    Made by root it is its parent's owner's, so that Dovecot's user may enter.
+    """
+    missing, above = [f"{maildir}/{folder}" for folder in ("cur", "new", "tmp")], maildir
+    while not os.path.isdir(above):
+        missing.append(above)
+        above = os.path.dirname(above) or "."
+    owner = os.stat(above)
+    for directory in reversed(missing):
+        with suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+            if os.geteuid() == 0:
+                os.chown(directory, owner.st_uid, owner.st_gid)
 
 
 def _in_order(bases: list[str]) -> list[str]:

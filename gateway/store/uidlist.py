@@ -11,11 +11,15 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
+from typing import BinaryIO
 
 from gateway.errors import MailboxUnusable, StoreDown
 
 NAME = "dovecot-uidlist"
 LARGEST_UID = 2**32 - 2
+
+REMEMBERED = 512
+"""Octets before the place where reading stopped, by which a replaced file is known."""
 
 
 def base_of(filename: str) -> str:
@@ -40,6 +44,7 @@ class UidList:
         self._version = "3"
         self._inode = 0
         self._offset = 0
+        self._head = self._tail = b""
 
     # -- reading -------------------------------------------------------------
 
@@ -51,7 +56,7 @@ class UidList:
         try:
             with open(self.path, "rb") as file:
                 status = os.fstat(file.fileno())
-                if status.st_ino != self._inode or status.st_size < self._offset:
+                if status.st_ino != self._inode or not self._only_grew(file):
                     self._forget()
                     self._inode = status.st_ino
                 file.seek(self._offset)
@@ -62,7 +67,27 @@ class UidList:
         end = data.rfind(b"\n") + 1
         self.torn = end < len(data)
         self._take(data[:end].decode("utf-8", "surrogateescape").split("\n")[:-1])
-        self._offset += end
+        self._remember(data[:end])
+
+    def _only_grew(self, file: BinaryIO) -> bool:
+        """Whether what was read is still there.
+
+        The inode does not tell: a file system may give the number of a file
+        that was replaced to the very next one.
+        """
+        if file.read(len(self._head)) != self._head:
+            return False
+        file.seek(self._offset - len(self._tail))
+        return file.read(len(self._tail)) == self._tail
+
+    def _remember(self, data: bytes) -> None:
+        """These octets follow those that were read or written before."""
+        if not self._offset:
+            self._head = data[: data.find(b"\n") + 1]
+        self._tail = (
+            (self._tail + data)[-REMEMBERED:] if len(data) < REMEMBERED else data[-REMEMBERED:]
+        )
+        self._offset += len(data)
 
     def _forget(self) -> None:
         self.__init__(self.path)  # type: ignore[misc]
@@ -168,7 +193,7 @@ class UidList:
                 # Half a batch must not become ids that nobody has promised.
                 os.ftruncate(file.fileno(), self._offset)
                 raise
-        self._offset += len(lines)
+        self._remember(lines)
 
     def _rewrite(self, keep: set[str]) -> None:
         self.uids = {base: uid for base, uid in self.uids.items() if base in keep}
@@ -200,7 +225,8 @@ class UidList:
             raise
         _sync_directory(os.path.dirname(self.path))
         self.torn, self._version = False, "3"
-        self._inode, self._offset = status.st_ino, len(data)
+        self._inode, self._offset, self._tail = status.st_ino, 0, b""
+        self._remember(data)
 
 
 def _write_all(file: int, data: bytes) -> None:
@@ -210,12 +236,18 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def _keep_owner(file: int, path: str) -> None:
-    """Give a new file the owner and mode of the one it replaces."""
+    """Give a new file the owner and mode of the one it replaces, or else of its directory.
+
+    Dovecot, which may run as somebody else, has to read and write it.
+    """
     try:
-        old = os.stat(path)
-        os.fchmod(file, old.st_mode & 0o777)
+        try:
+            old = os.stat(path)
+        except FileNotFoundError:
+            old = os.stat(os.path.dirname(path))
+        os.fchmod(file, old.st_mode & 0o666)
         os.fchown(file, old.st_uid, old.st_gid)
-    except (FileNotFoundError, PermissionError):
+    except PermissionError:
         return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from unittest import mock
@@ -20,6 +21,7 @@ from gateway.errors import (
     StoreDown,
 )
 from gateway.store.maildir import MaildirStore, seen_name
+from gateway.store.reader import Reader
 from gateway.store.snapshot import Reading
 from store_contract import ALICE, read_all, run_now
 
@@ -427,3 +429,48 @@ class TakenOverTests(MaildirCase):
         maildrop = self.open()
         self.assertEqual(self.sizes(maildrop), [6])
         self.assertEqual(len(self.message(maildrop, 0)), 6)
+
+
+class ReaderTests(MaildirCase):
+    """Another program acts between two steps of a reading."""
+
+    def test_a_message_that_is_renamed_while_the_mailbox_is_read_is_listed(self) -> None:
+        for number in range(3):
+            self.bench.deliver(b"%d\r\n" % number)
+        reader = Reader(self.maildir, Reading())
+        measured = reader.measured
+
+        def renaming(file: str) -> object:
+            for name in os.listdir(f"{self.maildir}/new"):
+                os.rename(f"{self.maildir}/new/{name}", f"{self.maildir}/cur/{name}:2,")
+            return measured(file)
+
+        reader.measured = renaming  # type: ignore[method-assign,assignment]
+        snapshot = reader.read(None)
+        self.assertEqual(list(snapshot.listing.sizes), [3, 3, 3])
+        self.assertEqual({file[:4] for file in snapshot.files}, {"cur/"})
+
+    def test_a_message_that_is_removed_while_the_mailbox_is_read_is_left_out(self) -> None:
+        name, _ = self.bench.deliver(b"one\r\n"), self.bench.deliver(b"two!\r\n")
+        reader = Reader(self.maildir, Reading())
+        measured = reader.measured
+
+        def removing(file: str) -> object:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self.maildir}/new/{name}")
+            return measured(file)
+
+        reader.measured = removing  # type: ignore[method-assign,assignment]
+        self.assertEqual(list(reader.read(None).listing.sizes), [6])
+
+    def test_as_many_new_messages_as_were_removed_are_all_looked_at(self) -> None:
+        first = self.bench.deliver(b"one\r\n")
+        reader = Reader(self.maildir, Reading())
+        before = reader.read(None)
+        os.unlink(f"{self.maildir}/new/{first}")
+        second = self.bench.deliver(b"other\r\n")
+        with open(f"{self.maildir}/dovecot-uidlist", "a") as file:
+            file.write(f"4000000000 :{second}\n")
+        after = reader.read(before)
+        self.assertEqual(list(after.listing.sizes), [7])
+        self.assertEqual(list(after.listing.uids), ["4000000000"])

@@ -158,3 +158,12 @@ class UidListTests(SynchronousTestCase):
     def test_no_file_crashes_the_reader(self, data: bytes) -> None:
         self.write(b"3 V5 N9\n" + data)
         self.assertTrue(all(uid >= 0 for uid in self.read().uids.values()))
+
+    def test_a_replaced_list_is_known_though_the_file_system_gives_its_inode_again(self) -> None:
+        self.write(b"3 V1 N4\n1 :a\n2 :b\n3 :c\n")
+        uidlist = self.read()
+        with open(self.path, "r+b") as file:  # the same inode, another content
+            file.truncate()
+            file.write(b"3 V1 N6\n2 :b\n3 :c\n4 :d\n5 :e\n")
+        uidlist.refresh()
+        self.assertEqual(uidlist.uids, {"b": 2, "c": 3, "d": 4, "e": 5})
