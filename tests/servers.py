@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -38,11 +40,15 @@ def need(*programs: str) -> None:
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nothing listens on just now.
+
+    Below the range from which the kernel takes ports for outgoing connections.
+    """
+    while True:
+        port = random.randrange(12_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def corpus() -> list[tuple[str, bytes]]:
@@ -90,7 +96,8 @@ class Server:
             cwd=self.directory,
             env={**os.environ, **(env or {})},
         )
-        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        self._reader.start()
         self.wait_for(ready, times=times)
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
@@ -135,6 +142,8 @@ class Server:
             self.process.kill()
             self.process.wait()
             raise
+        finally:
+            self._reader.join(30)
 
 
 class Gateway(Server):

@@ -7,13 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, ISSLTransport
+from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import BadCredentials, GatewayError, MessageGone, TookTooLong, TooManySessions
+from gateway.errors import GatewayError, TookTooLong, TooManySessions
 from gateway.interfaces import IBody, IMechanism
 from gateway.model import Listing, Peer
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, StartTLS, Step
@@ -21,6 +20,8 @@ from gateway.pop3.actions import Login as UserPass
 from gateway.pop3.session import Session, State
 from gateway.sasl.outcome import Challenge, Proven
 from gateway.services.outlet import Outlet
+from gateway.services.session_log import SessionLog
+from gateway.services.watch import Watch
 from gateway.wire.outgoing import SLICE
 
 if TYPE_CHECKING:
@@ -33,30 +34,20 @@ INPUT_HIGH = 64 * 1024
 """Octets a client may be ahead of its replies before it is no longer read from."""
 
 
-_END = (
-    "session {number}: {end}; user={user} from={host} tls={tls} by={method}"
-    " retr={retr}/{retr_octets} top={top}/{top_octets} dele={removed}/{messages}"
-    " {seconds:.1f} s"
-)
-
-
 @implementer(IPushProducer)
 class POP3Protocol(Protocol):
     """The shell around one ``Session``."""
 
-    log = Logger("pop3gw.pop3")
     transport: Any
-    _session: Session
+    _log: SessionLog
     _outlet: Outlet
-    _timer: IDelayedCall
+    _session: Session
+    _watch: Watch
 
     def __init__(self, factory: POP3Factory, number: str) -> None:
         self._factory = factory
         self._number = number
-        self._host = ""
-        self._user = ""
         self._mechanism: IMechanism | None = None
-        self._method = ""
         self._maildrop: Any = None
         self._give_back: Callable[[], object] | None = None
         self._entered = ""
@@ -70,9 +61,7 @@ class POP3Protocol(Protocol):
         self._over = False
         self._lost = False
         self._draining = False
-        self._end = "dropped"
-        self._since = 0.0
-        """When the client, or whoever works for it, last did something."""
+        self._started = 0.0
 
     # -- the transport's side ------------------------------------------------
 
@@ -80,14 +69,15 @@ class POP3Protocol(Protocol):
         """Greet, whatever the state of the back-ends."""
         transport = self.transport
         secure = ISSLTransport.providedBy(transport)
-        self._host = getattr(transport.getPeer(), "host", "")
+        host = getattr(transport.getPeer(), "host", "")
+        self._log = SessionLog(self._number, host)
         try:
-            self._factory.census.connect(self._host)
+            self._factory.census.connect(host)
         except TooManySessions as error:
-            self.log.warn("refused a connection from {host}: {error}", host=self._host, error=error)
+            self._log.refused(error)
             self._refuse(secure)
             return
-        self._session = self._factory.session(self._host, secure=secure)
+        self._session = self._factory.session(host, secure=secure)
         self._factory.opened(self)
         # A small reply that waits for the client's delayed ACK takes 40 ms.
         with suppress(OSError, AttributeError):  # a UNIX socket has no such thing
@@ -95,8 +85,8 @@ class POP3Protocol(Protocol):
         transport.registerProducer(self, True)
         self._outlet = Outlet(transport)
         clock = self._factory.clock
-        self._since = self._started = clock.seconds()
-        self._timer = clock.callLater(self._patience(), self._check_time)
+        self._started = clock.seconds()
+        self._watch = Watch(clock, self._patience, self._expired)
         self._pump()
 
     def _refuse(self, secure: bool) -> None:
@@ -116,22 +106,23 @@ class POP3Protocol(Protocol):
             session.receive(data)
             self._pump()
             if session.taken != before:
-                self._since = self._factory.clock.seconds()
+                self._watch.touch()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """The line is down.  Without QUIT nothing is removed."""
         if self._lost:
             return
         self._lost = self._over = True
-        self._timer.cancel()
-        self._factory.census.disconnect(self._host)
-        self._log_end()
+        self._watch.stop()
+        self._factory.census.disconnect(self._log.host)
+        if self._factory.log_sessions:
+            self._log.ended(self._session, self._factory.clock.seconds() - self._started)
         self._settle()
 
     def pauseProducing(self) -> None:
         """The client takes no more just now."""
         self._paused = True
-        self._watch()
+        self._watch.hurry()
 
     def resumeProducing(self) -> None:
         """The client has taken what was written."""
@@ -145,7 +136,7 @@ class POP3Protocol(Protocol):
 
     def _go_on(self) -> None:
         self._paused = False
-        self._since = self._factory.clock.seconds()
+        self._watch.touch()
         if not self._over:
             self._pump()
 
@@ -172,17 +163,17 @@ class POP3Protocol(Protocol):
                         break
                     self._read_on(self._body)
                 elif (action := session.next_action()) is not None:
-                    self._since = self._factory.clock.seconds()
+                    self._watch.touch()
                     self._perform(action)
                 elif self._draining and not self._working and session.state is not State.CLOSED:
-                    self._end = "server stopping"
+                    self._log.end = "server stopping"
                     session.dismiss()
                 elif session.waiting_to_send < SLICE:
                     break
             if not (self._paused or self._over) and (data := session.data_to_send()):
                 self._outlet.write(data)
         except Exception:
-            self.log.failure("session {number}: a fault of ours", number=self._number)
+            self._log.fault()
             self.abort()
         finally:
             self._pumping = False
@@ -205,7 +196,7 @@ class POP3Protocol(Protocol):
             case Fetch():
                 self._await(self._maildrop.retrieve(action.message), self._fetched, self._unfetched)
             case UserPass():
-                self._method = "PASS"
+                self._log.method = "PASS"
                 self._authenticate(UsernamePassword(action.name, action.password))
             case Step():
                 self._step(action)
@@ -228,7 +219,7 @@ class POP3Protocol(Protocol):
 
         def answered(result: Any, take: Callable[[Any], None]) -> None:
             self._working -= 1
-            self._since = self._factory.clock.seconds()
+            self._watch.touch()
             take(result)
             self._pump()
             if self._lost:
@@ -237,10 +228,10 @@ class POP3Protocol(Protocol):
         answer.addCallbacks(answered, answered, callbackArgs=(good,), errbackArgs=(bad,))
         answer.addErrback(self._fault)
         if self._working:
-            self._watch()
+            self._watch.hurry()
 
     def _fault(self, failure: Failure) -> None:
-        self.log.failure("session {number}: a fault of ours", failure, number=self._number)
+        self._log.fault(failure)
         self.abort()
 
     def _flush(self) -> None:
@@ -248,8 +239,8 @@ class POP3Protocol(Protocol):
             self._outlet.write(data)
 
     def _hang_up(self, abort: bool) -> None:
-        if self._end == "dropped":
-            self._end = "aborted" if abort else "quit"
+        if self._log.end == "dropped":
+            self._log.end = "aborted" if abort else "quit"
         self._leave()
         self._flush()
         self._over = True
@@ -258,14 +249,14 @@ class POP3Protocol(Protocol):
             self.transport.abortConnection()
         else:
             self.transport.loseConnection()
-        self._watch()
+        self._watch.hurry()
 
     # -- login ---------------------------------------------------------------
 
     def _step(self, action: Step) -> None:
         if action.first:
             self._mechanism = self._factory.mechanisms[action.mechanism]()
-            self._method = action.mechanism
+            self._log.method = action.mechanism
         assert self._mechanism is not None
         self._await(self._mechanism.step(action.response), self._stepped, self._login_failed)
 
@@ -279,8 +270,8 @@ class POP3Protocol(Protocol):
             self._authenticate(outcome.credentials)
 
     def _authenticate(self, credentials: IUsernamePassword) -> None:
-        self._user = bytes(credentials.username).decode("utf-8", "backslashreplace")
-        peer = Peer(self._host, self._session.line.secure, self._number)
+        self._log.user = bytes(credentials.username).decode("utf-8", "backslashreplace")
+        peer = Peer(self._log.host, self._session.line.secure, self._number)
         self._await(self._factory.login(credentials, peer), self._enter, self._login_failed)
 
     def _enter(self, opened: tuple[Any, Callable[[], object]]) -> None:
@@ -304,7 +295,7 @@ class POP3Protocol(Protocol):
 
     def _login_failed(self, failure: Failure) -> None:
         self._leave()
-        self._report(failure, "login")
+        self._log.failed(failure, "login")
         self._maildrop = None
         if not self._over:
             self._session.login_failed(_error(failure))
@@ -319,7 +310,7 @@ class POP3Protocol(Protocol):
             try:
                 give_back()
             except Exception:
-                self.log.failure("session {number}: logout failed", number=self._number)
+                self._log.fault()
 
     # -- messages ------------------------------------------------------------
 
@@ -331,7 +322,7 @@ class POP3Protocol(Protocol):
         self._session.fetched(body.form)
 
     def _unfetched(self, failure: Failure) -> None:
-        self._report(failure, "fetch")
+        self._log.failed(failure, "fetch")
         if not self._over:
             self._session.fetch_failed(_error(failure))
 
@@ -376,21 +367,21 @@ class POP3Protocol(Protocol):
         self._leave()
         if not self._over:
             self._session.committed()
-        self._end = "quit"
+        self._log.end = "quit"
 
     def _uncommitted(self, failure: Failure) -> None:
-        self._report(failure, "QUIT")
+        self._log.failed(failure, "QUIT")
         self._leave()
         if not self._over:
             self._session.commit_failed(_error(failure))
-        self._end = "quit, not all was removed"
+        self._log.end = "quit, not all was removed"
 
     def _abandon(self) -> None:
         done = self._maildrop.abandon(frozenset(self._session.retrieved))
         self._await(done, lambda _: self._leave(), self._abandoned)
 
     def _abandoned(self, failure: Failure) -> None:
-        self._report(failure, "marking as read")
+        self._log.failed(failure, "marking as read")
         self._leave()
 
     def _settle(self) -> None:
@@ -426,76 +417,18 @@ class POP3Protocol(Protocol):
             return profile.preauth_idle_timeout
         return profile.idle_timeout
 
-    def _watch(self) -> None:
-        """See that time is checked soon enough for what is being waited for."""
-        if self._lost:
-            return
-        due = self._since + self._patience()
-        if self._timer.active() and self._timer.getTime() > due:
-            self._timer.reset(max(0.0, due - self._factory.clock.seconds()))
-
-    def _check_time(self) -> None:
-        clock = self._factory.clock
-        left = self._since + self._patience() - clock.seconds()
-        if left > 0:
-            self._timer = clock.callLater(left, self._check_time)
-            return
-        self._timer = clock.callLater(self._factory.patience.stall, self._check_time)
-        self._since = clock.seconds()
+    def _expired(self) -> None:
         if self._over or self._paused:
-            self._end = "stalled"
+            self._log.end = "stalled"
             self.abort()
         elif self._working:
-            self._end = "a back-end took too long"
-            self.log.warn("session {number}: a back-end took too long", number=self._number)
+            self._log.end = "a back-end took too long"
+            self._log.late()
             self._session.give_up(TookTooLong())
         else:
-            self._end = "idle"
+            self._log.end = "idle"
             self._session.idle()
         self._pump()
-
-    # -- the log -------------------------------------------------------------
-
-    def _report(self, failure: Failure, doing: str) -> None:
-        """Tell the log all that the client is not told."""
-        error = failure.value
-        about: dict[str, Any] = {
-            "number": self._number,
-            "user": self._user,
-            "host": self._host,
-            "doing": doing,
-        }
-        form = "session {number}: {doing} of {user} from {host} failed: {kind}: {error}"
-        if isinstance(error, BadCredentials | MessageGone):
-            self.log.info(form, kind=type(error).__name__, error=error, **about)
-        elif isinstance(error, GatewayError):
-            self.log.warn(form, kind=type(error).__name__, error=error, **about)
-        else:
-            self.log.failure(
-                "session {number}: {doing} of {user} from {host} failed", failure, **about
-            )
-
-    def _log_end(self) -> None:
-        if not self._factory.log_sessions:
-            return
-        tally = self._session.tally
-        fields = {
-            "number": self._number,
-            "end": self._end,
-            "user": self._user or "-",
-            "host": self._host,
-            "tls": "yes" if self._session.line.secure else "no",
-            "method": self._method or "-",
-            "retr": tally.retr,
-            "retr_octets": tally.retr_octets,
-            "top": tally.top,
-            "top_octets": tally.top_octets,
-            "removed": tally.removed,
-            "messages": len(self._session.listing),
-            "seconds": self._factory.clock.seconds() - self._started,
-        }
-        # Formatted here: the logger's own way takes ten times as long for so many fields.
-        self.log.info("{line}", line=_END.format_map(fields), **fields)
 
 
 def _error(failure: Failure) -> BaseException:

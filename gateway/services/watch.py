@@ -1,0 +1,52 @@
+"""Waiting for others, with limited patience."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+
+
+class Watch:
+    """Calls ``expired`` when nothing has happened for as long as is allowed just then.
+
+    Something that happens costs no timer: the one there is looks, when it is
+    due, whether it has to wait on.
+    """
+
+    __slots__ = ("_clock", "_expired", "_patience", "_since", "_timer")
+
+    def __init__(
+        self, clock: IReactorTime, patience: Callable[[], float], expired: Callable[[], None]
+    ) -> None:
+        """``patience`` tells the seconds that are allowed in the present state."""
+        self._clock = clock
+        self._patience = patience
+        self._expired = expired
+        self._since = clock.seconds()
+        self._timer = clock.callLater(patience(), self._check)
+
+    def touch(self) -> None:
+        """Something happened: time starts anew."""
+        self._since = self._clock.seconds()
+
+    def hurry(self) -> None:
+        """The state has changed, and less may be allowed in the new one."""
+        due = self._since + self._patience()
+        if self._timer.active() and self._timer.getTime() > due:
+            self._timer.reset(max(0.0, due - self._clock.seconds()))
+
+    def stop(self) -> None:
+        """Nobody waits any more."""
+        if self._timer.active():
+            self._timer.cancel()
+
+    def _check(self) -> None:
+        now = self._clock.seconds()
+        left = self._since + self._patience() - now
+        if left > 0:
+            self._timer = self._clock.callLater(left, self._check)
+            return
+        self._since = now
+        self._timer = self._clock.callLater(self._patience(), self._check)
+        self._expired()
