@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from socket import MSG_MORE
 from typing import Any
 
 from twisted.internet.tcp import Server
@@ -27,11 +28,15 @@ class Outlet:
             self._direct = transport.getHandle().send
         self._send = self._direct
 
-    def write(self, data: bytes) -> None:
-        """Send, in order after all that was written before."""
+    def write(self, data: bytes, *, last: bool = False) -> None:
+        """Send, in order after all that was written before.
+
+        What is the ``last`` leaves in one packet with the end of the stream,
+        and has to be followed by ``loseConnection``.
+        """
         if self._send is not None:
             try:
-                sent = self._send(data)
+                sent = self._send(data, MSG_MORE if last else 0)
             except OSError:
                 # Full, or broken: the transport finds out which.
                 sent = 0

@@ -234,15 +234,15 @@ class POP3Protocol(Protocol):
         self._log.fault(failure)
         self.abort()
 
-    def _flush(self) -> None:
+    def _flush(self, *, last: bool = False) -> None:
         while data := self._session.data_to_send():
-            self._outlet.write(data)
+            self._outlet.write(data, last=last and not self._session.waiting_to_send)
 
     def _hang_up(self, abort: bool) -> None:
         if self._log.end == "dropped":
             self._log.end = "aborted" if abort else "quit"
         self._leave()
-        self._flush()
+        self._flush(last=not abort)
         self._over = True
         self.transport.unregisterProducer()
         if abort:
