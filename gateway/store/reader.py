@@ -79,9 +79,9 @@ class Reader:
         sizes = Sizes(*before.known()) if before else Sizes({}, {})
         listed = self._uidlist.uids
         new = _in_order([base for base in files if base not in listed])
-        if unknown := files.keys() - sizes.octets.keys():
-            oldest_first = [base for base in (*listed, *new) if base in unknown]
-            self._find_sizes(oldest_first, files, sizes)
+        known = sizes.octets
+        unknown = [base for base in listed if base in files and base not in known]
+        self._find_sizes(unknown + [base for base in new if base not in known], files, sizes)
         if new := [base for base in new if base in files]:
             self._list_new(new, files, sizes)
             stamp = (*stamp[:2], self.stamp()[2])
@@ -178,7 +178,11 @@ class Reader:
             new = [base for base in new if base not in listed]
             if not new:
                 return
-            fields = {base: field for base in new if (field := self._field(base, sizes))}
+            fields = {
+                base: field
+                for base, size in sizes.measured.items()
+                if base not in listed and (field := self._field(base, size))
+            }
             try:
                 uidlist.add(new, fields, now=self._now(), keep=files)
             except BaseException:
@@ -186,14 +190,13 @@ class Reader:
                 self._uidlist = UidList(self._list_path)
                 raise
 
-    def _field(self, base: str, sizes: Sizes) -> str:
+    def _field(self, base: str, size: Size) -> str:
         """The uidlist's ``W`` for a message whose name has none, or a wrong one.
 
         Where the name has none Dovecot goes by it too, and does not count the
         line end that RETR adds to an incomplete last line.
         """
-        size = sizes.measured.get(base)
-        if size is None or not self._reading.exact:
+        if not self._reading.exact:
             return ""
         named = wire_size(base)
         wanted = size.whole if named is None else named != size.octets
@@ -203,20 +206,22 @@ class Reader:
 
     def _snapshot(self, files: dict[str, str], sizes: Sizes, stamp: Stamp) -> Snapshot:
         bases = self._ordered(files)
-        octets = list(map(sizes.octets.__getitem__, bases))
+        # Loops of Python and not ``map``, which would keep the interpreter
+        # from the reactor's thread for as long as it takes.
+        octets = [sizes.octets[base] for base in bases]
         listing = Listing(octets, self._ids(bases))
         if len(listing) >= BIG:
             listing.prepare()
-        forms = bytearray(
-            [sizes.measured[base].form if base in sizes.measured else CLAIMED for base in bases]
-        )
-        return Snapshot(listing, bases, list(map(files.__getitem__, bases)), forms, stamp)
+        measured = sizes.measured
+        forms = bytearray([measured[base].form if base in measured else CLAIMED for base in bases])
+        return Snapshot(listing, bases, [files[base] for base in bases], forms, stamp)
 
     def _ordered(self, files: dict[str, str]) -> list[str]:
         """By unique-id, but first of all by Dovecot's order number where there is one."""
         uidlist = self._uidlist
         bases = [base for base in uidlist.uids if base in files]
-        bases.sort(key=uidlist.uids.__getitem__)
+        if not uidlist.in_order:
+            bases.sort(key=uidlist.uids.__getitem__)
         if not uidlist.fields:
             return bases
         orders = {
@@ -232,7 +237,7 @@ class Reader:
     def _ids(self, bases: list[str]) -> list[str]:
         """Unique-ids as POP3 shows them: a carried-over one verbatim, else the number."""
         uidlist = self._uidlist
-        ids = list(map(str, map(uidlist.uids.__getitem__, bases)))
+        ids = [str(uidlist.uids[base]) for base in bases]
         if not uidlist.fields:
             return ids
         carried = {base: uidlist.field(base, "P") for base in uidlist.fields}

@@ -85,6 +85,10 @@ def stored_size(base: str) -> int | None:
 
 def wire_size(base: str) -> int | None:
     """``W=`` of a base name: octets with CRLF line ends."""
+    # Mostly it stands at the end, and is found there in half the time.
+    octets = base.rpartition(",W=")[2]
+    if octets.isdecimal() and octets.isascii() and len(octets) <= 18 and len(octets) < len(base):
+        return int(octets)
     match = _WIRE(base)
     return int(match[1]) if match else None
 

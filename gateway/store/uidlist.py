@@ -38,6 +38,8 @@ class UidList:
         """Base name to the fields between id and name, for those that have any."""
         self.uidvalidity = 0
         self.next_uid = 1
+        self.in_order = True
+        """The unique-ids increase from line to line."""
         self.torn = False
         """The file's last line is incomplete: a writer died."""
         self._others: list[str] = []
@@ -97,6 +99,7 @@ class UidList:
             self._take_header(lines[0])
             del lines[0]
         uids, fields, version = self.uids, self.fields, self._version
+        last = next(reversed(uids.values()), 0)
         for line in lines:
             if version == "1":
                 number, _, name = line.partition(" ")
@@ -116,6 +119,9 @@ class UidList:
             uids[base] = uid
             if extra:
                 fields[base] = extra
+            if uid < last:
+                self.in_order = False
+            last = uid
             if uid >= self.next_uid:
                 self.next_uid = uid + 1
 
