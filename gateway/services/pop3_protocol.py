@@ -215,6 +215,12 @@ class POP3Protocol(Protocol):
         self, answer: Any, good: Callable[[Any], None], bad: Callable[[Failure], None]
     ) -> None:
         """Have a back-end's answer taken, now or when it comes."""
+        if answer.called and not answer.paused and not isinstance(answer.result, Failure):
+            # It is there already, as nearly always; the pump that asked goes on.
+            good(answer.result)
+            if self._lost:
+                self._settle()
+            return
         self._working += 1
 
         def answered(result: Any, take: Callable[[Any], None]) -> None:
