@@ -277,9 +277,13 @@ def make_maildir(maildir: str) -> None:
 def _in_order(bases: list[str]) -> list[str]:
     """Sorted by delivery, oldest first."""
     # Almost always every name begins with ten digits of seconds, and then
-    # their order as texts is the same and found several times quicker.
-    if all(map(_SECONDS.match, bases)):
-        return sorted(bases)
+    # their order as texts is the same and found several times quicker; in
+    # pieces, since a sort keeps the interpreter to itself.
+    if all(_SECONDS.match(base) for base in bases):
+        hours: dict[str, list[str]] = {}
+        for base in bases:
+            hours.setdefault(base[:6], []).append(base)
+        return [base for hour in sorted(hours) for base in sorted(hours[hour])]
     return sorted(bases, key=delivery_order)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import count
 from typing import BinaryIO
 
 from gateway.errors import MailboxUnusable, StoreDown
@@ -173,11 +172,13 @@ class UidList:
             self._others = ["G" + secrets.token_hex(16)]
         if self.next_uid + len(new) > LARGEST_UID:
             raise StoreDown(f"{self.path}: unique-ids have run out")
-        added = [
-            f"{uid} {fields[base]} :{base}\n" if base in fields else f"{uid} :{base}\n"
-            for uid, base in enumerate(new, self.next_uid)
-        ]
-        self.uids.update(zip(new, count(self.next_uid)))
+        added = []
+        uids = self.uids
+        for uid, base in enumerate(new, self.next_uid):
+            uids[base] = uid
+            added.append(
+                f"{uid} {fields[base]} :{base}\n" if base in fields else f"{uid} :{base}\n"
+            )
         self.fields.update(fields)
         self.next_uid += len(new)
         if fresh:
