@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.cred.portal import Portal
 from twisted.internet.endpoints import serverFromString
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from gateway import config, demo
 from gateway.auth.passwords import PasswordChecker
@@ -157,6 +157,8 @@ class _Assembly:
         wire: Any = sessions
         if listener.tls == "implicit" and tls is not None:
             wire = TLSMemoryBIOFactory(tls, False, sessions, self._reactor)
+            # A session gives out whole replies: nothing to gather, as the default would.
+            wire.protocol = TLSMemoryBIOProtocol
             wire.noisy = False
         try:
             endpoint = serverFromString(self._reactor, listener.endpoint)

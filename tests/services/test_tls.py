@@ -11,7 +11,7 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.trial.unittest import TestCase
 
 from gateway.errors import ConfigError
@@ -65,8 +65,13 @@ class TlsTests(TestCase):
         self.certificate = Certificate(*self.paths, minimum="1.2")
         self.wire = Wire(tls=self.certificate)
         self.wire.factory._clock = None  # real sockets take real turns
-        implicit = TLSMemoryBIOFactory(self.certificate, False, self.wire.factory)
+        implicit = self._implicit(self.certificate)
         self.plain, self.tls = (self._listen(factory) for factory in (self.wire.factory, implicit))
+
+    def _implicit(self, certificate: Certificate) -> TLSMemoryBIOFactory:
+        factory = TLSMemoryBIOFactory(certificate, False, self.wire.factory)
+        factory.protocol = TLSMemoryBIOProtocol
+        return factory
 
     def _listen(self, factory: object) -> int:
         port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
@@ -173,7 +178,7 @@ class TlsTests(TestCase):
 
     def test_a_listener_may_still_speak_tls_1_0_where_so_set(self) -> Deferred[None]:
         old = Certificate(*self.paths, minimum="1.0")
-        self.tls = self._listen(TLSMemoryBIOFactory(old, False, self.wire.factory))
+        self.tls = self._listen(self._implicit(old))
         self.trusting.set_ciphers("DEFAULT:@SECLEVEL=0")
         self.trusting.minimum_version = ssl.TLSVersion.TLSv1
         self.trusting.maximum_version = ssl.TLSVersion.TLSv1
