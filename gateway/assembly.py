@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from attrs import evolve
 from twisted.cred.portal import Portal
 from twisted.internet.endpoints import serverFromString
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -14,6 +15,9 @@ from gateway import config, demo
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
 from gateway.auth.verified import Verified
+from gateway.directory.entry_map import MAPS
+from gateway.directory.ldap import LdapDirectory, Search
+from gateway.directory.ldap_servers import Reach
 from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError, GatewayError
 from gateway.model import Account
@@ -53,7 +57,7 @@ def check(path: str | None, environ: Mapping[str, str]) -> list[str]:
         except ConfigError as error:
             problems += error.problems
     accounts = settings.path_of(settings.directory.file)
-    if os.path.exists(accounts):
+    if settings.directory.kind == "passwd-file" and os.path.exists(accounts):
         try:
             PasswdFile(accounts, _never)
         except GatewayError as error:
@@ -100,7 +104,7 @@ class _Assembly:
 
     def _make_portal(self) -> Portal:
         settings, profile = self._settings, self._settings.profile
-        directory = PasswdFile(settings.path_of(settings.directory.file), self._passwords.run)
+        directory = self._make_directory()
         verified = Verified(
             self._reactor.seconds,
             ttl=settings.directory.cache_ttl,
@@ -126,6 +130,33 @@ class _Assembly:
         )
         checker = PasswordChecker(directory, verified)
         return Portal(MaildropRealm(directory, maildirs), [checker])
+
+    def _make_directory(self) -> Any:
+        settings = self._settings
+        if settings.directory.kind == "passwd-file":
+            return PasswdFile(settings.path_of(settings.directory.file), self._passwords.run)
+        ldap = settings.ldap
+        own: dict[str, Any] = {"mailbox": ldap.mailbox, "home": ldap.home, "enabled": ldap.enabled}
+        return LdapDirectory(
+            Reach(
+                uris=ldap.uris,
+                start_tls=ldap.start_tls,
+                ca_file=settings.path_of(ldap.ca_file) if ldap.ca_file else "",
+                timeout=ldap.timeout,
+                retry_after=ldap.retry_after,
+            ),
+            Search(
+                base=ldap.base,
+                filter=ldap.filter,
+                bind_dn=ldap.bind_dn,
+                bind_password=ldap.bind_password,
+            ),
+            evolve(MAPS[ldap.map], **{key: value for key, value in own.items() if value}),
+            self._passwords.run,
+            cache_ttl=settings.directory.cache_ttl,
+            cache_size=settings.directory.cache_size,
+            now=self._reactor.seconds,
+        )
 
     def _certificate(self, name: str) -> Certificate:
         listener = self._settings.listeners[name]

@@ -21,6 +21,7 @@ from gateway.errors import ConfigError
 from gateway.settings import (
     CHECK,
     Directory,
+    Ldap,
     Limits,
     Listener,
     Log,
@@ -69,9 +70,11 @@ def missing_files(settings: Settings) -> list[str]:
         certificate, key = settings.certificate_of(name)
         wanted[certificate] = f"the certificate of listeners.{name}"
         wanted[key] = f"the key of listeners.{name}"
-    if not settings.demo:
+    if settings.directory.kind == "passwd-file" and not settings.demo:
         accounts = settings.path_of(settings.directory.file)
         wanted[accounts] = "directory.file (make it with python -m gateway.passwd --file)"
+    if settings.directory.kind == "ldap" and settings.ldap.ca_file:
+        wanted[settings.path_of(settings.ldap.ca_file)] = "ldap.ca_file"
     for path, purpose in wanted.items():
         if not os.path.exists(path):
             problems.append(f"{path}: no such file: {purpose}")
@@ -244,6 +247,15 @@ def _contradictions(settings: Settings) -> list[tuple[str, str]]:
                 found.append((f"pop3.{key}", fault))
     if not (profile.user_pass or profile.mechanisms):
         found.append(("pop3.mechanisms", "expected a mechanism, since user_pass is off"))
+    if settings.directory.kind == "ldap":
+        needed = {"uris": settings.ldap.uris, "base": settings.ldap.base}
+        found += [
+            (f"ldap.{key}", 'expected for directory.kind = "ldap"')
+            for key, value in needed.items()
+            if not value
+        ]
+        if settings.demo:
+            found.append(("demo", "expected false: the demo account lives in a passwd-file"))
     return found
 
 
@@ -266,7 +278,7 @@ def _make_converter() -> cattrs.Converter:
         hook = _listed(converter, items)
         for wanted in (tuple[items, ...], tuple[items, ...] | None):  # type: ignore[valid-type]
             converter.register_structure_hook_func(partial(operator.eq, wanted), hook)
-    for section in (Listener, Tls, Pop3, Limits, Directory, Store, Log, Settings):
+    for section in (Listener, Tls, Pop3, Limits, Directory, Ldap, Store, Log, Settings):
         checks: dict[str, Any] = {
             item.name: override(struct_hook=_checking(converter, item.metadata[CHECK]))
             for item in attrs.fields(section)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import attrs
 from attrs import Factory, field, frozen
 
+from gateway.directory.entry_map import MAPS
 from gateway.pop3.capabilities import CLEARTEXT
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.pop3.texts import LANGUAGES, SETS
@@ -125,12 +126,40 @@ class Limits:
 class Directory:
     """``[directory]``: who may log in."""
 
-    kind: Literal["passwd-file"] = "passwd-file"
+    kind: Literal["passwd-file", "ldap"] = "passwd-file"
     file: str = "accounts"
     cache_ttl: float = field(default=60.0, **_within(0, 86_400))
     cache_size: int = field(default=10_000, **_COUNT)
     workers: int = field(default=2, **_within(1, 64))
     queue: int = field(default=500, **_COUNT)
+
+
+def _check_uris(value: tuple[str, ...]) -> None:
+    for uri in value:
+        if not re.fullmatch(r"ldaps?://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+)(:\d{1,5})?/?", uri):
+            raise ValueError(f"expected ldap://HOST:PORT or ldaps://HOST:PORT, found {uri!r}")
+
+
+@frozen
+class Ldap:
+    """``[ldap]``: the servers of ``directory.kind = "ldap"``, and where accounts are in them."""
+
+    uris: tuple[str, ...] = field(default=(), **_checked(_check_uris))
+    start_tls: bool = False
+    ca_file: str = ""
+    timeout: int = field(default=5, **_within(1, 60))
+    retry_after: float = field(default=10.0, **_within(0, 3600))
+    bind_dn: str = ""
+    bind_password: str = field(default="", repr=False)
+    base: str = ""
+    filter: str = field(
+        default="(|(uid={login})(mail={login}))",
+        **_shaped(r"\(.*\{login\}.*\)", "a filter in parentheses with {login} in it"),
+    )
+    map: str = field(default="openldap", **_one_of(MAPS))
+    mailbox: str = ""
+    home: str = ""
+    enabled: str = ""
 
 
 def _check_path(value: str) -> None:
@@ -180,6 +209,7 @@ class Settings:
     pop3: Pop3 = Factory(Pop3)
     limits: Limits = Factory(Limits)
     directory: Directory = Factory(Directory)
+    ldap: Ldap = Factory(Ldap)
     store: Store = Factory(Store)
     log: Log = Factory(Log)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import random
@@ -12,7 +13,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,8 @@ class Gateway(Server):
             "tls": 'certificate = "cert.pem"\nkey = "key.pem"\nself_made = false',
             "directory": 'file = "accounts"',
         }
+        if "[directory]" in settings:
+            del tables["directory"]
         if "[store]" not in settings:
             tables["store"] = 'path = "mail/{name}"'
         text = "".join(f"[{name}]\n{body}\n" for name, body in tables.items())
@@ -252,4 +255,83 @@ service imap-login {{
         program = shutil.which("dovecot", path=os.environ["PATH"] + ":/usr/sbin")
         assert program is not None
         self.start([program, "-F", "-c", str(self.directory / "dovecot.conf")], b"starting up")
+        return self
+
+
+class Slapd(Server):
+    """OpenLDAP with people below ``ou=people,dc=example,dc=org``, plain and TLS ports."""
+
+    BASE = "ou=people,dc=example,dc=org"
+    READER = "cn=reader,dc=example,dc=org"
+
+    def __init__(self, directory: Path, people: Mapping[str, str]) -> None:
+        """``people``: uid to password; each has ``mail`` too where the uid is an address."""
+        super().__init__(directory)
+        self.plain, self.tls = free_port(), free_port()
+        self.certificate = directory / "cert.pem"
+        make_certificate(str(self.certificate), str(directory / "key.pem"))
+        (directory / "db").mkdir()
+        (directory / "slapd.conf").write_text(f"""\
+include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/nis.schema
+include /etc/ldap/schema/inetorgperson.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+TLSCertificateFile {self.certificate}
+TLSCertificateKeyFile {directory}/key.pem
+threads 4
+database mdb
+maxsize 67108864
+suffix "dc=example,dc=org"
+rootdn "cn=admin,dc=example,dc=org"
+rootpw admin
+directory {directory}/db
+dbnosync
+index uid,mail eq
+access to attrs=userPassword by anonymous auth by * none
+access to * by dn.exact="{self.READER}" read by anonymous auth
+""")
+        entries = [
+            "dn: dc=example,dc=org\nobjectClass: dcObject\nobjectClass: organization\n"
+            "o: E\ndc: example",
+            "dn: ou=people,dc=example,dc=org\nobjectClass: organizationalUnit\nou: people",
+            f"dn: {self.READER}\nobjectClass: applicationProcess\n"
+            "objectClass: simpleSecurityObject\ncn: reader\nuserPassword: reader",
+            *(self._person(uid, password) for uid, password in people.items()),
+        ]
+        (directory / "people.ldif").write_text("\n\n".join(entries) + "\n")
+        self._run_once(
+            "slapadd", "-q", "-f", f"{directory}/slapd.conf", "-l", f"{directory}/people.ldif"
+        )
+
+    def _person(self, uid: str, password: str) -> str:
+        def encoded(text: str) -> str:
+            return base64.b64encode(text.encode()).decode()
+
+        lines = [
+            f"dn:: {encoded(f'uid={uid},{self.BASE}')}",
+            "objectClass: inetOrgPerson",
+            f"uid:: {encoded(uid)}",
+            "cn: somebody",
+            "sn: somebody",
+            f"userPassword:: {encoded(password)}",
+        ]
+        if "@" in uid:
+            lines.append(f"mail: {uid}")
+        return "\n".join(lines)
+
+    def _run_once(self, *command: str) -> None:
+        path = os.environ["PATH"] + ":/usr/sbin"
+        program = shutil.which(command[0], path=path)
+        assert program is not None
+        subprocess.run([program, *command[1:]], check=True, timeout=60, cwd=self.directory)
+
+    def run(self) -> Slapd:
+        """Start it; returns once it serves."""
+        program = shutil.which("slapd", path=os.environ["PATH"] + ":/usr/sbin")
+        assert program is not None
+        urls = f"ldap://127.0.0.1:{self.plain} ldaps://127.0.0.1:{self.tls}"
+        config = f"{self.directory}/slapd.conf"
+        self.start([program, "-d", "256", "-f", config, "-h", urls], b"slapd starting")
         return self

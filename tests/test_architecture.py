@@ -25,7 +25,7 @@ RULES: dict[str, set[str]] = {
     "store": {"interfaces", "wire"} | VALUES,
     "auth": {"interfaces", "saslprep", "store.classic"} | VALUES,
     "services": {"pop3", "sasl", "auth.login", "interfaces", "wire"} | VALUES,
-    "settings": {"pop3"},
+    "settings": {"pop3", "directory.entry_map"},
     "config": {"settings", "errors"},
     "passwd": {"directory.schemes", "saslprep", "errors"},
     "demo": {"passwd"},

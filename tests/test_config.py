@@ -17,7 +17,7 @@ from gateway import assembly, config
 from gateway.errors import ConfigError
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.services.tls import make_certificate
-from gateway.settings import Directory, Limits, Listener, Log, Pop3, Settings, Store, Tls
+from gateway.settings import Directory, Ldap, Limits, Listener, Log, Pop3, Settings, Store, Tls
 
 SAMPLE = Path(__file__).parent.parent / "etc" / "pop3gw.toml"
 SECTIONS = {
@@ -26,6 +26,7 @@ SECTIONS = {
     "pop3": Pop3,
     "limits": Limits,
     "directory": Directory,
+    "ldap": Ldap,
     "store": Store,
     "log": Log,
 }
@@ -68,7 +69,7 @@ class SampleTests(ConfigCase):
         sample = config.load(str(SAMPLE), {})
         self.assertEqual(sample.profile, PROFILES["exchange2010"])
         bare = self.load()
-        for section in ("tls", "limits", "directory", "store", "log", "pop3"):
+        for section in ("tls", "limits", "directory", "ldap", "store", "log", "pop3"):
             self.assertEqual(getattr(sample, section), getattr(bare, section), section)
         full = config.load(self.file(self.uncommented()), {})
         self.assertEqual(full.profile, Profile())
@@ -129,6 +130,9 @@ class FaultTests(ConfigCase):
             ('[listeners.a]\ntls = "none"\n', "expected, and missing"),
             ('[listeners.a]\nendpoint = "tcp:1"\ntls = "on"\n', "expected one of 'none', 'stls'"),
             ("tls = 5\n" + LISTENER, "tls"),
+            (f'{LISTENER}[directory]\nkind = "ldap"\n', "ldap.uris"),
+            (f'{LISTENER}[ldap]\nuris = ["http://x"]\n', "expected ldap://HOST:PORT"),
+            (f'{LISTENER}[ldap]\nfilter = "uid={{login}}"\n', "a filter in parentheses"),
             ("demo = 1\n" + LISTENER, "expected true or false"),
         ):
             faults = self.faults(text)

@@ -1,0 +1,218 @@
+"""Logins against a real OpenLDAP."""
+
+from __future__ import annotations
+
+import os
+import poplib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from directory_contract import PASSWORDS, directory_tests
+from gateway.directory.entry_map import EntryMap
+from gateway.directory.ldap import LdapDirectory, Search
+from gateway.directory.ldap_servers import Reach
+from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from servers import Gateway, Slapd, fill, free_port, need
+from store_contract import run_now
+
+pytestmark = pytest.mark.interop
+
+ALICE, SECRET = "alice@example.org", PASSWORDS["alice@example.org"].encode()
+
+
+@pytest.fixture(scope="module")
+def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
+    """One server with the contract suite's people, for all tests that leave it alone."""
+    need("slapd")
+    server = Slapd(tmp_path_factory.mktemp("slapd"), PASSWORDS).run()
+    yield server
+    server.stop()
+
+
+def directory(server: Slapd, *, uris: tuple[str, ...] = (), **how: Any) -> LdapDirectory:
+    """A directory of this server's people, named by their uid."""
+    search = {
+        "base": server.BASE,
+        "bind_dn": server.READER,
+        "bind_password": "reader",
+        "filter": "(uid={login})",
+    }
+    search |= {key: how.pop(key) for key in tuple(how) if key in search}
+    reach = {"timeout": 2, "ca_file": str(server.certificate)}
+    reach |= {key: how.pop(key) for key in ("start_tls", "ca_file", "retry_after") if key in how}
+    return LdapDirectory(
+        Reach(uris=uris or (f"ldap://127.0.0.1:{server.plain}",), **reach),  # type: ignore[arg-type]
+        Search(**search),
+        how.pop("entries", EntryMap(mailbox="uid")),
+        run_now,
+        **how,
+    )
+
+
+def result(answer: Deferred[Any]) -> Any:
+    """The answer, which is there; a failure is raised."""
+    results: list[Any] = []
+    answer.addBoth(results.append)
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    return results[0]
+
+
+@pytest.fixture
+def _for_the_suite(request: pytest.FixtureRequest, slapd: Slapd) -> None:
+    request.cls.slapd = slapd
+
+
+@pytest.mark.usefixtures("_for_the_suite")
+class LdapContractTests(directory_tests(lambda test, _: directory(test.slapd))):  # type: ignore[misc]
+    """LDAP keeps every directory's promises."""
+
+
+def test_the_account_is_found_over_ldaps_and_starttls_with_the_certificate_checked(
+    slapd: Slapd,
+) -> None:
+    over_tls = {"uris": (f"ldaps://localhost:{slapd.tls}",)}
+    start_tls = {"uris": (f"ldap://localhost:{slapd.plain}",), "start_tls": True}
+    for how in (over_tls, start_tls):
+        assert result(directory(slapd, **how).verify(ALICE, SECRET)).name == ALICE
+        with pytest.raises(DirectoryDown, match=r"certificate|CERTIFICATE"):
+            result(directory(slapd, **how, ca_file="").verify(ALICE, SECRET))
+
+
+def test_a_service_password_that_is_wrong_is_no_users_fault(slapd: Slapd) -> None:
+    with pytest.raises(DirectoryMisconfigured, match=r"refused ldap\.bind_dn"):
+        result(directory(slapd, bind_password="wrong").verify(ALICE, SECRET))
+
+
+def test_filter_characters_in_a_name_find_nobody(slapd: Slapd) -> None:
+    for name in ("*", "*)(uid=*", "alice*", "alice@example.org)(uid=*", "a\\2a", "\0", "(", ")"):
+        with pytest.raises(BadCredentials):
+            result(directory(slapd).verify(name, SECRET))
+
+
+def test_two_entries_for_one_name_are_a_misconfiguration(slapd: Slapd) -> None:
+    with pytest.raises(DirectoryMisconfigured, match="more than one entry"):
+        result(directory(slapd, filter="(|(uid={login})(cn=somebody))").verify(ALICE, SECRET))
+
+
+def test_an_empty_password_never_reaches_the_server(slapd: Slapd) -> None:
+    with pytest.raises(BadCredentials):
+        result(directory(slapd, uris=(f"ldap://127.0.0.1:{free_port()}",)).verify(ALICE, b""))
+
+
+def test_a_dead_server_is_passed_over_and_left_alone_for_a_while(slapd: Slapd) -> None:
+    dead, now = free_port(), [0.0]
+    people = directory(
+        slapd,
+        uris=(f"ldap://127.0.0.1:{dead}", f"ldap://127.0.0.1:{slapd.plain}"),
+        retry_after=10,
+        now=lambda: now[0],
+    )
+    assert result(people.verify(ALICE, SECRET)).name == ALICE
+    servers = people._searching._servers
+    assert [server.down_until for server in servers] == [10.0, 0.0]
+    now[0] = 10.0
+    assert result(people.find(ALICE)).name == ALICE
+    assert [server.down_until for server in servers] == [20.0, 0.0]  # asked again, once
+
+
+def test_no_server_at_all_is_an_outage(slapd: Slapd) -> None:
+    for _ in range(2):
+        with pytest.raises(DirectoryDown):
+            result(directory(slapd, uris=(f"ldap://127.0.0.1:{free_port()}",)).find(ALICE))
+
+
+def test_an_account_is_remembered_for_its_time(tmp_path: Path) -> None:
+    need("slapd")
+    server = Slapd(tmp_path, PASSWORDS).run()
+    now = [0.0]
+    people = directory(server, cache_ttl=60, now=lambda: now[0])
+    result(people.verify(ALICE, SECRET))
+    server.stop()
+    assert result(people.find(ALICE)).name == ALICE
+    now[0] = 60.0
+    with pytest.raises(DirectoryDown):
+        result(people.find(ALICE))
+
+
+@pytest.mark.parametrize("code", [1, 2, 8, 13, 34, 50, 51, 52, 3, 4, 11, 80, 10, 19, 32, 48, 53])
+def test_each_result_of_a_users_bind_has_its_meaning(code: int) -> None:
+    answer = {"result": code, "description": "x", "message": "80090308: data 533, v1db1"}
+    people = LdapDirectory(Reach(uris=()), Search(base=""), EntryMap(), run_now)
+    people._binding.use = lambda _: answer  # type: ignore[method-assign,assignment]
+    expected: type[Exception] = DirectoryDown
+    if code in (19, 32, 48, 53):
+        expected = BadCredentials
+    elif code in (1, 2, 8, 13, 34, 50):
+        expected = DirectoryMisconfigured
+    with pytest.raises(expected, match=r"account disabled"):
+        people._bind("dn", b"x", "alice")
+
+
+def test_a_server_that_is_killed_and_comes_back_and_one_that_hangs(tmp_path: Path) -> None:
+    need("slapd")
+    server = Slapd(tmp_path, PASSWORDS).run()
+    try:
+        people = directory(server, retry_after=0)
+        assert result(people.verify(ALICE, SECRET)).name == ALICE
+        server.stop(signal.SIGKILL)
+        with pytest.raises(DirectoryDown):
+            result(people.verify(ALICE, SECRET))
+        server.run()
+        assert result(people.verify(ALICE, SECRET)).name == ALICE
+        server.send(signal.SIGSTOP)
+        with pytest.raises(DirectoryDown):
+            result(people.verify(ALICE, SECRET))
+        server.send(signal.SIGCONT)
+        assert result(people.verify(ALICE, SECRET)).name == ALICE
+    finally:
+        server.send(signal.SIGCONT)
+        server.stop()
+
+
+def test_the_whole_gateway_logs_in_against_it_and_its_log_has_no_password(
+    tmp_path: Path, slapd: Slapd
+) -> None:
+    settings = f"""\
+[directory]
+kind = "ldap"
+[ldap]
+uris = ["ldap://localhost:{slapd.plain}"]
+start_tls = true
+ca_file = "{slapd.certificate}"
+base = "{slapd.BASE}"
+bind_dn = "{slapd.READER}"
+"""
+    gateway = Gateway(tmp_path, settings)
+    fill(gateway.maildir, [b"Subject: x\r\n\r\nhello\r\n"])
+    secret = tmp_path / "bind"
+    secret.write_text("reader\n")
+    gateway.run(POP3GW_LDAP__BIND_PASSWORD_FILE=str(secret))
+    try:
+        for password, works in ((SECRET.decode(), True), ("c4nary-wrong", False)):
+            client = poplib.POP3("127.0.0.1", gateway.plain, timeout=30)
+            client.user(ALICE.upper())
+            if works:
+                client.pass_(password)
+                assert client.stat() == (1, 21)
+            else:
+                with pytest.raises(poplib.error_proto, match=r"-ERR \[AUTH\]"):
+                    client.pass_(password)
+            client.quit()
+        client = poplib.POP3("127.0.0.1", gateway.plain, timeout=30)
+        client.user("nobody")
+        with pytest.raises(poplib.error_proto, match=r"-ERR \[AUTH\]"):
+            client.pass_(SECRET.decode())
+        client.quit()
+    finally:
+        gateway.stop()
+    assert "c4nary" not in gateway.log
+    assert SECRET.decode() not in gateway.log
+    assert "Traceback" not in gateway.log
+    assert os.path.exists(gateway.maildir / "dovecot-uidlist")
