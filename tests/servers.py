@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -50,6 +51,20 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def until_listening(port: int, seconds: float = 30) -> None:
+    """Wait until a loopback port takes connections."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=seconds).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def corpus() -> list[tuple[str, bytes]]:
@@ -334,4 +349,7 @@ access to * by dn.exact="{self.READER}" read by anonymous auth
         urls = f"ldap://127.0.0.1:{self.plain} ldaps://127.0.0.1:{self.tls}"
         config = f"{self.directory}/slapd.conf"
         self.start([program, "-d", "256", "-f", config, "-h", urls], b"slapd starting")
+        # It says so a moment before it listens.
+        for port in (self.plain, self.tls):
+            until_listening(port)
         return self
