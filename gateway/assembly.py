@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import evolve
+from attrs import asdict, evolve
 from twisted.cred.portal import Portal
 from twisted.internet.endpoints import serverFromString
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -14,6 +14,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from gateway import config, demo
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
+from gateway.auth.throttle import Limits as ThrottleLimits
+from gateway.auth.throttle import Throttle
 from gateway.auth.verified import Verified
 from gateway.directory.entry_map import MAPS
 from gateway.directory.ldap import LdapDirectory, Search
@@ -100,6 +102,9 @@ class _Assembly:
             per_user=limits.sessions_per_user,
         )
         self._portal = self._make_portal()
+        self._throttle = Throttle(
+            ThrottleLimits(**asdict(settings.throttle)), self._reactor.seconds
+        )
         self._certificates: dict[tuple[str, ...], Certificate] = {}
 
     def _make_portal(self) -> Portal:
@@ -177,6 +182,7 @@ class _Assembly:
             tls=tls,
             secure_networks=settings.pop3.secure_networks,
             census=self._census,
+            throttle=self._throttle,
             patience=Patience(
                 stall=settings.limits.stall_timeout, work=settings.limits.work_timeout
             ),

@@ -29,6 +29,7 @@ from gateway.settings import (
     Pop3,
     Settings,
     Store,
+    Throttle,
     Tls,
 )
 
@@ -278,7 +279,7 @@ def _make_converter() -> cattrs.Converter:
         hook = _listed(converter, items)
         for wanted in (tuple[items, ...], tuple[items, ...] | None):  # type: ignore[valid-type]
             converter.register_structure_hook_func(partial(operator.eq, wanted), hook)
-    for section in (Listener, Tls, Pop3, Limits, Directory, Ldap, Store, Log, Settings):
+    for section in (Listener, Tls, Pop3, Limits, Directory, Ldap, Throttle, Store, Log, Settings):
         checks: dict[str, Any] = {
             item.name: override(struct_hook=_checking(converter, item.metadata[CHECK]))
             for item in attrs.fields(section)

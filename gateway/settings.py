@@ -134,6 +134,21 @@ class Directory:
     queue: int = field(default=500, **_COUNT)
 
 
+@frozen
+class Throttle:
+    """``[throttle]``: how guesses at passwords are slowed down."""
+
+    free: int = field(default=3, **_within(0, 1000))
+    network_free: int = field(default=20, **_within(0, 100_000))
+    delay: float = field(default=1.0, **_within(0, 60))
+    longest: float = field(default=15.0, **_within(0, 60))
+    window: float = field(default=900.0, **_POSITIVE)
+    trust: float = field(default=30 * 86_400.0, **_within(0, 10**9))
+    ipv4_prefix: int = field(default=32, **_within(1, 32))
+    ipv6_prefix: int = field(default=64, **_within(1, 128))
+    entries: int = field(default=20_000, **_COUNT)
+
+
 def _check_uris(value: tuple[str, ...]) -> None:
     for uri in value:
         if not re.fullmatch(r"ldaps?://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+)(:\d{1,5})?/?", uri):
@@ -210,6 +225,7 @@ class Settings:
     limits: Limits = Factory(Limits)
     directory: Directory = Factory(Directory)
     ldap: Ldap = Factory(Ldap)
+    throttle: Throttle = Factory(Throttle)
     store: Store = Factory(Store)
     log: Log = Factory(Log)
 

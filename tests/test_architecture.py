@@ -24,7 +24,7 @@ RULES: dict[str, set[str]] = {
     "directory": {"interfaces", "saslprep"} | VALUES,
     "store": {"interfaces", "wire"} | VALUES,
     "auth": {"interfaces", "saslprep", "store.classic"} | VALUES,
-    "services": {"pop3", "sasl", "auth.login", "interfaces", "wire"} | VALUES,
+    "services": {"pop3", "sasl", "auth.login", "auth.throttle", "interfaces", "wire"} | VALUES,
     "settings": {"pop3", "directory.entry_map"},
     "config": {"settings", "errors"},
     "passwd": {"directory.schemes", "saslprep", "errors"},

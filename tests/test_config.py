@@ -17,7 +17,18 @@ from gateway import assembly, config
 from gateway.errors import ConfigError
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.services.tls import make_certificate
-from gateway.settings import Directory, Ldap, Limits, Listener, Log, Pop3, Settings, Store, Tls
+from gateway.settings import (
+    Directory,
+    Ldap,
+    Limits,
+    Listener,
+    Log,
+    Pop3,
+    Settings,
+    Store,
+    Throttle,
+    Tls,
+)
 
 SAMPLE = Path(__file__).parent.parent / "etc" / "pop3gw.toml"
 SECTIONS = {
@@ -27,6 +38,7 @@ SECTIONS = {
     "limits": Limits,
     "directory": Directory,
     "ldap": Ldap,
+    "throttle": Throttle,
     "store": Store,
     "log": Log,
 }
@@ -69,7 +81,7 @@ class SampleTests(ConfigCase):
         sample = config.load(str(SAMPLE), {})
         self.assertEqual(sample.profile, PROFILES["exchange2010"])
         bare = self.load()
-        for section in ("tls", "limits", "directory", "ldap", "store", "log", "pop3"):
+        for section in ("tls", "limits", "directory", "ldap", "throttle", "store", "log", "pop3"):
             self.assertEqual(getattr(sample, section), getattr(bare, section), section)
         full = config.load(self.file(self.uncommented()), {})
         self.assertEqual(full.profile, Profile())

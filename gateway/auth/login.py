@@ -9,13 +9,20 @@ from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import LoginFailed, UnauthorizedLogin, UnhandledCredentials
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
 from twisted.mail.interfaces import IMailboxPOP3
 from twisted.python.failure import Failure
 
+from gateway.auth.throttle import Throttle
 from gateway.errors import BadCredentials, DirectoryMisconfigured, MailboxUnusable
 from gateway.interfaces import IMaildrop
 from gateway.model import Peer
+from gateway.saslprep import login_name
 from gateway.store.classic import ClassicMaildrop
+
+log = Logger()
 
 Opened = tuple[Any, Callable[[], object]]
 """An ``IMaildrop`` and what gives it back."""
@@ -24,8 +31,16 @@ Opened = tuple[Any, Callable[[], object]]
 class Login:
     """Credentials in, an open maildrop out, whatever realm and checkers the portal has."""
 
-    def __init__(self, portal: Portal) -> None:
+    def __init__(
+        self,
+        portal: Portal,
+        throttle: Throttle | None = None,
+        clock: Callable[[], IReactorTime] | None = None,
+    ) -> None:
+        """``throttle`` slows guesses down, on the clock that ``clock`` gives."""
         self._portal = portal
+        self._throttle = throttle
+        self._clock = clock
 
     def __call__(self, credentials: IUsernamePassword, peer: Peer) -> Deferred[Opened]:
         """The maildrop and the function that logs it out.
@@ -33,8 +48,42 @@ class Login:
         Fails with ``BadCredentials`` for every way in which cred says no, and
         with whatever else realm or checker fail with.
         """
+        throttle = self._throttle
+        if throttle is None or self._clock is None:
+            return self._log_in(credentials, peer)
+        name = _name(credentials)
+        wait = throttle.delay(name, peer.host)
+        answer: Deferred[Any]
+        if wait:
+            log.info(
+                "login of {login} from {host} waits {wait} s", login=name, host=peer.host, wait=wait
+            )
+            answer = deferLater(self._clock(), wait, self._log_in, credentials, peer)
+        else:
+            answer = self._log_in(credentials, peer)
+
+        def good(opened: Opened) -> Opened:
+            throttle.succeeded(name, peer.host)
+            return opened
+
+        def bad(failure: Failure) -> Failure:
+            if failure.check(BadCredentials):
+                throttle.failed(name, peer.host, credentials.password)
+            return failure
+
+        return answer.addCallbacks(good, bad)
+
+    def _log_in(self, credentials: IUsernamePassword, peer: Peer) -> Deferred[Opened]:
         asked: Deferred[Any] = self._portal.login(credentials, peer, IMaildrop, IMailboxPOP3)
         return asked.addCallbacks(_opened, _said_no, callbackArgs=(credentials,))
+
+
+def _name(credentials: IUsernamePassword) -> str:
+    """The one form of the name, so that no spelling gives a guess for free."""
+    try:
+        return login_name(credentials.username)
+    except ValueError:
+        return ""
 
 
 def _opened(result: tuple[Any, Any, Callable[[], object]], credentials: Any) -> Opened:

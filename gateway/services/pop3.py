@@ -16,6 +16,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 
 from gateway.auth.login import Login
+from gateway.auth.throttle import Throttle
 from gateway.interfaces import IMechanism
 from gateway.pop3.capabilities import Line
 from gateway.pop3.profile import Profile
@@ -63,6 +64,7 @@ class POP3Factory(ServerFactory):
         secure_networks: Sequence[Network] = LOOPBACK,
         mechanisms: Mapping[str, Callable[[], IMechanism]] = MECHANISMS,
         census: Census | None = None,
+        throttle: Throttle | None = None,
         patience: Patience | None = None,
         greeting: str = "",
         convert_cr: bool = False,
@@ -73,9 +75,10 @@ class POP3Factory(ServerFactory):
 
         ``tls``, an ``IOpenSSLServerConnectionCreator``, makes STLS available;
         for implicit TLS wrap the factory or use an ``ssl:`` endpoint.
-        ``secure_networks`` may send passwords over an unencrypted line.
+        ``secure_networks`` may send passwords over an unencrypted line;
+        ``throttle`` slows down who guesses them.
         """
-        self.login = Login(portal)
+        self.login = Login(portal, throttle, lambda: self.clock)
         self.profile = profile or Profile()
         self.tls = tls
         self.mechanisms = mechanisms
