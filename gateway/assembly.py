@@ -113,6 +113,7 @@ class _Assembly:
         verified = Verified(
             self._reactor.seconds,
             ttl=settings.directory.cache_ttl,
+            stale=settings.directory.stale_ttl,
             size=settings.directory.cache_size,
         )
         store = settings.store
@@ -159,6 +160,7 @@ class _Assembly:
             evolve(MAPS[ldap.map], **{key: value for key, value in own.items() if value}),
             self._passwords.run,
             cache_ttl=settings.directory.cache_ttl,
+            stale_ttl=settings.directory.stale_ttl,
             cache_size=settings.directory.cache_size,
             now=self._reactor.seconds,
         )

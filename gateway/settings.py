@@ -130,6 +130,7 @@ class Directory:
     file: str = "accounts"
     cache_ttl: float = field(default=60.0, **_within(0, 86_400))
     cache_size: int = field(default=10_000, **_COUNT)
+    stale_ttl: float = field(default=0.0, **_within(0, 7 * 86_400))
     workers: int = field(default=2, **_within(1, 64))
     queue: int = field(default=500, **_COUNT)
 

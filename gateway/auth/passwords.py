@@ -5,13 +5,17 @@ from __future__ import annotations
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.auth.verified import Verified
-from gateway.errors import BadCredentials
+from gateway.errors import BadCredentials, DirectoryDown
 from gateway.interfaces import IDirectory
 from gateway.model import Account
 from gateway.saslprep import login_name
+
+log = Logger()
 
 
 @implementer(ICredentialsChecker)
@@ -42,4 +46,12 @@ class PasswordChecker:
             self._verified.keep(login, password)
             return account.name.encode()
 
-        return self._directory.verify(login, password).addCallback(right)
+        def wrong(failure: Failure) -> bytes | Failure:
+            if failure.check(BadCredentials):
+                self._verified.drop(login)
+            elif failure.check(DirectoryDown) and self._verified.knew(login, password):
+                log.warn("let {login} in as before: {error}", login=login, error=failure.value)
+                return login.encode()
+            return failure
+
+        return self._directory.verify(login, password).addCallbacks(right, wrong)

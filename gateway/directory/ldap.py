@@ -13,6 +13,7 @@ import ldap3
 from attrs import field, frozen
 from ldap3.utils.conv import escape_filter_chars
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.directory.entry_map import EntryMap
@@ -67,14 +68,19 @@ class LdapDirectory:
         run: Run[Any],
         *,
         cache_ttl: float = 0.0,
+        stale_ttl: float = 0.0,
         cache_size: int = 10_000,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``cache_ttl``: seconds for which an account that was found is remembered."""
+        """``cache_ttl``: seconds for which an account that was found is remembered.
+
+        ``stale_ttl``: seconds after that for which it still serves in an outage.
+        """
         self._search = search
         self._entries = entries
         self._run = run
         self._ttl = cache_ttl
+        self._stale = stale_ttl
         self._size = cache_size
         self._now = now
         self._searching = Servers(reach, self._bind_service, now)
@@ -86,7 +92,9 @@ class LdapDirectory:
         known = self._found.get(login)
         if known is not None and known[0] > self._now():
             return succeed(known[1])
-        return self._run(lambda: self._find(login)).addCallback(self._taken, login)
+        return self._run(lambda: self._find(login)).addCallbacks(
+            self._taken, self._not_taken, callbackArgs=(login,), errbackArgs=(login,)
+        )
 
     def _taken(self, entry: tuple[str, Account, bool] | None, login: str) -> Account | None:
         if entry is None:
@@ -95,8 +103,15 @@ class LdapDirectory:
         self._remember(login, entry[1])
         return entry[1]
 
+    def _not_taken(self, failure: Failure, login: str) -> Account | Failure:
+        known = self._found.get(login)
+        fresh_enough = known is not None and known[0] + self._stale > self._now()
+        if known is not None and fresh_enough and failure.check(DirectoryDown):
+            return known[1]
+        return failure
+
     def _remember(self, login: str, account: Account) -> None:
-        if self._ttl:
+        if self._ttl or self._stale:
             for name in {login, account.name}:
                 self._found[name] = (self._now() + self._ttl, account)
                 self._found.move_to_end(name)

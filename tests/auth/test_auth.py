@@ -77,6 +77,38 @@ class CheckerTests(SynchronousTestCase):
     def test_a_name_that_is_none_is_bad_credentials(self) -> None:
         self.failureResultOf(self.ask(self.checker(), b"\xff", b"a"), BadCredentials)
 
+    def test_in_an_outage_who_was_in_shortly_before_is_let_in_where_so_set(self) -> None:
+        verified = Verified(self.clock.seconds, ttl=60, size=10, stale=600)
+        checker = PasswordChecker(self.directory, verified)
+        strict = self.checker()
+        for one in (checker, strict):
+            self.successResultOf(self.ask(one, b"alice", b"a"))
+        self.directory.verify = lambda *_: fail(DirectoryDown("x"))  # type: ignore[method-assign]
+        self.clock.advance(659)
+        self.assertEqual(self.successResultOf(self.ask(checker, b"alice", b"a")), b"alice")
+        self.failureResultOf(self.ask(strict, b"alice", b"a"), DirectoryDown)
+        self.failureResultOf(self.ask(checker, b"bob", b"b"), DirectoryDown)
+        self.clock.advance(1)
+        self.failureResultOf(self.ask(checker, b"alice", b"a"), DirectoryDown)
+
+    def test_in_an_outage_another_password_is_not_let_in_and_ends_the_favour(self) -> None:
+        verified = Verified(self.clock.seconds, ttl=0, size=10, stale=600)
+        checker = PasswordChecker(self.directory, verified)
+        self.successResultOf(self.ask(checker, b"alice", b"a"))
+        self.directory.verify = lambda *_: fail(DirectoryDown("x"))  # type: ignore[method-assign]
+        self.failureResultOf(self.ask(checker, b"alice", b"b"), DirectoryDown)
+        self.failureResultOf(self.ask(checker, b"alice", b"a"), DirectoryDown)
+
+    def test_a_password_that_the_directory_refuses_is_not_let_in_in_an_outage(self) -> None:
+        verified = Verified(self.clock.seconds, ttl=1, size=10, stale=600)
+        checker = PasswordChecker(self.directory, verified)
+        self.successResultOf(self.ask(checker, b"alice", b"a"))
+        self.clock.advance(1)
+        self.directory.verify = lambda *_: fail(BadCredentials("x"))  # type: ignore[method-assign]
+        self.failureResultOf(self.ask(checker, b"alice", b"a"), BadCredentials)
+        self.directory.verify = lambda *_: fail(DirectoryDown("x"))  # type: ignore[method-assign]
+        self.failureResultOf(self.ask(checker, b"alice", b"a"), DirectoryDown)
+
     def test_neither_password_nor_name_can_be_read_from_what_is_remembered(self) -> None:
         verified = Verified(self.clock.seconds, ttl=60, size=10)
         verified.keep("alice", b"c4nary")
