@@ -18,7 +18,8 @@ from gateway.auth.throttle import Limits as ThrottleLimits
 from gateway.auth.throttle import Throttle
 from gateway.auth.verified import Verified
 from gateway.directory.entry_map import MAPS
-from gateway.directory.ldap import LdapDirectory, Search
+from gateway.directory.ldap import LdapDirectory
+from gateway.directory.ldap_accounts import Search
 from gateway.directory.ldap_servers import Reach
 from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError, GatewayError

@@ -14,6 +14,15 @@ class GatewayError(Exception):
 class BadCredentials(GatewayError):
     """The name, the password or the proof was wrong, or the account may not log in."""
 
+    def __init__(self, reason: str = "", *, account: str = "") -> None:
+        """``account``: the name of the account that the login name stood for, where known."""
+        super().__init__(reason)
+        self.account = account
+
+
+class TooManyGuesses(GatewayError):
+    """So many wrong passwords came from there that no other is looked at for a while."""
+
 
 class CleartextRefused(GatewayError):
     """A password would have crossed an unencrypted line outside the secure networks."""
@@ -37,6 +46,10 @@ class MaildropBusy(GatewayError):
 
 class NoSuchMailbox(GatewayError):
     """The account is fine but its mailbox does not exist and may not be made."""
+
+
+class HomedElsewhere(GatewayError):
+    """The account is fine but another server has its mailbox."""
 
 
 class BadMailboxName(GatewayError):

@@ -113,3 +113,15 @@ class IMechanism(Interface):
         response; ``b""`` that it sent an empty one: they differ.
         Fails with ``MechanismFailed`` or ``BadCredentials``.
         """
+
+
+class INtlmAuthority(Interface):
+    """Whoever can tell whether an NTLM response is right."""
+
+    def prove(claim: Any) -> Deferred[tuple[str, bytes]]:
+        """The login name and the session base key behind an ``INtlmResponse``.
+
+        The key may be empty for a legacy response.  Unknown names cost the
+        same work as known ones.  Fails with ``BadCredentials``,
+        ``DirectoryDown`` or ``DirectoryMisconfigured``.
+        """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import cached_property
 from typing import NamedTuple
@@ -64,6 +64,17 @@ class Listing:
 
 
 @frozen
+class Quota:
+    """What a mailbox may hold, as its directory says; None: nothing is said."""
+
+    octets: int | None = None
+    warn_octets: int | None = None
+    """From here on the user is warned."""
+
+    messages: int | None = None
+
+
+@frozen
 class Account:
     """What the directory knows of one user."""
 
@@ -79,6 +90,32 @@ class Account:
     secret: str = field(default="", repr=False)
     """The stored password, scheme included; empty where the directory keeps it to itself."""
 
+    nt_hash: bytes = field(default=b"", repr=False)
+    """MD4 of the password ([MS-NLMP] 3.3.1), 16 octets; empty where there is none."""
+
+    enabled: bool = True
+    """False: no login, whatever is proven."""
+
+    host: str = ""
+    """The server that has the mailbox; empty where the directory says nothing of it."""
+
+    addresses: tuple[str, ...] = ()
+    """Mail addresses that reach it."""
+
+    names: frozenset[str] = frozenset()
+    """How the directory's other entries call this one and its groups: their DNs, folded."""
+
+    delegates: frozenset[str] = frozenset()
+    """Who may open the mailbox besides: names, addresses or DNs, folded."""
+
+    quota: Quota = Quota()
+    retention: str = ""
+    """The retention policy in its text form."""
+
+    def admits(self, other: Account) -> bool:
+        """Whether ``other`` may open this mailbox as its delegate."""
+        return not self.delegates.isdisjoint({other.name, *other.addresses, *other.names})
+
 
 class Peer(NamedTuple):
     """Who is on the other end of a session; the ``mind`` of ``Portal.login``."""
@@ -91,3 +128,6 @@ class Peer(NamedTuple):
 
     session: str
     """A short id that ties a session's log lines together."""
+
+    certificate: Callable[[], bytes] = bytes
+    """This server's certificate as the client has seen it, in DER; empty without TLS."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import LoginFailed, UnauthorizedLogin, UnhandledCredentials
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -16,9 +15,15 @@ from twisted.mail.interfaces import IMailboxPOP3
 from twisted.python.failure import Failure
 
 from gateway.auth.throttle import Throttle
-from gateway.errors import BadCredentials, DirectoryMisconfigured, MailboxUnusable
+from gateway.errors import (
+    BadCredentials,
+    DirectoryMisconfigured,
+    GatewayError,
+    MailboxUnusable,
+)
 from gateway.interfaces import IMaildrop
 from gateway.model import Peer
+from gateway.sasl.credentials import IActing
 from gateway.saslprep import login_name
 from gateway.store.classic import ClassicMaildrop
 
@@ -42,43 +47,63 @@ class Login:
         self._throttle = throttle
         self._clock = clock
 
-    def __call__(self, credentials: IUsernamePassword, peer: Peer) -> Deferred[Opened]:
+    def __call__(self, credentials: Any, peer: Peer) -> Deferred[Opened]:
         """The maildrop and the function that logs it out.
 
         Fails with ``BadCredentials`` for every way in which cred says no, and
         with whatever else realm or checker fail with.
         """
-        throttle = self._throttle
-        if throttle is None or self._clock is None:
+        guess = _guess(credentials)
+        if self._throttle is None or self._clock is None or guess is None:
             return self._log_in(credentials, peer)
         name = _name(credentials)
-        wait = throttle.delay(name, peer.host)
+        attempt = self._throttle.weigh(name, peer.host, guess)
         answer: Deferred[Any]
-        if wait:
+        if attempt.wait:
             log.info(
-                "login of {login} from {host} waits {wait} s", login=name, host=peer.host, wait=wait
+                "login of {login} from {host} waits {wait} s",
+                login=name,
+                host=peer.host,
+                wait=attempt.wait,
             )
-            answer = deferLater(self._clock(), wait, self._log_in, credentials, peer)
+            answer = deferLater(
+                self._clock(), attempt.wait, self._try, credentials, peer, attempt.refusal
+            )
         else:
-            answer = self._log_in(credentials, peer)
+            answer = self._try(credentials, peer, attempt.refusal)
 
         def good(opened: Opened) -> Opened:
-            throttle.succeeded(name, peer.host)
+            attempt.succeeded()
+            attempt.ended()
             return opened
 
         def bad(failure: Failure) -> Failure:
-            if failure.check(BadCredentials):
-                throttle.failed(name, peer.host, credentials.password)
+            if attempt.refusal is None and failure.check(BadCredentials):
+                attempt.failed(getattr(failure.value, "account", ""))
+            attempt.ended()
             return failure
 
         return answer.addCallbacks(good, bad)
 
-    def _log_in(self, credentials: IUsernamePassword, peer: Peer) -> Deferred[Opened]:
+    def _try(self, credentials: Any, peer: Peer, refusal: GatewayError | None) -> Deferred[Opened]:
+        return self._log_in(credentials, peer) if refusal is None else fail(refusal)
+
+    def _log_in(self, credentials: Any, peer: Peer) -> Deferred[Opened]:
         asked: Deferred[Any] = self._portal.login(credentials, peer, IMaildrop, IMailboxPOP3)
-        return asked.addCallbacks(_opened, _said_no, callbackArgs=(credentials,))
+        return asked.addCallbacks(
+            _opened, _said_no, callbackArgs=(credentials,), errbackArgs=(credentials,)
+        )
 
 
-def _name(credentials: IUsernamePassword) -> str:
+def _guess(credentials: Any) -> bytes | None:
+    """What somebody who guesses would have to change; None where nothing can be guessed."""
+    for name in ("password", "response"):
+        if isinstance(guess := getattr(credentials, name, None), bytes):
+            return guess
+    return None
+
+
+def _name(credentials: Any) -> str:
     """The one form of the name, so that no spelling gives a guess for free."""
     try:
         return login_name(credentials.username)
@@ -99,8 +124,10 @@ def _opened(result: tuple[Any, Any, Callable[[], object]], credentials: Any) -> 
     raise MailboxUnusable(f"the realm gave {type(avatar).__qualname__}, which is no mailbox")
 
 
-def _said_no(failure: Failure) -> Any:
+def _said_no(failure: Failure, credentials: Any) -> Any:
     if failure.check(UnhandledCredentials):
+        if IActing.providedBy(credentials) and credentials.acts_as:
+            raise BadCredentials("nobody may act as another here")
         raise DirectoryMisconfigured("no checker takes these credentials")
     if failure.check(UnauthorizedLogin, LoginFailed):
         raise BadCredentials(str(failure.value))

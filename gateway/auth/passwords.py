@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.auth.delegates import Delegates
 from gateway.auth.verified import Verified
 from gateway.errors import BadCredentials, DirectoryDown
 from gateway.interfaces import IDirectory
 from gateway.model import Account
-from gateway.saslprep import login_name
+from gateway.sasl.credentials import IActingPassword
 
 log = Logger()
 
@@ -22,36 +23,46 @@ log = Logger()
 class PasswordChecker:
     """Asks a directory, and remembers right answers for a short time.
 
-    The avatar id is the login name in its canonical form, in UTF-8.  An ordinary
-    checker: any Twisted application can register it in its own portal.
+    The avatar id is the name of the account whose mailbox is to be opened, in
+    UTF-8.  An ordinary checker: any Twisted application can register it in
+    its own portal.
     """
 
-    credentialInterfaces = (IUsernamePassword,)
+    credentialInterfaces = (IUsernamePassword, IActingPassword)
 
-    def __init__(self, directory: IDirectory, verified: Verified) -> None:
+    def __init__(
+        self, directory: IDirectory, verified: Verified, delegates: Delegates | None = None
+    ) -> None:
         self._directory = directory
         self._verified = verified
+        self._delegates = delegates or Delegates(directory)
 
     def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[bytes | tuple[()]]:
-        """The canonical name; fails with ``BadCredentials`` or a directory's errors."""
+        """The account's name; fails with ``BadCredentials`` or a directory's errors."""
         try:
-            login = login_name(credentials.username)
-        except ValueError:
-            return fail(BadCredentials("the name is not valid"))
+            login, wanted = self._delegates.parties(
+                credentials.username, getattr(credentials, "acts_as", b"")
+            )
+        except BadCredentials as error:
+            return fail(error)
         password = credentials.password
-        if self._verified.knows(login, password):
-            return succeed(login.encode())
+        known = self._verified.knows(login, password)
+        if known is not None:
+            return self._delegates.admit(known, wanted)
 
-        def right(account: Account) -> bytes:
-            self._verified.keep(login, password)
-            return account.name.encode()
+        def right(account: Account) -> str:
+            self._verified.keep(login, password, account.name)
+            return account.name
 
-        def wrong(failure: Failure) -> bytes | Failure:
+        def wrong(failure: Failure) -> str | Failure:
             if failure.check(BadCredentials):
                 self._verified.drop(login)
-            elif failure.check(DirectoryDown) and self._verified.knew(login, password):
-                log.warn("let {login} in as before: {error}", login=login, error=failure.value)
-                return login.encode()
+            elif failure.check(DirectoryDown):
+                known = self._verified.knew(login, password)
+                if known is not None:
+                    log.warn("let {login} in as before: {error}", login=login, error=failure.value)
+                    return known
             return failure
 
-        return self._directory.verify(login, password).addCallbacks(right, wrong)
+        asked = self._directory.verify(login, password).addCallbacks(right, wrong)
+        return asked.addCallback(self._delegates.admit, wanted)

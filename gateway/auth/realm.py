@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred
 from zope.interface import Interface, implementer
 
-from gateway.errors import BadCredentials
+from gateway.errors import BadCredentials, HomedElsewhere
 from gateway.interfaces import IDirectory, IMaildrop, IStore
 from gateway.model import Account
 
@@ -18,9 +18,13 @@ from gateway.model import Account
 class MaildropRealm:
     """Finds the account in a directory and opens its mailbox in a store."""
 
-    def __init__(self, directory: IDirectory, store: IStore) -> None:
+    def __init__(
+        self, directory: IDirectory, store: IStore, hosts: Collection[str] = frozenset()
+    ) -> None:
+        """``hosts``: the names of this server, in lower case; empty: every account is at home."""
         self._directory = directory
         self._store = store
+        self._hosts = hosts
 
     def requestAvatar(
         self,
@@ -36,6 +40,11 @@ class MaildropRealm:
         def open_mailbox(account: Account | None) -> Any:
             if account is None:
                 raise BadCredentials(f"{login} is no longer in the directory")
+            if not account.enabled:
+                raise BadCredentials(f"{login} may not log in")
+            if self._hosts and account.host and account.host not in self._hosts:
+                # Never [AUTH]: the password is right, and clients would drop it.
+                raise HomedElsewhere(f"the mailbox of {login} is on {account.host}")
             return self._store.open(account)
 
         def answer(opened: tuple[Any, Callable[[], None]]) -> Any:

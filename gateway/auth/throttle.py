@@ -2,20 +2,27 @@
 
 Counted are *distinct* wrong passwords, so that a phone that keeps sending an
 old one does not lock its owner out, and always together with the network they
-came from, so that nobody can lock an account for others.  No time is asked
-and nothing waits here: the caller has a clock.
+came from, so that nobody can lock an account for others.  A password that was
+right from there before is never slowed down.  No time is asked and nothing
+waits here: the caller has a clock.
 """
 
 from __future__ import annotations
 
 import hmac
+import math
 import os
-from collections import OrderedDict
+import re
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 from attrs import frozen
+
+from gateway.auth.delegates import split_login
+from gateway.errors import BadCredentials, GatewayError, TooManyGuesses
 
 
 @frozen
@@ -32,6 +39,15 @@ class Limits:
     """The first delay; every further wrong password doubles it."""
 
     longest: float = 15.0
+    refuse_after: int = 0
+    """Wrong passwords after which no other is looked at; 0: always look.
+
+    For directories that lock accounts: fewer than they allow.
+    """
+
+    wrong_ttl: float = 60.0
+    """So long a wrong password is known to be wrong, and the directory not asked again."""
+
     window: float = 900.0
     """So long after the last wrong password everything is forgotten."""
 
@@ -44,13 +60,46 @@ class Limits:
     """How much is remembered; what is oldest goes first."""
 
 
-class _Guesses:
-    """Digests of the wrong passwords from one place, no more than the longest delay needs."""
+Place = tuple[str, str]
+"""An account and a network; an empty account stands for all of them."""
 
-    __slots__ = ("digests", "until")
+
+class Attempt:
+    """One login.  Wait ``wait`` seconds; then it fails with ``refusal``, or is tried."""
+
+    __slots__ = ("_digest", "_login", "_place", "_throttle", "refusal", "wait")
+
+    def __init__(self, throttle: Throttle, login: str, place: Place, digest: bytes) -> None:
+        self._throttle = throttle
+        self._login = login
+        self._place = place
+        self._digest = digest
+        self.wait = 0.0
+        self.refusal: GatewayError | None = None
+
+    def ended(self) -> None:
+        """It is over, however; called exactly once, after one of the others."""
+        self._throttle._ended(self._place, self._digest)
+
+    def failed(self, account: str = "") -> None:
+        """The password was wrong, or the account is unknown: it makes no difference.
+
+        ``account``: whom the directory found under that login name.
+        """
+        self._throttle._failed(self._login, self._place, self._digest, account)
+
+    def succeeded(self) -> None:
+        """The password was right: this account's wrong ones from there are forgotten."""
+        self._throttle._succeeded(self._place, self._digest)
+
+
+class _Wrong:
+    """The wrong passwords from one place: digests, and when each was last seen to be wrong."""
+
+    __slots__ = ("seen", "until")
 
     def __init__(self) -> None:
-        self.digests: set[bytes] = set()
+        self.seen: dict[bytes, float] = {}
         self.until = 0.0
 
 
@@ -62,55 +111,98 @@ class Throttle:
         self._seconds = seconds
         # Wrong passwords are often right ones of another account, or nearly so.
         self._key = os.urandom(32)
-        self._guesses: OrderedDict[tuple[str, str], _Guesses] = OrderedDict()
-        self._trusted: OrderedDict[tuple[str, str], float] = OrderedDict()
-        self._most = max(limits.free, limits.network_free) + 40
+        self._wrong: OrderedDict[Place, _Wrong] = OrderedDict()
+        self._trusted: OrderedDict[Place, tuple[float, bytes]] = OrderedDict()
+        self._accounts: OrderedDict[str, str] = OrderedDict()
+        self._pending: dict[Place, Counter[bytes]] = {}
+        self._most = max(limits.free, limits.network_free, limits.refuse_after) + 40
         self._network = lru_cache(maxsize=4096)(_networks(limits))
 
-    def delay(self, login: str, host: str) -> float:
-        """Seconds that this login has to wait before its password is looked at."""
-        network = self._network(host)
-        wait = self._delay_of(login, network, self._limits.free)
-        if self._trusted.get((login, network), 0.0) <= self._seconds():
-            wait = max(wait, self._delay_of("", network, self._limits.network_free))
-        return wait
-
-    def _delay_of(self, login: str, network: str, free: int) -> float:
-        guesses = self._guesses.get((login, network))
-        if guesses is None or guesses.until <= self._seconds():
-            return 0.0
-        beyond = len(guesses.digests) - free
-        if beyond < 0:
-            return 0.0
-        return float(min(self._limits.longest, self._limits.delay * 2 ** min(beyond, 30)))
-
-    def failed(self, login: str, host: str, password: bytes) -> None:
-        """The password was wrong, or the account is unknown: it makes no difference."""
-        network = self._network(host)
-        digest = hmac.digest(self._key, b"%b\0%b" % (login.encode(), password), "sha256")[:12]
-        for place in (login, network), ("", network):
-            self._count(place, digest)
-
-    def _count(self, place: tuple[str, str], digest: bytes) -> None:
+    def weigh(self, login: str, host: str, guess: bytes) -> Attempt:
+        """A login that is about to be tried: whether it has to wait, and may be tried at all."""
+        login, network = _bare(login), self._network(host)
+        account = self._accounts.get(login, login)
+        place, limits = (account, network), self._limits
+        digest = hmac.digest(self._key, b"%b\0%b" % (login.encode(), guess), "sha256")[:12]
+        attempt = Attempt(self, login, place, digest)
+        pending = self._pending.setdefault(place, Counter())
+        until, right = self._trusted.get(place, (0.0, b""))
         now = self._seconds()
-        guesses = self._guesses.get(place)
-        if guesses is None or guesses.until <= now:
-            guesses = self._guesses[place] = _Guesses()
-        guesses.until = now + self._limits.window
-        if len(guesses.digests) < self._most:
-            guesses.digests.add(digest)
-        self._guesses.move_to_end(place)
-        if len(self._guesses) > self._limits.entries:
-            self._guesses.popitem(last=False)
+        trusted = until > now
+        if not (trusted and hmac.compare_digest(digest, right)):
+            wrong = self._seen(place, now)
+            # What else is tried just now may be as wrong: a thousand
+            # connections at once get no more guesses than one.
+            others = (wrong.keys() | (() if trusted else pending.keys())) - {digest}
+            attempt.wait = self._delay(len(others), limits.free)
+            if not trusted:
+                everybody = len(self._seen(("", network), now))
+                attempt.wait = max(attempt.wait, self._delay(everybody, limits.network_free))
+            if wrong.get(digest, -math.inf) + limits.wrong_ttl > now:
+                attempt.refusal = BadCredentials("the same wrong password again", account=account)
+            elif 0 < limits.refuse_after <= len(others) and digest not in wrong:
+                attempt.refusal = TooManyGuesses(f"{len(others)} wrong passwords for {account}")
+        pending[digest] += 1
+        return attempt
 
-    def succeeded(self, login: str, host: str) -> None:
-        """The password was right: this account's wrong ones from there are forgotten."""
-        network = self._network(host)
-        self._guesses.pop((login, network), None)
-        self._trusted[(login, network)] = self._seconds() + self._limits.trust
-        self._trusted.move_to_end((login, network))
-        if len(self._trusted) > self._limits.entries:
-            self._trusted.popitem(last=False)
+    def _seen(self, place: Place, now: float) -> dict[bytes, float]:
+        wrong = self._wrong.get(place)
+        return {} if wrong is None or wrong.until <= now else wrong.seen
+
+    def _delay(self, wrong: int, free: int) -> float:
+        if not wrong or wrong < free:
+            return 0.0
+        return float(min(self._limits.longest, self._limits.delay * 2 ** min(wrong - free, 30)))
+
+    # -- what attempts tell --------------------------------------------------
+
+    def _ended(self, place: Place, digest: bytes) -> None:
+        pending = self._pending[place]
+        pending[digest] -= 1
+        if not pending[digest]:
+            del pending[digest]
+        if not pending:
+            del self._pending[place]
+
+    def _failed(self, login: str, place: Place, digest: bytes, account: str) -> None:
+        if account not in ("", place[0]):
+            # Another spelling of the same account counts for it from now on.
+            place = account, place[1]
+            self._accounts[login] = account
+            self._trim(self._accounts)
+        self._count(place, digest)
+        self._count(("", place[1]), digest)
+
+    def _count(self, place: Place, digest: bytes) -> None:
+        now = self._seconds()
+        if not self._seen(place, now):
+            self._wrong[place] = _Wrong()
+        wrong = self._wrong[place]
+        wrong.until = now + self._limits.window
+        if len(wrong.seen) < self._most or digest in wrong.seen:
+            wrong.seen[digest] = now
+        self._wrong.move_to_end(place)
+        self._trim(self._wrong)
+
+    def _succeeded(self, place: Place, digest: bytes) -> None:
+        self._wrong.pop(place, None)
+        self._trusted[place] = self._seconds() + self._limits.trust, digest
+        self._trusted.move_to_end(place)
+        self._trim(self._trusted)
+
+    def _trim(self, remembered: OrderedDict[Any, Any]) -> None:
+        if len(remembered) > self._limits.entries:
+            remembered.popitem(last=False)
+
+
+def _bare(login: str) -> str:
+    """The name without a domain before it and a mailbox after it.
+
+    Those are free to choose, and none may give guesses for free.
+    """
+    if "/" in login or "\\" in login:
+        return re.split(r"[\\/]", split_login(login)[0])[-1]
+    return login
 
 
 def _networks(limits: Limits) -> Callable[[str], str]:

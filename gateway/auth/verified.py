@@ -28,38 +28,43 @@ class Verified:
         self._stale = stale
         self._size = size
         self._key = os.urandom(32)
-        self._kept: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, bytes, str]] = OrderedDict()
+        self.counts = {"passwords remembered": 0, "passwords asked": 0, "passwords stale": 0}
 
     def _digest(self, login: str, password: bytes) -> bytes:
         return hmac.digest(self._key, b"%b\0%b" % (login.encode(), password), "sha256")
 
-    def knows(self, login: str, password: bytes) -> bool:
-        """Whether this password was right for ``login`` within the time kept."""
-        return self._was_right(login, password, 0.0)
+    def knows(self, login: str, password: bytes) -> str | None:
+        """Whose password it was for this ``login`` within the time kept; None: to be asked."""
+        name = self._was_right(login, password, 0.0)
+        self.counts["passwords asked" if name is None else "passwords remembered"] += 1
+        return name
 
-    def knew(self, login: str, password: bytes) -> bool:
+    def knew(self, login: str, password: bytes) -> str | None:
         """The same, a longer time ago: for an outage of whoever could tell."""
-        return self._was_right(login, password, self._stale)
+        name = self._was_right(login, password, self._stale)
+        self.counts["passwords stale"] += name is not None
+        return name
 
-    def _was_right(self, login: str, password: bytes, stale: float) -> bool:
+    def _was_right(self, login: str, password: bytes, stale: float) -> str | None:
         kept = self._kept.get(login)
         if kept is None:
-            return False
-        until, digest = kept
+            return None
+        until, digest, name = kept
         if not hmac.compare_digest(digest, self._digest(login, password)):
             del self._kept[login]
-            return False
-        return self._seconds() < until + stale
+            return None
+        return name if self._seconds() < until + stale else None
 
     def drop(self, login: str) -> None:
         """Whoever can tell says no."""
         self._kept.pop(login, None)
 
-    def keep(self, login: str, password: bytes) -> None:
-        """This password is right for ``login``."""
+    def keep(self, login: str, password: bytes, name: str) -> None:
+        """This password is right for ``login``, and is that of the account ``name``."""
         if not (self._ttl or self._stale):
             return
-        self._kept[login] = (self._seconds() + self._ttl, self._digest(login, password))
+        self._kept[login] = (self._seconds() + self._ttl, self._digest(login, password), name)
         self._kept.move_to_end(login)
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)

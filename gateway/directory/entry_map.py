@@ -2,34 +2,257 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from attrs import frozen
+
+from gateway.errors import DirectoryMisconfigured
+from gateway.model import Account, Quota
+from gateway.saslprep import login_name
+
+_LOOSE_COMMA = re.compile(r"(?<!\\),\s+")
+
+Bars = Callable[[str, float], bool]
+"""Whether a value bars the account; the second argument is the time, in Unix seconds."""
+
+
+def _words(*words: str) -> Bars:
+    return lambda value, _: value.lower() in words
+
+
+def _letters(letters: str) -> Bars:
+    return lambda value, _: not set(letters).isdisjoint(value)
+
+
+def _bit(bit: int) -> Bars:
+    return lambda value, _: bool(int(value or "0") & bit)
+
+
+def _past(value: str, now: float) -> bool:
+    return now >= int(value)
 
 
 @frozen
 class EntryMap:
     """Which attributes of an entry say what; an empty name says nothing."""
 
-    mailbox: str = "mail"
+    filter: str = "(|(uid={login})(mail={login}))"
+    """``{login}`` is the login name, ``{user}`` the same without a domain of this directory."""
+
+    mailbox: tuple[str, ...] = ("mail",)
+    """The first of them that the entry has names the mailbox; it must have one value."""
+
     home: str = ""
+    addresses: tuple[str, ...] = ("mail",)
+    """All values are addresses, with or without ``smtp:`` before them."""
+
+    host: str = ""
+    nt_hash: str = ""
+    """32 hexadecimal digits."""
+
+    groups: str = ""
+    """DNs of the groups that the entry is in."""
+
+    delegates: str = ""
+    quota: str = ""
+    quota_warn: str = ""
+    quota_messages: str = ""
+    quota_unit: int = 1
+    """Octets in what ``quota`` and ``quota_warn`` count."""
+
+    quota_inherited: str = ""
+    """Unless FALSE, the entry's own quotas do not count."""
+
+    retention: str = ""
     enabled: str = ""
     """FALSE bars the account."""
 
-    barred: Mapping[str, frozenset[str]] = {}
-    """Attribute to values, in lower case, that bar the account."""
+    barred: Mapping[str, Bars] = {}
+    """What else bars it, by attribute."""
 
     @property
     def attributes(self) -> list[str]:
         """All that is asked for."""
-        return [name for name in (self.mailbox, self.home, self.enabled, *self.barred) if name]
+        single = (self.home, self.host, self.nt_hash, self.groups, self.delegates, self.retention)
+        quotas = (self.quota, self.quota_warn, self.quota_messages, self.quota_inherited)
+        names = (*self.mailbox, *self.addresses, *single, *quotas, self.enabled, *self.barred)
+        return list(dict.fromkeys(filter(None, names)))
 
+
+_AD_FILTER = (
+    "(&(objectCategory=person)(objectClass=user)(|(sAMAccountName={user})"
+    "(userPrincipalName={login})(mail={login})(proxyAddresses=smtp:{login})))"
+)
+_ACCOUNT_DISABLED = 0x2  # ADS_UF_ACCOUNTDISABLE
 
 MAPS: Mapping[str, EntryMap] = {
-    "openldap": EntryMap(),
+    "openldap": EntryMap(
+        mailbox=("pop3gwMailbox", "mail"),
+        host="pop3gwHost",
+        nt_hash="pop3gwNtHash",
+        groups="memberOf",
+        delegates="pop3gwDelegate",
+        quota="pop3gwQuota",
+        quota_warn="pop3gwQuotaWarn",
+        quota_messages="pop3gwQuotaMessages",
+        retention="pop3gwRetention",
+        enabled="pop3gwEnabled",
+    ),
+    "activedirectory": EntryMap(
+        filter=_AD_FILTER,
+        addresses=("mail", "proxyAddresses"),
+        host="msExchHomeServerName",
+        groups="memberOf",
+        delegates="msExchDelegateListLink",
+        quota="mDBOverHardQuotaLimit",
+        quota_warn="mDBStorageQuota",
+        quota_unit=1024,
+        quota_inherited="mDBUseDefaults",
+        barred={"userAccountControl": _bit(_ACCOUNT_DISABLED)},
+    ),
     "qmail-ldap": EntryMap(
+        filter="(|(uid={login})(mail={login})(mailAlternateAddress={login}))",
         home="mailMessageStore",
-        barred={"accountStatus": frozenset({"noaccess", "disabled", "deleted"})},
+        addresses=("mail", "mailAlternateAddress"),
+        host="mailHost",
+        quota="mailQuotaSize",
+        quota_messages="mailQuotaCount",
+        barred={"accountStatus": _words("noaccess", "disabled", "deleted")},
+    ),
+    "samba": EntryMap(
+        filter="(&(objectClass=sambaSamAccount)(|(uid={user})(mail={login})))",
+        nt_hash="sambaNTPassword",
+        groups="memberOf",
+        # Disabled, locked, without a password, or no user but a machine or a domain.
+        barred={"sambaAcctFlags": _letters("DLNWSI"), "sambaKickoffTime": _past},
     ),
 }
 """Ready-made maps, by the schemas they fit."""
+
+
+class Found(NamedTuple):
+    """An entry as it was read."""
+
+    dn: str
+    account: Account
+    problems: list[str]
+    """What was wrong with it and did not matter for a login."""
+
+
+def folded(name: str) -> str:
+    """The form in which DNs and names are compared."""
+    return _LOOSE_COMMA.sub(",", name.casefold())
+
+
+def read_entry(entry: Mapping[str, Any], entries: EntryMap, now: float) -> Found:
+    """The account that an entry of ldap3's describes; ``now`` in Unix seconds.
+
+    Raises ``DirectoryMisconfigured`` that names entry and attribute where
+    nobody could say whose mailbox it is, or whether the account may log in.
+    """
+    return _Reader(entry, entries).read(now)
+
+
+class _Reader:
+    """One entry, by what its attributes mean."""
+
+    def __init__(self, entry: Mapping[str, Any], entries: EntryMap) -> None:
+        self._dn = str(entry["dn"])
+        self._map = entries
+        self._values: dict[str, list[str]] = {
+            name.lower(): [bytes(value).decode("utf-8", "surrogateescape") for value in values]
+            for name, values in entry["raw_attributes"].items()
+        }
+        self._problems: list[str] = []
+
+    def _all(self, *names: str) -> list[str]:
+        return [value for name in names for value in self._values.get(name.lower(), ())]
+
+    def _first(self, name: str) -> str:
+        return next(iter(self._all(name)), "")
+
+    def read(self, now: float) -> Found:
+        """All of it."""
+        entries, name = self._map, self._mailbox()
+        addresses = [value.lower().removeprefix("smtp:") for value in self._all(*entries.addresses)]
+        account = Account(
+            name=name,
+            mailbox=name,
+            home=self._first(entries.home) or None,
+            nt_hash=self._nt_hash(),
+            enabled=not self._barred(now),
+            # Exchange names a server /o=.../cn=Servers/cn=NAME.
+            host=self._first(entries.host).lower().rpartition("/cn=")[2],
+            addresses=tuple(dict.fromkeys(value for value in addresses if "@" in value)),
+            names=frozenset(map(folded, (self._dn, *self._all(entries.groups)))),
+            delegates=frozenset(map(folded, self._all(entries.delegates))),
+            quota=self._quota(),
+            retention=self._first(entries.retention),
+        )
+        return Found(self._dn, account, self._problems)
+
+    def _mailbox(self) -> str:
+        attribute = next((name for name in self._map.mailbox if self._all(name)), None)
+        if attribute is None:
+            wanted = " or ".join(self._map.mailbox)
+            raise DirectoryMisconfigured(f"{self._dn}: has no {wanted} to name its mailbox")
+        values = self._all(attribute)
+        if len(values) > 1:
+            # Values of an attribute have no order: the first of today may be
+            # another tomorrow, and a client would fetch all its mail again.
+            raise DirectoryMisconfigured(
+                f"{self._dn}: {attribute} has {len(values)} values and a mailbox one name;"
+                f" set ldap.mailbox to an attribute that has one value"
+            )
+        try:
+            return login_name(values[0].encode("utf-8", "surrogateescape"))
+        except ValueError as error:
+            raise DirectoryMisconfigured(
+                f"{self._dn}: {attribute} {values[0]!r}: {error}"
+            ) from None
+
+    def _barred(self, now: float) -> bool:
+        if self._first(self._map.enabled).upper() == "FALSE":
+            return True
+        for attribute, bars in self._map.barred.items():
+            for value in self._all(attribute):
+                try:
+                    if bars(value, now):
+                        return True
+                except ValueError:
+                    raise DirectoryMisconfigured(
+                        f"{self._dn}: {attribute} {value!r}: expected a number"
+                    ) from None
+        return False
+
+    def _nt_hash(self) -> bytes:
+        text = self._first(self._map.nt_hash)
+        try:
+            octets = bytes.fromhex(text)
+        except ValueError:
+            octets = b"?"
+        if len(octets) in (0, 16):
+            return octets
+        self._problems.append(f"{self._dn}: {self._map.nt_hash}: expected 32 hexadecimal digits")
+        return b""
+
+    def _quota(self) -> Quota:
+        entries = self._map
+        if entries.quota_inherited and self._first(entries.quota_inherited).upper() != "FALSE":
+            return Quota()
+        return Quota(
+            octets=self._count(entries.quota, entries.quota_unit),
+            warn_octets=self._count(entries.quota_warn, entries.quota_unit),
+            messages=self._count(entries.quota_messages, 1),
+        )
+
+    def _count(self, attribute: str, unit: int) -> int | None:
+        text = self._first(attribute)
+        if not text:
+            return None
+        if not (text.isascii() and text.isdigit()):
+            self._problems.append(f"{self._dn}: {attribute} {text!r}: expected a number; ignored")
+            return None
+        return int(text) * unit

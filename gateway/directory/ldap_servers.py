@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,7 +21,7 @@ from attrs import frozen
 from ldap3.core.exceptions import LDAPException
 from twisted.logger import Logger
 
-from gateway.errors import DirectoryDown
+from gateway.errors import DirectoryDown, GatewayError
 
 log = Logger()
 
@@ -38,10 +40,40 @@ class Reach:
     """PEM file of authorities; empty: those of the system."""
 
     timeout: int = 5
-    """Seconds for a connection, and for each answer."""
+    """Seconds for a connection, and for each answer as a whole."""
 
     retry_after: float = 10.0
     """Seconds for which a server that did not answer is left alone."""
+
+
+class _Punctual:
+    """A socket that waits for each answer as a whole no longer than for one silence.
+
+    ldap3's own timeout begins anew with every octet that arrives, so that a
+    server that dribbles could hold a worker for ever.
+    """
+
+    def __init__(self, inner: Any, timeout: float) -> None:
+        self._inner = inner
+        self._timeout = timeout
+        self._until = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def sendall(self, data: bytes) -> None:
+        """Send a request; its answer is due from now on."""
+        self._until = time.monotonic() + self._timeout
+        self._inner.settimeout(self._timeout)
+        self._inner.sendall(data)
+
+    def recv(self, size: int) -> bytes:
+        """Some of the answer; raises ``TimeoutError`` when its time is over."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer took too long")
+        self._inner.settimeout(left)
+        return bytes(self._inner.recv(size))
 
 
 class _Server:
@@ -95,6 +127,7 @@ class _Server:
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._reach.start_tls and not secure:
             connection.start_tls(read_server_info=False)
+        connection.socket = _Punctual(connection.socket, self._reach.timeout)
         return connection
 
 
@@ -131,20 +164,24 @@ class Servers:
     def _use(self, server: _Server, work: Callable[[Any], T]) -> T:
         kept = server.take()
         if kept is not None:
-            try:
-                result = work(kept)
-            except (LDAPException, OSError):
-                _close(kept)
-            except BaseException:
-                _close(kept)
-                raise
-            else:
-                server.keep(kept)
-                return result
+            # Whoever closed it did so before it could answer.
+            with suppress(LDAPException, OSError):
+                return self._work(server, kept, work)
         connection = server.open()
         try:
             self._prepare(connection)
+        except BaseException:
+            _close(connection)
+            raise
+        return self._work(server, connection, work)
+
+    def _work(self, server: _Server, connection: Any, work: Callable[[Any], T]) -> T:
+        try:
             result = work(connection)
+        except GatewayError:
+            # The server has answered; that it says no does not hurt the connection.
+            server.keep(connection)
+            raise
         except BaseException:
             _close(connection)
             raise

@@ -17,17 +17,22 @@ from gateway.model import Account
 class MemoryDirectory:
     """Names with plain passwords."""
 
-    def __init__(self, passwords: Mapping[str, str]) -> None:
+    def __init__(
+        self, passwords: Mapping[str, str], accounts: Mapping[str, Account] | None = None
+    ) -> None:
+        """``accounts``: those of which more is known than that their name is their mailbox."""
         self._passwords = {name: text.encode("utf-8") for name, text in passwords.items()}
+        self._accounts = {name: Account(name=name, mailbox=name) for name in passwords}
+        self._accounts.update(accounts or {})
 
     def find(self, login: str) -> Deferred[Account | None]:
         """The account of that name."""
-        known = login in self._passwords
-        return succeed(Account(name=login, mailbox=login) if known else None)
+        return succeed(self._accounts.get(login))
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
         """The account, if the password is right."""
+        account = self._accounts.get(login)
         right = hmac.compare_digest(self._passwords.get(login, b""), password)
-        if not (right and password):
+        if not (right and password and account is not None and account.enabled):
             return fail(BadCredentials(f"no {login} with that password"))
-        return succeed(Account(name=login, mailbox=login))
+        return succeed(account)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 from twisted.internet.defer import Deferred, execute, fail
@@ -21,11 +22,10 @@ _BARRED = frozenset({"nologin", "nologin=yes", "nologin=y"})
 
 
 class Entries(Mapping[str, Account]):
-    """A file's accounts by canonical name, and who of them may not log in."""
+    """A file's accounts by canonical name."""
 
-    def __init__(self, accounts: dict[str, Account], barred: frozenset[str]) -> None:
+    def __init__(self, accounts: dict[str, Account]) -> None:
         self._accounts = accounts
-        self.barred = barred
         self.decoy = schemes.decoy({account.secret for account in accounts.values()})
 
     def __getitem__(self, name: str) -> Account:
@@ -45,25 +45,22 @@ def parse(text: str, path: str) -> Entries:
     """
     accounts: dict[str, Account] = {}
     lines: dict[str, int] = {}
-    barred = set()
     for number, line in enumerate(text.split("\n"), 1):
         line = line.removesuffix("\r")
         if not line.strip() or line.startswith("#"):
             continue
         try:
-            account, may_log_in = _entry(line)
+            account = _entry(line)
             if account.name in accounts:
                 raise ValueError(f"the same name as line {lines[account.name]}; remove one")
         except (ValueError, DirectoryMisconfigured) as error:
             raise DirectoryMisconfigured(f"{path}:{number}: {error}") from None
         accounts[account.name] = account
         lines[account.name] = number
-        if not may_log_in:
-            barred.add(account.name)
-    return Entries(accounts, frozenset(barred))
+    return Entries(accounts)
 
 
-def _entry(line: str) -> tuple[Account, bool]:
+def _entry(line: str) -> Account:
     name, *fields = line.split(":", 7)
     if not fields:
         raise ValueError("expected name:{SCHEME}hash")
@@ -76,8 +73,21 @@ def _entry(line: str) -> tuple[Account, bool]:
         canonical = login_name(name.encode("utf-8", "surrogateescape"))
     except ValueError as error:
         raise ValueError(f"no valid name: {error}") from None
-    account = Account(name=canonical, mailbox=canonical, home=home or None, secret=secret)
-    return account, _BARRED.isdisjoint(extra.lower().split())
+    said = dict(word.partition("=")[::2] for word in extra.split())
+    nt_hash = said.get("nt_hash", "")
+    if not re.fullmatch(r"([0-9A-Fa-f]{32})?", nt_hash):
+        raise ValueError("nt_hash needs 32 hexadecimal digits")
+    return Account(
+        name=canonical,
+        mailbox=canonical,
+        home=home or None,
+        secret=secret,
+        nt_hash=bytes.fromhex(nt_hash),
+        enabled=_BARRED.isdisjoint(extra.lower().split()),
+        host=said.get("host", "").lower(),
+        addresses=(canonical,) if "@" in canonical else (),
+        delegates=frozenset(filter(None, said.get("delegates", "").casefold().split(","))),
+    )
 
 
 @implementer(IDirectory)
@@ -137,7 +147,7 @@ class PasswdFile:
                 raise BadCredentials(f"{login} is not in {self._path}")
             if not right or not password:
                 raise BadCredentials(f"wrong password for {login}")
-            if login in entries.barred:
+            if not account.enabled:
                 raise BadCredentials(f"{login} may not log in")
             return account
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from gateway.interfaces import IMechanism
+from gateway.model import Peer
 from gateway.sasl.login import Login
 from gateway.sasl.plain import Plain
 
-MECHANISMS: Mapping[str, Callable[[], IMechanism]] = {"PLAIN": Plain, "LOGIN": Login}
-"""Name to a maker; an exchange takes a new one each time."""
+Maker = Callable[[Peer], IMechanism]
+"""Makes the mechanism for one exchange with a client."""
+
+MECHANISMS: Mapping[str, Maker] = {"PLAIN": lambda _: Plain(), "LOGIN": lambda _: Login()}
+"""Those that need nothing but a password checker."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.credentials import ICredentials
 
 
 class Challenge(NamedTuple):
@@ -16,7 +16,7 @@ class Challenge(NamedTuple):
 class Proven(NamedTuple):
     """The exchange is over; these credentials go to the portal."""
 
-    credentials: IUsernamePassword
+    credentials: ICredentials
 
     def __repr__(self) -> str:
         return "Proven(...)"

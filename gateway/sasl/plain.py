@@ -6,8 +6,9 @@ from twisted.cred.credentials import UsernamePassword
 from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
-from gateway.errors import BadCredentials, MechanismFailed
+from gateway.errors import MechanismFailed
 from gateway.interfaces import IMechanism
+from gateway.sasl.credentials import ActingPassword
 from gateway.sasl.outcome import Challenge, Proven
 from gateway.saslprep import login_name
 
@@ -37,5 +38,5 @@ def _read(message: bytes) -> Proven:
     except ValueError:
         raise MechanismFailed("PLAIN is UTF-8") from None
     if acts_as != name:
-        raise BadCredentials(f"{name} may not act as {acts_as}")
+        return Proven(ActingPassword(authcid, password, authzid))
     return Proven(UsernamePassword(authcid, password))

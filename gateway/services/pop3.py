@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import count
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -17,11 +17,10 @@ from twisted.python.failure import Failure
 
 from gateway.auth.login import Login
 from gateway.auth.throttle import Throttle
-from gateway.interfaces import IMechanism
 from gateway.pop3.capabilities import Line
 from gateway.pop3.profile import Profile
 from gateway.pop3.session import Session
-from gateway.sasl.mechanisms import MECHANISMS
+from gateway.sasl.mechanisms import MECHANISMS, Maker
 from gateway.services.census import Census
 from gateway.services.clock import installed_clock
 from gateway.services.pop3_protocol import POP3Protocol
@@ -62,7 +61,7 @@ class POP3Factory(ServerFactory):
         profile: Profile | None = None,
         tls: object | None = None,
         secure_networks: Sequence[Network] = LOOPBACK,
-        mechanisms: Mapping[str, Callable[[], IMechanism]] = MECHANISMS,
+        mechanisms: Mapping[str, Maker] = MECHANISMS,
         census: Census | None = None,
         throttle: Throttle | None = None,
         patience: Patience | None = None,
@@ -79,7 +78,9 @@ class POP3Factory(ServerFactory):
         ``throttle`` slows down who guesses them.
         """
         self.login = Login(portal, throttle, lambda: self.clock)
-        self.profile = profile or Profile()
+        profile = profile or Profile()
+        usable = tuple(name for name in profile.mechanisms if name in mechanisms)
+        self.profile = evolve(profile, mechanisms=usable)
         self.tls = tls
         self.mechanisms = mechanisms
         self.census = census or Census()

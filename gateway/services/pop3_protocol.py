@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from twisted.cred.credentials import IUsernamePassword, UsernamePassword
+from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
+from twisted.cred.credentials import UsernamePassword
 from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -261,7 +262,7 @@ class POP3Protocol(Protocol):
 
     def _step(self, action: Step) -> None:
         if action.first:
-            self._mechanism = self._factory.mechanisms[action.mechanism]()
+            self._mechanism = self._factory.mechanisms[action.mechanism](self._peer())
             self._log.method = action.mechanism
         assert self._mechanism is not None
         self._await(self._mechanism.step(action.response), self._stepped, self._login_failed)
@@ -275,10 +276,20 @@ class POP3Protocol(Protocol):
             self._mechanism = None
             self._authenticate(outcome.credentials)
 
-    def _authenticate(self, credentials: IUsernamePassword) -> None:
-        self._log.user = bytes(credentials.username).decode("utf-8", "backslashreplace")
-        peer = Peer(self._log.host, self._session.line.secure, self._number)
-        self._await(self._factory.login(credentials, peer), self._enter, self._login_failed)
+    def _authenticate(self, credentials: Any) -> None:
+        name = getattr(credentials, "username", b"")
+        self._log.user = bytes(name).decode("utf-8", "backslashreplace")
+        login = self._factory.login(credentials, self._peer())
+        self._await(login, self._enter, self._login_failed)
+
+    def _peer(self) -> Peer:
+        secure = self._session.line.secure
+        return Peer(self._log.host, secure, self._number, self._certificate if secure else bytes)
+
+    def _certificate(self) -> bytes:
+        connection = getattr(self.transport, "getHandle", lambda: None)()
+        shown = getattr(connection, "get_certificate", lambda: None)()
+        return b"" if shown is None else bytes(dump_certificate(FILETYPE_ASN1, shown))
 
     def _enter(self, opened: tuple[Any, Callable[[], object]]) -> None:
         self._maildrop, self._give_back = opened

@@ -111,7 +111,7 @@ class CheckerTests(SynchronousTestCase):
 
     def test_neither_password_nor_name_can_be_read_from_what_is_remembered(self) -> None:
         verified = Verified(self.clock.seconds, ttl=60, size=10)
-        verified.keep("alice", b"c4nary")
+        verified.keep("alice", b"c4nary", "alice")
         self.assertNotIn("c4nary", repr(vars(verified)))
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
+from answers import result
 from directory_contract import PASSWORDS, directory_tests
 from gateway.directory.entry_map import EntryMap
-from gateway.directory.ldap import LdapDirectory, Search
+from gateway.directory.ldap import LdapDirectory
+from gateway.directory.ldap_accounts import LdapAccounts, Search
 from gateway.directory.ldap_servers import Reach
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from servers import Gateway, Slapd, fill, free_port, need
@@ -49,19 +49,10 @@ def directory(server: Slapd, *, uris: tuple[str, ...] = (), **how: Any) -> LdapD
     return LdapDirectory(
         Reach(uris=uris or (f"ldap://127.0.0.1:{server.plain}",), **reach),  # type: ignore[arg-type]
         Search(**search),
-        how.pop("entries", EntryMap(mailbox="uid")),
+        how.pop("entries", EntryMap(mailbox=("uid",))),
         run_now,
         **how,
     )
-
-
-def result(answer: Deferred[Any]) -> Any:
-    """The answer, which is there; a failure is raised."""
-    results: list[Any] = []
-    answer.addBoth(results.append)
-    if isinstance(results[0], Failure):
-        results[0].raiseException()
-    return results[0]
 
 
 @pytest.fixture
@@ -115,7 +106,7 @@ def test_a_dead_server_is_passed_over_and_left_alone_for_a_while(slapd: Slapd) -
         now=lambda: now[0],
     )
     assert result(people.verify(ALICE, SECRET)).name == ALICE
-    servers = people._searching._servers
+    servers = people.accounts.searching._servers
     assert [server.down_until for server in servers] == [10.0, 0.0]
     now[0] = 10.0
     assert result(people.find(ALICE)).name == ALICE
@@ -146,8 +137,8 @@ def test_an_account_is_remembered_for_its_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [1, 2, 8, 13, 34, 50, 51, 52, 3, 4, 11, 80, 10, 19, 32, 48, 53])
 def test_each_result_of_a_users_bind_has_its_meaning(code: int) -> None:
     answer = {"result": code, "description": "x", "message": "80090308: data 533, v1db1"}
-    people = LdapDirectory(Reach(uris=()), Search(base=""), EntryMap(), run_now)
-    people._binding.use = lambda _: answer  # type: ignore[method-assign,assignment]
+    people = LdapAccounts(Reach(uris=()), Search(base=""), EntryMap(), lambda: 0.0)
+    people.binding.use = lambda _: answer  # type: ignore[method-assign,assignment]
     expected: type[Exception] = DirectoryDown
     if code in (19, 32, 48, 53):
         expected = BadCredentials

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.cred.credentials import IUsernamePassword
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.errors import BadCredentials, GatewayError, MechanismFailed
+from gateway.errors import GatewayError, MechanismFailed
 from gateway.interfaces import IMechanism
+from gateway.model import Peer
 from gateway.sasl.login import Login
 from gateway.sasl.mechanisms import MECHANISMS
 from gateway.sasl.outcome import Challenge, Proven
@@ -34,9 +36,13 @@ class PlainTests(MechanismCase):
             outcome = self.successResultOf(Plain().step(b64decode(text)))
             self.assertEqual(self.proven(outcome), (name, password))
 
-    def test_nobody_acts_as_another(self) -> None:
-        answer = Plain().step(b64decode("VXJzZWwAS3VydAB4aXBqM3BsbXE="))
-        self.failureResultOf(answer, BadCredentials)
+    def test_who_wants_to_act_as_another_is_no_mere_name_with_a_password(self) -> None:
+        # RFC 4616's own example; whether Kurt may act as Ursel is not for here to say.
+        outcome = self.successResultOf(Plain().step(b64decode("VXJzZWwAS3VydAB4aXBqM3BsbXE=")))
+        self.assertEqual(self.proven(outcome), (b"Kurt", b"xipj3plmq"))
+        self.assertEqual(outcome.credentials.acts_as, b"Ursel")
+        self.assertFalse(IUsernamePassword.providedBy(outcome.credentials))
+        self.assertNotIn("xipj3plmq", repr(outcome.credentials))
 
     @pytest.mark.conformance("P-9")
     def test_an_empty_response_is_wrong_and_an_absent_one_is_asked_for(self) -> None:
@@ -78,7 +84,7 @@ class AnyMechanismTests(MechanismCase):
         self, responses: list[bytes | None]
     ) -> None:
         for make in MECHANISMS.values():
-            mechanism = make()
+            mechanism = make(Peer("192.0.2.1", True, "1"))
             self.assertTrue(IMechanism.providedBy(mechanism))
             for response in responses:
                 results: list[Any] = []

@@ -1,0 +1,103 @@
+"""The checker for NTLM responses, and the authority that has NT hashes at hand."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.errors import BadCredentials
+from gateway.interfaces import IDirectory, INtlmAuthority
+from gateway.model import Account
+from gateway.sasl.credentials import INtlmResponse
+from gateway.sasl.ntlm_proof import prove_v1, prove_v2
+from gateway.sasl.ntlmssp import read_proof
+from gateway.saslprep import login_name
+
+log = Logger()
+
+
+@implementer(ICredentialsChecker)
+class NtlmChecker:
+    """Asks an authority; the avatar id is the account's name, in UTF-8."""
+
+    credentialInterfaces = (INtlmResponse,)
+
+    def __init__(self, authority: INtlmAuthority, directory: IDirectory) -> None:
+        self._authority = authority
+        self._directory = directory
+
+    def requestAvatarId(self, credentials: INtlmResponse) -> Deferred[bytes | tuple[()]]:
+        """The account's name; fails with ``BadCredentials`` or a directory's errors."""
+
+        def proven(answer: tuple[str, bytes]) -> Deferred[Account | None]:
+            login, key = answer
+            credentials.check(key)
+            if credentials.legacy:
+                log.warn("{login} logged in by NTLMv1; its client should be replaced", login=login)
+            return self._directory.find(login)
+
+        def found(account: Account | None) -> bytes | tuple[()]:
+            if account is None:
+                raise BadCredentials(f"{credentials.username!r} is right and has no account here")
+            return account.name.encode()
+
+        return self._authority.prove(credentials).addCallback(proven).addCallback(found)
+
+
+@implementer(INtlmAuthority)
+class HashAuthority:
+    """Computes what the response must be from the NT hash in a directory."""
+
+    def __init__(self, directory: IDirectory) -> None:
+        self._directory = directory
+
+    def prove(self, claim: INtlmResponse) -> Deferred[tuple[str, bytes]]:
+        """The account whose hash the response was made with, by its name."""
+        asked = [self._directory.find(login) for login in logins(claim.user, claim.domain)]
+
+        def unwrapped(failure: Failure) -> Failure:
+            return failure.value.subFailure  # type: ignore[union-attr,no-any-return]
+
+        answers = gatherResults(asked, consumeErrors=True)
+        return answers.addCallbacks(lambda found: _compare(claim, found), unwrapped)
+
+
+def logins(user: str, domain: str) -> list[str]:
+    """The names by which a directory may know a client's two names.
+
+    All are always asked for, so that it takes as long for unknown users.
+    """
+    spelt = [user] if "@" in user or not domain else [rf"{domain}\{user}", f"{user}@{domain}", user]
+    names = []
+    for name in spelt:
+        try:
+            names.append(login_name(name.encode("utf-8")))
+        except ValueError:
+            continue
+    return names
+
+
+def _compare(claim: INtlmResponse, found: list[Account | None]) -> tuple[str, bytes]:
+    account = next((one for one in found if one is not None), None)
+    # Whoever is not there, or has no hash, costs the same work.
+    nt_hash = (account.nt_hash if account else b"") or os.urandom(16)
+    key: bytes | None = b""
+    if claim.legacy:
+        if not prove_v1(nt_hash, claim.challenge, claim.response):
+            key = None
+    else:
+        proof = read_proof(claim.response)
+        key = prove_v2(nt_hash, claim.user, claim.domain, claim.challenge, proof)
+    name = claim.username.decode("utf-8", "backslashreplace")
+    if account is None:
+        raise BadCredentials(f"{name} is not in the directory")
+    if not account.nt_hash:
+        raise BadCredentials(f"{name} has no NT hash", account=account.name)
+    if key is None:
+        raise BadCredentials(f"wrong NTLM response for {name}", account=account.name)
+    return account.name, key

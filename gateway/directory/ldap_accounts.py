@@ -1,0 +1,198 @@
+"""Accounts as LDAP servers tell of them: search for the entry, bind as it.
+
+Everything here blocks: for a worker.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ldap3
+from attrs import field, frozen
+from ldap3.utils.conv import escape_filter_chars
+from ldap3.utils.dn import escape_rdn, safe_dn
+from twisted.logger import Logger
+
+from gateway.directory.entry_map import EntryMap, Found, read_entry
+from gateway.directory.ldap_servers import Reach, Servers
+from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+
+log = Logger()
+
+# RFC 4511 section 4.1.9; what they mean for a user's bind.
+_REFUSED = frozenset({19, 32, 48, 49, 53})
+_MISCONFIGURED = frozenset({1, 2, 8, 13, 34, 50})
+
+_AD_REASONS: Mapping[str, str] = {
+    "525": "no such user",
+    "52e": "wrong password",
+    "52f": "account restriction",
+    "530": "not at this time",
+    "531": "not from this workstation",
+    "532": "password expired",
+    "533": "account disabled",
+    "57": "the name fits no entry, or several",
+    "701": "account expired",
+    "773": "the password must be changed",
+    "775": "account locked out",
+}
+"""Active Directory's sub-codes, for the log; a client that read them would learn too much."""
+
+
+@frozen
+class Search:
+    """Where accounts are looked for, and who looks."""
+
+    base: str
+    filter: str = ""
+    """Instead of the map's."""
+
+    bind_dn: str = ""
+    """Who searches; empty: nobody, anonymously."""
+
+    bind_password: str = field(default="", repr=False)
+    bind_as: str = ""
+    """``{login}`` in a DN or another name: the user binds so, and searches for the entry."""
+
+    domains: tuple[str, ...] = ()
+    """What may stand before a backslash or slash, or after an at sign, for no domain at all."""
+
+
+class LdapAccounts:
+    """Finds accounts by search, and verifies passwords by a bind on another connection."""
+
+    def __init__(
+        self, reach: Reach, search: Search, entries: EntryMap, now: Callable[[], float]
+    ) -> None:
+        self._search = search
+        self._entries = entries
+        self._filter = search.filter or entries.filter
+        self._domains = frozenset(name.lower() for name in search.domains)
+        self._base_domain = ".".join(re.findall(r"\bdc=([^,+]+)", search.base.lower()))
+        self.searching = Servers(reach, self._bind_service, now)
+        self.binding = Servers(reach, _nobody, now)
+
+    def find(self, login: str) -> Found | None:
+        """The one entry of that name, or None.  Raises a directory's errors."""
+        return self.searching.use(lambda connection: self._find(connection, login))
+
+    def verify(self, login: str, password: bytes) -> Found:
+        """The same, if the server takes the password for it."""
+        if self._search.bind_as:
+            return self._verify_directly(login, password)
+        found = self.find(login)
+        if found is None:
+            # Costs what a wrong password costs, and cannot succeed.
+            self._bind(f"cn={secrets.token_hex(8)},{self._search.base}", password, login)
+            raise BadCredentials(f"{login} is not in the directory")
+        self._bind(found.dn, password, login)
+        return found
+
+    def _verify_directly(self, login: str, password: bytes) -> Found:
+        template = self._search.bind_as
+        name = template.replace("{login}", escape_rdn(login) if "=" in template else login)
+
+        def bind_and_search(connection: Any) -> Found:
+            _check_user(_bind(connection, name, password), login)
+            found = self._find(connection, login)
+            if found is None:
+                raise BadCredentials(f"{login} may bind but {self._filter} does not find it")
+            if found.dn.casefold() != _dn(name):
+                # Active Directory takes display names too: that somebody could
+                # bind so does not say that this is the entry.
+                _check_user(_bind(connection, found.dn, password), login)
+            return found
+
+        return self.binding.use(bind_and_search)
+
+    def _find(self, connection: Any, login: str) -> Found | None:
+        if not login:
+            return None
+        names = {"{login}": login, "{user}": self._user(login)}
+        wanted = re.sub(r"\{login\}|\{user\}", lambda m: _escaped(names[m[0]]), self._filter)
+        _, result, response, _ = connection.search(
+            self._search.base, wanted, attributes=self._entries.attributes, size_limit=2
+        )
+        entries = [entry for entry in response or () if entry.get("type") == "searchResEntry"]
+        if len(entries) > 1:
+            raise DirectoryMisconfigured(f"more than one entry for {login}: {wanted}")
+        if not entries:
+            if result["result"] not in (0, 32):
+                _raise(result, "the search")
+            return None
+        found = read_entry(entries[0], self._entries, time.time())
+        for problem in found.problems:
+            log.warn("{problem}", problem=problem)
+        return found
+
+    def _user(self, login: str) -> str:
+        """The name without a domain that is this directory's."""
+        domain, separator, user = re.fullmatch(r"(?:([^\\/]*)([\\/]))?(.*)", login, re.S).groups()  # type: ignore[union-attr]
+        if separator:
+            return str(user) if not self._domains or domain in self._domains else login
+        user, _, domain = login.rpartition("@")
+        return user if user and domain in {*self._domains, self._base_domain} else login
+
+    def _bind(self, dn: str, password: bytes, login: str) -> None:
+        _check_user(self.binding.use(lambda connection: _bind(connection, dn, password)), login)
+
+    def _bind_service(self, connection: Any) -> None:
+        if not self._search.bind_dn:
+            return
+        password = self._search.bind_password.encode("utf-8")
+        result = _bind(connection, self._search.bind_dn, password)
+        if result["result"] in _REFUSED:
+            raise DirectoryMisconfigured(
+                f"the directory refused ldap.bind_dn {self._search.bind_dn}: {_reason(result)}"
+            )
+        if result["result"] != 0:
+            _raise(result, "the bind of ldap.bind_dn")
+
+
+def _nobody(_: Any) -> None:
+    """A connection for users' binds begins with nobody bound."""
+
+
+def _bind(connection: Any, dn: str, password: bytes) -> Mapping[str, Any]:
+    connection.user, connection.password = dn, password
+    connection.authentication = ldap3.SIMPLE
+    try:
+        _, result, _, _ = connection.bind(read_server_info=False)
+    finally:
+        connection.password = None
+    assert isinstance(result, Mapping)
+    return result
+
+
+def _check_user(result: Mapping[str, Any], login: str) -> None:
+    if result["result"] in _REFUSED:
+        raise BadCredentials(f"the directory refused {login}: {_reason(result)}")
+    if result["result"] != 0:
+        _raise(result, f"the bind of {login}")
+
+
+def _raise(result: Mapping[str, Any], doing: str) -> None:
+    kind = DirectoryMisconfigured if result["result"] in _MISCONFIGURED else DirectoryDown
+    raise kind(f"{doing} failed: {_reason(result)}")
+
+
+def _reason(result: Mapping[str, Any]) -> str:
+    """A result code in words, with Active Directory's own reason where there is one."""
+    message = str(result.get("message", ""))
+    code = re.search(r"\bdata ([0-9a-f]+)", message)
+    words = _AD_REASONS.get(code[1]) if code else None
+    return f"{result['result']} {result['description']}" + (f" ({words})" if words else "")
+
+
+def _escaped(login: str) -> str:
+    # ldap3 strips spaces at the ends of a value, so they are spelt out.
+    return str(escape_filter_chars(login)).replace(" ", "\\20")
+
+
+def _dn(name: str) -> str:
+    """A name as a DN in the form in which servers give them; empty where it is none."""
+    return str(safe_dn(name)).casefold() if "=" in name else ""

@@ -1,0 +1,22 @@
+"""Channel bindings (RFC 5929): what ties a login to the TLS connection that carries it."""
+
+from __future__ import annotations
+
+import hashlib
+
+from cryptography.x509 import load_der_x509_certificate
+
+
+def end_point(certificate: bytes) -> bytes:
+    """The ``tls-server-end-point`` of a certificate in DER; ``b""`` where none is defined.
+
+    The hash is the one the certificate is signed with, but never MD5 or SHA-1
+    (RFC 5929 section 4.1); signatures without a hash, as Ed25519, have none.
+    """
+    if not certificate:
+        return b""
+    algorithm = load_der_x509_certificate(certificate).signature_hash_algorithm
+    if algorithm is None:
+        return b""
+    name = "sha256" if algorithm.name in ("md5", "sha1") else algorithm.name
+    return hashlib.new(name, certificate).digest()

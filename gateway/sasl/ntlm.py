@@ -1,0 +1,261 @@
+"""AUTH NTLM as [MS-OXPOP3] frames it and [MS-NLMP] computes it; NTLMv2 unless told otherwise."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred, execute
+from zope.interface import implementer
+
+from gateway.errors import BadCredentials, MechanismFailed
+from gateway.interfaces import IMechanism
+from gateway.model import Peer
+from gateway.sasl.channel import end_point
+from gateway.sasl.credentials import INtlmResponse
+from gateway.sasl.ntlm_proof import (
+    channel_binding,
+    exported_session_key,
+    integrity_code,
+    session_challenge,
+)
+from gateway.sasl.ntlmssp import (
+    MIC_PRESENT,
+    UNTRUSTED_TARGET,
+    Authenticate,
+    Av,
+    Flags,
+    Proof,
+    build_challenge,
+    read_authenticate,
+    read_negotiate,
+    read_pairs,
+    read_proof,
+)
+from gateway.sasl.outcome import Challenge, Proven
+
+_ECHOED = (
+    Av.NB_COMPUTER,
+    Av.NB_DOMAIN,
+    Av.DNS_COMPUTER,
+    Av.DNS_DOMAIN,
+    Av.DNS_TREE,
+    Av.TIMESTAMP,
+)
+
+
+def filetime(seconds: float) -> int:
+    """Unix seconds as a FILETIME: 100 ns since 1601."""
+    return int((seconds + 11_644_473_600) * 10_000_000)
+
+
+@frozen
+class Policy:
+    """Who this server is in its challenges, and what it wants of clients."""
+
+    computer: str = "MAIL"
+    domain: str = "WORKGROUP"
+    dns_computer: str = ""
+    dns_domain: str = ""
+    require_mic: bool = True
+    """Clients that were sent a timestamp must bring an integrity code.
+
+    False: none is sent, for clients that know no integrity code.
+    """
+
+    bindings: Literal["off", "allow", "require"] = "allow"
+    """``allow``: a channel binding must be right where there is one."""
+
+    targets: frozenset[str] = frozenset()
+    """Service principal names a client may have meant, in lower case; empty: any."""
+
+    max_skew: float = 36 * 3600.0
+    """Seconds that a client's clock may differ."""
+
+    def pairs(self, now: float, *, timestamp: bool) -> dict[int, bytes]:
+        """The TargetInfo of a challenge."""
+        names = {
+            Av.NB_DOMAIN: self.domain,
+            Av.NB_COMPUTER: self.computer,
+            Av.DNS_DOMAIN: self.dns_domain,
+            Av.DNS_COMPUTER: self.dns_computer,
+        }
+        pairs = {int(key): name.encode("utf-16-le") for key, name in names.items() if name}
+        if timestamp:
+            pairs[Av.TIMESTAMP] = filetime(now).to_bytes(8, "little")
+        return pairs
+
+
+@implementer(IMechanism)
+class Ntlm:
+    """One exchange of NTLM.  A challenge is answered once."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        peer: Peer,
+        *,
+        now: Callable[[], float],
+        random: Callable[[int], bytes],
+        legacy: bool = False,
+    ) -> None:
+        """``now`` in Unix seconds; ``legacy``: this peer may use NTLMv1."""
+        self._policy = policy
+        self._peer = peer
+        self._now = now
+        self._random = random
+        self._legacy = legacy
+        self._negotiate = b""
+        self._challenge = b""
+
+    def step(self, response: bytes | None) -> Deferred[Challenge | Proven]:
+        """An empty challenge, the CHALLENGE, done."""
+        return execute(self._step, response)
+
+    def _step(self, response: bytes | None) -> Challenge | Proven:
+        if response is None:
+            return Challenge(b"")
+        if not self._challenge:
+            return Challenge(self._challenged(response))
+        return Proven(self._answered(response))
+
+    def _challenged(self, message: bytes) -> bytes:
+        flags, policy = read_negotiate(message), self._policy
+        self._negotiate = message
+        # Clients that speak OEM only, as curl does, know no integrity code
+        # either; a timestamp would ask for one ([MS-NLMP] 3.1.5.1.2).
+        timestamp = policy.require_mic and bool(flags & Flags.UNICODE)
+        self._challenge = build_challenge(
+            flags, policy.computer, self._random(8), policy.pairs(self._now(), timestamp=timestamp)
+        )
+        return self._challenge
+
+    def _answered(self, message: bytes) -> Response:
+        sent = Sent.of(self._negotiate, self._challenge)
+        answer = read_authenticate(message, sent.flags)
+        if not answer.user or answer.flags & Flags.ANONYMOUS:
+            raise MechanismFailed("NTLM: anonymous logins are refused")
+        if len(answer.nt_response) > 24:
+            return Response(
+                sent, answer, read_proof(answer.nt_response), self._policy, self._peer, self._now()
+            )
+        if len(answer.nt_response) < 24:
+            raise MechanismFailed("NTLM: LM responses alone are refused")
+        if not self._legacy:
+            raise MechanismFailed(
+                f"NTLM: {self._peer.host} answers as NTLMv1, which only ntlm.legacy_networks may"
+            )
+        return Response(sent, answer, None, self._policy, self._peer, self._now())
+
+
+@frozen
+class Sent:
+    """What went before the client's answer."""
+
+    negotiate: bytes = field(repr=False)
+    challenge: bytes = field(repr=False)
+    flags: Flags
+    server_challenge: bytes
+    pairs: Mapping[int, bytes]
+
+    @classmethod
+    def of(cls, negotiate: bytes, challenge: bytes) -> Sent:
+        """Read back from the messages themselves."""
+        flags = Flags(int.from_bytes(challenge[20:24], "little"))
+        start = int.from_bytes(challenge[44:48], "little")
+        pairs = read_pairs(challenge[start:])
+        return cls(negotiate, challenge, flags, challenge[24:32], pairs)
+
+
+@implementer(INtlmResponse)
+class Response:
+    """The credentials that an AUTHENTICATE is."""
+
+    def __init__(
+        self,
+        sent: Sent,
+        answer: Authenticate,
+        proof: Proof | None,
+        policy: Policy,
+        peer: Peer,
+        now: float,
+    ) -> None:
+        self.user = answer.text(answer.user)
+        self.domain = answer.text(answer.domain)
+        self.username = f"{self.domain}\\{self.user}".removeprefix("\\").encode("utf-8", "replace")
+        self.response = answer.nt_response
+        self.legacy = proof is None
+        self.proof = proof
+        self.challenge = sent.server_challenge
+        if self.legacy and answer.lm_response[8:] == bytes(16):
+            # An NTLM2 session response; its flag cannot be relied on, since
+            # old clients repeat it without knowing what it means.
+            self.challenge = session_challenge(sent.server_challenge, answer.lm_response[:8])
+        self._sent = sent
+        self._answer = answer
+        self._policy = policy
+        self._peer = peer
+        self._now = now
+
+    def __repr__(self) -> str:
+        return f"Response({self.username!r})"
+
+    def check(self, session_base_key: bytes) -> None:
+        """The order is that of [MS-NLMP] 3.2.5.1.2; what is legacy promises nothing."""
+        if self.proof is None:
+            return
+        self._check_integrity(session_base_key, self.proof)
+        self._check_echo(self.proof)
+        skew = abs(self.proof.timestamp - filetime(self._now)) / 10_000_000
+        if skew > self._policy.max_skew:
+            raise self._refused(f"the client's clock is {skew:.0f} s off")
+        self._check_binding(self.proof)
+        self._check_target(self.proof)
+
+    def _refused(self, reason: str) -> BadCredentials:
+        return BadCredentials(f"NTLM: {reason}")
+
+    def _check_integrity(self, session_base_key: bytes, proof: Proof) -> None:
+        if not proof.flags & MIC_PRESENT:
+            if Av.TIMESTAMP in self._sent.pairs:
+                raise self._refused('no integrity code (ntlm.mic = "allow" lets such clients in)')
+            return
+        if not self._answer.mic_at:
+            raise MechanismFailed("NTLM: an integrity code is promised and not there")
+        expected = integrity_code(
+            exported_session_key(session_base_key, self._answer),
+            self._sent.negotiate,
+            self._sent.challenge,
+            self._answer.without_mic,
+        )
+        if not hmac.compare_digest(expected, self._answer.mic):
+            raise self._refused("the integrity code is wrong")
+
+    def _check_echo(self, proof: Proof) -> None:
+        """A client that repeats another server's names was relayed from there."""
+        for key in _ECHOED:
+            if key in proof.pairs and proof.pairs[key] != self._sent.pairs.get(key, b""):
+                raise self._refused(f"{key.name} is not what this server sent")
+        if Av.TIMESTAMP in self._sent.pairs and Av.TIMESTAMP not in proof.pairs:
+            raise self._refused("the timestamp is missing")
+
+    def _check_binding(self, proof: Proof) -> None:
+        policy, value = self._policy.bindings, proof.pairs.get(Av.CHANNEL_BINDINGS, b"")
+        if policy == "off":
+            return
+        if not value.strip(b"\0"):
+            if policy == "require":
+                raise self._refused("no channel binding")
+            return
+        hashed = end_point(self._peer.certificate())
+        if not hmac.compare_digest(channel_binding(hashed) if hashed else b"", value):
+            raise self._refused("the channel binding is of another connection")
+
+    def _check_target(self, proof: Proof) -> None:
+        if proof.flags & UNTRUSTED_TARGET or not self._policy.targets:
+            return
+        name = proof.pairs.get(Av.TARGET_NAME, b"").decode("utf-16-le", "replace").lower()
+        if name and name not in self._policy.targets:
+            raise self._refused(f"meant for {name!r}")
