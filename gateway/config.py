@@ -21,11 +21,13 @@ from gateway.errors import ConfigError
 from gateway.settings import (
     CHECK,
     Directory,
+    Gssapi,
     Ldap,
     Limits,
     Listener,
     Log,
     Network,
+    Ntlm,
     Pop3,
     Settings,
     Store,
@@ -76,6 +78,8 @@ def missing_files(settings: Settings) -> list[str]:
         wanted[accounts] = "directory.file (make it with python -m gateway.passwd --file)"
     if settings.directory.kind == "ldap" and settings.ldap.ca_file:
         wanted[settings.path_of(settings.ldap.ca_file)] = "ldap.ca_file"
+    if settings.gssapi.keytab:
+        wanted[settings.path_of(settings.gssapi.keytab)] = "gssapi.keytab"
     for path, purpose in wanted.items():
         if not os.path.exists(path):
             problems.append(f"{path}: no such file: {purpose}")
@@ -248,6 +252,12 @@ def _contradictions(settings: Settings) -> list[tuple[str, str]]:
                 found.append((f"pop3.{key}", fault))
     if not (profile.user_pass or profile.mechanisms):
         found.append(("pop3.mechanisms", "expected a mechanism, since user_pass is off"))
+    configured = {"NTLM": settings.ntlm.provider != "off", "GSSAPI": settings.gssapi.keytab}
+    found += [
+        ("pop3.mechanisms", f"expected no {name}, since [{name.lower()}] is not set up")
+        for name in profile.mechanisms
+        if not configured.get(name, True)
+    ]
     if settings.directory.kind == "ldap":
         needed = {"uris": settings.ldap.uris, "base": settings.ldap.base}
         found += [
@@ -279,7 +289,20 @@ def _make_converter() -> cattrs.Converter:
         hook = _listed(converter, items)
         for wanted in (tuple[items, ...], tuple[items, ...] | None):  # type: ignore[valid-type]
             converter.register_structure_hook_func(partial(operator.eq, wanted), hook)
-    for section in (Listener, Tls, Pop3, Limits, Directory, Ldap, Throttle, Store, Log, Settings):
+    for section in (
+        Listener,
+        Tls,
+        Pop3,
+        Limits,
+        Directory,
+        Ldap,
+        Ntlm,
+        Gssapi,
+        Throttle,
+        Store,
+        Log,
+        Settings,
+    ):
         checks: dict[str, Any] = {
             item.name: override(struct_hook=_checking(converter, item.metadata[CHECK]))
             for item in attrs.fields(section)

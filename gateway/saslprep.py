@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stringprep
 from unicodedata import ucd_3_2_0
 
@@ -48,9 +49,15 @@ def saslprep(text: str, *, stored: bool = False) -> str:
 
 
 def login_name(name: bytes) -> str:
-    """The canonical form of a login name: UTF-8, SASLprep, lower case.
+    """The canonical form of a login name: UTF-8, SASLprep, lower case, single spaces.
 
     One function, used by everyone, so that no two places can differ about
     who ``Alice`` is.  Raises ``ValueError`` where there is no such form.
     """
-    return saslprep(name.decode("utf-8")).lower()
+    prepared = saslprep(name.decode("utf-8")).lower()
+    if " " in prepared:
+        # Directories do not tell them apart (RFC 4518 section 2.6.1).
+        prepared = re.sub(" +", " ", prepared).strip()
+        if not prepared:
+            raise ValueError("nothing is left of the text")
+    return prepared

@@ -12,13 +12,14 @@ from typing import Any, Literal
 import attrs
 from attrs import Factory, field, frozen
 
-from gateway.directory.entry_map import MAPS
-from gateway.pop3.capabilities import CLEARTEXT
+from gateway.directory.entry_map import MAPS, EntryMap
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.pop3.texts import LANGUAGES, SETS
 
 Network = IPv4Network | IPv6Network
 
+MECHANISMS = ("GSSAPI", "NTLM", "PLAIN", "LOGIN")
+"""All there are, in the order in which CAPA lists them."""
 
 CHECK = "check"
 """The key of a field's metadata under which ``gateway.config`` finds what checks a value."""
@@ -101,7 +102,7 @@ class Pop3:
     exact_sizes: bool | None = None
     refused_in_a_row: int | None = field(default=None, **_COUNT)
     user_pass: bool | None = None
-    mechanisms: tuple[str, ...] | None = field(default=None, **_one_of(sorted(CLEARTEXT)))
+    mechanisms: tuple[str, ...] | None = field(default=None, **_one_of(MECHANISMS))
     expire: str | None = field(default=None, **_EXPIRE)
     login_delay: str | None = field(default=None, **_DELAY)
     implementation: str | None = field(default=None, **_TEXT)
@@ -128,6 +129,8 @@ class Directory:
 
     kind: Literal["passwd-file", "ldap"] = "passwd-file"
     file: str = "accounts"
+    hosts: tuple[str, ...] = ()
+    delegates: bool = False
     cache_ttl: float = field(default=60.0, **_within(0, 86_400))
     cache_size: int = field(default=10_000, **_COUNT)
     stale_ttl: float = field(default=0.0, **_within(0, 7 * 86_400))
@@ -143,6 +146,8 @@ class Throttle:
     network_free: int = field(default=20, **_within(0, 100_000))
     delay: float = field(default=1.0, **_within(0, 60))
     longest: float = field(default=15.0, **_within(0, 60))
+    refuse_after: int | None = field(default=None, **_within(0, 1000))
+    wrong_ttl: float = field(default=60.0, **_within(0, 86_400))
     window: float = field(default=900.0, **_POSITIVE)
     trust: float = field(default=30 * 86_400.0, **_within(0, 10**9))
     ipv4_prefix: int = field(default=32, **_within(1, 32))
@@ -169,13 +174,64 @@ class Ldap:
     bind_password: str = field(default="", repr=False)
     base: str = ""
     filter: str = field(
-        default="(|(uid={login})(mail={login}))",
-        **_shaped(r"\(.*\{login\}.*\)", "a filter in parentheses with {login} in it"),
+        default="",
+        **_shaped(
+            r"|\(.*\{(login|user)\}.*\)", "a filter in parentheses with {login} or {user} in it"
+        ),
     )
+    bind_as: str = field(default="", **_shaped(r"|.*\{login\}.*", "a name with {login} in it"))
+    domains: tuple[str, ...] = ()
     map: str = field(default="openldap", **_one_of(MAPS))
     mailbox: str = ""
     home: str = ""
+    addresses: str = ""
+    host: str = ""
     enabled: str = ""
+    nt_hash: str = ""
+    groups: str = ""
+    delegates: str = ""
+    quota: str = ""
+    quota_warn: str = ""
+    quota_messages: str = ""
+    retention: str = ""
+
+    @property
+    def entries(self) -> EntryMap:
+        """The named map with every attribute that is set besides."""
+        own: dict[str, Any] = {
+            item.name: (name,) if item.name in ("mailbox", "addresses") else name
+            for item in attrs.fields(EntryMap)
+            if item.name != "filter" and (name := getattr(self, item.name, ""))
+        }
+        return attrs.evolve(MAPS[self.map], **own)
+
+
+@frozen
+class Ntlm:
+    """``[ntlm]``: AUTH NTLM."""
+
+    provider: Literal["off", "hashes", "winbind"] = "off"
+    computer: str = ""
+    domain: str = "WORKGROUP"
+    dns_computer: str = ""
+    dns_domain: str = ""
+    mic: Literal["require", "allow"] = "require"
+    channel_binding: Literal["off", "allow", "require"] = "allow"
+    targets: tuple[str, ...] = ()
+    max_skew: float = field(default=36 * 3600.0, **_POSITIVE)
+    legacy_networks: tuple[Network, ...] = ()
+    helper: tuple[str, ...] = ("ntlm_auth",)
+    helpers: int = field(default=4, **_within(1, 64))
+    timeout: float = field(default=10.0, **_POSITIVE)
+
+
+@frozen
+class Gssapi:
+    """``[gssapi]``: AUTH GSSAPI, that is Kerberos."""
+
+    keytab: str = ""
+    services: tuple[str, ...] = ("pop", "POP", "pop3", "POP3")
+    strip_realms: tuple[str, ...] = ()
 
 
 def _check_path(value: str) -> None:
@@ -226,6 +282,8 @@ class Settings:
     limits: Limits = Factory(Limits)
     directory: Directory = Factory(Directory)
     ldap: Ldap = Factory(Ldap)
+    ntlm: Ntlm = Factory(Ntlm)
+    gssapi: Gssapi = Factory(Gssapi)
     throttle: Throttle = Factory(Throttle)
     store: Store = Factory(Store)
     log: Log = Factory(Log)
@@ -242,7 +300,20 @@ class Settings:
             for item in attrs.fields(Profile)
             if (value := getattr(self.pop3, item.name, None)) is not None
         }
-        return attrs.evolve(PROFILES[self.pop3.profile], **overrides)
+        configured = {
+            "GSSAPI": bool(self.gssapi.keytab),
+            "NTLM": self.ntlm.provider != "off",
+        }
+        usable = tuple(name for name in MECHANISMS if configured.get(name, True))
+        return attrs.evolve(PROFILES[self.pop3.profile], **({"mechanisms": usable} | overrides))
+
+    @property
+    def refuse_after(self) -> int:
+        """``throttle.refuse_after``, or what Active Directory's usual lock-out makes wise."""
+        if self.throttle.refuse_after is not None:
+            return self.throttle.refuse_after
+        locks = self.directory.kind == "ldap" and self.ldap.map == "activedirectory"
+        return 4 if locks or self.ntlm.provider == "winbind" else 0
 
     def certificate_of(self, listener: str) -> tuple[str, str]:
         """The paths of a listener's certificate and key."""

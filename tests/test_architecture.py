@@ -23,7 +23,7 @@ RULES: dict[str, set[str]] = {
     "sasl": {"interfaces", "saslprep"} | VALUES,
     "directory": {"interfaces", "saslprep"} | VALUES,
     "store": {"interfaces", "wire"} | VALUES,
-    "auth": {"interfaces", "saslprep", "store.classic"} | VALUES,
+    "auth": {"interfaces", "sasl", "saslprep", "store.classic"} | VALUES,
     "services": {"pop3", "sasl", "auth.login", "auth.throttle", "interfaces", "wire"} | VALUES,
     "settings": {"pop3", "directory.entry_map"},
     "config": {"settings", "errors"},

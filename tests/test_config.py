@@ -81,7 +81,18 @@ class SampleTests(ConfigCase):
         sample = config.load(str(SAMPLE), {})
         self.assertEqual(sample.profile, PROFILES["exchange2010"])
         bare = self.load()
-        for section in ("tls", "limits", "directory", "ldap", "throttle", "store", "log", "pop3"):
+        for section in (
+            "tls",
+            "limits",
+            "directory",
+            "ldap",
+            "ntlm",
+            "gssapi",
+            "throttle",
+            "store",
+            "log",
+            "pop3",
+        ):
             self.assertEqual(getattr(sample, section), getattr(bare, section), section)
         full = config.load(self.file(self.uncommented()), {})
         self.assertEqual(full.profile, Profile())
@@ -133,7 +144,9 @@ class FaultTests(ConfigCase):
             ("", "at least one [listeners.NAME]"),
             (f'{LISTENER}[pop3]\nprofile = "rfc1939"\nidle_timeout = 60\n', "at least 600"),
             (f'{LISTENER}[pop3]\nmechanisms = "PLAIN"\n', "expected a list"),
-            (f'{LISTENER}[pop3]\nmechanisms = ["NTLM"]\n', "expected 'LOGIN' or 'PLAIN'"),
+            (f'{LISTENER}[pop3]\nmechanisms = ["X"]\n', "expected 'GSSAPI' or 'NTLM' or 'PLAIN'"),
+            (f'{LISTENER}[pop3]\nmechanisms = ["NTLM"]\n', "since [ntlm] is not set up"),
+            (f'{LISTENER}[pop3]\nmechanisms = ["GSSAPI"]\n', "since [gssapi] is not set up"),
             (f'{LISTENER}[pop3]\nsecure_networks = ["10.0.0.1/8"]\n', "expected a network"),
             (f'{LISTENER}[pop3]\ngreeting = "<x@y>"\n', "printable ASCII"),
             (f'{LISTENER}[pop3]\nexpire = "soon"\n', "days or NEVER"),

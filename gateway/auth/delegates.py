@@ -45,23 +45,25 @@ class Delegates:
             login, wanted = split_login(login)
         return login, "" if wanted == login else wanted
 
-    def admit(self, name: str, wanted: str) -> Deferred[bytes | tuple[()]]:
-        """The avatar id: the name of the account whose mailbox is to be opened.
+    def admit(self, login: str, wanted: str) -> Deferred[bytes | tuple[()]]:
+        """The avatar id: the login name whose mailbox is to be opened.
 
-        ``name`` has proven who he is.  Fails with ``BadCredentials`` where
+        ``login`` has proven who he is.  Fails with ``BadCredentials`` where
         the directory does not say that he may, and with a directory's errors.
         """
         if not wanted:
-            return succeed(name.encode())
+            # Looked up again by the very name that was proven: the name of a
+            # mailbox may be somebody else's login.
+            return succeed(login.encode())
 
         def ask_for_mailbox(delegate: Account | None) -> Deferred[bytes | tuple[()]]:
             return self._directory.find(wanted).addCallback(decide, delegate)
 
         def decide(account: Account | None, delegate: Account | None) -> bytes | tuple[()]:
             if account is None or delegate is None or not delegate.enabled:
-                raise BadCredentials(f"{name} wants the mailbox of {wanted}, which is not there")
+                raise BadCredentials(f"{login} wants the mailbox of {wanted}, which is not there")
             if account.name != delegate.name and not (self._allowed and account.admits(delegate)):
-                raise BadCredentials(f"{name} is no delegate of {wanted}")
-            return account.name.encode()
+                raise BadCredentials(f"{login} is no delegate of {wanted}")
+            return wanted.encode()
 
-        return self._directory.find(name).addCallback(ask_for_mailbox)
+        return self._directory.find(login).addCallback(ask_for_mailbox)

@@ -23,30 +23,24 @@ log = Logger()
 
 @implementer(ICredentialsChecker)
 class NtlmChecker:
-    """Asks an authority; the avatar id is the account's name, in UTF-8."""
+    """Asks an authority; the avatar id is the login name, in UTF-8."""
 
     credentialInterfaces = (INtlmResponse,)
 
-    def __init__(self, authority: INtlmAuthority, directory: IDirectory) -> None:
+    def __init__(self, authority: INtlmAuthority) -> None:
         self._authority = authority
-        self._directory = directory
 
     def requestAvatarId(self, credentials: INtlmResponse) -> Deferred[bytes | tuple[()]]:
-        """The account's name; fails with ``BadCredentials`` or a directory's errors."""
+        """The login name; fails with ``BadCredentials`` or a directory's errors."""
 
-        def proven(answer: tuple[str, bytes]) -> Deferred[Account | None]:
+        def proven(answer: tuple[str, bytes]) -> bytes | tuple[()]:
             login, key = answer
             credentials.check(key)
             if credentials.legacy:
                 log.warn("{login} logged in by NTLMv1; its client should be replaced", login=login)
-            return self._directory.find(login)
+            return login.encode()
 
-        def found(account: Account | None) -> bytes | tuple[()]:
-            if account is None:
-                raise BadCredentials(f"{credentials.username!r} is right and has no account here")
-            return account.name.encode()
-
-        return self._authority.prove(credentials).addCallback(proven).addCallback(found)
+        return self._authority.prove(credentials).addCallback(proven)
 
 
 @implementer(INtlmAuthority)
@@ -58,13 +52,18 @@ class HashAuthority:
 
     def prove(self, claim: INtlmResponse) -> Deferred[tuple[str, bytes]]:
         """The account whose hash the response was made with, by its name."""
-        asked = [self._directory.find(login) for login in logins(claim.user, claim.domain)]
+        names = logins(claim.user, claim.domain)
+
+        def compare(found: list[Account | None]) -> tuple[str, bytes]:
+            known = [(login, one) for login, one in zip(names, found, strict=True) if one]
+            login, account = known[0] if known else ("", None)
+            return login, _compare(claim, account)
 
         def unwrapped(failure: Failure) -> Failure:
             return failure.value.subFailure  # type: ignore[union-attr,no-any-return]
 
-        answers = gatherResults(asked, consumeErrors=True)
-        return answers.addCallbacks(lambda found: _compare(claim, found), unwrapped)
+        answers = gatherResults([self._directory.find(name) for name in names], consumeErrors=True)
+        return answers.addCallbacks(compare, unwrapped)
 
 
 def logins(user: str, domain: str) -> list[str]:
@@ -82,8 +81,8 @@ def logins(user: str, domain: str) -> list[str]:
     return names
 
 
-def _compare(claim: INtlmResponse, found: list[Account | None]) -> tuple[str, bytes]:
-    account = next((one for one in found if one is not None), None)
+def _compare(claim: INtlmResponse, account: Account | None) -> bytes:
+    """The session base key; raises ``BadCredentials``."""
     # Whoever is not there, or has no hash, costs the same work.
     nt_hash = (account.nt_hash if account else b"") or os.urandom(16)
     key: bytes | None = b""
@@ -100,4 +99,4 @@ def _compare(claim: INtlmResponse, found: list[Account | None]) -> tuple[str, by
         raise BadCredentials(f"{name} has no NT hash", account=account.name)
     if key is None:
         raise BadCredentials(f"wrong NTLM response for {name}", account=account.name)
-    return account.name, key
+    return key

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from gateway.auth.delegates import Delegates
 from gateway.auth.verified import Verified
-from gateway.errors import BadCredentials, DirectoryDown
+from gateway.errors import BadCredentials, DirectoryDown, Overloaded
 from gateway.interfaces import IDirectory
 from gateway.model import Account
 from gateway.sasl.credentials import IActingPassword
@@ -23,8 +23,8 @@ log = Logger()
 class PasswordChecker:
     """Asks a directory, and remembers right answers for a short time.
 
-    The avatar id is the name of the account whose mailbox is to be opened, in
-    UTF-8.  An ordinary checker: any Twisted application can register it in
+    The avatar id is the login name, canonical and in UTF-8, whose mailbox is to
+    be opened.  An ordinary checker: any Twisted application can register it in
     its own portal.
     """
 
@@ -38,7 +38,7 @@ class PasswordChecker:
         self._delegates = delegates or Delegates(directory)
 
     def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[bytes | tuple[()]]:
-        """The account's name; fails with ``BadCredentials`` or a directory's errors."""
+        """The login name; fails with ``BadCredentials`` or a directory's errors."""
         try:
             login, wanted = self._delegates.parties(
                 credentials.username, getattr(credentials, "acts_as", b"")
@@ -46,22 +46,19 @@ class PasswordChecker:
         except BadCredentials as error:
             return fail(error)
         password = credentials.password
-        known = self._verified.knows(login, password)
-        if known is not None:
-            return self._delegates.admit(known, wanted)
+        if self._verified.knows(login, password):
+            return self._delegates.admit(login, wanted)
 
-        def right(account: Account) -> str:
-            self._verified.keep(login, password, account.name)
-            return account.name
+        def right(_: Account) -> str:
+            self._verified.keep(login, password)
+            return login
 
         def wrong(failure: Failure) -> str | Failure:
             if failure.check(BadCredentials):
-                self._verified.drop(login)
-            elif failure.check(DirectoryDown):
-                known = self._verified.knew(login, password)
-                if known is not None:
-                    log.warn("let {login} in as before: {error}", login=login, error=failure.value)
-                    return known
+                self._verified.refused(login, password)
+            elif failure.check(DirectoryDown, Overloaded) and self._verified.knew(login, password):
+                log.warn("let {login} in as before: {error}", login=login, error=failure.value)
+                return login
             return failure
 
         asked = self._directory.verify(login, password).addCallbacks(right, wrong)

@@ -96,11 +96,13 @@ class Attempt:
 class _Wrong:
     """The wrong passwords from one place: digests, and when each was last seen to be wrong."""
 
-    __slots__ = ("seen", "until")
+    __slots__ = ("next", "seen", "until")
 
     def __init__(self) -> None:
         self.seen: dict[bytes, float] = {}
         self.until = 0.0
+        self.next = 0.0
+        """When the last of those begins that are waiting."""
 
 
 class Throttle:
@@ -134,16 +136,42 @@ class Throttle:
             # What else is tried just now may be as wrong: a thousand
             # connections at once get no more guesses than one.
             others = (wrong.keys() | (() if trusted else pending.keys())) - {digest}
-            attempt.wait = self._delay(len(others), limits.free)
+            delays = [(place, self._delay(len(others), limits.free))]
             if not trusted:
                 everybody = len(self._seen(("", network), now))
-                attempt.wait = max(attempt.wait, self._delay(everybody, limits.network_free))
+                delays.append((("", network), self._delay(everybody, limits.network_free)))
             if wrong.get(digest, -math.inf) + limits.wrong_ttl > now:
+                attempt.wait = delays[0][1]
                 attempt.refusal = BadCredentials("the same wrong password again", account=account)
             elif 0 < limits.refuse_after <= len(others) and digest not in wrong:
+                attempt.wait = delays[0][1]
                 attempt.refusal = TooManyGuesses(f"{len(others)} wrong passwords for {account}")
+            else:
+                self._queue(attempt, delays, now)
         pending[digest] += 1
         return attempt
+
+    def _queue(self, attempt: Attempt, delays: list[tuple[Place, float]], now: float) -> None:
+        """One after the other, each after its delay; the queue is not endless."""
+        queued = [(self._at(place), delay) for place, delay in delays if delay]
+        attempt.wait = max((max(at.next - now, 0.0) + delay for at, delay in queued), default=0.0)
+        if attempt.wait > 4 * self._limits.longest:
+            attempt.wait = self._limits.longest
+            attempt.refusal = TooManyGuesses("too many others wait to guess")
+            return
+        for at, _ in queued:
+            at.next = now + attempt.wait
+
+    def _at(self, place: Place) -> _Wrong:
+        """What is remembered of a place, from now on at the latest."""
+        now = self._seconds()
+        wrong = self._wrong.get(place)
+        if wrong is None or wrong.until <= now:
+            wrong = self._wrong[place] = _Wrong()
+            wrong.until = now + self._limits.window
+        self._wrong.move_to_end(place)
+        self._trim(self._wrong)
+        return wrong
 
     def _seen(self, place: Place, now: float) -> dict[bytes, float]:
         wrong = self._wrong.get(place)
@@ -174,15 +202,10 @@ class Throttle:
         self._count(("", place[1]), digest)
 
     def _count(self, place: Place, digest: bytes) -> None:
-        now = self._seconds()
-        if not self._seen(place, now):
-            self._wrong[place] = _Wrong()
-        wrong = self._wrong[place]
+        wrong, now = self._at(place), self._seconds()
         wrong.until = now + self._limits.window
         if len(wrong.seen) < self._most or digest in wrong.seen:
             wrong.seen[digest] = now
-        self._wrong.move_to_end(place)
-        self._trim(self._wrong)
 
     def _succeeded(self, place: Place, digest: bytes) -> None:
         self._wrong.pop(place, None)

@@ -13,7 +13,7 @@ class Verified:
 
     Clients poll every few minutes, in bursts, and a good password hash is
     meant to be slow.  Kept is an HMAC under a key that only this process
-    knows; only right answers are kept, and a wrong password drops the entry.
+    knows; only right answers are kept.
     """
 
     def __init__(
@@ -28,43 +28,46 @@ class Verified:
         self._stale = stale
         self._size = size
         self._key = os.urandom(32)
-        self._kept: OrderedDict[str, tuple[float, bytes, str]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, float, bytes]] = OrderedDict()
         self.counts = {"passwords remembered": 0, "passwords asked": 0, "passwords stale": 0}
 
     def _digest(self, login: str, password: bytes) -> bytes:
         return hmac.digest(self._key, b"%b\0%b" % (login.encode(), password), "sha256")
 
-    def knows(self, login: str, password: bytes) -> str | None:
-        """Whose password it was for this ``login`` within the time kept; None: to be asked."""
-        name = self._was_right(login, password, 0.0)
-        self.counts["passwords asked" if name is None else "passwords remembered"] += 1
-        return name
+    def knows(self, login: str, password: bytes) -> bool:
+        """Whether this password was right for ``login`` within the time kept."""
+        known = self._is_kept(login, password) and self._seconds() < self._kept[login][0]
+        self.counts["passwords remembered" if known else "passwords asked"] += 1
+        return known
 
-    def knew(self, login: str, password: bytes) -> str | None:
+    def knew(self, login: str, password: bytes) -> bool:
         """The same, a longer time ago: for an outage of whoever could tell."""
-        name = self._was_right(login, password, self._stale)
-        self.counts["passwords stale"] += name is not None
-        return name
+        known = self._is_kept(login, password) and self._seconds() < self._kept[login][1]
+        self.counts["passwords stale"] += known
+        return known
 
-    def _was_right(self, login: str, password: bytes, stale: float) -> str | None:
+    def _is_kept(self, login: str, password: bytes) -> bool:
         kept = self._kept.get(login)
-        if kept is None:
-            return None
-        until, digest, name = kept
-        if not hmac.compare_digest(digest, self._digest(login, password)):
+        return kept is not None and hmac.compare_digest(kept[2], self._digest(login, password))
+
+    def refused(self, login: str, password: bytes) -> None:
+        """Whoever can tell says no: from now on he is asked again.
+
+        Another password than the kept one may be a stranger's guess: the
+        owner's is still good for an outage.
+        """
+        if self._is_kept(login, password):
             del self._kept[login]
-            return None
-        return name if self._seconds() < until + stale else None
+        elif login in self._kept:
+            _, until, digest = self._kept[login]
+            self._kept[login] = (0.0, until, digest)
 
-    def drop(self, login: str) -> None:
-        """Whoever can tell says no."""
-        self._kept.pop(login, None)
-
-    def keep(self, login: str, password: bytes, name: str) -> None:
-        """This password is right for ``login``, and is that of the account ``name``."""
+    def keep(self, login: str, password: bytes) -> None:
+        """This password is right for ``login``."""
         if not (self._ttl or self._stale):
             return
-        self._kept[login] = (self._seconds() + self._ttl, self._digest(login, password), name)
+        until = self._seconds() + self._ttl
+        self._kept[login] = (until, until + self._stale, self._digest(login, password))
         self._kept.move_to_end(login)
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)

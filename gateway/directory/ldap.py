@@ -47,7 +47,7 @@ class LdapDirectory:
         self._run = run
         self._ttl = max(cache_ttl, _LOGIN)
         self._stale = stale_ttl
-        self._size = 2 * cache_size
+        self._size = cache_size
         self._now = now
         self._found: OrderedDict[str, tuple[float, Account]] = OrderedDict()
 
@@ -77,13 +77,12 @@ class LdapDirectory:
         return failure
 
     def _remember(self, login: str, found: Found) -> Account:
-        account = found.account
-        for name in {login, account.name}:
-            self._found[name] = (self._now() + self._ttl, account)
-            self._found.move_to_end(name)
-        while len(self._found) > self._size:
+        # Under no other name: that of its mailbox may be somebody else's login.
+        self._found[login] = (self._now() + self._ttl, found.account)
+        self._found.move_to_end(login)
+        if len(self._found) > self._size:
             self._found.popitem(last=False)
-        return account
+        return found.account
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
         """The account, if the directory takes the password for it."""

@@ -26,6 +26,8 @@ log = Logger()
 # RFC 4511 section 4.1.9; what they mean for a user's bind.
 _REFUSED = frozenset({19, 32, 48, 49, 53})
 _MISCONFIGURED = frozenset({1, 2, 8, 13, 34, 50})
+_SIZE_LIMIT_EXCEEDED = 4
+_NO_SUCH_OBJECT = 32
 
 _AD_REASONS: Mapping[str, str] = {
     "525": "no such user",
@@ -89,7 +91,10 @@ class LdapAccounts:
             # Costs what a wrong password costs, and cannot succeed.
             self._bind(f"cn={secrets.token_hex(8)},{self._search.base}", password, login)
             raise BadCredentials(f"{login} is not in the directory")
-        self._bind(found.dn, password, login)
+        try:
+            self._bind(found.dn, password, login)
+        except BadCredentials as error:
+            raise BadCredentials(str(error), account=found.account.name) from None
         return found
 
     def _verify_directly(self, login: str, password: bytes) -> Found:
@@ -118,11 +123,14 @@ class LdapAccounts:
             self._search.base, wanted, attributes=self._entries.attributes, size_limit=2
         )
         entries = [entry for entry in response or () if entry.get("type") == "searchResEntry"]
-        if len(entries) > 1:
+        if len(entries) > 1 or result["result"] == _SIZE_LIMIT_EXCEEDED:
             raise DirectoryMisconfigured(f"more than one entry for {login}: {wanted}")
+        if result["result"] == _NO_SUCH_OBJECT:
+            # Not that there is no such user: where users are looked for is not there.
+            raise DirectoryMisconfigured(f"ldap.base {self._search.base}: no such entry")
+        if result["result"] != 0:
+            _raise(result, "the search")
         if not entries:
-            if result["result"] not in (0, 32):
-                _raise(result, "the search")
             return None
         found = read_entry(entries[0], self._entries, time.time())
         for problem in found.problems:

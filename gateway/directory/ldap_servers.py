@@ -82,6 +82,8 @@ class _Server:
     def __init__(self, uri: str, reach: Reach) -> None:
         self.uri = uri
         self.down_until = 0.0
+        self.silent = False
+        """When last asked it did not refuse, it did not answer."""
         self._reach = reach
         # A deque, since several threads take and keep.
         self._idle: deque[Any] = deque()
@@ -149,17 +151,34 @@ class Servers:
         answer is left alone for a while, unless none does.  Raises
         ``DirectoryDown``, and whatever ``work`` and ``prepare`` raise.
         """
-        now = self._now()
-        ready = [server for server in self._servers if server.down_until <= now]
         problems = []
-        for server in ready or self._servers:
+        for server in self._candidates():
+            began = time.monotonic()
             try:
-                return self._use(server, work)
+                result = self._use(server, work)
             except (LDAPException, OSError) as error:
                 server.down_until = self._now() + self._reach.retry_after
+                server.silent = time.monotonic() - began >= self._reach.timeout / 2
                 problems.append(f"{server.uri}: {type(error).__name__}: {error}")
                 log.warn("{problem}", problem=problems[-1])
-        raise DirectoryDown("; ".join(problems))
+            else:
+                server.down_until, server.silent = 0.0, False
+                return result
+        raise DirectoryDown("; ".join(problems) or "no server has answered for some seconds")
+
+    def _candidates(self) -> list[_Server]:
+        """Whom to ask, in this order.
+
+        Where all are down, those that refuse at once are asked again: it
+        costs nothing.  One that keeps silent would hold up everybody for its
+        whole time-out, so only the first who comes after a while tries.
+        """
+        now = self._now()
+        ready = [server for server in self._servers if server.down_until <= now]
+        for server in ready:
+            if server.silent:
+                server.down_until = now + max(self._reach.retry_after, 2 * self._reach.timeout)
+        return ready or [server for server in self._servers if not server.silent]
 
     def _use(self, server: _Server, work: Callable[[Any], T]) -> T:
         kept = server.take()

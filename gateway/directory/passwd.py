@@ -99,7 +99,7 @@ class PasswdFile:
         self._path = path
         self._run = run
         try:
-            self._stamp = self._stamped()
+            self._stamp = self._bad = self._stamped()
             self._entries = self._read()
         except OSError as error:
             raise DirectoryMisconfigured(
@@ -110,9 +110,13 @@ class PasswdFile:
         status = os.stat(self._path)
         return status.st_ino, status.st_mtime_ns, status.st_size
 
-    def _read(self) -> Entries:
+    def _read(self, *, again: bool = False) -> Entries:
         with open(self._path, encoding="utf-8", errors="surrogateescape") as file:
-            return parse(file.read(), self._path)
+            text = file.read()
+        if again and not text.endswith("\n"):
+            # Whoever writes it in place has not finished, or has run out of space.
+            raise DirectoryMisconfigured(f"{self._path}: empty, or its last line has no end")
+        return parse(text, self._path)
 
     def _current(self) -> Entries:
         """The accounts as they are now; the last good ones where the file has turned bad."""
@@ -120,11 +124,11 @@ class PasswdFile:
             stamp = self._stamped()
         except OSError as error:
             raise DirectoryDown(f"{self._path}: {error.strerror}") from error
-        if stamp != self._stamp:
-            self._stamp = stamp
+        if stamp not in (self._stamp, self._bad):
             try:
-                self._entries = self._read()
+                self._entries, self._stamp = self._read(again=True), stamp
             except (OSError, DirectoryMisconfigured) as error:
+                self._bad = stamp
                 log.error("kept the accounts as they were: {error}", error=error)
         return self._entries
 

@@ -482,7 +482,10 @@ class Session:
     def give_up(self, error: BaseException) -> None:
         """The work that is owed will not be answered in time."""
         if self._reply is not None:
+            # The session ends too: the answer may still come, and would then
+            # be taken for that to another command.
             self.fetch_failed(error)
+            self._close(abort=self._action is not None)
             return
         self._owed = False
         code, key = refusal_of(error)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
 from itertools import count
-from typing import Any
 
 from attrs import evolve, frozen
 from twisted.cred.portal import Portal
@@ -23,9 +21,8 @@ from gateway.pop3.session import Session
 from gateway.sasl.mechanisms import MECHANISMS, Maker
 from gateway.services.census import Census
 from gateway.services.clock import installed_clock
+from gateway.services.networks import Network, within
 from gateway.services.pop3_protocol import POP3Protocol
-
-Network = IPv4Network | IPv6Network
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
@@ -91,7 +88,7 @@ class POP3Factory(ServerFactory):
         self._clock = clock
         self._sessions: set[POP3Protocol] = set()
         self._empty: Deferred[None] | None = None
-        self._trusts = lru_cache(maxsize=4096)(_trusting(secure_networks))
+        self._trusts = within(secure_networks)
 
     @property
     def clock(self) -> IReactorTime:
@@ -159,16 +156,3 @@ class POP3Factory(ServerFactory):
             # that it may.
             empty, self._empty = self._empty, None
             empty.callback(None)
-
-
-def _trusting(networks: Sequence[Network]) -> Callable[[str], bool]:
-    def trusts(host: str) -> bool:
-        try:
-            address: Any = ip_address(host.partition("%")[0])
-        except ValueError:
-            # A UNIX socket's peer is on this machine, and only permissions keep it out.
-            return not host
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in networks)
-
-    return trusts

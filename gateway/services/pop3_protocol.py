@@ -248,7 +248,11 @@ class POP3Protocol(Protocol):
     def _hang_up(self, abort: bool) -> None:
         if self._log.end == "dropped":
             self._log.end = "aborted" if abort else "quit"
-        self._leave()
+        if self._give_back is not None and self._session.retrieved:
+            # No QUIT: what was read is marked all the same.
+            self._abandon()
+        else:
+            self._leave()
         self._flush(last=not abort)
         self._over = True
         self.transport.unregisterProducer()

@@ -24,8 +24,9 @@ class ThrottleCase(SynchronousTestCase):
     def weigh(
         self, throttle: Throttle, login: str = "alice", host: str = HERE, guess: bytes = b"new"
     ) -> Attempt:
-        """An attempt that came to no end that matters."""
+        """An attempt that waited as it had to, and came to no end that matters."""
         attempt = throttle.weigh(login, host, guess)
+        self.clock.advance(attempt.wait)
         attempt.ended()
         return attempt
 
@@ -37,6 +38,7 @@ class ThrottleCase(SynchronousTestCase):
         self, throttle: Throttle, guess: bytes, login: str = "alice", host: str = HERE, **how: str
     ) -> Attempt:
         attempt = throttle.weigh(login, host, guess)
+        self.clock.advance(attempt.wait)
         attempt.failed(**how)
         attempt.ended()
         return attempt
@@ -111,14 +113,26 @@ class DelayTests(ThrottleCase):
         self.assertEqual((again.wait, again.refusal), (0, None))
 
     def test_a_thousand_connections_at_once_get_no_more_guesses_than_one(self) -> None:
-        throttle = self.throttle(free=3, refuse_after=5)
+        throttle = self.throttle(free=3, longest=15)
         attempts = [throttle.weigh("alice", HERE, b"%d" % number) for number in range(1000)]
-        self.assertEqual([one.wait for one in attempts[:6]], [0, 0, 0, 1, 2, 4])
-        self.assertEqual(sum(one.refusal is None for one in attempts), 5)
+        taken = [one.wait for one in attempts if one.refusal is None]
+        # One after the other, and none is taken that would have to wait for too long.
+        self.assertEqual(taken, [0, 0, 0, 1, 3, 7, 15, 30, 45, 60])
         for one in attempts:
             one.ended()
-        self.assertEqual(self.weigh(throttle).wait, 0)
         self.assertEqual(throttle._pending, {})
+
+    def test_as_many_at_once_as_the_directory_may_see_and_no_more(self) -> None:
+        throttle = self.throttle(free=3, refuse_after=5)
+        attempts = [throttle.weigh("alice", HERE, b"%d" % number) for number in range(1000)]
+        self.assertEqual(sum(one.refusal is None for one in attempts), 5)
+
+    def test_who_guesses_for_many_accounts_at_once_waits_in_one_queue(self) -> None:
+        throttle = self.throttle(network_free=20, longest=15)
+        for number in range(25):
+            self.fail_with(throttle, b"summer2026", f"user{number}")
+        attempts = [throttle.weigh(f"other{number}", HERE, b"x") for number in range(900)]
+        self.assertEqual([one.wait for one in attempts if one.refusal is None], [15, 30, 45, 60])
 
     def test_many_logins_at_once_with_one_password_do_not_slow_each_other_down(self) -> None:
         throttle = self.throttle(free=1, refuse_after=1)
@@ -155,7 +169,8 @@ class DelayTests(ThrottleCase):
 
     def test_what_the_directory_finds_under_several_names_is_one_account(self) -> None:
         throttle = self.throttle(free=3)
-        for number, spelling in enumerate(("alice", "alice@lab.test", "a.smith@example.org") * 2):
+        spellings = ("alice", "alice@lab.test", "a.smith@example.org")
+        for number, spelling in enumerate(spellings * 2):
             self.fail_with(throttle, b"%d" % number, spelling, account="alice@example.org")
         for spelling in ("alice", "alice@lab.test", "alice@example.org"):
             self.assertEqual(self.wait(throttle, spelling), 8)
