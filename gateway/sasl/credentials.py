@@ -49,3 +49,26 @@ class INtlmResponse(ICredentials):
         Raises ``BadCredentials`` where its integrity code, its time, its
         channel binding or its target is not what it must be.
         """
+
+
+class IGssName(IActing):
+    """A Kerberos principal that has shown its ticket, and whose mail it asks for."""
+
+    username = Attribute("bytes: the principal in UTF-8, for the log.")
+    principal = Attribute(
+        "str: the principal with its realm, escaped as MIT Kerberos prints it: alice@EXAMPLE.ORG."
+    )
+
+
+@implementer(IGssName)
+@frozen
+class GssName:
+    """What GSSAPI proves."""
+
+    principal: str
+    acts_as: bytes = b""
+
+    @property
+    def username(self) -> bytes:
+        """The principal in UTF-8."""
+        return self.principal.encode()
