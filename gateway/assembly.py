@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import asdict, evolve
-from twisted.cred.portal import Portal
+from attrs import asdict
 from twisted.internet.endpoints import serverFromString
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from gateway import config, demo
-from gateway.auth.passwords import PasswordChecker
-from gateway.auth.realm import MaildropRealm
 from gateway.auth.throttle import Limits as ThrottleLimits
 from gateway.auth.throttle import Throttle
-from gateway.auth.verified import Verified
-from gateway.directory.entry_map import MAPS
-from gateway.directory.ldap import LdapDirectory
-from gateway.directory.ldap_accounts import Search
-from gateway.directory.ldap_servers import Reach
 from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError, GatewayError
 from gateway.model import Account
+from gateway.portal import Logins, acceptor, make_directory
+from gateway.sasl import gssapi
 from gateway.services.census import Census
+from gateway.services.counts import Counts
 from gateway.services.pop3 import Patience, POP3Factory
 from gateway.services.server import Listener, Server
 from gateway.services.tls import Certificate, make_certificate
@@ -65,6 +61,11 @@ def check(path: str | None, environ: Mapping[str, str]) -> list[str]:
             PasswdFile(accounts, _never)
         except GatewayError as error:
             problems.append(str(error))
+    if settings.gssapi.keytab:
+        problems += [f"gssapi: {problem}" for problem in gssapi.check(acceptor(settings))]
+    helper = settings.ntlm.helper
+    if settings.ntlm.provider == "winbind" and not (helper and shutil.which(helper[0])):
+        problems.append(f"ntlm.helper: no program {' '.join(helper[:1])}: install winbind")
     return problems
 
 
@@ -102,21 +103,15 @@ class _Assembly:
             per_address=limits.connections_per_address,
             per_user=limits.sessions_per_user,
         )
-        self._portal = self._make_portal()
-        self._throttle = Throttle(
-            ThrottleLimits(**asdict(settings.throttle)), self._reactor.seconds
-        )
+        seconds = self._reactor.seconds
+        accounts = make_directory(settings, self._passwords.run, seconds)
+        self._logins = Logins(reactor, settings, accounts, self._make_store(), self._passwords.run)
+        throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
+        self._throttle = Throttle(ThrottleLimits(**throttle), seconds)
         self._certificates: dict[tuple[str, ...], Certificate] = {}
 
-    def _make_portal(self) -> Portal:
+    def _make_store(self) -> MaildirStore:
         settings, profile = self._settings, self._settings.profile
-        directory = self._make_directory()
-        verified = Verified(
-            self._reactor.seconds,
-            ttl=settings.directory.cache_ttl,
-            stale=settings.directory.stale_ttl,
-            size=settings.directory.cache_size,
-        )
         store = settings.store
         reading = Reading(
             exact=profile.exact_sizes,
@@ -127,43 +122,13 @@ class _Assembly:
             verify_octets=store.verify_octets,
             lock_timeout=store.lock_timeout,
         )
-        maildirs = MaildirStore(
+        return MaildirStore(
             settings.state,
             store.path,
             self._disk.run,
             reading=reading,
             exclusive=profile.exclusive,
             cached_messages=store.cached_messages,
-        )
-        checker = PasswordChecker(directory, verified)
-        return Portal(MaildropRealm(directory, maildirs), [checker])
-
-    def _make_directory(self) -> Any:
-        settings = self._settings
-        if settings.directory.kind == "passwd-file":
-            return PasswdFile(settings.path_of(settings.directory.file), self._passwords.run)
-        ldap = settings.ldap
-        own: dict[str, Any] = {"mailbox": ldap.mailbox, "home": ldap.home, "enabled": ldap.enabled}
-        return LdapDirectory(
-            Reach(
-                uris=ldap.uris,
-                start_tls=ldap.start_tls,
-                ca_file=settings.path_of(ldap.ca_file) if ldap.ca_file else "",
-                timeout=ldap.timeout,
-                retry_after=ldap.retry_after,
-            ),
-            Search(
-                base=ldap.base,
-                filter=ldap.filter,
-                bind_dn=ldap.bind_dn,
-                bind_password=ldap.bind_password,
-            ),
-            evolve(MAPS[ldap.map], **{key: value for key, value in own.items() if value}),
-            self._passwords.run,
-            cache_ttl=settings.directory.cache_ttl,
-            stale_ttl=settings.directory.stale_ttl,
-            cache_size=settings.directory.cache_size,
-            now=self._reactor.seconds,
         )
 
     def _certificate(self, name: str) -> Certificate:
@@ -180,8 +145,9 @@ class _Assembly:
         listener = settings.listeners[name]
         tls = None if listener.tls == "none" else self._certificate(name)
         sessions = POP3Factory(
-            self._portal,
+            self._logins.portal,
             profile=settings.profile,
+            mechanisms=self._logins.mechanisms,
             tls=tls,
             secure_networks=settings.pop3.secure_networks,
             census=self._census,
@@ -217,6 +183,9 @@ class _Assembly:
             listeners,
             [self._disk, self._passwords],
             list(self._certificates.values()),
+            counts=Counts(self._reactor, self._logins.counted),
+            count_every=settings.log.counts,
+            at_end=self._logins.stop,
             drain_timeout=settings.limits.drain_timeout,
             words=[_how_to_try(settings)] if settings.demo else [],
         )

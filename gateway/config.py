@@ -258,6 +258,8 @@ def _contradictions(settings: Settings) -> list[tuple[str, str]]:
         for name in profile.mechanisms
         if not configured.get(name, True)
     ]
+    if settings.gssapi.keytab and not settings.gssapi.realms:
+        found.append(("gssapi.realms", "expected the realms whose users are yours"))
     if settings.directory.kind == "ldap":
         needed = {"uris": settings.ldap.uris, "base": settings.ldap.base}
         found += [

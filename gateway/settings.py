@@ -231,7 +231,8 @@ class Gssapi:
 
     keytab: str = ""
     services: tuple[str, ...] = ("pop", "POP", "pop3", "POP3")
-    strip_realms: tuple[str, ...] = ()
+    realms: tuple[str, ...] = ()
+    login: Literal["principal", "user"] = "principal"
 
 
 def _check_path(value: str) -> None:
@@ -268,6 +269,7 @@ class Log:
     """``[log]``: what is logged besides what is wrong."""
 
     sessions: bool = True
+    counts: float = field(default=3600.0, **_within(0, 10**9))
 
 
 @frozen

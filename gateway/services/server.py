@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import ConfigError
+from gateway.services.counts import Counts
 from gateway.services.pop3 import POP3Factory
 from gateway.services.tls import Certificate
 from gateway.services.worker import Worker
@@ -47,10 +48,19 @@ class Server(Service):
         workers: Sequence[Worker],
         certificates: Sequence[Certificate],
         *,
+        counts: Counts,
+        count_every: float,
         drain_timeout: float,
         words: Sequence[str] = (),
+        at_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """``words`` are logged once all listeners listen; ``drain_timeout`` in seconds."""
+        """``words`` are logged once all listeners listen, and ``at_end`` is called last.
+
+        ``drain_timeout`` and ``count_every`` in seconds.
+        """
+        self._counts = counts
+        self._count_every = count_every
+        self._at_end = at_end
         self._reactor = reactor
         self._listeners = listeners
         self._workers = workers
@@ -79,6 +89,7 @@ class Server(Service):
         sys.setswitchinterval(SWITCH_INTERVAL)
         for worker in self._workers:
             worker.start()
+        self._counts.start(self._count_every)
         signal.signal(signal.SIGHUP, self._hung_up)
         for words in self._words:
             self.log.info("{words}", words=words)
@@ -115,6 +126,8 @@ class Server(Service):
         return DeferredList([*closing, *draining]).addCallback(self._end_work)
 
     def _end_work(self, _: object) -> None:
+        self._counts.stop()
+        self._at_end()
         for worker in self._workers:
             # Threads are joined only where nothing hangs; the rest ends with the process.
             if not worker.outstanding:

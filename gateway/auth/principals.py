@@ -1,0 +1,46 @@
+"""The checker for Kerberos principals."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.internet.defer import Deferred, fail
+from zope.interface import implementer
+
+from gateway.auth.delegates import Delegates
+from gateway.errors import BadCredentials
+from gateway.sasl.credentials import IGssName
+
+
+@implementer(ICredentialsChecker)
+class PrincipalChecker:
+    """The ticket has been proven; here is decided whose login name the principal is."""
+
+    credentialInterfaces = (IGssName,)
+
+    def __init__(
+        self, delegates: Delegates, realms: Collection[str], *, with_realm: bool = True
+    ) -> None:
+        """``realms`` are those whose users are ours; ``with_realm``: user@realm is the name."""
+        self._delegates = delegates
+        self._realms = realms
+        self._with_realm = with_realm
+
+    def requestAvatarId(self, credentials: IGssName) -> Deferred[bytes | tuple[()]]:
+        """The login name; fails with ``BadCredentials`` or a directory's errors."""
+        principal = credentials.principal
+        user, _, realm = principal.rpartition("@")
+        # Another realm's alice is not ours, however much this one trusts that
+        # one; and alice/admin or an escaped name is no user's.
+        if realm not in self._realms or not user or not {"/", "\\", "@"}.isdisjoint(user):
+            return fail(BadCredentials(f"{principal} is no user of {', '.join(self._realms)}"))
+        name = principal if self._with_realm else user
+        acts_as = credentials.acts_as
+        if acts_as.decode("utf-8") in (principal, user):
+            acts_as = b""
+        try:
+            login, wanted = self._delegates.parties(name.encode("utf-8"), acts_as)
+        except BadCredentials as error:
+            return fail(error)
+        return self._delegates.admit(login, wanted)

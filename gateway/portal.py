@@ -1,0 +1,142 @@
+"""Settings to a portal and mechanisms: who may log in, and how."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.portal import Portal
+
+from gateway.auth.delegates import Delegates
+from gateway.auth.ntlm import HashAuthority, NtlmChecker
+from gateway.auth.passwords import PasswordChecker
+from gateway.auth.principals import PrincipalChecker
+from gateway.auth.realm import MaildropRealm
+from gateway.auth.verified import Verified
+from gateway.directory.ldap import LdapDirectory
+from gateway.directory.ldap_accounts import Search
+from gateway.directory.ldap_servers import Reach
+from gateway.directory.passwd import PasswdFile
+from gateway.errors import ConfigError
+from gateway.interfaces import IDirectory, IMechanism, INtlmAuthority, IStore, Run
+from gateway.model import Peer
+from gateway.sasl.gssapi import Acceptor, Gssapi, check
+from gateway.sasl.mechanisms import MECHANISMS, Maker
+from gateway.sasl.ntlm import Ntlm, Policy
+from gateway.services.networks import within
+from gateway.services.winbind import Winbind
+from gateway.settings import Settings
+
+
+def make_directory(settings: Settings, run: Run[Any], now: Callable[[], float]) -> Any:
+    """The directory that the settings name; its work is done by ``run``."""
+    if settings.directory.kind == "passwd-file":
+        return PasswdFile(settings.path_of(settings.directory.file), run)
+    ldap = settings.ldap
+    return LdapDirectory(
+        Reach(
+            uris=ldap.uris,
+            start_tls=ldap.start_tls,
+            ca_file=settings.path_of(ldap.ca_file) if ldap.ca_file else "",
+            timeout=ldap.timeout,
+            retry_after=ldap.retry_after,
+        ),
+        Search(
+            base=ldap.base,
+            filter=ldap.filter,
+            bind_dn=ldap.bind_dn,
+            bind_password=ldap.bind_password,
+            bind_as=ldap.bind_as,
+            domains=ldap.domains,
+        ),
+        ldap.entries,
+        run,
+        cache_ttl=settings.directory.cache_ttl,
+        stale_ttl=settings.directory.stale_ttl,
+        cache_size=settings.directory.cache_size,
+        now=now,
+    )
+
+
+def acceptor(settings: Settings) -> Acceptor:
+    """Which Kerberos tickets are taken."""
+    return Acceptor(
+        keytab=settings.path_of(settings.gssapi.keytab),
+        services=settings.gssapi.services,
+        replays=settings.path_of("krb5.rcache2"),
+    )
+
+
+class Logins:
+    """Everything between a client's proof and its open maildrop."""
+
+    def __init__(
+        self, reactor: Any, settings: Settings, directory: IDirectory, store: IStore, run: Run[Any]
+    ) -> None:
+        self._settings = settings
+        self._run = run
+        self._directory = directory
+        self._delegates = Delegates(directory, allowed=settings.directory.delegates)
+        self._winbind: Winbind | None = None
+        verified = Verified(
+            reactor.seconds,
+            ttl=settings.directory.cache_ttl,
+            stale=settings.directory.stale_ttl,
+            size=settings.directory.cache_size,
+        )
+        self.mechanisms: dict[str, Maker] = dict(MECHANISMS)
+        self.counted = [verified.counts, getattr(directory, "counts", {})]
+        checkers: list[ICredentialsChecker] = [
+            PasswordChecker(directory, verified, self._delegates)
+        ]
+        wanted = settings.profile.mechanisms
+        if "NTLM" in wanted:
+            checkers.append(self._ntlm(reactor))
+        if "GSSAPI" in wanted:
+            checkers.append(self._gssapi())
+        hosts = frozenset(name.lower() for name in settings.directory.hosts)
+        self.portal = Portal(MaildropRealm(directory, store, hosts), checkers)
+
+    def _ntlm(self, reactor: Any) -> NtlmChecker:
+        ntlm = self._settings.ntlm
+        policy = Policy(
+            computer=ntlm.computer or socket.gethostname().partition(".")[0].upper()[:15],
+            domain=ntlm.domain,
+            dns_computer=ntlm.dns_computer,
+            dns_domain=ntlm.dns_domain,
+            require_mic=ntlm.mic == "require",
+            bindings=ntlm.channel_binding,
+            targets=frozenset(name.lower() for name in ntlm.targets),
+            max_skew=ntlm.max_skew,
+        )
+        is_legacy = within(ntlm.legacy_networks)
+
+        def make(peer: Peer) -> IMechanism:
+            legacy = is_legacy(peer.host)
+            return Ntlm(policy, peer, now=time.time, random=os.urandom, legacy=legacy)
+
+        self.mechanisms["NTLM"] = make
+        authority: INtlmAuthority = HashAuthority(self._directory)
+        if ntlm.provider == "winbind":
+            domains = (ntlm.domain, ntlm.dns_domain)
+            authority = self._winbind = Winbind(
+                reactor, ntlm.helper, helpers=ntlm.helpers, timeout=ntlm.timeout, domains=domains
+            )
+        return NtlmChecker(authority)
+
+    def _gssapi(self) -> PrincipalChecker:
+        gssapi, accepts = self._settings.gssapi, acceptor(self._settings)
+        if problems := check(accepts):
+            raise ConfigError([f"gssapi: {problem}" for problem in problems])
+        self.mechanisms["GSSAPI"] = lambda _: Gssapi(accepts, self._run)
+        with_realm = gssapi.login == "principal"
+        return PrincipalChecker(self._delegates, gssapi.realms, with_realm=with_realm)
+
+    def stop(self) -> None:
+        """End what runs beside this process."""
+        if self._winbind is not None:
+            self._winbind.stop()
