@@ -279,20 +279,33 @@ class Slapd(Server):
     BASE = "ou=people,dc=example,dc=org"
     READER = "cn=reader,dc=example,dc=org"
 
-    def __init__(self, directory: Path, people: Mapping[str, str]) -> None:
-        """``people``: uid to password; each has ``mail`` too where the uid is an address."""
+    def __init__(
+        self,
+        directory: Path,
+        people: Mapping[str, str],
+        *,
+        schemas: Iterable[Path] = (),
+        more: str = "",
+    ) -> None:
+        """``people``: uid to password; each has ``mail`` too where the uid is an address.
+
+        ``more`` is LDIF that goes in after them; groups show as ``memberOf``.
+        """
         super().__init__(directory)
         self.plain, self.tls = free_port(), free_port()
         self.certificate = directory / "cert.pem"
         make_certificate(str(self.certificate), str(directory / "key.pem"))
         (directory / "db").mkdir()
+        includes = "\n".join(f"include {path}" for path in schemas)
         (directory / "slapd.conf").write_text(f"""\
 include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
 include /etc/ldap/schema/nis.schema
 include /etc/ldap/schema/inetorgperson.schema
+{includes}
 modulepath /usr/lib/ldap
 moduleload back_mdb
+moduleload memberof
 TLSCertificateFile {self.certificate}
 TLSCertificateKeyFile {directory}/key.pem
 threads 4
@@ -305,7 +318,8 @@ directory {directory}/db
 dbnosync
 index uid,mail eq
 access to attrs=userPassword by anonymous auth by * none
-access to * by dn.exact="{self.READER}" read by anonymous auth
+access to * by dn.exact="{self.READER}" read by users read by anonymous auth
+overlay memberof
 """)
         entries = [
             "dn: dc=example,dc=org\nobjectClass: dcObject\nobjectClass: organization\n"
@@ -315,6 +329,7 @@ access to * by dn.exact="{self.READER}" read by anonymous auth
             "objectClass: simpleSecurityObject\ncn: reader\nuserPassword: reader",
             *(self._person(uid, password) for uid, password in people.items()),
         ]
+        self._more = more
         (directory / "people.ldif").write_text("\n\n".join(entries) + "\n")
         self._run_once(
             "slapadd", "-q", "-f", f"{directory}/slapd.conf", "-l", f"{directory}/people.ldif"
@@ -336,11 +351,27 @@ access to * by dn.exact="{self.READER}" read by anonymous auth
             lines.append(f"mail: {uid}")
         return "\n".join(lines)
 
-    def _run_once(self, *command: str) -> None:
+    def _as_admin(self, program: str, *arguments: str, stdin: str = "") -> None:
+        url = f"ldap://127.0.0.1:{self.plain}"
+        admin = ("-x", "-H", url, "-D", "cn=admin,dc=example,dc=org", "-w", "admin")
+        self._run_once(program, *admin, *arguments, stdin=stdin)
+
+    def change_password(self, uid: str, password: str) -> None:
+        """Give somebody another password while it runs."""
+        self._as_admin("ldappasswd", "-s", password, f"uid={uid},{self.BASE}")
+
+    def _run_once(self, *command: str, stdin: str = "") -> None:
         path = os.environ["PATH"] + ":/usr/sbin"
         program = shutil.which(command[0], path=path)
         assert program is not None
-        subprocess.run([program, *command[1:]], check=True, timeout=60, cwd=self.directory)
+        subprocess.run(
+            [program, *command[1:]],
+            check=True,
+            timeout=60,
+            cwd=self.directory,
+            input=stdin.encode(),
+            stdout=subprocess.DEVNULL,
+        )
 
     def run(self) -> Slapd:
         """Start it; returns once it serves."""
@@ -352,4 +383,8 @@ access to * by dn.exact="{self.READER}" read by anonymous auth
         # It says so a moment before it listens.
         for port in (self.plain, self.tls):
             until_listening(port)
+        if self._more:
+            # Added while it runs, since slapadd does not tell overlays.
+            more, self._more = self._more, ""
+            self._as_admin("ldapadd", stdin=more)
         return self

@@ -14,10 +14,10 @@ from typing import Any
 import ldap3
 from attrs import field, frozen
 from ldap3.utils.conv import escape_filter_chars
-from ldap3.utils.dn import escape_rdn, safe_dn
+from ldap3.utils.dn import escape_rdn
 from twisted.logger import Logger
 
-from gateway.directory.entry_map import EntryMap, Found, read_entry
+from gateway.directory.entry_map import EntryMap, Found, folded, read_entry
 from gateway.directory.ldap_servers import Reach, Servers
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 
@@ -106,7 +106,7 @@ class LdapAccounts:
             found = self._find(connection, login)
             if found is None:
                 raise BadCredentials(f"{login} may bind but {self._filter} does not find it")
-            if found.dn.casefold() != _dn(name):
+            if folded(found.dn) != folded(name):
                 # Active Directory takes display names too: that somebody could
                 # bind so does not say that this is the entry.
                 _check_user(_bind(connection, found.dn, password), login)
@@ -199,8 +199,3 @@ def _reason(result: Mapping[str, Any]) -> str:
 def _escaped(login: str) -> str:
     # ldap3 strips spaces at the ends of a value, so they are spelt out.
     return str(escape_filter_chars(login)).replace(" ", "\\20")
-
-
-def _dn(name: str) -> str:
-    """A name as a DN in the form in which servers give them; empty where it is none."""
-    return str(safe_dn(name)).casefold() if "=" in name else ""

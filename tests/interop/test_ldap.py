@@ -7,19 +7,17 @@ import poplib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from answers import result
 from directory_contract import PASSWORDS, directory_tests
 from gateway.directory.entry_map import EntryMap
-from gateway.directory.ldap import LdapDirectory
 from gateway.directory.ldap_accounts import LdapAccounts, Search
 from gateway.directory.ldap_servers import Reach
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from ldap_people import directory
 from servers import Gateway, Slapd, fill, free_port, need
-from store_contract import run_now
 
 pytestmark = pytest.mark.interop
 
@@ -33,26 +31,6 @@ def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
     server = Slapd(tmp_path_factory.mktemp("slapd"), PASSWORDS).run()
     yield server
     server.stop()
-
-
-def directory(server: Slapd, *, uris: tuple[str, ...] = (), **how: Any) -> LdapDirectory:
-    """A directory of this server's people, named by their uid."""
-    search = {
-        "base": server.BASE,
-        "bind_dn": server.READER,
-        "bind_password": "reader",
-        "filter": "(uid={login})",
-    }
-    search |= {key: how.pop(key) for key in tuple(how) if key in search}
-    reach = {"timeout": 2, "ca_file": str(server.certificate)}
-    reach |= {key: how.pop(key) for key in ("start_tls", "ca_file", "retry_after") if key in how}
-    return LdapDirectory(
-        Reach(uris=uris or (f"ldap://127.0.0.1:{server.plain}",), **reach),  # type: ignore[arg-type]
-        Search(**search),
-        how.pop("entries", EntryMap(mailbox=("uid",))),
-        run_now,
-        **how,
-    )
 
 
 @pytest.fixture

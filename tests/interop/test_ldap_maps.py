@@ -1,0 +1,317 @@
+"""Ready-made maps, delegates and direct binds against a real OpenLDAP."""
+
+from __future__ import annotations
+
+import poplib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.cred.credentials import UsernamePassword
+
+from answers import result
+from gateway.auth.delegates import Delegates
+from gateway.auth.passwords import PasswordChecker
+from gateway.auth.verified import Verified
+from gateway.directory.entry_map import MAPS, EntryMap
+from gateway.directory.ldap import LdapDirectory
+from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.model import Account, Quota
+from gateway.sasl.credentials import ActingPassword
+from gateway.sasl.md4 import nt_hash
+from ldap_people import directory
+from servers import Gateway, Slapd, need
+
+pytestmark = pytest.mark.interop
+
+TESTS = Path(__file__).parent.parent
+SCHEMAS = (
+    TESTS.parent / "etc/ldap/pop3gw.schema",
+    TESTS / "schemas/qmail.schema",
+    TESTS / "schemas/samba.schema",
+)
+HASH = nt_hash("secret").hex()
+
+PERSON = """dn: uid={uid},ou=people,dc=example,dc=org
+objectClass: inetOrgPerson
+objectClass: {kind}
+uid: {uid}
+cn: {uid}
+sn: {uid}
+userPassword: secret
+{more}
+"""
+
+
+def person(uid: str, kind: str, *more: str) -> str:
+    """One entry in LDIF."""
+    return PERSON.format(uid=uid, kind=kind, more="\n".join(more)) + "\n"
+
+
+PEOPLE = "".join(
+    (
+        person(
+            "olga",
+            "pop3gwAccount",
+            *("mail: olga@example.org", "mail: o@example.org", "pop3gwMailbox: olga@example.org"),
+            *("pop3gwHost: MX1.example.org", f"pop3gwNtHash: {HASH}", "pop3gwQuota: 5000"),
+            *("pop3gwQuotaWarn: 4000", "pop3gwQuotaMessages: 70", "pop3gwRetention: read 7d"),
+            *("pop3gwDelegate: otto@example.org", "pop3gwDelegate: cn=Help, dc=example,dc=org"),
+        ),
+        person("otto", "pop3gwAccount", "mail: otto@example.org"),
+        person("oda", "pop3gwAccount", "mail: oda@example.org"),
+        person("ole", "pop3gwAccount", "mail: ole@example.org"),
+        person("out", "pop3gwAccount", "mail: out@example.org", "pop3gwEnabled: FALSE"),
+        person("two", "pop3gwAccount", "mail: a@example.org", "mail: b@example.org"),
+        person("none", "pop3gwAccount"),
+        person("odd", "pop3gwAccount", "mail: odd@example.org", "pop3gwNtHash: xyz"),
+        person(
+            "quinn",
+            "qmailUser",
+            *("mail: quinn@example.org", "mailAlternateAddress: q@example.org"),
+            *("mailMessageStore: /mail/quinn", "mailHost: mx2.example.org"),
+            *("mailQuotaSize: 1000", "mailQuotaCount: 10", "accountStatus: active"),
+        ),
+        person("quit", "qmailUser", "mail: quit@example.org", "accountStatus: noaccess"),
+        person(
+            "sam",
+            "sambaSamAccount",
+            *("mail: sam@example.org", "sambaSID: S-1-1", f"sambaNTPassword: {HASH.upper()}"),
+            *("sambaAcctFlags: [UX         ]", "sambaKickoffTime: 99999999999"),
+        ),
+        person(
+            "sad",
+            "sambaSamAccount",
+            "mail: sad@e.org",
+            "sambaSID: S-1-2",
+            "sambaAcctFlags: [UD         ]",
+        ),
+        person(
+            "late",
+            "sambaSamAccount",
+            "mail: late@e.org",
+            "sambaSID: S-1-3",
+            "sambaKickoffTime: 1000000000",
+        ),
+        "dn: cn=help,dc=example,dc=org\nobjectClass: groupOfNames\ncn: help\n"
+        "member: uid=oda,ou=people,dc=example,dc=org\n\n",
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
+    """One server with people of every schema."""
+    need("slapd", "ldapadd")
+    server = Slapd(tmp_path_factory.mktemp("slapd"), {}, schemas=SCHEMAS, more=PEOPLE).run()
+    yield server
+    server.stop()
+
+
+def people(slapd: Slapd, name: str, **how: Any) -> LdapDirectory:
+    """The directory as the named map has it."""
+    return directory(slapd, **({"entries": MAPS[name], "filter": ""} | how))
+
+
+def account(slapd: Slapd, name: str, login: str) -> Account:
+    """What the named map makes of an entry."""
+    found = result(people(slapd, name).find(login))
+    assert isinstance(found, Account)
+    return found
+
+
+def test_openldap_entries_with_our_schema_say_all_there_is(slapd: Slapd) -> None:
+    for login in ("olga", "olga@example.org", "o@example.org"):
+        olga = account(slapd, "openldap", login)
+        assert (olga.name, olga.mailbox, olga.host) == (
+            *("olga@example.org", "olga@example.org"),
+            "mx1.example.org",
+        )
+    assert olga.addresses == ("olga@example.org", "o@example.org")
+    assert olga.nt_hash == nt_hash("secret")
+    assert olga.quota == Quota(octets=5000, warn_octets=4000, messages=70)
+    assert olga.retention == "read 7d"
+    assert olga.delegates == {"otto@example.org", "cn=help,dc=example,dc=org"}
+    assert account(slapd, "openldap", "oda").names == {
+        *("uid=oda,ou=people,dc=example,dc=org", "cn=help,dc=example,dc=org")
+    }
+    assert account(slapd, "openldap", "otto").quota == Quota()
+
+
+def test_the_schema_is_the_same_for_cn_config() -> None:
+    def definitions(name: str) -> list[str]:
+        text = (TESTS.parent / "etc/ldap" / name).read_text()
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        return " ".join(lines).split("NAME ")[1:]
+
+    for one, other in zip(definitions("pop3gw.schema"), definitions("pop3gw.ldif"), strict=True):
+        assert one.split(" )")[0].split() == other.split(" )")[0].split()
+
+
+def test_qmail_ldap_entries_give_home_quota_addresses_and_host(slapd: Slapd) -> None:
+    quinn = account(slapd, "qmail-ldap", "q@example.org")
+    assert (quinn.name, quinn.home, quinn.host) == (
+        *("quinn@example.org", "/mail/quinn"),
+        "mx2.example.org",
+    )
+    assert quinn.addresses == ("quinn@example.org", "q@example.org")
+    assert quinn.quota == Quota(octets=1000, messages=10)
+
+
+def test_samba_entries_give_the_nt_hash_and_a_name_with_or_without_domain(slapd: Slapd) -> None:
+    for login in ("sam", r"example\sam", "EXAMPLE/sam".lower(), "sam@example.org"):
+        sam = account(slapd, "samba", login)
+        assert (sam.name, sam.nt_hash) == ("sam@example.org", nt_hash("secret"))
+    assert result(people(slapd, "samba", domains=("example",)).find(r"other\sam")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "login"),
+    [("openldap", "out"), ("qmail-ldap", "quit"), ("samba", "sad"), ("samba", "late")],
+)
+def test_a_barred_account_is_known_and_not_let_in(slapd: Slapd, name: str, login: str) -> None:
+    assert not account(slapd, name, login).enabled
+    with pytest.raises(BadCredentials, match="may not log in"):
+        result(people(slapd, name).verify(login, b"secret"))
+
+
+def test_a_mailbox_has_one_name_or_none_at_all(slapd: Slapd) -> None:
+    with pytest.raises(DirectoryMisconfigured, match="mail has 2 values and a mailbox one name"):
+        account(slapd, "openldap", "two")
+    with pytest.raises(DirectoryMisconfigured, match="has no pop3gwMailbox or mail"):
+        account(slapd, "openldap", "none")
+
+
+def test_an_nt_hash_that_is_none_bars_nobody(slapd: Slapd) -> None:
+    assert account(slapd, "openldap", "odd").nt_hash == b""
+
+
+def test_a_right_password_opens_the_mailbox_of_the_name_that_was_proven(slapd: Slapd) -> None:
+    # Olga's entry names as its mailbox what is another's login name.
+    entries = EntryMap(mailbox=("sn",), filter="(uid={login})")
+    for ttl in (0, 60):
+        there = people(slapd, "openldap", entries=entries, filter="", cache_ttl=ttl)
+        assert result(there.verify("olga", b"secret")).mailbox == "olga"
+        assert result(there.find("olga")).mailbox == "olga"
+
+
+def test_users_may_bind_themselves_without_a_service_account(slapd: Slapd) -> None:
+    for template in ("uid={login}," + slapd.BASE, "UID={login}, " + slapd.BASE.upper()):
+        there = people(slapd, "openldap", bind_as=template, bind_dn="", bind_password="")
+        assert result(there.verify("olga", b"secret")).name == "olga@example.org"
+        for login, password in (("olga", b"wrong"), ("nobody", b"secret"), ("olga,ou=x", b"x")):
+            with pytest.raises(BadCredentials):
+                result(there.verify(login, password))
+
+
+def test_who_binds_by_one_name_does_not_get_the_entry_of_another(slapd: Slapd) -> None:
+    # As in Active Directory, where a display name binds too: what the filter
+    # finds for olga is otto, whose password hers is not.
+    there = people(
+        *(slapd, "openldap"),
+        bind_as="uid={login}," + slapd.BASE,
+        filter="(|(uid=otto)(sn=no-{login}))",
+    )
+    slapd.change_password("olga", "hers")
+    try:
+        with pytest.raises(BadCredentials):
+            result(there.verify("olga", b"hers"))
+        assert result(there.verify("otto", b"secret")).name == "otto@example.org"
+    finally:
+        slapd.change_password("olga", "secret")
+
+
+def test_a_base_that_is_not_there_is_no_wrong_password(slapd: Slapd) -> None:
+    with pytest.raises(DirectoryMisconfigured, match="no such entry"):
+        result(people(slapd, "openldap", base="ou=none,dc=example,dc=org").verify("olga", b"x"))
+
+
+def checker(slapd: Slapd, *, allowed: bool = True) -> PasswordChecker:
+    """A checker that knows delegates."""
+    there = people(slapd, "openldap")
+    delegates = Delegates(there, allowed=allowed)
+    return PasswordChecker(there, Verified(lambda: 0.0, ttl=60, size=9), delegates)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("otto@example.org/olga", "otto@example.org/olga@example.org"),
+        *("x/oda@example.org/olga", "oda@example.org/o@example.org"),
+    ],
+)
+def test_a_delegate_opens_the_mailbox_that_the_directory_lets_him(slapd: Slapd, name: str) -> None:
+    delegate = name.rpartition("/")[0].rpartition("/")[2]
+    acting = ActingPassword(delegate.encode(), b"secret", name.rpartition("/")[2].encode())
+    named = UsernamePassword(f"{delegate}/{acting.acts_as.decode()}".encode(), b"secret")
+    for credentials in (acting, named):
+        for _ in range(2):
+            wanted = result(checker(slapd).requestAvatarId(credentials))
+            assert wanted == acting.acts_as
+
+
+def test_nobody_else_opens_it(slapd: Slapd) -> None:
+    for name in ("ole@example.org/olga", "otto@example.org/oda", "otto@example.org/nobody"):
+        with pytest.raises(BadCredentials):
+            result(checker(slapd).requestAvatarId(UsernamePassword(name.encode(), b"secret")))
+    acting = ActingPassword(b"otto", b"secret", b"olga")
+    with pytest.raises(BadCredentials, match="no delegate"):
+        result(checker(slapd, allowed=False).requestAvatarId(acting))
+    own = ActingPassword(b"otto", b"secret", b"otto@example.org")
+    assert result(checker(slapd, allowed=False).requestAvatarId(own)) == b"otto@example.org"
+
+
+@pytest.mark.conformance("X-C0010")
+def test_a_mailbox_on_another_server_is_no_wrong_password(tmp_path: Path, slapd: Slapd) -> None:
+    settings = f"""\
+[directory]
+kind = "ldap"
+hosts = ["mx2.example.org"]
+[ldap]
+uris = ["ldap://127.0.0.1:{slapd.plain}"]
+base = "{slapd.BASE}"
+bind_dn = "{slapd.READER}"
+bind_password = "reader"
+"""
+    gateway = Gateway(tmp_path, settings).run()
+    try:
+        client = poplib.POP3("127.0.0.1", gateway.plain, timeout=30)
+        client.user("olga")
+        with pytest.raises(poplib.error_proto, match=r"-ERR \[SYS/PERM\] The mailbox is on ano"):
+            client.pass_("secret")
+        with pytest.raises(poplib.error_proto, match="-ERR Log in first"):
+            client.stat()
+        client.user("otto")
+        assert client.pass_("secret").startswith(b"+OK")
+        client.quit()
+        assert "HomedElsewhere: the mailbox of olga is on mx1.example.org" in gateway.log
+    finally:
+        gateway.stop()
+
+
+def test_a_server_that_dribbles_its_answer_is_given_up(slapd: Slapd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        stopped = threading.Event()
+
+        def dribble() -> None:
+            client, _ = listening.accept()
+            with client:
+                # A long LDAP message, an octet at a time, faster than each wait.
+                for octet in b"\x30\x84\x00\x00\xff\xff" + b"\x02\x01\x01" * 1000:
+                    if stopped.wait(0.05):
+                        return
+                    try:
+                        client.sendall(bytes((octet,)))
+                    except OSError:
+                        return
+
+        thread = threading.Thread(target=dribble, daemon=True)
+        thread.start()
+        uri = f"ldap://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(DirectoryDown, match=r"timed out|took too long"):
+            result(people(slapd, "openldap", uris=(uri,), timeout=1).find("olga"))
+        stopped.set()
+        thread.join(30)
