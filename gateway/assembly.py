@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import asdict
+from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.endpoints import serverFromString
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
@@ -17,7 +18,7 @@ from gateway.auth.throttle import Throttle
 from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError, GatewayError
 from gateway.model import Account
-from gateway.portal import Logins, acceptor, make_directory
+from gateway.portal import Logins, acceptor, directory_behind, make_directory
 from gateway.sasl import gssapi
 from gateway.services.census import Census
 from gateway.services.counts import Counts
@@ -31,15 +32,23 @@ from gateway.store.names import mailbox_path
 from gateway.store.snapshot import Reading
 
 
-def assemble(reactor: Any, path: str | None, environ: Mapping[str, str]) -> Server:
-    """The server that the configuration describes; raises ``ConfigError``."""
+def assemble(
+    reactor: Any,
+    path: str | None,
+    environ: Mapping[str, str],
+    passwords: Sequence[ICredentialsChecker] = (),
+) -> Server:
+    """The server that the configuration describes; raises ``ConfigError``.
+
+    ``passwords``: who checks them in place of ``[directory]``.
+    """
     settings = config.load(path, environ)
     os.makedirs(settings.state, mode=0o750, exist_ok=True)
     if settings.demo:
         _make_demo(settings)
     if settings.tls.self_made:
         _make_certificate(settings)
-    return _Assembly(reactor, settings).server()
+    return _Assembly(reactor, settings, passwords).server()
 
 
 def check(path: str | None, environ: Mapping[str, str]) -> list[str]:
@@ -89,7 +98,9 @@ def _make_certificate(settings: Settings) -> None:
 class _Assembly:
     """The parts that several others share."""
 
-    def __init__(self, reactor: Any, settings: Settings) -> None:
+    def __init__(
+        self, reactor: Any, settings: Settings, passwords: Sequence[ICredentialsChecker]
+    ) -> None:
         self._reactor = reactor
         self._settings = settings
         directory, store = settings.directory, settings.store
@@ -104,8 +115,11 @@ class _Assembly:
             per_user=limits.sessions_per_user,
         )
         seconds = self._reactor.seconds
-        accounts = make_directory(settings, self._passwords.run, seconds)
-        self._logins = Logins(reactor, settings, accounts, self._make_store(), self._passwords.run)
+        run = self._passwords.run
+        accounts = (
+            directory_behind(passwords) if passwords else make_directory(settings, run, seconds)
+        )
+        self._logins = Logins(reactor, settings, accounts, self._make_store(), run, passwords)
         throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
         self._throttle = Throttle(ThrottleLimits(**throttle), seconds)
         self._certificates: dict[tuple[str, ...], Certificate] = {}

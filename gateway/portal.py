@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.portal import Portal
 
 from gateway.auth.delegates import Delegates
+from gateway.auth.first_of import FirstOf
 from gateway.auth.ntlm import HashAuthority, NtlmChecker
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.principals import PrincipalChecker
@@ -20,6 +21,7 @@ from gateway.auth.verified import Verified
 from gateway.directory.ldap import LdapDirectory
 from gateway.directory.ldap_accounts import Search
 from gateway.directory.ldap_servers import Reach
+from gateway.directory.memory import LoginIsMailbox
 from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError
 from gateway.interfaces import IDirectory, IMechanism, INtlmAuthority, IStore, Run
@@ -62,6 +64,12 @@ def make_directory(settings: Settings, run: Run[Any], now: Callable[[], float]) 
     )
 
 
+def directory_behind(checkers: Sequence[ICredentialsChecker]) -> Any:
+    """Where ``--auth`` names the checkers: who knows more of their accounts than the name."""
+    behind = {id(known): known for one in checkers if (known := getattr(one, "directory", None))}
+    return next(iter(behind.values())) if len(checkers) == len(behind) == 1 else LoginIsMailbox()
+
+
 def acceptor(settings: Settings) -> Acceptor:
     """Which Kerberos tickets are taken."""
     return Acceptor(
@@ -75,8 +83,15 @@ class Logins:
     """Everything between a client's proof and its open maildrop."""
 
     def __init__(
-        self, reactor: Any, settings: Settings, directory: IDirectory, store: IStore, run: Run[Any]
+        self,
+        reactor: Any,
+        settings: Settings,
+        directory: IDirectory,
+        store: IStore,
+        run: Run[Any],
+        passwords: Sequence[ICredentialsChecker] = (),
     ) -> None:
+        """``passwords``: who checks them in place of ``directory``."""
         self._settings = settings
         self._run = run
         self._directory = directory
@@ -90,9 +105,8 @@ class Logins:
         )
         self.mechanisms: dict[str, Maker] = dict(MECHANISMS)
         self.counted = [verified.counts, getattr(directory, "counts", {})]
-        checkers: list[ICredentialsChecker] = [
-            PasswordChecker(directory, verified, self._delegates)
-        ]
+        own = PasswordChecker(directory, verified, self._delegates)
+        checkers: list[ICredentialsChecker] = [FirstOf(*passwords) if passwords else own]
         wanted = settings.profile.mechanisms
         if "NTLM" in wanted:
             checkers.append(self._ntlm(reactor))

@@ -7,14 +7,17 @@ import sys
 from typing import NoReturn
 
 from twisted.application.service import IService, MultiService
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.strcred import AuthOptionMixin
 from twisted.python.usage import Options as BaseOptions
 from twisted.python.usage import UsageError
 
 
-class Options(BaseOptions):
+class Options(BaseOptions, AuthOptionMixin):
     """The command line."""
 
     synopsis = "[options]"
+    supportedInterfaces = (IUsernamePassword,)
     longdesc = "A POP3 gateway to Maildir mail. Every setting is documented in etc/pop3gw.toml."
     optParameters = [  # noqa: RUF012 - twisted's way to declare them
         [
@@ -68,8 +71,9 @@ def makeService(options: Options) -> IService:
     from gateway.assembly import assemble
     from gateway.errors import GatewayError
 
+    checkers = options.get("credCheckers", ())
     try:
-        return InWords(assemble(reactor, options["config"], os.environ))
+        return InWords(assemble(reactor, options["config"], os.environ, checkers))
     except GatewayError as error:
         _give_up(getattr(error, "problems", [str(error)]))
 

@@ -30,6 +30,7 @@ RULES: dict[str, set[str]] = {
     "config": {"settings", "errors"},
     "passwd": {"directory.schemes", "saslprep", "errors"},
     "demo": {"passwd"},
+    "strcred": {"auth.passwords", "auth.verified", "directory", "services"},
     "tap": {"assembly", "errors"},
 }
 """What each part may import from ``gateway``, itself aside; two files may import all."""

@@ -33,7 +33,7 @@ class PasswordChecker:
     def __init__(
         self, directory: IDirectory, verified: Verified, delegates: Delegates | None = None
     ) -> None:
-        self._directory = directory
+        self.directory = directory
         self._verified = verified
         self._delegates = delegates or Delegates(directory)
 
@@ -61,5 +61,5 @@ class PasswordChecker:
                 return login
             return failure
 
-        asked = self._directory.verify(login, password).addCallbacks(right, wrong)
+        asked = self.directory.verify(login, password).addCallbacks(right, wrong)
         return asked.addCallback(self._delegates.admit, wanted)

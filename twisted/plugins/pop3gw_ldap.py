@@ -1,0 +1,3 @@
+from gateway.strcred import LdapCheckerFactory
+
+ldap = LdapCheckerFactory()
