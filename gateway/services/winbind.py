@@ -90,8 +90,8 @@ class _Helper(ProcessProtocol):
 
     def _answered(self, lines: list[str]) -> None:
         answer = self._take()
-        if any(line.startswith(("Error:", "ERR")) for line in lines):
-            # It is out of step after that.
+        if answer is None or any(line.startswith(("Error:", "ERR")) for line in lines):
+            # It is out of step.
             self.kill()
         else:
             self._pool.free(self)
