@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from attrs import frozen
 
@@ -146,24 +146,28 @@ def folded(name: str) -> str:
     return _LOOSE_COMMA.sub(",", name.casefold())
 
 
-def read_entry(entry: Mapping[str, Any], entries: EntryMap, now: float) -> Found:
-    """The account that an entry of ldap3's describes; ``now`` in Unix seconds.
+def read_entry(
+    dn: str, values: Mapping[str, Sequence[bytes]], entries: EntryMap, now: float
+) -> Found:
+    """The account that an entry describes; ``now`` in Unix seconds.
+
+    ``values`` by the names of attributes in lower case.
 
     Raises ``DirectoryMisconfigured`` that names entry and attribute where
     nobody could say whose mailbox it is, or whether the account may log in.
     """
-    return _Reader(entry, entries).read(now)
+    return _Reader(dn, values, entries).read(now)
 
 
 class _Reader:
     """One entry, by what its attributes mean."""
 
-    def __init__(self, entry: Mapping[str, Any], entries: EntryMap) -> None:
-        self._dn = str(entry["dn"])
+    def __init__(self, dn: str, values: Mapping[str, Sequence[bytes]], entries: EntryMap) -> None:
+        self._dn = dn
         self._map = entries
-        self._values: dict[str, list[str]] = {
-            name.lower(): [bytes(value).decode("utf-8", "surrogateescape") for value in values]
-            for name, values in entry["raw_attributes"].items()
+        self._values = {
+            name: [value.decode("utf-8", "surrogateescape") for value in found]
+            for name, found in values.items()
         }
         self._problems: list[str] = []
 

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import ldap3
 from attrs import field, frozen
-from ldap3.utils.conv import escape_filter_chars
+from ldap3.core.results import RESULT_CODES
 from ldap3.utils.dn import escape_rdn
 from twisted.logger import Logger
 
 from gateway.directory.entry_map import EntryMap, Found, folded, read_entry
-from gateway.directory.ldap_servers import Reach, Servers
+from gateway.directory.ldap_messages import Result, bind_request, search_request
+from gateway.directory.ldap_servers import Reach, Servers, ask
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 
 log = Logger()
@@ -26,6 +26,7 @@ log = Logger()
 # RFC 4511 section 4.1.9; what they mean for a user's bind.
 _REFUSED = frozenset({19, 32, 48, 49, 53})
 _MISCONFIGURED = frozenset({1, 2, 8, 13, 34, 50})
+_BIND = bind_request()
 _SIZE_LIMIT_EXCEEDED = 4
 _NO_SUCH_OBJECT = 32
 
@@ -73,6 +74,10 @@ class LdapAccounts:
         self._search = search
         self._entries = entries
         self._filter = search.filter or entries.filter
+        self._wanted = search_request(
+            *(search.base, self._filter, entries.attributes, ("login", "user")),
+            seconds=reach.timeout,
+        )
         self._domains = frozenset(name.lower() for name in search.domains)
         self._base_domain = ".".join(re.findall(r"\bdc=([^,+]+)", search.base.lower()))
         self.searching = Servers(reach, self._bind_service, now)
@@ -117,22 +122,18 @@ class LdapAccounts:
     def _find(self, connection: Any, login: str) -> Found | None:
         if not login:
             return None
-        names = {"{login}": login, "{user}": self._user(login)}
-        wanted = re.sub(r"\{login\}|\{user\}", lambda m: _escaped(names[m[0]]), self._filter)
-        _, result, response, _ = connection.search(
-            self._search.base, wanted, attributes=self._entries.attributes, size_limit=2
-        )
-        entries = [entry for entry in response or () if entry.get("type") == "searchResEntry"]
-        if len(entries) > 1 or result["result"] == _SIZE_LIMIT_EXCEEDED:
-            raise DirectoryMisconfigured(f"more than one entry for {login}: {wanted}")
-        if result["result"] == _NO_SUCH_OBJECT:
+        names = (login.encode("utf-8"), self._user(login).encode("utf-8"))
+        entries, result = ask(connection, self._wanted, names)
+        if len(entries) > 1 or result.code == _SIZE_LIMIT_EXCEEDED:
+            raise DirectoryMisconfigured(f"more than one entry for {login}: {self._filter}")
+        if result.code == _NO_SUCH_OBJECT:
             # Not that there is no such user: where users are looked for is not there.
             raise DirectoryMisconfigured(f"ldap.base {self._search.base}: no such entry")
-        if result["result"] != 0:
+        if result.code != 0:
             _raise(result, "the search")
         if not entries:
             return None
-        found = read_entry(entries[0], self._entries, time.time())
+        found = read_entry(*entries[0], self._entries, time.time())
         for problem in found.problems:
             log.warn("{problem}", problem=problem)
         return found
@@ -153,11 +154,11 @@ class LdapAccounts:
             return
         password = self._search.bind_password.encode("utf-8")
         result = _bind(connection, self._search.bind_dn, password)
-        if result["result"] in _REFUSED:
+        if result.code in _REFUSED:
             raise DirectoryMisconfigured(
                 f"the directory refused ldap.bind_dn {self._search.bind_dn}: {_reason(result)}"
             )
-        if result["result"] != 0:
+        if result.code != 0:
             _raise(result, "the bind of ldap.bind_dn")
 
 
@@ -165,37 +166,25 @@ def _nobody(_: Any) -> None:
     """A connection for users' binds begins with nobody bound."""
 
 
-def _bind(connection: Any, dn: str, password: bytes) -> Mapping[str, Any]:
-    connection.user, connection.password = dn, password
-    connection.authentication = ldap3.SIMPLE
-    try:
-        _, result, _, _ = connection.bind(read_server_info=False)
-    finally:
-        connection.password = None
-    assert isinstance(result, Mapping)
-    return result
+def _bind(connection: Any, dn: str, password: bytes) -> Result:
+    return ask(connection, _BIND, (dn.encode("utf-8"), password))[1]
 
 
-def _check_user(result: Mapping[str, Any], login: str) -> None:
-    if result["result"] in _REFUSED:
+def _check_user(result: Result, login: str) -> None:
+    if result.code in _REFUSED:
         raise BadCredentials(f"the directory refused {login}: {_reason(result)}")
-    if result["result"] != 0:
+    if result.code != 0:
         _raise(result, f"the bind of {login}")
 
 
-def _raise(result: Mapping[str, Any], doing: str) -> None:
-    kind = DirectoryMisconfigured if result["result"] in _MISCONFIGURED else DirectoryDown
+def _raise(result: Result, doing: str) -> None:
+    kind = DirectoryMisconfigured if result.code in _MISCONFIGURED else DirectoryDown
     raise kind(f"{doing} failed: {_reason(result)}")
 
 
-def _reason(result: Mapping[str, Any]) -> str:
+def _reason(result: Result) -> str:
     """A result code in words, with Active Directory's own reason where there is one."""
-    message = str(result.get("message", ""))
-    code = re.search(r"\bdata ([0-9a-f]+)", message)
+    code = re.search(r"\bdata ([0-9a-f]+)", result.words)
     words = _AD_REASONS.get(code[1]) if code else None
-    return f"{result['result']} {result['description']}" + (f" ({words})" if words else "")
-
-
-def _escaped(login: str) -> str:
-    # ldap3 strips spaces at the ends of a value, so they are spelt out.
-    return str(escape_filter_chars(login)).replace(" ", "\\20")
+    known = RESULT_CODES.get(result.code, "unknown")
+    return f"{result.code} {known}" + (f" ({words})" if words else "")

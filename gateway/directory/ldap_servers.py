@@ -21,6 +21,13 @@ from attrs import frozen
 from ldap3.core.exceptions import LDAPException
 from twisted.logger import Logger
 
+from gateway.directory.ldap_messages import (
+    Entry,
+    Request,
+    Result,
+    message_length,
+    read_response,
+)
 from gateway.errors import DirectoryDown, GatewayError
 
 log = Logger()
@@ -131,6 +138,34 @@ class _Server:
             connection.start_tls(read_server_info=False)
         connection.socket = _Punctual(connection.socket, self._reach.timeout)
         return connection
+
+
+def ask(connection: Any, request: Request, values: Sequence[bytes]) -> tuple[list[Entry], Result]:
+    """Send a request with these values, and read all that answers it.
+
+    Raises ``OSError`` for a server that closes, dribbles or does not speak LDAP.
+    """
+    identity = connection.server.next_message_id()
+    connection.socket.sendall(request.filled(identity, values))
+    entries: list[Entry] = []
+    data = bytearray()
+    while True:
+        length = message_length(data)
+        if not length or len(data) < length:
+            more = connection.socket.recv(65_536)
+            if not more:
+                raise ConnectionError("the server has closed the connection")
+            data += more
+            continue
+        answered, said = read_response(bytes(data[:length]))
+        del data[:length]
+        if answered != identity:
+            # 0 is the server's notice that it disconnects (RFC 4511 section 4.4.1).
+            raise ConnectionError(f"the server answers {answered}, not {identity}: {said}")
+        if isinstance(said, Result):
+            return entries, said
+        if said is not None:
+            entries.append(said)
 
 
 class Servers:

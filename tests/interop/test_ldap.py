@@ -14,6 +14,7 @@ from answers import result
 from directory_contract import PASSWORDS, directory_tests
 from gateway.directory.entry_map import EntryMap
 from gateway.directory.ldap_accounts import LdapAccounts, Search
+from gateway.directory.ldap_messages import Result
 from gateway.directory.ldap_servers import Reach
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from ldap_people import directory
@@ -114,7 +115,7 @@ def test_an_account_is_remembered_for_its_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [1, 2, 8, 13, 34, 50, 51, 52, 3, 4, 11, 80, 10, 19, 32, 48, 53])
 def test_each_result_of_a_users_bind_has_its_meaning(code: int) -> None:
-    answer = {"result": code, "description": "x", "message": "80090308: data 533, v1db1"}
+    answer = Result(code, "80090308: data 533, v1db1")
     people = LdapAccounts(Reach(uris=()), Search(base=""), EntryMap(), lambda: 0.0)
     people.binding.use = lambda _: answer  # type: ignore[method-assign,assignment]
     expected: type[Exception] = DirectoryDown

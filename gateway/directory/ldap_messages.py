@@ -1,0 +1,189 @@
+"""LDAP messages (RFC 4511) in BER: requests that are filled in, responses that are read.
+
+ldap3 makes a request anew each time out of some hundred objects, and that takes
+half a millisecond of a thread that others wait for.  Here it makes each kind of
+request once, with placeholders; from then on only those are filled in.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ldap3.operation.bind import bind_operation
+from ldap3.operation.search import search_operation
+from ldap3.protocol.rfc4511 import LDAPMessage, MessageID, ProtocolOp
+from pyasn1.codec.ber.encoder import encode
+
+LONGEST = 1 << 20
+"""Octets of a response; an account's entry has some hundred."""
+
+_CONSTRUCTED = 0x20
+_SEQUENCE, _INTEGER = 0x30, 0x02
+_ENTRY = 0x64
+_RESULTS = frozenset({0x61, 0x65, 0x78})  # BindResponse, SearchResultDone, ExtendedResponse
+
+Content = bytes | list["Element"]
+
+
+class Element(NamedTuple):
+    """A tag and what it holds: octets, or elements where the tag says so."""
+
+    tag: int
+    content: Any
+
+
+class Result(NamedTuple):
+    """How an operation ended: the code and the server's own words."""
+
+    code: int
+    words: str
+
+
+class Entry(NamedTuple):
+    """An entry that a search has found; attributes' names in lower case."""
+
+    dn: str
+    values: Mapping[str, list[bytes]]
+
+
+def message_length(data: bytes | bytearray) -> int:
+    """Octets of the message that begins here; 0 where that cannot be said yet."""
+    if len(data) < 2:
+        return 0
+    if data[0] != _SEQUENCE:
+        raise ConnectionError("the server does not speak LDAP")
+    first = data[1]
+    if first < 0x80:
+        return 2 + first
+    count = first & 0x7F
+    if len(data) < 2 + count:
+        return 0
+    length = 2 + count + int.from_bytes(data[2 : 2 + count], "big")
+    if count > 8 or length > LONGEST:
+        raise ConnectionError("the server's answer is too long")
+    return length
+
+
+def read_elements(data: bytes, depth: int = 0) -> list[Element]:
+    """All elements of ``data``; raises ``ConnectionError`` for what is not BER."""
+    elements, at, end = [], 0, len(data)
+    while at < end:
+        if at + 2 > end or depth > 16:
+            raise ConnectionError("the server's answer is not BER")
+        tag, length = data[at], data[at + 1]
+        at += 2
+        if length >= 0x80:
+            count = length & 0x7F
+            length = int.from_bytes(data[at : at + count], "big")
+            at += count
+        if at + length > end:
+            raise ConnectionError("the server's answer is not BER")
+        inner = data[at : at + length]
+        constructed = tag & _CONSTRUCTED
+        elements.append(Element(tag, read_elements(inner, depth + 1) if constructed else inner))
+        at += length
+    return elements
+
+
+def read_response(message: bytes) -> tuple[int, Entry | Result | None]:
+    """The message id and what it says; None for what is of no interest, as a referral."""
+    try:
+        number, operation, *_ = read_elements(message)[0].content
+        identity = int.from_bytes(number.content, "big")
+        if operation.tag == _ENTRY:
+            name, attributes = operation.content
+            values = {
+                kind.content.decode("ascii").lower(): [value.content for value in found.content]
+                for kind, found in (one.content for one in attributes.content)
+            }
+            return identity, Entry(name.content.decode("utf-8", "surrogateescape"), values)
+        if operation.tag in _RESULTS:
+            code, _, words, *_ = operation.content
+            said = words.content.decode("utf-8", "replace")
+            return identity, Result(int.from_bytes(code.content, "big"), said)
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise ConnectionError("the server's answer is not LDAP") from error
+    return identity, None
+
+
+def _encoded(tag: int, body: bytes) -> bytes:
+    length = len(body)
+    if length < 0x80:
+        return bytes((tag, length)) + body
+    size = (length.bit_length() + 7) // 8
+    return bytes((tag, 0x80 | size)) + length.to_bytes(size, "big") + body
+
+
+class Request:
+    """A request with placeholders."""
+
+    def __init__(self, kind: str, operation: Any, placeholders: Sequence[bytes]) -> None:
+        """``operation`` as ldap3 makes it, with the placeholders where values will stand."""
+        message = LDAPMessage()
+        message["messageID"] = MessageID(1)
+        message["protocolOp"] = ProtocolOp().setComponentByName(kind, operation)
+        self._placeholders = placeholders
+        _, made = read_elements(encode(message))[0].content
+        self._operation = self._prepared(made)
+
+    def _prepared(self, element: Element) -> bytes | Element:
+        """What will not change in one piece, encoded."""
+        tag, content = element
+        if isinstance(content, bytes):
+            changes = any(placeholder in content for placeholder in self._placeholders)
+            return element if changes else _encoded(tag, content)
+        parts: list[Any] = []
+        for part in map(self._prepared, content):
+            if parts and isinstance(part, bytes) and isinstance(parts[-1], bytes):
+                parts[-1] += part
+            else:
+                parts.append(part)
+        if all(isinstance(part, bytes) for part in parts):
+            return _encoded(tag, b"".join(parts))
+        return Element(tag, parts)
+
+    def filled(self, identity: int, values: Sequence[bytes]) -> bytes:
+        """The message with these values for the placeholders, in their order.
+
+        Values stand in elements of their own length: nothing in them can end one.
+        """
+        number = identity.to_bytes(identity.bit_length() // 8 + 1, "big")
+        body = _encoded(_INTEGER, number) + self._fill(self._operation, values)
+        return _encoded(_SEQUENCE, body)
+
+    def _fill(self, part: bytes | Element, values: Sequence[bytes]) -> bytes:
+        if isinstance(part, bytes):
+            return part
+        tag, content = part
+        if isinstance(content, bytes):
+            for placeholder, value in zip(self._placeholders, values, strict=True):
+                content = content.replace(placeholder, value)
+            return _encoded(tag, content)
+        return _encoded(tag, b"".join([self._fill(inner, values) for inner in content]))
+
+
+_NAME, _PASSWORD = b"6E616D65@name", b"70617373@password"
+
+
+def bind_request() -> Request:
+    """A simple bind; its values are name and password."""
+    operation = bind_operation(3, "SIMPLE", _NAME.decode(), _PASSWORD.decode())
+    return Request("bindRequest", operation, (_NAME, _PASSWORD))
+
+
+def search_request(
+    base: str, wanted: str, attributes: Sequence[str], fields: Sequence[str], *, seconds: int
+) -> Request:
+    """A search of the subtree for two entries at the most; its values are those of ``fields``.
+
+    ``wanted`` is a filter (RFC 4515) with those fields in braces.  Raises
+    ``ldap3.core.exceptions.LDAPInvalidFilterError``.
+    """
+    places = [f"66696C746572{number}{field}" for number, field in enumerate(fields)]
+    for field, place in zip(fields, places, strict=True):
+        wanted = wanted.replace(f"{{{field}}}", place)
+    operation = search_operation(
+        base, wanted, "SUBTREE", "NEVER", list(attributes), 2, seconds, False, False, False
+    )
+    return Request("searchRequest", operation, [place.encode() for place in places])
