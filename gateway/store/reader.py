@@ -70,11 +70,11 @@ class Reader:
 
     def _read(self, before: Snapshot | None) -> Snapshot:
         try:
-            stamp = self.stamp()
-            files = scan(self._maildir)
+            stamp, files = self._scanned()
         except FileNotFoundError:
             self._make_maildir()
-            stamp, files = self.stamp(), {}
+            # Only a part of it may have been missing, and ``cur`` full of mail.
+            stamp, files = self._scanned()
         self._uidlist.refresh()
         sizes = Sizes(*before.known()) if before else Sizes({}, {})
         listed = self._uidlist.uids
@@ -86,6 +86,9 @@ class Reader:
             self._list_new(new, files, sizes)
             stamp = (*stamp[:2], self.stamp()[2])
         return self._snapshot(files, sizes, stamp)
+
+    def _scanned(self) -> tuple[Stamp, dict[str, str]]:
+        return self.stamp(), scan(self._maildir)
 
     def _make_maildir(self) -> None:
         if not self._reading.create:

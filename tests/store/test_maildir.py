@@ -315,6 +315,14 @@ class BrokenDiskTests(MaildirCase):
             path = f"{self.bench.root}/new/{ALICE.mailbox}/{folder}"
             self.assertEqual(os.stat(path).st_mode & 0o777, 0o700)
 
+    def test_a_maildir_that_lost_its_new_shows_what_is_in_cur(self) -> None:
+        self.bench.deliver(b"one\r\n", "1700000001.M1P1.host:2,S", folder="cur")
+        ids = self.ids(self.open())
+        os.rmdir(f"{self.maildir}/new")
+        store = MaildirStore(self.bench.root, "{name}", run_now)
+        self.assertEqual(self.ids(self.open(store)), ids)
+        self.assertTrue(os.path.isdir(f"{self.maildir}/new"))
+
     def test_a_file_where_the_maildir_should_be_is_for_the_administrator(self) -> None:
         with open(f"{self.bench.root}/plain", "w") as file:
             file.write("x")
