@@ -176,6 +176,7 @@ class Reader:
     def _list_new(self, new: list[str], files: dict[str, str], sizes: Sizes) -> None:
         with dotlock(self._list_path, timeout=self._reading.lock_timeout):
             uidlist = self._uidlist
+            ours = uidlist.next_uid
             uidlist.refresh()
             listed = uidlist.uids
             new = [base for base in new if base not in listed]
@@ -187,11 +188,27 @@ class Reader:
                 if base not in listed and (field := self._field(base, size))
             }
             try:
-                uidlist.add(new, fields, now=self._now(), keep=files)
+                uidlist.add(
+                    new,
+                    fields,
+                    now=self._now(),
+                    there=len(files),
+                    keep=lambda: self._worth_keeping(ours),
+                )
             except BaseException:
                 # What memory says was not made to last.
                 self._uidlist = UidList(self._list_path)
                 raise
+
+    def _worth_keeping(self, since: int) -> set[str]:
+        """Whose lines a rewritten uidlist needs; ``since``: the next id before the lock was had.
+
+        What was there when the mailbox was scanned does not tell: while
+        messages were measured, and the lock was waited for, others may have
+        been delivered and listed by another program.
+        """
+        uids = self._uidlist.uids
+        return {*scan(self._maildir), *(base for base, uid in uids.items() if uid >= since)}
 
     def _field(self, base: str, size: Size) -> str:
         """The uidlist's ``W`` for a message whose name has none, or a wrong one.

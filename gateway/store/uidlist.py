@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import BinaryIO
 
 from gateway.errors import MailboxUnusable, StoreDown
@@ -152,15 +152,22 @@ class UidList:
     # -- writing, under the lock ---------------------------------------------
 
     def add(
-        self, new: Sequence[str], fields: Mapping[str, str], *, now: float, keep: Iterable[str]
+        self,
+        new: Sequence[str],
+        fields: Mapping[str, str],
+        *,
+        now: float,
+        there: int,
+        keep: Callable[[], Collection[str]],
     ) -> None:
         """Give each base name in ``new`` the next id and make that last.
 
         ``new``, oldest first, is of names that have no id; ``fields`` are those
         of them that are to have any.  The caller holds the lock and has
-        refreshed since.  ``now`` in seconds since 1970; ``keep`` are the base
-        names that still exist, used when the file has to be rewritten.  Raises
-        ``StoreDown`` when the ids would run out.
+        refreshed since.  ``now`` in seconds since 1970; ``there`` is about how
+        many messages there are; ``keep`` is asked for the base names whose
+        lines stay, if the file has to be rewritten.  Raises ``StoreDown`` when
+        the ids would run out.
         """
         fresh = not self.uids and not self.uidvalidity
         if fresh:
@@ -183,13 +190,10 @@ class UidList:
         self.next_uid += len(new)
         if fresh:
             self._replace("".join([self._header(), *added]))
-        elif self.torn or self._version != "3" or self._mostly_gone(keep):
-            self._rewrite(set(keep))
+        elif self.torn or self._version != "3" or len(self.uids) > 1000 + 2 * there:
+            self._rewrite({*keep(), *new})
         else:
             self._append("".join(added).encode("utf-8", "surrogateescape"))
-
-    def _mostly_gone(self, keep: Iterable[str]) -> bool:
-        return len(self.uids) > 1000 + 2 * len(list(keep))
 
     def _append(self, lines: bytes) -> None:
         with open(self.path, "ab", buffering=0) as file:

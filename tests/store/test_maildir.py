@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -482,3 +484,49 @@ class ReaderTests(MaildirCase):
         after = reader.read(before)
         self.assertEqual(list(after.listing.sizes), [7])
         self.assertEqual(list(after.listing.uids), ["4000000000"])
+
+
+class RewriteTests(MaildirCase):
+    """Another program gives ids while we measure, and then the list is to be rewritten."""
+
+    def read_while(self, meanwhile: Callable[[], None]) -> None:
+        """Read the mailbox; ``meanwhile`` happens before its new message gets an id."""
+        reader = Reader(self.maildir, Reading())
+        find_sizes = reader._find_sizes
+
+        def finding(*args: Any) -> None:
+            find_sizes(*args)
+            meanwhile()
+
+        reader._find_sizes = finding  # type: ignore[method-assign]
+        reader.read(None)
+
+    def append(self, text: str) -> None:
+        with open(f"{self.maildir}/dovecot-uidlist", "a") as file:
+            file.write(text)
+
+    def test_an_id_that_another_program_gave_meanwhile_survives_a_rewrite(self) -> None:
+        first = self.bench.deliver(b"one\r\n", "1700000001.M1P1.host,W=5")
+        gone = "".join(f"{uid} :16000{uid}.gone\n" for uid in range(20, 1200))
+        for due, tail in ((gone, ""), ("", "1799 :torn"), ("", "1799 W")):
+            self.uidlist(f"3 V7 N3\n2 :{first}\n{due}")
+
+            def delivering(tail: str = tail) -> None:
+                name = self.bench.deliver(b"three\r\n", "1700000003.M3P1.host,W=7")
+                self.append(f"1500 :{name}\n{tail}")
+
+            name = self.bench.deliver(b"two\r\n", "1700000002.M2P1.host")
+            self.read_while(delivering)
+            self.assertEqual(self.ids(self.open(self.fresh())), ["2", "1500", "1501"])
+            self.assertNotIn("gone", self.list_text())
+            for base in (name, "1700000003.M3P1.host,W=7"):
+                os.unlink(f"{self.maildir}/new/{base}")
+
+    def test_a_line_that_is_younger_than_the_reading_survives_though_no_scan_shows_its_file(
+        self,
+    ) -> None:
+        self.bench.deliver(b"one\r\n")
+        self.uidlist("3 V7 N5\n3 :long.gone\n")
+        self.read_while(lambda: self.append("8 P!old :1700000008.on.its.way\n9 :to"))
+        self.assertIn("\n8 P!old :1700000008.on.its.way\n9 ", self.list_text())
+        self.assertNotIn("long.gone", self.list_text())

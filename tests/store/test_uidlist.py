@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import string
+from collections.abc import Collection
 
 import pytest
 from hypothesis import given
@@ -43,6 +44,17 @@ class UidListTests(SynchronousTestCase):
         uidlist.refresh()
         return uidlist
 
+    def add(
+        self,
+        uidlist: UidList,
+        new: list[str],
+        fields: dict[str, str] | None = None,
+        *,
+        now: float = NOW,
+        keep: Collection[str] = (),
+    ) -> None:
+        uidlist.add(new, fields or {}, now=now, there=len(keep), keep=lambda: keep)
+
     def test_dovecots_own_file_is_read_with_all_its_fields(self) -> None:
         self.write(EXAMPLE)
         uidlist = self.read()
@@ -58,7 +70,7 @@ class UidListTests(SynchronousTestCase):
         self.write(b"1 1275660208 8\n3 a.b\n7 c.d\n")
         uidlist = self.read()
         self.assertEqual(uidlist.uids, {"a.b": 3, "c.d": 7})
-        uidlist.add(["e.f"], {}, now=NOW, keep=["a.b", "c.d", "e.f"])
+        self.add(uidlist, ["e.f"], keep=["a.b", "c.d", "e.f"])
         self.assertEqual(self.content(), b"3 V1275660208 N9\n3 :a.b\n7 :c.d\n8 :e.f\n")
 
     def test_a_file_that_grew_is_read_from_where_it_was_left(self) -> None:
@@ -92,13 +104,13 @@ class UidListTests(SynchronousTestCase):
     def test_after_a_torn_line_the_file_is_rewritten_whole(self) -> None:
         self.write(b"3 V5 N9 Gx\n7 Pq :one\n8 :tw")
         uidlist = self.read()
-        uidlist.add(["two"], {}, now=NOW, keep=["one", "two"])
+        self.add(uidlist, ["two"], keep=["one", "two"])
         self.assertEqual(self.content(), b"3 V5 N10 Gx\n7 Pq :one\n9 :two\n")
 
     def test_new_ids_are_appended_and_the_rest_is_left_alone(self) -> None:
         self.write(EXAMPLE)
         uidlist = self.read()
-        uidlist.add(["x", "y"], {"x": "W3"}, now=NOW, keep=[])
+        self.add(uidlist, ["x", "y"], {"x": "W3"})
         self.assertEqual(self.content(), EXAMPLE + b"25022 W3 :x\n25023 :y\n")
 
     def test_a_header_that_is_none_stops_everything(self) -> None:
@@ -110,30 +122,30 @@ class UidListTests(SynchronousTestCase):
     @pytest.mark.conformance("X-C0008", "P-20")
     def test_a_lost_list_starts_beyond_every_id_that_was_ever_shown(self) -> None:
         uidlist = self.read()
-        uidlist.add(["a"], {}, now=NOW, keep=["a"])
+        self.add(uidlist, ["a"], keep=["a"])
         os.unlink(self.path)
         again = self.read()
-        again.add(["b"], {}, now=NOW + 60, keep=["b"])
+        self.add(again, ["b"], now=NOW + 60, keep=["b"])
         self.assertGreater(again.uids["b"], uidlist.uids["a"])
 
     def test_a_removed_messages_id_is_not_given_again_after_a_rewrite(self) -> None:
         uidlist = self.read()
-        uidlist.add([f"m{n}" for n in range(1500)], {}, now=NOW, keep=["m0"])
+        self.add(uidlist, [f"m{n}" for n in range(1500)], keep=["m0"])
         last = uidlist.next_uid - 1
-        uidlist.add(["n"], {}, now=NOW, keep=["m0", "n"])
+        self.add(uidlist, ["n"], keep=["m0", "n"])
         self.assertEqual(list(self.read().uids), ["m0", "n"])
         self.assertEqual(self.read().uids["n"], last + 1)
 
     def test_ids_that_run_out_are_refused_and_nothing_is_written(self) -> None:
         self.write(b"3 V5 N%d\n" % LARGEST_UID)
         with self.assertRaises(StoreDown):
-            self.read().add(["a"], {}, now=NOW, keep=["a"])
+            self.add(self.read(), ["a"], keep=["a"])
         self.assertEqual(self.content(), b"3 V5 N%d\n" % LARGEST_UID)
 
     def test_a_rewritten_list_keeps_its_mode(self) -> None:
         self.write(b"3 V5 N9\n7 :on")
         os.chmod(self.path, 0o640)
-        self.read().add(["a"], {}, now=NOW, keep=["a"])
+        self.add(self.read(), ["a"], keep=["a"])
         self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o640)
 
     @given(st.lists(names, unique=True, max_size=20), st.data())
@@ -146,7 +158,7 @@ class UidListTests(SynchronousTestCase):
         rest = bases
         while rest:
             count = data.draw(st.integers(1, len(rest)))
-            writer.add(rest[:count], {}, now=NOW, keep=bases)
+            self.add(writer, rest[:count], keep=bases)
             rest = rest[count:]
             if data.draw(st.booleans()):
                 reader.refresh()
