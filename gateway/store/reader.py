@@ -263,18 +263,31 @@ class Reader:
         carried = {base: uidlist.field(base, "P") for base in uidlist.fields}
         if not any(carried.values()):
             return ids
-        shown: set[str] = set()
         for index, base in enumerate(bases):
             wanted = carried.get(base)
             if wanted is not None and _may_be_id(wanted):
                 ids[index] = wanted
             elif wanted is not None:
                 log.warn("{path}: {id!r} is no unique-id", path=self._list_path, id=wanted)
-            if ids[index] in shown:
-                log.warn("{path}: {id!r} is there twice", path=self._list_path, id=ids[index])
-                ids[index] = f"{ids[index][:58]}.{uidlist.uids[base]}"
-            shown.add(ids[index])
+        self._make_unique(ids, bases)
         return ids
+
+    def _make_unique(self, ids: list[str], bases: list[str]) -> None:
+        """Of ids that are there twice the later ones get a suffix."""
+        shown: set[str] = set()
+        twice = []
+        for index, base in enumerate(bases):
+            if ids[index] in shown:
+                twice.append(ids[index])
+                ids[index] = f"{ids[index][:58]}.{self._uidlist.uids[base]}"
+            shown.add(ids[index])
+        if twice:
+            log.warn(
+                "{path}: {count} unique-ids are there twice, the first is {id!r}",
+                path=self._list_path,
+                count=len(twice),
+                id=twice[0],
+            )
 
 
 def make_maildir(maildir: str) -> None:

@@ -17,6 +17,9 @@ from gateway.errors import MailboxUnusable, StoreDown
 NAME = "dovecot-uidlist"
 LARGEST_UID = 2**32 - 2
 
+RESERVE = 2**30
+"""Ids at the upper end that no carried-over one makes us skip; no mailbox gets so far."""
+
 REMEMBERED = 512
 """Octets before the place where reading stopped, by which a replaced file is known."""
 
@@ -171,29 +174,42 @@ class UidList:
         """
         fresh = not self.uids and not self.uidvalidity
         if fresh:
-            # A lost list must not start again at 1: a client would take a new
-            # message for one it has seen and never show it.  Unless a mailbox
-            # gets more than a message a second all its life, the time is
-            # beyond every id that went before.
-            self.uidvalidity = self.next_uid = int(now)
-            self._others = ["G" + secrets.token_hex(16)]
+            self._begin(now)
+        self.next_uid = max(self.next_uid, self._beyond_carried())
         if self.next_uid + len(new) > LARGEST_UID:
             raise StoreDown(f"{self.path}: unique-ids have run out")
-        added = []
-        uids = self.uids
-        for uid, base in enumerate(new, self.next_uid):
-            uids[base] = uid
-            added.append(
-                f"{uid} {fields[base]} :{base}\n" if base in fields else f"{uid} :{base}\n"
-            )
-        self.fields.update(fields)
-        self.next_uid += len(new)
+        added = self._number(new, fields)
         if fresh:
             self._replace("".join([self._header(), *added]))
         elif self.torn or self._version != "3" or len(self.uids) > 1000 + 2 * there:
             self._rewrite({*keep(), *new})
         else:
             self._append("".join(added).encode("utf-8", "surrogateescape"))
+
+    def _begin(self, now: float) -> None:
+        """A list of which nothing is there, lost perhaps."""
+        # It must not start again at 1: a client would take a new message for
+        # one it has seen and never show it.  Unless a mailbox gets more than a
+        # message a second all its life, the time is beyond every id that went
+        # before.
+        self.uidvalidity = self.next_uid = int(now)
+        self._others = ["G" + secrets.token_hex(16)]
+
+    def _number(self, new: Sequence[str], fields: Mapping[str, str]) -> list[str]:
+        """The lines of new messages."""
+        added = []
+        for uid, base in enumerate(new, self.next_uid):
+            self.uids[base] = uid
+            extra = f" {fields[base]}" if base in fields else ""
+            added.append(f"{uid}{extra} :{base}\n")
+        self.fields.update(fields)
+        self.next_uid += len(new)
+        return added
+
+    def _beyond_carried(self) -> int:
+        """What is larger than every carried-over id that a number of ours could equal."""
+        carried = [self.field(base, "P") for base, text in self.fields.items() if "P" in text]
+        return max((_as_number(text) for text in carried if text), default=0) + 1
 
     def _append(self, lines: bytes) -> None:
         with open(self.path, "ab", buffering=0) as file:
@@ -238,6 +254,14 @@ class UidList:
         self.torn, self._version = False, "3"
         self._inode, self._offset, self._tail = status.st_ino, 0, b""
         self._remember(data)
+
+
+def _as_number(text: str) -> int:
+    """The unique-id that would be shown as ``text``; 0 if none that is ever given."""
+    if not (text.isascii() and text.isdecimal()) or text[0] == "0" or len(text) > 10:
+        return 0
+    number = int(text)
+    return number if number <= LARGEST_UID - RESERVE else 0
 
 
 def _write_all(file: int, data: bytes) -> None:

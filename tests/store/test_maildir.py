@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 from test_store_contract import MaildirBench
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import (
@@ -221,6 +222,33 @@ class UniqueIdTests(MaildirCase):
         self.assertEqual(ids[0], "same")
         self.assertEqual(len(set(ids)), 3)
         self.assertEqual(self.ids(self.open(self.fresh())), ids)
+
+    def test_a_number_that_is_given_is_larger_than_a_carried_over_id_that_is_one(self) -> None:
+        first, second = (self.bench.deliver(b"%d" % number) for number in range(2))
+        self.uidlist(f"3 V7 N5\n1 P6 :{first}\n2 W3 P70 :{second}\n")
+        third = self.bench.deliver(b"third")
+        self.assertEqual(self.ids(self.open()), ["6", "70", "71"])
+        self.assertIn(f"\n71 :{third}\n", self.list_text())
+        os.unlink(f"{self.maildir}/new/{first}")
+        self.assertEqual(self.ids(self.open(self.fresh())), ["70", "71"])
+
+    def test_carried_over_ids_that_no_number_can_equal_cost_none(self) -> None:
+        for text in ("0000001100000001", "0x9", "09", "4294967290", "4294967295", "9" * 70):
+            name = self.bench.deliver(b"one", "1700000001.a")
+            self.uidlist(f"3 V7 N5\n1 P{text} :{name}\n")
+            self.bench.deliver(b"two", "1700000002.b")
+            self.assertEqual(self.ids(self.open(self.fresh())), [text, "5"])
+
+    def test_ids_that_are_there_twice_already_are_logged_once_for_each_reading(self) -> None:
+        names = [self.bench.deliver(b"%d" % number) for number in range(3)]
+        lines = f"1 P4 :{names[0]}\n3 P3 :{names[1]}\n4 :{names[2]}\n5 P3 :other\n"
+        self.bench.deliver(b"x", "other")
+        self.uidlist(f"3 V7 N6\n{lines}")
+        with capturedLogs() as events:
+            self.assertEqual(self.ids(self.open()), ["4", "3", "4.4", "3.5"])
+        (line,) = [formatEvent(event) for event in events]
+        self.assertIn(f"{self.maildir}/dovecot-uidlist: 2 unique-ids", line)
+        self.assertIn("'4'", line)
 
     def test_what_cannot_be_an_id_is_replaced_by_the_number(self) -> None:
         first, second = (self.bench.deliver(b"%d" % number) for number in range(2))
