@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 
 from gateway.errors import StoreDown
+from gateway.store.files import no_link, open_new, write_all
 
 STALE = 120.0
 """Seconds after which Dovecot takes a lock file for a dead program's, and so do we."""
@@ -74,9 +75,9 @@ def _made(lock: str, now: Callable[[], float]) -> bool:
     """Try to make the lock file; it appears with its content or not at all."""
     mark = _mark()
     ours = f"{lock}.pop3gw"
-    with open(ours, "wb") as file:
-        file.write(mark)
+    file = open_new(ours, 0o666)
     try:
+        write_all(file, mark)
         os.link(ours, lock)
     except FileExistsError:
         if _abandoned(lock, mark, now):
@@ -84,6 +85,7 @@ def _made(lock: str, now: Callable[[], float]) -> bool:
                 os.unlink(lock)
         return False
     finally:
+        os.close(file)
         os.unlink(ours)
     return True
 
@@ -102,8 +104,8 @@ def _mark() -> bytes:
 def _abandoned(lock: str, mark: bytes, now: Callable[[], float]) -> bool:
     """Whether the writer of a lock file is dead, or it has stood for too long."""
     try:
-        age = now() - os.stat(lock).st_mtime
-        with open(lock, "rb") as file:
+        age = now() - os.lstat(lock).st_mtime
+        with open(lock, "rb", opener=no_link) as file:
             content = file.read(len(mark) + 1)
     except FileNotFoundError:
         return False

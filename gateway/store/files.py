@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -17,13 +18,33 @@ from gateway.wire.body import Measure
 CHUNK = 128 * 1024
 """Octets read at once."""
 
-_PERMANENT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
+_PERMANENT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
 
 
 def store_error(error: OSError) -> StoreDown | MailboxUnusable:
     """What an ``OSError`` means: wait and try again, or call the administrator."""
     kind = MailboxUnusable if error.errno in _PERMANENT else StoreDown
     return kind(f"{error.filename or 'file'}: {error.strerror or error}")
+
+
+def no_link(path: str, flags: int) -> int:
+    """An ``opener`` that follows no link, which a user may have put there, nor waits for a fifo."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+
+
+def open_new(path: str, mode: int) -> int:
+    """A new file to write to, in place of whatever has the name.  Raises ``OSError``."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write all of it, in as many pieces as it takes.  Raises ``OSError``."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
 
 
 class NotRegular(FileNotFoundError):

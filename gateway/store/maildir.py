@@ -361,7 +361,8 @@ class MaildirStore:
 def _lock(maildir: str) -> int:
     """Lock a Maildir against other processes; the kernel unlocks it if we die."""
     try:
-        file = os.open(f"{maildir}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(f"{maildir}/{LOCK}", flags, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

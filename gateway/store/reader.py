@@ -304,7 +304,7 @@ def make_maildir(maildir: str) -> None:
         with suppress(FileExistsError):
             os.mkdir(directory, 0o700)
             if os.geteuid() == 0:
-                os.chown(directory, owner.st_uid, owner.st_gid)
+                os.chown(directory, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _in_order(bases: list[str]) -> list[str]:

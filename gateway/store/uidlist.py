@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import BinaryIO
 
 from gateway.errors import MailboxUnusable, StoreDown
+from gateway.store.files import no_link, open_new, write_all
 
 NAME = "dovecot-uidlist"
 LARGEST_UID = 2**32 - 2
@@ -55,11 +57,14 @@ class UidList:
     def refresh(self) -> None:
         """Read what is new: the tail of a file that grew, else all of it.
 
-        Raises ``MailboxUnusable`` when the first line is not a uidlist's.
+        Raises ``MailboxUnusable`` when it is no file, or its first line not a
+        uidlist's.
         """
         try:
-            with open(self.path, "rb") as file:
+            with open(self.path, "rb", opener=no_link) as file:
                 status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise MailboxUnusable(f"{self.path} is not a regular file")
                 if status.st_ino != self._inode or not self._only_grew(file):
                     self._forget()
                     self._inode = status.st_ino
@@ -212,9 +217,9 @@ class UidList:
         return max((_as_number(text) for text in carried if text), default=0) + 1
 
     def _append(self, lines: bytes) -> None:
-        with open(self.path, "ab", buffering=0) as file:
+        with open(self.path, "ab", buffering=0, opener=no_link) as file:
             try:
-                _write_all(file.fileno(), lines)
+                write_all(file.fileno(), lines)
                 os.fsync(file.fileno())
             except OSError:
                 # Half a batch must not become ids that nobody has promised.
@@ -238,9 +243,9 @@ class UidList:
         data = text.encode("utf-8", "surrogateescape")
         written = f"{self.path}.pop3gw"
         try:
-            made = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            made = open_new(written, 0o600)
             try:
-                _write_all(made, data)
+                write_all(made, data)
                 os.fsync(made)
                 _keep_owner(made, self.path)
                 status = os.fstat(made)
@@ -262,12 +267,6 @@ def _as_number(text: str) -> int:
         return 0
     number = int(text)
     return number if number <= LARGEST_UID - RESERVE else 0
-
-
-def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
 
 
 def _keep_owner(file: int, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -66,6 +67,16 @@ class DotlockTests(SynchronousTestCase):
         self.assertTrue(os.path.exists(self.lock))
         self.assertTrue(self.take())
         self.assertLess(self.time, 1)
+
+    def test_neither_a_link_nor_a_fifo_in_place_of_a_lock_is_opened(self) -> None:
+        os.symlink("/nowhere", self.lock)
+        error = self.assertRaises(OSError, self.take)
+        self.assertEqual(error.errno, errno.ELOOP)
+        os.unlink(self.lock)
+        os.mkfifo(self.lock)
+        os.utime(self.lock, (0, 0))
+        self.assertRaises(StoreDown, self.take)
+        self.assertTrue(self.take(now=STALE + 1))
 
     def test_our_own_threads_take_turns(self) -> None:
         with dotlock(self.path, timeout=5), self.assertRaises(StoreDown):

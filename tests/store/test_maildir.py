@@ -26,6 +26,7 @@ from gateway.errors import (
 from gateway.store.maildir import MaildirStore, seen_name
 from gateway.store.reader import Reader
 from gateway.store.snapshot import Reading
+from gateway.store.uidlist import UidList
 from store_contract import ALICE, read_all, run_now
 
 
@@ -558,3 +559,57 @@ class RewriteTests(MaildirCase):
         self.read_while(lambda: self.append("8 P!old :1700000008.on.its.way\n9 :to"))
         self.assertIn("\n8 P!old :1700000008.on.its.way\n9 ", self.list_text())
         self.assertNotIn("long.gone", self.list_text())
+
+
+class LinkTests(MaildirCase):
+    """The user owns the Maildir and may put links there; the gateway may be root."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.bench.deliver(b"one\r\n")
+        self.precious = os.path.abspath(f"{self.bench.root}/precious")
+        with open(self.precious, "w") as file:
+            file.write("3 V7 N5\n")
+
+    def link(self, name: str, target: str) -> None:
+        os.symlink(target, f"{self.maildir}/{name}")
+
+    def untouched(self) -> bool:
+        with open(self.precious) as file:
+            return file.read() == "3 V7 N5\n" and not os.path.exists(f"{self.precious}.new")
+
+    def test_what_stands_where_a_temporary_file_is_written_is_replaced(self) -> None:
+        for target in (self.precious, f"{self.precious}.new"):
+            self.link("dovecot-uidlist.lock.pop3gw", target)
+            self.link("dovecot-uidlist.pop3gw", target)
+            self.assertEqual(self.sizes(self.open(self.fresh())), [5])
+            self.assertTrue(self.untouched())
+            os.unlink(f"{self.maildir}/dovecot-uidlist")
+
+    def test_a_uidlist_that_is_none_but_a_link_or_a_fifo_is_for_the_administrator(self) -> None:
+        self.link("dovecot-uidlist", self.precious)
+        self.failureResultOf(self.fresh().open(ALICE), MailboxUnusable)
+        self.assertTrue(self.untouched())
+        os.unlink(f"{self.maildir}/dovecot-uidlist")
+        os.mkfifo(f"{self.maildir}/dovecot-uidlist")
+        error = self.failureResultOf(self.fresh().open(ALICE), MailboxUnusable)
+        self.assertIn(f"{self.maildir}/dovecot-uidlist", str(error.value))
+
+    def test_a_uidlist_that_becomes_a_link_is_not_written_through(self) -> None:
+        uidlist = UidList(f"{self.maildir}/dovecot-uidlist")
+        self.uidlist("3 V7 N5\n")
+        uidlist.refresh()
+        os.unlink(uidlist.path)
+        self.link("dovecot-uidlist", self.precious)
+        with self.assertRaises(OSError):
+            uidlist.add(["a"], {}, now=0, there=1, keep=lambda: ["a"])
+        self.assertTrue(self.untouched())
+
+    def test_a_link_in_place_of_the_session_lock_is_for_the_administrator(self) -> None:
+        store = MaildirStore(self.bench.root, "{name}", run_now, exclusive=True)
+        for target in (self.precious, f"{self.precious}.new"):
+            self.link("pop3gw.lock", target)
+            self.failureResultOf(store.open(ALICE), MailboxUnusable)
+            self.assertTrue(self.untouched())
+            os.unlink(f"{self.maildir}/pop3gw.lock")
+        self.open(store)
