@@ -38,56 +38,75 @@ def dotlock(
     try:
         deadline = now() + timeout
         _until(lambda: _flocked(directory), deadline, lock, sleep, now)
-        _until(lambda: _made(lock, now), deadline, lock, sleep, now)
+        held = _until(lambda: _made(lock, now), deadline, lock, sleep, now)
         try:
             yield
         finally:
-            with suppress(FileNotFoundError):
-                os.unlink(lock)
+            _give_back(lock, held)
     finally:
         os.close(directory)
 
 
 def _until(
-    done: Callable[[], bool],
+    attempt: Callable[[], int | None],
     deadline: float,
     lock: str,
     sleep: Callable[[float], None],
     now: Callable[[], float],
-) -> None:
+) -> int:
+    """The descriptor that an attempt has come by."""
     pause = 0.002
-    while not done():
+    while (held := attempt()) is None:
         if now() >= deadline:
             raise StoreDown(f"{lock} is held by another program")
         sleep(pause)
         pause = min(pause * 2, 0.1)
+    return held
 
 
-def _flocked(directory: int) -> bool:
+def _flocked(directory: int) -> int | None:
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    return True
+        return None
+    return directory
 
 
-def _made(lock: str, now: Callable[[], float]) -> bool:
-    """Try to make the lock file; it appears with its content or not at all."""
+def _made(lock: str, now: Callable[[], float]) -> int | None:
+    """Try to make the lock file, which appears with its content or not at all, and keep it open."""
     mark = _mark()
     ours = f"{lock}.pop3gw"
     file = open_new(ours, 0o666)
+    made = False
     try:
         write_all(file, mark)
         os.link(ours, lock)
+        made = True
     except FileExistsError:
         if _abandoned(lock, mark, now):
             with suppress(FileNotFoundError):
                 os.unlink(lock)
-        return False
     finally:
-        os.close(file)
         os.unlink(ours)
-    return True
+        if not made:
+            os.close(file)
+    return file if made else None
+
+
+def _give_back(lock: str, held: int) -> None:
+    """Remove the lock file, unless another program took it for a dead one's and made its own.
+
+    That can still happen between our look and our ``unlink``, which no system
+    call joins: a moment at the end of a hold of ``STALE`` seconds.
+    """
+    try:
+        # Ours is open, so that its inode cannot be another file's by now.
+        if os.path.samestat(os.lstat(lock), os.fstat(held)):
+            os.unlink(lock)
+    except FileNotFoundError:
+        return
+    finally:
+        os.close(held)
 
 
 @cache

@@ -78,6 +78,16 @@ class DotlockTests(SynchronousTestCase):
         self.assertRaises(StoreDown, self.take)
         self.assertTrue(self.take(now=STALE + 1))
 
+    def test_a_lock_that_is_another_programs_by_now_is_left_alone(self) -> None:
+        with dotlock(self.path, timeout=5):
+            os.unlink(self.lock)  # Dovecot took it for a dead program's
+            open(self.lock, "w").close()
+        self.assertTrue(os.path.exists(self.lock))
+        os.unlink(self.lock)
+        with dotlock(self.path, timeout=5):
+            os.unlink(self.lock)
+        self.assertFalse(os.path.exists(self.lock))
+
     def test_our_own_threads_take_turns(self) -> None:
         with dotlock(self.path, timeout=5), self.assertRaises(StoreDown):
             self.take()
