@@ -58,7 +58,7 @@ class Mailbox:
 
     def measured(self, file: str) -> Size:
         """The size of a message as its file has it.  Blocks; raises ``OSError``."""
-        return self._reader.measured(file)
+        return self._reader.sizer.measured(file)
 
     @property
     def messages(self) -> int:

@@ -7,16 +7,16 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
 
 from twisted.logger import Logger
 
 from gateway.errors import MailboxUnusable, NoSuchMailbox
 from gateway.model import Listing
 from gateway.store.dotlock import dotlock
-from gateway.store.files import NotRegular, measure, store_error
-from gateway.store.scan import Stamp, delivery_order, scan, stamp_of, stored_size, wire_size
-from gateway.store.snapshot import CLAIMED, Reading, Size, Snapshot
+from gateway.store.files import store_error
+from gateway.store.scan import Stamp, delivery_order, scan, stamp_of
+from gateway.store.sizes import Sizer, Sizes
+from gateway.store.snapshot import CLAIMED, Reading, Snapshot
 from gateway.store.uidlist import NAME, UidList
 
 log = Logger()
@@ -24,19 +24,7 @@ log = Logger()
 BIG = 1000
 """Messages from which on replies are rendered on the worker, not in the reactor's thread."""
 
-OPENING = 16 * 1024
-"""What opening a file costs, as octets read."""
-
 _SECONDS = re.compile(r"[0-9]{10}\.")
-
-
-class Sizes(NamedTuple):
-    """How large messages are, by base name."""
-
-    octets: dict[str, int]
-    """All whose size is known, by whatever way."""
-    measured: dict[str, Size]
-    """Those among them whose file was looked at."""
 
 
 class Reader:
@@ -50,6 +38,8 @@ class Reader:
         self._now = now
         self._list_path = f"{maildir}/{NAME}"
         self._uidlist = UidList(self._list_path)
+        self.sizer = Sizer(maildir, reading)
+        """Finds its messages' sizes."""
 
     def stamp(self) -> Stamp:
         """The mailbox's stamp as it is now."""
@@ -81,7 +71,8 @@ class Reader:
         new = _in_order([base for base in files if base not in listed])
         known = sizes.octets
         unknown = [base for base in listed if base in files and base not in known]
-        self._find_sizes(unknown + [base for base in new if base not in known], files, sizes)
+        unknown += [base for base in new if base not in known]
+        self.sizer.find(unknown, files, self._uidlist, sizes)
         if new := [base for base in new if base in files]:
             self._list_new(new, files, sizes)
             stamp = (*stamp[:2], self.stamp()[2])
@@ -97,80 +88,6 @@ class Reader:
             raise MailboxUnusable(f"{self._maildir} is not a directory")
         make_maildir(self._maildir)
 
-    # -- sizes ---------------------------------------------------------------
-
-    def _find_sizes(self, unknown: list[str], files: dict[str, str], sizes: Sizes) -> None:
-        """Fill in ``sizes``; messages that are not there any more leave ``files``.
-
-        What a name or the uidlist claims is held against the file until the
-        budget is spent, the newest first, since they are what a client will
-        ask for.  Dovecot's own claims miss the line end that RETR adds to an
-        incomplete last line.
-        """
-        left = self._reading.verify_octets if self._reading.exact else 0
-        claim = self._claims()
-        for base in reversed(unknown):
-            claimed = claim(base)
-            if claimed is not None:
-                left -= claimed + OPENING
-                if left < 0:
-                    sizes.octets[base] = claimed
-                    continue
-            size = self._looked_at(base, files)
-            if size is None:
-                del files[base]
-                continue
-            sizes.octets[base] = size.octets
-            sizes.measured[base] = size
-            if claimed not in (None, size.octets):
-                self._warn(base, claimed, size.octets)
-
-    def _looked_at(self, base: str, files: dict[str, str]) -> Size | None:
-        """The size of a message, wherever another program may have moved it; None if gone."""
-        for _ in range(4):
-            try:
-                return self.measured(files[base])
-            except NotRegular as error:
-                log.warn("left out {error}", error=error)
-                return None
-            except FileNotFoundError:
-                now = scan(self._maildir)
-                if base not in now:
-                    return None
-                files.update((known, now[known]) for known in files if known in now)
-        return None
-
-    def _claims(self) -> Callable[[str], int | None]:
-        """What the uidlist or the name says of a size; the list has corrections."""
-        if not self._reading.exact:
-            return lambda base: stored_size(base) or wire_size(base)
-        uidlist = self._uidlist
-        if not uidlist.fields:
-            return wire_size
-
-        def claim(base: str) -> int | None:
-            listed = uidlist.field(base, "W")
-            return int(listed) if listed and listed.isdecimal() else wire_size(base)
-
-        return claim
-
-    def measured(self, file: str) -> Size:
-        """The size as the file has it; raises ``OSError``."""
-        path = f"{self._maildir}/{file}"
-        if not self._reading.exact:
-            return Size(os.stat(path).st_size)
-        counted = measure(path, convert_cr=self._reading.convert_cr)
-        return Size(counted.octets, counted.form, counted.whole)
-
-    def _warn(self, base: str, claimed: int | None, octets: int) -> None:
-        log.warn(
-            "{maildir}: {base} claims {claimed} octets but RETR sends {octets}",
-            maildir=self._maildir,
-            base=base,
-            claimed=claimed,
-            octets=octets,
-        )
-
     # -- new messages --------------------------------------------------------
 
     def _list_new(self, new: list[str], files: dict[str, str], sizes: Sizes) -> None:
@@ -182,10 +99,11 @@ class Reader:
             new = [base for base in new if base not in listed]
             if not new:
                 return
+            measured = sizes.measured
             fields = {
                 base: field
-                for base, size in sizes.measured.items()
-                if base not in listed and (field := self._field(base, size))
+                for base in new
+                if base in measured and (field := self.sizer.field(base, measured[base]))
             }
             try:
                 uidlist.add(
@@ -209,18 +127,6 @@ class Reader:
         """
         uids = self._uidlist.uids
         return {*scan(self._maildir), *(base for base, uid in uids.items() if uid >= since)}
-
-    def _field(self, base: str, size: Size) -> str:
-        """The uidlist's ``W`` for a message whose name has none, or a wrong one.
-
-        Where the name has none Dovecot goes by it too, and does not count the
-        line end that RETR adds to an incomplete last line.
-        """
-        if not self._reading.exact:
-            return ""
-        named = wire_size(base)
-        wanted = size.whole if named is None else named != size.octets
-        return f"W{size.octets}" if wanted else ""
 
     # -- the snapshot --------------------------------------------------------
 

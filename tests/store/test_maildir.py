@@ -477,14 +477,14 @@ class ReaderTests(MaildirCase):
         for number in range(3):
             self.bench.deliver(b"%d\r\n" % number)
         reader = Reader(self.maildir, Reading())
-        measured = reader.measured
+        measured = reader.sizer.measured
 
         def renaming(file: str) -> object:
             for name in os.listdir(f"{self.maildir}/new"):
                 os.rename(f"{self.maildir}/new/{name}", f"{self.maildir}/cur/{name}:2,")
             return measured(file)
 
-        reader.measured = renaming  # type: ignore[method-assign,assignment]
+        reader.sizer.measured = renaming  # type: ignore[method-assign,assignment]
         snapshot = reader.read(None)
         self.assertEqual(list(snapshot.listing.sizes), [3, 3, 3])
         self.assertEqual({file[:4] for file in snapshot.files}, {"cur/"})
@@ -492,14 +492,14 @@ class ReaderTests(MaildirCase):
     def test_a_message_that_is_removed_while_the_mailbox_is_read_is_left_out(self) -> None:
         name, _ = self.bench.deliver(b"one\r\n"), self.bench.deliver(b"two!\r\n")
         reader = Reader(self.maildir, Reading())
-        measured = reader.measured
+        measured = reader.sizer.measured
 
         def removing(file: str) -> object:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self.maildir}/new/{name}")
             return measured(file)
 
-        reader.measured = removing  # type: ignore[method-assign,assignment]
+        reader.sizer.measured = removing  # type: ignore[method-assign,assignment]
         self.assertEqual(list(reader.read(None).listing.sizes), [6])
 
     def test_as_many_new_messages_as_were_removed_are_all_looked_at(self) -> None:
@@ -521,13 +521,13 @@ class RewriteTests(MaildirCase):
     def read_while(self, meanwhile: Callable[[], None]) -> None:
         """Read the mailbox; ``meanwhile`` happens before its new message gets an id."""
         reader = Reader(self.maildir, Reading())
-        find_sizes = reader._find_sizes
+        find = reader.sizer.find
 
         def finding(*args: Any) -> None:
-            find_sizes(*args)
+            find(*args)
             meanwhile()
 
-        reader._find_sizes = finding  # type: ignore[method-assign]
+        reader.sizer.find = finding  # type: ignore[method-assign]
         reader.read(None)
 
     def append(self, text: str) -> None:

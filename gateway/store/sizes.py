@@ -1,0 +1,121 @@
+"""How large messages are: what is claimed, held against what is counted.  Blocks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from twisted.logger import Logger
+
+from gateway.store.files import NotRegular, measure
+from gateway.store.scan import scan, stored_size, wire_size
+from gateway.store.snapshot import Reading, Size
+from gateway.store.uidlist import UidList
+
+log = Logger()
+
+OPENING = 16 * 1024
+"""What opening a file costs, as octets read."""
+
+
+class Sizes(NamedTuple):
+    """How large messages are, by base name."""
+
+    octets: dict[str, int]
+    """All whose size is known, by whatever way."""
+    measured: dict[str, Size]
+    """Those among them whose file was looked at."""
+
+
+class Sizer:
+    """Finds the sizes of one Maildir's messages."""
+
+    def __init__(self, maildir: str, reading: Reading) -> None:
+        self._maildir = maildir
+        self._reading = reading
+
+    def find(
+        self, unknown: list[str], files: dict[str, str], uidlist: UidList, sizes: Sizes
+    ) -> None:
+        """Fill in ``sizes``; messages that are not there any more leave ``files``.
+
+        What a name or the uidlist claims is held against the file until the
+        budget is spent, the newest first, since they are what a client will
+        ask for.  Dovecot's own claims miss the line end that RETR adds to an
+        incomplete last line.
+        """
+        left = self._reading.verify_octets if self._reading.exact else 0
+        claim = self._claims(uidlist)
+        for base in reversed(unknown):
+            claimed = claim(base)
+            if claimed is not None:
+                left -= claimed + OPENING
+                if left < 0:
+                    sizes.octets[base] = claimed
+                    continue
+            size = self._looked_at(base, files)
+            if size is None:
+                del files[base]
+                continue
+            sizes.octets[base] = size.octets
+            sizes.measured[base] = size
+            if claimed not in (None, size.octets):
+                self._warn(base, claimed, size.octets)
+
+    def _looked_at(self, base: str, files: dict[str, str]) -> Size | None:
+        """The size of a message, wherever another program may have moved it; None if gone."""
+        for _ in range(4):
+            try:
+                return self.measured(files[base])
+            except NotRegular as error:
+                log.warn("left out {error}", error=error)
+                return None
+            except FileNotFoundError:
+                now = scan(self._maildir)
+                if base not in now:
+                    return None
+                files.update((known, now[known]) for known in files if known in now)
+        return None
+
+    def _claims(self, uidlist: UidList) -> Callable[[str], int | None]:
+        """What the uidlist or the name says of a size; the list has corrections."""
+        if not self._reading.exact:
+            return lambda base: stored_size(base) or wire_size(base)
+        if not uidlist.fields:
+            return wire_size
+
+        def claim(base: str) -> int | None:
+            listed = uidlist.field(base, "W")
+            return int(listed) if listed and listed.isdecimal() else wire_size(base)
+
+        return claim
+
+    def measured(self, file: str) -> Size:
+        """The size as the file has it; raises ``OSError``."""
+        path = f"{self._maildir}/{file}"
+        if not self._reading.exact:
+            return Size(os.stat(path).st_size)
+        counted = measure(path, convert_cr=self._reading.convert_cr)
+        return Size(counted.octets, counted.form, counted.whole)
+
+    def _warn(self, base: str, claimed: int | None, octets: int) -> None:
+        log.warn(
+            "{maildir}: {base} claims {claimed} octets but RETR sends {octets}",
+            maildir=self._maildir,
+            base=base,
+            claimed=claimed,
+            octets=octets,
+        )
+
+    def field(self, base: str, size: Size) -> str:
+        """The uidlist's ``W`` for a message whose name has none, or a wrong one.
+
+        Where the name has none Dovecot goes by it too, and does not count the
+        line end that RETR adds to an incomplete last line.
+        """
+        if not self._reading.exact:
+            return ""
+        named = wire_size(base)
+        wanted = size.whole if named is None else named != size.octets
+        return f"W{size.octets}" if wanted else ""
