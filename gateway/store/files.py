@@ -21,10 +21,13 @@ CHUNK = 128 * 1024
 _PERMANENT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
 
 
-def store_error(error: OSError) -> StoreDown | MailboxUnusable:
-    """What an ``OSError`` means: wait and try again, or call the administrator."""
+def store_error(error: OSError, path: str = "file") -> StoreDown | MailboxUnusable:
+    """What an ``OSError`` means: wait and try again, or call the administrator.
+
+    ``path`` is what it is about where it does not say so itself.
+    """
     kind = MailboxUnusable if error.errno in _PERMANENT else StoreDown
-    return kind(f"{error.filename or 'file'}: {error.strerror or error}")
+    return kind(f"{error.filename or path}: {error.strerror or error}")
 
 
 def no_link(path: str, flags: int) -> int:
@@ -77,13 +80,16 @@ def open_message(path: str) -> tuple[int, int]:
 def measure(path: str, *, convert_cr: bool) -> Measure:
     """Read a whole message and count what RETR will send.  Blocks.
 
-    Raises ``OSError``.
+    Raises ``OSError`` that names the file.
     """
     counted = Measure(convert_cr=convert_cr)
     file, _ = open_message(path)
     try:
         while data := os.read(file, CHUNK):
             counted.feed(data)
+    except OSError as error:
+        error.filename = path
+        raise
     finally:
         os.close(file)
     return counted
@@ -93,10 +99,14 @@ def measure(path: str, *, convert_cr: bool) -> Measure:
 class FileBody:
     """One open message file."""
 
-    __slots__ = ("_at", "_file", "_no_nuls", "_run", "_size", "form")
+    __slots__ = ("_at", "_file", "_no_nuls", "_path", "_run", "_size", "form")
 
-    def __init__(self, file: int, size: int, form: Form, *, no_nuls: bool, run: Run[bytes]) -> None:
+    def __init__(
+        self, file: int, size: int, form: Form, *, path: str, no_nuls: bool, run: Run[bytes]
+    ) -> None:
+        """``path`` is for the log."""
         self.form = form
+        self._path = path
         self._file = file
         self._size = size
         self._at = 0
@@ -116,7 +126,7 @@ class FileBody:
         except OSError as error:
             if error.errno == errno.EOPNOTSUPP:
                 return None
-            raise store_error(error) from error
+            raise store_error(error, self._path) from error
         return self._took(bytes(buffer) if got == wanted else bytes(buffer[:got]))
 
     def read(self) -> Deferred[bytes]:
@@ -127,11 +137,11 @@ class FileBody:
         try:
             return os.pread(self._file, CHUNK, self._at)
         except OSError as error:
-            raise store_error(error) from error
+            raise store_error(error, self._path) from error
 
     def _took(self, data: bytes) -> bytes:
         if not data:
-            raise SizeChanged("the file ended before its size")
+            raise SizeChanged(f"{self._path}: the file ended before its size")
         self._at += len(data)
         return data.replace(b"\0", b"\x80") if self._no_nuls else data
 

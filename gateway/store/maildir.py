@@ -26,7 +26,7 @@ from gateway.store.files import FileBody, open_message, store_error
 from gateway.store.names import mailbox_path
 from gateway.store.reader import Reader
 from gateway.store.scan import locate, scan, settled
-from gateway.store.snapshot import CLAIMED, Reading, Size, Snapshot
+from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Size, Snapshot
 
 log = Logger()
 
@@ -121,7 +121,8 @@ class Maildrop:
     def retrieve(self, index: int) -> Deferred[IBody]:
         """Open a message, wherever another program may have moved it."""
         snapshot = self._snapshot
-        if snapshot.forms[index] == CLAIMED and snapshot.listing.sizes[index] > LARGE:
+        form, size = snapshot.forms[index], snapshot.listing.sizes[index]
+        if form == UNREADABLE or (form == CLAIMED and size > LARGE):
             return self._look_at(index)
         try:
             return succeed(self._open(index))
@@ -131,10 +132,11 @@ class Maildrop:
             return fail(store_error(error))
 
     def _look_at(self, index: int) -> Deferred[IBody]:
-        """Open a large message that nobody has measured: first measure it, on a worker.
+        """Open a message that nobody has measured, large or unreadable: first measure it.
 
         Its line ends have to be looked at anyway, and not in the reactor's
-        thread; the next time it goes out as it is.
+        thread; the next time it goes out as it is.  One that still cannot be
+        read fails here, before any of it is sent.
         """
 
         def measure() -> None:
@@ -159,9 +161,11 @@ class Maildrop:
 
     def _open(self, index: int) -> IBody:
         mailbox, snapshot = self._mailbox, self._snapshot
-        file, size = open_message(f"{mailbox.maildir}/{snapshot.files[index]}")
+        path = f"{mailbox.maildir}/{snapshot.files[index]}"
+        file, size = open_message(path)
         form = snapshot.form(index, size)
-        return FileBody(file, size, form, no_nuls=mailbox.reading.no_nuls, run=mailbox.run)
+        no_nuls = mailbox.reading.no_nuls
+        return FileBody(file, size, form, path=path, no_nuls=no_nuls, run=mailbox.run)
 
     def _find(self, index: int) -> None:
         """See where a message is now.  Blocks; raises ``MessageGone`` or ``StoreDown``."""

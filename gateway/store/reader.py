@@ -16,7 +16,7 @@ from gateway.store.dotlock import dotlock
 from gateway.store.files import store_error
 from gateway.store.scan import Stamp, delivery_order, scan, stamp_of
 from gateway.store.sizes import Sizer, Sizes
-from gateway.store.snapshot import CLAIMED, Reading, Snapshot
+from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Snapshot
 from gateway.store.uidlist import NAME, UidList
 
 log = Logger()
@@ -66,7 +66,7 @@ class Reader:
             # Only a part of it may have been missing, and ``cur`` full of mail.
             stamp, files = self._scanned()
         self._uidlist.refresh()
-        sizes = Sizes(*before.known()) if before else Sizes({}, {})
+        sizes = Sizes(*before.known(), {}) if before else Sizes({}, {}, {})
         listed = self._uidlist.uids
         new = _in_order([base for base in files if base not in listed])
         known = sizes.octets
@@ -140,6 +140,10 @@ class Reader:
             listing.prepare()
         measured = sizes.measured
         forms = bytearray([measured[base].form if base in measured else CLAIMED for base in bases])
+        if sizes.unreadable:
+            for index, base in enumerate(bases):
+                if base in sizes.unreadable:
+                    forms[index] = UNREADABLE
         return Snapshot(listing, bases, [files[base] for base in bases], forms, stamp)
 
     def _ordered(self, files: dict[str, str]) -> list[str]:

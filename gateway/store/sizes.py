@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 from twisted.logger import Logger
 
-from gateway.store.files import NotRegular, measure
+from gateway.store.files import NotRegular, measure, store_error
 from gateway.store.scan import scan, stored_size, wire_size
 from gateway.store.snapshot import Reading, Size
 from gateway.store.uidlist import UidList
@@ -18,6 +19,9 @@ log = Logger()
 OPENING = 16 * 1024
 """What opening a file costs, as octets read."""
 
+_NOT_ITS_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What has nothing to do with the file that could not be read."""
+
 
 class Sizes(NamedTuple):
     """How large messages are, by base name."""
@@ -26,6 +30,8 @@ class Sizes(NamedTuple):
     """All whose size is known, by whatever way."""
     measured: dict[str, Size]
     """Those among them whose file was looked at."""
+    unreadable: dict[str, str]
+    """Those whose file could not be read, so that their size is a guess; and why not."""
 
 
 class Sizer:
@@ -34,6 +40,8 @@ class Sizer:
     def __init__(self, maildir: str, reading: Reading) -> None:
         self._maildir = maildir
         self._reading = reading
+        self._told: set[str] = set()
+        """Base names of unreadable messages that the log has told of."""
 
     def find(
         self, unknown: list[str], files: dict[str, str], uidlist: UidList, sizes: Sizes
@@ -54,16 +62,21 @@ class Sizer:
                 if left < 0:
                     sizes.octets[base] = claimed
                     continue
-            size = self._looked_at(base, files)
+            size = self._looked_at(base, claimed, files, sizes)
             if size is None:
                 del files[base]
                 continue
             sizes.octets[base] = size.octets
+            if base in sizes.unreadable:
+                continue
             sizes.measured[base] = size
             if claimed not in (None, size.octets):
                 self._warn(base, claimed, size.octets)
+        self._tell(sizes.unreadable)
 
-    def _looked_at(self, base: str, files: dict[str, str]) -> Size | None:
+    def _looked_at(
+        self, base: str, claimed: int | None, files: dict[str, str], sizes: Sizes
+    ) -> Size | None:
         """The size of a message, wherever another program may have moved it; None if gone."""
         for _ in range(4):
             try:
@@ -76,7 +89,37 @@ class Sizer:
                 if base not in now:
                     return None
                 files.update((known, now[known]) for known in files if known in now)
+            except OSError as error:
+                sizes.unreadable[base] = str(store_error(error))
+                return Size(self._guess(files[base], claimed, error))
         return None
+
+    def _guess(self, file: str, claimed: int | None, error: OSError) -> int:
+        """A size for a message that cannot be read, so that the others can be had.
+
+        Raises ``error`` where it is not about this message alone.
+        """
+        if error.errno in _NOT_ITS_OWN:
+            raise error
+        try:
+            stored = os.lstat(f"{self._maildir}/{file}").st_size
+        except PermissionError:  # of the folder
+            raise error from None
+        except OSError:
+            stored = 0
+        return stored if claimed is None else claimed
+
+    def _tell(self, unreadable: dict[str, str]) -> None:
+        """Log which messages cannot be read, each once for as long as it cannot."""
+        new = [reason for base, reason in unreadable.items() if base not in self._told]
+        self._told = set(unreadable)
+        if new:
+            log.warn(
+                "{maildir}: {count} messages cannot be read, the first is {reason}",
+                maildir=self._maildir,
+                count=len(new),
+                reason=new[0],
+            )
 
     def _claims(self, uidlist: UidList) -> Callable[[str], int | None]:
         """What the uidlist or the name says of a size; the list has corrections."""

@@ -13,6 +13,9 @@ from gateway.store.scan import Stamp
 CLAIMED = 255
 """In ``Snapshot.forms``: nobody has looked, the size is what a name or the uidlist says."""
 
+UNREADABLE = 254
+"""In ``Snapshot.forms``: it could not be read, the size is a guess for this listing only."""
+
 
 @frozen
 class Reading:
@@ -58,7 +61,7 @@ class Snapshot:
         self.files = files
         """``new/...`` or ``cur/...``; follows renames, for all who share the snapshot."""
         self.forms = forms
-        """For each message its ``Form``, or ``CLAIMED``."""
+        """For each message its ``Form``, or ``CLAIMED``, or ``UNREADABLE``."""
         self.stamp = stamp
         self._corrected: dict[int, int] = {}
 
@@ -69,20 +72,24 @@ class Snapshot:
             self._corrected[index] = size.octets
 
     def known(self) -> tuple[dict[str, int], dict[str, Size]]:
-        """For the next snapshot: octets of all messages, and what was measured."""
+        """For the next snapshot: octets of all messages but guesses, and what was measured."""
         octets = dict(zip(self.bases, self.listing.sizes, strict=True))
         for index, corrected in self._corrected.items():
             octets[self.bases[index]] = corrected
         measured = {
             base: Size(octets[base], form)
             for base, form in zip(self.bases, self.forms, strict=True)
-            if form != CLAIMED
+            if form < UNREADABLE
         }
+        if UNREADABLE in self.forms:
+            for base, form in zip(self.bases, self.forms, strict=True):
+                if form == UNREADABLE:
+                    del octets[base]
         return octets, measured
 
     def form(self, index: int, stored: int) -> Form:
         """What may be relied on for a file that has ``stored`` octets now."""
         form = self.forms[index]
-        if form == CLAIMED or stored != self.listing.sizes[index]:
+        if form >= UNREADABLE or stored != self.listing.sizes[index]:
             return Form.STORED
         return Form(form)

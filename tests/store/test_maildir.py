@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -613,3 +614,94 @@ class LinkTests(MaildirCase):
             self.assertTrue(self.untouched())
             os.unlink(f"{self.maildir}/pop3gw.lock")
         self.open(store)
+
+
+class UnreadableTests(MaildirCase):
+    """One message that cannot be read costs its user that message and no other."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        names = ("1700000001.M1P1.host", "1700000002.M2P1.host,W=99", "1700000003.M3P1.host")
+        for name in names:
+            self.bench.deliver(b"a\nb\n", name)
+
+    def failing(self, number: int, *bad: str) -> contextlib.AbstractContextManager[object]:
+        """Messages whose name begins with one of ``bad`` open but cannot be read."""
+        read = os.read
+
+        def reading(file: int, octets: int) -> bytes:
+            name = os.path.basename(os.readlink(f"/proc/self/fd/{file}"))
+            if name.startswith(bad):
+                raise OSError(number, os.strerror(number))
+            return read(file, octets)
+
+        return mock.patch("gateway.store.files.os.read", reading)
+
+    def test_it_is_listed_with_a_guess_and_its_id_stays(self) -> None:
+        with self.failing(errno.EIO, "1700000001", "1700000002"):
+            maildrop = self.open()
+            ids = self.ids(maildrop)
+            self.assertEqual(self.sizes(maildrop), [4, 99, 6])
+            self.failureResultOf(maildrop.retrieve(0), StoreDown)
+            self.failureResultOf(maildrop.retrieve(1), StoreDown)
+            self.assertEqual(self.message(maildrop, 2), b"a\r\nb\r\n")
+        self.assertEqual(self.ids(self.open(self.fresh())), ids)
+
+    def test_a_guess_is_never_written_down_and_put_right_as_soon_as_it_can_be_read(self) -> None:
+        with self.failing(errno.EIO, "1700000001", "1700000002"):
+            self.open()
+        self.assertEqual(re.findall(r" W\d+ ", self.list_text()), [" W6 "])
+        self.bench.deliver(b"new\n")
+        self.assertEqual(self.sizes(self.open()), [6, 6, 6, 5])
+
+    def test_once_it_can_be_read_it_is_sent_whole(self) -> None:
+        with self.failing(errno.EIO, "1700000001"):
+            maildrop = self.open()
+        self.assertEqual(self.message(maildrop, 0), b"a\r\nb\r\n")
+
+    def test_permissions_of_one_message_are_for_the_administrator(self) -> None:
+        with self.failing(errno.EACCES, "1700000002"):
+            maildrop = self.open()
+            error = self.failureResultOf(maildrop.retrieve(1), MailboxUnusable)
+        self.assertIn(f"{self.maildir}/new/1700000002.M2P1.host,W=99", str(error.value))
+
+    def test_the_log_names_it_and_the_reason_once(self) -> None:
+        with capturedLogs() as events, self.failing(errno.EIO, "1700000001", "1700000003"):
+            for _ in range(3):
+                self.open()
+                self.bench.deliver(b"new\n")
+        (line,) = [formatEvent(event) for event in events if "cannot be read" in str(event)]
+        self.assertIn(f"{self.maildir}/new/1700000003.M3P1.host: Input/output error", line)
+        self.assertIn("2 messages", line)
+
+    def test_trouble_of_the_whole_process_is_no_messages_own(self) -> None:
+        with self.failing(errno.ENOMEM, "1700000001"):
+            self.failureResultOf(self.bench.store.open(ALICE), StoreDown)
+
+    def without_status(self, number: int) -> contextlib.AbstractContextManager[object]:
+        """Not even ``lstat`` of the first message tells anything."""
+        lstat = os.lstat
+
+        def failing(path: str) -> os.stat_result:
+            if "1700000001" in path:
+                raise OSError(number, os.strerror(number))
+            return lstat(path)
+
+        return mock.patch("gateway.store.sizes.os.lstat", failing)
+
+    def test_a_folder_that_may_not_be_entered_is_the_whole_mailboxs_trouble(self) -> None:
+        with self.failing(errno.EACCES, "1700000001"), self.without_status(errno.EACCES):
+            self.failureResultOf(self.bench.store.open(ALICE), MailboxUnusable)
+
+    def test_a_message_of_which_the_disk_says_nothing_is_listed_as_empty(self) -> None:
+        with self.failing(errno.EIO, "1700000001"), self.without_status(errno.EIO):
+            self.assertEqual(self.sizes(self.open()), [0, 6, 6])
+
+    def test_an_error_while_it_is_sent_names_it(self) -> None:
+        maildrop = self.open()
+        broken = OSError(errno.EIO, "Input/output error")
+        with mock.patch("gateway.store.files.os.preadv", side_effect=broken):
+            body = self.successResultOf(maildrop.retrieve(0))
+            error = self.assertRaises(StoreDown, body.read_now)
+            body.close()
+        self.assertIn(f"{self.maildir}/new/1700000001.M1P1.host: ", str(error))
