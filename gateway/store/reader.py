@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -14,7 +15,7 @@ from gateway.errors import MailboxUnusable, NoSuchMailbox
 from gateway.model import Listing
 from gateway.store.dotlock import dotlock
 from gateway.store.files import store_error
-from gateway.store.scan import Stamp, delivery_order, scan, stamp_of
+from gateway.store.scan import NEVER, Stamp, delivery_order, scan, stamp_of
 from gateway.store.sizes import Sizer, Sizes
 from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Snapshot
 from gateway.store.uidlist import NAME, UidList
@@ -23,6 +24,8 @@ log = Logger()
 
 BIG = 1000
 """Messages from which on replies are rendered on the worker, not in the reactor's thread."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _SECONDS = re.compile(r"[0-9]{10}\.")
 
@@ -74,8 +77,8 @@ class Reader:
         unknown += [base for base in new if base not in known]
         self.sizer.find(unknown, files, self._uidlist, sizes)
         if new := [base for base in new if base in files]:
-            self._list_new(new, files, sizes)
-            stamp = (*stamp[:2], self.stamp()[2])
+            complete = self._listed(new, files, sizes)
+            stamp = (*stamp[:2], self.stamp()[2]) if complete else NEVER
         return self._snapshot(files, sizes, stamp)
 
     def _scanned(self) -> tuple[Stamp, dict[str, str]]:
@@ -89,6 +92,33 @@ class Reader:
         make_maildir(self._maildir)
 
     # -- new messages --------------------------------------------------------
+
+    def _listed(self, new: list[str], files: dict[str, str], sizes: Sizes) -> bool:
+        """Give ids to new messages; False if there is no room for that.
+
+        Then what has ids already is served, since a user who cannot log in
+        cannot delete and make room.  None having one, an empty maildrop would
+        be a lie that makes clients forget what they know.  A lock that others
+        hold too long stays a failure: that passes by itself, and who holds it
+        may be giving ids to these very messages.
+        """
+        try:
+            self._list_new(new, files, sizes)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self._uidlist.refresh()
+            left_out = [base for base in files if base not in self._uidlist.uids]
+            if len(left_out) == len(files):
+                raise store_error(error, self._list_path) from error
+            log.warn(
+                "{maildir}: {count} messages are left out until they can get ids: {reason}",
+                maildir=self._maildir,
+                count=len(left_out),
+                reason=error.strerror,
+            )
+            return False
+        return True
 
     def _list_new(self, new: list[str], files: dict[str, str], sizes: Sizes) -> None:
         with dotlock(self._list_path, timeout=self._reading.lock_timeout):

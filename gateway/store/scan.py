@@ -16,6 +16,9 @@ _WIRE = re.compile(r",W=([0-9]{1,18})(?=[,:]|$)").search
 Stamp = tuple[tuple[int, int, int] | None, ...]
 """Inode, mtime in ns and size of ``new``, ``cur`` and the uidlist, where they exist."""
 
+NEVER: Stamp = ()
+"""The stamp of no mailbox."""
+
 
 def stamp_of(maildir: str, uidlist: str) -> Stamp:
     """What changes whenever a message comes, goes, or gets another name.

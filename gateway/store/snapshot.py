@@ -63,6 +63,7 @@ class Snapshot:
         self.forms = forms
         """For each message its ``Form``, or ``CLAIMED``, or ``UNREADABLE``."""
         self.stamp = stamp
+        """``NEVER`` for one that is not all there was: good for this login only."""
         self._corrected: dict[int, int] = {}
 
     def measured(self, index: int, size: Size) -> None:

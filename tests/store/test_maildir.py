@@ -304,16 +304,80 @@ class UniqueIdTests(MaildirCase):
 
 
 class BrokenDiskTests(MaildirCase):
-    def test_a_full_disk_is_a_store_that_is_down_and_no_id_is_promised(self) -> None:
+    def full(
+        self, number: int = errno.ENOSPC, call: str = "files.os.write"
+    ) -> contextlib.AbstractContextManager[object]:
+        """No room for what is written."""
+        error = OSError(number, os.strerror(number))
+        return mock.patch(f"gateway.store.{call}", side_effect=error)
+
+    def test_on_a_full_disk_what_has_no_id_yet_is_left_out_until_it_can_get_one(self) -> None:
         self.bench.deliver(b"one\r\n")
         first = self.ids(self.open())
         self.bench.deliver(b"two\r\n")
-        full = OSError(errno.ENOSPC, "No space left on device")
-        with mock.patch("gateway.store.uidlist.os.write", side_effect=full):
-            self.failureResultOf(self.bench.store.open(ALICE), StoreDown)
-        self.assertEqual(self.ids(self.open())[:1], first)
-        self.assertEqual(self.ids(self.open()), self.ids(self.open(self.fresh())))
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            with capturedLogs() as events, self.full(number):
+                self.assertEqual(self.ids(self.open()), first)
+                self.assertEqual(self.ids(self.open(self.fresh())), first)
+            self.assertIn(f"{self.maildir}: 1 messages", formatEvent(events[0]))
+        self.assertEqual(os.listdir(self.maildir).count("dovecot-uidlist.lock.pop3gw"), 0)
+        ids = self.ids(self.open())
+        self.assertEqual((len(ids), ids[:1]), (2, first))
+        self.assertEqual(self.ids(self.open(self.fresh())), ids)
         self.assertEqual(self.bench.contents(), [b"one\r\n", b"two\r\n"])
+
+    def test_who_is_out_of_room_can_delete_and_make_some(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        self.open()
+        self.bench.deliver(b"two\r\n")
+        with self.full():
+            self.successResultOf(self.open().finish({0}, set()))
+        self.assertEqual(self.bench.contents(), [b"two\r\n"])
+
+    def test_a_snapshot_of_a_full_disk_is_used_for_one_login_only(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        # So late that every stamp is settled.
+        store = MaildirStore(self.bench.root, "{name}", run_now, now_ns=lambda: 5 * 10**18)
+        self.open(store)
+        self.bench.deliver(b"two\r\n")
+        for full in (self.full(), self.full(call="uidlist.os.fsync"), self.no_new_file()):
+            with full:
+                self.assertEqual(self.sizes(self.open(store)), [5])
+        self.assertEqual(self.sizes(self.open(store)), [5, 5])
+
+    def no_new_file(self) -> contextlib.AbstractContextManager[object]:
+        """Not even room for the name of a file."""
+        really_open = os.open
+
+        def opening(path: str, flags: int, mode: int = 0o777) -> int:
+            if flags & os.O_CREAT:
+                raise OSError(errno.ENOSPC, "No space left on device", path)
+            return really_open(path, flags, mode)
+
+        return mock.patch("gateway.store.files.os.open", opening)
+
+    def test_a_full_disk_on_which_no_message_has_an_id_is_a_store_that_is_down(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        with self.full():
+            error = self.failureResultOf(self.bench.store.open(ALICE), StoreDown)
+        self.assertIn(self.maildir, str(error.value))
+        self.assertEqual(self.sizes(self.open()), [5])
+
+    def test_ids_that_another_program_gave_meanwhile_are_shown_though_the_disk_is_full(
+        self,
+    ) -> None:
+        self.bench.deliver(b"one\r\n")
+        name = self.bench.deliver(b"other\r\n")
+        reader = Reader(self.maildir, Reading())
+        find = reader.sizer.find
+
+        def finding(*args: Any) -> None:
+            find(*args)
+            self.uidlist(f"3 V7 N9\n8 :{name}\n")
+
+        reader.sizer.find = finding  # type: ignore[method-assign]
+        with self.full():
+            self.assertEqual(list(reader.read(None).listing.uids), ["8"])
 
     def test_permissions_are_for_the_administrator(self) -> None:
         self.bench.deliver(b"one\r\n")
