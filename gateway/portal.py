@@ -49,6 +49,7 @@ def make_directory(settings: Settings, run: Run[Any], now: Callable[[], float]) 
         ),
         Search(
             base=ldap.base,
+            scope=ldap.scope,
             filter=ldap.filter,
             bind_dn=ldap.bind_dn,
             bind_password=ldap.bind_password,

@@ -173,6 +173,7 @@ class Ldap:
     bind_dn: str = ""
     bind_password: str = field(default="", repr=False)
     base: str = ""
+    scope: Literal["subtree", "one"] = "subtree"
     filter: str = field(
         default="",
         **_shaped(

@@ -69,8 +69,8 @@ def _parse(text: str) -> tuple[Any, Any, Any]:
     if parts.scheme not in ("ldap", "ldaps") or not parts.hostname or len(parts.path) < 2:
         raise InvalidAuthArgumentString(f"expected {LdapCheckerFactory.argStringFormat}")
     attributes, scope, wanted, extensions, *rest = [*parts.query.split("?"), "", "", "", ""]
-    if attributes or scope not in ("", "sub") or any(rest):
-        raise InvalidAuthArgumentString("expected no attributes, and sub as the scope")
+    if attributes or scope not in ("", "sub", "one") or any(rest):
+        raise InvalidAuthArgumentString("expected no attributes, and sub or one as the scope")
     said = dict(word.partition("=")[::2] for word in extensions.split(",") if word)
     said = {key.lower(): unquote(value) for key, value in said.items()}
     known = {"starttls", "bindname", "password-file", "ca-file", "map"}
@@ -86,6 +86,7 @@ def _parse(text: str) -> tuple[Any, Any, Any]:
     reach = Reach(uris=(uri,), start_tls="starttls" in said, ca_file=said.get("ca-file", ""))
     search = Search(
         base=unquote(parts.path[1:]),
+        scope="one" if scope == "one" else "subtree",
         filter=wanted,
         bind_dn=said.get("bindname", ""),
         bind_password=_content(said["password-file"]) if "password-file" in said else "",

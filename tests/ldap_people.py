@@ -21,6 +21,7 @@ def directory(server: Slapd, *, uris: tuple[str, ...] = (), **how: Any) -> LdapD
         "filter": "(uid={login})",
         "bind_as": "",
         "domains": (),
+        "scope": "subtree",
     }
     search |= {key: how.pop(key) for key in tuple(how) if key in search}
     reach = {"timeout": how.pop("timeout", 2), "ca_file": str(server.certificate)}

@@ -51,6 +51,9 @@ class Search:
     """Where accounts are looked for, and who looks."""
 
     base: str
+    scope: str = "subtree"
+    """``subtree``, or ``one`` for what stands right below the base."""
+
     filter: str = ""
     """Instead of the map's."""
 
@@ -77,6 +80,7 @@ class LdapAccounts:
         self._wanted = search_request(
             *(search.base, self._filter, entries.attributes, ("login", "user")),
             seconds=reach.timeout,
+            scope=search.scope,
         )
         self._domains = frozenset(name.lower() for name in search.domains)
         self._base_domain = ".".join(re.findall(r"\bdc=([^,+]+)", search.base.lower()))

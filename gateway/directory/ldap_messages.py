@@ -163,6 +163,7 @@ class Request:
         return _encoded(tag, b"".join([self._fill(inner, values) for inner in content]))
 
 
+_SCOPES = {"subtree": "SUBTREE", "one": "LEVEL"}
 _NAME, _PASSWORD = b"6E616D65@name", b"70617373@password"
 
 
@@ -173,9 +174,15 @@ def bind_request() -> Request:
 
 
 def search_request(
-    base: str, wanted: str, attributes: Sequence[str], fields: Sequence[str], *, seconds: int
+    base: str,
+    wanted: str,
+    attributes: Sequence[str],
+    fields: Sequence[str],
+    *,
+    seconds: int,
+    scope: str = "subtree",
 ) -> Request:
-    """A search of the subtree for two entries at the most; its values are those of ``fields``.
+    """A search for two entries at the most; its values are those of ``fields``.
 
     ``wanted`` is a filter (RFC 4515) with those fields in braces.  Raises
     ``ldap3.core.exceptions.LDAPInvalidFilterError``.
@@ -184,6 +191,7 @@ def search_request(
     for field, place in zip(fields, places, strict=True):
         wanted = wanted.replace(f"{{{field}}}", place)
     operation = search_operation(
-        base, wanted, "SUBTREE", "NEVER", list(attributes), 2, seconds, False, False, False
+        *(base, wanted, _SCOPES[scope], "NEVER"),
+        *(list(attributes), 2, seconds, False, False, False),
     )
     return Request("searchRequest", operation, [place.encode() for place in places])

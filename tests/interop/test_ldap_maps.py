@@ -229,6 +229,16 @@ def test_a_base_that_is_not_there_is_no_wrong_password(slapd: Slapd) -> None:
         result(people(slapd, "openldap", base="ou=none,dc=example,dc=org").verify("olga", b"x"))
 
 
+def test_right_below_the_base_or_in_the_whole_subtree(slapd: Slapd) -> None:
+    for base, scope, found in (
+        (slapd.BASE, "one", True),
+        ("dc=example,dc=org", "one", False),
+        ("dc=example,dc=org", "subtree", True),
+    ):
+        there = people(slapd, "openldap", base=base, scope=scope)
+        assert (result(there.find("olga")) is not None) is found
+
+
 def checker(slapd: Slapd, *, allowed: bool = True) -> PasswordChecker:
     """A checker that knows delegates."""
     there = people(slapd, "openldap")

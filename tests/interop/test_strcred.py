@@ -79,7 +79,7 @@ def test_the_factory_is_found_and_says_what_is_wrong_with_an_argument() -> None:
         ("ldap://host", "expected ldap"),
         ("ldap://host:99999/o=x", "host:99999"),
         ("ldap://h/o=x?uid?sub", "no attributes"),
-        ("ldap://h/o=x??one", "sub as the scope"),
+        ("ldap://h/o=x??base", "sub or one as the scope"),
         ("ldap://h/o=x??sub?(uid=x)", "{login} in the filter"),
         ("ldap://h/o=x??sub??colour=red", "no such extension: colour"),
         ("ldap://h/o=x??sub??map=x", "map="),
