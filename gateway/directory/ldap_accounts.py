@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from attrs import field, frozen
@@ -98,7 +99,8 @@ class LdapAccounts:
         found = self.find(login)
         if found is None:
             # Costs what a wrong password costs, and cannot succeed.
-            self._bind(f"cn={secrets.token_hex(8)},{self._search.base}", password, login)
+            with suppress(BadCredentials):
+                self._bind(f"cn={secrets.token_hex(8)},{self._search.base}", password, login)
             raise BadCredentials(f"{login} is not in the directory")
         try:
             self._bind(found.dn, password, login)
@@ -144,11 +146,12 @@ class LdapAccounts:
 
     def _user(self, login: str) -> str:
         """The name without a domain that is this directory's."""
+        ours = {*self._domains, self._base_domain} - {""}
         domain, separator, user = re.fullmatch(r"(?:([^\\/]*)([\\/]))?(.*)", login, re.S).groups()  # type: ignore[union-attr]
         if separator:
-            return str(user) if not self._domains or domain in self._domains else login
+            return str(user) if not self._domains or domain in ours else login
         user, _, domain = login.rpartition("@")
-        return user if user and domain in {*self._domains, self._base_domain} else login
+        return user if user and domain in ours else login
 
     def _bind(self, dn: str, password: bytes, login: str) -> None:
         _check_user(self.binding.use(lambda connection: _bind(connection, dn, password)), login)

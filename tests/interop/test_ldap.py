@@ -66,6 +66,22 @@ def test_filter_characters_in_a_name_find_nobody(slapd: Slapd) -> None:
             result(directory(slapd).verify(name, SECRET))
 
 
+def test_the_domain_that_the_base_names_is_ours_on_either_side_of_the_user(slapd: Slapd) -> None:
+    people = directory(slapd, filter="(uid={user}@example.org)", domains=("lab",))
+    for name in ("example.org\\alice", "example.org/alice", ALICE, "lab\\alice", "alice@lab"):
+        assert result(people.verify(name, SECRET)).name == ALICE
+    for name in ("other\\alice", "/alice", "alice@other", "alice@"):
+        with pytest.raises(BadCredentials, match="not in the directory"):
+            result(people.verify(name, SECRET))
+
+
+def test_the_log_can_tell_who_is_unknown_from_whose_password_is_wrong(slapd: Slapd) -> None:
+    with pytest.raises(BadCredentials, match="nobody is not in the directory"):
+        result(directory(slapd).verify("nobody", SECRET))
+    with pytest.raises(BadCredentials, match="refused alice"):
+        result(directory(slapd).verify(ALICE, b"wrong"))
+
+
 def test_two_entries_for_one_name_are_a_misconfiguration(slapd: Slapd) -> None:
     with pytest.raises(DirectoryMisconfigured, match="more than one entry"):
         result(directory(slapd, filter="(|(uid={login})(cn=somebody))").verify(ALICE, SECRET))
