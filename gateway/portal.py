@@ -123,6 +123,7 @@ class Logins:
             domain=ntlm.domain,
             dns_computer=ntlm.dns_computer,
             dns_domain=ntlm.dns_domain,
+            joined=ntlm.provider == "winbind",
             require_mic=ntlm.mic == "require",
             bindings=ntlm.channel_binding,
             targets=frozenset(name.lower() for name in ntlm.targets),

@@ -59,6 +59,10 @@ class Policy:
     domain: str = "WORKGROUP"
     dns_computer: str = ""
     dns_domain: str = ""
+    joined: bool = False
+    """The server is a member of the domain and says so; some clients then take its name for the
+    user's, where they know no other."""
+
     require_mic: bool = True
     """Clients that were sent a timestamp must bring an integrity code.
 
@@ -73,6 +77,13 @@ class Policy:
 
     max_skew: float = 36 * 3600.0
     """Seconds that a client's clock may differ."""
+
+    @property
+    def target(self) -> tuple[str, Flags]:
+        """What a challenge is said to come from ([MS-NLMP] 3.2.5.1.1)."""
+        if self.joined:
+            return self.domain, Flags.TARGET_TYPE_DOMAIN
+        return self.computer, Flags.TARGET_TYPE_SERVER
 
     def pairs(self, now: float, *, timestamp: bool) -> dict[int, bytes]:
         """The TargetInfo of a challenge."""
@@ -127,9 +138,9 @@ class Ntlm:
         # Clients that speak OEM only, as curl does, know no integrity code
         # either; a timestamp would ask for one ([MS-NLMP] 3.1.5.1.2).
         timestamp = policy.require_mic and bool(flags & Flags.UNICODE)
-        self._challenge = build_challenge(
-            flags, policy.computer, self._random(8), policy.pairs(self._now(), timestamp=timestamp)
-        )
+        target, kind = policy.target
+        pairs = policy.pairs(self._now(), timestamp=timestamp)
+        self._challenge = build_challenge(flags, target, self._random(8), pairs, kind=kind)
         return self._challenge
 
     def _answered(self, message: bytes) -> Response:

@@ -64,7 +64,6 @@ _OURS = (
     Flags.REQUEST_TARGET
     | Flags.NTLM
     | Flags.ALWAYS_SIGN
-    | Flags.TARGET_TYPE_SERVER
     | Flags.EXTENDED_SESSIONSECURITY
     | Flags.TARGET_INFO
 )
@@ -100,10 +99,18 @@ def read_negotiate(message: bytes) -> Flags:
 
 
 def build_challenge(
-    client: Flags, target: str, server_challenge: bytes, pairs: Mapping[int, bytes]
+    client: Flags,
+    target: str,
+    server_challenge: bytes,
+    pairs: Mapping[int, bytes],
+    *,
+    kind: Flags = Flags.TARGET_TYPE_SERVER,
 ) -> bytes:
-    """A CHALLENGE (2.2.1.2) for a client with these flags; ``pairs`` in the order given."""
-    flags = _OURS | (client & _KEPT)
+    """A CHALLENGE (2.2.1.2) for a client with these flags; ``pairs`` in the order given.
+
+    ``kind``: whether ``target`` is a server or a domain.
+    """
+    flags = _OURS | kind | (client & _KEPT)
     if flags & Flags.UNICODE:
         flags &= ~Flags.OEM
     name = (

@@ -425,5 +425,18 @@ def test_a_challenge_for_oem_has_its_target_in_oem() -> None:
     assert not Flags(int.from_bytes(challenge[20:24], "little")) & Flags.UNICODE
 
 
+def test_a_member_of_a_domain_names_the_domain_and_any_other_server_itself() -> None:
+    kinds = Flags.TARGET_TYPE_SERVER | Flags.TARGET_TYPE_DOMAIN
+    for joined, name, kind in (
+        (False, b"MAIL", Flags.TARGET_TYPE_SERVER),
+        (True, b"EXAMPLE", Flags.TARGET_TYPE_DOMAIN),
+    ):
+        mechanism = exchange(PLAIN_PEER, evolve(POLICY, joined=joined))
+        negotiate = Client(USER, PASSWORD, now=NEW_YEAR_2021, oem=True).negotiate()
+        challenge = result(mechanism.step(negotiate)).octets
+        assert challenge[56:].startswith(name + bytes((Av.NB_DOMAIN, 0)))
+        assert Flags(int.from_bytes(challenge[20:24], "little")) & kinds == kind
+
+
 def test_a_filetime_counts_from_1601() -> None:
     assert filetime(NEW_YEAR_2021) == 132539328000000000
