@@ -20,6 +20,10 @@ class BadCredentials(GatewayError):
         self.account = account
 
 
+class NotAdmitted(BadCredentials):
+    """The proof was right, but the mailbox is another's who does not let this one in."""
+
+
 class TooManyGuesses(GatewayError):
     """So many wrong passwords came from there that no other is looked at for a while."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred, succeed
 
-from gateway.errors import BadCredentials
+from gateway.errors import BadCredentials, NotAdmitted
 from gateway.interfaces import IDirectory
 from gateway.model import Account
 from gateway.saslprep import login_name
@@ -48,7 +48,7 @@ class Delegates:
     def admit(self, login: str, wanted: str) -> Deferred[bytes | tuple[()]]:
         """The avatar id: the login name whose mailbox is to be opened.
 
-        ``login`` has proven who he is.  Fails with ``BadCredentials`` where
+        ``login`` has proven who he is.  Fails with ``NotAdmitted`` where
         the directory does not say that he may, and with a directory's errors.
         """
         if not wanted:
@@ -61,9 +61,9 @@ class Delegates:
 
         def decide(account: Account | None, delegate: Account | None) -> bytes | tuple[()]:
             if account is None or delegate is None or not delegate.enabled:
-                raise BadCredentials(f"{login} wants the mailbox of {wanted}, which is not there")
+                raise NotAdmitted(f"{login} wants the mailbox of {wanted}, which is not there")
             if account.name != delegate.name and not (self._allowed and account.admits(delegate)):
-                raise BadCredentials(f"{login} is no delegate of {wanted}")
+                raise NotAdmitted(f"{login} is no delegate of {wanted}")
             return wanted.encode()
 
         return self._directory.find(login).addCallback(ask_for_mailbox)

@@ -20,6 +20,7 @@ from gateway.errors import (
     DirectoryMisconfigured,
     GatewayError,
     MailboxUnusable,
+    NotAdmitted,
 )
 from gateway.interfaces import IMaildrop
 from gateway.model import Peer
@@ -78,7 +79,9 @@ class Login:
             return opened
 
         def bad(failure: Failure) -> Failure:
-            if attempt.refusal is None and failure.check(BadCredentials):
+            # Who is only not let into another's mailbox has the right password.
+            wrong = failure.check(BadCredentials) and not failure.check(NotAdmitted)
+            if attempt.refusal is None and wrong:
                 attempt.failed(getattr(failure.value, "account", ""))
             attempt.ended()
             return failure

@@ -67,10 +67,13 @@ Place = tuple[str, str]
 class Attempt:
     """One login.  Wait ``wait`` seconds; then it fails with ``refusal``, or is tried."""
 
-    __slots__ = ("_digest", "_login", "_place", "_throttle", "refusal", "wait")
+    __slots__ = ("_digest", "_login", "_place", "_spelt", "_throttle", "refusal", "wait")
 
-    def __init__(self, throttle: Throttle, login: str, place: Place, digest: bytes) -> None:
+    def __init__(
+        self, throttle: Throttle, spelt: str, login: str, place: Place, digest: bytes
+    ) -> None:
         self._throttle = throttle
+        self._spelt = spelt
         self._login = login
         self._place = place
         self._digest = digest
@@ -90,7 +93,7 @@ class Attempt:
 
     def succeeded(self) -> None:
         """The password was right: this account's wrong ones from there are forgotten."""
-        self._throttle._succeeded(self._place, self._digest)
+        self._throttle._succeeded(self._spelt, self._place, self._digest)
 
 
 class _Wrong:
@@ -122,13 +125,14 @@ class Throttle:
 
     def weigh(self, login: str, host: str, guess: bytes) -> Attempt:
         """A login that is about to be tried: whether it has to wait, and may be tried at all."""
-        login, network = _bare(login), self._network(host)
+        spelt, login, network = login, _bare(login), self._network(host)
         account = self._accounts.get(login, login)
         place, limits = (account, network), self._limits
-        digest = hmac.digest(self._key, b"%b\0%b" % (login.encode(), guess), "sha256")[:12]
-        attempt = Attempt(self, login, place, digest)
+        # Of the name as it was spelt: what is wrong in one domain may be right in another.
+        digest = hmac.digest(self._key, b"%b\0%b" % (spelt.encode(), guess), "sha256")[:12]
+        attempt = Attempt(self, spelt, login, place, digest)
         pending = self._pending.setdefault(place, Counter())
-        until, right = self._trusted.get(place, (0.0, b""))
+        until, right = self._trusted.get((spelt, network), (0.0, b""))
         now = self._seconds()
         trusted = until > now
         if not (trusted and hmac.compare_digest(digest, right)):
@@ -207,10 +211,12 @@ class Throttle:
         if len(wrong.seen) < self._most or digest in wrong.seen:
             wrong.seen[digest] = now
 
-    def _succeeded(self, place: Place, digest: bytes) -> None:
+    def _succeeded(self, spelt: str, place: Place, digest: bytes) -> None:
         self._wrong.pop(place, None)
-        self._trusted[place] = self._seconds() + self._limits.trust, digest
-        self._trusted.move_to_end(place)
+        # Not by the account: it may become known later, with a wrong password.
+        known = spelt, place[1]
+        self._trusted[known] = self._seconds() + self._limits.trust, digest
+        self._trusted.move_to_end(known)
         self._trim(self._trusted)
 
     def _trim(self, remembered: OrderedDict[Any, Any]) -> None:

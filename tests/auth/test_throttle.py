@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.auth.throttle import Attempt, Limits, Throttle
 from gateway.errors import BadCredentials, TooManyGuesses
-from harness import ALICE, SECRET, Wire
+from harness import ALICE, SECRET, Wire, plain
 
 HERE, THERE = "192.0.2.1", "198.51.100.9"
 
@@ -112,6 +112,15 @@ class DelayTests(ThrottleCase):
         again = self.weigh(throttle, guess=b"right")
         self.assertEqual((again.wait, again.refusal), (0, None))
 
+    def test_a_password_stays_trusted_once_the_account_behind_its_name_is_known(self) -> None:
+        throttle = self.throttle(refuse_after=4)
+        self.succeed(throttle, "alice", guess=b"right")
+        for number in range(4):
+            self.fail_with(throttle, b"%d" % number, "alice", account="alice@example.org")
+        self.assertIsNotNone(self.weigh(throttle).refusal)
+        again = self.weigh(throttle, guess=b"right")
+        self.assertEqual((again.wait, again.refusal), (0, None))
+
     def test_a_thousand_connections_at_once_get_no_more_guesses_than_one(self) -> None:
         throttle = self.throttle(free=3, longest=15)
         attempts = [throttle.weigh("alice", HERE, b"%d" % number) for number in range(1000)]
@@ -166,6 +175,13 @@ class DelayTests(ThrottleCase):
         ):
             self.fail_with(throttle, b"%d" % number, spelling)
         self.assertEqual(self.wait(throttle), 4)
+
+    def test_a_password_that_was_wrong_in_one_domain_may_be_right_in_another(self) -> None:
+        throttle = self.throttle()
+        for spelling in (r"other\alice", "other/alice", "lab/alice/mailbox"):
+            self.fail_with(throttle, b"right", spelling)
+            self.assertIsNone(self.weigh(throttle, guess=b"right").refusal)
+            self.assertIsNotNone(self.weigh(throttle, spelling, guess=b"right").refusal)
 
     def test_what_the_directory_finds_under_several_names_is_one_account(self) -> None:
         throttle = self.throttle(free=3)
@@ -252,6 +268,12 @@ class WireTests(SynchronousTestCase):
             self.client.log_in(password=f"guess {number}")
         self.assertTrue(self.client.log_in(password="guess 3").startswith(b"-ERR [SYS/TEMP] "))
         self.assertTrue(self.client.log_in(password="guess 1").startswith(b"-ERR [AUTH] "))
+
+    def test_who_may_not_open_anothers_mailbox_has_no_wrong_password(self) -> None:
+        for _ in range(5):
+            answer = self.client.send(b"AUTH PLAIN " + plain(authzid="bob@example.org"))
+            self.assertTrue(answer.startswith(b"-ERR [AUTH] "))
+        self.assertTrue(self.client.send(b"AUTH PLAIN " + plain()).startswith(b"+OK "))
 
     def test_others_are_not_held_up(self) -> None:
         for number in range(2):
