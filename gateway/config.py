@@ -267,6 +267,9 @@ def _contradictions(settings: Settings) -> list[tuple[str, str]]:
             for key, value in needed.items()
             if not value
         ]
+        if settings.ntlm.provider == "winbind" and not settings.ldap.domains:
+            # Else another domain's alice, whom a domain controller vouches for, were ours.
+            found.append(("ldap.domains", 'expected your domains for ntlm.provider = "winbind"'))
         if settings.demo:
             found.append(("demo", "expected false: the demo account lives in a passwd-file"))
     return found

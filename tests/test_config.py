@@ -156,6 +156,10 @@ class FaultTests(ConfigCase):
             ('[listeners.a]\nendpoint = "tcp:1"\ntls = "on"\n', "expected one of 'none', 'stls'"),
             ("tls = 5\n" + LISTENER, "tls"),
             (f'{LISTENER}[directory]\nkind = "ldap"\n', "ldap.uris"),
+            (
+                f'{LISTENER}[directory]\nkind = "ldap"\n[ntlm]\nprovider = "winbind"\n',
+                "ldap.domains: expected your domains",
+            ),
             (f'{LISTENER}[ldap]\nuris = ["http://x"]\n', "expected ldap://HOST:PORT"),
             (f'{LISTENER}[ldap]\nfilter = "uid={{login}}"\n', "a filter in parentheses"),
             ("demo = 1\n" + LISTENER, "expected true or false"),
