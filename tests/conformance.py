@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -49,9 +50,10 @@ def _row(name: str, tests: Mapping[str, str]) -> str:
 
 
 def test_name(nodeid: str) -> str:
-    """A test's file and sentence, without class and parameters."""
+    """A test's file and sentence, without class, parameters and xdist's group."""
     file, _, rest = nodeid.partition("::")
-    return f"{file.removeprefix('tests/')} {rest.rpartition('::')[2].partition('[')[0]}"
+    sentence = re.split(r"[\[@]", rest.rpartition("::")[2])[0]
+    return f"{file.removeprefix('tests/')} {sentence}"
 
 
 def worst(outcomes: Iterable[str]) -> str:

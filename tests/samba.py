@@ -72,7 +72,7 @@ class SambaDC(Server):
             *("--host-name=dc1", "--host-ip=127.0.0.1"),
         )
         for change in (*self._schema(), self._accounts()):
-            self._modify(change)
+            self.modify(change)
         self._samba_tool("domain", "exportkeytab", str(self.keytab), f"--principal={self.SERVICE}")
         self.plain, self.tls, self.kdc = free_port(), free_port(), free_port()
         self.krb5_conf.write_text(f"""\
@@ -178,25 +178,33 @@ exec unshare --mount sh -c 'mount --bind {at}/run /run && exec ntlm_auth "$@"' n
             [
                 f"dn: {self.BASE}\nchangetype: modify\n"
                 + "\n-\n".join(f"replace: {name}\n{name}: {rules[name]}" for name in rules),
-                *(self._person(name, word, more.get(name, "")) for name, word in PEOPLE.items()),
-                self._person("reader", self.READER_PASSWORD),
-                self._person("svc-pop", "pw-svc-pop", service),
-                f"dn: CN=helpdesk,CN=Users,{self.BASE}\nchangetype: add\nobjectClass: group\n"
-                f"sAMAccountName: helpdesk\nmember: CN=bob,CN=Users,{self.BASE}",
+                *(self.person(name, word, more.get(name, "")) for name, word in PEOPLE.items()),
+                self.person("reader", self.READER_PASSWORD),
+                self.person("svc-pop", "pw-svc-pop", service),
+                f"dn: {self.dn('helpdesk')}\nchangetype: add\nobjectClass: group\n"
+                f"sAMAccountName: helpdesk\nmember: {self.dn('bob')}",
             ]
         )
 
-    def _person(self, name: str, password: str, more: str = "") -> str:
+    def dn(self, name: str) -> str:
+        """Where this user or group is."""
+        return f"CN={name},CN=Users,{self.BASE}"
+
+    def person(
+        self, name: str, password: str, more: str = "", *, dn: str = "", upn: str = ""
+    ) -> str:
+        """An account in LDIF."""
+
         def encoded(text: str) -> str:
             return base64.b64encode(text.encode()).decode()
 
         secret = base64.b64encode(f'"{password}"'.encode("utf-16-le")).decode()
         lines = [
-            f"dn:: {encoded(f'CN={name},CN=Users,{self.BASE}')}",
+            f"dn:: {encoded(dn or self.dn(name))}",
             "changetype: add",
             "objectClass: user",
             f"sAMAccountName:: {encoded(name)}",
-            f"userPrincipalName:: {encoded(f'{name}@{self.REALM}')}",
+            f"userPrincipalName:: {encoded(upn or f'{name}@{self.REALM}')}",
             f"mail:: {encoded(f'{name}@example.test')}",
             f"unicodePwd:: {secret}",
         ]
@@ -216,7 +224,8 @@ exec unshare --mount sh -c 'mount --bind {at}/run /run && exec ntlm_auth "$@"' n
     def _samba_tool(self, *arguments: str) -> None:
         self._tool("samba-tool", *arguments, f"--configfile={self.smb_conf}")
 
-    def _modify(self, changes: str) -> None:
+    def modify(self, changes: str) -> None:
+        """Make changes, given in LDIF, behind the server's back."""
         database = f"{self.directory}/private/sam.ldb"
         settings = f"--configfile={self.smb_conf}"
         self._tool("ldbmodify", "-H", database, settings, stdin=changes + "\n")
