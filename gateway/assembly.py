@@ -166,6 +166,7 @@ class _Assembly:
             secure_networks=settings.pop3.secure_networks,
             census=self._census,
             throttle=self._throttle,
+            identify=self._logins.identify if settings.refuse_after else None,
             patience=Patience(
                 stall=settings.limits.stall_timeout, work=settings.limits.work_timeout
             ),

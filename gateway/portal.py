@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred
 
 from gateway.auth.delegates import Delegates
 from gateway.auth.first_of import FirstOf
@@ -25,7 +26,7 @@ from gateway.directory.memory import LoginIsMailbox
 from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError
 from gateway.interfaces import IDirectory, IMechanism, INtlmAuthority, IStore, Run
-from gateway.model import Peer
+from gateway.model import Account, Peer
 from gateway.sasl.gssapi import Acceptor, Gssapi, check
 from gateway.sasl.mechanisms import MECHANISMS, Maker
 from gateway.sasl.ntlm import Ntlm, Policy
@@ -151,6 +152,14 @@ class Logins:
         self.mechanisms["GSSAPI"] = lambda _: Gssapi(accepts, self._run)
         with_realm = gssapi.login == "principal"
         return PrincipalChecker(self._delegates, gssapi.realms, with_realm=with_realm)
+
+    def identify(self, login: str) -> Deferred[str]:
+        """The name of the account that has this login name; empty where that cannot be said."""
+
+        def name(account: Account | None) -> str:
+            return "" if account is None else account.name
+
+        return self._directory.find(login).addCallbacks(name, lambda _: "")
 
     def stop(self) -> None:
         """End what runs beside this process."""

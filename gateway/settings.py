@@ -148,7 +148,7 @@ class Throttle:
     longest: float = field(default=15.0, **_within(0, 60))
     refuse_after: int | None = field(default=None, **_within(0, 1000))
     wrong_ttl: float = field(default=60.0, **_within(0, 86_400))
-    window: float = field(default=900.0, **_POSITIVE)
+    window: float = field(default=1800.0, **_POSITIVE)
     trust: float = field(default=30 * 86_400.0, **_within(0, 10**9))
     ipv4_prefix: int = field(default=32, **_within(1, 32))
     ipv6_prefix: int = field(default=64, **_within(1, 128))

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.mail.interfaces import IMailboxPOP3
 from twisted.python.failure import Failure
 
+from gateway.auth.delegates import split_login
 from gateway.auth.throttle import Throttle
 from gateway.errors import (
     BadCredentials,
@@ -42,8 +43,15 @@ class Login:
         portal: Portal,
         throttle: Throttle | None = None,
         clock: Callable[[], IReactorTime] | None = None,
+        identify: Callable[[str], Deferred[str]] | None = None,
     ) -> None:
-        """``throttle`` slows guesses down, on the clock that ``clock`` gives."""
+        """``throttle`` slows guesses down, on the clock that ``clock`` gives.
+
+        ``identify`` tells whose login name one is, an empty name for nobody's:
+        where a directory locks accounts, guesses must not be told apart by
+        how the name is spelt.
+        """
+        self._identify = identify
         self._portal = portal
         self._throttle = throttle
         self._clock = clock
@@ -58,7 +66,19 @@ class Login:
         if self._throttle is None or self._clock is None or guess is None:
             return self._log_in(credentials, peer)
         name = _name(credentials)
-        attempt = self._throttle.weigh(name, peer.host, guess)
+        if self._identify is None:
+            return self._weighed(credentials, peer, name, guess, "")
+        asked = self._identify(split_login(name)[0])
+        return asked.addCallback(
+            lambda account: self._weighed(credentials, peer, name, guess, account)
+        )
+
+    def _weighed(
+        self, credentials: Any, peer: Peer, name: str, guess: bytes, account: str
+    ) -> Deferred[Opened]:
+        assert self._throttle is not None
+        assert self._clock is not None
+        attempt = self._throttle.weigh(name, peer.host, guess, account)
         answer: Deferred[Any]
         if attempt.wait:
             log.info(
@@ -82,7 +102,7 @@ class Login:
             # Who is only not let into another's mailbox has the right password.
             wrong = failure.check(BadCredentials) and not failure.check(NotAdmitted)
             if attempt.refusal is None and wrong:
-                attempt.failed(getattr(failure.value, "account", ""))
+                attempt.failed(account or getattr(failure.value, "account", ""))
             attempt.ended()
             return failure
 

@@ -46,9 +46,12 @@ class Limits:
     """
 
     wrong_ttl: float = 60.0
-    """So long a wrong password is known to be wrong, and the directory not asked again."""
+    """So long a wrong password is known to be wrong, and the directory not asked again.
 
-    window: float = 900.0
+    With ``refuse_after`` it is the whole window.
+    """
+
+    window: float = 1800.0
     """So long after the last wrong password everything is forgotten."""
 
     trust: float = 30 * 86_400.0
@@ -120,13 +123,18 @@ class Throttle:
         self._trusted: OrderedDict[Place, tuple[float, bytes]] = OrderedDict()
         self._accounts: OrderedDict[str, str] = OrderedDict()
         self._pending: dict[Place, Counter[bytes]] = {}
+        # A directory that locks accounts counts the same wrong password each time.
+        self._wrong_ttl = math.inf if limits.refuse_after else limits.wrong_ttl
         self._most = max(limits.free, limits.network_free, limits.refuse_after) + 40
         self._network = lru_cache(maxsize=4096)(_networks(limits))
 
-    def weigh(self, login: str, host: str, guess: bytes) -> Attempt:
-        """A login that is about to be tried: whether it has to wait, and may be tried at all."""
+    def weigh(self, login: str, host: str, guess: bytes, account: str = "") -> Attempt:
+        """A login that is about to be tried: whether it has to wait, and may be tried at all.
+
+        ``account``: whose login name it is, where that is known.
+        """
         spelt, login, network = login, _bare(login), self._network(host)
-        account = self._accounts.get(login, login)
+        account = account or self._accounts.get(login, login)
         place, limits = (account, network), self._limits
         # Of the name as it was spelt: what is wrong in one domain may be right in another.
         digest = hmac.digest(self._key, b"%b\0%b" % (spelt.encode(), guess), "sha256")[:12]
@@ -144,7 +152,7 @@ class Throttle:
             if not trusted:
                 everybody = len(self._seen(("", network), now))
                 delays.append((("", network), self._delay(everybody, limits.network_free)))
-            if wrong.get(digest, -math.inf) + limits.wrong_ttl > now:
+            if wrong.get(digest, -math.inf) + self._wrong_ttl > now:
                 attempt.wait = delays[0][1]
                 attempt.refusal = BadCredentials("the same wrong password again", account=account)
             elif 0 < limits.refuse_after <= len(others) and digest not in wrong:

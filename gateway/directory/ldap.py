@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -49,14 +50,14 @@ class LdapDirectory:
         self._stale = stale_ttl
         self._size = cache_size
         self._now = now
-        self._found: OrderedDict[str, tuple[float, Account]] = OrderedDict()
+        self._found: OrderedDict[str, tuple[float, Found]] = OrderedDict()
 
     def find(self, login: str) -> Deferred[Account | None]:
         """The account of that name."""
-        known = self._found.get(login)
-        if known is not None and known[0] > self._now():
+        known = self._found_within(login, self._ttl)
+        if known is not None:
             self.counts["accounts remembered"] += 1
-            return succeed(known[1])
+            return succeed(known.account)
         self.counts["accounts searched"] += 1
         return self._run(lambda: self.accounts.find(login)).addCallbacks(
             self._taken, self._not_taken, callbackArgs=(login,), errbackArgs=(login,)
@@ -69,16 +70,19 @@ class LdapDirectory:
         return self._remember(login, found)
 
     def _not_taken(self, failure: Failure, login: str) -> Account | Failure:
-        known = self._found.get(login)
-        fresh_enough = known is not None and known[0] + self._stale > self._now()
-        if known is not None and fresh_enough and failure.check(DirectoryDown):
+        known = self._found_within(login, self._ttl + self._stale)
+        if known is not None and failure.check(DirectoryDown):
             self.counts["accounts stale"] += 1
-            return known[1]
+            return known.account
         return failure
+
+    def _found_within(self, login: str, seconds: float) -> Found | None:
+        when, found = self._found.get(login, (-math.inf, None))
+        return found if when + seconds > self._now() else None
 
     def _remember(self, login: str, found: Found) -> Account:
         # Under no other name: that of its mailbox may be somebody else's login.
-        self._found[login] = (self._now() + self._ttl, found.account)
+        self._found[login] = self._now(), found
         self._found.move_to_end(login)
         if len(self._found) > self._size:
             self._found.popitem(last=False)
@@ -102,4 +106,6 @@ class LdapDirectory:
                 raise BadCredentials(f"{login} may not log in ({found.dn})")
             return account
 
-        return self._run(lambda: self.accounts.verify(login, password)).addCallback(verified)
+        # Whoever had to know whose name it is has just searched for it.
+        found = self._found_within(login, _LOGIN)
+        return self._run(lambda: self.accounts.verify(login, password, found)).addCallback(verified)

@@ -92,11 +92,11 @@ class LdapAccounts:
         """The one entry of that name, or None.  Raises a directory's errors."""
         return self.searching.use(lambda connection: self._find(connection, login))
 
-    def verify(self, login: str, password: bytes) -> Found:
-        """The same, if the server takes the password for it."""
+    def verify(self, login: str, password: bytes, found: Found | None = None) -> Found:
+        """The same, if the server takes the password for it; not searched if ``found`` before."""
         if self._search.bind_as:
             return self._verify_directly(login, password)
-        found = self.find(login)
+        found = found or self.find(login)
         if found is None:
             # Costs what a wrong password costs, and cannot succeed.
             with suppress(BadCredentials):

@@ -195,7 +195,9 @@ class Response:
     ) -> None:
         self.user = answer.text(answer.user)
         self.domain = answer.text(answer.domain)
-        self.username = f"{self.domain}\\{self.user}".removeprefix("\\").encode("utf-8", "replace")
+        # A UPN has its domain; what else the client says of one does not matter.
+        name = self.user if "@" in self.user else f"{self.domain}\\{self.user}"
+        self.username = name.removeprefix("\\").encode("utf-8", "replace")
         self.response = answer.nt_response
         self.legacy = proof is None
         self.proof = proof

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 from itertools import count
 
@@ -61,6 +61,7 @@ class POP3Factory(ServerFactory):
         mechanisms: Mapping[str, Maker] = MECHANISMS,
         census: Census | None = None,
         throttle: Throttle | None = None,
+        identify: Callable[[str], Deferred[str]] | None = None,
         patience: Patience | None = None,
         greeting: str = "",
         convert_cr: bool = False,
@@ -72,9 +73,10 @@ class POP3Factory(ServerFactory):
         ``tls``, an ``IOpenSSLServerConnectionCreator``, makes STLS available;
         for implicit TLS wrap the factory or use an ``ssl:`` endpoint.
         ``secure_networks`` may send passwords over an unencrypted line;
-        ``throttle`` slows down who guesses them.
+        ``throttle`` slows down who guesses them, ``identify`` tells it whose login
+        name one is.
         """
-        self.login = Login(portal, throttle, lambda: self.clock)
+        self.login = Login(portal, throttle, lambda: self.clock, identify)
         profile = profile or Profile()
         usable = tuple(name for name in profile.mechanisms if name in mechanisms)
         self.profile = evolve(profile, mechanisms=usable)

@@ -162,11 +162,21 @@ class DelayTests(ThrottleCase):
         self.guess(throttle, 4)
         self.assertIsInstance(self.weigh(throttle).refusal, TooManyGuesses)
         self.assertIsNone(self.weigh(throttle, host=THERE).refusal)
-        self.clock.advance(60)
-        # What was wrong may be looked at again: it is nothing new to the directory.
-        self.assertIsNone(self.weigh(throttle, guess=b"guess 1").refusal)
-        self.clock.advance(840)
+        self.clock.advance(890)
+        # Nor one that was wrong: the directory would count it again.
+        self.assertIsInstance(self.weigh(throttle, guess=b"guess 1").refusal, BadCredentials)
+        self.assertIsInstance(self.weigh(throttle).refusal, TooManyGuesses)
+        self.clock.advance(10)
         self.assertIsNone(self.weigh(throttle).refusal)
+
+    def test_who_is_known_to_be_one_account_is_one_from_the_first_guess_on(self) -> None:
+        throttle = self.throttle(refuse_after=2)
+        for number, spelling in enumerate(("alice", "alice@lab.test", "a.smith@example.org")):
+            attempt = throttle.weigh(spelling, HERE, b"%d" % number, "alice@example.org")
+            self.assertEqual(attempt.refusal is None, number < 2)
+            if attempt.refusal is None:
+                attempt.failed("alice@example.org")
+            attempt.ended()
 
     def test_no_spelling_of_a_name_gives_guesses_for_free(self) -> None:
         throttle = self.throttle(free=3)

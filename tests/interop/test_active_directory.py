@@ -215,7 +215,9 @@ def serve(dc: SambaDC, tmp_path: Path) -> Iterator[Serve]:
 @pytest.fixture(scope="module")
 def gateway(dc: SambaDC, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """One gateway for all tests that want nothing special of it."""
-    with serving(dc, tmp_path_factory.mktemp("gateway")) as started:
+    # So many tests guess at it that the guesses would add up.
+    many = {"refuse_after": 1000}
+    with serving(dc, tmp_path_factory.mktemp("gateway"), throttle=many) as started:
         yield started
 
 
@@ -890,3 +892,30 @@ def test_guesses_by_ntlm_do_not_lock_the_account_either(dc: SambaDC, serve: Serv
     most = LOCKOUT_THRESHOLD - 1
     assert replies == [WRONG] * most + [GUESSES] * (10 - most)
     assert result(people(dc).verify("alice", b"pw-alice")).name == of("alice")
+
+
+def test_neither_spellings_nor_mechanisms_give_more_guesses(dc: SambaDC, serve: Serve) -> None:
+    gateway = serve()
+    result(people(dc).verify("bob", b"pw-bob"))
+    ways = (
+        lambda guess: by_pass(gateway, "bob", guess),
+        lambda guess: by_ntlm(gateway, "bob", guess),
+        lambda guess: by_pass(gateway, "bob@lab.test", guess),
+        lambda guess: by_plain(gateway, r"LAB\bob", guess),
+        lambda guess: by_plain(gateway, "bob@example.test", guess),
+        lambda guess: by_ntlm(gateway, "bob@LAB.TEST", guess),
+    )
+    replies = [way(f"wrong{number}") for number, way in enumerate(ways * 2)]
+    most = LOCKOUT_THRESHOLD - 1
+    assert replies == [WRONG] * most + [GUESSES] * (len(replies) - most)
+    assert result(people(dc).verify("bob", b"pw-bob")).name == of("bob")
+
+
+def test_a_client_that_keeps_sending_an_old_password_locks_nobody_out(
+    dc: SambaDC, serve: Serve
+) -> None:
+    gateway = serve()
+    result(people(dc).verify("bob", b"pw-bob"))
+    assert {by_pass(gateway, "bob", "last year's") for _ in range(10)} == {WRONG}
+    assert gateway.log.count("the same wrong password again") == 9
+    assert result(people(dc).verify("bob", b"pw-bob")).name == of("bob")
