@@ -3,16 +3,23 @@ ARG BASE=docker.io/library/python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
 WORKDIR /src
+# For Kerberos, whose package has to be compiled.
+RUN apt-get update -q \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+    gcc libc6-dev libkrb5-dev python3-dev
 COPY setup.cfg pyproject.toml README.md ./
 COPY gateway gateway
 COPY twisted twisted
 RUN python3 -m venv /opt/pop3gw \
- && /opt/pop3gw/bin/pip install --no-cache-dir --disable-pip-version-check . \
+ && /opt/pop3gw/bin/pip install --no-cache-dir --disable-pip-version-check '.[kerberos]' \
  # twistd looks for its plugins once and for all here, where it may still write.
  && cd / && /opt/pop3gw/bin/twistd --help > /dev/null
 
 FROM ${BASE}
-RUN groupadd --gid 10001 pop3gw \
+RUN apt-get update -q \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends libgssapi-krb5-2 \
+ && rm -rf /var/lib/apt/lists/* \
+ && groupadd --gid 10001 pop3gw \
  && useradd --uid 10001 --gid 10001 --home-dir /var/lib/pop3gw --create-home pop3gw
 COPY --from=build /opt/pop3gw /opt/pop3gw
 COPY etc/pop3gw.toml /etc/pop3gw/pop3gw.toml

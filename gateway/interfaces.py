@@ -95,6 +95,12 @@ class IDirectory(Interface):
         Fails with ``DirectoryDown`` or ``DirectoryMisconfigured``.
         """
 
+    def recipient(address: str) -> Deferred[Account | None]:
+        """The account that mail to this address, in lower case, is for; or None.
+
+        Fails as ``find`` does.
+        """
+
     def verify(login: str, password: bytes) -> Deferred[Account]:
         """The account, if the password is its own.
 

@@ -52,6 +52,7 @@ def make_directory(settings: Settings, run: Run[Any], now: Callable[[], float]) 
             base=ldap.base,
             scope=ldap.scope,
             filter=ldap.filter,
+            recipients=ldap.recipient_filter,
             bind_dn=ldap.bind_dn,
             bind_password=ldap.bind_password,
             bind_as=ldap.bind_as,

@@ -180,6 +180,9 @@ class Ldap:
             r"|\(.*\{(login|user)\}.*\)", "a filter in parentheses with {login} or {user} in it"
         ),
     )
+    recipient_filter: str = field(
+        default="", **_shaped(r"|\(.*\{login\}.*\)", "a filter in parentheses with {login} in it")
+    )
     bind_as: str = field(default="", **_shaped(r"|.*\{login\}.*", "a name with {login} in it"))
     domains: tuple[str, ...] = ()
     map: str = field(default="openldap", **_one_of(MAPS))

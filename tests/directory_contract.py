@@ -34,6 +34,14 @@ def directory_tests(
             for name in ("nobody", "alice", "", "*", "alice*"):
                 self.assertIsNone(self.successResultOf(self.directory.find(name)))
 
+        def test_mail_to_an_address_is_for_the_account_that_has_it(self) -> None:
+            for name in PASSWORDS:
+                if "@" in name:
+                    account = self.successResultOf(self.directory.recipient(name))
+                    self.assertEqual(account.name, name)
+            for name in ("nobody@example.org", "alice", "*@example.org", "", "@"):
+                self.assertIsNone(self.successResultOf(self.directory.recipient(name)))
+
         def test_the_right_password_gives_the_account(self) -> None:
             for name, password in PASSWORDS.items():
                 answer = self.directory.verify(name, password.encode())

@@ -41,6 +41,9 @@ class EntryMap:
     filter: str = "(|(uid={login})(mail={login}))"
     """``{login}`` is the login name, ``{user}`` the same without a domain of this directory."""
 
+    recipients: str = "(mail={login})"
+    """The same for mail: here ``{login}`` is an address."""
+
     mailbox: tuple[str, ...] = ("mail",)
     """The first of them that the entry has names the mailbox; it must have one value."""
 
@@ -81,6 +84,9 @@ class EntryMap:
         return list(dict.fromkeys(filter(None, names)))
 
 
+_AD_RECIPIENTS = (
+    "(&(objectCategory=person)(objectClass=user)(|(mail={login})(proxyAddresses=smtp:{login})))"
+)
 _AD_FILTER = (
     "(&(objectCategory=person)(objectClass=user)(|(sAMAccountName={user})"
     "(userPrincipalName={login})(mail={login})(proxyAddresses=smtp:{login})))"
@@ -102,6 +108,7 @@ MAPS: Mapping[str, EntryMap] = {
     ),
     "activedirectory": EntryMap(
         filter=_AD_FILTER,
+        recipients=_AD_RECIPIENTS,
         addresses=("mail", "proxyAddresses"),
         host="msExchHomeServerName",
         groups="memberOf",
@@ -114,6 +121,7 @@ MAPS: Mapping[str, EntryMap] = {
     ),
     "qmail-ldap": EntryMap(
         filter="(|(uid={login})(mail={login})(mailAlternateAddress={login}))",
+        recipients="(|(mail={login})(mailAlternateAddress={login}))",
         home="mailMessageStore",
         addresses=("mail", "mailAlternateAddress"),
         host="mailHost",
@@ -123,6 +131,7 @@ MAPS: Mapping[str, EntryMap] = {
     ),
     "samba": EntryMap(
         filter="(&(objectClass=sambaSamAccount)(|(uid={user})(mail={login})))",
+        recipients="(&(objectClass=sambaSamAccount)(mail={login}))",
         nt_hash="sambaNTPassword",
         groups="memberOf",
         # Disabled, locked, without a password, or no user but a machine or a domain.

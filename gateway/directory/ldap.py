@@ -54,13 +54,21 @@ class LdapDirectory:
 
     def find(self, login: str) -> Deferred[Account | None]:
         """The account of that name."""
-        known = self._found_within(login, self._ttl)
+        return self._known(login, lambda: self.accounts.find(login))
+
+    def recipient(self, address: str) -> Deferred[Account | None]:
+        """The account that has this address."""
+        # A key that is no login name.
+        return self._known(f"\0{address}", lambda: self.accounts.recipient(address))
+
+    def _known(self, key: str, search: Callable[[], Found | None]) -> Deferred[Account | None]:
+        known = self._found_within(key, self._ttl)
         if known is not None:
             self.counts["accounts remembered"] += 1
             return succeed(known.account)
         self.counts["accounts searched"] += 1
-        return self._run(lambda: self.accounts.find(login)).addCallbacks(
-            self._taken, self._not_taken, callbackArgs=(login,), errbackArgs=(login,)
+        return self._run(search).addCallbacks(
+            self._taken, self._not_taken, callbackArgs=(key,), errbackArgs=(key,)
         )
 
     def _taken(self, found: Found | None, login: str) -> Account | None:

@@ -18,7 +18,7 @@ from ldap3.utils.dn import escape_rdn
 from twisted.logger import Logger
 
 from gateway.directory.entry_map import EntryMap, Found, folded, read_entry
-from gateway.directory.ldap_messages import Result, bind_request, search_request
+from gateway.directory.ldap_messages import Request, Result, bind_request, search_request
 from gateway.directory.ldap_servers import Reach, Servers, ask
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 
@@ -58,6 +58,9 @@ class Search:
     filter: str = ""
     """Instead of the map's."""
 
+    recipients: str = ""
+    """The filter for mail addresses; instead of the map's."""
+
     bind_dn: str = ""
     """Who searches; empty: nobody, anonymously."""
 
@@ -78,10 +81,14 @@ class LdapAccounts:
         self._search = search
         self._entries = entries
         self._filter = search.filter or entries.filter
-        self._wanted = search_request(
-            *(search.base, self._filter, entries.attributes, ("login", "user")),
-            seconds=reach.timeout,
-            scope=search.scope,
+        self._recipients = search.recipients or entries.recipients
+        self._by_login, self._by_address = (
+            search_request(
+                *(search.base, wanted, entries.attributes, ("login", "user")),
+                seconds=reach.timeout,
+                scope=search.scope,
+            )
+            for wanted in (self._filter, self._recipients)
         )
         self._domains = frozenset(name.lower() for name in search.domains)
         self._base_domain = ".".join(re.findall(r"\bdc=([^,+]+)", search.base.lower()))
@@ -91,6 +98,13 @@ class LdapAccounts:
     def find(self, login: str) -> Found | None:
         """The one entry of that name, or None.  Raises a directory's errors."""
         return self.searching.use(lambda connection: self._find(connection, login))
+
+    def recipient(self, address: str) -> Found | None:
+        """The one entry that has this address, or None."""
+        values = (address.encode("utf-8"), b"")
+        return self.searching.use(
+            lambda connection: self._search_for(connection, self._by_address, values, address)
+        )
 
     def verify(self, login: str, password: bytes, found: Found | None = None) -> Found:
         """The same, if the server takes the password for it; not searched if ``found`` before."""
@@ -128,10 +142,16 @@ class LdapAccounts:
     def _find(self, connection: Any, login: str) -> Found | None:
         if not login:
             return None
-        names = (login.encode("utf-8"), self._user(login).encode("utf-8"))
-        entries, result = ask(connection, self._wanted, names)
+        values = (login.encode("utf-8"), self._user(login).encode("utf-8"))
+        return self._search_for(connection, self._by_login, values, login)
+
+    def _search_for(
+        self, connection: Any, request: Request, values: tuple[bytes, bytes], name: str
+    ) -> Found | None:
+        entries, result = ask(connection, request, values)
         if len(entries) > 1 or result.code == _SIZE_LIMIT_EXCEEDED:
-            raise DirectoryMisconfigured(f"more than one entry for {login}: {self._filter}")
+            wanted = self._filter if request is self._by_login else self._recipients
+            raise DirectoryMisconfigured(f"more than one entry for {name}: {wanted}")
         if result.code == _NO_SUCH_OBJECT:
             # Not that there is no such user: where users are looked for is not there.
             raise DirectoryMisconfigured(f"ldap.base {self._search.base}: no such entry")

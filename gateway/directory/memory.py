@@ -29,6 +29,13 @@ class MemoryDirectory:
         """The account of that name."""
         return succeed(self._accounts.get(login))
 
+    def recipient(self, address: str) -> Deferred[Account | None]:
+        """The account that has this address, or whose name it is."""
+        for account in self._accounts.values():
+            if address == account.name or address in account.addresses:
+                return succeed(account)
+        return succeed(None)
+
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
         """The account, if the password is right."""
         account = self._accounts.get(login)
@@ -46,6 +53,10 @@ class LoginIsMailbox:
         """The account of that name."""
         addresses = (login,) if "@" in login else ()
         return succeed(Account(name=login, mailbox=login, addresses=addresses))
+
+    def recipient(self, address: str) -> Deferred[Account | None]:
+        """The account of that name."""
+        return self.find(address)
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:  # noqa: ARG002
         """Nobody is verified here."""

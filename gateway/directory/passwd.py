@@ -26,6 +26,9 @@ class Entries(Mapping[str, Account]):
 
     def __init__(self, accounts: dict[str, Account]) -> None:
         self._accounts = accounts
+        self.addresses = {
+            address: account for account in accounts.values() for address in account.addresses
+        }
         self.decoy = schemes.decoy({account.secret for account in accounts.values()})
 
     def __getitem__(self, name: str) -> Account:
@@ -45,6 +48,7 @@ def parse(text: str, path: str) -> Entries:
     """
     accounts: dict[str, Account] = {}
     lines: dict[str, int] = {}
+    owners: dict[str, str] = {}
     for number, line in enumerate(text.split("\n"), 1):
         line = line.removesuffix("\r")
         if not line.strip() or line.startswith("#"):
@@ -53,10 +57,13 @@ def parse(text: str, path: str) -> Entries:
             account = _entry(line)
             if account.name in accounts:
                 raise ValueError(f"the same name as line {lines[account.name]}; remove one")
+            if taken := owners.keys() & set(account.addresses):
+                raise ValueError(f"{taken.pop()} is an address of another line too; remove one")
         except (ValueError, DirectoryMisconfigured) as error:
             raise DirectoryMisconfigured(f"{path}:{number}: {error}") from None
         accounts[account.name] = account
         lines[account.name] = number
+        owners |= dict.fromkeys(account.addresses, account.name)
     return Entries(accounts)
 
 
@@ -85,7 +92,7 @@ def _entry(line: str) -> Account:
         nt_hash=bytes.fromhex(nt_hash),
         enabled=_BARRED.isdisjoint(extra.lower().split()),
         host=said.get("host", "").lower(),
-        addresses=(canonical,) if "@" in canonical else (),
+        addresses=tuple(filter(None, (canonical, *said.get("aliases", "").lower().split(",")))),
         delegates=frozenset(filter(None, said.get("delegates", "").casefold().split(","))),
     )
 
@@ -135,6 +142,10 @@ class PasswdFile:
     def find(self, login: str) -> Deferred[Account | None]:
         """The account of that name."""
         return execute(lambda: self._current().get(login))
+
+    def recipient(self, address: str) -> Deferred[Account | None]:
+        """The account of that name, or with that alias."""
+        return execute(lambda: self._current().addresses.get(address))
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
         """The account, if the password is right; the hashing is done on a worker."""

@@ -121,12 +121,33 @@ class FileTests(SynchronousTestCase):
             (":{PLAIN}x", "no valid name"),
             ("Alice:{PLAIN}x", "same name as line 1"),
             ("bob:{PLAIN}x::::home:", "begin with a slash"),
+            ("bob:{PLAIN}x::::::nt_hash=12", "32 hexadecimal digits"),
+            ("bob:{PLAIN}x::::::aliases=b@e,alice", "alice is an address of another line"),
         ):
             with self.assertRaises(DirectoryMisconfigured) as caught:
                 parse(f"alice:{{PLAIN}}a\n\n{line}\n", "F")
             self.assertIn("F:3: ", str(caught.exception))
             self.assertIn(words, str(caught.exception))
             self.assertNotIn("{PLAIN}x", str(caught.exception))
+
+    def test_what_else_is_known_of_an_account_stands_in_its_extra_fields(self) -> None:
+        fields = "nt_hash=" + "AB" * 16 + " host=MX1.e aliases=a@e,B@e delegates=Bob,carol@e"
+        self.write(f"alice:{{PLAIN}}a::::::{fields}\n")
+        directory = PasswdFile(self.path, run_now)
+        account = self.successResultOf(directory.find("alice"))
+        self.assertEqual((account.nt_hash, account.host), (b"\xab" * 16, "mx1.e"))
+        self.assertEqual(account.delegates, {"bob", "carol@e"})
+        for address in ("alice", "a@e", "b@e"):
+            self.assertIs(self.successResultOf(directory.recipient(address)), account)
+
+    def test_a_file_that_is_being_written_in_place_locks_nobody_out(self) -> None:
+        self.write("alice:{PLAIN}a\n")
+        directory = PasswdFile(self.path, run_now)
+        for text in ("", "alice:{PL"):
+            self.write(text)
+            self.assertEqual(self.successResultOf(directory.verify("alice", b"a")).name, "alice")
+        self.write("alice:{PLAIN}b\n")
+        self.assertEqual(self.successResultOf(directory.verify("alice", b"b")).name, "alice")
 
     def test_home_and_nologin_are_read(self) -> None:
         self.write("alice:{PLAIN}a::::/home/alice::nologin\n# comment\n\nbob:{PLAIN}b\n")
