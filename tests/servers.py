@@ -147,6 +147,16 @@ class Server:
         assert self.process is not None
         self.process.send_signal(number)
 
+    def halt(self) -> None:
+        """Stop it as by Ctrl-Z; returns once all of its threads stand still."""
+        self.send(signal.SIGSTOP)
+        assert self.process is not None
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        end = time.monotonic() + 30
+        while not all(_state(task) == "T" for task in tasks.iterdir()):
+            assert time.monotonic() < end
+            time.sleep(0.005)
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it; its exit status."""
         assert self.process is not None
@@ -160,6 +170,11 @@ class Server:
             raise
         finally:
             self._reader.join(30)
+
+
+def _state(task: Path) -> str:
+    """The letter of proc(5) for a thread."""
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 class Gateway(Server):

@@ -154,7 +154,7 @@ def test_a_server_that_is_killed_and_comes_back_and_one_that_hangs(tmp_path: Pat
             result(people.verify(ALICE, SECRET))
         server.run()
         assert result(people.verify(ALICE, SECRET)).name == ALICE
-        server.send(signal.SIGSTOP)
+        server.halt()
         with pytest.raises(DirectoryDown):
             result(people.verify(ALICE, SECRET))
         server.send(signal.SIGCONT)

@@ -99,7 +99,7 @@ bind_password = "reader"
     load = Load(gateway, clients=8)
     outages: list[Callable[[], object]] = [
         lambda: slapd.stop(signal.SIGKILL),
-        lambda: slapd.send(signal.SIGSTOP),
+        slapd.halt,
     ]
     ends: list[Callable[[], object]] = [slapd.run, lambda: slapd.send(signal.SIGCONT)]
     try:
