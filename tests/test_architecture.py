@@ -28,7 +28,7 @@ RULES: dict[str, set[str]] = {
     | VALUES,
     "settings": {"pop3", "directory.entry_map"},
     "config": {"settings", "errors"},
-    "passwd": {"directory.schemes", "saslprep", "errors"},
+    "passwd": {"directory.schemes", "sasl.md4", "saslprep", "errors"},
     "demo": {"passwd"},
     "strcred": {"auth.passwords", "auth.verified", "directory", "services"},
     "tap": {"assembly", "errors"},

@@ -16,6 +16,7 @@ from gateway import passwd
 from gateway.directory import schemes
 from gateway.directory.passwd import PasswdFile, parse
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.sasl.md4 import nt_hash
 from store_contract import run_now
 
 # Made by Dovecot 2.3's doveadm pw for the password "wonderland".
@@ -227,3 +228,52 @@ class CommandTests(SynchronousTestCase):
     def test_a_name_that_cannot_be_is_refused_in_words(self) -> None:
         status, _, error = self.run_command("a:b")
         self.assertEqual((status, error), (1, "pop3gw passwd: a name has no colon\n"))
+
+    def changed(self, line: str, *arguments: str) -> str:
+        """What becomes of a line between two others when its password is changed to "secret"."""
+        path = self.mktemp()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"a:{{PLAIN}}a\n{line}\nz:{{PLAIN}}z\n")
+        self.assertEqual(self.run_command("bob", "--file", path, *arguments)[0], 0)
+        with open(path, encoding="utf-8") as file:
+            first, new, last, nothing = file.read().split("\n")
+        self.assertEqual((first, last, nothing), ("a:{PLAIN}a", "z:{PLAIN}z", ""))
+        self.assertTrue(schemes.verify(parse(new, path)["bob"].secret, b"secret"))
+        return new
+
+    def test_a_changed_password_leaves_the_rest_of_the_entry_as_it_was(self) -> None:
+        new = self.changed("Bob:{PLAIN}b:5:6:B. B\u2028\x85:/home/bob:/bin/sh:host=x nologin a=b:c")
+        name, _, *rest = new.split(":")
+        self.assertEqual(name, "bob")
+        self.assertEqual(
+            rest, ["5", "6", "B. B\u2028\x85", "/home/bob", "/bin/sh", "host=x nologin a=b", "c"]
+        )
+        self.assertFalse(parse(new, "F")["bob"].enabled)
+        self.assertEqual(self.changed("bob:{PLAIN}b:::::").split(":")[2:], [""] * 6)
+
+    def test_an_nt_hash_is_stored_where_it_is_asked_for(self) -> None:
+        _, line, _ = self.run_command("bob", "--nt-hash")
+        self.assertEqual(parse(line, "F")["bob"].nt_hash, nt_hash("secret"))
+        _, line, _ = self.run_command("bob")
+        self.assertEqual(parse(line, "F")["bob"].nt_hash, b"")
+        new = self.changed("bob:{PLAIN}b::::/home/bob::host=x", "--nt-hash")
+        account = parse(new, "F")["bob"]
+        self.assertEqual((account.nt_hash, account.host), (nt_hash("secret"), "x"))
+
+    def test_an_nt_hash_is_of_the_password_as_it_was_typed(self) -> None:
+        # Windows hashes what was typed; only the other schemes have it prepared.
+        _, line, _ = self.run_command("bob", "--nt-hash", password="IX\u00aa")
+        account = parse(line, "F")["bob"]
+        self.assertEqual(account.nt_hash, nt_hash("IX\u00aa"))
+        self.assertTrue(schemes.verify(account.secret, b"IXa"))
+
+    def test_no_former_nt_hash_outlives_a_change_of_the_password(self) -> None:
+        former = nt_hash("former").hex()
+        for extra in (f"nt_hash={former} host=x", f"nt_hash=0 nt_hash={former.upper()} host=x"):
+            new = self.changed(f"bob:{{PLAIN}}b:::::: {extra}")
+            account = parse(new, "F")["bob"]
+            self.assertEqual((account.nt_hash, account.host), (nt_hash("secret"), "x"))
+            self.assertEqual(new.count("nt_hash"), 1)
+        new = self.changed(f"bob:{{PLAIN}}b::::::nt_hash={former}", "--no-nt-hash")
+        self.assertEqual(parse(new, "F")["bob"].nt_hash, b"")
+        self.assertNotIn("nt_hash", self.changed("bob:{PLAIN}b::::::nt_hash="))
