@@ -28,8 +28,8 @@ def entry(
     it has what NTLM needs; None: as it was, but of this password.
     """
     canonical = login_name(name.encode("utf-8"))
-    if ":" in name:
-        raise ValueError("a name has no colon")
+    if ":" in canonical or canonical.startswith("#"):
+        raise ValueError("a name has no colon, and no # at its beginning")
     text = password.decode("utf-8")
     prepared = saslprep(text, stored=True).encode("utf-8")
     if b":" in prepared and scheme == "PLAIN":

@@ -226,8 +226,13 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("bob is not in", error)
 
     def test_a_name_that_cannot_be_is_refused_in_words(self) -> None:
-        status, _, error = self.run_command("a:b")
-        self.assertEqual((status, error), (1, "pop3gw passwd: a name has no colon\n"))
+        # The last two become the others in the form in which names are stored.
+        for name in ("a:b", "#a", "a\uff1ab", " \uff03a"):
+            status, _, error = self.run_command(name)
+            self.assertEqual(status, 1)
+            self.assertEqual(
+                error, "pop3gw passwd: a name has no colon, and no # at its beginning\n"
+            )
 
     def changed(self, line: str, *arguments: str) -> str:
         """What becomes of a line between two others when its password is changed to "secret"."""
