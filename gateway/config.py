@@ -78,8 +78,6 @@ def missing_files(settings: Settings) -> list[str]:
         wanted[accounts] = "directory.file (make it with python -m gateway.passwd --file)"
     if settings.directory.kind == "ldap" and settings.ldap.ca_file:
         wanted[settings.path_of(settings.ldap.ca_file)] = "ldap.ca_file"
-    if settings.gssapi.keytab:
-        wanted[settings.path_of(settings.gssapi.keytab)] = "gssapi.keytab"
     for path, purpose in wanted.items():
         if not os.path.exists(path):
             problems.append(f"{path}: no such file: {purpose}")
