@@ -13,6 +13,8 @@ import pytest
 from servers import Server, free_port, need
 
 REALM = "MIT.TEST"
+OTHER_REALM = "OTHER.TEST"
+"""Trusted by ``REALM``: its users get tickets there, too."""
 SERVICES = ("pop/localhost", "pop3/localhost")
 OTHER_SERVICE = "imap/localhost"
 """A service whose key is in a keytab of its own."""
@@ -27,7 +29,7 @@ def need_kerberos() -> None:
 
 
 class Kdc(Server):
-    """MIT Kerberos with a realm of its own; its users' passwords are ``pw-NAME``."""
+    """MIT Kerberos with realms of its own; the passwords of users are ``pw-NAME``."""
 
     def __init__(self, directory: Path, users: tuple[str, ...] = ("alice", "bob")) -> None:
         super().__init__(directory)
@@ -39,6 +41,7 @@ class Kdc(Server):
         """The same services before their keys were changed."""
         self.other_keytab = directory / "imap.keytab"
         self._caches = 0
+        at = f"{{\n  kdc = 127.0.0.1:{self.port}\n }}"
         self.krb5_conf.write_text(f"""\
 [libdefaults]
  default_realm = {REALM}
@@ -47,9 +50,8 @@ class Kdc(Server):
  dns_canonicalize_hostname = false
  rdns = false
 [realms]
- {REALM} = {{
-  kdc = 127.0.0.1:{self.port}
- }}
+ {REALM} = {at}
+ {OTHER_REALM} = {at}
 [domain_realm]
  localhost = {REALM}
 """)
@@ -58,26 +60,48 @@ class Kdc(Server):
  kdc_listen = 127.0.0.1:{self.port}
  kdc_tcp_listen = 127.0.0.1:{self.port}
 [realms]
- {REALM} = {{
-  database_name = {directory}/principal
-  key_stash_file = {directory}/stash
-  acl_file = {directory}/kadm5.acl
-  max_life = 10h
- }}
+{self._settings_of(REALM)}
+{self._settings_of(OTHER_REALM)}
 [logging]
  kdc = STDERR
 """)
-        self._do("kdb5_util", "create", "-s", "-r", REALM, "-P", "master")
-        commands = [f"addprinc -randkey {name}" for name in (*SERVICES, OTHER_SERVICE)]
-        commands += [f"addprinc -pw pw-{name} {name}" for name in users]
-        commands += [
-            *(f"ktadd -norandkey -k {self.user_keytab(name)} {name}" for name in users),
+        between = f"addprinc -pw between krbtgt/{REALM}@{OTHER_REALM}"
+        theirs = [name for name in users if name.endswith(f"@{OTHER_REALM}")]
+        ours = [name for name in users if name not in theirs]
+        self._fill(
+            REALM,
+            between,
+            *(f"addprinc -randkey {name}" for name in (*SERVICES, OTHER_SERVICE)),
+            *self._make_users(ours),
             f"ktadd -k {self.old_keytab} {' '.join(SERVICES)}",
             f"ktadd -k {self.keytab} {' '.join(SERVICES)}",
             f"ktadd -k {self.other_keytab} {OTHER_SERVICE}",
-        ]
-        self._do("kadmin.local", typed="\n".join(commands))
+        )
         assert self.keytab.exists(), "kadmin.local made no keytab"
+        if theirs:
+            self._fill(OTHER_REALM, between, *self._make_users(theirs))
+        self._realms = (REALM, OTHER_REALM) if theirs else (REALM,)
+
+    def _settings_of(self, realm: str) -> str:
+        files = self.directory / realm
+        return f"""\
+ {realm} = {{
+  database_name = {files}.principal
+  key_stash_file = {files}.stash
+  acl_file = {files}.acl
+  max_life = 10h
+ }}"""
+
+    def _make_users(self, names: list[str]) -> list[str]:
+        return [
+            *(f"addprinc -pw pw-{name} {name}" for name in names),
+            *(f"ktadd -norandkey -k {self.user_keytab(name)} {name}" for name in names),
+        ]
+
+    def _fill(self, realm: str, *commands: str) -> None:
+        """Make the database of a realm."""
+        self._do("kdb5_util", "create", "-s", "-r", realm, "-P", "master")
+        self._do("kadmin.local", "-r", realm, typed="\n".join(commands))
 
     @property
     def env(self) -> dict[str, str]:
@@ -86,12 +110,12 @@ class Kdc(Server):
 
     def user_keytab(self, name: str) -> Path:
         """A user's key."""
-        return self.directory / f"{name}.keytab"
+        return self.directory / f"{_file_of(name)}.keytab"
 
     def ccache(self, name: str, *, password: str | None = None) -> Path:
         """A credential cache of its own with the user's ticket, by keytab or by password."""
         self._caches += 1
-        cache = self.directory / f"cc-{name}-{self._caches}"
+        cache = self.directory / f"cc-{_file_of(name)}-{self._caches}"
         if password is None:
             self._do("kinit", "-c", str(cache), "-k", "-t", str(self.user_keytab(name)), name)
         else:
@@ -115,8 +139,13 @@ class Kdc(Server):
     def run(self) -> Kdc:
         """Start it; returns once it serves."""
         env = {**self.env, "KRB5_KDC_PROFILE": str(self.directory / "kdc.conf")}
-        self.start([_path_of("krb5kdc"), "-n"], b"commencing operation", env=env)
+        served = [word for realm in self._realms for word in ("-r", realm)]
+        self.start([_path_of("krb5kdc"), "-n", *served], b"commencing operation", env=env)
         return self
+
+
+def _file_of(principal: str) -> str:
+    return principal.replace("/", "-")
 
 
 def _path_of(program: str) -> str:
