@@ -205,6 +205,9 @@ class Gssapi:
         if not slash or service not in self._acceptor.services:
             raise BadCredentials(f"the ticket is for {_printable(target)}")
         self._principal = _display(raw, taken.initiator_name)
+        if not self._principal.isprintable():
+            # Another realm's, for none of ours has such users.
+            raise BadCredentials(f"the ticket is of {_printable(self._principal)}")
 
     def _offer(self, response: bytes) -> Challenge | Proven:
         if response:

@@ -195,6 +195,9 @@ class Response:
     ) -> None:
         self.user = answer.text(answer.user)
         self.domain = answer.text(answer.domain)
+        if not (self.user + self.domain).isprintable():
+            # It goes into the log, where its line ends would begin lines.
+            raise MechanismFailed("NTLM: a name has characters that cannot be printed")
         # A UPN has its domain; what else the client says of one does not matter.
         name = self.user if "@" in self.user else f"{self.domain}\\{self.user}"
         self.username = name.removeprefix("\\").encode("utf-8", "replace")

@@ -20,6 +20,9 @@ pytestmark = pytest.mark.interop
 FOR_ALICE = b"Subject: for alice\r\n\r\n.hello\r\n"
 FOR_BOB = b"Subject: for bob\r\n\r\nhello\r\n"
 
+FORGER = f"eve\u2028session@{OTHER_REALM}"
+"""Whoever makes the principals of another realm may want to write in our log."""
+
 Make = Callable[..., Gateway]
 
 
@@ -27,7 +30,7 @@ Make = Callable[..., Gateway]
 def kdc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kdc]:
     """One KDC for all tests."""
     need_kerberos()
-    users = ("alice", "bob", "carol", "alice/admin", f"alice@{OTHER_REALM}")
+    users = ("alice", "bob", "carol", "alice/admin", f"alice@{OTHER_REALM}", FORGER)
     kdc = Kdc(tmp_path_factory.mktemp("kdc"), users).run()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KRB5_CONFIG", str(kdc.krb5_conf))
@@ -147,6 +150,15 @@ def test_who_is_no_user_of_the_realm_is_refused(kdc: Kdc, make: Make, name: str)
     else:
         principal = name if "@" in name else f"{name}@MIT.TEST"
         gateway.wait_for(f"{principal} is no user of MIT.TEST".encode())
+
+
+def test_a_principal_forges_no_line_of_the_log(kdc: Kdc, make: Make) -> None:
+    gateway = make().run()
+    reply, _ = log_in(gateway, Ticket(kdc.ccache(FORGER)))
+    assert reply == b"-ERR [AUTH] Wrong name or password."
+    gateway.stop()
+    gateway.wait_for(b"(end of output)")
+    assert gateway.log.replace("\n", "").replace("\t", "").isprintable()
 
 
 def test_a_ticket_for_another_service_is_refused(kdc: Kdc, make: Make) -> None:

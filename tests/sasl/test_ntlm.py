@@ -381,6 +381,14 @@ def test_messages_in_the_wrong_order_or_with_bad_offsets_are_refused() -> None:
             result(mechanism.step(second))
 
 
+@pytest.mark.parametrize("odd", ["\n", "\r", "\0", "\x1b", "\x85", "\u2028", "\u202e"])
+@pytest.mark.parametrize("field", ["user", "domain"])
+def test_a_name_with_what_would_forge_a_line_of_the_log_is_refused(field: str, odd: str) -> None:
+    with pytest.raises(MechanismFailed, match="cannot be printed") as caught:
+        log_in(client(**{field: f"a{odd}b"}))
+    assert str(caught.value).isprintable()
+
+
 @given(st.binary(max_size=600), st.booleans())
 def test_no_octets_crash_it(data: bytes, headed: bool) -> None:
     for kind, at in ((1, 1), (3, 2)):
