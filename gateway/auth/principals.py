@@ -43,4 +43,8 @@ class PrincipalChecker:
             login, wanted = self._delegates.parties(name.encode("utf-8"), acts_as)
         except BadCredentials as error:
             return fail(error)
+        if login != name.lower():
+            # To a KDC a full-width alice is somebody else.  Only case is let
+            # pass: Active Directory has names as users type them.
+            return fail(BadCredentials(f"{principal} is not how {login} is written"))
         return self._delegates.admit(login, wanted)

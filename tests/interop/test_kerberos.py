@@ -23,6 +23,9 @@ FOR_BOB = b"Subject: for bob\r\n\r\nhello\r\n"
 FORGER = f"eve\u2028session@{OTHER_REALM}"
 """Whoever makes the principals of another realm may want to write in our log."""
 
+WIDE = "\uff41lice"
+"""NFKC would make "alice" of it."""
+
 Make = Callable[..., Gateway]
 
 
@@ -30,7 +33,7 @@ Make = Callable[..., Gateway]
 def kdc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kdc]:
     """One KDC for all tests."""
     need_kerberos()
-    users = ("alice", "bob", "carol", "alice/admin", f"alice@{OTHER_REALM}", FORGER)
+    users = ("alice", "bob", "carol", "alice/admin", f"alice@{OTHER_REALM}", FORGER, WIDE, "ALICE")
     kdc = Kdc(tmp_path_factory.mktemp("kdc"), users).run()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KRB5_CONFIG", str(kdc.krb5_conf))
@@ -137,6 +140,10 @@ def test_delegates_do_not_count_unless_they_are_allowed(kdc: Kdc, make: Make) ->
     gateway.wait_for(b"alice is no delegate of bob")
 
 
+def test_case_does_not_matter_as_it_does_not_in_active_directory(kdc: Kdc, make: Make) -> None:
+    assert log_in(make().run(), Ticket(kdc.ccache("ALICE")))[1] == [b"alice"]
+
+
 # -- who does not ---------------------------------------------------------------
 
 
@@ -150,6 +157,15 @@ def test_who_is_no_user_of_the_realm_is_refused(kdc: Kdc, make: Make, name: str)
     else:
         principal = name if "@" in name else f"{name}@MIT.TEST"
         gateway.wait_for(f"{principal} is no user of MIT.TEST".encode())
+
+
+def test_another_principal_with_the_same_prepared_form_is_not_the_user(
+    kdc: Kdc, make: Make
+) -> None:
+    gateway = make().run()
+    reply, _ = log_in(gateway, Ticket(kdc.ccache(WIDE)))
+    assert reply == b"-ERR [AUTH] Wrong name or password."
+    gateway.wait_for(b"is not how alice is written")
 
 
 def test_a_principal_forges_no_line_of_the_log(kdc: Kdc, make: Make) -> None:
