@@ -20,6 +20,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from gateway.errors import ConfigError
 from gateway.settings import (
     CHECK,
+    SECRET,
     Directory,
     Gssapi,
     Ldap,
@@ -136,6 +137,9 @@ def _apply_environment(
         value = environ[variable]
         if parts[-1].endswith("_file") and not _is_setting(parts):
             parts[-1] = parts[-1].removesuffix("_file")
+            if not _is_secret(parts):
+                problems.append(f"{variable}: {_no_file(variable, parts)}")
+                continue
             try:
                 value = _text_of(value).removesuffix("\n")
             except ConfigError as error:
@@ -155,20 +159,39 @@ def _apply_environment(
     return problems
 
 
+def _no_file(variable: str, parts: list[str]) -> str:
+    if not _is_setting(parts):
+        return f"there is no setting {'.'.join(parts)}_file"
+    # Most who write this mean a setting that is a path.
+    meant = variable.upper().removesuffix("_FILE")
+    return f"only a secret can be read from a file; set {meant} to the path or value itself"
+
+
 def _type_of(parts: list[str]) -> Any:
     """The type of the setting at this path, or None."""
+    return _found(parts)[0]
+
+
+def _is_secret(parts: list[str]) -> bool:
+    return SECRET in _found(parts)[1]
+
+
+def _found(parts: list[str]) -> tuple[Any, Mapping[str, Any]]:
+    """Type and metadata of the setting at this path; None and nothing where there is none."""
     kind: Any = Settings
+    metadata: Mapping[str, Any] = {}
     for part in parts:
         if kind is dict:
             kind = Listener
             continue
         known = attrs.fields_dict(kind) if attrs.has(kind) else {}
         if part not in known:
-            return None
-        kind = attrs.resolve_types(kind) and attrs.fields_dict(kind)[part].type
+            return None, {}
+        item = attrs.fields_dict(attrs.resolve_types(kind))[part]
+        kind, metadata = item.type, item.metadata
         if getattr(kind, "__origin__", None) is dict:
             kind = dict
-    return kind
+    return kind, metadata
 
 
 def _is_setting(parts: list[str]) -> bool:
@@ -307,9 +330,9 @@ def _make_converter() -> cattrs.Converter:
         Settings,
     ):
         checks: dict[str, Any] = {
-            item.name: override(struct_hook=_checking(converter, item.metadata[CHECK]))
+            item.name: override(struct_hook=_checking(converter, item.metadata))
             for item in attrs.fields(section)
-            if CHECK in item.metadata
+            if item.metadata
         }
         made = make_dict_structure_fn(section, converter, _cattrs_forbid_extra_keys=True, **checks)
         converter.register_structure_hook(section, made)
@@ -347,13 +370,22 @@ def _listed(converter: cattrs.Converter, kind: Any) -> Any:
     return structure
 
 
-def _checking(converter: cattrs.Converter, check: Any) -> Any:
+def _checking(converter: cattrs.Converter, metadata: Mapping[str, Any]) -> Any:
+    check = metadata.get(CHECK)
+
     def structure(value: Any, kind: Any) -> Any:
         structured = converter.structure(value, kind)
-        check(structured)
+        if check is not None:
+            check(structured)
         return structured
 
-    return structure
+    def structure_secret(value: Any, kind: Any) -> Any:
+        try:
+            return structure(value, kind)
+        except Exception:
+            raise ValueError(f"expected {_PLAIN[kind]} (what was found is not shown)") from None
+
+    return structure_secret if SECRET in metadata else structure
 
 
 def _shown(value: Any) -> str:

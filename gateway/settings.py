@@ -24,6 +24,9 @@ MECHANISMS = ("GSSAPI", "NTLM", "PLAIN", "LOGIN")
 CHECK = "check"
 """The key of a field's metadata under which ``gateway.config`` finds what checks a value."""
 
+SECRET = "secret"
+"""The same for a value that no message shows, and that may come from a file of its own."""
+
 
 def _checked(check: Callable[[Any], None]) -> dict[str, Any]:
     return {"metadata": {CHECK: check}}
@@ -171,7 +174,7 @@ class Ldap:
     timeout: int = field(default=5, **_within(1, 60))
     retry_after: float = field(default=10.0, **_within(0, 3600))
     bind_dn: str = ""
-    bind_password: str = field(default="", repr=False)
+    bind_password: str = field(default="", repr=False, metadata={SECRET: True})
     base: str = ""
     scope: Literal["subtree", "one"] = "subtree"
     filter: str = field(

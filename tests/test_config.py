@@ -167,6 +167,13 @@ class FaultTests(ConfigCase):
             faults = self.faults(text)
             self.assertTrue(any(words in fault for fault in faults), (words, faults))
 
+    def test_what_was_found_in_place_of_a_secret_is_not_shown(self) -> None:
+        for value in ("123456", "1979-05-27", "[123456]", "{ a = 123456 }", "123456.0"):
+            (fault,) = self.faults(f"{LISTENER}[ldap]\nbind_password = {value}\n")
+            self.assertTrue(fault.startswith("FILE:4: ldap.bind_password: expected a string"))
+            for shown in ("123456", "1979", "27"):
+                self.assertNotIn(shown, fault)
+
     def test_what_is_not_toml_or_not_there_is_said_in_one_line(self) -> None:
         self.assertIn("not TOML", self.faults("a = = b")[0])
         for path in ("/nonexistent/pop3gw.toml", "/"):
@@ -204,17 +211,29 @@ class EnvironmentTests(ConfigCase):
         self.assertEqual(settings.listeners["a"].endpoint, "tcp:7")
         self.assertEqual(settings.listeners["b"].endpoint, "tcp:8")
 
-    def test_a_value_can_come_from_a_file(self) -> None:
+    def test_a_secret_can_come_from_a_file(self) -> None:
         path = self.file("from a file\n")
-        settings = self.load(POP3GW_POP3__GREETING_FILE=path)
-        self.assertEqual(settings.pop3.greeting, "from a file")
+        settings = self.load(POP3GW_LDAP__BIND_PASSWORD_FILE=path)
+        self.assertEqual(settings.ldap.bind_password, "from a file")
+
+    def test_file_after_a_setting_that_is_no_secret_never_puts_the_files_text_in_its_place(
+        self,
+    ) -> None:
+        path = self.file("-----BEGIN PRIVATE KEY-----")
+        for setting in ("TLS__KEY", "LISTENERS__A__KEY", "DIRECTORY__FILE", "POP3__GREETING"):
+            (fault,) = self.faults(**{f"POP3GW_{setting}_FILE": path})
+            self.assertTrue(fault.startswith(f"POP3GW_{setting}_FILE: only a secret"), fault)
+            self.assertIn(f"set POP3GW_{setting} to the path", fault)
+            self.assertNotIn("PRIVATE", fault)
+        (fault,) = self.faults(POP3GW_NONSENSE_FILE=path)
+        self.assertEqual(fault, "POP3GW_NONSENSE_FILE: there is no setting nonsense_file")
 
     def test_a_fault_names_the_variable(self) -> None:
         (fault,) = self.faults(POP3GW_LIMITS__CONNECTIONS="many")
         self.assertTrue(fault.startswith("POP3GW_LIMITS__CONNECTIONS: limits.connections: "))
         (fault,) = self.faults(POP3GW_LIMITS__CONECTIONS="5")
         self.assertIn("there is no setting limits.conections", fault)
-        (fault,) = self.faults(POP3GW_POP3__GREETING_FILE="/nonexistent")
+        (fault,) = self.faults(POP3GW_LDAP__BIND_PASSWORD_FILE="/nonexistent")
         self.assertIn("cannot be read", fault)
 
     def test_the_file_itself_can_be_named_there(self) -> None:
