@@ -39,6 +39,17 @@ from gateway.settings import (
 ENVIRONMENT = "POP3GW_"
 NOT_SETTINGS = frozenset({"POP3GW_CONFIG"})
 
+_INJECTED = re.compile(
+    r"POP3GW_([A-Z0-9_]+_)?("
+    r"SERVICE_HOST=.*|SERVICE_PORT(_[A-Z0-9_]+)?=.*"
+    r"|PORT(_\d+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*"
+    r"|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*"
+    r"|NAME=/.*|ENV_.*)",
+    re.S,
+)
+"""What Kubernetes, and Docker with ``--link``, tell everybody about services whose names begin
+with pop3gw."""
+
 
 def load(path: str | None, environ: Mapping[str, str]) -> Settings:
     """The settings of a file (or of none) and the environment, which wins.
@@ -132,6 +143,8 @@ def _apply_environment(
     problems = []
     for variable in sorted(environ):
         if not variable.startswith(ENVIRONMENT) or variable in NOT_SETTINGS:
+            continue
+        if "__" not in variable and _INJECTED.fullmatch(f"{variable}={environ[variable]}"):
             continue
         parts = variable.removeprefix(ENVIRONMENT).lower().split("__")
         value = environ[variable]

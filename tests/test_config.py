@@ -236,6 +236,25 @@ class EnvironmentTests(ConfigCase):
         (fault,) = self.faults(POP3GW_LDAP__BIND_PASSWORD_FILE="/nonexistent")
         self.assertIn("cannot be read", fault)
 
+    def test_what_kubernetes_and_docker_say_of_a_service_named_pop3gw_is_no_setting(self) -> None:
+        for prefix in ("POP3GW_", "POP3GW_PLAIN_"):
+            said = {
+                "SERVICE_HOST": "10.0.0.1",
+                "SERVICE_PORT": "110",
+                "SERVICE_PORT_POP3S": "995",
+                "PORT": "tcp://10.0.0.1:110",
+                "PORT_110_TCP": "tcp://10.0.0.1:110",
+                "PORT_110_TCP_PROTO": "tcp",
+                "PORT_110_TCP_PORT": "110",
+                "PORT_110_TCP_ADDR": "10.0.0.1",
+                "NAME": "/web/pop3gw",
+                "ENV_PATH": "/usr/bin",
+            }
+            self.load(**{prefix + name: value for name, value in said.items()})
+        for name in ("PORT", "LIMITS_CONNECTIONS", "STATE_DIR", "LDAP__PORT"):
+            (fault,) = self.faults(**{f"POP3GW_{name}": "110"})
+            self.assertIn("there is no setting", fault)
+
     def test_the_file_itself_can_be_named_there(self) -> None:
         settings = config.load(None, {"POP3GW_CONFIG": self.file(LISTENER)})
         self.assertEqual(list(settings.listeners), ["a"])
