@@ -304,6 +304,9 @@ def _contradictions(settings: Settings) -> list[tuple[str, str]]:
         if settings.ntlm.provider == "winbind" and not settings.ldap.domains:
             # Else another domain's alice, whom a domain controller vouches for, were ours.
             found.append(("ldap.domains", 'expected your domains for ntlm.provider = "winbind"'))
+        if settings.ldap.bind_dn and not settings.ldap.bind_password:
+            # A server would take that for an anonymous bind (RFC 4513 section 5.1.2), or refuse.
+            found.append(("ldap.bind_password", "expected the password of ldap.bind_dn"))
         if settings.demo:
             found.append(("demo", "expected false: the demo account lives in a passwd-file"))
     return found

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from string import Formatter
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import attrs
 from attrs import Factory, field, frozen
 
 from gateway.directory.entry_map import MAPS, EntryMap
+from gateway.directory.ldap_messages import check_filter
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.pop3.texts import LANGUAGES, SETS
 
@@ -160,8 +162,30 @@ class Throttle:
 
 def _check_uris(value: tuple[str, ...]) -> None:
     for uri in value:
-        if not re.fullmatch(r"ldaps?://(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+)(:\d{1,5})?/?", uri):
+        if not _is_server(uri):
             raise ValueError(f"expected ldap://HOST:PORT or ldaps://HOST:PORT, found {uri!r}")
+
+
+def _is_server(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError:
+        return False
+    rest = (parts.username, parts.password, parts.path.strip("/"), parts.query, parts.fragment)
+    host = re.fullmatch(r"[^\s\\]+", parts.hostname or "")
+    return parts.scheme in ("ldap", "ldaps") and bool(host) and port != 0 and not any(rest)
+
+
+def _check_filter(value: str) -> None:
+    try:
+        if value:
+            check_filter(value)
+    except ValueError as error:
+        raise ValueError(
+            "expected a filter in parentheses with {login} or {user} in it,"
+            f" found {value!r} ({error})"
+        ) from None
 
 
 @frozen
@@ -177,15 +201,8 @@ class Ldap:
     bind_password: str = field(default="", repr=False, metadata={SECRET: True})
     base: str = ""
     scope: Literal["subtree", "one"] = "subtree"
-    filter: str = field(
-        default="",
-        **_shaped(
-            r"|\(.*\{(login|user)\}.*\)", "a filter in parentheses with {login} or {user} in it"
-        ),
-    )
-    recipient_filter: str = field(
-        default="", **_shaped(r"|\(.*\{login\}.*\)", "a filter in parentheses with {login} in it")
-    )
+    filter: str = field(default="", **_checked(_check_filter))
+    recipient_filter: str = field(default=\"\", **_checked(_check_filter))
     bind_as: str = field(default="", **_shaped(r"|.*\{login\}.*", "a name with {login} in it"))
     domains: tuple[str, ...] = ()
     map: str = field(default="openldap", **_one_of(MAPS))
@@ -244,13 +261,15 @@ class Gssapi:
 
 def _check_path(value: str) -> None:
     try:
-        fields = {name for _, name, _, _ in Formatter().parse(value) if name is not None}
+        parts = [part for part in Formatter().parse(value) if part[1] is not None]
     except ValueError as error:
         raise ValueError(f"expected a path with {{fields}}, found {value!r} ({error})") from None
-    if not fields or fields - {"name", "local", "domain", "home"}:
+    fields = {name for _, name, _, _ in parts}
+    plain = not any(form or conversion for _, _, form, conversion in parts)
+    if not fields or fields - {"name", "local", "domain", "home"} or not plain:
         raise ValueError(
             f"expected a path with at least one of {{name}} {{local}} {{domain}} {{home}}"
-            f" and no other field, found {value!r}"
+            f" as they stand here and no other field, found {value!r}"
         )
 
 

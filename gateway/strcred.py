@@ -59,6 +59,7 @@ class LdapCheckerFactory:
 def _parse(text: str) -> tuple[Any, Any, Any]:
     from gateway.directory.entry_map import MAPS
     from gateway.directory.ldap_accounts import Search
+    from gateway.directory.ldap_messages import check_filter
     from gateway.directory.ldap_servers import Reach
 
     parts = urlsplit(text)
@@ -79,8 +80,11 @@ def _parse(text: str) -> tuple[Any, Any, Any]:
     if said.get("map", "openldap") not in MAPS:
         raise InvalidAuthArgumentString(f"expected map= to be one of {', '.join(MAPS)}")
     wanted = unquote(wanted)
-    if wanted and "{login}" not in wanted and "{user}" not in wanted:
-        raise InvalidAuthArgumentString("expected {login} in the filter")
+    try:
+        if wanted:
+            check_filter(wanted)
+    except ValueError as error:
+        raise InvalidAuthArgumentString(f"the filter {wanted}: {error}") from None
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     uri = f"{parts.scheme}://{host}" + (f":{port}" if port else "")
     reach = Reach(uris=(uri,), start_tls="starttls" in said, ca_file=said.get("ca-file", ""))

@@ -44,10 +44,13 @@ def need(*programs: str) -> None:
 def free_port() -> int:
     """A loopback port that nothing listens on just now.
 
-    Below the range from which the kernel takes ports for outgoing connections.
+    Below the range from which the kernel takes ports for outgoing connections,
+    and each of pytest's workers from a range of its own: between here and the
+    server's start nothing holds the port.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
     while True:
-        port = random.randrange(12_000, 32_000)
+        port = 12_000 + 1250 * worker + random.randrange(1250)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

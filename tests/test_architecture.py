@@ -26,7 +26,7 @@ RULES: dict[str, set[str]] = {
     "auth": {"interfaces", "sasl", "saslprep", "store.classic"} | VALUES,
     "services": {"pop3", "sasl", "saslprep", "auth.login", "auth.throttle", "interfaces", "wire"}
     | VALUES,
-    "settings": {"pop3", "directory.entry_map"},
+    "settings": {"pop3", "directory.entry_map", "directory.ldap_messages"},
     "config": {"settings", "errors"},
     "passwd": {"directory.schemes", "sasl.md4", "saslprep", "errors"},
     "demo": {"passwd"},

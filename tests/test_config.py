@@ -162,10 +162,41 @@ class FaultTests(ConfigCase):
             ),
             (f'{LISTENER}[ldap]\nuris = ["http://x"]\n', "expected ldap://HOST:PORT"),
             (f'{LISTENER}[ldap]\nfilter = "uid={{login}}"\n', "a filter in parentheses"),
+            (f'{LISTENER}[store]\npath = "{{name:d}}"\n', "no other field"),
+            (f'{LISTENER}[store]\npath = "{{name!r}}"\n', "no other field"),
+            (f'{LISTENER}[store]\npath = "{{name}}/{{home:>9}}"\n', "no other field"),
             ("demo = 1\n" + LISTENER, "expected true or false"),
         ):
             faults = self.faults(text)
             self.assertTrue(any(words in fault for fault in faults), (words, faults))
+
+    def test_an_ldap_uri_whose_port_no_socket_has_is_refused(self) -> None:
+        text = LISTENER + '[ldap]\nuris = ["%s"]\n'
+        for uri in ("ldap://h:99999", "ldap://h:0", "ldap://h:x", "ldap://", "ldap://h/dc=x",
+                    "ldap://u:p@h", "ldap://[::1", "ldap://[zz]", "ldap://a b"):  # fmt: skip
+            (fault,) = self.faults(text % uri)
+            self.assertIn("FILE:4: ldap.uris: expected ldap://HOST:PORT", fault)
+        for uri in ("ldap://h", "ldaps://h:65535/", "ldap://[::1]:389", "LDAP://h"):
+            self.assertEqual(self.load(text % uri).ldap.uris, (uri,))
+
+    def test_an_ldap_filter_that_cannot_be_sent_is_refused(self) -> None:
+        text = LISTENER + "[ldap]\nfilter = '%s'\n"
+        for wanted in ("((uid={login})", "(uid={login}))", "(uid={login})(mail={login})",
+                       "({login})", "(!(uid={login})(a=b))", "((uid={user}))"):  # fmt: skip
+            (fault,) = self.faults(text % wanted)
+            self.assertIn("FILE:4: ldap.filter: expected a filter in parentheses", fault)
+        for wanted in ("(&(a=b)(!(c=d))(|(uid={user})(mail={login})))", "(m:1.2:=cn={login})"):
+            self.assertEqual(self.load(text % wanted).ldap.filter, wanted)
+
+    def test_a_bind_dn_without_a_password_would_bind_as_nobody_and_is_refused(self) -> None:
+        text = (
+            f'{LISTENER}[directory]\nkind = "ldap"\n'
+            '[ldap]\nuris = ["ldap://h"]\nbase = "dc=x"\nbind_dn = "cn=reader"\n'
+        )
+        (fault,) = self.faults(text)
+        self.assertIn("ldap.bind_password: expected the password of ldap.bind_dn", fault)
+        self.load(text, POP3GW_LDAP__BIND_PASSWORD="x")
+        self.assertIn("ldap.bind_password", self.faults(f'{text}bind_password = ""\n')[0])
 
     def test_what_was_found_in_place_of_a_secret_is_not_shown(self) -> None:
         for value in ("123456", "1979-05-27", "[123456]", "{ a = 123456 }", "123456.0"):

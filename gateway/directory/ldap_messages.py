@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ldap3.core.exceptions import LDAPException
 from ldap3.operation.bind import bind_operation
 from ldap3.operation.search import search_operation
 from ldap3.protocol.rfc4511 import LDAPMessage, MessageID, ProtocolOp
@@ -195,3 +196,13 @@ def search_request(
         *(list(attributes), 2, seconds, False, False, False),
     )
     return Request("searchRequest", operation, [place.encode() for place in places])
+
+
+def check_filter(wanted: str) -> None:
+    """Raise ``ValueError`` where it cannot be sent, or is the same for everybody."""
+    if "{login}" not in wanted and "{user}" not in wanted:
+        raise ValueError("no {login} or {user} is in it")
+    try:
+        search_request("", wanted, ["1.1"], ("login", "user"), seconds=1)
+    except LDAPException as error:
+        raise ValueError(str(error)) from None
