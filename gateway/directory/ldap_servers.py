@@ -18,7 +18,13 @@ from urllib.parse import urlsplit
 
 import ldap3
 from attrs import frozen
-from ldap3.core.exceptions import LDAPException
+from ldap3.core.exceptions import (
+    LDAPCertificateError,
+    LDAPCommunicationError,
+    LDAPException,
+    LDAPResponseTimeoutError,
+    LDAPStartTLSError,
+)
 from twisted.logger import Logger
 
 from gateway.directory.ldap_messages import (
@@ -28,11 +34,17 @@ from gateway.directory.ldap_messages import (
     message_length,
     read_response,
 )
-from gateway.errors import DirectoryDown, GatewayError
+from gateway.errors import DirectoryDown, DirectoryMisconfigured, GatewayError
 
 log = Logger()
 
 T = TypeVar("T")
+
+_NO_ANSWER = (
+    *(LDAPCommunicationError, LDAPResponseTimeoutError, LDAPStartTLSError, LDAPCertificateError),
+    OSError,
+)
+"""What tells of a server; ldap3's other errors are about what we asked for."""
 
 
 @frozen
@@ -92,6 +104,10 @@ class _Server:
         self.silent = False
         """When last asked it did not refuse, it did not answer."""
         self._reach = reach
+        parts = urlsplit(uri)
+        self._host = parts.hostname or ""
+        self._secure = parts.scheme == "ldaps"
+        self._port = parts.port or (636 if self._secure else 389)
         # A deque, since several threads take and keep.
         self._idle: deque[Any] = deque()
 
@@ -108,17 +124,15 @@ class _Server:
 
     def open(self) -> Any:
         """A new connection, TLS begun, nobody bound."""
-        parts = urlsplit(self.uri)
-        secure = parts.scheme == "ldaps"
         tls = ldap3.Tls(
             validate=ssl.CERT_REQUIRED,
             ca_certs_file=self._reach.ca_file or ssl.get_default_verify_paths().cafile,
-            valid_names=[parts.hostname],
+            valid_names=[self._host],
         )
         server = ldap3.Server(
-            parts.hostname or "",
-            port=parts.port or (636 if secure else 389),
-            use_ssl=secure,
+            self._host,
+            port=self._port,
+            use_ssl=self._secure,
             tls=tls,
             get_info=ldap3.NONE,
             connect_timeout=self._reach.timeout,
@@ -134,7 +148,7 @@ class _Server:
         connection.open(read_server_info=False)
         # Without it StartTLS and a bind wait for delayed ACKs, 50 ms.
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._reach.start_tls and not secure:
+        if self._reach.start_tls and not self._secure:
             connection.start_tls(read_server_info=False)
         connection.socket = _Punctual(connection.socket, self._reach.timeout)
         return connection
@@ -172,7 +186,10 @@ class Servers:
     """Several servers with the same content."""
 
     def __init__(self, reach: Reach, prepare: Callable[[Any], None], now: Callable[[], float]):
-        """``prepare`` is done once with every new connection: a service's bind."""
+        """``prepare`` is done once with every new connection: a service's bind.
+
+        Raises ``ValueError`` where one of the URIs is none.
+        """
         self._reach = reach
         self._prepare = prepare
         self._now = now
@@ -184,18 +201,22 @@ class Servers:
         A connection that was kept may have been closed by the other end: then
         the work is done once more with a new one.  A server that does not
         answer is left alone for a while, unless none does.  Raises
-        ``DirectoryDown``, and whatever ``work`` and ``prepare`` raise.
+        ``DirectoryDown``, ``DirectoryMisconfigured`` where ldap3 cannot ask for
+        that at all, and whatever else ``work`` and ``prepare`` raise.
         """
         problems = []
         for server in self._candidates():
             began = time.monotonic()
             try:
                 result = self._use(server, work)
-            except (LDAPException, OSError) as error:
+            except _NO_ANSWER as error:
                 server.down_until = self._now() + self._reach.retry_after
                 server.silent = time.monotonic() - began >= self._reach.timeout / 2
                 problems.append(f"{server.uri}: {type(error).__name__}: {error}")
                 log.warn("{problem}", problem=problems[-1])
+            except LDAPException as error:
+                # Another server would not be asked either.
+                raise DirectoryMisconfigured(f"{type(error).__name__}: {error}") from error
             else:
                 server.down_until, server.silent = 0.0, False
                 return result
@@ -219,7 +240,7 @@ class Servers:
         kept = server.take()
         if kept is not None:
             # Whoever closed it did so before it could answer.
-            with suppress(LDAPException, OSError):
+            with suppress(*_NO_ANSWER):
                 return self._work(server, kept, work)
         connection = server.open()
         try:
