@@ -7,8 +7,10 @@ import ipaddress
 import os
 import socket
 from collections.abc import Mapping
+from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -56,14 +58,16 @@ class Certificate:
         ciphers = self._ciphers or ("DEFAULT:@SECLEVEL=0" if old else "")
         try:
             if ciphers:
-                context.set_cipher_list(ciphers.encode("ascii"))
-            context.use_certificate_chain_file(self.certificate)
-            context.use_privatekey_file(self._key)
-            context.check_privatekey()
+                context.set_cipher_list(ciphers.encode())
         except SSL.Error as error:
-            reasons = ", ".join(entry[-1] for entry in error.args[0] if entry[-1])
+            raise ConfigError([f"ciphers {ciphers!r}: {_reasons(error)}"]) from None
+        try:
+            context.use_certificate_chain_file(self.certificate)
+            context.use_privatekey(_private_key(self._key))
+            context.check_privatekey()
+        except (SSL.Error, OSError, ValueError, TypeError) as error:
             raise ConfigError(
-                [f"TLS certificate {self.certificate}, key {self._key}: {reasons or 'not usable'}"]
+                [f"TLS certificate {self.certificate}, key {self._key}: {_reasons(error)}"]
             ) from error
         return context
 
@@ -77,6 +81,29 @@ class Certificate:
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: ARG002
         """One connection's OpenSSL object."""
         return SSL.Connection(self._context, None)
+
+
+def _private_key(path: str) -> Any:
+    """Read without OpenSSL, which would ask for a passphrase at the terminal and wait."""
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        return serialization.load_pem_private_key(data, None)
+    except TypeError:
+        raise ValueError(
+            "the key is encrypted, and nobody is there to type its passphrase;"
+            f" store it without one: openssl pkey -in {path} -out {path}.clear"
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("no private key in PEM that could be used") from None
+
+
+def _reasons(error: Exception) -> str:
+    if isinstance(error, SSL.Error):
+        # For a file that is not there OpenSSL says "system lib", and that several times.
+        found = dict.fromkeys(reason for _, _, reason in error.args[0] if reason)
+        return ", ".join(found) or "not usable"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def make_certificate(certificate: str, key: str) -> None:

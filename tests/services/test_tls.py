@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import select
+import signal
 import socket
 import ssl
 from collections.abc import Callable
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -219,3 +224,41 @@ class TlsTests(TestCase):
         with self.assertRaises(ConfigError) as caught:
             Certificate(*self.paths, minimum="1.2")
         self.assertIn(self.paths[1], str(caught.exception))
+
+    def test_for_the_passphrase_of_an_encrypted_key_nobody_is_asked_at_the_terminal(self) -> None:
+        with open(self.paths[1], "rb") as file:
+            key = serialization.load_pem_private_key(file.read(), None)
+        for form in (
+            serialization.PrivateFormat.PKCS8,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+        ):
+            encryption = serialization.BestAvailableEncryption(b"secret")
+            with open(self.paths[1], "wb") as file:
+                file.write(key.private_bytes(serialization.Encoding.PEM, form, encryption))
+            # A terminal of its own, with nobody at it.
+            child, terminal = pty.fork()
+            if child == 0:
+                try:
+                    self.certificate.reload()
+                except ConfigError as error:
+                    os.write(1, str(error).encode())
+                finally:
+                    os._exit(0)
+            said = b""
+            with contextlib.suppress(OSError):  # EIO is the end of what a terminal says
+                while b":" not in said.rpartition(b"write it without")[2]:
+                    if not select.select([terminal], [], [], 20)[0]:
+                        break
+                    said += os.read(terminal, 4096)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            os.close(terminal)
+            self.assertIn(b"the key is encrypted", said)
+            self.assertNotIn(b"Enter", said)
+
+    def test_ciphers_that_there_are_not_are_named(self) -> None:
+        for ciphers in ("NONSENSE", "\u00e9"):
+            with self.assertRaises(ConfigError) as caught:
+                Certificate(*self.paths, minimum="1.2", ciphers=ciphers)
+            (problem,) = caught.exception.problems
+            self.assertTrue(problem.startswith(f"ciphers {ciphers!r}: "))
