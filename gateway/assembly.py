@@ -46,8 +46,12 @@ def assemble(
     os.makedirs(settings.state, mode=0o750, exist_ok=True)
     if settings.demo:
         _make_demo(settings)
-    if settings.tls.self_made:
-        _make_certificate(settings)
+    if config.makes_certificate(settings):
+        make_certificate(
+            settings.path_of(settings.tls.certificate), settings.path_of(settings.tls.key)
+        )
+    if problems := config.missing_files(settings, directory=not passwords):
+        raise ConfigError(problems)
     return _Assembly(reactor, settings, passwords).server()
 
 
@@ -86,13 +90,6 @@ def _make_demo(settings: Settings) -> None:
     account = Account(name=demo.ACCOUNT, mailbox=demo.ACCOUNT)
     maildir = mailbox_path(settings.store.path, settings.state, account)
     demo.make_demo(settings.path_of(settings.directory.file), maildir)
-
-
-def _make_certificate(settings: Settings) -> None:
-    certificate = settings.path_of(settings.tls.certificate)
-    key = settings.path_of(settings.tls.key)
-    if not (os.path.exists(certificate) or os.path.exists(key)):
-        make_certificate(certificate, key)
 
 
 class _Assembly:

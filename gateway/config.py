@@ -75,25 +75,51 @@ def load(path: str | None, environ: Mapping[str, str]) -> Settings:
     return attrs.evolve(settings, state=os.path.abspath(settings.state))
 
 
-def missing_files(settings: Settings) -> list[str]:
-    """The files that must be there at start and are not, a line each."""
-    problems = []
+_NOT_MADE = " (one is made only where neither path is set and neither file is there)"
+
+
+def makes_certificate(settings: Settings) -> bool:
+    """Whether a start makes a certificate of its own.
+
+    Only where nobody has said where one is: at a path that was set there is
+    one, or the path has a slip of the pen.
+    """
+    default, tls = Tls(), settings.tls
+    wanted = any(
+        listener.tls != "none" and not (listener.certificate or listener.key)
+        for listener in settings.listeners.values()
+    )
+    return (
+        wanted
+        and tls.self_made
+        and (tls.certificate, tls.key) == (default.certificate, default.key)
+        and not any(os.path.lexists(settings.path_of(path)) for path in (tls.certificate, tls.key))
+    )
+
+
+def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
+    """The files that must be there at start and are not, a line each.
+
+    ``directory``: whether ``[directory]`` is used at all.
+    """
     wanted: dict[str, str] = {}
+    made = makes_certificate(settings)
     for name, listener in settings.listeners.items():
-        if listener.tls == "none" or (settings.tls.self_made and not listener.certificate):
+        if listener.tls == "none" or (made and not (listener.certificate or listener.key)):
             continue
-        certificate, key = settings.certificate_of(name)
-        wanted[certificate] = f"the certificate of listeners.{name}"
-        wanted[key] = f"the key of listeners.{name}"
-    if settings.directory.kind == "passwd-file" and not settings.demo:
+        for key, path in zip(("certificate", "key"), settings.certificate_of(name), strict=True):
+            own = f"listeners.{name}.{key}" if getattr(listener, key) else ""
+            wanted[path] = own or f"tls.{key}{_NOT_MADE if settings.tls.self_made else ''}"
+    if directory and settings.directory.kind == "passwd-file" and not settings.demo:
         accounts = settings.path_of(settings.directory.file)
         wanted[accounts] = "directory.file (make it with python -m gateway.passwd --file)"
-    if settings.directory.kind == "ldap" and settings.ldap.ca_file:
+    if directory and settings.directory.kind == "ldap" and settings.ldap.ca_file:
         wanted[settings.path_of(settings.ldap.ca_file)] = "ldap.ca_file"
-    for path, purpose in wanted.items():
-        if not os.path.exists(path):
-            problems.append(f"{path}: no such file: {purpose}")
-    return problems
+    return [
+        f"{path}: no such file: {purpose}"
+        for path, purpose in wanted.items()
+        if not os.path.exists(path)
+    ]
 
 
 def _text_of(path: str) -> str:

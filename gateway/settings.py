@@ -202,7 +202,7 @@ class Ldap:
     base: str = ""
     scope: Literal["subtree", "one"] = "subtree"
     filter: str = field(default="", **_checked(_check_filter))
-    recipient_filter: str = field(default=\"\", **_checked(_check_filter))
+    recipient_filter: str = field(default="", **_checked(_check_filter))
     bind_as: str = field(default="", **_shaped(r"|.*\{login\}.*", "a name with {login} in it"))
     domains: tuple[str, ...] = ()
     map: str = field(default="openldap", **_one_of(MAPS))

@@ -11,10 +11,11 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway import assembly, config
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, GatewayError
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.services.tls import make_certificate
 from gateway.settings import (
@@ -61,6 +62,16 @@ class ConfigCase(SynchronousTestCase):
         with self.assertRaises(ConfigError) as caught:
             config.load(path, environ)
         return [fault.replace(path, "FILE") for fault in caught.exception.problems]
+
+    def checked_and_started(self, text: str, **environ: str) -> tuple[list[str], list[str]]:
+        """What ``--check`` says, and then what a start says."""
+        path = self.file(text)
+        problems = assembly.check(path, environ)
+        try:
+            assembly.assemble(MemoryReactorClock(), path, environ)
+        except GatewayError as error:
+            return problems, getattr(error, "problems", [str(error)])
+        return problems, []
 
 
 class SampleTests(ConfigCase):
@@ -303,6 +314,43 @@ class CheckTests(ConfigCase):
         ):
             self.assertIn(f"{path}: no such file", problem)
         self.assertEqual(os.listdir(state), [])
+
+    def test_a_slip_in_the_path_of_a_certificate_is_named_and_none_is_made_there(self) -> None:
+        state = self.mktemp()
+        make_certificate(f"{state}/cert.pem", f"{state}/key.pem")
+        os.mkdir(f"{state}/tls")
+        text = (
+            f'state = "{state}"\n{LISTENER}[tls]\ncertificate = "crt.pem"\nkey = "key.pem"\n'
+            '[listeners.b]\nendpoint = "tcp:0"\ncertificate = "cert.pem"\nkey = "b.pem"\n'
+        )
+        with open(f"{state}/accounts", "w"):
+            pass
+        before = sorted(os.listdir(state))
+        for problems in self.checked_and_started(text):
+            self.assertEqual(len(problems), 2)
+            self.assertIn("/crt.pem: no such file: tls.certificate (one is made", problems[0])
+            self.assertIn("/b.pem: no such file: listeners.b.key", problems[1])
+        self.assertEqual(sorted(os.listdir(state)), before)
+
+    def test_of_a_self_made_certificate_the_lost_half_is_named(self) -> None:
+        state = self.mktemp()
+        make_certificate(f"{state}/tls/cert.pem", f"{state}/tls/key.pem")
+        os.unlink(f"{state}/tls/key.pem")
+        with open(f"{state}/accounts", "w"):
+            pass
+        for problems in self.checked_and_started(f'state = "{state}"\n{LISTENER}'):
+            self.assertEqual(len(problems), 1)
+            self.assertIn("tls/key.pem: no such file: tls.key (one is made only", problems[0])
+
+    def test_a_certificate_is_made_only_where_a_listener_needs_it(self) -> None:
+        for extra, made in (("", True), ('tls = "none"\n', False)):
+            state = self.mktemp()
+            os.mkdir(state)
+            with open(f"{state}/accounts", "w"):
+                pass
+            text = f'state = "{state}"\n{LISTENER}{extra}'
+            self.assertEqual(self.checked_and_started(text), ([], []))
+            self.assertEqual(os.path.exists(f"{state}/tls/key.pem"), made)
 
     def test_a_good_configuration_has_no_problems_and_a_bad_accounts_file_has(self) -> None:
         state = self.mktemp()
