@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from attrs import asdict
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from gateway import config, demo
 from gateway.auth.throttle import Limits as ThrottleLimits
 from gateway.auth.throttle import Throttle
-from gateway.directory.passwd import PasswdFile
+from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
+from gateway.interfaces import IDirectory
 from gateway.model import Account
-from gateway.portal import Logins, acceptor, directory_behind, make_directory
-from gateway.sasl import gssapi
+from gateway.portal import Logins, directory_behind, make_directory
 from gateway.services.census import Census
 from gateway.services.counts import Counts
 from gateway.services.pop3 import Patience, POP3Factory
@@ -55,35 +57,39 @@ def assemble(
     return _Assembly(reactor, settings, passwords).server()
 
 
-def check(path: str | None, environ: Mapping[str, str]) -> list[str]:
-    """Everything that is wrong with a configuration, a line each; nothing is changed."""
+def check(
+    path: str | None, environ: Mapping[str, str], passwords: Sequence[ICredentialsChecker] = ()
+) -> list[str]:
+    """Everything that is wrong with a configuration, a line each.
+
+    Builds what a start builds, but for the files that a start would make:
+    nothing is changed, no port is bound and nobody is asked.
+    """
     try:
         settings = config.load(path, environ)
     except ConfigError as error:
         return error.problems
-    problems = config.missing_files(settings)
-    certificates = [settings.certificate_of(name) for name in settings.listeners]
-    for certificate, key in {pair for pair in certificates if all(map(os.path.exists, pair))}:
+    problems = config.missing_files(settings, directory=not passwords)
+    parts = _Assembly(Clock(), settings, passwords)
+    accounts: list[IDirectory] = []
+
+    def attempt(build: Callable[[], object]) -> None:
         try:
-            Certificate(certificate, key, minimum="1.2")
-        except ConfigError as error:
-            problems += error.problems
-    accounts = settings.path_of(settings.directory.file)
-    if settings.directory.kind == "passwd-file" and os.path.exists(accounts):
-        try:
-            PasswdFile(accounts, _never)
+            build()
         except GatewayError as error:
-            problems.append(str(error))
-    if settings.gssapi.keytab:
-        problems += [f"gssapi: {problem}" for problem in gssapi.check(acceptor(settings))]
-    helper = settings.ntlm.helper
-    if settings.ntlm.provider == "winbind" and not (helper and shutil.which(helper[0])):
-        problems.append(f"ntlm.helper: no program {' '.join(helper[:1])}: install winbind")
+            problems.extend(getattr(error, "problems", [str(error)]))
+
+    file = settings.path_of(settings.directory.file)
+    if passwords or settings.directory.kind != "passwd-file" or os.path.exists(file):
+        attempt(lambda: accounts.append(parts.directory()))
+    attempt(lambda: parts.logins(next(iter(accounts), MemoryDirectory({}))))
+    for name, listener in settings.listeners.items():
+        if listener.tls != "none" and all(map(os.path.exists, settings.certificate_of(name))):
+            attempt(partial(parts.certificate, name))
+        # The sockets of systemd are there only where it starts the server.
+        if not listener.endpoint.startswith("systemd:"):
+            attempt(partial(parts.endpoint, name))
     return problems
-
-
-def _never(_: Callable[[], Any]) -> Any:
-    raise AssertionError("a check verifies no password")
 
 
 def _make_demo(settings: Settings) -> None:
@@ -100,6 +106,7 @@ class _Assembly:
     ) -> None:
         self._reactor = reactor
         self._settings = settings
+        self._checkers = passwords
         directory, store = settings.directory, settings.store
         self._disk = Worker(reactor, "disk", threads=store.workers, queue=store.queue)
         self._passwords = Worker(
@@ -111,15 +118,20 @@ class _Assembly:
             per_address=limits.connections_per_address,
             per_user=limits.sessions_per_user,
         )
-        seconds = self._reactor.seconds
-        run = self._passwords.run
-        accounts = (
-            directory_behind(passwords) if passwords else make_directory(settings, run, seconds)
-        )
-        self._logins = Logins(reactor, settings, accounts, self._make_store(), run, passwords)
         throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
-        self._throttle = Throttle(ThrottleLimits(**throttle), seconds)
+        self._throttle = Throttle(ThrottleLimits(**throttle), reactor.seconds)
         self._certificates: dict[tuple[str, ...], Certificate] = {}
+
+    def directory(self) -> Any:
+        """Who may log in."""
+        if self._checkers:
+            return directory_behind(self._checkers)
+        return make_directory(self._settings, self._passwords.run, self._reactor.seconds)
+
+    def logins(self, directory: IDirectory) -> Logins:
+        """All between a client's proof and its maildrop."""
+        store, run = self._make_store(), self._passwords.run
+        return Logins(self._reactor, self._settings, directory, store, run, self._checkers)
 
     def _make_store(self) -> MaildirStore:
         settings, profile = self._settings, self._settings.profile
@@ -142,28 +154,46 @@ class _Assembly:
             cached_messages=store.cached_messages,
         )
 
-    def _certificate(self, name: str) -> Certificate:
+    def certificate(self, name: str) -> Certificate:
+        """A listener's; those that are alike are one."""
         listener = self._settings.listeners[name]
         key = (*self._settings.certificate_of(name), listener.tls_minimum, listener.ciphers)
         if key not in self._certificates:
-            self._certificates[key] = Certificate(
-                key[0], key[1], minimum=listener.tls_minimum, ciphers=listener.ciphers
-            )
+            try:
+                self._certificates[key] = Certificate(
+                    key[0], key[1], minimum=listener.tls_minimum, ciphers=listener.ciphers
+                )
+            except ConfigError as error:
+                problems = [f"listeners.{name}: {problem}" for problem in error.problems]
+                raise ConfigError(problems) from error
         return self._certificates[key]
 
-    def _listener(self, name: str) -> Listener:
+    def endpoint(self, name: str) -> IStreamServerEndpoint:
+        """Where a listener listens."""
+        said = self._settings.listeners[name].endpoint
+        try:
+            endpoint: IStreamServerEndpoint = serverFromString(self._reactor, said)
+        except Exception as error:
+            # Whatever the parser of this kind of endpoint raises: each is a plugin.
+            reason = str(error) or type(error).__name__
+            raise ConfigError(
+                [f"listeners.{name}.endpoint: {said!r} is no endpoint: {reason}"]
+            ) from error
+        return endpoint
+
+    def _listener(self, name: str, logins: Logins) -> Listener:
         settings = self._settings
         listener = settings.listeners[name]
-        tls = None if listener.tls == "none" else self._certificate(name)
+        tls = None if listener.tls == "none" else self.certificate(name)
         sessions = POP3Factory(
-            self._logins.portal,
+            logins.portal,
             profile=settings.profile,
-            mechanisms=self._logins.mechanisms,
+            mechanisms=logins.mechanisms,
             tls=tls,
             secure_networks=settings.pop3.secure_networks,
             census=self._census,
             throttle=self._throttle,
-            identify=self._logins.identify if settings.refuse_after else None,
+            identify=logins.identify if settings.refuse_after else None,
             patience=Patience(
                 stall=settings.limits.stall_timeout, work=settings.limits.work_timeout
             ),
@@ -178,26 +208,21 @@ class _Assembly:
             # A session gives out whole replies: nothing to gather, as the default would.
             wire.protocol = TLSMemoryBIOProtocol
             wire.noisy = False
-        try:
-            endpoint = serverFromString(self._reactor, listener.endpoint)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(
-                [f"listeners.{name}.endpoint: {listener.endpoint!r} is no endpoint: {error}"]
-            ) from error
-        return Listener(name, endpoint, wire, sessions)
+        return Listener(name, self.endpoint(name), wire, sessions)
 
     def server(self) -> Server:
         """All of it."""
         settings = self._settings
-        listeners = [self._listener(name) for name in settings.listeners]
+        logins = self.logins(self.directory())
+        listeners = [self._listener(name, logins) for name in settings.listeners]
         return Server(
             self._reactor,
             listeners,
             [self._disk, self._passwords],
             list(self._certificates.values()),
-            counts=Counts(self._reactor, self._logins.counted),
+            counts=Counts(self._reactor, logins.counted),
             count_every=settings.log.counts,
-            at_end=self._logins.stop,
+            at_end=logins.stop,
             drain_timeout=settings.limits.drain_timeout,
             words=[_how_to_try(settings)] if settings.demo else [],
         )

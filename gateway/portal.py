@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -36,10 +38,15 @@ from gateway.settings import Settings
 
 
 def make_directory(settings: Settings, run: Run[Any], now: Callable[[], float]) -> Any:
-    """The directory that the settings name; its work is done by ``run``."""
+    """The directory that the settings name; its work is done by ``run``.
+
+    Raises ``ConfigError``, or ``DirectoryMisconfigured`` of a passwd-file.
+    """
     if settings.directory.kind == "passwd-file":
         return PasswdFile(settings.path_of(settings.directory.file), run)
     ldap = settings.ldap
+    if ldap.ca_file:
+        _check_authorities(settings.path_of(ldap.ca_file))
     return LdapDirectory(
         Reach(
             uris=ldap.uris,
@@ -65,6 +72,13 @@ def make_directory(settings: Settings, run: Run[Any], now: Callable[[], float]) 
         cache_size=settings.directory.cache_size,
         now=now,
     )
+
+
+def _check_authorities(path: str) -> None:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # which ssl.SSLError is, too
+        raise ConfigError([f"ldap.ca_file: {path}: {error.strerror or error}"]) from None
 
 
 def directory_behind(checkers: Sequence[ICredentialsChecker]) -> Any:
@@ -140,6 +154,9 @@ class Logins:
         self.mechanisms["NTLM"] = make
         authority: INtlmAuthority = HashAuthority(self._directory)
         if ntlm.provider == "winbind":
+            if not (ntlm.helper and shutil.which(ntlm.helper[0])):
+                program = " ".join(ntlm.helper[:1])
+                raise ConfigError([f"ntlm.helper: no program {program}: install winbind"])
             domains = (ntlm.domain, ntlm.dns_domain)
             authority = self._winbind = Winbind(
                 reactor, ntlm.helper, helpers=ntlm.helpers, timeout=ntlm.timeout, domains=domains

@@ -70,11 +70,17 @@ _EXPIRE = _shaped(r"|(NEVER|\d{1,9})( USER)?", "days or NEVER, then maybe USER (
 _DELAY = _shaped(r"|\d{1,9}( USER)?", "seconds, then maybe USER (RFC 2449 6.5)")
 
 
+def _check_endpoint(value: str) -> None:
+    port = re.match(r"tcp6?:(?:port=)?(\d+)(?::|$)", value)
+    if not re.fullmatch(r"[a-z0-9]+:.+", value) or (port and int(port[1]) > 65535):
+        raise ValueError(f"expected a Twisted endpoint such as tcp:110, found {value!r}")
+
+
 @frozen
 class Listener:
     """``[listeners.NAME]``: one place where clients connect."""
 
-    endpoint: str = field(**_shaped(r"[a-z0-9]+:.+", "a Twisted endpoint such as tcp:110"))
+    endpoint: str = field(**_checked(_check_endpoint))
     tls: Literal["none", "stls", "implicit"] = "stls"
     tls_minimum: Literal["1.0", "1.1", "1.2", "1.3"] = "1.2"
     ciphers: str = ""

@@ -42,7 +42,7 @@ class Options(BaseOptions, AuthOptionMixin):
         if self["check"]:
             from gateway.assembly import check
 
-            problems = check(self["config"], os.environ)
+            problems = check(self["config"], os.environ, self.get("credCheckers", ()))
             print("\n".join(problems) or "The configuration is fine.")
             sys.exit(1 if problems else 0)
 

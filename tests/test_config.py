@@ -165,6 +165,7 @@ class FaultTests(ConfigCase):
             (f'{LISTENER}[store]\npath = "{{user}}"\n', "at least one of {name}"),
             ('[listeners.a]\ntls = "none"\n', "expected, and missing"),
             ('[listeners.a]\nendpoint = "tcp:1"\ntls = "on"\n', "expected one of 'none', 'stls'"),
+            ('[listeners.a]\nendpoint = "tcp:65536"\n', "a Twisted endpoint"),
             ("tls = 5\n" + LISTENER, "tls"),
             (f'{LISTENER}[directory]\nkind = "ldap"\n', "ldap.uris"),
             (
@@ -352,6 +353,55 @@ class CheckTests(ConfigCase):
             self.assertEqual(self.checked_and_started(text), ([], []))
             self.assertEqual(os.path.exists(f"{state}/tls/key.pem"), made)
 
+    def usable(self) -> str:
+        """A state directory with all that must be there."""
+        state = self.mktemp()
+        make_certificate(f"{state}/tls/cert.pem", f"{state}/tls/key.pem")
+        with open(f"{state}/accounts", "w"):
+            pass
+        return state
+
+    def test_what_a_start_fails_with_a_check_says_in_the_same_words(self) -> None:
+        state = self.usable()
+        with open(f"{state}/no.pem", "w") as file:
+            file.write("x")
+        ldap = '[directory]\nkind = "ldap"\n[ldap]\nuris = ["ldap://h"]\nbase = "dc=x"\n'
+        for text, words in (
+            (f'{LISTENER}ciphers = "NONSENSE"\n', "listeners.a: ciphers 'NONSENSE': "),
+            (f'{LISTENER}ciphers = "\u00e9"\n', "listeners.a: ciphers"),
+            (f'{LISTENER}tls_minimum = "1.0"\nkey = "no.pem"\n', "listeners.a: TLS certificate"),
+            ('[listeners.a]\nendpoint = "tpc:110"\n', "listeners.a.endpoint: 'tpc:110' is no"),
+            ('[listeners.a]\nendpoint = "tcp:abc"\n', "listeners.a.endpoint: 'tcp:abc' is no"),
+            ('[listeners.a]\nendpoint = "ssl:1:privateKey=no.pem"\n', "is no endpoint"),
+            (f'{LISTENER}{ldap}ca_file = "no.pem"\n', "ldap.ca_file: "),
+            (f'{LISTENER}[directory]\nfile = "."\n', "/.: Is a directory"),
+            (
+                f'{LISTENER}[ntlm]\nprovider = "winbind"\nhelper = ["no-such-program"]\n',
+                "ntlm.helper: no program no-such-program",
+            ),
+        ):
+            checked, started = self.checked_and_started(f'state = "{state}"\n{text}')
+            self.assertEqual(checked, started, text)
+            (problem,) = checked
+            self.assertIn(words, problem)
+
+    def test_a_check_finds_all_that_is_wrong_though_a_start_ends_at_the_first(self) -> None:
+        text = (
+            '[listeners.a]\nendpoint = "tcp:abc"\nciphers = "X"\n'
+            '[listeners.b]\nendpoint = "tpc:1"\n[directory]\nfile = "."\n'
+            '[ntlm]\nprovider = "winbind"\nhelper = []\n'
+        )
+        problems = assembly.check(self.file(f'state = "{self.usable()}"\n{text}'), {})
+        self.assertEqual(len(problems), 5)
+
+    def test_a_certificate_that_no_listener_uses_and_sockets_of_systemd_fail_no_check(self) -> None:
+        state = self.usable()
+        with open(f"{state}/tls/cert.pem", "w") as file:
+            file.write("no certificate")
+        text = f'state = "{state}"\n[listeners.a]\nendpoint = "%s"\ntls = "none"\n'
+        self.assertEqual(self.checked_and_started(text % "tcp:0"), ([], []))
+        self.assertEqual(assembly.check(self.file(text % "systemd:domain=INET:index=0"), {}), [])
+
     def test_a_good_configuration_has_no_problems_and_a_bad_accounts_file_has(self) -> None:
         state = self.mktemp()
         make_certificate(f"{state}/tls/cert.pem", f"{state}/tls/key.pem")
@@ -365,4 +415,4 @@ class CheckTests(ConfigCase):
             file.write("no key")
         problems = assembly.check(self.file(text), {})
         self.assertEqual(len(problems), 2)
-        self.assertIn("accounts:2: ", problems[1])
+        self.assertIn("accounts:2: ", problems[0])
