@@ -19,18 +19,17 @@ from gateway.auth.throttle import Limits as ThrottleLimits
 from gateway.auth.throttle import Throttle
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
+from gateway.first_start import User, foreseen, prepare
 from gateway.interfaces import IDirectory
-from gateway.model import Account
 from gateway.portal import Logins, directory_behind, make_directory
 from gateway.services.census import Census
 from gateway.services.counts import Counts
 from gateway.services.pop3 import Patience, POP3Factory
 from gateway.services.server import Listener, Server
-from gateway.services.tls import Certificate, make_certificate
+from gateway.services.tls import Certificate
 from gateway.services.worker import Worker
 from gateway.settings import Settings
 from gateway.store.maildir import MaildirStore
-from gateway.store.names import mailbox_path
 from gateway.store.snapshot import Reading
 
 
@@ -39,26 +38,27 @@ def assemble(
     path: str | None,
     environ: Mapping[str, str],
     passwords: Sequence[ICredentialsChecker] = (),
+    user: User | None = None,
 ) -> Server:
     """The server that the configuration describes; raises ``ConfigError``.
 
-    ``passwords``: who checks them in place of ``[directory]``.
+    ``passwords``: who checks them in place of ``[directory]``; ``user``: who the
+    process will be once its ports are bound.
     """
     settings = config.load(path, environ)
-    os.makedirs(settings.state, mode=0o750, exist_ok=True)
-    if settings.demo:
-        _make_demo(settings)
-    if config.makes_certificate(settings):
-        make_certificate(
-            settings.path_of(settings.tls.certificate), settings.path_of(settings.tls.key)
-        )
-    if problems := config.missing_files(settings, directory=not passwords):
+    prepare(settings, user)
+    directory = not passwords
+    problems = config.missing_files(settings, directory=directory)
+    if problems := problems or foreseen(settings, user, directory=directory):
         raise ConfigError(problems)
     return _Assembly(reactor, settings, passwords).server()
 
 
 def check(
-    path: str | None, environ: Mapping[str, str], passwords: Sequence[ICredentialsChecker] = ()
+    path: str | None,
+    environ: Mapping[str, str],
+    passwords: Sequence[ICredentialsChecker] = (),
+    user: User | None = None,
 ) -> list[str]:
     """Everything that is wrong with a configuration, a line each.
 
@@ -69,7 +69,9 @@ def check(
         settings = config.load(path, environ)
     except ConfigError as error:
         return error.problems
-    problems = config.missing_files(settings, directory=not passwords)
+    directory = not passwords
+    problems = config.missing_files(settings, directory=directory)
+    problems = problems or foreseen(settings, user, directory=directory)
     parts = _Assembly(Clock(), settings, passwords)
     accounts: list[IDirectory] = []
 
@@ -90,12 +92,6 @@ def check(
         if not listener.endpoint.startswith("systemd:"):
             attempt(partial(parts.endpoint, name))
     return problems
-
-
-def _make_demo(settings: Settings) -> None:
-    account = Account(name=demo.ACCOUNT, mailbox=demo.ACCOUNT)
-    maildir = mailbox_path(settings.store.path, settings.state, account)
-    demo.make_demo(settings.path_of(settings.directory.file), maildir)
 
 
 class _Assembly:

@@ -110,16 +110,26 @@ def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
         for key, path in zip(("certificate", "key"), settings.certificate_of(name), strict=True):
             own = f"listeners.{name}.{key}" if getattr(listener, key) else ""
             wanted[path] = own or f"tls.{key}{_NOT_MADE if settings.tls.self_made else ''}"
-    if directory and settings.directory.kind == "passwd-file" and not settings.demo:
-        accounts = settings.path_of(settings.directory.file)
-        wanted[accounts] = "directory.file (make it with python -m gateway.passwd --file)"
-    if directory and settings.directory.kind == "ldap" and settings.ldap.ca_file:
-        wanted[settings.path_of(settings.ldap.ca_file)] = "ldap.ca_file"
+    wanted |= files_of_logins(settings, directory=directory)
     return [
         f"{path}: no such file: {purpose}"
         for path, purpose in wanted.items()
         if not os.path.exists(path)
     ]
+
+
+def files_of_logins(settings: Settings, *, directory: bool = True) -> dict[str, str]:
+    """The files that are read whenever somebody logs in, and what each is for.
+
+    ``directory``: whether ``[directory]`` is used at all.
+    """
+    wanted: dict[str, str] = {}
+    if directory and settings.directory.kind == "passwd-file" and not settings.demo:
+        accounts = settings.path_of(settings.directory.file)
+        wanted[accounts] = "directory.file (make it with python -m gateway.passwd --file)"
+    if directory and settings.directory.kind == "ldap" and settings.ldap.ca_file:
+        wanted[settings.path_of(settings.ldap.ca_file)] = "ldap.ca_file"
+    return wanted
 
 
 def _text_of(path: str) -> str:

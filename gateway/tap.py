@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.application.service import IService, MultiService
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
 from twisted.python.usage import Options as BaseOptions
 from twisted.python.usage import UsageError
+
+if TYPE_CHECKING:
+    from gateway.first_start import User
 
 
 class Options(BaseOptions, AuthOptionMixin):
@@ -41,8 +44,13 @@ class Options(BaseOptions, AuthOptionMixin):
         """Perform ``--check``, before anything is started."""
         if self["check"]:
             from gateway.assembly import check
+            from gateway.errors import ConfigError
 
-            problems = check(self["config"], os.environ, self.get("credCheckers", ()))
+            try:
+                user = _user(self)
+                problems = check(self["config"], os.environ, self.get("credCheckers", ()), user)
+            except ConfigError as error:
+                problems = error.problems
             print("\n".join(problems) or "The configuration is fine.")
             sys.exit(1 if problems else 0)
 
@@ -73,9 +81,18 @@ def makeService(options: Options) -> IService:
 
     checkers = options.get("credCheckers", ())
     try:
-        return InWords(assemble(reactor, options["config"], os.environ, checkers))
+        user = _user(options)
+        return InWords(assemble(reactor, options["config"], os.environ, checkers, user))
     except GatewayError as error:
         _give_up(getattr(error, "problems", [str(error)]))
+
+
+def _user(options: Options) -> User | None:
+    """Whom twistd will make of us: its own options stand before ours."""
+    from gateway.first_start import user_of
+
+    own: Any = options.parent or {}
+    return user_of(own.get("uid"), own.get("gid"))
 
 
 def _give_up(problems: list[str]) -> NoReturn:

@@ -31,7 +31,8 @@ RULES: dict[str, set[str]] = {
     "passwd": {"directory.schemes", "sasl.md4", "saslprep", "errors"},
     "demo": {"passwd"},
     "strcred": {"auth.passwords", "auth.verified", "directory", "services"},
-    "tap": {"assembly", "errors"},
+    "first_start": {"config", "settings", "demo", "services.tls", "store.names"} | VALUES,
+    "tap": {"assembly", "first_start", "errors"},
 }
 """What each part may import from ``gateway``, itself aside; two files may import all."""
 

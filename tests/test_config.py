@@ -402,6 +402,21 @@ class CheckTests(ConfigCase):
         self.assertEqual(self.checked_and_started(text % "tcp:0"), ([], []))
         self.assertEqual(assembly.check(self.file(text % "systemd:domain=INET:index=0"), {}), [])
 
+    def test_a_state_directory_that_cannot_be_made_is_named_with_the_cure(self) -> None:
+        file = self.file("")
+        for state in (file, f"{file}/var"):
+            text = f'state = "{state}"\ndemo = true\n{LISTENER}'
+            for problems in self.checked_and_started(text):
+                self.assertIn(f"{file}", problems[0])
+                self.assertIn(f"let {os.path.abspath(state)} and what is in it belong", problems[0])
+                self.assertIn("POP3GW_STATE", problems[0])
+
+    def test_a_check_before_the_first_start_makes_nothing(self) -> None:
+        state = self.mktemp()
+        text = f'state = "{state}"\ndemo = true\n{LISTENER}'
+        self.assertEqual(assembly.check(self.file(text), {}), [])
+        self.assertFalse(os.path.exists(state))
+
     def test_a_good_configuration_has_no_problems_and_a_bad_accounts_file_has(self) -> None:
         state = self.mktemp()
         make_certificate(f"{state}/tls/cert.pem", f"{state}/tls/key.pem")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import pwd
 import re
+import shutil
 import signal
 import socket
 import ssl
+import stat
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -389,6 +393,82 @@ def test_check_names_place_key_and_expectation_of_every_fault(gateway: Gateway) 
         assert fault.startswith(f"{gateway.config}:{line}: {key}: ")
         assert words in fault
     assert outcome(gateway.command, gateway.directory)[0] == 1
+
+
+# -- started as root --------------------------------------------------------------
+
+
+class Rooted(Gateway):
+    """Started as root to become another user, in a place that this user may reach."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(tempfile.mkdtemp()))
+        self.directory.chmod(0o755)
+        self.state = self.directory / "srv" / "var"
+        passwd.put(str(self.accounts), USER, PASSWORD.encode(), "SSHA256")
+        self.accounts.chmod(0o644)
+        self.config.write_text(
+            f'state = "{self.state}"\n'
+            f'[listeners.secure]\nendpoint = "tcp:{self.plain}:interface=127.0.0.1"\n'
+            f'[directory]\nfile = "{self.accounts}"\n'
+        )
+
+    @property
+    def command(self) -> list[str]:
+        """How it is started."""
+        *twistd, plugin, config, path = super().command
+        return [*twistd, "--uid", "nobody", plugin, config, path]
+
+
+@pytest.fixture
+def rooted() -> Iterator[Rooted]:
+    """A gateway that root starts; ended with the test."""
+    if os.geteuid() != 0:
+        if os.environ.get("CI") == "true":
+            pytest.fail("CI needs root")
+        pytest.skip("needs root, to become another user")
+    server = Rooted()
+    yield server
+    if server.process is not None:
+        server.stop(signal.SIGKILL)
+    shutil.rmtree(server.directory)
+
+
+def test_what_root_makes_at_the_first_start_is_the_users_that_the_server_becomes(
+    rooted: Rooted,
+) -> None:
+    nobody = pwd.getpwnam("nobody").pw_uid
+    rooted.run()
+    with login(rooted) as client:
+        assert client.ask("STAT").startswith(b"+OK 0 ")
+    rooted.send(signal.SIGHUP)
+    rooted.wait_for(b"reloaded ")
+    for path in (rooted.state.parent, *rooted.state.parent.rglob("*")):
+        assert path.stat().st_uid == nobody, path
+    assert stat.S_IMODE(rooted.state.stat().st_mode) == 0o750
+    assert "Traceback" not in rooted.log
+    ends_well(rooted)
+
+
+@pytest.mark.parametrize("closed", ["state", "accounts"])
+def test_what_that_user_may_not_use_ends_the_start_and_not_every_login(
+    rooted: Rooted, closed: str
+) -> None:
+    rooted.state.mkdir(parents=True)
+    rooted.state.chmod(0o700 if closed == "state" else 0o755)
+    (rooted.state / "tls").mkdir(mode=0o755)
+    make_certificate(str(rooted.state / "tls" / "cert.pem"), str(rooted.state / "tls" / "key.pem"))
+    if closed == "accounts":
+        rooted.accounts.chmod(0o600)
+    words = {
+        "state": f"{rooted.state}: may not be entered",
+        "accounts": f"{rooted.accounts}: user {pwd.getpwnam('nobody').pw_uid} may not read it",
+    }
+    for extra in ([], ["--check"]):
+        status, output = outcome([*rooted.command, *extra], rooted.directory)
+        assert status == 1
+        (line,) = output.splitlines()
+        assert words[closed] in line
 
 
 # -- a slow reader --------------------------------------------------------------

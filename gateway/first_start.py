@@ -1,0 +1,150 @@
+"""What a start makes where it is missing, for the user that the server will run as."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from attrs import frozen
+
+from gateway import demo
+from gateway.config import files_of_logins, makes_certificate
+from gateway.errors import ConfigError
+from gateway.model import Account
+from gateway.services.tls import make_certificate
+from gateway.settings import Settings
+from gateway.store.names import mailbox_path
+
+_ENTER, _WRITE = os.X_OK, os.W_OK | os.X_OK
+_WORDS = {_ENTER: "entered", _WRITE: "written"}
+
+
+@frozen
+class User:
+    """Who this process will be once it has bound its ports."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+def user_of(uid: int | None, gid: int | None) -> User | None:
+    """What ``twistd --uid --gid`` comes to; None where it changes nothing for us.
+
+    Raises ``ConfigError`` for a user id that has no name, which twistd cannot take.
+    """
+    if os.geteuid() != 0 or not uid:
+        return None
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        raise ConfigError([f"--uid {uid}: there is no user with this number"]) from None
+    group = entry.pw_gid if gid is None else gid
+    return User(uid, group, tuple(os.getgrouplist(entry.pw_name, group)))
+
+
+def prepare(settings: Settings, user: User | None) -> None:
+    """Make the state directory, and the demo account and a certificate where they are wanted.
+
+    All of it belongs to ``user``.  Raises ``ConfigError``, also where that user
+    could not use what is there already.
+    """
+    # Asked of root, who sees what is there.
+    certificate = makes_certificate(settings)
+    try:
+        _make_state(settings.state, user)
+        with _acting(user):
+            if settings.demo:
+                account = Account(name=demo.ACCOUNT, mailbox=demo.ACCOUNT)
+                maildir = mailbox_path(settings.store.path, settings.state, account)
+                demo.make_demo(settings.path_of(settings.directory.file), maildir)
+            if certificate:
+                tls = settings.tls
+                make_certificate(settings.path_of(tls.certificate), settings.path_of(tls.key))
+    except OSError as error:
+        path = error.filename or settings.state
+        raise ConfigError(
+            [_cannot(f"{path}: {error.strerror}: state", settings.state, user)]
+        ) from error
+
+
+def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -> list[str]:
+    """What ``prepare`` could not make, and what the server could not use; nothing is changed.
+
+    ``directory``: whether ``[directory]`` is used at all.
+    """
+    state, accounts = settings.state, settings.path_of(settings.directory.file)
+    keeps_mail = not os.path.isabs(settings.store.path) and "{home}" not in settings.store.path
+    if not os.path.lexists(state):
+        user, needed = None, [(_existing(state), _WRITE)]
+    else:
+        needed = [(state, _ENTER)] if keeps_mail else []
+        if makes_certificate(settings):
+            needed.append((_existing(settings.path_of(settings.tls.key)), _WRITE))
+        if settings.demo and not os.path.lexists(accounts):
+            needed.append((_existing(accounts), _WRITE))
+    with _acting(user):
+        problems = [
+            _cannot(f"{place}: may not be {_WORDS[mode]}: state", state, user)
+            for place, mode in needed
+            if not (os.path.isdir(place) and os.access(place, mode, effective_ids=True))
+        ]
+        if user is not None:
+            problems += [
+                f"{path}: user {user.uid} may not read it: {purpose.partition(' ')[0]}"
+                for path, purpose in files_of_logins(settings, directory=directory).items()
+                if not os.access(path, os.R_OK, effective_ids=True)
+            ]
+    return problems
+
+
+def _existing(path: str) -> str:
+    """It, or the nearest place above that is there."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _cannot(problem: str, path: str, user: User | None) -> str:
+    who = "the user that runs pop3gw" if user is None else f"user {user.uid}"
+    cure = f"let {path} and what is in it belong to {who}, or set another one (POP3GW_STATE)"
+    return f"{problem}; {cure}"
+
+
+def _make_state(path: str, user: User | None) -> None:
+    try:
+        with _acting(user):
+            os.makedirs(path, mode=0o750, exist_ok=True)
+            return
+    except PermissionError:
+        if user is None or os.path.isdir(path):
+            raise
+    # Root may, and gives it away from the end on: nobody else can yet change what is on the way.
+    made, there = [], _existing(path)
+    place = path
+    while place != there:
+        made.append(place)
+        place = os.path.dirname(place)
+    os.makedirs(path, mode=0o750)
+    for place in made:
+        os.chown(place, user.uid, user.gid, follow_symlinks=False)
+
+
+@contextmanager
+def _acting(user: User | None) -> Iterator[None]:
+    """Be that user as far as files are concerned; None stays who it is."""
+    if user is None:
+        yield
+        return
+    uid, gid, groups = os.geteuid(), os.getegid(), os.getgroups()
+    try:
+        os.setgroups(user.groups)
+        os.setegid(user.gid)
+        os.seteuid(user.uid)
+        yield
+    finally:
+        os.seteuid(uid)
+        os.setegid(gid)
+        os.setgroups(groups)
