@@ -85,6 +85,9 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
             needed.append((_existing(settings.path_of(settings.tls.key)), _WRITE))
         if settings.demo and not os.path.lexists(accounts):
             needed.append((_existing(accounts), _WRITE))
+    read = files_of_logins(settings, directory=directory)
+    if settings.gssapi.keytab:
+        read[settings.path_of(settings.gssapi.keytab)] = "gssapi.keytab"
     with _acting(user):
         problems = [
             _cannot(f"{place}: may not be {_WORDS[mode]}: state", state, user)
@@ -94,7 +97,7 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
         if user is not None:
             problems += [
                 f"{path}: user {user.uid} may not read it: {purpose.partition(' ')[0]}"
-                for path, purpose in files_of_logins(settings, directory=directory).items()
+                for path, purpose in read.items()
                 if not os.access(path, os.R_OK, effective_ids=True)
             ]
     return problems
