@@ -183,15 +183,18 @@ def _is_server(uri: str) -> bool:
     return parts.scheme in ("ldap", "ldaps") and bool(host) and port != 0 and not any(rest)
 
 
-def _check_filter(value: str) -> None:
-    try:
-        if value:
-            check_filter(value)
-    except ValueError as error:
-        raise ValueError(
-            "expected a filter in parentheses with {login} or {user} in it,"
-            f" found {value!r} ({error})"
-        ) from None
+def _filter(*places: str) -> dict[str, Any]:
+    def check(value: str) -> None:
+        try:
+            if value:
+                check_filter(value, places)
+        except ValueError as error:
+            wanted = " or ".join(f"{{{place}}}" for place in places)
+            raise ValueError(
+                f"expected a filter in parentheses with {wanted} in it, found {value!r} ({error})"
+            ) from None
+
+    return _checked(check)
 
 
 @frozen
@@ -207,8 +210,8 @@ class Ldap:
     bind_password: str = field(default="", repr=False, metadata={SECRET: True})
     base: str = ""
     scope: Literal["subtree", "one"] = "subtree"
-    filter: str = field(default="", **_checked(_check_filter))
-    recipient_filter: str = field(default="", **_checked(_check_filter))
+    filter: str = field(default="", **_filter("login", "user"))
+    recipient_filter: str = field(default="", **_filter("login"))
     bind_as: str = field(default="", **_shaped(r"|.*\{login\}.*", "a name with {login} in it"))
     domains: tuple[str, ...] = ()
     map: str = field(default="openldap", **_one_of(MAPS))

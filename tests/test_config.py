@@ -197,6 +197,11 @@ class FaultTests(ConfigCase):
                        "({login})", "(!(uid={login})(a=b))", "((uid={user}))"):  # fmt: skip
             (fault,) = self.faults(text % wanted)
             self.assertIn("FILE:4: ldap.filter: expected a filter in parentheses", fault)
+        for wanted in ("((mail={login})", "(mail={user})"):
+            (fault,) = self.faults(f"{LISTENER}[ldap]\nrecipient_filter = '{wanted}'\n")
+            self.assertIn(
+                "ldap.recipient_filter: expected a filter in parentheses with {login} in", fault
+            )
         for wanted in ("(&(a=b)(!(c=d))(|(uid={user})(mail={login})))", "(m:1.2:=cn={login})"):
             self.assertEqual(self.load(text % wanted).ldap.filter, wanted)
 

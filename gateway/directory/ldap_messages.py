@@ -198,11 +198,12 @@ def search_request(
     return Request("searchRequest", operation, [place.encode() for place in places])
 
 
-def check_filter(wanted: str) -> None:
+def check_filter(wanted: str, fields: Sequence[str] = ("login", "user")) -> None:
     """Raise ``ValueError`` where it cannot be sent, or is the same for everybody."""
-    if "{login}" not in wanted and "{user}" not in wanted:
-        raise ValueError("no {login} or {user} is in it")
+    places = [f"{{{field}}}" for field in fields]
+    if not any(place in wanted for place in places):
+        raise ValueError(f"no {' or '.join(places)} is in it")
     try:
-        search_request("", wanted, ["1.1"], ("login", "user"), seconds=1)
+        search_request("", wanted, ["1.1"], fields, seconds=1)
     except LDAPException as error:
         raise ValueError(str(error)) from None
