@@ -85,9 +85,9 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
             needed.append((_existing(settings.path_of(settings.tls.key)), _WRITE))
         if settings.demo and not os.path.lexists(accounts):
             needed.append((_existing(accounts), _WRITE))
-    read = files_of_logins(settings, directory=directory)
-    if settings.gssapi.keytab:
-        read[settings.path_of(settings.gssapi.keytab)] = "gssapi.keytab"
+    keytab = settings.path_of(settings.gssapi.keytab) if settings.gssapi.keytab else ""
+    # That one is missing is said where it is opened.
+    there = os.path.exists(keytab)
     with _acting(user):
         problems = [
             _cannot(f"{place}: may not be {_WORDS[mode]}: state", state, user)
@@ -95,6 +95,9 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
             if not (os.path.isdir(place) and os.access(place, mode, effective_ids=True))
         ]
         if user is not None:
+            read = files_of_logins(settings, directory=directory)
+            if there:
+                read[keytab] = "gssapi.keytab"
             problems += [
                 f"{path}: user {user.uid} may not read it: {purpose.partition(' ')[0]}"
                 for path, purpose in read.items()
