@@ -118,8 +118,9 @@ class _Server:
         except IndexError:
             return None
 
-    def keep(self, connection: Any) -> None:
-        """Keep a connection for the next."""
+    def answered(self, connection: Any) -> None:
+        """It is up; keep the connection for the next."""
+        self.down_until, self.silent = 0.0, False
         self._idle.append(connection)
 
     def open(self) -> Any:
@@ -218,7 +219,6 @@ class Servers:
                 # Another server would not be asked either.
                 raise DirectoryMisconfigured(f"{type(error).__name__}: {error}") from error
             else:
-                server.down_until, server.silent = 0.0, False
                 return result
         raise DirectoryDown("; ".join(problems) or "no server has answered for some seconds")
 
@@ -255,12 +255,12 @@ class Servers:
             result = work(connection)
         except GatewayError:
             # The server has answered; that it says no does not hurt the connection.
-            server.keep(connection)
+            server.answered(connection)
             raise
         except BaseException:
             _close(connection)
             raise
-        server.keep(connection)
+        server.answered(connection)
         return result
 
 
