@@ -24,7 +24,8 @@ from gateway.interfaces import IDirectory
 from gateway.portal import Logins, directory_behind, make_directory
 from gateway.services.census import Census
 from gateway.services.counts import Counts
-from gateway.services.pop3 import Patience, POP3Factory
+from gateway.services.patience import Patience
+from gateway.services.pop3 import POP3Factory
 from gateway.services.server import Listener, Server
 from gateway.services.tls import Certificate
 from gateway.services.worker import Worker

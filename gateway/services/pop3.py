@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 from itertools import count
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ServerFactory
-from twisted.python.failure import Failure
 
 from gateway.auth.login import Login
 from gateway.auth.throttle import Throttle
@@ -22,24 +21,15 @@ from gateway.sasl.mechanisms import MECHANISMS, Maker
 from gateway.services.census import Census
 from gateway.services.clock import installed_clock
 from gateway.services.networks import Network, within
+from gateway.services.patience import Patience
 from gateway.services.pop3_protocol import POP3Protocol
+from gateway.services.sessions import Sessions
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 _NUMBERS = count(1)
 """Numbers for the log, one series for all listeners of the process."""
-
-
-@frozen
-class Patience:
-    """How long the server waits for others, in seconds."""
-
-    stall: float = 300.0
-    """For a client that does not take what it asked for."""
-
-    work: float = 120.0
-    """For a back-end, with one piece of work."""
 
 
 class POP3Factory(ServerFactory):
@@ -88,8 +78,8 @@ class POP3Factory(ServerFactory):
         self._greeting = greeting
         self._convert_cr = convert_cr
         self._clock = clock
-        self._sessions: set[POP3Protocol] = set()
-        self._empty: Deferred[None] | None = None
+        self._sessions: Sessions[POP3Protocol] = Sessions(lambda: self.clock)
+        self.opened, self.closed = self._sessions.opened, self._sessions.closed
         self._trusts = within(secure_networks)
 
     @property
@@ -112,49 +102,10 @@ class POP3Factory(ServerFactory):
         )
         return Session(self.profile, line, greeting=self._greeting, convert_cr=self._convert_cr)
 
-    # -- the sessions that there are -----------------------------------------
-
-    def opened(self, session: POP3Protocol) -> None:
-        """A session began."""
-        self._sessions.add(session)
-
-    def closed(self, session: POP3Protocol) -> None:
-        """A session ended, and holds nothing any more."""
-        self._sessions.discard(session)
-        if self._empty is not None and not self._sessions:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
-
     def drain(self, seconds: float) -> Deferred[None]:
         """Let running work finish, close what is idle, and after ``seconds`` all that is left.
 
         Fires when no session holds anything any more, at the latest a moment
         after ``seconds``.
         """
-        drained: Deferred[None] = Deferred()
-        self._empty = drained
-        if not self._sessions:
-            self._empty = None
-            drained.callback(None)
-            return drained
-        for session in list(self._sessions):
-            session.drain()
-        if self._empty is None:
-            return drained
-        late = self.clock.callLater(seconds, self._abort)
-
-        def in_time(result: Failure | None) -> Failure | None:
-            if late.active():
-                late.cancel()
-            return result
-
-        return drained.addBoth(in_time)
-
-    def _abort(self) -> None:
-        for session in list(self._sessions):
-            session.abort()
-        if self._empty is not None:
-            # Work that is still running ends with the process; it is made so
-            # that it may.
-            empty, self._empty = self._empty, None
-            empty.callback(None)
+        return self._sessions.drain(seconds)

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.pop3.profile import PROFILES, Profile
-from gateway.services.pop3 import Patience
+from gateway.services.patience import Patience
 from gateway.store.memory import MemoryStore
 from harness import ALICE, SECRET, Client, Wire
 

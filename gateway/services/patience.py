@@ -1,0 +1,16 @@
+"""How long others are waited for."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen
+class Patience:
+    """How long the server waits for others, in seconds."""
+
+    stall: float = 300.0
+    """For a client that does not take what it asked for."""
+
+    work: float = 120.0
+    """For a back-end, with one piece of work."""
