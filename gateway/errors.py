@@ -64,6 +64,14 @@ class MailboxUnusable(GatewayError):
     """The mailbox exists but an administrator must act: permissions, a corrupt file."""
 
 
+class OverQuota(GatewayError):
+    """The mailbox is full, or would be with this message."""
+
+
+class LargerThanQuota(OverQuota):
+    """The message is larger than all that the mailbox may hold."""
+
+
 class StoreDown(GatewayError):
     """The store cannot serve just now: full disk, I/O error, a lock held too long."""
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from gateway.model import Account, Listing
+from gateway.model import Account, Limits, Listing, Usage
 
 T = TypeVar("T")
 
@@ -84,6 +84,41 @@ class IStore(Interface):
         The realm calls it at login.  Fails with ``NoSuchMailbox``,
         ``BadMailboxName``, ``MailboxUnusable``, ``MaildropBusy``, ``StoreDown``.
         """
+
+
+class IDelivery(Interface):
+    """A store that takes mail in."""
+
+    def receive(account: Account) -> Deferred[Any]:
+        """An ``IIncoming`` for a message, the first of whose recipients is ``account``.
+
+        Fails with ``NoSuchMailbox``, ``BadMailboxName``, ``MailboxUnusable``, ``StoreDown``.
+        """
+
+    def usage(account: Account) -> Deferred[Usage]:
+        """What the account's mailbox holds now; fails as ``receive`` does."""
+
+
+class IIncoming(Interface):
+    """One message on its way into mailboxes; nothing of it can be seen before a commit."""
+
+    def write(data: bytes) -> Deferred[None]:
+        """The next octets, lines ending in CRLF, no dots stuffed.  One call after the other.
+
+        Fails with ``StoreDown`` when there is no room; then only ``close`` may follow.
+        """
+
+    def commit(account: Account, limits: Limits) -> Deferred[None]:
+        """Put it into one recipient's mailbox, after the last ``write``.
+
+        Called once for each recipient, at the same time if wanted.  Fires when
+        the message is on stable storage and can be seen there; fails with
+        ``OverQuota``, ``LargerThanQuota`` or as ``IStore.receive`` does, and
+        then nothing of it is there.
+        """
+
+    def close() -> Deferred[None]:
+        """Give back what is open and temporary.  Called exactly once, after all commits."""
 
 
 class IDirectory(Interface):

@@ -75,6 +75,27 @@ class Quota:
 
 
 @frozen
+class Usage:
+    """What a mailbox holds."""
+
+    octets: int = 0
+    messages: int = 0
+
+
+@frozen
+class Limits:
+    """What a mailbox may hold, once everything that has a say in it is heard; None: no limit."""
+
+    octets: int | None = None
+    messages: int | None = None
+    grace_octets: int = 0
+    """By so much one last message may go beyond ``octets``."""
+
+    warn_octets: int | None = None
+    """From here on the user is warned."""
+
+
+@frozen
 class Account:
     """What the directory knows of one user."""
 
