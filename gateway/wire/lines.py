@@ -60,6 +60,17 @@ class LineBuffer:
             end -= 1
         return self._data[start:end]
 
+    def take(self, most: int) -> bytes:
+        """The next octets, lines or not, at most so many; ``b""`` when there are none."""
+        start = self._at
+        data = self._data[start : start + most]
+        self._at += len(data)
+        return data
+
+    def give_back(self, count: int) -> None:
+        """Have the last ``count`` octets of what was just taken come again."""
+        self._at -= count
+
     def clear(self) -> None:
         """Forget what has arrived; the rest of a line being skipped is still skipped."""
         self._data = b""
