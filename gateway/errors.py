@@ -1,7 +1,8 @@
 """Every exception that pop3gw raises on purpose.
 
-Each class is one event.  What a client reads about it stands in one table,
-``gateway.pop3.refusals``; the text given to the exception is for the log.
+Each class is one event.  What a client reads about it stands in one table for
+each protocol, ``gateway.pop3.refusals`` and ``gateway.lmtp.refusals``; the text
+given to the exception is for the log.
 """
 
 from __future__ import annotations
@@ -74,6 +75,22 @@ class LargerThanQuota(OverQuota):
 
 class StoreDown(GatewayError):
     """The store cannot serve just now: full disk, I/O error, a lock held too long."""
+
+
+class NoRoom(StoreDown):
+    """The disk is full, or the user that owns the mailbox has no more blocks or files."""
+
+
+class UnknownRecipient(GatewayError):
+    """No account has that mail address."""
+
+
+class RecipientBarred(GatewayError):
+    """The account is there but takes no mail: an administrator has disabled it."""
+
+
+class RefusedByPolicy(GatewayError):
+    """A rule of the administrator's refuses this sender, recipient or message."""
 
 
 class DirectoryDown(GatewayError):

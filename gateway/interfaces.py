@@ -105,7 +105,7 @@ class IIncoming(Interface):
     def write(data: bytes) -> Deferred[None]:
         """The next octets, lines ending in CRLF, no dots stuffed.  One call after the other.
 
-        Fails with ``StoreDown`` when there is no room; then only ``close`` may follow.
+        Fails with ``NoRoom`` or another ``StoreDown``; then only ``close`` may follow.
         """
 
     def commit(account: Account, limits: Limits) -> Deferred[None]:
