@@ -20,6 +20,7 @@ RULES: dict[str, set[str]] = {
     "saslprep": set(),
     "wire": VALUES,
     "pop3": {"wire", "saslprep"} | VALUES,
+    "lmtp": {"wire"} | VALUES,
     "sasl": {"interfaces", "saslprep"} | VALUES,
     "directory": {"interfaces", "saslprep"} | VALUES,
     "store": {"interfaces", "wire"} | VALUES,
@@ -38,7 +39,7 @@ RULES: dict[str, set[str]] = {
 
 ASSEMBLIES = ("assembly", "portal")
 
-PURE = ("errors", "model", "saslprep", "wire", "pop3", "settings", "config")
+PURE = ("errors", "model", "saslprep", "wire", "pop3", "lmtp", "settings", "config")
 """No Twisted here."""
 
 

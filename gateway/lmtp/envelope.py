@@ -1,0 +1,116 @@
+"""The arguments of MAIL and RCPT: paths and parameters (RFC 5321 section 4.1.2, RFC 6531)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from gateway.lmtp import replies
+from gateway.lmtp.replies import Refused, Reply
+
+_ATOM = r"[^\x00-\x20\x7f-\x9f()<>\[\]:;@\\,\"\u2028\u2029]+"
+_QUOTED = r"\"(?:[^\x00-\x1f\x7f-\x9f\"\\\u2028\u2029]|\\[ -~])*\""
+_LITERAL = r"\[[!-;=?-Z^-~]+\]"
+_DOMAIN = f"(?:{_ATOM}|{_LITERAL})"
+_PATH = re.compile(
+    f"<(?:(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"  # a source route: ignored, as RFC 5321 C says
+    f"(?P<local>{_ATOM}|{_QUOTED})(?P<domain>@{_DOMAIN})?)?>"
+)
+_PLAIN = re.compile(r"[^\x00-\x20()<>\[\]:;@\\,\".]+(?:\.[^\x00-\x20()<>\[\]:;@\\,\".]+)*")
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
+_SIZE = re.compile("[0-9]{1,20}")
+
+PATH_LIMIT = 512
+"""Octets of an address: twice what RFC 5321 section 4.5.3.1.3 wants, and fit for a header line."""
+
+
+def path(text: str) -> tuple[str, str]:
+    """The address that ``text`` begins with, empty for ``<>``, and what follows it.
+
+    Quotes that a local part does not need are taken off, since both forms are
+    one address.  Raises ``ValueError`` for what is no path.
+    """
+    match = _PATH.match(text)
+    if match is None:
+        raise ValueError("no path")
+    local, domain = match["local"] or "", match["domain"] or ""
+    if local.startswith('"'):
+        bare = re.sub(r"\\(.)", r"\1", local[1:-1])
+        local = bare if _PLAIN.fullmatch(bare) else '"' + re.sub(r'(["\\])', r"\\\1", bare) + '"'
+    address = local + domain
+    if len(address.encode()) > PATH_LIMIT:
+        raise ValueError("too long")
+    return address, text[match.end() :]
+
+
+def parameters(text: str) -> Mapping[str, str]:
+    """What follows a path, by upper-case keyword; the value is empty where there is none.
+
+    Raises ``ValueError`` for what is not made of parameters, or has one twice.
+    """
+    if text and text[0] not in " \t":
+        raise ValueError("no space before the parameters")
+    found: dict[str, str] = {}
+    for word in re.findall("[^ \t]+", text):
+        match = _PARAMETER.fullmatch(word)
+        if match is None or match[1].upper() in found:
+            raise ValueError("no parameter")
+        found[match[1].upper()] = match[2] or ""
+    return found
+
+
+class Sender(NamedTuple):
+    """What MAIL says."""
+
+    address: str
+    """Empty for ``<>``."""
+
+    size: int
+    utf8: bool
+
+
+def sender(argument: str) -> Sender:
+    """The argument of MAIL; raises ``Refused``."""
+    address, given = _split(argument, "FROM:", replies.BAD_SENDER)
+    if not given.keys() <= {"SIZE", "BODY", "SMTPUTF8"}:
+        raise Refused(replies.PARAMETER)
+    size, utf8 = given.get("SIZE", "0"), "SMTPUTF8" in given
+    if (
+        not _SIZE.fullmatch(size)
+        or given.get("BODY", "7BIT").upper() not in ("7BIT", "8BITMIME")
+        or given.get("SMTPUTF8")
+    ):
+        raise Refused(replies.ARGUMENTS)
+    return Sender(_permitted(address, utf8=utf8), int(size), utf8)
+
+
+def recipient(argument: str, *, utf8: bool) -> str:
+    """The argument of RCPT; raises ``Refused``."""
+    address, given = _split(argument, "TO:", replies.BAD_RECIPIENT)
+    if given:
+        raise Refused(replies.PARAMETER)
+    if not address:
+        raise Refused(replies.BAD_RECIPIENT)
+    return _permitted(address, utf8=utf8)
+
+
+def _split(argument: str, word: str, otherwise: Reply) -> tuple[str, Mapping[str, str]]:
+    """The address and the parameters after ``FROM:`` or ``TO:``."""
+    start, text = argument[: len(word)], argument[len(word) :].lstrip(" \t")
+    if start.upper() != word:
+        raise Refused(replies.ARGUMENTS)
+    try:
+        address, rest = path(text)
+    except ValueError:
+        raise Refused(otherwise) from None
+    try:
+        return address, parameters(rest)
+    except ValueError:
+        raise Refused(replies.ARGUMENTS) from None
+
+
+def _permitted(address: str, *, utf8: bool) -> str:
+    if not (utf8 or address.isascii()):
+        raise Refused(replies.NOT_ASCII)
+    return address

@@ -1,0 +1,53 @@
+"""One table from an error to what the client reads about it.
+
+A 5xx makes the sender's server give up and tell the sender, so it stands only
+where the mail itself, or its address, can never be taken.  Whatever is the
+fault of this server, of its directory or of who configured them is a 4xx: the
+mail waits in the queue until somebody has put it right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway import errors
+from gateway.lmtp import replies
+from gateway.lmtp.profile import Profile
+from gateway.lmtp.replies import Reply
+
+DEFER: Mapping[type[Exception], Reply] = {
+    errors.UnknownRecipient: replies.UNKNOWN_RECIPIENT,
+    errors.RecipientBarred: replies.BARRED,
+    errors.RefusedByPolicy: replies.POLICY,
+    errors.LargerThanQuota: replies.LARGER_THAN_QUOTA,
+    # RFC 3463 calls X.2.2 a persistent transient condition: its owner may remove mail.
+    errors.OverQuota: replies.FULL_FOR_NOW,
+    # X.3.5, "not configured in a manner that will permit it to accept this message":
+    # whoever routed the mail here is wrong about it, or not up to date yet.
+    errors.HomedElsewhere: replies.NOT_YET_HERE,
+    errors.NoRoom: replies.NO_ROOM,
+    # The account is there, so these are faults of the directory's data or of ours.
+    # That goes for a mailbox name too: the directory gave it, and no client did.
+    errors.NoSuchMailbox: replies.MISCONFIGURED,
+    errors.BadMailboxName: replies.MISCONFIGURED,
+    errors.MailboxUnusable: replies.MISCONFIGURED,
+    errors.DirectoryMisconfigured: replies.MISCONFIGURED,
+}
+"""Error class to reply; what is not here, and has no parent here, is ``TROUBLE``."""
+
+BOUNCE: Mapping[Reply, Reply] = {
+    replies.FULL_FOR_NOW: replies.FULL,
+    # X.1.6, the mailbox has moved: the address is a good one, so not X.1.1.
+    replies.NOT_YET_HERE: replies.MOVED,
+}
+"""The other reply, where a profile says ``bounce``."""
+
+
+def refusal_of(error: BaseException, profile: Profile) -> Reply:
+    """What is said about ``error``."""
+    kind = next((kind for kind in type(error).__mro__ if kind in DEFER), None)
+    if kind is None:
+        return replies.TROUBLE
+    reply = DEFER[kind]
+    choice = {replies.FULL_FOR_NOW: profile.over_quota, replies.NOT_YET_HERE: profile.elsewhere}
+    return BOUNCE[reply] if choice.get(reply) == "bounce" else reply

@@ -1,0 +1,117 @@
+"""What is put before a message that has arrived (RFC 5321 section 4.4), and what goes for it."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from email.utils import format_datetime
+
+from gateway.lmtp.envelope import PATH_LIMIT
+
+_OUTSIDE_NAMES = re.compile(r"[^\w.:\[\]-]")
+_OUTSIDE_ADDRESSES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NAME_LIMIT = 255
+
+
+def _cleaned(value: str, outside: re.Pattern[str], limit: int, *, utf8: bool) -> str:
+    """``value`` with ``?`` for what may not stand there, at most ``limit`` octets long."""
+    value = outside.sub("?", value)
+    if not utf8:
+        value = re.sub(r"[^\x00-\x7f]", "?", value)
+    return value.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
+
+
+def trace_header(
+    sender: str,
+    recipients: tuple[str, ...],
+    *,
+    utf8: bool,
+    secure: bool,
+    lhlo: str,
+    client: str,
+    name: str,
+    number: str,
+    date: datetime,
+) -> bytes:
+    """``Return-Path``, ``Delivered-To`` and ``Received``, lines ending in CRLF.
+
+    ``client`` is its IP address, empty where it has none; ``name`` this
+    server's; ``number`` what the log calls the message; ``date`` knows its
+    time zone.  A recipient is named only if there is just one: the others
+    share the copy on disk, and may be meant to know nothing of each other.
+    """
+
+    def named(value: str) -> str:
+        return _cleaned(value, _OUTSIDE_NAMES, _NAME_LIMIT, utf8=utf8) or "unknown"
+
+    def addressed(value: str) -> str:
+        return _cleaned(value, _OUTSIDE_ADDRESSES, PATH_LIMIT, utf8=utf8)
+
+    came = named(lhlo)
+    if client:
+        kind = "IPv6:" if ":" in client else ""
+        came += f" ([{kind}{named(client)}])"
+    # RFC 3848 and RFC 6531 section 4.3.
+    protocol = ("UTF8LMTP" if utf8 else "LMTP") + ("S" if secure else "")
+    lines = [f"Return-Path: <{addressed(sender)}>"]
+    received = [
+        f"Received: from {came}",
+        f"\tby {named(name)} with {protocol} id {named(number)}",
+    ]
+    if len(recipients) == 1:
+        address = addressed(recipients[0])
+        lines.append(f"Delivered-To: {address}")
+        received.append(f"\tfor <{address}>")
+    received[-1] += ";"
+    received.append(f"\t{format_datetime(date)}")
+    return "".join(f"{line}\r\n" for line in lines + received).encode("utf-8")
+
+
+_NAME = b"return-path"
+_FIELD = re.compile(rb"return-path[ \t]{0,32}:", re.IGNORECASE)
+_MAYBE = re.compile(rb"return-path[ \t]{0,32}", re.IGNORECASE)
+_FIELD_END = re.compile(rb"\r\n(?=[^ \t])")
+
+
+class ReturnPathCut:
+    """A stream transformer: canonical text without the ``Return-Path`` fields it begins with.
+
+    There they stand where an earlier delivery has left them, and only the one
+    that this delivery adds is true.  Fields further down are history, and
+    stay.  Where the input is cut never shows in what comes out.
+    """
+
+    __slots__ = ("_dropping", "_kept", "_past")
+
+    def __init__(self) -> None:
+        self._kept = b""
+        self._dropping = False
+        self._past = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The octets that stay and are certain by now."""
+        if self._past:
+            return data
+        data, self._kept = self._kept + data, b""
+        while True:
+            if self._dropping:
+                end = _FIELD_END.search(data)
+                if end is None:
+                    # Only the next octets tell whether the field is folded.
+                    self._kept = next(tail for tail in (b"\r\n", b"\r", b"") if data.endswith(tail))
+                    return b""
+                data = data[end.end() :]
+            field = _FIELD.match(data)
+            self._dropping = field is not None
+            if field is not None:
+                data = data[field.end() :]
+            elif _NAME.startswith(data.lower()) or _MAYBE.fullmatch(data):
+                self._kept = data
+                return b""
+            else:
+                self._past = True
+                return data
+
+    def finish(self) -> bytes:
+        """What was still undecided."""
+        return b"" if self._dropping else self._kept
