@@ -1,0 +1,86 @@
+"""How content comes in, DATA's way or BDAT's, and how replies about it go out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.lmtp.replies import Reply
+from gateway.wire.incoming import DotUnstuffing
+from gateway.wire.lines import LineBuffer
+from gateway.wire.outgoing import SLICE
+
+PIECE = SLICE // 2 - 128
+"""Octets that are taken in at once: even if all are LFs, they make no more than a slice."""
+
+
+class Dotted:
+    """What follows DATA, up to the line that ends it."""
+
+    __slots__ = ("_unstuffing", "ended")
+
+    last = True
+
+    def __init__(self) -> None:
+        self._unstuffing = DotUnstuffing()
+        self.ended = False
+        """Whether all of it is in."""
+
+    def take(self, source: LineBuffer) -> bytes | None:
+        """The next octets, dots un-stuffed; None when nothing has arrived."""
+        data = source.take(PIECE)
+        if not data:
+            return None
+        data = self._unstuffing.feed(data)
+        if self._unstuffing.surplus is not None:
+            source.give_back(self._unstuffing.surplus)
+            self.ended = True
+        return data
+
+
+class Chunk:
+    """So many octets after BDAT (RFC 3030)."""
+
+    __slots__ = ("_left", "_size", "last")
+
+    def __init__(self, size: int, *, last: bool) -> None:
+        self._size = self._left = size
+        self.last = last
+        """Whether it is the last of its message."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of it is in."""
+        return not self._left
+
+    def take(self, source: LineBuffer) -> bytes | None:
+        """The next octets; None when nothing has arrived."""
+        data = source.take(min(PIECE, self._left))
+        if self._left and not data:
+            return None
+        self._left -= len(data)
+        return data
+
+    @property
+    def noted(self) -> Reply:
+        """What is said when it is in, if it is not the last of its message."""
+        return Reply(250, "2.0.0", f"{self._size} octets")
+
+
+class Outcomes:
+    """One reply for each recipient: they become known in any order, and go out in that of RCPT."""
+
+    __slots__ = ("_known", "_told", "unknown")
+
+    def __init__(self, count: int) -> None:
+        self._known: dict[int, Reply] = {}
+        self._told = 0
+        self.unknown = set(range(count))
+        """The recipients that have no reply yet."""
+
+    def put(self, index: int, reply: Reply) -> Iterator[Reply]:
+        """The reply for one recipient; those that can go out now."""
+        self.unknown.remove(index)
+        self._known[index] = reply
+        while self._told in self._known:
+            yield self._known.pop(self._told)
+            self._told += 1

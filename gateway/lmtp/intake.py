@@ -1,0 +1,252 @@
+"""One message after the other: its envelope, its content, and what became of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from gateway.lmtp import actions, envelope, replies
+from gateway.lmtp.actions import Action
+from gateway.lmtp.content import Chunk, Dotted, Outcomes
+from gateway.lmtp.profile import Profile
+from gateway.lmtp.refusals import refusal_of
+from gateway.lmtp.replies import Refused, Reply
+from gateway.lmtp.transaction import Transaction
+from gateway.wire.lines import LineBuffer
+
+_CHUNK = re.compile(r"([0-9]{1,20})(?:[ \t]+(LAST))?", re.IGNORECASE | re.ASCII)
+
+
+class Tally:
+    """What a session has done, for its log line."""
+
+    __slots__ = ("delivered", "messages", "octets", "refused")
+
+    def __init__(self) -> None:
+        self.messages = self.octets = self.delivered = self.refused = 0
+
+
+class Intake:
+    """The part of a session that is about mail: MAIL, RCPT, DATA, BDAT, RSET."""
+
+    def __init__(
+        self, profile: Profile, say: Callable[[Reply], None], ask: Callable[[Action], None]
+    ) -> None:
+        """``say`` sends a reply, ``ask`` has the shell do something once the call returns."""
+        self.tally = Tally()
+        self._profile = profile
+        self._say = say
+        self._ask = ask
+        self._transaction: Transaction | None = None
+        self._address = ""
+        self._content: Dotted | Chunk | None = None
+        """What is coming in, or is all in and not yet replied to."""
+        self._all_in = False
+        self._outcomes = Outcomes(0)
+        self._over = False
+        """Whether a message has ended, and no MAIL or RSET has come since."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a transaction has begun."""
+        return self._transaction is not None
+
+    @property
+    def receiving(self) -> bool:
+        """Whether the next octets are content."""
+        return self._content is not None
+
+    # -- commands ------------------------------------------------------------
+
+    def forget(self) -> None:
+        """No transaction any more, and nothing of one."""
+        transaction, self._transaction = self._transaction, None
+        self._over = False
+        if transaction is not None and transaction.open:
+            self._ask(actions.Abort())
+
+    def mail(self, argument: str) -> None:
+        """MAIL; raises ``Refused``, as all commands do."""
+        if self._transaction is not None:
+            raise Refused(replies.IN_TRANSACTION)
+        # Even if it is refused: a BDAT LAST sent with it is then the next message's.
+        self._over = False
+        sender = envelope.sender(argument)
+        if self._profile.too_large(sender.size):
+            raise Refused(replies.TOO_LARGE)
+        self._transaction = Transaction(sender)
+        self._say(replies.SENDER)
+
+    def rcpt(self, argument: str) -> None:
+        """RCPT."""
+        transaction = self._transaction
+        if transaction is None:
+            raise Refused(replies.NO_MAIL)
+        if transaction.chunked:
+            raise Refused(replies.IN_TRANSACTION)
+        address = envelope.recipient(argument, utf8=transaction.sender.utf8)
+        place = len(transaction.recipients)
+        if place >= self._profile.max_recipients:
+            raise Refused(replies.TOO_MANY_RECIPIENTS)
+        self._address = address
+        self._ask(actions.Recipient(address, transaction.sender.size, place))
+
+    def data(self) -> None:
+        """DATA."""
+        transaction = self._transaction
+        if transaction is None:
+            raise Refused(replies.OVER if self._over else replies.NO_MAIL)
+        if transaction.chunked:
+            if transaction.spoiled is None:
+                self._spoil(replies.MIXED)
+            raise Refused(replies.MIXED)
+        if not transaction.recipients:
+            raise Refused(replies.NO_RECIPIENT)
+        self._begin(transaction)
+
+    def bdat(self, argument: str) -> None:
+        """BDAT."""
+        match = _CHUNK.fullmatch(argument)
+        if match is None:
+            # Content is about to come, and must never be taken for commands.
+            raise Refused(replies.BAD_CHUNK)
+        # The octets come whatever is replied: a client may send them along.
+        chunk = int(match[1])
+        self._content = Chunk(chunk, last=match[2] is not None)
+        transaction = self._transaction
+        if transaction is None:
+            return
+        transaction.chunked = True
+        if transaction.spoiled is not None:
+            return
+        if not transaction.recipients:
+            transaction.spoiled = replies.NO_RECIPIENT
+        elif self._profile.too_large(transaction.octets + chunk):
+            self._spoil(replies.TOO_LARGE)
+        elif not transaction.open:
+            self._begin(transaction)
+
+    def _begin(self, transaction: Transaction) -> None:
+        sender, recipients = transaction.sender, tuple(transaction.recipients)
+        self._ask(actions.Begin(sender.address, recipients, sender.utf8))
+
+    def _spoil(self, reply: Reply) -> None:
+        """There will be no message, and this is why."""
+        transaction = self._present()
+        transaction.spoiled = reply
+        if transaction.open:
+            transaction.open = False
+            self._ask(actions.Abort())
+
+    def _present(self) -> Transaction:
+        assert self._transaction is not None, "no transaction"
+        return self._transaction
+
+    # -- content -------------------------------------------------------------
+
+    def go_on(self, source: LineBuffer) -> bool:
+        """Take more of the content, or reply to all of it; False when nothing has arrived."""
+        content = self._content
+        assert content is not None, "no content is coming"
+        if self._all_in:
+            self._end(content)
+            return True
+        data = content.take(source)
+        if data is None:
+            return False
+        self._all_in = content.ended
+        transaction = self._transaction
+        if transaction is None or transaction.spoiled is not None:
+            return True
+        piece = transaction.take(data, last=content.ended and content.last)
+        if self._profile.too_large(transaction.octets):
+            self._spoil(replies.TOO_LARGE)
+        elif piece:
+            self._ask(actions.Write(piece))
+        return True
+
+    def _end(self, content: Dotted | Chunk) -> None:
+        """Reply to a message, or to a chunk that is not its last."""
+        self._content, self._all_in = None, False
+        transaction = self._transaction
+        if transaction is None:
+            # To the last chunk there is a reply for each accepted recipient, and
+            # if MAIL or all RCPT were refused that is none (RFC 2033 section 4.3);
+            # but after a message has ended it is an error (RFC 3030 section 2).
+            if self._over:
+                self._say(replies.OVER)
+            elif not content.last:
+                self._say(replies.NO_MAIL)
+            self._over = self._over or content.last
+        elif isinstance(content, Chunk) and not content.last:
+            self._say(transaction.spoiled or content.noted)
+        elif transaction.spoiled is not None:
+            # The same to all chunks after the first that failed: whichever of the
+            # replies a client goes by, a passing trouble never makes it give up.
+            for _ in transaction.recipients:
+                self._say(transaction.spoiled)
+            self._conclude()
+        else:
+            self._outcomes = Outcomes(len(transaction.recipients))
+            self._ask(actions.Finish())
+
+    def _conclude(self) -> None:
+        """All is said about a message."""
+        self._transaction = None
+        self._over = True
+
+    # -- answers -------------------------------------------------------------
+
+    def accepted(self) -> None:
+        """To ``Recipient``."""
+        self._present().recipients.append(self._address)
+        self._say(replies.RECIPIENT)
+
+    def refused(self, error: BaseException) -> None:
+        """To ``Recipient``."""
+        self._say(refusal_of(error, self._profile))
+
+    def begun(self) -> None:
+        """To ``Begin``."""
+        self._present().open = True
+        if self._content is None:
+            self._content = Dotted()
+            self._say(replies.GO_AHEAD)
+
+    def begin_failed(self, error: BaseException) -> None:
+        """To ``Begin``."""
+        reply = refusal_of(error, self._profile)
+        if self._content is None:
+            # The recipients stay: the client may send DATA again.
+            self._say(reply)
+        else:
+            self._spoil(reply)
+
+    def write_failed(self, error: BaseException) -> None:
+        """To ``Write``."""
+        self._spoil(refusal_of(error, self._profile))
+
+    def delivered(self, index: int, error: BaseException | None) -> bool:
+        """To ``Finish``; whether that was the last answer to it."""
+        self._outcome(index, error)
+        if self._outcomes.unknown:
+            return False
+        self.tally.messages += 1
+        self.tally.octets += self._present().octets
+        self._conclude()
+        return True
+
+    def give_up(self, error: BaseException) -> None:
+        """Say ``error`` about every recipient that is waited for."""
+        for index in sorted(self._outcomes.unknown):
+            self._outcome(index, error)
+
+    def _outcome(self, index: int, error: BaseException | None) -> None:
+        if error is None:
+            self.tally.delivered += 1
+            reply = replies.DELIVERED
+        else:
+            self.tally.refused += 1
+            reply = refusal_of(error, self._profile)
+        for ready in self._outcomes.put(index, reply):
+            self._say(ready)

@@ -1,0 +1,299 @@
+"""One LMTP session as a value: bytes and answers go in, bytes and actions come out.
+
+RFC 2033, with RFC 5321 for what it takes from SMTP, and RFC 1870, 2034, 2920,
+3030, 3207, 6152 and 6531 for the extensions.  Nothing here knows of sockets,
+clocks or files.  The shell calls
+
+* ``receive`` with what has arrived, then
+* ``next_action`` until it answers None, performing each action, and
+* ``data_to_send`` for what is to go out.
+
+While an answer is owed nothing more is parsed, so replies keep the order of
+the commands however far the client runs ahead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from gateway.lmtp import actions, replies
+from gateway.lmtp.actions import Action
+from gateway.lmtp.intake import Intake
+from gateway.lmtp.profile import Profile
+from gateway.lmtp.replies import Refused, Reply
+from gateway.wire.lines import LineBuffer, LineTooLong
+from gateway.wire.outgoing import SLICE, Outgoing
+
+_TEXT = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f-\x9f\ufffd]*")
+
+_COUNTED = frozenset({500, 501, 502, 555})
+"""Refusals that count towards ``Profile.refused_in_a_row``: what is no command of ours.
+
+Not what is out of place or not welcome: to a client that sends its commands
+in groups, one refusal early on makes as many of those as it has recipients.
+"""
+
+
+class Session:
+    """The server's side of one connection."""
+
+    def __init__(
+        self, profile: Profile, *, secure: bool = False, can_start_tls: bool = False
+    ) -> None:
+        self.profile = profile
+        self.secure = secure
+        self.can_start_tls = can_start_tls
+        self.closed = False
+        """Whether the session is over: nothing is taken in, and no answer is waited for."""
+        self.lhlo = ""
+        """How the client calls itself; empty before LHLO."""
+        self._input = LineBuffer()
+        self._out = Outgoing()
+        self._owed = False
+        self._action: Action | None = None
+        self._refused = 0
+        self.taken = 0
+        """Lines and pieces of content taken so far: a client that sends some is not idle."""
+        self._intake = Intake(profile, self._say, self._ask)
+        self.tally = self._intake.tally
+        self._out.put(b"220 %b LMTP ready.\r\n" % profile.name.encode("ascii"))
+
+    # -- bytes ---------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Take what has arrived."""
+        if not self.closed:
+            self._input.feed(data)
+
+    @property
+    def backlog(self) -> int:
+        """Octets received that wait to be parsed."""
+        return len(self._input)
+
+    def data_to_send(self) -> bytes:
+        """What is to go out next, a slice at the most; ``b""`` for nothing."""
+        return self._out.take()
+
+    @property
+    def waiting_to_send(self) -> int:
+        """Octets that ``data_to_send`` still has."""
+        return self._out.length
+
+    def next_action(self) -> Action | None:
+        """What the shell is to do next; None when that depends on more input or answers."""
+        while self._action is None:
+            if self._owed or self.closed or self._out.length > SLICE:
+                return None
+            receiving = self._intake.receiving
+            if not (self._intake.go_on(self._input) if receiving else self._take_line()):
+                return None
+            self.taken += 1
+        action, self._action = self._action, None
+        self._owed = not isinstance(action, actions.HangUp)
+        return action
+
+    # -- commands ------------------------------------------------------------
+
+    def _say(self, reply: Reply) -> None:
+        self._out.put(reply.line)
+
+    def _ask(self, action: Action) -> None:
+        self._action = action
+
+    def _close(self, reply: Reply) -> None:
+        self._say(reply)
+        self.closed = True
+        self._input.clear()
+        self._action = actions.HangUp()
+
+    def _take_line(self) -> bool:
+        """Perform the next command; False when none is whole."""
+        line = self._input.take_line(self.profile.command_limit)
+        if line is None:
+            return False
+        try:
+            self._perform(line)
+        except Refused as refused:
+            reply = refused.reply
+            self._refused += reply.code in _COUNTED
+            if self._refused >= self.profile.refused_in_a_row:
+                self._close(replies.REFUSED_TOO_OFTEN)
+            elif reply.code == 421:
+                self._close(reply)
+            else:
+                self._say(reply)
+        return True
+
+    def _perform(self, line: bytes | LineTooLong) -> None:
+        if isinstance(line, LineTooLong):
+            raise Refused(replies.TOO_LONG)
+        words = line.split(None, 1)
+        row = COMMANDS.get(words[0].upper()) if words else None
+        if row is None:
+            raise Refused(replies.UNKNOWN)
+        argument = words[1].rstrip().decode("utf-8", "replace") if len(words) > 1 else ""
+        if row.checked:
+            if not _TEXT.fullmatch(argument):
+                raise Refused(replies.NO_TEXT)
+            if not row.least <= len(argument) <= row.most:
+                raise Refused(replies.ARGUMENTS)
+        row.perform(self, argument)
+        self._refused = 0
+
+    def _lhlo(self, argument: str) -> None:
+        self._intake.forget()
+        self.lhlo = argument
+        self._out.put(self.profile.lhlo_reply(tls=self.can_start_tls and not self.secure))
+
+    def _helo(self, _: str) -> None:
+        raise Refused(replies.NOT_SMTP)
+
+    def _starttls(self, _: str) -> None:
+        if self.secure:
+            raise Refused(replies.TLS_ACTIVE)
+        if not self.can_start_tls:
+            raise Refused(replies.NO_TLS)
+        if self._intake.busy:
+            raise Refused(replies.IN_TRANSACTION)
+        self._say(replies.TLS)
+        # Whatever came with it in clear may be an attacker's (CVE-2011-0411).
+        self._input = LineBuffer()
+        self._action = actions.StartTLS()
+
+    def _mail(self, argument: str) -> None:
+        if not self.lhlo:
+            raise Refused(replies.NO_LHLO)
+        self._intake.mail(argument)
+
+    def _rcpt(self, argument: str) -> None:
+        self._intake.rcpt(argument)
+
+    def _data(self, _: str) -> None:
+        self._intake.data()
+
+    def _bdat(self, argument: str) -> None:
+        self._intake.bdat(argument)
+
+    def _rset(self, _: str) -> None:
+        self._intake.forget()
+        self._say(replies.OK)
+
+    def _noop(self, _: str) -> None:
+        self._say(replies.OK)
+
+    def _vrfy(self, _: str) -> None:
+        self._say(replies.NOT_VERIFIED)
+
+    def _help(self, _: str) -> None:
+        self._say(replies.HELP)
+
+    def _quit(self, _: str) -> None:
+        self._close(replies.BYE)
+
+    # -- answers -------------------------------------------------------------
+
+    def _answered(self) -> bool:
+        """Whether the answer is still of use: one that comes too late is not."""
+        self._owed = False
+        return not self.closed
+
+    def accepted(self) -> None:
+        """The recipient is known here, and has room as far as can be told."""
+        if self._answered():
+            self._intake.accepted()
+
+    def refused(self, error: BaseException) -> None:
+        """The recipient is none of ours, or cannot have this message."""
+        if self._answered():
+            self._intake.refused(error)
+
+    def begun(self) -> None:
+        """The store is ready for content."""
+        if self._answered():
+            self._intake.begun()
+
+    def begin_failed(self, error: BaseException) -> None:
+        """The store takes no content; nothing is open."""
+        if self._answered():
+            self._intake.begin_failed(error)
+
+    def written(self) -> None:
+        """The store has the octets."""
+        self._answered()
+
+    def write_failed(self, error: BaseException) -> None:
+        """The store has not; ``Abort`` is the next action."""
+        if self._answered():
+            self._intake.write_failed(error)
+
+    def delivered(self, index: int, error: BaseException | None = None) -> None:
+        """What became of the message for one recipient, by its place in ``Begin``.
+
+        None: it is in the mailbox, on stable storage.  The reply is there at
+        once if those of all recipients before are.
+        """
+        if not self.closed and self._intake.delivered(index, error):
+            self._owed = False
+
+    def aborted(self) -> None:
+        """What there was of the content is gone."""
+        self._answered()
+
+    def secured(self) -> None:
+        """TLS protects the line; both sides forget what was said before (RFC 3207)."""
+        if self._answered():
+            self.secure = True
+            self.lhlo = ""
+            self._refused = 0
+
+    # -- the end -------------------------------------------------------------
+
+    def idle(self) -> None:
+        """The client has been silent for too long."""
+        self._close(replies.IDLE)
+
+    def dismiss(self) -> None:
+        """The server is stopping."""
+        self._close(replies.CLOSING)
+
+    def give_up(self, error: BaseException) -> None:
+        """The work that is owed will not be answered in time.
+
+        Recipients about whom nothing is known are told ``error``: it may be
+        delivered to them all the same, and then once more, which is better
+        than never.
+        """
+        self._intake.give_up(error)
+        self._owed = False
+        self._close(replies.GIVEN_UP)
+
+
+class Row(NamedTuple):
+    """One command: what performs it, and how long its argument may be."""
+
+    perform: Callable[[Session, str], None]
+    least: int = 0
+    most: int = 0
+    checked: bool = True
+    """False: it looks at its argument itself, whatever that is."""
+
+
+_ANY = 1 << 20
+
+COMMANDS: Mapping[bytes, Row] = {
+    b"LHLO": Row(Session._lhlo, 1, 255),
+    b"HELO": Row(Session._helo, 0, _ANY),
+    b"EHLO": Row(Session._helo, 0, _ANY),
+    b"STARTTLS": Row(Session._starttls),
+    b"MAIL": Row(Session._mail, 1, _ANY),
+    b"RCPT": Row(Session._rcpt, 1, _ANY),
+    b"DATA": Row(Session._data),
+    b"BDAT": Row(Session._bdat, checked=False),
+    b"RSET": Row(Session._rset),
+    b"NOOP": Row(Session._noop, 0, _ANY),
+    b"VRFY": Row(Session._vrfy, 1, _ANY),
+    b"HELP": Row(Session._help, 0, _ANY),
+    b"QUIT": Row(Session._quit),
+}
