@@ -63,9 +63,13 @@ class Listing:
         self.octets, self.scan_lines, self.uid_lines  # noqa: B018
 
 
+UNLIMITED = 2**63 - 1
+"""As an item of a ``Quota``: there is no limit, whatever the defaults are."""
+
+
 @frozen
 class Quota:
-    """What a mailbox may hold, as its directory says; None: nothing is said."""
+    """What a mailbox may hold, as its directory says; None: nothing is said, 0: nothing."""
 
     octets: int | None = None
     warn_octets: int | None = None

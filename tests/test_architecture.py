@@ -23,6 +23,7 @@ RULES: dict[str, set[str]] = {
     "lmtp": {"wire"} | VALUES,
     "sasl": {"interfaces", "saslprep"} | VALUES,
     "directory": {"interfaces", "saslprep"} | VALUES,
+    "quota": VALUES,
     "store": {"interfaces", "wire"} | VALUES,
     "auth": {"interfaces", "sasl", "saslprep", "store.classic"} | VALUES,
     "services": {"pop3", "sasl", "saslprep", "auth.login", "auth.throttle", "interfaces", "wire"}
@@ -39,7 +40,7 @@ RULES: dict[str, set[str]] = {
 
 ASSEMBLIES = ("assembly", "portal")
 
-PURE = ("errors", "model", "saslprep", "wire", "pop3", "lmtp", "settings", "config")
+PURE = ("errors", "model", "saslprep", "wire", "pop3", "lmtp", "quota", "settings", "config")
 """No Twisted here."""
 
 

@@ -1,0 +1,79 @@
+"""Which limits a mailbox has, once its directory and the defaults are heard."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+from gateway.model import UNLIMITED, Limits, Quota
+
+_UNITS = {"": 1, "B": 1} | {
+    letter + rest: 1024**power
+    for power, letter in enumerate("KMGTP", 1)
+    for rest in ("", "B", "IB")
+}
+
+
+def resolve(
+    account: Quota,
+    domain: Quota,
+    store: Quota,
+    grace: int = 0,
+    *,
+    warn_percent: int | None = None,
+) -> Limits:
+    """Item by item the account's own value, else its domain's, else the store's.
+
+    ``grace`` in octets.  With ``warn_percent`` a mailbox that has a limit, and
+    for which nobody says below it where warnings begin, is warned from that
+    part of the limit on: an account's own limit may well be far below the
+    place where the store's default warns.
+    """
+    said = (account, domain, store)
+    octets = _limit(_first(*(quota.octets for quota in said)))
+    warn = account.warn_octets
+    if warn is None:
+        warn = _inherited_warning(
+            octets, _first(domain.warn_octets, store.warn_octets), warn_percent
+        )
+    return Limits(
+        octets=octets,
+        messages=_limit(_first(*(quota.messages for quota in said))),
+        grace_octets=grace,
+        warn_octets=_limit(warn),
+    )
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _inherited_warning(octets: int | None, warn: int | None, percent: int | None) -> int | None:
+    if octets is None or percent is None or warn == UNLIMITED:
+        return warn
+    return warn if warn is not None and warn < octets else octets * percent // 100
+
+
+def _limit(value: int | None) -> int | None:
+    return None if value is None or value >= UNLIMITED else value
+
+
+def parse_size(text: str) -> int:
+    """The octets that ``500M``, ``10 KiB``, ``1.5 GB`` or ``unlimited`` stand for.
+
+    K, KB and KiB are all 1024 octets, as Exchange and Dovecot count them;
+    letters in any case.  Raises ``ValueError`` that says what is wrong
+    with which part of the text.
+    """
+    if text.strip().lower() == "unlimited":
+        return UNLIMITED
+    found = re.fullmatch(r"\s*([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*(.*?)\s*", text, re.S)
+    if not found:
+        raise ValueError(f"expected a size as 500M, 1.5 GB or unlimited, found {text!r}")
+    number, unit = found.groups()
+    if unit.upper() not in _UNITS:
+        raise ValueError(f"expected K, M, G, T or P after {number}, found {unit!r} in {text!r}")
+    octets = int(Decimal(number) * _UNITS[unit.upper()])
+    if octets >= UNLIMITED:
+        raise ValueError(f"expected less than 8192 P, or unlimited, found {text!r}")
+    return octets

@@ -1,0 +1,226 @@
+"""Limits and verdicts."""
+
+from __future__ import annotations
+
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.model import UNLIMITED, Limits, Quota, Usage
+from gateway.quota.limits import parse_size, resolve
+from gateway.quota.verdict import Level, Verdict, level, verdict
+
+NUMBERS = st.integers(0, 40)
+MAYBE = st.none() | NUMBERS
+USAGES = st.builds(Usage, octets=st.integers(-5, 50), messages=st.integers(-2, 12))
+LIMITS = st.builds(
+    Limits, octets=MAYBE, messages=MAYBE, grace_octets=st.integers(0, 15), warn_octets=MAYBE
+)
+SIZES = st.integers(-1, 60)
+
+
+def larger(least: int | None, more: int | None) -> int | None:
+    """A limit raised, or lifted by None."""
+    return None if least is None or more is None else least + more
+
+
+class LimitsTests(SynchronousTestCase):
+    def test_each_item_is_the_accounts_own_else_the_domains_else_the_stores(self) -> None:
+        account = Quota(octets=100)
+        domain = Quota(octets=200, messages=20)
+        store = Quota(octets=300, messages=30, warn_octets=3)
+        self.assertEqual(
+            resolve(account, domain, store, 7),
+            Limits(octets=100, messages=20, warn_octets=3, grace_octets=7),
+        )
+
+    def test_zero_is_a_limit_and_silence_is_none(self) -> None:
+        self.assertEqual(
+            resolve(Quota(octets=0), Quota(messages=0), Quota(octets=9, messages=9)),
+            Limits(octets=0, messages=0),
+        )
+        self.assertEqual(resolve(Quota(), Quota(), Quota()), Limits())
+
+    def test_unlimited_overrules_a_default(self) -> None:
+        store = Quota(octets=1, warn_octets=1, messages=1)
+        none = Quota(octets=UNLIMITED, warn_octets=UNLIMITED, messages=UNLIMITED)
+        self.assertEqual(resolve(none, store, store, warn_percent=90), Limits())
+        self.assertEqual(resolve(Quota(), none, store), Limits())
+
+    def test_a_part_of_the_limit_warns_where_nobody_says_a_figure_below_it(self) -> None:
+        for account, store, warn in (
+            (Quota(octets=1000), Quota(), 900),
+            (Quota(), Quota(octets=500), 450),
+            (Quota(octets=1000), Quota(warn_octets=5000), 900),
+            (Quota(octets=1000), Quota(warn_octets=800), 800),
+            (Quota(octets=1000, warn_octets=2000), Quota(), 2000),
+            (Quota(octets=1000), Quota(warn_octets=UNLIMITED), None),
+            (Quota(), Quota(), None),
+        ):
+            with self.subTest(account=account, store=store):
+                limits = resolve(account, Quota(), store, warn_percent=90)
+                self.assertEqual(limits.warn_octets, warn)
+
+
+class SizeTests(SynchronousTestCase):
+    def test_sizes_are_read_as_people_write_them(self) -> None:
+        for text, octets in {
+            "0": 0,
+            "123": 123,
+            "7B": 7,
+            "500M": 500 * 1024**2,
+            "1 GB": 1024**3,
+            " 10 KiB ": 10240,
+            "1.5g": 3 * 512 * 1024**2,
+            "0.1K": 102,
+            "2t": 2 * 1024**4,
+            "3P": 3 * 1024**5,
+            "Unlimited": UNLIMITED,
+        }.items():
+            with self.subTest(text=text):
+                self.assertEqual(parse_size(text), octets)
+
+    def test_what_is_no_size_is_named_with_the_part_that_is_wrong(self) -> None:
+        for text, fault in {
+            "": "expected a size as 500M, 1.5 GB or unlimited, found ''",
+            "-1": "expected a size as 500M, 1.5 GB or unlimited, found '-1'",
+            "many": "expected a size as 500M, 1.5 GB or unlimited, found 'many'",
+            "１": "expected a size as 500M, 1.5 GB or unlimited, found '１'",
+            "10 QB": "expected K, M, G, T or P after 10, found 'QB' in '10 QB'",
+            "1 iB": "expected K, M, G, T or P after 1, found 'iB' in '1 iB'",
+            "1,5 GB": "expected K, M, G, T or P after 1, found ',5 GB' in '1,5 GB'",
+            "8192P": "expected less than 8192 P, or unlimited, found '8192P'",
+        }.items():
+            with self.subTest(text=text):
+                self.assertEqual(str(self.assertRaises(ValueError, parse_size, text)), fault)
+
+    @given(st.integers(0, UNLIMITED - 1))
+    def test_every_number_of_octets_is_a_size(self, octets: int) -> None:
+        self.assertEqual(parse_size(str(octets)), octets)
+
+    @given(st.text())
+    def test_no_text_does_anything_but_parse_or_fail_with_an_expectation(self, text: str) -> None:
+        try:
+            self.assertGreaterEqual(parse_size(text), 0)
+        except ValueError as error:
+            self.assertTrue(str(error).startswith("expected"))
+
+
+class VerdictTests(SynchronousTestCase):
+    def check(self, limits: Limits, usage: Usage, expected: dict[int, Verdict]) -> None:
+        """Sizes and what is said to them."""
+        for size, wanted in expected.items():
+            with self.subTest(limits=limits, usage=usage, size=size):
+                self.assertIs(verdict(usage, size, limits), wanted)
+
+    def test_a_mailbox_without_limits_takes_everything(self) -> None:
+        self.check(Limits(), Usage(2**70, 2**70), {0: Verdict.FINE, 2**70: Verdict.FINE})
+
+    def test_the_last_octet_fits_and_the_next_does_not(self) -> None:
+        limits = Limits(octets=100)
+        self.check(limits, Usage(90, 1), {10: Verdict.FINE, 11: Verdict.OVER})
+        self.check(limits, Usage(100, 1), {1: Verdict.OVER})
+
+    def test_a_message_larger_than_the_whole_quota_is_told_apart(self) -> None:
+        limits = Limits(octets=100, grace_octets=20)
+        for usage in (Usage(), Usage(100, 1), Usage(500, 5)):
+            self.check(limits, usage, {121: Verdict.LARGER_THAN_QUOTA})
+        self.check(limits, Usage(), {100: Verdict.FINE, 120: Verdict.FINE})
+
+    def test_the_grace_is_for_one_message_that_begins_below_the_limit(self) -> None:
+        limits = Limits(octets=100, grace_octets=20)
+        self.check(limits, Usage(99, 1), {21: Verdict.FINE, 22: Verdict.OVER})
+        self.check(limits, Usage(100, 1), {1: Verdict.OVER})
+
+    def test_an_unknown_size_does_not_get_into_a_full_mailbox(self) -> None:
+        self.check(Limits(octets=10), Usage(10, 1), {0: Verdict.OVER, -1: Verdict.OVER})
+        self.check(Limits(octets=10), Usage(9, 1), {0: Verdict.FINE})
+        self.check(Limits(octets=0), Usage(), {0: Verdict.LARGER_THAN_QUOTA})
+
+    def test_messages_are_counted_too(self) -> None:
+        limits = Limits(messages=2)
+        self.check(limits, Usage(10**9, 1), {10**9: Verdict.FINE})
+        self.check(limits, Usage(0, 2), {0: Verdict.OVER})
+        self.check(Limits(messages=0), Usage(), {1: Verdict.OVER})
+
+    def test_where_nothing_is_allowed_a_count_below_zero_helps_nobody(self) -> None:
+        for limits in (Limits(octets=0, grace_octets=5), Limits(messages=0)):
+            self.check(limits, Usage(-3, -3), {1: Verdict.OVER})
+            self.assertIs(level(Usage(-3, -3), limits), Level.OVER)
+
+    @given(USAGES, SIZES, LIMITS)
+    def test_larger_than_quota_is_what_an_empty_mailbox_of_that_many_octets_cannot_take(
+        self, usage: Usage, size: int, limits: Limits
+    ) -> None:
+        fits = limits.octets is None or max(size, 1) <= limits.octets + limits.grace_octets
+        self.assertEqual(verdict(usage, size, limits) is not Verdict.LARGER_THAN_QUOTA, fits)
+
+    @given(USAGES, SIZES, LIMITS, NUMBERS, NUMBERS, NUMBERS)
+    def test_more_mail_or_a_larger_message_never_helps(
+        self, usage: Usage, size: int, limits: Limits, octets: int, messages: int, more: int
+    ) -> None:
+        fuller = Usage(usage.octets + octets, usage.messages + messages)
+        self.assertLessEqual(verdict(usage, size, limits), verdict(fuller, size + more, limits))
+        self.assertLessEqual(level(usage, limits), level(fuller, limits))
+
+    @given(USAGES, SIZES, LIMITS, MAYBE, MAYBE, NUMBERS)
+    def test_raised_limits_never_harm(
+        self,
+        usage: Usage,
+        size: int,
+        limits: Limits,
+        octets: int | None,
+        messages: int | None,
+        grace: int,
+    ) -> None:
+        raised = evolve(
+            limits,
+            octets=larger(limits.octets, octets),
+            messages=larger(limits.messages, messages),
+            grace_octets=limits.grace_octets + grace,
+        )
+        self.assertLessEqual(verdict(usage, size, raised), verdict(usage, size, limits))
+        self.assertLessEqual(level(usage, raised), level(usage, limits))
+
+    @given(USAGES, SIZES, SIZES, LIMITS)
+    def test_the_grace_never_lets_two_in(
+        self, usage: Usage, first: int, second: int, limits: Limits
+    ) -> None:
+        if verdict(usage, first, limits) is not Verdict.FINE or limits.octets is None:
+            return
+        after = Usage(usage.octets + max(first, 1), usage.messages + 1)
+        if after.octets > limits.octets:
+            self.assertIsNot(verdict(after, second, limits), Verdict.FINE)
+
+    @given(LIMITS, st.lists(st.integers(1, 30)))
+    def test_whatever_comes_the_mailbox_holds_no_more_than_limit_and_grace(
+        self, limits: Limits, sizes: list[int]
+    ) -> None:
+        usage = Usage()
+        for size in sizes:
+            if verdict(usage, size, limits) is Verdict.FINE:
+                usage = Usage(usage.octets + size, usage.messages + 1)
+        if limits.octets is not None:
+            self.assertLessEqual(usage.octets, limits.octets + limits.grace_octets)
+        if limits.messages is not None:
+            self.assertLessEqual(usage.messages, limits.messages)
+
+
+class LevelTests(SynchronousTestCase):
+    def test_levels_begin_at_their_figures(self) -> None:
+        limits = Limits(octets=100, messages=5, warn_octets=80, grace_octets=50)
+        for usage, expected in (
+            (Usage(79, 4), Level.NORMAL),
+            (Usage(80, 4), Level.WARN),
+            (Usage(99, 4), Level.WARN),
+            (Usage(100, 4), Level.OVER),
+            (Usage(0, 5), Level.OVER),
+        ):
+            with self.subTest(usage=usage):
+                self.assertIs(level(usage, limits), expected)
+
+    @given(USAGES, LIMITS)
+    def test_over_is_where_not_even_an_octet_gets_in(self, usage: Usage, limits: Limits) -> None:
+        over = verdict(usage, 1, limits) is not Verdict.FINE
+        self.assertEqual(level(usage, limits) is Level.OVER, over)
