@@ -73,6 +73,10 @@ class LargerThanQuota(OverQuota):
     """The message is larger than all that the mailbox may hold."""
 
 
+class RequestMalformed(GatewayError):
+    """A mail server's question does not follow Postfix's policy protocol."""
+
+
 class StoreDown(GatewayError):
     """The store cannot serve just now: full disk, I/O error, a lock held too long."""
 

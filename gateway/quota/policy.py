@@ -1,0 +1,192 @@
+"""Postfix's policy protocol (SMTPD_POLICY_README), and what is said to its questions.
+
+A request is lines ``name=value`` ended by an empty one, a reply is one line
+and an empty one; LF ends lines.  Where nothing can be said there is no reply:
+the connection is closed, Postfix asks once more and then does what its
+``smtpd_policy_service_default_action`` says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Literal
+
+from attrs import frozen
+
+from gateway.errors import RequestMalformed
+from gateway.model import Limits, Usage
+from gateway.quota.verdict import Verdict, verdict
+
+LONGEST_LINE = 4096
+"""Octets, the LF included.  Postfix cuts SMTP lines, and so addresses, at 2048."""
+
+MOST_LINES = 100
+"""In one request; Postfix 3.10 sends about 30."""
+
+LARGEST = 64 * 1024
+"""Octets of one request."""
+
+DUNNO = "DUNNO"
+"""No opinion; ``OK`` would let the message past all restrictions that follow."""
+
+_WORD = r'[^\s"(),:;<>@\[\]\\\x00-\x20\x7f\ud800-\udfff]+'
+"""Of an address.  What was no UTF-8, and so became surrogates, is none."""
+
+_ADDRESS = re.compile(
+    # RFC 5321 section 4.1.2, with UTF-8 (RFC 6531), and lenient about dots.
+    rf"""({_WORD}|"([^"\\\x00-\x1f\ud800-\udfff]|\\[ -~])*")@({_WORD}|\[[!-Z^-~]+\])"""
+)
+
+
+@frozen
+class Request:
+    """What Postfix asks, as far as anybody here reads it."""
+
+    attributes: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        return self.attributes.get(name, "")
+
+    def number(self, name: str) -> int:
+        """Of an attribute; 0 where it is absent, empty or none."""
+        text = self[name]
+        return int(text) if text.isascii() and text.isdigit() else 0
+
+    @property
+    def recipient(self) -> str | None:
+        """The one address that the request is about; None: nothing is asked of a mailbox.
+
+        A check at ``END-OF-MESSAGE`` has one only where the message has one.
+        """
+        if self["protocol_state"] not in ("RCPT", "END-OF-MESSAGE"):
+            return None
+        if self["protocol_state"] != "RCPT" and self.number("recipient_count") > 1:
+            return None
+        address = self["recipient"]
+        return address if _ADDRESS.fullmatch(address) else None
+
+    @property
+    def size(self) -> int:
+        """Octets: what MAIL FROM said, at the end of the message what has come; 0: not known."""
+        return self.number("size")
+
+
+class Requests:
+    """Octets in, requests out; where the octets are cut does not matter."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._attributes: dict[str, str] = {}
+        self._lines = self._octets = 0
+        self._wrong = ""
+
+    def feed(self, data: bytes) -> None:
+        """Add what has arrived."""
+        self._data += data
+
+    def take_request(self) -> Request | None:
+        """The next request, None when none is whole.
+
+        Raises ``RequestMalformed``, and from then on always: nobody knows where
+        another request would begin.
+        """
+        try:
+            return self._take()
+        except RequestMalformed as error:
+            self._wrong, self._data = str(error), b""
+            raise
+
+    def _take(self) -> Request | None:
+        if self._wrong:
+            raise RequestMalformed(self._wrong)
+        while (end := self._data.find(b"\n", 0, LONGEST_LINE)) >= 0:
+            line, self._data = self._data[:end], self._data[end + 1 :]
+            if not line:
+                return self._end()
+            self._take_attribute(line)
+        if len(self._data) >= LONGEST_LINE:
+            raise RequestMalformed(f"a line is longer than {LONGEST_LINE} octets")
+        return None
+
+    def _take_attribute(self, line: bytes) -> None:
+        self._lines += 1
+        self._octets += len(line) + 1
+        if self._lines > MOST_LINES or self._octets > LARGEST:
+            raise RequestMalformed(f"more than {MOST_LINES} attributes or {LARGEST} octets")
+        name, equals, value = line.decode("utf-8", "surrogateescape").partition("=")
+        if not (name and equals) or b"\0" in line:
+            raise RequestMalformed(f"expected name=value, found {line[:80]!r}")
+        self._attributes[name] = value
+
+    def _end(self) -> Request:
+        kind = self._attributes.get("request", "")
+        if kind != "smtpd_access_policy":
+            raise RequestMalformed(f"expected request=smtpd_access_policy, found {kind[:80]!r}")
+        request = Request(self._attributes)
+        self._attributes = {}
+        self._lines = self._octets = 0
+        return request
+
+
+# -- answers ------------------------------------------------------------------
+
+
+@frozen
+class Room:
+    """What is known of the recipient's mailbox."""
+
+    usage: Usage
+    limits: Limits
+
+
+class Unsaid(Enum):
+    """Why nothing is known of it."""
+
+    UNKNOWN = "unknown"
+    """There is no such address."""
+
+    NOT_ASKED = "not asked"
+    """It is no matter of ours: another server has the mailbox, or it has no mailbox."""
+
+    TROUBLE = "trouble"
+    """The directory or the store did not answer."""
+
+
+@frozen
+class Answers:
+    """What can be set about the answers."""
+
+    over: Literal[452, 552] = 552
+    """To mail for a full mailbox: 452 has the sender try again, 552 give up."""
+
+    unknown: Literal["dunno", "reject"] = "dunno"
+    """To mail for an address that nobody has."""
+
+
+OVER = {452: "452 4.2.2 Mailbox is full, try again later", 552: "552 5.2.2 Mailbox is full"}
+LARGER = "552 5.2.3 Message is larger than the mailbox may be"
+NOBODY = "550 5.1.1 No such mailbox"
+
+
+def decide(request: Request, found: Room | Unsaid, answers: Answers) -> str | None:
+    """The action to reply with (access(5)); None: no reply, close the connection.
+
+    ``found`` is about ``request.recipient``; a request without one gets
+    ``DUNNO`` whatever was found.
+    """
+    if request.recipient is None:
+        return DUNNO
+    if isinstance(found, Room):
+        said = verdict(found.usage, request.size, found.limits)
+        over = OVER[answers.over]
+        return {Verdict.FINE: DUNNO, Verdict.OVER: over, Verdict.LARGER_THAN_QUOTA: LARGER}[said]
+    if found is Unsaid.UNKNOWN:
+        return NOBODY if answers.unknown == "reject" else DUNNO
+    return DUNNO if found is Unsaid.NOT_ASKED else None
+
+
+def reply(action: str) -> bytes:
+    """An action as Postfix reads it; ``action`` is a line of ASCII."""
+    return f"action={action}\n\n".encode("ascii")
