@@ -1,0 +1,168 @@
+"""What warnings and digests say, in the languages that are built in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from string import Formatter
+from textwrap import fill
+
+from attrs import asdict, frozen
+
+from gateway.quota.verdict import Level
+
+FIELDS = ("name", "used", "limit", "percent")
+
+
+def check_template(text: str) -> None:
+    """Raises ``ValueError`` unless all that stands in braces is the name of a field."""
+    known = " ".join(f"{{{name}}}" for name in FIELDS)
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError as error:
+        raise ValueError(f"expected {known}, and {{{{ or }}}} for braces: {error}") from None
+    for _, name, form, conversion in parts:
+        if name is not None and (name not in FIELDS or form or conversion):
+            raise ValueError(f"expected {known}, found {{{name}}} with or without a form")
+
+
+@frozen
+class Template:
+    """A warning with fields in braces.  Raises ``ValueError`` for any but ``FIELDS``."""
+
+    subject: str
+    text: str
+    html: str
+    """A whole document; what is filled in is escaped."""
+
+    def __attrs_post_init__(self) -> None:
+        for part, text in asdict(self).items():
+            try:
+                check_template(text)
+            except ValueError as error:
+                raise ValueError(f"{part}: {error}") from None
+        if not self.subject.isprintable():
+            raise ValueError(f"subject: expected one line, found {self.subject!r}")
+
+
+Templates = Mapping[str, Mapping[Level, Template]]
+"""By language, in lower case, and what they are about."""
+
+
+@frozen
+class Language:
+    """How figures and the digest are written."""
+
+    point: str
+    group: str
+    octet: str
+    octets: str
+    message: str
+    messages: str
+    of: str
+    levels: Mapping[Level, str]
+    digest: str
+    """Its subject, with ``{count}``."""
+
+    more: str
+    """Its last line where there are more, with ``{count}``."""
+
+
+ENGLISH = Language(
+    point=".",
+    group=",",
+    octet="byte",
+    octets="bytes",
+    message="message",
+    messages="messages",
+    of="of",
+    levels={Level.NORMAL: "has room", Level.WARN: "nearly full", Level.OVER: "full"},
+    digest="Mailboxes that are full or nearly so: {count}",
+    more="And {count} more.",
+)
+
+GERMAN = Language(
+    point=",",
+    group=".",
+    octet="Byte",
+    octets="Byte",
+    message="Nachricht",
+    messages="Nachrichten",
+    of="von",
+    levels={Level.NORMAL: "hat Platz", Level.WARN: "fast voll", Level.OVER: "voll"},
+    digest="Volle und fast volle Postfächer: {count}",
+    more="Und {count} weitere.",
+)
+
+LANGUAGES: Mapping[str, Language] = {"en": ENGLISH, "de": GERMAN}
+
+
+def _template(language: str, subject: str, *paragraphs: str) -> Template:
+    text = "\n\n".join(fill(paragraph, 72) for paragraph in paragraphs)
+    html = "\n".join(f"<p>{paragraph}</p>" for paragraph in paragraphs)
+    html = (
+        f'<!DOCTYPE html>\n<html lang="{language}">\n'
+        f'<head><meta charset="utf-8"><title>{subject}</title></head>\n'
+        f"<body>\n{html}\n</body>\n</html>\n"
+    )
+    return Template(subject, f"{text}\n", html)
+
+
+BUILT_IN: Templates = {
+    "en": {
+        Level.WARN: _template(
+            "en",
+            "Your mailbox is {percent}% full",
+            "The mailbox {name} holds {used}: {percent}% of its limit of {limit}.",
+            "Once it is full, new mail for you will be refused. Please delete what you no"
+            " longer need. Mail that your mail program leaves on the server counts, too.",
+        ),
+        Level.OVER: _template(
+            "en",
+            "Your mailbox is full",
+            "The mailbox {name} holds {used}; its limit is {limit}.",
+            "New mail for you is refused until there is room again. Please delete what you no"
+            " longer need. Mail that your mail program leaves on the server counts, too.",
+        ),
+    },
+    "de": {
+        Level.WARN: _template(
+            "de",
+            "Ihr Postfach ist zu {percent} % voll",
+            "Das Postfach {name} enthält {used}: {percent} % der erlaubten {limit}.",
+            "Sobald es voll ist, wird neue Post an Sie abgewiesen. Bitte löschen Sie, was Sie"
+            " nicht mehr brauchen. Auch was Ihr Mailprogramm auf dem Server lässt, zählt mit.",
+        ),
+        Level.OVER: _template(
+            "de",
+            "Ihr Postfach ist voll",
+            "Das Postfach {name} enthält {used}; erlaubt sind {limit}.",
+            "Neue Post an Sie wird abgewiesen, bis wieder Platz ist. Bitte löschen Sie, was Sie"
+            " nicht mehr brauchen. Auch was Ihr Mailprogramm auf dem Server lässt, zählt mit.",
+        ),
+    },
+}
+
+
+def _tags(language: str) -> tuple[str, ...]:
+    """What to look for: the language, the same without its region, English."""
+    tag = language.lower().replace("_", "-")
+    return (tag, re.split("-", tag)[0], "en")
+
+
+def template_for(language: str, level: Level, own: Templates) -> Template:
+    """The warning about ``level``; ``own`` ones go before those that are built in.
+
+    A language that nobody has is English; so is every one at ``Level.NORMAL``,
+    of which there is no warning: ``KeyError``.
+    """
+    for tag in _tags(language):
+        for templates in (own, BUILT_IN):
+            if level in templates.get(tag, {}):
+                return templates[tag][level]
+    raise KeyError(level)
+
+
+def language_for(language: str) -> Language:
+    """How figures are written in a language, English where that is not known."""
+    return next(LANGUAGES[tag] for tag in _tags(language) if tag in LANGUAGES)
