@@ -97,6 +97,10 @@ class RefusedByPolicy(GatewayError):
     """A rule of the administrator's refuses this sender, recipient or message."""
 
 
+class LedgerUnusable(GatewayError):
+    """What pop3gw remembers beside the mail cannot be read: an administrator must act."""
+
+
 class DirectoryDown(GatewayError):
     """The directory did not answer; nothing is known about the password."""
 

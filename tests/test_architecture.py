@@ -24,6 +24,7 @@ RULES: dict[str, set[str]] = {
     "sasl": {"interfaces", "saslprep"} | VALUES,
     "directory": {"interfaces", "saslprep"} | VALUES,
     "quota": VALUES,
+    "ledger": {"quota"} | VALUES,
     "store": {"interfaces", "wire"} | VALUES,
     "auth": {"interfaces", "sasl", "saslprep", "store.classic"} | VALUES,
     "services": {"pop3", "sasl", "saslprep", "auth.login", "auth.throttle", "interfaces", "wire"}

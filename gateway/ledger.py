@@ -1,0 +1,227 @@
+"""What pop3gw remembers beside the mail: a small SQLite file below the state directory.
+
+Several processes and threads may use it.  Every change is one statement that
+names what it replaces, so that of two who know the same only one prevails.
+It survives the end of any process; with the power the last changes may go.
+All of this blocks: call it on a worker.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+from attrs import asdict
+
+from gateway.errors import LedgerUnusable, StoreDown
+from gateway.quota.verdict import Level
+from gateway.quota.warnings import UNKNOWN, WarningState, step
+
+NAME = "ledger.sqlite3"
+
+APPLICATION_ID = 0x70336777
+"""In the file's header, by which file(1) and we know whose it is: ``p3gw``."""
+
+VERSIONS = (
+    """
+    CREATE TABLE warnings (
+        mailbox TEXT PRIMARY KEY,
+        level INTEGER NOT NULL CHECK (level BETWEEN 0 AND 2),
+        warned REAL,
+        over REAL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+"""What makes each version of the file of the one before; a new file has version 0.
+
+One statement each.  What has been released is never changed, only added to.
+"""
+
+_UNCHANGED = "level = :level AND warned IS :warned AND over IS :over"
+_NEW = "level = :new_level, warned = :new_warned, over = :new_over"
+
+# RETURNING tells whether it was done, to whichever thread; a count of rows is the connection's.
+_CHANGE = f"UPDATE warnings SET {_NEW} WHERE mailbox = :mailbox AND {_UNCHANGED} RETURNING 1"
+_FORGET = f"DELETE FROM warnings WHERE mailbox = :mailbox AND {_UNCHANGED} RETURNING 1"
+_ADD = f"""
+    INSERT INTO warnings VALUES (:mailbox, :new_level, :new_warned, :new_over)
+    ON CONFLICT DO UPDATE SET {_NEW} WHERE {_UNCHANGED} RETURNING 1
+"""
+
+_PASSING = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+)
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class Change(NamedTuple):
+    """What a look at a mailbox has changed."""
+
+    was: WarningState
+    now: WarningState
+    notice: Level | None
+    """The warning to send; this process is the only one that is told to."""
+
+
+class Ledger:
+    """The open file.
+
+    Everything here fails with ``StoreDown`` when there is no room, or another
+    process writes for too long, and with ``LedgerUnusable`` when the file is
+    damaged, not ours, of a newer version, or out of reach.
+    """
+
+    def __init__(self, directory: str, *, patience: float = 10.0) -> None:
+        """Open it in ``directory``, or make it; other processes are waited for ``patience`` s."""
+        self.path = os.path.join(directory, NAME)
+        with self._failing(), _alone(directory):
+            self._make_file()
+            self._database = sqlite3.connect(
+                self.path, timeout=patience, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._database.close()
+
+    # -- warnings ------------------------------------------------------------
+
+    def warning_state(self, mailbox: str) -> WarningState:
+        """What is remembered of a mailbox's warnings."""
+        rows = self._do(
+            "SELECT level, warned, over FROM warnings WHERE mailbox = :mailbox", mailbox=mailbox
+        )
+        return next((_state(*row) for row in rows), UNKNOWN)
+
+    def warning_states(self, least: Level = Level.NORMAL) -> Mapping[str, WarningState]:
+        """Of all mailboxes that were last found at ``least`` or above, in order of their names."""
+        rows = self._do(
+            "SELECT mailbox, level, warned, over FROM warnings WHERE level >= :least"
+            " ORDER BY mailbox",
+            least=least,
+        )
+        return {mailbox: _state(*rest) for mailbox, *rest in rows}
+
+    def keep_warning_state(self, mailbox: str, state: WarningState, was: WarningState) -> bool:
+        """Remember ``state`` in place of ``was``; False, and nothing, if that is no longer so."""
+        if was == UNKNOWN == state:
+            return self.warning_state(mailbox) == UNKNOWN
+        change = _FORGET if state == UNKNOWN else _CHANGE
+        statement = _ADD if was == UNKNOWN else change
+        new = {f"new_{name}": value for name, value in asdict(state).items()}
+        return bool(self._do(statement, mailbox=mailbox, **asdict(was), **new))
+
+    def weigh(self, mailbox: str, level: Level, now: float, interval: float) -> Change:
+        """Take note of a mailbox's level, and say which warning is due, if any.
+
+        See ``gateway.quota.warnings.step``.  The warning counts as sent from
+        here on, a crash included; who cannot send it gives the change to
+        ``take_back``.
+        """
+        while True:
+            was = self.warning_state(mailbox)
+            state, notice = step(was, level, now, interval)
+            if state == was or self.keep_warning_state(mailbox, state, was):
+                return Change(was, state, notice)
+
+    def take_back(self, mailbox: str, change: Change) -> bool:
+        """The warning was not sent after all; False if others have gone on from there."""
+        return self.keep_warning_state(mailbox, change.was, change.now)
+
+    # -- the file ------------------------------------------------------------
+
+    def _make_file(self) -> None:
+        """With names of mailboxes in it, it is for our own eyes.
+
+        An existing file is not touched: to close it would drop the locks that
+        SQLite has on it elsewhere in this process.
+        """
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+    def _prepare(self) -> None:
+        version = self._version()
+        self._do("PRAGMA journal_mode = WAL")
+        self._do("PRAGMA synchronous = NORMAL")
+        ((found,),) = self._do("PRAGMA quick_check(1)")
+        if found != "ok":
+            raise self._damaged(found)
+        if version < len(VERSIONS):
+            self._do("BEGIN IMMEDIATE")
+            for statement in VERSIONS[version:]:
+                self._do(statement)
+            self._do(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._do(f"PRAGMA user_version = {len(VERSIONS)}")
+            self._do("COMMIT")
+
+    def _version(self) -> int:
+        """Of the file, which is new or ours: nothing else is written to."""
+        version, owner = self._number("user_version"), self._number("application_id")
+        ((tables,),) = self._do("SELECT count(*) FROM sqlite_schema")
+        if owner != APPLICATION_ID and (owner or version or tables):
+            raise LedgerUnusable(f"{self.path}: is another program's; {_CURE}")
+        if version > len(VERSIONS):
+            raise LedgerUnusable(
+                f"{self.path}: has version {version}, and this pop3gw knows none after"
+                f" {len(VERSIONS)}: run the newer pop3gw that wrote it; or {_CURE}"
+            )
+        return version
+
+    def _number(self, pragma: str) -> int:
+        ((number,),) = self._do(f"PRAGMA {pragma}")
+        return int(number)
+
+    def _do(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        with self._failing():
+            return self._database.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            passing = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+            kind = StoreDown if passing else LedgerUnusable
+            raise kind(f"{error.filename or self.path}: {error.strerror}") from error
+        except sqlite3.Error as error:
+            if not hasattr(error, "sqlite_errorcode"):
+                raise  # Python's, not SQLite's: a bug, such as a call after close.
+            code = error.sqlite_errorcode & 0xFF
+            if code in _DAMAGED:
+                raise self._damaged(str(error)) from error
+            kind = StoreDown if code in _PASSING else LedgerUnusable
+            raise kind(f"{self.path}: {error}") from error
+
+    def _damaged(self, found: str) -> LedgerUnusable:
+        return LedgerUnusable(f"{self.path}: is damaged ({found}); {_CURE}")
+
+
+_CURE = (
+    "move it away, with its -wal and -shm files, and start pop3gw: it makes a new one,"
+    " and users who were warned may be warned once more"
+)
+
+
+@contextmanager
+def _alone(directory: str) -> Iterator[None]:
+    """One process at a time: SQLite gives up at once when two turn to WAL together."""
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _state(level: int, warned: float | None, over: float | None) -> WarningState:
+    return WarningState(Level(level), warned, over)
