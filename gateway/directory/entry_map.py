@@ -9,7 +9,7 @@ from typing import NamedTuple
 from attrs import frozen
 
 from gateway.errors import DirectoryMisconfigured
-from gateway.model import Account, Quota
+from gateway.model import UNLIMITED, Account, Quota
 from gateway.saslprep import login_name
 
 _LOOSE_COMMA = re.compile(r"(?<!\\),\s+")
@@ -66,7 +66,7 @@ class EntryMap:
     """Octets in what ``quota`` and ``quota_warn`` count."""
 
     quota_inherited: str = ""
-    """Unless FALSE, the entry's own quotas do not count."""
+    """Unless FALSE, the entry's own quotas do not count; if FALSE, no default counts."""
 
     retention: str = ""
     enabled: str = ""
@@ -256,10 +256,16 @@ class _Reader:
         if entries.quota_inherited and self._first(entries.quota_inherited).upper() != "FALSE":
             return Quota()
         return Quota(
-            octets=self._count(entries.quota, entries.quota_unit),
-            warn_octets=self._count(entries.quota_warn, entries.quota_unit),
-            messages=self._count(entries.quota_messages, 1),
+            octets=self._limit(entries.quota, entries.quota_unit),
+            warn_octets=self._limit(entries.quota_warn, entries.quota_unit),
+            messages=self._limit(entries.quota_messages, 1),
         )
+
+    def _limit(self, attribute: str, unit: int) -> int | None:
+        if self._map.quota_inherited and attribute and not self._first(attribute):
+            # What does not inherit, and says nothing, has no limit.
+            return UNLIMITED
+        return self._count(attribute, unit)
 
     def _count(self, attribute: str, unit: int) -> int | None:
         text = self._first(attribute)
