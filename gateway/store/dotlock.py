@@ -18,6 +18,49 @@ STALE = 120.0
 
 
 @contextmanager
+def flocked(
+    directory: str,
+    *,
+    timeout: float,
+    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.time,
+) -> Iterator[None]:
+    """Keep our own processes out of a directory for the length of a ``with``.
+
+    They queue on its ``flock``, which the kernel gives back when one of them
+    dies.  Blocks, so it belongs on a worker.  Raises ``StoreDown`` after
+    ``timeout`` seconds, or ``OSError``.
+    """
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _until(lambda: _flocked(file), now() + timeout, directory, sleep, now)
+        yield
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def lock_file(
+    path: str,
+    *,
+    timeout: float,
+    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.time,
+) -> Iterator[None]:
+    """Hold ``path`` + ``.lock`` (made with O_EXCL), for whoever has its directory ``flocked``.
+
+    Among our own processes it is never contended; it is there for other
+    programs.  One whose writer is dead is removed.  Raises as ``flocked`` does.
+    """
+    lock = path + ".lock"
+    held = _until(lambda: _made(lock, now), now() + timeout, lock, sleep, now)
+    try:
+        yield
+    finally:
+        _give_back(lock, held)
+
+
+@contextmanager
 def dotlock(
     path: str,
     *,
@@ -25,26 +68,12 @@ def dotlock(
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.time,
 ) -> Iterator[None]:
-    """Hold ``path`` + ``.lock`` (made with O_EXCL) for the length of a ``with``.
-
-    Blocks, so it belongs on a worker.  Our own processes queue on a
-    ``flock`` of the directory, which the kernel gives back when one of them
-    dies, so among them the lock file is never contended; it is there for
-    other programs.  A lock file whose writer is dead is removed.  Raises
-    ``StoreDown`` after ``timeout`` seconds.
-    """
-    lock = path + ".lock"
-    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        deadline = now() + timeout
-        _until(lambda: _flocked(directory), deadline, lock, sleep, now)
-        held = _until(lambda: _made(lock, now), deadline, lock, sleep, now)
-        try:
+    """Hold both locks; raises as they do after ``timeout`` seconds."""
+    begun = now()
+    with flocked(os.path.dirname(path), timeout=timeout, sleep=sleep, now=now):
+        left = begun + timeout - now()
+        with lock_file(path, timeout=left, sleep=sleep, now=now):
             yield
-        finally:
-            _give_back(lock, held)
-    finally:
-        os.close(directory)
 
 
 def _until(
