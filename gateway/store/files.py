@@ -1,4 +1,4 @@
-"""Reading message files: from the page cache at once, from the disk on a worker."""
+"""Files: messages from the page cache at once or from the disk on a worker; new ones safely."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from gateway.errors import MailboxUnusable, SizeChanged, StoreDown
+from gateway.errors import MailboxUnusable, NoRoom, SizeChanged, StoreDown
 from gateway.interfaces import IBody, Run
 from gateway.model import Form
 from gateway.wire.body import Measure
@@ -18,15 +18,22 @@ from gateway.wire.body import Measure
 CHUNK = 128 * 1024
 """Octets read at once."""
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What says that there is no room."""
+
 _PERMANENT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
 
 
 def store_error(error: OSError, path: str = "file") -> StoreDown | MailboxUnusable:
-    """What an ``OSError`` means: wait and try again, or call the administrator.
+    """What an ``OSError`` means: wait and try again, make room, or call the administrator.
 
     ``path`` is what it is about where it does not say so itself.
     """
-    kind = MailboxUnusable if error.errno in _PERMANENT else StoreDown
+    kind: type[StoreDown | MailboxUnusable] = StoreDown
+    if error.errno in _PERMANENT:
+        kind = MailboxUnusable
+    elif error.errno in FULL:
+        kind = NoRoom
     return kind(f"{error.filename or path}: {error.strerror or error}")
 
 
@@ -48,6 +55,37 @@ def write_all(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]
+
+
+def keep_owner(file: int, path: str) -> None:
+    """Give a new file the owner and mode of the one it replaces, or else of its directory.
+
+    Dovecot, which may run as somebody else, has to read and write it.
+    """
+    try:
+        try:
+            old = os.stat(path)
+        except FileNotFoundError:
+            old = os.stat(os.path.dirname(path))
+        os.fchmod(file, old.st_mode & 0o666)
+        os.fchown(file, old.st_uid, old.st_gid)
+    except PermissionError:
+        return
+
+
+def remove(path: str) -> None:
+    """Remove a file, if that can be."""
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def sync_directory(path: str) -> None:
+    """Make a directory's entries last.  Raises ``OSError``."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 class NotRegular(FileNotFoundError):

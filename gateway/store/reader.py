@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import time
@@ -14,7 +13,7 @@ from twisted.logger import Logger
 from gateway.errors import MailboxUnusable, NoSuchMailbox
 from gateway.model import Listing
 from gateway.store.dotlock import dotlock
-from gateway.store.files import store_error
+from gateway.store.files import FULL, store_error
 from gateway.store.scan import NEVER, Stamp, delivery_order, scan, stamp_of
 from gateway.store.sizes import Sizer, Sizes
 from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Snapshot
@@ -24,8 +23,6 @@ log = Logger()
 
 BIG = 1000
 """Messages from which on replies are rendered on the worker, not in the reactor's thread."""
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _SECONDS = re.compile(r"[0-9]{10}\.")
 
@@ -65,7 +62,7 @@ class Reader:
         try:
             stamp, files = self._scanned()
         except FileNotFoundError:
-            self._make_maildir()
+            ensure_maildir(self._maildir, create=self._reading.create)
             # Only a part of it may have been missing, and ``cur`` full of mail.
             stamp, files = self._scanned()
         self._uidlist.refresh()
@@ -84,13 +81,6 @@ class Reader:
     def _scanned(self) -> tuple[Stamp, dict[str, str]]:
         return self.stamp(), scan(self._maildir)
 
-    def _make_maildir(self) -> None:
-        if not self._reading.create:
-            raise NoSuchMailbox(f"{self._maildir} is not a Maildir")
-        if os.path.lexists(self._maildir) and not os.path.isdir(self._maildir):
-            raise MailboxUnusable(f"{self._maildir} is not a directory")
-        make_maildir(self._maildir)
-
     # -- new messages --------------------------------------------------------
 
     def _listed(self, new: list[str], files: dict[str, str], sizes: Sizes) -> bool:
@@ -105,7 +95,7 @@ class Reader:
         try:
             self._list_new(new, files, sizes)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL:
                 raise
             self._uidlist.refresh()
             left_out = [base for base in files if base not in self._uidlist.uids]
@@ -228,6 +218,18 @@ class Reader:
                 count=len(twice),
                 id=twice[0],
             )
+
+
+def ensure_maildir(maildir: str, *, create: bool) -> None:
+    """Make what is missing of a Maildir, if that is wanted.
+
+    Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``OSError``.
+    """
+    if not create:
+        raise NoSuchMailbox(f"{maildir} is not a Maildir")
+    if os.path.lexists(maildir) and not os.path.isdir(maildir):
+        raise MailboxUnusable(f"{maildir} is not a directory")
+    make_maildir(maildir)
 
 
 def make_maildir(maildir: str) -> None:

@@ -14,7 +14,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import BinaryIO
 
 from gateway.errors import MailboxUnusable, StoreDown
-from gateway.store.files import no_link, open_new, write_all
+from gateway.store.files import (
+    keep_owner,
+    no_link,
+    open_new,
+    remove,
+    sync_directory,
+    write_all,
+)
 
 NAME = "dovecot-uidlist"
 LARGEST_UID = 2**32 - 2
@@ -247,15 +254,15 @@ class UidList:
             try:
                 write_all(made, data)
                 os.fsync(made)
-                _keep_owner(made, self.path)
+                keep_owner(made, self.path)
                 status = os.fstat(made)
             finally:
                 os.close(made)
             os.rename(written, self.path)
         except OSError:
-            _remove(written)
+            remove(written)
             raise
-        _sync_directory(os.path.dirname(self.path))
+        sync_directory(os.path.dirname(self.path))
         self.torn, self._version = False, "3"
         self._inode, self._offset, self._tail = status.st_ino, 0, b""
         self._remember(data)
@@ -267,34 +274,3 @@ def _as_number(text: str) -> int:
         return 0
     number = int(text)
     return number if number <= LARGEST_UID - RESERVE else 0
-
-
-def _keep_owner(file: int, path: str) -> None:
-    """Give a new file the owner and mode of the one it replaces, or else of its directory.
-
-    Dovecot, which may run as somebody else, has to read and write it.
-    """
-    try:
-        try:
-            old = os.stat(path)
-        except FileNotFoundError:
-            old = os.stat(os.path.dirname(path))
-        os.fchmod(file, old.st_mode & 0o666)
-        os.fchown(file, old.st_uid, old.st_gid)
-    except PermissionError:
-        return
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        return
-
-
-def _sync_directory(path: str) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
