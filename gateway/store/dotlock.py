@@ -105,10 +105,9 @@ def _made(lock: str, now: Callable[[], float]) -> int | None:
     """Try to make the lock file, which appears with its content or not at all, and keep it open."""
     mark = _mark()
     ours = f"{lock}.pop3gw"
-    file = open_new(ours, 0o666)
+    file = _ready(ours, mark)
     made = False
     try:
-        write_all(file, mark)
         os.link(ours, lock)
         made = True
     except FileExistsError:
@@ -116,10 +115,40 @@ def _made(lock: str, now: Callable[[], float]) -> int | None:
             with suppress(FileNotFoundError):
                 os.unlink(lock)
     finally:
-        os.unlink(ours)
         if not made:
             os.close(file)
     return file if made else None
+
+
+def _ready(ours: str, mark: bytes) -> int:
+    """The file that the lock file will be another name of.
+
+    It stays, since to make one and remove it is what a lock would cost most:
+    ext4 looks for an inode that was not freed a moment ago.
+    """
+    try:
+        file = no_link(ours, os.O_RDONLY)
+        try:
+            if os.read(file, len(mark) + 1) == mark:
+                # By its age others tell whether whoever made it still lives.
+                os.utime(file)
+                return file
+        except OSError:
+            os.close(file)
+            raise
+        os.close(file)
+    except OSError:
+        # Another user's, or a link; or there is none.
+        pass
+    file = open_new(ours, 0o666)
+    try:
+        write_all(file, mark)
+    except OSError:
+        os.close(file)
+        with suppress(OSError):
+            os.unlink(ours)
+        raise
+    return file
 
 
 def _give_back(lock: str, held: int) -> None:

@@ -28,9 +28,30 @@ class DotlockTests(SynchronousTestCase):
         ):
             return os.path.exists(self.lock)
 
-    def test_the_lock_file_stands_while_it_is_held_and_nothing_is_left(self) -> None:
+    def left(self) -> list[str]:
+        return os.listdir(os.path.dirname(self.path))
+
+    def test_the_lock_file_stands_while_it_is_held_and_not_after(self) -> None:
         self.assertTrue(self.take())
-        self.assertEqual(os.listdir(os.path.dirname(self.path)), [])
+        self.assertEqual(self.left(), ["dovecot-uidlist.lock.pop3gw"])
+
+    def test_a_lock_makes_no_file_but_the_first_time_and_is_always_young(self) -> None:
+        self.take()
+        ours = f"{self.lock}.pop3gw"
+        inode = os.stat(ours).st_ino
+        os.utime(ours, (0, 0))
+        with dotlock(self.path, timeout=5):
+            status = os.stat(self.lock)
+            self.assertEqual(status.st_ino, inode)
+            self.assertGreater(status.st_mtime, 1)
+
+    def test_what_a_death_or_another_start_of_the_machine_left_is_made_anew(self) -> None:
+        for content in (b"", b"pop3gw of another boot"):
+            with open(f"{self.lock}.pop3gw", "wb") as file:
+                file.write(content)
+            self.assertTrue(self.take())
+            with open(f"{self.lock}.pop3gw", "rb") as file:
+                self.assertNotEqual(file.read(), content)
 
     def test_another_programs_lock_is_waited_for_and_then_given_up(self) -> None:
         with open(self.lock, "w") as file:
