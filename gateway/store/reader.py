@@ -24,6 +24,9 @@ log = Logger()
 BIG = 1000
 """Messages from which on replies are rendered on the worker, not in the reactor's thread."""
 
+WRITTEN_BACK = 600.0
+"""Seconds after which a kernel has written back what was written; Linux's default is 30."""
+
 _SECONDS = re.compile(r"[0-9]{10}\.")
 
 
@@ -76,7 +79,30 @@ class Reader:
         if new := [base for base in new if base in files]:
             complete = self._listed(new, files, sizes)
             stamp = (*stamp[:2], self.stamp()[2]) if complete else NEVER
+        if not self._made_sure():
+            stamp = NEVER
         return self._snapshot(files, sizes, stamp)
+
+    def _made_sure(self) -> bool:
+        """See to it that ids given by others, who may not have waited for the disk, last.
+
+        False if there is no room for that, which is no reason to lock a user out.
+        """
+        uidlist = self._uidlist
+        if not uidlist.unsure:
+            return True
+        try:
+            if self._now() - os.stat(self._list_path).st_mtime < WRITTEN_BACK:
+                uidlist.make_sure()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            log.warn("{path}: {error}", path=self._list_path, error=error)
+            return False
+        uidlist.unsure = False
+        return True
 
     def _scanned(self) -> tuple[Stamp, dict[str, str]]:
         return self.stamp(), scan(self._maildir)

@@ -53,8 +53,10 @@ class UidList:
         """The unique-ids increase from line to line."""
         self.torn = False
         """The file's last line is incomplete: a writer died."""
+        self.unsure = False
+        """Something was read that may not be on stable storage."""
+        self.version = "3"
         self._others: list[str] = []
-        self._version = "3"
         self._inode = 0
         self._offset = 0
         self._head = self._tail = b""
@@ -84,6 +86,7 @@ class UidList:
         self.torn = end < len(data)
         self._take(data[:end].decode("utf-8", "surrogateescape").split("\n")[:-1])
         self._remember(data[:end])
+        self.unsure = self.unsure or end > 0
 
     def _only_grew(self, file: BinaryIO) -> bool:
         """Whether what was read is still there.
@@ -112,7 +115,7 @@ class UidList:
         if self._offset == 0 and lines:
             self._take_header(lines[0])
             del lines[0]
-        uids, fields, version = self.uids, self.fields, self._version
+        uids, fields, version = self.uids, self.fields, self.version
         last = next(reversed(uids.values()), 0)
         for line in lines:
             if version == "1":
@@ -155,7 +158,17 @@ class UidList:
                 f"{self.path}: line 1 is not a uidlist's of version 1 or 3; put back a good"
                 " copy, or move the file away and every message gets a new unique-id"
             ) from None
-        self._version = version
+        self.version = version
+
+    def make_sure(self) -> None:
+        """Put on stable storage what was read, before a client sees ids of it.
+
+        Raises ``OSError``.
+        """
+        if self.unsure:
+            with open(self.path, "rb", opener=no_link) as file:
+                os.fsync(file.fileno())
+            self.unsure = False
 
     def field(self, base: str, key: str) -> str | None:
         """One field of a message, by its letter."""
@@ -174,6 +187,7 @@ class UidList:
         now: float,
         there: int,
         keep: Callable[[], Collection[str]],
+        sync: bool = True,
     ) -> None:
         """Give each base name in ``new`` the next id and make that last.
 
@@ -181,8 +195,10 @@ class UidList:
         of them that are to have any.  The caller holds the lock and has
         refreshed since.  ``now`` in seconds since 1970; ``there`` is about how
         many messages there are; ``keep`` is asked for the base names whose
-        lines stay, if the file has to be rewritten.  Raises ``StoreDown`` when
-        the ids would run out.
+        lines stay, if the file has to be rewritten.  Without ``sync`` lines
+        that are added may be lost with the machine's power: only for ids that
+        nobody sees before ``make_sure``.  Raises ``StoreDown`` when the ids
+        would run out, or ``OSError``.
         """
         fresh = not self.uids and not self.uidvalidity
         if fresh:
@@ -193,10 +209,10 @@ class UidList:
         added = self._number(new, fields)
         if fresh:
             self._replace("".join([self._header(), *added]))
-        elif self.torn or self._version != "3" or len(self.uids) > 1000 + 2 * there:
+        elif self.torn or self.version != "3" or len(self.uids) > 1000 + 2 * there:
             self._rewrite({*keep(), *new})
         else:
-            self._append("".join(added).encode("utf-8", "surrogateescape"))
+            self._append("".join(added).encode("utf-8", "surrogateescape"), sync=sync)
 
     def _begin(self, now: float) -> None:
         """A list of which nothing is there, lost perhaps."""
@@ -223,16 +239,18 @@ class UidList:
         carried = [self.field(base, "P") for base, text in self.fields.items() if "P" in text]
         return max((_as_number(text) for text in carried if text), default=0) + 1
 
-    def _append(self, lines: bytes) -> None:
+    def _append(self, lines: bytes, *, sync: bool) -> None:
         with open(self.path, "ab", buffering=0, opener=no_link) as file:
             try:
                 write_all(file.fileno(), lines)
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             except OSError:
                 # Half a batch must not become ids that nobody has promised.
                 os.ftruncate(file.fileno(), self._offset)
                 raise
         self._remember(lines)
+        self.unsure = not sync
 
     def _rewrite(self, keep: set[str]) -> None:
         self.uids = {base: uid for base, uid in self.uids.items() if base in keep}
@@ -263,7 +281,7 @@ class UidList:
             remove(written)
             raise
         sync_directory(os.path.dirname(self.path))
-        self.torn, self._version = False, "3"
+        self.torn, self.unsure, self.version = False, False, "3"
         self._inode, self._offset, self._tail = status.st_ino, 0, b""
         self._remember(data)
 
@@ -274,3 +292,50 @@ def _as_number(text: str) -> int:
         return 0
     number = int(text)
     return number if number <= LARGEST_UID - RESERVE else 0
+
+
+class Numbering(UidList):
+    """A uidlist for giving ids only: it remembers the next one, and no messages.
+
+    So a mailbox of a million messages costs no more memory than an empty one.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._carried = 0
+
+    def refresh(self) -> None:
+        """Read what is new, and forget whose lines it was."""
+        super().refresh()
+        if self.fields:
+            self._carried = max(self._carried, super()._beyond_carried())
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.uids.clear()
+        self.fields.clear()
+
+    def _beyond_carried(self) -> int:
+        return self._carried
+
+    def number(
+        self, new: Sequence[str], *, now: float, keep: Callable[[], Collection[str]]
+    ) -> None:
+        """Add lines for messages about to appear; the caller holds the lock.
+
+        Not yet on stable storage: whoever shows the ids sees to that.  ``keep``
+        and what is raised are those of ``add``.
+        """
+        self.refresh()
+        if self.torn or self.version != "3" or (self._offset and not self.uidvalidity):
+            # All of it has to be rewritten.
+            whole = UidList(self.path)
+            whole.refresh()
+            whole.add(new, {}, now=now, there=0, keep=keep)
+            return
+        try:
+            self.add(new, {}, now=now, there=0, keep=keep, sync=False)
+        except BaseException:
+            self._forget()
+            raise
+        self._let_go()
