@@ -1,0 +1,90 @@
+"""Removing messages from a Maildir.  Blocks: for a worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from twisted.logger import Logger
+
+from gateway.errors import StoreDown
+from gateway.store import maildirsize
+from gateway.store.dotlock import flocked
+from gateway.store.scan import scan
+from gateway.store.uidlist import base_of
+
+log = Logger()
+
+
+def remove_messages(maildir: str, files: Sequence[str], *, lock_timeout: float) -> None:
+    """Unlink ``new/...`` and ``cur/...``, wherever another program may have moved them.
+
+    Where there is a ``maildirsize`` it is told.  Raises ``StoreDown`` when
+    something is still there.
+    """
+    removal = _Removal(maildir)
+    with ExitStack() as held:
+        if maildirsize.exists(maildir):
+            removal.is_counted = True
+            try:
+                held.enter_context(flocked(maildir, timeout=lock_timeout))
+            except (OSError, StoreDown) as error:
+                # What somebody wants to be gone goes, whoever is adding up there.
+                log.warn("{maildir}: {error}; removing all the same", maildir=maildir, error=error)
+        try:
+            removal.remove(files)
+        finally:
+            removal.account()
+
+
+class _Removal:
+    """Removes, and counts what it removed."""
+
+    def __init__(self, maildir: str) -> None:
+        self.is_counted = False
+        self._maildir = maildir
+        self._octets = 0
+        self._messages = 0
+
+    def remove(self, files: Sequence[str]) -> None:
+        """Unlink them; raises ``StoreDown`` when something is still there."""
+        failed: list[str] = []
+        moved: dict[str, str] | None = None
+        for file in files:
+            try:
+                self._unlink(file)
+            except FileNotFoundError:
+                if moved is None:
+                    moved = scan(self._maildir)
+                now = moved.get(base_of(file.partition("/")[2]))
+                if now is not None and not self._unlinked(now):
+                    failed.append(now)
+            except OSError as error:
+                failed.append(f"{file} ({error.strerror})")
+        if failed:
+            raise StoreDown(
+                f"{self._maildir}: {len(failed)} of {len(files)} marked messages"
+                f" are still there, the first is {failed[0]}"
+            )
+
+    def _unlinked(self, file: str) -> bool:
+        try:
+            self._unlink(file)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _unlink(self, file: str) -> None:
+        path = f"{self._maildir}/{file}"
+        octets = maildirsize.size_on_disk(path) if self.is_counted else 0
+        os.unlink(path)
+        self._octets += octets
+        self._messages += 1
+
+    def account(self) -> None:
+        """Say what is gone."""
+        if self.is_counted and self._messages:
+            maildirsize.append(self._maildir, -self._octets, -self._messages)
