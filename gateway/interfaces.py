@@ -23,6 +23,12 @@ Run = Callable[[Callable[[], T]], "Deferred[T]"]
 Fails with ``Overloaded`` when its queue is full.
 """
 
+Admit = Callable[[Usage, int, Limits], None]
+"""Whether a message of so many octets may come into a mailbox that holds so much.
+
+Pure, and called on any thread.  Raises ``OverQuota`` or ``LargerThanQuota``.
+"""
+
 
 class IBody(Interface):
     """The content of one message, read once from front to back."""

@@ -8,12 +8,26 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.errors import MessageGone, NoSuchMailbox
-from gateway.interfaces import IBody, IMaildrop, IStore
-from gateway.model import Account, Form
+from gateway.errors import LargerThanQuota, MessageGone, NoSuchMailbox, OverQuota
+from gateway.interfaces import IBody, IDelivery, IIncoming, IMaildrop, IStore
+from gateway.model import Account, Form, Limits, Usage
 from gateway.wire.body import Canonical
 
 ALICE = Account(name="alice@example.org", mailbox="alice@example.org")
+BOB = Account(name="bob@example.org", mailbox="bob@example.org")
+NO_LIMITS = Limits()
+
+
+def admit(usage: Usage, size: int, limits: Limits) -> None:
+    """A verdict: nothing beyond the limits, but one message up to the grace."""
+    octets, messages = limits.octets, limits.messages
+    if octets is not None:
+        if size > octets:
+            raise LargerThanQuota
+        if usage.octets >= octets or usage.octets + size > octets + limits.grace_octets:
+            raise OverQuota
+    if messages is not None and usage.messages >= messages:
+        raise OverQuota
 
 
 class Bench(Protocol):
@@ -149,6 +163,188 @@ def store_tests(make_bench: Callable[[SynchronousTestCase], Bench]) -> type[Sync
             self.failureResultOf(self.bench.store.open(stranger), NoSuchMailbox)
 
     return StoreTests
+
+
+class DeliveryBench(Bench, Protocol):
+    """A store that takes mail in for Alice and Bob, and judges by ``admit``."""
+
+    def left_over(self) -> list[str]:
+        """What deliveries have left that is no message."""
+
+
+def delivery_tests(
+    make_bench: Callable[[SynchronousTestCase], DeliveryBench],
+) -> type[SynchronousTestCase]:
+    """The suite for a store that takes mail in."""
+
+    class DeliveryTests(SynchronousTestCase):
+        def setUp(self) -> None:
+            self.bench = make_bench(self)
+            self.store = self.bench.store
+
+        def receive(self, *pieces: bytes, account: Account = ALICE) -> Any:
+            incoming = self.successResultOf(self.store.receive(account))
+            for piece in pieces:
+                self.assertIsNone(self.successResultOf(incoming.write(piece)))
+            return incoming
+
+        def commit(self, incoming: Any, account: Account = ALICE, **limits: int) -> None:
+            done = incoming.commit(account, Limits(**limits))
+            self.assertIsNone(self.successResultOf(done))
+
+        def send(self, *pieces: bytes, **limits: int) -> None:
+            incoming = self.receive(*pieces)
+            self.commit(incoming, **limits)
+            self.close(incoming)
+
+        def close(self, incoming: Any) -> None:
+            self.assertIsNone(self.successResultOf(incoming.close()))
+            self.assertEqual(self.bench.left_over(), [])
+
+        def shown(self, account: Account = ALICE) -> list[bytes]:
+            maildrop, give_back = self.successResultOf(self.store.open(account))
+            listing = self.successResultOf(maildrop.listing())
+            contents = []
+            for index, size in enumerate(listing.sizes):
+                contents.append(read_all(self, self.successResultOf(maildrop.retrieve(index))))
+                self.assertEqual(len(contents[-1]), size)
+            give_back()
+            return contents
+
+        def usage(self, account: Account = ALICE) -> Usage:
+            return self.successResultOf(self.store.usage(account))
+
+        def test_it_provides_what_it_says(self) -> None:
+            self.assertTrue(IDelivery.providedBy(self.store))
+            incoming = self.receive()
+            self.assertTrue(IIncoming.providedBy(incoming))
+            self.close(incoming)
+
+        def test_nothing_is_seen_before_a_commit_and_all_of_it_after(self) -> None:
+            incoming = self.receive(b"Subject: one\r\n", b"\r\nbody\r\n")
+            self.assertEqual(self.shown(), [])
+            self.commit(incoming)
+            self.assertEqual(self.shown(), [b"Subject: one\r\n\r\nbody\r\n"])
+            self.close(incoming)
+            self.assertEqual(self.shown(), [b"Subject: one\r\n\r\nbody\r\n"])
+
+        def test_a_session_that_began_before_does_not_change(self) -> None:
+            self.send(b"one\r\n")
+            maildrop, _ = self.successResultOf(self.store.open(ALICE))
+            self.send(b"two\r\n")
+            self.assertEqual(len(self.successResultOf(maildrop.listing())), 1)
+            self.successResultOf(maildrop.finish({0}, set()))
+            self.assertEqual(self.shown(), [b"two\r\n"])
+
+        def test_without_a_commit_nothing_is_left(self) -> None:
+            self.close(self.receive(b"one\r\n"))
+            self.close(self.receive(b"x" * 400_000, b"x" * 400_000))
+            self.assertEqual(self.shown(), [])
+            self.assertEqual(self.usage(), Usage())
+
+        def test_octets_come_back_as_they_were_written_however_they_were_cut(self) -> None:
+            line = bytes(range(256)).replace(b"\n", b"").replace(b"\r", b"") + b"\r\n"
+            contents = [b"", b"\r\n", b".\r\n..\r\n", b"a\rb\r\n", line * 4000]
+            for content in contents:
+                for cut in (1 + len(content) // 3, 100_000):
+                    pieces = [content[at : at + cut] for at in range(0, len(content), cut)]
+                    self.send(*pieces)
+            self.assertEqual(self.shown(), [content for content in contents for _ in range(2)])
+
+        def test_a_last_line_that_is_not_whole_gets_its_end(self) -> None:
+            self.send(b"one\r\ntwo")
+            self.assertEqual(self.shown(), [b"one\r\ntwo\r\n"])
+            self.assertEqual(self.usage(), Usage(10, 1))
+
+        def test_every_recipient_gets_it(self) -> None:
+            incoming = self.receive(b"one\r\n", account=BOB)
+            self.commit(incoming, ALICE)
+            self.commit(incoming, BOB)
+            self.close(incoming)
+            self.assertEqual((self.shown(), self.shown(BOB)), ([b"one\r\n"], [b"one\r\n"]))
+
+        def test_who_is_named_twice_gets_it_twice(self) -> None:
+            incoming = self.receive(b"one\r\n")
+            self.commit(incoming)
+            self.commit(incoming)
+            self.close(incoming)
+            self.assertEqual(self.shown(), [b"one\r\n"] * 2)
+
+        def test_one_who_has_no_room_is_refused_and_the_others_are_not(self) -> None:
+            for full in (ALICE, BOB):
+                incoming = self.receive(b"four\r\n")
+                commits = {
+                    account.name: incoming.commit(
+                        account, Limits(octets=2 if account is full else 1000)
+                    )
+                    for account in (ALICE, BOB)
+                }
+                self.failureResultOf(commits.pop(full.name), LargerThanQuota)
+                (fine,) = commits.values()
+                self.assertIsNone(self.successResultOf(fine))
+                self.close(incoming)
+            self.assertEqual((self.shown(), self.shown(BOB)), ([b"four\r\n"], [b"four\r\n"]))
+
+        def test_what_is_there_counts_and_what_was_refused_does_not(self) -> None:
+            for _ in range(2):
+                self.send(b"four\r\n", octets=15)
+            incoming = self.receive(b"four\r\n")
+            self.failureResultOf(incoming.commit(ALICE, Limits(octets=15)), OverQuota)
+            self.close(incoming)
+            self.assertEqual(self.usage(), Usage(12, 2))
+            self.send(b"4\r\n", octets=15, messages=3)
+            self.assertEqual(self.usage(), Usage(15, 3))
+            incoming = self.receive(b"four\r\n")
+            self.failureResultOf(incoming.commit(ALICE, Limits(messages=3)), OverQuota)
+            self.close(incoming)
+            self.assertEqual(len(self.shown()), 3)
+
+        def test_one_message_may_go_beyond_by_the_grace(self) -> None:
+            self.send(b"12345678\r\n", octets=15, grace_octets=10)
+            self.send(b"12345678\r\n", octets=15, grace_octets=10)
+            incoming = self.receive(b"\r\n")
+            limits = Limits(octets=15, grace_octets=10)
+            self.failureResultOf(incoming.commit(ALICE, limits), OverQuota)
+            self.close(incoming)
+
+        def test_what_is_removed_makes_room(self) -> None:
+            self.send(b"12345678\r\n", octets=15)
+            self.send(b"\r\n", octets=15)
+            maildrop, _ = self.successResultOf(self.store.open(ALICE))
+            self.successResultOf(maildrop.finish({0}, set()))
+            self.assertEqual(self.usage(), Usage(2, 1))
+            self.send(b"12345678\r\n", octets=15)
+
+        def test_mail_that_others_delivered_counts(self) -> None:
+            self.bench.deliver(b"12345678\r\n")
+            self.assertEqual(self.usage(), Usage(10, 1))
+            incoming = self.receive(b"12345678\r\n")
+            self.failureResultOf(incoming.commit(ALICE, Limits(octets=15)), OverQuota)
+            self.close(incoming)
+
+        def test_ids_are_in_the_order_of_delivery(self) -> None:
+            incoming = self.receive(b"last\r\n")
+            for number in range(12):
+                self.send(b"%d\r\n" % number)
+            self.commit(incoming)
+            self.close(incoming)
+            wanted = [b"%d\r\n" % number for number in range(12)] + [b"last\r\n"]
+            self.assertEqual(self.shown(), wanted)
+            maildrop, _ = self.successResultOf(self.store.open(ALICE))
+            ids = list(map(int, self.successResultOf(maildrop.listing()).uids))
+            self.assertEqual(ids, sorted(set(ids)))
+
+        def test_an_unknown_mailbox_is_refused_where_none_is_made(self) -> None:
+            stranger = Account(name="x", mailbox="nobody@example.org")
+            self.failureResultOf(self.store.receive(stranger), NoSuchMailbox)
+            self.failureResultOf(self.store.usage(stranger), NoSuchMailbox)
+            incoming = self.receive(b"one\r\n")
+            self.failureResultOf(incoming.commit(stranger, NO_LIMITS), NoSuchMailbox)
+            self.commit(incoming)
+            self.close(incoming)
+            self.assertEqual(self.shown(), [b"one\r\n"])
+
+    return DeliveryTests
 
 
 def run_now(work: Callable[[], Any]) -> Deferred[Any]:

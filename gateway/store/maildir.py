@@ -20,12 +20,14 @@ from gateway.errors import (
     MessageGone,
     StoreDown,
 )
-from gateway.interfaces import IBody, IMaildrop, IStore, Run
-from gateway.model import Account, Listing
+from gateway.interfaces import Admit, IBody, IDelivery, IMaildrop, IStore, Run
+from gateway.model import Account, Listing, Usage
+from gateway.store.delivery import Delivery, Incoming, no_limits
 from gateway.store.files import FileBody, open_message, store_error
 from gateway.store.names import mailbox_path
 from gateway.store.reader import Reader
-from gateway.store.scan import locate, scan, settled
+from gateway.store.removal import remove_messages
+from gateway.store.scan import locate, settled
 from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Size, Snapshot
 
 log = Logger()
@@ -199,36 +201,13 @@ class Maildrop:
         return self.finish((), retrieved)
 
     def _remove(self, indexes: list[int]) -> None:
-        failed: list[str] = []
-        moved: dict[str, str] | None = None
-        for index in indexes:
-            try:
-                self._unlink(self._snapshot.files[index])
-            except FileNotFoundError:
-                if moved is None:
-                    moved = scan(self._mailbox.maildir)
-                file = moved.get(self._snapshot.bases[index])
-                if file is not None and not self._unlinked(file):
-                    failed.append(file)
-            except OSError as error:
-                failed.append(f"{self._snapshot.files[index]} ({error.strerror})")
-        if failed:
-            raise StoreDown(
-                f"{self._mailbox.maildir}: {len(failed)} of {len(indexes)} marked messages"
-                f" are still there, the first is {failed[0]}"
+        if indexes:
+            mailbox, files = self._mailbox, self._snapshot.files
+            remove_messages(
+                mailbox.maildir,
+                [files[index] for index in indexes],
+                lock_timeout=mailbox.reading.lock_timeout,
             )
-
-    def _unlink(self, file: str) -> None:
-        os.unlink(f"{self._mailbox.maildir}/{file}")
-
-    def _unlinked(self, file: str) -> bool:
-        try:
-            self._unlink(file)
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
-        return True
 
     def _mark(self, indexes: Collection[int]) -> None:
         """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""
@@ -269,7 +248,7 @@ def seen_name(file: str) -> str:
     return f"cur/{base}:2,{''.join(sorted(flags + 'S'))}"
 
 
-@implementer(IStore)
+@implementer(IStore, IDelivery)
 class MaildirStore:
     """Maildirs below one directory."""
 
@@ -281,10 +260,14 @@ class MaildirStore:
         *,
         reading: Reading | None = None,
         exclusive: bool = False,
+        admit: Admit = no_limits,
         cached_messages: int = 2_000_000,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``cached_messages`` bounds the memory that snapshots of idle mailboxes take."""
+        """``cached_messages`` bounds the memory that snapshots of idle mailboxes take.
+
+        ``admit`` judges whether there is room for a message.
+        """
         self._root = root
         self._template = template
         self._run = run
@@ -295,11 +278,23 @@ class MaildirStore:
         self._mailboxes: OrderedDict[str, Mailbox] = OrderedDict()
         self._messages = 0
         self._held: set[str] = set()
+        self._delivery = Delivery(self._path, run, self._reading, admit, now_ns)
+
+    def _path(self, account: Account) -> str:
+        return mailbox_path(self._template, self._root, account)
+
+    def receive(self, account: Account) -> Deferred[Incoming]:
+        """A message that is about to come."""
+        return self._delivery.receive(account)
+
+    def usage(self, account: Account) -> Deferred[Usage]:
+        """What the account's mailbox holds."""
+        return self._delivery.usage(account)
 
     def open(self, account: Account) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
         """The account's maildrop, snapshot taken, and what gives it back."""
         try:
-            path = mailbox_path(self._template, self._root, account)
+            path = self._path(account)
         except BadMailboxName as error:
             return fail(error)
         mailbox = self._mailbox(path)

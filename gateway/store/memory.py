@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from gateway.errors import MessageGone, NoSuchMailbox
-from gateway.interfaces import IBody, IMaildrop, IStore
-from gateway.model import Account, Form, Listing
-from gateway.wire.body import Measure
+from gateway.errors import GatewayError, MessageGone, NoSuchMailbox
+from gateway.interfaces import Admit, IBody, IDelivery, IIncoming, IMaildrop, IStore
+from gateway.model import Account, Form, Limits, Listing, Usage
+from gateway.store.delivery import no_limits
+from gateway.wire.body import Canonical, Measure
 
 
 @implementer(IBody)
@@ -50,6 +51,11 @@ class MemoryMailbox:
         uid, self._next_uid = self._next_uid, self._next_uid + 1
         self.messages[uid] = content
         return uid
+
+    @property
+    def usage(self) -> Usage:
+        """What it holds."""
+        return Usage(sum(map(len, self.messages.values())), len(self.messages))
 
 
 @implementer(IMaildrop)
@@ -93,12 +99,47 @@ def _measure(content: bytes) -> Measure:
     return counted
 
 
-@implementer(IStore)
+@implementer(IIncoming)
+class MemoryIncoming:
+    """One message on its way into mailboxes."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._text = Canonical()
+        self._parts: list[bytes] = []
+        self._content: bytes | None = None
+
+    def write(self, data: bytes) -> Deferred[None]:
+        """Keep it."""
+        self._parts.append(self._text.feed(data))
+        return succeed(None)
+
+    def commit(self, account: Account, limits: Limits) -> Deferred[None]:
+        """Put it into one mailbox."""
+        if self._content is None:
+            self._content = b"".join([*self._parts, self._text.finish()])
+        try:
+            mailbox = self._store.mailbox_of(account)
+            self._store.admit(mailbox.usage, len(self._content), limits)
+        except GatewayError as error:
+            return fail(error)
+        mailbox.deliver(self._content)
+        return succeed(None)
+
+    def close(self) -> Deferred[None]:
+        """Forget it."""
+        self._parts.clear()
+        return succeed(None)
+
+
+@implementer(IStore, IDelivery)
 class MemoryStore:
     """Mailboxes by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, admit: Admit = no_limits) -> None:
+        """``admit`` judges whether there is room for a message."""
         self.mailboxes: dict[str, MemoryMailbox] = {}
+        self.admit = admit
 
     def add(self, name: str) -> MemoryMailbox:
         """A new, empty mailbox."""
@@ -106,10 +147,33 @@ class MemoryStore:
 
     def open(self, account: Account) -> Deferred[tuple[MemoryMaildrop, Callable[[], None]]]:
         """The account's maildrop."""
+        try:
+            mailbox = self.mailbox_of(account)
+        except NoSuchMailbox as error:
+            return fail(error)
+        return succeed((MemoryMaildrop(account.mailbox, mailbox), _nothing))
+
+    def receive(self, account: Account) -> Deferred[MemoryIncoming]:
+        """A message that is about to come."""
+        try:
+            self.mailbox_of(account)
+        except NoSuchMailbox as error:
+            return fail(error)
+        return succeed(MemoryIncoming(self))
+
+    def usage(self, account: Account) -> Deferred[Usage]:
+        """What the account's mailbox holds."""
+        try:
+            return succeed(self.mailbox_of(account).usage)
+        except NoSuchMailbox as error:
+            return fail(error)
+
+    def mailbox_of(self, account: Account) -> MemoryMailbox:
+        """The account's mailbox; raises ``NoSuchMailbox``."""
         mailbox = self.mailboxes.get(account.mailbox)
         if mailbox is None:
-            return fail(NoSuchMailbox(account.mailbox))
-        return succeed((MemoryMaildrop(account.mailbox, mailbox), _nothing))
+            raise NoSuchMailbox(account.mailbox)
+        return mailbox
 
 
 def _nothing() -> None:

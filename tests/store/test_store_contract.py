@@ -10,13 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.store.maildir import MaildirStore
 from gateway.store.memory import MemoryStore
 from gateway.store.snapshot import Reading
-from store_contract import ALICE, run_now, store_tests
+from store_contract import ALICE, BOB, admit, delivery_tests, run_now, store_tests
 
 
 class MemoryBench:
     def __init__(self, test: SynchronousTestCase) -> None:  # noqa: ARG002
-        self.store = MemoryStore()
+        self.store = MemoryStore(admit=admit)
         self._mailbox = self.store.add(ALICE.mailbox)
+        self.store.add(BOB.mailbox)
 
     def deliver(self, content: bytes) -> None:
         self._mailbox.deliver(content)
@@ -30,6 +31,9 @@ class MemoryBench:
     def read_count(self) -> int:
         return len(self._mailbox.read)
 
+    def left_over(self) -> list[str]:
+        return []
+
 
 class MaildirBench:
     """A Maildir on a real disk; ``named`` puts true sizes into the names."""
@@ -37,10 +41,11 @@ class MaildirBench:
     def __init__(self, test: SynchronousTestCase, **reading: Any) -> None:
         self.root = test.mktemp()
         self.maildir = f"{self.root}/{ALICE.mailbox}"
-        for folder in ("tmp", "new", "cur"):
-            os.makedirs(f"{self.maildir}/{folder}")
+        for account in (ALICE, BOB):
+            for folder in ("tmp", "new", "cur"):
+                os.makedirs(f"{self.root}/{account.mailbox}/{folder}")
         self.store = MaildirStore(
-            self.root, "{name}", run_now, reading=Reading(create=False, **reading)
+            self.root, "{name}", run_now, reading=Reading(create=False, **reading), admit=admit
         )
         self._count = 0
 
@@ -73,8 +78,23 @@ class MaildirBench:
     def read_count(self) -> int:
         return sum("S" in name.partition(":2,")[2] for name in self.files())
 
+    def left_over(self) -> list[str]:
+        return [
+            f"{account.mailbox}/tmp/{name}"
+            for account in (ALICE, BOB)
+            for name in os.listdir(f"{self.root}/{account.mailbox}/tmp")
+        ]
+
 
 class MemoryStoreTests(store_tests(MemoryBench)):  # type: ignore[misc]
+    pass
+
+
+class MemoryDeliveryTests(delivery_tests(MemoryBench)):  # type: ignore[misc]
+    pass
+
+
+class MaildirDeliveryTests(delivery_tests(MaildirBench)):  # type: ignore[misc]
     pass
 
 

@@ -1,0 +1,221 @@
+"""One message on its way in: a file in ``tmp`` until it is in a mailbox.  Blocks: for a worker."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import suppress
+from functools import cache
+from itertools import count
+from stat import S_IMODE
+
+from gateway.errors import GatewayError, StoreDown
+from gateway.store.files import remove, store_error, write_all
+from gateway.wire.body import Canonical
+
+HELD = 256 * 1024
+"""Octets from which on a message is written to its file before all of it is there."""
+
+PIECE = 1024 * 1024
+"""Octets that are copied at once."""
+
+_NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT})
+"""What says that a file cannot have another name there: it is copied."""
+
+_sequence = count(1)
+
+
+def unique_name(now_ns: int) -> str:
+    """A Maildir name that nobody else makes; ``now_ns`` since 1970."""
+    seconds, nanoseconds = divmod(now_ns, 1_000_000_000)
+    # Of one width, so that names sort as their times do.
+    unique = f"M{nanoseconds // 1000:06d}P{os.getpid()}Q{next(_sequence)}"
+    return f"{seconds}.{unique}.{_host()}"
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname().replace("/", "\\057").replace(":", "\\072")
+
+
+class Draft:
+    """A message being written; one thread at a time until it is complete, then any number.
+
+    What is stored is what RETR will send: CRLF line ends, the last one
+    included.  So the size is the same on disk and on the wire, and no reader
+    has to convert anything.
+    """
+
+    def __init__(self, now_ns: int, *, convert_cr: bool) -> None:
+        self.held = 0
+        """Octets that wait in memory."""
+        self.size = 0
+        """Octets stored."""
+        self._name = unique_name(now_ns)
+        self._convert_cr = convert_cr
+        self._text = Canonical(convert_cr=convert_cr)
+        self._parts: list[bytes] = []
+        self._file = -1
+        self._paths: list[str] = []
+        self._owner = (0, 0, 0)
+        self._complete = False
+        self._spilled = False
+        self._broken: GatewayError | None = None
+
+    def take(self, data: bytes) -> None:
+        """The next octets; does not block."""
+        self._parts.append(data)
+        self.held += len(data)
+
+    def spill(self, maildir: str) -> None:
+        """Write what is held to a file in this Maildir.
+
+        Raises ``StoreDown`` or ``MailboxUnusable``, and then the draft is lost.
+        """
+        try:
+            if self._file < 0:
+                self._open(maildir)
+            self._spilled = True
+            self._write(self._text.feed(b"".join(self._parts)))
+        except OSError as error:
+            self._broken = store_error(error)
+            self.discard()
+            raise self._broken from error
+        finally:
+            self._parts.clear()
+            self.held = 0
+
+    def complete(self, maildir: str) -> None:
+        """Have all of it on stable storage, in this Maildir's ``tmp`` if it is nowhere yet.
+
+        Nothing happens the second time.  Where it fails and all is still in
+        memory, it can be tried with another Maildir.  Raises ``OSError`` or as
+        ``spill`` does.
+        """
+        if self._broken is not None:
+            raise self._broken
+        if self._complete:
+            return
+        try:
+            if self._file < 0:
+                self._open(maildir)
+            text = self._text.feed(b"".join(self._parts)) + self._text.finish()
+            self._write(text)
+            os.fsync(self._file)
+        except OSError as error:
+            if self._spilled:
+                self._broken = store_error(error)
+            self.discard()
+            self._text, self.size = Canonical(convert_cr=self._convert_cr), 0
+            raise
+        self._complete = True
+        self._parts.clear()
+
+    def _open(self, maildir: str) -> None:
+        path = f"{maildir}/tmp/{self._name}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._file = os.open(path, flags, 0o600)
+        self._paths.append(path)
+        self._owner = _give(self._file, maildir)
+
+    def _write(self, data: bytes) -> None:
+        write_all(self._file, data)
+        self.size += len(data)
+
+    def place(self, maildir: str, name: str) -> None:
+        """Make it appear in ``new`` as ``name``.  Raises ``OSError``, and then it does not.
+
+        Mailboxes of one owner on one file system share the file.
+        """
+        target = f"{maildir}/new/{name}"
+        if self._owner != _owner_of(maildir):
+            self._copy(maildir, name)
+            return
+        try:
+            # Whoever comes first has the file itself.
+            path = self._paths.pop()
+        except IndexError:
+            self._link(maildir, name)
+            return
+        try:
+            os.rename(path, target)
+        except OSError as error:
+            self._paths.append(path)
+            # Either on another file system, or somebody has cleared ``tmp``.
+            if error.errno not in _NO_LINKS:
+                raise
+            self._copy(maildir, name)
+
+    def _link(self, maildir: str, name: str) -> None:
+        """Another name for the file, by whatever name it has by now."""
+        try:
+            # Only with a ``dir_fd`` does Python make the call that follows links.
+            os.link(
+                f"/proc/self/fd/{self._file}",
+                f"{maildir}/new/{name}",
+                src_dir_fd=self._file,
+                follow_symlinks=True,
+            )
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._copy(maildir, name)
+
+    def _copy(self, maildir: str, name: str) -> None:
+        path = f"{maildir}/tmp/{name}"
+        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                _give(made, maildir)
+                at = 0
+                while data := os.pread(self._file, PIECE, at):
+                    write_all(made, data)
+                    at += len(data)
+                if at != self.size:
+                    raise StoreDown(f"{path}: its original was changed")
+                os.fsync(made)
+            finally:
+                os.close(made)
+            os.rename(path, f"{maildir}/new/{name}")
+        except BaseException:
+            remove(path)
+            raise
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is complete, or never will be."""
+        return self._complete or self._broken is not None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether ``discard`` has something to remove."""
+        return bool(self._paths)
+
+    def discard(self) -> None:
+        """Give back what is open and what is in ``tmp``."""
+        for path in self._paths:
+            remove(path)
+        self._paths.clear()
+        file, self._file = self._file, -1
+        if file >= 0:
+            with suppress(OSError):
+                os.close(file)
+
+
+def _owner_of(maildir: str) -> tuple[int, int, int]:
+    """Owner, group and mode that a message in this Maildir has."""
+    status = os.stat(maildir)
+    # Never for everybody to read, whatever the directory is.
+    return status.st_uid, status.st_gid, S_IMODE(status.st_mode) & 0o660 | 0o600
+
+
+def _give(file: int, maildir: str) -> tuple[int, int, int]:
+    """Give a new file to whom the Maildir belongs, as far as we may; owner, group and mode."""
+    wanted = _owner_of(maildir)
+    status = os.fstat(file)
+    if wanted != (status.st_uid, status.st_gid, S_IMODE(status.st_mode)):
+        with suppress(PermissionError):
+            os.fchmod(file, wanted[2])
+            os.fchown(file, wanted[0], wanted[1])
+    return wanted
