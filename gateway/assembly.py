@@ -21,11 +21,13 @@ from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
 from gateway.first_start import User, foreseen, prepare
 from gateway.interfaces import IDirectory
+from gateway.mailroom import Mailroom
 from gateway.portal import Logins, directory_behind, make_directory
 from gateway.services.census import Census
 from gateway.services.counts import Counts
 from gateway.services.patience import Patience
 from gateway.services.pop3 import POP3Factory
+from gateway.services.reception import admit
 from gateway.services.server import Listener, Server
 from gateway.services.tls import Certificate
 from gateway.services.worker import Worker
@@ -85,7 +87,9 @@ def check(
     file = settings.path_of(settings.directory.file)
     if passwords or settings.directory.kind != "passwd-file" or os.path.exists(file):
         attempt(lambda: accounts.append(parts.directory()))
-    attempt(lambda: parts.logins(next(iter(accounts), MemoryDirectory({}))))
+    directory_there = next(iter(accounts), MemoryDirectory({}))
+    attempt(lambda: parts.logins(directory_there))
+    attempt(lambda: parts.mailroom(directory_there).listeners(lambda: None))
     for name, listener in settings.listeners.items():
         if listener.tls != "none" and all(map(os.path.exists, settings.certificate_of(name))):
             attempt(partial(parts.certificate, name))
@@ -118,6 +122,7 @@ class _Assembly:
         throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
         self._throttle = Throttle(ThrottleLimits(**throttle), reactor.seconds)
         self._certificates: dict[tuple[str, ...], Certificate] = {}
+        self._store = self._make_store()
 
     def directory(self) -> Any:
         """Who may log in."""
@@ -127,8 +132,12 @@ class _Assembly:
 
     def logins(self, directory: IDirectory) -> Logins:
         """All between a client's proof and its maildrop."""
-        store, run = self._make_store(), self._passwords.run
-        return Logins(self._reactor, self._settings, directory, store, run, self._checkers)
+        run = self._passwords.run
+        return Logins(self._reactor, self._settings, directory, self._store, run, self._checkers)
+
+    def mailroom(self, directory: IDirectory) -> Mailroom:
+        """What takes mail in, and tells of quotas."""
+        return Mailroom(self._reactor, self._settings, directory, self._store, self._disk.run)
 
     def _make_store(self) -> MaildirStore:
         settings, profile = self._settings, self._settings.profile
@@ -148,22 +157,34 @@ class _Assembly:
             self._disk.run,
             reading=reading,
             exclusive=profile.exclusive,
+            admit=admit,
             cached_messages=store.cached_messages,
         )
 
     def certificate(self, name: str) -> Certificate:
-        """A listener's; those that are alike are one."""
+        """A listener's certificate; the same object for all who have the same."""
         listener = self._settings.listeners[name]
-        key = (*self._settings.certificate_of(name), listener.tls_minimum, listener.ciphers)
+        paths = self._settings.certificate_of(name)
+        return self._certificate(
+            f"listeners.{name}", paths, minimum=listener.tls_minimum, ciphers=listener.ciphers
+        )
+
+    def _certificate(
+        self, place: str, paths: tuple[str, str], *, minimum: str = "1.2", ciphers: str = ""
+    ) -> Certificate:
+        key = (*paths, minimum, ciphers)
         if key not in self._certificates:
             try:
-                self._certificates[key] = Certificate(
-                    key[0], key[1], minimum=listener.tls_minimum, ciphers=listener.ciphers
-                )
+                self._certificates[key] = Certificate(*paths, minimum=minimum, ciphers=ciphers)
             except ConfigError as error:
-                problems = [f"listeners.{name}: {problem}" for problem in error.problems]
+                problems = [f"{place}: {problem}" for problem in error.problems]
                 raise ConfigError(problems) from error
         return self._certificates[key]
+
+    def _mail_certificate(self) -> Certificate:
+        settings = self._settings
+        paths = settings.path_of(settings.tls.certificate), settings.path_of(settings.tls.key)
+        return self._certificate("tls", paths)
 
     def endpoint(self, name: str) -> IStreamServerEndpoint:
         """Where a listener listens."""
@@ -210,8 +231,16 @@ class _Assembly:
     def server(self) -> Server:
         """All of it."""
         settings = self._settings
-        logins = self.logins(self.directory())
+        directory = self.directory()
+        logins = self.logins(directory)
         listeners = [self._listener(name, logins) for name in settings.listeners]
+        mailroom = self.mailroom(directory)
+        listeners += mailroom.listeners(self._mail_certificate)
+
+        def stop() -> None:
+            mailroom.stop()
+            logins.stop()
+
         return Server(
             self._reactor,
             listeners,
@@ -219,7 +248,8 @@ class _Assembly:
             list(self._certificates.values()),
             counts=Counts(self._reactor, logins.counted),
             count_every=settings.log.counts,
-            at_end=logins.stop,
+            at_start=mailroom.start,
+            at_end=stop,
             drain_timeout=settings.limits.drain_timeout,
             words=[_how_to_try(settings)] if settings.demo else [],
         )

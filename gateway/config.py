@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import partial
 from ipaddress import ip_network
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import attrs
 import cattrs
@@ -88,7 +88,7 @@ def makes_certificate(settings: Settings) -> bool:
     wanted = any(
         listener.tls != "none" and not (listener.certificate or listener.key)
         for listener in settings.listeners.values()
-    )
+    ) or (settings.lmtp.endpoint != "" and settings.lmtp.tls != "none")
     return (
         wanted
         and tls.self_made
@@ -230,22 +230,20 @@ def _found(parts: list[str]) -> tuple[Any, Mapping[str, Any]]:
     kind: Any = Settings
     metadata: Mapping[str, Any] = {}
     for part in parts:
-        if kind is dict:
-            kind = Listener
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
             continue
         known = attrs.fields_dict(kind) if attrs.has(kind) else {}
         if part not in known:
             return None, {}
         item = attrs.fields_dict(attrs.resolve_types(kind))[part]
         kind, metadata = item.type, item.metadata
-        if getattr(kind, "__origin__", None) is dict:
-            kind = dict
     return kind, metadata
 
 
 def _is_setting(parts: list[str]) -> bool:
     kind = _type_of(parts)
-    return kind is not None and kind is not dict and not attrs.has(kind)
+    return kind is not None and get_origin(kind) is not dict and not attrs.has(kind)
 
 
 def _value_of(text: str, kind: Any) -> Any:
@@ -330,6 +328,12 @@ def _contradictions(settings: Settings) -> list[tuple[str, str]]:
     ]
     if settings.gssapi.keytab and not settings.gssapi.realms:
         found.append(("gssapi.realms", "expected the realms whose users are yours"))
+    if settings.http.endpoint and not (
+        settings.http.token or settings.http.endpoint.startswith("unix:")
+    ):
+        found.append(
+            ("http.token", "expected a token, or a unix: endpoint to guard by permissions")
+        )
     if settings.directory.kind == "ldap":
         needed = {"uris": settings.ldap.uris, "base": settings.ldap.base}
         found += [

@@ -104,6 +104,9 @@ class IDelivery(Interface):
     def usage(account: Account) -> Deferred[Usage]:
         """What the account's mailbox holds now; fails as ``receive`` does."""
 
+    def names() -> Deferred[list[str]]:
+        """The names of all mailboxes that the store can tell of, sorted."""
+
 
 class IIncoming(Interface):
     """One message on its way into mailboxes; nothing of it can be seen before a commit."""

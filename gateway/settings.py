@@ -17,8 +17,12 @@ from gateway.directory.entry_map import MAPS, EntryMap
 from gateway.directory.ldap_messages import check_filter
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.pop3.texts import LANGUAGES, SETS
+from gateway.quota.limits import parse_size
+from gateway.quota.texts import check_template
 
 Network = IPv4Network | IPv6Network
+
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 MECHANISMS = ("GSSAPI", "NTLM", "PLAIN", "LOGIN")
 """All there are, in the order in which CAPA lists them."""
@@ -103,7 +107,7 @@ class Pop3:
 
     profile: Literal["exchange2010", "exchange2007", "rfc1939"] = "exchange2010"
     greeting: str = field(default="", **_TEXT)
-    secure_networks: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    secure_networks: tuple[Network, ...] = LOOPBACK
     command_limit: int | None = None
     sasl_line_limit: int | None = field(default=None, **_within(1024, 2**24))
     preauth_idle_timeout: float | None = field(default=None, **_POSITIVE)
@@ -299,6 +303,78 @@ class Store:
     queue: int = field(default=1000, **_COUNT)
 
 
+def _check_size(value: str) -> None:
+    if value:
+        parse_size(value)
+
+
+_SIZE = _checked(_check_size)
+_ENDPOINT = _shaped(r"|[a-z0-9]+:.+", "a Twisted endpoint such as tcp:24 or unix:/run/lmtp")
+
+
+@frozen
+class Lmtp:
+    """``[lmtp]``: mail that comes in."""
+
+    endpoint: str = field(default="", **_ENDPOINT)
+    tls: Literal["none", "stls"] = "none"
+    allowed_networks: tuple[Network, ...] = LOOPBACK
+    name: str = field(default="", **_shaped(r"[!-~]{0,255}", "a host name"))
+    max_size: str = field(default="50 MB", **_SIZE)
+    max_recipients: int = field(default=1000, **_within(100, 100_000))
+    connections: int = field(default=100, **_COUNT)
+    over_quota: Literal["defer", "bounce"] = "defer"
+    elsewhere: Literal["defer", "bounce"] = "defer"
+    detail: str = field(default="+", **_shaped(r".?", "one character, or none"))
+    idle_timeout: float = field(default=300.0, **_POSITIVE)
+
+
+@frozen
+class DomainQuota:
+    """``[quota.domains."NAME"]``: what mailboxes of a domain may hold."""
+
+    octets: str = field(default="", **_SIZE)
+    warn_octets: str = field(default="", **_SIZE)
+    messages: int | None = field(default=None, **_within(0, 2**50))
+
+
+@frozen
+class Quota:
+    """``[quota]``: what mailboxes may hold whose directory does not say so."""
+
+    octets: str = field(default="", **_SIZE)
+    warn_octets: str = field(default="", **_SIZE)
+    messages: int | None = field(default=None, **_within(0, 2**50))
+    warn_percent: int | None = field(default=None, **_within(1, 100))
+    grace: str = field(default="0", **_SIZE)
+    warn_from: str = field(default="", **_shaped(r"|[^\s@<>]+@[^\s@<>]+", "a mail address"))
+    warn_again: float = field(default=7 * 86_400.0, **_POSITIVE)
+    warn_check: float = field(default=3600.0, **_POSITIVE)
+    warn_language: str = "en"
+    warn_subject: str = field(default="", **_checked(check_template))
+    warn_text: str = field(default="", **_checked(check_template))
+    warn_html: str = field(default="", **_checked(check_template))
+    domains: dict[str, DomainQuota] = Factory(dict)
+
+
+@frozen
+class Policy:
+    """``[policy]``: Postfix's ``check_policy_service``."""
+
+    endpoint: str = field(default="", **_ENDPOINT)
+    allowed_networks: tuple[Network, ...] = LOOPBACK
+    over_quota: Literal["defer", "bounce"] = "bounce"
+    unknown: Literal["dunno", "reject"] = "dunno"
+
+
+@frozen
+class Http:
+    """``[http]``: the quota as JSON."""
+
+    endpoint: str = field(default="", **_ENDPOINT)
+    token: str = field(default="", repr=False, metadata={SECRET: True})
+
+
 @frozen
 class Log:
     """``[log]``: what is logged besides what is wrong."""
@@ -323,6 +399,10 @@ class Settings:
     gssapi: Gssapi = Factory(Gssapi)
     throttle: Throttle = Factory(Throttle)
     store: Store = Factory(Store)
+    lmtp: Lmtp = Factory(Lmtp)
+    quota: Quota = Factory(Quota)
+    policy: Policy = Factory(Policy)
+    http: Http = Factory(Http)
     log: Log = Factory(Log)
 
     def path_of(self, path: str) -> str:

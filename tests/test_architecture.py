@@ -22,14 +22,23 @@ RULES: dict[str, set[str]] = {
     "pop3": {"wire", "saslprep"} | VALUES,
     "lmtp": {"wire"} | VALUES,
     "sasl": {"interfaces", "saslprep"} | VALUES,
-    "directory": {"interfaces", "saslprep"} | VALUES,
+    "directory": {"interfaces", "saslprep", "quota.limits"} | VALUES,
     "quota": VALUES,
     "ledger": {"quota"} | VALUES,
     "store": {"interfaces", "wire"} | VALUES,
     "auth": {"interfaces", "sasl", "saslprep", "store.classic"} | VALUES,
-    "services": {"pop3", "sasl", "saslprep", "auth.login", "auth.throttle", "interfaces", "wire"}
+    "services": {
+        *("pop3", "lmtp", "quota", "sasl", "saslprep", "auth.login", "auth.throttle"),
+        *("interfaces", "wire"),
+    }
     | VALUES,
-    "settings": {"pop3", "directory.entry_map", "directory.ldap_messages"},
+    "settings": {
+        "pop3",
+        "quota.limits",
+        "quota.texts",
+        "directory.entry_map",
+        "directory.ldap_messages",
+    },
     "config": {"settings", "errors"},
     "passwd": {"directory.schemes", "sasl.md4", "saslprep", "errors"},
     "demo": {"passwd"},
@@ -37,9 +46,9 @@ RULES: dict[str, set[str]] = {
     "first_start": {"config", "settings", "demo", "services.tls", "store.names"} | VALUES,
     "tap": {"assembly", "first_start", "errors"},
 }
-"""What each part may import from ``gateway``, itself aside; two files may import all."""
+"""What each part may import from ``gateway``, itself aside; three files may import all."""
 
-ASSEMBLIES = ("assembly", "portal")
+ASSEMBLIES = ("assembly", "portal", "mailroom")
 
 PURE = ("errors", "model", "saslprep", "wire", "pop3", "lmtp", "quota", "settings", "config")
 """No Twisted here."""

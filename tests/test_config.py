@@ -20,11 +20,17 @@ from gateway.pop3.profile import PROFILES, Profile
 from gateway.services.tls import make_certificate
 from gateway.settings import (
     Directory,
+    Gssapi,
+    Http,
     Ldap,
     Limits,
     Listener,
+    Lmtp,
     Log,
+    Ntlm,
+    Policy,
     Pop3,
+    Quota,
     Settings,
     Store,
     Throttle,
@@ -40,7 +46,13 @@ SECTIONS = {
     "directory": Directory,
     "ldap": Ldap,
     "throttle": Throttle,
+    "ntlm": Ntlm,
+    "gssapi": Gssapi,
     "store": Store,
+    "lmtp": Lmtp,
+    "quota": Quota,
+    "policy": Policy,
+    "http": Http,
     "log": Log,
 }
 LISTENER = '[listeners.a]\nendpoint = "tcp:0"\n'

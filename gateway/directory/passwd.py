@@ -13,7 +13,8 @@ from zope.interface import implementer
 from gateway.directory import schemes
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.interfaces import IDirectory, Run
-from gateway.model import Account
+from gateway.model import Account, Quota
+from gateway.quota.limits import parse_size
 from gateway.saslprep import login_name, saslprep
 
 log = Logger()
@@ -93,6 +94,7 @@ def _entry(line: str) -> Account:
         enabled=_BARRED.isdisjoint(extra.lower().split()),
         host=said.get("host", "").lower(),
         addresses=tuple(filter(None, (canonical, *said.get("aliases", "").lower().split(",")))),
+        quota=Quota(octets=parse_size(said["quota"])) if "quota" in said else Quota(),
         delegates=frozenset(filter(None, said.get("delegates", "").casefold().split(","))),
     )
 

@@ -11,13 +11,11 @@ from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import ConfigError
 from gateway.services.counts import Counts
-from gateway.services.pop3 import POP3Factory
 from gateway.services.tls import Certificate
 from gateway.services.worker import Worker
 
@@ -31,9 +29,10 @@ class Listener:
 
     name: str
     endpoint: IStreamServerEndpoint
-    wire: ServerFactory
+    wire: Any
     """What is listened with: ``sessions``, or TLS around it."""
-    sessions: POP3Factory
+    sessions: Any = None
+    """What is drained at the end, a ``POP3Factory`` say; None: there is nothing to finish."""
 
 
 class Server(Service):
@@ -52,14 +51,18 @@ class Server(Service):
         count_every: float,
         drain_timeout: float,
         words: Sequence[str] = (),
+        at_start: Callable[[], None] = lambda: None,
         at_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """``words`` are logged once all listeners listen, and ``at_end`` is called last.
+        """``words`` are logged and ``at_start`` is called once all listeners listen.
+
+        ``at_end`` is called last.
 
         ``drain_timeout`` and ``count_every`` in seconds.
         """
         self._counts = counts
         self._count_every = count_every
+        self._at_start = at_start
         self._at_end = at_end
         self._reactor = reactor
         self._listeners = listeners
@@ -90,6 +93,7 @@ class Server(Service):
         for worker in self._workers:
             worker.start()
         self._counts.start(self._count_every)
+        self._at_start()
         signal.signal(signal.SIGHUP, self._hung_up)
         for words in self._words:
             self.log.info("{words}", words=words)
@@ -122,6 +126,7 @@ class Server(Service):
         draining = [
             sessions.drain(self._drain_timeout)
             for sessions in {listener.sessions for listener in self._listeners}
+            if sessions is not None
         ]
         return DeferredList([*closing, *draining]).addCallback(self._end_work)
 

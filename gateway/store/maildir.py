@@ -24,7 +24,7 @@ from gateway.interfaces import Admit, IBody, IDelivery, IMaildrop, IStore, Run
 from gateway.model import Account, Listing, Usage
 from gateway.store.delivery import Delivery, Incoming, no_limits
 from gateway.store.files import FileBody, open_message, store_error
-from gateway.store.names import mailbox_path
+from gateway.store.names import mailbox_path, mailboxes
 from gateway.store.reader import Reader
 from gateway.store.removal import remove_messages
 from gateway.store.scan import locate, settled
@@ -290,6 +290,10 @@ class MaildirStore:
     def usage(self, account: Account) -> Deferred[Usage]:
         """What the account's mailbox holds."""
         return self._delivery.usage(account)
+
+    def names(self) -> Deferred[list[str]]:
+        """The names of all there are below the root, sorted."""
+        return self._run(lambda: sorted(name for name, _ in mailboxes(self._template, self._root)))
 
     def open(self, account: Account) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
         """The account's maildrop, snapshot taken, and what gives it back."""

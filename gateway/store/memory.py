@@ -161,6 +161,10 @@ class MemoryStore:
             return fail(error)
         return succeed(MemoryIncoming(self))
 
+    def names(self) -> Deferred[list[str]]:
+        """The names of all there are, sorted."""
+        return succeed(sorted(self.mailboxes))
+
     def usage(self, account: Account) -> Deferred[Usage]:
         """What the account's mailbox holds."""
         try:

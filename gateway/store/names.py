@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from glob import escape, iglob
 from string import Formatter
 
 from gateway.errors import BadMailboxName
@@ -30,6 +33,45 @@ def mailbox_path(template: str, root: str, account: Account) -> str:
     if "home" in wanted and not os.path.isabs(account.home or ""):
         raise BadMailboxName(f"{account.name}: the account has no home for [store] path")
     return os.path.join(root, template.format(**values, home=account.home))
+
+
+def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
+    """Name and Maildir of every mailbox that is there, in no order.  Blocks.
+
+    None where Maildirs lie in homes, which only the directory knows.
+    """
+    fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
+    if "home" in fields:
+        return
+    shown = "".join(
+        re.escape(text) + ("" if field is None else f"(?P<{field}>[^/]+)")
+        for text, field in _named_once(template)
+    )
+    wanted = re.compile(re.escape(os.path.join(root, "")) + shown)
+    for path in iglob(os.path.join(escape(root), *_starred(template).split("/"))):
+        match = wanted.fullmatch(path)
+        if match is not None and os.path.isdir(f"{path}/cur"):
+            said = match.groupdict()
+            domain = said.get("domain", "")
+            local = said.get("local", "")
+            yield said.get("name") or (f"{local}@{domain}" if domain else local), path
+
+
+def _named_once(template: str) -> Iterator[tuple[str, str | None]]:
+    """A template's parts; a field that comes again is only compared by its first place."""
+    seen: set[str] = set()
+    for text, field, _, _ in Formatter().parse(template):
+        yield text, None if field in seen else field
+        if field in seen:
+            yield "", f"again{len(seen)}"
+        seen.add(str(field))
+
+
+def _starred(template: str) -> str:
+    return "".join(
+        escape(text) + ("" if field is None else "*")
+        for text, field, _, _ in Formatter().parse(template)
+    )
 
 
 def _check(field: str, value: str, account: Account) -> None:

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.errors import BadMailboxName
 from gateway.model import Account
 from gateway.saslprep import login_name
-from gateway.store.names import mailbox_path
+from gateway.store.names import mailbox_path, mailboxes
 
 
 def path_of(mailbox: str, template: str = "mail/{domain}/{local}", home: str | None = None) -> str:
@@ -73,3 +73,23 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(os.path.normpath(path), path)
         self.assertTrue(path.startswith("/srv/"))
         self.assertEqual(path.count("/"), 2 + template.count("/"))
+
+
+class MailboxesTests(SynchronousTestCase):
+    def test_the_mailboxes_that_are_there_are_found_by_every_template(self) -> None:
+        for template, name in (
+            ("mail/{domain}/{local}", "alice@example.org"),
+            ("mail/{name}", "alice@example.org"),
+            ("mail/{name}", "alice"),
+            ("m[1]/{local}/Maildir", "alice"),
+            ("{domain}/{local}.d/{domain}", "alice@example.org"),
+        ):
+            root = self.mktemp()
+            account = Account(name=name, mailbox=name)
+            path = mailbox_path(template, root, account)
+            os.makedirs(f"{path}/cur")
+            os.makedirs(os.path.join(os.path.dirname(path), "no-maildir"))
+            self.assertEqual(list(mailboxes(template, root)), [(name, path)], template)
+
+    def test_homes_are_known_to_the_directory_only(self) -> None:
+        self.assertEqual(list(mailboxes("{home}/Maildir", self.mktemp())), [])

@@ -1,0 +1,244 @@
+"""Settings to what takes mail in, and to what tells of quotas."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import serverFromString
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.errors import ConfigError
+from gateway.interfaces import IDelivery, IDirectory, Run
+from gateway.ledger import Change, Ledger
+from gateway.lmtp.profile import Profile
+from gateway.model import Account, Limits, Quota, Usage
+from gateway.quota.limits import parse_size, resolve
+from gateway.quota.notice import Origin, Stamp, warning
+from gateway.quota.policy import Answers
+from gateway.quota.texts import Template, language_for, template_for
+from gateway.quota.verdict import Level
+from gateway.services.lmtp import LMTPFactory
+from gateway.services.networks import within
+from gateway.services.patience import Patience
+from gateway.services.policy import PolicyFactory
+from gateway.services.quota_http import described, quota_site
+from gateway.services.reception import Reception
+from gateway.services.server import Listener
+from gateway.services.warner import Compose, Warner
+from gateway.settings import DomainQuota, Settings
+from gateway.settings import Quota as QuotaSettings
+
+log = Logger()
+
+_OVER = {"defer": 452, "bounce": 552}
+
+
+class Mailroom:
+    """LMTP, the policy service and the quota over HTTP, as far as each is set up."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        directory: IDirectory,
+        store: IDelivery,
+        run: Run[Any],
+    ) -> None:
+        """``run`` does what may block."""
+        self._reactor = reactor
+        self._settings = settings
+        self._store = store
+        self._directory = directory
+        self._run = run
+        self._ledger: Ledger | None = None
+        hosts = frozenset(name.lower() for name in settings.directory.hosts)
+        self.reception = Reception(
+            directory, store, limits_of(settings.quota), hosts=hosts, detail=settings.lmtp.detail
+        )
+        self.warner = self._make_warner() if settings.quota.warn_from else None
+
+    def _make_warner(self) -> Warner:
+        return Warner(
+            self.reception,
+            self._directory,
+            self._store,
+            self,
+            composer(self._settings.quota),
+            run=self._run,
+            interval=self._settings.quota.warn_again,
+            now=time.time,
+        )
+
+    def weigh(self, mailbox: str, found: Level, now: float, interval: float) -> Change:
+        """The ledger's, which is opened, on a worker, when it is first wanted."""
+        return self._open_ledger().weigh(mailbox, found, now, interval)
+
+    def take_back(self, mailbox: str, change: Change) -> bool:
+        """The ledger's."""
+        return self._open_ledger().take_back(mailbox, change)
+
+    def _open_ledger(self) -> Ledger:
+        if self._ledger is None:
+            self._ledger = Ledger(self._settings.state)
+        return self._ledger
+
+    def start(self) -> None:
+        """Begin to look at mailboxes."""
+        if self.warner is not None:
+            every = self._settings.quota.warn_check
+            self.warner.start(self._reactor, every, self._store.names)
+
+    def stop(self) -> None:
+        """No more of that."""
+        if self.warner is not None:
+            self.warner.stop()
+
+    def _known(self, order: str, page: int, count: int) -> Deferred[list[dict[str, Any]]]:
+        """A page of all mailboxes and what they hold."""
+        rows: list[tuple[str, Usage]] = []
+
+        def ask(names: list[str]) -> Any:
+            if not names:
+                return None
+            name, *others = names
+            asked = self._store.usage(Account(name=name, mailbox=name))
+            asked.addCallback(lambda usage: rows.append((name, usage)))
+            return asked.addErrback(_passed_over, name).addCallback(lambda _: ask(others))
+
+        def page_of(_: object) -> Any:
+            if order == "mailbox":
+                rows.sort()
+            else:
+                rows.sort(key=lambda row: (-getattr(row[1], order), row[0]))
+            found = rows[page * count : (page + 1) * count]
+            accounts = [self._directory.find(name) for name, _ in found]
+            return gatherResults(accounts).addCallback(_with_limits, found, self.reception)
+
+        return self._store.names().addCallback(ask).addCallback(page_of)
+
+    def listeners(self, tls: Callable[[], Any]) -> list[Listener]:
+        """Whatever has an endpoint; ``tls`` gives the certificate to begin TLS with."""
+        settings, found = self._settings, []
+        if settings.lmtp.endpoint:
+            mail = self._lmtp(tls() if settings.lmtp.tls == "stls" else None)
+            found.append(self._listener("lmtp", mail, mail))
+        if settings.policy.endpoint:
+            found.append(self._listener("policy", self._policy()))
+        if settings.http.endpoint:
+            site = quota_site(self.reception, self._known, token=settings.http.token)
+            found.append(self._listener("http", site))
+        return found
+
+    def _listener(self, name: str, wire: Any, sessions: Any = None) -> Listener:
+        text = getattr(self._settings, name).endpoint
+        try:
+            endpoint = serverFromString(self._reactor, text)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError([f"{name}.endpoint: {text!r} is no endpoint: {error}"]) from error
+        return Listener(name, endpoint, wire, sessions)
+
+    def _lmtp(self, tls: Any) -> LMTPFactory:
+        lmtp, limits = self._settings.lmtp, self._settings.limits
+        return LMTPFactory(
+            self.reception,
+            self._store,
+            clock=self._reactor,
+            profile=Profile(
+                name=lmtp.name or socket.getfqdn(),
+                max_size=parse_size(lmtp.max_size),
+                max_recipients=lmtp.max_recipients,
+                idle_timeout=lmtp.idle_timeout,
+                over_quota=lmtp.over_quota,
+                elsewhere=lmtp.elsewhere,
+            ),
+            # A UNIX socket's peers are those that its permissions let in.
+            allows=_local_or(within(lmtp.allowed_networks)),
+            tls=tls,
+            connections=lmtp.connections,
+            patience=Patience(stall=limits.stall_timeout, work=limits.work_timeout),
+            delivered=self._delivered,
+        )
+
+    def _delivered(self, account: Account) -> None:
+        if self.warner is not None:
+            self.warner.look(account)
+
+    def _policy(self) -> PolicyFactory:
+        policy = self._settings.policy
+        return PolicyFactory(
+            self.reception,
+            clock=self._reactor,
+            allows=_local_or(within(policy.allowed_networks)),
+            answers=Answers(over=_OVER[policy.over_quota], unknown=policy.unknown),  # type: ignore[arg-type]
+        )
+
+
+def _local_or(allows: Callable[[str], bool]) -> Callable[[str], bool]:
+    return lambda host: not host or allows(host)
+
+
+def _passed_over(failure: Failure, name: str) -> None:
+    """One mailbox that cannot be counted does not keep the others from being told of."""
+    log.warn("{name}: {error}", name=name, error=failure.value)
+
+
+def _with_limits(
+    accounts: list[Account | None], found: list[tuple[str, Usage]], reception: Reception
+) -> list[dict[str, Any]]:
+    return [
+        described(name, usage, reception.limits(account or Account(name=name, mailbox=name)))
+        for account, (name, usage) in zip(accounts, found, strict=True)
+    ]
+
+
+def composer(settings: QuotaSettings) -> Compose:
+    """What writes the messages that warn users."""
+    origin = Origin(settings.warn_from)
+    language = language_for(settings.warn_language)
+
+    def compose(account: Account, usage: Usage, limits: Limits, found: Level) -> bytes:
+        built_in = template_for(settings.warn_language, found, {})
+        template = Template(
+            settings.warn_subject or built_in.subject,
+            settings.warn_text or built_in.text,
+            settings.warn_html or built_in.html,
+        )
+        stamp = Stamp(time.time(), secrets.token_hex(8))
+        return warning(
+            account.name,
+            usage,
+            limits,
+            template=template,
+            language=language,
+            origin=origin,
+            stamp=stamp,
+        )
+
+    return compose
+
+
+def limits_of(settings: QuotaSettings) -> Callable[[Account], Limits]:
+    """What an account's mailbox may hold: by itself, by its domain, or by default."""
+    default = _quota(settings)
+    domains = {name.lower(): _quota(domain) for name, domain in settings.domains.items()}
+    grace = parse_size(settings.grace)
+
+    def limits(account: Account) -> Limits:
+        domain = domains.get(account.mailbox.rpartition("@")[2], Quota())
+        return resolve(account.quota, domain, default, grace, warn_percent=settings.warn_percent)
+
+    return limits
+
+
+def _quota(said: QuotaSettings | DomainQuota) -> Quota:
+    return Quota(
+        octets=parse_size(said.octets) if said.octets else None,
+        warn_octets=parse_size(said.warn_octets) if said.warn_octets else None,
+        messages=said.messages,
+    )

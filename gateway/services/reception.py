@@ -1,0 +1,102 @@
+"""Whose mail it is, and whether there is room for it: one answer for all who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+
+from gateway.errors import (
+    HomedElsewhere,
+    LargerThanQuota,
+    OverQuota,
+    RecipientBarred,
+    UnknownRecipient,
+)
+from gateway.interfaces import IDelivery, IDirectory
+from gateway.model import Account, Limits, Usage
+from gateway.quota.verdict import Verdict, verdict
+from gateway.saslprep import login_name
+
+
+class Reception:
+    """Addresses to accounts, accounts to limits and usage."""
+
+    def __init__(
+        self,
+        directory: IDirectory,
+        store: IDelivery,
+        limits: Callable[[Account], Limits],
+        *,
+        hosts: Collection[str] = frozenset(),
+        detail: str = "+",
+    ) -> None:
+        """``hosts``: this server's names; empty: every mailbox is here.
+
+        ``detail`` begins what of a local part is the user's own; empty: nothing.
+        """
+        self._directory = directory
+        self._store = store
+        self.limits = limits
+        self._hosts = hosts
+        self._detail = detail
+
+    def account(self, address: str) -> Deferred[Account]:
+        """The account that mail to ``address`` is for.
+
+        Fails with ``UnknownRecipient``, ``RecipientBarred``, ``HomedElsewhere``
+        and a directory's errors.
+        """
+        try:
+            names = self._spellings(login_name(address.encode("utf-8")))
+        except ValueError:
+            return fail(UnknownRecipient(f"{address!r} is no valid address"))
+        return self._first(names, address)
+
+    def _spellings(self, address: str) -> list[str]:
+        local, at, domain = address.rpartition("@")
+        user = local.partition(self._detail)[0] if self._detail else local
+        return [address, f"{user}@{domain}"] if at and user not in ("", local) else [address]
+
+    def _first(self, names: list[str], address: str) -> Deferred[Account]:
+        name, *others = names
+
+        def found(account: Account | None) -> Any:
+            if account is None:
+                if others:
+                    return self._first(others, address)
+                raise UnknownRecipient(f"nobody has {address}")
+            if not account.enabled:
+                raise RecipientBarred(f"{account.name} is disabled")
+            if self._hosts and account.host and account.host not in self._hosts:
+                raise HomedElsewhere(f"the mailbox of {account.name} is on {account.host}")
+            return account
+
+        return self._directory.recipient(name).addCallback(found)
+
+    def usage(self, account: Account) -> Deferred[Usage]:
+        """What its mailbox holds; fails as a store does."""
+        return self._store.usage(account)
+
+    def make_room(self, account: Account, size: int) -> Deferred[Account]:
+        """The account, if a message of ``size`` octets may come; 0: nobody knows its size.
+
+        Fails with ``OverQuota``, ``LargerThanQuota`` and a store's errors.
+        """
+        limits = self.limits(account)
+
+        def decide(usage: Usage) -> Account:
+            admit(usage, size, limits)
+            return account
+
+        return self.usage(account).addCallback(decide)
+
+
+def admit(usage: Usage, size: int, limits: Limits) -> None:
+    """Raise what the verdict means, if it is a refusal: what a store is handed to judge by."""
+    said = verdict(usage, size, limits)
+    if said is Verdict.OVER:
+        raise OverQuota("the mailbox is full")
+    if said is Verdict.LARGER_THAN_QUOTA:
+        raise LargerThanQuota("the message is larger than the mailbox may be")

@@ -1,0 +1,163 @@
+"""Warns users whose mailbox is getting full, and tells an administrator who they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.errors import GatewayError
+from gateway.interfaces import IDelivery, IDirectory, Run
+from gateway.model import Account, Limits, Usage
+from gateway.quota.verdict import Level, level
+from gateway.services.reception import Reception
+
+log = Logger()
+
+Compose = Callable[[Account, Usage, Limits, Level], bytes]
+"""The message that warns a user."""
+
+
+class Warner:
+    """Looks at mailboxes after each change, and at all of them now and then.
+
+    What it finds counts, not what has happened: a limit that was lowered warns
+    as well as a message that came in.
+    """
+
+    def __init__(
+        self,
+        reception: Reception,
+        directory: IDirectory,
+        store: IDelivery,
+        memory: Any,
+        compose: Compose,
+        *,
+        run: Run[Any],
+        interval: float,
+        now: Callable[[], float],
+    ) -> None:
+        """``memory`` is a ``Ledger``, asked by ``run``; ``interval`` and ``now`` in seconds.
+
+        No kind of warning is sent to anybody twice within the interval.
+        """
+        self._reception = reception
+        self._directory = directory
+        self._store = store
+        self._memory = memory
+        self._compose = compose
+        self._run = run
+        self._interval = interval
+        self._now = now
+        self._looking: dict[str, bool] = {}
+        """Mailboxes that are being looked at; True: they have changed meanwhile."""
+        self._sweeping = LoopingCall(self._sweep)
+        self._mailboxes: Callable[[], Deferred[list[str]]] = lambda: succeed([])
+
+    def start(
+        self, clock: IReactorTime, every: float, mailboxes: Callable[[], Deferred[list[str]]]
+    ) -> None:
+        """Look at all ``mailboxes`` every so many seconds, one after the other."""
+        self._mailboxes = mailboxes
+        self._sweeping.clock = clock
+        self._sweeping.start(every, now=False)
+
+    def stop(self) -> None:
+        """No more rounds."""
+        if self._sweeping.running:
+            self._sweeping.stop()
+
+    # -- one mailbox ---------------------------------------------------------
+
+    def look(self, account: Account) -> Deferred[None]:
+        """Something has changed there; fires when whoever has to be warned has been."""
+        if account.mailbox in self._looking:
+            self._looking[account.mailbox] = True
+            return succeed(None)
+        self._looking[account.mailbox] = False
+        limits = self._reception.limits(account)
+        looked = self._reception.usage(account).addCallback(self._weigh, account, limits)
+        return looked.addErrback(self._failed, account).addCallback(self._looked, account)
+
+    def _weigh(self, usage: Usage, account: Account, limits: Limits) -> Deferred[None]:
+        found = level(usage, limits)
+
+        def weighed(change: Any) -> Any:
+            if change.notice is None:
+                return None
+
+            def told(_: object) -> None:
+                log.info("{name} is warned: {found}", name=account.name, found=change.notice.name)
+
+            sent = maybeDeferred(self._send, account, usage, limits, change.notice)
+            return sent.addCallback(told).addErrback(self._not_sent, account, change)
+
+        now, interval = self._now(), self._interval
+        return self._run(
+            lambda: self._memory.weigh(account.mailbox, found, now, interval)
+        ).addCallback(weighed)
+
+    def _send(self, account: Account, usage: Usage, limits: Limits, notice: Level) -> Deferred[Any]:
+        """Into the mailbox, however full it is."""
+        message = self._compose(account, usage, limits, notice)
+
+        def take(incoming: Any) -> Deferred[Any]:
+            written: Deferred[Any] = incoming.write(message)
+            written.addCallback(lambda _: incoming.commit(account, Limits()))
+
+            def close(result: Any) -> Deferred[Any]:
+                closed: Deferred[Any] = incoming.close()
+                return closed.addBoth(lambda _: result)
+
+            return written.addBoth(close)
+
+        receiving: Deferred[Any] = self._store.receive(account)
+        return receiving.addCallback(take)
+
+    def _not_sent(self, failure: Failure, account: Account, change: Any) -> Deferred[Failure]:
+        """The next look is to try again."""
+        taken = self._run(lambda: self._memory.take_back(account.mailbox, change))
+        return taken.addBoth(lambda _: failure)
+
+    def _failed(self, failure: Failure, account: Account) -> None:
+        if failure.check(GatewayError):
+            log.warn("{name} is not looked at: {error}", name=account.name, error=failure.value)
+        else:
+            log.failure("{name} is not looked at", failure, name=account.name)
+
+    def _looked(self, _: None, account: Account) -> Any:
+        return self.look(account) if self._looking.pop(account.mailbox) else None
+
+    # -- all of them ---------------------------------------------------------
+
+    def _sweep(self) -> Deferred[Any]:
+        """A round, which survives whatever goes wrong with one mailbox, or with all."""
+
+        def failed(failure: Failure) -> None:
+            log.failure("a round of looking at mailboxes", failure)
+
+        return self._mailboxes().addCallback(self._round).addErrback(failed)
+
+    def _round(self, names: list[str]) -> Deferred[None]:
+        """One after the other."""
+
+        def go_on(_: object) -> Any:
+            return self._by_name(left.pop()).addCallback(go_on) if left else None
+
+        left = names[::-1]
+        done: Deferred[Any] = succeed(None)
+        return done.addCallback(go_on)
+
+    def _by_name(self, name: str) -> Deferred[Any]:
+        def found(account: Account | None) -> Deferred[None]:
+            return succeed(None) if account is None else self.look(account)
+
+        def failed(failure: Failure) -> None:
+            log.warn("{name} is not looked at: {error}", name=name, error=failure.value)
+
+        return self._directory.find(name).addCallbacks(found, failed)
