@@ -14,7 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -41,19 +42,27 @@ def need(*programs: str) -> None:
         pytest.skip(f"needs {', '.join(missing)} (see scripts/debian-packages)")
 
 
-def free_port() -> int:
-    """A loopback port that nothing listens on just now.
-
-    Below the range from which the kernel takes ports for outgoing connections,
-    and each of pytest's workers from a range of its own: between here and the
-    server's start nothing holds the port.
-    """
+def _ports() -> Iterator[int]:
+    """All there are for this one of pytest's workers, in an order of chance, again and again."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
-    while True:
-        port = 12_000 + 1250 * worker + random.randrange(1250)
+    ports = random.sample(range(12_000 + 1250 * worker, 13_250 + 1250 * worker), 1250)
+    return cycle(ports)
+
+
+_PORTS = _ports()
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on just now, and another each time.
+
+    Below the range from which the kernel takes ports for outgoing connections:
+    between here and the server's start nothing holds the port.
+    """
+    for port in _PORTS:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("there is always another")
 
 
 def until_listening(port: int, seconds: float = 30) -> None:
