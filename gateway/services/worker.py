@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from gateway.errors import Overloaded
 
 T = TypeVar("T")
+
+TURN = 0.005
+"""Seconds for which answers are given out before the reactor looks after its sockets."""
 
 
 class Worker:
@@ -23,6 +28,8 @@ class Worker:
         self._purpose = purpose
         self._most = threads + queue
         self._pool = ThreadPool(minthreads=0, maxthreads=threads, name=f"pop3gw-{purpose}")
+        self._answers: deque[tuple[Deferred[Any], Any]] = deque()
+        self._telling = False
         self.outstanding = 0
         """Work that was taken and has not been answered."""
 
@@ -39,9 +46,31 @@ class Worker:
         if self.outstanding >= self._most:
             return fail(Overloaded(f"{self._purpose}: {self.outstanding} pieces of work wait"))
         self.outstanding += 1
+        answer: Deferred[T] = Deferred()
+        self._pool.callInThread(self._do, work, answer)
+        return answer
 
-        def done(result: Any) -> Any:
+    def _do(self, work: Callable[[], T], answer: Deferred[T]) -> None:
+        """On a thread."""
+        try:
+            result: Any = work()
+        except BaseException:
+            result = Failure()
+        # Appended first, so that whoever is telling sees it, or this one wakes him.
+        self._answers.append((answer, result))
+        if not self._telling:
+            self._telling = True
+            self._reactor.callFromThread(self._tell)
+
+    def _tell(self) -> None:
+        """Give out answers, for a while: two hundred at once would hold up everybody else."""
+        self._telling = False
+        end = time.monotonic() + TURN
+        while self._answers:
+            answer, result = self._answers.popleft()
             self.outstanding -= 1
-            return result
-
-        return deferToThreadPool(self._reactor, self._pool, work).addBoth(done)
+            answer.callback(result)
+            if self._answers and time.monotonic() >= end:
+                self._telling = True
+                self._reactor.callLater(0, self._tell)
+                return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from typing import Any
 
 from twisted.internet import reactor
@@ -15,7 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from gateway.errors import Overloaded
 from gateway.services.outlet import Outlet
-from gateway.services.worker import Worker
+from gateway.services.worker import TURN, Worker
 
 
 class WorkerTests(TestCase):
@@ -46,6 +47,28 @@ class WorkerTests(TestCase):
             self.assertEqual(worker.outstanding, 0)
 
         return gatherResults(taken).addCallback(answered)
+
+    def test_many_answers_at_once_leave_the_reactor_its_turns(self) -> Deferred[None]:
+        worker, seen = self.worker(1, 10), []
+
+        def answered(_: object) -> None:
+            # As long as a whole turn of answers may take.
+            time.sleep(TURN)
+            seen.append("answer")
+
+        def looked() -> None:
+            seen.append("sockets")
+            if seen.count("answer") < 3:
+                reactor.callLater(0, looked)
+
+        reactor.callLater(0, looked)
+        done = [worker.run(lambda: None).addCallback(answered) for _ in range(3)]
+
+        def between(_: object) -> None:
+            first, *_, last = (at for at, what in enumerate(seen) if what == "answer")
+            self.assertIn("sockets", seen[first:last])
+
+        return gatherResults(done).addCallback(between)
 
     def test_a_failure_is_answered_too(self) -> Deferred[None]:
         worker = self.worker(1, 1)
