@@ -65,6 +65,8 @@ TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send the others 
 
 REFUSED_TOO_OFTEN = Reply(421, "4.7.0", "Too many refused commands; closing.")
 BAD_CHUNK = Reply(421, "4.5.4", "Where that chunk ends cannot be told; closing.")
+NOT_FROM_HERE = Reply(554, "5.7.1", "Not from here.")
+TOO_MANY_CONNECTIONS = Reply(421, "4.3.2", "Too many connections; try again later.")
 IDLE = Reply(421, "4.4.2", "Idle for too long; closing.")
 CLOSING = Reply(421, "4.3.2", "The server is closing this session.")
 GIVEN_UP = Reply(421, "4.3.0", "Temporary trouble; closing.")

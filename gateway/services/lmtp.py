@@ -12,7 +12,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ServerFactory
 
 from gateway.interfaces import IDelivery
+from gateway.lmtp import replies
 from gateway.lmtp.profile import Profile
+from gateway.lmtp.replies import Reply
 from gateway.lmtp.session import Session
 from gateway.model import Account
 from gateway.services.lmtp_protocol import LMTPProtocol
@@ -63,12 +65,12 @@ class LMTPFactory(ServerFactory):
         """One connection's protocol."""
         return LMTPProtocol(self, f"L{next(_NUMBERS):x}")
 
-    def refusal(self, host: str) -> str | None:
-        """Why a client is not let in, or None."""
+    def refusal(self, host: str) -> tuple[Reply, str] | None:
+        """What a client is told that is not let in, and why; or None."""
         if not self._allows(host):
-            return "lmtp.allowed_networks has no such address"
+            return replies.NOT_FROM_HERE, "lmtp.allowed_networks has no such address"
         if len(self._sessions) >= self._connections:
-            return f"{self._connections} connections are open"
+            return replies.TOO_MANY_CONNECTIONS, f"{self._connections} connections are open"
         return None
 
     def session(self) -> Session:

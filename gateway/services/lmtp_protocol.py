@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -21,6 +21,7 @@ from gateway.lmtp.session import Session
 from gateway.lmtp.trace import trace_header
 from gateway.model import Account
 from gateway.services.watch import Watch
+from gateway.wire.outgoing import SLICE
 
 if TYPE_CHECKING:
     from gateway.services.lmtp import LMTPFactory
@@ -62,8 +63,9 @@ class LMTPProtocol(Protocol):
         self._host = getattr(transport.getPeer(), "host", "")
         if (refusal := factory.refusal(self._host)) is not None:
             self._over = self._lost = True
-            self.log.warn("refused a connection from {host}: {why}", host=self._host, why=refusal)
-            transport.write(b"554 5.7.1 Not from here.\r\n")
+            reply, why = refusal
+            self.log.warn("refused a connection from {host}: {why}", host=self._host, why=why)
+            transport.write(reply.line)
             transport.loseConnection()
             return
         self._session = factory.session()
@@ -97,7 +99,8 @@ class LMTPProtocol(Protocol):
             number=self._number,
             host=self._host or "-",
             tls="yes" if self._session.secure else "no",
-            lhlo=repr(self._session.lhlo)[1:-1] or "-",
+            # One word, or a client could write fields of its own.
+            lhlo=repr(self._session.lhlo)[1:-1].replace(" ", "\\x20") or "-",
             messages=tally.messages,
             delivered=tally.delivered,
             refused=tally.refused,
@@ -131,6 +134,9 @@ class LMTPProtocol(Protocol):
             while not (self._paused or self._over):
                 if (action := session.next_action()) is not None:
                     self._perform(action)
+                elif session.waiting_to_send > SLICE:
+                    # The session waits until it is told no more than it can keep.
+                    self._flush()
                 elif self._draining and not self._working and self._incoming is None:
                     self._draining = False
                     session.dismiss()
@@ -271,7 +277,7 @@ class LMTPProtocol(Protocol):
 
         def failed(error: BaseException) -> None:
             # Nothing is open for a session whose begin has failed.
-            self._closed().addErrback(self._fault)
+            self._await(self._closed(), lambda _: None, lambda _: None)
             self._session.begin_failed(error)
 
         asked = self._factory.store.receive(self._accounts[0]).addCallback(opened)
@@ -281,16 +287,18 @@ class LMTPProtocol(Protocol):
         """Deliver to each mailbox once, however often it was named, and tell each recipient."""
         incoming, reception = self._incoming, self._factory.reception
         assert incoming is not None
+        # The last reply lets the next message begin, before this one is closed.
+        self._incoming = None
         places: dict[str, list[int]] = {}
         for place, account in enumerate(self._accounts):
             places.setdefault(account.mailbox, []).append(place)
         commits = []
         for numbers in places.values():
             account = self._accounts[numbers[0]]
-            done = incoming.commit(account, reception.limits(account))
+            done = maybeDeferred(incoming.commit, account, reception.limits(account))
             self._await(done, *self._told(account, numbers))
             commits.append(done)
-        closed = DeferredList(commits).addCallback(lambda _: self._closed())
+        closed = DeferredList(commits).addCallback(lambda _: incoming.close())
         self._await(closed, lambda _: None, lambda _: None)
 
     def _told(
@@ -300,9 +308,13 @@ class LMTPProtocol(Protocol):
 
         def delivered(_: None) -> None:
             self.log.info("message {name} is in the mailbox of {to}", name=name, to=account.name)
-            self._factory.delivered(account)
             for number in numbers:
                 self._session.delivered(number)
+            try:
+                self._factory.delivered(account)
+            except Exception:
+                # The message is there all the same, and the client is to read so.
+                self.log.failure("message {name}: a fault of ours", name=name)
 
         def refused(error: BaseException) -> None:
             for number in numbers:
