@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from gateway.errors import (
     GatewayError,
@@ -34,6 +35,7 @@ AHEAD = 256 * 1024
 """Octets of questions that may wait for their answers; Postfix sends one at a time."""
 
 
+@implementer(IPushProducer)
 class PolicyProtocol(Protocol):
     """One connection, which Postfix keeps for many questions."""
 
@@ -45,40 +47,73 @@ class PolicyProtocol(Protocol):
         self._requests = Requests()
         self._waiting = 0
         self._asking = False
+        self._going_on = False
+        self._paused = False
+        self._over = False
 
     def connectionMade(self) -> None:
         """Nobody is greeted here."""
         host = getattr(self.transport.getPeer(), "host", "")
         if not self._factory.allows(host):
             self.log.warn("refused a connection from {host}", host=host)
-            self.transport.abortConnection()
+            self._abort()
+        else:
+            self.transport.registerProducer(self, True)
         patience = self._factory.idle_timeout
         self._watch = Watch(self._factory.clock, lambda: patience, self.transport.abortConnection)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Postfix has no more questions."""
         self._watch.stop()
-        # Whatever is being asked is answered to nobody.
-        self._asking = True
+        # Whatever is being asked is answered to nobody, and nothing more is asked.
+        self._over = True
+
+    def pauseProducing(self) -> None:
+        """Its answers are not read: it gets no more of them just now."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Its answers are read again."""
+        self._paused = False
+        self._go_on()
+
+    def stopProducing(self) -> None:
+        """The line is down; ``connectionLost`` follows."""
+
+    def _abort(self) -> None:
+        self._over = True
+        self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """Some of a question."""
+        if self._over:
+            return
         self._watch.touch()
         self._waiting += len(data)
         if self._waiting > AHEAD:
             self.log.warn("a client asks faster than it can be answered")
-            self.transport.abortConnection()
+            self._abort()
             return
         self._requests.feed(data)
         self._go_on()
 
     def _go_on(self) -> None:
-        while not self._asking:
+        """Ask all that can be asked now.  A loop, entered once, however answers come."""
+        if self._going_on:
+            return
+        self._going_on = True
+        try:
+            self._ask()
+        finally:
+            self._going_on = False
+
+    def _ask(self) -> None:
+        while not (self._asking or self._paused or self._over):
             try:
                 request = self._requests.take_request()
             except RequestMalformed as error:
                 self.log.warn("not Postfix's policy protocol: {error}", error=error)
-                self.transport.abortConnection()
+                self._abort()
                 return
             if request is None:
                 self._waiting = 0
@@ -87,19 +122,22 @@ class PolicyProtocol(Protocol):
             self._factory.found(request).addCallback(self._answer, request).addErrback(self._fault)
 
     def _answer(self, found: Room | Unsaid, request: Request) -> None:
+        self._asking = False
+        if self._over:
+            return
         action = decide(request, found, self._factory.answers)
         if action is None:
             # No reply: Postfix asks again, and then does what it is set to.
+            self._over = True
+            self.transport.unregisterProducer()
             self.transport.loseConnection()
             return
-        if not self.transport.disconnecting:
-            self.transport.write(reply(action))
-        self._asking = False
+        self.transport.write(reply(action))
         self._go_on()
 
     def _fault(self, failure: Failure) -> None:
         self.log.failure("a fault of ours", failure)
-        self.transport.abortConnection()
+        self._abort()
 
 
 class PolicyFactory(ServerFactory):

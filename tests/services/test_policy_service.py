@@ -1,0 +1,188 @@
+"""Postfix's policy service on a transport: a fake line, store, directory and clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.directory.memory import MemoryDirectory
+from gateway.errors import DirectoryDown
+from gateway.model import Account, Limits
+from gateway.quota.policy import Answers
+from gateway.services.policy import AHEAD, PolicyFactory
+from gateway.services.reception import Reception
+from gateway.store.memory import MemoryStore
+from harness import Line
+
+ALICE, FULL, BARRED, AWAY = (f"{name}@example.org" for name in ("alice", "full", "barred", "away"))
+DUNNO = b"action=DUNNO\n\n"
+NOTHING_ASKED = b"request=smtpd_access_policy\nprotocol_state=MAIL\n\n"
+
+
+def ask(recipient: str, size: int = 10, state: str = "RCPT") -> bytes:
+    """A question."""
+    return (
+        f"request=smtpd_access_policy\nprotocol_state={state}\nrecipient={recipient}\n"
+        f"recipient_count=1\nsize={size}\n\n"
+    ).encode()
+
+
+class SlowDirectory(MemoryDirectory):
+    """One that answers when the test says so, if it is to."""
+
+    slow = False
+
+    def __init__(self) -> None:
+        accounts = {
+            BARRED: Account(name=BARRED, mailbox=BARRED, enabled=False),
+            AWAY: Account(name=AWAY, mailbox=AWAY, host="there.example.org"),
+        }
+        super().__init__(dict.fromkeys((ALICE, FULL), "x"), accounts)
+        self.asked: list[tuple[str, Deferred[Account | None]]] = []
+
+    def recipient(self, address: str) -> Deferred[Account | None]:
+        if not self.slow:
+            return super().recipient(address)
+        answer: Deferred[Account | None] = Deferred()
+        self.asked.append((address, answer))
+        return answer
+
+    def go(self) -> None:
+        """Answer the first question."""
+        address, answer = self.asked.pop(0)
+        super().recipient(address).chainDeferred(answer)
+
+
+class Wire:
+    """A service and one connection to it."""
+
+    def __init__(
+        self, *, answers: Answers | None = None, allows: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        self.clock = Clock()
+        self.directory = SlowDirectory()
+        store = MemoryStore()
+        store.add(ALICE)
+        store.add(FULL).deliver(b"x" * 100)
+        reception = Reception(
+            self.directory, store, lambda _: Limits(octets=90), hosts={"here.example.org"}
+        )
+        factory = PolicyFactory(reception, clock=self.clock, allows=allows, answers=answers)
+        self.line = Line("192.0.2.1")
+        self.protocol = factory.buildProtocol(None)
+        self.protocol.makeConnection(self.line)
+
+    def send(self, *octets: bytes) -> bytes:
+        """What came back by now."""
+        self.protocol.dataReceived(b"".join(octets))
+        return self.read()
+
+    def read(self) -> bytes:
+        data = self.line.value()
+        self.line.clear()
+        return data
+
+    def drop(self) -> None:
+        self.protocol.connectionLost(Failure(ConnectionLost()))
+
+
+class AnswerTests(SynchronousTestCase):
+    def test_each_question_gets_what_is_known_of_its_mailbox(self) -> None:
+        wire = Wire(answers=Answers(over=452, unknown="reject"))
+        self.assertEqual(wire.send(ask(ALICE)), DUNNO)
+        self.assertIn(b"452 4.2.2", wire.send(ask(FULL)))
+        self.assertIn(b"552 5.2.3", wire.send(ask(ALICE, 91, "END-OF-MESSAGE")))
+        self.assertIn(b"550 5.1.1", wire.send(ask("nobody@example.org")))
+        for one in (BARRED, AWAY, "no address"):
+            self.assertEqual(wire.send(ask(one)), DUNNO)
+        self.assertEqual(wire.send(NOTHING_ASKED), DUNNO)
+
+    def test_trouble_is_no_answer_and_the_line_is_closed(self) -> None:
+        wire = Wire()
+        wire.directory.slow = True
+        wire.send(ask(ALICE), ask(ALICE))
+        wire.directory.asked.pop()[1].errback(DirectoryDown("away"))
+        self.assertEqual(wire.read(), b"")
+        self.assertTrue(wire.line.disconnecting)
+        self.assertEqual(wire.directory.asked, [])
+        wire.drop()
+        self.assertEqual(wire.clock.getDelayedCalls(), [])
+
+    def test_a_fault_of_ours_is_no_answer_either(self) -> None:
+        wire = Wire()
+        wire.directory.recipient = lambda _: fail(ZeroDivisionError())  # type: ignore[method-assign]
+        self.assertEqual(wire.send(ask(ALICE)), b"")
+        self.assertTrue(wire.line.disconnecting)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_what_is_no_question_ends_the_connection(self) -> None:
+        wire = Wire()
+        self.assertEqual(wire.send(b"GET / HTTP/1.1\n\n", ask(ALICE)), b"")
+        self.assertTrue(wire.line.aborted)
+        self.assertEqual(wire.send(ask(ALICE)), b"")
+
+
+class PipelineTests(SynchronousTestCase):
+    def test_answers_come_in_the_order_of_the_questions_and_one_is_asked_at_a_time(self) -> None:
+        wire = Wire()
+        wire.directory.slow = True
+        self.assertEqual(wire.send(ask(FULL), ask(ALICE), ask(FULL)[:9]), b"")
+        self.assertEqual(len(wire.directory.asked), 1)
+        wire.directory.go()
+        self.assertIn(b"552 5.2.2", wire.read())
+        wire.directory.go()
+        self.assertEqual(wire.read(), DUNNO)
+        self.assertEqual(wire.directory.asked, [])
+        wire.send(ask(FULL)[9:])
+        self.assertEqual([address for address, _ in wire.directory.asked], [FULL])
+
+    def test_a_thousand_questions_in_one_piece_need_no_stack(self) -> None:
+        wire = Wire()
+        for question in (NOTHING_ASKED, ask(ALICE)):
+            self.assertEqual(wire.send(question * 1000), DUNNO * 1000)
+        self.assertFalse(wire.line.disconnecting)
+
+    def test_a_client_that_is_gone_is_asked_about_no_more(self) -> None:
+        wire = Wire()
+        wire.directory.slow = True
+        wire.send(ask(ALICE) * 3)
+        wire.drop()
+        wire.directory.go()
+        self.assertEqual(wire.directory.asked, [])
+        self.assertEqual(wire.read(), b"")
+        self.assertEqual(wire.clock.getDelayedCalls(), [])
+
+    def test_a_client_that_never_reads_gets_no_answers_and_is_dropped(self) -> None:
+        wire = Wire()
+        wire.protocol.pauseProducing()
+        self.assertEqual(wire.send(ask(ALICE)), b"")
+        wire.protocol.resumeProducing()
+        self.assertEqual(wire.read(), DUNNO)
+        wire.protocol.pauseProducing()
+        question = ask(ALICE)
+        for _ in range(AHEAD // len(question) + 1):
+            self.assertEqual(wire.send(question), b"")
+        self.assertTrue(wire.line.aborted)
+
+
+class DoorTests(SynchronousTestCase):
+    def test_a_network_that_may_not_ask_is_not_heard(self) -> None:
+        wire = Wire(allows=lambda _: False)
+        self.assertTrue(wire.line.aborted)
+        self.assertEqual(wire.send(ask(ALICE)), b"")
+        wire.drop()
+        self.assertEqual(wire.clock.getDelayedCalls(), [])
+
+    def test_who_asks_nothing_for_an_hour_is_closed(self) -> None:
+        wire = Wire()
+        wire.clock.advance(3000)
+        wire.send(ask(ALICE))
+        wire.clock.advance(3599)
+        self.assertFalse(wire.line.aborted)
+        wire.clock.advance(1)
+        self.assertTrue(wire.line.aborted)
