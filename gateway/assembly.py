@@ -89,7 +89,7 @@ def check(
         attempt(lambda: accounts.append(parts.directory()))
     directory_there = next(iter(accounts), MemoryDirectory({}))
     attempt(lambda: parts.logins(directory_there))
-    attempt(lambda: parts.mailroom(directory_there).listeners(lambda: None))
+    attempt(lambda: parts.mailroom(directory_there).listeners(lambda: None, inherited=False))
     for name, listener in settings.listeners.items():
         if listener.tls != "none" and all(map(os.path.exists, settings.certificate_of(name))):
             attempt(partial(parts.certificate, name))

@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, GatewayError
 from gateway.interfaces import IDelivery, IDirectory, Run
 from gateway.ledger import Change, Ledger
 from gateway.lmtp.profile import Profile
@@ -101,36 +100,44 @@ class Mailroom:
 
     def _known(self, order: str, page: int, count: int) -> Deferred[list[dict[str, Any]]]:
         """A page of all mailboxes and what they hold."""
+        return Deferred.fromCoroutine(self._ask_all(order, page, count))
+
+    async def _ask_all(self, order: str, page: int, count: int) -> list[dict[str, Any]]:
+        """One after the other, of whom and of how many soever: a loop needs no stack."""
         rows: list[tuple[str, Usage]] = []
+        for name in await self._store.names():
+            try:
+                rows.append((name, await self._store.usage(Account(name=name, mailbox=name))))
+            except GatewayError as error:
+                # One that cannot be counted does not keep the others from being told of.
+                log.warn("{name}: {error}", name=name, error=error)
+        if order == "mailbox":
+            rows.sort()
+        else:
+            rows.sort(key=lambda row: (-getattr(row[1], order), row[0]))
+        told = []
+        for name, usage in rows[page * count : (page + 1) * count]:
+            account = await self._directory.find(name) or Account(name=name, mailbox=name)
+            told.append(described(name, usage, self.reception.limits(account)))
+        return told
 
-        def ask(names: list[str]) -> Any:
-            if not names:
-                return None
-            name, *others = names
-            asked = self._store.usage(Account(name=name, mailbox=name))
-            asked.addCallback(lambda usage: rows.append((name, usage)))
-            return asked.addErrback(_passed_over, name).addCallback(lambda _: ask(others))
+    def listeners(self, tls: Callable[[], Any], *, inherited: bool = True) -> list[Listener]:
+        """Whatever has an endpoint; ``tls`` gives the certificate to begin TLS with.
 
-        def page_of(_: object) -> Any:
-            if order == "mailbox":
-                rows.sort()
-            else:
-                rows.sort(key=lambda row: (-getattr(row[1], order), row[0]))
-            found = rows[page * count : (page + 1) * count]
-            accounts = [self._directory.find(name) for name, _ in found]
-            return gatherResults(accounts).addCallback(_with_limits, found, self.reception)
+        The sockets of systemd are there only where it starts the server;
+        without ``inherited`` they are left out.
+        """
+        settings, found = self._settings, list[Listener]()
 
-        return self._store.names().addCallback(ask).addCallback(page_of)
+        def wanted(endpoint: str) -> bool:
+            return bool(endpoint) and (inherited or not endpoint.startswith("systemd:"))
 
-    def listeners(self, tls: Callable[[], Any]) -> list[Listener]:
-        """Whatever has an endpoint; ``tls`` gives the certificate to begin TLS with."""
-        settings, found = self._settings, []
-        if settings.lmtp.endpoint:
+        if wanted(settings.lmtp.endpoint):
             mail = self._lmtp(tls() if settings.lmtp.tls == "stls" else None)
             found.append(self._listener("lmtp", mail, mail))
-        if settings.policy.endpoint:
+        if wanted(settings.policy.endpoint):
             found.append(self._listener("policy", self._policy()))
-        if settings.http.endpoint:
+        if wanted(settings.http.endpoint):
             site = quota_site(self.reception, self._known, token=settings.http.token)
             found.append(self._listener("http", site))
         return found
@@ -139,8 +146,10 @@ class Mailroom:
         text = getattr(self._settings, name).endpoint
         try:
             endpoint = serverFromString(self._reactor, text)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError([f"{name}.endpoint: {text!r} is no endpoint: {error}"]) from error
+        except Exception as error:
+            # Whatever the parser of this kind of endpoint raises: each is a plugin.
+            reason = str(error) or type(error).__name__
+            raise ConfigError([f"{name}.endpoint: {text!r} is no endpoint: {reason}"]) from error
         return Listener(name, endpoint, wire, sessions)
 
     def _lmtp(self, tls: Any) -> LMTPFactory:
@@ -181,20 +190,6 @@ class Mailroom:
 
 def _local_or(allows: Callable[[str], bool]) -> Callable[[str], bool]:
     return lambda host: not host or allows(host)
-
-
-def _passed_over(failure: Failure, name: str) -> None:
-    """One mailbox that cannot be counted does not keep the others from being told of."""
-    log.warn("{name}: {error}", name=name, error=failure.value)
-
-
-def _with_limits(
-    accounts: list[Account | None], found: list[tuple[str, Usage]], reception: Reception
-) -> list[dict[str, Any]]:
-    return [
-        described(name, usage, reception.limits(account or Account(name=name, mailbox=name)))
-        for account, (name, usage) in zip(accounts, found, strict=True)
-    ]
 
 
 def composer(settings: QuotaSettings) -> Compose:

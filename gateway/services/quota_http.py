@@ -6,7 +6,6 @@ import hmac
 import json
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -59,6 +58,9 @@ class _Guarded(Resource):
         if self._token and not hmac.compare_digest(given, wanted):
             request.setHeader(b"www-authenticate", b'Bearer realm="pop3gw"')
             return answer(request, 401, {"error": "a token is wanted"})
+        if request.method not in (b"GET", b"HEAD"):
+            request.setHeader(b"allow", b"GET, HEAD")
+            return answer(request, 405, {"error": "expected GET"})
         return super().render(request)  # type: ignore[no-untyped-call]
 
 
@@ -66,6 +68,17 @@ def answer(request: Request, status: int, content: Any) -> bytes:
     """A status and what goes with it."""
     request.setResponseCode(status)
     return json.dumps(content).encode("utf-8") + b"\n"
+
+
+class _Bodiless(Request):
+    """A request whose body, if it sends one, is kept nowhere."""
+
+    def gotLength(self, length: int | None) -> None:  # noqa: ARG002
+        """Neither a file nor memory is made ready for it."""
+        super().gotLength(0)  # type: ignore[no-untyped-call]
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Dropped: nobody has shown a token by now."""
 
 
 class _Mailbox(_Guarded):
@@ -133,7 +146,8 @@ class _Mailboxes(_Guarded):
         """One of them."""
         if not path and not request.postpath:
             return self
-        return _Mailbox(self._token, self._reception, unquote(path.decode("utf-8", "replace")))
+        # Decoded by now; once more would make another address of one with a percent sign.
+        return _Mailbox(self._token, self._reception, path.decode("utf-8", "replace"))
 
     def render_GET(self, request: Request) -> Any:
         """``?sort=octets|messages|mailbox&page=0&per_page=100``."""
@@ -163,6 +177,6 @@ def quota_site(reception: Reception, known: Known, *, token: str) -> Site:
     root, version = Resource(), Resource()
     root.putChild(b"v1", version)
     version.putChild(b"quota", _Mailboxes(token, reception, known))
-    site = Site(root)
+    site = Site(root, requestFactory=_Bodiless)
     site.noisy = False
     return site
