@@ -81,7 +81,8 @@ class Warner:
             return succeed(None)
         self._looking[account.mailbox] = False
         limits = self._reception.limits(account)
-        looked = self._reception.usage(account).addCallback(self._weigh, account, limits)
+        looked: Deferred[Any] = maybeDeferred(self._reception.usage, account)
+        looked.addCallback(self._weigh, account, limits)
         return looked.addErrback(self._failed, account).addCallback(self._looked, account)
 
     def _weigh(self, usage: Usage, account: Account, limits: Limits) -> Deferred[None]:
@@ -141,23 +142,17 @@ class Warner:
         def failed(failure: Failure) -> None:
             log.failure("a round of looking at mailboxes", failure)
 
-        return self._mailboxes().addCallback(self._round).addErrback(failed)
+        return Deferred.fromCoroutine(self._round()).addErrback(failed)
 
-    def _round(self, names: list[str]) -> Deferred[None]:
-        """One after the other."""
-
-        def go_on(_: object) -> Any:
-            return self._by_name(left.pop()).addCallback(go_on) if left else None
-
-        left = names[::-1]
-        done: Deferred[Any] = succeed(None)
-        return done.addCallback(go_on)
-
-    def _by_name(self, name: str) -> Deferred[Any]:
-        def found(account: Account | None) -> Deferred[None]:
-            return succeed(None) if account is None else self.look(account)
-
-        def failed(failure: Failure) -> None:
-            log.warn("{name} is not looked at: {error}", name=name, error=failure.value)
-
-        return self._directory.find(name).addCallbacks(found, failed)
+    async def _round(self) -> None:
+        """One after the other, however many there are: a loop needs no stack."""
+        for name in await self._mailboxes():
+            if not self._sweeping.running:
+                return
+            try:
+                account = await self._directory.find(name)
+                if account is not None:
+                    await self.look(account)
+            except Exception as error:
+                # A name on the disk may be one that no directory can be asked for.
+                log.warn("{name!r} is not looked at: {error}", name=name, error=error)

@@ -54,16 +54,28 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
             said = match.groupdict()
             domain = said.get("domain", "")
             local = said.get("local", "")
-            yield said.get("name") or (f"{local}@{domain}" if domain else local), path
+            name = said.get("name") or (f"{local}@{domain}" if domain else local)
+            if _leads_to(template, root, name, path):
+                yield name, path
+
+
+def _leads_to(template: str, root: str, name: str, path: str) -> bool:
+    """Whether mail for ``name`` goes to ``path``, as it does not where others have made it."""
+    try:
+        return mailbox_path(template, root, Account(name=name, mailbox=name)) == path
+    except BadMailboxName:
+        return False
 
 
 def _named_once(template: str) -> Iterator[tuple[str, str | None]]:
     """A template's parts; a field that comes again is only compared by its first place."""
     seen: set[str] = set()
+    again = 0
     for text, field, _, _ in Formatter().parse(template):
         yield text, None if field in seen else field
         if field in seen:
-            yield "", f"again{len(seen)}"
+            again += 1
+            yield "", f"again{again}"
         seen.add(str(field))
 
 

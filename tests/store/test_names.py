@@ -91,5 +91,23 @@ class MailboxesTests(SynchronousTestCase):
             os.makedirs(os.path.join(os.path.dirname(path), "no-maildir"))
             self.assertEqual(list(mailboxes(template, root)), [(name, path)], template)
 
+    def test_a_directory_that_no_mailbox_leads_to_is_none(self) -> None:
+        template, root = "{domain}/{local}/{domain}", self.mktemp()
+        for path in ("example.org/alice/example.org", "example.org/alice/example.net"):
+            os.makedirs(f"{root}/{path}/cur")
+        found = [("alice@example.org", f"{root}/example.org/alice/example.org")]
+        self.assertEqual(list(mailboxes(template, root)), found)
+
+    def test_a_name_that_is_no_text_is_none(self) -> None:
+        root = self.mktemp()
+        for name in (b"\xff@example.org", b"a\nb", b"alice"):
+            os.makedirs(os.fsencode(root) + b"/" + name + b"/cur")
+        self.assertEqual(list(mailboxes("{name}", root)), [("alice", f"{root}/alice")])
+
+    def test_a_field_may_come_any_number_of_times(self) -> None:
+        root = self.mktemp()
+        os.makedirs(f"{root}/a/a/a/cur")
+        self.assertEqual(list(mailboxes("{name}/{name}/{name}", root)), [("a", f"{root}/a/a/a")])
+
     def test_homes_are_known_to_the_directory_only(self) -> None:
         self.assertEqual(list(mailboxes("{home}/Maildir", self.mktemp())), [])

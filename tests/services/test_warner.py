@@ -1,0 +1,172 @@
+"""Warnings of a full mailbox, on fakes and a clock that is advanced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.directory.memory import MemoryDirectory
+from gateway.errors import StoreDown
+from gateway.ledger import Ledger
+from gateway.model import Account, Limits, Usage
+from gateway.quota.verdict import Level
+from gateway.services.reception import Reception, admit
+from gateway.services.warner import Warner
+from gateway.store.memory import MemoryStore
+
+ALICE = "alice@example.org"
+ACCOUNT = Account(name=ALICE, mailbox=ALICE)
+
+
+class Office:
+    """A warner, whom it warns and what it remembers."""
+
+    def __init__(self, case: SynchronousTestCase) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore(admit=admit)
+        self.mailbox = self.store.add(ALICE)
+        self.limits = Limits(octets=1000, warn_octets=500)
+        directory = MemoryDirectory({ALICE: "x"})
+        self.directory = directory
+        self.waiting: list[Callable[[], None]] | None = None
+        path = case.mktemp()
+        os.mkdir(path)
+        ledger = Ledger(path)
+        case.addCleanup(ledger.close)
+
+        def compose(_: Account, __: Usage, ___: Limits, found: Level) -> bytes:
+            return b"Subject: " + found.name.encode() + b"\r\n\r\n"
+
+        self.warner = Warner(
+            Reception(directory, self.store, lambda _: self.limits),
+            directory,
+            self.store,
+            ledger,
+            compose,
+            run=self.run,
+            interval=100.0,
+            now=self.clock.seconds,
+        )
+
+    def run(self, work: Callable[[], Any]) -> Deferred[Any]:
+        """Now, or when the test does it."""
+        if self.waiting is None:
+            return maybeDeferred(work)
+        answer: Deferred[Any] = Deferred()
+        self.waiting.append(lambda: answer.callback(work()))
+        return answer
+
+    @property
+    def warned(self) -> list[bytes]:
+        """The warnings in the mailbox."""
+        return [one for one in self.mailbox.messages.values() if one.startswith(b"Subject")]
+
+
+class LookTests(SynchronousTestCase):
+    def test_a_warning_comes_into_a_mailbox_however_full_it_is_and_once_an_interval(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 2000)
+        for _ in range(3):
+            self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(office.warned, [b"Subject: OVER\r\n\r\n"])
+        office.clock.advance(100)
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(len(office.warned), 2)
+
+    def test_a_warning_that_could_not_be_sent_is_sent_at_the_next_look(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        receive = office.store.receive
+        office.store.receive = lambda _: fail(StoreDown("down"))  # type: ignore[method-assign]
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(office.warned, [])
+        office.store.receive = receive  # type: ignore[method-assign]
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(office.warned, [b"Subject: WARN\r\n\r\n"])
+
+    def test_what_changes_during_a_look_is_looked_at_once_more(self) -> None:
+        office = Office(self)
+        office.waiting = []
+        first = office.warner.look(ACCOUNT)
+        office.mailbox.deliver(b"x" * 600)
+        for _ in range(5):
+            self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(len(office.waiting), 1)
+        while office.waiting:
+            office.waiting.pop(0)()
+        self.successResultOf(first)
+        self.assertEqual(office.warned, [b"Subject: WARN\r\n\r\n"])
+
+    def test_a_store_that_breaks_does_not_keep_a_mailbox_from_being_looked_at_again(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        usage = office.store.usage
+
+        def broken(_: Account) -> Deferred[Usage]:
+            raise ZeroDivisionError
+
+        office.store.usage = broken  # type: ignore[method-assign]
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        office.store.usage = usage  # type: ignore[method-assign]
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(len(office.warned), 1)
+
+
+class RoundTests(SynchronousTestCase):
+    def test_ten_thousand_mailboxes_of_nobody_need_no_stack_and_the_last_is_reached(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        names = [*(f"{number}@example.org" for number in range(10_000)), ALICE]
+        office.warner.start(office.clock, 10, lambda: succeed(names))
+        office.clock.advance(10)
+        self.assertEqual(len(office.warned), 1)
+        office.warner.stop()
+        self.assertEqual(office.clock.getDelayedCalls(), [])
+
+    def test_a_name_that_cannot_be_asked_for_costs_nobody_else_the_round(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        find = office.directory.find
+
+        def found(login: str) -> Deferred[Account | None]:
+            login.encode("utf-8")
+            return find(login)
+
+        office.directory.find = found  # type: ignore[method-assign]
+        office.warner.start(office.clock, 10, lambda: succeed(["\udcff@example.org", ALICE]))
+        office.clock.advance(10)
+        self.assertEqual(len(office.warned), 1)
+        office.warner.stop()
+
+    def test_a_round_that_fails_is_not_the_last(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        failing = [True, True, False]
+
+        def mailboxes() -> Deferred[list[str]]:
+            if failing.pop(0):
+                raise ZeroDivisionError
+            return succeed([ALICE])
+
+        office.warner.start(office.clock, 10, mailboxes)
+        for _ in range(3):
+            office.clock.advance(10)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        self.assertEqual(len(office.warned), 1)
+        office.warner.stop()
+
+    def test_after_the_end_no_more_mailboxes_are_looked_at(self) -> None:
+        office = Office(self)
+        answer: Deferred[list[str]] = Deferred()
+        office.mailbox.deliver(b"x" * 600)
+        office.warner.start(office.clock, 10, lambda: answer)
+        office.clock.advance(10)
+        office.warner.stop()
+        answer.callback([ALICE])
+        self.assertEqual(office.warned, [])
