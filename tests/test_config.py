@@ -418,6 +418,11 @@ class CheckTests(ConfigCase):
         text = f'state = "{state}"\n[listeners.a]\nendpoint = "%s"\ntls = "none"\n'
         self.assertEqual(self.checked_and_started(text % "tcp:0"), ([], []))
         self.assertEqual(assembly.check(self.file(text % "systemd:domain=INET:index=0"), {}), [])
+        for table in ("lmtp", "policy", "http"):
+            more = f'[{table}]\nendpoint = "systemd:domain=INET:index=0"\n'
+            if table == "http":
+                more += 'token = "x"\n'
+            self.assertEqual(assembly.check(self.file(text % "tcp:0" + more), {}), [], table)
 
     def test_a_state_directory_that_cannot_be_made_is_named_with_the_cure(self) -> None:
         file = self.file("")
