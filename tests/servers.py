@@ -79,6 +79,17 @@ def until_listening(port: int, seconds: float = 30) -> None:
             return
 
 
+def refuses_connections(*ports: int) -> None:
+    """No new client is served at these loopback ports."""
+    for port in ports:
+        with (
+            contextlib.suppress(ConnectionRefusedError, ConnectionResetError),
+            socket.create_connection(("127.0.0.1", port), timeout=30) as line,
+        ):
+            # It came into the queue at the last moment.
+            assert line.recv(1) == b""
+
+
 def corpus() -> list[tuple[str, bytes]]:
     """Name and content of every message, in the order of their names."""
     return [(path.name, path.read_bytes()) for path in sorted(CORPUS.glob("*.eml"))]
@@ -112,9 +123,12 @@ class Server:
         self._output = b""
         self._ended = True
         self._grew = threading.Condition()
+        self._reader: threading.Thread | None = None
 
     def start(self, command: list[str], ready: bytes, *, env: dict[str, str] | None = None) -> None:
         """Return once a new line with ``ready`` has come."""
+        if self._reader is not None:
+            self._reader.join(30)  # or the end of the last run would be taken for this one's
         times = self._output.count(ready) + 1
         self._ended = False
         self.process = subprocess.Popen(
@@ -181,7 +195,8 @@ class Server:
             self.process.wait()
             raise
         finally:
-            self._reader.join(30)
+            if self._reader is not None:
+                self._reader.join(30)
 
 
 def _state(task: Path) -> str:

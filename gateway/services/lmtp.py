@@ -80,3 +80,7 @@ class LMTPFactory(ServerFactory):
     def drain(self, seconds: float) -> Deferred[Any]:
         """Let messages that are coming in finish, and after ``seconds`` drop the rest."""
         return self._sessions.drain(seconds)
+
+    def abort(self) -> None:
+        """End all sessions now."""
+        self._sessions.abort()

@@ -109,3 +109,7 @@ class POP3Factory(ServerFactory):
         after ``seconds``.
         """
         return self._sessions.drain(seconds)
+
+    def abort(self) -> None:
+        """End all sessions now."""
+        self._sessions.abort()

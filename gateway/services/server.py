@@ -125,15 +125,26 @@ class Server(Service):
     def stopService(self) -> Deferred[Any]:
         """SIGTERM: no new sessions, running commits finish, and all of it in bounded time."""
         Service.stopService(self)
+        # The reactor's own handlers know no second signal but as a fault.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._told_again)
         self.log.info("stopping: at most {seconds} s for open work", seconds=self._drain_timeout)
         closing: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
         self._ports = []
-        draining = [
-            sessions.drain(self._drain_timeout)
-            for sessions in {listener.sessions for listener in self._listeners}
-            if sessions is not None
-        ]
+        draining = [sessions.drain(self._drain_timeout) for sessions in self._sessions()]
         return DeferredList([*closing, *draining]).addCallback(self._end_work)
+
+    def _sessions(self) -> set[Any]:
+        return {listener.sessions for listener in self._listeners} - {None}
+
+    def _told_again(self, *_: object) -> None:
+        self._reactor.callFromThread(self._hurry)
+
+    def _hurry(self) -> None:
+        """A second SIGTERM, or Ctrl-C: whoever sends it does not want to wait."""
+        self.log.info("told to stop again: dropping what is left")
+        for sessions in self._sessions():
+            sessions.abort()
 
     def _end_work(self, _: object) -> None:
         self._counts.stop()

@@ -61,7 +61,7 @@ class Sessions(Generic[S]):
             session.drain()
         if self._empty is None:
             return drained
-        late = self._clock().callLater(seconds, self._abort)
+        late = self._clock().callLater(seconds, self.abort)
 
         def in_time(result: Failure | None) -> Failure | None:
             if late.active():
@@ -70,7 +70,8 @@ class Sessions(Generic[S]):
 
         return drained.addBoth(in_time)
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """End all of them now; whoever drains waits no longer."""
         for session in list(self._open):
             session.abort()
         if self._empty is not None:

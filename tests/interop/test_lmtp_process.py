@@ -7,7 +7,6 @@ import poplib
 import shutil
 import signal
 import smtplib
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -17,7 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from servers import OWNER, PASSWORD, USER, Dovecot, Gateway, fill, free_port, need, until_listening
+from servers import (
+    OWNER,
+    PASSWORD,
+    USER,
+    Dovecot,
+    Gateway,
+    fill,
+    free_port,
+    need,
+    refuses_connections,
+    until_listening,
+)
 
 pytestmark = pytest.mark.interop
 
@@ -97,9 +107,7 @@ def test_a_message_in_progress_at_sigterm_is_taken_and_idle_clients_are_told(
     busy.send(TEXT)
     gateway.send(signal.SIGTERM)
     assert idle.getreply()[0] == 421
-    gateway.wait_for(b"(TCP Port %d Closed)" % port)
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=30)
+    refuses_connections(port)
     busy.send(b".\r\n")
     assert busy.getreply()[0] == 250
     assert busy.getreply()[0] == 421

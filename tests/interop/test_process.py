@@ -22,7 +22,7 @@ from cryptography import x509
 
 from gateway import passwd
 from gateway.services.tls import make_certificate
-from servers import PASSWORD, USER, Gateway, fill
+from servers import PASSWORD, USER, Gateway, fill, refuses_connections
 
 pytestmark = pytest.mark.interop
 
@@ -299,24 +299,13 @@ def test_sigterm_closes_idle_sessions_with_a_word_and_finishes_a_commit(gateway:
         assert early.read() == b""
         assert idle.read().startswith(b"-ERR ")
         assert idle.read() == b""
-        refuses_connections(gateway)
+        refuses_connections(gateway.plain, gateway.tls)
         assert busy.read().startswith(b"+OK")
         assert contents(gateway.maildir) == {text_of(4000)}
         assert busy.read() == b""
         ends_well(gateway, signalled=True)
     assert contents(gateway.maildir) == {text_of(4000)}
     assert "Traceback" not in gateway.log
-
-
-def refuses_connections(server: Gateway) -> None:
-    """No new client gets a greeting."""
-    for port in (server.plain, server.tls):
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
-                # It came into the queue at the last moment.
-                assert line.recv(1) == b""
-        except (ConnectionRefusedError, ConnectionResetError):
-            continue
 
 
 def test_sigterm_lets_a_message_that_is_being_sent_go_out_whole(gateway: Gateway) -> None:
@@ -333,6 +322,20 @@ def test_sigterm_lets_a_message_that_is_being_sent_go_out_whole(gateway: Gateway
         assert client.read().startswith(b"-ERR ")
         assert client.read() == b""
         ends_well(gateway, signalled=True)
+
+
+def test_a_second_signal_ends_at_once_what_the_first_would_wait_for(gateway: Gateway) -> None:
+    message = b"Subject: large\r\n\r\n" + (b"x" * 78 + b"\r\n") * (20 * MIB // 80)
+    fill(gateway.maildir, [message])
+    gateway.run()
+    with login(gateway) as client:
+        client.write("RETR 1")
+        assert client.read().startswith(b"+OK")
+        gateway.send(signal.SIGTERM)
+        gateway.wait_for(b"stopping: ")
+        ends_well(gateway)
+    assert "told to stop again" in gateway.log
+    assert "Traceback" not in gateway.log
 
 
 # -- started wrongly ------------------------------------------------------------
