@@ -11,7 +11,6 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import BinaryIO
 
 from gateway.errors import MailboxUnusable, StoreDown
 from gateway.store.files import (
@@ -70,34 +69,39 @@ class UidList:
         uidlist's.
         """
         try:
-            with open(self.path, "rb", opener=no_link) as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    raise MailboxUnusable(f"{self.path} is not a regular file")
-                if status.st_ino != self._inode or not self._only_grew(file):
-                    self._forget()
-                    self._inode = status.st_ino
-                file.seek(self._offset)
-                data = file.read()
+            file = no_link(self.path, os.O_RDONLY)
         except FileNotFoundError:
             self._forget()
             return
+        try:
+            data = self._read(file)
+        finally:
+            os.close(file)
         end = data.rfind(b"\n") + 1
         self.torn = end < len(data)
         self._take(data[:end].decode("utf-8", "surrogateescape").split("\n")[:-1])
         self._remember(data[:end])
         self.unsure = self.unsure or end > 0
 
-    def _only_grew(self, file: BinaryIO) -> bool:
-        """Whether what was read is still there.
+    def _read(self, file: int) -> bytes:
+        """What follows that which was read before, if it is still there; else all."""
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise MailboxUnusable(f"{self.path} is not a regular file")
+        # The inode does not tell: a file system may give the number of a file
+        # that was replaced to the very next one.
+        if self._offset and status.st_ino == self._inode:
+            start = self._offset - len(self._tail)
+            data = os.pread(file, max(status.st_size - start, 0), start)
+            if data.startswith(self._tail) and self._begins_alike(file):
+                return data[len(self._tail) :]
+        self._forget()
+        self._inode = status.st_ino
+        return os.pread(file, status.st_size, 0)
 
-        The inode does not tell: a file system may give the number of a file
-        that was replaced to the very next one.
-        """
-        if file.read(len(self._head)) != self._head:
-            return False
-        file.seek(self._offset - len(self._tail))
-        return file.read(len(self._tail)) == self._tail
+    def _begins_alike(self, file: int) -> bool:
+        # The tail of a short file has all of it, and has just been compared.
+        return len(self._tail) == self._offset or self._head == os.pread(file, len(self._head), 0)
 
     def _remember(self, data: bytes) -> None:
         """These octets follow those that were read or written before."""
@@ -240,15 +244,17 @@ class UidList:
         return max((_as_number(text) for text in carried if text), default=0) + 1
 
     def _append(self, lines: bytes, *, sync: bool) -> None:
-        with open(self.path, "ab", buffering=0, opener=no_link) as file:
-            try:
-                write_all(file.fileno(), lines)
-                if sync:
-                    os.fsync(file.fileno())
-            except OSError:
-                # Half a batch must not become ids that nobody has promised.
-                os.ftruncate(file.fileno(), self._offset)
-                raise
+        file = no_link(self.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            write_all(file, lines)
+            if sync:
+                os.fsync(file)
+        except OSError:
+            # Half a batch must not become ids that nobody has promised.
+            os.ftruncate(file, self._offset)
+            raise
+        finally:
+            os.close(file)
         self._remember(lines)
         self.unsure = not sync
 
