@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from gateway.lmtp.envelope import PATH_LIMIT
 
@@ -21,6 +22,12 @@ def _cleaned(value: str, outside: re.Pattern[str], limit: int, *, utf8: bool) ->
     return value.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 
 
+@lru_cache(maxsize=1)
+def date_of(seconds: int) -> str:
+    """RFC 5322's form of a Unix time, in the local time zone; many messages come in a second."""
+    return format_datetime(datetime.fromtimestamp(seconds).astimezone())
+
+
 def trace_header(
     sender: str,
     recipients: tuple[str, ...],
@@ -31,13 +38,13 @@ def trace_header(
     client: str,
     name: str,
     number: str,
-    date: datetime,
+    date: str,
 ) -> bytes:
     """``Return-Path``, ``Delivered-To`` and ``Received``, lines ending in CRLF.
 
     ``client`` is its IP address, empty where it has none; ``name`` this
-    server's; ``number`` what the log calls the message; ``date`` knows its
-    time zone.  A recipient is named only if there is just one: the others
+    server's; ``number`` what the log calls the message; ``date`` as
+    ``date_of`` gives it.  A recipient is named only if there is just one: the others
     share the copy on disk, and may be meant to know nothing of each other.
     """
 
@@ -63,7 +70,7 @@ def trace_header(
         lines.append(f"Delivered-To: {address}")
         received.append(f"\tfor <{address}>")
     received[-1] += ";"
-    received.append(f"\t{format_datetime(date)}")
+    received.append(f"\t{date}")
     return "".join(f"{line}\r\n" for line in lines + received).encode("utf-8")
 
 

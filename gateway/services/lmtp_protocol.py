@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -18,7 +17,7 @@ from gateway.errors import GatewayError, TookTooLong
 from gateway.interfaces import IIncoming
 from gateway.lmtp.actions import Abort, Action, Begin, Finish, HangUp, Recipient, StartTLS, Write
 from gateway.lmtp.session import Session
-from gateway.lmtp.trace import trace_header
+from gateway.lmtp.trace import date_of, trace_header
 from gateway.model import Account
 from gateway.services.watch import Watch
 from gateway.wire.outgoing import SLICE
@@ -268,7 +267,7 @@ class LMTPProtocol(Protocol):
             client=self._host,
             name=self._session.profile.name,
             number=f"{self._number}.{self._messages}",
-            date=datetime.fromtimestamp(self._factory.now()).astimezone(),
+            date=date_of(int(self._factory.now())),
         )
 
         def opened(incoming: IIncoming) -> Deferred[None]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from email import message_from_bytes, policy
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.lmtp.trace import ReturnPathCut, trace_header
+from gateway.lmtp.trace import ReturnPathCut, date_of, trace_header
 
-DATE = datetime(2024, 2, 29, 12, 30, 5, tzinfo=UTC)
+DATE = "Thu, 29 Feb 2024 12:30:05 +0000"
 PIECES = st.lists(
     st.sampled_from(
         [b"Return-Path", b"return-path:", b":", b" ", b"\t", b"\r\n", b"\r", b"a", b"Ret", b""]
@@ -62,6 +62,10 @@ class TraceHeaderTests(SynchronousTestCase):
             b"\tby mail.example.org with LMTP id 4f2a;\r\n"
             b"\tThu, 29 Feb 2024 12:30:05 +0000\r\n",
         )
+
+    def test_a_date_says_the_second_and_the_time_zone(self) -> None:
+        for seconds in (0, 1_709_209_805, 1_720_000_000):
+            self.assertEqual(parsedate_to_datetime(date_of(seconds)).timestamp(), seconds)
 
     def test_the_protocol_tells_of_tls_and_utf_8(self) -> None:
         for utf8, secure, word in (
