@@ -95,6 +95,12 @@ class IStore(Interface):
 class IDelivery(Interface):
     """A store that takes mail in."""
 
+    def prepare(account: Account) -> Deferred[None]:
+        """See that the account's mailbox is there: at RCPT, where nothing limits it.
+
+        Quick for one that was seen before; fails as ``receive`` does.
+        """
+
     def receive(account: Account) -> Deferred[Any]:
         """An ``IIncoming`` for a message, the first of whose recipients is ``account``.
 

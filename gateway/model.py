@@ -98,6 +98,11 @@ class Limits:
     warn_octets: int | None = None
     """From here on the user is warned."""
 
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing can be too much for the mailbox."""
+        return self.octets is None and self.messages is None
+
 
 @frozen
 class Account:

@@ -336,6 +336,7 @@ def delivery_tests(
 
         def test_an_unknown_mailbox_is_refused_where_none_is_made(self) -> None:
             stranger = Account(name="x", mailbox="nobody@example.org")
+            self.failureResultOf(self.store.prepare(stranger), NoSuchMailbox)
             self.failureResultOf(self.store.receive(stranger), NoSuchMailbox)
             self.failureResultOf(self.store.usage(stranger), NoSuchMailbox)
             incoming = self.receive(b"one\r\n")

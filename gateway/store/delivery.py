@@ -164,17 +164,22 @@ class Delivery:
         self._now_ns = now_ns
         self._queues: OrderedDict[str, Queue] = OrderedDict()
 
-    def receive(self, account: Account) -> Deferred[Incoming]:
-        """A message that is about to come, once the Maildir was seen to be there."""
+    def prepare(self, account: Account) -> Deferred[None]:
+        """See that the Maildir is there, if it was not seen before."""
         try:
-            queue = self._queue(account)
+            inbox = self._queue(account).inbox
         except BadMailboxName as error:
             return fail(error)
-        draft = Draft(self._now_ns(), convert_cr=self._reading.convert_cr)
-        incoming = Incoming(queue, self._queue, draft)
-        if queue.inbox.is_there:
-            return succeed(incoming)
-        return self._run(queue.inbox.prepare).addCallback(lambda _: incoming)
+        return succeed(None) if inbox.is_there else self._run(inbox.prepare)
+
+    def receive(self, account: Account) -> Deferred[Incoming]:
+        """A message that is about to come, once the Maildir was seen to be there."""
+
+        def begin(_: None) -> Incoming:
+            draft = Draft(self._now_ns(), convert_cr=self._reading.convert_cr)
+            return Incoming(self._queue(account), self._queue, draft)
+
+        return self.prepare(account).addCallback(begin)
 
     def usage(self, account: Account) -> Deferred[Usage]:
         """What the mailbox holds; the directory's quota is noted beside it if none is."""

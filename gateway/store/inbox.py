@@ -197,8 +197,7 @@ class Inbox:
 
     def _usage(self, limits: Limits) -> tuple[Usage, bool]:
         """What the mailbox holds, and whether a count could say otherwise."""
-        unlimited = limits.octets is None and limits.messages is None
-        if unlimited and not maildirsize.exists(self.maildir):
+        if limits.is_none and not maildirsize.exists(self.maildir):
             # Nobody asks, and a count of a large mailbox takes its time.
             return Usage(), False
         now = self._now

@@ -283,6 +283,10 @@ class MaildirStore:
     def _path(self, account: Account) -> str:
         return mailbox_path(self._template, self._root, account)
 
+    def prepare(self, account: Account) -> Deferred[None]:
+        """See that the account's Maildir is there."""
+        return self._delivery.prepare(account)
+
     def receive(self, account: Account) -> Deferred[Incoming]:
         """A message that is about to come."""
         return self._delivery.receive(account)

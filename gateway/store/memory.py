@@ -153,13 +153,17 @@ class MemoryStore:
             return fail(error)
         return succeed((MemoryMaildrop(account.mailbox, mailbox), _nothing))
 
-    def receive(self, account: Account) -> Deferred[MemoryIncoming]:
-        """A message that is about to come."""
+    def prepare(self, account: Account) -> Deferred[None]:
+        """See that the mailbox is there."""
         try:
             self.mailbox_of(account)
         except NoSuchMailbox as error:
             return fail(error)
-        return succeed(MemoryIncoming(self))
+        return succeed(None)
+
+    def receive(self, account: Account) -> Deferred[MemoryIncoming]:
+        """A message that is about to come."""
+        return self.prepare(account).addCallback(lambda _: MemoryIncoming(self))
 
     def names(self) -> Deferred[list[str]]:
         """The names of all there are, sorted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from glob import escape, iglob
 from string import Formatter
 
@@ -27,10 +28,11 @@ def mailbox_path(template: str, root: str, account: Account) -> str:
     if not local:
         local, domain = domain, ""
     values = {"name": account.mailbox, "local": local, "domain": domain}
-    wanted = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
-    for field in sorted(wanted - {"home"}):
-        _check(field, values[field], account)
-    if "home" in wanted and not os.path.isabs(account.home or ""):
+    fields = _fields(template)
+    for field in fields:
+        if field != "home":
+            _check(field, values[field], account)
+    if "home" in fields and not os.path.isabs(account.home or ""):
         raise BadMailboxName(f"{account.name}: the account has no home for [store] path")
     return os.path.join(root, template.format(**values, home=account.home))
 
@@ -40,8 +42,7 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
 
     None where Maildirs lie in homes, which only the directory knows.
     """
-    fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
-    if "home" in fields:
+    if "home" in _fields(template):
         return
     shown = "".join(
         re.escape(text) + ("" if field is None else f"(?P<{field}>[^/]+)")
@@ -57,6 +58,13 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
             name = said.get("name") or (f"{local}@{domain}" if domain else local)
             if _leads_to(template, root, name, path):
                 yield name, path
+
+
+@cache
+def _fields(template: str) -> tuple[str, ...]:
+    return tuple(
+        sorted({field for _, field, _, _ in Formatter().parse(template) if field is not None})
+    )
 
 
 def _leads_to(template: str, root: str, name: str, path: str) -> bool:

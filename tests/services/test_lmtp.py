@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -86,6 +87,9 @@ class SlowStore(MemoryStore):
             return succeed(self.made[-1])
 
         return self.answer("receive", made)
+
+    def prepare(self, account: Account) -> Deferred[None]:
+        return self.answer("prepare", lambda: super(SlowStore, self).prepare(account))
 
     def usage(self, account: Account) -> Deferred[Usage]:
         return self.answer("usage", lambda: super(SlowStore, self).usage(account))
@@ -242,11 +246,13 @@ class OrderTests(Case):
 
 class LostLineTests(Case):
     def test_a_line_that_drops_in_any_phase_leaves_nothing_open(self) -> None:
-        for at in range(len(PARTS) + 1):
-            wire = Wire(*PARTS, "usage")
+        limited = {ALICE: Limits(octets=10**6)}
+        for at, limits in product(range(len(PARTS) + 1), ({}, limited)):
+            room = "usage" if limits else "prepare"
+            wire = Wire(*PARTS, room, limits=limits)
             client = wire.client()
             client.send(LHLO, MAIL, RCPT, b"DATA\r\n", TEXT, b".\r\n")
-            steps = ["usage", "receive", "write"]
+            steps = [room, "receive", "write"]
             for step in steps[:at]:
                 wire.store.go(step)
             if at >= 3:
