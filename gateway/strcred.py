@@ -118,7 +118,6 @@ class _Lazily:
             from gateway.services.worker import Worker
 
             worker = Worker(self._reactor, "ldap", threads=4, queue=500)
-            worker.start()
             self._reactor.addSystemEventTrigger("during", "shutdown", worker.stop)
             self._run = worker.run
         return self._run(work)

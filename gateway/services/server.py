@@ -84,7 +84,7 @@ class Server(Service):
                 problems[0].raiseException()
 
     def startService(self) -> None:
-        """Start the workers, heed SIGHUP, and say where clients can connect."""
+        """Heed SIGHUP, and say where clients can connect."""
         Service.startService(self)
         if not self._ports:
             self.privilegedStartService()
@@ -95,8 +95,6 @@ class Server(Service):
         # all of it again and again would hold up every session for 50 ms.
         gc.collect()
         gc.freeze()
-        for worker in self._workers:
-            worker.start()
         self._counts.start(self._count_every)
         self._at_start()
         signal.signal(signal.SIGHUP, self._hung_up)

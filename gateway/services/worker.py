@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from gateway.errors import Overloaded
 
@@ -27,19 +27,16 @@ class Worker:
         self._reactor = reactor
         self._purpose = purpose
         self._most = threads + queue
-        self._pool = ThreadPool(minthreads=0, maxthreads=threads, name=f"pop3gw-{purpose}")
+        # At half the price of Twisted's pool, which nests a context for each piece.
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"pop3gw-{purpose}")
         self._answers: deque[tuple[Deferred[Any], Any]] = deque()
         self._telling = False
         self.outstanding = 0
         """Work that was taken and has not been answered."""
 
-    def start(self) -> None:
-        """Begin; work handed in earlier waits for this."""
-        self._pool.start()
-
     def stop(self) -> None:
         """Finish what was begun, and end the threads.  Blocks for as long as that takes."""
-        self._pool.stop()
+        self._pool.shutdown()
 
     def run(self, work: Callable[[], T]) -> Deferred[T]:
         """Do ``work`` on a thread; fails with ``Overloaded`` when too much is waiting."""
@@ -47,7 +44,7 @@ class Worker:
             return fail(Overloaded(f"{self._purpose}: {self.outstanding} pieces of work wait"))
         self.outstanding += 1
         answer: Deferred[T] = Deferred()
-        self._pool.callInThread(self._do, work, answer)
+        self._pool.submit(self._do, work, answer)
         return answer
 
     def _do(self, work: Callable[[], T], answer: Deferred[T]) -> None:

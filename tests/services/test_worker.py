@@ -22,7 +22,6 @@ from gateway.services.worker import TURN, Worker
 class WorkerTests(TestCase):
     def worker(self, threads: int, queue: int) -> Worker:
         worker = Worker(reactor, "test", threads=threads, queue=queue)
-        worker.start()
         self.addCleanup(worker.stop)
         return worker
 
