@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import cache
 from itertools import count
 from stat import S_IMODE
+from typing import NamedTuple
 
 from gateway.errors import GatewayError, StoreDown
 from gateway.store.files import remove, store_error, write_all
@@ -58,7 +59,8 @@ class Draft:
         self._parts: list[bytes] = []
         self._file = -1
         self._paths: list[str] = []
-        self._owner = (0, 0, 0)
+        self._maildir = ""
+        self._owner = Owner(0, 0, 0)
         self._complete = False
         self._spilled = False
         self._broken: GatewayError | None = None
@@ -115,9 +117,11 @@ class Draft:
     def _open(self, maildir: str) -> None:
         path = f"{maildir}/tmp/{self._name}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.open(path, flags, 0o600)
+        self._owner = _owner_of(maildir)
+        self._file = os.open(path, flags, self._owner.mode)
         self._paths.append(path)
-        self._owner = _give(self._file, maildir)
+        self._maildir = maildir
+        _give(self._file, self._owner)
 
     def _write(self, data: bytes) -> None:
         write_all(self._file, data)
@@ -129,7 +133,7 @@ class Draft:
         Mailboxes of one owner on one file system share the file.
         """
         target = f"{maildir}/new/{name}"
-        if self._owner != _owner_of(maildir):
+        if maildir != self._maildir and self._owner != _owner_of(maildir):
             self._copy(maildir, name)
             return
         try:
@@ -164,10 +168,11 @@ class Draft:
 
     def _copy(self, maildir: str, name: str) -> None:
         path = f"{maildir}/tmp/{name}"
-        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        owner = _owner_of(maildir)
+        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, owner.mode)
         try:
             try:
-                _give(made, maildir)
+                _give(made, owner)
                 at = 0
                 while data := os.pread(self._file, PIECE, at):
                     write_all(made, data)
@@ -203,19 +208,26 @@ class Draft:
                 os.close(file)
 
 
-def _owner_of(maildir: str) -> tuple[int, int, int]:
-    """Owner, group and mode that a message in this Maildir has."""
+class Owner(NamedTuple):
+    """Whose a message is, and who may read it."""
+
+    user: int
+    group: int
+    mode: int
+
+
+def _owner_of(maildir: str) -> Owner:
+    """What a message in this Maildir has."""
     status = os.stat(maildir)
     # Never for everybody to read, whatever the directory is.
-    return status.st_uid, status.st_gid, S_IMODE(status.st_mode) & 0o660 | 0o600
+    return Owner(status.st_uid, status.st_gid, S_IMODE(status.st_mode) & 0o660 | 0o600)
 
 
-def _give(file: int, maildir: str) -> tuple[int, int, int]:
-    """Give a new file to whom the Maildir belongs, as far as we may; owner, group and mode."""
-    wanted = _owner_of(maildir)
+def _give(file: int, owner: Owner) -> None:
+    """Give a new file to its owner, as far as we may."""
     status = os.fstat(file)
-    if wanted != (status.st_uid, status.st_gid, S_IMODE(status.st_mode)):
-        with suppress(PermissionError):
-            os.fchmod(file, wanted[2])
-            os.fchown(file, wanted[0], wanted[1])
-    return wanted
+    with suppress(PermissionError):
+        if S_IMODE(status.st_mode) != owner.mode:
+            os.fchmod(file, owner.mode)
+        if (status.st_uid, status.st_gid) != (owner.user, owner.group):
+            os.fchown(file, owner.user, owner.group)
