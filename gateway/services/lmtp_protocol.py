@@ -1,60 +1,43 @@
-"""One LMTP connection: bytes to the session, actions to the world, answers back."""
+"""One LMTP connection: what a session asks of directory and store."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IPushProducer
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from gateway.errors import GatewayError, TookTooLong
+from gateway.errors import GatewayError
 from gateway.interfaces import IIncoming
 from gateway.lmtp.actions import Abort, Action, Begin, Finish, HangUp, Recipient, StartTLS, Write
 from gateway.lmtp.session import Session
 from gateway.lmtp.trace import date_of, trace_header
 from gateway.model import Account
-from gateway.services.watch import Watch
+from gateway.services.shell import Shell
 from gateway.wire.outgoing import SLICE
 
 if TYPE_CHECKING:
     from gateway.services.lmtp import LMTPFactory
 
-INPUT_HIGH = 256 * 1024
-"""Octets a client may be ahead of the store before it is no longer read from."""
 
-
-@implementer(IPushProducer)
-class LMTPProtocol(Protocol):
+class LMTPProtocol(Shell):
     """The shell around one ``Session``."""
 
-    transport: Any
     log = Logger("pop3gw.lmtp")
+    input_high = 256 * 1024
+    _factory: LMTPFactory
     _session: Session
-    _watch: Watch
 
     def __init__(self, factory: LMTPFactory, number: str) -> None:
-        self._factory = factory
-        self._number = number
+        super().__init__(factory, number)
         self._host = ""
         self._messages = 0
         self._accounts: list[Account] = []
         self._incoming: IIncoming | None = None
-        self._working = 0
-        """Answers that directory and store owe; a line that is down still waits for them."""
-        self._pumping = False
-        self._paused = False
-        self._deaf = False
-        self._over = False
-        self._lost = False
-        self._draining = False
 
-    # -- the transport's side ------------------------------------------------
+    # -- the line ------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """Greet, or send away who may not deliver here."""
@@ -67,30 +50,10 @@ class LMTPProtocol(Protocol):
             transport.write(reply.line)
             transport.loseConnection()
             return
-        self._session = factory.session()
-        factory.opened(self)
-        with suppress(OSError, AttributeError):  # a UNIX socket has no such thing
-            transport.setTcpNoDelay(True)
-        transport.registerProducer(self, True)
-        self._watch = Watch(factory.clock, self._patience, self._expired)
-        self._pump()
+        self._open(factory.session())
 
-    def dataReceived(self, data: bytes) -> None:
-        """Some of what the client sends."""
-        if self._over:
-            return
-        before = self._session.taken
-        self._session.receive(data)
-        self._pump()
-        if self._session.taken != before:
-            self._watch.touch()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
-        """The line is down.  What was not finished is nowhere."""
-        if self._lost:
-            return
-        self._lost = self._over = True
-        self._watch.stop()
+    def _ended(self) -> None:
+        """What was not finished is nowhere."""
         tally = self._session.tally
         self.log.info(
             "session {number}: over; from={host} tls={tls} lhlo={lhlo} messages={messages}"
@@ -105,66 +68,40 @@ class LMTPProtocol(Protocol):
             refused=tally.refused,
             octets=tally.octets,
         )
-        self._settle()
 
-    def pauseProducing(self) -> None:
-        """The client takes no more replies just now."""
-        self._paused = True
-        self._watch.hurry()
-
-    def resumeProducing(self) -> None:
-        """The client has taken what was written."""
-        self._paused = False
-        self._watch.touch()
-        self._pump()
-
-    def stopProducing(self) -> None:
-        """The line is down; ``connectionLost`` follows."""
-
-    # -- the pump ------------------------------------------------------------
-
-    def _pump(self) -> None:
-        """Do all that can be done now.  A loop, entered once, however answers come."""
-        if self._pumping or self._over:
+    def _settle(self) -> None:
+        if self._working:
             return
-        self._pumping = True
+        if self._incoming is not None:
+            self._await(self._closed(), _ignore, _ignore)
+        else:
+            self._factory.closed(self)
+
+    def _patience(self) -> float:
+        if self._working:
+            return self._factory.patience.work
+        if self._over or self._paused:
+            return self._factory.patience.stall
+        return self._session.profile.idle_timeout
+
+    # -- actions -------------------------------------------------------------
+
+    def _go_through(self) -> None:
         session = self._session
-        try:
-            while not (self._paused or self._over):
-                if (action := session.next_action()) is not None:
-                    self._perform(action)
-                elif session.waiting_to_send > SLICE:
-                    # The session waits until it is told no more than it can keep.
-                    self._flush()
-                elif self._draining and not self._working and self._incoming is None:
-                    self._draining = False
-                    session.dismiss()
-                else:
-                    break
-            if not self._over:
+        while not (self._paused or self._over):
+            if (action := session.next_action()) is not None:
+                self._watch.touch()
+                self._perform(action)
+            elif session.waiting_to_send > SLICE:
+                # The session waits until it is told no more than it can keep.
                 self._flush()
-        except Exception:
-            self.log.failure("session {number}: a fault of ours", number=self._number)
-            self.abort()
-        finally:
-            self._pumping = False
-        self._mind_input()
-
-    def _flush(self) -> None:
-        while data := self._session.data_to_send():
-            self.transport.write(data)
-
-    def _mind_input(self) -> None:
-        """Stop listening to a client that is faster than the store."""
-        if self._over:
-            return
-        ahead = self._session.backlog > INPUT_HIGH and (self._working or self._paused)
-        if ahead and not self._deaf:
-            self._deaf = True
-            self.transport.pauseProducing()
-        elif self._deaf and not ahead:
-            self._deaf = False
-            self.transport.resumeProducing()
+            elif self._draining and not self._working and self._incoming is None:
+                self._draining = False
+                session.dismiss()
+            else:
+                break
+        if not self._over:
+            self._flush()
 
     def _perform(self, action: Action) -> None:
         session = self._session
@@ -172,7 +109,7 @@ class LMTPProtocol(Protocol):
             case Write():
                 assert self._incoming is not None
                 done = self._incoming.write(action.data)
-                self._await(done, lambda _: session.written(), session.write_failed)
+                self._await(done, lambda _: session.written(), self._no(session.write_failed))
             case Recipient():
                 self._recipient(action)
             case Begin():
@@ -180,51 +117,22 @@ class LMTPProtocol(Protocol):
             case Finish():
                 self._finish()
             case Abort():
-                self._await(
-                    self._closed(), lambda _: session.aborted(), lambda _: session.aborted()
-                )
+                self._await(self._closed(), lambda _: session.aborted(), self._fault)
             case StartTLS():
-                self._flush()
-                self.transport.startTLS(self._factory.tls)
-                session.secured()
+                self._start_tls()
             case HangUp():
-                self._flush()
-                self._over = True
-                self.transport.unregisterProducer()
-                if action.abort:
-                    self.transport.abortConnection()
-                else:
-                    self.transport.loseConnection()
-                self._watch.hurry()
+                self._hang_up(action.abort)
 
-    def _await(
-        self,
-        answer: Deferred[Any],
-        good: Callable[[Any], None],
-        bad: Callable[[BaseException], None],
-    ) -> None:
-        """Have a back-end's answer taken, now or when it comes."""
-        self._working += 1
+    def _no(self, take: Callable[[BaseException], None]) -> Callable[[Failure], None]:
+        """What takes a failure: it is logged, and ``take`` gets the error."""
 
         def failed(failure: Failure) -> None:
             error = failure.value
             assert error is not None
             self._tell(failure, error)
-            bad(error)
+            take(error)
 
-        def over(result: Any) -> Any:
-            self._working -= 1
-            self._watch.touch()
-            return result
-
-        def go_on(_: Any) -> None:
-            self._pump()
-            if self._lost:
-                self._settle()
-
-        answer.addBoth(over).addCallbacks(good, failed).addErrback(self._fault).addCallback(go_on)
-        if self._working:
-            self._watch.hurry()
+        return failed
 
     def _tell(self, failure: Failure, error: BaseException) -> None:
         number, host = self._number, self._host or "-"
@@ -238,10 +146,6 @@ class LMTPProtocol(Protocol):
                 "session {number} from {host} failed", failure, number=number, host=host
             )
 
-    def _fault(self, failure: Failure) -> None:
-        self.log.failure("session {number}: a fault of ours", failure, number=self._number)
-        self.abort()
-
     # -- mail ----------------------------------------------------------------
 
     def _recipient(self, action: Recipient) -> None:
@@ -254,7 +158,7 @@ class LMTPProtocol(Protocol):
 
         asked = reception.account(action.address)
         asked.addCallback(reception.make_room, action.size)
-        self._await(asked, accepted, self._session.refused)
+        self._await(asked, accepted, self._no(self._session.refused))
 
     def _begin(self, action: Begin) -> None:
         self._messages += 1
@@ -276,11 +180,11 @@ class LMTPProtocol(Protocol):
 
         def failed(error: BaseException) -> None:
             # Nothing is open for a session whose begin has failed.
-            self._await(self._closed(), lambda _: None, lambda _: None)
+            self._await(self._closed(), _ignore, _ignore)
             self._session.begin_failed(error)
 
         asked = self._factory.store.receive(self._accounts[0]).addCallback(opened)
-        self._await(asked, lambda _: self._session.begun(), failed)
+        self._await(asked, lambda _: self._session.begun(), self._no(failed))
 
     def _finish(self) -> None:
         """Deliver to each mailbox once, however often it was named, and tell each recipient."""
@@ -298,11 +202,11 @@ class LMTPProtocol(Protocol):
             self._await(done, *self._told(account, numbers))
             commits.append(done)
         closed = DeferredList(commits).addCallback(lambda _: incoming.close())
-        self._await(closed, lambda _: None, lambda _: None)
+        self._await(closed, _ignore, self._no(_ignore))
 
     def _told(
         self, account: Account, numbers: list[int]
-    ) -> tuple[Callable[[Any], None], Callable[[BaseException], None]]:
+    ) -> tuple[Callable[[Any], None], Callable[[Failure], None]]:
         name = f"{self._number}.{self._messages}"
 
         def delivered(_: None) -> None:
@@ -319,47 +223,12 @@ class LMTPProtocol(Protocol):
             for number in numbers:
                 self._session.delivered(number, error)
 
-        return delivered, refused
+        return delivered, self._no(refused)
 
     def _closed(self) -> Deferred[Any]:
         incoming, self._incoming = self._incoming, None
         return DeferredList([] if incoming is None else [incoming.close()], consumeErrors=True)
 
-    # -- the end -------------------------------------------------------------
 
-    def _settle(self) -> None:
-        """Once the line is down and no answer is owed, the session is gone."""
-        if self._working:
-            return
-        if self._incoming is not None:
-            self._await(self._closed(), lambda _: None, lambda _: None)
-        else:
-            self._factory.closed(self)
-
-    def drain(self) -> None:
-        """The server is stopping: finish the message that is coming in, then go."""
-        self._draining = True
-        self._pump()
-
-    def abort(self) -> None:
-        """Close now, whatever is waiting to be sent."""
-        self._over = True
-        self.transport.abortConnection()
-
-    def _patience(self) -> float:
-        """Seconds without progress that are allowed in the present state."""
-        if self._working:
-            return self._factory.patience.work
-        if self._over or self._paused:
-            return self._factory.patience.stall
-        return self._session.profile.idle_timeout
-
-    def _expired(self) -> None:
-        if self._over or self._paused:
-            self.abort()
-        elif self._working:
-            self.log.warn("session {number}: a back-end took too long", number=self._number)
-            self._session.give_up(TookTooLong())
-        else:
-            self._session.idle()
-        self._pump()
+def _ignore(_: object) -> None:
+    """Nothing depends on it."""

@@ -50,14 +50,6 @@ class SessionLog:
         report = self.log.info if usual else self.log.warn
         report(_FAILED + ": {kind}: {error}", kind=type(error).__name__, error=error, **about)
 
-    def fault(self, failure: Failure | None = None) -> None:
-        """Something is wrong with this program; in an ``except`` without a failure."""
-        self.log.failure("session {number}: a fault of ours", failure, number=self.number)
-
-    def late(self) -> None:
-        """A back-end missed its deadline."""
-        self.log.warn("session {number}: a back-end took too long", number=self.number)
-
     def refused(self, error: Exception) -> None:
         """There are too many connections."""
         self.log.warn("refused a connection from {host}: {error}", host=self.host, error=error)

@@ -1,0 +1,227 @@
+"""What all connections have in common: a session, a transport, and patience with both sides."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.errors import TookTooLong
+from gateway.services.outlet import Outlet
+from gateway.services.watch import Watch
+
+
+@implementer(IPushProducer)
+class Shell(Protocol, ABC):
+    """One connection: bytes to the session, actions to the world, answers back."""
+
+    transport: Any
+    log: Logger
+    input_high: int
+    """Octets a client may be ahead before it is no longer read from."""
+
+    _session: Any
+    _outlet: Outlet
+    _watch: Watch
+
+    def __init__(self, factory: Any, number: str) -> None:
+        """``number`` ties the log's lines together."""
+        self._factory = factory
+        self._number = number
+        self._working = 0
+        """Answers that back-ends owe; a line that is down still waits for them."""
+        self._pumping = False
+        self._paused = False
+        self._deaf = False
+        self._over = False
+        self._lost = False
+        self._draining = False
+
+    # -- what each protocol has of its own -----------------------------------
+
+    @abstractmethod
+    def _go_through(self) -> None:
+        """Perform what the session asks for, and write what it says, as far as can be now."""
+
+    @abstractmethod
+    def _ended(self) -> None:
+        """The line is down: say so in the log, and give back what belongs to the line."""
+
+    @abstractmethod
+    def _settle(self) -> None:
+        """The line is down: once no answer is owed, the session is gone."""
+
+    @abstractmethod
+    def _patience(self) -> float:
+        """Seconds without progress that are allowed in the present state."""
+
+    def _ending(self, how: str) -> None:
+        """The server is about to end the session, for this reason."""
+
+    # -- the transport's side ------------------------------------------------
+
+    def _open(self, session: Any) -> None:
+        """Begin, now that the client is let in."""
+        transport, factory = self.transport, self._factory
+        self._session = session
+        factory.opened(self)
+        # A small reply that waits for the client's delayed ACK takes 40 ms.
+        with suppress(OSError, AttributeError):  # a UNIX socket has no such thing
+            transport.setTcpNoDelay(True)
+        transport.registerProducer(self, True)
+        self._outlet = Outlet(transport)
+        self._watch = Watch(factory.clock, self._patience, self._expired)
+        self._pump()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Some of what the client sends."""
+        if not self._over:
+            session = self._session
+            before = session.taken
+            session.receive(data)
+            self._pump()
+            if session.taken != before:
+                self._watch.touch()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+        """The line is down."""
+        if self._lost:
+            return
+        self._lost = self._over = True
+        self._watch.stop()
+        self._ended()
+        self._settle()
+
+    def pauseProducing(self) -> None:
+        """The client takes no more just now."""
+        self._paused = True
+        self._watch.hurry()
+
+    def resumeProducing(self) -> None:
+        """The client has taken what was written."""
+        self._outlet.emptied()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._paused = False
+        self._watch.touch()
+        self._pump()
+
+    def stopProducing(self) -> None:
+        """The line is down; ``connectionLost`` follows."""
+
+    # -- the pump ------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Do all that can be done now.  A loop, entered once, however answers come."""
+        if self._pumping or self._over:
+            return
+        self._pumping = True
+        try:
+            self._go_through()
+        except Exception:
+            self._fault()
+        finally:
+            self._pumping = False
+        self._mind_input()
+
+    def _mind_input(self) -> None:
+        """Stop listening to a client that is far ahead of its replies, or of a back-end."""
+        if self._over:
+            return
+        ahead = self._session.backlog > self.input_high and (self._working or self._paused)
+        if ahead and not self._deaf:
+            self._deaf = True
+            self.transport.pauseProducing()
+        elif self._deaf and not ahead:
+            self._deaf = False
+            self.transport.resumeProducing()
+
+    def _flush(self, *, last: bool = False) -> None:
+        while data := self._session.data_to_send():
+            self._outlet.write(data, last=last and not self._session.waiting_to_send)
+
+    def _await(
+        self, answer: Any, good: Callable[[Any], None], bad: Callable[[Failure], None]
+    ) -> None:
+        """Have a back-end's answer taken, now or when it comes."""
+        if answer.called and not answer.paused and not isinstance(answer.result, Failure):
+            # It is there already, as nearly always; the pump that asked goes on.
+            try:
+                good(answer.result)
+            except Exception:
+                self._fault()
+            if self._lost:
+                self._settle()
+            return
+        self._working += 1
+
+        def answered(result: Any, take: Callable[[Any], None]) -> None:
+            self._working -= 1
+            self._watch.touch()
+            take(result)
+
+        def go_on(_: None) -> None:
+            self._pump()
+            if self._lost:
+                self._settle()
+
+        answer.addCallbacks(answered, answered, callbackArgs=(good,), errbackArgs=(bad,))
+        answer.addErrback(self._fault).addCallback(go_on)
+        if self._working:
+            self._watch.hurry()
+
+    def _fault(self, failure: Failure | None = None) -> None:
+        """Something is wrong with this program; in an ``except`` without a failure."""
+        self.log.failure("session {number}: a fault of ours", failure, number=self._number)
+        self.abort()
+
+    # -- what every session asks for -----------------------------------------
+
+    def _start_tls(self) -> None:
+        self._flush()
+        self._outlet.close_direct()
+        self.transport.startTLS(self._factory.tls)
+        self._session.secured()
+
+    def _hang_up(self, abort: bool) -> None:
+        self._flush(last=not abort)
+        self._over = True
+        self.transport.unregisterProducer()
+        if abort:
+            self.transport.abortConnection()
+        else:
+            self.transport.loseConnection()
+        self._watch.hurry()
+
+    # -- the end -------------------------------------------------------------
+
+    def drain(self) -> None:
+        """The server is stopping: finish what is running, then go."""
+        self._draining = True
+        self._pump()
+
+    def abort(self) -> None:
+        """Close now, whatever is waiting to be sent."""
+        self._over = True
+        self.transport.abortConnection()
+
+    def _expired(self) -> None:
+        if self._over or self._paused:
+            self._ending("stalled")
+            self.abort()
+        elif self._working:
+            self._ending("a back-end took too long")
+            self.log.warn("session {number}: a back-end took too long", number=self._number)
+            self._session.give_up(TookTooLong())
+        else:
+            self._ending("idle")
+            self._session.idle()
+        self._pump()
