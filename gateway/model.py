@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import IntEnum
 from functools import cached_property
 from typing import NamedTuple
@@ -141,6 +141,10 @@ class Account:
     quota: Quota = Quota()
     retention: str = ""
     """The retention policy in its text form."""
+
+    def is_elsewhere(self, hosts: Collection[str]) -> bool:
+        """Whether another server has it; ``hosts``: the names of this one, empty: it has all."""
+        return bool(hosts and self.host) and self.host not in hosts
 
     def admits(self, other: Account) -> bool:
         """Whether ``other`` may open this mailbox as its delegate."""

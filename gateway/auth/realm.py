@@ -42,7 +42,7 @@ class MaildropRealm:
                 raise BadCredentials(f"{login} is no longer in the directory")
             if not account.enabled:
                 raise BadCredentials(f"{login} may not log in")
-            if self._hosts and account.host and account.host not in self._hosts:
+            if account.is_elsewhere(self._hosts):
                 # Never [AUTH]: the password is right, and clients would drop it.
                 raise HomedElsewhere(f"the mailbox of {login} is on {account.host}")
             return self._store.open(account)

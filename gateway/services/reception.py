@@ -69,7 +69,7 @@ class Reception:
                 raise UnknownRecipient(f"nobody has {address}")
             if not account.enabled:
                 raise RecipientBarred(f"{account.name} is disabled")
-            if self._hosts and account.host and account.host not in self._hosts:
+            if account.is_elsewhere(self._hosts):
                 raise HomedElsewhere(f"the mailbox of {account.name} is on {account.host}")
             return account
 
