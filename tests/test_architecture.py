@@ -18,6 +18,7 @@ RULES: dict[str, set[str]] = {
     "model": {"errors"},
     "interfaces": {"model"},
     "saslprep": set(),
+    "client_address": set(),
     "wire": VALUES,
     "pop3": {"wire", "saslprep"} | VALUES,
     "lmtp": {"wire"} | VALUES,
@@ -26,10 +27,10 @@ RULES: dict[str, set[str]] = {
     "quota": VALUES,
     "ledger": {"quota"} | VALUES,
     "store": {"interfaces", "wire"} | VALUES,
-    "auth": {"interfaces", "sasl", "saslprep", "store.classic"} | VALUES,
+    "auth": {"interfaces", "sasl", "saslprep", "client_address", "store.classic"} | VALUES,
     "services": {
         *("pop3", "lmtp", "quota", "sasl", "saslprep", "auth.login", "auth.throttle"),
-        *("interfaces", "wire"),
+        *("interfaces", "wire", "client_address"),
     }
     | VALUES,
     "settings": {
@@ -50,7 +51,10 @@ RULES: dict[str, set[str]] = {
 
 ASSEMBLIES = ("assembly", "portal", "mailroom")
 
-PURE = ("errors", "model", "saslprep", "wire", "pop3", "lmtp", "quota", "settings", "config")
+PURE = (
+    *("errors", "model", "saslprep", "client_address", "wire", "pop3", "lmtp", "quota"),
+    *("settings", "config"),
+)
 """No Twisted here."""
 
 

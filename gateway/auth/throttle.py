@@ -16,12 +16,13 @@ import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from attrs import frozen
 
 from gateway.auth.delegates import split_login
+from gateway.client_address import client_address
 from gateway.errors import BadCredentials, GatewayError, TooManyGuesses
 
 
@@ -245,10 +246,9 @@ def _bare(login: str) -> str:
 def _networks(limits: Limits) -> Callable[[str], str]:
     def network(host: str) -> str:
         try:
-            address = ip_address(host.partition("%")[0])
+            address = client_address(host)
         except ValueError:
             return host
-        address = getattr(address, "ipv4_mapped", None) or address
         prefix = limits.ipv4_prefix if address.version == 4 else limits.ipv6_prefix
         return str(ip_network((address, prefix), strict=False))
 
