@@ -15,7 +15,6 @@ from gateway.interfaces import IDirectory, INtlmAuthority
 from gateway.model import Account
 from gateway.sasl.credentials import INtlmResponse
 from gateway.sasl.ntlm_proof import prove_v1, prove_v2
-from gateway.sasl.ntlmssp import read_proof
 from gateway.saslprep import login_name
 
 log = Logger()
@@ -86,12 +85,10 @@ def _compare(claim: INtlmResponse, account: Account | None) -> bytes:
     # Whoever is not there, or has no hash, costs the same work.
     nt_hash = (account.nt_hash if account else b"") or os.urandom(16)
     key: bytes | None = b""
-    if claim.legacy:
-        if not prove_v1(nt_hash, claim.challenge, claim.response):
-            key = None
-    else:
-        proof = read_proof(claim.response)
-        key = prove_v2(nt_hash, claim.user, claim.domain, claim.challenge, proof)
+    if claim.proof is not None:
+        key = prove_v2(nt_hash, claim.user, claim.domain, claim.challenge, claim.proof)
+    elif not prove_v1(nt_hash, claim.challenge, claim.response):
+        key = None
     name = claim.username.decode("utf-8", "backslashreplace")
     if account is None:
         raise BadCredentials(f"{name} is not in the directory")

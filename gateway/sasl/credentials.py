@@ -42,6 +42,7 @@ class INtlmResponse(ICredentials):
     challenge = Attribute("bytes: the 8 octets that the response answers.")
     response = Attribute("bytes: the NtChallengeResponse.")
     legacy = Attribute("bool: it is NTLMv1 or an NTLM2 session response.")
+    proof = Attribute("gateway.sasl.ntlmssp.Proof: what an NTLMv2 response says; else None.")
 
     def check(session_base_key: bytes) -> None:
         """Check what else the message promises, once the response has proven right.

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from gateway.errors import BadCredentials, MechanismFailed
 from gateway.interfaces import IMechanism
 from gateway.model import Peer
-from gateway.sasl.channel import end_point
+from gateway.sasl import channel
 from gateway.sasl.credentials import INtlmResponse
 from gateway.sasl.ntlm_proof import (
     channel_binding,
@@ -111,13 +111,18 @@ class Ntlm:
         now: Callable[[], float],
         random: Callable[[int], bytes],
         legacy: bool = False,
+        end_point: Callable[[bytes], bytes] = channel.end_point,
     ) -> None:
-        """``now`` in Unix seconds; ``legacy``: this peer may use NTLMv1."""
+        """``now`` in Unix seconds; ``legacy``: this peer may use NTLMv1.
+
+        ``end_point`` tells of a certificate what clients bind themselves to.
+        """
         self._policy = policy
         self._peer = peer
         self._now = now
         self._random = random
         self._legacy = legacy
+        self._end_point = end_point
         self._negotiate = b""
         self._challenge = b""
 
@@ -148,17 +153,24 @@ class Ntlm:
         answer = read_authenticate(message, sent.flags)
         if not answer.user or answer.flags & Flags.ANONYMOUS:
             raise MechanismFailed("NTLM: anonymous logins are refused")
+        return Response(
+            sent, answer, self._proof(answer), self._policy, self._bound_to, self._now()
+        )
+
+    def _proof(self, answer: Authenticate) -> Proof | None:
+        """What an NTLMv2 response says; None for a legacy one, where that may be."""
         if len(answer.nt_response) > 24:
-            return Response(
-                sent, answer, read_proof(answer.nt_response), self._policy, self._peer, self._now()
-            )
+            return read_proof(answer.nt_response)
         if len(answer.nt_response) < 24:
             raise MechanismFailed("NTLM: LM responses alone are refused")
         if not self._legacy:
             raise MechanismFailed(
                 f"NTLM: {self._peer.host} answers as NTLMv1, which only ntlm.legacy_networks may"
             )
-        return Response(sent, answer, None, self._policy, self._peer, self._now())
+        return None
+
+    def _bound_to(self) -> bytes:
+        return self._end_point(self._peer.certificate())
 
 
 @frozen
@@ -190,7 +202,7 @@ class Response:
         answer: Authenticate,
         proof: Proof | None,
         policy: Policy,
-        peer: Peer,
+        end_point: Callable[[], bytes],
         now: float,
     ) -> None:
         self.user = answer.text(answer.user)
@@ -212,7 +224,7 @@ class Response:
         self._sent = sent
         self._answer = answer
         self._policy = policy
-        self._peer = peer
+        self._end_point = end_point
         self._now = now
 
     def __repr__(self) -> str:
@@ -265,7 +277,7 @@ class Response:
             if policy == "require":
                 raise self._refused("no channel binding")
             return
-        hashed = end_point(self._peer.certificate())
+        hashed = self._end_point()
         if not hmac.compare_digest(channel_binding(hashed) if hashed else b"", value):
             raise self._refused("the channel binding is of another connection")
 

@@ -30,6 +30,7 @@ CHALLENGE = bytes.fromhex("0123456789abcdef")
 PASSWORD, USER, DOMAIN = "Pässwörd", "jürgen", "EXAMPLE"
 NEW_YEAR_2021 = 1_609_459_200.0
 POLICY = Policy("MAIL", "EXAMPLE", "mail.example.com", "example.com")
+END_POINT = bytes.fromhex("89eee6b6c7541508d753a43e2aaf9267e81f1c8e4302146769742c93d293077c")
 BINDING = bytes.fromhex("b4b3ef4fb372f37b23353169cde98ab5")
 
 # [MS-NLMP] 4.2: user User, password Password, domain Domain.
@@ -148,24 +149,26 @@ def test_upper_case_keeps_one_letter_for_one() -> None:
 
 
 def test_a_channel_binding_is_the_digest_of_the_whole_structure() -> None:
-    hashed = bytes.fromhex("89eee6b6c7541508d753a43e2aaf9267e81f1c8e4302146769742c93d293077c")
-    assert arithmetic.channel_binding(hashed) == BINDING
+    assert arithmetic.channel_binding(END_POINT) == BINDING
 
 
 # -- the transcripts ----------------------------------------------------------
 
 
-@pytest.fixture
-def bound(monkeypatch: pytest.MonkeyPatch) -> Peer:
-    """A peer on the connection that the transcripts' binding belongs to."""
-    hashed = bytes.fromhex("89eee6b6c7541508d753a43e2aaf9267e81f1c8e4302146769742c93d293077c")
-    monkeypatch.setattr("gateway.sasl.ntlm.end_point", lambda _: hashed)
-    return Peer("192.0.2.1", True, "1", lambda: b"certificate")
+BOUND = Peer("192.0.2.1", True, "1", lambda: b"certificate")
+"""A peer on the connection that the transcripts' binding belongs to."""
 
 
-def exchange(peer: Peer, policy: Policy = POLICY, **how: bool) -> Ntlm:
-    """A mechanism at the transcripts' moment, with their challenge."""
-    return Ntlm(policy, peer, now=lambda: NEW_YEAR_2021, random=lambda _: CHALLENGE, **how)
+def exchange(peer: Peer, policy: Policy = POLICY, *, legacy: bool = False) -> Ntlm:
+    """A mechanism at the transcripts' moment, with their challenge and their end point."""
+    return Ntlm(
+        policy,
+        peer,
+        now=lambda: NEW_YEAR_2021,
+        random=lambda _: CHALLENGE,
+        legacy=legacy,
+        end_point={b"certificate": END_POINT, b"": b""}.__getitem__,
+    )
 
 
 def answered(mechanism: Ntlm, negotiate: bytes, authenticate: bytes) -> Response:
@@ -186,9 +189,9 @@ def base_key(credentials: Response, password: str = PASSWORD) -> bytes | None:
     )
 
 
-def test_transcript_a_runs_through_octet_for_octet(bound: Peer) -> None:
+def test_transcript_a_runs_through_octet_for_octet() -> None:
     negotiate, challenge, authenticate = TRANSCRIPTS["A"]
-    mechanism = exchange(bound)
+    mechanism = exchange(BOUND)
     assert result(mechanism.step(None)).octets == b""
     assert result(mechanism.step(negotiate)).octets == challenge
     credentials = result(mechanism.step(authenticate)).credentials
@@ -213,7 +216,7 @@ def test_keys_and_integrity_codes_of_the_transcripts(name: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["password", "negotiate flags", "integrity code", "proof"])
-def test_any_change_to_a_transcript_is_refused(bound: Peer, what: str) -> None:
+def test_any_change_to_a_transcript_is_refused(what: str) -> None:
     negotiate, _, authenticate = map(bytearray, TRANSCRIPTS["A"])
     password = PASSWORD
     if what == "password":
@@ -224,7 +227,7 @@ def test_any_change_to_a_transcript_is_refused(bound: Peer, what: str) -> None:
         authenticate[72] ^= 1
     else:
         authenticate[0x70] ^= 1
-    credentials = answered(exchange(bound), bytes(negotiate), bytes(authenticate))
+    credentials = answered(exchange(BOUND), bytes(negotiate), bytes(authenticate))
     key = base_key(credentials, password)
     if what in ("password", "proof"):
         assert key is None
@@ -416,9 +419,9 @@ def test_no_single_changed_octet_makes_a_traceback_or_another_user(at: int, chan
         return
 
 
-def test_nothing_secret_is_shown_by_what_is_logged(bound: Peer) -> None:
+def test_nothing_secret_is_shown_by_what_is_logged() -> None:
     negotiate, _, authenticate = TRANSCRIPTS["A"]
-    credentials = answered(exchange(bound), negotiate, authenticate)
+    credentials = answered(exchange(BOUND), negotiate, authenticate)
     message = read_authenticate(authenticate, Flags(0x028A8205))
     shown = repr(credentials) + repr(message) + repr(credentials.proof)
     assert credentials.response.hex() not in shown
