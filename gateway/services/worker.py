@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -62,12 +61,12 @@ class Worker:
     def _tell(self) -> None:
         """Give out answers, for a while: two hundred at once would hold up everybody else."""
         self._telling = False
-        end = time.monotonic() + TURN
+        end = self._reactor.seconds() + TURN
         while self._answers:
             answer, result = self._answers.popleft()
             self.outstanding -= 1
             answer.callback(result)
-            if self._answers and time.monotonic() >= end:
+            if self._answers and self._reactor.seconds() >= end:
                 self._telling = True
                 self._reactor.callLater(0, self._tell)
                 return

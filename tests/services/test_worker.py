@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor
@@ -17,6 +17,27 @@ from twisted.trial.unittest import TestCase
 from gateway.errors import Overloaded
 from gateway.services.outlet import Outlet
 from gateway.services.worker import TURN, Worker
+
+
+class Turns:
+    """A reactor that takes its turns, and lets time pass, when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[Callable[[], object]] = []
+        self.callFromThread = self.calls.append
+
+    def seconds(self) -> float:
+        return self.now
+
+    def callLater(self, seconds: float, call: Callable[[], object]) -> None:
+        assert seconds == 0
+        self.calls.append(call)
+
+    def turn(self) -> None:
+        calls, self.calls[:] = list(self.calls), []
+        for call in calls:
+            call()
 
 
 class WorkerTests(TestCase):
@@ -47,27 +68,23 @@ class WorkerTests(TestCase):
 
         return gatherResults(taken).addCallback(answered)
 
-    def test_many_answers_at_once_leave_the_reactor_its_turns(self) -> Deferred[None]:
-        worker, seen = self.worker(1, 10), []
+    def test_many_answers_at_once_leave_the_reactor_its_turns(self) -> None:
+        turns, answers = Turns(), []
+        worker = Worker(turns, "test", threads=1, queue=10)
 
-        def answered(_: object) -> None:
-            # As long as a whole turn of answers may take.
-            time.sleep(TURN)
-            seen.append("answer")
+        def answered(number: int) -> None:
+            answers.append(number)
+            turns.now += TURN / 2
 
-        def looked() -> None:
-            seen.append("sockets")
-            if seen.count("answer") < 3:
-                reactor.callLater(0, looked)
-
-        reactor.callLater(0, looked)
-        done = [worker.run(lambda: None).addCallback(answered) for _ in range(3)]
-
-        def between(_: object) -> None:
-            first, *_, last = (at for at, what in enumerate(seen) if what == "answer")
-            self.assertIn("sockets", seen[first:last])
-
-        return gatherResults(done).addCallback(between)
+        for number in range(5):
+            worker.run(lambda number=number: number).addCallback(answered)
+        worker.start()
+        worker.stop()
+        seen = []
+        while turns.calls:
+            turns.turn()
+            seen.append(list(answers))
+        self.assertEqual(seen, [[0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4]])
 
     def test_a_failure_is_answered_too(self) -> Deferred[None]:
         worker = self.worker(1, 1)
