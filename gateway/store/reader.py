@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from gateway.errors import MailboxUnusable, NoSuchMailbox
 from gateway.model import Listing
+from gateway.store.complaint import complain
 from gateway.store.dotlock import dotlock
 from gateway.store.files import FULL, store_error
 from gateway.store.scan import NEVER, Stamp, delivery_order, scan, stamp_of
@@ -234,16 +235,10 @@ class Reader:
         twice = []
         for index, base in enumerate(bases):
             if ids[index] in shown:
-                twice.append(ids[index])
+                twice.append(repr(ids[index]))
                 ids[index] = f"{ids[index][:58]}.{self._uidlist.uids[base]}"
             shown.add(ids[index])
-        if twice:
-            log.warn(
-                "{path}: {count} unique-ids are there twice, the first is {id!r}",
-                path=self._list_path,
-                count=len(twice),
-                id=twice[0],
-            )
+        complain(self._list_path, "unique-ids are there twice", twice)
 
 
 def ensure_maildir(maildir: str, *, create: bool) -> None:

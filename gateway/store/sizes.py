@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from twisted.logger import Logger
 
+from gateway.store.complaint import complain
 from gateway.store.files import NotRegular, measure, store_error
 from gateway.store.scan import scan, stored_size, wire_size
 from gateway.store.snapshot import Reading, Size
@@ -113,13 +114,7 @@ class Sizer:
         """Log which messages cannot be read, each once for as long as it cannot."""
         new = [reason for base, reason in unreadable.items() if base not in self._told]
         self._told = set(unreadable)
-        if new:
-            log.warn(
-                "{maildir}: {count} messages cannot be read, the first is {reason}",
-                maildir=self._maildir,
-                count=len(new),
-                reason=new[0],
-            )
+        complain(self._maildir, "messages cannot be read", new)
 
     def _claims(self, uidlist: UidList) -> Callable[[str], int | None]:
         """What the uidlist or the name says of a size; the list has corrections."""
