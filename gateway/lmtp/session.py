@@ -2,14 +2,7 @@
 
 RFC 2033, with RFC 5321 for what it takes from SMTP, and RFC 1870, 2034, 2920,
 3030, 3207, 6152 and 6531 for the extensions.  Nothing here knows of sockets,
-clocks or files.  The shell calls
-
-* ``receive`` with what has arrived, then
-* ``next_action`` until it answers None, performing each action, and
-* ``data_to_send`` for what is to go out.
-
-While an answer is owed nothing more is parsed, so replies keep the order of
-the commands however far the client runs ahead.
+clocks or files; how a shell drives it says ``gateway.wire.dialogue``.
 """
 
 from __future__ import annotations
@@ -23,8 +16,8 @@ from gateway.lmtp.actions import Action
 from gateway.lmtp.intake import Intake
 from gateway.lmtp.profile import Profile
 from gateway.lmtp.replies import Refused, Reply
-from gateway.wire.lines import LineBuffer, LineTooLong
-from gateway.wire.outgoing import SLICE, Outgoing
+from gateway.wire.dialogue import Dialogue
+from gateway.wire.lines import LineTooLong
 
 _TEXT = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f-\x9f\ufffd]*")
 
@@ -36,63 +29,22 @@ in groups, one refusal early on makes as many of those as it has recipients.
 """
 
 
-class Session:
+class Session(Dialogue[Action]):
     """The server's side of one connection."""
 
     def __init__(
         self, profile: Profile, *, secure: bool = False, can_start_tls: bool = False
     ) -> None:
+        super().__init__()
         self.profile = profile
         self.secure = secure
         self.can_start_tls = can_start_tls
-        self.closed = False
-        """Whether the session is over: nothing is taken in, and no answer is waited for."""
         self.lhlo = ""
         """How the client calls itself; empty before LHLO."""
-        self._input = LineBuffer()
-        self._out = Outgoing()
-        self._owed = False
-        self._action: Action | None = None
         self._refused = 0
-        self.taken = 0
-        """Lines and pieces of content taken so far: a client that sends some is not idle."""
         self._intake = Intake(profile, self._say, self._ask)
         self.tally = self._intake.tally
         self._out.put(b"220 %b LMTP ready.\r\n" % profile.name.encode("ascii"))
-
-    # -- bytes ---------------------------------------------------------------
-
-    def receive(self, data: bytes) -> None:
-        """Take what has arrived."""
-        if not self.closed:
-            self._input.feed(data)
-
-    @property
-    def backlog(self) -> int:
-        """Octets received that wait to be parsed."""
-        return len(self._input)
-
-    def data_to_send(self) -> bytes:
-        """What is to go out next, a slice at the most; ``b""`` for nothing."""
-        return self._out.take()
-
-    @property
-    def waiting_to_send(self) -> int:
-        """Octets that ``data_to_send`` still has."""
-        return self._out.length
-
-    def next_action(self) -> Action | None:
-        """What the shell is to do next; None when that depends on more input or answers."""
-        while self._action is None:
-            if self._owed or self.closed or self._out.length > SLICE:
-                return None
-            receiving = self._intake.receiving
-            if not (self._intake.go_on(self._input) if receiving else self._take_line()):
-                return None
-            self.taken += 1
-        action, self._action = self._action, None
-        self._owed = not isinstance(action, actions.HangUp)
-        return action
 
     # -- commands ------------------------------------------------------------
 
@@ -104,12 +56,11 @@ class Session:
 
     def _close(self, reply: Reply) -> None:
         self._say(reply)
-        self.closed = True
-        self._input.clear()
-        self._action = actions.HangUp()
+        self._hang_up(actions.HangUp())
 
-    def _take_line(self) -> bool:
-        """Perform the next command; False when none is whole."""
+    def _take_next(self) -> bool:
+        if self._intake.receiving:
+            return self._intake.go_on(self._input)
         line = self._input.take_line(self.profile.command_limit)
         if line is None:
             return False
@@ -158,9 +109,7 @@ class Session:
         if self._intake.busy:
             raise Refused(replies.IN_TRANSACTION)
         self._say(replies.TLS)
-        # Whatever came with it in clear may be an attacker's (CVE-2011-0411).
-        self._input = LineBuffer()
-        self._action = actions.StartTLS()
+        self._start_tls(actions.StartTLS())
 
     def _mail(self, argument: str) -> None:
         if not self.lhlo:

@@ -1,14 +1,8 @@
 """One POP3 session as a value: bytes and answers go in, bytes and actions come out.
 
 RFC 1939, 2449, 2595, 3206, 5034, 6856, and [MS-STANXPOP3] where it says more.
-Nothing here knows of sockets, clocks or files.  The shell calls
-
-* ``receive`` with what has arrived, then
-* ``next_action`` until it answers None, performing each action, and
-* ``data_to_send`` for what is to go out.
-
-While an answer is owed nothing more is parsed, so replies keep the order of
-the commands however far the client runs ahead.
+Nothing here knows of sockets, clocks or files; how a shell drives it says
+``gateway.wire.dialogue``.
 """
 
 from __future__ import annotations
@@ -28,8 +22,8 @@ from gateway.pop3.texts import LANGUAGES, SETS
 from gateway.saslprep import login_name
 from gateway.wire import base64
 from gateway.wire.body import END
-from gateway.wire.lines import LineBuffer, LineTooLong
-from gateway.wire.outgoing import SLICE, Outgoing
+from gateway.wire.dialogue import Dialogue
+from gateway.wire.lines import LineTooLong
 
 _PRINTABLE = re.compile(rb"[\t -~]*")
 
@@ -40,7 +34,6 @@ class State(Enum):
     AUTHORIZATION = 1
     TRANSACTION = 2
     UPDATE = 3
-    CLOSED = 4
 
 
 class Refused(Exception):
@@ -61,7 +54,7 @@ class Tally:
         self.retr = self.retr_octets = self.top = self.top_octets = self.removed = 0
 
 
-class Session:
+class Session(Dialogue[Action]):
     """The server's side of one connection."""
 
     def __init__(
@@ -72,6 +65,7 @@ class Session:
         greeting: str = "",
         convert_cr: bool = False,
     ) -> None:
+        super().__init__()
         self.profile = profile
         self.line = line
         self.state = State.AUTHORIZATION
@@ -81,58 +75,12 @@ class Session:
         self.retrieved: set[int] = set()
         self._convert_cr = convert_cr
         self._texts = SETS[profile.texts]
-        self._input = LineBuffer()
-        self._out = Outgoing()
-        self._owed = False
-        self._action: Action | None = None
         self._name: bytes | None = None
         self._mechanism: str | None = None
         self._reply: MessageReply | None = None
         self._utf8 = False
         self._refused = 0
-        self.taken = 0
-        """Lines taken so far: a client that sends one is not idle."""
         self._say(b"+OK " + (greeting.encode("ascii") or self._texts["greeting"]))
-
-    # -- bytes ---------------------------------------------------------------
-
-    def receive(self, data: bytes) -> None:
-        """Take what has arrived."""
-        if self.state is not State.CLOSED:
-            self._input.feed(data)
-
-    @property
-    def backlog(self) -> int:
-        """Octets received that wait to be parsed."""
-        return len(self._input)
-
-    def data_to_send(self) -> bytes:
-        """What is to go out next, a slice at the most; ``b""`` for nothing."""
-        return self._out.take()
-
-    @property
-    def waiting_to_send(self) -> int:
-        """Octets that ``data_to_send`` still has."""
-        return self._out.length
-
-    def next_action(self) -> Action | None:
-        """What the shell is to do next; None when that depends on more input or answers."""
-        while self._action is None:
-            if self._owed or self.state is State.CLOSED or self._out.length > SLICE:
-                return None
-            line = self._input.take_line(self._line_limit())
-            if line is None:
-                return None
-            self.taken += 1
-            self._take(line)
-        action, self._action = self._action, None
-        self._owed = not isinstance(action, HangUp)
-        return action
-
-    def _line_limit(self) -> int:
-        if self._mechanism is not None or self._input.starts_with(b"AUTH"):
-            return self.profile.sasl_line_limit
-        return self.profile.command_limit
 
     # -- replies -------------------------------------------------------------
 
@@ -161,33 +109,44 @@ class Session:
             self._close()
 
     def _close(self, *, abort: bool = False) -> None:
-        self.state = State.CLOSED
-        self._input.clear()
-        self._action = HangUp(abort)
+        self._hang_up(HangUp(abort))
 
     # -- commands ------------------------------------------------------------
 
-    def _take(self, line: bytes | LineTooLong) -> None:
+    def _take_next(self) -> bool:
+        line = self._input.take_line(self._line_limit())
+        if line is None:
+            return False
         name, self._name = self._name, None
         try:
             if self._mechanism is not None:
                 self._respond(line)
-                return
-            if isinstance(line, LineTooLong):
+            elif isinstance(line, LineTooLong):
                 raise Refused("too_long")
-            keyword, row = self._row_of(line)
-            if keyword == b"PASS":
-                # The rest of the line is the password, spaces and all (V0011).
-                self._pass(name, line.lstrip(b" \t")[5:])
-                return
-            arguments = line.split()[1:]
-            if not row.least <= len(arguments) <= row.most:
-                raise Refused("arguments")
-            row.perform(self, *arguments)
-            if self.state is State.TRANSACTION:
-                self._refused = 0
+            else:
+                self._perform(line, name)
         except Refused as refused:
             self._refuse_command(refused.key, refused.code)
+        return True
+
+    def _line_limit(self) -> int:
+        if self._mechanism is not None or self._input.starts_with(b"AUTH"):
+            return self.profile.sasl_line_limit
+        return self.profile.command_limit
+
+    def _perform(self, line: bytes, name: bytes | None) -> None:
+        """One command; ``name``: what USER said just before."""
+        keyword, row = self._row_of(line)
+        if keyword == b"PASS":
+            # The rest of the line is the password, spaces and all (V0011).
+            self._pass(name, line.lstrip(b" \t")[5:])
+            return
+        arguments = line.split()[1:]
+        if not row.least <= len(arguments) <= row.most:
+            raise Refused("arguments")
+        row.perform(self, *arguments)
+        if self.state is State.TRANSACTION:
+            self._refused = 0
 
     def _row_of(self, line: bytes) -> tuple[bytes, Row]:
         words = line.split(None, 1)
@@ -275,9 +234,7 @@ class Session:
         if not self.line.can_start_tls:
             raise Refused("no_tls")
         self._ok("tls")
-        # Whatever came with it in clear may be an attacker's (CVE-2011-0411).
-        self._input = LineBuffer()
-        self._action = StartTLS()
+        self._start_tls(StartTLS())
 
     def _capa(self) -> None:
         lines = capability_lines(self.profile, self.line, self.state is State.TRANSACTION)

@@ -118,7 +118,7 @@ class POP3Protocol(Shell):
             elif (action := session.next_action()) is not None:
                 self._watch.touch()
                 self._perform(action)
-            elif self._draining and not self._working and session.state is not State.CLOSED:
+            elif self._draining and not (self._working or session.closed):
                 self._ending("server stopping")
                 session.dismiss()
             elif session.waiting_to_send < SLICE:

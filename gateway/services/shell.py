@@ -16,6 +16,7 @@ from zope.interface import implementer
 from gateway.errors import TookTooLong
 from gateway.services.outlet import Outlet
 from gateway.services.watch import Watch
+from gateway.wire.dialogue import Dialogue
 
 
 @implementer(IPushProducer)
@@ -27,7 +28,7 @@ class Shell(Protocol, ABC):
     input_high: int
     """Octets a client may be ahead before it is no longer read from."""
 
-    _session: Any
+    _session: Dialogue[Any]
     _outlet: Outlet
     _watch: Watch
 
@@ -67,7 +68,7 @@ class Shell(Protocol, ABC):
 
     # -- the transport's side ------------------------------------------------
 
-    def _open(self, session: Any) -> None:
+    def _open(self, session: Dialogue[Any]) -> None:
         """Begin, now that the client is let in."""
         transport, factory = self.transport, self._factory
         self._session = session
