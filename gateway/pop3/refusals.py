@@ -29,6 +29,15 @@ REFUSALS: Mapping[type[Exception], tuple[str, str]] = {
 """Error class to response code and text; what is not here is ``SYS/TEMP``, ``trouble``."""
 
 
+class Refused(Exception):
+    """A command that is answered ``-ERR`` with this text."""
+
+    def __init__(self, key: str, code: str = "") -> None:
+        super().__init__(key)
+        self.key = key
+        self.code = code
+
+
 def refusal_of(error: BaseException) -> tuple[str, str]:
     """The response code (may be empty) and the key of the text for ``error``."""
     for kind in type(error).__mro__:

@@ -13,13 +13,13 @@ from enum import Enum
 from typing import NamedTuple
 
 from gateway.model import Form, Listing
-from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step
+from gateway.pop3.actions import Action, Commit, Fetch, HangUp, StartTLS
+from gateway.pop3.authorization import Authorization
 from gateway.pop3.capabilities import Line, capability_lines, mechanisms
 from gateway.pop3.profile import Profile
-from gateway.pop3.refusals import refusal_of
+from gateway.pop3.refusals import Refused, refusal_of
 from gateway.pop3.reply import MessageReply
 from gateway.pop3.texts import LANGUAGES, SETS
-from gateway.saslprep import login_name
 from gateway.wire import base64
 from gateway.wire.body import END
 from gateway.wire.dialogue import Dialogue
@@ -34,15 +34,6 @@ class State(Enum):
     AUTHORIZATION = 1
     TRANSACTION = 2
     UPDATE = 3
-
-
-class Refused(Exception):
-    """A command that is answered ``-ERR`` with this text."""
-
-    def __init__(self, key: str, code: str = "") -> None:
-        super().__init__(key)
-        self.key = key
-        self.code = code
 
 
 class Tally:
@@ -75,8 +66,7 @@ class Session(Dialogue[Action]):
         self.retrieved: set[int] = set()
         self._convert_cr = convert_cr
         self._texts = SETS[profile.texts]
-        self._name: bytes | None = None
-        self._mechanism: str | None = None
+        self._authorization = Authorization(profile)
         self._reply: MessageReply | None = None
         self._utf8 = False
         self._refused = 0
@@ -117,10 +107,11 @@ class Session(Dialogue[Action]):
         line = self._input.take_line(self._line_limit())
         if line is None:
             return False
-        name, self._name = self._name, None
+        authorization = self._authorization
+        name, authorization.name = authorization.name, None
         try:
-            if self._mechanism is not None:
-                self._respond(line)
+            if authorization.mechanism is not None:
+                self._action = authorization.respond(line)
             elif isinstance(line, LineTooLong):
                 raise Refused("too_long")
             else:
@@ -130,7 +121,7 @@ class Session(Dialogue[Action]):
         return True
 
     def _line_limit(self) -> int:
-        if self._mechanism is not None or self._input.starts_with(b"AUTH"):
+        if self._authorization.mechanism is not None or self._input.starts_with(b"AUTH"):
             return self.profile.sasl_line_limit
         return self.profile.command_limit
 
@@ -175,58 +166,18 @@ class Session(Dialogue[Action]):
         return index
 
     def _user(self, name: bytes) -> None:
-        # Decided by line and policy alone, never by who exists (V0008 to V0010).
-        if not self.profile.user_pass:
-            raise Refused("unknown")
-        if not self.line.cleartext_allowed:
-            raise Refused("cleartext")
-        try:
-            login_name(name)
-        except ValueError:
-            raise Refused("bad_name") from None
-        self._name = name
+        self._authorization.user(name, self.line)
         self._ok("name")
 
     def _pass(self, name: bytes | None, password: bytes) -> None:
-        if name is None:
-            raise Refused("no_user")
-        if not password:
-            raise Refused("arguments")
-        self._action = Login(name, password)
+        self._action = self._authorization.password(name, password)
 
     def _auth(self, mechanism: bytes | None = None, initial: bytes | None = None) -> None:
-        usable = mechanisms(self.profile, self.line)
-        if mechanism is None:
-            lines = "".join(f"{name}\r\n" for name in usable)
-            self._multiline("mechanisms", lines.encode("ascii"))
+        if mechanism is not None:
+            self._action = self._authorization.begin(mechanism, initial, self.line)
             return
-        name = mechanism.decode("ascii").upper()
-        if name not in usable:
-            known = name in self.profile.mechanisms
-            raise Refused("cleartext" if known else "mechanism")
-        response = None
-        if initial is not None:
-            response = b"" if initial == b"=" else self._octets(initial)
-        self._mechanism = name
-        self._action = Step(name, response, True)
-
-    def _respond(self, line: bytes | LineTooLong) -> None:
-        mechanism, self._mechanism = self._mechanism, None
-        assert mechanism is not None
-        if isinstance(line, LineTooLong):
-            raise Refused("too_long")
-        if line == b"*":
-            raise Refused("cancelled")
-        response = self._octets(line)
-        self._mechanism = mechanism
-        self._action = Step(mechanism, response, False)
-
-    @staticmethod
-    def _octets(text: bytes) -> bytes:
-        try:
-            return base64.decode(text)
-        except ValueError:
-            raise Refused("base64") from None
+        lines = "".join(f"{name}\r\n" for name in mechanisms(self.profile, self.line))
+        self._multiline("mechanisms", lines.encode("ascii"))
 
     def _stls(self) -> None:
         if self.line.secure:
@@ -321,7 +272,7 @@ class Session(Dialogue[Action]):
     def logged_in(self, listing: Listing) -> None:
         """The client is who it says, and this is its maildrop."""
         self._owed = False
-        self._mechanism = None
+        self._authorization.mechanism = None
         self._refused = 0
         self.listing = listing
         self.state = State.TRANSACTION
@@ -330,7 +281,7 @@ class Session(Dialogue[Action]):
     def login_failed(self, error: BaseException) -> None:
         """The login, or the opening of the maildrop, came to nothing."""
         self._owed = False
-        self._mechanism = None
+        self._authorization.mechanism = None
         code, key = refusal_of(error)
         self._refuse_command(key, code)
 

@@ -1,0 +1,80 @@
+"""How a client shows who it is: by USER and PASS, or in a SASL exchange.
+
+RFC 1939 section 7 and RFC 5034.  What the client says becomes a ``Login`` or a
+``Step``, or is ``Refused``; whether it is true is not decided here.
+"""
+
+from __future__ import annotations
+
+from gateway.pop3.actions import Login, Step
+from gateway.pop3.capabilities import Line, mechanisms
+from gateway.pop3.profile import Profile
+from gateway.pop3.refusals import Refused
+from gateway.saslprep import login_name
+from gateway.wire import base64
+from gateway.wire.lines import LineTooLong
+
+
+class Authorization:
+    """What a client has said of itself so far."""
+
+    __slots__ = ("_profile", "mechanism", "name")
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self.name: bytes | None = None
+        """What USER said; PASS has to come next."""
+        self.mechanism: str | None = None
+        """Whose exchange is under way: the next line is a response."""
+
+    def user(self, name: bytes, line: Line) -> None:
+        """USER: decided by line and policy alone, never by who exists (V0008 to V0010)."""
+        if not self._profile.user_pass:
+            raise Refused("unknown")
+        if not line.cleartext_allowed:
+            raise Refused("cleartext")
+        try:
+            login_name(name)
+        except ValueError:
+            raise Refused("bad_name") from None
+        self.name = name
+
+    @staticmethod
+    def password(name: bytes | None, password: bytes) -> Login:
+        """PASS; ``name``: what USER said just before."""
+        if name is None:
+            raise Refused("no_user")
+        if not password:
+            raise Refused("arguments")
+        return Login(name, password)
+
+    def begin(self, mechanism: bytes, initial: bytes | None, line: Line) -> Step:
+        """AUTH, maybe with an initial response; ``=`` is an empty one."""
+        name = mechanism.decode("ascii").upper()
+        if name not in mechanisms(self._profile, line):
+            known = name in self._profile.mechanisms
+            raise Refused("cleartext" if known else "mechanism")
+        response = None
+        if initial is not None:
+            response = b"" if initial == b"=" else _octets(initial)
+        self.mechanism = name
+        return Step(name, response, True)
+
+    def respond(self, line: bytes | LineTooLong) -> Step:
+        """The answer to a challenge; whatever is none ends the exchange."""
+        mechanism, self.mechanism = self.mechanism, None
+        assert mechanism is not None
+        if isinstance(line, LineTooLong):
+            raise Refused("too_long")
+        if line == b"*":
+            raise Refused("cancelled")
+        response = _octets(line)
+        self.mechanism = mechanism
+        return Step(mechanism, response, False)
+
+
+def _octets(text: bytes) -> bytes:
+    try:
+        return base64.decode(text)
+    except ValueError:
+        raise Refused("base64") from None
