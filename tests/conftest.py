@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["conformance"]
+pytest_plugins = ["conformance", "shared_fixtures"]
 
 
 @pytest.fixture(autouse=True)

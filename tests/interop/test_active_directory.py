@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from answers import result
+from client_process import run
 from gateway.directory.entry_map import MAPS
 from gateway.directory.ldap import LdapDirectory
 from gateway.directory.ldap_accounts import Search
@@ -675,20 +676,7 @@ def test_a_winbindd_that_is_not_there_is_an_outage(dc: SambaDC, serve: Serve) ->
 
 # -- real clients --------------------------------------------------------------
 
-
-def run(home: Path, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """A client's process, which sees no settings but those in its home."""
-    return subprocess.run(
-        command,
-        env={"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C.UTF-8", **env},
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+UTF8 = {"LC_ALL": "C.UTF-8"}
 
 
 def curl(
@@ -698,7 +686,7 @@ def curl(
     place = f"pop3s://localhost:{gateway.tls}" if tls else f"pop3://localhost:{gateway.plain}"
     options = ["--silent", "--show-error", "--max-time", "60", "--user", user]
     options += ["--login-options", f"AUTH={mechanism}", "--cacert", str(gateway.certificate)]
-    return run(home, "curl", "--disable", *options, f"{place}/1", **env)
+    return run(home, "curl", "--disable", *options, f"{place}/1", **UTF8, **env)
 
 
 def use_fetchmail(gateway: Gateway, home: Path, password: str) -> subprocess.CompletedProcess[str]:
@@ -712,7 +700,7 @@ def use_fetchmail(gateway: Gateway, home: Path, password: str) -> subprocess.Com
     )
     settings.chmod(0o600)
     files = ["--idfile", f"{home}/ids", "--pidfile", f"{home}/pid"]
-    return run(home, "fetchmail", "--nodetach", "--nosyslog", "-f", str(settings), *files)
+    return run(home, "fetchmail", "--nodetach", "--nosyslog", "-f", str(settings), *files, **UTF8)
 
 
 def use_mpop(gateway: Gateway, home: Path, password: str) -> subprocess.CompletedProcess[str]:
@@ -724,7 +712,7 @@ def use_mpop(gateway: Gateway, home: Path, password: str) -> subprocess.Complete
         f"uidls_file {home}/ids\ndelivery mbox {home}/stored\nreceived_header off\n"
     )
     settings.chmod(0o600)
-    return run(home, "mpop", "--file", str(settings), "test")
+    return run(home, "mpop", "--file", str(settings), "test", **UTF8)
 
 
 @pytest.mark.conformance("X-E0002")

@@ -8,14 +8,13 @@ import poplib
 import re
 import shutil
 import ssl
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from client_process import run
 from gateway.services.tls import make_certificate
 from servers import PASSWORD, USER, Gateway, corpus, fill, need
 
@@ -55,21 +54,6 @@ class Outcome:
     code: int
     said: str
     messages: list[bytes]
-
-
-def run(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """A client's process, which sees no settings but those in its home."""
-    return subprocess.run(
-        command,
-        env={"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C"},
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def stored(directory: Path) -> list[bytes]:
@@ -294,14 +278,6 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
         gateway.stop()
     gateway.wait_for(b"Server Shut Down")
     assert "Traceback" not in gateway.log
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A client's directory, below one that every user may enter."""
-    directory = tempfile.mkdtemp(prefix="pop3gw-client-")
-    yield Path(directory)
-    shutil.rmtree(directory)
 
 
 @pytest.mark.parametrize(("name", "line"), PAIRS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from client_process import run
 from gateway import passwd
 from kdc import OTHER_REALM, Kdc, need_kerberos
 from sasl_client import LINES, SaslClient, Ticket
@@ -221,28 +221,9 @@ def test_an_account_that_is_barred_stays_out_whatever_its_ticket(kdc: Kdc, make:
 # -- real clients ---------------------------------------------------------------
 
 
-def run(kdc: Kdc, home: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """A client's process with alice's ticket, and no settings but those in its home."""
-    settings = {"KRB5CCNAME": f"FILE:{kdc.ccache('alice')}", "HOME": str(home), "LC_ALL": "C"}
-    return subprocess.run(
-        command,
-        env={"PATH": os.environ["PATH"], **kdc.env, **settings},
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A client's directory."""
-    directory = tmp_path / "home"
-    directory.mkdir()
-    return directory
+def run_for_alice(kdc: Kdc, home: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A client's process with alice's ticket."""
+    return run(home, *command, KRB5CCNAME=f"FILE:{kdc.ccache('alice')}", **kdc.env)
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -259,7 +240,7 @@ def test_curl_logs_in_with_a_ticket(kdc: Kdc, make: Make, home: Path, line: str)
         url = f"pop3s://localhost:{gateway.tls}/1"
     elif line == "stls":
         options.append("--ssl-reqd")
-    done = run(kdc, home, "curl", *options, url)
+    done = run_for_alice(kdc, home, "curl", *options, url)
     assert done.returncode == 0, done.stdout
     assert (home / "message").read_bytes() == FOR_ALICE
     gateway.wait_for(b"by=GSSAPI")
@@ -279,7 +260,7 @@ def test_fetchmail_logs_in_with_a_ticket(kdc: Kdc, make: Make, home: Path, line:
     )
     rc.chmod(0o600)
     options = ["--nodetach", "--nosyslog", "--fetchmailrc", str(rc), "--pidfile", f"{home}/pid"]
-    done = run(kdc, home, "fetchmail", *options)
+    done = run_for_alice(kdc, home, "fetchmail", *options)
     assert done.returncode == 0, done.stdout
     assert b"Subject: for alice" in (home / "message").read_bytes()
     gateway.wait_for(b"by=GSSAPI")
@@ -299,7 +280,7 @@ def test_mpop_logs_in_with_a_ticket(kdc: Kdc, make: Make, home: Path, line: str)
         f"uidls_file {home}/ids\ndelivery mbox {home}/message\n"
     )
     rc.chmod(0o600)
-    done = run(kdc, home, "mpop", "--file", str(rc), "test")
+    done = run_for_alice(kdc, home, "mpop", "--file", str(rc), "test")
     assert done.returncode == 0, done.stdout
     assert b"Subject: for alice" in (home / "message").read_bytes()
     gateway.wait_for(b"by=GSSAPI")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from client_process import run
 from gateway import passwd
 from gateway.sasl.channel import end_point
 from gateway.sasl.ntlm_proof import channel_binding
@@ -54,29 +53,6 @@ def make(tmp_path: Path) -> Iterator[Make]:
         if gateway.process is not None:
             gateway.stop(signal.SIGKILL)
             assert "Traceback" not in gateway.log
-
-
-def run(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """A client's process, which sees no settings but those in its home."""
-    return subprocess.run(
-        command,
-        env={"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C"},
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A client's directory."""
-    directory = tmp_path / "home"
-    directory.mkdir()
-    return directory
 
 
 # -- real clients ---------------------------------------------------------------
