@@ -8,7 +8,6 @@ import shutil
 import signal
 import smtplib
 import ssl
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from disks import small_disk_at
 from servers import (
     OWNER,
     PASSWORD,
@@ -198,19 +198,8 @@ def test_only_allowed_networks_may_deliver(serve: Callable[..., Gateway]) -> Non
 @pytest.fixture
 def small_disk(directory: Path) -> Iterator[Path]:
     """The place of all mail, with room for 2 MiB."""
-    place = directory / "mail"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
-    mounted = subprocess.run(command, capture_output=True, timeout=30, check=False)
-    if mounted.returncode:
-        reason = f"cannot mount a tmpfs: {mounted.stderr.decode().strip()}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI needs root with the right to mount; {reason}")
-        pytest.skip(reason)
-    try:
+    with small_disk_at(directory / "mail", mebibytes=2) as place:
         yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], timeout=30, check=True)
 
 
 def test_a_full_disk_is_told_for_what_it_is_and_leaves_nothing(

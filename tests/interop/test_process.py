@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from disks import small_disk_at
 from gateway import passwd
 from gateway.services.tls import make_certificate
 from servers import PASSWORD, USER, Gateway, fill, refuses_connections
@@ -543,23 +544,8 @@ def slow_client(server: Gateway, secure: bool) -> Client:
 @pytest.fixture
 def small_disk(gateway: Gateway) -> Iterator[Path]:
     """The place of all mail, with room for 4 MiB."""
-    place = gateway.maildir.parent
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)],
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
-    if mounted.returncode:
-        reason = f"cannot mount a tmpfs: {mounted.stderr.decode().strip()}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI needs root with the right to mount; {reason}")
-        pytest.skip(reason)
-    try:
+    with small_disk_at(gateway.maildir.parent, mebibytes=4) as place:
         yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], timeout=30, check=True)
 
 
 class Filler:

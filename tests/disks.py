@@ -1,0 +1,28 @@
+"""Disks that tests can fill."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def small_disk_at(place: Path, *, mebibytes: int) -> Iterator[Path]:
+    """A disk of its own in a new directory; skips where we may not mount one, and in CI fails."""
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(place)]
+    mounted = subprocess.run(command, capture_output=True, timeout=30, check=False)
+    if mounted.returncode:
+        reason = f"cannot mount a tmpfs: {mounted.stderr.decode().strip()}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI needs root with the right to mount; {reason}")
+        pytest.skip(reason)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], timeout=30, check=True)
