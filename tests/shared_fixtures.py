@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from directory_contract import PASSWORDS
+from servers import Slapd, need
+
 
 @pytest.fixture
 def home() -> Iterator[Path]:
@@ -16,3 +19,21 @@ def home() -> Iterator[Path]:
     directory = tempfile.mkdtemp(prefix="pop3gw-client-")
     yield Path(directory)
     shutil.rmtree(directory)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory that Dovecot's own user may enter, of a short name as UNIX sockets want it."""
+    path = Path(tempfile.mkdtemp(prefix="pop3gw-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
+    """One server with the contract suite's people, for all tests that leave it alone."""
+    need("slapd")
+    server = Slapd(tmp_path_factory.mktemp("slapd"), PASSWORDS).run()
+    yield server
+    server.stop()

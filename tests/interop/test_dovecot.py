@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import socket
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -169,15 +168,6 @@ class Pair:
         for client in clients:
             stack.callback(client.close)
         return clients
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory that Dovecot's own user may enter."""
-    path = Path(tempfile.mkdtemp(prefix="pop3gw-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 def line_of(listing: bytes, number: int) -> bytes:

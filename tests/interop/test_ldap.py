@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import poplib
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,15 +22,6 @@ from servers import Gateway, Slapd, fill, free_port, need
 pytestmark = pytest.mark.interop
 
 ALICE, SECRET = "alice@example.org", PASSWORDS["alice@example.org"].encode()
-
-
-@pytest.fixture(scope="module")
-def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
-    """One server with the contract suite's people, for all tests that leave it alone."""
-    need("slapd")
-    server = Slapd(tmp_path_factory.mktemp("slapd"), PASSWORDS).run()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import poplib
-import shutil
 import signal
 import smtplib
 import ssl
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,15 +31,6 @@ pytestmark = pytest.mark.interop
 
 SENDER = "sender@example.net"
 TEXT = b"Subject: x\r\n\r\n" + b"y" * 70 + b"\r\n"
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory that Dovecot's own user may enter, of a short name as UNIX sockets want it."""
-    path = Path(tempfile.mkdtemp(prefix="pop3gw-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

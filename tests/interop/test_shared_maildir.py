@@ -8,8 +8,6 @@ import itertools
 import os
 import poplib
 import re
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -122,15 +120,6 @@ def agree(shared: Shared) -> Seen:
     ours, theirs = shared.seen("gateway"), shared.seen("dovecot")
     assert list(ours.items()) == list(theirs.items())
     return ours
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory that Dovecot's own user may enter."""
-    path = Path(tempfile.mkdtemp(prefix="pop3gw-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

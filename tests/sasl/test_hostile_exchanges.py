@@ -32,7 +32,7 @@ from gateway.store.memory import MemoryStore
 from harness import ALICE, SECRET, Client, Wire, b64, plain
 from ldap_people import directory
 from ntlm_client import Client as NtlmClient
-from servers import Slapd, need
+from servers import Slapd
 
 NOW = 1_609_459_200.0
 POLICY = Policy("MAIL", "EXAMPLE")
@@ -296,15 +296,6 @@ INJECTIONS = (
 )
 _PIECES = [ALICE, "uid=", "*", "(", ")", "\\", ",", "+", "=", "#", ";", '"', "<", "&", "|", "!"]
 _PIECES += ["/", " ", "\t", "2a", "00", "ou=people", PEOPLE, "\uff0a", "\u00ad", "{login}", "alice"]
-
-
-@pytest.fixture(scope="module")
-def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
-    """A directory server with the contract suite's people."""
-    need("slapd")
-    server = Slapd(tmp_path_factory.mktemp("slapd"), PASSWORDS).run()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module", params=["search", "bind"])
