@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from directory_contract import PASSWORDS
-from servers import Slapd, need
+from servers import Gateway, Slapd, fill, need
+from whole_corpus import MESSAGES
 
 
 @pytest.fixture
@@ -37,3 +38,16 @@ def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
     server = Slapd(tmp_path_factory.mktemp("slapd"), PASSWORDS).run()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway that has the corpus; where tests want another, their module has it."""
+    gateway = Gateway(tmp_path)
+    fill(gateway.maildir, MESSAGES)
+    try:
+        yield gateway.run()
+    finally:
+        gateway.stop()
+    gateway.wait_for(b"Server Shut Down")
+    assert "Traceback" not in gateway.log

@@ -8,7 +8,7 @@ import poplib
 import re
 import shutil
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +16,12 @@ import pytest
 
 from client_process import run
 from gateway.services.tls import make_certificate
-from servers import PASSWORD, USER, Gateway, corpus, fill, need
+from servers import PASSWORD, USER, Gateway, corpus, need
+from whole_corpus import MESSAGES, canonical
 
 pytestmark = pytest.mark.interop
 
-MESSAGES = [content for _, content in corpus()]
 NOBODY = 65534
-
-
-def canonical(message: bytes) -> bytes:
-    """Internet text: every line ends in CRLF, the last one too; the corpus has no lone CR."""
-    text = message.replace(b"\r\n", b"\n")
-    return text.replace(b"\n", b"\r\n") + (b"" if text.endswith(b"\n") else b"\r\n")
 
 
 @dataclass
@@ -265,19 +259,6 @@ CLIENTS = {
 LINES = ("plain", "stls", "pop3s")
 # getmail 6.18 knows no STLS.
 PAIRS = [(name, line) for name in CLIENTS for line in LINES if (name, line) != ("getmail", "stls")]
-
-
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway that has the corpus."""
-    gateway = Gateway(tmp_path)
-    fill(gateway.maildir, MESSAGES)
-    try:
-        yield gateway.run()
-    finally:
-        gateway.stop()
-    gateway.wait_for(b"Server Shut Down")
-    assert "Traceback" not in gateway.log
 
 
 @pytest.mark.parametrize(("name", "line"), PAIRS)

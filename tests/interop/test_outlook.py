@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
-from servers import PASSWORD, USER, Gateway, corpus, fill
+from servers import PASSWORD, USER, Gateway
+from whole_corpus import MESSAGES, canonical
 
 pytestmark = pytest.mark.interop
 
-MESSAGES = [content for _, content in corpus()]
 NEWS = [b"Subject: news\r\n\r\n.one\r\n", b"Subject: more news\r\n\r\ntwo\r\n"]
-
-
-def canonical(message: bytes) -> bytes:
-    """Internet text: every line ends in CRLF, the last one too; the corpus has no lone CR."""
-    text = message.replace(b"\r\n", b"\n")
-    return text.replace(b"\n", b"\r\n") + (b"" if text.endswith(b"\n") else b"\r\n")
 
 
 class Session:
@@ -156,19 +150,6 @@ class Outlook:
             session.drop()
         self.there = list(numbers)
         return new
-
-
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway that has the corpus."""
-    gateway = Gateway(tmp_path)
-    fill(gateway.maildir, MESSAGES)
-    try:
-        yield gateway.run()
-    finally:
-        gateway.stop()
-    gateway.wait_for(b"Server Shut Down")
-    assert "Traceback" not in gateway.log
 
 
 def deliver(gateway: Gateway, first: int) -> None:
