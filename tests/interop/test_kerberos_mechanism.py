@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
+from answers import result
 from gateway.errors import (
     BadCredentials,
     DirectoryDown,
@@ -78,15 +78,6 @@ def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
         patch.setenv("KRB5_CONFIG", str(kdc.krb5_conf))
         yield Realm(kdc)
     kdc.stop()
-
-
-def result(answer: Deferred[Any]) -> Any:
-    """The answer, which is there; a failure is raised."""
-    results: list[Any] = []
-    answer.addBoth(results.append)
-    if isinstance(results[0], Failure):
-        results[0].raiseException()
-    return results[0]
 
 
 def offered(server: Gssapi, client: Any, *, initial: bool = True) -> bytes:
