@@ -1,7 +1,8 @@
-"""A directory of ours in front of a slapd."""
+"""A directory of ours, or a whole gateway, in front of a slapd."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.directory.entry_map import EntryMap
@@ -10,6 +11,7 @@ from gateway.directory.ldap_accounts import Search
 from gateway.directory.ldap_servers import Reach
 from servers import Slapd
 from store_contract import run_now
+from toml_text import toml_tables
 
 
 def directory(server: Slapd, *, uris: tuple[str, ...] = (), **how: Any) -> LdapDirectory:
@@ -33,3 +35,19 @@ def directory(server: Slapd, *, uris: tuple[str, ...] = (), **how: Any) -> LdapD
         run_now,
         **how,
     )
+
+
+def settings(server: Slapd, *, directory: Mapping[str, Any] | None = None, **ldap: Any) -> str:
+    """TOML for a gateway that asks this server by StartTLS; ``ldap`` changes that table.
+
+    A setting that is None is left out.
+    """
+    known = {
+        "uris": [f"ldap://localhost:{server.plain}"],
+        "start_tls": True,
+        "ca_file": server.certificate,
+        "base": server.BASE,
+        "bind_dn": server.READER,
+        "bind_password": "reader",
+    }
+    return toml_tables({"directory": {"kind": "ldap", **(directory or {})}, "ldap": known | ldap})

@@ -36,6 +36,7 @@ from ntlm_client import Client as Ntlm
 from samba import LOCKOUT_THRESHOLD, PEOPLE, SambaDC, need_samba
 from servers import Gateway, fill, need
 from store_contract import run_now
+from toml_text import toml_tables
 
 pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("samba")]
 
@@ -141,16 +142,6 @@ def people(dc: SambaDC, **changes: Any) -> LdapDirectory:
 # -- the gateway ---------------------------------------------------------------
 
 
-def toml(value: Any) -> str:
-    """A value as TOML has it."""
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(toml, value))}]"
-    if isinstance(value, str | Path):
-        text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{text}"'
-    return str(value).lower()
-
-
 Tables = dict[str, dict[str, Any]]
 
 
@@ -179,11 +170,7 @@ def serving(dc: SambaDC, where: Path, /, **changes: dict[str, Any]) -> Iterator[
     chosen = tables(dc)
     for name, items in changes.items():
         chosen[name] |= items
-    text = "".join(
-        f"[{name}]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in items.items())
-        for name, items in chosen.items()
-    )
-    gateway = Gateway(where, text)
+    gateway = Gateway(where, toml_tables(chosen))
     for name in (*PEOPLE, "reader", "victim", "mallory", "rival"):
         owner = f"{name}@{MAIL}"
         fill(where / "mail" / owner, [f"Subject: of {owner}\r\n\r\nhello\r\n".encode()])

@@ -16,7 +16,7 @@ from gateway.directory.ldap_accounts import LdapAccounts, Search
 from gateway.directory.ldap_messages import Result
 from gateway.directory.ldap_servers import Reach
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
-from ldap_people import directory
+from ldap_people import directory, settings
 from servers import Gateway, Slapd, fill, free_port, need
 
 pytestmark = pytest.mark.interop
@@ -157,17 +157,7 @@ def test_a_server_that_is_killed_and_comes_back_and_one_that_hangs(tmp_path: Pat
 def test_the_whole_gateway_logs_in_against_it_and_its_log_has_no_password(
     tmp_path: Path, slapd: Slapd
 ) -> None:
-    settings = f"""\
-[directory]
-kind = "ldap"
-[ldap]
-uris = ["ldap://localhost:{slapd.plain}"]
-start_tls = true
-ca_file = "{slapd.certificate}"
-base = "{slapd.BASE}"
-bind_dn = "{slapd.READER}"
-"""
-    gateway = Gateway(tmp_path, settings)
+    gateway = Gateway(tmp_path, settings(slapd, bind_password=None))
     fill(gateway.maildir, [b"Subject: x\r\n\r\nhello\r\n"])
     secret = tmp_path / "bind"
     secret.write_text("reader\n")

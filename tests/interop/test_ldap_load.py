@@ -7,11 +7,12 @@ import random
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ldap_people import settings
 from servers import Gateway, Slapd, need
 
 pytestmark = pytest.mark.interop
@@ -73,29 +74,20 @@ class Load:
         assert self.odd == []
 
 
-def test_an_outage_under_load_is_an_outage_for_all_and_a_wrong_password_for_none(
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
+    """A server with a thousand people, for each test its own."""
     need("slapd")
-    (tmp_path / "slapd").mkdir()
-    (tmp_path / "gateway").mkdir()
-    slapd = Slapd(tmp_path / "slapd", USERS).run()
-    settings = f"""\
-[directory]
-kind = "ldap"
-cache_ttl = 0.0
-workers = 4
-[ldap]
-uris = ["ldap://localhost:{slapd.plain}"]
-start_tls = true
-ca_file = "{slapd.certificate}"
-timeout = 1
-retry_after = 0.2
-base = "{slapd.BASE}"
-bind_dn = "{slapd.READER}"
-bind_password = "reader"
-"""
-    gateway = Gateway(tmp_path / "gateway", settings).run()
+    server = Slapd(tmp_path_factory.mktemp("slapd"), USERS).run()
+    yield server
+    server.stop()
+
+
+def test_an_outage_under_load_is_an_outage_for_all_and_a_wrong_password_for_none(
+    tmp_path: Path, slapd: Slapd
+) -> None:
+    quick = settings(slapd, directory={"cache_ttl": 0.0, "workers": 4}, timeout=1, retry_after=0.2)
+    gateway = Gateway(tmp_path, quick).run()
     load = Load(gateway, clients=8)
     outages: list[Callable[[], object]] = [
         lambda: slapd.stop(signal.SIGKILL),
@@ -113,31 +105,15 @@ bind_password = "reader"
         slapd.send(signal.SIGCONT)
         load.stop()
         gateway.stop()
-        slapd.stop()
     assert "Traceback" not in gateway.log
     assert "pw-" not in gateway.log
 
 
 def test_wrong_passwords_and_unknown_names_among_a_thousand_are_refused_alike(
-    tmp_path: Path,
+    tmp_path: Path, slapd: Slapd
 ) -> None:
-    need("slapd")
-    (tmp_path / "slapd").mkdir()
-    (tmp_path / "gateway").mkdir()
-    slapd = Slapd(tmp_path / "slapd", USERS).run()
-    settings = f"""\
-[directory]
-kind = "ldap"
-[ldap]
-uris = ["ldaps://localhost:{slapd.tls}"]
-ca_file = "{slapd.certificate}"
-base = "{slapd.BASE}"
-bind_dn = "{slapd.READER}"
-bind_password = "reader"
-[throttle]
-delay = 0.0
-"""
-    gateway = Gateway(tmp_path / "gateway", settings).run()
+    over_tls = settings(slapd, uris=[f"ldaps://localhost:{slapd.tls}"], start_tls=False)
+    gateway = Gateway(tmp_path, f"{over_tls}[throttle]\ndelay = 0.0\n").run()
     try:
         said = set()
         for name in ("user0001@example.org", "nobody@example.org", "user0002@example.org", "*"):
@@ -150,4 +126,3 @@ delay = 0.0
         assert said == {b"-ERR [AUTH] Wrong name or password."}
     finally:
         gateway.stop()
-        slapd.stop()

@@ -22,7 +22,7 @@ from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.model import Account, Quota
 from gateway.sasl.credentials import ActingPassword
 from gateway.sasl.md4 import nt_hash
-from ldap_people import directory
+from ldap_people import directory, settings
 from servers import Gateway, Slapd, need
 
 pytestmark = pytest.mark.interop
@@ -276,17 +276,8 @@ def test_nobody_else_opens_it(slapd: Slapd) -> None:
 
 @pytest.mark.conformance("X-C0010")
 def test_a_mailbox_on_another_server_is_no_wrong_password(tmp_path: Path, slapd: Slapd) -> None:
-    settings = f"""\
-[directory]
-kind = "ldap"
-hosts = ["mx2.example.org"]
-[ldap]
-uris = ["ldap://127.0.0.1:{slapd.plain}"]
-base = "{slapd.BASE}"
-bind_dn = "{slapd.READER}"
-bind_password = "reader"
-"""
-    gateway = Gateway(tmp_path, settings).run()
+    elsewhere = settings(slapd, directory={"hosts": ["mx2.example.org"]}, start_tls=False)
+    gateway = Gateway(tmp_path, elsewhere).run()
     try:
         client = poplib.POP3("127.0.0.1", gateway.plain, timeout=30)
         client.user("olga")
