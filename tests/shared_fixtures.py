@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from directory_contract import PASSWORDS
+from doomed import Doomed, doomed_children
 from servers import Gateway, Slapd, fill, need
 from whole_corpus import MESSAGES
 
@@ -51,3 +53,15 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
         gateway.stop()
     gateway.wait_for(b"Server Shut Down")
     assert "Traceback" not in gateway.log
+
+
+@pytest.fixture
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel outlives the process that dies: syncing would cost time and show nothing."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def doomed(request: pytest.FixtureRequest) -> Iterator[Doomed]:
+    """Children of the module, which as a program says what they are to do."""
+    yield from doomed_children(str(request.path))

@@ -17,6 +17,7 @@ from test_store_contract import MaildirBench
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from answers import result
 from gateway.errors import (
     GatewayError,
     MailboxUnusable,
@@ -492,20 +493,13 @@ def deliver_all(root: str, count: int) -> list[str]:
         ends.append(type(failure.value).__name__)
 
     for _ in range(count):
-        incoming = result_of(store.receive(ALICE))
+        incoming = result(store.receive(ALICE))
         incoming.write(b"x" * 298 + b"\r\n")
         incoming.commit(ALICE, RaceTests.LIMITS).addCallbacks(
             lambda _: ends.append("delivered"), refused
         )
         incoming.close()
     return ends
-
-
-def result_of(deferred: Deferred[Any]) -> Any:
-    """What it has fired with."""
-    results: list[Any] = []
-    deferred.addBoth(results.append)
-    return results[0]
 
 
 if __name__ == "__main__":

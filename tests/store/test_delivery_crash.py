@@ -5,36 +5,26 @@ As ``test_crash`` does it.  A child delivers, and tells its parent of each commi
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_crash import (
-    ALICE,
-    Death,
-    Doomed,
-    Mailbox,
-    as_sent,
-    doomed_children,
-    files_in,
-    open_store,
-    result_of,
-    run_now,
-    serve,
-    shown_by,
-)
 from twisted.internet.defer import Deferred, gatherResults
 
+from answers import result
+from doomed import Death, Doomed, serve
 from gateway.model import Account, Limits
 from gateway.store.maildir import MaildirStore
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import NAME
+from store_contract import ALICE, BOB, run_now
+from survival import Mailbox, as_sent, files_in, open_store, shown_by
 
-BOB = Account(name="bob@example.org", mailbox="bob@example.org")
+pytestmark = pytest.mark.usefixtures("no_sync")
+
 LIMITS = Limits(octets=10**6)
 CONTENT = b"Subject: delivered\r\n\r\n" + b"octets\r\n" * 20
 LARGE = b"Subject: large\r\n\r\n" + b"0123456\r\n" * 30_000
@@ -45,15 +35,15 @@ def tell_of(tell: Callable[[Any], None], account: Account) -> Callable[[None], N
 
 
 def deliver(store: MaildirStore, tell: Callable[[Any], None], content: bytes) -> None:
-    incoming = result_of(store.receive(ALICE))
+    incoming = result(store.receive(ALICE))
     for at in range(0, len(content), 100_000):
-        result_of(incoming.write(content[at : at + 100_000]))
+        result(incoming.write(content[at : at + 100_000]))
     commits = [
         incoming.commit(account, LIMITS).addCallback(tell_of(tell, account))
         for account in (ALICE, BOB)
     ]
-    result_of(gatherResults(commits, consumeErrors=True))
-    result_of(incoming.close())
+    result(gatherResults(commits, consumeErrors=True))
+    result(incoming.close())
 
 
 def store_in(root: str) -> MaildirStore:
@@ -98,16 +88,6 @@ def put_in(incoming: Any, content: bytes, tell: Callable[[Any], None]) -> None:
 ACTS = {"deliver": act_deliver, "deliver large": act_deliver_large, "two at once": act_two_at_once}
 
 
-@pytest.fixture(autouse=True)
-def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-@pytest.fixture(scope="module")
-def doomed() -> Iterator[Doomed]:
-    yield from doomed_children(__file__)
-
-
 def mailbox_of(directory: Path, *, listed: int = 2, counted: bool = True) -> Mailbox:
     mailbox = Mailbox(directory, 3, listed=listed)
     if counted:
@@ -117,7 +97,7 @@ def mailbox_of(directory: Path, *, listed: int = 2, counted: bool = True) -> Mai
 
 
 def bobs(root: Path) -> list[bytes]:
-    maildrop, _ = result_of(store_in(str(root)).open(BOB))
+    maildrop, _ = result(store_in(str(root)).open(BOB))
     return list(shown_by(maildrop))
 
 
@@ -131,7 +111,7 @@ def test_a_death_at_any_step_loses_nothing_acknowledged_and_shows_nothing_half(
         step += 1
         mailbox = mailbox_of(tmp_path / "mail", counted=counted)
         killed, told = doomed.live(mailbox.root, act, step, cuts=12)
-        shown = shown_by(result_of(open_store(str(mailbox.root)).open(ALICE))[0])
+        shown = shown_by(result(open_store(str(mailbox.root)).open(ALICE))[0])
         others = {as_sent(one) for one in mailbox.stored}
         assert set(shown) - {content} == others
         for one, uid in mailbox.seen.items():
@@ -156,10 +136,10 @@ def check_usage(mailbox: Mailbox) -> None:
     """What a death has left uncounted is one message at most, and a count finds it."""
     size = mailbox.maildir / "maildirsize"
     held = sum(path.stat().st_size for path in files_in(mailbox.maildir))
-    usage = result_of(store_in(str(mailbox.root)).usage(ALICE))
+    usage = result(store_in(str(mailbox.root)).usage(ALICE))
     assert held - usage.octets in (0, len(CONTENT), len(LARGE)) or usage.messages >= 3
     size.unlink(missing_ok=True)
-    assert result_of(store_in(str(mailbox.root)).usage(ALICE)).octets == held
+    assert result(store_in(str(mailbox.root)).usage(ALICE)).octets == held
 
 
 def test_a_death_while_several_go_in_together_loses_none_that_was_acknowledged(
@@ -171,7 +151,7 @@ def test_a_death_while_several_go_in_together_loses_none_that_was_acknowledged(
         step += 1
         mailbox = mailbox_of(tmp_path / "mail")
         killed, told = doomed.live(mailbox.root, "two at once", step, cuts=4)
-        shown = shown_by(result_of(open_store(str(mailbox.root)).open(ALICE))[0])
+        shown = shown_by(result(open_store(str(mailbox.root)).open(ALICE))[0])
         assert set(told) <= set(shown) <= contents | {as_sent(one) for one in mailbox.stored}
         assert mailbox.seen.items() <= shown.items()
     assert set(told) == contents
