@@ -37,7 +37,12 @@ def unique_name(now_ns: int) -> str:
 
 @cache
 def _host() -> str:
-    return socket.gethostname().replace("/", "\\057").replace(":", "\\072")
+    return host_part(socket.gethostname())
+
+
+def host_part(host: str) -> str:
+    """A host as a Maildir name has it, with no ``/`` and no ``:`` (cr.yp.to/proto/maildir.html)."""
+    return host.replace("/", "\\057").replace(":", "\\072")
 
 
 class Draft:
