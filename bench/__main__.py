@@ -24,7 +24,7 @@ from bench.servers import (
     Gateway,
     NotAvailable,
     Server,
-    make_certificate,
+    made,
     running,
 )
 from bench.work import Mail
@@ -89,13 +89,8 @@ def _run(directory: Path, sizes: Sizes, chosen: Sequence[Row], only: str | None)
 def _servers(directory: Path, only: str | None) -> list[Server]:
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o755)  # Dovecot's mail processes are another user's
-    certificate, key = make_certificate(directory)
-    servers: list[Server] = []
-    for kind in (Dovecot, Gateway):
-        if only in (None, kind.name):
-            (directory / kind.name).mkdir()
-            servers.append(kind(directory / kind.name, certificate, key))
-    return servers
+    kinds = {kind.name: kind for kind in (Dovecot, Gateway) if only in (None, kind.name)}
+    return list(made(directory, kinds).values())
 
 
 def _measure(row: Row, servers: Sequence[Server], mail: Mail, rounds: int) -> Result:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import select
-import shutil
 import socket
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,16 +14,9 @@ from pathlib import Path
 
 from bench import processes
 from bench.load import LoadFailed, Tally
-from bench.maildirs import DOMAIN, Copies, Drop, account_lines, attachments, letters
-from bench.servers import (
-    OWNER,
-    Dovecot,
-    Gateway,
-    NotAvailable,
-    free_port,
-    make_certificate,
-    running,
-)
+from bench.maildirs import DOMAIN, Drop, attachments, letters
+from bench.program import main, need, users_at
+from bench.servers import Dovecot, Gateway, changed, free_port, made, running
 from bench.work import Figures, figures
 
 SIZE = 10_000
@@ -55,21 +43,19 @@ class LmtpDovecot(Dovecot):
 
     lmtp = 0
 
-    def command(self) -> list[str]:
-        command = super().command()
-        config = Path(command[-1])
-        text = config.read_text()
-        text = text.replace("protocols = pop3", "protocols = pop3 lmtp")
-        text = text.replace("mail_fsync = never", "mail_fsync = optimized")
-        config.write_text(f"""{text}
+    def _settings(self) -> str:
+        changes = {
+            "protocols = pop3": "protocols = pop3 lmtp",
+            "mail_fsync = never": "mail_fsync = optimized",
+        }
+        return f"""{changed(super()._settings(), changes)}
 service lmtp {{
   inet_listener lmtp {{
     port = {self.lmtp}
   }}
   process_min_avail = {max(AT_ONCE)}
 }}
-""")
-        return command
+"""
 
 
 Lmtp = LmtpGateway | LmtpDovecot
@@ -169,37 +155,13 @@ def wire(message: bytes) -> bytes:
     return message.replace(b"\r\n.", b"\r\n..") + b".\r\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0 when everything was measured."""
-    parser = argparse.ArgumentParser(prog="python -m bench.delivery", description=__doc__)
-    parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--messages", type=int, default=1000, help="in each round")
-    options = parser.parse_args(arguments)
-    directory = Path(tempfile.mkdtemp(prefix="pop3gw-bench-")).resolve()
-    directory.chmod(0o755)
-    try:
-        found = _measure(directory, options.rounds, options.messages)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    for name, value in found.items():
-        print(f"{name:<64} {value}")
-    if options.json:
-        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
-    return 0
-
-
 def _measure(directory: Path, rounds: int, messages: int) -> dict[str, str]:
-    certificate, key = make_certificate(directory)
-    servers: list[Lmtp] = []
-    for kind in (LmtpDovecot, LmtpGateway):
-        (directory / kind.name).mkdir()
-        servers.append(kind(directory / kind.name, certificate, key))
-    copies = Copies([one.mail for one in servers], OWNER if not os.geteuid() else None)
-    drops = [copies.make(f"user{number:04d}", letters(20, 1200)) for number in range(200)]
+    need("/usr/lib/dovecot/lmtp", "Dovecot's LMTP is missing: apt-get install dovecot-lmtpd")
+    kinds: dict[str, type[Lmtp]] = {kind.name: kind for kind in (LmtpDovecot, LmtpGateway)}
+    servers = list(made(directory, kinds).values())
+    drops = users_at(servers)
     for server in servers:
         server.lmtp = free_port()
-        server.accounts.write_text(account_lines(drops))
     found = _in_turns(servers, drops, rounds, messages)
     for megabytes in LARGE:
         content = wire(next(attachments(1, megabytes * 1_000_000, b"\r\n")))
@@ -292,9 +254,4 @@ def _status(pid: int, field: str) -> int:
 
 
 if __name__ == "__main__":
-    if not Path("/usr/lib/dovecot/lmtp").exists():
-        sys.exit("Dovecot's LMTP is missing: apt-get install dovecot-lmtpd")
-    try:
-        sys.exit(main())
-    except NotAvailable as why:
-        sys.exit(str(why))
+    sys.exit(main("bench.delivery", __doc__, _measure, "messages"))

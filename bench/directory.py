@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 
 from bench import processes
 from bench.load import Line, Probe, Step, Talk, converse, login
-from bench.maildirs import Copies, Drop, account_lines, letters
-from bench.servers import (
-    OWNER,
-    Dovecot,
-    Gateway,
-    NotAvailable,
-    Server,
-    free_port,
-    make_certificate,
-    running,
-)
+from bench.maildirs import Drop
+from bench.program import main, need, users_at
+from bench.servers import Dovecot, Gateway, Server, changed, free_port, made, running
 from bench.work import Mail, Sessions, percentile
 
 BASE = "ou=people,dc=example,dc=org"
@@ -112,12 +100,11 @@ class LdapGateway(Gateway):
     ldap = 0
 
     def _settings(self) -> str:
-        return (
-            super()
-            ._settings()
-            .replace('kind = "passwd-file"', f'kind = "ldap"\nworkers = {WORKERS}')
-            .replace("cache_ttl = 3600.0", f"cache_ttl = {self.cache_ttl}")
-            + f"""
+        changes = {
+            'kind = "passwd-file"': f'kind = "ldap"\nworkers = {WORKERS}',
+            "cache_ttl = 3600.0": f"cache_ttl = {self.cache_ttl}",
+        }
+        return f"""{changed(super()._settings(), changes)}
 [ldap]
 uris = ["ldap://127.0.0.1:{self.ldap}"]
 base = "{BASE}"
@@ -128,7 +115,6 @@ bind_password = "reader"
 free = 1000
 network_free = 100000
 """
-        )
 
 
 WORKERS = 4
@@ -140,16 +126,6 @@ class LdapDovecot(Dovecot):
     ldap = 0
 
     def command(self) -> list[str]:
-        command = super().command()
-        config = Path(command[-1])
-        text = config.read_text()
-        text = text.replace("driver = passwd-file", "driver = ldap")
-        text = text.replace(
-            f"args = username_format=%u {self.directory}/accounts",
-            f"args = {self.directory}/ldap.conf",
-        )
-        text = text.replace("auth_cache_size = 16M", "auth_cache_size = 0")
-        config.write_text(text)
         (self.directory / "ldap.conf").write_text(f"""\
 uris = ldap://127.0.0.1:{self.ldap}
 dn = {READER}
@@ -160,54 +136,47 @@ auth_bind = yes
 pass_attrs = mail=user
 pass_filter = (|(uid=%u)(mail=%u))
 """)
-        return command
+        return super().command()
+
+    def _settings(self) -> str:
+        changes = {
+            "driver = passwd-file": "driver = ldap",
+            f"args = username_format=%u {self.accounts}": f"args = {self.directory}/ldap.conf",
+            "auth_cache_size = 16M": "auth_cache_size = 0",
+        }
+        return changed(super()._settings(), changes)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0 when everything was measured."""
-    parser = argparse.ArgumentParser(prog="python -m bench.directory", description=__doc__)
-    parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sessions", type=int, default=1000)
-    options = parser.parse_args(arguments)
-    directory = Path(tempfile.mkdtemp(prefix="pop3gw-bench-")).resolve()
-    directory.chmod(0o755)
-    try:
-        with ExitStack() as stack:
-            found = _measure(stack, directory, options.rounds, options.sessions)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    for name, value in found.items():
-        print(f"{name:<64} {value}")
-    if options.json:
-        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
-    return 0
-
-
-def _measure(stack: ExitStack, directory: Path, rounds: int, sessions: int) -> dict[str, str]:
-    certificate, key = make_certificate(directory)
-
-    def made(kind: type[Server], name: str) -> Server:
-        (directory / name).mkdir()
-        return kind(directory / name, certificate, key)
-
-    servers = {
-        "dovecot": made(LdapDovecot, "dovecot"),
-        "cold": made(LdapGateway, "cold"),
-        "warm": made(LdapGateway, "warm"),
-        "file": made(Gateway, "file"),
+def _measure(directory: Path, rounds: int, sessions: int) -> dict[str, str]:
+    need(
+        "/usr/lib/dovecot/modules/auth/libauthdb_ldap.so",
+        "Dovecot's LDAP is missing: apt-get install dovecot-ldap slapd",
+    )
+    kinds: dict[str, type[Server]] = {
+        "dovecot": LdapDovecot,
+        "cold": LdapGateway,
+        "warm": LdapGateway,
+        "file": Gateway,
     }
-    copies = Copies([one.mail for one in servers.values()], OWNER if not os.geteuid() else None)
-    drops = [copies.make(f"user{number:04d}", letters(20, 1200)) for number in range(200)]
-    mail: Mail = {"users": drops}
-    slapd = stack.enter_context(Slapd(directory / "slapd", drops).running())
-    for server in servers.values():
-        server.accounts.write_text(account_lines(drops))
-        if isinstance(server, LdapGateway | LdapDovecot):
-            server.ldap = slapd.port
-    servers["warm"].cache_ttl = 3600.0  # type: ignore[attr-defined]
-    for server in servers.values():
-        stack.enter_context(running(server))
+    servers = made(directory, kinds)
+    drops = users_at(servers.values())
+    with ExitStack() as stack:
+        slapd = stack.enter_context(Slapd(directory / "slapd", drops).running())
+        for server in servers.values():
+            if isinstance(server, LdapGateway | LdapDovecot):
+                server.ldap = slapd.port
+        servers["warm"].cache_ttl = 3600.0  # type: ignore[attr-defined]
+        for server in servers.values():
+            stack.enter_context(running(server))
+        found = _in_turns(servers, {"users": drops}, rounds, sessions)
+        found |= _held_up(servers["cold"], drops)
+        found |= _by_name(servers["cold"], drops)
+    return found
+
+
+def _in_turns(
+    servers: Mapping[str, Server], mail: Mail, rounds: int, sessions: int
+) -> dict[str, str]:
     work = Sessions("users", ("STAT",), sessions)
     cpu: dict[str, list[float]] = {name: [] for name in servers}
     rate: dict[str, list[float]] = {name: [] for name in servers}
@@ -220,7 +189,7 @@ def _measure(stack: ExitStack, directory: Path, rounds: int, sessions: int) -> d
             rate[name].append(figures["rate"])
     us = {name: statistics.median(values) for name, values in cpu.items()}
     per_s = {name: statistics.median(values) for name, values in rate.items()}
-    found = {
+    return {
         "login, STAT, QUIT, every login bound anew: CPU, Dovecot": f"{us['dovecot']:.0f} us",
         "the same, gateway": f"{us['cold']:.0f} us",
         "  ratio (reach 1.0)": f"{us['cold'] / us['dovecot']:.2f}x",
@@ -229,9 +198,6 @@ def _measure(stack: ExitStack, directory: Path, rounds: int, sessions: int) -> d
         "the same, gateway, passwd-file": f"{us['file']:.0f} us",
         "  ratio (reach 1.2)": f"{us['warm'] / us['file']:.2f}x",
     }
-    found |= _held_up(servers["cold"], drops)
-    found |= _by_name(servers["cold"], drops)
-    return found
 
 
 def _held_up(server: Server, drops: Sequence[Drop]) -> dict[str, str]:
@@ -294,9 +260,4 @@ def _by_name(server: Server, drops: Sequence[Drop]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    if not Path("/usr/lib/dovecot/modules/auth/libauthdb_ldap.so").exists():
-        sys.exit("Dovecot's LDAP is missing: apt-get install dovecot-ldap slapd")
-    try:
-        sys.exit(main())
-    except NotAvailable as why:
-        sys.exit(str(why))
+    sys.exit(main("bench.directory", __doc__, _measure, "sessions"))

@@ -11,9 +11,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import Template
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -118,18 +119,18 @@ class Dovecot(Server):
         if os.geteuid() != 0:
             raise NotAvailable("Dovecot starts only as root: run the benchmark as root")
         config = self.directory / "dovecot.conf"
-        text = Template((HERE / "dovecot.conf.in").read_text())
-        config.write_text(
-            text.substitute(
-                directory=self.directory,
-                certificate=self.certificate,
-                key=self.key,
-                owner=OWNER,
-                plain=self.plain,
-                tls=self.tls,
-            )
-        )
+        config.write_text(self._settings())
         return [program, "-F", "-c", str(config)]
+
+    def _settings(self) -> str:
+        return Template((HERE / "dovecot.conf.in").read_text()).substitute(
+            directory=self.directory,
+            certificate=self.certificate,
+            key=self.key,
+            owner=OWNER,
+            plain=self.plain,
+            tls=self.tls,
+        )
 
 
 class Gateway(Server):
@@ -182,6 +183,28 @@ path = "mail/{{local}}/Maildir"
 missing = "refuse"
 mark_read = false
 """
+
+
+def changed(settings: str, changes: Mapping[str, str]) -> str:
+    """Settings with other lines for some of them, each of which must be there."""
+    for line, other in changes.items():
+        if line not in settings:
+            raise ValueError(f"no {line!r} to change in:\n{settings}")
+        settings = settings.replace(line, other)
+    return settings
+
+
+Some = TypeVar("Some", bound=Server)
+
+
+def made(directory: Path, kinds: Mapping[str, type[Some]]) -> dict[str, Some]:
+    """Servers of one certificate, each in a directory of its name."""
+    certificate, key = make_certificate(directory)
+    servers = {}
+    for name, kind in kinds.items():
+        (directory / name).mkdir()
+        servers[name] = kind(directory / name, certificate, key)
+    return servers
 
 
 @contextlib.contextmanager

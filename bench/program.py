@@ -1,0 +1,67 @@
+"""What the programs beside ``python -m bench`` share: options, a place to work, the printing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from bench.maildirs import Copies, Drop, account_lines, letters
+from bench.servers import OWNER, NotAvailable, Server
+
+USERS = 200
+
+Measure = Callable[[Path, int, int], Mapping[str, str]]
+"""Directory to work in, rounds, and how much in each; figures with their names."""
+
+
+def main(
+    name: str,
+    about: str | None,
+    measure: Measure,
+    unit: str,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Measure and print; ``unit`` is what a round has 1000 of, as an option names it.
+
+    Exit status 0 when everything was measured, 1 when something for it is not here.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=about)
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(f"--{unit}", dest="amount", type=int, default=1000, help="in each round")
+    options = parser.parse_args(arguments)
+    directory = Path(tempfile.mkdtemp(prefix="pop3gw-bench-")).resolve()
+    directory.chmod(0o755)  # Dovecot's mail processes are another user's
+    try:
+        found = measure(directory, options.rounds, options.amount)
+    except NotAvailable as why:
+        print(why, file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    for title, value in found.items():
+        print(f"{title:<64} {value}")
+    if options.json:
+        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
+    return 0
+
+
+def need(file: str, cure: str) -> None:
+    """Raise ``NotAvailable``, which says what would cure it, where this file is missing."""
+    if not Path(file).exists():
+        raise NotAvailable(cure)
+
+
+def users_at(servers: Collection[Server]) -> list[Drop]:
+    """The same users at all servers, with an account and 20 short messages each."""
+    copies = Copies([one.mail for one in servers], OWNER if os.geteuid() == 0 else None)
+    drops = [copies.make(f"user{number:04d}", letters(20, 1200)) for number in range(USERS)]
+    for server in servers:
+        server.accounts.write_text(account_lines(drops))
+    return drops
