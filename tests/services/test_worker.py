@@ -78,7 +78,6 @@ class WorkerTests(TestCase):
 
         for number in range(5):
             worker.run(lambda number=number: number).addCallback(answered)
-        worker.start()
         worker.stop()
         seen = []
         while turns.calls:
