@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from gateway.model import Account, Limits, Listing, Usage
+from gateway.model import Account, Cause, Kept, Limits, Listing, Usage
 
 T = TypeVar("T")
 
@@ -112,6 +112,43 @@ class IDelivery(Interface):
 
     def names() -> Deferred[list[str]]:
         """The names of all mailboxes that the store can tell of, sorted."""
+
+
+class IKeeping(Interface):
+    """A store whose mail retention may look at and remove.
+
+    Retention calls it from one place at a time for a mailbox; sessions, other
+    programs and other processes may change the mailbox meanwhile.  All of it
+    fails as ``IDelivery.receive`` does.
+    """
+
+    def survey(account: Account) -> Deferred[list[Kept]]:
+        """All messages that POP3 shows, in no order.
+
+        What is not known for sure is told so that mail is kept longer.
+        """
+
+    def discard(account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+        """Remove these for good, once the audit has a line for each; how many are gone.
+
+        One that is no longer there is none of them.  Fails with ``StoreDown``,
+        nothing being removed, where the audit cannot be written.
+        """
+
+    def hide(account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+        """Put these where POP3 does not show them, audited as ``discard``; how many are there now.
+
+        They keep their unique-ids for ``restore``.
+        """
+
+    def hidden(account: Account) -> Deferred[list[Kept]]:
+        """What was hidden; ``received`` is when it was hidden."""
+
+    def restore(account: Account, uids: Collection[str]) -> Deferred[int]:
+        """Bring hidden messages back under their old unique-ids; how many came back."""
+
+    def purge(account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+        """Remove hidden messages for good, audited as ``discard``; how many are gone."""
 
 
 class IIncoming(Interface):

@@ -104,6 +104,33 @@ class Limits:
         return self.octets is None and self.messages is None
 
 
+class Kept(NamedTuple):
+    """A stored message as retention sees it; times in Unix seconds.
+
+    In the order of its fields, so that the older of two messages sorts first.
+    """
+
+    received: float
+    uid: str
+    """No two messages of a mailbox have the same."""
+
+    octets: int
+    read: float | None
+    """When it was read; None: it has not been."""
+
+
+@frozen
+class Cause:
+    """Why messages are removed: by a rule of retention, or by a client's session."""
+
+    rule: str = ""
+    session: str = ""
+    """The short id that ties a session's log lines together."""
+
+    client: str = ""
+    """Its IP address."""
+
+
 @frozen
 class Account:
     """What the directory knows of one user."""
