@@ -30,6 +30,7 @@ from gateway.services.pop3 import POP3Factory
 from gateway.services.reception import admit
 from gateway.services.server import Listener, Server
 from gateway.services.tls import Certificate
+from gateway.services.turns import Turns
 from gateway.services.worker import Worker
 from gateway.settings import Settings
 from gateway.store.maildir import MaildirStore
@@ -109,10 +110,9 @@ class _Assembly:
         self._settings = settings
         self._checkers = passwords
         directory, store = settings.directory, settings.store
-        self._disk = Worker(reactor, "disk", threads=store.workers, queue=store.queue)
-        self._passwords = Worker(
-            reactor, "passwords", threads=directory.workers, queue=directory.queue
-        )
+        self._turns = Turns(lambda: reactor)
+        self._disk = self._worker("disk", store.workers, store.queue)
+        self._passwords = self._worker("passwords", directory.workers, directory.queue)
         limits = settings.limits
         self._census = Census(
             connections=limits.connections,
@@ -123,6 +123,9 @@ class _Assembly:
         self._throttle = Throttle(ThrottleLimits(**throttle), reactor.seconds)
         self._certificates: dict[tuple[str, ...], Certificate] = {}
         self._store = self._make_store()
+
+    def _worker(self, purpose: str, threads: int, queue: int) -> Worker:
+        return Worker(self._reactor, purpose, threads=threads, queue=queue, turns=self._turns)
 
     def directory(self) -> Any:
         """Who may log in."""
@@ -219,6 +222,7 @@ class _Assembly:
             convert_cr=settings.store.bare_cr == "convert",
             log_sessions=settings.log.sessions,
             clock=self._reactor,
+            turns=self._turns,
         )
         wire: Any = sessions
         if listener.tls == "implicit" and tls is not None:

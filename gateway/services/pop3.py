@@ -24,6 +24,7 @@ from gateway.services.networks import Network, within
 from gateway.services.patience import Patience
 from gateway.services.pop3_protocol import POP3Protocol
 from gateway.services.sessions import Sessions
+from gateway.services.turns import Turns
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
@@ -57,6 +58,7 @@ class POP3Factory(ServerFactory):
         convert_cr: bool = False,
         log_sessions: bool = True,
         clock: IReactorTime | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """What is not said is as in the sample configuration.
 
@@ -64,7 +66,8 @@ class POP3Factory(ServerFactory):
         for implicit TLS wrap the factory or use an ``ssl:`` endpoint.
         ``secure_networks`` may send passwords over an unencrypted line;
         ``throttle`` slows down who guesses them, ``identify`` tells it whose login
-        name one is.
+        name one is.  What happens before a login happens in ``turns``, which others
+        may share.
         """
         self.login = Login(portal, throttle, lambda: self.clock, identify)
         profile = profile or Profile()
@@ -78,6 +81,7 @@ class POP3Factory(ServerFactory):
         self._greeting = greeting
         self._convert_cr = convert_cr
         self._clock = clock
+        self.turns = turns or Turns(lambda: self.clock)
         self._sessions: Sessions[POP3Protocol] = Sessions(lambda: self.clock)
         self.opened, self.closed = self._sessions.opened, self._sessions.closed
         self._trusts = within(secure_networks)

@@ -101,6 +101,20 @@ class POP3Protocol(Shell):
             return profile.preauth_idle_timeout
         return profile.idle_timeout
 
+    def _heard(self) -> None:
+        """Who is logged in goes before those who are about to."""
+        if self._session.state is not State.AUTHORIZATION:
+            super()._heard()
+        elif self._queued:
+            self._mind_input()
+        else:
+            self._queued = True
+            self._factory.turns.take(self._at_its_turn)
+
+    def _at_its_turn(self) -> None:
+        self._queued = False
+        super()._heard()
+
     # -- actions -------------------------------------------------------------
 
     def _go_through(self) -> None:

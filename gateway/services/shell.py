@@ -39,6 +39,8 @@ class Shell(Protocol, ABC):
         self._working = 0
         """Answers that back-ends owe; a line that is down still waits for them."""
         self._pumping = False
+        self._queued = False
+        """What has arrived waits for its turn."""
         self._paused = False
         self._deaf = False
         self._over = False
@@ -79,17 +81,20 @@ class Shell(Protocol, ABC):
         transport.registerProducer(self, True)
         self._outlet = Outlet(transport)
         self._watch = Watch(factory.clock, self._patience, self._expired)
-        self._pump()
+        self._heard()
 
     def dataReceived(self, data: bytes) -> None:
         """Some of what the client sends."""
         if not self._over:
-            session = self._session
-            before = session.taken
-            session.receive(data)
-            self._pump()
-            if session.taken != before:
-                self._watch.touch()
+            self._session.receive(data)
+            self._heard()
+
+    def _heard(self) -> None:
+        """Take in what has arrived."""
+        before = self._session.taken
+        self._pump()
+        if self._session.taken != before:
+            self._watch.touch()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """The line is down."""
@@ -137,7 +142,8 @@ class Shell(Protocol, ABC):
         """Stop listening to a client that is far ahead of its replies, or of a back-end."""
         if self._over:
             return
-        ahead = self._session.backlog > self.input_high and (self._working or self._paused)
+        waiting = self._working or self._paused or self._queued
+        ahead = waiting and self._session.backlog > self.input_high
         if ahead and not self._deaf:
             self._deaf = True
             self.transport.pauseProducing()

@@ -5,25 +5,30 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from gateway.errors import Overloaded
+from gateway.services.turns import Turns
 
 T = TypeVar("T")
-
-TURN = 0.005
-"""Seconds for which answers are given out before the reactor looks after its sockets."""
 
 
 class Worker:
     """A bounded pool for one purpose; ``run`` is what ``gateway.interfaces.Run`` asks for."""
 
-    def __init__(self, reactor: Any, purpose: str, *, threads: int, queue: int) -> None:
-        """``queue`` is how much work may wait beyond what the threads are doing."""
+    def __init__(
+        self, reactor: Any, purpose: str, *, threads: int, queue: int, turns: Turns | None = None
+    ) -> None:
+        """``queue`` is how much work may wait beyond what the threads are doing.
+
+        Answers come in ``turns``, which others may share.
+        """
         self._reactor = reactor
+        self._turns = turns or Turns(lambda: reactor)
         self._purpose = purpose
         self._most = threads + queue
         # At half the price of Twisted's pool, which nests a context for each piece.
@@ -59,14 +64,10 @@ class Worker:
             self._reactor.callFromThread(self._tell)
 
     def _tell(self) -> None:
-        """Give out answers, for a while: two hundred at once would hold up everybody else."""
         self._telling = False
-        end = self._reactor.seconds() + TURN
         while self._answers:
-            answer, result = self._answers.popleft()
-            self.outstanding -= 1
-            answer.callback(result)
-            if self._answers and self._reactor.seconds() >= end:
-                self._telling = True
-                self._reactor.callLater(0, self._tell)
-                return
+            self._turns.take(partial(self._give, *self._answers.popleft()))
+
+    def _give(self, answer: Deferred[Any], result: Any) -> None:
+        self.outstanding -= 1
+        answer.callback(result)

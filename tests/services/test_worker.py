@@ -16,7 +16,8 @@ from twisted.trial.unittest import TestCase
 
 from gateway.errors import Overloaded
 from gateway.services.outlet import Outlet
-from gateway.services.worker import TURN, Worker
+from gateway.services.turns import TURN
+from gateway.services.worker import Worker
 
 
 class Turns:
