@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from client_process import run
+from client_process import port_of, run
 from gateway.services.tls import make_certificate
 from servers import PASSWORD, USER, Gateway, corpus, need
 from whole_corpus import MESSAGES, canonical
@@ -38,7 +38,7 @@ class Job:
     @property
     def port(self) -> int:
         """Where the gateway serves this line."""
-        return self.gateway.tls if self.line == "pop3s" else self.gateway.plain
+        return port_of(self.gateway, self.line)
 
 
 @dataclass

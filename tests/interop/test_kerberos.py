@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from client_process import run
+from client_process import curl, fetchmail, mpop
 from gateway import passwd
 from kdc import OTHER_REALM, Kdc, need_kerberos
 from sasl_client import LINES, SaslClient, Ticket
-from servers import Gateway, fill, need
+from servers import Gateway, fill
 
 pytestmark = pytest.mark.interop
 
@@ -221,26 +221,17 @@ def test_an_account_that_is_barred_stays_out_whatever_its_ticket(kdc: Kdc, make:
 # -- real clients ---------------------------------------------------------------
 
 
-def run_for_alice(kdc: Kdc, home: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """A client's process with alice's ticket."""
-    return run(home, *command, KRB5CCNAME=f"FILE:{kdc.ccache('alice')}", **kdc.env)
+def of_alice(kdc: Kdc) -> dict[str, str]:
+    """The environment of a client with alice's ticket."""
+    return {**kdc.env, "KRB5CCNAME": f"FILE:{kdc.ccache('alice')}"}
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_curl_logs_in_with_a_ticket(kdc: Kdc, make: Make, home: Path, line: str) -> None:
     # Without --sasl-ir: curl 7.88 makes an initial response, finds it too long for its idea of
     # an AUTH command, and stumbles over the context that it began.
-    need("curl")
     gateway = make().run()
-    url = f"pop3://localhost:{gateway.plain}/1"
-    options = ["--disable", "--silent", "--show-error", "--user", "alice@MIT.TEST:"]
-    options += ["--login-options", "AUTH=GSSAPI", "--output", "message"]
-    options += ["--cacert", str(gateway.certificate)]
-    if line == "pop3s":
-        url = f"pop3s://localhost:{gateway.tls}/1"
-    elif line == "stls":
-        options.append("--ssl-reqd")
-    done = run_for_alice(kdc, home, "curl", *options, url)
+    done = curl(gateway, home, line, "alice@MIT.TEST:", "GSSAPI", **of_alice(kdc))
     assert done.returncode == 0, done.stdout
     assert (home / "message").read_bytes() == FOR_ALICE
     gateway.wait_for(b"by=GSSAPI")
@@ -248,19 +239,9 @@ def test_curl_logs_in_with_a_ticket(kdc: Kdc, make: Make, home: Path, line: str)
 
 @pytest.mark.parametrize("line", ["plain", "stls"])
 def test_fetchmail_logs_in_with_a_ticket(kdc: Kdc, make: Make, home: Path, line: str) -> None:
-    need("fetchmail")
     gateway = make().run()
-    tls = f"sslproto 'tls1.2+' sslcertck sslcertfile '{gateway.certificate}'"
-    rc = home / "rc"
-    rc.write_text(
-        "set no bouncemail\nset invisible\n"
-        f"poll localhost service {gateway.plain} proto pop3 auth gssapi\n"
-        f'  user "alice" password "none" {tls if line == "stls" else "sslproto " + chr(39) * 2}\n'
-        f'  keep fetchall no rewrite mda "cat >{home}/message"\n'
-    )
-    rc.chmod(0o600)
-    options = ["--nodetach", "--nosyslog", "--fetchmailrc", str(rc), "--pidfile", f"{home}/pid"]
-    done = run_for_alice(kdc, home, "fetchmail", *options)
+    login = 'auth gssapi user "alice" password "none"'
+    done = fetchmail(gateway, home, line, login, **of_alice(kdc))
     assert done.returncode == 0, done.stdout
     assert b"Subject: for alice" in (home / "message").read_bytes()
     gateway.wait_for(b"by=GSSAPI")
@@ -268,19 +249,8 @@ def test_fetchmail_logs_in_with_a_ticket(kdc: Kdc, make: Make, home: Path, line:
 
 @pytest.mark.parametrize("line", LINES)
 def test_mpop_logs_in_with_a_ticket(kdc: Kdc, make: Make, home: Path, line: str) -> None:
-    need("mpop")
     gateway = make().run()
-    rc = home / "rc"
-    rc.write_text(
-        "account test\nhost localhost\nuser alice\nauth gssapi\nkeep on\n"
-        f"port {gateway.tls if line == 'pop3s' else gateway.plain}\n"
-        f"tls {'off' if line == 'plain' else 'on'}\n"
-        f"tls_starttls {'on' if line == 'stls' else 'off'}\n"
-        f"tls_trust_file {gateway.certificate}\n"
-        f"uidls_file {home}/ids\ndelivery mbox {home}/message\n"
-    )
-    rc.chmod(0o600)
-    done = run_for_alice(kdc, home, "mpop", "--file", str(rc), "test")
+    done = mpop(gateway, home, line, "user alice\nauth gssapi", **of_alice(kdc))
     assert done.returncode == 0, done.stdout
     assert b"Subject: for alice" in (home / "message").read_bytes()
     gateway.wait_for(b"by=GSSAPI")

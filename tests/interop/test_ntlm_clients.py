@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from client_process import run
+from client_process import curl, fetchmail, mpop
 from gateway import passwd
 from gateway.sasl.channel import end_point
 from gateway.sasl.ntlm_proof import channel_binding
@@ -18,7 +18,7 @@ from gateway.sasl.ntlmssp import Av
 from gateway.services.tls import make_certificate
 from ntlm_client import Client
 from sasl_client import LINES, SaslClient
-from servers import PASSWORD, USER, Gateway, fill, need
+from servers import PASSWORD, USER, Gateway, fill
 
 pytestmark = pytest.mark.interop
 
@@ -60,55 +60,23 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 def use_curl(gateway: Gateway, home: Path, line: str, user: str, password: str) -> int:
     """Its exit code, once it has fetched the message."""
-    need("curl")
-    url = f"pop3://localhost:{gateway.plain}/1"
-    options = ["--disable", "--silent", "--show-error", "--user", f"{user}:{password}"]
-    options += ["--login-options", "AUTH=NTLM", "--output", "message"]
-    options += ["--cacert", str(gateway.certificate)]
-    if line == "pop3s":
-        url = f"pop3s://localhost:{gateway.tls}/1"
-    elif line == "stls":
-        options.append("--ssl-reqd")
-    done = run(home, "curl", *options, url)
+    done = curl(gateway, home, line, f"{user}:{password}", "NTLM")
     assert done.returncode or (home / "message").read_bytes() == MAIL, done.stdout
     return done.returncode
 
 
 def use_fetchmail(gateway: Gateway, home: Path, line: str, user: str, password: str) -> int:
     """The same."""
-    need("fetchmail")
-    port = gateway.tls if line == "pop3s" else gateway.plain
-    trust = f"sslcertck sslcertfile '{gateway.certificate}'"
-    tls = {"plain": "sslproto ''", "stls": f"sslproto 'tls1.2+' {trust}", "pop3s": f"ssl {trust}"}
-    rc = home / "rc"
-    rc.write_text(
-        "set no bouncemail\nset invisible\n"
-        f"poll localhost service {port} proto pop3 auth ntlm\n"
-        f'  user "{user}" password "{password}" {tls[line]}\n'
-        f'  keep fetchall no rewrite mda "cat >{home}/message"\n'
-    )
-    rc.chmod(0o600)
-    options = ["--nodetach", "--nosyslog", "--fetchmailrc", str(rc), "--pidfile", f"{home}/pid"]
-    done = run(home, "fetchmail", *options)
+    login = f'auth ntlm user "{user}" password "{password}"'
+    done = fetchmail(gateway, home, line, login)
     assert done.returncode or b"Subject: hello" in (home / "message").read_bytes(), done.stdout
     return done.returncode
 
 
 def use_mpop(gateway: Gateway, home: Path, line: str, user: str, password: str) -> int:
     """The same."""
-    need("mpop")
-    rc = home / "rc"
-    rc.write_text(
-        f"account test\nhost localhost\nuser {user}\npassword {password}\n"
-        f"auth ntlm\nntlmdomain EXAMPLE\nkeep on\n"
-        f"port {gateway.tls if line == 'pop3s' else gateway.plain}\n"
-        f"tls {'off' if line == 'plain' else 'on'}\n"
-        f"tls_starttls {'on' if line == 'stls' else 'off'}\n"
-        f"tls_trust_file {gateway.certificate}\n"
-        f"uidls_file {home}/ids\ndelivery mbox {home}/message\n"
-    )
-    rc.chmod(0o600)
-    done = run(home, "mpop", "--file", str(rc), "test")
+    login = f"user {user}\npassword {password}\nauth ntlm\nntlmdomain EXAMPLE"
+    done = mpop(gateway, home, line, login)
     assert done.returncode or b"Subject: hello" in (home / "message").read_bytes(), done.stdout
     return done.returncode
 
