@@ -8,7 +8,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-TURN = 0.005
+TURN = 0.002
 """Seconds of such work between two looks at the sockets."""
 
 
