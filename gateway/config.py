@@ -22,14 +22,19 @@ from gateway.settings import (
     CHECK,
     SECRET,
     Directory,
+    DomainQuota,
     Gssapi,
+    Http,
     Ldap,
     Limits,
     Listener,
+    Lmtp,
     Log,
     Network,
     Ntlm,
+    Policy,
     Pop3,
+    Quota,
     Settings,
     Store,
     Throttle,
@@ -162,7 +167,7 @@ class _Places:
         table = ""
         for number, line in enumerate(self._lines, 1):
             if header := re.match(r"\s*\[([^\]]+)\]", line):
-                table = header[1].strip()
+                table = header[1].strip().replace('"', "")
                 name = table
             elif item := re.match(r"\s*([A-Za-z0-9_.-]+)\s*=", line):
                 name = f"{table}.{item[1]}" if table else item[1]
@@ -382,6 +387,11 @@ def _make_converter() -> cattrs.Converter:
         Gssapi,
         Throttle,
         Store,
+        Lmtp,
+        DomainQuota,
+        Quota,
+        Policy,
+        Http,
         Log,
         Settings,
     ):

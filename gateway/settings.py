@@ -18,6 +18,7 @@ from gateway.directory.ldap_messages import check_filter
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.pop3.texts import LANGUAGES, SETS
 from gateway.quota.limits import parse_size
+from gateway.quota.notice import Origin
 from gateway.quota.texts import check_template
 
 Network = IPv4Network | IPv6Network
@@ -308,6 +309,11 @@ def _check_size(value: str) -> None:
         parse_size(value)
 
 
+def _check_sender(value: str) -> None:
+    if value:
+        Origin(value)
+
+
 _SIZE = _checked(_check_size)
 _ENDPOINT = _shaped(r"|[a-z0-9]+:.+", "a Twisted endpoint such as tcp:24 or unix:/run/lmtp")
 
@@ -347,7 +353,7 @@ class Quota:
     messages: int | None = field(default=None, **_within(0, 2**50))
     warn_percent: int | None = field(default=None, **_within(1, 100))
     grace: str = field(default="0", **_SIZE)
-    warn_from: str = field(default="", **_shaped(r"|[^\s@<>]+@[^\s@<>]+", "a mail address"))
+    warn_from: str = field(default="", **_checked(_check_sender))
     warn_again: float = field(default=7 * 86_400.0, **_POSITIVE)
     warn_check: float = field(default=3600.0, **_POSITIVE)
     warn_language: str = "en"

@@ -36,6 +36,7 @@ RULES: dict[str, set[str]] = {
     "settings": {
         "pop3",
         "quota.limits",
+        "quota.notice",
         "quota.texts",
         "directory.entry_map",
         "directory.ldap_messages",

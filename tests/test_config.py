@@ -113,6 +113,10 @@ class SampleTests(ConfigCase):
             "gssapi",
             "throttle",
             "store",
+            "lmtp",
+            "quota",
+            "policy",
+            "http",
             "log",
             "pop3",
         ):
@@ -217,6 +221,22 @@ class FaultTests(ConfigCase):
         for wanted in ("(&(a=b)(!(c=d))(|(uid={user})(mail={login})))", "(m:1.2:=cn={login})"):
             self.assertEqual(self.load(text % wanted).ldap.filter, wanted)
 
+    def test_what_is_set_about_mail_that_comes_in_is_checked_like_all_else(self) -> None:
+        for text, words in (
+            ('[lmtp]\nmax_size = "big"\n', "FILE:4: lmtp.max_size: expected a size as 500M"),
+            ("[lmtp]\nconnections = 0\n", "FILE:4: lmtp.connections: expected 1 to"),
+            ('[policy]\nendpoint = "here"\n', "FILE:4: policy.endpoint: expected a Twisted end"),
+            ('[quota]\noctets = "5 X"\n', "FILE:4: quota.octets: expected K, M, G, T or P"),
+            ('[quota]\nwarn_from = "me"\n', "FILE:4: quota.warn_from: expected an address as"),
+            ('[quota]\nwarn_from = "a@invalid"\n', "FILE:4: quota.warn_from: expected an addr"),
+            (
+                '[quota.domains."a.example"]\noctets = "much"\n',
+                "FILE:4: quota.domains.a.example.octets: expected a size as 500M",
+            ),
+        ):
+            (fault,) = self.faults(LISTENER + text)
+            self.assertTrue(fault.startswith(words), fault)
+
     def test_a_bind_dn_without_a_password_would_bind_as_nobody_and_is_refused(self) -> None:
         text = (
             f'{LISTENER}[directory]\nkind = "ldap"\n'
@@ -233,6 +253,8 @@ class FaultTests(ConfigCase):
             self.assertTrue(fault.startswith("FILE:4: ldap.bind_password: expected a string"))
             for shown in ("123456", "1979", "27"):
                 self.assertNotIn(shown, fault)
+        (fault,) = self.faults(f"{LISTENER}[http]\ntoken = 123456\n")
+        self.assertNotIn("123456", fault)
 
     def test_what_is_not_toml_or_not_there_is_said_in_one_line(self) -> None:
         self.assertIn("not TOML", self.faults("a = = b")[0])
