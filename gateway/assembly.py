@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import asdict
 from twisted.cred.checkers import ICredentialsChecker
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
@@ -241,9 +242,10 @@ class _Assembly:
         mailroom = self.mailroom(directory)
         listeners += mailroom.listeners(self._mail_certificate)
 
-        def stop() -> None:
+        def stop() -> Deferred[None]:
             mailroom.stop()
             logins.stop()
+            return succeed(None)
 
         return Server(
             self._reactor,

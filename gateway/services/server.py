@@ -10,7 +10,14 @@ from typing import Any
 
 from attrs import frozen
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    TimeoutError,
+    maybeDeferred,
+    succeed,
+)
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -53,13 +60,12 @@ class Server(Service):
         drain_timeout: float,
         words: Sequence[str] = (),
         at_start: Callable[[], None] = lambda: None,
-        at_end: Callable[[], None] = lambda: None,
+        at_end: Callable[[], Deferred[None]] = lambda: succeed(None),
     ) -> None:
         """``words`` are logged and ``at_start`` is called once all listeners listen.
 
-        ``at_end`` is called last.
-
-        ``drain_timeout`` and ``count_every`` in seconds.
+        ``at_end`` is called once no session holds anything any more, and waited for
+        as long as is left of ``drain_timeout``; this and ``count_every`` in seconds.
         """
         self._counts = counts
         self._count_every = count_every
@@ -72,6 +78,8 @@ class Server(Service):
         self._drain_timeout = drain_timeout
         self._words = words
         self._ports: list[IListeningPort] = []
+        self._deadline = 0.0
+        self._finishing: Deferred[None] = succeed(None)
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while the process may still be root."""
@@ -127,10 +135,12 @@ class Server(Service):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_again)
         self.log.info("stopping: at most {seconds} s for open work", seconds=self._drain_timeout)
+        self._deadline = self._reactor.seconds() + self._drain_timeout
         closing: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
         self._ports = []
         draining = [sessions.drain(self._drain_timeout) for sessions in self._sessions()]
-        return DeferredList([*closing, *draining]).addCallback(self._end_work)
+        drained: Deferred[Any] = DeferredList([*closing, *draining])
+        return drained.addCallback(self._finish).addCallback(self._end_work)
 
     def _sessions(self) -> set[Any]:
         return {listener.sessions for listener in self._listeners} - {None}
@@ -143,10 +153,23 @@ class Server(Service):
         self.log.info("told to stop again: dropping what is left")
         for sessions in self._sessions():
             sessions.abort()
+        self._deadline = self._reactor.seconds()
+        self._finishing.cancel()
+
+    def _finish(self, _: object) -> Deferred[None]:
+        """What sessions have left behind, in the time that is left."""
+        left = max(0.0, self._deadline - self._reactor.seconds())
+        self._finishing = maybeDeferred(self._at_end).addTimeout(left, self._reactor)
+        return self._finishing.addErrback(self._unfinished)
+
+    def _unfinished(self, failure: Failure) -> None:
+        if failure.check(TimeoutError, CancelledError):
+            self.log.warn("stopping, though not all is finished")
+        else:
+            self.log.failure("a fault at the end", failure)
 
     def _end_work(self, _: object) -> None:
         self._counts.stop()
-        self._at_end()
         for worker in self._workers:
             # Threads are joined only where nothing hangs; the rest ends with the process.
             if not worker.outstanding:
