@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import asdict
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
@@ -243,9 +243,8 @@ class _Assembly:
         listeners += mailroom.listeners(self._mail_certificate)
 
         def stop() -> Deferred[None]:
-            mailroom.stop()
             logins.stop()
-            return succeed(None)
+            return mailroom.stop()
 
         return Server(
             self._reactor,

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
 from gateway.errors import ConfigError, GatewayError
 from gateway.interfaces import IDelivery, IDirectory, Run
-from gateway.ledger import Change, Ledger
+from gateway.ledger import Ledger
 from gateway.lmtp.profile import Profile
 from gateway.model import Account, Limits, Quota, Usage
 from gateway.quota.limits import parse_size, resolve
@@ -24,6 +24,7 @@ from gateway.quota.texts import Template, language_for, template_for
 from gateway.quota.verdict import Level
 from gateway.services.lmtp import LMTPFactory
 from gateway.services.networks import within
+from gateway.services.opened import Opened
 from gateway.services.patience import Patience
 from gateway.services.policy import PolicyFactory
 from gateway.services.quota_http import described, quota_site
@@ -54,8 +55,7 @@ class Mailroom:
         self._settings = settings
         self._store = store
         self._directory = directory
-        self._run = run
-        self._ledger: Ledger | None = None
+        self.ledger = Opened(lambda: Ledger(settings.state), run)
         hosts = frozenset(name.lower() for name in settings.directory.hosts)
         self.reception = Reception(
             directory, store, limits_of(settings.quota), hosts=hosts, detail=settings.lmtp.detail
@@ -67,25 +67,11 @@ class Mailroom:
             self.reception,
             self._directory,
             self._store,
-            self,
+            self.ledger.ask,
             composer(self._settings.quota),
-            run=self._run,
             interval=self._settings.quota.warn_again,
             now=time.time,
         )
-
-    def weigh(self, mailbox: str, found: Level, now: float, interval: float) -> Change:
-        """The ledger's, which is opened, on a worker, when it is first wanted."""
-        return self._open_ledger().weigh(mailbox, found, now, interval)
-
-    def take_back(self, mailbox: str, change: Change) -> bool:
-        """The ledger's."""
-        return self._open_ledger().take_back(mailbox, change)
-
-    def _open_ledger(self) -> Ledger:
-        if self._ledger is None:
-            self._ledger = Ledger(self._settings.state)
-        return self._ledger
 
     def start(self) -> None:
         """Begin to look at mailboxes."""
@@ -93,10 +79,15 @@ class Mailroom:
             every = self._settings.quota.warn_check
             self.warner.start(self._reactor, every, self._store.names)
 
-    def stop(self) -> None:
-        """No more of that."""
-        if self.warner is not None:
-            self.warner.stop()
+    def stop(self) -> Deferred[None]:
+        """No more of that; fires when who was about to be warned has been."""
+        ended = succeed(None) if self.warner is None else self.warner.stop()
+        return ended.addCallback(self._close)
+
+    def _close(self, _: None) -> None:
+        """Where a look hangs the ledger stays open, and ends with the process."""
+        if self.ledger.made is not None:
+            self.ledger.made.close()
 
     def _known(self, order: str, page: int, count: int) -> Deferred[list[dict[str, Any]]]:
         """A page of all mailboxes and what they hold."""

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError
-from gateway.interfaces import IDelivery, IDirectory, Run
+from gateway.interfaces import IDelivery, IDirectory
 from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Level, level
 from gateway.services.reception import Reception
@@ -21,6 +21,9 @@ log = Logger()
 
 Compose = Callable[[Account, Usage, Limits, Level], bytes]
 """The message that warns a user."""
+
+Remember = Callable[[Callable[[Any], Any]], "Deferred[Any]"]
+"""Does something with the ``Ledger`` on a worker."""
 
 
 class Warner:
@@ -35,28 +38,26 @@ class Warner:
         reception: Reception,
         directory: IDirectory,
         store: IDelivery,
-        memory: Any,
+        remember: Remember,
         compose: Compose,
         *,
-        run: Run[Any],
         interval: float,
         now: Callable[[], float],
     ) -> None:
-        """``memory`` is a ``Ledger``, asked by ``run``; ``interval`` and ``now`` in seconds.
-
-        No kind of warning is sent to anybody twice within the interval.
-        """
+        """No kind of warning is sent to anybody twice within ``interval``; times in seconds."""
         self._reception = reception
         self._directory = directory
         self._store = store
-        self._memory = memory
+        self._remember = remember
         self._compose = compose
-        self._run = run
         self._interval = interval
         self._now = now
         self._looking: dict[str, bool] = {}
         """Mailboxes that are being looked at; True: they have changed meanwhile."""
+        self._idle: Deferred[None] | None = None
+        """Fires when none of them is any more."""
         self._sweeping = LoopingCall(self._sweep)
+        self._swept: Deferred[Any] = succeed(None)
         self._mailboxes: Callable[[], Deferred[list[str]]] = lambda: succeed([])
 
     def start(
@@ -65,12 +66,22 @@ class Warner:
         """Look at all ``mailboxes`` every so many seconds, one after the other."""
         self._mailboxes = mailboxes
         self._sweeping.clock = clock
-        self._sweeping.start(every, now=False)
+        self._swept = self._sweeping.start(every, now=False)
 
-    def stop(self) -> None:
-        """No more rounds."""
+    def stop(self) -> Deferred[None]:
+        """No more rounds; fires when nothing is being looked at any more.
+
+        Who was found to be warned has been by then: what is remembered says so already.
+        """
         if self._sweeping.running:
             self._sweeping.stop()
+        return Deferred.fromCoroutine(self._settle())
+
+    async def _settle(self) -> None:
+        await self._swept
+        if self._looking:
+            self._idle = Deferred()
+            await self._idle
 
     # -- one mailbox ---------------------------------------------------------
 
@@ -99,9 +110,8 @@ class Warner:
             return sent.addCallback(told).addErrback(self._not_sent, account, change)
 
         now, interval = self._now(), self._interval
-        return self._run(
-            lambda: self._memory.weigh(account.mailbox, found, now, interval)
-        ).addCallback(weighed)
+        remembered = self._remember(lambda it: it.weigh(account.mailbox, found, now, interval))
+        return remembered.addCallback(weighed)
 
     def _send(self, account: Account, usage: Usage, limits: Limits, notice: Level) -> Deferred[Any]:
         """Into the mailbox, however full it is."""
@@ -122,7 +132,7 @@ class Warner:
 
     def _not_sent(self, failure: Failure, account: Account, change: Any) -> Deferred[Failure]:
         """The next look is to try again."""
-        taken = self._run(lambda: self._memory.take_back(account.mailbox, change))
+        taken = self._remember(lambda it: it.take_back(account.mailbox, change))
         return taken.addBoth(lambda _: failure)
 
     def _failed(self, failure: Failure, account: Account) -> None:
@@ -132,7 +142,12 @@ class Warner:
             log.failure("{name} is not looked at", failure, name=account.name)
 
     def _looked(self, _: None, account: Account) -> Any:
-        return self.look(account) if self._looking.pop(account.mailbox) else None
+        if self._looking.pop(account.mailbox):
+            return self.look(account)
+        if self._idle is not None and not self._looking:
+            idle, self._idle = self._idle, None
+            idle.callback(None)
+        return None
 
     # -- all of them ---------------------------------------------------------
 

@@ -46,9 +46,8 @@ class Office:
             Reception(directory, self.store, lambda _: self.limits),
             directory,
             self.store,
-            ledger,
+            lambda work: self.run(lambda: work(ledger)),
             compose,
-            run=self.run,
             interval=100.0,
             now=self.clock.seconds,
         )
@@ -160,6 +159,31 @@ class RoundTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
         self.assertEqual(len(office.warned), 1)
         office.warner.stop()
+
+    def test_the_end_waits_until_who_is_remembered_as_warned_has_been(self) -> None:
+        office = Office(self)
+        office.waiting = []
+        office.mailbox.deliver(b"x" * 600)
+        office.warner.look(ACCOUNT)
+        stopped = office.warner.stop()
+        self.assertNoResult(stopped)
+        office.waiting.pop(0)()
+        self.successResultOf(stopped)
+        self.assertEqual(office.warned, [b"Subject: WARN\r\n\r\n"])
+
+    def test_the_end_waits_for_the_mailbox_that_a_round_has_come_to(self) -> None:
+        office = Office(self)
+        office.waiting = []
+        office.mailbox.deliver(b"x" * 600)
+        office.warner.start(office.clock, 10, lambda: succeed([ALICE, ALICE]))
+        office.clock.advance(10)
+        stopped = office.warner.stop()
+        self.assertNoResult(stopped)
+        (answer,) = office.waiting
+        answer()
+        self.successResultOf(stopped)
+        self.assertEqual(len(office.warned), 1)
+        self.assertEqual(office.clock.getDelayedCalls(), [])
 
     def test_after_the_end_no_more_mailboxes_are_looked_at(self) -> None:
         office = Office(self)

@@ -1,0 +1,84 @@
+"""What the parts that take mail in share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+
+from gateway.directory.memory import MemoryDirectory
+from gateway.ledger import NAME, Ledger
+from gateway.mailroom import Mailroom
+from gateway.settings import Settings
+from gateway.store.memory import MemoryStore
+
+
+class Later:
+    """What the workers are to do, done when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def run(self, work: Callable[[], Any]) -> Deferred[Any]:
+        """As a worker has it."""
+        answer: Deferred[Any] = Deferred()
+        self.waiting.append(lambda: maybeDeferred(work).chainDeferred(answer))
+        return answer
+
+    def go(self) -> int:
+        """Do all of it; how much that was."""
+        done = 0
+        while self.waiting:
+            self.waiting.pop(0)()
+            done += 1
+        return done
+
+
+def mailroom(state: Path, workers: Later) -> Mailroom:
+    """One that nothing is set for."""
+    settings = Settings(state=str(state))
+    return Mailroom(Clock(), settings, MemoryDirectory({}), MemoryStore(), workers.run)
+
+
+def test_all_who_want_the_ledger_at_once_get_the_same(tmp_path: Path) -> None:
+    workers = Later()
+    room, got = mailroom(tmp_path, workers), list[Ledger]()
+    for _ in range(3):
+        room.ledger.ask(got.append)
+    assert workers.go() == 4
+    assert got == [room.ledger.made] * 3
+    room.stop()
+
+
+def test_a_ledger_that_could_not_be_opened_is_tried_again(tmp_path: Path) -> None:
+    workers, state = Later(), tmp_path / "var"
+    room, got, failed = mailroom(state, workers), list[Ledger](), list[Any]()
+    for _ in range(2):
+        room.ledger.ask(got.append).addErrback(failed.append)
+    workers.go()
+    assert (len(got), len(failed)) == (0, 2)
+    state.mkdir()
+    room.ledger.ask(got.append)
+    workers.go()
+    assert len(got) == 1
+    room.stop()
+
+
+def test_a_ledger_that_nobody_wants_is_not_made(tmp_path: Path) -> None:
+    room = mailroom(tmp_path, Later())
+    room.start()
+    room.stop()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_ledger_is_closed_at_the_end(tmp_path: Path) -> None:
+    workers, got = Later(), list[Ledger]()
+    room = mailroom(tmp_path, workers)
+    room.ledger.ask(got.append)
+    workers.go()
+    assert len(list(tmp_path.iterdir())) > 1
+    room.stop()
+    assert [file.name for file in tmp_path.iterdir()] == [NAME]
