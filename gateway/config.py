@@ -333,6 +333,8 @@ def _contradictions(settings: Settings) -> list[tuple[str, str]]:
     ]
     if settings.gssapi.keytab and not settings.gssapi.realms:
         found.append(("gssapi.realms", "expected the realms whose users are yours"))
+    if settings.quota.digest_to and not settings.quota.warn_from:
+        found.append(("quota.warn_from", "expected the address that the digest comes from"))
     if settings.http.endpoint and not (
         settings.http.token or settings.http.endpoint.startswith("unix:")
     ):

@@ -36,6 +36,12 @@ VERSIONS = (
         over REAL
     ) STRICT, WITHOUT ROWID
     """,
+    """
+    CREATE TABLE digests (
+        recipient TEXT PRIMARY KEY,
+        sent REAL NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 """What makes each version of the file of the one before; a new file has version 0.
 
@@ -53,6 +59,12 @@ _ADD = f"""
     ON CONFLICT DO UPDATE SET {_NEW} WHERE {_UNCHANGED} RETURNING 1
 """
 
+_TURN = """
+    INSERT INTO digests VALUES (:recipient, :new) ON CONFLICT
+    DO UPDATE SET sent = :new WHERE sent = :was RETURNING 1
+"""
+_NO_TURN = "DELETE FROM digests WHERE recipient = :recipient AND sent = :was RETURNING 1"
+
 _PASSING = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 )
@@ -66,6 +78,15 @@ class Change(NamedTuple):
     now: WarningState
     notice: Level | None
     """The warning to send; this process is the only one that is told to."""
+
+
+class Turn(NamedTuple):
+    """Leave to send a digest; times in Unix seconds."""
+
+    was: float | None
+    """When the last one was sent."""
+
+    now: float
 
 
 class Ledger:
@@ -137,6 +158,42 @@ class Ledger:
     def take_back(self, mailbox: str, change: Change) -> bool:
         """The warning was not sent after all; False if others have gone on from there."""
         return self.keep_warning_state(mailbox, change.was, change.now)
+
+    # -- digests -------------------------------------------------------------
+
+    def is_due(self, recipient: str, now: float, interval: float) -> bool:
+        """Whether no digest was sent to that address for ``interval`` seconds.
+
+        A time that has not come yet, since a clock was wrong, becomes ``now``.
+        """
+        sent = self._digest_sent(recipient)
+        if sent is not None and sent > now:
+            self._keep_digest_sent(recipient, now, sent)
+            return False
+        return sent is None or now - sent >= interval
+
+    def take_turn(self, recipient: str, now: float, interval: float) -> Turn | None:
+        """The same, and if so the digest counts as sent from here on, a crash included.
+
+        Of several processes only one gets it; who cannot send it gives it back.
+        """
+        was = self._digest_sent(recipient)
+        due = self.is_due(recipient, now, interval)
+        return Turn(was, now) if due and self._keep_digest_sent(recipient, now, was) else None
+
+    def give_turn_back(self, recipient: str, turn: Turn) -> bool:
+        """The digest was not sent after all; False if others have gone on from there."""
+        return self._keep_digest_sent(recipient, turn.was, turn.now)
+
+    def _digest_sent(self, recipient: str) -> float | None:
+        rows = self._do(
+            "SELECT sent FROM digests WHERE recipient = :recipient", recipient=recipient
+        )
+        return next((float(sent) for (sent,) in rows), None)
+
+    def _keep_digest_sent(self, recipient: str, new: float | None, was: float | None) -> bool:
+        statement = _NO_TURN if new is None else _TURN
+        return bool(self._do(statement, recipient=recipient, new=new, was=was))
 
     # -- the file ------------------------------------------------------------
 

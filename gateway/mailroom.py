@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -18,10 +18,11 @@ from gateway.ledger import Ledger
 from gateway.lmtp.profile import Profile
 from gateway.model import Account, Limits, Quota, Usage
 from gateway.quota.limits import parse_size, resolve
-from gateway.quota.notice import Origin, Stamp, warning
+from gateway.quota.notice import Origin, Row, Stamp, digest, warning
 from gateway.quota.policy import Answers
 from gateway.quota.texts import Template, language_for, template_for
 from gateway.quota.verdict import Level
+from gateway.services.digest import ComposeDigest, Digest
 from gateway.services.lmtp import LMTPFactory
 from gateway.services.networks import within
 from gateway.services.opened import Opened
@@ -71,13 +72,36 @@ class Mailroom:
             composer(self._settings.quota),
             interval=self._settings.quota.warn_again,
             now=time.time,
+            after_round=self._make_digest().send if self._settings.quota.digest_to else _nothing,
+        )
+
+    def _make_digest(self) -> Digest:
+        quota = self._settings.quota
+        return Digest(
+            self.reception,
+            self._directory,
+            self._store,
+            self.ledger.ask,
+            digest_composer(quota),
+            to=quota.digest_to,
+            interval=quota.digest_every,
+            now=time.time,
         )
 
     def start(self) -> None:
         """Begin to look at mailboxes."""
         if self.warner is not None:
             every = self._settings.quota.warn_check
-            self.warner.start(self._reactor, every, self._store.names)
+            self.warner.start(self._reactor, every, self._to_look_at)
+
+    def _to_look_at(self) -> Deferred[list[str]]:
+        return Deferred.fromCoroutine(self._known_names())
+
+    async def _known_names(self) -> list[str]:
+        """Of the mailboxes of the store, and of those it cannot tell of that were found full."""
+        names = await self._store.names()
+        remembered = await self.ledger.ask(lambda ledger: list(ledger.warning_states()))
+        return sorted({*names, *remembered})
 
     def stop(self) -> Deferred[None]:
         """No more of that; fires when who was about to be warned has been."""
@@ -179,6 +203,10 @@ class Mailroom:
         )
 
 
+def _nothing() -> Deferred[None]:
+    return succeed(None)
+
+
 def _local_or(allows: Callable[[str], bool]) -> Callable[[str], bool]:
     return lambda host: not host or allows(host)
 
@@ -195,7 +223,6 @@ def composer(settings: QuotaSettings) -> Compose:
             settings.warn_text or built_in.text,
             settings.warn_html or built_in.html,
         )
-        stamp = Stamp(time.time(), secrets.token_hex(8))
         return warning(
             account.name,
             usage,
@@ -203,10 +230,25 @@ def composer(settings: QuotaSettings) -> Compose:
             template=template,
             language=language,
             origin=origin,
-            stamp=stamp,
+            stamp=_stamp(),
         )
 
     return compose
+
+
+def digest_composer(settings: QuotaSettings) -> ComposeDigest:
+    """What writes the messages to the administrator."""
+    origin = Origin(settings.warn_from)
+    language = language_for(settings.warn_language)
+
+    def compose(rows: Sequence[Row]) -> bytes:
+        return digest(settings.digest_to, rows, language=language, origin=origin, stamp=_stamp())
+
+    return compose
+
+
+def _stamp() -> Stamp:
+    return Stamp(time.time(), secrets.token_hex(8))
 
 
 def limits_of(settings: QuotaSettings) -> Callable[[Account], Limits]:

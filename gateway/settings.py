@@ -315,6 +315,7 @@ def _check_sender(value: str) -> None:
 
 
 _SIZE = _checked(_check_size)
+_ADDRESS = _shaped(r"|[^\s@<>]+@[^\s@<>]+", "a mail address")
 _ENDPOINT = _shaped(r"|[a-z0-9]+:.+", "a Twisted endpoint such as tcp:24 or unix:/run/lmtp")
 
 
@@ -356,6 +357,8 @@ class Quota:
     warn_from: str = field(default="", **_checked(_check_sender))
     warn_again: float = field(default=7 * 86_400.0, **_POSITIVE)
     warn_check: float = field(default=3600.0, **_POSITIVE)
+    digest_to: str = field(default="", **_ADDRESS)
+    digest_every: float = field(default=86_400.0, **_POSITIVE)
     warn_language: str = "en"
     warn_subject: str = field(default="", **_checked(check_template))
     warn_text: str = field(default="", **_checked(check_template))

@@ -229,6 +229,7 @@ class FaultTests(ConfigCase):
             ('[quota]\noctets = "5 X"\n', "FILE:4: quota.octets: expected K, M, G, T or P"),
             ('[quota]\nwarn_from = "me"\n', "FILE:4: quota.warn_from: expected an address as"),
             ('[quota]\nwarn_from = "a@invalid"\n', "FILE:4: quota.warn_from: expected an addr"),
+            ('[quota]\ndigest_to = "r@a.b"\n', "FILE: quota.warn_from: expected the address that"),
             (
                 '[quota.domains."a.example"]\noctets = "much"\n',
                 "FILE:4: quota.domains.a.example.octets: expected a size as 500M",

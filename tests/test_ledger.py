@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import LedgerUnusable, StoreDown
-from gateway.ledger import NAME, VERSIONS, Ledger
+from gateway.ledger import APPLICATION_ID, NAME, VERSIONS, Ledger
 from gateway.quota.verdict import Level
 from gateway.quota.warnings import UNKNOWN, WarningState
 
@@ -188,6 +188,44 @@ def test_of_two_that_look_at_once_the_second_sees_what_the_first_did(
 
         monkeypatch.setattr(one, "warning_state", overtaken)
         assert one.weigh("alice", WARN, 0.0, DAY).notice is None
+
+
+def test_a_digest_is_due_once_in_an_interval_for_each_address(ledger: Ledger) -> None:
+    assert ledger.is_due("root", 5.0, DAY)
+    assert ledger.take_turn("root", 5.0, DAY) == (None, 5.0)
+    assert ledger.take_turn("root", DAY, DAY) is None
+    assert not ledger.is_due("root", DAY, DAY)
+    assert ledger.take_turn("other", DAY, DAY) == (None, DAY)
+    assert ledger.take_turn("root", DAY + 5, DAY) == (5.0, DAY + 5)
+
+
+def test_a_digest_that_could_not_be_sent_is_due_again(ledger: Ledger) -> None:
+    for now in (0.0, DAY):
+        turn = ledger.take_turn("root", now, DAY)
+        assert turn
+        assert ledger.give_turn_back("root", turn)
+        assert not ledger.give_turn_back("root", turn)
+        turn = ledger.take_turn("root", now, DAY)
+        assert turn
+    assert turn == (0.0, DAY)
+
+
+def test_a_digest_from_the_future_keeps_silent_for_one_interval_only(ledger: Ledger) -> None:
+    ledger.take_turn("root", 100 * DAY, DAY)
+    assert not ledger.is_due("root", 0.0, DAY)
+    assert ledger.take_turn("root", DAY - 1, DAY) is None
+    assert ledger.take_turn("root", DAY, DAY) == (0.0, DAY)
+
+
+def test_a_file_of_the_first_version_keeps_what_is_in_it(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / NAME, isolation_level=None)) as database:
+        database.execute(VERSIONS[0])
+        database.execute("INSERT INTO warnings VALUES ('alice', 1, 5.0, NULL)")
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute("PRAGMA user_version = 1")
+    with closing(Ledger(str(tmp_path))) as ledger:
+        assert ledger.warning_states() == {"alice": WarningState(WARN, warned=5.0)}
+        assert ledger.take_turn("root", 5.0, DAY)
 
 
 def test_threads_may_share_it(ledger: Ledger) -> None:

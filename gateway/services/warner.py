@@ -15,6 +15,7 @@ from gateway.errors import GatewayError
 from gateway.interfaces import IDelivery, IDirectory
 from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Level, level
+from gateway.services.posting import post
 from gateway.services.reception import Reception
 
 log = Logger()
@@ -43,8 +44,12 @@ class Warner:
         *,
         interval: float,
         now: Callable[[], float],
+        after_round: Callable[[], Deferred[None]] = lambda: succeed(None),
     ) -> None:
-        """No kind of warning is sent to anybody twice within ``interval``; times in seconds."""
+        """``after_round`` tells the administrator, and does not fail.
+
+        No kind of warning is sent to anybody twice within ``interval``; times in seconds.
+        """
         self._reception = reception
         self._directory = directory
         self._store = store
@@ -52,6 +57,7 @@ class Warner:
         self._compose = compose
         self._interval = interval
         self._now = now
+        self._after_round = after_round
         self._looking: dict[str, bool] = {}
         """Mailboxes that are being looked at; True: they have changed meanwhile."""
         self._idle: Deferred[None] | None = None
@@ -106,29 +112,15 @@ class Warner:
             def told(_: object) -> None:
                 log.info("{name} is warned: {found}", name=account.name, found=change.notice.name)
 
-            sent = maybeDeferred(self._send, account, usage, limits, change.notice)
+            sent = Deferred.fromCoroutine(self._send(account, usage, limits, change.notice))
             return sent.addCallback(told).addErrback(self._not_sent, account, change)
 
         now, interval = self._now(), self._interval
         remembered = self._remember(lambda it: it.weigh(account.mailbox, found, now, interval))
         return remembered.addCallback(weighed)
 
-    def _send(self, account: Account, usage: Usage, limits: Limits, notice: Level) -> Deferred[Any]:
-        """Into the mailbox, however full it is."""
-        message = self._compose(account, usage, limits, notice)
-
-        def take(incoming: Any) -> Deferred[Any]:
-            written: Deferred[Any] = incoming.write(message)
-            written.addCallback(lambda _: incoming.commit(account, Limits()))
-
-            def close(result: Any) -> Deferred[Any]:
-                closed: Deferred[Any] = incoming.close()
-                return closed.addBoth(lambda _: result)
-
-            return written.addBoth(close)
-
-        receiving: Deferred[Any] = self._store.receive(account)
-        return receiving.addCallback(take)
+    async def _send(self, account: Account, usage: Usage, limits: Limits, notice: Level) -> None:
+        await post(self._store, account, self._compose(account, usage, limits, notice))
 
     def _not_sent(self, failure: Failure, account: Account, change: Any) -> Deferred[Failure]:
         """The next look is to try again."""
@@ -155,7 +147,10 @@ class Warner:
         """A round, which survives whatever goes wrong with one mailbox, or with all."""
 
         def failed(failure: Failure) -> None:
-            log.failure("a round of looking at mailboxes", failure)
+            if failure.check(GatewayError):
+                log.warn("no mailbox is looked at: {error}", error=failure.value)
+            else:
+                log.failure("a round of looking at mailboxes", failure)
 
         return Deferred.fromCoroutine(self._round()).addErrback(failed)
 
@@ -171,3 +166,4 @@ class Warner:
             except Exception as error:
                 # A name on the disk may be one that no directory can be asked for.
                 log.warn("{name!r} is not looked at: {error}", name=name, error=error)
+        await self._after_round()

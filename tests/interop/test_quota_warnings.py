@@ -105,3 +105,18 @@ def test_a_limit_that_is_lowered_warns_without_any_mail(tmp_path: Path) -> None:
         assert len(warnings(gateway)) == 1
     finally:
         gateway.stop()
+
+
+def test_an_administrator_finds_the_full_mailboxes_in_a_message(tmp_path: Path) -> None:
+    port = free_port()
+    gateway = serve(tmp_path, port, f'digest_to = "{USER}"\n').run()
+    try:
+        for _ in range(3):
+            assert deliver(port) == 250
+        gateway.wait_for(b"alice@example.org is told of 1 mailboxes")
+        subjects = {one["Subject"] for one in warnings(gateway)}
+    finally:
+        gateway.stop()
+    assert "Mailboxes that are full or nearly so: 1" in subjects
+    assert gateway.log.count("is told of") == 1
+    assert "Traceback" not in gateway.log
