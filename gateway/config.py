@@ -37,6 +37,8 @@ from gateway.settings import (
     Quota,
     Settings,
     Store,
+    Text,
+    Texts,
     Throttle,
     Tls,
 )
@@ -391,6 +393,8 @@ def _make_converter() -> cattrs.Converter:
         Store,
         Lmtp,
         DomainQuota,
+        Text,
+        Texts,
         Quota,
         Policy,
         Http,

@@ -20,7 +20,7 @@ from gateway.model import Account, Limits, Quota, Usage
 from gateway.quota.limits import parse_size, resolve
 from gateway.quota.notice import Origin, Row, Stamp, digest, warning
 from gateway.quota.policy import Answers
-from gateway.quota.texts import Template, language_for, template_for
+from gateway.quota.texts import language_for, template_for
 from gateway.quota.verdict import Level
 from gateway.services.digest import ComposeDigest, Digest
 from gateway.services.lmtp import LMTPFactory
@@ -214,20 +214,14 @@ def _local_or(allows: Callable[[str], bool]) -> Callable[[str], bool]:
 def composer(settings: QuotaSettings) -> Compose:
     """What writes the messages that warn users."""
     origin = Origin(settings.warn_from)
-    language = language_for(settings.warn_language)
+    language, own = language_for(settings.warn_language), settings.templates
 
     def compose(account: Account, usage: Usage, limits: Limits, found: Level) -> bytes:
-        built_in = template_for(settings.warn_language, found, {})
-        template = Template(
-            settings.warn_subject or built_in.subject,
-            settings.warn_text or built_in.text,
-            settings.warn_html or built_in.html,
-        )
         return warning(
             account.name,
             usage,
             limits,
-            template=template,
+            template=template_for(settings.warn_language, found, own),
             language=language,
             origin=origin,
             stamp=_stamp(),

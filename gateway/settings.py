@@ -19,7 +19,7 @@ from gateway.pop3.profile import PROFILES, Profile
 from gateway.pop3.texts import LANGUAGES, SETS
 from gateway.quota.limits import parse_size
 from gateway.quota.notice import Origin
-from gateway.quota.texts import check_template
+from gateway.quota.texts import Templates, check_subject, check_template, own_templates
 
 Network = IPv4Network | IPv6Network
 
@@ -35,7 +35,7 @@ SECRET = "secret"
 """The same for a value that no message shows, and that may come from a file of its own."""
 
 
-def _checked(check: Callable[[Any], None]) -> dict[str, Any]:
+def _checked(check: Callable[[Any], object]) -> dict[str, Any]:
     return {"metadata": {CHECK: check}}
 
 
@@ -346,6 +346,27 @@ class DomainQuota:
 
 
 @frozen
+class Text:
+    """``[quota.texts.LANGUAGE.KIND]``: a warning in words of your own; empty: as built in."""
+
+    subject: str = field(default="", **_checked(check_subject))
+    text: str = field(default="", **_checked(check_template))
+    html: str = field(default="", **_checked(check_template))
+
+
+@frozen
+class Texts:
+    """``[quota.texts.LANGUAGE]``: of mailboxes that are nearly full, and that are full."""
+
+    warn: Text = Factory(Text)
+    over: Text = Factory(Text)
+
+
+def _own_templates(value: dict[str, Texts]) -> Templates:
+    return own_templates({language: attrs.asdict(texts) for language, texts in value.items()})
+
+
+@frozen
 class Quota:
     """``[quota]``: what mailboxes may hold whose directory does not say so."""
 
@@ -360,10 +381,13 @@ class Quota:
     digest_to: str = field(default="", **_ADDRESS)
     digest_every: float = field(default=86_400.0, **_POSITIVE)
     warn_language: str = "en"
-    warn_subject: str = field(default="", **_checked(check_template))
-    warn_text: str = field(default="", **_checked(check_template))
-    warn_html: str = field(default="", **_checked(check_template))
+    texts: dict[str, Texts] = field(factory=dict, **_checked(_own_templates))
     domains: dict[str, DomainQuota] = Factory(dict)
+
+    @property
+    def templates(self) -> Templates:
+        """``texts``, with what they leave out."""
+        return _own_templates(self.texts)
 
 
 @frozen

@@ -33,6 +33,8 @@ from gateway.settings import (
     Quota,
     Settings,
     Store,
+    Text,
+    Texts,
     Throttle,
     Tls,
 )
@@ -51,6 +53,9 @@ SECTIONS = {
     "store": Store,
     "lmtp": Lmtp,
     "quota": Quota,
+    "quota.texts.en": Texts,
+    "quota.texts.en.warn": Text,
+    "quota.texts.en.over": Text,
     "policy": Policy,
     "http": Http,
     "log": Log,
@@ -114,13 +119,14 @@ class SampleTests(ConfigCase):
             "throttle",
             "store",
             "lmtp",
-            "quota",
             "policy",
             "http",
             "log",
             "pop3",
         ):
             self.assertEqual(getattr(sample, section), getattr(bare, section), section)
+        self.assertEqual(attrs.evolve(sample.quota, texts={}), bare.quota)
+        self.assertEqual(sample.quota.templates, {})
         full = config.load(self.file(self.uncommented()), {})
         self.assertEqual(full.profile, Profile())
 
@@ -238,6 +244,20 @@ class FaultTests(ConfigCase):
             (fault,) = self.faults(LISTENER + text)
             self.assertTrue(fault.startswith(words), fault)
 
+    def test_what_is_wrong_in_a_warning_of_ones_own_is_named_with_its_place(self) -> None:
+        for text, words in (
+            ('de.warn]\ntext = "{usd}"', "FILE:4: quota.texts.de.warn.text: expected {name}"),
+            ('de.over]\nhtml = "{"', "FILE:4: quota.texts.de.over.html: expected {name}"),
+            ('de.over]\nsubject = "a\\nb"', "FILE:4: quota.texts.de.over.subject: expected one"),
+            ('de]\nwarning = ""', "FILE:4: quota.texts.de.warning: there is no such setting; did"),
+            ('fr.warn]\ntext = "x"\nhtml = "x"', "FILE: quota.texts: expected fr.warn.subject"),
+        ):
+            faults = self.faults(f"{LISTENER}[quota.texts.{text}\n")
+            self.assertEqual(len(faults), 1, faults)
+            self.assertTrue(faults[0].startswith(words), faults)
+        path = self.file(f'{LISTENER}[quota.texts.de.warn]\ntext = "{{usd}}"\n')
+        self.assertIn("quota.texts.de.warn.text: expected", assembly.check(path, {})[0])
+
     def test_a_bind_dn_without_a_password_would_bind_as_nobody_and_is_refused(self) -> None:
         text = (
             f'{LISTENER}[directory]\nkind = "ldap"\n'
@@ -284,7 +304,9 @@ class EnvironmentTests(ConfigCase):
             POP3GW_STORE__MISSING="refuse",
             POP3GW_LISTENERS__A__ENDPOINT="tcp:7",
             POP3GW_LISTENERS__B__ENDPOINT="tcp:8",
+            POP3GW_QUOTA__TEXTS__DE__WARN__SUBJECT="Fast voll",
         )
+        self.assertEqual(settings.quota.texts["de"].warn.subject, "Fast voll")
         self.assertEqual(settings.state, "/srv")
         self.assertEqual(settings.limits.sessions_per_user, 3)
         self.assertFalse(settings.profile.idle_notice)

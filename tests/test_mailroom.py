@@ -11,8 +11,10 @@ from twisted.internet.task import Clock
 
 from gateway.directory.memory import MemoryDirectory
 from gateway.ledger import NAME, Ledger
-from gateway.mailroom import Mailroom
-from gateway.settings import Settings
+from gateway.mailroom import Mailroom, composer
+from gateway.model import Account, Limits, Usage
+from gateway.quota.verdict import Level
+from gateway.settings import Quota, Settings, Text, Texts
 from gateway.store.memory import MemoryStore
 
 
@@ -82,3 +84,14 @@ def test_the_ledger_is_closed_at_the_end(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) > 1
     room.stop()
     assert [file.name for file in tmp_path.iterdir()] == [NAME]
+
+
+def test_users_read_the_texts_that_are_set_for_the_language_and_the_level() -> None:
+    own = Texts(warn=Text(subject="Bald voll: {percent} %"), over=Text(text="Nichts geht mehr."))
+    compose = composer(Quota(warn_from="post@a.example", warn_language="de", texts={"de": own}))
+    account, limits = Account(name="a@a.example", mailbox="a"), Limits(octets=100)
+    warned = compose(account, Usage(90), limits, Level.WARN)
+    assert b"Subject: Bald voll: 90 %\r\n" in warned
+    over = compose(account, Usage(100), limits, Level.OVER)
+    assert b"Subject: Ihr Postfach ist voll\r\n" in over
+    assert b"Nichts geht mehr." in over

@@ -26,6 +26,13 @@ def check_template(text: str) -> None:
             raise ValueError(f"expected {known}, found {{{name}}} with or without a form")
 
 
+def check_subject(text: str) -> None:
+    """The same, and unless it is one line."""
+    check_template(text)
+    if not text.isprintable():
+        raise ValueError(f"expected one line, found {text!r}")
+
+
 @frozen
 class Template:
     """A warning with fields in braces.  Raises ``ValueError`` for any but ``FIELDS``."""
@@ -38,11 +45,9 @@ class Template:
     def __attrs_post_init__(self) -> None:
         for part, text in asdict(self).items():
             try:
-                check_template(text)
+                check_subject(text) if part == "subject" else check_template(text)
             except ValueError as error:
                 raise ValueError(f"{part}: {error}") from None
-        if not self.subject.isprintable():
-            raise ValueError(f"subject: expected one line, found {self.subject!r}")
 
 
 Templates = Mapping[str, Mapping[Level, Template]]
@@ -144,10 +149,40 @@ BUILT_IN: Templates = {
 }
 
 
+KINDS: Mapping[str, Level] = {"warn": Level.WARN, "over": Level.OVER}
+"""How a configuration calls what there are warnings about."""
+
+
+def _tag(language: str) -> str:
+    return language.lower().replace("_", "-")
+
+
 def _tags(language: str) -> tuple[str, ...]:
     """What to look for: the language, the same without its region, English."""
-    tag = language.lower().replace("_", "-")
+    tag = _tag(language)
     return (tag, re.split("-", tag)[0], "en")
+
+
+def own_templates(said: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Templates:
+    """One's own, by language, by one of ``KINDS`` and by part; empty parts are as built in.
+
+    Raises ``ValueError`` for a part that is missing in a language that is not built in.
+    """
+    found: dict[str, dict[Level, Template]] = {}
+    for language, kinds in said.items():
+        known = next((tag for tag in _tags(language)[:-1] if tag in BUILT_IN), None)
+        for kind, parts in kinds.items():
+            if not any(parts.values()):
+                continue
+            level = KINDS[kind]
+            default = asdict(BUILT_IN[known][level]) if known else {}
+            whole = default | {part: text for part, text in parts.items() if text}
+            if missing := [part for part in parts if part not in whole]:
+                raise ValueError(
+                    f"expected {language}.{kind}.{missing[0]} too: {language} is not built in"
+                )
+            found.setdefault(_tag(language), {})[level] = Template(**whole)
+    return found
 
 
 def template_for(language: str, level: Level, own: Templates) -> Template:

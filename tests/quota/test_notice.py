@@ -8,6 +8,7 @@ from email.message import EmailMessage
 from email.policy import default
 from typing import Any, cast
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,6 +23,7 @@ from gateway.quota.texts import (
     Template,
     check_template,
     language_for,
+    own_templates,
     template_for,
 )
 from gateway.quota.verdict import Level
@@ -257,6 +259,25 @@ class TemplateTests(SynchronousTestCase):
         own = {"de": {Level.WARN: Template("Voll", "Voll", "Voll")}}
         self.assertEqual(template_for("de", Level.WARN, own).subject, "Voll")
         self.assertEqual(template_for("de", Level.OVER, own), BUILT_IN["de"][Level.OVER])
+
+    def test_what_ones_own_leave_out_is_as_built_in(self) -> None:
+        said = {"de_AT": {"warn": {"subject": "Voll", "text": "", "html": ""}}}
+        own = own_templates(said)
+        self.assertEqual(set(own), {"de-at"})
+        built_in = BUILT_IN["de"][Level.WARN]
+        self.assertEqual(own["de-at"][Level.WARN], evolve(built_in, subject="Voll"))
+        self.assertEqual(template_for("de-AT", Level.WARN, own).subject, "Voll")
+        self.assertEqual(own_templates({"fr": {"warn": {"subject": "", "text": ""}}}), {})
+
+    def test_a_language_that_is_not_built_in_needs_every_part(self) -> None:
+        parts = {"subject": "Pleine", "text": "{name}", "html": "<p>"}
+        own = own_templates({"fr": {"over": parts}})
+        self.assertEqual(template_for("fr-CA", Level.OVER, own), Template(**parts))
+        for part in parts:
+            error = self.assertRaises(
+                ValueError, own_templates, {"fr": {"over": parts | {part: ""}}}
+            )
+            self.assertEqual(str(error), f"expected fr.over.{part} too: fr is not built in")
 
     def test_a_region_and_then_english_are_fallen_back_to(self) -> None:
         for tag, found in {"de-AT": "de", "DE_ch": "de", "fr": "en", "": "en"}.items():
