@@ -10,9 +10,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import serverFromString
-from twisted.logger import Logger
+from twisted.web.server import Site
 
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError
 from gateway.interfaces import IDelivery, IDirectory, Run
 from gateway.ledger import Ledger
 from gateway.lmtp.profile import Profile
@@ -28,14 +28,13 @@ from gateway.services.networks import within
 from gateway.services.opened import Opened
 from gateway.services.patience import Patience
 from gateway.services.policy import PolicyFactory
-from gateway.services.quota_http import described, quota_site
+from gateway.services.quota_http import quota_site
 from gateway.services.reception import Reception
 from gateway.services.server import Listener
+from gateway.services.survey import Survey
 from gateway.services.warner import Compose, Warner
 from gateway.settings import DomainQuota, Settings
 from gateway.settings import Quota as QuotaSettings
-
-log = Logger()
 
 _OVER = {"defer": 452, "bounce": 552}
 
@@ -113,29 +112,6 @@ class Mailroom:
         if self.ledger.made is not None:
             self.ledger.made.close()
 
-    def _known(self, order: str, page: int, count: int) -> Deferred[list[dict[str, Any]]]:
-        """A page of all mailboxes and what they hold."""
-        return Deferred.fromCoroutine(self._ask_all(order, page, count))
-
-    async def _ask_all(self, order: str, page: int, count: int) -> list[dict[str, Any]]:
-        """One after the other, of whom and of how many soever: a loop needs no stack."""
-        rows: list[tuple[str, Usage]] = []
-        for name in await self._store.names():
-            try:
-                rows.append((name, await self._store.usage(Account(name=name, mailbox=name))))
-            except GatewayError as error:
-                # One that cannot be counted does not keep the others from being told of.
-                log.warn("{name}: {error}", name=name, error=error)
-        if order == "mailbox":
-            rows.sort()
-        else:
-            rows.sort(key=lambda row: (-getattr(row[1], order), row[0]))
-        told = []
-        for name, usage in rows[page * count : (page + 1) * count]:
-            account = await self._directory.find(name) or Account(name=name, mailbox=name)
-            told.append(described(name, usage, self.reception.limits(account)))
-        return told
-
     def listeners(self, tls: Callable[[], Any], *, inherited: bool = True) -> list[Listener]:
         """Whatever has an endpoint; ``tls`` gives the certificate to begin TLS with.
 
@@ -153,8 +129,7 @@ class Mailroom:
         if wanted(settings.policy.endpoint):
             found.append(self._listener("policy", self._policy()))
         if wanted(settings.http.endpoint):
-            site = quota_site(self.reception, self._known, token=settings.http.token)
-            found.append(self._listener("http", site))
+            found.append(self._listener("http", self._http()))
         return found
 
     def _listener(self, name: str, wire: Any, sessions: Any = None) -> Listener:
@@ -201,6 +176,10 @@ class Mailroom:
             allows=_local_or(within(policy.allowed_networks)),
             answers=Answers(over=_OVER[policy.over_quota], unknown=policy.unknown),  # type: ignore[arg-type]
         )
+
+    def _http(self) -> Site:
+        survey = Survey(self.reception, self._directory, self._store, self._reactor.seconds)
+        return quota_site(self.reception, survey.page, token=self._settings.http.token)
 
 
 def _nothing() -> Deferred[None]:

@@ -15,10 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import BadMailboxName, DirectoryDown
-from gateway.mailroom import Mailroom
-from gateway.model import Account, Usage
+from gateway.model import Account, Limits, Usage
 from gateway.services.quota_http import quota_site
-from gateway.settings import Quota, Settings
+from gateway.services.reception import Reception
+from gateway.services.survey import KEPT, Survey
 from gateway.store.memory import MemoryStore
 
 ALICE, TOKEN = "alice@example.org", "t0ken-ü"
@@ -35,9 +35,10 @@ class Web:
             self.store.add(name)
         self.store.add(ALICE).deliver(b"x" * 100)
         self.directory = MemoryDirectory(dict.fromkeys(people, "x"))
-        settings = Settings(quota=Quota(octets="1 KB"))
-        self.mailroom = Mailroom(Clock(), settings, self.directory, self.store, lambda work: work())
-        self.site = quota_site(self.mailroom.reception, self.mailroom._known, token=token)
+        self.clock = Clock()
+        reception = Reception(self.directory, self.store, lambda _: Limits(octets=1024))
+        survey = Survey(reception, self.directory, self.store, self.clock.seconds)
+        self.site = quota_site(reception, survey.page, token=token)
 
     def connect(self) -> tuple[Any, StringTransport]:
         """A connection."""
@@ -157,6 +158,56 @@ class BadNames(MemoryStore):
 
     def usage(self, account: Account) -> Deferred[Usage]:
         return fail(BadMailboxName(account.name))
+
+
+class CountedStore(MemoryStore):
+    """One that knows of which mailboxes it was asked, and answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.answers: list[Deferred[None]] | None = None
+
+    def usage(self, account: Account) -> Deferred[Usage]:
+        self.asked.append(account.name)
+        if self.answers is None:
+            return super().usage(account)
+        self.answers.append(Deferred())
+        return self.answers[-1].addCallback(lambda _: super(CountedStore, self).usage(account))
+
+
+class CountTests(SynchronousTestCase):
+    def test_by_name_only_the_mailboxes_of_the_page_are_counted(self) -> None:
+        store = CountedStore()
+        web = Web(store=store)
+        found = web.ask("/v1/quota?sort=mailbox&per_page=2&page=1")[1]["mailboxes"]
+        self.assertEqual([one["mailbox"] for one in found], sorted((ALICE, *ODD))[2:4])
+        self.assertEqual(store.asked, sorted((ALICE, *ODD))[2:4])
+
+    def test_by_what_they_hold_all_are_counted_once_for_a_while(self) -> None:
+        store = CountedStore()
+        web = Web(store=store)
+        for query in ("page=0", "page=1", "sort=messages"):
+            self.assertEqual(len(web.ask(f"/v1/quota?per_page=3&{query}")[1]["mailboxes"]), 3)
+        self.assertEqual(len(store.asked), 6)
+        store.add(ALICE).deliver(b"x" * 100)
+        web.clock.advance(KEPT)
+        self.assertEqual(web.ask("/v1/quota")[1]["mailboxes"][0]["octets"], 200)
+        self.assertEqual(len(store.asked), 12)
+
+    def test_all_who_ask_during_a_count_wait_for_it(self) -> None:
+        store = CountedStore()
+        web = Web(store=store)
+        store.answers = []
+        lines = []
+        for _ in range(3):
+            channel, line = web.connect()
+            channel.dataReceived(request("/v1/quota", TOKEN.encode()))
+            lines.append(line)
+        while store.answers:
+            store.answers.pop(0).callback(None)
+        self.assertEqual([said(line.value())[0] for line in lines], [200] * 3)
+        self.assertEqual(len(store.asked), 6)
 
 
 class ListTests(SynchronousTestCase):
