@@ -174,6 +174,7 @@ class Mailroom:
             self.reception,
             clock=self._reactor,
             allows=_local_or(within(policy.allowed_networks)),
+            connections=policy.connections,
             answers=Answers(over=_OVER[policy.over_quota], unknown=policy.unknown),  # type: ignore[arg-type]
         )
 

@@ -396,6 +396,7 @@ class Policy:
 
     endpoint: str = field(default="", **_ENDPOINT)
     allowed_networks: tuple[Network, ...] = LOOPBACK
+    connections: int = field(default=1000, **_COUNT)
     over_quota: Literal["defer", "bounce"] = "bounce"
     unknown: Literal["dunno", "reject"] = "dunno"
 

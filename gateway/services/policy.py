@@ -54,10 +54,11 @@ class PolicyProtocol(Protocol):
     def connectionMade(self) -> None:
         """Nobody is greeted here."""
         host = getattr(self.transport.getPeer(), "host", "")
-        if not self._factory.allows(host):
-            self.log.warn("refused a connection from {host}", host=host)
+        if (why := self._factory.refusal(host)) is not None:
+            self.log.warn("refused a connection from {host}: {why}", host=host, why=why)
             self._abort()
         else:
+            self._factory.opened(self)
             self.transport.registerProducer(self, True)
         patience = self._factory.idle_timeout
         self._watch = Watch(self._factory.clock, lambda: patience, self.transport.abortConnection)
@@ -65,6 +66,7 @@ class PolicyProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Postfix has no more questions."""
         self._watch.stop()
+        self._factory.closed(self)
         # Whatever is being asked is answered to nobody, and nothing more is asked.
         self._over = True
 
@@ -153,11 +155,18 @@ class PolicyFactory(ServerFactory):
         clock: IReactorTime,
         allows: Callable[[str], bool],
         answers: Answers | None = None,
+        connections: int = 1000,
         idle_timeout: float = 3600.0,
     ) -> None:
-        """``idle_timeout`` in seconds; Postfix itself closes after 300."""
+        """``allows`` tells of a client's address whether it may ask.
+
+        ``idle_timeout`` in seconds; Postfix itself closes after 300.
+        """
         self.clock = clock
-        self.allows = allows
+        self._allows = allows
+        self._connections = connections
+        self._open: set[PolicyProtocol] = set()
+        self.opened, self.closed = self._open.add, self._open.discard
         self.answers = answers or Answers()
         self.idle_timeout = idle_timeout
         self._reception = reception
@@ -165,6 +174,14 @@ class PolicyFactory(ServerFactory):
     def buildProtocol(self, addr: object) -> PolicyProtocol:  # noqa: ARG002 - as all factories
         """One connection's protocol."""
         return PolicyProtocol(self)
+
+    def refusal(self, host: str) -> str | None:
+        """Why a client is not heard, for the log; or None."""
+        if not self._allows(host):
+            return "policy.allowed_networks has no such address"
+        if len(self._open) >= self._connections:
+            return f"{len(self._open)} connections are open (policy.connections)"
+        return None
 
     def found(self, request: Request) -> Deferred[Room | Unsaid]:
         """What is known of the recipient's mailbox."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,7 +16,7 @@ from gateway.directory.memory import MemoryDirectory
 from gateway.errors import DirectoryDown
 from gateway.model import Account, Limits
 from gateway.quota.policy import Answers
-from gateway.services.policy import AHEAD, PolicyFactory
+from gateway.services.policy import AHEAD, PolicyFactory, PolicyProtocol
 from gateway.services.reception import Reception
 from gateway.store.memory import MemoryStore
 from harness import Line
@@ -72,10 +74,16 @@ class Wire:
         reception = Reception(
             self.directory, store, lambda _: Limits(octets=90), hosts={"here.example.org"}
         )
-        factory = PolicyFactory(reception, clock=self.clock, allows=allows, answers=answers)
-        self.line = Line("192.0.2.1")
-        self.protocol = factory.buildProtocol(None)
-        self.protocol.makeConnection(self.line)
+        self.factory = PolicyFactory(
+            reception, clock=self.clock, allows=allows, answers=answers, connections=2
+        )
+        self.line, self.protocol = self.connect()
+
+    def connect(self) -> tuple[Line, PolicyProtocol]:
+        """One more connection."""
+        line, protocol = Line("192.0.2.1"), self.factory.buildProtocol(None)
+        protocol.makeConnection(line)
+        return line, protocol
 
     def send(self, *octets: bytes) -> bytes:
         """What came back by now."""
@@ -177,6 +185,26 @@ class DoorTests(SynchronousTestCase):
         self.assertEqual(wire.send(ask(ALICE)), b"")
         wire.drop()
         self.assertEqual(wire.clock.getDelayedCalls(), [])
+
+    def test_one_connection_too_many_is_not_heard_and_takes_no_place(self) -> None:
+        events: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        wire = Wire()
+        wire.connect()
+        for _ in range(2):
+            line, protocol = wire.connect()
+            self.assertTrue(line.aborted)
+            protocol.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(
+            [formatEvent(event) for event in events if event["log_level"] is LogLevel.warn],
+            ["refused a connection from 192.0.2.1: 2 connections are open (policy.connections)"]
+            * 2,
+        )
+        wire.drop()
+        line, protocol = wire.connect()
+        protocol.dataReceived(ask(ALICE))
+        self.assertEqual(line.value(), DUNNO)
 
     def test_who_asks_nothing_for_an_hour_is_closed(self) -> None:
         wire = Wire()
