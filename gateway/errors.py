@@ -68,6 +68,11 @@ class MailboxUnusable(GatewayError):
 class OverQuota(GatewayError):
     """The mailbox is full, or would be with this message."""
 
+    def __init__(self, reason: str = "", *, size: int = 0) -> None:
+        """``size``: the message's, in octets; 0: not known."""
+        super().__init__(reason)
+        self.size = size
+
 
 class LargerThanQuota(OverQuota):
     """The message is larger than all that the mailbox may hold."""

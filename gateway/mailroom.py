@@ -58,7 +58,12 @@ class Mailroom:
         self.ledger = Opened(lambda: Ledger(settings.state), run)
         hosts = frozenset(name.lower() for name in settings.directory.hosts)
         self.reception = Reception(
-            directory, store, limits_of(settings.quota), hosts=hosts, detail=settings.lmtp.detail
+            directory,
+            store,
+            limits_of(settings.quota),
+            hosts=hosts,
+            detail=settings.lmtp.detail,
+            lacked_room=self._lacked_room,
         )
         self.warner = self._make_warner() if settings.quota.warn_from else None
 
@@ -167,6 +172,10 @@ class Mailroom:
     def _delivered(self, account: Account) -> None:
         if self.warner is not None:
             self.warner.look(account)
+
+    def _lacked_room(self, account: Account, size: int) -> None:
+        if self.warner is not None:
+            self.warner.lacked_room(account, size)
 
     def _policy(self) -> PolicyFactory:
         policy = self._settings.policy

@@ -25,7 +25,7 @@ class Level(IntEnum):
     NORMAL = 0
     WARN = 1
     OVER = 2
-    """It takes no more mail."""
+    """It takes no more mail, or not what came."""
 
 
 def verdict(usage: Usage, size: int, limits: Limits) -> Verdict:
@@ -44,13 +44,19 @@ def verdict(usage: Usage, size: int, limits: Limits) -> Verdict:
     return Verdict.FINE
 
 
-def level(usage: Usage, limits: Limits) -> Level:
-    """How full a mailbox is; ``OVER`` exactly when it takes no message of any size."""
+def level(usage: Usage, limits: Limits, wanted: int = 0) -> Level:
+    """How full a mailbox is; ``OVER`` when it takes no message of any size.
+
+    Or not the one of ``wanted`` octets that came last in vain, from where
+    warnings begin: below that a message too large for the room that is left
+    says more about the message than about the mailbox.
+    """
     if _is_full(usage, limits):
         return Level.OVER
-    if limits.warn_octets is not None and usage.octets >= limits.warn_octets:
-        return Level.WARN
-    return Level.NORMAL
+    warn = limits.warn_octets
+    if (warn is None or usage.octets >= warn) and verdict(usage, wanted, limits) is Verdict.OVER:
+        return Level.OVER
+    return Level.NORMAL if warn is None or usage.octets < warn else Level.WARN
 
 
 def _is_full(usage: Usage, limits: Limits) -> bool:

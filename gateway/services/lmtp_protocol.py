@@ -222,6 +222,7 @@ class LMTPProtocol(Shell):
         def refused(error: BaseException) -> None:
             for number in numbers:
                 self._session.delivered(number, error)
+            self._factory.reception.not_taken(account, error)
 
         return delivered, self._no(refused)
 

@@ -21,6 +21,7 @@ from gateway.errors import (
 )
 from gateway.model import Account, Usage
 from gateway.quota.policy import Answers, Request, Requests, Room, Unsaid, decide, reply
+from gateway.quota.verdict import Verdict, verdict
 from gateway.services.reception import Reception
 from gateway.services.watch import Watch
 
@@ -191,7 +192,10 @@ class PolicyFactory(ServerFactory):
 
         def room(account: Account) -> Deferred[Room]:
             def with_limits(usage: Usage) -> Room:
-                return Room(usage, reception.limits(account))
+                limits = reception.limits(account)
+                if verdict(usage, request.size, limits) is Verdict.OVER:
+                    reception.lacked_room(account, request.size)
+                return Room(usage, limits)
 
             return reception.usage(account).addCallback(with_limits)
 

@@ -31,16 +31,20 @@ class Reception:
         *,
         hosts: Collection[str] = frozenset(),
         detail: str = "+",
+        lacked_room: Callable[[Account, int], None] = lambda _, __: None,
     ) -> None:
         """``hosts``: this server's names; empty: every mailbox is here.
 
         ``detail`` begins what of a local part is the user's own; empty: nothing.
+        ``lacked_room`` is told of mailboxes that had no room for a message of so
+        many octets (0: nobody knows), though it would fit into an empty one.
         """
         self._directory = directory
         self._store = store
         self.limits = limits
         self._hosts = hosts
         self._detail = detail
+        self.lacked_room = lacked_room
 
     def account(self, address: str) -> Deferred[Account]:
         """The account that mail to ``address`` is for.
@@ -90,16 +94,25 @@ class Reception:
             return self._store.prepare(account).addCallback(lambda _: account)
 
         def decide(usage: Usage) -> Account:
-            admit(usage, size, limits)
+            try:
+                admit(usage, size, limits)
+            except OverQuota as error:
+                self.not_taken(account, error)
+                raise
             return account
 
         return self.usage(account).addCallback(decide)
+
+    def not_taken(self, account: Account, error: BaseException) -> None:
+        """A message did not get into the mailbox, and why."""
+        if isinstance(error, OverQuota) and not isinstance(error, LargerThanQuota):
+            self.lacked_room(account, error.size)
 
 
 def admit(usage: Usage, size: int, limits: Limits) -> None:
     """Raise what the verdict means, if it is a refusal: what a store is handed to judge by."""
     said = verdict(usage, size, limits)
     if said is Verdict.OVER:
-        raise OverQuota("the mailbox is full")
+        raise OverQuota("the mailbox is full", size=size)
     if said is Verdict.LARGER_THAN_QUOTA:
-        raise LargerThanQuota("the message is larger than the mailbox may be")
+        raise LargerThanQuota("the message is larger than the mailbox may be", size=size)

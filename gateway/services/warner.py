@@ -60,6 +60,8 @@ class Warner:
         self._after_round = after_round
         self._looking: dict[str, bool] = {}
         """Mailboxes that are being looked at; True: they have changed meanwhile."""
+        self._wanted: dict[str, int] = {}
+        """Octets of the message that a mailbox had no room for, and still has not."""
         self._idle: Deferred[None] | None = None
         """Fires when none of them is any more."""
         self._sweeping = LoopingCall(self._sweep)
@@ -99,11 +101,20 @@ class Warner:
         self._looking[account.mailbox] = False
         limits = self._reception.limits(account)
         looked: Deferred[Any] = maybeDeferred(self._reception.usage, account)
-        looked.addCallback(self._weigh, account, limits)
+        wanted = self._wanted.get(account.mailbox, 0)
+        looked.addCallback(self._weigh, account, limits, wanted)
         return looked.addErrback(self._failed, account).addCallback(self._looked, account)
 
-    def _weigh(self, usage: Usage, account: Account, limits: Limits) -> Deferred[None]:
-        found = level(usage, limits)
+    def lacked_room(self, account: Account, size: int) -> None:
+        """A message did not fit; looked at for the first of them only, however many come."""
+        if account.mailbox not in self._wanted:
+            self._wanted[account.mailbox] = max(size, 1)
+            self.look(account)
+
+    def _weigh(self, usage: Usage, account: Account, limits: Limits, wanted: int) -> Deferred[None]:
+        found = level(usage, limits, wanted)
+        if wanted and found is not Level.OVER:
+            del self._wanted[account.mailbox]
 
         def weighed(change: Any) -> Any:
             if change.notice is None:

@@ -220,6 +220,34 @@ class LevelTests(SynchronousTestCase):
             with self.subTest(usage=usage):
                 self.assertIs(level(usage, limits), expected)
 
+    def test_what_came_in_vain_makes_it_full_from_where_warnings_begin(self) -> None:
+        limits = Limits(octets=100, messages=5, warn_octets=80)
+        for usage, wanted, expected in (
+            (Usage(79, 4), 22, Level.NORMAL),
+            (Usage(80, 4), 20, Level.WARN),
+            (Usage(80, 4), 21, Level.OVER),
+            (Usage(80, 4), 101, Level.WARN),
+        ):
+            with self.subTest(usage=usage, wanted=wanted):
+                self.assertIs(level(usage, limits, wanted), expected)
+        self.assertIs(level(Usage(10, 4), Limits(octets=100), 91), Level.OVER)
+        self.assertIs(level(Usage(80), evolve(limits, grace_octets=5), 25), Level.WARN)
+
+    @given(USAGES, SIZES, LIMITS, NUMBERS, NUMBERS)
+    def test_a_message_that_came_in_vain_never_makes_less_of_it(
+        self, usage: Usage, wanted: int, limits: Limits, octets: int, messages: int
+    ) -> None:
+        fuller = Usage(usage.octets + octets, usage.messages + messages)
+        self.assertLessEqual(level(usage, limits), level(usage, limits, wanted))
+        self.assertLessEqual(level(usage, limits, wanted), level(fuller, limits, wanted))
+
+    @given(USAGES, SIZES, LIMITS)
+    def test_a_message_for_which_there_is_room_makes_nothing_of_it(
+        self, usage: Usage, wanted: int, limits: Limits
+    ) -> None:
+        if verdict(usage, wanted, limits) is not Verdict.OVER:
+            self.assertIs(level(usage, limits, wanted), level(usage, limits))
+
     @given(USAGES, LIMITS)
     def test_over_is_where_not_even_an_octet_gets_in(self, usage: Usage, limits: Limits) -> None:
         over = verdict(usage, 1, limits) is not Verdict.FINE

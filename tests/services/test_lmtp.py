@@ -182,6 +182,31 @@ class Case(SynchronousTestCase):
         return events
 
 
+class FullTests(Case):
+    def test_a_mailbox_that_had_no_room_is_told_of_with_the_size_of_the_message(self) -> None:
+        wire = Wire(limits={ALICE: Limits(octets=1000), BOB: Limits(octets=1000)})
+        lacking: list[tuple[str, int]] = []
+        wire.factory.reception.lacked_room = lambda account, size: lacking.append(
+            (account.name, size)
+        )
+        for name in (ALICE, BOB):
+            wire.store.mailboxes[name].deliver(b"x" * 900)
+        client = wire.client()
+        sized = b"MAIL FROM:<s@example.net> SIZE=500\r\n"
+        self.assertEqual(client.send(LHLO, sized, RCPT)[-1], "452 4.2.2")
+        self.assertEqual(lacking, [(ALICE, 500)])
+        client.send(b"RSET\r\n")
+        client.begin(BOB, BOB)
+        self.assertEqual(client.send(TEXT, b"." * 2 + b"x" * 100, b"\r\n.\r\n"), ["452 4.2.2"] * 2)
+        self.assertEqual([name for name, _ in lacking], [ALICE, BOB])
+        self.assertGreater(lacking[1][1], 100)
+        too_large = b"MAIL FROM:<s@example.net> SIZE=5000\r\n"
+        self.assertEqual(client.send(too_large, RCPT)[-1], "552 5.2.3")
+        self.assertEqual(len(lacking), 2)
+        client.drop()
+        self.end(wire)
+
+
 class OrderTests(Case):
     def test_each_recipient_has_its_own_reply_in_the_order_of_rcpt(self) -> None:
         wire = Wire("commit")

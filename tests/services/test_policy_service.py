@@ -72,8 +72,13 @@ class Wire:
         store.add(ALICE)
         store.add(FULL).deliver(b"x" * 100)
         reception = Reception(
-            self.directory, store, lambda _: Limits(octets=90), hosts={"here.example.org"}
+            self.directory,
+            store,
+            lambda _: Limits(octets=90),
+            hosts={"here.example.org"},
+            lacked_room=lambda account, size: self.lacking.append((account.name, size)),
         )
+        self.lacking: list[tuple[str, int]] = []
         self.factory = PolicyFactory(
             reception, clock=self.clock, allows=allows, answers=answers, connections=2
         )
@@ -109,6 +114,13 @@ class AnswerTests(SynchronousTestCase):
         for one in (BARRED, AWAY, "no address"):
             self.assertEqual(wire.send(ask(one)), DUNNO)
         self.assertEqual(wire.send(NOTHING_ASKED), DUNNO)
+
+    def test_a_mailbox_without_room_is_told_of_and_none_for_which_a_message_is_too_large(
+        self,
+    ) -> None:
+        wire = Wire()
+        wire.send(ask(ALICE, 90), ask(ALICE, 91), ask(FULL, 7), NOTHING_ASKED)
+        self.assertEqual(wire.lacking, [(FULL, 7)])
 
     def test_trouble_is_no_answer_and_the_line_is_closed(self) -> None:
         wire = Wire()

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
-from gateway.errors import StoreDown
+from gateway.errors import OverQuota, StoreDown
 from gateway.ledger import Ledger
 from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Level
@@ -36,17 +36,23 @@ class Office:
         self.waiting: list[Callable[[], None]] | None = None
         path = case.mktemp()
         os.mkdir(path)
-        ledger = Ledger(path)
-        case.addCleanup(ledger.close)
+        self.ledger = Ledger(path)
+        case.addCleanup(self.ledger.close)
 
         def compose(_: Account, __: Usage, ___: Limits, found: Level) -> bytes:
             return b"Subject: " + found.name.encode() + b"\r\n\r\n"
 
-        self.warner = Warner(
-            Reception(directory, self.store, lambda _: self.limits),
+        self.reception = Reception(
             directory,
             self.store,
-            lambda work: self.run(lambda: work(ledger)),
+            lambda _: self.limits,
+            lacked_room=lambda account, size: self.warner.lacked_room(account, size),
+        )
+        self.warner = Warner(
+            self.reception,
+            directory,
+            self.store,
+            lambda work: self.run(lambda: work(self.ledger)),
             compose,
             interval=100.0,
             now=self.clock.seconds,
@@ -115,6 +121,73 @@ class LookTests(SynchronousTestCase):
         office.store.usage = usage  # type: ignore[method-assign]
         self.successResultOf(office.warner.look(ACCOUNT))
         self.assertEqual(len(office.warned), 1)
+
+
+class RefusalTests(SynchronousTestCase):
+    def offer(self, office: Office, size: int) -> None:
+        """A message that there is no room for."""
+        self.failureResultOf(office.reception.make_room(ACCOUNT, size), OverQuota)
+
+    def test_who_is_nearly_full_and_could_not_get_a_message_is_told_that_it_is_full(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.offer(office, 401)
+        self.assertEqual(office.warned, [b"Subject: WARN\r\n\r\n", b"Subject: OVER\r\n\r\n"])
+
+    def test_it_is_full_for_as_long_as_the_message_would_not_fit(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        self.offer(office, 500)
+        levels = []
+        for octets in (600, 500, 499, 600):
+            office.mailbox.messages = {1: b"x" * octets}
+            self.successResultOf(office.warner.look(ACCOUNT))
+            levels.append(office.ledger.warning_state(ALICE).level)
+        self.assertEqual(levels, [Level.OVER, Level.WARN, Level.NORMAL, Level.WARN])
+
+    def test_messages_that_come_and_fail_again_and_again_tell_once_an_interval(self) -> None:
+        office = Office(self)
+        told = []
+        for _ in range(250):
+            office.mailbox.messages = {1: b"x" * 600}
+            self.offer(office, 500)
+            told += office.warned
+            office.mailbox.messages = {1: b"x" * 550}
+            self.successResultOf(office.warner.look(ACCOUNT))
+            office.mailbox.messages = {1: b"x" * 400}
+            self.successResultOf(office.warner.look(ACCOUNT))
+            told += office.warned
+            office.clock.advance(1)
+        self.assertEqual(told, [b"Subject: OVER\r\n\r\n"] * 3)
+
+    def test_a_full_mailbox_is_looked_at_for_the_first_of_many_messages(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 1000)
+        looks: list[str] = []
+        look = office.warner.look
+        office.warner.look = lambda account: looks.append(account.name) or look(account)  # type: ignore[func-returns-value,method-assign]
+        for _ in range(100):
+            self.offer(office, 0)
+        self.assertEqual((looks, len(office.warned)), ([ALICE], 1))
+
+    def test_a_message_that_is_too_large_for_a_mailbox_with_room_warns_nobody(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 499)
+        self.offer(office, 900)
+        self.offer(office, 2000)
+        self.assertEqual(office.warned, [])
+        self.assertEqual(office.ledger.warning_states(), {})
+
+    def test_a_message_refused_during_a_look_is_not_forgotten_by_it(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        office.waiting = []
+        office.warner.look(ACCOUNT)
+        self.offer(office, 500)
+        while office.waiting:
+            office.waiting.pop(0)()
+        self.assertEqual(office.ledger.warning_state(ALICE).level, Level.OVER)
 
 
 class RoundTests(SynchronousTestCase):
