@@ -10,7 +10,6 @@ from typing import Any
 from attrs import asdict
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -29,7 +28,7 @@ from gateway.services.counts import Counts
 from gateway.services.patience import Patience
 from gateway.services.pop3 import POP3Factory
 from gateway.services.reception import admit
-from gateway.services.server import Listener, Server
+from gateway.services.server import Listener, Server, endpoint_of
 from gateway.services.tls import Certificate
 from gateway.services.turns import Turns
 from gateway.services.worker import Worker
@@ -115,6 +114,7 @@ class _Assembly:
         self._disk = self._worker("disk", store.workers, store.queue)
         self._passwords = self._worker("passwords", directory.workers, directory.queue)
         limits = settings.limits
+        self._patience = Patience(stall=limits.stall_timeout, work=limits.work_timeout)
         self._census = Census(
             connections=limits.connections,
             per_address=limits.connections_per_address,
@@ -141,7 +141,10 @@ class _Assembly:
 
     def mailroom(self, directory: IDirectory) -> Mailroom:
         """What takes mail in, and tells of quotas."""
-        return Mailroom(self._reactor, self._settings, directory, self._store, self._disk.run)
+        run, patience = self._disk.run, self._patience
+        return Mailroom(
+            self._reactor, self._settings, directory, self._store, run=run, patience=patience
+        )
 
     def _make_store(self) -> MaildirStore:
         settings, profile = self._settings, self._settings.profile
@@ -192,16 +195,8 @@ class _Assembly:
 
     def endpoint(self, name: str) -> IStreamServerEndpoint:
         """Where a listener listens."""
-        said = self._settings.listeners[name].endpoint
-        try:
-            endpoint: IStreamServerEndpoint = serverFromString(self._reactor, said)
-        except Exception as error:
-            # Whatever the parser of this kind of endpoint raises: each is a plugin.
-            reason = str(error) or type(error).__name__
-            raise ConfigError(
-                [f"listeners.{name}.endpoint: {said!r} is no endpoint: {reason}"]
-            ) from error
-        return endpoint
+        text = self._settings.listeners[name].endpoint
+        return endpoint_of(self._reactor, f"listeners.{name}.endpoint", text)
 
     def _listener(self, name: str, logins: Logins) -> Listener:
         settings = self._settings
@@ -216,9 +211,7 @@ class _Assembly:
             census=self._census,
             throttle=self._throttle,
             identify=logins.identify if settings.refuse_after else None,
-            patience=Patience(
-                stall=settings.limits.stall_timeout, work=settings.limits.work_timeout
-            ),
+            patience=self._patience,
             greeting=settings.pop3.greeting,
             convert_cr=settings.store.bare_cr == "convert",
             log_sessions=settings.log.sessions,

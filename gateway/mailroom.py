@@ -9,10 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import serverFromString
 from twisted.web.server import Site
 
-from gateway.errors import ConfigError
 from gateway.interfaces import IDelivery, IDirectory, Run
 from gateway.ledger import Ledger
 from gateway.lmtp.profile import Profile
@@ -30,7 +28,7 @@ from gateway.services.patience import Patience
 from gateway.services.policy import PolicyFactory
 from gateway.services.quota_http import quota_site
 from gateway.services.reception import Reception
-from gateway.services.server import Listener
+from gateway.services.server import Listener, endpoint_of
 from gateway.services.survey import Survey
 from gateway.services.warner import Compose, Warner
 from gateway.settings import DomainQuota, Settings
@@ -48,12 +46,15 @@ class Mailroom:
         settings: Settings,
         directory: IDirectory,
         store: IDelivery,
+        *,
         run: Run[Any],
+        patience: Patience,
     ) -> None:
         """``run`` does what may block."""
         self._reactor = reactor
         self._settings = settings
         self._store = store
+        self._patience = patience
         self._directory = directory
         self.ledger = Opened(lambda: Ledger(settings.state), run)
         hosts = frozenset(name.lower() for name in settings.directory.hosts)
@@ -139,16 +140,11 @@ class Mailroom:
 
     def _listener(self, name: str, wire: Any, sessions: Any = None) -> Listener:
         text = getattr(self._settings, name).endpoint
-        try:
-            endpoint = serverFromString(self._reactor, text)
-        except Exception as error:
-            # Whatever the parser of this kind of endpoint raises: each is a plugin.
-            reason = str(error) or type(error).__name__
-            raise ConfigError([f"{name}.endpoint: {text!r} is no endpoint: {reason}"]) from error
+        endpoint = endpoint_of(self._reactor, f"{name}.endpoint", text)
         return Listener(name, endpoint, wire, sessions)
 
     def _lmtp(self, tls: Any) -> LMTPFactory:
-        lmtp, limits = self._settings.lmtp, self._settings.limits
+        lmtp = self._settings.lmtp
         return LMTPFactory(
             self.reception,
             self._store,
@@ -165,7 +161,7 @@ class Mailroom:
             allows=_local_or(within(lmtp.allowed_networks)),
             tls=tls,
             connections=lmtp.connections,
-            patience=Patience(stall=limits.stall_timeout, work=limits.work_timeout),
+            patience=self._patience,
             delivered=self._delivered,
         )
 

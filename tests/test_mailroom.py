@@ -14,6 +14,7 @@ from gateway.ledger import NAME, Ledger
 from gateway.mailroom import Mailroom, composer
 from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Level
+from gateway.services.patience import Patience
 from gateway.settings import Quota, Settings, Text, Texts
 from gateway.store.memory import MemoryStore
 
@@ -42,7 +43,8 @@ class Later:
 def mailroom(state: Path, workers: Later) -> Mailroom:
     """One that nothing is set for."""
     settings = Settings(state=str(state))
-    return Mailroom(Clock(), settings, MemoryDirectory({}), MemoryStore(), workers.run)
+    directory, store = MemoryDirectory({}), MemoryStore()
+    return Mailroom(Clock(), settings, directory, store, run=workers.run, patience=Patience())
 
 
 def test_all_who_want_the_ledger_at_once_get_the_same(tmp_path: Path) -> None:

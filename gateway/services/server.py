@@ -18,6 +18,7 @@ from twisted.internet.defer import (
     maybeDeferred,
     succeed,
 )
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -41,6 +42,17 @@ class Listener:
     """What is listened with: ``sessions``, or TLS around it."""
     sessions: Any = None
     """What is drained at the end, a ``POP3Factory`` say; None: there is nothing to finish."""
+
+
+def endpoint_of(reactor: Any, place: str, text: str) -> IStreamServerEndpoint:
+    """The endpoint that the setting at ``place`` describes; raises ``ConfigError``."""
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
+    except Exception as error:
+        # Whatever the parser of this kind of endpoint raises: each is a plugin.
+        reason = str(error) or type(error).__name__
+        raise ConfigError([f"{place}: {text!r} is no endpoint: {reason}"]) from error
+    return endpoint
 
 
 class Server(Service):
