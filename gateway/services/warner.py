@@ -60,10 +60,11 @@ class Warner:
         self._after_round = after_round
         self._looking: dict[str, bool] = {}
         """Mailboxes that are being looked at; True: they have changed meanwhile."""
-        self._wanted: dict[str, int] = {}
-        """Octets of the message that a mailbox had no room for, and still has not."""
         self._idle: Deferred[None] | None = None
         """Fires when none of them is any more."""
+        self._wanted: dict[str, int] = {}
+        """Octets of the message that a mailbox had no room for, and still has not."""
+        self._stopped = False
         self._sweeping = LoopingCall(self._sweep)
         self._swept: Deferred[Any] = succeed(None)
         self._mailboxes: Callable[[], Deferred[list[str]]] = lambda: succeed([])
@@ -77,10 +78,11 @@ class Warner:
         self._swept = self._sweeping.start(every, now=False)
 
     def stop(self) -> Deferred[None]:
-        """No more rounds; fires when nothing is being looked at any more.
+        """No more looks begin; fires when nothing is being looked at any more.
 
         Who was found to be warned has been by then: what is remembered says so already.
         """
+        self._stopped = True
         if self._sweeping.running:
             self._sweeping.stop()
         return Deferred.fromCoroutine(self._settle())
@@ -97,6 +99,7 @@ class Warner:
         """Something has changed there; fires when whoever has to be warned has been."""
         if account.mailbox in self._looking:
             self._looking[account.mailbox] = True
+        if self._stopped or account.mailbox in self._looking:
             return succeed(None)
         self._looking[account.mailbox] = False
         limits = self._reception.limits(account)
@@ -145,7 +148,7 @@ class Warner:
             log.failure("{name} is not looked at", failure, name=account.name)
 
     def _looked(self, _: None, account: Account) -> Any:
-        if self._looking.pop(account.mailbox):
+        if self._looking.pop(account.mailbox) and not self._stopped:
             return self.look(account)
         if self._idle is not None and not self._looking:
             idle, self._idle = self._idle, None

@@ -244,6 +244,27 @@ class RoundTests(SynchronousTestCase):
         self.successResultOf(stopped)
         self.assertEqual(office.warned, [b"Subject: WARN\r\n\r\n"])
 
+    def test_after_the_end_nobody_who_still_asks_makes_the_closed_ledger_be_asked(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 1000)
+        self.successResultOf(office.warner.stop())
+        office.ledger.close()
+        office.warner.lacked_room(ACCOUNT, 5)
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual((office.warned, self.flushLoggedErrors()), ([], []))
+
+    def test_what_changes_during_the_last_look_does_not_begin_another(self) -> None:
+        office = Office(self)
+        office.waiting = []
+        office.warner.look(ACCOUNT)
+        office.warner.look(ACCOUNT)
+        stopped = office.warner.stop()
+        (answer,) = office.waiting
+        office.waiting = []
+        answer()
+        self.successResultOf(stopped)
+        self.assertEqual(office.waiting, [])
+
     def test_the_end_waits_for_the_mailbox_that_a_round_has_come_to(self) -> None:
         office = Office(self)
         office.waiting = []
