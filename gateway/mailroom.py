@@ -15,7 +15,7 @@ from gateway.interfaces import IDelivery, IDirectory, Run
 from gateway.ledger import Ledger
 from gateway.lmtp.profile import Profile
 from gateway.model import Account, Limits, Quota, Usage
-from gateway.quota.limits import parse_size, resolve
+from gateway.quota.limits import resolve
 from gateway.quota.notice import Origin, Row, Stamp, digest, warning
 from gateway.quota.policy import Answers
 from gateway.quota.texts import language_for, template_for
@@ -33,6 +33,7 @@ from gateway.services.survey import Survey
 from gateway.services.warner import Compose, Warner
 from gateway.settings import DomainQuota, Settings
 from gateway.settings import Quota as QuotaSettings
+from gateway.units import parse_size
 
 _OVER = {"defer": 452, "bounce": 552}
 

@@ -17,9 +17,9 @@ from gateway.directory.entry_map import MAPS, EntryMap
 from gateway.directory.ldap_messages import check_filter
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.pop3.texts import LANGUAGES, SETS
-from gateway.quota.limits import parse_size
 from gateway.quota.notice import Origin
 from gateway.quota.texts import Templates, check_subject, check_template, own_templates
+from gateway.units import parse_size
 
 Network = IPv4Network | IPv6Network
 

@@ -19,11 +19,12 @@ RULES: dict[str, set[str]] = {
     "interfaces": {"model"},
     "saslprep": set(),
     "client_address": set(),
+    "units": {"model"},
     "wire": VALUES,
     "pop3": {"wire", "saslprep"} | VALUES,
     "lmtp": {"wire"} | VALUES,
     "sasl": {"interfaces", "saslprep"} | VALUES,
-    "directory": {"interfaces", "saslprep", "quota.limits"} | VALUES,
+    "directory": {"interfaces", "saslprep", "units"} | VALUES,
     "quota": VALUES,
     "ledger": {"quota"} | VALUES,
     "store": {"interfaces", "wire"} | VALUES,
@@ -35,7 +36,7 @@ RULES: dict[str, set[str]] = {
     | VALUES,
     "settings": {
         "pop3",
-        "quota.limits",
+        "units",
         "quota.notice",
         "quota.texts",
         "directory.entry_map",
@@ -53,7 +54,7 @@ RULES: dict[str, set[str]] = {
 ASSEMBLIES = ("assembly", "portal", "mailroom")
 
 PURE = (
-    *("errors", "model", "saslprep", "client_address", "wire", "pop3", "lmtp", "quota"),
+    *("errors", "model", "saslprep", "client_address", "units", "wire", "pop3", "lmtp", "quota"),
     *("settings", "config"),
 )
 """No Twisted here."""

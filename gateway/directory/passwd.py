@@ -14,8 +14,8 @@ from gateway.directory import schemes
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.interfaces import IDirectory, Run
 from gateway.model import Account, Quota
-from gateway.quota.limits import parse_size
 from gateway.saslprep import login_name, saslprep
+from gateway.units import parse_size
 
 log = Logger()
 

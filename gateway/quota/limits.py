@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
-
 from gateway.model import UNLIMITED, Limits, Quota
-
-_UNITS = {"": 1, "B": 1} | {
-    letter + rest: 1024**power
-    for power, letter in enumerate("KMGTP", 1)
-    for rest in ("", "B", "IB")
-}
 
 
 def resolve(
@@ -56,24 +47,3 @@ def _inherited_warning(octets: int | None, warn: int | None, percent: int | None
 
 def _limit(value: int | None) -> int | None:
     return None if value is None or value >= UNLIMITED else value
-
-
-def parse_size(text: str) -> int:
-    """The octets that ``500M``, ``10 KiB``, ``1.5 GB`` or ``unlimited`` stand for.
-
-    K, KB and KiB are all 1024 octets, as Exchange and Dovecot count them;
-    letters in any case.  Raises ``ValueError`` that says what is wrong
-    with which part of the text.
-    """
-    if text.strip().lower() == "unlimited":
-        return UNLIMITED
-    found = re.fullmatch(r"\s*([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*(.*?)\s*", text, re.S)
-    if not found:
-        raise ValueError(f"expected a size as 500M, 1.5 GB or unlimited, found {text!r}")
-    number, unit = found.groups()
-    if unit.upper() not in _UNITS:
-        raise ValueError(f"expected K, M, G, T or P after {number}, found {unit!r} in {text!r}")
-    octets = int(Decimal(number) * _UNITS[unit.upper()])
-    if octets >= UNLIMITED:
-        raise ValueError(f"expected less than 8192 P, or unlimited, found {text!r}")
-    return octets

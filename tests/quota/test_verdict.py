@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.model import UNLIMITED, Limits, Quota, Usage
-from gateway.quota.limits import parse_size, resolve
+from gateway.quota.limits import resolve
 from gateway.quota.verdict import Level, Verdict, level, verdict
 
 NUMBERS = st.integers(0, 40)
@@ -61,50 +61,6 @@ class LimitsTests(SynchronousTestCase):
             with self.subTest(account=account, store=store):
                 limits = resolve(account, Quota(), store, warn_percent=90)
                 self.assertEqual(limits.warn_octets, warn)
-
-
-class SizeTests(SynchronousTestCase):
-    def test_sizes_are_read_as_people_write_them(self) -> None:
-        for text, octets in {
-            "0": 0,
-            "123": 123,
-            "7B": 7,
-            "500M": 500 * 1024**2,
-            "1 GB": 1024**3,
-            " 10 KiB ": 10240,
-            "1.5g": 3 * 512 * 1024**2,
-            "0.1K": 102,
-            "2t": 2 * 1024**4,
-            "3P": 3 * 1024**5,
-            "Unlimited": UNLIMITED,
-        }.items():
-            with self.subTest(text=text):
-                self.assertEqual(parse_size(text), octets)
-
-    def test_what_is_no_size_is_named_with_the_part_that_is_wrong(self) -> None:
-        for text, fault in {
-            "": "expected a size as 500M, 1.5 GB or unlimited, found ''",
-            "-1": "expected a size as 500M, 1.5 GB or unlimited, found '-1'",
-            "many": "expected a size as 500M, 1.5 GB or unlimited, found 'many'",
-            "１": "expected a size as 500M, 1.5 GB or unlimited, found '１'",
-            "10 QB": "expected K, M, G, T or P after 10, found 'QB' in '10 QB'",
-            "1 iB": "expected K, M, G, T or P after 1, found 'iB' in '1 iB'",
-            "1,5 GB": "expected K, M, G, T or P after 1, found ',5 GB' in '1,5 GB'",
-            "8192P": "expected less than 8192 P, or unlimited, found '8192P'",
-        }.items():
-            with self.subTest(text=text):
-                self.assertEqual(str(self.assertRaises(ValueError, parse_size, text)), fault)
-
-    @given(st.integers(0, UNLIMITED - 1))
-    def test_every_number_of_octets_is_a_size(self, octets: int) -> None:
-        self.assertEqual(parse_size(str(octets)), octets)
-
-    @given(st.text())
-    def test_no_text_does_anything_but_parse_or_fail_with_an_expectation(self, text: str) -> None:
-        try:
-            self.assertGreaterEqual(parse_size(text), 0)
-        except ValueError as error:
-            self.assertTrue(str(error).startswith("expected"))
 
 
 class VerdictTests(SynchronousTestCase):

@@ -1,0 +1,45 @@
+"""Sizes as people write them, in settings and in the directory."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+from gateway.model import UNLIMITED
+
+_UNITS = {"": 1, "B": 1} | {
+    letter + rest: 1024**power
+    for power, letter in enumerate("KMGTP", 1)
+    for rest in ("", "B", "IB")
+}
+
+
+def parse_size(text: str) -> int:
+    """The octets that ``500M``, ``10 KiB``, ``1.5 GB`` or ``unlimited`` stand for.
+
+    K, KB and KiB are all 1024 octets, as Exchange and Dovecot count them;
+    letters in any case.  Raises ``ValueError`` that says what is wrong
+    with which part of the text.
+    """
+    if text.strip().lower() == "unlimited":
+        return UNLIMITED
+    found = re.fullmatch(r"\s*([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*(.*?)\s*", text, re.S)
+    if not found:
+        raise ValueError(f"expected a size as 500M, 1.5 GB or unlimited, found {text!r}")
+    number, unit = found.groups()
+    if unit.upper() not in _UNITS:
+        raise ValueError(f"expected K, M, G, T or P after {number}, found {unit!r} in {text!r}")
+    octets = int(Decimal(number) * _UNITS[unit.upper()])
+    if octets >= UNLIMITED:
+        raise ValueError(f"expected less than 8192 P, or unlimited, found {text!r}")
+    return octets
+
+
+def size_text(octets: int) -> str:
+    """What ``parse_size`` reads as ``octets``, in the largest unit that needs no fraction."""
+    if octets >= UNLIMITED:
+        return "unlimited"
+    for power, letter in ((5, "P"), (4, "T"), (3, "G"), (2, "M"), (1, "K")):
+        if octets and octets % 1024**power == 0:
+            return f"{octets // 1024**power}{letter}"
+    return str(octets)
