@@ -26,6 +26,7 @@ RULES: dict[str, set[str]] = {
     "sasl": {"interfaces", "saslprep"} | VALUES,
     "directory": {"interfaces", "saslprep", "units"} | VALUES,
     "quota": VALUES,
+    "retention": {"units"} | VALUES,
     "ledger": {"quota"} | VALUES,
     "store": {"interfaces", "wire"} | VALUES,
     "auth": {"interfaces", "sasl", "saslprep", "client_address", "store.classic"} | VALUES,
@@ -55,7 +56,7 @@ ASSEMBLIES = ("assembly", "portal", "mailroom")
 
 PURE = (
     *("errors", "model", "saslprep", "client_address", "units", "wire", "pop3", "lmtp", "quota"),
-    *("settings", "config"),
+    *("retention", "settings", "config"),
 )
 """No Twisted here."""
 
