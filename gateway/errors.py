@@ -82,6 +82,15 @@ class RequestMalformed(GatewayError):
     """A mail server's question does not follow Postfix's policy protocol."""
 
 
+class RetentionMalformed(GatewayError):
+    """The text of a retention policy cannot be read; ``column``, from 1, is where."""
+
+    def __init__(self, column: int, word: str, cure: str) -> None:
+        """``word``: what stands there; ``cure``: what should."""
+        super().__init__(f"column {column}: {word[:40]!r}: {cure}")
+        self.column = column
+
+
 class StoreDown(GatewayError):
     """The store cannot serve just now: full disk, I/O error, a lock held too long."""
 
