@@ -131,21 +131,6 @@ class Cause:
     """Its IP address."""
 
 
-class Kept(NamedTuple):
-    """A stored message as retention sees it; times in Unix seconds.
-
-    In the order of its fields, so that the older of two messages sorts first.
-    """
-
-    received: float
-    uid: str
-    """No two messages of a mailbox have the same."""
-
-    octets: int
-    read: float | None
-    """When it was read; None: it has not been."""
-
-
 @frozen
 class Account:
     """What the directory knows of one user."""

@@ -14,8 +14,9 @@ Items in any order and any case, with commas between them, each at most once:
 ``never``           alone: there is no rule, whatever the defaults are
 ==================  =========================================================
 
-Times are whole numbers of ``s``, ``m`` (minutes), ``h``, ``d``, ``w`` or ``y``
-(365 days); sizes as quotas have them.
+Times are whole numbers of ``s``, ``min``, ``h``, ``d``, ``w`` or ``y`` (365 days);
+sizes as quotas have them.  There is no ``m``: who wrote it for months would lose
+mail within minutes.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from gateway.units import parse_size, size_text
 NOTHING = ("never", "none")
 """What an empty policy is called; the first when it is written."""
 
-_SECONDS = {"y": 365 * 86_400, "w": 7 * 86_400, "d": 86_400, "h": 3600, "m": 60, "s": 1}
+_SECONDS = {"y": 365 * 86_400, "w": 7 * 86_400, "d": 86_400, "h": 3600, "min": 60, "s": 1}
 
-_WRITTEN = ("y", "d", "h", "m", "s")
+_WRITTEN = ("y", "d", "h", "min", "s")
 """The units of times that we write; people say 7 days."""
 
 LONGEST = 1000 * _SECONDS["y"]
@@ -70,7 +71,9 @@ def _time(value: _Word) -> int:
         raise value.wrong("expected a whole number with its unit, as 60d")
     number, unit = found.groups()
     if unit.lower() not in _SECONDS:
-        raise value.wrong(f"expected {number} with one of the units s, m, h, d, w, y, as {number}d")
+        raise value.wrong(
+            f"expected {number} with one of the units s, min, h, d, w, y, as {number}d"
+        )
     seconds = int(number) * _SECONDS[unit.lower()]
     if seconds > LONGEST:
         raise value.wrong(f"expected at most {_time_text(LONGEST)}")

@@ -43,7 +43,7 @@ class ReadTests(SynchronousTestCase):
             " Any 1Y ,\n Floor 12 h ": Policy(any=365 * DAY, floor=12 * 3600),
             "newest 1000, size 1.5 GB": Policy(newest=1000, size=3 * 2**29),
             "size 500m, hide 2w": Policy(size=500 * 2**20, hide=14 * DAY),
-            "size 2T, unread 90m, read 30s": Policy(unread=5400, read=30, size=2 * 2**40),
+            "size 2T, unread 90min, read 30s": Policy(unread=5400, read=30, size=2 * 2**40),
             "hold": Policy(hold=True),
             "HOLD, any 0d": Policy(any=0, hold=True),
             "never": Policy(),
@@ -54,16 +54,16 @@ class ReadTests(SynchronousTestCase):
 
     def test_what_is_wrong_is_named_with_its_column_and_the_cure(self) -> None:
         names = "unread, read, any, newest, size, floor, hold, hide, never, none"
+        units = "the units s, min, h, d, w, y"
         for text, fault in {
             "": "column 1: '': expected an item, as in 'unread 60d, read 7d'",
             "any 1d, ": "column 9: '': expected an item, as in 'unread 60d, read 7d'",
             "raed 7d": f"column 1: 'raed': expected one of {names}, as in 'unread 60d, read 7d'",
             "any 1d,  7d read": f"column 10: '7d': expected one of {names}, as in"
             " 'unread 60d, read 7d'",
-            "unread 60, any 1d": "column 8: '60': expected 60 with one of the units s, m, h, d, w,"
-            " y, as 60d",
-            "any 3 months": "column 5: '3 months': expected 3 with one of the units s, m, h, d, w,"
-            " y, as 3d",
+            "unread 60, any 1d": f"column 8: '60': expected 60 with one of {units}, as 60d",
+            "any 3 months": f"column 5: '3 months': expected 3 with one of {units}, as 3d",
+            "unread 2m": f"column 8: '2m': expected 2 with one of {units}, as 2d",
             "any 1.5d": "column 5: '1.5d': expected a whole number with its unit, as 60d",
             "any １d": "column 5: '１d': expected a whole number with its unit, as 60d",
             "any 1001y": "column 5: '1001y': expected at most 1000y",
@@ -112,7 +112,7 @@ class WrittenTests(SynchronousTestCase):
     def test_policies_are_written_as_people_do(self) -> None:
         for text in (
             "unread 60d, read 7d",
-            "any 1y, newest 1000, size 2G, floor 12h, hold, hide 90m",
+            "any 1y, newest 1000, size 2G, floor 12h, hold, hide 90min",
             "read 0s, size 0",
             "never",
         ):
