@@ -111,7 +111,7 @@ smtpd_peername_lookup = no
             timeout=60,
             check=False,
         )
-        assert done.returncode == 0, done.stderr + done.stdout
+        assert done.returncode == 0, done.stderr + done.stdout + self.log
         return done.stdout
 
     def run(self) -> Postfix:

@@ -50,16 +50,22 @@ def _ports() -> Iterator[int]:
 
 
 _PORTS = _ports()
+_MARKS: dict[int, socket.socket] = {}
 
 
 def free_port() -> int:
     """A loopback port that nothing listens on just now, and another each time.
 
     Below the range from which the kernel takes ports for outgoing connections:
-    between here and the server's start nothing holds the port.
+    between here and the server's start nothing holds the port, but a name in
+    the kernel's abstract space keeps other runs of these tests from it.
     """
     for port in _PORTS:
         with socket.socket() as probe, contextlib.suppress(OSError):
+            if port not in _MARKS:
+                mark = socket.socket(socket.AF_UNIX)
+                mark.bind(f"\0pop3gw-test-port-{port}")
+                _MARKS[port] = mark
             probe.bind(("127.0.0.1", port))
             return port
     raise AssertionError("there is always another")
