@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from client_process import run
 from disks import small_disk_at
 from servers import (
     OWNER,
@@ -20,6 +21,7 @@ from servers import (
     USER,
     Dovecot,
     Gateway,
+    corpus,
     fill,
     free_port,
     need,
@@ -105,6 +107,33 @@ def test_a_message_in_progress_at_sigterm_is_taken_and_idle_clients_are_told(
     gateway.run()
     ((_, content),) = mailbox(gateway.plain)
     assert content.endswith(TEXT)
+
+
+def test_what_swaks_sends_curl_fetches(
+    serve: Callable[..., Gateway], directory: Path, tmp_path: Path
+) -> None:
+    need("swaks", "curl")
+    port = free_port()
+    gateway = serve(on_port(port)).run()
+    sent = [
+        content.replace(b"\r\n", b"\n").rstrip(b"\n").replace(b"\n", b"\r\n") + b"\r\n"
+        for _, content in corpus()
+        # What an mbox or an earlier delivery put before a message does not stay.
+        if not content.startswith((b"From ", b"Return-Path:"))
+    ][:25]
+    for number, content in enumerate(sent, 1):
+        file = directory / "message"
+        file.write_bytes(content[:-2])  # swaks adds a line end of its own
+        options = ["--protocol", "LMTP", "--server", f"127.0.0.1:{port}", "--suppress-data"]
+        options += ["--from", SENDER, "--to", USER, "--data", f"@{file}"]
+        done = run(tmp_path, "swaks", *options)
+        assert done.returncode == 0, done.stdout
+        assert "250 2.0.0" in done.stdout
+        place = f"pop3://127.0.0.1:{gateway.plain}/{number}"
+        user = ("--user", f"{USER}:{PASSWORD}")
+        done = run(tmp_path, "curl", "--disable", "--silent", *user, "--output", "fetched", place)
+        assert done.returncode == 0
+        assert (tmp_path / "fetched").read_bytes().endswith(content), content[:200]
 
 
 def test_a_message_that_never_ends_does_not_keep_the_server_from_stopping(

@@ -126,6 +126,37 @@ def test_the_corpus_comes_out_as_it_went_in_octet_for_octet(stack: Stack) -> Non
         assert stored[trace.end() :] == OLD_RETURN_PATH.sub(b"", crlf(sent), count=1)
 
 
+WELL_FORMED = re.compile(
+    # A header, an empty line, and no line so long that Postfix would break it.
+    rb"(?:[!-9;-~]+[ \t]*:[^\r\n]{0,900}\r\n(?:[ \t]+[^\r\n]{0,900}\r\n)*)+"
+    rb"\r\n(?:[^\r\n\0]{0,900}\r\n)*"
+)
+
+
+def test_postfix_delivers_the_whole_corpus_and_no_body_differs(stack: Stack) -> None:
+    sent = {
+        b"%d" % number: b"X-Corpus: %d\r\n%s" % (number, crlf(content))
+        for number, (_, content) in enumerate(corpus(), 1)
+        if b"\r" not in content.replace(b"\r\n", b"")
+    }
+    with smtplib.SMTP("127.0.0.1", stack.postfix.port, timeout=60) as client:
+        for message in sent.values():
+            client.ehlo_or_helo_if_needed()
+            client.mail(SENDER, ["BODY=8BITMIME"])
+            client.rcpt(USER)
+            assert client.data(message)[0] == 250
+    stack.postfix.until_empty()
+    found = {}
+    for stored in stack.mailbox():
+        if number := re.search(rb"^X-Corpus: (\d+)\r\n", stored, re.MULTILINE):
+            found[number[1]] = stored.partition(b"\r\n\r\n")[2]
+    assert found.keys() == sent.keys()
+    unchanged = [key for key, message in sent.items() if WELL_FORMED.fullmatch(message)]
+    assert len(unchanged) > len(sent) * 0.7
+    for key in unchanged:
+        assert found[key] == sent[key].partition(b"\r\n\r\n")[2], sent[key][:300]
+
+
 def test_postfix_delivers_to_several_and_the_sender_reads_who_is_full(stack: Stack) -> None:
     big = b"Subject: big\r\n\r\n" + b"x" * 70 + b"\r\n"
     with smtplib.SMTP("127.0.0.1", stack.postfix.port, timeout=60) as client:
