@@ -58,6 +58,8 @@ class IMaildrop(Interface):
 
     name = Attribute("str: the mailbox, for the log and the limit of sessions per user.")
 
+    terms = Attribute("gateway.model.Terms: what CAPA tells this user; the realm sets it.")
+
     def listing() -> Deferred[Listing]:
         """The snapshot; called once, right after login.  Its order is the numbering.
 

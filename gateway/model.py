@@ -178,6 +178,17 @@ class Account:
         return not self.delegates.isdisjoint({other.name, *other.addresses, *other.names})
 
 
+@frozen
+class Terms:
+    """What CAPA tells one user, where it is not the same for all (RFC 2449 section 6)."""
+
+    expire: str = ""
+    """So many days mail stays at least, or ``NEVER``; empty: what all were told, if anything."""
+
+    login_delay: int | None = None
+    """Seconds from one login to the next, no more than all were told; None: as many."""
+
+
 class Peer(NamedTuple):
     """Who is on the other end of a session; the ``mind`` of ``Portal.login``."""
 

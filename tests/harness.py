@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from twisted.cred.portal import Portal
@@ -17,6 +17,7 @@ from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
 from gateway.auth.verified import Verified
 from gateway.directory.memory import MemoryDirectory
+from gateway.model import Account, Terms
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.services.pop3 import POP3Factory
 from gateway.store.memory import MemoryMailbox, MemoryStore
@@ -57,6 +58,7 @@ class Wire:
         passwords: Mapping[str, str] | None = None,
         store: Any = None,
         portal: Portal | None = None,
+        terms: Callable[[Account], Terms] = lambda _: Terms(),
         **factory: Any,
     ) -> None:
         self.clock = Clock()
@@ -69,7 +71,8 @@ class Wire:
         if portal is None:
             verified = Verified(self.clock.seconds, ttl=60, size=10)
             checker = PasswordChecker(self.directory, verified)
-            portal = Portal(MaildropRealm(self.directory, self.store), [checker])
+            realm = MaildropRealm(self.directory, self.store, terms=terms)
+            portal = Portal(realm, [checker])
         self.factory = POP3Factory(
             portal, profile=profile or PROFILES["exchange2010"], clock=self.clock, **factory
         )

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import LargerThanQuota, MessageGone, NoSuchMailbox, OverQuota
 from gateway.interfaces import IBody, IDelivery, IIncoming, IMaildrop, IStore
-from gateway.model import Account, Form, Limits, Usage
+from gateway.model import Account, Form, Limits, Terms, Usage
 from gateway.wire.body import Canonical
 
 ALICE = Account(name="alice@example.org", mailbox="alice@example.org")
@@ -77,6 +77,12 @@ def store_tests(make_bench: Callable[[SynchronousTestCase], Bench]) -> type[Sync
         def test_it_provides_what_it_says(self) -> None:
             self.assertTrue(IStore.providedBy(self.bench.store))
             self.assertTrue(IMaildrop.providedBy(self.open()))
+
+        def test_a_user_is_told_what_all_are_until_the_realm_knows_better(self) -> None:
+            maildrop = self.open()
+            self.assertEqual(maildrop.terms, Terms())
+            maildrop.terms = Terms(expire="7")
+            self.assertEqual(self.open().terms, Terms())
 
         def test_an_empty_mailbox_has_an_empty_listing(self) -> None:
             self.assertEqual(len(self.listing(self.open())), 0)

@@ -11,7 +11,7 @@ from zope.interface import Interface, implementer
 
 from gateway.errors import BadCredentials, HomedElsewhere
 from gateway.interfaces import IDirectory, IMaildrop, IStore
-from gateway.model import Account
+from gateway.model import Account, Terms
 
 
 @implementer(IRealm)
@@ -19,12 +19,21 @@ class MaildropRealm:
     """Finds the account in a directory and opens its mailbox in a store."""
 
     def __init__(
-        self, directory: IDirectory, store: IStore, hosts: Collection[str] = frozenset()
+        self,
+        directory: IDirectory,
+        store: IStore,
+        hosts: Collection[str] = frozenset(),
+        *,
+        terms: Callable[[Account], Terms] = lambda _: Terms(),
     ) -> None:
-        """``hosts``: the names of this server, in lower case; empty: every account is at home."""
+        """``hosts``: the names of this server, in lower case; empty: every account is at home.
+
+        ``terms``: what CAPA tells the account's user.
+        """
         self._directory = directory
         self._store = store
         self._hosts = hosts
+        self._terms = terms
 
     def requestAvatar(
         self,
@@ -45,10 +54,11 @@ class MaildropRealm:
             if account.is_elsewhere(self._hosts):
                 # Never [AUTH]: the password is right, and clients would drop it.
                 raise HomedElsewhere(f"the mailbox of {login} is on {account.host}")
-            return self._store.open(account)
+            return self._store.open(account).addCallback(answer, self._terms(account))
 
-        def answer(opened: tuple[Any, Callable[[], None]]) -> Any:
+        def answer(opened: tuple[Any, Callable[[], None]], terms: Terms) -> Any:
             maildrop, give_back = opened
+            maildrop.terms = terms
             return IMaildrop, maildrop, give_back
 
-        return self._directory.find(login).addCallback(open_mailbox).addCallback(answer)
+        return self._directory.find(login).addCallback(open_mailbox)

@@ -6,6 +6,8 @@ from functools import lru_cache
 
 from attrs import frozen
 
+from gateway.model import Terms
+from gateway.pop3 import promises
 from gateway.pop3.profile import Profile
 
 CLEARTEXT = frozenset({"PLAIN", "LOGIN"})
@@ -39,25 +41,29 @@ def mechanisms(profile: Profile, line: Line) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=256)
-def capability_lines(profile: Profile, line: Line, logged_in: bool) -> bytes:
+def capability_lines(
+    profile: Profile, line: Line, expire: str = "", terms: Terms | None = None
+) -> bytes:
     """The lines of the CAPA reply.
 
-    The same in both states, as RFC 2449 section 5 wants, but for STLS, which
-    is announced only while it can be used (RFC 2595 section 4).
+    ``expire``: how long mail of all users stays; ``terms``: what holds for
+    this one, None before login.  The same in both states, as RFC 2449
+    section 5 wants, but for what differs between users and for STLS, which is
+    announced only while it can be used (RFC 2595 section 4).
     """
     lines = ["TOP", "UIDL", "RESP-CODES", "PIPELINING", "AUTH-RESP-CODE"]
     if profile.user_pass and line.cleartext_allowed:
         lines.append("USER")
     if usable := mechanisms(profile, line):
         lines.append("SASL " + " ".join(usable))
-    if line.can_start_tls and not line.secure and not logged_in:
+    if line.can_start_tls and not line.secure and terms is None:
         lines.append("STLS")
     lines += ["UTF8 USER", "LANG"]
     lines += [
         f"{tag} {value}"
         for tag, value in (
-            ("EXPIRE", profile.expire),
-            ("LOGIN-DELAY", profile.login_delay),
+            ("EXPIRE", promises.expire(profile, expire, terms)),
+            ("LOGIN-DELAY", promises.login_delay(profile, terms)),
             ("IMPLEMENTATION", profile.implementation),
         )
         if value

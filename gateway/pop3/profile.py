@@ -53,10 +53,17 @@ class Profile:
     """SASL mechanisms offered, in the order in which CAPA lists them."""
 
     expire: str = ""
-    """The parameters of CAPA's EXPIRE: days, ``NEVER``, optionally ``USER``; empty: not sent."""
+    """The parameters of CAPA's EXPIRE: days, ``NEVER``, optionally ``USER``.
+
+    With ``USER`` a user reads after login what is known of their own mail;
+    empty: what is handed in beside the profile, if anything.
+    """
 
     login_delay: str = ""
-    """The parameters of CAPA's LOGIN-DELAY: seconds, optionally ``USER``; empty: not sent."""
+    """The parameters of CAPA's LOGIN-DELAY: seconds, optionally ``USER``; empty: not sent.
+
+    With ``USER`` it is the longest that any user may have.
+    """
 
     implementation: str = "pop3gw"
     """The parameters of CAPA's IMPLEMENTATION; empty: not sent."""

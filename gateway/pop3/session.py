@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from gateway.model import Form, Listing
+from gateway.model import Form, Listing, Terms
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, StartTLS
 from gateway.pop3.authorization import Authorization
 from gateway.pop3.capabilities import Line, capability_lines, mechanisms
@@ -25,6 +25,7 @@ from gateway.wire.body import END
 from gateway.wire.dialogue import Dialogue
 from gateway.wire.lines import LineTooLong
 
+_AS_FOR_ALL = Terms()
 _PRINTABLE = re.compile(rb"[\t -~]*")
 
 
@@ -55,7 +56,9 @@ class Session(Dialogue[Action]):
         *,
         greeting: str = "",
         convert_cr: bool = False,
+        expire: str = "",
     ) -> None:
+        """``expire``: what EXPIRE says before login, unless the profile has it otherwise."""
         super().__init__()
         self.profile = profile
         self.line = line
@@ -65,6 +68,8 @@ class Session(Dialogue[Action]):
         self.removed: set[int] = set()
         self.retrieved: set[int] = set()
         self._convert_cr = convert_cr
+        self._expire = expire
+        self._terms: Terms | None = None
         self._texts = SETS[profile.texts]
         self._authorization = Authorization(profile)
         self._reply: MessageReply | None = None
@@ -188,7 +193,7 @@ class Session(Dialogue[Action]):
         self._start_tls(StartTLS())
 
     def _capa(self) -> None:
-        lines = capability_lines(self.profile, self.line, self.state is State.TRANSACTION)
+        lines = capability_lines(self.profile, self.line, self._expire, self._terms)
         self._multiline("capabilities", lines)
 
     def _utf8_mode(self) -> None:
@@ -269,12 +274,13 @@ class Session(Dialogue[Action]):
 
     # -- answers to Login, Step, StartTLS ------------------------------------
 
-    def logged_in(self, listing: Listing) -> None:
-        """The client is who it says, and this is its maildrop."""
+    def logged_in(self, listing: Listing, terms: Terms = _AS_FOR_ALL) -> None:
+        """The client is who it says; this is its maildrop, and what it is told of it."""
         self._owed = False
         self._authorization.mechanism = None
         self._refused = 0
         self.listing = listing
+        self._terms = terms
         self.state = State.TRANSACTION
         self._ok("opened")
 

@@ -56,6 +56,7 @@ class POP3Factory(ServerFactory):
         patience: Patience | None = None,
         greeting: str = "",
         convert_cr: bool = False,
+        expire: Callable[[], str] = str,
         log_sessions: bool = True,
         clock: IReactorTime | None = None,
         turns: Turns | None = None,
@@ -67,7 +68,8 @@ class POP3Factory(ServerFactory):
         ``secure_networks`` may send passwords over an unencrypted line;
         ``throttle`` slows down who guesses them, ``identify`` tells it whose login
         name one is.  What happens before a login happens in ``turns``, which others
-        may share.
+        may share.  ``expire`` gives the parameters of EXPIRE before login (RFC 2449
+        section 6.7): asked at each connection, so it must be quick; empty: none.
         """
         self.login = Login(portal, throttle, lambda: self.clock, identify)
         profile = profile or Profile()
@@ -79,6 +81,7 @@ class POP3Factory(ServerFactory):
         self.patience = patience or Patience()
         self.log_sessions = log_sessions
         self._greeting = greeting
+        self._expire = expire
         self._convert_cr = convert_cr
         self._clock = clock
         self.turns = turns or Turns(lambda: self.clock)
@@ -104,7 +107,13 @@ class POP3Factory(ServerFactory):
             can_start_tls=self.tls is not None and not secure,
             trusted=self._trusts(host),
         )
-        return Session(self.profile, line, greeting=self._greeting, convert_cr=self._convert_cr)
+        return Session(
+            self.profile,
+            line,
+            greeting=self._greeting,
+            convert_cr=self._convert_cr,
+            expire=self._expire(),
+        )
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Let running work finish, close what is idle, and after ``seconds`` all that is left.

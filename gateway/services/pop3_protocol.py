@@ -222,7 +222,7 @@ class POP3Protocol(Shell):
         if self._over:
             self._leave()
             return
-        self._session.logged_in(listing)
+        self._session.logged_in(listing, self._maildrop.terms)
 
     def _login_failed(self, failure: Failure) -> None:
         self._leave()

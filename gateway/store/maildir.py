@@ -21,7 +21,7 @@ from gateway.errors import (
     StoreDown,
 )
 from gateway.interfaces import Admit, IBody, IDelivery, IMaildrop, IStore, Run
-from gateway.model import Account, Listing, Usage
+from gateway.model import Account, Listing, Terms, Usage
 from gateway.store.delivery import Delivery, Incoming, no_limits
 from gateway.store.files import FileBody, open_message, store_error
 from gateway.store.names import mailbox_path, mailboxes
@@ -109,10 +109,11 @@ class Mailbox:
 class Maildrop:
     """A session's view of a mailbox: the snapshot of its login."""
 
-    __slots__ = ("_mailbox", "_snapshot", "name")
+    __slots__ = ("_mailbox", "_snapshot", "name", "terms")
 
     def __init__(self, name: str, mailbox: Mailbox, snapshot: Snapshot) -> None:
         self.name = name
+        self.terms = Terms()
         self._mailbox = mailbox
         self._snapshot = snapshot
 

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from gateway.errors import GatewayError, MessageGone, NoSuchMailbox
 from gateway.interfaces import Admit, IBody, IDelivery, IIncoming, IMaildrop, IStore
-from gateway.model import Account, Form, Limits, Listing, Usage
+from gateway.model import Account, Form, Limits, Listing, Terms, Usage
 from gateway.store.delivery import no_limits
 from gateway.wire.body import Canonical, Measure
 
@@ -64,6 +64,7 @@ class MemoryMaildrop:
 
     def __init__(self, name: str, mailbox: MemoryMailbox) -> None:
         self.name = name
+        self.terms = Terms()
         self._mailbox = mailbox
         self._measured = {uid: _measure(content) for uid, content in mailbox.messages.items()}
         self._uids = list(self._measured)
