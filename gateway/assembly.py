@@ -25,6 +25,7 @@ from gateway.mailroom import Mailroom
 from gateway.portal import Logins, directory_behind, make_directory
 from gateway.services.census import Census
 from gateway.services.counts import Counts
+from gateway.services.last_logins import LastLogins
 from gateway.services.patience import Patience
 from gateway.services.pop3 import POP3Factory
 from gateway.services.reception import admit
@@ -120,6 +121,7 @@ class _Assembly:
             per_address=limits.connections_per_address,
             per_user=limits.sessions_per_user,
         )
+        self._last_logins = LastLogins(settings.profile, reactor.seconds)
         throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
         self._throttle = Throttle(ThrottleLimits(**throttle), reactor.seconds)
         self._certificates: dict[tuple[str, ...], Certificate] = {}
@@ -136,8 +138,15 @@ class _Assembly:
 
     def logins(self, directory: IDirectory) -> Logins:
         """All between a client's proof and its maildrop."""
-        run = self._passwords.run
-        return Logins(self._reactor, self._settings, directory, self._store, run, self._checkers)
+        return Logins(
+            self._reactor,
+            self._settings,
+            directory,
+            self._store,
+            self._passwords.run,
+            self._checkers,
+            admit=self._last_logins.check,
+        )
 
     def mailroom(self, directory: IDirectory) -> Mailroom:
         """What takes mail in, and tells of quotas."""
@@ -209,6 +218,7 @@ class _Assembly:
             tls=tls,
             secure_networks=settings.pop3.secure_networks,
             census=self._census,
+            last_logins=self._last_logins,
             throttle=self._throttle,
             identify=logins.identify if settings.refuse_after else None,
             patience=self._patience,

@@ -45,6 +45,10 @@ class TooManySessions(GatewayError):
     """The account, the address or the server already has as many as it may."""
 
 
+class LoginTooSoon(GatewayError):
+    """The user's last login was a shorter time ago than LOGIN-DELAY says."""
+
+
 class MaildropBusy(GatewayError):
     """Another session holds the exclusive lock (RFC 1939 section 4)."""
 

@@ -28,7 +28,7 @@ from gateway.directory.memory import LoginIsMailbox
 from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError
 from gateway.interfaces import IDirectory, IMechanism, INtlmAuthority, IStore, Run
-from gateway.model import Account, Peer
+from gateway.model import Account, Peer, Terms
 from gateway.sasl.gssapi import Acceptor, Gssapi, check
 from gateway.sasl.mechanisms import MECHANISMS, Maker
 from gateway.sasl.ntlm import Ntlm, Policy
@@ -107,8 +107,10 @@ class Logins:
         store: IStore,
         run: Run[Any],
         passwords: Sequence[ICredentialsChecker] = (),
+        *,
+        admit: Callable[[str, Terms], None],
     ) -> None:
-        """``passwords``: who checks them in place of ``directory``."""
+        """``passwords``: who checks them in place of ``directory``; ``admit`` as in the realm."""
         self._settings = settings
         self._run = run
         self._directory = directory
@@ -130,7 +132,7 @@ class Logins:
         if "GSSAPI" in wanted:
             checkers.append(self._gssapi())
         hosts = frozenset(name.lower() for name in settings.directory.hosts)
-        self.portal = Portal(MaildropRealm(directory, store, hosts), checkers)
+        self.portal = Portal(MaildropRealm(directory, store, hosts, admit=admit), checkers)
 
     def _ntlm(self, reactor: Any) -> NtlmChecker:
         ntlm = self._settings.ntlm

@@ -19,6 +19,7 @@ from gateway.auth.verified import Verified
 from gateway.directory.memory import MemoryDirectory
 from gateway.model import Account, Terms
 from gateway.pop3.profile import PROFILES, Profile
+from gateway.services.last_logins import LastLogins
 from gateway.services.pop3 import POP3Factory
 from gateway.store.memory import MemoryMailbox, MemoryStore
 
@@ -68,14 +69,16 @@ class Wire:
             self.mailbox: MemoryMailbox = self.store.add(ALICE)
             for message in messages:
                 self.mailbox.deliver(message)
+        profile = profile or PROFILES["exchange2010"]
+        self.last_logins = LastLogins(profile, self.clock.seconds)
         if portal is None:
             verified = Verified(self.clock.seconds, ttl=60, size=10)
             checker = PasswordChecker(self.directory, verified)
-            realm = MaildropRealm(self.directory, self.store, terms=terms)
+            admit = self.last_logins.check
+            realm = MaildropRealm(self.directory, self.store, terms=terms, admit=admit)
             portal = Portal(realm, [checker])
-        self.factory = POP3Factory(
-            portal, profile=profile or PROFILES["exchange2010"], clock=self.clock, **factory
-        )
+        factory = {"last_logins": self.last_logins} | factory
+        self.factory = POP3Factory(portal, profile=profile, clock=self.clock, **factory)
 
     def connect(self, host: str = "127.0.0.1", *, secure: bool = False) -> Client:
         """A new client; its greeting is read."""

@@ -25,15 +25,18 @@ class MaildropRealm:
         hosts: Collection[str] = frozenset(),
         *,
         terms: Callable[[Account], Terms] = lambda _: Terms(),
+        admit: Callable[[str, Terms], None] = lambda *_: None,
     ) -> None:
         """``hosts``: the names of this server, in lower case; empty: every account is at home.
 
-        ``terms``: what CAPA tells the account's user.
+        ``terms``: what CAPA tells the account's user; ``admit`` is asked before
+        a mailbox is opened, by its name, and raises what the login fails with.
         """
         self._directory = directory
         self._store = store
         self._hosts = hosts
         self._terms = terms
+        self._admit = admit
 
     def requestAvatar(
         self,
@@ -54,7 +57,9 @@ class MaildropRealm:
             if account.is_elsewhere(self._hosts):
                 # Never [AUTH]: the password is right, and clients would drop it.
                 raise HomedElsewhere(f"the mailbox of {login} is on {account.host}")
-            return self._store.open(account).addCallback(answer, self._terms(account))
+            terms = self._terms(account)
+            self._admit(account.mailbox, terms)
+            return self._store.open(account).addCallback(answer, terms)
 
         def answer(opened: tuple[Any, Callable[[], None]], terms: Terms) -> Any:
             maildrop, give_back = opened

@@ -60,9 +60,10 @@ class Profile:
     """
 
     login_delay: str = ""
-    """The parameters of CAPA's LOGIN-DELAY: seconds, optionally ``USER``; empty: not sent.
+    """The parameters of CAPA's LOGIN-DELAY: seconds, optionally ``USER``; empty: no delay.
 
-    With ``USER`` it is the longest that any user may have.
+    Who logs in again sooner gets ``[LOGIN-DELAY]``.  With ``USER`` it is the
+    longest that any user may have.
     """
 
     implementation: str = "pop3gw"

@@ -16,6 +16,7 @@ REFUSALS: Mapping[type[Exception], tuple[str, str]] = {
     errors.CleartextRefused: ("", "cleartext"),
     errors.MechanismUnknown: ("", "mechanism"),
     errors.MechanismFailed: ("", "mechanism_failed"),
+    errors.LoginTooSoon: ("LOGIN-DELAY", "too_soon"),
     errors.MaildropBusy: ("IN-USE", "busy"),
     errors.TooManySessions: ("SYS/TEMP", "sessions"),
     errors.TooManyGuesses: ("SYS/TEMP", "guesses"),

@@ -20,6 +20,7 @@ from gateway.pop3.session import Session
 from gateway.sasl.mechanisms import MECHANISMS, Maker
 from gateway.services.census import Census
 from gateway.services.clock import installed_clock
+from gateway.services.last_logins import LastLogins
 from gateway.services.networks import Network, within
 from gateway.services.patience import Patience
 from gateway.services.pop3_protocol import POP3Protocol
@@ -51,6 +52,7 @@ class POP3Factory(ServerFactory):
         secure_networks: Sequence[Network] = LOOPBACK,
         mechanisms: Mapping[str, Maker] = MECHANISMS,
         census: Census | None = None,
+        last_logins: LastLogins | None = None,
         throttle: Throttle | None = None,
         identify: Callable[[str], Deferred[str]] | None = None,
         patience: Patience | None = None,
@@ -78,6 +80,11 @@ class POP3Factory(ServerFactory):
         self.tls = tls
         self.mechanisms = mechanisms
         self.census = census or Census()
+        self.last_logins = (
+            LastLogins(self.profile, lambda: self.clock.seconds())
+            if last_logins is None
+            else last_logins
+        )
         self.patience = patience or Patience()
         self.log_sessions = log_sessions
         self._greeting = greeting

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import GatewayError, TooManySessions
+from gateway.errors import GatewayError, LoginTooSoon, TooManySessions
 from gateway.interfaces import IBody, IMechanism
 from gateway.model import Listing, Peer
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, StartTLS, Step
@@ -222,7 +222,13 @@ class POP3Protocol(Shell):
         if self._over:
             self._leave()
             return
-        self._session.logged_in(listing, self._maildrop.terms)
+        maildrop = self._maildrop
+        try:
+            self._factory.last_logins.begin(maildrop.name, maildrop.terms)
+        except LoginTooSoon:
+            self._login_failed(Failure())
+            return
+        self._session.logged_in(listing, maildrop.terms)
 
     def _login_failed(self, failure: Failure) -> None:
         self._leave()

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import BadCredentials, GatewayError, MessageGone
+from gateway.errors import BadCredentials, GatewayError, LoginTooSoon, MessageGone
 from gateway.pop3.session import Session
 
 _END = (
@@ -46,7 +46,7 @@ class SessionLog:
         if not isinstance(error, GatewayError):
             self.log.failure(_FAILED, failure, **about)
             return
-        usual = isinstance(error, BadCredentials | MessageGone)
+        usual = isinstance(error, BadCredentials | LoginTooSoon | MessageGone)
         report = self.log.info if usual else self.log.warn
         report(_FAILED + ": {kind}: {error}", kind=type(error).__name__, error=error, **about)
 
