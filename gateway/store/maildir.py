@@ -6,247 +6,27 @@ import fcntl
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import (
     BadMailboxName,
     MaildropBusy,
-    MessageGone,
-    StoreDown,
 )
-from gateway.interfaces import Admit, IBody, IDelivery, IMaildrop, IStore, Run
-from gateway.model import Account, Listing, Terms, Usage
+from gateway.interfaces import Admit, IDelivery, IStore, Run
+from gateway.model import Account, Usage
 from gateway.store.delivery import Delivery, Incoming, no_limits
-from gateway.store.files import FileBody, open_message, store_error
+from gateway.store.files import store_error
+from gateway.store.maildrop import Mailbox, Maildrop
 from gateway.store.names import mailbox_path, mailboxes
-from gateway.store.reader import Reader
-from gateway.store.removal import remove_messages
-from gateway.store.scan import locate, settled
-from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Size, Snapshot
-
-log = Logger()
-
-LARGE = 256 * 1024
-"""Octets from which on a message is measured before it is first sent."""
+from gateway.store.snapshot import Reading, Snapshot
 
 LOCK = "pop3gw.lock"
 """The file in a Maildir whose ``flock`` a session holds under the exclusive policy."""
-
-
-class Mailbox:
-    """One mailbox as this process knows it; its sessions share the current snapshot."""
-
-    def __init__(
-        self,
-        maildir: str,
-        reading: Reading,
-        run: Run[Any],
-        now_ns: Callable[[], int],
-    ) -> None:
-        self.maildir = maildir
-        self.reading = reading
-        self.run = run
-        self._now_ns = now_ns
-        self._reader = Reader(maildir, reading)
-        self._snapshot: Snapshot | None = None
-        self._settled = False
-        self._waiting: list[Deferred[Snapshot]] | None = None
-
-    def measured(self, file: str) -> Size:
-        """The size of a message as its file has it.  Blocks; raises ``OSError``."""
-        return self._reader.sizer.measured(file)
-
-    @property
-    def messages(self) -> int:
-        """How many messages are held in memory."""
-        return 0 if self._snapshot is None else len(self._snapshot.bases)
-
-    def current(self) -> Deferred[Snapshot]:
-        """The mailbox as it is now.  Nothing new on disk: a few ``stat`` calls and no wait."""
-        if self._waiting is not None:
-            # A reading that has begun may have missed what came since.
-            joined: Deferred[Snapshot] = Deferred()
-            self._waiting.append(joined)
-            return joined
-        snapshot = self._snapshot
-        if snapshot is not None and self._settled:
-            try:
-                if self._reader.stamp() == snapshot.stamp:
-                    return succeed(snapshot)
-            except OSError as error:
-                return fail(store_error(error))
-        return self._read()
-
-    def _read(self) -> Deferred[Snapshot]:
-        self._waiting = []
-        before = self._snapshot
-        begun = self._now_ns()
-        reading: Deferred[Snapshot] = self.run(lambda: self._reader.read(before))
-
-        def done(result: Snapshot | Failure) -> Snapshot | Failure:
-            if isinstance(result, Snapshot):
-                self._snapshot = result
-                self._settled = settled(result.stamp, begun)
-            waiting, self._waiting = self._waiting or [], None
-            for joined in waiting:
-                if isinstance(result, Failure):
-                    joined.errback(result)
-                else:
-                    # Shares the answer when nothing has changed, else reads again.
-                    self.current().chainDeferred(joined)
-            return result
-
-        return reading.addBoth(done)
-
-
-@implementer(IMaildrop)
-class Maildrop:
-    """A session's view of a mailbox: the snapshot of its login."""
-
-    __slots__ = ("_mailbox", "_snapshot", "name", "terms")
-
-    def __init__(self, name: str, mailbox: Mailbox, snapshot: Snapshot) -> None:
-        self.name = name
-        self.terms = Terms()
-        self._mailbox = mailbox
-        self._snapshot = snapshot
-
-    def listing(self) -> Deferred[Listing]:
-        """The snapshot's listing."""
-        return succeed(self._snapshot.listing)
-
-    def retrieve(self, index: int) -> Deferred[IBody]:
-        """Open a message, wherever another program may have moved it."""
-        snapshot = self._snapshot
-        form, size = snapshot.forms[index], snapshot.listing.sizes[index]
-        if form == UNREADABLE or (form == CLAIMED and size > LARGE):
-            return self._look_at(index)
-        try:
-            return succeed(self._open(index))
-        except FileNotFoundError:
-            return self._mailbox.run(lambda: self._find(index)).addCallback(self._found, index)
-        except OSError as error:
-            return fail(store_error(error))
-
-    def _look_at(self, index: int) -> Deferred[IBody]:
-        """Open a message that nobody has measured, large or unreadable: first measure it.
-
-        Its line ends have to be looked at anyway, and not in the reactor's
-        thread; the next time it goes out as it is.  One that still cannot be
-        read fails here, before any of it is sent.
-        """
-
-        def measure() -> None:
-            self._find(index)
-            try:
-                size = self._mailbox.measured(self._snapshot.files[index])
-            except FileNotFoundError:
-                raise MessageGone(self._snapshot.bases[index]) from None
-            except OSError as error:
-                raise store_error(error) from error
-            self._snapshot.measured(index, size)
-
-        return self._mailbox.run(measure).addCallback(self._found, index)
-
-    def _found(self, _: None, index: int) -> IBody:
-        try:
-            return self._open(index)
-        except FileNotFoundError:
-            raise MessageGone(self._snapshot.bases[index]) from None
-        except OSError as error:
-            raise store_error(error) from error
-
-    def _open(self, index: int) -> IBody:
-        mailbox, snapshot = self._mailbox, self._snapshot
-        path = f"{mailbox.maildir}/{snapshot.files[index]}"
-        file, size = open_message(path)
-        form = snapshot.form(index, size)
-        no_nuls = mailbox.reading.no_nuls
-        return FileBody(file, size, form, path=path, no_nuls=no_nuls, run=mailbox.run)
-
-    def _find(self, index: int) -> None:
-        """See where a message is now.  Blocks; raises ``MessageGone`` or ``StoreDown``."""
-        base = self._snapshot.bases[index]
-        if os.path.exists(f"{self._mailbox.maildir}/{self._snapshot.files[index]}"):
-            return
-        try:
-            file = locate(self._mailbox.maildir, base)
-        except OSError as error:
-            raise store_error(error) from error
-        if file is None:
-            raise MessageGone(base)
-        self._snapshot.files[index] = file
-
-    def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
-        """Unlink what is marked; then mark as read what was fetched and stays."""
-        read = set(retrieved) - set(removed) if self._mailbox.reading.mark_read else set()
-        if not (removed or read):
-            return succeed(None)
-
-        def both() -> None:
-            try:
-                self._remove(sorted(removed))
-            finally:
-                self._mark(read)
-
-        return self._mailbox.run(both)
-
-    def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
-        """Mark as read what was fetched."""
-        return self.finish((), retrieved)
-
-    def _remove(self, indexes: list[int]) -> None:
-        if indexes:
-            mailbox, files = self._mailbox, self._snapshot.files
-            remove_messages(
-                mailbox.maildir,
-                [files[index] for index in indexes],
-                lock_timeout=mailbox.reading.lock_timeout,
-            )
-
-    def _mark(self, indexes: Collection[int]) -> None:
-        """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""
-        for index in sorted(indexes):
-            try:
-                try:
-                    self._set_seen(index)
-                except FileNotFoundError:
-                    self._find(index)
-                    self._set_seen(index)
-            except MessageGone:
-                continue
-            except (OSError, StoreDown) as error:
-                log.warn(
-                    "{maildir}: cannot mark {count} messages as read: {error}",
-                    maildir=self._mailbox.maildir,
-                    count=len(indexes),
-                    error=error,
-                )
-                return
-
-    def _set_seen(self, index: int) -> None:
-        file = self._snapshot.files[index]
-        read = seen_name(file)
-        if read != file:
-            maildir = self._mailbox.maildir
-            os.rename(f"{maildir}/{file}", f"{maildir}/{read}")
-            self._snapshot.files[index] = read
-
-
-def seen_name(file: str) -> str:
-    """The name of a message file once it has been read: in ``cur``, with flag ``S``."""
-    name = file.partition("/")[2]
-    base, _, info = name.partition(":")
-    flags = info[2:] if info.startswith("2,") else ""
-    if "S" in flags:
-        return file
-    return f"cur/{base}:2,{''.join(sorted(flags + 'S'))}"
 
 
 @implementer(IStore, IDelivery)

@@ -12,9 +12,9 @@ from twisted.logger import Logger
 
 from gateway.errors import MailboxUnusable, NoSuchMailbox
 from gateway.model import Listing
-from gateway.store.complaint import complain
 from gateway.store.dotlock import dotlock
 from gateway.store.files import FULL, store_error
+from gateway.store.ids import ordered, shown_ids
 from gateway.store.scan import NEVER, Stamp, delivery_order, scan, stamp_of
 from gateway.store.sizes import Sizer, Sizes
 from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Snapshot
@@ -178,11 +178,11 @@ class Reader:
     # -- the snapshot --------------------------------------------------------
 
     def _snapshot(self, files: dict[str, str], sizes: Sizes, stamp: Stamp) -> Snapshot:
-        bases = self._ordered(files)
+        bases = ordered(self._uidlist, files)
         # Loops of Python and not ``map``, which would keep the interpreter
         # from the reactor's thread for as long as it takes.
         octets = [sizes.octets[base] for base in bases]
-        listing = Listing(octets, self._ids(bases))
+        listing = Listing(octets, shown_ids(self._uidlist, bases))
         if len(listing) >= BIG:
             listing.prepare()
         measured = sizes.measured
@@ -192,53 +192,6 @@ class Reader:
                 if base in sizes.unreadable:
                     forms[index] = UNREADABLE
         return Snapshot(listing, bases, [files[base] for base in bases], forms, stamp)
-
-    def _ordered(self, files: dict[str, str]) -> list[str]:
-        """By unique-id, but first of all by Dovecot's order number where there is one."""
-        uidlist = self._uidlist
-        bases = [base for base in uidlist.uids if base in files]
-        if not uidlist.in_order:
-            bases.sort(key=uidlist.uids.__getitem__)
-        if not uidlist.fields:
-            return bases
-        orders = {
-            base: int(order)
-            for base in uidlist.fields
-            if (order := uidlist.field(base, "O")) and order.isdecimal()
-        }
-        if orders:
-            last = max(orders.values()) + 1
-            bases.sort(key=lambda base: orders.get(base, last))
-        return bases
-
-    def _ids(self, bases: list[str]) -> list[str]:
-        """Unique-ids as POP3 shows them: a carried-over one verbatim, else the number."""
-        uidlist = self._uidlist
-        ids = [str(uidlist.uids[base]) for base in bases]
-        if not uidlist.fields:
-            return ids
-        carried = {base: uidlist.field(base, "P") for base in uidlist.fields}
-        if not any(carried.values()):
-            return ids
-        for index, base in enumerate(bases):
-            wanted = carried.get(base)
-            if wanted is not None and _may_be_id(wanted):
-                ids[index] = wanted
-            elif wanted is not None:
-                log.warn("{path}: {id!r} is no unique-id", path=self._list_path, id=wanted)
-        self._make_unique(ids, bases)
-        return ids
-
-    def _make_unique(self, ids: list[str], bases: list[str]) -> None:
-        """Of ids that are there twice the later ones get a suffix."""
-        shown: set[str] = set()
-        twice = []
-        for index, base in enumerate(bases):
-            if ids[index] in shown:
-                twice.append(repr(ids[index]))
-                ids[index] = f"{ids[index][:58]}.{self._uidlist.uids[base]}"
-            shown.add(ids[index])
-        complain(self._list_path, "unique-ids are there twice", twice)
 
 
 def ensure_maildir(maildir: str, *, create: bool) -> None:
@@ -281,7 +234,3 @@ def _in_order(bases: list[str]) -> list[str]:
             hours.setdefault(base[:6], []).append(base)
         return [base for hour in sorted(hours) for base in sorted(hours[hour])]
     return sorted(bases, key=delivery_order)
-
-
-def _may_be_id(text: str) -> bool:
-    return 1 <= len(text) <= 70 and all("!" <= char <= "~" for char in text)

@@ -24,7 +24,8 @@ from gateway.errors import (
     SizeChanged,
     StoreDown,
 )
-from gateway.store.maildir import MaildirStore, seen_name
+from gateway.store.maildir import MaildirStore
+from gateway.store.maildrop import seen_name
 from gateway.store.reader import Reader
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import UidList
@@ -387,7 +388,7 @@ class BrokenDiskTests(MaildirCase):
                 raise OSError(errno.EIO, "Input/output error", path)
             unlink(path)
 
-        with mock.patch("gateway.store.maildir.os.unlink", failing):
+        with mock.patch("gateway.store.maildrop.os.unlink", failing):
             error = self.failureResultOf(maildrop.finish({0, 1, 2}, set()), StoreDown)
         self.assertIn("M2P1", str(error.value))
         self.assertEqual(self.bench.contents(), [b"1\r\n", b"3\r\n"])
