@@ -7,13 +7,13 @@ client as ``[SYS/TEMP]``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from gateway.model import Account, Cause, Kept, Limits, Listing, Usage
+from gateway.model import Account, Cause, Kept, Limits, Listing, Removed, Usage
 
 T = TypeVar("T")
 
@@ -27,6 +27,13 @@ Admit = Callable[[Usage, int, Limits], None]
 """Whether a message of so many octets may come into a mailbox that holds so much.
 
 Pure, and called on any thread.  Raises ``OverQuota`` or ``LargerThanQuota``.
+"""
+
+Audit = Callable[[Iterable[Removed]], None]
+"""Writes down what is about to be removed, and returns once that is on stable storage.
+
+Called on workers.  Iterating may read from messages, so that where nothing is
+written nothing is read.  Raises ``StoreDown``, and then nothing is removed.
 """
 
 

@@ -131,6 +131,23 @@ class Cause:
     """Its IP address."""
 
 
+class Removed(NamedTuple):
+    """What the audit says of one message that is about to be removed; times in Unix seconds."""
+
+    action: str
+    """``discard``, ``hide`` or ``purge``."""
+
+    mailbox: str
+    uid: str
+    message_id: str | None
+    """As its header has it."""
+
+    size: int
+    received: float
+    read: float | None
+    cause: Cause
+
+
 @frozen
 class Account:
     """What the directory knows of one user."""

@@ -28,6 +28,7 @@ RULES: dict[str, set[str]] = {
     "quota": VALUES,
     "retention": {"units"} | VALUES,
     "ledger": {"quota"} | VALUES,
+    "audit": VALUES,
     "store": {"interfaces", "wire"} | VALUES,
     "auth": {"interfaces", "sasl", "saslprep", "client_address", "store.classic"} | VALUES,
     "services": {
@@ -56,7 +57,7 @@ ASSEMBLIES = ("assembly", "portal", "mailroom")
 
 PURE = (
     *("errors", "model", "saslprep", "client_address", "units", "wire", "pop3", "lmtp", "quota"),
-    *("retention", "settings", "config"),
+    *("retention", "settings", "config", "audit"),
 )
 """No Twisted here."""
 
