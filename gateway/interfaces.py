@@ -154,7 +154,10 @@ class IKeeping(Interface):
         """What was hidden; ``received`` is when it was hidden."""
 
     def restore(account: Account, uids: Collection[str]) -> Deferred[int]:
-        """Bring hidden messages back under their old unique-ids; how many came back."""
+        """Bring hidden messages back under their old unique-ids; how many came back.
+
+        Their age is counted anew.
+        """
 
     def purge(account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
         """Remove hidden messages for good, audited as ``discard``; how many are gone."""

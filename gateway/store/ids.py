@@ -46,7 +46,7 @@ def shown_ids(uidlist: UidList, bases: Sequence[str]) -> list[str]:
         return ids
     for index, base in enumerate(bases):
         wanted = carried.get(base)
-        if wanted is not None and _may_be_id(wanted):
+        if wanted is not None and may_be_id(wanted):
             ids[index] = wanted
         elif wanted is not None:
             log.warn("{path}: {id!r} is no unique-id", path=uidlist.path, id=wanted)
@@ -66,5 +66,6 @@ def _make_unique(ids: list[str], bases: Sequence[str], uidlist: UidList) -> None
     complain(uidlist.path, "unique-ids are there twice", twice)
 
 
-def _may_be_id(text: str) -> bool:
+def may_be_id(text: str) -> bool:
+    """Whether RFC 1939 section 7 lets this be a unique-id."""
     return 1 <= len(text) <= 70 and all("!" <= char <= "~" for char in text)

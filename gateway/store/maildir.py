@@ -6,8 +6,8 @@ import fcntl
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
@@ -17,19 +17,22 @@ from gateway.errors import (
     BadMailboxName,
     MaildropBusy,
 )
-from gateway.interfaces import Admit, IDelivery, IStore, Run
-from gateway.model import Account, Usage
+from gateway.interfaces import Admit, Audit, IDelivery, IKeeping, IStore, Run
+from gateway.model import Account, Cause, Kept, Usage
 from gateway.store.delivery import Delivery, Incoming, no_limits
 from gateway.store.files import store_error
+from gateway.store.keeping import Keeping, no_audit
 from gateway.store.maildrop import Mailbox, Maildrop
 from gateway.store.names import mailbox_path, mailboxes
 from gateway.store.snapshot import Reading, Snapshot
+
+T = TypeVar("T")
 
 LOCK = "pop3gw.lock"
 """The file in a Maildir whose ``flock`` a session holds under the exclusive policy."""
 
 
-@implementer(IStore, IDelivery)
+@implementer(IStore, IDelivery, IKeeping)
 class MaildirStore:
     """Maildirs below one directory."""
 
@@ -42,18 +45,21 @@ class MaildirStore:
         reading: Reading | None = None,
         exclusive: bool = False,
         admit: Admit = no_limits,
+        audit: Audit = no_audit,
         cached_messages: int = 2_000_000,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """``cached_messages`` bounds the memory that snapshots of idle mailboxes take.
 
-        ``admit`` judges whether there is room for a message.
+        ``admit`` judges whether there is room for a message; ``audit`` hears of
+        each before it is removed.
         """
         self._root = root
         self._template = template
         self._run = run
         self._reading = reading or Reading()
         self._exclusive = exclusive
+        self._audit = audit
         self._cached_messages = cached_messages
         self._now_ns = now_ns
         self._mailboxes: OrderedDict[str, Mailbox] = OrderedDict()
@@ -79,6 +85,38 @@ class MaildirStore:
     def names(self) -> Deferred[list[str]]:
         """The names of all there are below the root, sorted."""
         return self._run(lambda: sorted(name for name, _ in mailboxes(self._template, self._root)))
+
+    def survey(self, account: Account) -> Deferred[list[Kept]]:
+        """All that POP3 shows."""
+        return self._keeping(account, Keeping.survey)
+
+    def discard(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+        """Remove these for good."""
+        return self._keeping(account, lambda keeping: keeping.discard(uids, cause))
+
+    def hide(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+        """Put these into the folder ``.Expired``."""
+        return self._keeping(account, lambda keeping: keeping.hide(uids, cause))
+
+    def hidden(self, account: Account) -> Deferred[list[Kept]]:
+        """What is in that folder."""
+        return self._keeping(account, Keeping.hidden)
+
+    def restore(self, account: Account, uids: Collection[str]) -> Deferred[int]:
+        """Bring these back from there."""
+        return self._keeping(account, lambda keeping: keeping.restore(uids))
+
+    def purge(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+        """Remove these for good from there."""
+        return self._keeping(account, lambda keeping: keeping.purge(uids, cause))
+
+    def _keeping(self, account: Account, work: Callable[[Keeping], T]) -> Deferred[T]:
+        try:
+            path = self._path(account)
+        except BadMailboxName as error:
+            return fail(error)
+        keeping = Keeping(path, account.mailbox, self._reading, self._audit, self._now_ns)
+        return self._run(lambda: work(keeping))
 
     def open(self, account: Account) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
         """The account's maildrop, snapshot taken, and what gives it back."""

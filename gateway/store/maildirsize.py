@@ -22,7 +22,7 @@ from twisted.logger import Logger
 
 from gateway.model import Limits, Usage
 from gateway.store.files import keep_owner, no_link, open_new, remove, write_all
-from gateway.store.scan import FOLDERS, stored_size
+from gateway.store.scan import EXPIRED, FOLDERS, stored_size
 
 log = Logger()
 
@@ -34,7 +34,7 @@ LONGEST = 5120
 SETTLED = 15 * 60
 """Seconds after which what says "full" is not believed any more."""
 
-NOT_COUNTED = frozenset({".", "..", ".Trash"})
+NOT_COUNTED = frozenset({".", "..", ".Trash", EXPIRED})
 
 _LIMIT = re.compile(rb"([0-9]{1,18})([SC])")
 _LINE = re.compile(rb"[ \t]*([+-]?[0-9]{1,18})[ \t]+([+-]?[0-9]{1,18})[ \t\r]*")

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
 
 from gateway.errors import GatewayError, MessageGone, NoSuchMailbox
-from gateway.interfaces import Admit, IBody, IDelivery, IIncoming, IMaildrop, IStore
-from gateway.model import Account, Form, Limits, Listing, Terms, Usage
+from gateway.interfaces import (
+    Admit,
+    Audit,
+    IBody,
+    IDelivery,
+    IIncoming,
+    IKeeping,
+    IMaildrop,
+    IStore,
+)
+from gateway.model import Account, Cause, Form, Kept, Limits, Listing, Terms, Usage
 from gateway.store.delivery import no_limits
+from gateway.store.keeping import no_audit
+from gateway.store.record import entry, message_id_in
 from gateway.wire.body import Canonical, Measure
 
 
@@ -39,23 +51,51 @@ class BytesBody:
 
 
 class MemoryMailbox:
-    """One mailbox: unique-id to stored octets, and which of them were read."""
+    """One mailbox: unique-id to stored octets, and what became of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
         self.messages: dict[int, bytes] = {}
-        self.read: set[int] = set()
+        self.received: dict[int, float] = {}
+        self.read: dict[int, float] = {}
+        """When each was first read."""
+        self.hidden: dict[int, tuple[bytes, Kept]] = {}
+        self.now = now
         self._next_uid = 1
 
     def deliver(self, content: bytes) -> int:
         """Add a message; its unique-id."""
         uid, self._next_uid = self._next_uid, self._next_uid + 1
         self.messages[uid] = content
+        self.received[uid] = self.now()
         return uid
 
     @property
     def usage(self) -> Usage:
         """What it holds."""
         return Usage(sum(map(len, self.messages.values())), len(self.messages))
+
+    def kept(self, uid: int) -> Kept:
+        """One message as retention sees it."""
+        content, read = self.messages[uid], self.read.get(uid)
+        return Kept(self.received[uid], str(uid), len(content), read)
+
+    def remove(
+        self, uids: Collection[int], action: str, name: str, cause: Cause, audit: Audit
+    ) -> None:
+        """Discard or hide messages, once ``audit`` has heard of it."""
+        audit(
+            entry(action, name, self.kept(uid), message_id_in(self.messages[uid]), cause)
+            for uid in uids
+        )
+        for uid in uids:
+            kept, content = self.kept(uid), self.messages.pop(uid)
+            if action == "hide":
+                self.hidden[uid] = content, kept._replace(received=self.now())
+
+    def restore(self, uid: int) -> None:
+        """Bring a hidden message back; its age begins anew."""
+        self.messages[uid] = self.hidden.pop(uid)[0]
+        self.received[uid] = self.now()
 
 
 @implementer(IMaildrop)
@@ -90,7 +130,8 @@ class MemoryMaildrop:
 
     def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
         """Mark."""
-        self._mailbox.read.update(self._uids[index] for index in retrieved)
+        for index in retrieved:
+            self._mailbox.read.setdefault(self._uids[index], self._mailbox.now())
         return succeed(None)
 
 
@@ -133,18 +174,26 @@ class MemoryIncoming:
         return succeed(None)
 
 
-@implementer(IStore, IDelivery)
+@implementer(IStore, IDelivery, IKeeping)
 class MemoryStore:
     """Mailboxes by name."""
 
-    def __init__(self, *, admit: Admit = no_limits) -> None:
-        """``admit`` judges whether there is room for a message."""
+    def __init__(
+        self,
+        *,
+        admit: Admit = no_limits,
+        audit: Audit = no_audit,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``admit`` judges whether there is room for a message; ``audit`` hears of removals."""
         self.mailboxes: dict[str, MemoryMailbox] = {}
         self.admit = admit
+        self._audit = audit
+        self._now = now
 
     def add(self, name: str) -> MemoryMailbox:
         """A new, empty mailbox."""
-        return self.mailboxes.setdefault(name, MemoryMailbox())
+        return self.mailboxes.setdefault(name, MemoryMailbox(self._now))
 
     def open(self, account: Account) -> Deferred[tuple[MemoryMaildrop, Callable[[], None]]]:
         """The account's maildrop."""
@@ -176,6 +225,61 @@ class MemoryStore:
             return succeed(self.mailbox_of(account).usage)
         except NoSuchMailbox as error:
             return fail(error)
+
+    def survey(self, account: Account) -> Deferred[list[Kept]]:
+        """All messages."""
+        return execute(lambda: self._kept(account))
+
+    def discard(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+        """Remove these for good."""
+        return execute(self._remove, account, uids, cause, "discard")
+
+    def hide(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+        """Put these out of sight."""
+        return execute(self._remove, account, uids, cause, "hide")
+
+    def hidden(self, account: Account) -> Deferred[list[Kept]]:
+        """What is out of sight."""
+        return execute(lambda: [kept for _, kept in self.mailbox_of(account).hidden.values()])
+
+    def restore(self, account: Account, uids: Collection[str]) -> Deferred[int]:
+        """Bring these back."""
+
+        def restore() -> int:
+            mailbox = self.mailbox_of(account)
+            found = [uid for uid in mailbox.hidden if str(uid) in set(uids)]
+            for uid in found:
+                mailbox.restore(uid)
+            return len(found)
+
+        return execute(restore)
+
+    def purge(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+        """Remove these, which are out of sight, for good."""
+
+        def purge() -> int:
+            hidden = self.mailbox_of(account).hidden
+            found = [uid for uid in hidden if str(uid) in set(uids)]
+            said = [
+                entry("purge", account.mailbox, kept, message_id_in(content), cause)
+                for content, kept in map(hidden.__getitem__, found)
+            ]
+            self._audit(said)
+            for uid in found:
+                del hidden[uid]
+            return len(found)
+
+        return execute(purge)
+
+    def _kept(self, account: Account) -> list[Kept]:
+        mailbox = self.mailbox_of(account)
+        return [mailbox.kept(uid) for uid in mailbox.messages]
+
+    def _remove(self, account: Account, uids: Collection[str], cause: Cause, action: str) -> int:
+        mailbox = self.mailbox_of(account)
+        found = [uid for uid in mailbox.messages if str(uid) in set(uids)]
+        mailbox.remove(found, action, account.mailbox, cause, self._audit)
+        return len(found)
 
     def mailbox_of(self, account: Account) -> MemoryMailbox:
         """The account's mailbox; raises ``NoSuchMailbox``."""

@@ -1,9 +1,9 @@
-"""Removing messages from a Maildir.  Blocks: for a worker."""
+"""Messages leave a Maildir.  Blocks: for a worker."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from twisted.logger import Logger
@@ -23,42 +23,52 @@ def remove_messages(maildir: str, files: Sequence[str], *, lock_timeout: float) 
     Where there is a ``maildirsize`` it is told.  Raises ``StoreDown`` when
     something is still there.
     """
-    removal = _Removal(maildir)
     with ExitStack() as held:
         if maildirsize.exists(maildir):
-            removal.is_counted = True
             try:
                 held.enter_context(flocked(maildir, timeout=lock_timeout))
             except (OSError, StoreDown) as error:
                 # What somebody wants to be gone goes, whoever is adding up there.
                 log.warn("{maildir}: {error}; removing all the same", maildir=maildir, error=error)
-        try:
-            removal.remove(files)
-        finally:
-            removal.account()
+        take_out(maildir, files)
+
+
+def take_out(maildir: str, files: Sequence[str], leave: Callable[[str], None] | None = None) -> int:
+    """The same for whoever has the Maildir ``flocked``; how many it was that were there.
+
+    ``leave`` makes the file of a path leave the Maildir in another way; it
+    raises ``OSError``.
+    """
+    removal = _Removal(maildir, leave or os.unlink)
+    try:
+        removal.remove(files)
+    finally:
+        removal.account()
+    return removal.messages
 
 
 class _Removal:
     """Removes, and counts what it removed."""
 
-    def __init__(self, maildir: str) -> None:
-        self.is_counted = False
+    def __init__(self, maildir: str, leave: Callable[[str], None]) -> None:
+        self.messages = 0
+        self._is_counted = maildirsize.exists(maildir)
         self._maildir = maildir
+        self._leave = leave
         self._octets = 0
-        self._messages = 0
 
     def remove(self, files: Sequence[str]) -> None:
-        """Unlink them; raises ``StoreDown`` when something is still there."""
+        """Take them out; raises ``StoreDown`` when something is still there."""
         failed: list[str] = []
         moved: dict[str, str] | None = None
         for file in files:
             try:
-                self._unlink(file)
+                self._take(file)
             except FileNotFoundError:
                 if moved is None:
                     moved = scan(self._maildir)
                 now = moved.get(base_of(file.partition("/")[2]))
-                if now is not None and not self._unlinked(now):
+                if now is not None and not self._is_out(now):
                     failed.append(now)
             except OSError as error:
                 failed.append(f"{file} ({error.strerror})")
@@ -68,23 +78,23 @@ class _Removal:
                 f" are still there, the first is {failed[0]}"
             )
 
-    def _unlinked(self, file: str) -> bool:
+    def _is_out(self, file: str) -> bool:
         try:
-            self._unlink(file)
+            self._take(file)
         except FileNotFoundError:
             return True
         except OSError:
             return False
         return True
 
-    def _unlink(self, file: str) -> None:
+    def _take(self, file: str) -> None:
         path = f"{self._maildir}/{file}"
-        octets = maildirsize.size_on_disk(path) if self.is_counted else 0
-        os.unlink(path)
+        octets = maildirsize.size_on_disk(path) if self._is_counted else 0
+        self._leave(path)
         self._octets += octets
-        self._messages += 1
+        self.messages += 1
 
     def account(self) -> None:
         """Say what is gone."""
-        if self.is_counted and self._messages:
-            maildirsize.append(self._maildir, -self._octets, -self._messages)
+        if self._is_counted and self.messages:
+            maildirsize.append(self._maildir, -self._octets, -self.messages)

@@ -8,6 +8,9 @@ import re
 FOLDERS = ("new", "cur")
 """Where messages are; ``new`` first, so that one on its way to ``cur`` is seen there."""
 
+EXPIRED = ".Expired"
+"""The Maildir++ folder of what retention has hidden: beside ``cur``, where POP3 does not look."""
+
 _FINE = 50_000_000
 _COARSE = 2_000_000_000
 _STORED = re.compile(r",S=([0-9]{1,18})(?=[,:]|$)").search

@@ -153,7 +153,7 @@ class MarkTests(SynchronousTestCase):
             if end == "quit":
                 client.send(b"QUIT")
             client.hang_up()
-            self.assertEqual(wire.mailbox.read, {2})
+            self.assertEqual(set(wire.mailbox.read), {2})
 
 
 class _Broken:

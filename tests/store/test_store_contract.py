@@ -10,12 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.store.maildir import MaildirStore
 from gateway.store.memory import MemoryStore
 from gateway.store.snapshot import Reading
+from keeping_contract import Trail, keeping_tests
 from store_contract import ALICE, BOB, admit, delivery_tests, run_now, store_tests
 
 
 class MemoryBench:
     def __init__(self, test: SynchronousTestCase) -> None:  # noqa: ARG002
-        self.store = MemoryStore(admit=admit)
+        self.trail = Trail()
+        self.store = MemoryStore(admit=admit, audit=self.trail)
         self._mailbox = self.store.add(ALICE.mailbox)
         self.store.add(BOB.mailbox)
 
@@ -44,8 +46,14 @@ class MaildirBench:
         for account in (ALICE, BOB):
             for folder in ("tmp", "new", "cur"):
                 os.makedirs(f"{self.root}/{account.mailbox}/{folder}")
+        self.trail = Trail()
         self.store = MaildirStore(
-            self.root, "{name}", run_now, reading=Reading(create=False, **reading), admit=admit
+            self.root,
+            "{name}",
+            run_now,
+            reading=Reading(create=False, **reading),
+            admit=admit,
+            audit=self.trail,
         )
         self._count = 0
 
@@ -95,6 +103,14 @@ class MemoryDeliveryTests(delivery_tests(MemoryBench)):  # type: ignore[misc]
 
 
 class MaildirDeliveryTests(delivery_tests(MaildirBench)):  # type: ignore[misc]
+    pass
+
+
+class MemoryKeepingTests(keeping_tests(MemoryBench)):  # type: ignore[misc]
+    pass
+
+
+class MaildirKeepingTests(keeping_tests(MaildirBench)):  # type: ignore[misc]
     pass
 
 

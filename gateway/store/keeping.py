@@ -1,0 +1,265 @@
+"""What retention does in one Maildir.  Blocks: for a worker.
+
+Whatever removes works under the Maildir's ``flock``, which all our processes
+share, and in this order, so that a death at any step loses no message that
+was to stay and shows none twice:
+
+- discard, purge: the audit has its lines, then each file goes;
+- hide: the audit has its lines, then each file gets its other name by one
+  rename, which carries the unique-id;
+- restore: the uidlist has the lines under its lock, then each file gets its
+  former name by one rename.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TypeVar
+
+import attrs
+
+from gateway.interfaces import Audit
+from gateway.model import Cause, Kept, Removed
+from gateway.store import maildirsize
+from gateway.store.complaint import complain
+from gateway.store.dotlock import dotlock, flocked
+from gateway.store.files import store_error, sync_directory
+from gateway.store.hidden import (
+    Hidden,
+    folder_of,
+    hidden_files,
+    hidden_name,
+    make_folder,
+    may_be_name,
+)
+from gateway.store.ids import ordered, shown_ids
+from gateway.store.reader import Reader, ensure_maildir
+from gateway.store.record import as_hidden, entries, look_at
+from gateway.store.removal import take_out
+from gateway.store.scan import scan
+from gateway.store.snapshot import Reading
+from gateway.store.uidlist import NAME, UidList, base_of
+
+T = TypeVar("T")
+
+Wanted = Sequence[tuple[str, str]]
+"""Unique-ids and files."""
+
+
+def no_audit(_: Iterable[Removed]) -> None:
+    """An ``Audit`` where none is wanted: nothing is even read for it."""
+
+
+class Keeping:
+    """One Maildir, of which nothing is remembered."""
+
+    def __init__(
+        self,
+        maildir: str,
+        mailbox: str,
+        reading: Reading,
+        audit: Audit,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """``mailbox`` is its name for the audit."""
+        self._maildir = maildir
+        self._mailbox = mailbox
+        self._reading = reading
+        self._audit = audit
+        self._now_ns = now_ns
+        self._list_path = f"{maildir}/{NAME}"
+
+    @property
+    def _now(self) -> float:
+        return self._now_ns() / 1e9
+
+    # The six of IKeeping; all raise NoSuchMailbox, MailboxUnusable or StoreDown.
+
+    def survey(self) -> list[Kept]:
+        """All that POP3 shows, what is new having been given its unique-ids."""
+        return self._safely(self._survey, [])
+
+    def discard(self, uids: Collection[str], cause: Cause) -> int:
+        """Remove for good; how many are gone."""
+        return self._safely(lambda: self._discard(uids, cause), 0)
+
+    def hide(self, uids: Collection[str], cause: Cause) -> int:
+        """Put into the folder; how many are there now."""
+        return self._safely(lambda: self._hide(uids, cause), 0)
+
+    def hidden(self) -> list[Kept]:
+        """What is in the folder."""
+        return self._safely(self._hidden, [])
+
+    def restore(self, uids: Collection[str]) -> int:
+        """Bring back; how many came."""
+        return self._safely(lambda: self._restore(uids), 0)
+
+    def purge(self, uids: Collection[str], cause: Cause) -> int:
+        """Remove for good what is in the folder; how many are gone."""
+        return self._safely(lambda: self._purge(uids, cause), 0)
+
+    def _safely(self, work: Callable[[], T], nothing: T) -> T:
+        """Do it, with ``OSError`` put into the store's words.
+
+        A Maildir that the next login would make holds ``nothing``, and is not made.
+        """
+        try:
+            try:
+                return work()
+            except FileNotFoundError:
+                if self._reading.create and not os.path.lexists(self._maildir):
+                    return nothing
+                # Only a part of it may be missing.
+                ensure_maildir(self._maildir, create=self._reading.create)
+                return work()
+        except OSError as error:
+            raise store_error(error, self._maildir) from error
+
+    # -- what is there -------------------------------------------------------
+
+    def _survey(self) -> list[Kept]:
+        shown, others = self._shown()
+        if any(look_at(self._maildir, [("", file) for file in others])):
+            # As a login does, but that sizes in names are believed.
+            reading = attrs.evolve(self._reading, verify_octets=0)
+            Reader(self._maildir, reading, now=lambda: self._now).read(None)
+            shown, _ = self._shown()
+        return [kept for kept, _ in look_at(self._maildir, shown.items())]
+
+    def _shown(self) -> tuple[dict[str, str], list[str]]:
+        """Unique-id to file of all that have one, and the files of the others."""
+        files = scan(self._maildir)
+        uidlist = UidList(self._list_path)
+        uidlist.refresh()
+        bases = ordered(uidlist, files)
+        shown = {
+            uid: files[base] for uid, base in zip(shown_ids(uidlist, bases), bases, strict=True)
+        }
+        others = [file for base, file in files.items() if base not in uidlist.uids]
+        return shown, others
+
+    def _hidden(self) -> list[Kept]:
+        os.stat(f"{self._maildir}/cur")
+        files = hidden_files(self._maildir)
+        folder = folder_of(self._maildir)
+        named = [(uid, hidden.file) for uid, hidden in files.items()]
+        return [kept for kept, _ in look_at(folder, named, as_hidden)]
+
+    # -- removing ------------------------------------------------------------
+
+    def _discard(self, uids: Collection[str], cause: Cause) -> int:
+        with flocked(self._maildir, timeout=self._reading.lock_timeout):
+            found = list(look_at(self._maildir, _of(self._shown()[0], uids)))
+            self._audit(entries("discard", self._maildir, self._mailbox, found, cause))
+            return take_out(self._maildir, [file for _, file in found])
+
+    def _purge(self, uids: Collection[str], cause: Cause) -> int:
+        folder = folder_of(self._maildir)
+        with flocked(self._maildir, timeout=self._reading.lock_timeout):
+            wanted = _of(hidden_files(self._maildir), uids)
+            found = list(look_at(folder, [(uid, hidden.file) for uid, hidden in wanted]))
+            self._audit(entries("purge", folder, self._mailbox, found, cause))
+            return take_out(folder, [file for _, file in found]) if found else 0
+
+    def _hide(self, uids: Collection[str], cause: Cause) -> int:
+        with flocked(self._maildir, timeout=self._reading.lock_timeout):
+            return self._put_away(_of(self._shown()[0], uids), cause)
+
+    def _put_away(self, wanted: Wanted, cause: Cause) -> int:
+        """Hide unique-ids and files, under the ``flock``; how many are there now."""
+        found = list(look_at(self._maildir, wanted))
+        if not found:
+            return 0
+        folder = make_folder(self._maildir)
+        taken = scan(folder)
+        fine: list[tuple[Kept, str]] = []
+        left: list[tuple[Kept, str]] = []
+        for kept, file in found:
+            name = hidden_name(file.partition("/")[2], kept.uid)
+            # What is there under this name is the same message, from a copy
+            # of the mailbox perhaps: neither may overwrite the other.
+            is_fine = may_be_name(name) and base_of(name) not in taken
+            (fine if is_fine else left).append((kept, file))
+        complain(self._maildir, "messages cannot be hidden", [file for _, file in left])
+        self._audit(entries("hide", self._maildir, self._mailbox, fine, cause))
+        return self._move(fine, folder)
+
+    def _move(self, found: Sequence[tuple[Kept, str]], folder: str) -> int:
+        uids = {base_of(file.partition("/")[2]): kept.uid for kept, file in found}
+
+        def leave(path: str) -> None:
+            name = path.rpartition("/")[2]
+            os.rename(path, f"{folder}/cur/{hidden_name(name, uids[base_of(name)])}")
+
+        moved = take_out(self._maildir, [file for _, file in found], leave)
+        sync_directory(f"{folder}/cur")
+        return moved
+
+    # -- bringing back -------------------------------------------------------
+
+    def _restore(self, uids: Collection[str]) -> int:
+        with dotlock(self._list_path, timeout=self._reading.lock_timeout):
+            there = scan(self._maildir)
+            back: list[Hidden] = []
+            twice = []
+            for _, hidden in _of(hidden_files(self._maildir), uids):
+                base = base_of(hidden.name)
+                if base in there:
+                    twice.append(hidden.file)
+                    continue
+                there[base] = hidden.file
+                back.append(hidden)
+            complain(self._maildir, "hidden messages are in the mailbox already", twice)
+            if not back:
+                return 0
+            self._list(back, len(there))
+            return self._bring_back(back)
+
+    def _list(self, back: Sequence[Hidden], there: int) -> None:
+        """Give each of them a new line in the uidlist that carries its old unique-id.
+
+        Even where the old line is still there: to IMAP a message that comes
+        back is a new one, and this is how Dovecot is told so.
+        """
+        uidlist = UidList(self._list_path)
+        uidlist.refresh()
+        fields = {}
+        for hidden in back:
+            base = base_of(hidden.name)
+            others = [word for word in uidlist.fields.get(base, "").split(" ") if word[:1] != "P"]
+            fields[base] = " ".join([f"P{hidden.uid}", *filter(None, others)])
+        uidlist.add(
+            list(fields),
+            fields,
+            now=self._now,
+            there=there,
+            keep=lambda: scan(self._maildir),
+        )
+
+    def _bring_back(self, back: Sequence[Hidden]) -> int:
+        folder, octets, messages = folder_of(self._maildir), 0, 0
+        try:
+            for file, name, _ in back:
+                path = f"{folder}/{file}"
+                try:
+                    size = maildirsize.size_on_disk(path)
+                    # Its age begins anew, or the next run of retention would hide it again.
+                    os.utime(path, follow_symlinks=False)
+                    os.rename(path, f"{self._maildir}/cur/{name}")
+                except FileNotFoundError:
+                    # Another program has just given it other flags: it stays hidden.
+                    continue
+                octets, messages = octets + size, messages + 1
+        finally:
+            if messages:
+                maildirsize.append(self._maildir, octets, messages)
+        sync_directory(f"{self._maildir}/cur")
+        return messages
+
+
+def _of(files: dict[str, T], uids: Collection[str]) -> list[tuple[str, T]]:
+    """Those unique-ids that are there, each once, and what is known of them."""
+    return [(uid, files[uid]) for uid in dict.fromkeys(uids) if uid in files]

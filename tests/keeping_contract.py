@@ -1,0 +1,240 @@
+"""What every store promises to retention, as a suite: give it a store and it is a TestCase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.errors import MessageGone, NoSuchMailbox, StoreDown
+from gateway.interfaces import IKeeping
+from gateway.model import Account, Cause, Kept, Removed, Usage
+from store_contract import ALICE, Bench, read_all
+
+RULE = Cause(rule="unread 60d")
+
+
+class Trail:
+    """An ``Audit`` that remembers, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.lines: list[Removed] = []
+        self.fails = False
+
+    def __call__(self, removed: Iterable[Removed]) -> None:
+        if self.fails:
+            raise StoreDown("the audit's disk is full")
+        self.lines += removed
+
+
+class KeepingBench(Bench, Protocol):
+    """A store that ``trail`` hears of, with mail for Alice."""
+
+    trail: Trail
+
+
+def keeping_tests(
+    make_bench: Callable[[SynchronousTestCase], KeepingBench],
+) -> type[SynchronousTestCase]:
+    """The suite for a store whose mail retention may look at and remove."""
+
+    class KeepingTests(SynchronousTestCase):
+        def setUp(self) -> None:
+            self.bench = make_bench(self)
+            self.store = self.bench.store
+
+        def deliver(self, messages: int) -> list[str]:
+            """Deliver them; the unique-ids of all there are."""
+            for number in range(messages):
+                header = b"Subject: %d\r\nMessage-ID: <%d@example.org>\r\n" % (number, number)
+                self.bench.deliver(header + b"\r\n%d\r\n" % number)
+            return list(self.shown())
+
+        def shown(self) -> dict[str, bytes]:
+            """Unique-id and content of all that POP3 shows."""
+            maildrop, give_back = self.successResultOf(self.store.open(ALICE))
+            uids = self.successResultOf(maildrop.listing()).uids
+            bodies = [self.successResultOf(maildrop.retrieve(at)) for at in range(len(uids))]
+            give_back()
+            return {uid: read_all(self, body) for uid, body in zip(uids, bodies, strict=True)}
+
+        def ask(self, what: str, *arguments: Any) -> Any:
+            return self.successResultOf(getattr(self.store, what)(ALICE, *arguments))
+
+        def survey(self) -> dict[str, Kept]:
+            return {kept.uid: kept for kept in self.ask("survey")}
+
+        def said(self) -> list[tuple[str, str]]:
+            return [(line.action, line.uid) for line in self.bench.trail.lines]
+
+        def test_it_provides_what_it_says(self) -> None:
+            self.assertTrue(IKeeping.providedBy(self.store))
+
+        def test_a_survey_has_what_a_login_has(self) -> None:
+            self.assertEqual(self.survey(), {})
+            self.deliver(3)
+            surveyed, shown = self.survey(), self.shown()
+            self.assertEqual(surveyed.keys(), shown.keys())
+            for uid, kept in surveyed.items():
+                self.assertEqual(kept.octets, len(shown[uid]))
+                self.assertGreater(kept.received, 1_600_000_000)
+                self.assertIsNone(kept.read)
+
+        def test_ids_that_a_survey_has_seen_first_are_those_of_the_next_login(self) -> None:
+            self.bench.deliver(b"one\r\n")
+            self.bench.deliver(b"two\r\n")
+            uids = list(self.survey())
+            self.assertEqual(sorted(uids, key=int), list(self.shown()))
+
+        def test_what_was_fetched_is_read_and_the_rest_is_not(self) -> None:
+            first, second = self.deliver(2)
+            maildrop, _ = self.successResultOf(self.store.open(ALICE))
+            self.successResultOf(maildrop.finish(set(), {1}))
+            surveyed = self.survey()
+            self.assertIsNone(surveyed[first].read)
+            read = surveyed[second].read
+            assert read is not None
+            self.assertGreaterEqual(read, surveyed[second].received)
+
+        def test_what_is_discarded_is_gone_and_nothing_else_is(self) -> None:
+            uids = self.deliver(4)
+            self.assertEqual(self.ask("discard", [uids[0], uids[2]], RULE), 2)
+            self.assertEqual(list(self.shown()), [uids[1], uids[3]])
+            self.assertEqual(list(self.ask("hidden")), [])
+            self.assertEqual(self.ask("discard", uids, RULE), 2)
+            self.assertEqual(self.shown(), {})
+
+        def test_the_audit_has_a_line_for_each_with_all_that_is_known(self) -> None:
+            uids = self.deliver(2)
+            kept = self.survey()[uids[1]]
+            self.ask("discard", [uids[1], "no such id", uids[1]], RULE)
+            (line,) = self.bench.trail.lines
+            wanted = Removed(
+                action="discard",
+                mailbox=ALICE.mailbox,
+                uid=uids[1],
+                message_id="<1@example.org>",
+                size=kept.octets,
+                received=kept.received,
+                read=None,
+                cause=RULE,
+            )
+            self.assertEqual(line, wanted)
+
+        def test_where_the_audit_cannot_be_written_nothing_is_removed(self) -> None:
+            uids = self.deliver(3)
+            self.ask("hide", uids[:1], RULE)
+            self.bench.trail.fails = True
+            for what, of in (("discard", uids[1:]), ("hide", uids[1:]), ("purge", uids[:1])):
+                self.failureResultOf(getattr(self.store, what)(ALICE, of, RULE), StoreDown)
+            self.assertEqual(list(self.shown()), uids[1:])
+            self.assertEqual([kept.uid for kept in self.ask("hidden")], uids[:1])
+
+        def test_one_that_is_no_longer_there_is_not_counted_and_not_audited(self) -> None:
+            uids = self.deliver(2)
+            self.bench.expunge_first()
+            self.assertEqual(self.ask("discard", uids[:1], RULE), 0)
+            self.assertEqual(self.ask("hide", uids[:1], RULE), 0)
+            self.assertEqual(self.ask("purge", uids, RULE), 0)
+            self.assertEqual(self.ask("restore", uids), 0)
+            self.assertEqual(self.bench.trail.lines, [])
+            self.assertEqual(list(self.shown()), uids[1:])
+
+        def test_what_is_hidden_pop3_does_not_show_and_takes_no_room(self) -> None:
+            uids = self.deliver(3)
+            before = self.survey()
+            self.assertEqual(self.ask("hide", uids[:2], RULE), 2)
+            self.assertEqual(list(self.shown()), uids[2:])
+            self.assertEqual(list(self.survey()), uids[2:])
+            octets = before[uids[2]].octets
+            self.assertEqual(self.ask("usage"), Usage(octets, 1))
+            hidden = {kept.uid: kept for kept in self.ask("hidden")}
+            self.assertEqual(set(hidden), set(uids[:2]))
+            for uid, kept in hidden.items():
+                self.assertEqual(kept.octets, before[uid].octets)
+                self.assertGreaterEqual(kept.received, before[uid].received)
+            self.assertEqual(self.said(), [("hide", uid) for uid in uids[:2]])
+
+        def test_what_is_hidden_is_not_discarded_and_not_hidden_again(self) -> None:
+            uids = self.deliver(2)
+            self.ask("hide", uids, RULE)
+            self.assertEqual(self.ask("hide", uids, RULE), 0)
+            self.assertEqual(self.ask("discard", uids, RULE), 0)
+            self.assertEqual(len(self.ask("hidden")), 2)
+
+        def test_what_is_restored_has_its_old_id_and_its_content(self) -> None:
+            uids = self.deliver(4)
+            before = self.shown()
+            self.ask("hide", uids[:3], RULE)
+            self.assertEqual(self.ask("restore", [uids[2], uids[0], uids[0]]), 2)
+            self.assertEqual(self.shown(), {uid: before[uid] for uid in (*uids[2:], uids[0])})
+            self.assertEqual([kept.uid for kept in self.ask("hidden")], uids[1:2])
+            self.assertEqual(self.ask("restore", uids), 1)
+            self.assertEqual(self.shown(), before)
+            self.assertEqual(self.ask("usage").messages, 4)
+            self.assertEqual(self.said(), [("hide", uid) for uid in uids[:3]])
+
+        def test_what_comes_later_gets_no_id_of_what_is_hidden_or_back(self) -> None:
+            uids = self.deliver(3)
+            self.ask("hide", uids, RULE)
+            more = set(self.deliver(2))
+            self.assertTrue(more.isdisjoint(uids))
+            self.ask("restore", uids)
+            self.assertEqual(set(self.deliver(1)) & set(uids), set(uids))
+            self.assertEqual(len(self.shown()), 6)
+
+        def test_what_is_restored_is_as_young_as_what_comes_now(self) -> None:
+            (uid,) = self.deliver(1)
+            self.ask("hide", [uid], RULE)
+            (hidden,) = self.ask("hidden")
+            self.ask("restore", [uid])
+            self.assertGreaterEqual(self.survey()[uid].received, hidden.received - 0.1)
+
+        def test_what_was_read_is_read_when_it_comes_back(self) -> None:
+            (uid,) = self.deliver(1)
+            maildrop, _ = self.successResultOf(self.store.open(ALICE))
+            self.successResultOf(maildrop.finish(set(), {0}))
+            self.ask("hide", [uid], RULE)
+            self.ask("restore", [uid])
+            self.assertIsNotNone(self.survey()[uid].read)
+
+        def test_it_can_be_hidden_and_restored_again_and_again(self) -> None:
+            uids = self.deliver(2)
+            before = self.shown()
+            for _ in range(3):
+                self.assertEqual(self.ask("hide", uids[:1], RULE), 1)
+                self.assertEqual(self.ask("restore", uids[:1]), 1)
+                self.assertEqual(self.shown(), before)
+
+        def test_a_purge_removes_what_is_hidden_and_nothing_else(self) -> None:
+            uids = self.deliver(3)
+            self.ask("hide", uids[:2], RULE)
+            self.assertEqual(self.ask("purge", [uids[0], uids[2]], Cause(rule="hidden 14d")), 1)
+            self.assertEqual([kept.uid for kept in self.ask("hidden")], uids[1:2])
+            self.assertEqual(list(self.shown()), uids[2:])
+            self.assertEqual(self.said()[2:], [("purge", uids[0])])
+            line = self.bench.trail.lines[-1]
+            self.assertEqual(line.message_id, "<0@example.org>")
+            self.assertEqual(line.cause.rule, "hidden 14d")
+            self.assertEqual(self.ask("restore", uids), 1)
+
+        def test_a_session_that_is_open_finds_it_gone_and_ends_well(self) -> None:
+            uids = self.deliver(2)
+            maildrop, _ = self.successResultOf(self.store.open(ALICE))
+            self.ask("hide", uids[:1], RULE)
+            self.failureResultOf(maildrop.retrieve(0), MessageGone)
+            self.assertIsNone(self.successResultOf(maildrop.finish({0}, {1})))
+            self.assertEqual([kept.uid for kept in self.ask("hidden")], uids[:1])
+            self.assertEqual(list(self.shown()), uids[1:])
+
+        def test_an_unknown_mailbox_is_refused_where_none_is_made(self) -> None:
+            stranger = Account(name="x", mailbox="nobody@example.org")
+            for what in ("survey", "hidden"):
+                self.failureResultOf(getattr(self.store, what)(stranger), NoSuchMailbox)
+            self.failureResultOf(self.store.restore(stranger, ["1"]), NoSuchMailbox)
+            for what in ("discard", "hide", "purge"):
+                done = getattr(self.store, what)(stranger, ["1"], RULE)
+                self.failureResultOf(done, NoSuchMailbox)
+
+    return KeepingTests
