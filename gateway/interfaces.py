@@ -82,8 +82,9 @@ class IMaildrop(Interface):
     def finish(removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """QUIT: remove ``removed`` for good, mark ``retrieved`` as read.
 
-        Fails with ``StoreDown`` when something in ``removed`` is still there;
-        what is not in ``removed`` is never touched.
+        Fails with ``StoreDown`` when something in ``removed`` is still there,
+        as all of it is where the audit cannot be written; what is not in
+        ``removed`` is never touched.
         """
 
     def abandon(retrieved: Collection[int]) -> Deferred[None]:
@@ -93,10 +94,12 @@ class IMaildrop(Interface):
 class IStore(Interface):
     """All mailboxes."""
 
-    def open(account: Account) -> Deferred[tuple[Any, Callable[[], None]]]:
+    def open(account: Account, mind: object) -> Deferred[tuple[Any, Callable[[], None]]]:
         """The account's ``IMaildrop`` and the function that gives it back.
 
-        The realm calls it at login.  Fails with ``NoSuchMailbox``,
+        The realm calls it at login, with the ``mind`` it was given: mostly a
+        ``gateway.model.Peer``, which the audit names for what the session
+        removes.  Fails with ``NoSuchMailbox``,
         ``BadMailboxName``, ``MailboxUnusable``, ``MaildropBusy``, ``StoreDown``.
         """
 

@@ -220,3 +220,8 @@ class Peer(NamedTuple):
 
     certificate: Callable[[], bytes] = bytes
     """This server's certificate as the client has seen it, in DER; empty without TLS."""
+
+
+def cause_of(mind: object) -> Cause:
+    """Why a session removes messages, by the ``mind`` of its login; nothing is known of others."""
+    return Cause(session=mind.session, client=mind.host) if isinstance(mind, Peer) else Cause()

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import MessageGone, NoSuchMailbox, StoreDown
 from gateway.interfaces import IKeeping
-from gateway.model import Account, Cause, Kept, Removed, Usage
+from gateway.model import Account, Cause, Kept, Peer, Removed, Usage
 from store_contract import ALICE, Bench, read_all
 
 RULE = Cause(rule="unread 60d")
@@ -53,7 +53,7 @@ def keeping_tests(
 
         def shown(self) -> dict[str, bytes]:
             """Unique-id and content of all that POP3 shows."""
-            maildrop, give_back = self.successResultOf(self.store.open(ALICE))
+            maildrop, give_back = self.successResultOf(self.store.open(ALICE, None))
             uids = self.successResultOf(maildrop.listing()).uids
             bodies = [self.successResultOf(maildrop.retrieve(at)) for at in range(len(uids))]
             give_back()
@@ -89,7 +89,7 @@ def keeping_tests(
 
         def test_what_was_fetched_is_read_and_the_rest_is_not(self) -> None:
             first, second = self.deliver(2)
-            maildrop, _ = self.successResultOf(self.store.open(ALICE))
+            maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
             self.successResultOf(maildrop.finish(set(), {1}))
             surveyed = self.survey()
             self.assertIsNone(surveyed[first].read)
@@ -193,7 +193,7 @@ def keeping_tests(
 
         def test_what_was_read_is_read_when_it_comes_back(self) -> None:
             (uid,) = self.deliver(1)
-            maildrop, _ = self.successResultOf(self.store.open(ALICE))
+            maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
             self.successResultOf(maildrop.finish(set(), {0}))
             self.ask("hide", [uid], RULE)
             self.ask("restore", [uid])
@@ -219,9 +219,45 @@ def keeping_tests(
             self.assertEqual(line.cause.rule, "hidden 14d")
             self.assertEqual(self.ask("restore", uids), 1)
 
+        def quit(self, mind: object, *marked: int) -> Any:
+            maildrop, _ = self.successResultOf(self.store.open(ALICE, mind))
+            return maildrop.finish(set(marked), {0})
+
+        def test_what_a_session_removes_is_audited_with_who_it_was(self) -> None:
+            uids = self.deliver(3)
+            peer = Peer(host="192.0.2.7", secure=True, session="k3x9")
+            self.assertIsNone(self.successResultOf(self.quit(peer, 1, 2)))
+            self.assertEqual(self.said(), [("discard", uid) for uid in uids[1:]])
+            line = self.bench.trail.lines[0]
+            self.assertEqual(line.cause, Cause(session="k3x9", client="192.0.2.7"))
+            self.assertEqual(line.message_id, "<1@example.org>")
+            self.assertEqual(line.mailbox, ALICE.mailbox)
+
+        def test_a_mind_that_says_nothing_names_nobody(self) -> None:
+            self.deliver(1)
+            self.assertIsNone(self.successResultOf(self.quit(object(), 0)))
+            self.assertEqual(self.bench.trail.lines[0].cause, Cause())
+
+        def test_where_the_audit_cannot_be_written_quit_removes_nothing(self) -> None:
+            uids = self.deliver(3)
+            self.bench.trail.fails = True
+            self.failureResultOf(self.quit(None, 1, 2), StoreDown)
+            self.assertEqual(list(self.shown()), uids)
+            self.assertEqual(self.bench.read_count(), 1)
+            self.bench.trail.fails = False
+            self.assertIsNone(self.successResultOf(self.quit(None, 1, 2)))
+            self.assertEqual(list(self.shown()), uids[:1])
+
+        def test_two_sessions_that_remove_the_same_message_leave_one_line(self) -> None:
+            self.deliver(1)
+            drops = [self.successResultOf(self.store.open(ALICE, None))[0] for _ in range(2)]
+            for maildrop in drops:
+                self.assertIsNone(self.successResultOf(maildrop.finish({0}, set())))
+            self.assertEqual(len(self.bench.trail.lines), 1)
+
         def test_a_session_that_is_open_finds_it_gone_and_ends_well(self) -> None:
             uids = self.deliver(2)
-            maildrop, _ = self.successResultOf(self.store.open(ALICE))
+            maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
             self.ask("hide", uids[:1], RULE)
             self.failureResultOf(maildrop.retrieve(0), MessageGone)
             self.assertIsNone(self.successResultOf(maildrop.finish({0}, {1})))

@@ -68,7 +68,7 @@ def store_tests(make_bench: Callable[[SynchronousTestCase], Bench]) -> type[Sync
             self.bench = make_bench(self)
 
         def open(self) -> Any:
-            maildrop, self.give_back = self.successResultOf(self.bench.store.open(ALICE))
+            maildrop, self.give_back = self.successResultOf(self.bench.store.open(ALICE, None))
             return maildrop
 
         def listing(self, maildrop: Any) -> Any:
@@ -166,7 +166,7 @@ def store_tests(make_bench: Callable[[SynchronousTestCase], Bench]) -> type[Sync
 
         def test_an_unknown_mailbox_is_refused_where_none_is_made(self) -> None:
             stranger = Account(name="x", mailbox="nobody@example.org")
-            self.failureResultOf(self.bench.store.open(stranger), NoSuchMailbox)
+            self.failureResultOf(self.bench.store.open(stranger, None), NoSuchMailbox)
 
     return StoreTests
 
@@ -208,7 +208,7 @@ def delivery_tests(
             self.assertEqual(self.bench.left_over(), [])
 
         def shown(self, account: Account = ALICE) -> list[bytes]:
-            maildrop, give_back = self.successResultOf(self.store.open(account))
+            maildrop, give_back = self.successResultOf(self.store.open(account, None))
             listing = self.successResultOf(maildrop.listing())
             contents = []
             for index, size in enumerate(listing.sizes):
@@ -236,7 +236,7 @@ def delivery_tests(
 
         def test_a_session_that_began_before_does_not_change(self) -> None:
             self.send(b"one\r\n")
-            maildrop, _ = self.successResultOf(self.store.open(ALICE))
+            maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
             self.send(b"two\r\n")
             self.assertEqual(len(self.successResultOf(maildrop.listing())), 1)
             self.successResultOf(maildrop.finish({0}, set()))
@@ -316,7 +316,7 @@ def delivery_tests(
         def test_what_is_removed_makes_room(self) -> None:
             self.send(b"12345678\r\n", octets=15)
             self.send(b"\r\n", octets=15)
-            maildrop, _ = self.successResultOf(self.store.open(ALICE))
+            maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
             self.successResultOf(maildrop.finish({0}, set()))
             self.assertEqual(self.usage(), Usage(2, 1))
             self.send(b"12345678\r\n", octets=15)
@@ -336,7 +336,7 @@ def delivery_tests(
             self.close(incoming)
             wanted = [b"%d\r\n" % number for number in range(12)] + [b"last\r\n"]
             self.assertEqual(self.shown(), wanted)
-            maildrop, _ = self.successResultOf(self.store.open(ALICE))
+            maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
             ids = list(map(int, self.successResultOf(maildrop.listing()).uids))
             self.assertEqual(ids, sorted(set(ids)))
 

@@ -115,7 +115,7 @@ class Mailbox:
         self, store: MaildirStore, *, seen: Shown, maybe_gone: frozenset[bytes] = frozenset()
     ) -> Shown:
         """Log in; what is shown agrees with the files and with what was seen earlier."""
-        maildrop, give_back = result(store.open(ALICE))
+        maildrop, give_back = result(store.open(ALICE, None))
         shown = shown_by(maildrop)
         give_back()
         stored = {path.read_bytes() for path in files_in(self.maildir)}

@@ -41,7 +41,7 @@ class MaildropRealm:
     def requestAvatar(
         self,
         avatarId: bytes | tuple[()],
-        mind: object,  # noqa: ARG002 - whoever asks gets the same maildrop
+        mind: object,
         *interfaces: type[Interface],
     ) -> Deferred[tuple[type[Interface], Any, Callable[[], None]]]:
         """The account's ``IMaildrop``; fails with ``BadCredentials`` or a store's errors."""
@@ -59,7 +59,7 @@ class MaildropRealm:
                 raise HomedElsewhere(f"the mailbox of {login} is on {account.host}")
             terms = self._terms(account)
             self._admit(account.mailbox, terms)
-            return self._store.open(account).addCallback(answer, terms)
+            return self._store.open(account, mind).addCallback(answer, terms)
 
         def answer(opened: tuple[Any, Callable[[], None]], terms: Terms) -> Any:
             maildrop, give_back = opened

@@ -1,4 +1,4 @@
-"""What retention does in one Maildir.  Blocks: for a worker.
+"""What retention does in one Maildir, and how a session removes.  Blocks: for a worker.
 
 Whatever removes works under the Maildir's ``flock``, which all our processes
 share, and in this order, so that a death at any step loses no message that
@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import attrs
 
+from gateway.errors import StoreDown
 from gateway.interfaces import Audit
 from gateway.model import Cause, Kept, Removed
 from gateway.store import maildirsize
@@ -37,7 +38,7 @@ from gateway.store.hidden import (
 from gateway.store.ids import ordered, shown_ids
 from gateway.store.reader import Reader, ensure_maildir
 from gateway.store.record import as_hidden, entries, look_at
-from gateway.store.removal import take_out
+from gateway.store.removal import flocked_if_free, take_out
 from gateway.store.scan import scan
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import NAME, UidList, base_of
@@ -155,6 +156,19 @@ class Keeping:
             found = list(look_at(self._maildir, _of(self._shown()[0], uids)))
             self._audit(entries("discard", self._maildir, self._mailbox, found, cause))
             return take_out(self._maildir, [file for _, file in found])
+
+    def remove(self, wanted: Wanted, cause: Cause) -> None:
+        """Remove what a session has marked, once the audit has a line for each.
+
+        Raises ``StoreDown`` when something is still there.
+        """
+        try:
+            with flocked_if_free(self._maildir, timeout=self._reading.lock_timeout):
+                found = look_at(self._maildir, wanted)
+                self._audit(entries("discard", self._maildir, self._mailbox, found, cause))
+                take_out(self._maildir, [file for _, file in wanted])
+        except OSError as error:
+            raise StoreDown(str(store_error(error, self._maildir))) from error
 
     def _purge(self, uids: Collection[str], cause: Cause) -> int:
         folder = folder_of(self._maildir)

@@ -18,7 +18,7 @@ from gateway.errors import (
     MaildropBusy,
 )
 from gateway.interfaces import Admit, Audit, IDelivery, IKeeping, IStore, Run
-from gateway.model import Account, Cause, Kept, Usage
+from gateway.model import Account, Cause, Kept, Usage, cause_of
 from gateway.store.delivery import Delivery, Incoming, no_limits
 from gateway.store.files import store_error
 from gateway.store.keeping import Keeping, no_audit
@@ -118,34 +118,34 @@ class MaildirStore:
         keeping = Keeping(path, account.mailbox, self._reading, self._audit, self._now_ns)
         return self._run(lambda: work(keeping))
 
-    def open(self, account: Account) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
+    def open(self, account: Account, mind: object) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
         """The account's maildrop, snapshot taken, and what gives it back."""
         try:
             path = self._path(account)
         except BadMailboxName as error:
             return fail(error)
-        mailbox = self._mailbox(path)
+        mailbox, cause = self._mailbox(path), cause_of(mind)
         if not self._exclusive:
-            return self._opened(mailbox, account).addCallback(lambda drop: (drop, _nothing))
+            return self._opened(mailbox, account, cause).addCallback(lambda drop: (drop, _nothing))
         if path in self._held:
             return fail(MaildropBusy(path))
         self._held.add(path)
-        return self._open_exclusively(mailbox, account)
+        return self._open_exclusively(mailbox, account, cause)
 
-    def _opened(self, mailbox: Mailbox, account: Account) -> Deferred[Maildrop]:
+    def _opened(self, mailbox: Mailbox, account: Account, cause: Cause) -> Deferred[Maildrop]:
         before = mailbox.messages
 
         def opened(snapshot: Snapshot) -> Maildrop:
             if mailbox.messages != before:
                 self._trim()
-            return Maildrop(account.mailbox, mailbox, snapshot)
+            return Maildrop(account.mailbox, mailbox, snapshot, cause)
 
         return mailbox.current().addCallback(opened)
 
     def _mailbox(self, path: str) -> Mailbox:
         mailbox = self._mailboxes.get(path)
         if mailbox is None:
-            mailbox = Mailbox(path, self._reading, self._run, self._now_ns)
+            mailbox = Mailbox(path, self._reading, self._run, self._audit, self._now_ns)
             self._mailboxes[path] = mailbox
         self._mailboxes.move_to_end(path)
         return mailbox
@@ -158,7 +158,7 @@ class MaildirStore:
             held -= oldest.messages
 
     def _open_exclusively(
-        self, mailbox: Mailbox, account: Account
+        self, mailbox: Mailbox, account: Account, cause: Cause
     ) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
         lock: list[int] = []
 
@@ -177,9 +177,9 @@ class MaildirStore:
         # Opened once to make sure that the Maildir is there to be locked, and
         # looked at again under the lock.
         return (
-            self._opened(mailbox, account)
+            self._opened(mailbox, account, cause)
             .addCallback(lambda _: self._run(locked))
-            .addCallback(lambda _: self._opened(mailbox, account))
+            .addCallback(lambda _: self._opened(mailbox, account, cause))
             .addCallbacks(lambda maildrop: (maildrop, give_back), failed)
         )
 

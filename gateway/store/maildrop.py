@@ -12,11 +12,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import MessageGone, StoreDown
-from gateway.interfaces import IBody, IMaildrop, Run
-from gateway.model import Listing, Terms
+from gateway.interfaces import Audit, IBody, IMaildrop, Run
+from gateway.model import Cause, Listing, Terms
 from gateway.store.files import FileBody, open_message, store_error
+from gateway.store.keeping import Keeping
 from gateway.store.reader import Reader
-from gateway.store.removal import remove_messages
 from gateway.store.scan import locate, settled
 from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Size, Snapshot
 
@@ -34,11 +34,13 @@ class Mailbox:
         maildir: str,
         reading: Reading,
         run: Run[Any],
+        audit: Audit,
         now_ns: Callable[[], int],
     ) -> None:
         self.maildir = maildir
         self.reading = reading
         self.run = run
+        self.audit = audit
         self._now_ns = now_ns
         self._reader = Reader(maildir, reading)
         self._snapshot: Snapshot | None = None
@@ -96,11 +98,13 @@ class Mailbox:
 class Maildrop:
     """A session's view of a mailbox: the snapshot of its login."""
 
-    __slots__ = ("_mailbox", "_snapshot", "name", "terms")
+    __slots__ = ("_cause", "_mailbox", "_snapshot", "name", "terms")
 
-    def __init__(self, name: str, mailbox: Mailbox, snapshot: Snapshot) -> None:
+    def __init__(self, name: str, mailbox: Mailbox, snapshot: Snapshot, cause: Cause) -> None:
+        """``cause`` is what the audit says of messages that the session removes."""
         self.name = name
         self.terms = Terms()
+        self._cause = cause
         self._mailbox = mailbox
         self._snapshot = snapshot
 
@@ -171,7 +175,7 @@ class Maildrop:
         self._snapshot.files[index] = file
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
-        """Unlink what is marked; then mark as read what was fetched and stays."""
+        """Remove what is marked, audited; then mark as read what was fetched and stays."""
         read = set(retrieved) - set(removed) if self._mailbox.reading.mark_read else set()
         if not (removed or read):
             return succeed(None)
@@ -190,12 +194,10 @@ class Maildrop:
 
     def _remove(self, indexes: list[int]) -> None:
         if indexes:
-            mailbox, files = self._mailbox, self._snapshot.files
-            remove_messages(
-                mailbox.maildir,
-                [files[index] for index in indexes],
-                lock_timeout=mailbox.reading.lock_timeout,
-            )
+            mailbox, snapshot = self._mailbox, self._snapshot
+            uids, files = snapshot.listing.uids, snapshot.files
+            keeping = Keeping(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
+            keeping.remove([(uids[index], files[index]) for index in indexes], self._cause)
 
     def _mark(self, indexes: Collection[int]) -> None:
         """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
 
-from gateway.errors import GatewayError, MessageGone, NoSuchMailbox
+from gateway.errors import GatewayError, MessageGone, NoSuchMailbox, StoreDown
 from gateway.interfaces import (
     Admit,
     Audit,
@@ -19,7 +19,17 @@ from gateway.interfaces import (
     IMaildrop,
     IStore,
 )
-from gateway.model import Account, Cause, Form, Kept, Limits, Listing, Terms, Usage
+from gateway.model import (
+    Account,
+    Cause,
+    Form,
+    Kept,
+    Limits,
+    Listing,
+    Terms,
+    Usage,
+    cause_of,
+)
 from gateway.store.delivery import no_limits
 from gateway.store.keeping import no_audit
 from gateway.store.record import entry, message_id_in
@@ -102,9 +112,11 @@ class MemoryMailbox:
 class MemoryMaildrop:
     """A session's view of a ``MemoryMailbox``."""
 
-    def __init__(self, name: str, mailbox: MemoryMailbox) -> None:
+    def __init__(self, name: str, mailbox: MemoryMailbox, cause: Cause, audit: Audit) -> None:
         self.name = name
         self.terms = Terms()
+        self._cause = cause
+        self._audit = audit
         self._mailbox = mailbox
         self._measured = {uid: _measure(content) for uid, content in mailbox.messages.items()}
         self._uids = list(self._measured)
@@ -124,8 +136,13 @@ class MemoryMaildrop:
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove and mark."""
-        for index in removed:
-            self._mailbox.messages.pop(self._uids[index], None)
+        uids = [self._uids[index] for index in removed]
+        there = [uid for uid in uids if uid in self._mailbox.messages]
+        try:
+            self._mailbox.remove(there, "discard", self.name, self._cause, self._audit)
+        except StoreDown as error:
+            failed: Deferred[None] = fail(error)
+            return self.abandon(retrieved).addCallback(lambda _: failed)
         return self.abandon(retrieved)
 
     def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
@@ -195,13 +212,17 @@ class MemoryStore:
         """A new, empty mailbox."""
         return self.mailboxes.setdefault(name, MemoryMailbox(self._now))
 
-    def open(self, account: Account) -> Deferred[tuple[MemoryMaildrop, Callable[[], None]]]:
+    def open(
+        self, account: Account, mind: object
+    ) -> Deferred[tuple[MemoryMaildrop, Callable[[], None]]]:
         """The account's maildrop."""
         try:
             mailbox = self.mailbox_of(account)
         except NoSuchMailbox as error:
             return fail(error)
-        return succeed((MemoryMaildrop(account.mailbox, mailbox), _nothing))
+        return succeed(
+            (MemoryMaildrop(account.mailbox, mailbox, cause_of(mind), self._audit), _nothing)
+        )
 
     def prepare(self, account: Account) -> Deferred[None]:
         """See that the mailbox is there."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from twisted.logger import Logger
 
@@ -17,27 +17,25 @@ from gateway.store.uidlist import base_of
 log = Logger()
 
 
-def remove_messages(maildir: str, files: Sequence[str], *, lock_timeout: float) -> None:
-    """Unlink ``new/...`` and ``cur/...``, wherever another program may have moved them.
-
-    Where there is a ``maildirsize`` it is told.  Raises ``StoreDown`` when
-    something is still there.
-    """
+@contextmanager
+def flocked_if_free(maildir: str, *, timeout: float) -> Iterator[None]:
+    """``flocked``, but that nobody has to wait for longer than ``timeout`` seconds."""
     with ExitStack() as held:
-        if maildirsize.exists(maildir):
-            try:
-                held.enter_context(flocked(maildir, timeout=lock_timeout))
-            except (OSError, StoreDown) as error:
-                # What somebody wants to be gone goes, whoever is adding up there.
-                log.warn("{maildir}: {error}; removing all the same", maildir=maildir, error=error)
-        take_out(maildir, files)
+        try:
+            held.enter_context(flocked(maildir, timeout=timeout))
+        except (OSError, StoreDown) as error:
+            # What somebody wants to be gone goes, whoever is adding up there.
+            log.warn("{maildir}: {error}; removing all the same", maildir=maildir, error=error)
+        yield
 
 
 def take_out(maildir: str, files: Sequence[str], leave: Callable[[str], None] | None = None) -> int:
-    """The same for whoever has the Maildir ``flocked``; how many it was that were there.
+    """Unlink ``new/...`` and ``cur/...``, wherever another program may have moved them.
 
+    Where there is a ``maildirsize`` it is told, which is why the caller has
+    the Maildir ``flocked``.  The answer is how many were there.
     ``leave`` makes the file of a path leave the Maildir in another way; it
-    raises ``OSError``.
+    raises ``OSError``.  Raises ``StoreDown`` when something is still there.
     """
     removal = _Removal(maildir, leave or os.unlink)
     try:

@@ -131,14 +131,14 @@ class _Chunked(MemoryStore):
         self._stored, self._chunk, self._how = stored, chunk, how
         self.body: _Body
 
-    def open(self, account):  # type: ignore[no-untyped-def]
+    def open(self, account, mind):  # type: ignore[no-untyped-def]
         """The maildrop with another body."""
 
         def chunked(opened):  # type: ignore[no-untyped-def]
             opened[0].retrieve = self._retrieve
             return opened
 
-        return super().open(account).addCallback(chunked)
+        return super().open(account, mind).addCallback(chunked)
 
     def _retrieve(self, _: int) -> Deferred[object]:
         self.body = _Body(self._stored, self._chunk, **self._how)

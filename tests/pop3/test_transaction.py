@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import MessageGone, StoreDown
+from gateway.model import Cause
 from gateway.store.memory import MemoryStore
-from harness import MESSAGES, Wire
+from harness import ALICE, MESSAGES, Wire
+from keeping_contract import Trail
 
 BAD_NUMBERS = (b"0", b"4", b"-1", b"+1", b"1x", b"x", b"1.0", b"0x1", b"99999999999999999999")
 BAD_NUMBERS += (b"1_0", b"4294967297", "\uff11".encode(), b"1,2", b"*", b"00")
@@ -167,14 +170,14 @@ class _Broken:
         self.mailbox = mailbox
         self._answers = answers
 
-    def open(self, account: object) -> Deferred[object]:
+    def open(self, account: object, mind: object) -> Deferred[object]:
         def broken(opened: tuple[object, object]) -> tuple[object, object]:
             maildrop = opened[0]
             for name, answer in self._answers.items():
                 setattr(maildrop, name, lambda *_, answer=answer: answer)
             return opened
 
-        return self._store.open(account).addCallback(broken)  # type: ignore[arg-type]
+        return self._store.open(account, mind).addCallback(broken)  # type: ignore[arg-type]
 
 
 class UpdateTests(SynchronousTestCase):
@@ -186,6 +189,29 @@ class UpdateTests(SynchronousTestCase):
         self.assertRegex(client.send(b"QUIT"), rb"\A-ERR \[SYS/TEMP\] [^\r\n]+\r\n\Z")
         self.assertTrue(client.closed)
         self.assertEqual(len(store.mailbox.messages), 3)
+
+    def test_what_quit_removes_is_audited_with_the_session_and_its_address(self) -> None:
+        trail = Trail()
+        store = MemoryStore(audit=trail)
+        store.add(ALICE).deliver(MESSAGES[0])
+        with capturedLogs() as events:
+            client = Wire(store=store).login(host="192.0.2.7", secure=True)
+            client.send(b"DELE 1", b"QUIT")
+            client.hang_up()
+        (line,) = trail.lines
+        (session,) = {event["number"] for event in events if "number" in event}
+        self.assertEqual(line.cause, Cause(session=session, client="192.0.2.7"))
+
+    def test_where_the_audit_cannot_be_written_quit_fails_and_removes_nothing(self) -> None:
+        trail = Trail()
+        trail.fails = True
+        store = MemoryStore(audit=trail)
+        mailbox = store.add(ALICE)
+        mailbox.deliver(MESSAGES[0])
+        client = Wire(store=store).login()
+        client.send(b"DELE 1")
+        self.assertRegex(client.send(b"QUIT"), rb"\A-ERR \[SYS/TEMP\] [^\r\n]+\r\n\Z")
+        self.assertEqual(len(mailbox.messages), 1)
 
     @pytest.mark.conformance("P-16")
     def test_quit_is_answered_when_the_removal_is_done_and_not_before(self) -> None:

@@ -82,7 +82,7 @@ class WireTests(SynchronousTestCase):
         wire = delayed()
         client = wire.connect()
         self.assertTrue(client.log_in(password="wrong").startswith(b"-ERR [AUTH] "))
-        open_well, wire.store.open = wire.store.open, lambda _: fail(StoreDown("disk"))
+        open_well, wire.store.open = wire.store.open, lambda *_: fail(StoreDown("disk"))
         self.assertTrue(client.log_in().startswith(b"-ERR [SYS/TEMP] "))
         wire.store.open = open_well
         self.assertTrue(client.log_in().startswith(b"+OK "))
@@ -141,7 +141,7 @@ class OrderTests(SynchronousTestCase):
         wire = delayed()
         wire.login()
         opened: list[Account] = []
-        wire.store.open = lambda account: opened.append(account) or fail(StoreDown("asked"))
+        wire.store.open = lambda account, _: opened.append(account) or fail(StoreDown("asked"))
         self.assertRegex(wire.connect().log_in(), TOO_SOON)
         self.assertEqual(opened, [])
 
@@ -150,7 +150,7 @@ class OrderTests(SynchronousTestCase):
         answers: list[Deferred[object]] = []
         open_now = wire.store.open
 
-        def open_later(_: Account) -> Deferred[object]:
+        def open_later(*_: object) -> Deferred[object]:
             answer: Deferred[object] = Deferred()
             answers.append(answer)
             return answer
@@ -169,7 +169,7 @@ class OrderTests(SynchronousTestCase):
     def test_a_client_that_is_gone_before_its_login_ends_was_not_logged_in(self) -> None:
         wire = delayed()
         answer: Deferred[object] = Deferred()
-        open_now, wire.store.open = wire.store.open, lambda _: answer
+        open_now, wire.store.open = wire.store.open, lambda *_: answer
         client = wire.connect()
         client.log_in()
         client.hang_up()

@@ -138,7 +138,7 @@ class _Slow(MemoryStore):
         self.given_back = 0
         self._waits_in = waits_in
 
-    def open(self, account):  # type: ignore[no-untyped-def]
+    def open(self, account, mind):  # type: ignore[no-untyped-def]
         """The maildrop, now or later."""
 
         def slow(opened):  # type: ignore[no-untyped-def]
@@ -148,7 +148,7 @@ class _Slow(MemoryStore):
             setattr(maildrop, self._waits_in, lambda *_: self.answer)
             return maildrop, self._give_back
 
-        return super().open(account).addCallback(slow)
+        return super().open(account, mind).addCallback(slow)
 
     def _give_back(self) -> None:
         self.given_back += 1

@@ -39,12 +39,12 @@ MARKED, READ = frozenset({1, 3, 6, 7}), frozenset({0, 2, 3, 5})
 def act_open(death: Death, root: str, _: Callable[[Shown], None], **options: bool) -> None:
     """Log in."""
     death.arm()
-    result(open_store(root, **options).open(ALICE))
+    result(open_store(root, **options).open(ALICE, None))
 
 
 def act_quit(death: Death, root: str, tell: Callable[[Shown], None], **options: bool) -> None:
     """Log in, look around, mark some messages, read some, QUIT."""
-    maildrop, give_back = result(open_store(root, **options).open(ALICE))
+    maildrop, give_back = result(open_store(root, **options).open(ALICE, None))
     tell(shown_by(maildrop))
     death.arm()
     result(maildrop.finish(MARKED, READ))
@@ -55,7 +55,7 @@ def act_quit_after_moves(
     death: Death, root: str, tell: Callable[[Shown], None], **options: bool
 ) -> None:
     """As ``act_quit``, but meanwhile another program has given all messages other names."""
-    maildrop, _ = result(open_store(root, **options).open(ALICE))
+    maildrop, _ = result(open_store(root, **options).open(ALICE, None))
     tell(shown_by(maildrop))
     for path in files_in(f"{root}/{ALICE.mailbox}"):
         base = path.name.partition(":")[0]
@@ -167,7 +167,7 @@ def test_a_death_at_any_step_of_making_a_maildir_leaves_one_that_can_be_used(
         shutil.rmtree(mailbox.maildir)
         killed, _ = doomed.live(mailbox.root, "open", step, create=True)
         if killed:
-            result(open_store(str(mailbox.root), create=True).open(ALICE))
+            result(open_store(str(mailbox.root), create=True).open(ALICE, None))
         mailbox.survived({}, create=True)
     assert step > 3
 

@@ -111,7 +111,7 @@ class FormTests(DeliveryCase):
         self.assertEqual(sorted(names), self.files())
         self.assertEqual(int(uids[1]), int(uids[0]) + 1)
         before = os.stat(self.path(ALICE, "dovecot-uidlist"))
-        maildrop, _ = self.successResultOf(self.store.open(ALICE))
+        maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
         self.assertEqual(tuple(self.successResultOf(maildrop.listing()).uids), uids)
         after = os.stat(self.path(ALICE, "dovecot-uidlist"))
         self.assertEqual((before.st_size, before.st_ino), (after.st_size, after.st_ino))
@@ -341,7 +341,7 @@ class TroubleTests(DeliveryCase):
                 self.assertEqual((len(self.files()), self.bench.left_over()), (1, []), call)
                 self.assertEqual(self.successResultOf(self.store.usage(ALICE)), Usage(5, 1), call)
         self.assertEqual(self.send(ALICE, limits=Limits(octets=10_000)), [None])
-        maildrop, _ = self.successResultOf(self.store.open(ALICE))
+        maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
         self.assertEqual(len(self.successResultOf(maildrop.listing())), 2)
 
     def test_a_large_message_that_has_no_room_is_given_up_at_once(self) -> None:
@@ -368,7 +368,7 @@ class TroubleTests(DeliveryCase):
         self.store = self.another()
         for _ in range(3):
             self.send(ALICE, limits=limits)
-        maildrop, _ = self.successResultOf(self.store.open(ALICE))
+        maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
         held = os.open(self.path(ALICE), os.O_RDONLY)
         fcntl.flock(held, fcntl.LOCK_EX)
         self.successResultOf(maildrop.finish({0, 2}, set()))

@@ -97,7 +97,7 @@ def mailbox_of(directory: Path, *, listed: int = 2, counted: bool = True) -> Mai
 
 
 def bobs(root: Path) -> list[bytes]:
-    maildrop, _ = result(store_in(str(root)).open(BOB))
+    maildrop, _ = result(store_in(str(root)).open(BOB, None))
     return list(shown_by(maildrop))
 
 
@@ -111,7 +111,7 @@ def test_a_death_at_any_step_loses_nothing_acknowledged_and_shows_nothing_half(
         step += 1
         mailbox = mailbox_of(tmp_path / "mail", counted=counted)
         killed, told = doomed.live(mailbox.root, act, step, cuts=12)
-        shown = shown_by(result(open_store(str(mailbox.root)).open(ALICE))[0])
+        shown = shown_by(result(open_store(str(mailbox.root)).open(ALICE, None))[0])
         others = {as_sent(one) for one in mailbox.stored}
         assert set(shown) - {content} == others
         for one, uid in mailbox.seen.items():
@@ -151,7 +151,7 @@ def test_a_death_while_several_go_in_together_loses_none_that_was_acknowledged(
         step += 1
         mailbox = mailbox_of(tmp_path / "mail")
         killed, told = doomed.live(mailbox.root, "two at once", step, cuts=4)
-        shown = shown_by(result(open_store(str(mailbox.root)).open(ALICE))[0])
+        shown = shown_by(result(open_store(str(mailbox.root)).open(ALICE, None))[0])
         assert set(told) <= set(shown) <= contents | {as_sent(one) for one in mailbox.stored}
         assert mailbox.seen.items() <= shown.items()
     assert set(told) == contents

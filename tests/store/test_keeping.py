@@ -56,7 +56,7 @@ class Box:
         (self.path / NAME).write_text(HEAD + "".join(f"{line}\n" for line in lines))
 
     def shown(self) -> dict[str, bytes]:
-        maildrop, _ = result(self.store.open(ALICE))
+        maildrop, _ = result(self.store.open(ALICE, None))
         return {uid: content for content, uid in shown_by(maildrop).items()}
 
     def files(self) -> list[str]:

@@ -40,7 +40,9 @@ class MaildirCase(SynchronousTestCase):
         self.maildir = self.bench.maildir
 
     def open(self, store: MaildirStore | None = None):  # type: ignore[no-untyped-def]
-        maildrop, self.give_back = self.successResultOf((store or self.bench.store).open(ALICE))
+        maildrop, self.give_back = self.successResultOf(
+            (store or self.bench.store).open(ALICE, None)
+        )
         return maildrop
 
     def fresh(self, **reading: object) -> MaildirStore:
@@ -300,7 +302,7 @@ class UniqueIdTests(MaildirCase):
     def test_a_list_that_is_none_stops_the_login_and_loses_nothing(self) -> None:
         self.bench.deliver(b"one\r\n")
         self.uidlist("garbage\n")
-        self.failureResultOf(self.bench.store.open(ALICE), MailboxUnusable)
+        self.failureResultOf(self.bench.store.open(ALICE, None), MailboxUnusable)
         self.assertEqual(self.list_text(), "garbage\n")
 
 
@@ -349,7 +351,7 @@ class BrokenDiskTests(MaildirCase):
     def test_a_full_disk_on_which_no_message_has_an_id_is_a_store_that_is_down(self) -> None:
         self.bench.deliver(b"one\r\n")
         with self.full():
-            error = self.failureResultOf(self.bench.store.open(ALICE), StoreDown)
+            error = self.failureResultOf(self.bench.store.open(ALICE, None), StoreDown)
         self.assertIn(self.maildir, str(error.value))
         self.assertEqual(self.sizes(self.open()), [5])
 
@@ -413,7 +415,7 @@ class BrokenDiskTests(MaildirCase):
         with open(f"{self.bench.root}/plain", "w") as file:
             file.write("x")
         store = MaildirStore(self.bench.root, "plain/{name}", run_now)
-        self.failureResultOf(store.open(ALICE), MailboxUnusable, NoSuchMailbox)
+        self.failureResultOf(store.open(ALICE, None), MailboxUnusable, NoSuchMailbox)
 
 
 class ExclusiveTests(MaildirCase):
@@ -426,14 +428,14 @@ class ExclusiveTests(MaildirCase):
         self.open(store)
         give_back = self.give_back
         for one in (store, other_process):
-            self.failureResultOf(one.open(ALICE), MaildropBusy)
+            self.failureResultOf(one.open(ALICE, None), MaildropBusy)
         give_back()
         self.open(other_process)
 
     def test_a_failed_opening_leaves_no_lock(self) -> None:
         store = self.exclusive()
         os.rename(self.maildir, f"{self.maildir}.away")
-        self.failureResultOf(store.open(ALICE), NoSuchMailbox)
+        self.failureResultOf(store.open(ALICE, None), NoSuchMailbox)
         os.rename(f"{self.maildir}.away", self.maildir)
         self.open(store)
 
@@ -480,10 +482,10 @@ class CachingTests(MaildirCase):
 
         store = MaildirStore(self.bench.root, "{name}", run, reading=Reading(create=False))
         self.bench.deliver(b"one\r\n")
-        first = store.open(ALICE)
+        first = store.open(ALICE, None)
         result = works[0][1]()
         self.bench.deliver(b"two\r\n")
-        second = store.open(ALICE)
+        second = store.open(ALICE, None)
         works[0][0].callback(result)
         self.assertEqual(len(self.successResultOf(first)[0]._snapshot.bases), 1)
         works[1][0].callback(works[1][1]())
@@ -501,7 +503,7 @@ class CachingTests(MaildirCase):
                 with open(f"{self.bench.root}/{name}/new/{number}.x", "wb") as file:
                     file.write(b"x\r\n")
             account = type(ALICE)(name=name, mailbox=name)
-            self.successResultOf(store.open(account))
+            self.successResultOf(store.open(account, None))
         self.assertEqual([path.rpartition("/")[2] for path in store._mailboxes], ["carol"])
         self.assertEqual(self.sizes(self.open(store)), [5, 5])
 
@@ -644,11 +646,11 @@ class LinkTests(MaildirCase):
 
     def test_a_uidlist_that_is_none_but_a_link_or_a_fifo_is_for_the_administrator(self) -> None:
         self.link("dovecot-uidlist", self.precious)
-        self.failureResultOf(self.fresh().open(ALICE), MailboxUnusable)
+        self.failureResultOf(self.fresh().open(ALICE, None), MailboxUnusable)
         self.assertTrue(self.untouched())
         os.unlink(f"{self.maildir}/dovecot-uidlist")
         os.mkfifo(f"{self.maildir}/dovecot-uidlist")
-        error = self.failureResultOf(self.fresh().open(ALICE), MailboxUnusable)
+        error = self.failureResultOf(self.fresh().open(ALICE, None), MailboxUnusable)
         self.assertIn(f"{self.maildir}/dovecot-uidlist", str(error.value))
 
     def test_a_uidlist_that_becomes_a_link_is_not_written_through(self) -> None:
@@ -665,7 +667,7 @@ class LinkTests(MaildirCase):
         store = MaildirStore(self.bench.root, "{name}", run_now, exclusive=True)
         for target in (self.precious, f"{self.precious}.new"):
             self.link("pop3gw.lock", target)
-            self.failureResultOf(store.open(ALICE), MailboxUnusable)
+            self.failureResultOf(store.open(ALICE, None), MailboxUnusable)
             self.assertTrue(self.untouched())
             os.unlink(f"{self.maildir}/pop3gw.lock")
         self.open(store)
@@ -731,7 +733,7 @@ class UnreadableTests(MaildirCase):
 
     def test_trouble_of_the_whole_process_is_no_messages_own(self) -> None:
         with self.failing(errno.ENOMEM, "1700000001"):
-            self.failureResultOf(self.bench.store.open(ALICE), StoreDown)
+            self.failureResultOf(self.bench.store.open(ALICE, None), StoreDown)
 
     def without_status(self, number: int) -> contextlib.AbstractContextManager[object]:
         """Not even ``lstat`` of the first message tells anything."""
@@ -746,7 +748,7 @@ class UnreadableTests(MaildirCase):
 
     def test_a_folder_that_may_not_be_entered_is_the_whole_mailboxs_trouble(self) -> None:
         with self.failing(errno.EACCES, "1700000001"), self.without_status(errno.EACCES):
-            self.failureResultOf(self.bench.store.open(ALICE), MailboxUnusable)
+            self.failureResultOf(self.bench.store.open(ALICE, None), MailboxUnusable)
 
     def test_a_message_of_which_the_disk_says_nothing_is_listed_as_empty(self) -> None:
         with self.failing(errno.EIO, "1700000001"), self.without_status(errno.EIO):
