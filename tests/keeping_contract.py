@@ -32,6 +32,8 @@ class KeepingBench(Bench, Protocol):
     """A store that ``trail`` hears of, with mail for Alice."""
 
     trail: Trail
+    held: set[str]
+    """The mailboxes that there is a hold on."""
 
 
 def keeping_tests(
@@ -254,6 +256,36 @@ def keeping_tests(
             for maildrop in drops:
                 self.assertIsNone(self.successResultOf(maildrop.finish({0}, set())))
             self.assertEqual(len(self.bench.trail.lines), 1)
+
+        def test_under_a_hold_a_session_hides_what_it_removes(self) -> None:
+            uids = self.deliver(3)
+            before = self.shown()
+            peer = Peer(host="192.0.2.7", secure=True, session="k3x9")
+            maildrop, _ = self.successResultOf(self.store.open(ALICE, peer))
+            # The hold comes while the session is open.
+            self.bench.held.add(ALICE.mailbox)
+            self.assertIsNone(self.successResultOf(maildrop.finish({0, 2}, {1})))
+            self.assertEqual(list(self.shown()), uids[1:2])
+            self.assertEqual({kept.uid for kept in self.ask("hidden")}, {uids[0], uids[2]})
+            self.assertEqual(self.said(), [("hide", uids[0]), ("hide", uids[2])])
+            self.assertEqual(self.bench.trail.lines[0].cause.session, "k3x9")
+            self.assertEqual(self.ask("restore", uids), 2)
+            self.assertEqual(self.shown(), before)
+
+        def test_under_a_hold_too_nothing_goes_where_the_audit_cannot_be_written(self) -> None:
+            uids = self.deliver(2)
+            self.bench.held.add(ALICE.mailbox)
+            self.bench.trail.fails = True
+            self.failureResultOf(self.quit(None, 1), StoreDown)
+            self.assertEqual(list(self.shown()), uids)
+
+        def test_under_a_hold_removing_what_is_gone_is_no_failure(self) -> None:
+            self.deliver(2)
+            self.bench.held.add(ALICE.mailbox)
+            maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
+            self.bench.expunge_first()
+            self.assertIsNone(self.successResultOf(maildrop.finish({0}, set())))
+            self.assertEqual(self.ask("hidden"), [])
 
         def test_a_session_that_is_open_finds_it_gone_and_ends_well(self) -> None:
             uids = self.deliver(2)

@@ -22,7 +22,7 @@ import attrs
 
 from gateway.errors import StoreDown
 from gateway.interfaces import Audit
-from gateway.model import Cause, Kept, Removed
+from gateway.model import Account, Cause, Kept, Removed
 from gateway.store import maildirsize
 from gateway.store.complaint import complain
 from gateway.store.dotlock import dotlock, flocked
@@ -51,6 +51,11 @@ Wanted = Sequence[tuple[str, str]]
 
 def no_audit(_: Iterable[Removed]) -> None:
     """An ``Audit`` where none is wanted: nothing is even read for it."""
+
+
+def not_held(_: Account) -> bool:
+    """There is a hold on no mailbox."""
+    return False
 
 
 class Keeping:
@@ -181,6 +186,20 @@ class Keeping:
     def _hide(self, uids: Collection[str], cause: Cause) -> int:
         with flocked(self._maildir, timeout=self._reading.lock_timeout):
             return self._put_away(_of(self._shown()[0], uids), cause)
+
+    def put_away(self, wanted: Wanted, cause: Cause) -> None:
+        """Hide what a session has marked in a mailbox that there is a hold on.
+
+        Raises ``StoreDown`` when something is still there.
+        """
+        try:
+            with flocked(self._maildir, timeout=self._reading.lock_timeout):
+                self._put_away(wanted, cause)
+                left = [file for _, file in look_at(self._maildir, wanted)]
+        except OSError as error:
+            raise StoreDown(str(store_error(error, self._maildir))) from error
+        if left:
+            raise StoreDown(f"{self._maildir}: {len(left)} marked messages could not be hidden")
 
     def _put_away(self, wanted: Wanted, cause: Cause) -> int:
         """Hide unique-ids and files, under the ``flock``; how many are there now."""

@@ -7,6 +7,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
@@ -21,7 +22,7 @@ from gateway.interfaces import Admit, Audit, IDelivery, IKeeping, IStore, Run
 from gateway.model import Account, Cause, Kept, Usage, cause_of
 from gateway.store.delivery import Delivery, Incoming, no_limits
 from gateway.store.files import store_error
-from gateway.store.keeping import Keeping, no_audit
+from gateway.store.keeping import Keeping, no_audit, not_held
 from gateway.store.maildrop import Mailbox, Maildrop
 from gateway.store.names import mailbox_path, mailboxes
 from gateway.store.snapshot import Reading, Snapshot
@@ -46,13 +47,15 @@ class MaildirStore:
         exclusive: bool = False,
         admit: Admit = no_limits,
         audit: Audit = no_audit,
+        held: Callable[[Account], bool] = not_held,
         cached_messages: int = 2_000_000,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """``cached_messages`` bounds the memory that snapshots of idle mailboxes take.
 
         ``admit`` judges whether there is room for a message; ``audit`` hears of
-        each before it is removed.
+        each before it is removed.  ``held``, asked at a session's end, is
+        whether there is a hold on the account's mailbox: then DELE hides.
         """
         self._root = root
         self._template = template
@@ -60,6 +63,7 @@ class MaildirStore:
         self._reading = reading or Reading()
         self._exclusive = exclusive
         self._audit = audit
+        self._is_held = held
         self._cached_messages = cached_messages
         self._now_ns = now_ns
         self._mailboxes: OrderedDict[str, Mailbox] = OrderedDict()
@@ -138,7 +142,8 @@ class MaildirStore:
         def opened(snapshot: Snapshot) -> Maildrop:
             if mailbox.messages != before:
                 self._trim()
-            return Maildrop(account.mailbox, mailbox, snapshot, cause)
+            is_held = partial(self._is_held, account)
+            return Maildrop(account.mailbox, mailbox, snapshot, cause, is_held)
 
         return mailbox.current().addCallback(opened)
 

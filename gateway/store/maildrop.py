@@ -98,13 +98,24 @@ class Mailbox:
 class Maildrop:
     """A session's view of a mailbox: the snapshot of its login."""
 
-    __slots__ = ("_cause", "_mailbox", "_snapshot", "name", "terms")
+    __slots__ = ("_cause", "_is_held", "_mailbox", "_snapshot", "name", "terms")
 
-    def __init__(self, name: str, mailbox: Mailbox, snapshot: Snapshot, cause: Cause) -> None:
-        """``cause`` is what the audit says of messages that the session removes."""
+    def __init__(
+        self,
+        name: str,
+        mailbox: Mailbox,
+        snapshot: Snapshot,
+        cause: Cause,
+        is_held: Callable[[], bool],
+    ) -> None:
+        """``cause`` is what the audit says of messages that the session removes.
+
+        ``is_held`` is asked at QUIT whether it hides them instead.
+        """
         self.name = name
         self.terms = Terms()
         self._cause = cause
+        self._is_held = is_held
         self._mailbox = mailbox
         self._snapshot = snapshot
 
@@ -175,14 +186,15 @@ class Maildrop:
         self._snapshot.files[index] = file
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
-        """Remove what is marked, audited; then mark as read what was fetched and stays."""
+        """Remove what is marked, audited, or under a hold hide it; then mark what was fetched."""
         read = set(retrieved) - set(removed) if self._mailbox.reading.mark_read else set()
         if not (removed or read):
             return succeed(None)
+        is_held = bool(removed) and self._is_held()
 
         def both() -> None:
             try:
-                self._remove(sorted(removed))
+                self._remove(sorted(removed), is_held=is_held)
             finally:
                 self._mark(read)
 
@@ -192,12 +204,13 @@ class Maildrop:
         """Mark as read what was fetched."""
         return self.finish((), retrieved)
 
-    def _remove(self, indexes: list[int]) -> None:
+    def _remove(self, indexes: list[int], *, is_held: bool) -> None:
         if indexes:
             mailbox, snapshot = self._mailbox, self._snapshot
             uids, files = snapshot.listing.uids, snapshot.files
             keeping = Keeping(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
-            keeping.remove([(uids[index], files[index]) for index in indexes], self._cause)
+            remove = keeping.put_away if is_held else keeping.remove
+            remove([(uids[index], files[index]) for index in indexes], self._cause)
 
     def _mark(self, indexes: Collection[int]) -> None:
         """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""

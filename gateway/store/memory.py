@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 
 from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
@@ -31,7 +32,7 @@ from gateway.model import (
     cause_of,
 )
 from gateway.store.delivery import no_limits
-from gateway.store.keeping import no_audit
+from gateway.store.keeping import no_audit, not_held
 from gateway.store.record import entry, message_id_in
 from gateway.wire.body import Canonical, Measure
 
@@ -112,9 +113,17 @@ class MemoryMailbox:
 class MemoryMaildrop:
     """A session's view of a ``MemoryMailbox``."""
 
-    def __init__(self, name: str, mailbox: MemoryMailbox, cause: Cause, audit: Audit) -> None:
+    def __init__(
+        self,
+        name: str,
+        mailbox: MemoryMailbox,
+        cause: Cause,
+        audit: Audit,
+        is_held: Callable[[], bool],
+    ) -> None:
         self.name = name
         self.terms = Terms()
+        self._is_held = is_held
         self._cause = cause
         self._audit = audit
         self._mailbox = mailbox
@@ -139,7 +148,8 @@ class MemoryMaildrop:
         uids = [self._uids[index] for index in removed]
         there = [uid for uid in uids if uid in self._mailbox.messages]
         try:
-            self._mailbox.remove(there, "discard", self.name, self._cause, self._audit)
+            action = "hide" if self._is_held() else "discard"
+            self._mailbox.remove(there, action, self.name, self._cause, self._audit)
         except StoreDown as error:
             failed: Deferred[None] = fail(error)
             return self.abandon(retrieved).addCallback(lambda _: failed)
@@ -200,12 +210,17 @@ class MemoryStore:
         *,
         admit: Admit = no_limits,
         audit: Audit = no_audit,
+        held: Callable[[Account], bool] = not_held,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``admit`` judges whether there is room for a message; ``audit`` hears of removals."""
+        """``admit`` judges whether there is room for a message; ``audit`` hears of removals.
+
+        ``held`` is whether there is a hold on the account's mailbox: then DELE hides.
+        """
         self.mailboxes: dict[str, MemoryMailbox] = {}
         self.admit = admit
         self._audit = audit
+        self._is_held = held
         self._now = now
 
     def add(self, name: str) -> MemoryMailbox:
@@ -220,9 +235,9 @@ class MemoryStore:
             mailbox = self.mailbox_of(account)
         except NoSuchMailbox as error:
             return fail(error)
-        return succeed(
-            (MemoryMaildrop(account.mailbox, mailbox, cause_of(mind), self._audit), _nothing)
-        )
+        held = partial(self._is_held, account)
+        maildrop = MemoryMaildrop(account.mailbox, mailbox, cause_of(mind), self._audit, held)
+        return succeed((maildrop, _nothing))
 
     def prepare(self, account: Account) -> Deferred[None]:
         """See that the mailbox is there."""

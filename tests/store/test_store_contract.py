@@ -17,7 +17,10 @@ from store_contract import ALICE, BOB, admit, delivery_tests, run_now, store_tes
 class MemoryBench:
     def __init__(self, test: SynchronousTestCase) -> None:  # noqa: ARG002
         self.trail = Trail()
-        self.store = MemoryStore(admit=admit, audit=self.trail)
+        self.held: set[str] = set()
+        self.store = MemoryStore(
+            admit=admit, audit=self.trail, held=lambda account: account.mailbox in self.held
+        )
         self._mailbox = self.store.add(ALICE.mailbox)
         self.store.add(BOB.mailbox)
 
@@ -47,6 +50,7 @@ class MaildirBench:
             for folder in ("tmp", "new", "cur"):
                 os.makedirs(f"{self.root}/{account.mailbox}/{folder}")
         self.trail = Trail()
+        self.held: set[str] = set()
         self.store = MaildirStore(
             self.root,
             "{name}",
@@ -54,6 +58,7 @@ class MaildirBench:
             reading=Reading(create=False, **reading),
             admit=admit,
             audit=self.trail,
+            held=lambda account: account.mailbox in self.held,
         )
         self._count = 0
 
