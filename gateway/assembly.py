@@ -15,14 +15,17 @@ from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from gateway import config, demo
+from gateway.audit import Audit
 from gateway.auth.throttle import Limits as ThrottleLimits
 from gateway.auth.throttle import Throttle
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
 from gateway.first_start import User, foreseen, prepare
+from gateway.interfaces import Audit as AuditOf
 from gateway.interfaces import IDirectory
 from gateway.mailroom import Mailroom
 from gateway.portal import Logins, directory_behind, make_directory
+from gateway.quota.limits import parse_size
 from gateway.services.census import Census
 from gateway.services.counts import Counts
 from gateway.services.last_logins import LastLogins
@@ -34,6 +37,7 @@ from gateway.services.tls import Certificate
 from gateway.services.turns import Turns
 from gateway.services.worker import Worker
 from gateway.settings import Settings
+from gateway.store.keeping import no_audit
 from gateway.store.maildir import MaildirStore
 from gateway.store.snapshot import Reading
 
@@ -174,6 +178,7 @@ class _Assembly:
             reading=reading,
             exclusive=profile.exclusive,
             admit=admit,
+            audit=make_audit(settings),
             cached_messages=store.cached_messages,
         )
 
@@ -261,6 +266,15 @@ class _Assembly:
             drain_timeout=settings.limits.drain_timeout,
             words=[_how_to_try(settings)] if settings.demo else [],
         )
+
+
+def make_audit(settings: Settings) -> AuditOf:
+    """What is told of every message before it is removed."""
+    said = settings.audit
+    if not said.path:
+        return no_audit
+    path = settings.path_of(said.path)
+    return Audit(path, max_octets=parse_size(said.max_size), keep=said.keep)
 
 
 def _how_to_try(settings: Settings) -> str:

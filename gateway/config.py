@@ -21,6 +21,7 @@ from gateway.errors import ConfigError
 from gateway.settings import (
     CHECK,
     SECRET,
+    Audit,
     Directory,
     DomainQuota,
     Gssapi,
@@ -118,11 +119,16 @@ def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
             own = f"listeners.{name}.{key}" if getattr(listener, key) else ""
             wanted[path] = own or f"tls.{key}{_NOT_MADE if settings.tls.self_made else ''}"
     wanted |= files_of_logins(settings, directory=directory)
-    return [
+    problems = [
         f"{path}: no such file: {purpose}"
         for path, purpose in wanted.items()
         if not os.path.exists(path)
     ]
+    place = os.path.dirname(settings.path_of(settings.audit.path))
+    # The state directory is made where it is missing.
+    if settings.audit.path and place != settings.state and not os.path.isdir(place):
+        problems.append(f"{place}: no such directory: audit.path")
+    return problems
 
 
 def files_of_logins(settings: Settings, *, directory: bool = True) -> dict[str, str]:
@@ -398,6 +404,7 @@ def _make_converter() -> cattrs.Converter:
         Quota,
         Policy,
         Http,
+        Audit,
         Log,
         Settings,
     ):

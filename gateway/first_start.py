@@ -94,6 +94,8 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
             for place, mode in needed
             if not (os.path.isdir(place) and os.access(place, mode, effective_ids=True))
         ]
+        if os.path.lexists(state) and not problems:
+            problems += _unwritable(settings, user)
         if user is not None:
             read = files_of_logins(settings, directory=directory)
             if there:
@@ -104,6 +106,21 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
                 if not os.access(path, os.R_OK, effective_ids=True)
             ]
     return problems
+
+
+def _unwritable(settings: Settings, user: User | None) -> list[str]:
+    """What keeps the audit from being written, by whoever this process is now."""
+    path = settings.path_of(settings.audit.path)
+    who = "may not be written" if user is None else f"user {user.uid} may not write it"
+    # Whoever starts another file has to write to the directory.
+    needed = [(os.path.dirname(path), _WRITE), (path, os.R_OK | os.W_OK)]
+    return [
+        f"{place}: {who}: audit.path"
+        for place, mode in needed
+        if settings.audit.path
+        and os.path.exists(place)
+        and not os.access(place, mode, effective_ids=True)
+    ]
 
 
 def _existing(path: str) -> str:

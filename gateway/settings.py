@@ -409,6 +409,19 @@ class Http:
     token: str = field(default="", repr=False, metadata={SECRET: True})
 
 
+def _check_some_size(value: str) -> None:
+    parse_size(value)
+
+
+@frozen
+class Audit:
+    """``[audit]``: the file that has a line for every message that is removed."""
+
+    path: str = "audit.log"
+    max_size: str = field(default="100 MB", **_checked(_check_some_size))
+    keep: int = field(default=10, **_within(1, 10_000))
+
+
 @frozen
 class Log:
     """``[log]``: what is logged besides what is wrong."""
@@ -437,6 +450,7 @@ class Settings:
     quota: Quota = Factory(Quota)
     policy: Policy = Factory(Policy)
     http: Http = Factory(Http)
+    audit: Audit = Factory(Audit)
     log: Log = Factory(Log)
 
     def path_of(self, path: str) -> str:

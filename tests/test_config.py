@@ -16,9 +16,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway import assembly, config
 from gateway.errors import ConfigError, GatewayError
+from gateway.model import Cause, Removed
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.services.tls import make_certificate
 from gateway.settings import (
+    Audit,
     Directory,
     Gssapi,
     Http,
@@ -58,8 +60,10 @@ SECTIONS = {
     "quota.texts.en.over": Text,
     "policy": Policy,
     "http": Http,
+    "audit": Audit,
     "log": Log,
 }
+REMOVED = Removed("discard", "alice", "1", None, 5, 0.0, None, Cause())
 LISTENER = '[listeners.a]\nendpoint = "tcp:0"\n'
 
 
@@ -121,6 +125,7 @@ class SampleTests(ConfigCase):
             "lmtp",
             "policy",
             "http",
+            "audit",
             "log",
             "pop3",
         ):
@@ -498,3 +503,28 @@ class CheckTests(ConfigCase):
         problems = assembly.check(self.file(text), {})
         self.assertEqual(len(problems), 2)
         self.assertIn("accounts:2: ", problems[0])
+
+    def test_where_the_audit_cannot_be_is_said_at_the_start(self) -> None:
+        state = self.usable()
+        text = f'state = "{state}"\n{LISTENER}[audit]\npath = "logs/removed"\n'
+        for problems in self.checked_and_started(text):
+            wanted = f"{os.path.abspath(state)}/logs: no such directory: audit.path"
+            self.assertEqual(problems, [wanted])
+        os.mkdir(f"{state}/logs")
+        self.assertEqual(self.checked_and_started(text), ([], []))
+
+    def test_what_a_session_removes_is_in_the_audit_that_is_set(self) -> None:
+        for path, max_size, files in (
+            ("audit.log", "1", ["audit.log", "audit.log.1"]),
+            ("removed", "1 MB", ["removed"]),
+            ("", "1", []),
+        ):
+            state = self.usable()
+            text = f'state = "{state}"\n{LISTENER}[audit]\npath = "{path}"\n'
+            text += f'max_size = "{max_size}"\nkeep = 1\n'
+            settings = config.load(self.file(text), {})
+            audit = assembly.make_audit(settings)
+            for _ in range(3):
+                audit([REMOVED])
+            found = {name for name in os.listdir(state) if name not in ("tls", "accounts")}
+            self.assertEqual(sorted(found), files)

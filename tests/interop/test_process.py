@@ -454,12 +454,14 @@ def test_what_root_makes_at_the_first_start_is_the_users_that_the_server_becomes
     ends_well(rooted)
 
 
-@pytest.mark.parametrize("closed", ["state", "accounts", "keytab"])
+@pytest.mark.parametrize("closed", ["state", "accounts", "keytab", "audit"])
 def test_what_that_user_may_not_use_ends_the_start_and_not_every_login(
     rooted: Rooted, closed: str
 ) -> None:
     rooted.state.mkdir(parents=True)
     rooted.state.chmod(0o700 if closed == "state" else 0o755)
+    if closed not in ("state", "audit"):
+        shutil.chown(rooted.state, "nobody")
     (rooted.state / "tls").mkdir(mode=0o755)
     make_certificate(str(rooted.state / "tls" / "cert.pem"), str(rooted.state / "tls" / "key.pem"))
     if closed == "accounts":
@@ -472,6 +474,7 @@ def test_what_that_user_may_not_use_ends_the_start_and_not_every_login(
     words = {
         "keytab": f"{rooted.directory}/pop.keytab: user {pwd.getpwnam('nobody').pw_uid} may not",
         "state": f"{rooted.state}: may not be entered",
+        "audit": f"{rooted.state}: user {pwd.getpwnam('nobody').pw_uid} may not write it: audit",
         "accounts": f"{rooted.accounts}: user {pwd.getpwnam('nobody').pw_uid} may not read it",
     }
     for extra in ([], ["--check"]):

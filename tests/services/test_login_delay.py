@@ -160,7 +160,7 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual(first.log_in() + second.log_in(), b"")
         given_back: list[int] = []
         for number in (1, 0):
-            maildrop, _ = self.successResultOf(open_now(Account(name=ALICE, mailbox=ALICE)))
+            maildrop, _ = self.successResultOf(open_now(Account(name=ALICE, mailbox=ALICE), None))
             answers[number].callback((maildrop, lambda number=number: given_back.append(number)))
         self.assertTrue(second.read().startswith(b"+OK "))
         self.assertRegex(first.read(), TOO_SOON)
@@ -173,7 +173,7 @@ class OrderTests(SynchronousTestCase):
         client = wire.connect()
         client.log_in()
         client.hang_up()
-        opened = self.successResultOf(open_now(Account(name=ALICE, mailbox=ALICE)))
+        opened = self.successResultOf(open_now(Account(name=ALICE, mailbox=ALICE), None))
         answer.callback(opened)
         wire.store.open = open_now
         self.assertTrue(wire.connect().log_in().startswith(b"+OK "))
