@@ -25,7 +25,6 @@ from gateway.interfaces import Audit as AuditOf
 from gateway.interfaces import IDirectory
 from gateway.mailroom import Mailroom
 from gateway.portal import Logins, directory_behind, make_directory
-from gateway.quota.limits import parse_size
 from gateway.services.census import Census
 from gateway.services.counts import Counts
 from gateway.services.last_logins import LastLogins
@@ -40,6 +39,7 @@ from gateway.settings import Settings
 from gateway.store.keeping import no_audit
 from gateway.store.maildir import MaildirStore
 from gateway.store.snapshot import Reading
+from gateway.units import parse_size
 
 
 def assemble(

@@ -160,6 +160,26 @@ class FaultTests(ConfigCase):
             self.assertTrue(any(fault.startswith(wanted) for fault in faults), (wanted, faults))
         self.assertEqual(len(faults), 4)
 
+    def test_every_section_with_a_check_has_it_made(self) -> None:
+        for line in (
+            '[lmtp]\nmax_size = "much"',
+            "[lmtp]\nmax_recipients = 1",
+            '[quota]\noctets = "5 X"',
+            '[quota]\nwarn_from = "nobody"',
+            '[quota.domains."example.org"]\noctets = "5 X"',
+            '[policy]\nendpoint = "nowhere"',
+            '[http]\nendpoint = "nowhere"',
+            '[audit]\nmax_size = ""',
+            "[audit]\nkeep = 0",
+        ):
+            (fault,) = self.faults(f"{LISTENER}{line}\n")
+            key = line.splitlines()[1].partition(" ")[0]
+            self.assertRegex(fault, rf"\.{key}: .*expected")
+
+    def test_a_token_that_is_none_is_not_shown(self) -> None:
+        (fault,) = self.faults(f"{LISTENER}[http]\ntoken = 5551234\n")
+        self.assertNotIn("5551234", fault)
+
     @pytest.mark.conformance("X-E0006")
     def test_the_command_limit_is_40_to_1024_and_from_255_where_rfc_2449_holds(self) -> None:
         for limit in (40, 47, 512, 1024):
