@@ -60,7 +60,7 @@ class OutageTests(SynchronousTestCase):
 
     def test_a_maildrop_in_use_is_in_use(self) -> None:
         wire = Wire()
-        wire.store.open = lambda _: fail(MaildropBusy("a"))
+        wire.store.open = lambda *_: fail(MaildropBusy("a"))
         self.assertTrue(wire.connect().log_in().startswith(b"-ERR [IN-USE] "))
 
 
