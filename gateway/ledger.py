@@ -21,6 +21,7 @@ from attrs import asdict
 from gateway.errors import LedgerUnusable, StoreDown
 from gateway.quota.verdict import Level
 from gateway.quota.warnings import UNKNOWN, WarningState, step
+from gateway.retention.remembered import Looked, Order
 
 NAME = "ledger.sqlite3"
 
@@ -41,6 +42,29 @@ VERSIONS = (
         recipient TEXT PRIMARY KEY,
         sent REAL NOT NULL
     ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE retention (
+        mailbox TEXT PRIMARY KEY,
+        policy TEXT NOT NULL,
+        due REAL,
+        looked REAL NOT NULL,
+        messages INTEGER NOT NULL,
+        stopped TEXT
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE orders (
+        mailbox TEXT PRIMARY KEY,
+        given REAL NOT NULL,
+        released INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE removals (
+        day INTEGER PRIMARY KEY,
+        messages INTEGER NOT NULL
+    ) STRICT
     """,
 )
 """What makes each version of the file of the one before; a new file has version 0.
@@ -64,6 +88,20 @@ _TURN = """
     DO UPDATE SET sent = :new WHERE sent = :was RETURNING 1
 """
 _NO_TURN = "DELETE FROM digests WHERE recipient = :recipient AND sent = :was RETURNING 1"
+
+_LOOKED = """
+    INSERT INTO retention VALUES (:mailbox, :policy, :due, :looked, :messages, :stopped)
+    ON CONFLICT DO UPDATE SET policy = :policy, due = :due, looked = :looked,
+    messages = :messages, stopped = :stopped
+"""
+_ORDER = """
+    INSERT INTO orders VALUES (:mailbox, :given, :released) ON CONFLICT
+    DO UPDATE SET given = max(given, :given), released = max(released, :released)
+"""
+_COUNT = """
+    INSERT INTO removals VALUES (:day, :messages) ON CONFLICT
+    DO UPDATE SET messages = messages + :messages RETURNING messages
+"""
 
 _PASSING = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
@@ -194,6 +232,48 @@ class Ledger:
     def _keep_digest_sent(self, recipient: str, new: float | None, was: float | None) -> bool:
         statement = _NO_TURN if new is None else _TURN
         return bool(self._do(statement, recipient=recipient, new=new, was=was))
+
+    # -- retention -----------------------------------------------------------
+
+    def looks(self) -> dict[str, Looked]:
+        """What retention found, by mailbox."""
+        return {mailbox: Looked(*rest) for mailbox, *rest in self._do("SELECT * FROM retention")}
+
+    def keep_look(self, mailbox: str, look: Looked) -> None:
+        """Remember it in place of the one before."""
+        self._do(_LOOKED, mailbox=mailbox, **look._asdict())
+
+    def forget_look(self, mailbox: str) -> None:
+        """Remember nothing of the mailbox."""
+        self._do("DELETE FROM retention WHERE mailbox = :mailbox", mailbox=mailbox)
+
+    def order(self, mailbox: str, order: Order) -> None:
+        """Have retention look at a mailbox; the later of two counts, and a release of either."""
+        self._do(_ORDER, mailbox=mailbox, given=order.given, released=int(order.released))
+
+    def orders(self) -> dict[str, Order]:
+        """What has been ordered and not done, by mailbox."""
+        rows = self._do("SELECT mailbox, given, released FROM orders")
+        return {mailbox: Order(given, bool(released)) for mailbox, given, released in rows}
+
+    def done(self, mailbox: str, order: Order) -> None:
+        """That order was carried out; one that was given meanwhile stays."""
+        self._do(
+            "DELETE FROM orders WHERE mailbox = :mailbox AND given = :given"
+            " AND released = :released",
+            mailbox=mailbox,
+            given=order.given,
+            released=int(order.released),
+        )
+
+    def count_removed(self, day: int, messages: int) -> int:
+        """So many more went on ``day``, any number that tells days apart; how many it is now.
+
+        All other days are forgotten.
+        """
+        ((total,),) = self._do(_COUNT, day=day, messages=messages)
+        self._do("DELETE FROM removals WHERE day != :day", day=day)
+        return int(total)
 
     # -- the file ------------------------------------------------------------
 

@@ -27,7 +27,7 @@ RULES: dict[str, set[str]] = {
     "directory": {"interfaces", "saslprep", "units"} | VALUES,
     "quota": VALUES,
     "retention": {"units"} | VALUES,
-    "ledger": {"quota"} | VALUES,
+    "ledger": {"quota", "retention.remembered"} | VALUES,
     "audit": VALUES,
     "store": {"interfaces", "wire"} | VALUES,
     "auth": {"interfaces", "sasl", "saslprep", "client_address", "store.classic"} | VALUES,

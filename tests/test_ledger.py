@@ -23,6 +23,7 @@ from gateway.errors import LedgerUnusable, StoreDown
 from gateway.ledger import APPLICATION_ID, NAME, VERSIONS, Ledger
 from gateway.quota.verdict import Level
 from gateway.quota.warnings import UNKNOWN, WarningState
+from gateway.retention.remembered import Looked, Order
 
 NORMAL, WARN, OVER = Level
 DAY = 86_400.0
@@ -226,6 +227,39 @@ def test_a_file_of_the_first_version_keeps_what_is_in_it(tmp_path: Path) -> None
     with closing(Ledger(str(tmp_path))) as ledger:
         assert ledger.warning_states() == {"alice": WarningState(WARN, warned=5.0)}
         assert ledger.take_turn("root", 5.0, DAY)
+        ledger.keep_look("alice", LOOK)
+        assert ledger.looks() == {"alice": LOOK}
+
+
+LOOK = Looked("unread 60d", due=9.5, looked=1.5, messages=3)
+
+
+def test_what_retention_found_is_there_after_a_restart(tmp_path: Path) -> None:
+    stopped = Looked("read 7d", due=None, looked=2.0, messages=0, stopped="too many")
+    with closing(Ledger(str(tmp_path))) as ledger:
+        ledger.keep_look("jörg", stopped)
+        ledger.keep_look("jörg", LOOK)
+        ledger.keep_look("alice", stopped)
+    with closing(Ledger(str(tmp_path))) as ledger:
+        assert ledger.looks() == {"alice": stopped, "jörg": LOOK}
+        ledger.forget_look("jörg")
+        assert ledger.looks() == {"alice": stopped}
+
+
+def test_an_order_is_done_once_and_one_given_meanwhile_stays(ledger: Ledger) -> None:
+    first = Order(1.0, released=True)
+    ledger.order("alice", first)
+    assert ledger.orders() == {"alice": first}
+    ledger.order("alice", Order(2.0, released=False))
+    ledger.done("alice", first)
+    assert ledger.orders() == {"alice": Order(2.0, released=True)}
+    ledger.done("alice", Order(2.0, released=True))
+    assert ledger.orders() == {}
+
+
+def test_what_is_removed_is_counted_by_day(ledger: Ledger) -> None:
+    counts = [(1, 5), (1, 0), (1, 7), (2, 1), (1, 1)]
+    assert [ledger.count_removed(*one) for one in counts] == [5, 5, 12, 1, 1]
 
 
 def test_threads_may_share_it(ledger: Ledger) -> None:
