@@ -29,10 +29,11 @@ RULES: dict[str, set[str]] = {
     "retention": {"units"} | VALUES,
     "ledger": {"quota", "retention.remembered"} | VALUES,
     "audit": VALUES,
+    "lease": VALUES,
     "store": {"interfaces", "wire"} | VALUES,
     "auth": {"interfaces", "sasl", "saslprep", "client_address", "store.classic"} | VALUES,
     "services": {
-        *("pop3", "lmtp", "quota", "sasl", "saslprep", "auth.login", "auth.throttle"),
+        *("pop3", "lmtp", "quota", "retention", "sasl", "saslprep", "auth.login", "auth.throttle"),
         *("interfaces", "wire", "client_address"),
     }
     | VALUES,

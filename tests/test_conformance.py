@@ -34,7 +34,8 @@ class ConformanceTests(SynchronousTestCase):
     def test_the_table_never_calls_passed_what_failed_or_did_not_run(self) -> None:
         shown = {"X-N1": {"a": "passed", "b": "failed"}, "X-N2": {"a": "passed"}}
         shown["X-E0005"] = {"a": "passed"}
-        rows = {line.split(" | ")[0].lstrip("| "): line for line in table(shown).splitlines()}
+        text = table(shown, {"X-E0005": "comes with something else"})
+        rows = {line.split(" | ")[0].lstrip("| "): line for line in text.splitlines()}
         self.assertIn("**failed**", rows["X-N1"])
         self.assertTrue(rows["X-N2"].endswith("| passed |"))
         self.assertIn("**not run**", rows["X-N3"])
