@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import asdict
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -23,7 +23,9 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.first_start import User, foreseen, prepare
 from gateway.interfaces import Audit as AuditOf
 from gateway.interfaces import IDirectory
+from gateway.keeper import Keeper, Work
 from gateway.mailroom import Mailroom
+from gateway.model import Account
 from gateway.portal import Logins, directory_behind, make_directory
 from gateway.services.census import Census
 from gateway.services.counts import Counts
@@ -95,6 +97,7 @@ def check(
         attempt(lambda: accounts.append(parts.directory()))
     directory_there = next(iter(accounts), MemoryDirectory({}))
     attempt(lambda: parts.logins(directory_there))
+    attempt(lambda: parts.keeper(directory_there))
     attempt(lambda: parts.mailroom(directory_there).listeners(lambda: None, inherited=False))
     for name, listener in settings.listeners.items():
         if listener.tls != "none" and all(map(os.path.exists, settings.certificate_of(name))):
@@ -152,12 +155,24 @@ class _Assembly:
             admit=self._last_logins.check,
         )
 
-    def mailroom(self, directory: IDirectory) -> Mailroom:
-        """What takes mail in, and tells of quotas."""
-        run, patience = self._disk.run, self._patience
+    def mailroom(
+        self, directory: IDirectory, delivered: Callable[[Account], None] = lambda _: None
+    ) -> Mailroom:
+        """What takes mail in, and tells of quotas; ``delivered`` is told whose mail came."""
         return Mailroom(
-            self._reactor, self._settings, directory, self._store, run=run, patience=patience
+            self._reactor,
+            self._settings,
+            directory,
+            self._store,
+            run=self._disk.run,
+            patience=self._patience,
+            delivered=delivered,
         )
+
+    def keeper(self, directory: IDirectory) -> Keeper:
+        """What removes mail whose time has come."""
+        work = Work(self._disk.run, lambda: self._disk.outstanding)
+        return Keeper(self._reactor, self._settings, directory, self._store, work)
 
     def _make_store(self) -> MaildirStore:
         settings, profile = self._settings, self._settings.profile
@@ -247,12 +262,18 @@ class _Assembly:
         directory = self.directory()
         logins = self.logins(directory)
         listeners = [self._listener(name, logins) for name in settings.listeners]
-        mailroom = self.mailroom(directory)
+        keeper = self.keeper(directory)
+        mailroom = self.mailroom(directory, keeper.delivered)
         listeners += mailroom.listeners(self._mail_certificate)
 
-        def stop() -> Deferred[None]:
+        def start() -> None:
+            mailroom.start()
+            keeper.start()
+
+        def stop() -> Deferred[Any]:
             logins.stop()
-            return mailroom.stop()
+            # Both begin to end at once: the second is not to wait for the first.
+            return gatherResults([keeper.stop(), mailroom.stop()], consumeErrors=True)
 
         return Server(
             self._reactor,
@@ -261,7 +282,7 @@ class _Assembly:
             list(self._certificates.values()),
             counts=Counts(self._reactor, logins.counted),
             count_every=settings.log.counts,
-            at_start=mailroom.start,
+            at_start=start,
             at_end=stop,
             drain_timeout=settings.limits.drain_timeout,
             words=[_how_to_try(settings)] if settings.demo else [],

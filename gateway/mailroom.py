@@ -50,12 +50,14 @@ class Mailroom:
         *,
         run: Run[Any],
         patience: Patience,
+        delivered: Callable[[Account], None] = lambda _: None,
     ) -> None:
-        """``run`` does what may block."""
+        """``run`` does what may block; ``delivered`` is told whose mail came in."""
         self._reactor = reactor
         self._settings = settings
         self._store = store
         self._patience = patience
+        self._also_delivered = delivered
         self._directory = directory
         self.ledger = Opened(lambda: Ledger(settings.state), run)
         hosts = frozenset(name.lower() for name in settings.directory.hosts)
@@ -167,6 +169,7 @@ class Mailroom:
         )
 
     def _delivered(self, account: Account) -> None:
+        self._also_delivered(account)
         if self.warner is not None:
             self.warner.look(account)
 

@@ -15,10 +15,12 @@ from attrs import Factory, field, frozen
 
 from gateway.directory.entry_map import MAPS, EntryMap
 from gateway.directory.ldap_messages import check_filter
+from gateway.errors import RetentionMalformed
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.pop3.texts import LANGUAGES, SETS
 from gateway.quota.notice import Origin
 from gateway.quota.texts import Templates, check_subject, check_template, own_templates
+from gateway.retention.text import parse
 from gateway.units import parse_size
 
 Network = IPv4Network | IPv6Network
@@ -390,6 +392,39 @@ class Quota:
         return _own_templates(self.texts)
 
 
+def _check_policy(value: str) -> None:
+    try:
+        if value:
+            parse(value)
+    except RetentionMalformed as error:
+        raise ValueError(f"expected a policy as 'unread 60d, read 7d': {error}") from None
+
+
+_RETENTION = _checked(_check_policy)
+
+
+@frozen
+class DomainRetention:
+    """``[retention.domains."NAME"]``: how long mail stays in mailboxes of a domain."""
+
+    policy: str = field(default="", **_RETENTION)
+
+
+@frozen
+class Retention:
+    """``[retention]``: how long mail stays in mailboxes whose directory does not say so."""
+
+    enabled: bool = False
+    policy: str = field(default="", **_RETENTION)
+    check_every: float = field(default=3600.0, **_POSITIVE)
+    batch: int = field(default=50, **_within(1, 10_000))
+    rate: float = field(default=200.0, **_POSITIVE)
+    busy: int = field(default=8, **_within(0, 2**31 - 1))
+    backlog_share: float = field(default=0.5, **_within(0, 1))
+    backlog_least: int = field(default=100, **_within(0, 2**31 - 1))
+    domains: dict[str, DomainRetention] = Factory(dict)
+
+
 @frozen
 class Policy:
     """``[policy]``: Postfix's ``check_policy_service``."""
@@ -448,6 +483,7 @@ class Settings:
     store: Store = Factory(Store)
     lmtp: Lmtp = Factory(Lmtp)
     quota: Quota = Factory(Quota)
+    retention: Retention = Factory(Retention)
     policy: Policy = Factory(Policy)
     http: Http = Factory(Http)
     audit: Audit = Factory(Audit)

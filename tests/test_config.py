@@ -33,6 +33,7 @@ from gateway.settings import (
     Policy,
     Pop3,
     Quota,
+    Retention,
     Settings,
     Store,
     Text,
@@ -58,6 +59,7 @@ SECTIONS = {
     "quota.texts.en": Texts,
     "quota.texts.en.warn": Text,
     "quota.texts.en.over": Text,
+    "retention": Retention,
     "policy": Policy,
     "http": Http,
     "audit": Audit,
@@ -123,6 +125,7 @@ class SampleTests(ConfigCase):
             "throttle",
             "store",
             "lmtp",
+            "retention",
             "policy",
             "http",
             "audit",
@@ -265,6 +268,15 @@ class FaultTests(ConfigCase):
                 '[quota.domains."a.example"]\noctets = "much"\n',
                 "FILE:4: quota.domains.a.example.octets: expected a size as 500M",
             ),
+            (
+                '[retention]\npolicy = "unread 60d, red 7d"\n',
+                "FILE:4: retention.policy: expected a policy as 'unread 60d, read 7d': column 13",
+            ),
+            (
+                '[retention.domains."a.example"]\npolicy = "any 7"\n',
+                "FILE:4: retention.domains.a.example.policy: expected a policy as",
+            ),
+            ("[retention]\nbacklog_share = 50\n", "FILE:4: retention.backlog_share: expected 0 to"),
         ):
             (fault,) = self.faults(LISTENER + text)
             self.assertTrue(fault.startswith(words), fault)

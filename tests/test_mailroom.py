@@ -15,8 +15,9 @@ from gateway.mailroom import Mailroom, composer
 from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Level
 from gateway.services.patience import Patience
-from gateway.settings import Quota, Settings, Text, Texts
+from gateway.settings import Lmtp, Quota, Settings, Text, Texts
 from gateway.store.memory import MemoryStore
+from harness import Line
 
 
 class Later:
@@ -97,3 +98,27 @@ def test_users_read_the_texts_that_are_set_for_the_language_and_the_level() -> N
     over = compose(account, Usage(100), limits, Level.OVER)
     assert b"Subject: Ihr Postfach ist voll\r\n" in over
     assert b"Nichts geht mehr." in over
+
+
+def test_whoever_wants_to_know_is_told_whose_mail_came(tmp_path: Path) -> None:
+    settings = Settings(state=str(tmp_path), lmtp=Lmtp(endpoint="tcp:24"))
+    directory, store, told = MemoryDirectory({"a@a.example": "x"}), MemoryStore(), list[Account]()
+    store.add("a@a.example")
+    room = Mailroom(
+        Clock(),
+        settings,
+        directory,
+        store,
+        run=maybeDeferred,
+        patience=Patience(),
+        delivered=told.append,
+    )
+    (listener,) = room.listeners(lambda: None)
+    line = Line("127.0.0.1")
+    protocol = listener.wire.buildProtocol(line.getPeer())
+    protocol.makeConnection(line)
+    protocol.dataReceived(
+        b"LHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@a.example>\r\nDATA\r\nSubject: x\r\n.\r\nQUIT\r\n"
+    )
+    assert [account.name for account in told] == ["a@a.example"]
+    room.stop()

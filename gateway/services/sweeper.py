@@ -112,7 +112,10 @@ class Sweeper:
         self._pace.stop()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        return self._running
+        # Of its own: who waits no longer does not break the step off.
+        ended = Deferred[None]()
+        self._running.addCallback(ended.callback)
+        return ended
 
     def delivered(self, account: Account) -> None:
         """A message came: the mailbox may be new, or its policy."""

@@ -1,0 +1,119 @@
+"""Retention as it is set up, with a ledger and a lease on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+
+from gateway.directory.memory import MemoryDirectory
+from gateway.errors import ConfigError
+from gateway.keeper import LEASE, Keeper, Work
+from gateway.lease import Lease
+from gateway.ledger import NAME
+from gateway.model import Account
+from gateway.settings import Directory, DomainRetention, Retention, Settings
+from kept_mail import KeptMail
+
+DAY = 86_400.0
+ALICE, BOB, CAROL = "alice@example.org", "bob@other.example", "carol@example.org"
+ACCOUNTS = {
+    ALICE: Account(name=ALICE, mailbox=ALICE),
+    BOB: Account(name=BOB, mailbox=BOB),
+    CAROL: Account(name=CAROL, mailbox=CAROL, retention="hold", host="other"),
+}
+SAID = Retention(
+    enabled=True,
+    policy="any 10d",
+    domains={"Example.Org": DomainRetention(policy="any 2d")},
+)
+
+
+class House:
+    """Three mailboxes with a message each, and keepers of them."""
+
+    def __init__(self, state: Path, said: Retention = SAID) -> None:
+        self.state, self.said, self.clock = state, said, Clock()
+        self.store = KeptMail(self.clock.seconds)
+        for name in ACCOUNTS:
+            self.store.add(name)
+        self.accounts = dict(ACCOUNTS)
+
+    def keeper(self) -> Keeper:
+        """One more, which begins."""
+        settings = Settings(
+            state=str(self.state), retention=self.said, directory=Directory(hosts=("here",))
+        )
+        directory = MemoryDirectory({}, self.accounts)
+        work = Work(maybeDeferred, lambda: 0)
+        keeper = Keeper(self.clock, settings, directory, self.store, work, now=self.clock.seconds)
+        keeper.start()
+        return keeper
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, five minutes at a time."""
+        self.clock.pump([300.0] * int(seconds / 300))
+
+    def left(self) -> list[str]:
+        """Mailboxes that still have their message."""
+        return [name for name, mail in self.store.mail.items() if mail]
+
+
+def test_each_mailbox_has_the_policy_of_its_own_domain_or_server(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.accounts[CAROL] = Account(name=CAROL, mailbox=CAROL, host="other")
+    keeper = house.keeper()
+    house.run(1.9 * DAY)
+    assert house.left() == [ALICE, BOB, CAROL]
+    house.run(0.3 * DAY)
+    assert house.left() == [BOB, CAROL]
+    house.run(8 * DAY)
+    assert house.left() == [CAROL]
+    keeper.stop()
+
+
+def test_nothing_is_removed_or_made_where_it_is_not_switched_on(tmp_path: Path) -> None:
+    house = House(tmp_path, Retention(policy="any 1d"))
+    keeper = house.keeper()
+    keeper.delivered(ACCOUNTS[ALICE])
+    house.run(5 * DAY)
+    keeper.stop()
+    assert house.left() == [ALICE, BOB, CAROL]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_has_no_retention_is_said_before_anything_starts(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    store: Any = object.__new__(type("Plain", (), {"names": None}))
+    house.store = store
+    with pytest.raises(ConfigError, match=r"retention\.enabled: expected false"):
+        house.keeper()
+
+
+def test_of_two_processes_one_removes_and_the_other_takes_over_at_its_end(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    first, second = house.keeper(), house.keeper()
+    house.run(3 * DAY)
+    assert house.left() == [BOB, CAROL]
+    assert house.store.surveys[ALICE] == 2
+    first.stop()
+    house.run(8 * DAY)
+    assert house.left() == [CAROL]
+    second.stop()
+    assert sorted(file.name for file in tmp_path.iterdir()) == [NAME, LEASE]
+
+
+def test_while_a_step_hangs_at_the_end_no_other_process_may_begin(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    answer = Deferred[Any]()
+    house.store.survey = lambda _: answer  # type: ignore[method-assign]
+    keeper, lease = house.keeper(), Lease(str(tmp_path / LEASE))
+    house.run(300)
+    ended = keeper.stop()
+    ended.addErrback(lambda _: None)
+    ended.cancel()
+    assert not lease.take()
+    answer.callback([])
