@@ -96,6 +96,8 @@ def _entry(line: str) -> Account:
         addresses=tuple(filter(None, (canonical, *said.get("aliases", "").lower().split(",")))),
         quota=Quota(octets=parse_size(said["quota"])) if "quota" in said else Quota(),
         delegates=frozenset(filter(None, said.get("delegates", "").casefold().split(","))),
+        # Spaces separate the extra fields from each other.
+        retention=said.get("retention", "").replace("_", " "),
     )
 
 

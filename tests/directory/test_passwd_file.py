@@ -150,6 +150,12 @@ class FileTests(SynchronousTestCase):
         self.write("alice:{PLAIN}b\n")
         self.assertEqual(self.successResultOf(directory.verify("alice", b"b")).name, "alice")
 
+    def test_the_spaces_of_a_retention_policy_are_written_as_underscores(self) -> None:
+        self.write("alice:{PLAIN}a::::::quota=5M retention=unread_60d,read_7d\nbob:{PLAIN}b\n")
+        directory = PasswdFile(self.path, run_now)
+        policies = [self.successResultOf(directory.find(name)) for name in ("alice", "bob")]
+        self.assertEqual([one.retention for one in policies], ["unread 60d,read 7d", ""])
+
     def test_home_and_nologin_are_read(self) -> None:
         self.write("alice:{PLAIN}a::::/home/alice::nologin\n# comment\n\nbob:{PLAIN}b\n")
         directory = PasswdFile(self.path, run_now)
