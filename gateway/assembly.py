@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from attrs import asdict
+from attrs import asdict, frozen
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IStreamServerEndpoint
@@ -108,6 +109,27 @@ def check(
     return problems
 
 
+@frozen
+class Tools:
+    """What a command works with."""
+
+    directory: IDirectory
+    store: Any
+
+
+@contextmanager
+def tools(reactor: Any, settings: Settings) -> Iterator[Tools]:
+    """The directory and the store as a server has them; nothing else is begun.
+
+    Raises what a directory cannot be made for.
+    """
+    parts = _Assembly(reactor, settings, ())
+    try:
+        yield Tools(parts.directory(), parts.store)
+    finally:
+        parts.stop_workers()
+
+
 class _Assembly:
     """The parts that several others share."""
 
@@ -132,10 +154,15 @@ class _Assembly:
         throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
         self._throttle = Throttle(ThrottleLimits(**throttle), reactor.seconds)
         self._certificates: dict[tuple[str, ...], Certificate] = {}
-        self._store = self._make_store()
+        self.store = self._make_store()
 
     def _worker(self, purpose: str, threads: int, queue: int) -> Worker:
         return Worker(self._reactor, purpose, threads=threads, queue=queue, turns=self._turns)
+
+    def stop_workers(self) -> None:
+        """What was begun is done first."""
+        for worker in (self._disk, self._passwords):
+            worker.stop()
 
     def directory(self) -> Any:
         """Who may log in."""
@@ -149,7 +176,7 @@ class _Assembly:
             self._reactor,
             self._settings,
             directory,
-            self._store,
+            self.store,
             self._passwords.run,
             self._checkers,
             admit=self._last_logins.check,
@@ -163,7 +190,7 @@ class _Assembly:
             self._reactor,
             self._settings,
             directory,
-            self._store,
+            self.store,
             run=self._disk.run,
             patience=self._patience,
             delivered=delivered,
@@ -172,7 +199,7 @@ class _Assembly:
     def keeper(self, directory: IDirectory) -> Keeper:
         """What removes mail whose time has come."""
         work = Work(self._disk.run, lambda: self._disk.outstanding)
-        return Keeper(self._reactor, self._settings, directory, self._store, work)
+        return Keeper(self._reactor, self._settings, directory, self.store, work)
 
     def _make_store(self) -> MaildirStore:
         settings, profile = self._settings, self._settings.profile

@@ -55,12 +55,7 @@ class Keeper:
         self._now = now
         self.ledger = Opened(lambda: Ledger(settings.state), work.run)
         self._lease = Lease(settings.path_of(LEASE))
-        self.mailboxes = Mailboxes(
-            directory,
-            store.names,
-            policies_of(settings.retention),
-            frozenset(name.lower() for name in settings.directory.hosts),
-        )
+        self._mailboxes = mailboxes_of(settings, directory, store)
         self.sweeper = self._make_sweeper(store) if settings.retention.enabled else None
 
     def _make_sweeper(self, store: Any) -> Sweeper:
@@ -78,7 +73,7 @@ class Keeper:
             seconds=clock.seconds,
         )
         return Sweeper(
-            self.mailboxes,
+            self._mailboxes,
             clearing,
             budget,
             pace,
@@ -117,6 +112,12 @@ def keeping_of(store: Any) -> IKeeping:
     if keeping is None:
         raise ConfigError(["retention.enabled: expected false, since the store has no retention"])
     return keeping
+
+
+def mailboxes_of(settings: Settings, directory: IDirectory, store: Any) -> Mailboxes:
+    """Those of the store, and what holds for them."""
+    hosts = frozenset(name.lower() for name in settings.directory.hosts)
+    return Mailboxes(directory, store.names, policies_of(settings.retention), hosts)
 
 
 def guard_of(said: Retention) -> Guard:

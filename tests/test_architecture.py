@@ -56,7 +56,7 @@ RULES: dict[str, set[str]] = {
 }
 """What each part may import from ``gateway``, itself aside; some files may import all."""
 
-ASSEMBLIES = ("assembly", "portal", "mailroom", "keeper")
+ASSEMBLIES = ("assembly", "portal", "mailroom", "keeper", "keeping")
 
 PURE = (
     *("errors", "model", "saslprep", "client_address", "units", "wire", "pop3", "lmtp", "quota"),

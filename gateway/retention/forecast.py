@@ -1,0 +1,103 @@
+"""What a look at a mailbox would remove, in words and as JSON has it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import frozen
+
+from gateway.model import Kept
+from gateway.retention.backlog import Guard, objection
+from gateway.retention.outlook import next_look
+from gateway.retention.rules import Doomed, Policy, doomed
+from gateway.units import size_text
+
+_LATEST = 253_402_300_799.0
+"""The last second of the year 9999."""
+
+
+@frozen
+class Forecast:
+    """One mailbox at one moment."""
+
+    mailbox: str
+    policy: str
+    messages: int
+    gone: Sequence[Doomed]
+    left: Sequence[Kept]
+    next_look: float | None
+    """When something may be due that is left, in Unix seconds; None: never."""
+
+    stops: str | None
+    """Why nothing would go without an operator's word."""
+
+    @property
+    def octets(self) -> int:
+        """Of all that would go."""
+        return sum(one.message.octets for one in self.gone)
+
+
+def forecast(
+    mailbox: str, text: str, policy: Policy, kept: Sequence[Kept], guard: Guard, now: float
+) -> Forecast:
+    """What ``policy``, written ``text``, would do to the mailbox that holds ``kept``."""
+    gone = doomed(kept, policy, now)
+    uids = {one.message.uid for one in gone}
+    left = [one for one in kept if one.uid not in uids]
+    stops = objection(guard, len(gone), len(kept), f"mailbox {mailbox}")
+    return Forecast(mailbox, text, len(kept), gone, left, next_look(left, [], policy, now), stops)
+
+
+def line(one: Forecast) -> str:
+    """A mailbox in one line."""
+    counts = Counter(gone.rule for gone in one.gone)
+    why = ", ".join(f"{rule} {count}" for rule, count in sorted(counts.items()))
+    going = f"{len(one.gone)} of {one.messages} messages would go"
+    if one.gone:
+        going += f" ({why}; {size_text(one.octets)})"
+    then = "never" if one.next_look is None else when(one.next_look)
+    stops = " STOPPED until it is released" if one.stops else ""
+    return f"{one.mailbox}: {going}{stops}; next look {then}; policy {one.policy}"
+
+
+def message_line(one: Doomed) -> str:
+    """A message in one line."""
+    _, (received, uid, octets, read), rule = one
+    seen = "unread" if read is None else f"read {when(read)}"
+    return f"  {uid}: {rule}, due {when(one.due)}; came {when(received)}, {seen}, {octets} octets"
+
+
+def described(one: Forecast, *, messages: bool) -> dict[str, Any]:
+    """For JSON; ``messages``: whether each of those that would go is named."""
+    said: dict[str, Any] = {
+        "mailbox": one.mailbox,
+        "policy": one.policy,
+        "messages": one.messages,
+        "would_go": len(one.gone),
+        "would_go_octets": one.octets,
+        "rules": dict(sorted(Counter(str(gone.rule) for gone in one.gone).items())),
+        "next_look": None if one.next_look is None else when(one.next_look),
+        "stops": one.stops,
+    }
+    if messages:
+        said["removed"] = [
+            {
+                "uid": gone.message.uid,
+                "size": gone.message.octets,
+                "received": when(gone.message.received),
+                "read": None if gone.message.read is None else when(gone.message.read),
+                "rule": str(gone.rule),
+                "due": when(gone.due),
+            }
+            for gone in one.gone
+        ]
+    return said
+
+
+def when(seconds: float) -> str:
+    """A time in UTC, as ISO 8601 has it."""
+    moment = datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST), UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
