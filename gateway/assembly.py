@@ -142,6 +142,7 @@ class _Assembly:
         directory, store = settings.directory, settings.store
         self._turns = Turns(lambda: reactor)
         self._disk = self._worker("disk", store.workers, store.queue)
+        self._deliveries = self._worker("deliveries", settings.lmtp.workers, store.queue)
         self._passwords = self._worker("passwords", directory.workers, directory.queue)
         limits = settings.limits
         self._patience = Patience(stall=limits.stall_timeout, work=limits.work_timeout)
@@ -159,9 +160,13 @@ class _Assembly:
     def _worker(self, purpose: str, threads: int, queue: int) -> Worker:
         return Worker(self._reactor, purpose, threads=threads, queue=queue, turns=self._turns)
 
+    @property
+    def _workers(self) -> list[Worker]:
+        return [self._disk, self._deliveries, self._passwords]
+
     def stop_workers(self) -> None:
         """What was begun is done first."""
-        for worker in (self._disk, self._passwords):
+        for worker in self._workers:
             worker.stop()
 
     def directory(self) -> Any:
@@ -222,6 +227,7 @@ class _Assembly:
             admit=admit,
             audit=make_audit(settings),
             cached_messages=store.cached_messages,
+            deliver=self._deliveries.run,
         )
 
     def certificate(self, name: str) -> Certificate:
@@ -305,7 +311,7 @@ class _Assembly:
         return Server(
             self._reactor,
             listeners,
-            [self._disk, self._passwords],
+            self._workers,
             list(self._certificates.values()),
             counts=Counts(self._reactor, logins.counted),
             count_every=settings.log.counts,

@@ -336,6 +336,7 @@ class Lmtp:
     elsewhere: Literal["defer", "bounce"] = "defer"
     detail: str = field(default="+", **_shaped(r".?", "one character, or none"))
     idle_timeout: float = field(default=300.0, **_POSITIVE)
+    workers: int = field(default=16, **_within(1, 64))
 
 
 @frozen

@@ -49,10 +49,13 @@ class MaildirStore:
         audit: Audit = no_audit,
         held: Callable[[Account], bool] = not_held,
         cached_messages: int = 2_000_000,
+        deliver: Run[Any] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """``cached_messages`` bounds the memory that snapshots of idle mailboxes take.
 
+        Mail that comes in waits for the disk, all else mostly for the processor:
+        what delivers may have more threads, by ``deliver``, than ``run`` has.
         ``admit`` judges whether there is room for a message; ``audit`` hears of
         each before it is removed.  ``held``, asked at a session's end, is
         whether there is a hold on the account's mailbox: then DELE hides.
@@ -69,7 +72,7 @@ class MaildirStore:
         self._mailboxes: OrderedDict[str, Mailbox] = OrderedDict()
         self._messages = 0
         self._held: set[str] = set()
-        self._delivery = Delivery(self._path, run, self._reading, admit, now_ns)
+        self._delivery = Delivery(self._path, deliver or run, self._reading, admit, now_ns)
 
     def _path(self, account: Account) -> str:
         return mailbox_path(self._template, self._root, account)
