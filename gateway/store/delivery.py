@@ -155,13 +155,19 @@ class Delivery:
         reading: Reading,
         admit: Admit,
         now_ns: Callable[[], int],
+        *,
+        share: bool,
     ) -> None:
-        """``path_of`` an account is its Maildir; it raises ``BadMailboxName``."""
+        """``path_of`` an account is its Maildir; it raises ``BadMailboxName``.
+
+        ``share``: whether recipients of one message may have one file.
+        """
         self._path_of = path_of
         self._run = run
         self._reading = reading
         self._admit = admit
         self._now_ns = now_ns
+        self._share = share
         self._queues: OrderedDict[str, Queue] = OrderedDict()
 
     def prepare(self, account: Account) -> Deferred[None]:
@@ -176,7 +182,8 @@ class Delivery:
         """A message that is about to come, once the Maildir was seen to be there."""
 
         def begin(_: None) -> Incoming:
-            draft = Draft(self._now_ns(), convert_cr=self._reading.convert_cr)
+            convert_cr = self._reading.convert_cr
+            draft = Draft(self._now_ns(), convert_cr=convert_cr, share=self._share)
             return Incoming(self._queue(account), self._queue, draft)
 
         return self.prepare(account).addCallback(begin)

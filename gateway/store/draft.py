@@ -53,13 +53,15 @@ class Draft:
     has to convert anything.
     """
 
-    def __init__(self, now_ns: int, *, convert_cr: bool) -> None:
+    def __init__(self, now_ns: int, *, convert_cr: bool, share: bool = True) -> None:
+        """``share``: whether mailboxes may have one file."""
         self.held = 0
         """Octets that wait in memory."""
         self.size = 0
         """Octets stored."""
         self._name = unique_name(now_ns)
         self._convert_cr = convert_cr
+        self._share = share
         self._text = Canonical(convert_cr=convert_cr)
         self._parts: list[bytes] = []
         self._file = -1
@@ -135,7 +137,7 @@ class Draft:
     def place(self, maildir: str, name: str) -> None:
         """Make it appear in ``new`` as ``name``.  Raises ``OSError``, and then it does not.
 
-        Mailboxes of one owner on one file system share the file.
+        Mailboxes of one owner on one file system share the file, if they may.
         """
         target = f"{maildir}/new/{name}"
         if maildir != self._maildir and self._owner != _owner_of(maildir):
@@ -145,7 +147,10 @@ class Draft:
             # Whoever comes first has the file itself.
             path = self._paths.pop()
         except IndexError:
-            self._link(maildir, name)
+            if self._share:
+                self._link(maildir, name)
+            else:
+                self._copy(maildir, name)
             return
         try:
             os.rename(path, target)

@@ -48,6 +48,7 @@ class MaildirStore:
         admit: Admit = no_limits,
         audit: Audit = no_audit,
         held: Callable[[Account], bool] = not_held,
+        share: bool = True,
         cached_messages: int = 2_000_000,
         deliver: Run[Any] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
@@ -59,6 +60,8 @@ class MaildirStore:
         ``admit`` judges whether there is room for a message; ``audit`` hears of
         each before it is removed.  ``held``, asked at a session's end, is
         whether there is a hold on the account's mailbox: then DELE hides.
+        Without ``share`` every recipient of a message gets a file of its own,
+        as rules that count from the reading of mail want it.
         """
         self._root = root
         self._template = template
@@ -72,7 +75,9 @@ class MaildirStore:
         self._mailboxes: OrderedDict[str, Mailbox] = OrderedDict()
         self._messages = 0
         self._held: set[str] = set()
-        self._delivery = Delivery(self._path, deliver or run, self._reading, admit, now_ns)
+        self._delivery = Delivery(
+            self._path, deliver or run, self._reading, admit, now_ns, share=share
+        )
 
     def _path(self, account: Account) -> str:
         return mailbox_path(self._template, self._root, account)

@@ -198,6 +198,13 @@ class SeveralTests(DeliveryCase):
                 self.assertEqual(file.read(), content)
         self.assertEqual(self.bench.left_over(), [])
 
+    def test_where_they_may_not_share_each_has_a_file_of_its_own(self) -> None:
+        self.store = MaildirStore(self.root, "{name}", run_now, share=False)
+        for content in (b"one\r\n", b"x" * 400_000 + b"\r\n"):
+            self.assertEqual(self.send(ALICE, BOB, content=content), [None, None])
+        self.assertEqual(len(self.inodes(ALICE, BOB)), 4)
+        self.assertEqual(self.bench.left_over(), [])
+
     def test_owners_do_not_share_a_file(self) -> None:
         if os.geteuid() != 0:
             self.skipTest("only root can give files away")

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from answers import result
 from gateway.errors import BadMailboxName, MailboxUnusable, StoreDown
-from gateway.model import Account, Kept, Usage
+from gateway.model import Account, Kept, Limits, Usage
 from gateway.store.hidden import hidden_files, hidden_name, hidden_of
 from gateway.store.maildir import MaildirStore
 from gateway.store.record import OPENING, as_delivered, as_hidden, message_id, message_id_in
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import NAME
 from keeping_contract import RULE, Trail
-from store_contract import ALICE, run_now
+from store_contract import ALICE, BOB, run_now
 from survival import shown_by
 
 HEAD = f"3 V1600000000 N9 G{'0' * 32}\n"
@@ -278,6 +278,23 @@ def test_what_cannot_be_removed_is_reported(box: Box, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "unlink", failing)
     with pytest.raises(StoreDown, match="1 of 1"):
         box.ask("discard", ["1"], RULE)
+
+
+def test_where_no_file_is_shared_what_one_loses_makes_no_others_mail_younger(box: Box) -> None:
+    for folder in ("tmp", "new", "cur"):
+        (box.root / BOB.mailbox / folder).mkdir(parents=True)
+    store = MaildirStore(str(box.root), "{name}", run_now, share=False)
+    incoming = result(store.receive(ALICE))
+    result(incoming.write(b"to both\r\n"))
+    for account in (ALICE, BOB):
+        result(incoming.commit(account, Limits()))
+        result(result(store.open(account, None))[0].finish(set(), {0}))
+    result(incoming.close())
+    (before,) = result(store.survey(BOB))
+    assert before.read is not None
+    (kept,) = result(store.survey(ALICE))
+    assert result(store.discard(ALICE, [kept.uid], RULE)) == 1
+    assert result(store.survey(BOB)) == [before]
 
 
 # -- hiding -------------------------------------------------------------------
