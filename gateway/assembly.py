@@ -24,9 +24,9 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.first_start import User, foreseen, prepare
 from gateway.interfaces import Audit as AuditOf
 from gateway.interfaces import IDirectory
-from gateway.keeper import Keeper, Work
+from gateway.keeper import Keeper, Work, policies_of
 from gateway.mailroom import Mailroom
-from gateway.model import Account
+from gateway.model import Account, Terms
 from gateway.portal import Logins, directory_behind, make_directory
 from gateway.services.census import Census
 from gateway.services.counts import Counts
@@ -140,6 +140,7 @@ class _Assembly:
         self._settings = settings
         self._checkers = passwords
         directory, store = settings.directory, settings.store
+        self._policies = policies_of(settings.retention)
         self._turns = Turns(lambda: reactor)
         self._disk = self._worker("disk", store.workers, store.queue)
         self._deliveries = self._worker("deliveries", settings.lmtp.workers, store.queue)
@@ -185,7 +186,14 @@ class _Assembly:
             self._passwords.run,
             self._checkers,
             admit=self._last_logins.check,
+            terms=self._terms,
         )
+
+    def _terms(self, account: Account) -> Terms:
+        """What a user is told once he has logged in."""
+        if not self._settings.retention.enabled:
+            return Terms()
+        return Terms(expire=self._policies.expire(account))
 
     def mailroom(
         self, directory: IDirectory, delivered: Callable[[Account], None] = lambda _: None
@@ -204,7 +212,9 @@ class _Assembly:
     def keeper(self, directory: IDirectory) -> Keeper:
         """What removes mail whose time has come."""
         work = Work(self._disk.run, lambda: self._disk.outstanding)
-        return Keeper(self._reactor, self._settings, directory, self.store, work)
+        return Keeper(
+            self._reactor, self._settings, directory, self.store, work, policies=self._policies
+        )
 
     def _make_store(self) -> MaildirStore:
         settings, profile = self._settings, self._settings.profile
@@ -226,6 +236,9 @@ class _Assembly:
             exclusive=profile.exclusive,
             admit=admit,
             audit=make_audit(settings),
+            held=self._policies.is_held,
+            # Rules that count from the reading of mail want a file for each reader.
+            share=not settings.retention.enabled,
             cached_messages=store.cached_messages,
             deliver=self._deliveries.run,
         )
@@ -260,7 +273,7 @@ class _Assembly:
         text = self._settings.listeners[name].endpoint
         return endpoint_of(self._reactor, f"listeners.{name}.endpoint", text)
 
-    def _listener(self, name: str, logins: Logins) -> Listener:
+    def _listener(self, name: str, logins: Logins, keeper: Keeper) -> Listener:
         settings = self._settings
         listener = settings.listeners[name]
         tls = None if listener.tls == "none" else self.certificate(name)
@@ -277,6 +290,7 @@ class _Assembly:
             patience=self._patience,
             greeting=settings.pop3.greeting,
             convert_cr=settings.store.bare_cr == "convert",
+            expire=keeper.expire,
             log_sessions=settings.log.sessions,
             clock=self._reactor,
             turns=self._turns,
@@ -294,8 +308,8 @@ class _Assembly:
         settings = self._settings
         directory = self.directory()
         logins = self.logins(directory)
-        listeners = [self._listener(name, logins) for name in settings.listeners]
         keeper = self.keeper(directory)
+        listeners = [self._listener(name, logins, keeper) for name in settings.listeners]
         mailroom = self.mailroom(directory, keeper.delivered)
         listeners += mailroom.listeners(self._mail_certificate)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from attrs import frozen
@@ -46,6 +47,7 @@ class Keeper:
         store: Any,
         work: Work,
         *,
+        policies: Policies,
         now: Callable[[], float] = time.time,
     ) -> None:
         """``now`` in Unix seconds; raises ``ConfigError``."""
@@ -55,7 +57,10 @@ class Keeper:
         self._now = now
         self.ledger = Opened(lambda: Ledger(settings.state), work.run)
         self._lease = Lease(settings.path_of(LEASE))
-        self._mailboxes = mailboxes_of(settings, directory, store)
+        self._policies = policies
+        self._mailboxes = mailboxes_of(settings, directory, store, policies)
+        self._expire = ""
+        self._expire_until = -inf
         self.sweeper = self._make_sweeper(store) if settings.retention.enabled else None
 
     def _make_sweeper(self, store: Any) -> Sweeper:
@@ -83,6 +88,17 @@ class Keeper:
             now=self._now,
             every=said.check_every,
         )
+
+    def expire(self) -> str:
+        """The arguments of CAPA's EXPIRE before a login; empty: nothing is to be said.
+
+        It is the same for a minute: there may be many mailboxes.
+        """
+        now = self._reactor.seconds()
+        if self.sweeper is not None and now >= self._expire_until:
+            self._expire = self._policies.expire_of_all(self.sweeper.texts())
+            self._expire_until = now + 60
+        return self._expire
 
     def start(self) -> None:
         """Begin."""
@@ -114,10 +130,12 @@ def keeping_of(store: Any) -> IKeeping:
     return keeping
 
 
-def mailboxes_of(settings: Settings, directory: IDirectory, store: Any) -> Mailboxes:
+def mailboxes_of(
+    settings: Settings, directory: IDirectory, store: Any, policies: Policies
+) -> Mailboxes:
     """Those of the store, and what holds for them."""
     hosts = frozenset(name.lower() for name in settings.directory.hosts)
-    return Mailboxes(directory, store.names, policies_of(settings.retention), hosts)
+    return Mailboxes(directory, store.names, policies, hosts)
 
 
 def guard_of(said: Retention) -> Guard:

@@ -27,7 +27,7 @@ from twisted.internet.task import react
 from gateway import config
 from gateway.assembly import Tools, tools
 from gateway.errors import ConfigError, GatewayError
-from gateway.keeper import guard_of, keeping_of, mailboxes_of
+from gateway.keeper import guard_of, keeping_of, mailboxes_of, policies_of
 from gateway.ledger import Ledger
 from gateway.model import Account
 from gateway.retention.backlog import objection
@@ -98,7 +98,9 @@ async def preview(
 
 
 async def _look(settings: Settings, found: Tools, name: str, now: float) -> Forecast | None:
-    mailboxes = mailboxes_of(settings, found.directory, found.store)
+    mailboxes = mailboxes_of(
+        settings, found.directory, found.store, policies_of(settings.retention)
+    )
     account = await mailboxes.account(name)
     text = "" if account is None else mailboxes.policies.text(account)
     if account is None or not text:

@@ -109,8 +109,12 @@ class Logins:
         passwords: Sequence[ICredentialsChecker] = (),
         *,
         admit: Callable[[str, Terms], None],
+        terms: Callable[[Account], Terms],
     ) -> None:
-        """``passwords``: who checks them in place of ``directory``; ``admit`` as in the realm."""
+        """``passwords``: who checks them in place of ``directory``.
+
+        ``admit`` and ``terms`` as in the realm.
+        """
         self._settings = settings
         self._run = run
         self._directory = directory
@@ -132,7 +136,8 @@ class Logins:
         if "GSSAPI" in wanted:
             checkers.append(self._gssapi())
         hosts = frozenset(name.lower() for name in settings.directory.hosts)
-        self.portal = Portal(MaildropRealm(directory, store, hosts, admit=admit), checkers)
+        realm = MaildropRealm(directory, store, hosts, admit=admit, terms=terms)
+        self.portal = Portal(realm, checkers)
 
     def _ntlm(self, reactor: Any) -> NtlmChecker:
         ntlm = self._settings.ntlm

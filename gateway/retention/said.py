@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
+from gateway.errors import RetentionMalformed
 from gateway.model import Account
+from gateway.retention.expire import after_login, before_login
 from gateway.retention.rules import Policy
 from gateway.retention.text import parse
+
+_parsed = lru_cache(maxsize=1000)(parse)
+"""A few texts hold for all mailboxes."""
 
 
 class Policies:
@@ -25,4 +31,31 @@ class Policies:
     def policy(self, account: Account) -> Policy:
         """What it stands for; raises ``RetentionMalformed``, and then everything is to be kept."""
         text = self.text(account)
-        return parse(text) if text else Policy()
+        return _parsed(text) if text else Policy()
+
+    def is_held(self, account: Account) -> bool:
+        """Whether nothing may go, by DELE neither; also where nobody can read what is said."""
+        try:
+            return self.policy(account).hold
+        except RetentionMalformed:
+            return True
+
+    def expire(self, account: Account) -> str:
+        """What EXPIRE says to the account's user once he has logged in."""
+        try:
+            return after_login(self.policy(account))
+        except RetentionMalformed:
+            return after_login(Policy())
+
+    def expire_of_all(self, texts: Iterable[str]) -> str:
+        """What EXPIRE says before a login, where these texts hold for some mailbox."""
+        policies = []
+        for text in {*texts} or {self._default}:
+            try:
+                policies.append(_parsed(text) if text else Policy())
+            except RetentionMalformed:
+                policies.append(Policy())
+        if not self._default:
+            # There may be mailboxes for which nothing is said.
+            policies.append(Policy())
+        return before_login(policies)

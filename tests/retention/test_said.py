@@ -41,3 +41,39 @@ def test_a_malformed_policy_of_its_own_is_not_replaced_by_the_default() -> None:
     with pytest.raises(RetentionMalformed, match="column 6: '7x'"):
         POLICIES.policy(account("alice@example.org", "read 7x"))
     assert POLICIES.policy(account("alice@example.org")) == Policy(read=7 * 86_400)
+
+
+def test_a_hold_is_one_also_where_nobody_can_read_what_is_said() -> None:
+    held = {"hold": True, "read 7d, hold": True, "read 7x": True, "read 7d": False, "never": False}
+    assert {text: POLICIES.is_held(account("alice", text)) for text in held} == held
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ("unread 60d, read 7d", "7"),
+        ("never", "NEVER"),
+        ("hold, any 1d", "NEVER"),
+        ("any 7x", "NEVER"),
+    ],
+)
+def test_a_user_is_told_of_his_own_policy(own: str, says: str) -> None:
+    assert POLICIES.expire(account("alice", own)) == says
+
+
+@pytest.mark.parametrize(
+    ("default", "texts", "says"),
+    [
+        ("any 60d", [], "60"),
+        ("any 60d", ["any 60d", "read 60d"], "60"),
+        ("any 60d", ["any 60d", "read 7d"], "7 USER"),
+        ("any 60d", ["any 60d", "any 7x"], "60 USER"),
+        ("", [], "NEVER"),
+        # There may be users for whom nothing is said.
+        ("", ["read 7d"], "7 USER"),
+    ],
+)
+def test_before_a_login_the_smallest_value_of_any_user_is_told(
+    default: str, texts: list[str], says: str
+) -> None:
+    assert Policies(default).expire_of_all(texts) == says

@@ -1,0 +1,187 @@
+"""Retention in the whole process: what goes, what stays, what clients and operators are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import poplib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway import passwd
+from servers import PASSWORD, USER, Gateway, fill
+
+pytestmark = pytest.mark.interop
+
+HELD = "held@example.org"
+DAY = 86_400
+SETTINGS = """\
+[retention]
+enabled = true
+check_every = 1.0
+policy = "unread 60d, read 7d"
+"""
+
+
+class Kept(Gateway):
+    """A gateway with retention, and a second user whose mail is held."""
+
+    def __init__(self, directory: Path, settings: str = SETTINGS) -> None:
+        super().__init__(directory, settings)
+        passwd.put(str(self.accounts), HELD, PASSWORD.encode(), "SSHA256")
+        *others, held = self.accounts.read_text().splitlines()
+        held = held.rpartition(":")[0] + ":retention=hold"
+        self.accounts.write_text("\n".join([*others, held]) + "\n")
+
+    def mail_of(self, user: str, count: int, days: int) -> None:
+        """Messages that came so many days ago."""
+        then = time.time() - days * DAY
+        for file in fill(self.maildir.parent / user, map(text_of, range(days, days + count))):
+            os.utime(file, (then, then))
+
+    def log_in(self, user: str = USER) -> poplib.POP3:
+        """A session."""
+        client = poplib.POP3("127.0.0.1", self.plain, timeout=60)
+        client.user(user)
+        client.pass_(PASSWORD)
+        return client
+
+    def uids(self, user: str = USER) -> list[bytes]:
+        """What UIDL says."""
+        client = self.log_in(user)
+        found = [line.split()[1] for line in client.uidl()[1]]
+        client.quit()
+        return found
+
+    def audited(self) -> list[dict[str, object]]:
+        """The lines of the audit."""
+        return [json.loads(line) for line in (self.directory / "audit.log").open()]
+
+    def keeping(self, *command: str) -> str:
+        """What an operator's command says."""
+        program = [sys.executable, "-m", "gateway.keeping", *command]
+        done = subprocess.run(
+            [*program, "--config", str(self.config)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+
+def text_of(number: int) -> bytes:
+    """A message."""
+    return b"Subject: s\r\nMessage-ID: <%d@example.net>\r\n\r\ntext\r\n" % number
+
+
+@pytest.fixture
+def keep(tmp_path: Path) -> Iterator[Callable[..., Kept]]:
+    """Makes one; it is ended, and must have foreseen everything."""
+    made: list[Kept] = []
+
+    def make(settings: str = SETTINGS) -> Kept:
+        made.append(Kept(tmp_path, settings))
+        return made[-1]
+
+    yield make
+    for gateway in made:
+        gateway.stop()
+        print(gateway.log)
+        assert "Traceback" not in gateway.log
+
+
+def test_old_mail_goes_and_is_audited_and_each_is_told_what_holds_for_him(
+    keep: Callable[..., Kept],
+) -> None:
+    gateway = keep()
+    gateway.mail_of(USER, 3, days=61)
+    # Not so old, and under names of their own.
+    for number in range(4):
+        gateway.maildir.joinpath(
+            "new", f"{int(time.time()) - 59 * DAY}.M{number}P2.test"
+        ).write_bytes(text_of(number))
+    gateway.mail_of(HELD, 2, days=400)
+    gateway.run()
+    gateway.wait_for(f"{USER}: 3 messages are gone, 4 are left".encode())
+    client = poplib.POP3("127.0.0.1", gateway.plain, timeout=60)
+    assert client.capa()["EXPIRE"] == ["7", "USER"]
+    client.quit()
+    client = gateway.log_in()
+    assert client.capa()["EXPIRE"] == ["7"]
+    assert client.stat()[0] == 4
+    client.quit()
+    client = gateway.log_in(HELD)
+    assert client.capa()["EXPIRE"] == ["NEVER"]
+    assert client.stat()[0] == 2
+    client.quit()
+    lines = gateway.audited()
+    assert {line["message_id"] for line in lines} == {f"<{n}@example.net>" for n in (61, 62, 63)}
+    assert {(line["mailbox"], line["rule"]) for line in lines} == {(USER, "unread 60d")}
+
+
+def test_under_a_hold_dele_hides_and_an_operator_brings_it_back(
+    keep: Callable[..., Kept],
+) -> None:
+    gateway = keep()
+    gateway.mail_of(HELD, 2, days=400)
+    gateway.run()
+    before = gateway.uids(HELD)
+    client = gateway.log_in(HELD)
+    client.dele(1)
+    client.quit()
+    assert gateway.uids(HELD) == before[1:]
+    (line,) = gateway.audited()
+    assert (line["action"], line["uid"]) == ("hide", before[0].decode())
+    assert (line["client"], line["message_id"]) == ("127.0.0.1", "<400@example.net>")
+    assert before[0].decode() in gateway.keeping("hidden", HELD)
+    gateway.keeping("restore", HELD)
+    assert sorted(gateway.uids(HELD)) == sorted(before)
+
+
+def test_too_much_at_once_waits_for_an_operator_who_sees_it_and_releases_it(
+    keep: Callable[..., Kept],
+) -> None:
+    gateway = keep(f"{SETTINGS}backlog_least = 3\n")
+    gateway.mail_of(USER, 5, days=61)
+    gateway.run()
+    gateway.wait_for(b"to go on: python -m gateway.keeping release")
+    assert len(gateway.uids()) == 5
+    assert "5 of 5 messages" in gateway.keeping("preview", USER)
+    gateway.keeping("release", USER)
+    gateway.wait_for(f"{USER}: 5 messages are gone".encode(), seconds=120)
+    assert gateway.uids() == []
+
+
+def test_killed_again_and_again_it_removes_what_is_due_and_nothing_else(
+    keep: Callable[..., Kept],
+) -> None:
+    gateway = keep(f"{SETTINGS}backlog_share = 1.0\nbatch = 10\nrate = 400.0\n")
+    gateway.mail_of(USER, 900, days=61)
+    young = {
+        gateway.maildir / "new" / f"{int(time.time())}.M{number}P2.test" for number in range(50)
+    }
+    for file in young:
+        file.write_bytes(text_of(5000))
+    audit = gateway.directory / "audit.log"
+    for lines in (200, 500):
+        gateway.run()
+        while not audit.exists() or audit.read_bytes().count(b"\n") < lines:
+            assert gateway.process is not None
+            assert gateway.process.poll() is None
+        gateway.stop(signal.SIGKILL)
+        assert young <= set(gateway.maildir.glob("new/*"))
+    gateway.run()
+    gateway.wait_for(b" messages are gone, 50 are left")
+    assert set(gateway.maildir.glob("[nc]*/*")) == young
+    # More than once is allowed to a message that was not gone yet; none at all is not.
+    assert {line["message_id"] for line in gateway.audited()} == {
+        f"<{number}@example.net>" for number in range(61, 961)
+    }
