@@ -27,6 +27,7 @@ from gateway.interfaces import IDirectory
 from gateway.keeper import Keeper, Work, policies_of
 from gateway.mailroom import Mailroom
 from gateway.model import Account, Terms
+from gateway.needed_files import missing_files
 from gateway.portal import Logins, directory_behind, make_directory
 from gateway.services.census import Census
 from gateway.services.counts import Counts
@@ -60,7 +61,7 @@ def assemble(
     settings = config.load(path, environ)
     prepare(settings, user)
     directory = not passwords
-    problems = config.missing_files(settings, directory=directory)
+    problems = missing_files(settings, directory=directory)
     if problems := problems or foreseen(settings, user, directory=directory):
         raise ConfigError(problems)
     return _Assembly(reactor, settings, passwords).server()
@@ -82,7 +83,7 @@ def check(
     except ConfigError as error:
         return error.problems
     directory = not passwords
-    problems = config.missing_files(settings, directory=directory)
+    problems = missing_files(settings, directory=directory)
     problems = problems or foreseen(settings, user, directory=directory)
     parts = _Assembly(Clock(), settings, passwords)
     accounts: list[IDirectory] = []

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from attrs import frozen
 
 from gateway import demo
-from gateway.config import files_of_logins, makes_certificate
 from gateway.errors import ConfigError
 from gateway.model import Account
+from gateway.needed_files import files_of_logins, makes_certificate
 from gateway.services.tls import make_certificate
 from gateway.settings import Settings
 from gateway.store.names import mailbox_path

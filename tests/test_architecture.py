@@ -48,10 +48,11 @@ RULES: dict[str, set[str]] = {
         "directory.ldap_messages",
     },
     "config": {"settings", "errors"},
+    "needed_files": {"settings"},
     "passwd": {"directory.schemes", "sasl.md4", "saslprep", "errors"},
     "demo": {"passwd"},
     "strcred": {"auth.passwords", "auth.verified", "directory", "services"},
-    "first_start": {"config", "settings", "demo", "services.tls", "store.names"} | VALUES,
+    "first_start": {"needed_files", "settings", "demo", "services.tls", "store.names"} | VALUES,
     "tap": {"assembly", "first_start", "errors"},
 }
 """What each part may import from ``gateway``, itself aside; some files may import all."""
@@ -60,7 +61,7 @@ ASSEMBLIES = ("assembly", "portal", "mailroom", "keeper", "keeping")
 
 PURE = (
     *("errors", "model", "saslprep", "client_address", "units", "wire", "pop3", "lmtp", "quota"),
-    *("retention", "settings", "config", "audit"),
+    *("retention", "settings", "config", "needed_files", "audit"),
 )
 """No Twisted here."""
 

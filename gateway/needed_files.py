@@ -1,0 +1,68 @@
+"""Which files a configuration needs, and which of them a start makes itself."""
+
+from __future__ import annotations
+
+import os
+
+from gateway.settings import Settings, Tls
+
+_NOT_MADE = " (one is made only where neither path is set and neither file is there)"
+
+
+def makes_certificate(settings: Settings) -> bool:
+    """Whether a start makes a certificate of its own.
+
+    Only where nobody has said where one is: at a path that was set there is
+    one, or the path has a slip of the pen.
+    """
+    default, tls = Tls(), settings.tls
+    wanted = any(
+        listener.tls != "none" and not (listener.certificate or listener.key)
+        for listener in settings.listeners.values()
+    ) or (settings.lmtp.endpoint != "" and settings.lmtp.tls != "none")
+    return (
+        wanted
+        and tls.self_made
+        and (tls.certificate, tls.key) == (default.certificate, default.key)
+        and not any(os.path.lexists(settings.path_of(path)) for path in (tls.certificate, tls.key))
+    )
+
+
+def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
+    """The files that must be there at start and are not, a line each.
+
+    ``directory``: whether ``[directory]`` is used at all.
+    """
+    wanted: dict[str, str] = {}
+    made = makes_certificate(settings)
+    for name, listener in settings.listeners.items():
+        if listener.tls == "none" or (made and not (listener.certificate or listener.key)):
+            continue
+        for key, path in zip(("certificate", "key"), settings.certificate_of(name), strict=True):
+            own = f"listeners.{name}.{key}" if getattr(listener, key) else ""
+            wanted[path] = own or f"tls.{key}{_NOT_MADE if settings.tls.self_made else ''}"
+    wanted |= files_of_logins(settings, directory=directory)
+    problems = [
+        f"{path}: no such file: {purpose}"
+        for path, purpose in wanted.items()
+        if not os.path.exists(path)
+    ]
+    place = os.path.dirname(settings.path_of(settings.audit.path))
+    # The state directory is made where it is missing.
+    if settings.audit.path and place != settings.state and not os.path.isdir(place):
+        problems.append(f"{place}: no such directory: audit.path")
+    return problems
+
+
+def files_of_logins(settings: Settings, *, directory: bool = True) -> dict[str, str]:
+    """The files that are read whenever somebody logs in, and what each is for.
+
+    ``directory``: whether ``[directory]`` is used at all.
+    """
+    wanted: dict[str, str] = {}
+    if directory and settings.directory.kind == "passwd-file" and not settings.demo:
+        accounts = settings.path_of(settings.directory.file)
+        wanted[accounts] = "directory.file (make it with python -m gateway.passwd --file)"
+    if directory and settings.directory.kind == "ldap" and settings.ldap.ca_file:
+        wanted[settings.path_of(settings.ldap.ca_file)] = "ldap.ca_file"
+    return wanted
