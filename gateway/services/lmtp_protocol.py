@@ -109,7 +109,7 @@ class LMTPProtocol(Shell):
             case Write():
                 assert self._incoming is not None
                 done = self._incoming.write(action.data)
-                self._await(done, lambda _: session.written(), self._no(session.write_failed))
+                self._await(done, lambda _: session.written(), self._logged(session.write_failed))
             case Recipient():
                 self._recipient(action)
             case Begin():
@@ -123,7 +123,7 @@ class LMTPProtocol(Shell):
             case HangUp():
                 self._hang_up(action.abort)
 
-    def _no(self, take: Callable[[BaseException], None]) -> Callable[[Failure], None]:
+    def _logged(self, take: Callable[[BaseException], None]) -> Callable[[Failure], None]:
         """What takes a failure: it is logged, and ``take`` gets the error."""
 
         def failed(failure: Failure) -> None:
@@ -158,7 +158,7 @@ class LMTPProtocol(Shell):
 
         asked = reception.account(action.address)
         asked.addCallback(reception.make_room, action.size)
-        self._await(asked, accepted, self._no(self._session.refused))
+        self._await(asked, accepted, self._logged(self._session.refused))
 
     def _begin(self, action: Begin) -> None:
         self._messages += 1
@@ -184,7 +184,7 @@ class LMTPProtocol(Shell):
             self._session.begin_failed(error)
 
         asked = self._factory.store.receive(self._accounts[0]).addCallback(opened)
-        self._await(asked, lambda _: self._session.begun(), self._no(failed))
+        self._await(asked, lambda _: self._session.begun(), self._logged(failed))
 
     def _finish(self) -> None:
         """Deliver to each mailbox once, however often it was named, and tell each recipient."""
@@ -202,7 +202,7 @@ class LMTPProtocol(Shell):
             self._await(done, *self._told(account, numbers))
             commits.append(done)
         closed = DeferredList(commits).addCallback(lambda _: incoming.close())
-        self._await(closed, _ignore, self._no(_ignore))
+        self._await(closed, _ignore, self._logged(_ignore))
 
     def _told(
         self, account: Account, numbers: list[int]
@@ -224,7 +224,7 @@ class LMTPProtocol(Shell):
                 self._session.delivered(number, error)
             self._factory.reception.not_taken(account, error)
 
-        return delivered, self._no(refused)
+        return delivered, self._logged(refused)
 
     def _closed(self) -> Deferred[Any]:
         incoming, self._incoming = self._incoming, None
