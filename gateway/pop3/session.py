@@ -16,6 +16,7 @@ from gateway.model import Form, Listing, Terms
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, StartTLS
 from gateway.pop3.authorization import Authorization
 from gateway.pop3.capabilities import Line, capability_lines, mechanisms
+from gateway.pop3.marks import Marks
 from gateway.pop3.profile import Profile
 from gateway.pop3.refusals import Refused, refusal_of
 from gateway.pop3.reply import MessageReply
@@ -64,9 +65,7 @@ class Session(Dialogue[Action]):
         self.line = line
         self.state = State.AUTHORIZATION
         self.tally = Tally()
-        self.listing = Listing((), ())
-        self.removed: set[int] = set()
-        self.retrieved: set[int] = set()
+        self.marks = Marks(Listing((), ()))
         self._convert_cr = convert_cr
         self._expire = expire
         self._terms: Terms | None = None
@@ -159,17 +158,6 @@ class Session(Dialogue[Action]):
             raise Refused("not_ascii")
         return keyword, row
 
-    def _index(self, number: bytes) -> int:
-        """The one door from a client's number to a message."""
-        if not (number.isdigit() and len(number) <= 10 and int(number)):
-            raise Refused("bad_number")
-        index = int(number) - 1
-        if index >= len(self.listing):
-            raise Refused("no_message")
-        if index in self.removed:
-            raise Refused("already_marked")
-        return index
-
     def _user(self, name: bytes) -> None:
         self._authorization.user(name, self.line)
         self._ok("name")
@@ -215,62 +203,56 @@ class Session(Dialogue[Action]):
         self._say(b"+OK " + tag.encode("ascii") + b" " + self._texts["language"])
 
     def _stat(self) -> None:
-        listing, removed = self.listing, self.removed
-        octets = listing.octets - sum([listing.sizes[index] for index in removed])
-        self._say(b"+OK %d %d" % (len(listing) - len(removed), octets))
+        self._say(b"+OK %d %d" % self.marks.left())
 
     def _list(self, number: bytes | None = None) -> None:
-        self._show(number, self.listing.sizes, self.listing.scan_lines)
+        listing = self.marks.listing
+        self._show(number, listing.sizes, listing.scan_lines)
 
     def _uidl(self, number: bytes | None = None) -> None:
-        self._show(number, self.listing.uids, self.listing.uid_lines)
+        listing = self.marks.listing
+        self._show(number, listing.uids, listing.uid_lines)
 
     def _show(self, number: bytes | None, values: Sequence[object], lines: bytes) -> None:
         """LIST and UIDL: one line, or all lines of what is not marked."""
         if number is not None:
-            index = self._index(number)
+            index = self.marks.index(number)
             self._say(f"+OK {index + 1} {values[index]}".encode("ascii"))
             return
-        if self.removed:
-            kept = [
-                text
-                for index, text in enumerate(lines.splitlines(keepends=True))
-                if index not in self.removed
-            ]
-            lines = b"".join(kept)
-        self._multiline("listing", lines)
+        self._multiline("listing", self.marks.lines_left(lines))
 
     def _retr(self, number: bytes) -> None:
-        index = self._index(number)
+        index = self.marks.index(number)
         self._reply = MessageReply(index, None)
         self._action = Fetch(index)
 
     def _top(self, number: bytes, lines: bytes) -> None:
-        index = self._index(number)
+        index = self.marks.index(number)
         if not (lines.isdigit() and len(lines) <= 10):
             raise Refused("bad_lines")
         self._reply = MessageReply(index, int(lines))
         self._action = Fetch(index)
 
     def _dele(self, number: bytes) -> None:
-        self.removed.add(self._index(number))
+        self.marks.removed.add(self.marks.index(number))
         self._ok("marked")
 
     def _noop(self) -> None:
         self._ok("ok")
 
     def _rset(self) -> None:
-        self.removed.clear()
+        self.marks.removed.clear()
         self._ok("reset")
 
     def _quit(self) -> None:
+        marks = self.marks
         self._input.clear()
-        if self.state is State.AUTHORIZATION or not (self.removed or self.retrieved):
+        if self.state is State.AUTHORIZATION or not (marks.removed or marks.retrieved):
             self._ok("bye")
             self._close()
             return
         self.state = State.UPDATE
-        self._action = Commit(frozenset(self.removed), frozenset(self.retrieved))
+        self._action = Commit(frozenset(marks.removed), frozenset(marks.retrieved))
 
     # -- answers to Login, Step, StartTLS ------------------------------------
 
@@ -279,7 +261,7 @@ class Session(Dialogue[Action]):
         self._owed = False
         self._authorization.mechanism = None
         self._refused = 0
-        self.listing = listing
+        self.marks = Marks(listing)
         self._terms = terms
         self.state = State.TRANSACTION
         self._ok("opened")
@@ -346,7 +328,7 @@ class Session(Dialogue[Action]):
             return
         self.tally.retr += 1
         self.tally.retr_octets += reply.octets
-        self.retrieved.add(reply.index)
+        self.marks.retrieved.add(reply.index)
 
     def fetch_failed(self, error: BaseException) -> None:
         """The message cannot be had, or not to its end."""
@@ -374,7 +356,7 @@ class Session(Dialogue[Action]):
     def committed(self) -> None:
         """What was marked is removed."""
         self._owed = False
-        self.tally.removed = len(self.removed)
+        self.tally.removed = len(self.marks.removed)
         self._ok("bye")
         self._close()
 

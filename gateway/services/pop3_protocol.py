@@ -165,7 +165,7 @@ class POP3Protocol(Shell):
     def _hang_up(self, abort: bool) -> None:
         if self._log.end == "dropped":
             self._log.end = "aborted" if abort else "quit"
-        if self._give_back is not None and self._session.retrieved:
+        if self._give_back is not None and self._session.marks.retrieved:
             # No QUIT: what was read is marked all the same.
             self._abandon()
         else:
@@ -314,7 +314,7 @@ class POP3Protocol(Shell):
         self._log.end = "quit, not all was removed"
 
     def _abandon(self) -> None:
-        done = self._maildrop.abandon(frozenset(self._session.retrieved))
+        done = self._maildrop.abandon(frozenset(self._session.marks.retrieved))
         self._await(done, lambda _: self._leave(), self._abandoned)
 
     def _abandoned(self, failure: Failure) -> None:

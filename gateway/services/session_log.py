@@ -69,7 +69,7 @@ class SessionLog:
             "top": tally.top,
             "top_octets": tally.top_octets,
             "removed": tally.removed,
-            "messages": len(session.listing),
+            "messages": len(session.marks.listing),
             "seconds": seconds,
         }
         # Formatted here: the logger's own way takes ten times as long for so many fields.

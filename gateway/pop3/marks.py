@@ -1,0 +1,47 @@
+"""What one session has marked in the listing that all sessions of its mailbox share."""
+
+from __future__ import annotations
+
+from gateway.model import Listing
+from gateway.pop3.refusals import Refused
+
+
+class Marks:
+    """Which messages are removed at QUIT, and which were read; by index, from 0."""
+
+    __slots__ = ("listing", "removed", "retrieved")
+
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+        self.removed: set[int] = set()
+        """By DELE (RFC 1939 section 5)."""
+        self.retrieved: set[int] = set()
+        """By RETR, and to the end."""
+
+    def index(self, number: bytes) -> int:
+        """The one door from a client's number to a message; raises ``Refused``."""
+        if not (number.isdigit() and len(number) <= 10 and int(number)):
+            raise Refused("bad_number")
+        index = int(number) - 1
+        if index >= len(self.listing):
+            raise Refused("no_message")
+        if index in self.removed:
+            raise Refused("already_marked")
+        return index
+
+    def left(self) -> tuple[int, int]:
+        """How many messages are not removed, and their octets, as STAT says it."""
+        listing, removed = self.listing, self.removed
+        octets = listing.octets - sum([listing.sizes[index] for index in removed])
+        return len(listing) - len(removed), octets
+
+    def lines_left(self, lines: bytes) -> bytes:
+        """Of one line for each message of the listing those of what is not removed."""
+        if not self.removed:
+            return lines
+        kept = [
+            text
+            for index, text in enumerate(lines.splitlines(keepends=True))
+            if index not in self.removed
+        ]
+        return b"".join(kept)
