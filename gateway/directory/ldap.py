@@ -38,12 +38,14 @@ class LdapDirectory:
         stale_ttl: float = 0.0,
         cache_size: int = 10_000,
         now: Callable[[], float] = time.monotonic,
+        unix_time: Callable[[], float] = time.time,
     ) -> None:
         """``cache_ttl``: seconds for which an account that was found is remembered.
 
         ``stale_ttl``: seconds after that for which it still serves in an outage.
+        ``unix_time``: for accounts that expire.
         """
-        self.accounts = LdapAccounts(reach, search, entries, now)
+        self.accounts = LdapAccounts(reach, search, entries, now, unix_time=unix_time)
         self.counts = {"accounts remembered": 0, "accounts searched": 0, "accounts stale": 0}
         self._run = run
         self._ttl = max(cache_ttl, _LOGIN)

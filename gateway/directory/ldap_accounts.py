@@ -76,10 +76,18 @@ class LdapAccounts:
     """Finds accounts by search, and verifies passwords by a bind on another connection."""
 
     def __init__(
-        self, reach: Reach, search: Search, entries: EntryMap, now: Callable[[], float]
+        self,
+        reach: Reach,
+        search: Search,
+        entries: EntryMap,
+        now: Callable[[], float],
+        *,
+        unix_time: Callable[[], float] = time.time,
     ) -> None:
+        """``now`` is for the servers; ``unix_time`` for accounts that expire."""
         self._search = search
         self._entries = entries
+        self._unix_time = unix_time
         self._filter = search.filter or entries.filter
         self._recipients = search.recipients or entries.recipients
         self._by_login, self._by_address = (
@@ -159,7 +167,7 @@ class LdapAccounts:
             _raise(result, "the search")
         if not entries:
             return None
-        found = read_entry(*entries[0], self._entries, time.time())
+        found = read_entry(*entries[0], self._entries, self._unix_time())
         for problem in found.problems:
             log.warn("{problem}", problem=problem)
         return found

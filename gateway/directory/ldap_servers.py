@@ -72,9 +72,10 @@ class _Punctual:
     server that dribbles could hold a worker for ever.
     """
 
-    def __init__(self, inner: Any, timeout: float) -> None:
+    def __init__(self, inner: Any, timeout: float, monotonic: Callable[[], float]) -> None:
         self._inner = inner
         self._timeout = timeout
+        self._monotonic = monotonic
         self._until = 0.0
 
     def __getattr__(self, name: str) -> Any:
@@ -82,13 +83,13 @@ class _Punctual:
 
     def sendall(self, data: bytes) -> None:
         """Send a request; its answer is due from now on."""
-        self._until = time.monotonic() + self._timeout
+        self._until = self._monotonic() + self._timeout
         self._inner.settimeout(self._timeout)
         self._inner.sendall(data)
 
     def recv(self, size: int) -> bytes:
         """Some of the answer; raises ``TimeoutError`` when its time is over."""
-        left = self._until - time.monotonic()
+        left = self._until - self._monotonic()
         if left <= 0:
             raise TimeoutError("the answer took too long")
         self._inner.settimeout(left)
@@ -98,12 +99,13 @@ class _Punctual:
 class _Server:
     """One server: how it is, and connections that nobody uses just now."""
 
-    def __init__(self, uri: str, reach: Reach) -> None:
+    def __init__(self, uri: str, reach: Reach, monotonic: Callable[[], float]) -> None:
         self.uri = uri
         self.down_until = 0.0
         self.silent = False
         """When last asked it did not refuse, it did not answer."""
         self._reach = reach
+        self._monotonic = monotonic
         parts = urlsplit(uri)
         self._host = parts.hostname or ""
         self._secure = parts.scheme == "ldaps"
@@ -151,7 +153,7 @@ class _Server:
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._reach.start_tls and not self._secure:
             connection.start_tls(read_server_info=False)
-        connection.socket = _Punctual(connection.socket, self._reach.timeout)
+        connection.socket = _Punctual(connection.socket, self._reach.timeout, self._monotonic)
         return connection
 
 
@@ -186,15 +188,25 @@ def ask(connection: Any, request: Request, values: Sequence[bytes]) -> tuple[lis
 class Servers:
     """Several servers with the same content."""
 
-    def __init__(self, reach: Reach, prepare: Callable[[Any], None], now: Callable[[], float]):
+    def __init__(
+        self,
+        reach: Reach,
+        prepare: Callable[[Any], None],
+        now: Callable[[], float],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``prepare`` is done once with every new connection: a service's bind.
 
+        ``now`` says how long a server is left alone, ``monotonic`` how long it takes
+        to answer: a clock that is set back must hold no worker.
         Raises ``ValueError`` where one of the URIs is none.
         """
         self._reach = reach
         self._prepare = prepare
         self._now = now
-        self._servers = [_Server(uri, reach) for uri in reach.uris]
+        self._monotonic = monotonic
+        self._servers = [_Server(uri, reach, monotonic) for uri in reach.uris]
 
     def use(self, work: Callable[[Any], T]) -> T:
         """Do ``work`` with a connection to the first server that answers.
@@ -207,12 +219,12 @@ class Servers:
         """
         problems = []
         for server in self._candidates():
-            began = time.monotonic()
+            began = self._monotonic()
             try:
                 result = self._use(server, work)
             except _NO_ANSWER as error:
                 server.down_until = self._now() + self._reach.retry_after
-                server.silent = time.monotonic() - began >= self._reach.timeout / 2
+                server.silent = self._monotonic() - began >= self._reach.timeout / 2
                 problems.append(f"{server.uri}: {type(error).__name__}: {error}")
                 log.warn("{problem}", problem=problems[-1])
             except LDAPException as error:

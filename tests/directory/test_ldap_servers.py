@@ -16,6 +16,7 @@ from ldap3.core.exceptions import (
     LDAPSocketOpenError,
     LDAPSocketReceiveError,
 )
+from twisted.internet.task import Clock
 
 from gateway.directory.ldap_servers import Reach, Servers
 from gateway.errors import DirectoryDown, DirectoryMisconfigured
@@ -30,15 +31,20 @@ class Pair:
         self.listening = listening
         self.ports = [line.getsockname()[1] for line in listening]
         uris = tuple(f"ldap://127.0.0.1:{port}" for port in self.ports)
-        self.servers = Servers(Reach(uris=uris), lambda _: None, lambda: 0.0)
+        self.clock = Clock()
+        self.reach = Reach(uris=uris)
+        self.servers = Servers(
+            self.reach, lambda _: None, lambda: 0.0, monotonic=self.clock.seconds
+        )
 
-    def asked(self, error: Exception | None, *, at: int = FIRST) -> list[int]:
-        """Those that were asked for some work, in which one of them fails."""
+    def asked(self, error: Exception | None, *, at: int = FIRST, after: float = 0.0) -> list[int]:
+        """Those that were asked for some work, in which one of them fails, ``after`` seconds."""
         asked = []
 
         def work(connection: Any) -> None:
             asked.append(self.ports.index(connection.server.port))
             if error is not None and asked[-1] == at:
+                self.clock.advance(after)
                 raise error
 
         try:
@@ -91,6 +97,50 @@ def test_a_server_that_does_not_answer_is_passed_over(pair: Pair, error: Excepti
     with pytest.raises(DirectoryDown):
         pair.asked(error, at=SECOND)
     assert pair.down() == [FIRST, SECOND]
+
+
+def test_where_all_are_down_only_those_that_refuse_at_once_are_asked_again(pair: Pair) -> None:
+    assert pair.asked(TimeoutError(), after=pair.reach.timeout / 2) == [FIRST, SECOND]
+    with pytest.raises(DirectoryDown):
+        pair.asked(ConnectionRefusedError(), at=SECOND)
+    assert pair.down() == [FIRST, SECOND]
+    assert pair.asked(None) == [SECOND]
+
+
+def test_a_server_that_dribbles_its_answer_is_given_up(pair: Pair) -> None:
+    wait = pair.reach.timeout / 2
+    read = []
+
+    def work(connection: Any) -> None:
+        if connection.server.port != pair.ports[FIRST]:
+            return
+        client, _ = pair.listening[FIRST].accept()
+        with client:
+            connection.socket.sendall(b"a question")
+            for _ in range(9):
+                # Each octet comes long before the time for a silence is over.
+                client.sendall(b"\x30")
+                read.append(connection.socket.recv(100))
+                pair.clock.advance(wait)
+
+    pair.servers.use(work)
+    assert read == [b"\x30", b"\x30"]
+    assert pair.down() == [FIRST]
+
+
+def test_the_time_for_an_answer_begins_with_its_question(pair: Pair) -> None:
+    def work(connection: Any) -> list[bytes]:
+        client, _ = pair.listening[FIRST].accept()
+        read = []
+        with client:
+            for _ in range(3):
+                connection.socket.sendall(b"a question")
+                client.sendall(b"\x30")
+                read.append(connection.socket.recv(100))
+                pair.clock.advance(pair.reach.timeout)
+        return read
+
+    assert pair.servers.use(work) == [b"\x30"] * 3
 
 
 def test_a_port_that_no_socket_has_is_an_error_before_anybody_logs_in() -> None:
