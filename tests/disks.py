@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -26,3 +30,16 @@ def small_disk_at(place: Path, *, mebibytes: int) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", "--lazy", str(place)], timeout=30, check=True)
+
+
+def no_room(call: str, pattern: str, number: int = errno.ENOSPC) -> AbstractContextManager[object]:
+    """A disk that is full for this call of ``os``, on files whose path is like the pattern."""
+    really = getattr(os, call)
+
+    def failing(file: int | str, *rest: Any, **more: Any) -> Any:
+        path = os.readlink(f"/proc/self/fd/{file}") if isinstance(file, int) else file
+        if fnmatch(path, pattern):
+            raise OSError(number, os.strerror(number), path)
+        return really(file, *rest, **more)
+
+    return mock.patch.object(os, call, failing)

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from answers import result
+from disks import no_room
 from gateway.errors import (
     GatewayError,
     MailboxUnusable,
@@ -326,35 +327,26 @@ class TurnTests(DeliveryCase):
 class TroubleTests(DeliveryCase):
     def test_a_full_disk_at_any_step_says_so_and_leaves_nothing(self) -> None:
         self.send(ALICE, limits=Limits(octets=10_000))
-        calls = [
-            *("draft.os.open", "draft.write_all", "draft.os.fsync", "draft.os.rename"),
-            *("dotlock.os.link", "uidlist.write_all", "inbox.sync_directory"),
+        steps = [
+            *(("open", "tmp/*"), ("write", "tmp/*"), ("fsync", "tmp/*")),
+            *(("rename", "tmp/*"), ("link", "dovecot-uidlist.lock*")),
+            *(("write", "dovecot-uidlist"), ("fsync", "new")),
         ]
-        really_open = os.open
-
-        def no_new_file(path: str, flags: int, *rest: int) -> int:
-            if flags & os.O_CREAT:
-                raise OSError(errno.ENOSPC, "full", path)
-            return really_open(path, flags, *rest)
-
         for number in (errno.ENOSPC, errno.EDQUOT):
-            for call in calls:
-                effect: Any = OSError(number, os.strerror(number))
-                if call == "draft.os.open":
-                    effect = no_new_file
-                with mock.patch(f"gateway.store.{call}", side_effect=effect):
+            for call, files in steps:
+                with no_room(call, f"*/{ALICE.mailbox}/{files}", number):
                     (end,) = self.send(ALICE, limits=Limits(octets=10_000))
-                self.assertIsInstance(end, NoRoom, call)
-                self.assertEqual((len(self.files()), self.bench.left_over()), (1, []), call)
-                self.assertEqual(self.successResultOf(self.store.usage(ALICE)), Usage(5, 1), call)
+                step = f"{call} {files}"
+                self.assertIsInstance(end, NoRoom, step)
+                self.assertEqual((len(self.files()), self.bench.left_over()), (1, []), step)
+                self.assertEqual(self.successResultOf(self.store.usage(ALICE)), Usage(5, 1), step)
         self.assertEqual(self.send(ALICE, limits=Limits(octets=10_000)), [None])
         maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
         self.assertEqual(len(self.successResultOf(maildrop.listing())), 2)
 
     def test_a_large_message_that_has_no_room_is_given_up_at_once(self) -> None:
         incoming = self.successResultOf(self.store.receive(ALICE))
-        full = OSError(errno.ENOSPC, "full")
-        with mock.patch("gateway.store.draft.write_all", side_effect=full):
+        with no_room("write", f"*/{ALICE.mailbox}/tmp/*"):
             self.failureResultOf(incoming.write(b"x" * HELD), NoRoom)
         self.assertEqual(self.bench.left_over(), [])
         self.failureResultOf(incoming.commit(ALICE, NO_LIMITS), NoRoom)
