@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import AbstractContextManager
 from unittest import mock
 
 from hypothesis import given
@@ -149,30 +150,30 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(self.current(NOW + 60), Usage(2000, 1))
         self.assertEqual(self.current(NOW + SETTLED), Usage(0, 0))
 
+    def arriving(self, messages: int) -> AbstractContextManager[object]:
+        """So many messages of 5 octets come, each just after ``new`` has been read."""
+        really, left = os.listdir, iter(range(messages))
+
+        def listed(directory: str) -> list[str]:
+            found = really(directory)
+            if directory == f"{self.maildir}/new" and (number := next(left, None)) is not None:
+                self.put(f"new/{number}.late", 5)
+                # A moment of its own, however coarse the file system's clock is.
+                os.utime(directory, (NOW, NOW + number))
+            return found
+
+        return mock.patch.object(os, "listdir", listed)
+
     def test_a_mailbox_that_changes_all_the_while_is_left_without_a_file(self) -> None:
-        ticks = iter(range(100))
-
-        def changing(maildir: str) -> dict[str, int]:
-            return {f"{maildir}/new": next(ticks)}
-
         self.put("new/1.a", 10)
-        with mock.patch.object(maildirsize, "_changes", changing):
-            self.assertEqual(self.current(), Usage(10, 1))
+        with self.arriving(100):
+            self.assertEqual(self.current(), Usage(25, 4))
+        self.assertEqual(len(os.listdir(f"{self.maildir}/new")), 5)
         self.assertFalse(os.path.exists(self.path))
 
     def test_a_change_while_it_is_counted_takes_another_count(self) -> None:
-        really_sum = maildirsize._sum
-        arrivals = iter(["new/2.a"])
-
-        def counted(directories: dict[str, int]) -> tuple[int, int]:
-            found = really_sum(directories)
-            for name in arrivals:
-                self.put(name, 5)
-                os.utime(f"{self.maildir}/new", (NOW, NOW))
-            return found
-
         self.put("new/1.a", 10)
-        with mock.patch.object(maildirsize, "_sum", counted):
+        with self.arriving(1):
             self.assertEqual(self.current(), Usage(15, 2))
         self.assertEqual(self.content(), b"1000S,10C\n15 2\n")
 
