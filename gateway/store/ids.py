@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from twisted.logger import Logger
-
 from gateway.store.complaint import complain
 from gateway.store.uidlist import UidList
-
-log = Logger()
 
 
 def ordered(uidlist: UidList, there: Collection[str]) -> list[str]:
@@ -44,12 +40,14 @@ def shown_ids(uidlist: UidList, bases: Sequence[str]) -> list[str]:
     carried = {base: uidlist.field(base, "P") for base in uidlist.fields}
     if not any(carried.values()):
         return ids
+    wrong = []
     for index, base in enumerate(bases):
         wanted = carried.get(base)
         if wanted is not None and may_be_id(wanted):
             ids[index] = wanted
         elif wanted is not None:
-            log.warn("{path}: {id!r} is no unique-id", path=uidlist.path, id=wanted)
+            wrong.append(repr(wanted))
+    complain(uidlist.path, "carried-over ids cannot be unique-ids", wrong)
     _make_unique(ids, bases, uidlist)
     return ids
 

@@ -258,7 +258,11 @@ class UniqueIdTests(MaildirCase):
     def test_what_cannot_be_an_id_is_replaced_by_the_number(self) -> None:
         first, second = (self.bench.deliver(b"%d" % number) for number in range(2))
         self.uidlist(f"3 V7 N5\n1 P{'x' * 71} :{first}\n2 P :{second}\n")
-        self.assertEqual(self.ids(self.open()), ["1", "2"])
+        with capturedLogs() as events:
+            self.assertEqual(self.ids(self.open()), ["1", "2"])
+        (line,) = [formatEvent(event) for event in events]
+        self.assertIn("dovecot-uidlist: 2 carried-over ids cannot be unique-ids", line)
+        self.assertIn("the first is 'xxx", line)
 
     def test_the_order_of_a_migrated_mailbox_is_kept(self) -> None:
         names = [self.bench.deliver(b"%d" % number) for number in range(4)]
