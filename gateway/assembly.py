@@ -212,7 +212,7 @@ class _Assembly:
 
     def keeper(self, directory: IDirectory) -> Keeper:
         """What removes mail whose time has come."""
-        work = Work(self._disk.run, lambda: self._disk.outstanding)
+        work = Work(self._disk.run, lambda: self._disk.outstanding + self._deliveries.outstanding)
         return Keeper(
             self._reactor, self._settings, directory, self.store, work, policies=self._policies
         )

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError
-from gateway.keeper import LEASE, Keeper, Work
+from gateway.keeper import LEASE, Keeper, Work, policies_of
 from gateway.lease import Lease
 from gateway.ledger import NAME
 from gateway.model import Account
@@ -49,7 +49,15 @@ class House:
         )
         directory = MemoryDirectory({}, self.accounts)
         work = Work(maybeDeferred, lambda: 0)
-        keeper = Keeper(self.clock, settings, directory, self.store, work, now=self.clock.seconds)
+        keeper = Keeper(
+            self.clock,
+            settings,
+            directory,
+            self.store,
+            work,
+            policies=policies_of(settings.retention),
+            now=self.clock.seconds,
+        )
         keeper.start()
         return keeper
 
@@ -117,3 +125,21 @@ def test_while_a_step_hangs_at_the_end_no_other_process_may_begin(tmp_path: Path
     ended.cancel()
     assert not lease.take()
     answer.callback([])
+
+
+def test_before_a_login_clients_are_told_of_what_holds_for_all_as_it_is_known(
+    tmp_path: Path,
+) -> None:
+    house = House(tmp_path)
+    keeper = house.keeper()
+    # The default, and the shortest of those that hold for the mailboxes that were found.
+    assert keeper.expire() == "10"
+    house.run(600)
+    assert keeper.expire() == "2 USER"
+    keeper.stop()
+
+
+def test_of_retention_that_is_switched_off_nothing_is_told(tmp_path: Path) -> None:
+    keeper = House(tmp_path, Retention(policy="any 1d")).keeper()
+    assert keeper.expire() == ""
+    keeper.stop()
