@@ -226,6 +226,7 @@ class _Assembly:
             no_nuls=store.outlook_no_nuls,
             mark_read=store.mark_read,
             create=store.missing == "create",
+            count_hidden=settings.retention.hidden_counts,
             verify_octets=store.verify_octets,
             lock_timeout=store.lock_timeout,
         )

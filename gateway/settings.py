@@ -423,6 +423,7 @@ class Retention:
     busy: int = field(default=8, **_within(0, 2**31 - 1))
     backlog_share: float = field(default=0.5, **_within(0, 1))
     backlog_least: int = field(default=100, **_within(0, 2**31 - 1))
+    hidden_counts: bool = False
     domains: dict[str, DomainRetention] = Factory(dict)
 
 

@@ -106,7 +106,9 @@ class Inbox:
             definition = tally.definition if tally else maildirsize.definition_of(otherwise)
             self.prepare()
             with flocked(self.maildir, timeout=self._reading.lock_timeout):
-                return maildirsize.current(self.maildir, definition, now=self._now).usage
+                return maildirsize.current(
+                    self.maildir, definition, now=self._now, hidden=self._reading.count_hidden
+                ).usage
         except OSError as error:
             raise store_error(error, self.maildir) from error
 
@@ -203,13 +205,19 @@ class Inbox:
         now = self._now
         definition = maildirsize.definition_of(limits)
         self._tally = tally = maildirsize.current(
-            self.maildir, definition, now=now, before=self._tally
+            self.maildir,
+            definition,
+            now=now,
+            before=self._tally,
+            hidden=self._reading.count_hidden,
         )
         return tally.usage, tally.may_be_wrong(now)
 
     def _counted(self, limits: Limits) -> Usage:
         definition = maildirsize.definition_of(limits)
-        return maildirsize.count(self.maildir, definition, now=self._now).usage
+        return maildirsize.count(
+            self.maildir, definition, now=self._now, hidden=self._reading.count_hidden
+        ).usage
 
     def _account(self, placed: Sequence[Put], sign: int = 1) -> None:
         placed = [put for put in placed if put.error is None]

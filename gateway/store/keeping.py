@@ -160,7 +160,7 @@ class Keeping:
         with flocked(self._maildir, timeout=self._reading.lock_timeout):
             found = list(look_at(self._maildir, _of(self._shown()[0], uids)))
             self._audit(entries("discard", self._maildir, self._mailbox, found, cause))
-            return take_out(self._maildir, [file for _, file in found])
+            return take_out(self._maildir, [file for _, file in found], counted_in=self._maildir)
 
     def remove(self, wanted: Wanted, cause: Cause) -> None:
         """Remove what a session has marked, once the audit has a line for each.
@@ -171,7 +171,7 @@ class Keeping:
             with flocked_if_free(self._maildir, timeout=self._reading.lock_timeout):
                 found = look_at(self._maildir, wanted)
                 self._audit(entries("discard", self._maildir, self._mailbox, found, cause))
-                take_out(self._maildir, [file for _, file in wanted])
+                take_out(self._maildir, [file for _, file in wanted], counted_in=self._maildir)
         except OSError as error:
             raise StoreDown(str(store_error(error, self._maildir))) from error
 
@@ -181,7 +181,10 @@ class Keeping:
             wanted = _of(hidden_files(self._maildir), uids)
             found = list(look_at(folder, [(uid, hidden.file) for uid, hidden in wanted]))
             self._audit(entries("purge", folder, self._mailbox, found, cause))
-            return take_out(folder, [file for _, file in found]) if found else 0
+            if not found:
+                return 0
+            counted = self._maildir if self._reading.count_hidden else None
+            return take_out(folder, [file for _, file in found], counted_in=counted)
 
     def _hide(self, uids: Collection[str], cause: Cause) -> int:
         with flocked(self._maildir, timeout=self._reading.lock_timeout):
@@ -227,7 +230,8 @@ class Keeping:
             name = path.rpartition("/")[2]
             os.rename(path, f"{folder}/cur/{hidden_name(name, uids[base_of(name)])}")
 
-        moved = take_out(self._maildir, [file for _, file in found], leave)
+        counted = None if self._reading.count_hidden else self._maildir
+        moved = take_out(self._maildir, [file for _, file in found], leave, counted_in=counted)
         sync_directory(f"{folder}/cur")
         return moved
 
@@ -287,7 +291,7 @@ class Keeping:
                     continue
                 octets, messages = octets + size, messages + 1
         finally:
-            if messages:
+            if messages and not self._reading.count_hidden:
                 maildirsize.append(self._maildir, octets, messages)
         sync_directory(f"{self._maildir}/cur")
         return messages

@@ -34,7 +34,7 @@ LONGEST = 5120
 SETTLED = 15 * 60
 """Seconds after which what says "full" is not believed any more."""
 
-NOT_COUNTED = frozenset({".", "..", ".Trash", EXPIRED})
+NOT_COUNTED = frozenset({".", "..", ".Trash"})
 
 _LIMIT = re.compile(rb"([0-9]{1,18})([SC])")
 _LINE = re.compile(rb"[ \t]*([+-]?[0-9]{1,18})[ \t]+([+-]?[0-9]{1,18})[ \t\r]*")
@@ -160,32 +160,39 @@ def read(maildir: str, before: Tally | None = None) -> Tally | None:
 
 
 def current(
-    maildir: str, definition: Definition, *, now: float, before: Tally | None = None
+    maildir: str,
+    definition: Definition,
+    *,
+    now: float,
+    before: Tally | None = None,
+    hidden: bool = False,
 ) -> Tally:
     """What the mailbox holds, counted if need be, and ``definition`` in line 1.
 
     The caller holds the ``flock``.  ``now`` in seconds since 1970; ``before``
-    is what was read earlier.  Raises ``OSError``.
+    is what was read earlier; ``hidden``: whether hidden messages count.
+    Raises ``OSError``.
     """
     tally = read(maildir, before)
     # A new line 1 takes a count as well: a copy could lose a line that comes meanwhile.
     if tally is None or tally.definition != definition or tally.is_doubtful(now):
-        return count(maildir, definition, now=now)
+        return count(maildir, definition, now=now, hidden=hidden)
     return tally
 
 
-def count(maildir: str, definition: Definition, *, now: float) -> Tally:
+def count(maildir: str, definition: Definition, *, now: float, hidden: bool = False) -> Tally:
     """Add up what is there, and write it down.
 
-    A mailbox that changes all the while is left without a file.  Raises
-    ``OSError``; if only the writing fails that is logged.
+    ``hidden``: whether hidden messages count.  A mailbox that changes all the
+    while is left without a file.  Raises ``OSError``; if only the writing fails
+    that is logged.
     """
     for _ in range(4):
-        before = _changes(maildir)
+        before = _changes(maildir, hidden=hidden)
         octets, messages = _sum(before)
         tally = Tally(definition, octets, messages, changed=now)
         _write(maildir, tally)
-        if _changes(maildir) == before:
+        if _changes(maildir, hidden=hidden) == before:
             return tally
     remove(f"{maildir}/{NAME}")
     return tally
@@ -220,14 +227,15 @@ def size_on_disk(path: str) -> int:
     return os.lstat(path).st_size if named is None else named
 
 
-def _changes(maildir: str) -> dict[str, int]:
+def _changes(maildir: str, *, hidden: bool) -> dict[str, int]:
     """When each directory of messages last changed, Maildir++ folders included."""
+    left_out = NOT_COUNTED if hidden else NOT_COUNTED | {EXPIRED}
     with os.scandir(maildir) as entries:
         folders = [
             entry.path
             for entry in entries
             if entry.name[0] == "."
-            and entry.name not in NOT_COUNTED
+            and entry.name not in left_out
             and entry.is_dir(follow_symlinks=False)
         ]
     found = {}

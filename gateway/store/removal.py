@@ -29,15 +29,22 @@ def flocked_if_free(maildir: str, *, timeout: float) -> Iterator[None]:
         yield
 
 
-def take_out(maildir: str, files: Sequence[str], leave: Callable[[str], None] | None = None) -> int:
+def take_out(
+    directory: str,
+    files: Sequence[str],
+    leave: Callable[[str], None] | None = None,
+    *,
+    counted_in: str | None,
+) -> int:
     """Unlink ``new/...`` and ``cur/...``, wherever another program may have moved them.
 
-    Where there is a ``maildirsize`` it is told, which is why the caller has
-    the Maildir ``flocked``.  The answer is how many were there.
-    ``leave`` makes the file of a path leave the Maildir in another way; it
-    raises ``OSError``.  Raises ``StoreDown`` when something is still there.
+    The ``maildirsize`` of the Maildir ``counted_in`` is told, where there is
+    one, which is why the caller has that ``flocked``; None: they count nowhere.
+    The answer is how many were there.  ``leave`` makes the file of a path leave
+    the directory in another way; it raises ``OSError``.  Raises ``StoreDown``
+    when something is still there.
     """
-    removal = _Removal(maildir, leave or os.unlink)
+    removal = _Removal(directory, leave or os.unlink, counted_in)
     try:
         removal.remove(files)
     finally:
@@ -48,10 +55,12 @@ def take_out(maildir: str, files: Sequence[str], leave: Callable[[str], None] | 
 class _Removal:
     """Removes, and counts what it removed."""
 
-    def __init__(self, maildir: str, leave: Callable[[str], None]) -> None:
+    def __init__(
+        self, directory: str, leave: Callable[[str], None], counted_in: str | None
+    ) -> None:
         self.messages = 0
-        self._is_counted = maildirsize.exists(maildir)
-        self._maildir = maildir
+        self._counted_in = counted_in if counted_in and maildirsize.exists(counted_in) else None
+        self._directory = directory
         self._leave = leave
         self._octets = 0
 
@@ -64,7 +73,7 @@ class _Removal:
                 self._take(file)
             except FileNotFoundError:
                 if moved is None:
-                    moved = scan(self._maildir)
+                    moved = scan(self._directory)
                 now = moved.get(base_of(file.partition("/")[2]))
                 if now is not None and not self._is_out(now):
                     failed.append(now)
@@ -72,7 +81,7 @@ class _Removal:
                 failed.append(f"{file} ({error.strerror})")
         if failed:
             raise StoreDown(
-                f"{self._maildir}: {len(failed)} of {len(files)} marked messages"
+                f"{self._directory}: {len(failed)} of {len(files)} marked messages"
                 f" are still there, the first is {failed[0]}"
             )
 
@@ -86,13 +95,13 @@ class _Removal:
         return True
 
     def _take(self, file: str) -> None:
-        path = f"{self._maildir}/{file}"
-        octets = maildirsize.size_on_disk(path) if self._is_counted else 0
+        path = f"{self._directory}/{file}"
+        octets = maildirsize.size_on_disk(path) if self._counted_in else 0
         self._leave(path)
         self._octets += octets
         self.messages += 1
 
     def account(self) -> None:
         """Say what is gone."""
-        if self._is_counted and self.messages:
-            maildirsize.append(self._maildir, -self._octets, -self.messages)
+        if self._counted_in and self.messages:
+            maildirsize.append(self._counted_in, -self._octets, -self.messages)

@@ -26,6 +26,7 @@ class Reading:
     no_nuls: bool = False
     mark_read: bool = True
     create: bool = True
+    count_hidden: bool = False
     verify_octets: int = 16 * 1024 * 1024
     lock_timeout: float = 20.0
 

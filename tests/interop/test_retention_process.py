@@ -146,20 +146,6 @@ def test_under_a_hold_dele_hides_and_an_operator_brings_it_back(
     assert sorted(gateway.uids(HELD)) == sorted(before)
 
 
-def test_too_much_at_once_waits_for_an_operator_who_sees_it_and_releases_it(
-    keep: Callable[..., Kept],
-) -> None:
-    gateway = keep(f"{SETTINGS}backlog_least = 3\n")
-    gateway.mail_of(USER, 5, days=61)
-    gateway.run()
-    gateway.wait_for(b"to go on: python -m gateway.keeping release")
-    assert len(gateway.uids()) == 5
-    assert "5 of 5 messages" in gateway.keeping("preview", USER)
-    gateway.keeping("release", USER)
-    gateway.wait_for(f"{USER}: 5 messages are gone".encode(), seconds=120)
-    assert gateway.uids() == []
-
-
 def test_killed_again_and_again_it_removes_what_is_due_and_nothing_else(
     keep: Callable[..., Kept],
 ) -> None:

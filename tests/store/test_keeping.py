@@ -37,12 +37,13 @@ class Box:
         self.root = root
         self.path = root / ALICE.mailbox
         self.trail = Trail()
+        self.count_hidden = False
         for folder in ("tmp", "new", "cur"):
             (self.path / folder).mkdir(parents=True)
 
     @property
     def store(self) -> Any:
-        reading = Reading(create=False, lock_timeout=0.05)
+        reading = Reading(create=False, lock_timeout=0.05, count_hidden=self.count_hidden)
         return MaildirStore(str(self.root), "{name}", run_now, reading=reading, audit=self.trail)
 
     def ask(self, what: str, *arguments: Any) -> Any:
@@ -350,6 +351,23 @@ def test_what_is_hidden_is_not_counted_in_the_quota(box: Box) -> None:
     box.ask("hide", ["2"], RULE)
     size.unlink()
     assert box.ask("usage") == Usage(0, 0)
+
+
+def test_where_it_is_set_what_is_hidden_counts_until_it_is_gone(box: Box) -> None:
+    box.count_hidden = True
+    box.put("cur/1.host,S=5:2,")
+    box.put("new/2.host", b"two...\r\n")
+    box.write_list("1 :1.host,S=5", "2 :2.host")
+    size = box.path / "maildirsize"
+    size.write_text("1000S\n13 2\n")
+    box.ask("hide", ["1", "2"], RULE)
+    box.ask("restore", ["2"])
+    assert size.read_text() == "1000S\n13 2\n"
+    box.ask("purge", ["1"], RULE)
+    assert size.read_text() == "1000S\n13 2\n-5 -1\n"
+    box.ask("hide", ["2"], RULE)
+    size.unlink()
+    assert box.ask("usage") == Usage(8, 1)
 
 
 @given(
