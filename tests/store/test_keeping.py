@@ -336,12 +336,18 @@ def test_a_link_in_the_folders_place_leads_nowhere(box: Box, tmp_path: Path, par
     assert box.files() == ["cur/1.host:2,"]
 
 
-def test_what_is_hidden_is_not_counted_in_the_quota(box: Box) -> None:
+def counted(box: Box) -> Path:
+    """A ``maildirsize`` beside two messages, of 5 and 8 octets."""
     box.put("cur/1.host,S=5:2,")
     box.put("new/2.host", b"two...\r\n")
     box.write_list("1 :1.host,S=5", "2 :2.host")
     size = box.path / "maildirsize"
     size.write_text("1000S\n13 2\n")
+    return size
+
+
+def test_what_is_hidden_is_not_counted_in_the_quota(box: Box) -> None:
+    size = counted(box)
     box.ask("hide", ["1", "2"], RULE)
     assert size.read_text() == "1000S\n13 2\n-13 -2\n"
     box.ask("restore", ["2"])
@@ -355,11 +361,7 @@ def test_what_is_hidden_is_not_counted_in_the_quota(box: Box) -> None:
 
 def test_where_it_is_set_what_is_hidden_counts_until_it_is_gone(box: Box) -> None:
     box.count_hidden = True
-    box.put("cur/1.host,S=5:2,")
-    box.put("new/2.host", b"two...\r\n")
-    box.write_list("1 :1.host,S=5", "2 :2.host")
-    size = box.path / "maildirsize"
-    size.write_text("1000S\n13 2\n")
+    size = counted(box)
     box.ask("hide", ["1", "2"], RULE)
     box.ask("restore", ["2"])
     assert size.read_text() == "1000S\n13 2\n"
