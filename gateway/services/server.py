@@ -32,6 +32,10 @@ SWITCH_INTERVAL = 0.0005
 """Seconds that a thread may keep the interpreter while another one wants it."""
 
 
+ACCEPTS = 10
+"""Connections that a listener takes between two looks at other sockets."""
+
+
 @frozen
 class Listener:
     """One place where clients connect."""
@@ -97,6 +101,7 @@ class Server(Service):
         """Bind the ports, while the process may still be root."""
         for listener in self._listeners:
             listening = listener.endpoint.listen(listener.wire)
+            listening.addCallback(_few_at_once)
             listening.addCallbacks(self._ports.append, _cannot_listen, errbackArgs=(listener.name,))
             problems: list[Failure] = []
             listening.addErrback(problems.append)
@@ -187,6 +192,18 @@ class Server(Service):
             if not worker.outstanding:
                 worker.stop()
         self.log.info("stopped")
+
+
+def _few_at_once(port: Any) -> Any:
+    """Have a port take few connections in a row; Twisted's take a hundred in a burst, and more."""
+    accept = port.doRead
+
+    def accept_few() -> object:
+        port.numberAccepts = min(port.numberAccepts, ACCEPTS)
+        return accept()
+
+    port.doRead = accept_few
+    return port
 
 
 def _cannot_listen(failure: Failure, name: str) -> None:
