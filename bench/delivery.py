@@ -254,4 +254,4 @@ def _status(pid: int, field: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main("bench.delivery", __doc__, _measure, "messages"))
+    sys.exit(main("bench.delivery", __doc__, _measure, {"messages": 1000}))

@@ -260,4 +260,4 @@ def _by_name(server: Server, drops: Sequence[Drop]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main("bench.directory", __doc__, _measure, "sessions"))
+    sys.exit(main("bench.directory", __doc__, _measure, {"sessions": 1000}))

@@ -16,30 +16,31 @@ from bench.servers import OWNER, NotAvailable, Server
 
 USERS = 200
 
-Measure = Callable[[Path, int, int], Mapping[str, str]]
-"""Directory to work in, rounds, and how much in each; figures with their names."""
+Measure = Callable[..., Mapping[str, str]]
+"""Directory to work in, rounds, and how much of each unit; figures with their names."""
 
 
 def main(
     name: str,
     about: str | None,
     measure: Measure,
-    unit: str,
+    amounts: Mapping[str, int],
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Measure and print; ``unit`` is what a round has 1000 of, as an option names it.
+    """Measure and print; ``amounts``: units, as options name them, and how much of each.
 
     Exit status 0 when everything was measured, 1 when something for it is not here.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=about)
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(f"--{unit}", dest="amount", type=int, default=1000, help="in each round")
+    for unit, amount in amounts.items():
+        parser.add_argument(f"--{unit}", type=int, default=amount, help=f"how many; else {amount}")
     options = parser.parse_args(arguments)
     directory = Path(tempfile.mkdtemp(prefix="pop3gw-bench-")).resolve()
     directory.chmod(0o755)  # Dovecot's mail processes are another user's
     try:
-        found = measure(directory, options.rounds, options.amount)
+        found = measure(directory, options.rounds, *(getattr(options, unit) for unit in amounts))
     except NotAvailable as why:
         print(why, file=sys.stderr)
         return 1
