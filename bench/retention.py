@@ -19,6 +19,7 @@ from bench.program import main
 from bench.servers import Gateway, changed, made, running
 from bench.visitors import Times, visit
 from bench.work import percentile
+from gateway.settings import Retention
 
 IDLE = 60.0
 """Seconds for which a server is looked at that has nothing to do."""
@@ -28,7 +29,7 @@ LIVE = 10.0
 
 VISITORS = 200
 
-DEFAULT_RATE = 200.0
+DEFAULT_RATE = Retention().rate
 """Messages a second, as ``[retention] rate`` is where nobody sets it."""
 
 _WAIT = 1800.0

@@ -419,7 +419,7 @@ class Retention:
     policy: str = field(default="", **_RETENTION)
     check_every: float = field(default=3600.0, **_POSITIVE)
     batch: int = field(default=50, **_within(1, 10_000))
-    rate: float = field(default=200.0, **_POSITIVE)
+    rate: float = field(default=50.0, **_POSITIVE)
     busy: int = field(default=8, **_within(0, 2**31 - 1))
     backlog_share: float = field(default=0.5, **_within(0, 1))
     backlog_least: int = field(default=100, **_within(0, 2**31 - 1))
