@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import groupby
 from math import inf
-from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
 
 from gateway.interfaces import IKeeping
 from gateway.model import Account, Cause, Kept
@@ -16,6 +14,7 @@ from gateway.retention.backlog import Guard, objection
 from gateway.retention.outlook import next_look, over
 from gateway.retention.rules import Doomed, Policy, Rule, doomed
 from gateway.retention.text import text_of
+from gateway.services.opened import Remember
 from gateway.services.pace import Pace
 
 FRESH = 30.0
@@ -28,9 +27,6 @@ DAY = 86_400
 
 NOTHING = -inf
 """For ``released``: nobody has said anything."""
-
-Remember = Callable[[Callable[[Any], Any]], "Deferred[Any]"]
-"""Does something with the ``Ledger`` on a worker."""
 
 
 @frozen

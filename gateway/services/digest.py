@@ -13,9 +13,9 @@ from gateway.errors import GatewayError
 from gateway.interfaces import IDelivery, IDirectory
 from gateway.quota.notice import Row
 from gateway.quota.verdict import Level
+from gateway.services.opened import Remember
 from gateway.services.posting import post
 from gateway.services.reception import Reception
-from gateway.services.warner import Remember
 
 log = Logger()
 

@@ -12,6 +12,9 @@ from gateway.interfaces import Run
 T = TypeVar("T")
 R = TypeVar("R")
 
+Remember = Callable[[Callable[[Any], Any]], "Deferred[Any]"]
+"""Does something with what is open on a worker: ``Opened.ask`` of a ``Ledger``."""
+
 
 class Opened(Generic[T]):
     """Opened when it is first wanted, and once, however many want it then."""

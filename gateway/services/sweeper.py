@@ -16,7 +16,8 @@ from gateway.model import Account
 from gateway.retention.remembered import Looked, Order
 from gateway.retention.said import Policies
 from gateway.retention.schedule import Schedule, jitter
-from gateway.services.clearing import NOTHING, Budget, Clearing, Outcome, Remember
+from gateway.services.clearing import NOTHING, Budget, Clearing, Outcome
+from gateway.services.opened import Remember
 from gateway.services.pace import Pace, Stopping
 
 log = Logger()

@@ -15,6 +15,7 @@ from gateway.errors import GatewayError
 from gateway.interfaces import IDelivery, IDirectory
 from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Level, level
+from gateway.services.opened import Remember
 from gateway.services.posting import post
 from gateway.services.reception import Reception
 
@@ -22,9 +23,6 @@ log = Logger()
 
 Compose = Callable[[Account, Usage, Limits, Level], bytes]
 """The message that warns a user."""
-
-Remember = Callable[[Callable[[Any], Any]], "Deferred[Any]"]
-"""Does something with the ``Ledger`` on a worker."""
 
 
 class Warner:
