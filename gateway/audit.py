@@ -11,13 +11,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 
+from gateway.durable import sync_directory, write_all
 from gateway.errors import StoreDown
 from gateway.model import Removed
+from gateway.units import time_text
 
-LATEST = 253_402_300_799.0
-"""The last second of the year 9999, as far as ISO 8601 goes; a file's name may claim more."""
+_PRECISION = "milliseconds"
 
 
 class Audit:
@@ -62,7 +62,7 @@ class Audit:
                     self._rotate()
                     continue
                 if not size:
-                    self._sync_directory()
+                    sync_directory(os.path.dirname(self.path) or ".")
                 yield file
                 return
             finally:
@@ -82,13 +82,6 @@ class Audit:
                 os.rename(f"{self.path}.{number}", f"{self.path}.{number + 1}")
         os.rename(self.path, f"{self.path}.1")
 
-    def _sync_directory(self) -> None:
-        directory = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
 
 def _append(file: int, lines: bytes) -> None:
     """Write all of it and make it last, or leave the file as it was."""
@@ -97,9 +90,7 @@ def _append(file: int, lines: bytes) -> None:
         # Another process died while it wrote: its half line must not spoil ours.
         lines = b"\n" + lines
     try:
-        view = memoryview(lines)
-        while view:
-            view = view[os.write(file, view) :]
+        write_all(file, lines)
         os.fsync(file)
     except OSError:
         os.ftruncate(file, size)
@@ -108,21 +99,16 @@ def _append(file: int, lines: bytes) -> None:
 
 def _line(when: float, removed: Removed) -> str:
     said = {
-        "time": _iso(when),
+        "time": time_text(when, _PRECISION),
         "action": removed.action,
         "mailbox": removed.mailbox,
         "uid": removed.uid,
         "message_id": removed.message_id,
         "size": removed.size,
-        "received": _iso(removed.received),
-        "read": None if removed.read is None else _iso(removed.read),
+        "received": time_text(removed.received, _PRECISION),
+        "read": None if removed.read is None else time_text(removed.read, _PRECISION),
         "rule": removed.cause.rule,
         "session": removed.cause.session,
         "client": removed.cause.client,
     }
     return json.dumps(said) + "\n"
-
-
-def _iso(seconds: float) -> str:
-    when = datetime.fromtimestamp(min(max(seconds, 0), LATEST), UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -27,13 +27,16 @@ from twisted.internet.task import react
 from gateway import config
 from gateway.assembly import Tools, tools
 from gateway.errors import ConfigError, GatewayError
+from gateway.interfaces import IKeeping
 from gateway.keeper import guard_of, keeping_of, mailboxes_of, policies_of
 from gateway.ledger import Ledger
 from gateway.model import Account
-from gateway.retention.backlog import objection
-from gateway.retention.forecast import Forecast, described, forecast, line, message_line, when
+from gateway.retention.backlog import Guard, objection
+from gateway.retention.forecast import Forecast, described, forecast, line, message_line
 from gateway.retention.remembered import Order
+from gateway.services.sweeper import Mailboxes
 from gateway.settings import Settings
+from gateway.units import time_text
 
 _WIDTH = 40
 """Of the progress bar, in characters."""
@@ -67,12 +70,16 @@ async def preview(
     settings: Settings, found: Tools, options: Any, terminal: Terminal, now: float
 ) -> int:
     """Show what would go; 0, or 1 when a mailbox could not be looked into."""
-    names = [options.mailbox] if options.mailbox else await found.store.names()
+    mailboxes = mailboxes_of(
+        settings, found.directory, found.store, policies_of(settings.retention)
+    )
+    store, guard = keeping_of(found.store), guard_of(settings.retention)
+    names = [options.mailbox] if options.mailbox else await mailboxes.names()
     going = total = failed = 0
     for number, name in enumerate(names):
         terminal.progress(number, len(names))
         try:
-            one = await _look(settings, found, name, now)
+            one = await _look(mailboxes, store, guard, name, now)
         except GatewayError as error:
             failed += 1
             terminal.progress(len(names), len(names))
@@ -86,10 +93,10 @@ async def preview(
                 terminal.progress(len(names), len(names))
                 _show(one, options, terminal)
     terminal.progress(len(names), len(names))
-    stops = objection(guard_of(settings.retention), going, total, "the store within a day")
+    stops = objection(guard, going, total, "the store within a day")
     if options.json:
-        store = {"mailboxes": len(names), "failed": failed, "messages": total, "would_go": going}
-        terminal.say(json.dumps({"store": store | {"stops": stops}}))
+        whole = {"mailboxes": len(names), "failed": failed, "messages": total, "would_go": going}
+        terminal.say(json.dumps({"store": whole | {"stops": stops}}))
     else:
         terminal.say(f"{going} of {total} messages in {len(names)} mailboxes would go")
         if stops:
@@ -97,17 +104,16 @@ async def preview(
     return 1 if failed else 0
 
 
-async def _look(settings: Settings, found: Tools, name: str, now: float) -> Forecast | None:
-    mailboxes = mailboxes_of(
-        settings, found.directory, found.store, policies_of(settings.retention)
-    )
+async def _look(
+    mailboxes: Mailboxes, store: IKeeping, guard: Guard, name: str, now: float
+) -> Forecast | None:
     account = await mailboxes.account(name)
     text = "" if account is None else mailboxes.policies.text(account)
     if account is None or not text:
         return None
     policy = mailboxes.policies.policy(account)
-    kept = await keeping_of(found.store).survey(account)
-    return forecast(name, text, policy, kept, guard_of(settings.retention), now)
+    kept = await store.survey(account)
+    return forecast(name, text, policy, kept, guard, now)
 
 
 def _show(one: Forecast, options: Any, terminal: Terminal) -> None:
@@ -124,7 +130,7 @@ async def hidden(_: Settings, found: Tools, options: Any, terminal: Terminal, __
     """Show what was hidden."""
     account = await _account(found, options.mailbox)
     for one in sorted(await keeping_of(found.store).hidden(account)):
-        since = when(one.received)
+        since = time_text(one.received)
         if options.json:
             terminal.say(json.dumps({"uid": one.uid, "size": one.octets, "hidden": since}))
         else:
@@ -181,10 +187,7 @@ def perform(settings: Settings, options: Any, terminal: Terminal) -> int:
         with tools(reactor, settings) as found:
             keeping_of(found.store)
             command = _WITH_STORE[options.command]
-            try:
-                results.append(await command(settings, found, options, terminal, time.time()))
-            except GatewayError as error:
-                terminal.complain(str(error))
+            results.append(await command(settings, found, options, terminal, time.time()))
 
     try:
         react(lambda reactor: Deferred.fromCoroutine(_in_words(work(reactor), terminal)))

@@ -1,8 +1,9 @@
-"""Sizes as people write them, in settings and in the directory."""
+"""Sizes and times as people write and read them."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from gateway.model import UNLIMITED
@@ -43,3 +44,13 @@ def size_text(octets: int) -> str:
         if octets and octets % 1024**power == 0:
             return f"{octets // 1024**power}{letter}"
     return str(octets)
+
+
+LATEST = 253_402_300_799.0
+"""The last second of the year 9999, as far as ISO 8601 goes; a file's name may claim more."""
+
+
+def time_text(seconds: float, precision: str = "seconds") -> str:
+    """A Unix time in UTC, as ISO 8601 has it; ``precision`` may be ``milliseconds``."""
+    moment = datetime.fromtimestamp(min(max(seconds, 0.0), LATEST), UTC)
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")

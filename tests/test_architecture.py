@@ -20,6 +20,7 @@ RULES: dict[str, set[str]] = {
     "saslprep": set(),
     "client_address": set(),
     "units": {"model"},
+    "durable": set(),
     "wire": VALUES,
     "pop3": {"wire", "saslprep"} | VALUES,
     "lmtp": {"wire"} | VALUES,
@@ -28,9 +29,9 @@ RULES: dict[str, set[str]] = {
     "quota": VALUES,
     "retention": {"units"} | VALUES,
     "ledger": {"quota", "retention.remembered"} | VALUES,
-    "audit": VALUES,
+    "audit": {"durable", "units"} | VALUES,
     "lease": VALUES,
-    "store": {"interfaces", "wire"} | VALUES,
+    "store": {"durable", "interfaces", "wire"} | VALUES,
     "auth": {"interfaces", "sasl", "saslprep", "client_address", "store.classic"} | VALUES,
     "services": {
         *("pop3", "lmtp", "quota", "retention", "sasl", "saslprep", "auth.login", "auth.throttle"),
@@ -60,8 +61,8 @@ RULES: dict[str, set[str]] = {
 ASSEMBLIES = ("assembly", "portal", "mailroom", "keeper", "keeping")
 
 PURE = (
-    *("errors", "model", "saslprep", "client_address", "units", "wire", "pop3", "lmtp", "quota"),
-    *("retention", "settings", "config", "needed_files", "audit"),
+    *("errors", "model", "saslprep", "client_address", "units", "durable", "wire", "pop3"),
+    *("lmtp", "quota", "retention", "settings", "config", "needed_files", "audit"),
 )
 """No Twisted here."""
 

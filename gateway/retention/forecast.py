@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from attrs import frozen
@@ -13,10 +12,7 @@ from gateway.model import Kept
 from gateway.retention.backlog import Guard, objection
 from gateway.retention.outlook import next_look
 from gateway.retention.rules import Doomed, Policy, doomed
-from gateway.units import size_text
-
-_LATEST = 253_402_300_799.0
-"""The last second of the year 9999."""
+from gateway.units import size_text, time_text
 
 
 @frozen
@@ -58,7 +54,7 @@ def line(one: Forecast) -> str:
     going = f"{len(one.gone)} of {one.messages} messages would go"
     if one.gone:
         going += f" ({why}; {size_text(one.octets)})"
-    then = "never" if one.next_look is None else when(one.next_look)
+    then = "never" if one.next_look is None else time_text(one.next_look)
     stops = " STOPPED until it is released" if one.stops else ""
     return f"{one.mailbox}: {going}{stops}; next look {then}; policy {one.policy}"
 
@@ -66,8 +62,9 @@ def line(one: Forecast) -> str:
 def message_line(one: Doomed) -> str:
     """A message in one line."""
     _, (received, uid, octets, read), rule = one
-    seen = "unread" if read is None else f"read {when(read)}"
-    return f"  {uid}: {rule}, due {when(one.due)}; came {when(received)}, {seen}, {octets} octets"
+    seen = "unread" if read is None else f"read {time_text(read)}"
+    due, came = time_text(one.due), time_text(received)
+    return f"  {uid}: {rule}, due {due}; came {came}, {seen}, {octets} octets"
 
 
 def described(one: Forecast, *, messages: bool) -> dict[str, Any]:
@@ -79,7 +76,7 @@ def described(one: Forecast, *, messages: bool) -> dict[str, Any]:
         "would_go": len(one.gone),
         "would_go_octets": one.octets,
         "rules": dict(sorted(Counter(str(gone.rule) for gone in one.gone).items())),
-        "next_look": None if one.next_look is None else when(one.next_look),
+        "next_look": None if one.next_look is None else time_text(one.next_look),
         "stops": one.stops,
     }
     if messages:
@@ -87,17 +84,11 @@ def described(one: Forecast, *, messages: bool) -> dict[str, Any]:
             {
                 "uid": gone.message.uid,
                 "size": gone.message.octets,
-                "received": when(gone.message.received),
-                "read": None if gone.message.read is None else when(gone.message.read),
+                "received": time_text(gone.message.received),
+                "read": None if gone.message.read is None else time_text(gone.message.read),
                 "rule": str(gone.rule),
-                "due": when(gone.due),
+                "due": time_text(gone.due),
             }
             for gone in one.gone
         ]
     return said
-
-
-def when(seconds: float) -> str:
-    """A time in UTC, as ISO 8601 has it."""
-    moment = datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST), UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

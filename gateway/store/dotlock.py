@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
+from gateway.durable import write_all
 from gateway.errors import StoreDown
-from gateway.store.files import no_link, open_new, write_all
+from gateway.store.files import no_link, open_new
 
 STALE = 120.0
 """Seconds after which Dovecot takes a lock file for a dead program's, and so do we."""

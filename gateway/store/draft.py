@@ -11,8 +11,9 @@ from itertools import count
 from stat import S_IMODE
 from typing import NamedTuple
 
+from gateway.durable import write_all
 from gateway.errors import GatewayError, StoreDown
-from gateway.store.files import remove, store_error, write_all
+from gateway.store.files import remove, store_error
 from gateway.wire.body import Canonical
 
 HELD = 256 * 1024

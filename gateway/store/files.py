@@ -50,13 +50,6 @@ def open_new(path: str, mode: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
-def write_all(file: int, data: bytes) -> None:
-    """Write all of it, in as many pieces as it takes.  Raises ``OSError``."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
-
-
 def keep_owner(file: int, path: str) -> None:
     """Give a new file the owner and mode of the one it replaces, or else of its directory.
 
@@ -77,15 +70,6 @@ def remove(path: str) -> None:
     """Remove a file, if that can be."""
     with suppress(OSError):
         os.unlink(path)
-
-
-def sync_directory(path: str) -> None:
-    """Make a directory's entries last.  Raises ``OSError``."""
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 class NotRegular(FileNotFoundError):

@@ -24,13 +24,14 @@ from collections.abc import Callable, Sequence
 from attrs import define, field
 from twisted.logger import Logger
 
+from gateway.durable import sync_directory
 from gateway.errors import GatewayError, LargerThanQuota, OverQuota
 from gateway.interfaces import Admit
 from gateway.model import Limits, Usage
 from gateway.store import maildirsize
 from gateway.store.dotlock import flocked, lock_file
 from gateway.store.draft import Draft, unique_name
-from gateway.store.files import remove, store_error, sync_directory
+from gateway.store.files import remove, store_error
 from gateway.store.reader import ensure_maildir
 from gateway.store.scan import scan
 from gateway.store.snapshot import Reading

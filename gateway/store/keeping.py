@@ -20,13 +20,14 @@ from typing import TypeVar
 
 import attrs
 
+from gateway.durable import sync_directory
 from gateway.errors import StoreDown
 from gateway.interfaces import Audit
 from gateway.model import Account, Cause, Kept, Removed
 from gateway.store import maildirsize
 from gateway.store.complaint import complain
 from gateway.store.dotlock import dotlock, flocked
-from gateway.store.files import store_error, sync_directory
+from gateway.store.files import store_error
 from gateway.store.hidden import (
     Hidden,
     folder_of,

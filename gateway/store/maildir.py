@@ -73,7 +73,6 @@ class MaildirStore:
         self._cached_messages = cached_messages
         self._now_ns = now_ns
         self._mailboxes: OrderedDict[str, Mailbox] = OrderedDict()
-        self._messages = 0
         self._held: set[str] = set()
         self._delivery = Delivery(
             self._path, deliver or run, self._reading, admit, now_ns, share=share

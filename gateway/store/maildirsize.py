@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 from twisted.logger import Logger
 
+from gateway.durable import write_all
 from gateway.model import Limits, Usage
-from gateway.store.files import keep_owner, no_link, open_new, remove, write_all
+from gateway.store.files import keep_owner, no_link, open_new, remove
 from gateway.store.scan import EXPIRED, FOLDERS, stored_size
 
 log = Logger()

@@ -12,15 +12,9 @@ import secrets
 import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from gateway.durable import sync_directory, write_all
 from gateway.errors import MailboxUnusable, StoreDown
-from gateway.store.files import (
-    keep_owner,
-    no_link,
-    open_new,
-    remove,
-    sync_directory,
-    write_all,
-)
+from gateway.store.files import keep_owner, no_link, open_new, remove
 
 NAME = "dovecot-uidlist"
 LARGEST_UID = 2**32 - 2

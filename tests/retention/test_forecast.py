@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from gateway.model import Kept
 from gateway.retention.backlog import Guard
-from gateway.retention.forecast import described, forecast, line, message_line, when
+from gateway.retention.forecast import described, forecast, line, message_line
 from gateway.retention.rules import Policy
+from gateway.units import time_text
 
 KEPT = [Kept(5.0, "a", 1000, None), Kept(10.0, "b", 24, 20.0), Kept(90.0, "c", 1, None)]
 
@@ -39,5 +40,5 @@ def test_nothing_goes_from_a_mailbox_on_hold() -> None:
 
 
 def test_a_time_beyond_all_calendars_is_shown_as_the_last_there_is() -> None:
-    assert when(1e30) == "9999-12-31T23:59:59Z"
-    assert when(-1.0) == "1970-01-01T00:00:00Z"
+    assert time_text(1e30) == "9999-12-31T23:59:59Z"
+    assert time_text(-1.0) == "1970-01-01T00:00:00Z"
