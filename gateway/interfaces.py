@@ -140,6 +140,12 @@ class IKeeping(Interface):
         What is not known for sure is told so that mail is kept longer.
         """
 
+    def glance(account: Account) -> Deferred[list[Kept]]:
+        """The same, but nothing is written: for a preview.
+
+        Where a message has no unique-id yet its file's name stands for one.
+        """
+
     def discard(account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
         """Remove these for good, once the audit has a line for each; how many are gone.
 

@@ -112,7 +112,7 @@ async def _look(
     if account is None or not text:
         return None
     policy = mailboxes.policies.policy(account)
-    kept = await store.survey(account)
+    kept = await store.glance(account)
     return forecast(name, text, policy, kept, guard, now)
 
 

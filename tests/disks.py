@@ -43,3 +43,12 @@ def no_room(call: str, pattern: str, number: int = errno.ENOSPC) -> AbstractCont
         return really(file, *rest, **more)
 
     return mock.patch.object(os, call, failing)
+
+
+def state_of(directory: Path) -> dict[Path, tuple[int, ...]]:
+    """What any change below a directory would change."""
+    return {
+        path: (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        for path in (directory, *directory.rglob("*"))
+        for status in [path.lstat()]
+    }

@@ -298,7 +298,7 @@ def keeping_tests(
 
         def test_an_unknown_mailbox_is_refused_where_none_is_made(self) -> None:
             stranger = Account(name="x", mailbox="nobody@example.org")
-            for what in ("survey", "hidden"):
+            for what in ("survey", "glance", "hidden"):
                 self.failureResultOf(getattr(self.store, what)(stranger), NoSuchMailbox)
             self.failureResultOf(self.store.restore(stranger, ["1"]), NoSuchMailbox)
             for what in ("discard", "hide", "purge"):

@@ -109,6 +109,10 @@ class KeptMail:
             raise self.broken[account.mailbox]
         return succeed(list(self.mail.get(account.mailbox, {}).values()))
 
+    def glance(self, account: Account) -> Deferred[list[Kept]]:
+        """The same."""
+        return self.survey(account)
+
     def discard(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
         """Remove these for good."""
         return self._take("discard", self.mail[account.mailbox], account, uids, cause)

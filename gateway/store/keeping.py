@@ -21,7 +21,7 @@ from typing import TypeVar
 import attrs
 
 from gateway.durable import sync_directory
-from gateway.errors import StoreDown
+from gateway.errors import NoSuchMailbox, StoreDown
 from gateway.interfaces import Audit
 from gateway.model import Account, Cause, Kept, Removed
 from gateway.store import maildirsize
@@ -82,11 +82,24 @@ class Keeping:
     def _now(self) -> float:
         return self._now_ns() / 1e9
 
-    # The six of IKeeping; all raise NoSuchMailbox, MailboxUnusable or StoreDown.
+    # Those of IKeeping; all raise NoSuchMailbox, MailboxUnusable or StoreDown.
 
     def survey(self) -> list[Kept]:
         """All that POP3 shows, what is new having been given its unique-ids."""
         return self._safely(self._survey, [])
+
+    def glance(self) -> list[Kept]:
+        """The same, but nothing is written; a file's name stands for an id that is not there."""
+        try:
+            return self._glance()
+        except FileNotFoundError as error:
+            if os.path.lexists(self._maildir):
+                raise store_error(error, self._maildir) from error
+            if not self._reading.create:
+                raise NoSuchMailbox(self._maildir) from error
+            return []
+        except OSError as error:
+            raise store_error(error, self._maildir) from error
 
     def discard(self, uids: Collection[str], cause: Cause) -> int:
         """Remove for good; how many are gone."""
@@ -135,6 +148,11 @@ class Keeping:
             Reader(self._maildir, reading, now=lambda: self._now).read(None)
             shown, _ = self._shown()
         return [kept for kept, _ in look_at(self._maildir, shown.items())]
+
+    def _glance(self) -> list[Kept]:
+        shown, others = self._shown()
+        unnamed = [(base_of(file.partition("/")[2]), file) for file in others]
+        return [kept for kept, _ in look_at(self._maildir, [*shown.items(), *unnamed])]
 
     def _shown(self) -> tuple[dict[str, str], list[str]]:
         """Unique-id to file of all that have one, and the files of the others."""

@@ -101,6 +101,10 @@ class MaildirStore:
         """All that POP3 shows."""
         return self._keeping(account, Keeping.survey)
 
+    def glance(self, account: Account) -> Deferred[list[Kept]]:
+        """The same, nothing being written."""
+        return self._keeping(account, Keeping.glance)
+
     def discard(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
         """Remove these for good."""
         return self._keeping(account, lambda keeping: keeping.discard(uids, cause))

@@ -266,6 +266,8 @@ class MemoryStore:
         """All messages."""
         return execute(lambda: self._kept(account))
 
+    glance = survey
+
     def discard(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
         """Remove these for good."""
         return execute(self._remove, account, uids, cause, "discard")

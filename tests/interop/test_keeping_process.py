@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from disks import state_of
 from servers import PASSWORD, USER, Gateway, fill
 
 pytestmark = pytest.mark.interop
@@ -31,6 +32,9 @@ def house(directory: Path, policy: str, *, old: int, young: int) -> Iterator[Gat
     for path in files[:old]:
         then = time.time() - 61 * DAY
         os.utime(path, (then, then))
+    # As after a migration: each has its id already.
+    lines = "".join(f"{uid} :{path.name}\n" for uid, path in enumerate(files, 1))
+    gateway.maildir.joinpath("dovecot-uidlist").write_text(f"3 V1 N{len(files) + 1}\n{lines}")
     try:
         yield gateway
     finally:
@@ -64,7 +68,9 @@ def shown(gateway: Gateway) -> set[str]:
 
 def test_what_a_preview_foretells_is_hidden_and_can_be_brought_back(tmp_path: Path) -> None:
     with house(tmp_path, "unread 60d, hide 14d", old=3, young=2) as gateway:
+        before = state_of(gateway.directory)
         said = json.loads(keeping(gateway, "preview", "--json", USER)[0])
+        assert state_of(gateway.directory) == before
         foretold = {one["uid"] for one in said["removed"]}
         assert (len(foretold), said["messages"]) == (3, 5)
         gateway.run()

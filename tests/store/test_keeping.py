@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from answers import result
+from disks import state_of
 from gateway.errors import BadMailboxName, MailboxUnusable, StoreDown
 from gateway.model import Account, Kept, Limits, Usage
 from gateway.store.hidden import hidden_files, hidden_name, hidden_of
@@ -169,6 +170,25 @@ def test_a_survey_tells_ids_as_pop3_shows_them(box: Box) -> None:
     surveyed = {kept.uid for kept in box.ask("survey")}
     assert surveyed == {"!old+1", "2", "2.3", "4", "7"}
     assert surveyed == set(box.shown())
+
+
+def test_a_glance_sees_what_a_survey_does_and_writes_nothing(box: Box) -> None:
+    box.put("cur/1.host:2,S")
+    box.put("new/2.host", b"two...\r\n")
+    box.write_list("7 :1.host")
+    before = state_of(box.root)
+    seen = box.ask("glance")
+    assert state_of(box.root) == before
+    assert [kept.uid for kept in seen] == ["7", "2.host"]
+    assert [kept[2:] for kept in seen] == [kept[2:] for kept in box.ask("survey")]
+
+
+@pytest.mark.parametrize("part", ["new", "cur"])
+def test_a_glance_makes_no_part_of_a_maildir(box: Box, part: str) -> None:
+    (box.path / part).rmdir()
+    with pytest.raises(StoreDown, match=part):
+        box.ask("glance")
+    assert not (box.path / part).exists()
 
 
 def test_a_survey_reads_no_message_that_has_an_id(
