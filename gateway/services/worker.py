@@ -1,12 +1,22 @@
-"""Threads for work that blocks, with a queue that cannot grow without limit."""
+"""Threads for work that blocks, with a queue that cannot grow without limit.
+
+Of Python's threads one runs at a time.  Where all that is asked for is there,
+a second thread only takes the interpreter from the first and from the reactor,
+at each system call, and that costs more than the work.  Where a disk or
+another server lets everybody wait, threads wait side by side.  So there are as
+few at work as keep a processor busy; and they answer together, for the reactor
+to sleep meanwhile.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
@@ -16,31 +26,69 @@ from gateway.services.turns import Turns
 
 T = TypeVar("T")
 
+LOOK = 0.005
+"""Seconds between two looks at what is being done; no answer waits for longer."""
+
+BUSY = 0.8
+"""The share of one processor from which on another thread would be of no use."""
+
+LONG = 0.25
+"""Seconds after which work has waited for too long, however busy the processor is."""
+
+
+class Piece(NamedTuple):
+    """Work, and who waits for it since when."""
+
+    work: Callable[[], Any]
+    answer: Deferred[Any]
+    since: float
+
 
 class Worker:
     """A bounded pool for one purpose; ``run`` is what ``gateway.interfaces.Run`` asks for."""
 
     def __init__(
-        self, reactor: Any, purpose: str, *, threads: int, queue: int, turns: Turns | None = None
+        self,
+        reactor: Any,
+        purpose: str,
+        *,
+        threads: int,
+        queue: int,
+        turns: Turns | None = None,
+        spent: Callable[[], float] = time.process_time,
     ) -> None:
         """``queue`` is how much work may wait beyond what the threads are doing.
 
-        Answers come in ``turns``, which others may share.
+        Answers come in ``turns``, which others may share.  ``spent``: seconds
+        of a processor's time that this process has taken so far.
         """
         self._reactor = reactor
         self._turns = turns or Turns(lambda: reactor)
         self._purpose = purpose
+        self._threads = threads
         self._most = threads + queue
         # At half the price of Twisted's pool, which nests a context for each piece.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"pop3gw-{purpose}")
+        self._lock = Lock()
+        """Of what waits and how many are at work."""
+        self._waiting: deque[Piece] = deque()
+        self._at_work = 0
+        self._width = 1
+        """How many threads may be at work just now."""
         self._answers: deque[tuple[Deferred[Any], Any]] = deque()
         self._telling = False
+        self._spent = spent
+        self._looked = self._spent_then = 0.0
+        self._look_due: Any = None
         self.outstanding = 0
         """Work that was taken and has not been answered."""
 
     def stop(self) -> None:
         """Finish what was begun, and end the threads.  Blocks for as long as that takes."""
         self._pool.shutdown()
+        if self._look_due is not None:
+            self._look_due.cancel()
+            self._look_due = None
 
     def run(self, work: Callable[[], T]) -> Deferred[T]:
         """Do ``work`` on a thread; fails with ``Overloaded`` when too much is waiting."""
@@ -48,20 +96,40 @@ class Worker:
             return fail(Overloaded(f"{self._purpose}: {self.outstanding} pieces of work wait"))
         self.outstanding += 1
         answer: Deferred[T] = Deferred()
-        self._pool.submit(self._do, work, answer)
+        self._waiting.append(Piece(work, answer, self._reactor.seconds()))
+        self._set_to_work()
+        if self._look_due is None:
+            self._look_later()
         return answer
 
-    def _do(self, work: Callable[[], T], answer: Deferred[T]) -> None:
-        """On a thread."""
-        try:
-            result: Any = work()
-        except BaseException:
-            result = Failure()
-        # Appended first, so that whoever is telling sees it, or this one wakes him.
-        self._answers.append((answer, result))
+    # -- on a thread ---------------------------------------------------------
+
+    def _work(self) -> None:
+        while (piece := self._next()) is not None:
+            try:
+                result: Any = piece.work()
+            except BaseException:
+                result = Failure()
+            self._answers.append((piece.answer, result))
         if not self._telling:
             self._telling = True
             self._reactor.callFromThread(self._tell)
+
+    def _next(self) -> Piece | None:
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._at_work -= 1
+            return None
+
+    # -- on the reactor's ----------------------------------------------------
+
+    def _set_to_work(self) -> None:
+        with self._lock:
+            if not self._waiting or self._at_work >= self._width:
+                return
+            self._at_work += 1
+        self._pool.submit(self._work)
 
     def _tell(self) -> None:
         self._telling = False
@@ -71,3 +139,23 @@ class Worker:
     def _give(self, answer: Deferred[Any], result: Any) -> None:
         self.outstanding -= 1
         answer.callback(result)
+
+    def _look_later(self) -> None:
+        self._looked, self._spent_then = self._reactor.seconds(), self._spent()
+        self._look_due = self._reactor.callLater(LOOK, self._look)
+
+    def _look(self) -> None:
+        """Have more threads at work, or fewer, and tell what was done meanwhile."""
+        self._look_due = None
+        now = self._reactor.seconds()
+        is_busy = self._spent() - self._spent_then > BUSY * (now - self._looked)
+        with self._lock:
+            waits = now - self._waiting[0].since if self._waiting else 0.0
+        if waits > LONG or (waits and not is_busy):
+            self._width = min(self._width + 1, self._threads)
+        elif is_busy:
+            self._width = max(self._width - 1, 1)
+        self._set_to_work()
+        self._tell()
+        if self.outstanding and self._look_due is None:
+            self._look_later()
