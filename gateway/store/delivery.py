@@ -172,21 +172,29 @@ class Delivery:
 
     def prepare(self, account: Account) -> Deferred[None]:
         """See that the Maildir is there, if it was not seen before."""
-        try:
-            inbox = self._queue(account).inbox
-        except BadMailboxName as error:
-            return fail(error)
-        return succeed(None) if inbox.is_there else self._run(inbox.prepare)
+        return self._prepared(account).addCallback(lambda _: None)
 
     def receive(self, account: Account) -> Deferred[Incoming]:
         """A message that is about to come, once the Maildir was seen to be there."""
 
-        def begin(_: None) -> Incoming:
+        def begin(queue: Queue) -> Incoming:
             convert_cr = self._reading.convert_cr
             draft = Draft(self._now_ns(), convert_cr=convert_cr, share=self._share)
-            return Incoming(self._queue(account), self._queue, draft)
+            return Incoming(queue, self._queue, draft)
 
-        return self.prepare(account).addCallback(begin)
+        return self._prepared(account).addCallback(begin)
+
+    def _prepared(self, account: Account) -> Deferred[Queue]:
+        try:
+            queue = self._queue(account)
+        except BadMailboxName as error:
+            return fail(error)
+        inbox = queue.inbox
+        return (
+            succeed(queue)
+            if inbox.is_there
+            else self._run(inbox.prepare).addCallback(lambda _: queue)
+        )
 
     def usage(self, account: Account) -> Deferred[Usage]:
         """What the mailbox holds; the directory's quota is noted beside it if none is."""
