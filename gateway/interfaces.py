@@ -209,6 +209,15 @@ class IDirectory(Interface):
         Fails as ``find`` does.
         """
 
+    def owner(mailbox: str) -> Deferred[Account | None]:
+        """The account whose mailbox has this name, or None.
+
+        Fails as ``find`` does.
+        """
+
+    def accounts() -> Deferred[list[Account]]:
+        """All that have a mailbox, in no order, as far as it can tell; fails as ``find`` does."""
+
     def verify(login: str, password: bytes) -> Deferred[Account]:
         """The account, if the password is its own.
 

@@ -42,6 +42,17 @@ def directory_tests(
             for name in ("nobody@example.org", "alice", "*@example.org", "", "@"):
                 self.assertIsNone(self.successResultOf(self.directory.recipient(name)))
 
+        def test_the_owner_of_a_mailbox_is_found_by_its_name(self) -> None:
+            for name in PASSWORDS:
+                account = self.successResultOf(self.directory.owner(name))
+                self.assertEqual((account.name, account.mailbox), (name, name))
+            for name in ("nobody", "alice", "", "*", "alice*"):
+                self.assertIsNone(self.successResultOf(self.directory.owner(name)))
+
+        def test_it_tells_of_everybody(self) -> None:
+            found = self.successResultOf(self.directory.accounts())
+            self.assertEqual(sorted(account.mailbox for account in found), sorted(PASSWORDS))
+
         def test_the_right_password_gives_the_account(self) -> None:
             for name, password in PASSWORDS.items():
                 answer = self.directory.verify(name, password.encode())

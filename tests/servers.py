@@ -334,10 +334,12 @@ class Slapd(Server):
         *,
         schemas: Iterable[Path] = (),
         more: str = "",
+        limits: str = "",
     ) -> None:
         """``people``: uid to password; each has ``mail`` too where the uid is an address.
 
         ``more`` is LDIF that goes in after them; groups show as ``memberOf``.
+        ``limits``: what the reader may have besides 500 entries.
         """
         super().__init__(directory)
         self.plain, self.tls = free_port(), free_port()
@@ -367,6 +369,7 @@ dbnosync
 index uid,mail eq
 access to attrs=userPassword by anonymous auth by * none
 access to * by dn.exact="{self.READER}" read by users read by anonymous auth
+{limits and f'limits dn.exact="{self.READER}" {limits}'}
 overlay memberof
 """)
         entries = [

@@ -45,7 +45,7 @@ class LdapDirectory:
         ``stale_ttl``: seconds after that for which it still serves in an outage.
         ``unix_time``: for accounts that expire.
         """
-        self.accounts = LdapAccounts(reach, search, entries, now, unix_time=unix_time)
+        self.entries = LdapAccounts(reach, search, entries, now, unix_time=unix_time)
         self.counts = {"accounts remembered": 0, "accounts searched": 0, "accounts stale": 0}
         self._run = run
         self._ttl = max(cache_ttl, _LOGIN)
@@ -56,12 +56,21 @@ class LdapDirectory:
 
     def find(self, login: str) -> Deferred[Account | None]:
         """The account of that name."""
-        return self._known(login, lambda: self.accounts.find(login))
+        return self._known(login, lambda: self.entries.find(login))
 
     def recipient(self, address: str) -> Deferred[Account | None]:
         """The account that has this address."""
         # A key that is no login name.
-        return self._known(f"\0{address}", lambda: self.accounts.recipient(address))
+        return self._known(f"\0{address}", lambda: self.entries.recipient(address))
+
+    def owner(self, mailbox: str) -> Deferred[Account | None]:
+        """The account whose mailbox it is."""
+        return self._known(f"\1{mailbox}", lambda: self.entries.owner(mailbox))
+
+    def accounts(self) -> Deferred[list[Account]]:
+        """All of them."""
+        asked = self._run(self.entries.everybody)
+        return asked.addCallback(lambda all_found: [found.account for found in all_found])
 
     def _known(self, key: str, search: Callable[[], Found | None]) -> Deferred[Account | None]:
         known = self._found_within(key, self._ttl)
@@ -118,4 +127,4 @@ class LdapDirectory:
 
         # Whoever had to know whose name it is has just searched for it.
         found = self._found_within(login, _LOGIN)
-        return self._run(lambda: self.accounts.verify(login, password, found)).addCallback(verified)
+        return self._run(lambda: self.entries.verify(login, password, found)).addCallback(verified)

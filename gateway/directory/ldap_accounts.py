@@ -18,7 +18,14 @@ from ldap3.utils.dn import escape_rdn
 from twisted.logger import Logger
 
 from gateway.directory.entry_map import EntryMap, Found, folded, read_entry
-from gateway.directory.ldap_messages import Request, Result, bind_request, search_request
+from gateway.directory.ldap_messages import (
+    Entry,
+    Request,
+    Result,
+    bind_request,
+    page,
+    search_request,
+)
 from gateway.directory.ldap_servers import Reach, Servers, ask
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 
@@ -28,6 +35,9 @@ log = Logger()
 _REFUSED = frozenset({19, 32, 48, 49, 53})
 _MISCONFIGURED = frozenset({1, 2, 8, 13, 34, 50})
 _BIND = bind_request()
+PAGE = 500
+"""Entries that are asked for at once where all are wanted."""
+
 _SIZE_LIMIT_EXCEEDED = 4
 _NO_SUCH_OBJECT = 32
 
@@ -90,13 +100,20 @@ class LdapAccounts:
         self._unix_time = unix_time
         self._filter = search.filter or entries.filter
         self._recipients = search.recipients or entries.recipients
-        self._by_login, self._by_address = (
+        everybody = self._filter.replace("{login}", "*").replace("{user}", "*")
+        self._by_login, self._by_address, self._by_mailbox, self._by_page = (
             search_request(
                 *(search.base, wanted, entries.attributes, ("login", "user")),
                 seconds=reach.timeout,
                 scope=search.scope,
+                most=most,
             )
-            for wanted in (self._filter, self._recipients)
+            for wanted, most in (
+                (self._filter, 2),
+                (self._recipients, 2),
+                (f"(&{everybody}{entries.owner})", 2),
+                (f"(&{everybody}{entries.has_mailbox})", 0),
+            )
         )
         self._domains = frozenset(name.lower() for name in search.domains)
         self._base_domain = ".".join(re.findall(r"\bdc=([^,+]+)", search.base.lower()))
@@ -113,6 +130,46 @@ class LdapAccounts:
         return self.searching.use(
             lambda connection: self._search_for(connection, self._by_address, values, address)
         )
+
+    def owner(self, mailbox: str) -> Found | None:
+        """The one entry whose mailbox has this name, or None."""
+        values = (mailbox.encode("utf-8"), b"")
+        found = self.searching.use(
+            lambda connection: self._search_for(connection, self._by_mailbox, values, mailbox)
+        )
+        return found if found is not None and found.account.mailbox == mailbox else None
+
+    def everybody(self) -> list[Found]:
+        """All that have a mailbox; those who have none that could be named are logged."""
+        found = self.searching.use(self._all)
+        if not found:
+            base, wanted = self._search.base, self._by_page.wanted
+            log.warn("{base} has nobody: {wanted}", base=base, wanted=wanted)
+        return found
+
+    def _all(self, connection: Any) -> list[Found]:
+        """In pages: servers answer no more than some hundred or thousand entries at once."""
+        everybody: list[Found] = []
+        cookie, more = b"", True
+        while more:
+            entries, result = ask(connection, self._by_page, (b"", b""), page(PAGE, cookie))
+            if result.code == _SIZE_LIMIT_EXCEEDED:
+                raise DirectoryMisconfigured(
+                    f"the directory tells of no more than {len(everybody) + len(entries)} entries:"
+                    " raise its limit for ldap.bind_dn, also of what it tells in pages"
+                )
+            self._check_search(result)
+            everybody += filter(None, map(self._read, entries))
+            cookie = result.cookie
+            more = bool(cookie)
+        return everybody
+
+    def _read(self, entry: Entry) -> Found | None:
+        try:
+            return read_entry(*entry, self._entries, self._unix_time())
+        except DirectoryMisconfigured as error:
+            log.warn("{error}", error=error)
+            return None
 
     def verify(self, login: str, password: bytes, found: Found | None = None) -> Found:
         """The same, if the server takes the password for it; not searched if ``found`` before."""
@@ -158,19 +215,21 @@ class LdapAccounts:
     ) -> Found | None:
         entries, result = ask(connection, request, values)
         if len(entries) > 1 or result.code == _SIZE_LIMIT_EXCEEDED:
-            wanted = self._filter if request is self._by_login else self._recipients
-            raise DirectoryMisconfigured(f"more than one entry for {name}: {wanted}")
-        if result.code == _NO_SUCH_OBJECT:
-            # Not that there is no such user: where users are looked for is not there.
-            raise DirectoryMisconfigured(f"ldap.base {self._search.base}: no such entry")
-        if result.code != 0:
-            _raise(result, "the search")
+            raise DirectoryMisconfigured(f"more than one entry for {name}: {request.wanted}")
+        self._check_search(result)
         if not entries:
             return None
         found = read_entry(*entries[0], self._entries, self._unix_time())
         for problem in found.problems:
             log.warn("{problem}", problem=problem)
         return found
+
+    def _check_search(self, result: Result) -> None:
+        if result.code == _NO_SUCH_OBJECT:
+            # Not that there is no such user: where users are looked for is not there.
+            raise DirectoryMisconfigured(f"ldap.base {self._search.base}: no such entry")
+        if result.code != 0:
+            _raise(result, "the search")
 
     def _user(self, login: str) -> str:
         """The name without a domain that is this directory's."""

@@ -20,8 +20,9 @@ LONGEST = 1 << 20
 """Octets of a response; an account's entry has some hundred."""
 
 _CONSTRUCTED = 0x20
-_SEQUENCE, _INTEGER = 0x30, 0x02
+_SEQUENCE, _INTEGER, _OCTETS, _CONTROLS = 0x30, 0x02, 0x04, 0xA0
 _ENTRY = 0x64
+_PAGES = b"1.2.840.113556.1.4.319"
 _RESULTS = frozenset({0x61, 0x65, 0x78})  # BindResponse, SearchResultDone, ExtendedResponse
 
 Content = bytes | list["Element"]
@@ -39,6 +40,8 @@ class Result(NamedTuple):
 
     code: int
     words: str
+    cookie: bytes = b""
+    """Where a search in pages goes on; empty at its end (RFC 2696)."""
 
 
 class Entry(NamedTuple):
@@ -90,7 +93,7 @@ def read_elements(data: bytes, depth: int = 0) -> list[Element]:
 def read_response(message: bytes) -> tuple[int, Entry | Result | None]:
     """The message id and what it says; None for what is of no interest, as a referral."""
     try:
-        number, operation, *_ = read_elements(message)[0].content
+        number, operation, *controls = read_elements(message)[0].content
         identity = int.from_bytes(number.content, "big")
         if operation.tag == _ENTRY:
             name, attributes = operation.content
@@ -102,10 +105,31 @@ def read_response(message: bytes) -> tuple[int, Entry | Result | None]:
         if operation.tag in _RESULTS:
             code, _, words, *_ = operation.content
             said = words.content.decode("utf-8", "replace")
-            return identity, Result(int.from_bytes(code.content, "big"), said)
+            return identity, Result(int.from_bytes(code.content, "big"), said, _cookie(controls))
     except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise ConnectionError("the server's answer is not LDAP") from error
     return identity, None
+
+
+def _cookie(controls: Sequence[Element]) -> bytes:
+    """That of the control for pages, if there is one."""
+    for control in (one for some in controls for one in some.content):
+        kind, *rest = control.content
+        if kind.content == _PAGES:
+            _, cookie = read_elements(rest[-1].content)[0].content
+            return bytes(cookie.content)
+    return b""
+
+
+def page(entries: int, cookie: bytes) -> bytes:
+    """The control that asks for the next so many, where the last page ended (RFC 2696)."""
+    place = _encoded(_INTEGER, _octets(entries)) + _encoded(_OCTETS, cookie)
+    value = _encoded(_OCTETS, _encoded(_SEQUENCE, place))
+    return _encoded(_CONTROLS, _encoded(_SEQUENCE, _encoded(_OCTETS, _PAGES) + value))
+
+
+def _octets(number: int) -> bytes:
+    return number.to_bytes(number.bit_length() // 8 + 1, "big")
 
 
 def _encoded(tag: int, body: bytes) -> bytes:
@@ -119,8 +143,12 @@ def _encoded(tag: int, body: bytes) -> bytes:
 class Request:
     """A request with placeholders."""
 
-    def __init__(self, kind: str, operation: Any, placeholders: Sequence[bytes]) -> None:
+    def __init__(
+        self, kind: str, operation: Any, placeholders: Sequence[bytes], wanted: str = ""
+    ) -> None:
         """``operation`` as ldap3 makes it, with the placeholders where values will stand."""
+        self.wanted = wanted
+        """What is searched for, as whoever set it has written it."""
         message = LDAPMessage()
         message["messageID"] = MessageID(1)
         message["protocolOp"] = ProtocolOp().setComponentByName(kind, operation)
@@ -144,14 +172,13 @@ class Request:
             return _encoded(tag, b"".join(parts))
         return Element(tag, parts)
 
-    def filled(self, identity: int, values: Sequence[bytes]) -> bytes:
-        """The message with these values for the placeholders, in their order.
+    def filled(self, identity: int, values: Sequence[bytes], controls: bytes = b"") -> bytes:
+        """The message with these values for the placeholders, in their order, and ``controls``.
 
         Values stand in elements of their own length: nothing in them can end one.
         """
-        number = identity.to_bytes(identity.bit_length() // 8 + 1, "big")
-        body = _encoded(_INTEGER, number) + self._fill(self._operation, values)
-        return _encoded(_SEQUENCE, body)
+        body = _encoded(_INTEGER, _octets(identity)) + self._fill(self._operation, values)
+        return _encoded(_SEQUENCE, body + controls)
 
     def _fill(self, part: bytes | Element, values: Sequence[bytes]) -> bytes:
         if isinstance(part, bytes):
@@ -182,20 +209,22 @@ def search_request(
     *,
     seconds: int,
     scope: str = "subtree",
+    most: int = 2,
 ) -> Request:
-    """A search for two entries at the most; its values are those of ``fields``.
+    """A search for so many entries at the most, 0: for all; its values are those of ``fields``.
 
     ``wanted`` is a filter (RFC 4515) with those fields in braces.  Raises
     ``ldap3.core.exceptions.LDAPInvalidFilterError``.
     """
     places = [f"66696C746572{number}{field}" for number, field in enumerate(fields)]
+    filled = wanted
     for field, place in zip(fields, places, strict=True):
-        wanted = wanted.replace(f"{{{field}}}", place)
+        filled = filled.replace(f"{{{field}}}", place)
     operation = search_operation(
-        *(base, wanted, _SCOPES[scope], "NEVER"),
-        *(list(attributes), 2, seconds, False, False, False),
+        *(base, filled, _SCOPES[scope], "NEVER"),
+        *(list(attributes), most, seconds, False, False, False),
     )
-    return Request("searchRequest", operation, [place.encode() for place in places])
+    return Request("searchRequest", operation, [place.encode() for place in places], wanted)
 
 
 def check_filter(wanted: str, fields: Sequence[str] = ("login", "user")) -> None:

@@ -157,13 +157,15 @@ class _Server:
         return connection
 
 
-def ask(connection: Any, request: Request, values: Sequence[bytes]) -> tuple[list[Entry], Result]:
+def ask(
+    connection: Any, request: Request, values: Sequence[bytes], controls: bytes = b""
+) -> tuple[list[Entry], Result]:
     """Send a request with these values, and read all that answers it.
 
     Raises ``OSError`` for a server that closes, dribbles or does not speak LDAP.
     """
     identity = connection.server.next_message_id()
-    connection.socket.sendall(request.filled(identity, values))
+    connection.socket.sendall(request.filled(identity, values, controls))
     entries: list[Entry] = []
     data = bytearray()
     while True:

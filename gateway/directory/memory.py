@@ -36,6 +36,15 @@ class MemoryDirectory:
                 return succeed(account)
         return succeed(None)
 
+    def owner(self, mailbox: str) -> Deferred[Account | None]:
+        """The account whose mailbox it is."""
+        owners = (one for one in self._accounts.values() if one.mailbox == mailbox)
+        return succeed(next(owners, None))
+
+    def accounts(self) -> Deferred[list[Account]]:
+        """All of them."""
+        return succeed(list(self._accounts.values()))
+
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
         """The account, if the password is right."""
         account = self._accounts.get(login)
@@ -57,6 +66,14 @@ class LoginIsMailbox:
     def recipient(self, address: str) -> Deferred[Account | None]:
         """The account of that name."""
         return self.find(address)
+
+    def owner(self, mailbox: str) -> Deferred[Account | None]:
+        """The account of that name."""
+        return self.find(mailbox)
+
+    def accounts(self) -> Deferred[list[Account]]:
+        """Nobody knows them."""
+        return succeed([])
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:  # noqa: ARG002
         """Nobody is verified here."""

@@ -151,6 +151,14 @@ class PasswdFile:
         """The account of that name, or with that alias."""
         return execute(lambda: self._current().addresses.get(address))
 
+    def owner(self, mailbox: str) -> Deferred[Account | None]:
+        """The account of that name."""
+        return self.find(mailbox)
+
+    def accounts(self) -> Deferred[list[Account]]:
+        """One for each line."""
+        return execute(lambda: list(self._current().values()))
+
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
         """The account, if the password is right; the hashing is done on a worker."""
         try:

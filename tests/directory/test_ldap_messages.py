@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ldap3.operation.bind import bind_operation
 from ldap3.operation.search import search_operation
+from ldap3.protocol.convert import build_controls_list
+from ldap3.protocol.rfc2696 import paged_search_control
 from ldap3.protocol.rfc4511 import LDAPMessage, MessageID, ProtocolOp
 from ldap3.utils.conv import escape_filter_chars
 from pyasn1.codec.ber.encoder import encode
@@ -17,6 +19,7 @@ from gateway.directory.ldap_messages import (
     Result,
     bind_request,
     message_length,
+    page,
     read_elements,
     read_response,
     search_request,
@@ -93,8 +96,9 @@ def test_whatever_is_filled_in_the_message_keeps_its_shape(login: bytes, user: b
 def tlv(tag: int, *parts: bytes) -> bytes:
     """One element."""
     body = b"".join(parts)
-    assert len(body) < 0x80
-    return bytes((tag, len(body))) + body
+    assert len(body) < 0x100
+    length = bytes((len(body),)) if len(body) < 0x80 else bytes((0x81, len(body)))
+    return bytes((tag,)) + length + body
 
 
 ENTRY = tlv(
@@ -112,6 +116,28 @@ def test_entries_and_results_are_read() -> None:
     assert read_response(DONE) == (5, Result(0x31, "no"))
     referral = tlv(0x30, tlv(0x02, b"\x05"), tlv(0x73, tlv(0x04, b"ldap://x")))
     assert read_response(referral) == (5, None)
+
+
+@given(st.integers(1, 2**31 - 1), st.binary(max_size=300), IDS)
+def test_the_control_for_pages_is_the_one_that_ldap3_makes(
+    entries: int, cookie: bytes, identity: int
+) -> None:
+    control = page(entries, cookie)
+    assert control == encode(build_controls_list([paged_search_control(False, entries, cookie)]))
+    request = search_request("dc=x", FILTERS[0], ["mail"], ("login",), seconds=5)
+    with_it, without = (request.filled(identity, (b"x",), more) for more in (control, b""))
+    (_, parts), *_ = read_elements(with_it)
+    assert parts == read_elements(without)[0].content + read_elements(control)
+
+
+@given(st.binary(max_size=50))
+def test_a_result_tells_where_the_next_page_begins(cookie: bytes) -> None:
+    value = tlv(0x04, tlv(0x30, tlv(0x02, b"\0"), tlv(0x04, cookie)))
+    other = tlv(0x30, tlv(0x04, b"1.2.3"), tlv(0x01, b"\xff"))
+    pages = tlv(0x30, tlv(0x04, b"1.2.840.113556.1.4.319"), value)
+    done = tlv(0x65, tlv(0x0A, b"\0"), tlv(0x04), tlv(0x04))
+    message = tlv(0x30, tlv(0x02, b"\x05"), done, tlv(0xA0, other, pages))
+    assert read_response(message) == (5, Result(0, "", cookie))
 
 
 def test_a_message_is_as_long_as_it_says_and_not_endless() -> None:

@@ -456,6 +456,14 @@ def test_all_who_may_not_log_in_read_the_same_and_only_the_log_says_why(
     assert login(gateway, "bob", "pw-bob") == of("bob")
 
 
+def test_everybody_who_has_mail_is_told_of_and_the_owner_of_a_mailbox_found(dc: SambaDC) -> None:
+    everybody = {account.mailbox for account in result(people(dc).accounts())}
+    others = ("victim", "mallory", "rival", "reader", "svc-pop")
+    assert everybody == {of(name) for name in (*PEOPLE, *others)}
+    assert result(people(dc).owner(of("alice"))).addresses == (of("alice"),)
+    assert result(people(dc).owner("alice")) is None
+
+
 def test_quotas_addresses_and_groups_are_read(dc: SambaDC) -> None:
     def account(name: str) -> Account:
         found = result(people(dc).find(name))

@@ -77,6 +77,32 @@ def test_two_entries_for_one_name_are_a_misconfiguration(slapd: Slapd) -> None:
         result(directory(slapd, filter="(|(uid={login})(cn=somebody))").verify(ALICE, SECRET))
 
 
+@pytest.fixture(scope="module")
+def crowd() -> dict[str, str]:
+    """More people than a server tells of at once."""
+    return {f"{number}@example.org": "x" for number in range(1234)}
+
+
+def test_everybody_is_asked_for_in_pages(tmp_path: Path, crowd: dict[str, str]) -> None:
+    server = Slapd(tmp_path, crowd, limits="size.prtotal=unlimited").run()
+    try:
+        found = result(directory(server).accounts())
+        assert sorted(account.mailbox for account in found) == sorted(crowd)
+    finally:
+        server.stop()
+
+
+def test_a_server_that_does_not_tell_of_everybody_is_a_misconfiguration(
+    tmp_path: Path, crowd: dict[str, str]
+) -> None:
+    server = Slapd(tmp_path, crowd).run()
+    try:
+        with pytest.raises(DirectoryMisconfigured, match=r"no more than 500 entries: raise"):
+            result(directory(server).accounts())
+    finally:
+        server.stop()
+
+
 def test_an_empty_password_never_reaches_the_server(slapd: Slapd) -> None:
     with pytest.raises(BadCredentials):
         result(directory(slapd, uris=(f"ldap://127.0.0.1:{free_port()}",)).verify(ALICE, b""))
@@ -91,7 +117,7 @@ def test_a_dead_server_is_passed_over_and_left_alone_for_a_while(slapd: Slapd) -
         now=lambda: now[0],
     )
     assert result(people.verify(ALICE, SECRET)).name == ALICE
-    servers = people.accounts.searching._servers
+    servers = people.entries.searching._servers
     assert [server.down_until for server in servers] == [10.0, 0.0]
     now[0] = 10.0
     assert result(people.find(ALICE)).name == ALICE

@@ -62,6 +62,9 @@ PEOPLE = "".join(
         person("otto", "pop3gwAccount", "mail: otto@example.org"),
         person("oda", "pop3gwAccount", "mail: oda@example.org"),
         person("ole", "pop3gwAccount", "mail: ole@example.org"),
+        person("una", "pop3gwAccount", "mail: una@example.org", "pop3gwMailbox: u-17"),
+        # His mailbox has a name of its own, so that his address names nobody's.
+        person("udo", "pop3gwAccount", "mail: u-17@example.org", "pop3gwMailbox: u-18"),
         person("out", "pop3gwAccount", "mail: out@example.org", "pop3gwEnabled: FALSE"),
         person("two", "pop3gwAccount", "mail: a@example.org", "mail: b@example.org"),
         person("none", "pop3gwAccount"),
@@ -137,6 +140,26 @@ def test_openldap_entries_with_our_schema_say_all_there_is(slapd: Slapd) -> None
         *("uid=oda,ou=people,dc=example,dc=org", "cn=help,dc=example,dc=org")
     }
     assert account(slapd, "openldap", "otto").quota == Quota()
+
+
+def test_the_owner_is_whoever_has_a_mailbox_of_that_name(slapd: Slapd) -> None:
+    directory = people(slapd, "openldap")
+    for mailbox, address in (("u-17", "una@example.org"), ("u-18", "u-17@example.org")):
+        assert result(directory.owner(mailbox)).addresses == (address,)
+    assert result(directory.owner("otto@example.org")).name == "otto@example.org"
+    for mailbox in ("una@example.org", "u-17@example.org", "una", "u-1*", "nobody@example.org"):
+        assert result(directory.owner(mailbox)) is None
+
+
+def test_everybody_is_told_of_who_has_a_mailbox_that_can_be_named(slapd: Slapd) -> None:
+    def names(name: str, **how: Any) -> set[str]:
+        return {account.mailbox for account in result(people(slapd, name, **how).accounts())}
+
+    ours = {f"{name}@example.org" for name in ("olga", "otto", "oda", "ole", "out", "odd")}
+    wanted = "(&(objectClass=pop3gwAccount)(|(uid={user})(mail={login})))"
+    assert names("openldap", filter=wanted) == ours | {"u-17", "u-18"}
+    assert names("samba") == {"sam@example.org", "sad@e.org", "late@e.org"}
+    assert names("openldap", filter="(uid=q{login})") == {"quinn@example.org", "quit@example.org"}
 
 
 def test_the_schema_is_the_same_for_cn_config() -> None:
