@@ -18,6 +18,7 @@ from gateway.model import Account
 from gateway.retention.backlog import Guard
 from gateway.retention.said import Policies
 from gateway.services.clearing import Budget, Clearing
+from gateway.services.everyone import everyone
 from gateway.services.opened import Opened
 from gateway.services.pace import Pace
 from gateway.services.sweeper import Mailboxes, Sweeper
@@ -134,8 +135,9 @@ def mailboxes_of(
     settings: Settings, directory: IDirectory, store: Any, policies: Policies
 ) -> Mailboxes:
     """Those of the store, and what holds for them."""
-    hosts = frozenset(name.lower() for name in settings.directory.hosts)
-    return Mailboxes(directory, store.names, policies, hosts)
+    hosts = settings.directory.here
+    found = everyone(directory, store, in_homes=settings.store.in_homes, hosts=hosts)
+    return Mailboxes(directory, found, policies, hosts)
 
 
 def guard_of(said: Retention) -> Guard:

@@ -149,7 +149,7 @@ async def restore(_: Settings, found: Tools, options: Any, terminal: Terminal, _
 
 async def _account(found: Tools, name: str) -> Account:
     """Whose mailbox it is; one of a user who is gone is still found by its name."""
-    account: Account | None = await found.directory.find(name)
+    account: Account | None = await found.directory.owner(name)
     return account or Account(name=name, mailbox=name)
 
 

@@ -21,6 +21,7 @@ from gateway.quota.policy import Answers
 from gateway.quota.texts import language_for, template_for
 from gateway.quota.verdict import Level
 from gateway.services.digest import ComposeDigest, Digest
+from gateway.services.everyone import everyone
 from gateway.services.lmtp import LMTPFactory
 from gateway.services.networks import within
 from gateway.services.opened import Opened
@@ -60,7 +61,8 @@ class Mailroom:
         self._also_delivered = delivered
         self._directory = directory
         self.ledger = Opened(lambda: Ledger(settings.state), run)
-        hosts = frozenset(name.lower() for name in settings.directory.hosts)
+        hosts = settings.directory.here
+        self._everyone = everyone(directory, store, in_homes=settings.store.in_homes, hosts=hosts)
         self.reception = Reception(
             directory,
             store,
@@ -106,8 +108,8 @@ class Mailroom:
         return Deferred.fromCoroutine(self._known_names())
 
     async def _known_names(self) -> list[str]:
-        """Of the mailboxes of the store, and of those it cannot tell of that were found full."""
-        names = await self._store.names()
+        """Of all mailboxes, and of those that nobody tells of but were found full."""
+        names = [account.mailbox for account in await self._everyone()]
         remembered = await self.ledger.ask(lambda ledger: list(ledger.warning_states()))
         return sorted({*names, *remembered})
 
@@ -188,7 +190,7 @@ class Mailroom:
         )
 
     def _http(self) -> Site:
-        survey = Survey(self.reception, self._directory, self._store, self._reactor.seconds)
+        survey = Survey(self.reception, self._directory, self._everyone, self._reactor.seconds)
         return quota_site(self.reception, survey.page, token=self._settings.http.token)
 
 

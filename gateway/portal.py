@@ -135,7 +135,7 @@ class Logins:
             checkers.append(self._ntlm(reactor))
         if "GSSAPI" in wanted:
             checkers.append(self._gssapi())
-        hosts = frozenset(name.lower() for name in settings.directory.hosts)
+        hosts = settings.directory.here
         realm = MaildropRealm(directory, store, hosts, admit=admit, terms=terms)
         self.portal = Portal(realm, checkers)
 

@@ -155,6 +155,11 @@ class Directory:
     workers: int = field(default=2, **_within(1, 64))
     queue: int = field(default=500, **_COUNT)
 
+    @property
+    def here(self) -> frozenset[str]:
+        """``hosts`` as they are compared; empty: every mailbox is here."""
+        return frozenset(name.lower() for name in self.hosts)
+
 
 @frozen
 class Throttle:
@@ -304,6 +309,11 @@ class Store:
     lock_timeout: float = field(default=20.0, **_POSITIVE)
     workers: int = field(default=4, **_within(1, 64))
     queue: int = field(default=1000, **_COUNT)
+
+    @property
+    def in_homes(self) -> bool:
+        """Whether only the directory knows where mailboxes are."""
+        return "{home}" in self.path
 
 
 def _check_size(value: str) -> None:

@@ -85,7 +85,7 @@ class Digest:
 
         for mailbox, state in (await self._remember(found)).items():
             try:
-                account = await self._directory.find(mailbox)
+                account = await self._directory.owner(mailbox)
                 if account is not None:
                     usage = await self._reception.usage(account)
                     limits = self._reception.limits(account)

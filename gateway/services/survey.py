@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from gateway.errors import GatewayError
-from gateway.interfaces import IDelivery, IDirectory
+from gateway.interfaces import IDirectory
 from gateway.model import Account, Usage
+from gateway.services.everyone import Everyone
 from gateway.services.quota_http import described
 from gateway.services.reception import Reception
 
@@ -32,13 +33,13 @@ class Survey:
         self,
         reception: Reception,
         directory: IDirectory,
-        store: IDelivery,
+        everyone: Everyone,
         now: Callable[[], float],
     ) -> None:
         """``now`` in seconds."""
         self._reception = reception
         self._directory = directory
-        self._store = store
+        self._everyone = everyone
         self._now = now
         self._counting = DeferredLock()
         self._counted: dict[str, list[Row]] = {}
@@ -56,19 +57,20 @@ class Survey:
 
     async def _page(self, order: str, part: slice) -> list[dict[str, Any]]:
         if order == "mailbox":
-            rows = await self._count(sorted(await self._store.names())[part])
+            accounts = sorted(await self._everyone(), key=lambda account: account.mailbox)
+            rows = await self._count(accounts[part])
         else:
             rows = (await self._all())[order][part]
         told = []
         for name, usage in rows:
-            account = await self._directory.find(name) or Account(name=name, mailbox=name)
+            account = await self._directory.owner(name) or Account(name=name, mailbox=name)
             told.append(described(name, usage, self._reception.limits(account)))
         return told
 
     async def _all(self) -> dict[str, list[Row]]:
         async with self._counting:
             if not self._counted or self._now() >= self._until:
-                rows = await self._count(await self._store.names())
+                rows = await self._count(await self._everyone())
                 self._counted = {
                     "octets": sorted(rows, key=lambda row: (-row[1].octets, row[0])),
                     "messages": sorted(rows, key=lambda row: (-row[1].messages, row[0])),
@@ -76,12 +78,13 @@ class Survey:
                 self._until = self._now() + KEPT
             return self._counted
 
-    async def _count(self, names: Iterable[str]) -> list[Row]:
+    async def _count(self, accounts: Iterable[Account]) -> list[Row]:
         """One after the other, of whom and of how many soever: a loop needs no stack."""
         rows = []
-        for name in names:
+        for account in accounts:
+            name = account.mailbox
             try:
-                rows.append((name, await self._store.usage(Account(name=name, mailbox=name))))
+                rows.append((name, await self._reception.usage(account)))
             except GatewayError as error:
                 # One that cannot be counted does not keep the others from being told of.
                 log.warn("{name}: {error}", name=name, error=error)

@@ -17,6 +17,7 @@ from gateway.retention.remembered import Looked, Order
 from gateway.retention.said import Policies
 from gateway.retention.schedule import Schedule, jitter
 from gateway.services.clearing import NOTHING, Budget, Clearing, Outcome
+from gateway.services.everyone import Everyone
 from gateway.services.opened import Remember
 from gateway.services.pace import Pace, Stopping
 
@@ -42,17 +43,19 @@ class Mailboxes:
     """Which there are, and whose."""
 
     directory: IDirectory
-    names: Callable[[], Deferred[list[str]]]
+    everyone: Everyone
     policies: Policies
     hosts: Collection[str] = frozenset()
     """The names of this server; empty: every mailbox is here."""
 
+    async def names(self) -> list[str]:
+        """Of all of them, sorted."""
+        return sorted(account.mailbox for account in await self.everyone())
+
     async def account(self, name: str) -> Account | None:
         """Whose mailbox it is; None: nobody's, or another server's."""
-        account: Account | None = await self.directory.find(name)
-        if account is None or account.mailbox != name or account.is_elsewhere(self.hosts):
-            return None
-        return account
+        account: Account | None = await self.directory.owner(name)
+        return None if account is None or account.is_elsewhere(self.hosts) else account
 
 
 class Sweeper:

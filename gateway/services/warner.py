@@ -172,7 +172,7 @@ class Warner:
             if not self._sweeping.running:
                 return
             try:
-                account = await self._directory.find(name)
+                account = await self._directory.owner(name)
                 if account is not None:
                     await self.look(account)
             except Exception as error:

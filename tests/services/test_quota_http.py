@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import BadMailboxName, DirectoryDown
 from gateway.model import Account, Limits, Usage
+from gateway.services.everyone import everyone
 from gateway.services.quota_http import quota_site
 from gateway.services.reception import Reception
 from gateway.services.survey import KEPT, Survey
@@ -37,7 +38,8 @@ class Web:
         self.directory = MemoryDirectory(dict.fromkeys(people, "x"))
         self.clock = Clock()
         reception = Reception(self.directory, self.store, lambda _: Limits(octets=1024))
-        survey = Survey(reception, self.directory, self.store, self.clock.seconds)
+        found = everyone(self.directory, self.store, in_homes=False, hosts=())
+        survey = Survey(reception, self.directory, found, self.clock.seconds)
         self.site = quota_site(reception, survey.page, token=token)
 
     def connect(self) -> tuple[Any, StringTransport]:
@@ -224,7 +226,7 @@ class ListTests(SynchronousTestCase):
 
     def test_a_directory_that_is_down_is_one_503_and_no_traceback(self) -> None:
         web = Web()
-        web.directory.find = lambda _: fail(DirectoryDown("away"))  # type: ignore[method-assign]
+        web.directory.owner = lambda _: fail(DirectoryDown("away"))  # type: ignore[method-assign]
         self.assertEqual(web.ask("/v1/quota"), (503, {"error": "temporary trouble"}))
         self.assertEqual(self.flushLoggedErrors(), [])
 

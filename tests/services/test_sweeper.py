@@ -87,7 +87,7 @@ class House:
             seconds=seconds,
         )
         sweeper = Sweeper(
-            Mailboxes(self, self.store.names, Policies(self.policy)),
+            Mailboxes(self, self.everyone, Policies(self.policy)),
             clearing,
             budget,
             pace,
@@ -106,9 +106,14 @@ class House:
         """Ask the ledger."""
         return maybeDeferred(work, self.ledger)
 
-    def find(self, name: str) -> Deferred[Account | None]:
+    def owner(self, mailbox: str) -> Deferred[Account | None]:
         """As a directory does, in which everybody is."""
-        return succeed(Account(name=name, mailbox=name, retention=self.own.get(name, "")))
+        return succeed(Account(name=mailbox, mailbox=mailbox, retention=self.own.get(mailbox, "")))
+
+    def everyone(self) -> Deferred[list[Account]]:
+        """Whose mailboxes the store has."""
+        named = self.store.names()
+        return named.addCallback(lambda names: [Account(name=it, mailbox=it) for it in names])
 
     def run(self, seconds: float) -> None:
         """Let time pass, from one call to the next."""
@@ -329,11 +334,11 @@ class FailureTests(SweeperCase):
         house = House(self, policy="any 1d")
         house.store.add("a")
         sweeper = house.sweeper()
-        find = house.find
-        house.find = lambda _: fail(DirectoryDown("down"))  # type: ignore[method-assign]
+        owner = house.owner
+        house.owner = lambda _: fail(DirectoryDown("down"))  # type: ignore[method-assign]
         house.run(3 * DAY)
         self.assertEqual(house.count("a"), 1)
-        house.find = find  # type: ignore[method-assign]
+        house.owner = owner  # type: ignore[method-assign]
         house.run(7 * HOUR)
         self.assertEqual(house.count("a"), 0)
         self.successResultOf(sweeper.stop())
@@ -344,9 +349,11 @@ class FailureTests(SweeperCase):
         names = house.store.names
         house.store.names = lambda: fail(StoreDown("no"))  # type: ignore[method-assign]
         house.sweeper()
-        house.store.names = names  # type: ignore[method-assign]
         house.run(HOUR)
         self.assertEqual(house.count("a"), 1)
+        house.store.names = names  # type: ignore[method-assign]
+        house.run(12 * HOUR)
+        self.assertEqual(house.count("a"), 0)
 
 
 class GuardTests(SweeperCase):
@@ -525,7 +532,7 @@ class RestartTests(SweeperCase):
 
     def test_an_order_of_a_mailbox_that_is_nobodys_is_done_with(self) -> None:
         house = House(self)
-        house.find = lambda _: succeed(None)  # type: ignore[method-assign]
+        house.owner = lambda _: succeed(None)  # type: ignore[method-assign]
         house.sweeper()
         house.ledger.order("nobody", Order(house.now(), released=False))
         house.run(61)

@@ -204,13 +204,13 @@ class RoundTests(SynchronousTestCase):
     def test_a_name_that_cannot_be_asked_for_costs_nobody_else_the_round(self) -> None:
         office = Office(self)
         office.mailbox.deliver(b"x" * 600)
-        find = office.directory.find
+        owner = office.directory.owner
 
-        def found(login: str) -> Deferred[Account | None]:
-            login.encode("utf-8")
-            return find(login)
+        def found(mailbox: str) -> Deferred[Account | None]:
+            mailbox.encode("utf-8")
+            return owner(mailbox)
 
-        office.directory.find = found  # type: ignore[method-assign]
+        office.directory.owner = found  # type: ignore[method-assign]
         office.warner.start(office.clock, 10, lambda: succeed(["\udcff@example.org", ALICE]))
         office.clock.advance(10)
         self.assertEqual(len(office.warned), 1)
