@@ -283,6 +283,8 @@ def _contradictions(settings: Settings) -> list[tuple[str, str]]:
         found.append(("gssapi.realms", "expected the realms whose users are yours"))
     if settings.quota.digest_to and not settings.quota.warn_from:
         found.append(("quota.warn_from", "expected the address that the digest comes from"))
+    if fault := settings.quota.language_fault:
+        found.append(("quota.warn_language", fault))
     if settings.http.endpoint and not (
         settings.http.token or settings.http.endpoint.startswith("unix:")
     ):

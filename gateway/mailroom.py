@@ -205,14 +205,16 @@ def _local_or(allows: Callable[[str], bool]) -> Callable[[str], bool]:
 def composer(settings: QuotaSettings) -> Compose:
     """What writes the messages that warn users."""
     origin = Origin(settings.warn_from)
-    language, own = language_for(settings.warn_language), settings.templates
+    own = settings.templates
 
     def compose(account: Account, usage: Usage, limits: Limits, found: Level) -> bytes:
+        languages = (*account.languages, settings.warn_language)
+        template, language = template_for(languages, found, own)
         return warning(
             account.name,
             usage,
             limits,
-            template=template_for(settings.warn_language, found, own),
+            template=template,
             language=language,
             origin=origin,
             stamp=_stamp(),

@@ -186,6 +186,9 @@ class Account:
     retention: str = ""
     """The retention policy in its text form."""
 
+    languages: tuple[str, ...] = ()
+    """Tags of those that the user reads (RFC 5646), the preferred one first."""
+
     def is_elsewhere(self, hosts: Collection[str]) -> bool:
         """Whether another server has it; ``hosts``: the names of this one, empty: it has all."""
         return bool(hosts and self.host) and self.host not in hosts

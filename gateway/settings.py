@@ -19,7 +19,14 @@ from gateway.errors import RetentionMalformed
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.pop3.texts import LANGUAGES, SETS
 from gateway.quota.notice import Origin
-from gateway.quota.texts import Templates, check_subject, check_template, own_templates
+from gateway.quota.texts import (
+    BUILT_IN,
+    Templates,
+    check_subject,
+    check_template,
+    is_known,
+    own_templates,
+)
 from gateway.retention.text import parse
 from gateway.units import parse_size
 
@@ -239,6 +246,7 @@ class Ldap:
     quota_warn: str = ""
     quota_messages: str = ""
     retention: str = ""
+    language: str = ""
 
     @property
     def entries(self) -> EntryMap:
@@ -401,6 +409,14 @@ class Quota:
     def templates(self) -> Templates:
         """``texts``, with what they leave out."""
         return _own_templates(self.texts)
+
+    @property
+    def language_fault(self) -> str:
+        """What is wrong with ``warn_language``; empty: nothing is."""
+        if is_known(self.warn_language, self.templates):
+            return ""
+        built_in = ", ".join(map(repr, BUILT_IN))
+        return f"expected {built_in} or a language of quota.texts, found {self.warn_language!r}"
 
 
 def _check_policy(value: str) -> None:

@@ -263,6 +263,10 @@ class FaultTests(ConfigCase):
             ('[quota]\noctets = "5 X"\n', "FILE:4: quota.octets: expected K, M, G, T or P"),
             ('[quota]\nwarn_from = "me"\n', "FILE:4: quota.warn_from: expected an address as"),
             ('[quota]\nwarn_from = "a@invalid"\n', "FILE:4: quota.warn_from: expected an addr"),
+            (
+                '[quota]\nwarn_language = "xx"\n',
+                "FILE:4: quota.warn_language: expected 'en', 'de' or",
+            ),
             ('[quota]\ndigest_to = "r@a.b"\n', "FILE: quota.warn_from: expected the address that"),
             (
                 '[quota.domains."a.example"]\noctets = "much"\n',

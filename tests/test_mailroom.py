@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from email import message_from_bytes
+from email.policy import default
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,19 @@ def test_users_read_the_texts_that_are_set_for_the_language_and_the_level() -> N
     over = compose(account, Usage(100), limits, Level.OVER)
     assert b"Subject: Ihr Postfach ist voll\r\n" in over
     assert b"Nichts geht mehr." in over
+
+
+def test_who_reads_another_language_is_warned_in_it_as_far_as_it_is_known() -> None:
+    own = {"fr": Texts(warn=Text(subject="Bientôt plein", text="{name}", html="<p>{name}"))}
+    compose = composer(Quota(warn_from="post@a.example", texts=own))
+    for languages, subject in {
+        ("fr-ca", "de"): "Bientôt plein",
+        ("it", "de-at"): "Ihr Postfach ist zu 90 % voll",
+        ("it",): "Your mailbox is 90% full",
+    }.items():
+        account = Account(name="a@a.example", mailbox="a", languages=languages)
+        message = compose(account, Usage(90), Limits(octets=100), Level.WARN)
+        assert message_from_bytes(message, policy=default)["Subject"] == subject
 
 
 def test_whoever_wants_to_know_is_told_whose_mail_came(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from attrs import frozen
@@ -12,6 +12,10 @@ from gateway.errors import DirectoryMisconfigured
 from gateway.model import UNLIMITED, Account, Quota
 from gateway.saslprep import login_name
 
+_LANGUAGE = re.compile(
+    r"\s*(?P<tag>[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)\s*(?:;\s*q\s*=\s*(?P<weight>[01](?:\.\d{0,3})?)\s*)?",
+    re.ASCII,
+)
 _LOOSE_COMMA = re.compile(r"(?<!\\),\s+")
 
 Bars = Callable[[str, float], bool]
@@ -69,6 +73,9 @@ class EntryMap:
     """Unless FALSE, the entry's own quotas do not count; if FALSE, no default counts."""
 
     retention: str = ""
+    language: str = "preferredLanguage"
+    """Languages as in HTTP's Accept-Language (RFC 2798 section 2.7)."""
+
     enabled: str = ""
     """FALSE bars the account."""
 
@@ -93,9 +100,10 @@ class EntryMap:
     @property
     def attributes(self) -> list[str]:
         """All that is asked for."""
-        single = (self.home, self.host, self.nt_hash, self.groups, self.delegates, self.retention)
+        single = (self.home, self.host, self.nt_hash, self.groups, self.delegates)
+        told = (self.retention, self.language, self.enabled)
         quotas = (self.quota, self.quota_warn, self.quota_messages, self.quota_inherited)
-        names = (*self.mailbox, *self.addresses, *single, *quotas, self.enabled, *self.barred)
+        names = (*self.mailbox, *self.addresses, *single, *told, *quotas, *self.barred)
         return list(dict.fromkeys(filter(None, names)))
 
 
@@ -170,6 +178,17 @@ def folded(name: str) -> str:
     return _LOOSE_COMMA.sub(",", name.casefold())
 
 
+def languages_of(text: str) -> tuple[str, ...]:
+    """Those of ``fr, en-gb;q=0.8``, the preferred one first; what makes no sense is left out."""
+    return tuple(tag for _, tag in sorted(_weighed(text), key=lambda found: -found[0]))
+
+
+def _weighed(text: str) -> Iterator[tuple[float, str]]:
+    for match in map(_LANGUAGE.fullmatch, text.split(",")):
+        if match is not None and (weight := float(match["weight"] or 1)) > 0:
+            yield weight, match["tag"].lower()
+
+
 def read_entry(
     dn: str, values: Mapping[str, Sequence[bytes]], entries: EntryMap, now: float
 ) -> Found:
@@ -218,6 +237,7 @@ class _Reader:
             delegates=frozenset(map(folded, self._all(entries.delegates))),
             quota=self._quota(),
             retention=self._first(entries.retention),
+            languages=languages_of(self._first(entries.language)),
         )
         return Found(self._dn, account, self._problems)
 

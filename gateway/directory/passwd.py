@@ -98,6 +98,7 @@ def _entry(line: str) -> Account:
         delegates=frozenset(filter(None, said.get("delegates", "").casefold().split(","))),
         # Spaces separate the extra fields from each other.
         retention=said.get("retention", "").replace("_", " "),
+        languages=tuple(filter(None, said.get("language", "").lower().split(","))),
     )
 
 

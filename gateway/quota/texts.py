@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from string import Formatter
 from textwrap import fill
 
@@ -157,10 +156,10 @@ def _tag(language: str) -> str:
     return language.lower().replace("_", "-")
 
 
-def _tags(language: str) -> tuple[str, ...]:
-    """What to look for: the language, the same without its region, English."""
-    tag = _tag(language)
-    return (tag, re.split("-", tag)[0], "en")
+def _tags(*languages: str) -> tuple[str, ...]:
+    """What to look for: each language, the same without its region; at last English."""
+    known = (tag for tag in map(_tag, languages) for tag in (tag, tag.partition("-")[0]))
+    return (*known, "en")
 
 
 def own_templates(said: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Templates:
@@ -185,17 +184,24 @@ def own_templates(said: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Templa
     return found
 
 
-def template_for(language: str, level: Level, own: Templates) -> Template:
-    """The warning about ``level``; ``own`` ones go before those that are built in.
+def template_for(
+    languages: Sequence[str], level: Level, own: Templates
+) -> tuple[Template, Language]:
+    """The warning about ``level`` in the first language that has one, and how it writes figures.
 
-    A language that nobody has is English; so is every one at ``Level.NORMAL``,
-    of which there is no warning: ``KeyError``.
+    ``own`` ones go before those that are built in.  Where nobody has any of
+    these languages it is English; there is none of ``Level.NORMAL``: ``KeyError``.
     """
-    for tag in _tags(language):
+    for tag in _tags(*languages):
         for templates in (own, BUILT_IN):
             if level in templates.get(tag, {}):
-                return templates[tag][level]
+                return templates[tag][level], language_for(tag)
     raise KeyError(level)
+
+
+def is_known(language: str, own: Templates) -> bool:
+    """Whether there is a warning in this language, region aside."""
+    return any(tag in own or tag in BUILT_IN for tag in _tags(language)[:-1])
 
 
 def language_for(language: str) -> Language:

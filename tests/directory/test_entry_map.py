@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.directory.entry_map import MAPS, read_entry
+from gateway.directory.entry_map import MAPS, languages_of, read_entry
 from gateway.model import UNLIMITED, Quota
 
 
@@ -12,6 +12,24 @@ def quota(schema: str, **attributes: bytes) -> Quota:
     """The quota of an entry with these attributes."""
     values = {name.lower(): [value] for name, value in attributes.items()}
     return read_entry("cn=x", {"mail": [b"x@y"]} | values, MAPS[schema], 0.0).account.quota
+
+
+class LanguageTests(SynchronousTestCase):
+    def test_they_come_in_the_order_of_their_weight(self) -> None:
+        for text, languages in {
+            "fr": ("fr",),
+            "fr, en-gb;q=0.8, en;q=0.7": ("fr", "en-gb", "en"),
+            "en;q=0.5,de-AT , it ; q = 0.9": ("de-at", "it", "en"),
+            "": (),
+            "*, de;q=0, fr;q=2, x y, en": ("en",),
+        }.items():
+            self.assertEqual(languages_of(text), languages)
+
+    def test_every_schema_has_them(self) -> None:
+        values = {"mail": [b"x@y"], "preferredlanguage": [b"de, en;q=0.1"]}
+        for schema in MAPS.values():
+            account = read_entry("cn=x", values, schema, 0.0).account
+            self.assertEqual(account.languages, ("de", "en"))
 
 
 class ExchangeQuotaTests(SynchronousTestCase):

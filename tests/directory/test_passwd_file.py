@@ -133,11 +133,13 @@ class FileTests(SynchronousTestCase):
 
     def test_what_else_is_known_of_an_account_stands_in_its_extra_fields(self) -> None:
         fields = "nt_hash=" + "AB" * 16 + " host=MX1.e aliases=a@e,B@e delegates=Bob,carol@e"
+        fields += " language=de-AT,en"
         self.write(f"alice:{{PLAIN}}a::::::{fields}\n")
         directory = PasswdFile(self.path, run_now)
         account = self.successResultOf(directory.find("alice"))
         self.assertEqual((account.nt_hash, account.host), (b"\xab" * 16, "mx1.e"))
         self.assertEqual(account.delegates, {"bob", "carol@e"})
+        self.assertEqual(account.languages, ("de-at", "en"))
         for address in ("alice", "a@e", "b@e"):
             self.assertIs(self.successResultOf(directory.recipient(address)), account)
 

@@ -257,8 +257,8 @@ class TemplateTests(SynchronousTestCase):
 
     def test_ones_own_templates_go_before_those_built_in(self) -> None:
         own = {"de": {Level.WARN: Template("Voll", "Voll", "Voll")}}
-        self.assertEqual(template_for("de", Level.WARN, own).subject, "Voll")
-        self.assertEqual(template_for("de", Level.OVER, own), BUILT_IN["de"][Level.OVER])
+        self.assertEqual(template_for(["de"], Level.WARN, own)[0].subject, "Voll")
+        self.assertEqual(template_for(["de"], Level.OVER, own)[0], BUILT_IN["de"][Level.OVER])
 
     def test_what_ones_own_leave_out_is_as_built_in(self) -> None:
         said = {"de_AT": {"warn": {"subject": "Voll", "text": "", "html": ""}}}
@@ -266,13 +266,14 @@ class TemplateTests(SynchronousTestCase):
         self.assertEqual(set(own), {"de-at"})
         built_in = BUILT_IN["de"][Level.WARN]
         self.assertEqual(own["de-at"][Level.WARN], evolve(built_in, subject="Voll"))
-        self.assertEqual(template_for("de-AT", Level.WARN, own).subject, "Voll")
+        self.assertEqual(template_for(["de-AT"], Level.WARN, own)[0].subject, "Voll")
         self.assertEqual(own_templates({"fr": {"warn": {"subject": "", "text": ""}}}), {})
 
     def test_a_language_that_is_not_built_in_needs_every_part(self) -> None:
         parts = {"subject": "Pleine", "text": "{name}", "html": "<p>"}
         own = own_templates({"fr": {"over": parts}})
-        self.assertEqual(template_for("fr-CA", Level.OVER, own), Template(**parts))
+        found = template_for(["fr-CA"], Level.OVER, own)
+        self.assertEqual(found, (Template(**parts), LANGUAGES["en"]))
         for part in parts:
             error = self.assertRaises(
                 ValueError, own_templates, {"fr": {"over": parts | {part: ""}}}
@@ -281,11 +282,22 @@ class TemplateTests(SynchronousTestCase):
 
     def test_a_region_and_then_english_are_fallen_back_to(self) -> None:
         for tag, found in {"de-AT": "de", "DE_ch": "de", "fr": "en", "": "en"}.items():
-            self.assertEqual(template_for(tag, Level.WARN, {}), BUILT_IN[found][Level.WARN])
+            expected = BUILT_IN[found][Level.WARN], LANGUAGES[found]
+            self.assertEqual(template_for([tag], Level.WARN, {}), expected)
             self.assertEqual(language_for(tag), LANGUAGES[found])
 
+    def test_of_several_languages_the_first_is_taken_in_which_there_is_a_text(self) -> None:
+        own = {"fr": {Level.WARN: Template("Pleine", "Pleine", "Pleine")}}
+        for languages, found in {
+            ("fr", "de"): own["fr"][Level.WARN],
+            ("it", "de-CH", "fr"): BUILT_IN["de"][Level.WARN],
+            ("it", "es"): BUILT_IN["en"][Level.WARN],
+            (): BUILT_IN["en"][Level.WARN],
+        }.items():
+            self.assertEqual(template_for(languages, Level.WARN, own)[0], found)
+
     def test_there_is_no_warning_of_nothing(self) -> None:
-        self.assertRaises(KeyError, template_for, "en", Level.NORMAL, {})
+        self.assertRaises(KeyError, template_for, ["en"], Level.NORMAL, {})
 
 
 class DigestTests(SynchronousTestCase):
