@@ -32,7 +32,14 @@ from gateway.keeper import guard_of, keeping_of, mailboxes_of, policies_of
 from gateway.ledger import Ledger
 from gateway.model import Account
 from gateway.retention.backlog import Guard, objection
-from gateway.retention.forecast import Forecast, described, forecast, line, message_line
+from gateway.retention.forecast import (
+    Forecast,
+    described,
+    forecast,
+    line,
+    message_line,
+    purged_line,
+)
 from gateway.retention.remembered import Order
 from gateway.services.sweeper import Mailboxes
 from gateway.settings import Settings
@@ -89,7 +96,7 @@ async def preview(
             terminal.complain(f"{name}: retention has no policy for it")
         if one is not None:
             going, total = going + len(one.gone), total + one.messages
-            if one.gone or options.mailbox or options.json:
+            if one.gone or one.purged or options.mailbox or options.json:
                 terminal.progress(len(names), len(names))
                 _show(one, options, terminal)
     terminal.progress(len(names), len(names))
@@ -112,8 +119,8 @@ async def _look(
     if account is None or not text:
         return None
     policy = mailboxes.policies.policy(account)
-    kept = await store.glance(account)
-    return forecast(name, text, policy, kept, guard, now)
+    kept, hidden = await store.glance(account), await store.hidden(account)
+    return forecast(name, text, policy, kept, hidden, guard, now)
 
 
 def _show(one: Forecast, options: Any, terminal: Terminal) -> None:
@@ -124,6 +131,8 @@ def _show(one: Forecast, options: Any, terminal: Terminal) -> None:
     if options.mailbox:
         for gone in one.gone:
             terminal.say(message_line(gone))
+        for purged in one.purged:
+            terminal.say(purged_line(purged))
 
 
 async def hidden(_: Settings, found: Tools, options: Any, terminal: Terminal, __: float) -> int:

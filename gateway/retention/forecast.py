@@ -10,7 +10,7 @@ from attrs import frozen
 
 from gateway.model import Kept
 from gateway.retention.backlog import Guard, objection
-from gateway.retention.outlook import next_look
+from gateway.retention.outlook import next_look, over
 from gateway.retention.rules import Doomed, Policy, doomed
 from gateway.units import size_text, time_text
 
@@ -23,7 +23,9 @@ class Forecast:
     policy: str
     messages: int
     gone: Sequence[Doomed]
-    left: Sequence[Kept]
+    purged: Sequence[Kept]
+    """What was hidden for long enough, and would go for good."""
+
     next_look: float | None
     """When something may be due that is left, in Unix seconds; None: never."""
 
@@ -37,14 +39,23 @@ class Forecast:
 
 
 def forecast(
-    mailbox: str, text: str, policy: Policy, kept: Sequence[Kept], guard: Guard, now: float
+    mailbox: str,
+    text: str,
+    policy: Policy,
+    kept: Sequence[Kept],
+    hidden: Sequence[Kept],
+    guard: Guard,
+    now: float,
 ) -> Forecast:
-    """What ``policy``, written ``text``, would do to the mailbox that holds ``kept``."""
-    gone = doomed(kept, policy, now)
-    uids = {one.message.uid for one in gone}
-    left = [one for one in kept if one.uid not in uids]
+    """What ``policy``, written ``text``, would do where ``kept`` is shown and ``hidden`` is not."""
+    gone, purged = doomed(kept, policy, now), over(hidden, policy, now)
+    going = {one.message.uid for one in gone}
+    left = [one for one in kept if one.uid not in going]
+    for_good = {one.uid for one in purged}
+    still_hidden = [one for one in hidden if one.uid not in for_good]
     stops = objection(guard, len(gone), len(kept), f"mailbox {mailbox}")
-    return Forecast(mailbox, text, len(kept), gone, left, next_look(left, [], policy, now), stops)
+    then = next_look(left, still_hidden, policy, now)
+    return Forecast(mailbox, text, len(kept), gone, purged, then, stops)
 
 
 def line(one: Forecast) -> str:
@@ -55,6 +66,8 @@ def line(one: Forecast) -> str:
     if one.gone:
         going += f" ({why}; {size_text(one.octets)})"
     then = "never" if one.next_look is None else time_text(one.next_look)
+    if one.purged:
+        going += f", {len(one.purged)} hidden ones for good"
     stops = " STOPPED until it is released" if one.stops else ""
     return f"{one.mailbox}: {going}{stops}; next look {then}; policy {one.policy}"
 
@@ -67,6 +80,11 @@ def message_line(one: Doomed) -> str:
     return f"  {uid}: {rule}, due {due}; came {came}, {seen}, {octets} octets"
 
 
+def purged_line(one: Kept) -> str:
+    """A hidden message in one line."""
+    return f"  {one.uid}: hidden {time_text(one.received)}, {one.octets} octets"
+
+
 def described(one: Forecast, *, messages: bool) -> dict[str, Any]:
     """For JSON; ``messages``: whether each of those that would go is named."""
     said: dict[str, Any] = {
@@ -75,6 +93,7 @@ def described(one: Forecast, *, messages: bool) -> dict[str, Any]:
         "messages": one.messages,
         "would_go": len(one.gone),
         "would_go_octets": one.octets,
+        "would_purge": len(one.purged),
         "rules": dict(sorted(Counter(str(gone.rule) for gone in one.gone).items())),
         "next_look": None if one.next_look is None else time_text(one.next_look),
         "stops": one.stops,
@@ -90,5 +109,9 @@ def described(one: Forecast, *, messages: bool) -> dict[str, Any]:
                 "due": time_text(gone.due),
             }
             for gone in one.gone
+        ]
+        said["purged"] = [
+            {"uid": gone.uid, "size": gone.octets, "hidden": time_text(gone.received)}
+            for gone in one.purged
         ]
     return said

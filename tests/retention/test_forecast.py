@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.model import Kept
 from gateway.retention.backlog import Guard
-from gateway.retention.forecast import described, forecast, line, message_line
+from gateway.retention.forecast import described, forecast, line, message_line, purged_line
 from gateway.retention.rules import Policy
 from gateway.units import time_text
 
@@ -12,8 +12,8 @@ KEPT = [Kept(5.0, "a", 1000, None), Kept(10.0, "b", 24, 20.0), Kept(90.0, "c", 1
 
 
 def test_each_message_is_shown_with_its_times_and_its_rule() -> None:
-    one = forecast("m", "text", Policy(unread=50, read=60), KEPT, Guard(), 100.0)
-    assert (one.octets, [kept.uid for kept in one.left]) == (1024, ["c"])
+    one = forecast("m", "text", Policy(unread=50, read=60), KEPT, [], Guard(), 100.0)
+    assert one.octets == 1024
     assert [message_line(gone) for gone in one.gone] == [
         "  a: unread, due 1970-01-01T00:00:55Z; came 1970-01-01T00:00:05Z, unread, 1000 octets",
         "  b: read, due 1970-01-01T00:01:20Z; came 1970-01-01T00:00:10Z,"
@@ -24,8 +24,25 @@ def test_each_message_is_shown_with_its_times_and_its_rule() -> None:
     assert said["next_look"] == "1970-01-01T00:02:20Z"
 
 
+def test_what_was_hidden_for_long_enough_is_shown_and_the_rest_looked_at_again() -> None:
+    one = forecast("m", "text", Policy(any=500, hide=40), [], KEPT, Guard(), 100.0)
+    assert line(one) == (
+        "m: 0 of 0 messages would go, 2 hidden ones for good;"
+        " next look 1970-01-01T00:02:10Z; policy text"
+    )
+    assert [purged_line(kept) for kept in one.purged] == [
+        "  a: hidden 1970-01-01T00:00:05Z, 1000 octets",
+        "  b: hidden 1970-01-01T00:00:10Z, 24 octets",
+    ]
+    said = described(one, messages=True)
+    assert (said["would_purge"], said["purged"][1]) == (
+        2,
+        {"uid": "b", "size": 24, "hidden": "1970-01-01T00:00:10Z"},
+    )
+
+
 def test_nothing_goes_from_a_mailbox_on_hold() -> None:
-    one = forecast("m", "hold", Policy(any=1, hold=True), KEPT, Guard(), 100.0)
+    one = forecast("m", "hold", Policy(any=1, hold=True), KEPT, [], Guard(), 100.0)
     assert line(one) == "m: 0 of 3 messages would go; next look never; policy hold"
     assert described(one, messages=False) == {
         "mailbox": "m",
@@ -33,6 +50,7 @@ def test_nothing_goes_from_a_mailbox_on_hold() -> None:
         "messages": 3,
         "would_go": 0,
         "would_go_octets": 0,
+        "would_purge": 0,
         "rules": {},
         "next_look": None,
         "stops": None,
