@@ -15,6 +15,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -309,23 +310,9 @@ def test_sigterm_closes_idle_sessions_with_a_word_and_finishes_a_commit(gateway:
     assert "Traceback" not in gateway.log
 
 
-def test_sigterm_lets_a_message_that_is_being_sent_go_out_whole(gateway: Gateway) -> None:
-    message = b"Subject: large\r\n\r\n" + b"x" * 78 + b"\r\n"
-    message += message[-80:] * (20 * MIB // 80)
-    fill(gateway.maildir, [message])
-    gateway.run()
-    with login(gateway) as client:
-        client.write("RETR 1")
-        assert client.read().startswith(b"+OK")
-        gateway.send(signal.SIGTERM)
-        gateway.wait_for(b"stopping: ")
-        assert client.block() == message
-        assert client.read().startswith(b"-ERR ")
-        assert client.read() == b""
-        ends_well(gateway, signalled=True)
-
-
-def test_a_second_signal_ends_at_once_what_the_first_would_wait_for(gateway: Gateway) -> None:
+@contextmanager
+def stopping_while_it_sends(gateway: Gateway) -> Iterator[tuple[Client, bytes]]:
+    """A client that is being sent a message of 20 MB as the server is told to stop."""
     message = b"Subject: large\r\n\r\n" + (b"x" * 78 + b"\r\n") * (20 * MIB // 80)
     fill(gateway.maildir, [message])
     gateway.run()
@@ -334,6 +321,19 @@ def test_a_second_signal_ends_at_once_what_the_first_would_wait_for(gateway: Gat
         assert client.read().startswith(b"+OK")
         gateway.send(signal.SIGTERM)
         gateway.wait_for(b"stopping: ")
+        yield client, message
+
+
+def test_sigterm_lets_a_message_that_is_being_sent_go_out_whole(gateway: Gateway) -> None:
+    with stopping_while_it_sends(gateway) as (client, message):
+        assert client.block() == message
+        assert client.read().startswith(b"-ERR ")
+        assert client.read() == b""
+        ends_well(gateway, signalled=True)
+
+
+def test_a_second_signal_ends_at_once_what_the_first_would_wait_for(gateway: Gateway) -> None:
+    with stopping_while_it_sends(gateway):
         ends_well(gateway)
     assert "told to stop again" in gateway.log
     assert "Traceback" not in gateway.log
