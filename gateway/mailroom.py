@@ -138,7 +138,8 @@ class Mailroom:
             mail = self._lmtp(tls() if settings.lmtp.tls == "stls" else None)
             found.append(self._listener("lmtp", mail, mail))
         if wanted(settings.policy.endpoint):
-            found.append(self._listener("policy", self._policy()))
+            policy = self._policy()
+            found.append(self._listener("policy", policy, policy))
         if wanted(settings.http.endpoint):
             found.append(self._listener("http", self._http()))
         return found

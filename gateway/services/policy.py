@@ -23,6 +23,7 @@ from gateway.model import Account, Usage
 from gateway.quota.policy import Answers, Request, Requests, Room, Unsaid, decide, reply
 from gateway.quota.verdict import Verdict, verdict
 from gateway.services.reception import Reception
+from gateway.services.sessions import Sessions
 from gateway.services.watch import Watch
 
 _UNSAID = {
@@ -51,13 +52,14 @@ class PolicyProtocol(Protocol):
         self._going_on = False
         self._paused = False
         self._over = False
+        self._draining = False
 
     def connectionMade(self) -> None:
         """Nobody is greeted here."""
         host = getattr(self.transport.getPeer(), "host", "")
         if (why := self._factory.refusal(host)) is not None:
             self.log.warn("refused a connection from {host}: {why}", host=host, why=why)
-            self._abort()
+            self.abort()
         else:
             self._factory.opened(self)
             self.transport.registerProducer(self, True)
@@ -83,9 +85,21 @@ class PolicyProtocol(Protocol):
     def stopProducing(self) -> None:
         """The line is down; ``connectionLost`` follows."""
 
-    def _abort(self) -> None:
+    def drain(self) -> None:
+        """Answer what is being asked, then go."""
+        self._draining = True
+        if not self._asking:
+            self._leave()
+
+    def abort(self) -> None:
+        """Go now."""
         self._over = True
         self.transport.abortConnection()
+
+    def _leave(self) -> None:
+        self._over = True
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """Some of a question."""
@@ -95,7 +109,7 @@ class PolicyProtocol(Protocol):
         self._waiting += len(data)
         if self._waiting > AHEAD:
             self.log.warn("a client asks faster than it can be answered")
-            self._abort()
+            self.abort()
             return
         self._requests.feed(data)
         self._go_on()
@@ -116,7 +130,7 @@ class PolicyProtocol(Protocol):
                 request = self._requests.take_request()
             except RequestMalformed as error:
                 self.log.warn("not Postfix's policy protocol: {error}", error=error)
-                self._abort()
+                self.abort()
                 return
             if request is None:
                 self._waiting = 0
@@ -131,16 +145,17 @@ class PolicyProtocol(Protocol):
         action = decide(request, found, self._factory.answers)
         if action is None:
             # No reply: Postfix asks again, and then does what it is set to.
-            self._over = True
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
+            self._leave()
             return
         self.transport.write(reply(action))
-        self._go_on()
+        if self._draining:
+            self._leave()
+        else:
+            self._go_on()
 
     def _fault(self, failure: Failure) -> None:
         self.log.failure("a fault of ours", failure)
-        self._abort()
+        self.abort()
 
 
 class PolicyFactory(ServerFactory):
@@ -166,8 +181,8 @@ class PolicyFactory(ServerFactory):
         self.clock = clock
         self._allows = allows
         self._connections = connections
-        self._open: set[PolicyProtocol] = set()
-        self.opened, self.closed = self._open.add, self._open.discard
+        self._open: Sessions[PolicyProtocol] = Sessions(lambda: clock)
+        self.opened, self.closed = self._open.opened, self._open.closed
         self.answers = answers or Answers()
         self.idle_timeout = idle_timeout
         self._reception = reception
@@ -183,6 +198,14 @@ class PolicyFactory(ServerFactory):
         if len(self._open) >= self._connections:
             return f"{len(self._open)} connections are open (policy.connections)"
         return None
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Answer what is being asked, and after ``seconds`` drop the rest."""
+        return self._open.drain(seconds)
+
+    def abort(self) -> None:
+        """End all connections now."""
+        self._open.abort()
 
     def found(self, request: Request) -> Deferred[Room | Unsaid]:
         """What is known of the recipient's mailbox."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
@@ -226,3 +226,30 @@ class DoorTests(SynchronousTestCase):
         self.assertFalse(wire.line.aborted)
         wire.clock.advance(1)
         self.assertTrue(wire.line.aborted)
+
+
+class EndTests(SynchronousTestCase):
+    def test_what_is_being_asked_is_answered_and_then_all_go(self) -> None:
+        wire = Wire()
+        idle, protocol = wire.connect()
+        wire.directory.slow = True
+        wire.send(ask(ALICE), ask(FULL))
+        drained = wire.factory.drain(10)
+        self.assertEqual((idle.disconnecting, wire.line.disconnecting), (True, False))
+        wire.directory.go()
+        self.assertEqual((wire.read(), wire.line.disconnecting), (DUNNO, True))
+        self.assertEqual(wire.directory.asked, [])
+        for ending in (wire.protocol, protocol):
+            ending.connectionLost(Failure(ConnectionDone()))
+        self.successResultOf(drained)
+        self.assertEqual(wire.clock.getDelayedCalls(), [])
+
+    def test_what_takes_too_long_is_dropped(self) -> None:
+        wire = Wire()
+        wire.directory.slow = True
+        wire.send(ask(ALICE))
+        drained = wire.factory.drain(10)
+        wire.clock.advance(10)
+        self.successResultOf(drained)
+        self.assertTrue(wire.line.aborted)
+        self.assertEqual(wire.read(), b"")
