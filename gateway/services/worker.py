@@ -32,7 +32,7 @@ LOOK = 0.005
 BUSY = 0.8
 """The share of one processor from which on another thread would be of no use."""
 
-LONG = 0.25
+LONG = 0.05
 """Seconds after which work has waited for too long, however busy the processor is."""
 
 

@@ -162,7 +162,7 @@ class WidthTests(SynchronousTestCase):
 
     def test_while_the_processor_is_busy_one_thread_does_it_all(self) -> None:
         self.begin(2)
-        for _ in range(20):
+        for _ in range(int(LONG / LOOK) - 1):
             self.reactor.look(busy=True)
         self.assertEqual(self.begun(1), [True, False])
 
