@@ -195,19 +195,14 @@ class LMTPProtocol(Shell):
         places: dict[str, list[int]] = {}
         for place, account in enumerate(self._accounts):
             places.setdefault(account.mailbox, []).append(place)
-        left = len(places)
-
-        def over(_: object) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                self._await(incoming.close(), _ignore, self._logged(_ignore))
-
+        commits = []
         for numbers in places.values():
             account = self._accounts[numbers[0]]
             done = maybeDeferred(incoming.commit, account, reception.limits(account))
             self._await(done, *self._told(account, numbers))
-            done.addCallback(over)
+            commits.append(done)
+        closed = DeferredList(commits).addCallback(lambda _: incoming.close())
+        self._await(closed, _ignore, self._logged(_ignore))
 
     def _told(
         self, account: Account, numbers: list[int]
