@@ -145,7 +145,9 @@ class _Assembly:
         self._turns = Turns(lambda: reactor)
         self._disk = self._worker("disk", store.workers, store.queue)
         self._deliveries = self._worker("deliveries", settings.lmtp.workers, store.queue)
-        self._passwords = self._worker("passwords", directory.workers, directory.queue)
+        # What a passwd-file has is hashed, in libraries that do without the interpreter.
+        hashes = directory.workers if directory.kind == "passwd-file" else 1
+        self._passwords = self._worker("passwords", directory.workers, directory.queue, hashes)
         limits = settings.limits
         self._patience = Patience(stall=limits.stall_timeout, work=limits.work_timeout)
         self._census = Census(
@@ -159,8 +161,9 @@ class _Assembly:
         self._certificates: dict[tuple[str, ...], Certificate] = {}
         self.store = self._make_store()
 
-    def _worker(self, purpose: str, threads: int, queue: int) -> Worker:
-        return Worker(self._reactor, purpose, threads=threads, queue=queue, turns=self._turns)
+    def _worker(self, purpose: str, threads: int, queue: int, least: int = 1) -> Worker:
+        how = {"threads": threads, "queue": queue, "least": least}
+        return Worker(self._reactor, purpose, **how, turns=self._turns)
 
     @property
     def _workers(self) -> list[Worker]:

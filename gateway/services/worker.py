@@ -4,8 +4,8 @@ Of Python's threads one runs at a time.  Where all that is asked for is there,
 a second thread only takes the interpreter from the first and from the reactor,
 at each system call, and that costs more than the work.  Where a disk or
 another server lets everybody wait, threads wait side by side.  So there are as
-few at work as keep a processor busy; and they answer together, for the reactor
-to sleep meanwhile.
+few at work as keep a processor busy, besides those whose work takes long; and
+they answer together, for the reactor to sleep meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, fail
@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from gateway.errors import Overloaded
 from gateway.services.turns import Turns
+from gateway.services.width import Width
 
 T = TypeVar("T")
 
@@ -32,16 +33,12 @@ LOOK = 0.005
 BUSY = 0.8
 """The share of one processor from which on another thread would be of no use."""
 
-LONG = 0.05
-"""Seconds after which work has waited for too long, however busy the processor is."""
-
 
 class Piece(NamedTuple):
-    """Work, and who waits for it since when."""
+    """Work, and who waits for it."""
 
     work: Callable[[], Any]
     answer: Deferred[Any]
-    since: float
 
 
 class Worker:
@@ -54,27 +51,31 @@ class Worker:
         *,
         threads: int,
         queue: int,
+        least: int = 1,
         turns: Turns | None = None,
         spent: Callable[[], float] = time.process_time,
     ) -> None:
         """``queue`` is how much work may wait beyond what the threads are doing.
 
+        So many threads as ``least`` may always be at work: all of them where
+        work computes without Python's interpreter, as hashes of passwords do.
         Answers come in ``turns``, which others may share.  ``spent``: seconds
         of a processor's time that this process has taken so far.
         """
         self._reactor = reactor
         self._turns = turns or Turns(lambda: reactor)
         self._purpose = purpose
-        self._threads = threads
         self._most = threads + queue
         # At half the price of Twisted's pool, which nests a context for each piece.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"pop3gw-{purpose}")
         self._lock = Lock()
-        """Of what waits and how many are at work."""
+        """Of what waits and who is at work."""
         self._waiting: deque[Piece] = deque()
         self._at_work = 0
-        self._width = 1
-        """How many threads may be at work just now."""
+        self._begun: dict[int, float] = {}
+        """When each thread that is at work began with its piece."""
+        self._width = Width(least, threads)
+        self._stopped = False
         self._answers: deque[tuple[Deferred[Any], Any]] = deque()
         self._telling = False
         self._spent = spent
@@ -84,19 +85,25 @@ class Worker:
         """Work that was taken and has not been answered."""
 
     def stop(self) -> None:
-        """Finish what was begun, and end the threads.  Blocks for as long as that takes."""
+        """Finish what was taken, and end the threads.  Blocks for as long as that takes."""
+        self._stopped = True
+        self._width.open()
+        while self._set_to_work():
+            pass
         self._pool.shutdown()
         if self._look_due is not None:
             self._look_due.cancel()
             self._look_due = None
 
     def run(self, work: Callable[[], T]) -> Deferred[T]:
-        """Do ``work`` on a thread; fails with ``Overloaded`` when too much is waiting."""
+        """Do ``work`` on a thread; fails with ``Overloaded`` when too much waits, or at the end."""
+        if self._stopped:
+            return fail(Overloaded(f"{self._purpose}: no more work is taken"))
         if self.outstanding >= self._most:
             return fail(Overloaded(f"{self._purpose}: {self.outstanding} pieces of work wait"))
         self.outstanding += 1
         answer: Deferred[T] = Deferred()
-        self._waiting.append(Piece(work, answer, self._reactor.seconds()))
+        self._waiting.append(Piece(work, answer))
         self._set_to_work()
         if self._look_due is None:
             self._look_later()
@@ -118,18 +125,22 @@ class Worker:
     def _next(self) -> Piece | None:
         with self._lock:
             if self._waiting:
+                self._begun[get_ident()] = self._reactor.seconds()
                 return self._waiting.popleft()
+            self._begun.pop(get_ident(), None)
             self._at_work -= 1
             return None
 
     # -- on the reactor's ----------------------------------------------------
 
-    def _set_to_work(self) -> None:
+    def _set_to_work(self) -> bool:
+        """Begin with one more thread, if it is wanted and allowed."""
         with self._lock:
-            if not self._waiting or self._at_work >= self._width:
-                return
+            if not self._waiting or self._at_work >= self._width.allowed:
+                return False
             self._at_work += 1
         self._pool.submit(self._work)
+        return True
 
     def _tell(self) -> None:
         self._telling = False
@@ -148,14 +159,12 @@ class Worker:
         """Have more threads at work, or fewer, and tell what was done meanwhile."""
         self._look_due = None
         now = self._reactor.seconds()
-        is_busy = self._spent() - self._spent_then > BUSY * (now - self._looked)
+        busy = self._spent() - self._spent_then > BUSY * (now - self._looked)
         with self._lock:
-            waits = now - self._waiting[0].since if self._waiting else 0.0
-        if waits > LONG or (waits and not is_busy):
-            self._width = min(self._width + 1, self._threads)
-        elif is_busy:
-            self._width = max(self._width - 1, 1)
-        self._set_to_work()
+            long = sum(now - begun >= LOOK for begun in self._begun.values())
+            self._width.seen(busy=busy, waiting=bool(self._waiting), long=long)
+        while self._set_to_work():
+            pass
         self._tell()
         if self.outstanding and self._look_due is None:
             self._look_later()

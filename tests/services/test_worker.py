@@ -5,8 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ServerEndpoint
@@ -18,7 +21,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from gateway.errors import Overloaded
 from gateway.services.outlet import Outlet
 from gateway.services.turns import TURN
-from gateway.services.worker import LONG, LOOK, Worker
+from gateway.services.width import Width
+from gateway.services.worker import LOOK, Worker
 
 
 class Reactor(Clock):
@@ -42,7 +46,7 @@ class Reactor(Clock):
         self._called.set()
 
     def turn_when_called(self) -> None:
-        self._called.wait()
+        assert self._called.wait(20), "nobody has called"
         self.turn()
 
     def turn(self) -> None:
@@ -50,10 +54,10 @@ class Reactor(Clock):
         for call in calls:
             call()
 
-    def look(self, *, busy: bool) -> None:
-        """Let time pass until the next look; ``busy``: the processor was, all the while."""
-        self.spent += LOOK if busy else 0
-        self.advance(LOOK)
+    def pass_time(self, seconds: float, *, busy: bool) -> None:
+        """``busy``: the processor was, all the while."""
+        self.spent += seconds if busy else 0
+        self.advance(seconds)
 
 
 class Job:
@@ -62,8 +66,11 @@ class Job:
     def __init__(self) -> None:
         self._begun = threading.Event()
         self._go = threading.Event()
+        self.thread = 0
+        """Whose it is."""
 
     def __call__(self) -> None:
+        self.thread = threading.get_ident()
         self._begun.set()
         self._go.wait()
 
@@ -71,11 +78,7 @@ class Job:
         self._go.set()
 
     def wait_until_begun(self) -> None:
-        self._begun.wait()
-
-    @property
-    def is_begun(self) -> bool:
-        return self._begun.is_set()
+        assert self._begun.wait(20), "nobody does it"
 
 
 class WorkerTests(TestCase):
@@ -133,80 +136,72 @@ class WorkerTests(TestCase):
         return failing.addCallback(answered)
 
 
-class WidthTests(SynchronousTestCase):
-    """How many threads are at work."""
+class ThreadTests(SynchronousTestCase):
+    """Who does it, and when it is told."""
 
-    def begin(self, jobs: int, threads: int = 3) -> None:
+    def begin(self, jobs: int, **how: int) -> None:
         self.reactor = Reactor()
         self.worker = Worker(
-            self.reactor, "test", threads=threads, queue=10, spent=lambda: self.reactor.spent
+            self.reactor,
+            "test",
+            **({"threads": 3, "queue": 10} | how),
+            spent=lambda: self.reactor.spent,
         )
-        self.jobs = [Job() for _ in range(jobs)]
-        self.addCleanup(self.end)
         self.answered: list[Job] = []
-        for job in self.jobs:
-            done = self.worker.run(job)
-            done.addCallback(lambda _, job=job: self.answered.append(job))
+        self.jobs = [self.run_one() for _ in range(jobs)]
+        self.addCleanup(self.end)
         self.jobs[0].wait_until_begun()
+
+    def run_one(self) -> Job:
+        job = Job()
+        self.worker.run(job).addCallback(lambda _: self.answered.append(job))
+        return job
 
     def end(self) -> None:
         for job in self.jobs:
             job.end()
         self.worker.stop()
 
-    def begun(self, number: int) -> list[bool]:
-        """Whether each is begun, once so many are."""
-        for job in self.jobs[:number]:
-            job.wait_until_begun()
-        return [job.is_begun for job in self.jobs]
+    @property
+    def threads(self) -> int:
+        """How many threads have done what is begun by now."""
+        return len({job.thread for job in self.jobs if job.thread})
 
-    def test_while_the_processor_is_busy_one_thread_does_it_all(self) -> None:
+    def go_through(self, *, busy: bool) -> None:
+        """End each job before the next look, and wait for the one after it."""
+        for job, after in pairwise(self.jobs):
+            self.reactor.pass_time(LOOK * 0.6, busy=busy)
+            job.end()
+            after.wait_until_begun()
+
+    def test_while_the_processor_is_busy_one_thread_does_all_that_is_short(self) -> None:
+        self.begin(8)
+        self.go_through(busy=True)
+        self.assertEqual(self.threads, 1)
+
+    def test_where_work_waits_for_something_else_threads_wait_side_by_side(self) -> None:
         self.begin(2)
-        for _ in range(int(LONG / LOOK) - 1):
-            self.reactor.look(busy=True)
-        self.assertEqual(self.begun(1), [True, False])
+        self.reactor.pass_time(LOOK, busy=False)
+        self.jobs[1].wait_until_begun()
+        self.assertEqual(self.threads, 2)
 
-    def test_while_threads_only_wait_others_join_them_up_to_the_limit(self) -> None:
-        self.begin(4)
-        self.reactor.look(busy=False)
-        self.assertEqual(self.begun(2), [True, True, False, False])
-        for _ in range(20):
-            self.reactor.look(busy=False)
-        self.assertEqual(self.begun(3), [True, True, True, False])
-
-    def test_what_comes_later_finds_as_many_threads_as_were_of_use(self) -> None:
+    def test_long_work_keeps_nobody_from_what_is_short_however_busy_the_processor_is(self) -> None:
         self.begin(2)
-        self.reactor.look(busy=False)
-        self.begun(2)
-        self.jobs[1].end()
-        self.reactor.look(busy=False)
-        self.jobs.append(Job())
-        self.worker.run(self.jobs[2])
-        self.assertEqual(self.begun(3), [True, True, True])
+        self.reactor.pass_time(LOOK, busy=True)
+        self.jobs[1].wait_until_begun()
+        self.assertEqual(self.threads, 2)
 
-    def test_there_are_fewer_again_when_the_processor_is_busy(self) -> None:
-        self.begin(2)
-        self.reactor.look(busy=False)
-        self.begun(2)
-        self.reactor.look(busy=True)
-        self.jobs[1].end()
-        self.reactor.turn_when_called()
-        self.jobs.append(Job())
-        self.worker.run(self.jobs[2])
-        self.assertEqual(self.begun(2), [True, True, False])
-
-    def test_nobody_waits_for_long_because_the_processor_is_busy(self) -> None:
-        self.begin(2)
-        for _ in range(int(LONG / LOOK) + 2):
-            self.reactor.look(busy=True)
-        self.assertEqual(self.begun(2), [True, True])
+    def test_so_many_as_are_always_of_use_begin_at_once(self) -> None:
+        self.begin(3, least=2)
+        self.jobs[1].wait_until_begun()
+        self.assertEqual(self.threads, 2)
 
     def test_what_is_done_is_told_while_other_work_goes_on(self) -> None:
         self.begin(2)
         self.jobs[0].end()
         self.jobs[1].wait_until_begun()
         self.assertEqual((self.reactor.next, self.answered), ([], []))
-        self.reactor.look(busy=True)
+        self.reactor.pass_time(LOOK, busy=True)
         self.assertEqual(self.answered, self.jobs[:1])
 
     def test_what_is_done_together_is_told_at_once_and_nobody_looks_any_more(self) -> None:
@@ -215,13 +210,57 @@ class WidthTests(SynchronousTestCase):
             job.end()
         self.reactor.turn_when_called()
         self.assertEqual(self.answered, self.jobs)
-        self.reactor.look(busy=False)
+        self.reactor.pass_time(LOOK, busy=False)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_a_worker_that_is_stopped_looks_no_more(self) -> None:
-        self.begin(1)
-        self.end()
+    def test_at_the_end_all_threads_do_what_is_left_and_nothing_more_is_taken(self) -> None:
+        self.begin(3)
+        stopping = threading.Thread(target=self.worker.stop)
+        stopping.start()
+        for job in self.jobs:
+            job.wait_until_begun()
+        self.assertEqual(self.threads, 3)
+        for _ in range(2):
+            self.failureResultOf(self.worker.run(Job()), Overloaded)
+        for job in self.jobs:
+            job.end()
+        stopping.join()
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
+SEEN = st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 20)), max_size=40)
+
+
+class WidthTests(SynchronousTestCase):
+    """How many of them may be at work."""
+
+    def test_one_joins_where_work_waits_while_nobody_computes_and_one_goes_where_it_is_busy(
+        self,
+    ) -> None:
+        width = Width(1, 3)
+        found = []
+        for busy, waiting in [(False, False), *[(False, True)] * 3, *[(True, True)] * 3]:
+            width.seen(busy=busy, waiting=waiting, long=0)
+            found.append(width.allowed)
+        self.assertEqual(found, [1, 2, 3, 3, 2, 1, 1])
+
+    def test_those_with_long_work_do_not_count(self) -> None:
+        width = Width(1, 3)
+        for long, allowed in ((1, 2), (2, 3), (3, 3), (0, 1)):
+            width.seen(busy=True, waiting=True, long=long)
+            self.assertEqual(width.allowed, allowed)
+
+    @given(st.integers(1, 5), st.integers(0, 11), SEEN)
+    def test_there_is_always_one_and_never_one_too_many(
+        self, least: int, more: int, seen: list[tuple[bool, bool, int]]
+    ) -> None:
+        width = Width(least, least + more)
+        for busy, waiting, long in seen:
+            width.seen(busy=busy, waiting=waiting, long=long)
+            self.assertTrue(least <= width.allowed <= least + more)
+        width.open()
+        width.seen(busy=True, waiting=True, long=0)
+        self.assertEqual(width.allowed, least + more)
 
 
 class Writing(Protocol):
