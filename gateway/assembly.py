@@ -162,8 +162,9 @@ class _Assembly:
         self.store = self._make_store()
 
     def _worker(self, purpose: str, threads: int, queue: int, least: int = 1) -> Worker:
-        how = {"threads": threads, "queue": queue, "least": least}
-        return Worker(self._reactor, purpose, **how, turns=self._turns)
+        return Worker(
+            self._reactor, purpose, threads=threads, queue=queue, least=least, turns=self._turns
+        )
 
     @property
     def _workers(self) -> list[Worker]:

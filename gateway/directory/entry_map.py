@@ -83,21 +83,6 @@ class EntryMap:
     """What else bars it, by attribute."""
 
     @property
-    def owner(self) -> str:
-        """The filter for the entry whose mailbox is ``{login}``."""
-        wanted, absent = [], ""
-        for name in self.mailbox:
-            wanted.append(f"(&{absent}({name}={{login}}))")
-            # The first attribute that is there names the mailbox, whatever others say.
-            absent += f"(!({name}=*))"
-        return f"(|{''.join(wanted)})"
-
-    @property
-    def has_mailbox(self) -> str:
-        """The filter for all that have one."""
-        return f"(|{''.join(f'({name}=*)' for name in self.mailbox)})"
-
-    @property
     def attributes(self) -> list[str]:
         """All that is asked for."""
         single = (self.home, self.host, self.nt_hash, self.groups, self.delegates)

@@ -64,13 +64,22 @@ class LdapDirectory:
         return self._known(f"\0{address}", lambda: self.entries.recipient(address))
 
     def owner(self, mailbox: str) -> Deferred[Account | None]:
-        """The account whose mailbox it is."""
-        return self._known(f"\1{mailbox}", lambda: self.entries.owner(mailbox))
+        """The account whose mailbox it is.
+
+        By login first, which is remembered: most mailboxes have the name of one.
+        """
+
+        def found(account: Account | None) -> Any:
+            if account is not None and account.mailbox == mailbox:
+                return account
+            return self._run(lambda: self.entries.owner(mailbox)).addCallback(_account_of)
+
+        return self.find(mailbox).addCallback(found)
 
     def accounts(self) -> Deferred[list[Account]]:
         """All of them."""
         asked = self._run(self.entries.everybody)
-        return asked.addCallback(lambda all_found: [found.account for found in all_found])
+        return asked.addCallback(lambda everybody: [found.account for found in everybody])
 
     def _known(self, key: str, search: Callable[[], Found | None]) -> Deferred[Account | None]:
         known = self._found_within(key, self._ttl)
@@ -128,3 +137,7 @@ class LdapDirectory:
         # Whoever had to know whose name it is has just searched for it.
         found = self._found_within(login, _LOGIN)
         return self._run(lambda: self.entries.verify(login, password, found)).addCallback(verified)
+
+
+def _account_of(found: Found | None) -> Account | None:
+    return None if found is None else found.account

@@ -8,16 +8,17 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from ldap3.core.results import RESULT_CODES
 from ldap3.utils.dn import escape_rdn
 from twisted.logger import Logger
 
 from gateway.directory.entry_map import EntryMap, Found, folded, read_entry
+from gateway.directory.ldap_filters import any_of, everybody
 from gateway.directory.ldap_messages import (
     Entry,
     Request,
@@ -37,6 +38,12 @@ _MISCONFIGURED = frozenset({1, 2, 8, 13, 34, 50})
 _BIND = bind_request()
 PAGE = 500
 """Entries that are asked for at once where all are wanted."""
+
+LISTING = 60
+"""Seconds for each page of them."""
+
+NAMESAKES = 20
+"""Entries that may have the name of one mailbox in some attribute."""
 
 _SIZE_LIMIT_EXCEEDED = 4
 _NO_SUCH_OBJECT = 32
@@ -99,25 +106,31 @@ class LdapAccounts:
         self._entries = entries
         self._unix_time = unix_time
         self._filter = search.filter or entries.filter
-        self._recipients = search.recipients or entries.recipients
-        everybody = self._filter.replace("{login}", "*").replace("{user}", "*")
+        recipients = search.recipients or entries.recipients
+        people = everybody(self._filter)
+        owner = f"(&{people}{any_of(entries.mailbox, '{login}')})"
+        home = f"({entries.home}=*)" if entries.home else ""
+        self._patience = max(reach.timeout, LISTING)
         self._by_login, self._by_address, self._by_mailbox, self._by_page = (
             search_request(
                 *(search.base, wanted, entries.attributes, ("login", "user")),
-                seconds=reach.timeout,
+                seconds=seconds,
                 scope=search.scope,
                 most=most,
             )
-            for wanted, most in (
-                (self._filter, 2),
-                (self._recipients, 2),
-                (f"(&{everybody}{entries.owner})", 2),
-                (f"(&{everybody}{entries.has_mailbox})", 0),
+            for wanted, most, seconds in (
+                (self._filter, 2, reach.timeout),
+                (recipients, 2, reach.timeout),
+                (owner, NAMESAKES, reach.timeout),
+                (f"(&{people}{home}{any_of(entries.mailbox, '*')})", 0, self._patience),
             )
         )
         self._domains = frozenset(name.lower() for name in search.domains)
         self._base_domain = ".".join(re.findall(r"\bdc=([^,+]+)", search.base.lower()))
         self.searching = Servers(reach, self._bind_service, now)
+        # Apart, so that a server that takes long to tell of everybody is not down for logins.
+        patient = evolve(reach, timeout=self._patience)
+        self._listing = Servers(patient, self._bind_service, now)
         self.binding = Servers(reach, _nobody, now)
 
     def find(self, login: str) -> Found | None:
@@ -133,15 +146,24 @@ class LdapAccounts:
 
     def owner(self, mailbox: str) -> Found | None:
         """The one entry whose mailbox has this name, or None."""
+        return self.searching.use(lambda connection: self._owner(connection, mailbox))
+
+    def _owner(self, connection: Any, mailbox: str) -> Found | None:
+        # An attribute that names mailboxes may stand in another's entry too, as an address does.
         values = (mailbox.encode("utf-8"), b"")
-        found = self.searching.use(
-            lambda connection: self._search_for(connection, self._by_mailbox, values, mailbox)
-        )
-        return found if found is not None and found.account.mailbox == mailbox else None
+        entries, result = ask(connection, self._by_mailbox, values)
+        if result.code != _SIZE_LIMIT_EXCEEDED:
+            self._check_search(result)
+        owners = [one for one in self._read(entries) if one.account.mailbox == mailbox]
+        if len(owners) > 1 or result.code == _SIZE_LIMIT_EXCEEDED:
+            raise DirectoryMisconfigured(
+                f"more than one entry for the mailbox {mailbox}: {self._by_mailbox.wanted}"
+            )
+        return owners[0] if owners else None
 
     def everybody(self) -> list[Found]:
         """All that have a mailbox; those who have none that could be named are logged."""
-        found = self.searching.use(self._all)
+        found = self._listing.use(self._all)
         if not found:
             base, wanted = self._search.base, self._by_page.wanted
             log.warn("{base} has nobody: {wanted}", base=base, wanted=wanted)
@@ -149,27 +171,29 @@ class LdapAccounts:
 
     def _all(self, connection: Any) -> list[Found]:
         """In pages: servers answer no more than some hundred or thousand entries at once."""
-        everybody: list[Found] = []
+        found: list[Found] = []
         cookie, more = b"", True
         while more:
             entries, result = ask(connection, self._by_page, (b"", b""), page(PAGE, cookie))
             if result.code == _SIZE_LIMIT_EXCEEDED:
                 raise DirectoryMisconfigured(
-                    f"the directory tells of no more than {len(everybody) + len(entries)} entries:"
+                    f"the directory tells of no more than {len(found) + len(entries)} entries:"
                     " raise its limit for ldap.bind_dn, also of what it tells in pages"
                 )
             self._check_search(result)
-            everybody += filter(None, map(self._read, entries))
+            found += self._read(entries)
+            if cookie and not entries and result.cookie == cookie:
+                raise DirectoryDown("the directory comes to no end of its pages")
             cookie = result.cookie
             more = bool(cookie)
-        return everybody
+        return found
 
-    def _read(self, entry: Entry) -> Found | None:
-        try:
-            return read_entry(*entry, self._entries, self._unix_time())
-        except DirectoryMisconfigured as error:
-            log.warn("{error}", error=error)
-            return None
+    def _read(self, entries: Sequence[Entry]) -> Iterator[Found]:
+        for entry in entries:
+            try:
+                yield read_entry(*entry, self._entries, self._unix_time())
+            except DirectoryMisconfigured as error:
+                log.warn("{error}", error=error)
 
     def verify(self, login: str, password: bytes, found: Found | None = None) -> Found:
         """The same, if the server takes the password for it; not searched if ``found`` before."""

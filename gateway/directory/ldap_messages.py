@@ -15,6 +15,9 @@ from ldap3.operation.bind import bind_operation
 from ldap3.operation.search import search_operation
 from ldap3.protocol.rfc4511 import LDAPMessage, MessageID, ProtocolOp
 from pyasn1.codec.ber.encoder import encode
+from pyasn1.error import PyAsn1Error
+
+from gateway.directory.ldap_filters import everybody
 
 LONGEST = 1 << 20
 """Octets of a response; an account's entry has some hundred."""
@@ -233,6 +236,7 @@ def check_filter(wanted: str, fields: Sequence[str] = ("login", "user")) -> None
     if not any(place in wanted for place in places):
         raise ValueError(f"no {' or '.join(places)} is in it")
     try:
-        search_request("", wanted, ["1.1"], fields, seconds=1)
-    except LDAPException as error:
+        for text in (wanted, everybody(wanted)):
+            search_request("", text, ["1.1"], fields, seconds=1)
+    except (LDAPException, PyAsn1Error) as error:
         raise ValueError(str(error)) from None

@@ -11,7 +11,7 @@ import pytest
 
 from answers import result
 from directory_contract import PASSWORDS, directory_tests
-from gateway.directory.entry_map import EntryMap
+from gateway.directory.entry_map import MAPS, EntryMap
 from gateway.directory.ldap_accounts import LdapAccounts, Search
 from gateway.directory.ldap_messages import Result
 from gateway.directory.ldap_servers import Reach
@@ -90,6 +90,32 @@ def test_everybody_is_asked_for_in_pages(tmp_path: Path, crowd: dict[str, str]) 
         assert sorted(account.mailbox for account in found) == sorted(crowd)
     finally:
         server.stop()
+
+
+def test_a_server_that_knows_nothing_of_our_schema_tells_of_owners_and_everybody(
+    slapd: Slapd,
+) -> None:
+    people = directory(slapd, entries=MAPS["openldap"], filter="")
+    assert result(people.owner(ALICE)).name == ALICE
+    found = {account.mailbox for account in result(people.accounts())}
+    assert found == {name for name in PASSWORDS if "@" in name}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "(uid:caseExactMatch:={login})",
+        "(uid~={login})",
+        "(&(uid={login})(!(mail={user}x)))",
+        "(|(mail=*{login})(uid=*{user}*))",
+        "(&(objectClass=person)(uid={login})(!(cn=nobody)))",
+    ],
+)
+def test_everybody_is_found_by_a_filter_of_any_kind(slapd: Slapd, wanted: str) -> None:
+    people = directory(slapd, filter=wanted)
+    assert {account.mailbox for account in result(people.accounts())} == set(PASSWORDS)
+    for name in ("alice@example.org", "bob@example.org"):
+        assert result(people.owner(name)).name == name
 
 
 def test_a_server_that_does_not_tell_of_everybody_is_a_misconfiguration(
