@@ -7,7 +7,7 @@ client as ``[SYS/TEMP]``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -124,6 +124,9 @@ class IDelivery(Interface):
 
     def names() -> Deferred[list[str]]:
         """The names of all mailboxes that the store can tell of, sorted."""
+
+    def present(accounts: Sequence[Account]) -> Deferred[list[Account]]:
+        """Of these those whose mailbox is there; none is made."""
 
 
 class IKeeping(Interface):

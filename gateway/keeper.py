@@ -18,7 +18,7 @@ from gateway.model import Account
 from gateway.retention.backlog import Guard
 from gateway.retention.said import Policies
 from gateway.services.clearing import Budget, Clearing
-from gateway.services.everyone import everyone
+from gateway.services.everyone import Everyone
 from gateway.services.opened import Opened
 from gateway.services.pace import Pace
 from gateway.services.sweeper import Mailboxes, Sweeper
@@ -135,9 +135,8 @@ def mailboxes_of(
     settings: Settings, directory: IDirectory, store: Any, policies: Policies
 ) -> Mailboxes:
     """Those of the store, and what holds for them."""
-    hosts = settings.directory.here
-    found = everyone(directory, store, in_homes=settings.store.in_homes, hosts=hosts)
-    return Mailboxes(directory, found, policies, hosts)
+    in_homes, hosts = settings.store.in_homes, settings.directory.here
+    return Mailboxes(Everyone(directory, store, in_homes=in_homes, hosts=hosts), policies)
 
 
 def guard_of(said: Retention) -> Guard:

@@ -135,9 +135,11 @@ def _show(one: Forecast, options: Any, terminal: Terminal) -> None:
             terminal.say(purged_line(purged))
 
 
-async def hidden(_: Settings, found: Tools, options: Any, terminal: Terminal, __: float) -> int:
+async def hidden(
+    settings: Settings, found: Tools, options: Any, terminal: Terminal, _: float
+) -> int:
     """Show what was hidden."""
-    account = await _account(found, options.mailbox)
+    account = await _account(settings, found, options.mailbox)
     for one in sorted(await keeping_of(found.store).hidden(account)):
         since = time_text(one.received)
         if options.json:
@@ -147,18 +149,23 @@ async def hidden(_: Settings, found: Tools, options: Any, terminal: Terminal, __
     return 0
 
 
-async def restore(_: Settings, found: Tools, options: Any, terminal: Terminal, __: float) -> int:
+async def restore(
+    settings: Settings, found: Tools, options: Any, terminal: Terminal, _: float
+) -> int:
     """Bring back; 1 when not all came that were named."""
-    account, store = await _account(found, options.mailbox), keeping_of(found.store)
+    account = await _account(settings, found, options.mailbox)
+    store = keeping_of(found.store)
     uids = options.uids or [one.uid for one in await store.hidden(account)]
     came = await store.restore(account, uids)
     terminal.say(f"{came} of {len(uids)} messages are back in {options.mailbox}")
     return 0 if came == len(uids) else 1
 
 
-async def _account(found: Tools, name: str) -> Account:
-    """Whose mailbox it is; one of a user who is gone is still found by its name."""
+async def _account(settings: Settings, found: Tools, name: str) -> Account:
+    """Whose mailbox it is; outside homes one of a user who is gone is found by its name."""
     account: Account | None = await found.directory.owner(name)
+    if account is None and settings.store.in_homes:
+        raise ConfigError([f"{name}: nobody has it, and only the directory knows where it is"])
     return account or Account(name=name, mailbox=name)
 
 

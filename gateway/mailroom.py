@@ -21,7 +21,7 @@ from gateway.quota.policy import Answers
 from gateway.quota.texts import language_for, template_for
 from gateway.quota.verdict import Level
 from gateway.services.digest import ComposeDigest, Digest
-from gateway.services.everyone import everyone
+from gateway.services.everyone import Everyone
 from gateway.services.lmtp import LMTPFactory
 from gateway.services.networks import within
 from gateway.services.opened import Opened
@@ -59,10 +59,9 @@ class Mailroom:
         self._store = store
         self._patience = patience
         self._also_delivered = delivered
-        self._directory = directory
         self.ledger = Opened(lambda: Ledger(settings.state), run)
         hosts = settings.directory.here
-        self._everyone = everyone(directory, store, in_homes=settings.store.in_homes, hosts=hosts)
+        self._everyone = Everyone(directory, store, in_homes=settings.store.in_homes, hosts=hosts)
         self.reception = Reception(
             directory,
             store,
@@ -76,7 +75,7 @@ class Mailroom:
     def _make_warner(self) -> Warner:
         return Warner(
             self.reception,
-            self._directory,
+            self._everyone,
             self._store,
             self.ledger.ask,
             composer(self._settings.quota),
@@ -89,7 +88,7 @@ class Mailroom:
         quota = self._settings.quota
         return Digest(
             self.reception,
-            self._directory,
+            self._everyone,
             self._store,
             self.ledger.ask,
             digest_composer(quota),
@@ -109,7 +108,7 @@ class Mailroom:
 
     async def _known_names(self) -> list[str]:
         """Of all mailboxes, and of those that nobody tells of but were found full."""
-        names = [account.mailbox for account in await self._everyone()]
+        names = [account.mailbox for account in await self._everyone.accounts()]
         remembered = await self.ledger.ask(lambda ledger: list(ledger.warning_states()))
         return sorted({*names, *remembered})
 
@@ -191,7 +190,7 @@ class Mailroom:
         )
 
     def _http(self) -> Site:
-        survey = Survey(self.reception, self._directory, self._everyone, self._reactor.seconds)
+        survey = Survey(self.reception, self._everyone, self._reactor.seconds)
         return quota_site(self.reception, survey.page, token=self._settings.http.token)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, execute, succeed
@@ -97,6 +97,10 @@ class KeptMail:
     def names(self) -> Deferred[list[str]]:
         """Of all there are."""
         return succeed(sorted(self.mail))
+
+    def present(self, accounts: Sequence[Account]) -> Deferred[list[Account]]:
+        """Of these those that are there."""
+        return succeed([account for account in accounts if account.mailbox in self.mail])
 
     def open(self, account: Account, *_: object) -> Deferred[tuple[Drop, Callable[[], None]]]:
         """For a session."""

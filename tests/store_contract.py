@@ -340,6 +340,15 @@ def delivery_tests(
             ids = list(map(int, self.successResultOf(maildrop.listing()).uids))
             self.assertEqual(ids, sorted(set(ids)))
 
+        def test_it_tells_of_mailboxes_that_are_there_and_makes_none(self) -> None:
+            self.send(b"one\r\n")
+            others = [Account(name=name, mailbox=name) for name in ("x@example.org", "../x")]
+            present = self.store.present([*others, ALICE])
+            self.assertEqual(self.successResultOf(present), [ALICE])
+            names = self.successResultOf(self.store.names())
+            self.assertIn(ALICE.mailbox, names)
+            self.assertNotIn("x@example.org", names)
+
         def test_an_unknown_mailbox_is_refused_where_none_is_made(self) -> None:
             stranger = Account(name="x", mailbox="nobody@example.org")
             self.failureResultOf(self.store.prepare(stranger), NoSuchMailbox)

@@ -10,9 +10,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError
-from gateway.interfaces import IDelivery, IDirectory
+from gateway.interfaces import IDelivery
 from gateway.quota.notice import Row
 from gateway.quota.verdict import Level
+from gateway.services.everyone import Owners
 from gateway.services.opened import Remember
 from gateway.services.posting import post
 from gateway.services.reception import Reception
@@ -29,7 +30,7 @@ class Digest:
     def __init__(
         self,
         reception: Reception,
-        directory: IDirectory,
+        owners: Owners,
         store: IDelivery,
         remember: Remember,
         compose: ComposeDigest,
@@ -40,7 +41,7 @@ class Digest:
     ) -> None:
         """``to`` is an address whose mailbox is here; times in seconds."""
         self._reception = reception
-        self._directory = directory
+        self._owners = owners
         self._store = store
         self._remember = remember
         self._compose = compose
@@ -85,7 +86,7 @@ class Digest:
 
         for mailbox, state in (await self._remember(found)).items():
             try:
-                account = await self._directory.owner(mailbox)
+                account = await self._owners.owner(mailbox)
                 if account is not None:
                     usage = await self._reception.usage(account)
                     limits = self._reception.limits(account)

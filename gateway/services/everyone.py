@@ -1,8 +1,8 @@
-"""All mailboxes there are, for what goes through all of them."""
+"""All mailboxes there are and whose they are, for what goes through all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -10,31 +10,52 @@ from twisted.internet.defer import Deferred
 from gateway.interfaces import IDirectory
 from gateway.model import Account
 
-Everyone = Callable[[], Deferred[list[Account]]]
-"""Fails as a directory or a store does."""
+
+class Owners(Protocol):
+    """Whoever can tell whose a mailbox is."""
+
+    def owner(self, mailbox: str) -> Awaitable[Account | None]:
+        """The account; None: nobody's, or not here."""
 
 
-class Names(Protocol):
-    """What a store can tell."""
+class Mailboxes(Protocol):
+    """What a store can tell; it fails as ``IDelivery.usage`` does."""
 
     def names(self) -> Deferred[list[str]]:
         """The names of its mailboxes."""
 
+    def present(self, accounts: Sequence[Account]) -> Deferred[list[Account]]:
+        """Of these those whose mailbox is there."""
 
-def everyone(
-    directory: IDirectory, store: Names, *, in_homes: bool, hosts: Collection[str]
-) -> Everyone:
-    """The store's mailboxes, of which it knows the names; ``in_homes``: the directory's.
 
-    ``hosts``: this server's names; empty: every mailbox is here.
+class Everyone:
+    """The mailboxes of a store, which has their names; or if they lie in homes, of a directory.
+
+    All of it fails as a directory or a store does.
     """
 
-    def named(names: list[str]) -> list[Account]:
-        return [Account(name=name, mailbox=name) for name in names]
+    def __init__(
+        self, directory: IDirectory, store: Mailboxes, *, in_homes: bool, hosts: Collection[str]
+    ) -> None:
+        """``hosts``: this server's names; empty: every mailbox is here."""
+        self._directory = directory
+        self._store = store
+        self._in_homes = in_homes
+        self._hosts = hosts
 
-    def here(accounts: list[Account]) -> list[Account]:
-        return [account for account in accounts if not account.is_elsewhere(hosts)]
+    async def accounts(self) -> list[Account]:
+        """One for each mailbox that is there, by name; nothing but that may be known of it yet."""
+        if not self._in_homes:
+            return [Account(name=name, mailbox=name) for name in sorted(await self._store.names())]
+        told: list[Account] = await self._directory.accounts()
+        here = {one.mailbox: one for one in told if not one.is_elsewhere(self._hosts)}
+        return await self._store.present([here[name] for name in sorted(here)])
 
-    if in_homes:
-        return lambda: directory.accounts().addCallback(here)
-    return lambda: store.names().addCallback(named)
+    async def owner(self, mailbox: str) -> Account | None:
+        """Whose mailbox it is; None: nobody's, or another server's."""
+        account: Account | None = await self._directory.owner(mailbox)
+        return None if account is None or account.is_elsewhere(self._hosts) else account
+
+    async def whole(self, account: Account) -> Account:
+        """All that is known of one of ``accounts``."""
+        return account if self._in_homes else await self.owner(account.mailbox) or account

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
@@ -11,7 +11,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError, RetentionMalformed
-from gateway.interfaces import IDirectory
 from gateway.model import Account
 from gateway.retention.remembered import Looked, Order
 from gateway.retention.said import Policies
@@ -42,20 +41,16 @@ HOW_TO_GO_ON = "python -m gateway.keeping release --config FILE"
 class Mailboxes:
     """Which there are, and whose."""
 
-    directory: IDirectory
     everyone: Everyone
     policies: Policies
-    hosts: Collection[str] = frozenset()
-    """The names of this server; empty: every mailbox is here."""
 
     async def names(self) -> list[str]:
         """Of all of them, sorted."""
-        return sorted(account.mailbox for account in await self.everyone())
+        return [account.mailbox for account in await self.everyone.accounts()]
 
     async def account(self, name: str) -> Account | None:
         """Whose mailbox it is; None: nobody's, or another server's."""
-        account: Account | None = await self.directory.owner(name)
-        return None if account is None or account.is_elsewhere(self.hosts) else account
+        return await self.everyone.owner(name)
 
 
 class Sweeper:

@@ -12,9 +12,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError
-from gateway.interfaces import IDelivery, IDirectory
+from gateway.interfaces import IDelivery
 from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Level, level
+from gateway.services.everyone import Owners
 from gateway.services.opened import Remember
 from gateway.services.posting import post
 from gateway.services.reception import Reception
@@ -35,7 +36,7 @@ class Warner:
     def __init__(
         self,
         reception: Reception,
-        directory: IDirectory,
+        owners: Owners,
         store: IDelivery,
         remember: Remember,
         compose: Compose,
@@ -49,7 +50,7 @@ class Warner:
         No kind of warning is sent to anybody twice within ``interval``; times in seconds.
         """
         self._reception = reception
-        self._directory = directory
+        self._owners = owners
         self._store = store
         self._remember = remember
         self._compose = compose
@@ -172,7 +173,7 @@ class Warner:
             if not self._sweeping.running:
                 return
             try:
-                account = await self._directory.owner(name)
+                account = await self._owners.owner(name)
                 if account is not None:
                     await self.look(account)
             except Exception as error:

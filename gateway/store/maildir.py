@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -96,6 +96,17 @@ class MaildirStore:
     def names(self) -> Deferred[list[str]]:
         """The names of all there are below the root, sorted."""
         return self._run(lambda: sorted(name for name, _ in mailboxes(self._template, self._root)))
+
+    def present(self, accounts: Sequence[Account]) -> Deferred[list[Account]]:
+        """Of these those whose Maildir is there."""
+        return self._run(lambda: list(filter(self._is_there, accounts)))
+
+    def _is_there(self, account: Account) -> bool:
+        try:
+            return os.path.isdir(f"{self._path(account)}/cur")
+        except BadMailboxName:
+            # Nobody gets in there either, and is told so.
+            return False
 
     def survey(self, account: Account) -> Deferred[list[Kept]]:
         """All that POP3 shows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred, execute, fail, succeed
@@ -254,6 +254,10 @@ class MemoryStore:
     def names(self) -> Deferred[list[str]]:
         """The names of all there are, sorted."""
         return succeed(sorted(self.mailboxes))
+
+    def present(self, accounts: Sequence[Account]) -> Deferred[list[Account]]:
+        """Of these those whose mailbox is there."""
+        return succeed([account for account in accounts if account.mailbox in self.mailboxes])
 
     def usage(self, account: Account) -> Deferred[Usage]:
         """What the account's mailbox holds."""

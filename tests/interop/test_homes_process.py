@@ -50,6 +50,9 @@ class Homes(Gateway):
         fields[5] = str(home)
         self.accounts.write_text(":".join(fields) + "\n")
         self.maildir = home / "Maildir"
+        # One who has never had mail, whose home may lie on what is not mounted.
+        with self.accounts.open("a") as file:
+            file.write(f"bob@example.org:{{PLAIN}}x::::{directory}/away/b::\n")
         then = time.time() - 61 * 86_400
         for path in fill(self.maildir, [b"Subject: x\r\n\r\n".ljust(SIZE - 2) + b"\r\n"] * 5)[:3]:
             os.utime(path, (then, then))
@@ -87,3 +90,4 @@ def test_retention_warnings_preview_and_the_list_of_usage_find_mail_in_homes(hom
     (row,) = homes.ask("/v1/quota/")["mailboxes"]
     assert (row["mailbox"], row["messages"]) == (USER, 3)
     assert "0 of 3 messages in 1 mailboxes would go" in homes.preview()
+    assert not (homes.directory / "away").exists()

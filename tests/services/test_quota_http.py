@@ -14,9 +14,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
-from gateway.errors import BadMailboxName, DirectoryDown
+from gateway.errors import BadMailboxName, DirectoryDown, DirectoryMisconfigured
 from gateway.model import Account, Limits, Usage
-from gateway.services.everyone import everyone
+from gateway.services.everyone import Everyone
 from gateway.services.quota_http import quota_site
 from gateway.services.reception import Reception
 from gateway.services.survey import KEPT, Survey
@@ -38,8 +38,8 @@ class Web:
         self.directory = MemoryDirectory(dict.fromkeys(people, "x"))
         self.clock = Clock()
         reception = Reception(self.directory, self.store, lambda _: Limits(octets=1024))
-        found = everyone(self.directory, self.store, in_homes=False, hosts=())
-        survey = Survey(reception, self.directory, found, self.clock.seconds)
+        found = Everyone(self.directory, self.store, in_homes=False, hosts=())
+        survey = Survey(reception, found, self.clock.seconds)
         self.site = quota_site(reception, survey.page, token=token)
 
     def connect(self) -> tuple[Any, StringTransport]:
@@ -229,6 +229,19 @@ class ListTests(SynchronousTestCase):
         web.directory.owner = lambda _: fail(DirectoryDown("away"))  # type: ignore[method-assign]
         self.assertEqual(web.ask("/v1/quota"), (503, {"error": "temporary trouble"}))
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_one_whose_owner_nobody_can_tell_is_left_out(self) -> None:
+        web = Web()
+        owner = web.directory.owner
+
+        def ambiguous(mailbox: str) -> Any:
+            if mailbox == ODD[0]:
+                return fail(DirectoryMisconfigured("more than one"))
+            return owner(mailbox)
+
+        web.directory.owner = ambiguous  # type: ignore[method-assign]
+        names = [row["mailbox"] for row in web.ask("/v1/quota")[1]["mailboxes"]]
+        self.assertEqual(sorted(names), sorted({ALICE, *ODD[1:]}))
 
     def test_the_fullest_come_first(self) -> None:
         found = Web().ask("/v1/quota?per_page=2")[1]["mailboxes"]

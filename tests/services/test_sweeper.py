@@ -22,6 +22,7 @@ from gateway.retention.backlog import Guard
 from gateway.retention.remembered import Order
 from gateway.retention.said import Policies
 from gateway.services.clearing import Budget, Clearing
+from gateway.services.everyone import Everyone
 from gateway.services.pace import Pace
 from gateway.services.sweeper import Mailboxes, Sweeper
 from harness import ALICE, Wire
@@ -87,7 +88,7 @@ class House:
             seconds=seconds,
         )
         sweeper = Sweeper(
-            Mailboxes(self, self.everyone, Policies(self.policy)),
+            Mailboxes(Everyone(self, self.store, in_homes=False, hosts=()), Policies(self.policy)),
             clearing,
             budget,
             pace,
@@ -109,11 +110,6 @@ class House:
     def owner(self, mailbox: str) -> Deferred[Account | None]:
         """As a directory does, in which everybody is."""
         return succeed(Account(name=mailbox, mailbox=mailbox, retention=self.own.get(mailbox, "")))
-
-    def everyone(self) -> Deferred[list[Account]]:
-        """Whose mailboxes the store has."""
-        named = self.store.names()
-        return named.addCallback(lambda names: [Account(name=it, mailbox=it) for it in names])
 
     def run(self, seconds: float) -> None:
         """Let time pass, from one call to the next."""
