@@ -34,11 +34,16 @@ BUSY = 0.8
 """The share of one processor from which on another thread would be of no use."""
 
 
+LATE = 0.05
+"""Seconds after which work has waited for too long."""
+
+
 class Piece(NamedTuple):
-    """Work, and who waits for it."""
+    """Work, and who waits for it since when."""
 
     work: Callable[[], Any]
     answer: Deferred[Any]
+    since: float
 
 
 class Worker:
@@ -103,7 +108,7 @@ class Worker:
             return fail(Overloaded(f"{self._purpose}: {self.outstanding} pieces of work wait"))
         self.outstanding += 1
         answer: Deferred[T] = Deferred()
-        self._waiting.append(Piece(work, answer))
+        self._waiting.append(Piece(work, answer, self._reactor.seconds()))
         self._set_to_work()
         if self._look_due is None:
             self._look_later()
@@ -124,7 +129,7 @@ class Worker:
 
     def _next(self) -> Piece | None:
         with self._lock:
-            if self._waiting:
+            if self._waiting and (self._stopped or self._at_work <= self._width.allowed):
                 self._begun[get_ident()] = self._reactor.seconds()
                 return self._waiting.popleft()
             self._begun.pop(get_ident(), None)
@@ -162,7 +167,9 @@ class Worker:
         busy = self._spent() - self._spent_then > BUSY * (now - self._looked)
         with self._lock:
             long = sum(now - begun >= LOOK for begun in self._begun.values())
-            self._width.seen(busy=busy, waiting=bool(self._waiting), long=long)
+            waiting = bool(self._waiting)
+            late = waiting and now - self._waiting[0].since > LATE
+            self._width.seen(busy=busy, waiting=waiting, late=late, long=long)
         while self._set_to_work():
             pass
         self._tell()

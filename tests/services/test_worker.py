@@ -22,7 +22,7 @@ from gateway.errors import Overloaded
 from gateway.services.outlet import Outlet
 from gateway.services.turns import TURN
 from gateway.services.width import Width
-from gateway.services.worker import LOOK, Worker
+from gateway.services.worker import LATE, LOOK, Worker
 
 
 class Reactor(Clock):
@@ -191,6 +191,27 @@ class ThreadTests(SynchronousTestCase):
         self.jobs[1].wait_until_begun()
         self.assertEqual(self.threads, 2)
 
+    def test_short_work_does_not_wait_for_long_however_busy_the_processor_is(self) -> None:
+        self.begin(2 * int(LATE / LOOK), queue=40)
+        self.go_through(busy=True)
+        self.assertEqual(self.threads, 2)
+
+    def test_a_thread_that_is_of_no_more_use_leaves_though_work_waits(self) -> None:
+        self.begin(2, threads=2)
+        self.reactor.pass_time(LOOK, busy=False)
+        self.jobs += [self.run_one() for _ in range(3)]
+        self.jobs[1].wait_until_begun()
+        self.reactor.pass_time(LOOK / 2, busy=True)
+        for ended, begun in ((0, 2), (1, 3)):
+            self.jobs[ended].end()
+            self.jobs[begun].wait_until_begun()
+        self.reactor.pass_time(LOOK / 2, busy=True)
+        self.jobs[2].end()
+        self.reactor.turn_when_called()
+        self.jobs[3].end()
+        self.jobs[4].wait_until_begun()
+        self.assertEqual(self.jobs[4].thread, self.jobs[3].thread)
+
     def test_so_many_as_are_always_of_use_begin_at_once(self) -> None:
         self.begin(3, least=2)
         self.jobs[1].wait_until_begun()
@@ -228,7 +249,7 @@ class ThreadTests(SynchronousTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
 
-SEEN = st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 20)), max_size=40)
+SEEN = st.lists(st.tuples(*[st.booleans()] * 3, st.integers(0, 20)), max_size=40)
 
 
 class WidthTests(SynchronousTestCase):
@@ -240,26 +261,31 @@ class WidthTests(SynchronousTestCase):
         width = Width(1, 3)
         found = []
         for busy, waiting in [(False, False), *[(False, True)] * 3, *[(True, True)] * 3]:
-            width.seen(busy=busy, waiting=waiting, long=0)
+            width.seen(busy=busy, waiting=waiting, late=False, long=0)
             found.append(width.allowed)
         self.assertEqual(found, [1, 2, 3, 3, 2, 1, 1])
 
     def test_those_with_long_work_do_not_count(self) -> None:
         width = Width(1, 3)
         for long, allowed in ((1, 2), (2, 3), (3, 3), (0, 1)):
-            width.seen(busy=True, waiting=True, long=long)
+            width.seen(busy=True, waiting=True, late=False, long=long)
             self.assertEqual(width.allowed, allowed)
+
+    def test_one_joins_where_work_has_waited_for_too_long_however_busy_it_is(self) -> None:
+        width = Width(1, 3)
+        width.seen(busy=True, waiting=True, late=True, long=0)
+        self.assertEqual(width.allowed, 2)
 
     @given(st.integers(1, 5), st.integers(0, 11), SEEN)
     def test_there_is_always_one_and_never_one_too_many(
-        self, least: int, more: int, seen: list[tuple[bool, bool, int]]
+        self, least: int, more: int, seen: list[tuple[bool, bool, bool, int]]
     ) -> None:
         width = Width(least, least + more)
-        for busy, waiting, long in seen:
-            width.seen(busy=busy, waiting=waiting, long=long)
+        for busy, waiting, late, long in seen:
+            width.seen(busy=busy, waiting=waiting, late=late, long=long)
             self.assertTrue(least <= width.allowed <= least + more)
         width.open()
-        width.seen(busy=True, waiting=True, long=0)
+        width.seen(busy=True, waiting=True, late=False, long=0)
         self.assertEqual(width.allowed, least + more)
 
 
