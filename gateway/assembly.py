@@ -148,6 +148,8 @@ class _Assembly:
         # What a passwd-file has is hashed, in libraries that do without the interpreter.
         hashes = directory.workers if directory.kind == "passwd-file" else 1
         self._passwords = self._worker("passwords", directory.workers, directory.queue, hashes)
+        # One at a time, and where it hangs nobody who logs in waits for it.
+        self._listing = self._worker("listing", 1, directory.queue)
         limits = settings.limits
         self._patience = Patience(stall=limits.stall_timeout, work=limits.work_timeout)
         self._census = Census(
@@ -168,7 +170,7 @@ class _Assembly:
 
     @property
     def _workers(self) -> list[Worker]:
-        return [self._disk, self._deliveries, self._passwords]
+        return [self._disk, self._deliveries, self._passwords, self._listing]
 
     def stop_workers(self) -> None:
         """What was begun is done first."""
@@ -179,7 +181,8 @@ class _Assembly:
         """Who may log in."""
         if self._checkers:
             return directory_behind(self._checkers)
-        return make_directory(self._settings, self._passwords.run, self._reactor.seconds)
+        run, list_all = self._passwords.run, self._listing.run
+        return make_directory(self._settings, run, self._reactor.seconds, list_all)
 
     def logins(self, directory: IDirectory) -> Logins:
         """All between a client's proof and its maildrop."""

@@ -37,9 +37,12 @@ from gateway.services.winbind import Winbind
 from gateway.settings import Settings
 
 
-def make_directory(settings: Settings, run: Run[Any], now: Callable[[], float]) -> Any:
+def make_directory(
+    settings: Settings, run: Run[Any], now: Callable[[], float], list_all: Run[Any] | None = None
+) -> Any:
     """The directory that the settings name; its work is done by ``run``.
 
+    ``list_all`` does what takes long and is to keep no login waiting, if not ``run``.
     Raises ``ConfigError``, or ``DirectoryMisconfigured`` of a passwd-file.
     """
     if settings.directory.kind == "passwd-file":
@@ -71,6 +74,7 @@ def make_directory(settings: Settings, run: Run[Any], now: Callable[[], float]) 
         stale_ttl=settings.directory.stale_ttl,
         cache_size=settings.directory.cache_size,
         now=now,
+        list_all=list_all,
     )
 
 

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from gateway.directory.entry_map import EntryMap, Found
 from gateway.directory.ldap_accounts import LdapAccounts, Search
 from gateway.directory.ldap_servers import Reach
-from gateway.errors import BadCredentials, DirectoryDown
+from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.interfaces import IDirectory, Run
 from gateway.model import Account
 
@@ -39,8 +39,11 @@ class LdapDirectory:
         cache_size: int = 10_000,
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
+        list_all: Run[Any] | None = None,
     ) -> None:
-        """``cache_ttl``: seconds for which an account that was found is remembered.
+        """``list_all`` does what takes long and is to keep no login waiting, if not ``run``.
+
+        ``cache_ttl``: seconds for which an account that was found is remembered.
 
         ``stale_ttl``: seconds after that for which it still serves in an outage.
         ``unix_time``: for accounts that expire.
@@ -48,6 +51,7 @@ class LdapDirectory:
         self.entries = LdapAccounts(reach, search, entries, now, unix_time=unix_time)
         self.counts = {"accounts remembered": 0, "accounts searched": 0, "accounts stale": 0}
         self._run = run
+        self._list_all = list_all or run
         self._ttl = max(cache_ttl, _LOGIN)
         self._stale = stale_ttl
         self._size = cache_size
@@ -74,11 +78,12 @@ class LdapDirectory:
                 return account
             return self._run(lambda: self.entries.owner(mailbox)).addCallback(_account_of)
 
-        return self.find(mailbox).addCallback(found)
+        # A login that several have, or one without a mailbox, says nothing of who has this one.
+        return self.find(mailbox).addErrback(_trap_misconfigured).addCallback(found)
 
     def accounts(self) -> Deferred[list[Account]]:
         """All of them."""
-        asked = self._run(self.entries.everybody)
+        asked = self._list_all(self.entries.everybody)
         return asked.addCallback(lambda everybody: [found.account for found in everybody])
 
     def _known(self, key: str, search: Callable[[], Found | None]) -> Deferred[Account | None]:
@@ -141,3 +146,7 @@ class LdapDirectory:
 
 def _account_of(found: Found | None) -> Account | None:
     return None if found is None else found.account
+
+
+def _trap_misconfigured(failure: Failure) -> None:
+    failure.trap(DirectoryMisconfigured)

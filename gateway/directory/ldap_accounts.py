@@ -154,11 +154,16 @@ class LdapAccounts:
         entries, result = ask(connection, self._by_mailbox, values)
         if result.code != _SIZE_LIMIT_EXCEEDED:
             self._check_search(result)
-        owners = [one for one in self._read(entries) if one.account.mailbox == mailbox]
+        problems: list[DirectoryMisconfigured] = []
+        found = self._read(entries, problems.append)
+        owners = [one for one in found if one.account.mailbox == mailbox]
         if len(owners) > 1 or result.code == _SIZE_LIMIT_EXCEEDED:
             raise DirectoryMisconfigured(
                 f"more than one entry for the mailbox {mailbox}: {self._by_mailbox.wanted}"
             )
+        if problems and not owners:
+            # One of them may be the owner: not to know is not that there is none.
+            raise problems[0]
         return owners[0] if owners else None
 
     def everybody(self) -> list[Found]:
@@ -181,19 +186,21 @@ class LdapAccounts:
                     " raise its limit for ldap.bind_dn, also of what it tells in pages"
                 )
             self._check_search(result)
-            found += self._read(entries)
+            found += self._read(entries, lambda error: log.warn("{error}", error=error))
             if cookie and not entries and result.cookie == cookie:
                 raise DirectoryDown("the directory comes to no end of its pages")
             cookie = result.cookie
             more = bool(cookie)
         return found
 
-    def _read(self, entries: Sequence[Entry]) -> Iterator[Found]:
+    def _read(
+        self, entries: Sequence[Entry], unreadable: Callable[[DirectoryMisconfigured], None]
+    ) -> Iterator[Found]:
         for entry in entries:
             try:
                 yield read_entry(*entry, self._entries, self._unix_time())
             except DirectoryMisconfigured as error:
-                log.warn("{error}", error=error)
+                unreadable(error)
 
     def verify(self, login: str, password: bytes, found: Found | None = None) -> Found:
         """The same, if the server takes the password for it; not searched if ``found`` before."""

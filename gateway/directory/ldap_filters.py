@@ -7,7 +7,7 @@ import re
 _FIELD = re.compile(r"\*?\{(?:login|user)\}\*?")
 _VALUE = r"[^()]*\{(?:login|user)\}[^()]*"
 _ASSERTION = re.compile(
-    rf"(?P<excluded>\(\s*!\s*)?\((?P<name>[A-Za-z0-9.;-]*)(?P<rule>[^()=]*)=(?P<value>{_VALUE})\)"
+    rf"(?P<excluded>\(\s*!\s*)?\(\s*(?P<name>[\w.;-]*)\s*(?P<rule>[^()=]*)=(?P<value>{_VALUE})\)"
 )
 _ANYTHING = "(objectClass=*)"
 

@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Collection, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from gateway.interfaces import IDirectory
 from gateway.model import Account
+
+log = Logger()
 
 
 class Owners(Protocol):
@@ -48,8 +51,12 @@ class Everyone:
         if not self._in_homes:
             return [Account(name=name, mailbox=name) for name in sorted(await self._store.names())]
         told: list[Account] = await self._directory.accounts()
-        here = {one.mailbox: one for one in told if not one.is_elsewhere(self._hosts)}
-        return await self._store.present([here[name] for name in sorted(here)])
+        here = [one for one in told if not one.is_elsewhere(self._hosts)]
+        found: dict[str, Account] = {}
+        for account in sorted(await self._store.present(here), key=lambda one: one.mailbox):
+            if found.setdefault(account.mailbox, account) is not account:
+                log.warn("{name}: several accounts have this mailbox", name=account.mailbox)
+        return list(found.values())
 
     async def owner(self, mailbox: str) -> Account | None:
         """Whose mailbox it is; None: nobody's, or another server's."""
@@ -58,4 +65,6 @@ class Everyone:
 
     async def whole(self, account: Account) -> Account:
         """All that is known of one of ``accounts``."""
-        return account if self._in_homes else await self.owner(account.mailbox) or account
+        if self._in_homes:
+            return account
+        return await self._directory.owner(account.mailbox) or account

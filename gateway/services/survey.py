@@ -43,6 +43,7 @@ class Survey:
         self._counted: dict[str, list[Row]] = {}
         """By order."""
         self._until = 0.0
+        self._listing = DeferredLock()
         self._listed: list[Account] = []
         self._listed_until = 0.0
 
@@ -68,15 +69,16 @@ class Survey:
         return told
 
     async def _list(self) -> list[Account]:
-        if self._now() >= self._listed_until:
-            self._listed = await self._everyone.accounts()
-            self._listed_until = self._now() + KEPT
-        return self._listed
+        async with self._listing:
+            if self._now() >= self._listed_until:
+                self._listed = await self._everyone.accounts()
+                self._listed_until = self._now() + KEPT
+            return self._listed
 
     async def _all(self) -> dict[str, list[Row]]:
         async with self._counting:
             if not self._counted or self._now() >= self._until:
-                rows = await self._count(await self._list())
+                rows = await self._count(await self._everyone.accounts())
                 self._counted = {
                     "octets": sorted(rows, key=lambda row: -row[1].octets),
                     "messages": sorted(rows, key=lambda row: -row[1].messages),

@@ -25,6 +25,7 @@ from gateway.directory.ldap_messages import check_filter, search_request
         ("(uid~={login})", "(uid=*)"),
         ("(&(uid={login})(!(mail={user})))", "(&(uid=*)(!(!(objectClass=*))))"),
         ("(&(uid={login})(!(status=off)))", "(&(uid=*)(!(status=off)))"),
+        ("(&( mail ={user}@a.example)(my_name={login}))", "(&(mail=*@a.example)(my_name=*))"),
         (r"(cn=\28{login}\29)", r"(cn=\28*\29)"),
     ],
 )

@@ -65,6 +65,10 @@ PEOPLE = "".join(
         person("una", "pop3gwAccount", "mail: una@example.org", "pop3gwMailbox: u-17"),
         # His mailbox has a name of its own, so that his address names nobody's.
         person("udo", "pop3gwAccount", "mail: u-17@example.org", "pop3gwMailbox: u-18"),
+        # The address that names hers is another's too; two have the login that names his.
+        person("ruth", "pop3gwAccount", "mail: r@example.org", "pop3gwMailbox: sales@example.org"),
+        person("rolf", "pop3gwAccount", "mail: sales@example.org", "pop3gwMailbox: r-2"),
+        person("rob", "pop3gwAccount", "mail: sales@example.org", "pop3gwMailbox: r-3"),
         person("out", "pop3gwAccount", "mail: out@example.org", "pop3gwEnabled: FALSE"),
         person("two", "pop3gwAccount", "mail: a@example.org", "mail: b@example.org"),
         person("none", "pop3gwAccount"),
@@ -147,6 +151,10 @@ def test_the_owner_is_whoever_has_a_mailbox_of_that_name(slapd: Slapd) -> None:
     for mailbox, address in (("u-17", "una@example.org"), ("u-18", "u-17@example.org")):
         assert result(directory.owner(mailbox)).addresses == (address,)
     assert result(directory.owner("otto@example.org")).name == "otto@example.org"
+    assert result(directory.owner("sales@example.org")).addresses == ("r@example.org",)
+    # It may be theirs, if somebody makes it one name: not to know is not that nobody has it.
+    with pytest.raises(DirectoryMisconfigured, match="has 2 values"):
+        result(directory.owner("a@example.org"))
     for mailbox in ("una@example.org", "u-17@example.org", "una", "u-1*", "nobody@example.org"):
         assert result(directory.owner(mailbox)) is None
 
@@ -157,7 +165,10 @@ def test_everybody_is_told_of_who_has_a_mailbox_that_can_be_named(slapd: Slapd) 
 
     ours = {f"{name}@example.org" for name in ("olga", "otto", "oda", "ole", "out", "odd")}
     wanted = "(&(objectClass=pop3gwAccount)(|(uid={user})(mail={login})))"
-    assert names("openldap", filter=wanted) == ours | {"u-17", "u-18"}
+    assert names("openldap", filter=wanted) == ours | {
+        *("u-17", "u-18", "r-2", "r-3"),
+        "sales@example.org",
+    }
     assert names("samba") == {"sam@example.org", "sad@e.org", "late@e.org"}
     assert names("openldap", filter="(uid=q{login})") == {"quinn@example.org", "quit@example.org"}
 

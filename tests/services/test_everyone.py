@@ -22,7 +22,7 @@ ACCOUNTS = (
 
 class EveryoneTests(SynchronousTestCase):
     def everyone(self, *, in_homes: bool) -> Everyone:
-        directory = MemoryDirectory({}, {one.name: one for one in reversed(ACCOUNTS)})
+        directory = MemoryDirectory({}, {one.name: one for one in ACCOUNTS})
         store = MemoryStore()
         for name in ("m-1", "m-3", "m-9"):
             store.add(name)
