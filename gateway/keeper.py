@@ -15,10 +15,10 @@ from gateway.interfaces import IDirectory, IKeeping, Run
 from gateway.lease import Lease
 from gateway.ledger import Ledger
 from gateway.model import Account
+from gateway.portal import everyone_of
 from gateway.retention.backlog import Guard
 from gateway.retention.said import Policies
 from gateway.services.clearing import Budget, Clearing
-from gateway.services.everyone import Everyone
 from gateway.services.opened import Opened
 from gateway.services.pace import Pace
 from gateway.services.sweeper import Mailboxes, Sweeper
@@ -135,8 +135,7 @@ def mailboxes_of(
     settings: Settings, directory: IDirectory, store: Any, policies: Policies
 ) -> Mailboxes:
     """Those of the store, and what holds for them."""
-    in_homes, hosts = settings.store.in_homes, settings.directory.here
-    return Mailboxes(Everyone(directory, store, in_homes=in_homes, hosts=hosts), policies)
+    return Mailboxes(everyone_of(settings, directory, store), policies)
 
 
 def guard_of(said: Retention) -> Guard:

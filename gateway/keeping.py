@@ -36,6 +36,8 @@ from gateway.retention.forecast import (
     Forecast,
     described,
     forecast,
+    hidden_described,
+    hidden_line,
     line,
     message_line,
     purged_line,
@@ -43,7 +45,6 @@ from gateway.retention.forecast import (
 from gateway.retention.remembered import Order
 from gateway.services.sweeper import Mailboxes
 from gateway.settings import Settings
-from gateway.units import time_text
 
 _WIDTH = 40
 """Of the progress bar, in characters."""
@@ -141,11 +142,7 @@ async def hidden(
     """Show what was hidden."""
     account = await _account(settings, found, options.mailbox)
     for one in sorted(await keeping_of(found.store).hidden(account)):
-        since = time_text(one.received)
-        if options.json:
-            terminal.say(json.dumps({"uid": one.uid, "size": one.octets, "hidden": since}))
-        else:
-            terminal.say(f"{one.uid}: hidden {since}, {one.octets} octets")
+        terminal.say(json.dumps(hidden_described(one)) if options.json else hidden_line(one))
     return 0
 
 

@@ -15,13 +15,13 @@ from gateway.interfaces import IDelivery, IDirectory, Run
 from gateway.ledger import Ledger
 from gateway.lmtp.profile import Profile
 from gateway.model import Account, Limits, Quota, Usage
+from gateway.portal import everyone_of
 from gateway.quota.limits import resolve
 from gateway.quota.notice import Origin, Row, Stamp, digest, warning
 from gateway.quota.policy import Answers
 from gateway.quota.texts import language_for, template_for
 from gateway.quota.verdict import Level
 from gateway.services.digest import ComposeDigest, Digest
-from gateway.services.everyone import Everyone
 from gateway.services.lmtp import LMTPFactory
 from gateway.services.networks import within
 from gateway.services.opened import Opened
@@ -60,13 +60,12 @@ class Mailroom:
         self._patience = patience
         self._also_delivered = delivered
         self.ledger = Opened(lambda: Ledger(settings.state), run)
-        hosts = settings.directory.here
-        self._everyone = Everyone(directory, store, in_homes=settings.store.in_homes, hosts=hosts)
+        self._everyone = everyone_of(settings, directory, store)
         self.reception = Reception(
             directory,
             store,
             limits_of(settings.quota),
-            hosts=hosts,
+            hosts=settings.directory.here,
             detail=settings.lmtp.detail,
             lacked_room=self._lacked_room,
         )
@@ -108,7 +107,7 @@ class Mailroom:
 
     async def _known_names(self) -> list[str]:
         """Of all mailboxes, and of those that nobody tells of but were found full."""
-        names = [account.mailbox for account in await self._everyone.accounts()]
+        names = await self._everyone.names()
         remembered = await self.ledger.ask(lambda ledger: list(ledger.warning_states()))
         return sorted({*names, *remembered})
 

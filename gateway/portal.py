@@ -32,6 +32,7 @@ from gateway.model import Account, Peer, Terms
 from gateway.sasl.gssapi import Acceptor, Gssapi, check
 from gateway.sasl.mechanisms import MECHANISMS, Maker
 from gateway.sasl.ntlm import Ntlm, Policy
+from gateway.services.everyone import Everyone
 from gateway.services.networks import within
 from gateway.services.winbind import Winbind
 from gateway.settings import Settings
@@ -76,6 +77,12 @@ def make_directory(
         now=now,
         list_all=list_all,
     )
+
+
+def everyone_of(settings: Settings, directory: IDirectory, store: Any) -> Everyone:
+    """All mailboxes, for what goes through all of them."""
+    hosts = settings.directory.here
+    return Everyone(directory, store, in_homes=settings.store.in_homes, hosts=hosts)
 
 
 def _check_authorities(path: str) -> None:

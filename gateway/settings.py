@@ -14,7 +14,7 @@ import attrs
 from attrs import Factory, field, frozen
 
 from gateway.directory.entry_map import MAPS, EntryMap
-from gateway.directory.ldap_messages import check_filter
+from gateway.directory.ldap_filters import check_filter
 from gateway.errors import RetentionMalformed
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.pop3.texts import LANGUAGES, SETS

@@ -59,7 +59,7 @@ class LdapCheckerFactory:
 def _parse(text: str) -> tuple[Any, Any, Any]:
     from gateway.directory.entry_map import MAPS
     from gateway.directory.ldap_accounts import Search
-    from gateway.directory.ldap_messages import check_filter
+    from gateway.directory.ldap_filters import check_filter
     from gateway.directory.ldap_servers import Reach
 
     parts = urlsplit(text)

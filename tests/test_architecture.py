@@ -46,7 +46,7 @@ RULES: dict[str, set[str]] = {
         "retention.text",
         "errors",
         "directory.entry_map",
-        "directory.ldap_messages",
+        "directory.ldap_filters",
     },
     "config": {"settings", "errors"},
     "needed_files": {"settings"},

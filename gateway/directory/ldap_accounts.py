@@ -110,7 +110,7 @@ class LdapAccounts:
         people = everybody(self._filter)
         owner = f"(&{people}{any_of(entries.mailbox, '{login}')})"
         home = f"({entries.home}=*)" if entries.home else ""
-        self._patience = max(reach.timeout, LISTING)
+        patience = max(reach.timeout, LISTING)
         self._by_login, self._by_address, self._by_mailbox, self._by_page = (
             search_request(
                 *(search.base, wanted, entries.attributes, ("login", "user")),
@@ -122,14 +122,14 @@ class LdapAccounts:
                 (self._filter, 2, reach.timeout),
                 (recipients, 2, reach.timeout),
                 (owner, NAMESAKES, reach.timeout),
-                (f"(&{people}{home}{any_of(entries.mailbox, '*')})", 0, self._patience),
+                (f"(&{people}{home}{any_of(entries.mailbox, '*')})", 0, patience),
             )
         )
         self._domains = frozenset(name.lower() for name in search.domains)
         self._base_domain = ".".join(re.findall(r"\bdc=([^,+]+)", search.base.lower()))
         self.searching = Servers(reach, self._bind_service, now)
         # Apart, so that a server that takes long to tell of everybody is not down for logins.
-        patient = evolve(reach, timeout=self._patience)
+        patient = evolve(reach, timeout=patience)
         self._listing = Servers(patient, self._bind_service, now)
         self.binding = Servers(reach, _nobody, now)
 

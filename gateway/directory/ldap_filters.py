@@ -1,10 +1,16 @@
-"""Filters (RFC 4515) of one's own, made to find everybody at once."""
+"""Filters (RFC 4515) of one's own: whether they can be sent, and what finds everybody at once."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-_FIELD = re.compile(r"\*?\{(?:login|user)\}\*?")
+from ldap3.core.exceptions import LDAPException
+from pyasn1.error import PyAsn1Error
+
+from gateway.directory.ldap_messages import search_request
+
+_ANY = re.compile(r"(?:\*|\{(?:login|user)\})+")
 _VALUE = r"[^()]*\{(?:login|user)\}[^()]*"
 _ASSERTION = re.compile(
     rf"(?P<excluded>\(\s*!\s*)?\(\s*(?P<name>[\w.;-]*)\s*(?P<rule>[^()=]*)=(?P<value>{_VALUE})\)"
@@ -27,10 +33,21 @@ def _without_name(found: re.Match[str]) -> str:
         return f"{excluded}(!{_ANYTHING})"
     if not name:
         return _ANYTHING
-    anything = "*" if rule else re.sub(r"\*+", "*", _FIELD.sub("*", value))
-    return f"({name}={anything})"
+    return f"({name}={'*' if rule else _ANY.sub('*', value)})"
 
 
 def any_of(names: tuple[str, ...], value: str) -> str:
     """The filter for entries one of whose attributes has this value, in which ``*`` is any."""
     return f"(|{''.join(f'({name}={value})' for name in names)})"
+
+
+def check_filter(wanted: str, fields: Sequence[str] = ("login", "user")) -> None:
+    """Raise ``ValueError`` where it cannot be sent, or is the same for everybody."""
+    places = [f"{{{field}}}" for field in fields]
+    if not any(place in wanted for place in places):
+        raise ValueError(f"no {' or '.join(places)} is in it")
+    try:
+        for text in (wanted, everybody(wanted)):
+            search_request("", text, ["1.1"], fields, seconds=1)
+    except (LDAPException, PyAsn1Error) as error:
+        raise ValueError(str(error)) from None

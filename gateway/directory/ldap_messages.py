@@ -10,14 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ldap3.core.exceptions import LDAPException
 from ldap3.operation.bind import bind_operation
 from ldap3.operation.search import search_operation
 from ldap3.protocol.rfc4511 import LDAPMessage, MessageID, ProtocolOp
 from pyasn1.codec.ber.encoder import encode
-from pyasn1.error import PyAsn1Error
-
-from gateway.directory.ldap_filters import everybody
 
 LONGEST = 1 << 20
 """Octets of a response; an account's entry has some hundred."""
@@ -228,15 +224,3 @@ def search_request(
         *(list(attributes), most, seconds, False, False, False),
     )
     return Request("searchRequest", operation, [place.encode() for place in places], wanted)
-
-
-def check_filter(wanted: str, fields: Sequence[str] = ("login", "user")) -> None:
-    """Raise ``ValueError`` where it cannot be sent, or is the same for everybody."""
-    places = [f"{{{field}}}" for field in fields]
-    if not any(place in wanted for place in places):
-        raise ValueError(f"no {' or '.join(places)} is in it")
-    try:
-        for text in (wanted, everybody(wanted)):
-            search_request("", text, ["1.1"], fields, seconds=1)
-    except (LDAPException, PyAsn1Error) as error:
-        raise ValueError(str(error)) from None

@@ -80,9 +80,19 @@ def message_line(one: Doomed) -> str:
     return f"  {uid}: {rule}, due {due}; came {came}, {seen}, {octets} octets"
 
 
-def purged_line(one: Kept) -> str:
+def hidden_line(one: Kept) -> str:
     """A hidden message in one line."""
-    return f"  {one.uid}: hidden {time_text(one.received)}, {one.octets} octets"
+    return f"{one.uid}: hidden {time_text(one.received)}, {one.octets} octets"
+
+
+def purged_line(one: Kept) -> str:
+    """One that would go for good, below its mailbox's line."""
+    return f"  {hidden_line(one)}"
+
+
+def hidden_described(one: Kept) -> dict[str, Any]:
+    """The same for JSON."""
+    return {"uid": one.uid, "size": one.octets, "hidden": time_text(one.received)}
 
 
 def described(one: Forecast, *, messages: bool) -> dict[str, Any]:
@@ -110,8 +120,5 @@ def described(one: Forecast, *, messages: bool) -> dict[str, Any]:
             }
             for gone in one.gone
         ]
-        said["purged"] = [
-            {"uid": gone.uid, "size": gone.octets, "hidden": time_text(gone.received)}
-            for gone in one.purged
-        ]
+        said["purged"] = [hidden_described(gone) for gone in one.purged]
     return said

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from gateway.interfaces import IDirectory
+from gateway.interfaces import IDelivery, IDirectory
 from gateway.model import Account
 
 log = Logger()
@@ -21,16 +20,6 @@ class Owners(Protocol):
         """The account; None: nobody's, or not here."""
 
 
-class Mailboxes(Protocol):
-    """What a store can tell; it fails as ``IDelivery.usage`` does."""
-
-    def names(self) -> Deferred[list[str]]:
-        """The names of its mailboxes."""
-
-    def present(self, accounts: Sequence[Account]) -> Deferred[list[Account]]:
-        """Of these those whose mailbox is there."""
-
-
 class Everyone:
     """The mailboxes of a store, which has their names; or if they lie in homes, of a directory.
 
@@ -38,7 +27,7 @@ class Everyone:
     """
 
     def __init__(
-        self, directory: IDirectory, store: Mailboxes, *, in_homes: bool, hosts: Collection[str]
+        self, directory: IDirectory, store: IDelivery, *, in_homes: bool, hosts: Collection[str]
     ) -> None:
         """``hosts``: this server's names; empty: every mailbox is here."""
         self._directory = directory
@@ -57,6 +46,10 @@ class Everyone:
             if found.setdefault(account.mailbox, account) is not account:
                 log.warn("{name}: several accounts have this mailbox", name=account.mailbox)
         return list(found.values())
+
+    async def names(self) -> list[str]:
+        """Of all of them, sorted."""
+        return [account.mailbox for account in await self.accounts()]
 
     async def owner(self, mailbox: str) -> Account | None:
         """Whose mailbox it is; None: nobody's, or another server's."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
@@ -17,16 +17,37 @@ from gateway.services.reception import Reception
 
 log = Logger()
 
+T = TypeVar("T")
+
 KEPT = 30.0
-"""Seconds for which a count of all mailboxes is good enough for the next page."""
+"""Seconds for which what was found of all mailboxes is good enough for the next page."""
 
 Row = tuple[Account, Usage]
+
+
+class _Remembered(Generic[T]):
+    """Found once for all who ask meanwhile, and good for ``KEPT`` seconds."""
+
+    def __init__(self, find: Callable[[], Awaitable[T]], now: Callable[[], float]) -> None:
+        self._find = find
+        self._now = now
+        self._lock = DeferredLock()
+        self._found: T | None = None
+        self._until = 0.0
+
+    async def get(self) -> T:
+        """It; fails as finding it does."""
+        async with self._lock:
+            if self._found is None or self._now() >= self._until:
+                self._found = await self._find()
+                self._until = self._now() + KEPT
+            return self._found
 
 
 class Survey:
     """By name only a page's mailboxes are counted; by what they hold all of them must be.
 
-    Such a count is made once for all who ask meanwhile, and kept for ``KEPT`` seconds.
+    Such a count is made once for all who ask meanwhile, as is the list.
     """
 
     def __init__(
@@ -38,14 +59,8 @@ class Survey:
         """``now`` in seconds."""
         self._reception = reception
         self._everyone = everyone
-        self._now = now
-        self._counting = DeferredLock()
-        self._counted: dict[str, list[Row]] = {}
-        """By order."""
-        self._until = 0.0
-        self._listing = DeferredLock()
-        self._listed: list[Account] = []
-        self._listed_until = 0.0
+        self._listed = _Remembered(everyone.accounts, now)
+        self._counted = _Remembered(self._count_all, now)
 
     def page(self, order: str, number: int, count: int) -> Deferred[list[dict[str, Any]]]:
         """Page ``number``, from 0, of ``count`` mailboxes; fails as a directory or a store does.
@@ -58,9 +73,9 @@ class Survey:
 
     async def _page(self, order: str, part: slice) -> list[dict[str, Any]]:
         if order == "mailbox":
-            rows = await self._count((await self._list())[part])
+            rows = await self._count((await self._listed.get())[part])
         else:
-            rows = (await self._all())[order][part]
+            rows = (await self._counted.get())[order][part]
         told = []
         for known, usage in rows:
             with self._left_out(known, DirectoryMisconfigured):
@@ -68,23 +83,13 @@ class Survey:
                 told.append(described(known.mailbox, usage, self._reception.limits(account)))
         return told
 
-    async def _list(self) -> list[Account]:
-        async with self._listing:
-            if self._now() >= self._listed_until:
-                self._listed = await self._everyone.accounts()
-                self._listed_until = self._now() + KEPT
-            return self._listed
-
-    async def _all(self) -> dict[str, list[Row]]:
-        async with self._counting:
-            if not self._counted or self._now() >= self._until:
-                rows = await self._count(await self._everyone.accounts())
-                self._counted = {
-                    "octets": sorted(rows, key=lambda row: -row[1].octets),
-                    "messages": sorted(rows, key=lambda row: -row[1].messages),
-                }
-                self._until = self._now() + KEPT
-            return self._counted
+    async def _count_all(self) -> dict[str, list[Row]]:
+        """By order."""
+        rows = await self._count(await self._everyone.accounts())
+        return {
+            "octets": sorted(rows, key=lambda row: -row[1].octets),
+            "messages": sorted(rows, key=lambda row: -row[1].messages),
+        }
 
     async def _count(self, accounts: Iterable[Account]) -> list[Row]:
         """One after the other, of whom and of how many soever: a loop needs no stack."""

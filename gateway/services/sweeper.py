@@ -46,7 +46,7 @@ class Mailboxes:
 
     async def names(self) -> list[str]:
         """Of all of them, sorted."""
-        return [account.mailbox for account in await self.everyone.accounts()]
+        return await self.everyone.names()
 
     async def account(self, name: str) -> Account | None:
         """Whose mailbox it is; None: nobody's, or another server's."""

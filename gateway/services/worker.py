@@ -33,7 +33,6 @@ LOOK = 0.005
 BUSY = 0.8
 """The share of one processor from which on another thread would be of no use."""
 
-
 LATE = 0.05
 """Seconds after which work has waited for too long."""
 
@@ -121,6 +120,7 @@ class Worker:
             try:
                 result: Any = piece.work()
             except BaseException:
+                # Whatever it was, somebody waits to be told.
                 result = Failure()
             self._answers.append((piece.answer, result))
         if not self._telling:

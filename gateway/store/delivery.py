@@ -189,12 +189,9 @@ class Delivery:
             queue = self._queue(account)
         except BadMailboxName as error:
             return fail(error)
-        inbox = queue.inbox
-        return (
-            succeed(queue)
-            if inbox.is_there
-            else self._run(inbox.prepare).addCallback(lambda _: queue)
-        )
+        if queue.inbox.is_there:
+            return succeed(queue)
+        return self._run(queue.inbox.prepare).addCallback(lambda _: queue)
 
     def usage(self, account: Account) -> Deferred[Usage]:
         """What the mailbox holds; the directory's quota is noted beside it if none is."""

@@ -21,7 +21,7 @@ from typing import TypeVar
 import attrs
 
 from gateway.durable import sync_directory
-from gateway.errors import NoSuchMailbox, StoreDown
+from gateway.errors import StoreDown
 from gateway.interfaces import Audit
 from gateway.model import Account, Cause, Kept, Removed
 from gateway.store import maildirsize
@@ -90,16 +90,7 @@ class Keeping:
 
     def glance(self) -> list[Kept]:
         """The same, but nothing is written; a file's name stands for an id that is not there."""
-        try:
-            return self._glance()
-        except FileNotFoundError as error:
-            if os.path.lexists(self._maildir):
-                raise store_error(error, self._maildir) from error
-            if not self._reading.create:
-                raise NoSuchMailbox(self._maildir) from error
-            return []
-        except OSError as error:
-            raise store_error(error, self._maildir) from error
+        return self._safely(self._glance, [], mend=False)
 
     def discard(self, uids: Collection[str], cause: Cause) -> int:
         """Remove for good; how many are gone."""
@@ -121,17 +112,21 @@ class Keeping:
         """Remove for good what is in the folder; how many are gone."""
         return self._safely(lambda: self._purge(uids, cause), 0)
 
-    def _safely(self, work: Callable[[], T], nothing: T) -> T:
+    def _safely(self, work: Callable[[], T], nothing: T, *, mend: bool = True) -> T:
         """Do it, with ``OSError`` put into the store's words.
 
-        A Maildir that the next login would make holds ``nothing``, and is not made.
+        A Maildir that the next login would make holds ``nothing``, and is not
+        made.  ``mend``: whether parts that one lacks are.
         """
         try:
             try:
                 return work()
             except FileNotFoundError:
-                if self._reading.create and not os.path.lexists(self._maildir):
+                is_there = os.path.lexists(self._maildir)
+                if self._reading.create and not is_there:
                     return nothing
+                if is_there and not mend:
+                    raise
                 # Only a part of it may be missing.
                 ensure_maildir(self._maildir, create=self._reading.create)
                 return work()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.directory.entry_map import MAPS
-from gateway.directory.ldap_filters import any_of, everybody
-from gateway.directory.ldap_messages import check_filter, search_request
+from gateway.directory.ldap_filters import any_of, check_filter, everybody
+from gateway.directory.ldap_messages import search_request
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,9 @@ def test_a_server_that_knows_nothing_of_our_schema_tells_of_owners_and_everybody
     slapd: Slapd,
 ) -> None:
     people = directory(slapd, entries=MAPS["openldap"], filter="")
-    assert people.entries.owner(ALICE).account.name == ALICE  # type: ignore[union-attr]
+    owner = people.entries.owner(ALICE)
+    assert owner is not None
+    assert owner.account.name == ALICE
     found = {account.mailbox for account in result(people.accounts())}
     assert found == {name for name in PASSWORDS if "@" in name}
 
@@ -115,7 +117,9 @@ def test_everybody_is_found_by_a_filter_of_any_kind(slapd: Slapd, wanted: str) -
     people = directory(slapd, filter=wanted)
     assert {account.mailbox for account in result(people.accounts())} == set(PASSWORDS)
     for name in ("alice@example.org", "bob@example.org"):
-        assert people.entries.owner(name).account.name == name  # type: ignore[union-attr]
+        owner = people.entries.owner(name)
+        assert owner is not None
+        assert owner.account.name == name
 
 
 def test_a_server_that_does_not_tell_of_everybody_is_a_misconfiguration(
