@@ -9,8 +9,8 @@ from gateway.directory.entry_map import EntryMap
 from gateway.directory.ldap import LdapDirectory
 from gateway.directory.ldap_accounts import Search
 from gateway.directory.ldap_servers import Reach
+from gateway.testing.store_contract import run_now
 from servers import Slapd
-from store_contract import run_now
 from toml_text import toml_tables
 
 

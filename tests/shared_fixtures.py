@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from directory_contract import PASSWORDS
 from doomed import Doomed, doomed_children
+from gateway.testing.directory_contract import PASSWORDS
 from servers import Gateway, Slapd, fill, need
 from whole_corpus import MESSAGES
 

@@ -11,8 +11,8 @@ from gateway.model import Form
 from gateway.store.maildir import MaildirStore
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import NAME
+from gateway.testing.store_contract import ALICE, run_now
 from gateway.wire.body import Canonical
-from store_contract import ALICE, run_now
 
 FIRST_ID = 100
 LOCK_TIMEOUT = 10.0

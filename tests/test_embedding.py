@@ -15,7 +15,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "embedding.md"
 
 class EmbeddingTests(SynchronousTestCase):
     def test_the_program_serves_its_message_to_alice(self) -> None:
-        (program,) = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.M | re.S)
+        program = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.M | re.S)[0]
         names: dict[str, object] = {}
         exec(compile(program, str(DOCUMENT), "exec"), names)
         (service,) = IServiceCollection(names["application"])

@@ -6,12 +6,12 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from directory_contract import directory_tests
 from gateway import passwd
 from gateway.directory.memory import MemoryDirectory
 from gateway.directory.passwd import PasswdFile
 from gateway.interfaces import IDirectory
-from store_contract import run_now
+from gateway.testing.directory_contract import directory_tests
+from gateway.testing.store_contract import run_now
 
 
 def memory(test: SynchronousTestCase, passwords: dict[str, str]) -> IDirectory:  # noqa: ARG001

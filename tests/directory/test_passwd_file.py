@@ -17,7 +17,7 @@ from gateway.directory import schemes
 from gateway.directory.passwd import PasswdFile, parse
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.sasl.md4 import nt_hash
-from store_contract import run_now
+from gateway.testing.store_contract import run_now
 
 # Made by Dovecot 2.3's doveadm pw for the password "wonderland".
 FOREIGN = (

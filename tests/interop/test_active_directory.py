@@ -31,11 +31,11 @@ from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.model import Account, Quota
 from gateway.sasl.ntlmssp import MIC_PRESENT
 from gateway.settings import Ldap
+from gateway.testing.store_contract import run_now
 from kdc import need_kerberos
 from ntlm_client import Client as Ntlm
 from samba import LOCKOUT_THRESHOLD, PEOPLE, SambaDC, need_samba
 from servers import Gateway, fill, need
-from store_contract import run_now
 from toml_text import toml_tables
 
 pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("samba")]

@@ -10,7 +10,7 @@ from test_shared_maildir import Shared, agree, shared
 from gateway.model import Kept
 from gateway.store.keeping import Keeping, no_audit
 from gateway.store.snapshot import Reading
-from keeping_contract import RULE
+from gateway.testing.keeping_contract import RULE
 from servers import OWNER, USER
 
 __all__ = ["shared"]

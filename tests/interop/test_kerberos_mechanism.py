@@ -22,8 +22,8 @@ from gateway.interfaces import IMechanism
 from gateway.sasl.credentials import GssName, IGssName
 from gateway.sasl.gssapi import TOKEN_LIMIT, Acceptor, Gssapi, check
 from gateway.sasl.outcome import Challenge, Proven
+from gateway.testing.store_contract import run_now
 from kdc import Kdc, need_kerberos
-from store_contract import run_now
 
 pytestmark = pytest.mark.interop
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from answers import result
-from directory_contract import PASSWORDS, directory_tests
 from gateway.directory.entry_map import MAPS, EntryMap
 from gateway.directory.ldap_accounts import LdapAccounts, Search
 from gateway.directory.ldap_messages import Result
 from gateway.directory.ldap_servers import Reach
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.testing.directory_contract import PASSWORDS, directory_tests
 from ldap_people import directory, settings
 from servers import Gateway, Slapd, fill, free_port, need
 

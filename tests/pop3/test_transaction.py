@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.errors import MessageGone, StoreDown
 from gateway.model import Cause
 from gateway.store.memory import MemoryStore
+from gateway.testing.keeping_contract import Trail
 from harness import ALICE, MESSAGES, Wire
-from keeping_contract import Trail
 
 BAD_NUMBERS = (b"0", b"4", b"-1", b"+1", b"1x", b"x", b"1.0", b"0x1", b"99999999999999999999")
 BAD_NUMBERS += (b"1_0", b"4294967297", "\uff11".encode(), b"1,2", b"*", b"00")

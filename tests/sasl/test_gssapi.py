@@ -14,7 +14,7 @@ from gateway.interfaces import IMechanism
 from gateway.sasl.credentials import GssName, IGssName
 from gateway.sasl.gssapi import Acceptor, Gssapi, check
 from gateway.sasl.outcome import Challenge
-from store_contract import run_now
+from gateway.testing.store_contract import run_now
 
 
 @pytest.fixture

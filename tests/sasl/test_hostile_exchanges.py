@@ -14,7 +14,6 @@ from twisted.cred.portal import Portal
 from twisted.trial.unittest import SynchronousTestCase
 
 from answers import result
-from directory_contract import PASSWORDS
 from gateway.auth.delegates import Delegates
 from gateway.auth.ntlm import HashAuthority, NtlmChecker
 from gateway.auth.passwords import PasswordChecker
@@ -29,6 +28,7 @@ from gateway.sasl.mechanisms import MECHANISMS
 from gateway.sasl.ntlm import Ntlm, Policy
 from gateway.saslprep import login_name
 from gateway.store.memory import MemoryStore
+from gateway.testing.directory_contract import PASSWORDS
 from harness import ALICE, SECRET, Client, Wire, b64, plain
 from ldap_people import directory
 from ntlm_client import Client as NtlmClient

@@ -17,7 +17,7 @@ import pytest
 from answers import result
 from doomed import Death, Doomed, serve
 from gateway.store.uidlist import NAME
-from store_contract import ALICE
+from gateway.testing.store_contract import ALICE
 from survival import (
     FIRST_ID,
     Mailbox,

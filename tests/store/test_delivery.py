@@ -33,7 +33,7 @@ from gateway.model import Account, Limits, Quota, Usage
 from gateway.store.draft import HELD, host_part
 from gateway.store.maildir import MaildirStore
 from gateway.store.snapshot import Reading
-from store_contract import ALICE, BOB, NO_LIMITS, admit, run_now
+from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, admit, run_now
 
 NAME = re.compile(r"[0-9]{10}\.M[0-9]{6}P[0-9]+Q[0-9]+\.[^:/]+,S=([0-9]+),W=\1")
 

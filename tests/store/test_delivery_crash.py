@@ -20,7 +20,7 @@ from gateway.model import Account, Limits
 from gateway.store.maildir import MaildirStore
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import NAME
-from store_contract import ALICE, BOB, run_now
+from gateway.testing.store_contract import ALICE, BOB, run_now
 from survival import Mailbox, as_sent, files_in, open_store, shown_by
 
 pytestmark = pytest.mark.usefixtures("no_sync")

@@ -22,8 +22,8 @@ from gateway.store.maildir import MaildirStore
 from gateway.store.record import OPENING, as_delivered, as_hidden, message_id, message_id_in
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import NAME
-from keeping_contract import RULE, Trail
-from store_contract import ALICE, BOB, run_now
+from gateway.testing.keeping_contract import RULE, Trail
+from gateway.testing.store_contract import ALICE, BOB, run_now
 from survival import shown_by
 
 HEAD = f"3 V1600000000 N9 G{'0' * 32}\n"

@@ -20,8 +20,8 @@ from gateway.model import Kept, Usage
 from gateway.store.maildir import MaildirStore
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import NAME
-from keeping_contract import RULE
-from store_contract import ALICE, run_now
+from gateway.testing.keeping_contract import RULE
+from gateway.testing.store_contract import ALICE, run_now
 from survival import FIRST_ID, LOCK_TIMEOUT, Mailbox, Shown, as_sent, content_of, files_in
 
 pytestmark = pytest.mark.usefixtures("no_sync")

@@ -29,7 +29,7 @@ from gateway.store.maildrop import seen_name
 from gateway.store.reader import Reader
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import UidList
-from store_contract import ALICE, read_all, run_now
+from gateway.testing.store_contract import ALICE, read_all, run_now
 
 
 class MaildirCase(SynchronousTestCase):

@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.store.maildir import MaildirStore
 from gateway.store.memory import MemoryStore
 from gateway.store.snapshot import Reading
-from keeping_contract import Trail, keeping_tests
-from store_contract import ALICE, BOB, admit, delivery_tests, run_now, store_tests
+from gateway.testing.keeping_contract import Trail, keeping_tests
+from gateway.testing.store_contract import ALICE, BOB, admit, delivery_tests, run_now, store_tests
 
 
 class MemoryBench:

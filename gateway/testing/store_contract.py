@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import LargerThanQuota, MessageGone, NoSuchMailbox, OverQuota
@@ -68,10 +68,12 @@ def store_tests(make_bench: Callable[[SynchronousTestCase], Bench]) -> type[Sync
             self.bench = make_bench(self)
 
         def open(self) -> Any:
+            """Alice's maildrop, as at a login."""
             maildrop, self.give_back = self.successResultOf(self.bench.store.open(ALICE, None))
             return maildrop
 
         def listing(self, maildrop: Any) -> Any:
+            """What a session lists."""
             return self.successResultOf(maildrop.listing())
 
         def test_it_provides_what_it_says(self) -> None:
@@ -189,25 +191,30 @@ def delivery_tests(
             self.store = self.bench.store
 
         def receive(self, *pieces: bytes, account: Account = ALICE) -> Any:
+            """A message of these pieces, on its way."""
             incoming = self.successResultOf(self.store.receive(account))
             for piece in pieces:
                 self.assertIsNone(self.successResultOf(incoming.write(piece)))
             return incoming
 
-        def commit(self, incoming: Any, account: Account = ALICE, **limits: int) -> None:
+        def commit(self, incoming: Any, account: Account = ALICE, **limits: Any) -> None:
+            """Put it into one mailbox."""
             done = incoming.commit(account, Limits(**limits))
             self.assertIsNone(self.successResultOf(done))
 
-        def send(self, *pieces: bytes, **limits: int) -> None:
+        def send(self, *pieces: bytes, **limits: Any) -> None:
+            """The whole way of a message into a mailbox."""
             incoming = self.receive(*pieces)
             self.commit(incoming, **limits)
             self.close(incoming)
 
         def close(self, incoming: Any) -> None:
+            """Give back what the message took; nothing may be left."""
             self.assertIsNone(self.successResultOf(incoming.close()))
             self.assertEqual(self.bench.left_over(), [])
 
         def shown(self, account: Account = ALICE) -> list[bytes]:
+            """The content of every message that POP3 shows."""
             maildrop, give_back = self.successResultOf(self.store.open(account, None))
             listing = self.successResultOf(maildrop.listing())
             contents = []
@@ -218,7 +225,9 @@ def delivery_tests(
             return contents
 
         def usage(self, account: Account = ALICE) -> Usage:
-            return self.successResultOf(self.store.usage(account))
+            """What the mailbox holds."""
+            usage: Usage = self.successResultOf(self.store.usage(account))
+            return usage
 
         def test_it_provides_what_it_says(self) -> None:
             self.assertTrue(IDelivery.providedBy(self.store))
@@ -365,6 +374,4 @@ def delivery_tests(
 
 def run_now(work: Callable[[], Any]) -> Deferred[Any]:
     """A worker that has done the work before it returns."""
-    from twisted.internet.defer import execute
-
     return execute(work)

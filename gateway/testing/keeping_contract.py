@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.errors import MessageGone, NoSuchMailbox, StoreDown
 from gateway.interfaces import IKeeping
 from gateway.model import Account, Cause, Kept, Peer, Removed, Usage
-from store_contract import ALICE, Bench, read_all
+from gateway.testing.store_contract import ALICE, Bench, read_all
 
 RULE = Cause(rule="unread 60d")
 
@@ -62,12 +62,15 @@ def keeping_tests(
             return {uid: read_all(self, body) for uid, body in zip(uids, bodies, strict=True)}
 
         def ask(self, what: str, *arguments: Any) -> Any:
+            """The result of a call that the store answers at once."""
             return self.successResultOf(getattr(self.store, what)(ALICE, *arguments))
 
         def survey(self) -> dict[str, Kept]:
+            """Every message, as retention sees it."""
             return {kept.uid: kept for kept in self.ask("survey")}
 
         def said(self) -> list[tuple[str, str]]:
+            """What the audit says."""
             return [(line.action, line.uid) for line in self.bench.trail.lines]
 
         def test_it_provides_what_it_says(self) -> None:
@@ -222,6 +225,7 @@ def keeping_tests(
             self.assertEqual(self.ask("restore", uids), 1)
 
         def quit(self, mind: object, *marked: int) -> Any:
+            """A session that ends with these messages marked."""
             maildrop, _ = self.successResultOf(self.store.open(ALICE, mind))
             return maildrop.finish(set(marked), {0})
 

@@ -1,0 +1,64 @@
+"""What the wheel brings, in a virtual environment that knows nothing of the source tree."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.interop
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run(*command: object, cwd: Path) -> str:
+    """What a program says; it must succeed."""
+    # Neither the tree nor what this run sets for its own tests.
+    keep = {name: text for name, text in os.environ.items() if not name.startswith("PY")}
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, env=keep, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a fresh environment that the wheel is installed in."""
+    place = tmp_path_factory.mktemp("installed")
+    tree = place / "tree"
+    # A build writes into the tree, and other tests run there meanwhile.
+    tree.mkdir()
+    for name in ("gateway", "twisted"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("setup.cfg", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / file, tree)
+    pip = sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"
+    run(*pip, "wheel", "--no-deps", "--wheel-dir", place, tree, cwd=place)
+    (wheel,) = place.glob("pop3gw-*.whl")
+    venv.create(place / "venv", symlinks=True)
+    fresh = place / "venv" / "bin" / "python"
+    run(*pip, "--python", fresh, "install", "--no-deps", wheel, cwd=place)
+    # What the wheel needs is here already; what is nearer on the path comes first.
+    packages = run(fresh, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=place)
+    Path(packages.strip(), "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return fresh
+
+
+@pytest.mark.parametrize(
+    "runner", [("pytest", "test_toy_store.py"), ("twisted.trial", "test_toy_store")]
+)
+def test_a_store_from_outside_runs_the_suites_that_the_wheel_brings(
+    python: Path, tmp_path: Path, runner: tuple[str, str]
+) -> None:
+    shutil.copy(ROOT / "tests" / "outside" / "test_toy_store.py", tmp_path)
+    where = "import gateway.testing.store_contract as suite; print(suite.__file__)"
+    assert run(python, "-c", where, cwd=tmp_path).startswith(str(python.parent.parent))
+    said = run(python, "-m", *runner, cwd=tmp_path)
+    assert "passed" in said or "PASSED" in said, said
