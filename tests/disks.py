@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,6 +36,8 @@ def small_disk_at(place: Path, *, mebibytes: int) -> Iterator[Path]:
 
 def no_room(call: str, pattern: str, number: int = errno.ENOSPC) -> AbstractContextManager[object]:
     """A disk that is full for this call of ``os``, on files whose path is like the pattern."""
+    if call == "rename":
+        return _no_rename(pattern, number)
     really = getattr(os, call)
 
     def failing(file: int | str, *rest: Any, **more: Any) -> Any:
@@ -43,6 +47,33 @@ def no_room(call: str, pattern: str, number: int = errno.ENOSPC) -> AbstractCont
         return really(file, *rest, **more)
 
     return mock.patch.object(os, call, failing)
+
+
+_barred: list[tuple[str, int]] = []
+"""Patterns of files that cannot be renamed just now, and why."""
+
+
+@contextmanager
+def _no_rename(pattern: str, number: int) -> Iterator[None]:
+    """The same for ``os.rename`` and for ours, which is no function of ``os``."""
+    _hook()
+    _barred.append((pattern, number))
+    try:
+        yield
+    finally:
+        _barred.pop()
+
+
+@cache
+def _hook() -> None:
+    """Once, since an audit hook stays as long as the process."""
+
+    def failing(event: str, args: tuple[Any, ...]) -> None:
+        for pattern, number in _barred if event == "os.rename" else ():
+            if fnmatch(args[0], pattern):
+                raise OSError(number, os.strerror(number), args[0])
+
+    sys.addaudithook(failing)
 
 
 def state_of(directory: Path) -> dict[Path, tuple[int, ...]]:

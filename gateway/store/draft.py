@@ -14,6 +14,7 @@ from typing import NamedTuple
 from gateway.durable import write_all
 from gateway.errors import GatewayError, StoreDown
 from gateway.store.files import remove, store_error
+from gateway.store.moves import move
 from gateway.wire.body import Canonical
 
 HELD = 256 * 1024
@@ -154,7 +155,7 @@ class Draft:
                 self._copy(maildir, name)
             return
         try:
-            os.rename(path, target)
+            move(path, target)
         except OSError as error:
             self._paths.append(path)
             # Either on another file system, or somebody has cleared ``tmp``.
@@ -193,7 +194,7 @@ class Draft:
                 os.fsync(made)
             finally:
                 os.close(made)
-            os.rename(path, f"{maildir}/new/{name}")
+            move(path, f"{maildir}/new/{name}")
         except BaseException:
             remove(path)
             raise

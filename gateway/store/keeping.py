@@ -37,6 +37,7 @@ from gateway.store.hidden import (
     may_be_name,
 )
 from gateway.store.ids import ordered, shown_ids
+from gateway.store.moves import move
 from gateway.store.reader import Reader, ensure_maildir
 from gateway.store.record import as_hidden, entries, look_at
 from gateway.store.removal import flocked_if_free, take_out
@@ -242,7 +243,7 @@ class Keeping:
 
         def leave(path: str) -> None:
             name = path.rpartition("/")[2]
-            os.rename(path, f"{folder}/cur/{hidden_name(name, uids[base_of(name)])}")
+            move(path, f"{folder}/cur/{hidden_name(name, uids[base_of(name)])}")
 
         counted = None if self._reading.count_hidden else self._maildir
         moved = take_out(self._maildir, [file for _, file in found], leave, counted_in=counted)
@@ -299,9 +300,10 @@ class Keeping:
                     size = maildirsize.size_on_disk(path)
                     # Its age begins anew, or the next run of retention would hide it again.
                     os.utime(path, follow_symlinks=False)
-                    os.rename(path, f"{self._maildir}/cur/{name}")
-                except FileNotFoundError:
-                    # Another program has just given it other flags: it stays hidden.
+                    move(path, f"{self._maildir}/cur/{name}")
+                except (FileNotFoundError, FileExistsError):
+                    # Another program has just given it other flags, or put a file
+                    # of that name into the mailbox: it stays hidden.
                     continue
                 octets, messages = octets + size, messages + 1
         finally:

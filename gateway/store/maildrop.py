@@ -16,6 +16,7 @@ from gateway.interfaces import Audit, IBody, IMaildrop, Run
 from gateway.model import Cause, Listing, Terms
 from gateway.store.files import FileBody, open_message, store_error
 from gateway.store.keeping import Keeping
+from gateway.store.moves import move
 from gateway.store.reader import Reader
 from gateway.store.scan import locate, settled
 from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Size, Snapshot
@@ -237,7 +238,7 @@ class Maildrop:
         read = seen_name(file)
         if read != file:
             maildir = self._mailbox.maildir
-            os.rename(f"{maildir}/{file}", f"{maildir}/{read}")
+            move(f"{maildir}/{file}", f"{maildir}/{read}")
             self._snapshot.files[index] = read
 
 
