@@ -7,13 +7,19 @@ given to the exception is for the log.
 
 from __future__ import annotations
 
+from twisted.cred.error import UnauthorizedLogin
+
 
 class GatewayError(Exception):
     """Parent of all of them; anything else that escapes is a bug."""
 
 
-class BadCredentials(GatewayError):
-    """The name, the password or the proof was wrong, or the account may not log in."""
+class BadCredentials(GatewayError, UnauthorizedLogin):
+    """The name, the password or the proof was wrong, or the account may not log in.
+
+    Every application of Twisted takes it for a wrong password.  No other error
+    here is a ``LoginFailed``: an outage must not read as a wrong password.
+    """
 
     def __init__(self, reason: str = "", *, account: str = "") -> None:
         """``account``: the name of the account that the login name stood for, where known."""

@@ -30,6 +30,9 @@ openldap, activedirectory, qmail-ldap, samba, whose filter is taken where the UR
 A comma within an extension is %2c. Server certificates are always verified.
 """
 
+_LOGIN_ATTRIBUTES = ("uid", "sAMAccountName")
+"""What names the mailbox of an entry that has nothing else to name it."""
+
 
 @implementer(ICheckerFactory, IPlugin)
 class LdapCheckerFactory:
@@ -57,6 +60,8 @@ class LdapCheckerFactory:
 
 
 def _parse(text: str) -> tuple[Any, Any, Any]:
+    from attrs import evolve
+
     from gateway.directory.entry_map import MAPS
     from gateway.directory.ldap_accounts import Search
     from gateway.directory.ldap_filters import check_filter
@@ -95,7 +100,9 @@ def _parse(text: str) -> tuple[Any, Any, Any]:
         bind_dn=said.get("bindname", ""),
         bind_password=_content(said["password-file"]) if "password-file" in said else "",
     )
-    return reach, search, MAPS[said.get("map", "openldap")]
+    entries = MAPS[said.get("map", "openldap")]
+    # Who logs in to something else than mail needs no mail address.
+    return reach, search, evolve(entries, mailbox=(*entries.mailbox, *_LOGIN_ATTRIBUTES))
 
 
 def _content(path: str) -> str:

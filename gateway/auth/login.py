@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.cred.error import LoginFailed, UnauthorizedLogin, UnhandledCredentials
+from twisted.cred.error import LoginDenied, LoginFailed, UnhandledCredentials
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
@@ -22,6 +22,7 @@ from gateway.errors import (
     GatewayError,
     MailboxUnusable,
     NotAdmitted,
+    TooManySessions,
 )
 from gateway.interfaces import IMaildrop
 from gateway.model import Peer
@@ -152,6 +153,11 @@ def _said_no(failure: Failure, credentials: Any) -> Any:
         if IActing.providedBy(credentials) and credentials.acts_as:
             raise BadCredentials("nobody may act as another here")
         raise DirectoryMisconfigured("no checker takes these credentials")
-    if failure.check(UnauthorizedLogin, LoginFailed):
+    if failure.check(BadCredentials):
+        return failure
+    if failure.check(LoginDenied):
+        # For realms whose user comes too often, or whose server has too much to do.
+        raise TooManySessions(str(failure.value))
+    if failure.check(LoginFailed):
         raise BadCredentials(str(failure.value))
     return failure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.internet.defer import Deferred, fail
@@ -23,9 +25,10 @@ log = Logger()
 class PasswordChecker:
     """Asks a directory, and remembers right answers for a short time.
 
-    The avatar id is the login name, canonical and in UTF-8, whose mailbox is to
-    be opened.  An ordinary checker: any Twisted application can register it in
-    its own portal.
+    The avatar id is the login name, canonical, whose mailbox is to be opened.
+    An ordinary checker: any Twisted application can register it in its own
+    portal.  Most of Twisted's services hand in octets and expect an avatar id
+    in octets; FTP and IRC hand in text and expect text.  Each gets its own.
     """
 
     credentialInterfaces = (IUsernamePassword, IActingPassword)
@@ -37,15 +40,21 @@ class PasswordChecker:
         self._verified = verified
         self._delegates = delegates or Delegates(directory)
 
-    def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[bytes | tuple[()]]:
-        """The login name; fails with ``BadCredentials`` or a directory's errors."""
+    def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[Any]:
+        """The login name, of the type that theirs is.
+
+        Fails with ``BadCredentials`` or a directory's errors.
+        """
+        username, password = _octets(credentials.username), _octets(credentials.password)
+        as_text = isinstance(credentials.username, str)
+        asked = self._asked(username, password, getattr(credentials, "acts_as", b""))
+        return asked.addCallback(_text) if as_text else asked
+
+    def _asked(self, username: bytes, password: bytes, acts_as: bytes) -> Deferred[Any]:
         try:
-            login, wanted = self._delegates.parties(
-                credentials.username, getattr(credentials, "acts_as", b"")
-            )
+            login, wanted = self._delegates.parties(username, acts_as)
         except BadCredentials as error:
             return fail(error)
-        password = credentials.password
         if self._verified.knows(login, password):
             return self._delegates.admit(login, wanted)
 
@@ -63,3 +72,23 @@ class PasswordChecker:
 
         asked = self.directory.verify(login, password).addCallbacks(right, wrong)
         return asked.addCallback(self._delegates.admit, wanted)
+
+
+def _octets(text: bytes | str) -> bytes:
+    """What a client sent, in UTF-8.
+
+    Twisted's FTP server reads all octets as Latin-1, so that a client's UTF-8
+    comes as other letters; what is Latin-1 indeed is seldom UTF-8 as well.
+    """
+    if isinstance(text, bytes):
+        return text
+    try:
+        octets = text.encode("latin-1")
+        octets.decode("utf-8")
+    except UnicodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return octets
+
+
+def _text(avatar_id: bytes) -> str:
+    return avatar_id.decode()

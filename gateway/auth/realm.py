@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+from twisted.cred.checkers import ANONYMOUS
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred
 from zope.interface import Interface, implementer
 
-from gateway.errors import BadCredentials, HomedElsewhere
+from gateway.errors import BadCredentials, BadMailboxName, HomedElsewhere
 from gateway.interfaces import IDirectory, IMaildrop, IStore
 from gateway.model import Account, Terms
 
@@ -40,14 +41,14 @@ class MaildropRealm:
 
     def requestAvatar(
         self,
-        avatarId: bytes | tuple[()],
+        avatarId: bytes | str | tuple[()],
         mind: object,
         *interfaces: type[Interface],
     ) -> Deferred[tuple[type[Interface], Any, Callable[[], None]]]:
         """The account's ``IMaildrop``; fails with ``BadCredentials`` or a store's errors."""
         if IMaildrop not in interfaces:
             raise NotImplementedError("this realm has maildrops only")
-        login = bytes(avatarId).decode()
+        login = _login(avatarId)
 
         def open_mailbox(account: Account | None) -> Any:
             if account is None:
@@ -67,3 +68,13 @@ class MaildropRealm:
             return IMaildrop, maildrop, give_back
 
         return self._directory.find(login).addCallback(open_mailbox)
+
+
+def _login(avatar_id: bytes | str | tuple[()]) -> str:
+    if avatar_id == ANONYMOUS:
+        raise BadCredentials("nobody in particular has no mailbox")
+    try:
+        # Twisted's own checkers answer with either.
+        return avatar_id if isinstance(avatar_id, str) else bytes(avatar_id).decode()
+    except UnicodeDecodeError:
+        raise BadMailboxName(f"the checker's name {avatar_id!r} is not UTF-8") from None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import poplib
+import sys
+from base64 import b64encode
 from collections.abc import Iterator
+from ftplib import FTP, error_perm
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from answers import result
 from gateway.auth.first_of import FirstOf
 from gateway.errors import BadCredentials, DirectoryDown
 from gateway.strcred import LdapCheckerFactory
-from servers import Gateway, Slapd, fill, need
+from servers import Gateway, Server, Slapd, fill, free_port, need, until_listening
 
 pytestmark = pytest.mark.interop
 
@@ -111,3 +114,82 @@ def test_of_several_sources_the_first_that_knows_the_password_counts() -> None:
     for sources in ((no, down), (down, no)):
         with pytest.raises(DirectoryDown):
             result(FirstOf(*sources).requestAvatarId(credentials))
+
+
+def test_twisteds_ftp_server_lets_in_by_our_ldap_checker(tmp_path: Path) -> None:
+    people = {ALICE: "wonderland", "jürgen": "grün €"}
+    need("slapd")
+    slapd = Slapd(tmp_path / "slapd", people).run()
+    port = free_port()
+    url = (
+        f"ldap://localhost:{slapd.plain}/{slapd.BASE}??sub?(uid={{login}})?starttls,"
+        f"ca-file={slapd.certificate},bindname={slapd.READER.replace(',', '%2c')},"
+        f"password-file={tmp_path}/reader"
+    )
+    (tmp_path / "reader").write_text("reader\n")
+    server = Server(tmp_path)
+    twistd = Path(sys.executable).with_name("twistd")
+    command = [sys.executable, str(twistd), "-n", "--pidfile=", "ftp", "--port", str(port)]
+    server.start(
+        [*command, "--root", str(tmp_path), "--auth", f"ldap:{url}"], b"FTPFactory starting"
+    )
+    try:
+        until_listening(port)
+        for name, password in people.items():
+            with FTP() as client:
+                client.connect("127.0.0.1", port, timeout=30)
+                assert client.login(name, password).startswith("230")
+                assert client.pwd() == "/"
+        with FTP() as client:
+            client.connect("127.0.0.1", port, timeout=30)
+            with pytest.raises(error_perm, match="530"):
+                client.login(ALICE, "Wonderland")
+        assert "Traceback" not in server.log
+        slapd.stop()
+        with FTP() as client:
+            client.connect("127.0.0.1", port, timeout=30)
+            with pytest.raises(error_perm, match="550"):
+                client.login("jürgen", "wonderland")
+    finally:
+        server.stop()
+        slapd.stop()
+
+
+def test_twisteds_own_password_sources_let_in_by_every_mechanism(tmp_path: Path) -> None:
+    people = {ALICE: "wonderland", "jürgen": "grün €"}
+    users = tmp_path / "twisted-users"
+    users.write_text("".join(f"{name}:{password}\n" for name, password in people.items()))
+    memory = ":".join(text for pair in people.items() for text in pair)
+    for number, source in enumerate((f"memory:{memory}", f"file:{users}")):
+        gateway = Gateway(tmp_path / str(number))
+        gateway.start([*gateway.command, "--auth", source], b"listener secure at")
+        try:
+            for name, password in people.items():
+                for way in ("USER", "PLAIN", "LOGIN"):
+                    assert answer(gateway, way, name, password).startswith(b"+OK"), (source, way)
+                    assert answer(gateway, way, name, "wrong").startswith(b"-ERR [AUTH]")
+        finally:
+            gateway.stop()
+        assert "Traceback" not in gateway.log
+
+
+def answer(gateway: Gateway, way: str, name: str, password: str) -> bytes:
+    """What the server says in the end to a login by USER, PLAIN or LOGIN."""
+    client = poplib.POP3("127.0.0.1", gateway.plain, timeout=30)
+
+    def encoded(text: str) -> str:
+        return b64encode(text.encode()).decode()
+
+    client.encoding = "utf-8"
+    lines = {
+        "USER": [f"USER {name}", f"PASS {password}"],
+        "PLAIN": [f"AUTH PLAIN {encoded(f'{chr(0)}{name}{chr(0)}{password}')}"],
+        "LOGIN": ["AUTH LOGIN", encoded(name), encoded(password)],
+    }
+    try:
+        for line in lines[way]:
+            client._putcmd(line)
+            said = client._getline()[0]
+        return bytes(said)
+    finally:
+        client.close()
