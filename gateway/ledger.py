@@ -14,6 +14,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from threading import Lock
 from typing import Any, NamedTuple
 
 from attrs import asdict
@@ -138,6 +139,7 @@ class Ledger:
     def __init__(self, directory: str, *, patience: float = 10.0) -> None:
         """Open it in ``directory``, or make it; other processes are waited for ``patience`` s."""
         self.path = os.path.join(directory, NAME)
+        self._one_at_a_time = Lock()
         with self._failing(), _alone(directory):
             self._make_file()
             self._database = sqlite3.connect(
@@ -151,7 +153,8 @@ class Ledger:
 
     def close(self) -> None:
         """Give the file back."""
-        self._database.close()
+        with self._one_at_a_time:
+            self._database.close()
 
     # -- warnings ------------------------------------------------------------
 
@@ -319,7 +322,9 @@ class Ledger:
         return int(number)
 
     def _do(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-        with self._failing():
+        # Python keeps prepared statements for a connection: two threads at once would step the
+        # same one, which SQLite refuses as misuse, or answers to one what the other asked.
+        with self._one_at_a_time, self._failing():
             return self._database.execute(statement, values).fetchall()
 
     @contextmanager
