@@ -69,22 +69,25 @@ class Snapshot:
 
     def measured(self, index: int, size: Size) -> None:
         """A message was looked at after all: right from the next listing on."""
-        self.forms[index] = size.form
+        # The size first: a reader on another thread that sees the form relies on it.
         if size.octets != self.listing.sizes[index]:
             self._corrected[index] = size.octets
+        self.forms[index] = size.form
 
     def known(self) -> tuple[dict[str, int], dict[str, Size]]:
         """For the next snapshot: octets of all messages but guesses, and what was measured."""
+        # Copies: while this reads, other threads measure messages of sessions that are open.
+        forms, corrections = bytes(self.forms), dict(self._corrected)
         octets = dict(zip(self.bases, self.listing.sizes, strict=True))
-        for index, corrected in self._corrected.items():
+        for index, corrected in corrections.items():
             octets[self.bases[index]] = corrected
         measured = {
             base: Size(octets[base], form)
-            for base, form in zip(self.bases, self.forms, strict=True)
+            for base, form in zip(self.bases, forms, strict=True)
             if form < UNREADABLE
         }
-        if UNREADABLE in self.forms:
-            for base, form in zip(self.bases, self.forms, strict=True):
+        if UNREADABLE in forms:
+            for base, form in zip(self.bases, forms, strict=True):
                 if form == UNREADABLE:
                     del octets[base]
         return octets, measured
