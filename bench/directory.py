@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import cycle, islice
 from pathlib import Path
+from string import Template
 
-from bench import processes
+from bench import dovecot_config, processes
 from bench.load import Line, Probe, Step, Talk, converse, login
 from bench.maildirs import Drop
 from bench.program import main, need, users_at
@@ -120,23 +121,44 @@ network_free = 100000
 WORKERS = 4
 
 
+LDAP_2_3 = """\
+uris = ldap://127.0.0.1:$port
+dn = $reader
+dnpass = reader
+base = $base
+scope = subtree
+auth_bind = yes
+pass_attrs = mail=user
+pass_filter = (|(uid=%u)(mail=%u))
+"""
+LDAP_2_4 = """\
+ldap_uris = ldap://127.0.0.1:$port
+ldap_auth_dn = $reader
+ldap_auth_dn_password = reader
+ldap_base = $base
+passdb ldap {
+  ldap_scope = subtree
+  ldap_bind = yes
+  ldap_filter = (|(uid=%{user})(mail=%{user}))
+  fields {
+    user = %{ldap:mail}
+  }
+}
+"""
+"""A file of its own in 2.3, a part of the configuration in 2.4."""
+
+
 class LdapDovecot(Dovecot):
     """Dovecot with its LDAP passdb, every login bound anew."""
 
     ldap = 0
 
     def command(self) -> list[str]:
-        (self.directory / "ldap.conf").write_text(f"""\
-uris = ldap://127.0.0.1:{self.ldap}
-dn = {READER}
-dnpass = reader
-base = {BASE}
-scope = subtree
-auth_bind = yes
-pass_attrs = mail=user
-pass_filter = (|(uid=%u)(mail=%u))
-""")
-        return super().command()
+        command = super().command()
+        spelt = LDAP_2_3 if dovecot_config.version(command[0]).startswith("2.3.") else LDAP_2_4
+        text = Template(spelt).substitute(port=self.ldap, reader=READER, base=BASE)
+        (self.directory / "ldap.conf").write_text(text)
+        return command
 
     def _settings(self) -> str:
         changes = {

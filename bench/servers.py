@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from bench import processes
+from bench import dovecot_config, processes
 
 HERE = Path(__file__).parent
 OWNER = 20000
@@ -108,7 +108,7 @@ class Server:
 
 
 class Dovecot(Server):
-    """Dovecot 2.3 with ``dovecot.conf.in``."""
+    """Dovecot 2.3 or 2.4 with ``dovecot.conf.in``."""
 
     name = "dovecot"
 
@@ -119,7 +119,8 @@ class Dovecot(Server):
         if os.geteuid() != 0:
             raise NotAvailable("Dovecot starts only as root: run the benchmark as root")
         config = self.directory / "dovecot.conf"
-        config.write_text(self._settings())
+        version = dovecot_config.version(program)
+        config.write_text(dovecot_config.configuration(self._settings(), version))
         return [program, "-F", "-c", str(config)]
 
     def _settings(self) -> str:
