@@ -12,7 +12,7 @@ run: $(VENV)/.ready
 	POP3GW_DEMO=$${POP3GW_DEMO:-true} exec $(BIN)/twistd -n --pidfile= pop3gw --config etc/pop3gw.toml
 
 test: $(VENV)/.test-ready
-	PYTHON=$(BIN)/python scripts/debian-packages
+	scripts/debian-packages
 	scripts/add-kerberos $(VENV)
 	$(BIN)/python -m pytest -n auto --conformance=docs/conformance.md $(PYTEST)
 

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import programs
+
 pytest_plugins = ["conformance", "shared_fixtures"]
+
+programs.use_no_other()
 
 
 @pytest.fixture(autouse=True)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from servers import Server, free_port, need
+from programs import need, unavailable
+from servers import Server, free_port
 
 REALM = "MIT.TEST"
 OTHER_REALM = "OTHER.TEST"
@@ -24,8 +22,7 @@ def need_kerberos() -> None:
     """Skip, loudly, without MIT Kerberos or the Python package; in CI fail."""
     need("krb5kdc", "kdb5_util", "kadmin.local", "kinit")
     if importlib.util.find_spec("gssapi") is None:
-        text = "needs the Python package gssapi: pip install '.[kerberos]'"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(text)
+        unavailable("needs the Python package gssapi: pip install '.[kerberos]'")
 
 
 class Kdc(Server):
@@ -125,7 +122,7 @@ class Kdc(Server):
     def _do(self, program: str, *arguments: str, typed: str = "") -> None:
         env = {**self.env, "KRB5_KDC_PROFILE": str(self.directory / "kdc.conf")}
         done = subprocess.run(
-            [_path_of(program), *arguments],
+            [program, *arguments],
             input=f"{typed}\n".encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -140,15 +137,9 @@ class Kdc(Server):
         """Start it; returns once it serves."""
         env = {**self.env, "KRB5_KDC_PROFILE": str(self.directory / "kdc.conf")}
         served = [word for realm in self._realms for word in ("-r", realm)]
-        self.start([_path_of("krb5kdc"), "-n", *served], b"commencing operation", env=env)
+        self.start(["krb5kdc", "-n", *served], b"commencing operation", env=env)
         return self
 
 
 def _file_of(principal: str) -> str:
     return principal.replace("/", "-")
-
-
-def _path_of(program: str) -> str:
-    path = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin")
-    assert path is not None
-    return path

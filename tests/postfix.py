@@ -8,13 +8,13 @@ import subprocess
 import time
 from pathlib import Path
 
-from servers import free_port, need, until_listening
+from programs import need
+from servers import free_port, until_listening
 
 
 def need_postfix() -> None:
     """Skip, loudly, where Postfix is missing or root is not there to start it."""
-    programs = ("postfix", "postqueue", "smtp-source", "swaks")
-    need(*programs, *(["root, to start postfix"] if os.geteuid() else []))
+    need("postfix", "postqueue", "smtp-source", "swaks", root=True)
 
 
 class Postfix:
@@ -101,11 +101,8 @@ smtpd_peername_lookup = no
                 shutil.copy(source, directory / "etc" / name)
 
     def _do(self, *command: str) -> str:
-        path = os.environ["PATH"] + ":/usr/sbin"
-        program = shutil.which(command[0], path=path)
-        assert program is not None
         done = subprocess.run(
-            [program, "-c", f"{self.directory}/etc", *command[1:]],
+            [command[0], "-c", f"{self.directory}/etc", *command[1:]],
             capture_output=True,
             text=True,
             timeout=60,

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gateway.services.tls import make_certificate
-from servers import Server, free_port, need
+from programs import need
+from servers import Server, free_port
 
 PEOPLE = {name: f"pw-{name}" for name in ("alice", "bob", "carol", "dave", "erin", "frank", "jörg")}
 """Passwords by sAMAccountName; see ``SambaDC`` for who is who."""
@@ -28,8 +29,10 @@ _NEVER = -(2**63)
 
 def need_samba() -> None:
     """Skip, loudly, where Samba is missing or root is not there to make a namespace."""
-    programs = ("samba", "samba-tool", "winbindd", "ntlm_auth", "ldbmodify", "unshare", "setpriv")
-    need(*programs, *(["root, to start samba"] if os.geteuid() else []))
+    need(
+        *("samba", "samba-tool", "winbindd", "ntlm_auth", "ldbmodify", "unshare", "setpriv"),
+        root=True,
+    )
 
 
 class SambaDC(Server):
@@ -239,7 +242,7 @@ exec unshare --mount sh -c 'mount --bind {at}/run /run && exec ntlm_auth "$@"' n
             *("samba", "--foreground", "--debug-stdout", "-s", str(self.smb_conf)),
         ]
         try:
-            self.start(command, b"ports answer", env={"PATH": os.environ["PATH"] + ":/usr/sbin"})
+            self.start(command, b"ports answer")
             end = time.monotonic() + 60
             while not self.logs_in("reader", self.READER_PASSWORD):
                 assert time.monotonic() < end, f"winbindd does not answer:\n{self.log}"

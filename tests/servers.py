@@ -6,7 +6,6 @@ import base64
 import contextlib
 import os
 import random
-import shutil
 import signal
 import socket
 import ssl
@@ -18,28 +17,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import cycle
 from pathlib import Path
 
-import pytest
-
+from bench import dovecot_config
 from gateway import passwd
 from gateway.services.tls import make_certificate
+from programs import need
 
 CORPUS = Path(__file__).parent / "corpus"
 USER, PASSWORD = "alice@example.org", "wonderland"
 OWNER = 20000
 """User and group id of Dovecot's mail processes and its mail; no entry in /etc/passwd needed."""
-
-
-def need(*programs: str) -> None:
-    """Skip, loudly, where a program is missing or root is not there to start it; in CI fail."""
-    missing = [
-        name for name in programs if not shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
-    ]
-    if "dovecot" in programs and os.geteuid() != 0:
-        missing.append("root, to start dovecot")
-    if missing and os.environ.get("CI") == "true":
-        pytest.fail(f"CI needs {', '.join(missing)}")
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)} (see scripts/debian-packages)")
 
 
 def _ports() -> Iterator[int]:
@@ -262,16 +248,21 @@ class Gateway(Server):
 
 
 class Dovecot(Server):
-    """Dovecot with one account; its mail lies at ``maildir``."""
+    """Dovecot, 2.3 or 2.4, with one account; its mail lies at ``maildir``."""
 
-    def __init__(self, directory: Path, maildir: Path, *, uidl_format: str = "%u") -> None:
+    def __init__(
+        self, directory: Path, maildir: Path, *, uidl_format: str = "%u", more: str = ""
+    ) -> None:
+        """``more``: settings besides, or in place of those that are written here."""
+        need("dovecot", *(f"/usr/lib/dovecot/{name}" for name in ("imap", "lmtp", "pop3")))
+        need("dovecot", root=True)
         super().__init__(directory)
         self.plain, self.imap = free_port(), free_port()
         self._maildir = maildir
         (directory / "base").mkdir()
         (directory / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}::::::\n")
         directory.chmod(0o755)
-        (directory / "dovecot.conf").write_text(f"""\
+        self._settings = f"""\
 base_dir = {directory}/base
 state_dir = {directory}/base
 log_path = /dev/stderr
@@ -310,14 +301,14 @@ service imap-login {{
     port = 0
   }}
 }}
-""")
+{more}"""
 
     def run(self) -> Dovecot:
         """Start it; returns once it serves."""
         give_to_dovecot(self._maildir)
-        program = shutil.which("dovecot", path=os.environ["PATH"] + ":/usr/sbin")
-        assert program is not None
-        self.start([program, "-F", "-c", str(self.directory / "dovecot.conf")], b"starting up")
+        config = self.directory / "dovecot.conf"
+        config.write_text(dovecot_config.configuration(self._settings, dovecot_config.version()))
+        self.start(["dovecot", "-F", "-c", str(config)], b"starting up")
         return self
 
 
@@ -341,6 +332,7 @@ class Slapd(Server):
         ``more`` is LDIF that goes in after them; groups show as ``memberOf``.
         ``limits``: what the reader may have besides 500 entries.
         """
+        need("slapd", "slapadd", "ldapadd", "ldappasswd")
         super().__init__(directory)
         self.plain, self.tls = free_port(), free_port()
         self.certificate = directory / "cert.pem"
@@ -412,11 +404,8 @@ overlay memberof
         self._as_admin("ldappasswd", "-s", password, f"uid={uid},{self.BASE}")
 
     def _run_once(self, *command: str, stdin: str = "") -> None:
-        path = os.environ["PATH"] + ":/usr/sbin"
-        program = shutil.which(command[0], path=path)
-        assert program is not None
         subprocess.run(
-            [program, *command[1:]],
+            command,
             check=True,
             timeout=60,
             cwd=self.directory,
@@ -426,11 +415,9 @@ overlay memberof
 
     def run(self) -> Slapd:
         """Start it; returns once it serves."""
-        program = shutil.which("slapd", path=os.environ["PATH"] + ":/usr/sbin")
-        assert program is not None
         urls = f"ldap://127.0.0.1:{self.plain} ldaps://127.0.0.1:{self.tls}"
         config = f"{self.directory}/slapd.conf"
-        self.start([program, "-d", "256", "-f", config, "-h", urls], b"slapd starting")
+        self.start(["slapd", "-d", "256", "-f", config, "-h", urls], b"slapd starting")
         # It says so a moment before it listens.
         for port in (self.plain, self.tls):
             until_listening(port)

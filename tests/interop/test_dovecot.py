@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from servers import PASSWORD, USER, Dovecot, Gateway, corpus, fill, give_to_dovecot, need
+from servers import PASSWORD, USER, Dovecot, Gateway, corpus, fill, give_to_dovecot
 
 pytestmark = pytest.mark.interop
 
@@ -148,10 +148,11 @@ class Pair:
         self.theirs = directory / "mail"
         for maildir in (self.gateway.maildir, self.theirs):
             fill(maildir, contents)
-        self.dovecot = Dovecot(directory / "dovecot", self.theirs)
-        if no_nuls:
-            with (directory / "dovecot" / "dovecot.conf").open("a") as config:
-                config.write("pop3_client_workarounds = outlook-no-nuls\n")
+        self.dovecot = Dovecot(
+            directory / "dovecot",
+            self.theirs,
+            more="pop3_client_workarounds = outlook-no-nuls\n" if no_nuls else "",
+        )
 
     def run(self, stack: ExitStack) -> tuple[Client, Client]:
         """Start both and log in: ours, theirs."""
@@ -211,7 +212,6 @@ def named(messages: Mapping[str, bytes]) -> set[tuple[str, str]]:
 @pytest.mark.conformance("P-1", "P-2", "P-3", "P-4", "P-5", "X-N4", "X-N5", "X-C0011", "X-V0007")
 @pytest.mark.conformance("O-C0019", "O-C0020", "O-C0021", "O-C0023", "O-C0034", "O-C0036")
 def test_the_gateway_answers_as_dovecot_does_but_for_what_is_named(directory: Path) -> None:
-    need("dovecot")
     messages = dict(corpus()) | ODD
     differing = set()
     with ExitStack() as stack:
@@ -242,7 +242,6 @@ def test_the_gateway_answers_as_dovecot_does_but_for_what_is_named(directory: Pa
 
 @pytest.mark.conformance("P-5")
 def test_nuls_are_replaced_as_dovecot_does_for_outlook(directory: Path) -> None:
-    need("dovecot")
     contents = [b"Subject: x\0\n\n\0bo\0\0dy\0\n", b"Subject: y\r\n\r\n" + b"\0\r\n" * 100_000]
     with ExitStack() as stack:
         ours, theirs = Pair(directory, contents, no_nuls=True).run(stack)
@@ -256,7 +255,6 @@ def test_nuls_are_replaced_as_dovecot_does_for_outlook(directory: Path) -> None:
 def test_ids_and_order_that_a_uidlist_carries_are_shown_as_dovecot_shows_them(
     directory: Path,
 ) -> None:
-    need("dovecot")
     contents = [b"Subject: %d\n\nbody\n" % number for number in range(6)]
     pair = Pair(directory, contents)
     names = sorted(file.name for file in (pair.theirs / "new").iterdir())

@@ -253,14 +253,14 @@ def test_a_full_disk_is_told_for_what_it_is_and_leaves_nothing(
 def test_dovecots_lmtp_delivers_into_the_same_maildir_and_all_ids_agree(
     directory: Path, serve: Callable[..., Gateway]
 ) -> None:
-    need("dovecot")
     ours, theirs = free_port(), free_port()
     gateway = serve(on_port(ours))
     fill(gateway.maildir, [])
     (directory / "dovecot").mkdir()
-    dovecot = Dovecot(directory / "dovecot", gateway.maildir)
-    with (directory / "dovecot/dovecot.conf").open("a") as config:
-        config.write(f"""\
+    dovecot = Dovecot(
+        directory / "dovecot",
+        gateway.maildir,
+        more=f"""\
 protocols = pop3 imap lmtp
 postmaster_address = postmaster@example.org
 service lmtp {{
@@ -269,7 +269,8 @@ service lmtp {{
     port = {theirs}
   }}
 }}
-""")
+""",
+    )
     os.chown(gateway.maildir.parent, OWNER, OWNER)
     dovecot.run()
     gateway.run()

@@ -24,6 +24,7 @@ from cryptography import x509
 from disks import small_disk_at
 from gateway import passwd
 from gateway.services.tls import make_certificate
+from programs import need
 from servers import PASSWORD, USER, Gateway, fill, refuses_connections
 
 pytestmark = pytest.mark.interop
@@ -427,10 +428,7 @@ class Rooted(Gateway):
 @pytest.fixture
 def rooted() -> Iterator[Rooted]:
     """A gateway that root starts; ended with the test."""
-    if os.geteuid() != 0:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI needs root")
-        pytest.skip("needs root, to become another user")
+    need(root=True)
     server = Rooted()
     yield server
     if server.process is not None:

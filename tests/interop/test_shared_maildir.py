@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import OWNER, PASSWORD, USER, Dovecot, Gateway, fill, need
+from servers import OWNER, PASSWORD, USER, Dovecot, Gateway, fill
 
 pytestmark = pytest.mark.interop
 
@@ -125,7 +125,6 @@ def agree(shared: Shared) -> Seen:
 @pytest.fixture
 def shared(directory: Path) -> Iterator[Shared]:
     """Both servers at work on an empty Maildir; none of them has been asked yet."""
-    need("dovecot")
     servers = Shared(directory)
     with contextlib.ExitStack() as stack:
         for server in (servers.dovecot, servers.gateway):

@@ -1,0 +1,61 @@
+"""What tests may run, and what a new machine gets, are one table."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+import programs
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "debian-packages"
+
+
+class ProgramsTests(SynchronousTestCase):
+    def test_a_program_that_is_not_in_the_table_cannot_be_needed(self) -> None:
+        with self.assertRaisesRegex(KeyError, "ls has no line in .*packages.txt"):
+            programs.need("ls")
+
+    def test_a_program_that_is_not_in_the_table_cannot_be_run(self) -> None:
+        with self.assertRaises(FileNotFoundError):
+            subprocess.run(["ls"], check=False)
+
+    def test_what_is_in_the_path_is_what_is_in_the_table(self) -> None:
+        there = {file.name for file in os.scandir(os.environ["PATH"])}
+        self.assertEqual(there - programs.PACKAGES.keys(), set())
+
+    def test_a_file_of_a_package_is_found_by_its_pattern(self) -> None:
+        self.assertEqual(programs.PACKAGES["/usr/include/python3*/Python.h"], "python3-dev")
+        found = programs.find("/usr/include/stdio.h")
+        self.assertIn(found, (None, "/usr/include/stdio.h"))
+
+
+def test_the_script_names_the_packages_of_the_programs_that_are_missing(tmp_path: Path) -> None:
+    # Not root, and nothing on the path but what the script itself runs.
+    user = tmp_path / "id"
+    user.write_text("#!/bin/sh\necho 1000\n")
+    user.chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", str(SCRIPT)],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    named = set(done.stderr.partition("will be skipped:")[2].split())
+    assert {"curl", "getmail6", "util-linux"} <= named <= set(programs.PACKAGES.values())
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", "Failed"), ("", "Skipped")])
+def test_a_missing_program_skips_a_test_and_fails_it_in_ci(
+    monkeypatch: pytest.MonkeyPatch, ci: str, outcome: str
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setitem(programs.PACKAGES, "no-such-program", "some-package")
+    with pytest.raises(BaseException, match="no-such-program: apt-get install some-package") as why:
+        programs.need("no-such-program")
+    assert type(why.value).__name__ == outcome
