@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import programs
 
 pytest_plugins = ["conformance", "shared_fixtures"]
 
 programs.use_no_other()
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("pop3gw", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pop3gw")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
@@ -377,7 +377,6 @@ def test_a_service_name_that_is_not_text_does_not_get_into_the_log(realm: Realm)
         assert str(caught.value).isprintable()
 
 
-@settings(deadline=None)
 @given(st.integers(min_value=0), st.integers(1, 255))
 def test_a_changed_octet_never_makes_the_ticket_somebody_elses(
     realm: Realm, place: int, change: int
@@ -399,7 +398,6 @@ _HEADER = bytes.fromhex("6082 1000 0609 2a864886f712010202 0100")
 _TOKENS = st.none() | st.binary(max_size=300) | st.binary(max_size=300).map(_HEADER.__add__)
 
 
-@settings(deadline=None)
 @given(st.lists(_TOKENS, max_size=4))
 def test_no_octets_lead_to_anything_but_a_refusal(
     realm: Realm, responses: list[bytes | None]
@@ -413,7 +411,6 @@ def test_no_octets_lead_to_anything_but_a_refusal(
             assert response is not None
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_no_octets_in_the_place_of_the_answer_lead_to_anything_but_a_refusal(
     realm: Realm, answer: bytes
@@ -424,7 +421,6 @@ def test_no_octets_in_the_place_of_the_answer_lead_to_anything_but_a_refusal(
         result(server.step(answer))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_any_well_wrapped_answer_proves_no_more_than_it_says(realm: Realm, answer: bytes) -> None:
     try:

@@ -138,7 +138,7 @@ class AnyExchangeTests(SynchronousTestCase):
             self.assertEqual((refused, replies[-1]), (PROFILE.refused_in_a_row, CLOSING))
         return replies
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(FIRST, LINES)
     def test_every_line_of_any_exchange_is_answered(self, first: bytes, rest: list[bytes]) -> None:
         client = wire().connect()
@@ -152,7 +152,6 @@ class AnyExchangeTests(SynchronousTestCase):
         client.hang_up()
         self.assertEqual(self.flushLoggedErrors(), [])
 
-    @settings(deadline=None)
     @given(FIRST, LINES, st.lists(st.integers(0, 3000), max_size=6))
     def test_how_lines_are_cut_into_pieces_changes_no_reply(
         self, first: bytes, rest: list[bytes], cuts: list[int]
@@ -166,7 +165,6 @@ class AnyExchangeTests(SynchronousTestCase):
         self.assertEqual(b"".join(map(client.send_octets, pieces)), one_by_one)
         self.assertEqual(self.flushLoggedErrors(), [])
 
-    @settings(deadline=None)
     @given(FIRST, LINES, st.integers(0, 3000))
     def test_a_client_that_goes_at_any_time_leaves_nothing_behind(
         self, first: bytes, rest: list[bytes], cut: int
@@ -246,7 +244,6 @@ class NameTests(SynchronousTestCase):
                 reply = client.send(b"AUTH PLAIN " + b64(b"\0".join(fields)))
                 self.assertEqual(reply, b"-ERR The response does not follow the mechanism.\r\n")
 
-    @settings(deadline=None)
     @given(st.text(), st.text(min_size=1), st.text(min_size=1))
     def test_only_the_name_itself_with_its_password_gets_in(
         self, authzid: str, name: str, password: str
@@ -328,7 +325,6 @@ def test_names_with_the_syntax_of_filters_and_dns_find_nobody(servers: Wire) -> 
 
 
 @pytest.mark.interop
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(_PIECES), min_size=1, max_size=6).map("".join))
 def test_only_a_spelling_of_the_name_is_the_name(servers: Wire, name: str) -> None:
     reply = try_name(servers, name, PASSWORDS[ALICE])

@@ -538,7 +538,7 @@ class RestartTests(SweeperCase):
 AGES = st.lists(st.integers(0, 40), max_size=30)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     AGES,
     st.sets(st.integers(0, 29)),
