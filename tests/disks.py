@@ -6,7 +6,8 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from fnmatch import fnmatch
 from functools import cache
@@ -50,6 +51,10 @@ _barred: list[tuple[str, int]] = []
 """Patterns of files that cannot be renamed just now, and why."""
 
 
+_disturbers: list[Callable[[object], None]] = []
+"""What happens right before a rename."""
+
+
 @contextmanager
 def _no_rename(pattern: str, number: int) -> Iterator[None]:
     """The same for ``os.rename`` and for ours, which is no function of ``os``."""
@@ -66,7 +71,11 @@ def _hook() -> None:
     """Once, since an audit hook stays as long as the process."""
 
     def failing(event: str, args: tuple[Any, ...]) -> None:
-        for pattern, number in _barred if event == "os.rename" else ():
+        if event != "os.rename":
+            return
+        for disturb in _disturbers:
+            disturb(args[0])
+        for pattern, number in _barred:
             if fnmatch(args[0], pattern):
                 raise OSError(number, os.strerror(number), args[0])
 
@@ -80,3 +89,42 @@ def state_of(directory: Path) -> dict[Path, tuple[int, ...]]:
         for path in (directory, *directory.rglob("*"))
         for status in [path.lstat()]
     }
+
+
+@contextmanager
+def renamed_before(call: str, times: int = 1) -> Iterator[Counter[str]]:
+    """Each message gets other flags right before the first ``times`` calls of ``os`` for it.
+
+    As an IMAP client would have it at the very worst moment.  Counts the calls
+    by base name.
+    """
+    calls: Counter[str] = Counter()
+
+    def disturb(path: object) -> None:
+        folder, _, name = str(path).rpartition("/")
+        base, _, flags = name.partition(":2,")
+        if folder.endswith(("/cur", "/new")) and calls[base] < times:
+            calls[base] += 1
+            other = flags.replace("F", "") if "F" in flags else f"F{flags}"
+            target = f"{os.path.dirname(folder)}/cur/{base}:2,{other}"
+            # Not by ``os.rename``, whose caller may be the one to disturb.
+            os.link(str(path), target)
+            os.unlink(str(path))
+
+    if call == "rename":
+        _hook()
+        _disturbers.append(disturb)
+        try:
+            yield calls
+        finally:
+            _disturbers.remove(disturb)
+        return
+    really, unlink = getattr(os, call), os.unlink
+
+    def disturbed(path: Any, *rest: Any, **more: Any) -> Any:
+        with mock.patch.object(os, "unlink", unlink):
+            disturb(path)
+        return really(path, *rest, **more)
+
+    with mock.patch.object(os, call, disturbed):
+        yield calls

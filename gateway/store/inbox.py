@@ -31,9 +31,9 @@ from gateway.model import Limits, Usage
 from gateway.store import maildirsize
 from gateway.store.dotlock import flocked, lock_file
 from gateway.store.draft import Draft, unique_name
-from gateway.store.files import remove, store_error
+from gateway.store.files import store_error
+from gateway.store.follow import follow, may_be_there
 from gateway.store.reader import ensure_maildir
-from gateway.store.scan import scan
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import NAME, Numbering
 
@@ -233,7 +233,9 @@ class Inbox:
             size = put.draft.size
             put.name = f"{unique_name(self._now_ns())},S={size},W={size}"
         self._numbers.number(
-            [put.name for put in puts], now=self._now, keep=lambda: scan(self.maildir)
+            [put.name for put in puts],
+            now=self._now,
+            keep=lambda listed: may_be_there(self.maildir, listed),
         )
 
     def _place(self, puts: Sequence[Put]) -> None:
@@ -248,9 +250,11 @@ class Inbox:
 
     def _take_back(self, puts: Sequence[Put]) -> None:
         """Nobody has been told that these are there, and they may not last."""
-        for put in puts:
-            if put.error is None:
-                remove(f"{self.maildir}/new/{put.name}")
+        placed = [(put, f"new/{put.name}") for put in puts if put.error is None]
+        try:
+            follow(self.maildir, placed, lambda _, file: os.unlink(f"{self.maildir}/{file}"))
+        except OSError as error:
+            log.warn("{maildir}: {error}; mail may come twice", maildir=self.maildir, error=error)
         self._account(puts, -1)
 
     # -- what others left ----------------------------------------------------

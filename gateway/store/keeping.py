@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import attrs
@@ -28,18 +29,20 @@ from gateway.store import maildirsize
 from gateway.store.complaint import complain
 from gateway.store.dotlock import dotlock, flocked
 from gateway.store.files import store_error
+from gateway.store.follow import follow, may_be_there
 from gateway.store.hidden import (
     Hidden,
     folder_of,
     hidden_files,
     hidden_name,
+    hidden_of,
     make_folder,
     may_be_name,
 )
 from gateway.store.ids import ordered, shown_ids
 from gateway.store.moves import move
 from gateway.store.reader import Reader, ensure_maildir
-from gateway.store.record import as_hidden, entries, look_at
+from gateway.store.record import as_hidden, entries, look_at, look_for, raise_for
 from gateway.store.removal import flocked_if_free, take_out
 from gateway.store.scan import scan
 from gateway.store.snapshot import Reading
@@ -138,7 +141,7 @@ class Keeping:
 
     def _survey(self) -> list[Kept]:
         shown, others = self._shown()
-        if any(look_at(self._maildir, [("", file) for file in others])):
+        if look_at(self._maildir, [("", file) for file in others]):
             # As a login does, but that sizes in names are believed.
             reading = attrs.evolve(self._reading, verify_octets=0)
             Reader(self._maildir, reading, now=lambda: self._now).read(None)
@@ -173,7 +176,7 @@ class Keeping:
 
     def _discard(self, uids: Collection[str], cause: Cause) -> int:
         with flocked(self._maildir, timeout=self._reading.lock_timeout):
-            found = list(look_at(self._maildir, _of(self._shown()[0], uids)))
+            found = look_at(self._maildir, _of(self._shown()[0], uids))
             self._audit(entries("discard", self._maildir, self._mailbox, found, cause))
             return take_out(self._maildir, [file for _, file in found], counted_in=self._maildir)
 
@@ -184,9 +187,10 @@ class Keeping:
         """
         try:
             with flocked_if_free(self._maildir, timeout=self._reading.lock_timeout):
-                found = look_at(self._maildir, wanted)
+                found, restless = look_for(self._maildir, wanted)
                 self._audit(entries("discard", self._maildir, self._mailbox, found, cause))
-                take_out(self._maildir, [file for _, file in wanted], counted_in=self._maildir)
+                take_out(self._maildir, [file for _, file in found], counted_in=self._maildir)
+                raise_for(self._maildir, restless)
         except OSError as error:
             raise StoreDown(str(store_error(error, self._maildir))) from error
 
@@ -194,7 +198,7 @@ class Keeping:
         folder = folder_of(self._maildir)
         with flocked(self._maildir, timeout=self._reading.lock_timeout):
             wanted = _of(hidden_files(self._maildir), uids)
-            found = list(look_at(folder, [(uid, hidden.file) for uid, hidden in wanted]))
+            found = look_at(folder, [(uid, hidden.file) for uid, hidden in wanted])
             self._audit(entries("purge", folder, self._mailbox, found, cause))
             if not found:
                 return 0
@@ -213,7 +217,7 @@ class Keeping:
         try:
             with flocked(self._maildir, timeout=self._reading.lock_timeout):
                 self._put_away(wanted, cause)
-                left = [file for _, file in look_at(self._maildir, wanted)]
+                left = look_at(self._maildir, wanted)
         except OSError as error:
             raise StoreDown(str(store_error(error, self._maildir))) from error
         if left:
@@ -221,7 +225,7 @@ class Keeping:
 
     def _put_away(self, wanted: Wanted, cause: Cause) -> int:
         """Hide unique-ids and files, under the ``flock``; how many are there now."""
-        found = list(look_at(self._maildir, wanted))
+        found, _ = look_for(self._maildir, wanted)
         if not found:
             return 0
         folder = make_folder(self._maildir)
@@ -288,29 +292,31 @@ class Keeping:
             fields,
             now=self._now,
             there=there,
-            keep=lambda: scan(self._maildir),
+            keep=lambda listed: may_be_there(self._maildir, listed),
         )
 
     def _bring_back(self, back: Sequence[Hidden]) -> int:
-        folder, octets, messages = folder_of(self._maildir), 0, 0
+        folder, sizes = folder_of(self._maildir), []
+
+        def bring(hidden: Hidden, file: str) -> None:
+            path = f"{folder}/{file}"
+            size = maildirsize.size_on_disk(path)
+            # Its age begins anew, or the next run of retention would hide it again.
+            os.utime(path, follow_symlinks=False)
+            # Another program has put a file of that name into the mailbox: it stays hidden.
+            with suppress(FileExistsError):
+                # Its flags are those of today.
+                move(path, f"{self._maildir}/cur/{(hidden_of(file) or hidden).name}")
+                sizes.append(size)
+
         try:
-            for file, name, _ in back:
-                path = f"{folder}/{file}"
-                try:
-                    size = maildirsize.size_on_disk(path)
-                    # Its age begins anew, or the next run of retention would hide it again.
-                    os.utime(path, follow_symlinks=False)
-                    move(path, f"{self._maildir}/cur/{name}")
-                except (FileNotFoundError, FileExistsError):
-                    # Another program has just given it other flags, or put a file
-                    # of that name into the mailbox: it stays hidden.
-                    continue
-                octets, messages = octets + size, messages + 1
+            restless = follow(folder, [(hidden, hidden.file) for hidden in back], bring).restless
         finally:
-            if messages and not self._reading.count_hidden:
-                maildirsize.append(self._maildir, octets, messages)
+            if sizes and not self._reading.count_hidden:
+                maildirsize.append(self._maildir, sum(sizes), len(sizes))
         sync_directory(f"{self._maildir}/cur")
-        return messages
+        raise_for(folder, [hidden.uid for hidden in restless])
+        return len(sizes)
 
 
 def _of(files: dict[str, T], uids: Collection[str]) -> list[tuple[str, T]]:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import MessageGone, StoreDown
+from gateway.errors import MessageGone
 from gateway.interfaces import Audit, IBody, IMaildrop, Run
 from gateway.model import Cause, Listing, Terms
+from gateway.store.complaint import complain
 from gateway.store.files import FileBody, open_message, store_error
+from gateway.store.follow import follow
 from gateway.store.keeping import Keeping
 from gateway.store.moves import move
 from gateway.store.reader import Reader
-from gateway.store.scan import locate, settled
+from gateway.store.record import raise_for
+from gateway.store.scan import settled
 from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Size, Snapshot
 
-log = Logger()
+T = TypeVar("T")
 
 LARGE = 256 * 1024
 """Octets from which on a message is measured before it is first sent."""
@@ -131,9 +132,9 @@ class Maildrop:
         if form == UNREADABLE or (form == CLAIMED and size > LARGE):
             return self._look_at(index)
         try:
-            return succeed(self._open(index))
+            return succeed(self._open(index, snapshot.files[index]))
         except FileNotFoundError:
-            return self._mailbox.run(lambda: self._find(index)).addCallback(self._found, index)
+            return self._mailbox.run(lambda: self._caught(index, self._open))
         except OSError as error:
             return fail(store_error(error))
 
@@ -145,46 +146,40 @@ class Maildrop:
         read fails here, before any of it is sent.
         """
 
-        def measure() -> None:
-            self._find(index)
-            try:
-                size = self._mailbox.measured(self._snapshot.files[index])
-            except FileNotFoundError:
-                raise MessageGone(self._snapshot.bases[index]) from None
-            except OSError as error:
-                raise store_error(error) from error
-            self._snapshot.measured(index, size)
+        def measure(index: int, file: str) -> IBody:
+            self._snapshot.measured(index, self._mailbox.measured(file))
+            return self._open(index, file)
 
-        return self._mailbox.run(measure).addCallback(self._found, index)
+        return self._mailbox.run(lambda: self._caught(index, measure))
 
-    def _found(self, _: None, index: int) -> IBody:
+    def _caught(self, index: int, act: Callable[[int, str], T]) -> T:
+        """What ``act`` gives for a message's number and file, wherever it is now.  Blocks.
+
+        Raises ``MessageGone``, or ``StoreDown`` where another program moves it
+        all the while.
+        """
+        snapshot, results = self._snapshot, []
+
+        def at(index: int, file: str) -> None:
+            results.append(act(index, file))
+            snapshot.files[index] = file
+
         try:
-            return self._open(index)
-        except FileNotFoundError:
-            raise MessageGone(self._snapshot.bases[index]) from None
+            lost = follow(self._mailbox.maildir, [(index, snapshot.files[index])], at)
         except OSError as error:
             raise store_error(error) from error
+        if lost.gone:
+            raise MessageGone(snapshot.bases[index])
+        raise_for(self._mailbox.maildir, [snapshot.files[index] for index in lost.restless])
+        return results[0]
 
-    def _open(self, index: int) -> IBody:
+    def _open(self, index: int, name: str) -> IBody:
         mailbox, snapshot = self._mailbox, self._snapshot
-        path = f"{mailbox.maildir}/{snapshot.files[index]}"
+        path = f"{mailbox.maildir}/{name}"
         file, size = open_message(path)
         form = snapshot.form(index, size)
         no_nuls = mailbox.reading.no_nuls
         return FileBody(file, size, form, path=path, no_nuls=no_nuls, run=mailbox.run)
-
-    def _find(self, index: int) -> None:
-        """See where a message is now.  Blocks; raises ``MessageGone`` or ``StoreDown``."""
-        base = self._snapshot.bases[index]
-        if os.path.exists(f"{self._mailbox.maildir}/{self._snapshot.files[index]}"):
-            return
-        try:
-            file = locate(self._mailbox.maildir, base)
-        except OSError as error:
-            raise store_error(error) from error
-        if file is None:
-            raise MessageGone(base)
-        self._snapshot.files[index] = file
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove what is marked, audited, or under a hold hide it; then mark what was fetched."""
@@ -215,31 +210,27 @@ class Maildrop:
 
     def _mark(self, indexes: Collection[int]) -> None:
         """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""
-        for index in sorted(indexes):
-            try:
-                try:
-                    self._set_seen(index)
-                except FileNotFoundError:
-                    self._find(index)
-                    self._set_seen(index)
-            except MessageGone:
-                continue
-            except (OSError, StoreDown) as error:
-                log.warn(
-                    "{maildir}: cannot mark {count} messages as read: {error}",
-                    maildir=self._mailbox.maildir,
-                    count=len(indexes),
-                    error=error,
-                )
-                return
+        maildir, files = self._mailbox.maildir, self._snapshot.files
+        failed: list[str] = []
 
-    def _set_seen(self, index: int) -> None:
-        file = self._snapshot.files[index]
-        read = seen_name(file)
-        if read != file:
-            maildir = self._mailbox.maildir
-            move(f"{maildir}/{file}", f"{maildir}/{read}")
-            self._snapshot.files[index] = read
+        def mark(index: int, file: str) -> None:
+            read = seen_name(file)
+            try:
+                if read != file:
+                    move(f"{maildir}/{file}", f"{maildir}/{read}")
+                files[index] = read
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                # The name may be too long for a flag, for one.
+                failed.append(f"{file} ({error.strerror})")
+
+        try:
+            lost = follow(maildir, [(index, files[index]) for index in sorted(indexes)], mark)
+            failed += [files[index] for index in lost.restless]
+        except OSError as error:
+            failed.append(str(error))
+        complain(maildir, "messages cannot be marked as read", failed)
 
 
 def seen_name(file: str) -> str:

@@ -14,6 +14,7 @@ from gateway.errors import MailboxUnusable, NoSuchMailbox
 from gateway.model import Listing
 from gateway.store.dotlock import dotlock
 from gateway.store.files import FULL, store_error
+from gateway.store.follow import may_be_there
 from gateway.store.ids import ordered, shown_ids
 from gateway.store.scan import NEVER, Stamp, delivery_order, scan, stamp_of
 from gateway.store.sizes import Sizer, Sizes
@@ -158,7 +159,7 @@ class Reader:
                     fields,
                     now=self._now(),
                     there=len(files),
-                    keep=lambda: self._worth_keeping(ours),
+                    keep=lambda _: self._worth_keeping(ours),
                 )
             except BaseException:
                 # What memory says was not made to last.
@@ -173,7 +174,8 @@ class Reader:
         been delivered and listed by another program.
         """
         uids = self._uidlist.uids
-        return {*scan(self._maildir), *(base for base, uid in uids.items() if uid >= since)}
+        there = may_be_there(self._maildir, uids)
+        return {*there, *(base for base, uid in uids.items() if uid >= since)}
 
     # -- the snapshot --------------------------------------------------------
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
+from gateway.errors import StoreDown
 from gateway.model import Cause, Kept, Removed
 from gateway.store.files import open_message
-from gateway.store.scan import delivery_order, scan
-from gateway.store.uidlist import base_of
+from gateway.store.follow import follow
+from gateway.store.scan import delivery_order
 
 OPENING = 4096
 """Octets in which mostly all of a header is."""
@@ -45,41 +47,72 @@ def as_hidden(uid: str, name: str, status: os.stat_result) -> Kept:
     return as_delivered(uid, name, status)._replace(received=status.st_ctime)
 
 
-def look_at(
-    maildir: str, wanted: Iterable[tuple[str, str]], see: See = as_delivered
-) -> Iterator[tuple[Kept, str]]:
-    """What is known of each unique-id and file, and the file's name as it is now.
+class Looked(NamedTuple):
+    """What was found of messages that were looked for."""
+
+    found: list[tuple[Kept, str]]
+    """What is known of each, and its file's name as it is now."""
+
+    restless: list[str]
+    """The unique-ids of those that others renamed all the while."""
+
+
+def look_for(maildir: str, wanted: Iterable[tuple[str, str]], see: See = as_delivered) -> Looked:
+    """Look at each unique-id and file, wherever another program may have moved it.
 
     One that is no longer there, or is no regular file, is left out.
     """
-    moved: dict[str, str] | None = None
-    for uid, file in wanted:
-        found = _looked(maildir, uid, file, see)
-        if found is None:
-            if moved is None:
-                moved = scan(maildir)
-            now = moved.get(base_of(file.partition("/")[2]), file)
-            found = None if now == file else _looked(maildir, uid, now, see)
-        if found is not None:
-            yield found
+    seen: dict[int, tuple[Kept, str]] = {}
+    uids = []
+    files = []
+    for index, (uid, file) in enumerate(wanted):
+        uids.append(uid)
+        files.append((index, file))
 
-
-def _looked(maildir: str, uid: str, file: str, see: See) -> tuple[Kept, str] | None:
-    try:
+    def look(index: int, file: str) -> None:
         status = os.lstat(f"{maildir}/{file}")
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return see(uid, file.partition("/")[2], status), file
+        if stat.S_ISREG(status.st_mode):
+            seen[index] = see(uids[index], file.partition("/")[2], status), file
+
+    restless = follow(maildir, files, look).restless
+    return Looked([seen[index] for index in sorted(seen)], [uids[index] for index in restless])
+
+
+def look_at(
+    maildir: str, wanted: Iterable[tuple[str, str]], see: See = as_delivered
+) -> list[tuple[Kept, str]]:
+    """The same, but it raises ``StoreDown`` where it cannot be told what is there."""
+    looked = look_for(maildir, wanted, see)
+    raise_for(maildir, looked.restless)
+    return looked.found
+
+
+def raise_for(maildir: str, restless: Sequence[str]) -> None:
+    """Raise ``StoreDown`` if others renamed any messages all the while."""
+    if restless:
+        raise StoreDown(
+            f"{maildir}: another program goes on renaming {len(restless)} messages,"
+            f" the first is {restless[0]}"
+        )
 
 
 def entries(
-    action: str, maildir: str, mailbox: str, found: Iterable[tuple[Kept, str]], cause: Cause
+    action: str, maildir: str, mailbox: str, found: Sequence[tuple[Kept, str]], cause: Cause
 ) -> Iterator[Removed]:
     """What the audit says of messages that were looked at."""
-    for kept, file in found:
-        yield entry(action, mailbox, kept, message_id(f"{maildir}/{file}"), cause)
+    named: dict[int, str | None] = {}
+
+    def read(index: int, file: str) -> None:
+        try:
+            named[index] = message_id_in(_head(f"{maildir}/{file}"))
+        except FileNotFoundError:
+            raise
+        except OSError:
+            named[index] = None
+
+    follow(maildir, [(index, file) for index, (_, file) in enumerate(found)], read)
+    for index, (kept, _) in enumerate(found):
+        yield entry(action, mailbox, kept, named.get(index), cause)
 
 
 def entry(action: str, mailbox: str, kept: Kept, named: str | None, cause: Cause) -> Removed:

@@ -11,8 +11,7 @@ from twisted.logger import Logger
 from gateway.errors import StoreDown
 from gateway.store import maildirsize
 from gateway.store.dotlock import flocked
-from gateway.store.scan import scan
-from gateway.store.uidlist import base_of
+from gateway.store.follow import follow
 
 log = Logger()
 
@@ -42,7 +41,7 @@ def take_out(
     one, which is why the caller has that ``flocked``; None: they count nowhere.
     The answer is how many were there.  ``leave`` makes the file of a path leave
     the directory in another way; it raises ``OSError``.  Raises ``StoreDown``
-    when something is still there.
+    when something is still there, or may be since others rename it all the while.
     """
     removal = _Removal(directory, leave or os.unlink, counted_in)
     try:
@@ -67,32 +66,21 @@ class _Removal:
     def remove(self, files: Sequence[str]) -> None:
         """Take them out; raises ``StoreDown`` when something is still there."""
         failed: list[str] = []
-        moved: dict[str, str] | None = None
-        for file in files:
+
+        def take(_: str, file: str) -> None:
             try:
                 self._take(file)
             except FileNotFoundError:
-                if moved is None:
-                    moved = scan(self._directory)
-                now = moved.get(base_of(file.partition("/")[2]))
-                if now is not None and not self._is_out(now):
-                    failed.append(now)
+                raise
             except OSError as error:
                 failed.append(f"{file} ({error.strerror})")
+
+        failed += follow(self._directory, [(file, file) for file in files], take).restless
         if failed:
             raise StoreDown(
                 f"{self._directory}: {len(failed)} of {len(files)} marked messages"
                 f" are still there, the first is {failed[0]}"
             )
-
-    def _is_out(self, file: str) -> bool:
-        try:
-            self._take(file)
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
-        return True
 
     def _take(self, file: str) -> None:
         path = f"{self._directory}/{file}"

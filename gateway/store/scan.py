@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import time
 
 FOLDERS = ("new", "cur")
 """Where messages are; ``new`` first, so that one on its way to ``cur`` is seen there."""
 
 EXPIRED = ".Expired"
 """The Maildir++ folder of what retention has hidden: beside ``cur``, where POP3 does not look."""
+
+TRIES = 4
+"""How often directories that change all the while are read for one scan."""
 
 _FINE = 50_000_000
 _COARSE = 2_000_000_000
@@ -45,13 +49,12 @@ def settled(stamp: Stamp, now_ns: int) -> bool:
     A file system's clock ticks coarsely: two changes within one tick leave
     one mtime.  A stamp is good once its tick has passed.
     """
-    for entry in stamp:
-        if entry is not None:
-            mtime = entry[1]
-            tick = _FINE if mtime % 1_000_000_000 else _COARSE
-            if now_ns - mtime < tick:
-                return False
-    return True
+    return all(entry is None or now_ns - entry[1] >= tick(entry[1]) for entry in stamp)
+
+
+def tick(mtime: int) -> int:
+    """For how long after ``mtime`` another change may leave it as it is; both in ns."""
+    return _FINE if mtime % 1_000_000_000 else _COARSE
 
 
 def scan(maildir: str) -> dict[str, str]:
@@ -62,25 +65,33 @@ def scan(maildir: str) -> dict[str, str]:
     forgotten: at worst a message is listed that has just gone.
     """
     found: dict[str, str] = {}
-    for _ in range(4):
-        before = _mtimes(maildir)
-        for folder in FOLDERS:
-            prefix = folder + "/"
-            for name in os.listdir(f"{maildir}/{folder}"):
-                if name[0] != ".":
-                    found[name.partition(":")[0]] = prefix + name
-        if _mtimes(maildir) == before:
+    there: dict[str, str] = {}
+    for _ in range(TRIES):
+        last, before, begun = there, mtimes(maildir), time.time_ns()
+        there = names(maildir)
+        found.update(there)
+        # A rename in the same tick as one before does not show in the time.  What
+        # is delivered needs no other look: it only adds a name to ``new``.
+        is_quiet = abs(begun - before[1]) >= tick(before[1]) or there == last
+        if is_quiet and mtimes(maildir) == before:
             break
     return found
 
 
-def _mtimes(maildir: str) -> list[int]:
+def names(maildir: str) -> dict[str, str]:
+    """Base name to file, as the directories are read once.  Raises ``OSError``."""
+    found: dict[str, str] = {}
+    for folder in FOLDERS:
+        prefix = folder + "/"
+        for name in os.listdir(f"{maildir}/{folder}"):
+            if name[0] != ".":
+                found[name.partition(":")[0]] = prefix + name
+    return found
+
+
+def mtimes(maildir: str) -> list[int]:
+    """When ``new`` and ``cur`` last changed, in ns.  Raises ``OSError``."""
     return [os.stat(f"{maildir}/{folder}").st_mtime_ns for folder in FOLDERS]
-
-
-def locate(maildir: str, base: str) -> str | None:
-    """The file that has this base name now, if there is one."""
-    return scan(maildir).get(base)
 
 
 def stored_size(base: str) -> int | None:

@@ -11,7 +11,8 @@ from twisted.logger import Logger
 
 from gateway.store.complaint import complain
 from gateway.store.files import NotRegular, measure, store_error
-from gateway.store.scan import scan, stored_size, wire_size
+from gateway.store.follow import follow
+from gateway.store.scan import stored_size, wire_size
 from gateway.store.snapshot import Reading, Size
 from gateway.store.uidlist import UidList
 
@@ -56,44 +57,44 @@ class Sizer:
         """
         left = self._reading.verify_octets if self._reading.exact else 0
         claim = self._claims(uidlist)
-        for base in reversed(unknown):
+
+        def look(base: str, file: str) -> None:
+            nonlocal left
             claimed = claim(base)
             if claimed is not None:
                 left -= claimed + OPENING
                 if left < 0:
                     sizes.octets[base] = claimed
-                    continue
-            size = self._looked_at(base, claimed, files, sizes)
-            if size is None:
-                del files[base]
-                continue
-            sizes.octets[base] = size.octets
-            if base in sizes.unreadable:
-                continue
-            sizes.measured[base] = size
-            if claimed not in (None, size.octets):
-                self._warn(base, claimed, size.octets)
+                    return
+            self._look(base, claimed, file, sizes)
+            files[base] = file
+
+        newest_first = [(base, files[base]) for base in reversed(unknown)]
+        lost = follow(self._maildir, newest_first, look)
+        for base in lost.gone:
+            del files[base]
+        for base in lost.restless:
+            sizes.octets[base] = claim(base) or 0
+            sizes.unreadable[base] = f"{files[base]}: another program goes on renaming it"
         self._tell(sizes.unreadable)
 
-    def _looked_at(
-        self, base: str, claimed: int | None, files: dict[str, str], sizes: Sizes
-    ) -> Size | None:
-        """The size of a message, wherever another program may have moved it; None if gone."""
-        for _ in range(4):
-            try:
-                return self.measured(files[base])
-            except NotRegular as error:
-                log.warn("left out {error}", error=error)
-                return None
-            except FileNotFoundError:
-                now = scan(self._maildir)
-                if base not in now:
-                    return None
-                files.update((known, now[known]) for known in files if known in now)
-            except OSError as error:
-                sizes.unreadable[base] = str(store_error(error))
-                return Size(self._guess(files[base], claimed, error))
-        return None
+    def _look(self, base: str, claimed: int | None, file: str, sizes: Sizes) -> None:
+        """Fill in one message; raises ``FileNotFoundError`` if that is not its name."""
+        try:
+            size = self.measured(file)
+        except NotRegular as error:
+            log.warn("left out {error}", error=error)
+            raise
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            sizes.unreadable[base] = str(store_error(error))
+            sizes.octets[base] = self._guess(file, claimed, error)
+            return
+        sizes.octets[base] = size.octets
+        sizes.measured[base] = size
+        if claimed not in (None, size.octets):
+            self._warn(base, claimed, size.octets)
 
     def _guess(self, file: str, claimed: int | None, error: OSError) -> int:
         """A size for a message that cannot be read, so that the others can be had.

@@ -26,6 +26,10 @@ REMEMBERED = 512
 """Octets before the place where reading stopped, by which a replaced file is known."""
 
 
+Keep = Callable[[Collection[str]], Collection[str]]
+"""Of base names those that have a file, and maybe others."""
+
+
 def base_of(filename: str) -> str:
     """A Maildir file's name without its flags."""
     return filename.partition(":")[0]
@@ -184,7 +188,7 @@ class UidList:
         *,
         now: float,
         there: int,
-        keep: Callable[[], Collection[str]],
+        keep: Keep,
         sync: bool = True,
     ) -> None:
         """Give each base name in ``new`` the next id and make that last.
@@ -192,8 +196,8 @@ class UidList:
         ``new``, oldest first, is of names that have no id; ``fields`` are those
         of them that are to have any.  The caller holds the lock and has
         refreshed since.  ``now`` in seconds since 1970; ``there`` is about how
-        many messages there are; ``keep`` is asked for the base names whose
-        lines stay, if the file has to be rewritten.  Without ``sync`` lines
+        many messages there are; ``keep`` is asked which of the base names keep
+        their lines, if the file has to be rewritten.  Without ``sync`` lines
         that are added may be lost with the machine's power: only for ids that
         nobody sees before ``make_sure``.  Raises ``StoreDown`` when the ids
         would run out, or ``OSError``.
@@ -208,7 +212,7 @@ class UidList:
         if fresh:
             self._replace("".join([self._header(), *added]))
         elif self.torn or self.version != "3" or len(self.uids) > 1000 + 2 * there:
-            self._rewrite({*keep(), *new})
+            self._rewrite({*keep(self.uids), *new})
         else:
             self._append("".join(added).encode("utf-8", "surrogateescape"), sync=sync)
 
@@ -318,9 +322,7 @@ class Numbering(UidList):
     def _beyond_carried(self) -> int:
         return self._carried
 
-    def number(
-        self, new: Sequence[str], *, now: float, keep: Callable[[], Collection[str]]
-    ) -> None:
+    def number(self, new: Sequence[str], *, now: float, keep: Keep) -> None:
         """Add lines for messages about to appear; the caller holds the lock.
 
         Not yet on stable storage: whoever shows the ids sees to that.  ``keep``

@@ -556,25 +556,6 @@ def test_two_hidden_of_one_name_do_not_come_back_on_top_of_each_other(box: Box) 
     assert len(box.files()) == 2
 
 
-def test_what_another_program_renames_meanwhile_stays_hidden(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    box.put("cur/1.host:2,")
-    box.write_list("1 :1.host")
-    box.ask("hide", ["1"], RULE)
-    really_touch = os.utime
-
-    def touch(path: str, **more: Any) -> None:
-        really_touch(path, **more)
-        os.rename(path, f"{path}F")
-
-    monkeypatch.setattr(os, "utime", touch)
-    assert box.ask("restore", ["1"]) == 0
-    monkeypatch.undo()
-    assert box.ask("restore", ["1"]) == 1
-    assert box.files() == ["cur/1.host:2,F"]
-
-
 # -- Message-IDs --------------------------------------------------------------
 
 

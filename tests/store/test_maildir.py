@@ -664,7 +664,7 @@ class LinkTests(MaildirCase):
         os.unlink(uidlist.path)
         self.link("dovecot-uidlist", self.precious)
         with self.assertRaises(OSError):
-            uidlist.add(["a"], {}, now=0, there=1, keep=lambda: ["a"])
+            uidlist.add(["a"], {}, now=0, there=1, keep=lambda _: ["a"])
         self.assertTrue(self.untouched())
 
     def test_a_link_in_place_of_the_session_lock_is_for_the_administrator(self) -> None:

@@ -53,7 +53,7 @@ class UidListTests(SynchronousTestCase):
         now: float = NOW,
         keep: Collection[str] = (),
     ) -> None:
-        uidlist.add(new, fields or {}, now=now, there=len(keep), keep=lambda: keep)
+        uidlist.add(new, fields or {}, now=now, there=len(keep), keep=lambda _: keep)
 
     def test_dovecots_own_file_is_read_with_all_its_fields(self) -> None:
         self.write(EXAMPLE)
