@@ -7,7 +7,8 @@ WORKDIR /src
 RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
     gcc libc6-dev libkrb5-dev python3-dev
-COPY setup.cfg pyproject.toml README.md ./
+COPY setup.cfg pyproject.toml README.md LICENSE ./
+COPY etc etc
 COPY gateway gateway
 COPY twisted twisted
 RUN python3 -m venv /opt/pop3gw \

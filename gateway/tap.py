@@ -12,6 +12,8 @@ from twisted.cred.strcred import AuthOptionMixin
 from twisted.python.usage import Options as BaseOptions
 from twisted.python.usage import UsageError
 
+import gateway
+
 if TYPE_CHECKING:
     from gateway.first_start import User
 
@@ -21,7 +23,10 @@ class Options(BaseOptions, AuthOptionMixin):
 
     synopsis = "[options]"
     supportedInterfaces = (IUsernamePassword,)
-    longdesc = "A POP3 gateway to Maildir mail. Every setting is documented in etc/pop3gw.toml."
+    longdesc = (
+        "A POP3 gateway to Maildir mail. 'python -m gateway.samples pop3gw.toml' prints a"
+        " configuration that documents every setting."
+    )
     optParameters = [  # noqa: RUF012 - twisted's way to declare them
         [
             "config",
@@ -34,6 +39,11 @@ class Options(BaseOptions, AuthOptionMixin):
     optFlags = [  # noqa: RUF012
         ["check", None, "Say what is wrong with the configuration, exit 1; or 0 when all is well."],
     ]
+
+    def opt_version(self) -> NoReturn:
+        """Print the version of pop3gw, and exit."""
+        print(f"pop3gw {gateway.__version__}")
+        sys.exit(0)
 
     def parseArgs(self, *arguments: str) -> None:
         """There are none."""

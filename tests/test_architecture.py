@@ -52,6 +52,7 @@ RULES: dict[str, set[str]] = {
     "needed_files": {"settings"},
     "passwd": {"directory.schemes", "sasl.md4", "saslprep", "errors"},
     "demo": {"passwd"},
+    "samples": set(),
     "strcred": {"auth.passwords", "auth.verified", "directory", "services"},
     "first_start": {"needed_files", "settings", "demo", "services.tls", "store.names"} | VALUES,
     "testing": {"interfaces", "wire"} | VALUES,

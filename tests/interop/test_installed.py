@@ -35,9 +35,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = place / "tree"
     # A build writes into the tree, and other tests run there meanwhile.
     tree.mkdir()
-    for name in ("gateway", "twisted"):
+    for name in ("etc", "gateway", "twisted"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("setup.cfg", "pyproject.toml", "README.md"):
+    for file in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, tree)
     pip = sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"
     run(*pip, "wheel", "--no-deps", "--wheel-dir", place, tree, cwd=place)
