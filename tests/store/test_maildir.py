@@ -394,7 +394,7 @@ class BrokenDiskTests(MaildirCase):
                 raise OSError(errno.EIO, "Input/output error", path)
             unlink(path)
 
-        with mock.patch("gateway.store.maildrop.os.unlink", failing):
+        with mock.patch("gateway.store.removal.os.unlink", failing):
             error = self.failureResultOf(maildrop.finish({0, 1, 2}, set()), StoreDown)
         self.assertIn("M2P1", str(error.value))
         self.assertEqual(self.bench.contents(), [b"1\r\n", b"3\r\n"])
