@@ -17,7 +17,7 @@ from gateway.errors import MailboxUnusable
 from gateway.store.files import open_new
 from gateway.store.ids import may_be_id
 from gateway.store.names import LONGEST
-from gateway.store.scan import EXPIRED, scan
+from gateway.store.scan import EXPIRED, look
 
 MARK = "maildirfolder"
 """The file that makes a directory a folder (Maildir++); made last."""
@@ -72,13 +72,13 @@ def hidden_files(maildir: str) -> dict[str, Hidden]:
     gets a suffix.  Raises ``MailboxUnusable`` or ``OSError``.
     """
     try:
-        files = scan(_checked(folder_of(maildir)))
+        files, twins = look(_checked(folder_of(maildir)))
     except FileNotFoundError:
         return {}
     found: dict[str, Hidden] = {}
-    for base in sorted(files):
+    for file in sorted([*files.values(), *twins]):
         # What another program's user has put there stays that user's.
-        if (hidden := hidden_of(files[base])) is not None:
+        if (hidden := hidden_of(file)) is not None:
             uid, suffix = hidden.uid, 0
             while uid in found:
                 suffix += 1

@@ -44,8 +44,9 @@ from gateway.store.moves import move
 from gateway.store.reader import Reader, ensure_maildir
 from gateway.store.record import as_hidden, entries, look_at, look_for, raise_for
 from gateway.store.removal import flocked_if_free, take_out
-from gateway.store.scan import scan
+from gateway.store.scan import look, scan
 from gateway.store.snapshot import Reading
+from gateway.store.twins import part
 from gateway.store.uidlist import NAME, UidList, base_of
 
 T = TypeVar("T")
@@ -155,7 +156,7 @@ class Keeping:
 
     def _shown(self) -> tuple[dict[str, str], list[str]]:
         """Unique-id to file of all that have one, and the files of the others."""
-        files = scan(self._maildir)
+        files, twins = look(self._maildir)
         uidlist = UidList(self._list_path)
         uidlist.refresh()
         bases = ordered(uidlist, files)
@@ -163,7 +164,12 @@ class Keeping:
             uid: files[base] for uid, base in zip(shown_ids(uidlist, bases), bases, strict=True)
         }
         others = [file for base, file in files.items() if base not in uidlist.uids]
-        return shown, others
+        return shown, others + twins
+
+    def part(self, known: Collection[str] = ()) -> None:
+        """See to it that no two files share a base name; the caller has the ``flock``."""
+        if look(self._maildir)[1]:
+            part(self._maildir, (), known, self._now_ns())
 
     def _hidden(self) -> list[Kept]:
         os.stat(f"{self._maildir}/cur")
@@ -176,17 +182,22 @@ class Keeping:
 
     def _discard(self, uids: Collection[str], cause: Cause) -> int:
         with flocked(self._maildir, timeout=self._reading.lock_timeout):
+            self.part()
             found = look_at(self._maildir, _of(self._shown()[0], uids))
             self._audit(entries("discard", self._maildir, self._mailbox, found, cause))
             return take_out(self._maildir, [file for _, file in found], counted_in=self._maildir)
 
-    def remove(self, wanted: Wanted, cause: Cause) -> None:
+    def remove(self, wanted: Wanted, cause: Cause, *, changed: bool = True) -> None:
         """Remove what a session has marked, once the audit has a line for each.
 
-        Raises ``StoreDown`` when something is still there.
+        ``changed``: whether somebody may have put files there since the session
+        began.  Raises ``StoreDown`` when something is still there.
         """
         try:
             with flocked_if_free(self._maildir, timeout=self._reading.lock_timeout):
+                if changed:
+                    # What has the base name of a message that goes may not inherit its id.
+                    self.part({file for _, file in wanted})
                 found, restless = look_for(self._maildir, wanted)
                 self._audit(entries("discard", self._maildir, self._mailbox, found, cause))
                 take_out(self._maildir, [file for _, file in found], counted_in=self._maildir)
@@ -207,15 +218,18 @@ class Keeping:
 
     def _hide(self, uids: Collection[str], cause: Cause) -> int:
         with flocked(self._maildir, timeout=self._reading.lock_timeout):
+            self.part()
             return self._put_away(_of(self._shown()[0], uids), cause)
 
-    def put_away(self, wanted: Wanted, cause: Cause) -> None:
+    def put_away(self, wanted: Wanted, cause: Cause, *, changed: bool = True) -> None:
         """Hide what a session has marked in a mailbox that there is a hold on.
 
         Raises ``StoreDown`` when something is still there.
         """
         try:
             with flocked(self._maildir, timeout=self._reading.lock_timeout):
+                if changed:
+                    self.part({file for _, file in wanted})
                 self._put_away(wanted, cause)
                 left = look_at(self._maildir, wanted)
         except OSError as error:

@@ -58,6 +58,13 @@ class Mailbox:
         """How many messages are held in memory."""
         return 0 if self._snapshot is None else len(self._snapshot.bases)
 
+    def has_changed(self, since: Snapshot) -> bool:
+        """Whether files may have come or gone, or got other names.  Blocks."""
+        try:
+            return self._reader.stamp()[:2] != since.stamp[:2]
+        except OSError:
+            return True
+
     def current(self) -> Deferred[Snapshot]:
         """The mailbox as it is now.  Nothing new on disk: a few ``stat`` calls and no wait."""
         if self._waiting is not None:
@@ -206,7 +213,8 @@ class Maildrop:
             uids, files = snapshot.listing.uids, snapshot.files
             keeping = Keeping(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
             remove = keeping.put_away if is_held else keeping.remove
-            remove([(uids[index], files[index]) for index in indexes], self._cause)
+            wanted = [(uids[index], files[index]) for index in indexes]
+            remove(wanted, self._cause, changed=mailbox.has_changed(snapshot))
 
     def _mark(self, indexes: Collection[int]) -> None:
         """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""

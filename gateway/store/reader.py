@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from twisted.logger import Logger
 
 from gateway.errors import MailboxUnusable, NoSuchMailbox
 from gateway.model import Listing
-from gateway.store.dotlock import dotlock
+from gateway.store.dotlock import dotlock, flocked
 from gateway.store.files import FULL, store_error
 from gateway.store.follow import may_be_there
 from gateway.store.ids import ordered, shown_ids
-from gateway.store.scan import NEVER, Stamp, delivery_order, scan, stamp_of
+from gateway.store.scan import NEVER, Stamp, delivery_order, look, scan, stamp_of
 from gateway.store.sizes import Sizer, Sizes
 from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Snapshot
+from gateway.store.twins import is_plain, part
 from gateway.store.uidlist import NAME, UidList
 
 log = Logger()
@@ -64,23 +65,23 @@ class Reader:
                 self._uidlist = UidList(self._list_path)
 
     def _read(self, before: Snapshot | None) -> Snapshot:
+        known = before.files if before else ()
         try:
-            stamp, files = self._scanned()
+            stamp, files = self._scanned(known)
         except FileNotFoundError:
             ensure_maildir(self._maildir, create=self._reading.create)
             # Only a part of it may have been missing, and ``cur`` full of mail.
-            stamp, files = self._scanned()
-        self._uidlist.refresh()
+            stamp, files = self._scanned(known)
         sizes = Sizes(*before.known(), {}) if before else Sizes({}, {}, {})
         listed = self._uidlist.uids
         new = _in_order([base for base in files if base not in listed])
-        known = sizes.octets
-        unknown = [base for base in listed if base in files and base not in known]
-        unknown += [base for base in new if base not in known]
+        sized = sizes.octets
+        unknown = [base for base in listed if base in files and base not in sized]
+        unknown += [base for base in new if base not in sized]
         self.sizer.find(unknown, files, self._uidlist, sizes)
         if new := [base for base in new if base in files]:
             complete = self._listed(new, files, sizes)
-            stamp = (*stamp[:2], self.stamp()[2]) if complete else NEVER
+            stamp = (*stamp[:2], self.stamp()[2]) if stamp and complete else NEVER
         if not self._made_sure():
             stamp = NEVER
         return self._snapshot(files, sizes, stamp)
@@ -106,8 +107,27 @@ class Reader:
         uidlist.unsure = False
         return True
 
-    def _scanned(self) -> tuple[Stamp, dict[str, str]]:
-        return self.stamp(), scan(self._maildir)
+    def _scanned(self, known: Collection[str]) -> tuple[Stamp, dict[str, str]]:
+        """What is there, each file with a name of its own, and the uidlist read.
+
+        ``known`` are the files that clients have been shown.
+        """
+        stamp, (files, twins) = self.stamp(), look(self._maildir)
+        self._uidlist.refresh()
+        odd = self._odd(files)
+        if not (twins or odd):
+            return stamp, files
+        with flocked(self._maildir, timeout=self._reading.lock_timeout):
+            is_done = part(self._maildir, odd, set(known), int(self._now() * 1e9))
+        stamp, files = self.stamp(), scan(self._maildir)
+        for base in self._odd(files):
+            del files[base]
+        return stamp if is_done else NEVER, files
+
+    def _odd(self, files: dict[str, str]) -> set[str]:
+        """New base names that the next message could have as well, or that no uidlist can."""
+        listed = self._uidlist.uids
+        return {base for base in files if base not in listed and not is_plain(files[base])}
 
     # -- new messages --------------------------------------------------------
 

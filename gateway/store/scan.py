@@ -58,7 +58,12 @@ def tick(mtime: int) -> int:
 
 
 def scan(maildir: str) -> dict[str, str]:
-    """Base name to file (``new/...`` or ``cur/...``) of every message.
+    """Base name to file (``new/...`` or ``cur/...``) of every message."""
+    return look(maildir)[0]
+
+
+def look(maildir: str) -> tuple[dict[str, str], list[str]]:
+    """What ``scan`` says, and the files with a base name that another file has.
 
     A file that is renamed while a directory is read can be missed, so a
     directory that changed meanwhile is read again and nothing seen is
@@ -68,25 +73,37 @@ def scan(maildir: str) -> dict[str, str]:
     there: dict[str, str] = {}
     for _ in range(TRIES):
         last, before, begun = there, mtimes(maildir), time.time_ns()
-        there = names(maildir)
+        there, twins = _read(maildir)
         found.update(there)
         # A rename in the same tick as one before does not show in the time.  What
         # is delivered needs no other look: it only adds a name to ``new``.
         is_quiet = abs(begun - before[1]) >= tick(before[1]) or there == last
         if is_quiet and mtimes(maildir) == before:
             break
-    return found
+    return found, twins
 
 
 def names(maildir: str) -> dict[str, str]:
     """Base name to file, as the directories are read once.  Raises ``OSError``."""
+    return _read(maildir)[0]
+
+
+def _read(maildir: str) -> tuple[dict[str, str], list[str]]:
+    listed = {folder: os.listdir(f"{maildir}/{folder}") for folder in FOLDERS}
     found: dict[str, str] = {}
-    for folder in FOLDERS:
+    count = 0
+    for folder, names in listed.items():
         prefix = folder + "/"
-        for name in os.listdir(f"{maildir}/{folder}"):
+        for name in names:
             if name[0] != ".":
                 found[name.partition(":")[0]] = prefix + name
-    return found
+                count += 1
+    if count == len(found):
+        return found, []
+    files = (f"{folder}/{name}" for folder, names in listed.items() for name in names)
+    return found, [
+        file for file in files if file[4] != "." and found[file[4:].partition(":")[0]] != file
+    ]
 
 
 def mtimes(maildir: str) -> list[int]:

@@ -1,0 +1,198 @@
+"""Files that share a base name: each is a message, with an id of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_maildir import MaildirCase
+from twisted.logger import capturedLogs, formatEvent
+
+from gateway.model import Cause
+from gateway.testing.store_contract import ALICE
+
+LETTERS = tuple(f"cur/Re: letter {number}.eml" for number in range(8))
+ALIKE = (
+    LETTERS,
+    ("new/2026-11-28T04:21:00.eml", "new/2026-11-28T04:22:30.eml"),
+    ("cur/17.M1P1.host:2,", "cur/17.M1P1.host:2,S"),
+    ("new/17.M1P1.host", "cur/17.M1P1.host:2,S"),
+    ("cur/17.M1P1.host:2,S", "cur/17.M1P1.host: a copy", "cur/17.M1P1.host"),
+    ("cur/:2,S", "cur/:2,F", "new/:"),
+    ("new/a\nb", "new/a\nc", "new/a\r", "cur/d\n:2,S"),
+    ("cur/X:1,abc", "cur/X:3,S", "cur/X:"),
+)
+
+
+def content(file: str) -> bytes:
+    """What is in a file of this name."""
+    return f"{file!r}\r\n".encode()
+
+
+class TwinsCase(MaildirCase):
+    def put(self, *files: str) -> dict[bytes, str]:
+        """Content and file of each."""
+        for file in files:
+            Path(self.maildir, file).write_bytes(content(file))
+        return {content(file): file for file in files}
+
+    def shown(self, *, fresh: bool = False) -> dict[bytes, str]:
+        """Content and unique-id of each message."""
+        maildrop = self.open(self.fresh() if fresh else None)
+        ids = self.ids(maildrop)
+        return {self.message(maildrop, at): uid for at, uid in enumerate(ids)}
+
+    def files(self) -> list[str]:
+        return [f"{kind}/{name}" for kind in ("new", "cur") for name in self.names(kind)]
+
+    def names(self, kind: str) -> list[str]:
+        return os.listdir(f"{self.maildir}/{kind}")
+
+
+class SharedNameTests(TwinsCase):
+    def test_every_file_is_a_message_with_an_id_of_its_own_that_stays(self) -> None:
+        for files in ALIKE:
+            self.setUp()
+            wanted = self.put(*files)
+            shown = self.shown()
+            self.assertEqual(set(shown), set(wanted), files)
+            self.assertEqual(len(set(shown.values())), len(files), files)
+            self.assertEqual(self.shown(fresh=True), shown)
+
+    def test_marking_all_as_read_loses_none(self) -> None:
+        for files in ALIKE:
+            self.setUp()
+            wanted = self.put(*files)
+            maildrop = self.open()
+            self.successResultOf(maildrop.finish(set(), set(range(len(files)))))
+            self.assertEqual(set(self.bench.contents()), set(wanted))
+            self.assertEqual(self.bench.read_count(), len(files))
+
+    def test_what_is_deleted_does_not_come_again_and_nothing_else_goes(self) -> None:
+        for files in ALIKE:
+            self.setUp()
+            wanted = self.put(*files)
+            before = self.shown()
+            maildrop = self.open()
+            gone = self.message(maildrop, 0)
+            self.successResultOf(maildrop.finish({0}, set()))
+            del wanted[gone]
+            shown = self.shown(fresh=True)
+            self.assertEqual(shown, {text: before[text] for text in wanted})
+
+    def test_hiding_one_hides_no_other(self) -> None:
+        self.put(*LETTERS)
+        before = self.shown()
+        store = self.fresh()
+        uid = before[content(LETTERS[3])]
+        self.assertEqual(self.successResultOf(store.hide(ALICE, [uid], Cause())), 1)
+        del before[content(LETTERS[3])]
+        self.assertEqual(self.shown(), before)
+        self.assertEqual(self.successResultOf(store.restore(ALICE, [uid])), 1)
+        self.assertEqual(self.shown()[content(LETTERS[3])], uid)
+
+    def test_a_survey_sees_them_all_and_a_glance_changes_nothing(self) -> None:
+        wanted = self.put(*LETTERS)
+        self.assertEqual(len(self.successResultOf(self.fresh().glance(ALICE))), len(wanted))
+        self.assertEqual(sorted(self.files()), sorted(LETTERS))
+        kept = self.successResultOf(self.fresh().survey(ALICE))
+        self.assertEqual(len({one.uid for one in kept}), len(wanted))
+
+    def test_the_log_has_one_line_for_a_mailbox_and_only_once(self) -> None:
+        self.put(*LETTERS)
+        with capturedLogs() as events:
+            self.open()
+            self.open(self.fresh())
+        (line,) = [formatEvent(event) for event in events]
+        self.assertIn(f"{self.maildir}: 8 files had no name of their own and were renamed", line)
+        self.assertIn("Re: letter", line)
+
+    def test_sizes_and_flags_of_the_old_name_are_in_the_new_one(self) -> None:
+        self.put("cur/17.M1P1.host,S=33:2,", "cur/17.M1P1.host,S=33:2,FS")
+        self.open()
+        moved = [file for file in self.files() if "17.M1P1" not in file]
+        self.assertEqual(len(moved), 1)
+        self.assertRegex(moved[0], r",S=33(:2,FS)?\Z")
+
+
+class LaterTests(TwinsCase):
+    """One that comes when clients know the other."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.put("cur/17.M1P1.host:2,")
+        self.first = content("cur/17.M1P1.host:2,")
+        self.before = self.shown()
+
+    @pytest.mark.conformance("X-C0008", "O-C0040")
+    def test_the_one_that_clients_know_keeps_its_id_though_it_is_marked_later(self) -> None:
+        self.put("cur/17.M1P1.host:2,F")
+        maildrop = self.open()
+        self.successResultOf(maildrop.finish(set(), {0, 1}))
+        shown = self.shown()
+        self.assertEqual(shown[self.first], self.before[self.first])
+        self.assertEqual(len(set(shown.values())), 2)
+
+    @pytest.mark.conformance("X-C0008", "O-C0040")
+    def test_one_that_comes_during_a_session_inherits_no_id_of_what_is_deleted(self) -> None:
+        for held in (False, True):
+            self.setUp()
+            maildrop = self.open()
+            maildrop._is_held = lambda held=held: held
+            self.put("cur/17.M1P1.host:2,S")
+            self.successResultOf(maildrop.finish({0}, set()))
+            shown = self.shown(fresh=True)
+            self.assertEqual(set(shown), {content("cur/17.M1P1.host:2,S")})
+            self.assertNotEqual(set(shown.values()), set(self.before.values()))
+
+    def test_a_flag_that_would_make_two_names_one_is_not_set(self) -> None:
+        maildrop = self.open()
+        self.put("cur/17.M1P1.host:2,S")
+        self.successResultOf(maildrop.finish(set(), {0}))
+        self.assertEqual(len(self.shown()), 2)
+
+
+class HardLinkTests(TwinsCase):
+    def test_a_file_in_the_midst_of_a_move_is_one_message_and_looked_at_again(self) -> None:
+        self.put("new/17.M1P1.host")
+        os.link(f"{self.maildir}/new/17.M1P1.host", f"{self.maildir}/cur/17.M1P1.host:2,S")
+        self.assertEqual(len(self.ids(self.open())), 1)
+        self.assertEqual(len(self.files()), 2)
+        os.unlink(f"{self.maildir}/new/17.M1P1.host")
+        self.assertEqual(len(self.ids(self.open())), 1)
+
+
+class HiddenTwinsTests(TwinsCase):
+    def test_each_of_two_hidden_files_can_be_brought_back(self) -> None:
+        self.put("new/17.M1P1.host")
+        store = self.fresh()
+        (uid,) = self.ids(self.open(store))
+        self.successResultOf(store.hide(ALICE, [uid], Cause()))
+        folder = Path(self.maildir, ".Expired/cur")
+        (name,) = os.listdir(folder)
+        shutil.copy(folder / name, folder / f"{name}S")
+        self.assertEqual(len(self.successResultOf(store.hidden(ALICE))), 2)
+
+
+names = st.text("ab:,2S\n .", min_size=1, max_size=6).filter(lambda name: name[0] != ".")
+
+
+class AnyNamesTests(TwinsCase):
+    @given(st.lists(st.tuples(st.sampled_from(["new", "cur"]), names), unique=True, max_size=12))
+    def test_whatever_they_are_called_all_are_shown_read_and_removed(
+        self, files: list[tuple[str, str]]
+    ) -> None:
+        self.setUp()
+        wanted = self.put(*(f"{kind}/{name}" for kind, name in files))
+        shown = self.shown()
+        self.assertEqual(set(shown), set(wanted))
+        self.assertEqual(len(set(shown.values())), len(wanted))
+        everyone = set(range(len(wanted)))
+        self.successResultOf(self.open().finish(set(), everyone))
+        self.assertEqual(self.shown(fresh=True), shown)
+        self.successResultOf(self.open().finish(everyone, set()))
+        self.assertEqual(self.files(), [])
