@@ -19,6 +19,7 @@ from gateway import config, demo
 from gateway.audit import Audit
 from gateway.auth.throttle import Limits as ThrottleLimits
 from gateway.auth.throttle import Throttle
+from gateway.changed_meanings import changed_meanings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
 from gateway.first_start import User, foreseen, prepare
@@ -108,6 +109,14 @@ def check(
         if not listener.endpoint.startswith("systemd:"):
             attempt(partial(parts.endpoint, name))
     return problems
+
+
+def remarks(path: str | None, environ: Mapping[str, str]) -> list[str]:
+    """What has another meaning than it once had, a line each; none of it keeps a server down."""
+    try:
+        return changed_meanings(config.load(path, environ))
+    except ConfigError:
+        return []
 
 
 @frozen

@@ -114,7 +114,7 @@ class UnknownRecipient(GatewayError):
 
 
 class RecipientBarred(GatewayError):
-    """The account is there but takes no mail: an administrator has disabled it."""
+    """The account is there, but its directory says that it takes no mail."""
 
 
 class RefusedByPolicy(GatewayError):

@@ -34,7 +34,7 @@ from gateway.services.survey import Survey
 from gateway.services.warner import Compose, Warner
 from gateway.settings import DomainQuota, Settings
 from gateway.settings import Quota as QuotaSettings
-from gateway.units import parse_size
+from gateway.units import limit_of, parse_size
 
 _OVER = {"defer": 452, "bounce": 552}
 
@@ -252,7 +252,7 @@ def limits_of(settings: QuotaSettings) -> Callable[[Account], Limits]:
 
 def _quota(said: QuotaSettings | DomainQuota) -> Quota:
     return Quota(
-        octets=parse_size(said.octets) if said.octets else None,
-        warn_octets=parse_size(said.warn_octets) if said.warn_octets else None,
-        messages=said.messages,
+        octets=limit_of(parse_size(said.octets)) if said.octets else None,
+        warn_octets=limit_of(parse_size(said.warn_octets)) if said.warn_octets else None,
+        messages=limit_of(said.messages),
     )

@@ -69,7 +69,10 @@ UNLIMITED = 2**63 - 1
 
 @frozen
 class Quota:
-    """What a mailbox may hold, as its directory says; None: nothing is said, 0: nothing."""
+    """What a mailbox may hold; None: nothing is said.
+
+    0 allows nothing.  What means no limit by 0 has made it ``UNLIMITED`` before.
+    """
 
     octets: int | None = None
     warn_octets: int | None = None
@@ -167,8 +170,11 @@ class Account:
     nt_hash: bytes = field(default=b"", repr=False)
     """MD4 of the password ([MS-NLMP] 3.3.1), 16 octets; empty where there is none."""
 
-    enabled: bool = True
-    """False: no login, whatever is proven."""
+    may_log_in: bool = True
+    """False: no login, whatever is proven; delegates may still open the mailbox."""
+
+    gets_mail: bool = True
+    """False: mail to it is refused, whoever may log in."""
 
     host: str = ""
     """The server that has the mailbox; empty where the directory says nothing of it."""
@@ -177,7 +183,7 @@ class Account:
     """Mail addresses that reach it."""
 
     names: frozenset[str] = frozenset()
-    """How the directory's other entries call this one and its groups: their DNs, folded."""
+    """What delegates are named by besides: login names, DNs, DNs of groups, folded."""
 
     delegates: frozenset[str] = frozenset()
     """Who may open the mailbox besides: names, addresses or DNs, folded."""
@@ -195,7 +201,8 @@ class Account:
 
     def admits(self, other: Account) -> bool:
         """Whether ``other`` may open this mailbox as its delegate."""
-        return not self.delegates.isdisjoint({other.name, *other.addresses, *other.names})
+        spelt = {name.casefold() for name in (other.name, *other.addresses)}
+        return not self.delegates.isdisjoint(spelt | other.names)
 
 
 @frozen

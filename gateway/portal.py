@@ -170,12 +170,12 @@ class Logins:
             return Ntlm(policy, peer, now=time.time, random=os.urandom, legacy=legacy)
 
         self.mechanisms["NTLM"] = make
-        authority: INtlmAuthority = HashAuthority(self._directory)
+        domains = (ntlm.domain, ntlm.dns_domain)
+        authority: INtlmAuthority = HashAuthority(self._directory, domains)
         if ntlm.provider == "winbind":
             if not (ntlm.helper and shutil.which(ntlm.helper[0])):
                 program = " ".join(ntlm.helper[:1])
                 raise ConfigError([f"ntlm.helper: no program {program}: install winbind"])
-            domains = (ntlm.domain, ntlm.dns_domain)
             authority = self._winbind = Winbind(
                 reactor, ntlm.helper, helpers=ntlm.helpers, timeout=ntlm.timeout, domains=domains
             )

@@ -239,6 +239,8 @@ class Ldap:
     addresses: str = ""
     host: str = ""
     enabled: str = ""
+    login: str = ""
+    receives: str = ""
     nt_hash: str = ""
     groups: str = ""
     delegates: str = ""

@@ -53,7 +53,7 @@ class Options(BaseOptions, AuthOptionMixin):
     def postOptions(self) -> None:
         """Perform ``--check``, before anything is started."""
         if self["check"]:
-            from gateway.assembly import check
+            from gateway.assembly import check, remarks
             from gateway.errors import ConfigError
 
             try:
@@ -61,7 +61,8 @@ class Options(BaseOptions, AuthOptionMixin):
                 problems = check(self["config"], os.environ, self.get("credCheckers", ()), user)
             except ConfigError as error:
                 problems = error.problems
-            print("\n".join(problems) or "The configuration is fine.")
+            lines = remarks(self["config"], os.environ)
+            print("\n".join([*lines, *(problems or ["The configuration is fine."])]))
             sys.exit(1 if problems else 0)
 
 

@@ -36,6 +36,11 @@ def parse_size(text: str) -> int:
     return octets
 
 
+def limit_of(number: int | None) -> int | None:
+    """The limit that a quota stands for: 0 is none, as Dovecot, Courier and maildrop have it."""
+    return UNLIMITED if number == 0 else number
+
+
 def size_text(octets: int) -> str:
     """What ``parse_size`` reads as ``octets``, in the largest unit that needs no fraction."""
     if octets >= UNLIMITED:

@@ -49,6 +49,7 @@ RULES: dict[str, set[str]] = {
         "directory.ldap_filters",
     },
     "config": {"settings", "errors"},
+    "changed_meanings": {"settings", "units"},
     "needed_files": {"settings"},
     "passwd": {"directory.schemes", "sasl.md4", "saslprep", "errors"},
     "demo": {"passwd"},
@@ -65,6 +66,7 @@ ASSEMBLIES = ("assembly", "portal", "mailroom", "keeper", "keeping")
 PURE = (
     *("errors", "model", "saslprep", "client_address", "units", "durable", "wire", "pop3"),
     *("lmtp", "quota", "retention", "settings", "config", "needed_files", "audit"),
+    "changed_meanings",
 )
 """No Twisted here."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from twisted.internet.defer import Deferred, succeed
 
 from gateway.errors import BadCredentials, NotAdmitted
@@ -9,18 +12,23 @@ from gateway.interfaces import IDirectory
 from gateway.model import Account
 from gateway.saslprep import login_name
 
+_ACTING = re.compile(r"(?P<who>[^\\/]+(?:[\\/][^\\/]+|@[^\\/]+))[\\/](?P<mailbox>[^\\/]+)")
+
+
+class AnothersMailbox(bytes):
+    """An avatar id that a delegate has been given: its owner may be one who may not log in."""
+
 
 def split_login(login: str) -> tuple[str, str]:
     """Who logs in, and whose mailbox he wants; an empty one is his own.
 
     The four forms of USER in [MS-OXPOP3]: ``domain/delegate/mailbox`` and
-    ``delegate@domain/mailbox``, where the mailbox is an alias or a UPN.  A
-    ``domain/user`` alone is nobody's delegate.
+    ``delegate@domain/mailbox``, where the mailbox is an alias or a UPN; with
+    backslashes, as older versions of Exchange have it, too.  A ``domain/user``
+    alone is nobody's delegate.
     """
-    who, slash, mailbox = login.rpartition("/")
-    if slash and mailbox and ("@" in who or "/" in who.strip("/")):
-        return who, mailbox
-    return login, ""
+    acting = _ACTING.fullmatch(login)
+    return (acting["who"], acting["mailbox"]) if acting else (login, "")
 
 
 class Delegates:
@@ -57,13 +65,31 @@ class Delegates:
             return succeed(login.encode())
 
         def ask_for_mailbox(delegate: Account | None) -> Deferred[bytes | tuple[()]]:
-            return self._directory.find(wanted).addCallback(decide, delegate)
-
-        def decide(account: Account | None, delegate: Account | None) -> bytes | tuple[()]:
-            if account is None or delegate is None or not delegate.enabled:
-                raise NotAdmitted(f"{login} wants the mailbox of {wanted}, which is not there")
-            if account.name != delegate.name and not (self._allowed and account.admits(delegate)):
-                raise NotAdmitted(f"{login} is no delegate of {wanted}")
-            return wanted.encode()
+            if delegate is None or not delegate.may_log_in:
+                raise NotAdmitted(f"{login} may not log in")
+            return self._open(delegate, *_names(wanted, delegate))
 
         return self._directory.find(login).addCallback(ask_for_mailbox)
+
+    def _open(self, delegate: Account, name: str, *others: str) -> Deferred[bytes | tuple[()]]:
+        """The mailbox that has the first of these names that there is."""
+
+        def decide(account: Account | None) -> Any:
+            if account is None and others:
+                return self._open(delegate, *others)
+            if account is None:
+                raise NotAdmitted(f"{delegate.name} wants the mailbox of {name}: there is none")
+            if account.name == delegate.name:
+                return name.encode()
+            if not (self._allowed and account.admits(delegate)):
+                raise NotAdmitted(f"{delegate.name} is no delegate of {name}")
+            return AnothersMailbox(name.encode())
+
+        return self._directory.find(name).addCallback(decide)
+
+
+def _names(wanted: str, delegate: Account) -> list[str]:
+    """The names that may be meant: an alias is one in the delegate's own domain."""
+    _, at, domain = delegate.name.rpartition("@")
+    is_alias = {"@", "/", "\\"}.isdisjoint(wanted)
+    return [wanted, f"{wanted}@{domain}"] if at and is_alias else [wanted]

@@ -46,12 +46,14 @@ class NtlmChecker:
 class HashAuthority:
     """Computes what the response must be from the NT hash in a directory."""
 
-    def __init__(self, directory: IDirectory) -> None:
+    def __init__(self, directory: IDirectory, domains: tuple[str, str] = ("", "")) -> None:
+        """``domains``: the name that this server's domain has in Windows, and the one in DNS."""
         self._directory = directory
+        self._domains = domains
 
     def prove(self, claim: INtlmResponse) -> Deferred[tuple[str, bytes]]:
         """The account whose hash the response was made with, by its name."""
-        names = logins(claim.user, claim.domain)
+        names = logins(claim.user, claim.domain, self._domains)
 
         def compare(found: list[Account | None]) -> tuple[str, bytes]:
             known = [(login, one) for login, one in zip(names, found, strict=True) if one]
@@ -65,12 +67,17 @@ class HashAuthority:
         return answers.addCallbacks(compare, unwrapped)
 
 
-def logins(user: str, domain: str) -> list[str]:
+def logins(user: str, domain: str, ours: tuple[str, str] = ("", "")) -> list[str]:
     """The names by which a directory may know a client's two names.
 
     All are always asked for, so that it takes as long for unknown users.
+    ``ours`` as the authority has them: with our domain's name in Windows, or
+    with none, the user is one of our domain in DNS.
     """
+    windows, dns = ours
+    is_ours = dns and "@" not in user and domain.lower() in ("", windows.lower())
     spelt = [user] if "@" in user or not domain else [rf"{domain}\{user}", f"{user}@{domain}", user]
+    spelt += [f"{user}@{dns}"] if is_ours else []
     names = []
     for name in spelt:
         try:

@@ -10,6 +10,7 @@ from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred
 from zope.interface import Interface, implementer
 
+from gateway.auth.delegates import AnothersMailbox
 from gateway.errors import BadCredentials, BadMailboxName, HomedElsewhere
 from gateway.interfaces import IDirectory, IMaildrop, IStore
 from gateway.model import Account, Terms
@@ -53,7 +54,7 @@ class MaildropRealm:
         def open_mailbox(account: Account | None) -> Any:
             if account is None:
                 raise BadCredentials(f"{login} is no longer in the directory")
-            if not account.enabled:
+            if not account.may_log_in and not isinstance(avatarId, AnothersMailbox):
                 raise BadCredentials(f"{login} may not log in")
             if account.is_elsewhere(self._hosts):
                 # Never [AUTH]: the password is right, and clients would drop it.

@@ -11,11 +11,13 @@ from attrs import frozen
 from gateway.errors import DirectoryMisconfigured
 from gateway.model import UNLIMITED, Account, Quota
 from gateway.saslprep import login_name
+from gateway.units import limit_of
 
 _LANGUAGE = re.compile(
     r"\s*(?P<tag>[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)\s*(?:;\s*q\s*=\s*(?P<weight>[01](?:\.\d{0,3})?)\s*)?",
     re.ASCII,
 )
+_NUMBER = re.compile(r"[0-9]{1,30}")
 _LOOSE_COMMA = re.compile(r"(?<!\\),\s+")
 
 Bars = Callable[[str, float], bool]
@@ -36,6 +38,10 @@ def _bit(bit: int) -> Bars:
 
 def _past(value: str, now: float) -> bool:
     return now >= int(value)
+
+
+def _as_it_is(name: str) -> str:
+    return name
 
 
 @frozen
@@ -69,6 +75,9 @@ class EntryMap:
     quota_unit: int = 1
     """Octets in what ``quota`` and ``quota_warn`` count."""
 
+    zero_allows_nothing: bool = False
+    """Whether a quota of 0 allows nothing, as in Exchange; else it is no limit."""
+
     quota_inherited: str = ""
     """Unless FALSE, the entry's own quotas do not count; if FALSE, no default counts."""
 
@@ -77,18 +86,34 @@ class EntryMap:
     """Languages as in HTTP's Accept-Language (RFC 2798 section 2.7)."""
 
     enabled: str = ""
-    """FALSE bars the account."""
+    """FALSE: no login and no mail."""
 
-    barred: Mapping[str, Bars] = {}
-    """What else bars it, by attribute."""
+    login: str = ""
+    """FALSE: no login; mail comes, and delegates open the mailbox."""
+
+    receives: str = ""
+    """FALSE: no mail; logins go on."""
+
+    no_login: Mapping[str, Bars] = {}
+    """What else keeps users from logging in, by attribute."""
+
+    no_mail: Mapping[str, Bars] = {}
+    """What else refuses mail, by attribute."""
+
+    logins: tuple[str, ...] = ()
+    """All values are login names; what asks the directory takes them from its filter."""
+
+    bare: Callable[[str], str] = _as_it_is
+    """A login name without a domain of this directory before it; likewise."""
 
     @property
     def attributes(self) -> list[str]:
         """All that is asked for."""
         single = (self.home, self.host, self.nt_hash, self.groups, self.delegates)
-        told = (self.retention, self.language, self.enabled)
+        told = (self.retention, self.language, self.enabled, self.login, self.receives)
         quotas = (self.quota, self.quota_warn, self.quota_messages, self.quota_inherited)
-        names = (*self.mailbox, *self.addresses, *single, *told, *quotas, *self.barred)
+        bars = (*self.no_login, *self.no_mail)
+        names = (*self.mailbox, *self.addresses, *self.logins, *single, *told, *quotas, *bars)
         return list(dict.fromkeys(filter(None, names)))
 
 
@@ -113,6 +138,8 @@ MAPS: Mapping[str, EntryMap] = {
         quota_messages="pop3gwQuotaMessages",
         retention="pop3gwRetention",
         enabled="pop3gwEnabled",
+        login="pop3gwLogin",
+        receives="pop3gwReceives",
     ),
     "activedirectory": EntryMap(
         filter=_AD_FILTER,
@@ -125,7 +152,9 @@ MAPS: Mapping[str, EntryMap] = {
         quota_warn="mDBStorageQuota",
         quota_unit=1024,
         quota_inherited="mDBUseDefaults",
-        barred={"userAccountControl": _bit(_ACCOUNT_DISABLED)},
+        zero_allows_nothing=True,
+        # Exchange disables the accounts of shared mailboxes, and delivers to disabled accounts.
+        no_login={"userAccountControl": _bit(_ACCOUNT_DISABLED)},
     ),
     "qmail-ldap": EntryMap(
         filter="(|(uid={login})(mail={login})(mailAlternateAddress={login}))",
@@ -135,7 +164,8 @@ MAPS: Mapping[str, EntryMap] = {
         host="mailHost",
         quota="mailQuotaSize",
         quota_messages="mailQuotaCount",
-        barred={"accountStatus": _words("noaccess", "disabled", "deleted")},
+        no_login={"accountStatus": _words("noaccess", "nopop", "disabled", "deleted")},
+        no_mail={"accountStatus": _words("disabled", "deleted")},
     ),
     "samba": EntryMap(
         filter="(&(objectClass=sambaSamAccount)(|(uid={user})(mail={login})))",
@@ -143,7 +173,8 @@ MAPS: Mapping[str, EntryMap] = {
         nt_hash="sambaNTPassword",
         groups="memberOf",
         # Disabled, locked, without a password, or no user but a machine or a domain.
-        barred={"sambaAcctFlags": _letters("DLNWSI"), "sambaKickoffTime": _past},
+        no_login={"sambaAcctFlags": _letters("DLNWSI"), "sambaKickoffTime": _past},
+        no_mail={"sambaAcctFlags": _letters("WSI")},
     ),
 }
 """Ready-made maps, by the schemas they fit."""
@@ -161,6 +192,14 @@ class Found(NamedTuple):
 def folded(name: str) -> str:
     """The form in which DNs and names are compared."""
     return _LOOSE_COMMA.sub(",", name.casefold())
+
+
+def named(value: str) -> str:
+    """The form in which those are compared who may be delegates: DNs, login names, addresses."""
+    try:
+        return folded(value if "=" in value else login_name(value.encode("utf-8")))
+    except ValueError:
+        return folded(value)
 
 
 def languages_of(text: str) -> tuple[str, ...]:
@@ -214,12 +253,13 @@ class _Reader:
             mailbox=name,
             home=self._first(entries.home) or None,
             nt_hash=self._nt_hash(),
-            enabled=not self._barred(now),
+            may_log_in=not self._barred(entries.login, entries.no_login, now),
+            gets_mail=not self._barred(entries.receives, entries.no_mail, now),
             # Exchange names a server /o=.../cn=Servers/cn=NAME.
             host=self._first(entries.host).lower().rpartition("/cn=")[2],
             addresses=tuple(dict.fromkeys(value for value in addresses if "@" in value)),
-            names=frozenset(map(folded, (self._dn, *self._all(entries.groups)))),
-            delegates=frozenset(map(folded, self._all(entries.delegates))),
+            names=frozenset(self._names()),
+            delegates=frozenset(self._delegates()),
             quota=self._quota(),
             retention=self._first(entries.retention),
             languages=languages_of(self._first(entries.language)),
@@ -246,10 +286,21 @@ class _Reader:
                 f"{self._dn}: {attribute} {values[0]!r}: {error}"
             ) from None
 
-    def _barred(self, now: float) -> bool:
-        if self._first(self._map.enabled).upper() == "FALSE":
+    def _names(self) -> Iterator[str]:
+        yield from map(folded, (self._dn, *self._all(self._map.groups)))
+        yield from map(named, self._all(*self._map.logins))
+
+    def _delegates(self) -> Iterator[str]:
+        for name in map(named, self._all(self._map.delegates)):
+            yield name
+            if not {"\\", "/"}.isdisjoint(name) and "=" not in name:
+                yield self._map.bare(name)
+
+    def _barred(self, flag: str, others: Mapping[str, Bars], now: float) -> bool:
+        """Whether one of them says no, or what says so of everything."""
+        if "FALSE" in (self._first(name).upper() for name in (self._map.enabled, flag)):
             return True
-        for attribute, bars in self._map.barred.items():
+        for attribute, bars in others.items():
             for value in self._all(attribute):
                 try:
                     if bars(value, now):
@@ -291,7 +342,9 @@ class _Reader:
         text = self._first(attribute)
         if not text:
             return None
-        if not (text.isascii() and text.isdigit()):
-            self._problems.append(f"{self._dn}: {attribute} {text!r}: expected a number; ignored")
+        if not _NUMBER.fullmatch(text):
+            problem = f"{self._dn}: {attribute} {text[:40]!r}: expected a number; ignored"
+            self._problems.append(problem)
             return None
-        return int(text) * unit
+        number = int(text) * unit
+        return number if self._map.zero_allows_nothing else limit_of(number)

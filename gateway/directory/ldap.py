@@ -135,7 +135,7 @@ class LdapDirectory:
 
         def verified(found: Found) -> Account:
             account = self._remember(login, found)
-            if not account.enabled:
+            if not account.may_log_in:
                 raise BadCredentials(f"{login} may not log in ({found.dn})")
             return account
 

@@ -18,7 +18,7 @@ from ldap3.utils.dn import escape_rdn
 from twisted.logger import Logger
 
 from gateway.directory.entry_map import EntryMap, Found, folded, read_entry
-from gateway.directory.ldap_filters import any_of, everybody
+from gateway.directory.ldap_filters import any_of, everybody, login_attributes
 from gateway.directory.ldap_messages import (
     Entry,
     Request,
@@ -103,9 +103,12 @@ class LdapAccounts:
     ) -> None:
         """``now`` is for the servers; ``unix_time`` for accounts that expire."""
         self._search = search
-        self._entries = entries
         self._unix_time = unix_time
         self._filter = search.filter or entries.filter
+        entries = evolve(entries, logins=login_attributes(self._filter))
+        if "{user}" in self._filter:
+            entries = evolve(entries, bare=self._user)
+        self._entries = entries
         recipients = search.recipients or entries.recipients
         people = everybody(self._filter)
         owner = f"(&{people}{any_of(entries.mailbox, '{login}')})"

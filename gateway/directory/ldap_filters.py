@@ -15,6 +15,7 @@ _VALUE = r"[^()]*\{(?:login|user)\}[^()]*"
 _ASSERTION = re.compile(
     rf"(?P<excluded>\(\s*!\s*)?\(\s*(?P<name>[\w.;-]*)\s*(?P<rule>[^()=]*)=(?P<value>{_VALUE})\)"
 )
+_EXACTLY = re.compile(r"\s*\{(?:login|user)\}\s*")
 _ANYTHING = "(objectClass=*)"
 
 
@@ -34,6 +35,15 @@ def _without_name(found: re.Match[str]) -> str:
     if not name:
         return _ANYTHING
     return f"({name}={'*' if rule else _ANY.sub('*', value)})"
+
+
+def login_attributes(wanted: str) -> tuple[str, ...]:
+    """The attributes that must equal the login name, and so have login names as their values."""
+    found = (match for match in _ASSERTION.finditer(wanted) if not match["excluded"])
+    exact = (
+        match["name"] for match in found if not match["rule"] and _EXACTLY.fullmatch(match["value"])
+    )
+    return tuple(dict.fromkeys(filter(None, exact)))
 
 
 def any_of(names: tuple[str, ...], value: str) -> str:

@@ -49,7 +49,7 @@ class MemoryDirectory:
         """The account, if the password is right."""
         account = self._accounts.get(login)
         right = hmac.compare_digest(self._passwords.get(login, b""), password)
-        if not (right and password and account is not None and account.enabled):
+        if not (right and password and account is not None and account.may_log_in):
             return fail(BadCredentials(f"no {login} with that password"))
         return succeed(account)
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from functools import cached_property
 
 from twisted.internet.defer import Deferred, execute, fail
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from gateway.directory import schemes
+from gateway.directory.entry_map import named
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.interfaces import IDirectory, Run
 from gateway.model import Account, Quota
 from gateway.saslprep import login_name, saslprep
-from gateway.units import parse_size
+from gateway.units import limit_of, parse_size
 
 log = Logger()
 
-_BARRED = frozenset({"nologin", "nologin=yes", "nologin=y"})
+_NO = frozenset({"no", "n", "false", "0"})
+_FORM = re.compile(r"(?P<domain>[^\\/]*)[\\/](?P<user>[^\\/]+)")
 
 
 class Entries(Mapping[str, Account]):
@@ -30,7 +33,8 @@ class Entries(Mapping[str, Account]):
         self.addresses = {
             address: account for account in accounts.values() for address in account.addresses
         }
-        self.decoy = schemes.decoy({account.secret for account in accounts.values()})
+        secrets = {account.secret for account in accounts.values()}
+        self.decoy = schemes.decoy(secrets - {""})
 
     def __getitem__(self, name: str) -> Account:
         return self._accounts[name]
@@ -40,6 +44,40 @@ class Entries(Mapping[str, Account]):
 
     def __len__(self) -> int:
         return len(self._accounts)
+
+    def named(self, login: str) -> Account | None:
+        """Whose login name it is: his own, one of his addresses, or one with a domain before it."""
+        account = self.addresses.get(login)
+        form = None if account else _FORM.fullmatch(login)
+        return self._of_domain(form["user"], form["domain"]) if form else account
+
+    def _of_domain(self, user: str, domain: str) -> Account | None:
+        """The only ``user`` of a mail domain, or of a Windows domain, which has no dots.
+
+        A Windows domain may have any name: where it is not the first part of a
+        mail domain, it says nothing.
+        """
+        if "@" in user:
+            return self.addresses.get(user)
+        users = self._users.get(user, {})
+        fits = {
+            account.name: account
+            for there, account in users.items()
+            if domain and domain in (there, there.partition(".")[0])
+        }
+        if not fits and "." not in domain:
+            fits = {account.name: account for account in users.values()}
+        return self._accounts.get(user) if len(fits) != 1 else next(iter(fits.values()))
+
+    @cached_property
+    def _users(self) -> dict[str, dict[str, Account]]:
+        """Accounts by local part, then domain; only who logs in by a domain needs them."""
+        users: dict[str, dict[str, Account]] = {}
+        for address, account in self.addresses.items():
+            local, at, domain = address.rpartition("@")
+            local, domain = (local, domain) if at else (address, "")
+            users.setdefault(local, {})[domain] = account
+        return users
 
 
 def parse(text: str, path: str) -> Entries:
@@ -74,14 +112,22 @@ def _entry(line: str) -> Account:
         raise ValueError("expected name:{SCHEME}hash")
     fields += [""] * (7 - len(fields))
     secret, home, extra = fields[0], fields[4], fields[6]
-    schemes.scheme_of(secret)
     if home and not os.path.isabs(home):
         raise ValueError("the home (sixth field) must begin with a slash")
     try:
         canonical = login_name(name.encode("utf-8", "surrogateescape"))
     except ValueError as error:
         raise ValueError(f"no valid name: {error}") from None
-    said = dict(word.partition("=")[::2] for word in extra.split())
+    pairs = (word.partition("=")[::2] for word in extra.split())
+    said = {name.lower(): value for name, value in pairs}
+    may_log_in = not _flag(said, "nologin")
+    try:
+        schemes.scheme_of(secret)
+    except DirectoryMisconfigured:
+        if may_log_in:
+            raise
+        # As a shared mailbox has it: there is no password.
+        secret = ""
     nt_hash = said.get("nt_hash", "")
     if not re.fullmatch(r"([0-9A-Fa-f]{32})?", nt_hash):
         raise ValueError("nt_hash needs 32 hexadecimal digits")
@@ -91,15 +137,20 @@ def _entry(line: str) -> Account:
         home=home or None,
         secret=secret,
         nt_hash=bytes.fromhex(nt_hash),
-        enabled=_BARRED.isdisjoint(extra.lower().split()),
+        may_log_in=may_log_in,
+        gets_mail=not _flag(said, "nomail"),
         host=said.get("host", "").lower(),
         addresses=tuple(filter(None, (canonical, *said.get("aliases", "").lower().split(",")))),
-        quota=Quota(octets=parse_size(said["quota"])) if "quota" in said else Quota(),
-        delegates=frozenset(filter(None, said.get("delegates", "").casefold().split(","))),
+        quota=Quota(octets=limit_of(parse_size(said["quota"]))) if "quota" in said else Quota(),
+        delegates=frozenset(map(named, filter(None, said.get("delegates", "").split(",")))),
         # Spaces separate the extra fields from each other.
         retention=said.get("retention", "").replace("_", " "),
         languages=tuple(filter(None, said.get("language", "").lower().split(","))),
     )
+
+
+def _flag(said: Mapping[str, str], name: str) -> bool:
+    return name in said and said[name].lower() not in _NO
 
 
 @implementer(IDirectory)
@@ -145,8 +196,8 @@ class PasswdFile:
         return self._entries
 
     def find(self, login: str) -> Deferred[Account | None]:
-        """The account of that name."""
-        return execute(lambda: self._current().get(login))
+        """The account of that name, address, or name in a domain."""
+        return execute(lambda: self._current().named(login))
 
     def recipient(self, address: str) -> Deferred[Account | None]:
         """The account of that name, or with that alias."""
@@ -154,7 +205,7 @@ class PasswdFile:
 
     def owner(self, mailbox: str) -> Deferred[Account | None]:
         """The account of that name."""
-        return self.find(mailbox)
+        return execute(lambda: self._current().get(mailbox))
 
     def accounts(self) -> Deferred[list[Account]]:
         """One for each line."""
@@ -166,16 +217,16 @@ class PasswdFile:
             entries = self._current()
         except DirectoryDown as error:
             return fail(error)
-        account = entries.get(login)
-        secret = entries.decoy if account is None else account.secret
+        account = entries.named(login)
+        secret = (account.secret if account else "") or entries.decoy
 
         def checked(right: bool) -> Account:
             # All reasons look alike from outside, and have cost the same work.
             if account is None:
                 raise BadCredentials(f"{login} is not in {self._path}")
             if not right or not password:
-                raise BadCredentials(f"wrong password for {login}")
-            if not account.enabled:
+                raise BadCredentials(f"wrong password for {login}", account=account.name)
+            if not account.may_log_in:
                 raise BadCredentials(f"{login} may not log in")
             return account
 

@@ -28,7 +28,7 @@ from gateway.services.watch import Watch
 
 _UNSAID = {
     UnknownRecipient: Unsaid.UNKNOWN,
-    # Who may not log in still gets mail as far as the quota is concerned.
+    # It takes no mail, but not for want of room: that is not asked here.
     RecipientBarred: Unsaid.NOT_ASKED,
     HomedElsewhere: Unsaid.NOT_ASKED,
 }

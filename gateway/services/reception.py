@@ -71,8 +71,8 @@ class Reception:
                 if others:
                     return self._first(others, address)
                 raise UnknownRecipient(f"nobody has {address}")
-            if not account.enabled:
-                raise RecipientBarred(f"{account.name} is disabled")
+            if not account.gets_mail:
+                raise RecipientBarred(f"{account.name} takes no mail")
             if account.is_elsewhere(self._hosts):
                 raise HomedElsewhere(f"the mailbox of {account.name} is on {account.host}")
             return account

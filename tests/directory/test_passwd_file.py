@@ -16,6 +16,7 @@ from gateway import passwd
 from gateway.directory import schemes
 from gateway.directory.passwd import PasswdFile, parse
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.model import UNLIMITED, Quota
 from gateway.sasl.md4 import nt_hash
 from gateway.testing.store_contract import run_now
 
@@ -166,6 +167,53 @@ class FileTests(SynchronousTestCase):
         self.failureResultOf(directory.verify("alice", b"a"), BadCredentials)
         self.assertEqual(self.successResultOf(directory.verify("bob", b"b")).name, "bob")
 
+    def test_only_who_may_not_log_in_needs_no_hash(self) -> None:
+        for secret in ("", "*", "!", "x", "{NONE}y"):
+            account = parse(f"room:{secret}::::::nologin\n", "F")["room"]
+            self.assertEqual((account.may_log_in, account.gets_mail), (False, True))
+            with self.assertRaises(DirectoryMisconfigured):
+                parse(f"room:{secret}::::::nologin=no\n", "F")
+        self.write("room:*::::::nologin nomail\nalice:{PLAIN}a\n")
+        directory = PasswdFile(self.path, run_now)
+        for password in (b"*", b"", b"x"):
+            self.failureResultOf(directory.verify("room", password), BadCredentials)
+        self.assertFalse(self.successResultOf(directory.find("room")).gets_mail)
+
+    def test_a_quota_of_zero_is_no_limit(self) -> None:
+        for text, octets in (("0", UNLIMITED), ("0MB", UNLIMITED), ("1", 1)):
+            account = parse(f"a:{{PLAIN}}a::::::QUOTA={text}\n", "F")["a"]
+            self.assertEqual(account.quota, Quota(octets=octets))
+
+    def test_a_name_with_a_domain_is_that_users_and_of_two_nobodys(self) -> None:
+        names = ("ann@a.org", "ann@b.org", "ann@a.com", "bob", "cy@a.org", "dan", "dan@b.org")
+        entries = parse("".join(f"{name}:{{PLAIN}}x\n" for name in names), "F")
+        for login, name in {
+            "a.org/ann": "ann@a.org",
+            r"b.org\ann": "ann@b.org",
+            "b/ann": "ann@b.org",
+            "a/ann": None,
+            "c/ann": None,
+            "c/cy": "cy@a.org",
+            "/cy": "cy@a.org",
+            "b.org/cy": None,
+            "c/bob": "bob",
+            "c.org/bob": "bob",
+            "c/dan": "dan",
+            "b/dan": "dan@b.org",
+            "x/cy@a.org": "cy@a.org",
+            "x/y/cy": None,
+            "cy": None,
+        }.items():
+            found = entries.named(login)
+            self.assertEqual(found and found.name, name, login)
+
+    def test_guesses_by_an_alias_count_for_its_account(self) -> None:
+        self.write("alice:{PLAIN}a::::::aliases=a@e\n")
+        directory = PasswdFile(self.path, run_now)
+        failure = self.failureResultOf(directory.verify("a@e", b"x"), BadCredentials)
+        self.assertEqual(failure.value.account, "alice")
+        self.assertIsNone(self.successResultOf(directory.owner("a@e")))
+
     def test_a_known_and_an_unknown_name_cost_the_same_work_on_a_worker(self) -> None:
         works = []
 
@@ -261,7 +309,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(
             rest, ["5", "6", "B. B\u2028\x85", "/home/bob", "/bin/sh", "host=x nologin a=b", "c"]
         )
-        self.assertFalse(parse(new, "F")["bob"].enabled)
+        self.assertFalse(parse(new, "F")["bob"].may_log_in)
         self.assertEqual(self.changed("bob:{PLAIN}b:::::").split(":")[2:], [""] * 6)
 
     def test_an_nt_hash_is_stored_where_it_is_asked_for(self) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import select
 import signal
+import smtplib
 import subprocess
 import time
 from base64 import b64decode, b64encode
@@ -35,7 +36,7 @@ from gateway.testing.store_contract import run_now
 from kdc import need_kerberos
 from ntlm_client import Client as Ntlm
 from samba import LOCKOUT_THRESHOLD, PEOPLE, SambaDC, need_samba
-from servers import Gateway, fill, need
+from servers import Gateway, fill, free_port, need
 from toml_text import toml_tables
 
 pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("samba")]
@@ -64,6 +65,7 @@ def dc() -> Iterator[SambaDC]:
 
     ==========  ==================================================================================
     alice       her delegates are carol, who is disabled, and the group helpdesk
+    carol       her delegate is alice: a shared mailbox, as Exchange has it
     jörg        his delegate is alice; has a quota that does not count
     bob         has a quota, and nothing says that it counts
     victim      whose mailbox others want
@@ -90,6 +92,8 @@ def _fill(server: SambaDC) -> None:
     for ldif in (
         f"dn: {server.dn('alice')}\nchangetype: modify\nadd: secretary\n"
         f"secretary: {server.dn('carol')}\nsecretary: {server.dn('helpdesk')}",
+        f"dn: {server.dn('carol')}\nchangetype: modify\nadd: secretary\n"
+        f"secretary: {server.dn('alice')}",
         f"dn:: {b64encode(server.dn('jörg').encode()).decode()}\nchangetype: modify\n"
         f"add: secretary\nsecretary: {server.dn('alice')}\n-\n"
         "add: mDBUseDefaults\nmDBUseDefaults: TRUE\n-\n"
@@ -161,6 +165,7 @@ def tables(dc: SambaDC) -> Tables:
         "gssapi": {"keytab": dc.keytab, "realms": (dc.REALM,)},
         "throttle": {"delay": 0},
         "pop3": {"refused_in_a_row": 100},
+        "lmtp": {},
     }
 
 
@@ -473,12 +478,14 @@ def test_quotas_addresses_and_groups_are_read(dc: SambaDC) -> None:
     alice = account("alice")
     assert alice.quota == Quota(octets=2000 * 1024, warn_octets=1000 * 1024)
     assert alice.addresses == (of("alice"),)
-    assert alice.names == {dc.dn("alice").lower()}
+    logins = {"alice", "alice@lab.test", of("alice")}
+    assert alice.names == {dc.dn("alice").lower(), *logins}
     assert alice.delegates == {dc.dn("carol").lower(), dc.dn("helpdesk").lower()}
     # What the entry says counts only where it says so.
     assert account("bob").quota == account("jörg").quota == Quota()
-    assert account("bob").names == {dc.dn("bob").lower(), dc.dn("helpdesk").lower()}
-    assert [account(name).enabled for name in ("alice", "carol")] == [True, False]
+    assert {dc.dn("bob").lower(), dc.dn("helpdesk").lower()} < account("bob").names
+    assert [account(name).may_log_in for name in ("alice", "carol")] == [True, False]
+    assert [account(name).gets_mail for name in ("alice", "carol")] == [True, True]
 
 
 def test_the_map_asks_for_nothing_that_a_plain_domain_without_exchange_refuses(
@@ -521,6 +528,24 @@ def test_a_disabled_delegate_is_refused(serve: Serve) -> None:
     gateway = serve()
     assert by_pass(gateway, "lab/carol/alice", "pw-carol") == WRONG
     assert by_plain(gateway, "carol", "pw-carol", "alice") == WRONG
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_delegate_opens_the_mailbox_of_an_account_that_is_disabled(
+    gateway: Gateway, form: str
+) -> None:
+    assert by_pass(gateway, form.format("alice", "carol"), "pw-alice") == of("carol")
+
+
+def test_a_disabled_account_gets_mail(serve: Serve) -> None:
+    port = free_port()
+    gateway = serve(lmtp={"endpoint": f"tcp:{port}:interface=127.0.0.1"})
+    with smtplib.LMTP("127.0.0.1", port, timeout=30) as client:
+        client.ehlo_or_helo_if_needed()
+        client.mail("sender@example.net")
+        assert client.rcpt(of("carol"))[0] == 250
+        assert client.rcpt(of("nobody"))[0] == 550
+    assert by_pass(gateway, "carol", "pw-carol") == WRONG
 
 
 def test_the_owners_password_does_not_open_it_in_a_delegates_name(gateway: Gateway) -> None:

@@ -17,7 +17,7 @@ from gateway.auth.verified import Verified
 from gateway.directory.entry_map import MAPS, EntryMap
 from gateway.directory.ldap import LdapDirectory
 from gateway.errors import BadCredentials, DirectoryMisconfigured
-from gateway.model import Account, Quota
+from gateway.model import UNLIMITED, Account, Quota
 from gateway.sasl.credentials import ActingPassword
 from gateway.sasl.md4 import nt_hash
 from ldap_people import directory, settings
@@ -70,6 +70,14 @@ PEOPLE = "".join(
         person("rolf", "pop3gwAccount", "mail: sales@example.org", "pop3gwMailbox: r-2"),
         person("rob", "pop3gwAccount", "mail: sales@example.org", "pop3gwMailbox: r-3"),
         person("out", "pop3gwAccount", "mail: out@example.org", "pop3gwEnabled: FALSE"),
+        person(
+            "room",
+            "pop3gwAccount",
+            *("mail: room@example.org", "pop3gwLogin: FALSE", "pop3gwDelegate: OTTO"),
+            *("pop3gwDelegate: Example\\oda", "pop3gwQuota: 0", "pop3gwQuotaWarn: 0"),
+            "pop3gwQuotaMessages: 0",
+        ),
+        person("mute", "pop3gwAccount", "mail: mute@example.org", "pop3gwReceives: FALSE"),
         person("two", "pop3gwAccount", "mail: a@example.org", "mail: b@example.org"),
         person("none", "pop3gwAccount"),
         person("odd", "pop3gwAccount", "mail: odd@example.org", "pop3gwNtHash: xyz"),
@@ -80,7 +88,12 @@ PEOPLE = "".join(
             *("mailMessageStore: /mail/quinn", "mailHost: mx2.example.org"),
             *("mailQuotaSize: 1000", "mailQuotaCount: 10", "accountStatus: active"),
         ),
-        person("quit", "qmailUser", "mail: quit@example.org", "accountStatus: noaccess"),
+        person(
+            "quit",
+            "qmailUser",
+            *("mail: quit@example.org", "accountStatus: noaccess", "mailQuotaSize: 0"),
+        ),
+        person("dead", "qmailUser", "mail: dead@example.org", "accountStatus: disabled"),
         person(
             "sam",
             "sambaSamAccount",
@@ -141,7 +154,8 @@ def test_openldap_entries_with_our_schema_say_all_there_is(slapd: Slapd) -> None
     assert olga.retention == "read 7d"
     assert olga.delegates == {"otto@example.org", "cn=help,dc=example,dc=org"}
     assert account(slapd, "openldap", "oda").names == {
-        *("uid=oda,ou=people,dc=example,dc=org", "cn=help,dc=example,dc=org")
+        *("uid=oda,ou=people,dc=example,dc=org", "cn=help,dc=example,dc=org"),
+        *("oda", "oda@example.org"),
     }
     assert account(slapd, "openldap", "otto").quota == Quota()
 
@@ -163,7 +177,10 @@ def test_everybody_is_told_of_who_has_a_mailbox_that_can_be_named(slapd: Slapd) 
     def names(name: str, **how: Any) -> set[str]:
         return {account.mailbox for account in result(people(slapd, name, **how).accounts())}
 
-    ours = {f"{name}@example.org" for name in ("olga", "otto", "oda", "ole", "out", "odd")}
+    ours = {
+        f"{name}@example.org"
+        for name in ("olga", "otto", "oda", "ole", "out", "odd", "room", "mute")
+    }
     wanted = "(&(objectClass=pop3gwAccount)(|(uid={user})(mail={login})))"
     assert names("openldap", filter=wanted) == ours | {
         *("u-17", "u-18", "r-2", "r-3"),
@@ -201,21 +218,38 @@ def test_samba_entries_give_the_nt_hash_and_a_name_with_or_without_domain(slapd:
 
 
 @pytest.mark.parametrize(
-    ("name", "login"),
-    [("openldap", "out"), ("qmail-ldap", "quit"), ("samba", "sad"), ("samba", "late")],
+    ("name", "login", "gets_mail"),
+    [
+        *(("openldap", "out", False), ("openldap", "room", True)),
+        *(("qmail-ldap", "quit", True), ("qmail-ldap", "dead", False)),
+        *(("samba", "sad", True), ("samba", "late", True)),
+    ],
 )
-def test_a_barred_account_is_known_and_not_let_in(slapd: Slapd, name: str, login: str) -> None:
-    assert not account(slapd, name, login).enabled
+def test_who_may_not_log_in_is_not_let_in_and_gets_mail_as_the_map_says(
+    slapd: Slapd, name: str, login: str, *, gets_mail: bool
+) -> None:
+    found = account(slapd, name, login)
+    assert (found.may_log_in, found.gets_mail) == (False, gets_mail)
     with pytest.raises(BadCredentials, match="may not log in"):
         result(people(slapd, name).verify(login, b"secret"))
 
 
 def test_an_account_that_expires_is_barred_from_its_second_on(slapd: Slapd) -> None:
-    for seconds, enabled in ((999_999_999.0, True), (1_000_000_000.0, False)):
+    for seconds, may_log_in in ((999_999_999.0, True), (1_000_000_000.0, False)):
         there = people(slapd, "samba", unix_time=lambda now=seconds: now)
         late = result(there.find("late"))
         assert late is not None
-        assert late.enabled is enabled
+        assert (late.may_log_in, late.gets_mail) == (may_log_in, True)
+
+
+def test_who_takes_no_mail_may_still_log_in(slapd: Slapd) -> None:
+    mute = result(people(slapd, "openldap").verify("mute", b"secret"))
+    assert not mute.gets_mail
+
+
+def test_a_quota_of_zero_is_no_limit_in_openldap_and_qmail(slapd: Slapd) -> None:
+    assert account(slapd, "openldap", "room").quota == Quota(UNLIMITED, UNLIMITED, UNLIMITED)
+    assert account(slapd, "qmail-ldap", "quit").quota == Quota(octets=UNLIMITED)
 
 
 def test_a_mailbox_has_one_name_or_none_at_all(slapd: Slapd) -> None:
@@ -301,6 +335,26 @@ def test_a_delegate_opens_the_mailbox_that_the_directory_lets_him(slapd: Slapd, 
         for _ in range(2):
             wanted = result(checker(slapd).requestAvatarId(credentials))
             assert wanted == acting.acts_as
+
+
+@pytest.mark.parametrize("delegate", ["otto", "otto@example.org"])
+def test_a_delegate_may_be_named_by_his_login_name(slapd: Slapd, delegate: str) -> None:
+    for wanted in (b"room", b"room@example.org"):
+        acting = ActingPassword(delegate.encode(), b"secret", wanted)
+        assert result(checker(slapd).requestAvatarId(acting)) == wanted
+    with pytest.raises(BadCredentials, match="no delegate"):
+        result(checker(slapd).requestAvatarId(ActingPassword(b"ole", b"secret", b"room")))
+
+
+def test_a_delegate_may_be_named_with_a_domain_where_logins_may(slapd: Slapd) -> None:
+    acting = ActingPassword(b"oda", b"secret", b"room")
+    with pytest.raises(BadCredentials, match="no delegate"):
+        result(checker(slapd).requestAvatarId(acting))
+    there = people(slapd, "openldap", filter="(uid={user})", domains=("example",))
+    one = PasswordChecker(
+        there, Verified(lambda: 0.0, ttl=0, size=9), Delegates(there, allowed=True)
+    )
+    assert result(one.requestAvatarId(acting)) == b"room"
 
 
 def test_nobody_else_opens_it(slapd: Slapd) -> None:

@@ -41,7 +41,7 @@ class SlowDirectory(MemoryDirectory):
 
     def __init__(self) -> None:
         accounts = {
-            BARRED: Account(name=BARRED, mailbox=BARRED, enabled=False),
+            BARRED: Account(name=BARRED, mailbox=BARRED, gets_mail=False),
             AWAY: Account(name=AWAY, mailbox=AWAY, host="there.example.org"),
         }
         super().__init__(dict.fromkeys((ALICE, FULL), "x"), accounts)
