@@ -17,6 +17,9 @@ from gateway.store.files import no_link, open_new
 STALE = 120.0
 """Seconds after which Dovecot takes a lock file for a dead program's, and so do we."""
 
+AHEAD = 3600.0
+"""Seconds by which no clock of a file server that works is ahead of ours."""
+
 
 @contextmanager
 def flocked(
@@ -182,10 +185,12 @@ def _mark() -> bytes:
 def _abandoned(lock: str, mark: bytes, now: Callable[[], float]) -> bool:
     """Whether the writer of a lock file is dead, or it has stood for too long."""
     try:
-        age = now() - os.lstat(lock).st_mtime
+        status = os.lstat(lock)
         with open(lock, "rb", opener=no_link) as file:
             content = file.read(len(mark) + 1)
     except FileNotFoundError:
         return False
+    # Anybody may set the one time to what is yet to come; the other is when that was done.
+    age = now() - min(status.st_mtime, status.st_ctime)
     # We hold the flock, so whoever of us left its mark there has died.
-    return content == mark or age > STALE
+    return content == mark or age > STALE or age < -AHEAD

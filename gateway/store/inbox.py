@@ -270,8 +270,8 @@ class Inbox:
             with os.scandir(f"{self.maildir}/tmp") as entries:
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
-                    # A copied file keeps its old mtime while it is being written.
-                    age = now - max(status.st_mtime, status.st_ctime)
+                    # A copied file has the mtime of its original, which may be yet to come.
+                    age = now - status.st_ctime
                     if age > STALE and not stat.S_ISDIR(status.st_mode):
                         os.unlink(entry.path)
                         removed += 1

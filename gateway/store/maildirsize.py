@@ -74,14 +74,16 @@ class Tally(NamedTuple):
 
     def may_be_wrong(self, now: float) -> bool:
         """Whether counting anew could find something else."""
-        return self.lines > 1 or now - self.changed >= SETTLED
+        return self.lines > 1 or self._is_settled(now)
 
     def is_doubtful(self, now: float) -> bool:
         """Whether to count anew before anybody is told that the mailbox is full."""
         # Whoever asks before a message comes may refuse it a little below the limit.
-        return (self.lines > 1 and self.fills(1)) or (
-            now - self.changed >= SETTLED and self.fills(0.75)
-        )
+        return (self.lines > 1 and self.fills(1)) or (self._is_settled(now) and self.fills(0.75))
+
+    def _is_settled(self, now: float) -> bool:
+        """Whether the file is old, or its time cannot be believed since it is yet to come."""
+        return abs(now - self.changed) >= SETTLED
 
 
 def definition_of(limits: Limits) -> Definition:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import StoreDown
-from gateway.store.dotlock import STALE, dotlock
+from gateway.store.dotlock import AHEAD, STALE, dotlock
 
 
 class DotlockTests(SynchronousTestCase):
@@ -78,6 +79,21 @@ class DotlockTests(SynchronousTestCase):
         open(self.lock, "w").close()
         os.utime(self.lock, (0, 0))
         self.assertTrue(self.take(now=STALE + 1))
+
+    def test_a_lock_with_a_time_that_is_yet_to_come_is_as_old_as_that_was_set(self) -> None:
+        for ahead in (60, STALE + 1, 3600 * 24 * 365 * 4):
+            open(self.lock, "w").close()
+            written = time.time()
+            os.utime(self.lock, (written + ahead, written + ahead))
+            self.time = 0.0
+            self.assertRaises(StoreDown, self.take, now=written)
+            self.assertTrue(os.path.exists(self.lock))
+            self.assertTrue(self.take(now=written + STALE + 1))
+
+    def test_a_lock_made_before_the_clock_was_set_back_is_taken_over(self) -> None:
+        open(self.lock, "w").close()
+        self.assertRaises(StoreDown, self.take, now=time.time() - AHEAD / 2)
+        self.assertTrue(self.take(now=time.time() - AHEAD - 60))
 
     def test_a_lock_left_by_a_dead_process_of_ours_is_taken_over_at_once(self) -> None:
         child = os.fork()

@@ -150,6 +150,11 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(self.current(NOW + 60), Usage(2000, 1))
         self.assertEqual(self.current(NOW + SETTLED), Usage(0, 0))
 
+    def test_full_is_counted_where_its_time_is_yet_to_come(self) -> None:
+        self.write(b"1000S,10C\n2000 1\n")
+        os.utime(self.path, (NOW + 1e8, NOW + 1e8))
+        self.assertEqual(self.current(NOW), Usage(0, 0))
+
     def arriving(self, messages: int) -> AbstractContextManager[object]:
         """So many messages of 5 octets come, each just after ``new`` has been read."""
         really, left = os.listdir, iter(range(messages))
