@@ -62,7 +62,11 @@ def hidden_of(file: str) -> Hidden | None:
     base, _, info = file.partition("/")[2].partition(":")
     match = _CARRIED.fullmatch(base)
     uid = unquote(match[2]) if match else ""
-    return Hidden(file, f"{match[1]}:{info or '2,'}", uid) if match and may_be_id(uid) else None
+    if not (match and may_be_id(uid)):
+        return None
+    # A line end in a name would end a line of the uidlist.
+    name = re.sub("[\r\n]", "_", match[1])
+    return Hidden(file, f"{name}:{info or '2,'}", uid)
 
 
 def hidden_files(maildir: str) -> dict[str, Hidden]:

@@ -79,7 +79,8 @@ class Reader:
         unknown = [base for base in listed if base in files and base not in sized]
         unknown += [base for base in new if base not in sized]
         self.sizer.find(unknown, files, self._uidlist, sizes)
-        if new := [base for base in new if base in files]:
+        new = [base for base in new if base in files]
+        if new or self._uidlist.faults:
             complete = self._listed(new, files, sizes)
             stamp = (*stamp[:2], self.stamp()[2]) if stamp and complete else NEVER
         if not self._made_sure():
@@ -147,7 +148,7 @@ class Reader:
                 raise
             self._uidlist.refresh()
             left_out = [base for base in files if base not in self._uidlist.uids]
-            if len(left_out) == len(files):
+            if left_out and len(left_out) == len(files):
                 raise store_error(error, self._list_path) from error
             log.warn(
                 "{maildir}: {count} messages are left out until they can get ids: {reason}",
@@ -165,7 +166,7 @@ class Reader:
             uidlist.refresh()
             listed = uidlist.uids
             new = [base for base in new if base not in listed]
-            if not new:
+            if not (new or uidlist.faults):
                 return
             measured = sizes.measured
             fields = {

@@ -14,6 +14,7 @@ from gateway.store.files import NotRegular, measure, store_error
 from gateway.store.follow import follow
 from gateway.store.scan import stored_size, wire_size
 from gateway.store.snapshot import Reading, Size
+from gateway.store.uidlines import decimal
 from gateway.store.uidlist import UidList
 
 log = Logger()
@@ -126,7 +127,8 @@ class Sizer:
 
         def claim(base: str) -> int | None:
             listed = uidlist.field(base, "W")
-            return int(listed) if listed and listed.isdecimal() else wire_size(base)
+            octets = decimal(listed) if listed else None
+            return wire_size(base) if octets is None else octets
 
         return claim
 

@@ -264,6 +264,34 @@ class UniqueIdTests(MaildirCase):
         self.assertIn("dovecot-uidlist: 2 carried-over ids cannot be unique-ids", line)
         self.assertIn("the first is 'xxx", line)
 
+    @pytest.mark.conformance("X-C0009", "O-C0041")
+    def test_two_messages_with_one_number_get_two_ids_that_stay(self) -> None:
+        names = [self.bench.deliver(b"%d" % number) for number in range(3)]
+        self.uidlist("3 V7 N6\n" + "".join(f"5 :{name}\n" for name in names))
+        ids = self.ids(self.open())
+        self.assertEqual(ids, ["5", "6", "7"])
+        self.assertEqual(self.ids(self.open(self.fresh())), ids)
+
+    def test_a_list_that_does_not_read_everywhere_costs_no_other_message_its_id(self) -> None:
+        names = [self.bench.deliver(b"%d" % number) for number in range(4)]
+        bad = f"9999999999 :{names[2]}\r\nnonsense\r\n"
+        self.uidlist(f"3 V7 N6\r\n4 Pmine :{names[0]}\r\n5 :{names[1]}\r\n{bad}8 :{names[3]}\r\n")
+        with capturedLogs() as events:
+            ids = self.ids(self.open())
+        self.assertEqual(ids, ["mine", "5", "8", "9999999999"])
+        (line,) = [formatEvent(event) for event in events]
+        self.assertIn("dovecot-uidlist: 2 lines do not read", line)
+        self.bench.deliver(b"new")
+        self.assertEqual(self.ids(self.open(self.fresh())), [*ids, "10"])
+
+    def test_a_faulty_line_of_no_message_is_logged_once_and_for_all(self) -> None:
+        name = self.bench.deliver(b"one")
+        self.uidlist(f"3 V7 N6\nnonsense\n5 :{name}\n")
+        for lines in (1, 0):
+            with capturedLogs() as events:
+                self.assertEqual(self.ids(self.open(self.fresh())), ["5"])
+            self.assertEqual(len(events), lines)
+
     def test_the_order_of_a_migrated_mailbox_is_kept(self) -> None:
         names = [self.bench.deliver(b"%d" % number) for number in range(4)]
         lines = [
