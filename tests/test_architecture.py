@@ -21,11 +21,12 @@ RULES: dict[str, set[str]] = {
     "client_address": set(),
     "units": {"model"},
     "durable": set(),
+    "outage": set(),
     "wire": VALUES,
     "pop3": {"wire", "saslprep"} | VALUES,
     "lmtp": {"wire"} | VALUES,
     "sasl": {"interfaces", "saslprep"} | VALUES,
-    "directory": {"interfaces", "saslprep", "units"} | VALUES,
+    "directory": {"interfaces", "outage", "saslprep", "units"} | VALUES,
     "quota": VALUES,
     "retention": {"units"} | VALUES,
     "ledger": {"quota", "retention.remembered"} | VALUES,
@@ -35,7 +36,7 @@ RULES: dict[str, set[str]] = {
     "auth": {"interfaces", "sasl", "saslprep", "client_address", "store.classic"} | VALUES,
     "services": {
         *("pop3", "lmtp", "quota", "retention", "sasl", "saslprep", "auth.login", "auth.throttle"),
-        *("interfaces", "wire", "client_address"),
+        *("interfaces", "outage", "wire", "client_address"),
     }
     | VALUES,
     "settings": {

@@ -121,6 +121,8 @@ class LMTPProtocol(Shell):
 
     def _tell(self, failure: Failure, error: BaseException) -> None:
         number, host = self._number, self._host or "-"
+        if isinstance(error, GatewayError) and error.logged:
+            return
         if isinstance(error, GatewayError):
             kind = type(error).__name__
             self.log.info(

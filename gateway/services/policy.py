@@ -14,7 +14,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import (
-    GatewayError,
     HomedElsewhere,
     RecipientBarred,
     RequestMalformed,
@@ -23,6 +22,7 @@ from gateway.errors import (
 from gateway.model import Account, Usage
 from gateway.quota.policy import Answers, Request, Requests, Room, Unsaid, decide, reply
 from gateway.quota.verdict import Verdict, verdict
+from gateway.services.complaint import complain
 from gateway.services.reception import Reception
 from gateway.services.sessions import Sessions
 from gateway.services.turns import FIRST_TURN, TURN, Turns
@@ -251,10 +251,7 @@ class PolicyFactory(ServerFactory):
             for kind, meaning in _UNSAID.items():
                 if failure.check(kind):
                     return meaning
-            if failure.check(GatewayError):
-                self.log.warn("{to}: {error}", to=address, error=failure.value)
-            else:
-                self.log.failure("{to}: a fault of ours", failure, to=address)
+            complain(self.log, "{to}", failure, to=address)
             return Unsaid.TROUBLE
 
         return reception.account(address).addCallback(room).addErrback(unsaid)
