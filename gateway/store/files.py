@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 
 from twisted.internet.defer import Deferred
@@ -99,34 +100,29 @@ def open_message(path: str) -> tuple[int, int]:
     return file, status.st_size
 
 
-def measure(path: str, *, convert_cr: bool) -> Measure:
-    """Read a whole message and count what RETR will send.  Blocks.
-
-    Raises ``OSError`` that names the file.
-    """
-    counted = Measure(convert_cr=convert_cr)
-    file, _ = open_message(path)
-    try:
-        while data := os.read(file, CHUNK):
-            counted.feed(data)
-    except OSError as error:
-        error.filename = path
-        raise
-    finally:
-        os.close(file)
-    return counted
-
-
 @implementer(IBody)
 class FileBody:
     """One open message file."""
 
-    __slots__ = ("_at", "_file", "_no_nuls", "_path", "_run", "_size", "form")
+    __slots__ = ("_at", "_counted", "_done", "_file", "_no_nuls", "_path", "_run", "_size", "form")
 
     def __init__(
-        self, file: int, size: int, form: Form, *, path: str, no_nuls: bool, run: Run[bytes]
+        self,
+        file: int,
+        size: int,
+        form: Form,
+        *,
+        path: str,
+        no_nuls: bool,
+        run: Run[bytes],
+        counted: Measure | None = None,
+        done: Callable[[Measure], None] | None = None,
     ) -> None:
-        """``path`` is for the log."""
+        """``path`` is for the log.
+
+        All that is read goes into ``counted``, and that, once it is all of the
+        message, to ``done``.
+        """
         self.form = form
         self._path = path
         self._file = file
@@ -134,6 +130,8 @@ class FileBody:
         self._at = 0
         self._no_nuls = no_nuls
         self._run = run
+        self._counted = counted
+        self._done = done
 
     def read_now(self) -> bytes | None:
         """The next chunk if it is in the page cache."""
@@ -165,6 +163,10 @@ class FileBody:
         if not data:
             raise SizeChanged(f"{self._path}: the file ended before its size")
         self._at += len(data)
+        if self._counted is not None and self._done is not None:
+            self._counted.feed(data)
+            if self._at == self._size:
+                self._done(self._counted)
         return data.replace(b"\0", b"\x80") if self._no_nuls else data
 
     def close(self) -> None:

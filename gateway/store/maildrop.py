@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import MessageGone
+from gateway.errors import MessageGone, SizeChanged
 from gateway.interfaces import Audit, IBody, IMaildrop, Run
 from gateway.model import Cause, Listing, Terms
 from gateway.store.complaint import complain
@@ -20,12 +22,17 @@ from gateway.store.moves import move
 from gateway.store.reader import Reader
 from gateway.store.record import raise_for
 from gateway.store.scan import settled
+from gateway.store.sizes import is_recent
 from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Size, Snapshot
+from gateway.wire.body import Measure
 
 T = TypeVar("T")
 
 LARGE = 256 * 1024
 """Octets from which on a message is measured before it is first sent."""
+
+FEW = 8
+"""Files that may be looked at in the reactor's thread."""
 
 
 class Mailbox:
@@ -75,11 +82,29 @@ class Mailbox:
         snapshot = self._snapshot
         if snapshot is not None and self._settled:
             try:
-                if self._reader.stamp() == snapshot.stamp:
+                if self._reader.stamp() == snapshot.stamp and self._is_as_seen(snapshot):
                     return succeed(snapshot)
             except OSError as error:
                 return fail(store_error(error))
         return self._read()
+
+    def _is_as_seen(self, snapshot: Snapshot) -> bool:
+        """Whether nobody has written to the messages that were young; raises ``OSError``.
+
+        Such writing does not show in the stamp.
+        """
+        if len(snapshot.young) > FEW:
+            return False
+        for index, seen in list(snapshot.young.items()):
+            try:
+                status = os.lstat(f"{self.maildir}/{snapshot.files[index]}")
+            except FileNotFoundError:
+                return False
+            if (status.st_size, status.st_mtime_ns) != seen:
+                return False
+            if not is_recent(status.st_ctime_ns):
+                del snapshot.young[index]
+        return True
 
     def _read(self) -> Deferred[Snapshot]:
         self._waiting = []
@@ -144,6 +169,8 @@ class Maildrop:
             return self._mailbox.run(lambda: self._caught(index, self._open))
         except OSError as error:
             return fail(store_error(error))
+        except SizeChanged as error:
+            return fail(error)
 
     def _look_at(self, index: int) -> Deferred[IBody]:
         """Open a message that nobody has measured, large or unreadable: first measure it.
@@ -154,7 +181,9 @@ class Maildrop:
         """
 
         def measure(index: int, file: str) -> IBody:
-            self._snapshot.measured(index, self._mailbox.measured(file))
+            size = self._mailbox.measured(file)
+            self._check(index, size.stored)
+            self._snapshot.measured(index, size)
             return self._open(index, file)
 
         return self._mailbox.run(lambda: self._caught(index, measure))
@@ -182,11 +211,41 @@ class Maildrop:
 
     def _open(self, index: int, name: str) -> IBody:
         mailbox, snapshot = self._mailbox, self._snapshot
-        path = f"{mailbox.maildir}/{name}"
+        reading, path = mailbox.reading, f"{mailbox.maildir}/{name}"
         file, size = open_message(path)
-        form = snapshot.form(index, size)
-        no_nuls = mailbox.reading.no_nuls
-        return FileBody(file, size, form, path=path, no_nuls=no_nuls, run=mailbox.run)
+        try:
+            self._check(index, size)
+        except SizeChanged:
+            os.close(file)
+            raise
+        is_claimed = reading.exact and snapshot.forms[index] == CLAIMED
+        return FileBody(
+            file,
+            size,
+            snapshot.form(index),
+            path=path,
+            no_nuls=reading.no_nuls,
+            run=mailbox.run,
+            counted=Measure(convert_cr=reading.convert_cr) if is_claimed else None,
+            done=partial(self._counted, index, size),
+        )
+
+    def _check(self, index: int, stored: int) -> None:
+        """Raise ``SizeChanged`` if a file of ``stored`` octets is not what was listed.
+
+        The client would get another message than it was told of, half of it
+        perhaps while somebody still writes it, and then delete it.
+        """
+        if self._snapshot.is_other(index, stored):
+            base = self._snapshot.bases[index]
+            raise SizeChanged(
+                f"{self._mailbox.maildir}: {base}: was written to after it was listed"
+            )
+
+    def _counted(self, index: int, stored: int, counted: Measure) -> None:
+        """A message whose size was only claimed has gone out."""
+        size = Size(counted.octets, counted.form, counted.whole, stored)
+        self._snapshot.measured(index, size)
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove what is marked, audited, or under a hold hide it; then mark what was fetched."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from array import array
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
@@ -18,7 +19,7 @@ from gateway.store.follow import may_be_there
 from gateway.store.ids import ordered, shown_ids
 from gateway.store.scan import NEVER, Stamp, delivery_order, look, scan, stamp_of
 from gateway.store.sizes import Sizer, Sizes
-from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Snapshot
+from gateway.store.snapshot import UNKNOWN, Reading, Snapshot
 from gateway.store.twins import is_plain, part
 from gateway.store.uidlist import NAME, UidList
 
@@ -72,7 +73,8 @@ class Reader:
             ensure_maildir(self._maildir, create=self._reading.create)
             # Only a part of it may have been missing, and ``cur`` full of mail.
             stamp, files = self._scanned(known)
-        sizes = Sizes(*before.known(), {}) if before else Sizes({}, {}, {})
+        sizes = Sizes(before)
+        sizes.forget_written(self._maildir, files)
         listed = self._uidlist.uids
         new = _in_order([base for base in files if base not in listed])
         sized = sizes.octets
@@ -208,13 +210,14 @@ class Reader:
         listing = Listing(octets, shown_ids(self._uidlist, bases))
         if len(listing) >= BIG:
             listing.prepare()
-        measured = sizes.measured
-        forms = bytearray([measured[base].form if base in measured else CLAIMED for base in bases])
-        if sizes.unreadable:
-            for index, base in enumerate(bases):
-                if base in sizes.unreadable:
-                    forms[index] = UNREADABLE
-        return Snapshot(listing, bases, [files[base] for base in bases], forms, stamp)
+        forms = bytearray([sizes.forms[base] for base in bases])
+        stored = array("q", [sizes.stored.get(base, UNKNOWN) for base in bases])
+        young = {}
+        if sizes.young:
+            young = {at: sizes.young[base] for at, base in enumerate(bases) if base in sizes.young}
+        return Snapshot(
+            listing, bases, [files[base] for base in bases], forms, stored, young, stamp
+        )
 
 
 def ensure_maildir(maildir: str, *, create: bool) -> None:
