@@ -57,14 +57,20 @@ def keep_owner(file: int, path: str) -> None:
     Dovecot, which may run as somebody else, has to read and write it.
     """
     try:
-        try:
-            old = os.stat(path)
-        except FileNotFoundError:
-            old = os.stat(os.path.dirname(path))
+        old = _status_of(path) or os.stat(os.path.dirname(path))
         os.fchmod(file, old.st_mode & 0o666)
         os.fchown(file, old.st_uid, old.st_gid)
     except PermissionError:
         return
+
+
+def _status_of(path: str) -> os.stat_result | None:
+    """A file's own; None where there is none, or a link or another name of somebody's file."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else None
 
 
 def remove(path: str) -> None:

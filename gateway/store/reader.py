@@ -7,16 +7,15 @@ import re
 import time
 from array import array
 from collections.abc import Callable, Collection
-from contextlib import suppress
 
 from twisted.logger import Logger
 
-from gateway.errors import MailboxUnusable, NoSuchMailbox
 from gateway.model import Listing
 from gateway.store.dotlock import dotlock, flocked
 from gateway.store.files import FULL, store_error
 from gateway.store.follow import may_be_there
 from gateway.store.ids import ordered, shown_ids
+from gateway.store.place import FOLDERS, Place, opened
 from gateway.store.scan import NEVER, Stamp, delivery_order, look, scan, stamp_of
 from gateway.store.sizes import Sizer, Sizes
 from gateway.store.snapshot import UNKNOWN, Reading, Snapshot
@@ -40,17 +39,30 @@ class Reader:
     def __init__(
         self, maildir: str, reading: Reading, *, now: Callable[[], float] = time.time
     ) -> None:
-        self._maildir = maildir
+        self._path = maildir
+        self._maildir: Place
+        """Its directories, for as long as they are read."""
+        self.place: Place | None = None
+        """The same, where their paths go on leading to them."""
         self._reading = reading
         self._now = now
-        self._list_path = f"{maildir}/{NAME}"
-        self._uidlist = UidList(self._list_path)
+        self._uidlist = UidList(f"{maildir}/{NAME}")
         self.sizer = Sizer(maildir, reading)
         """Finds its messages' sizes."""
 
     def stamp(self) -> Stamp:
-        """The mailbox's stamp as it is now."""
-        return stamp_of(self._maildir, self._list_path)
+        """The stamp of what is at the mailbox's path now."""
+        path = self._path
+        return stamp_of(f"{path}/new", f"{path}/cur", f"{path}/{NAME}")
+
+    @property
+    def _list_path(self) -> str:
+        return self._maildir.at(NAME)
+
+    def _stamp(self) -> Stamp:
+        """The stamp of what is being read."""
+        new, cur = (self._maildir.folder(name).path for name in FOLDERS)
+        return stamp_of(new, cur, self._list_path)
 
     def read(self, before: Snapshot | None) -> Snapshot:
         """The mailbox as it is now.
@@ -58,21 +70,20 @@ class Reader:
         Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
         """
         try:
-            return self._read(before)
+            with opened(self._path, create=self._reading.create) as self._maildir:
+                self._uidlist.path = self._list_path
+                found = self._read(before)
+                self.place = self._maildir if self._maildir.stays else None
+            return found
         except OSError as error:
             raise store_error(error) from error
         finally:
             if self._uidlist.torn:
-                self._uidlist = UidList(self._list_path)
+                self._uidlist = UidList(self._uidlist.path)
 
     def _read(self, before: Snapshot | None) -> Snapshot:
         known = before.files if before else ()
-        try:
-            stamp, files = self._scanned(known)
-        except FileNotFoundError:
-            ensure_maildir(self._maildir, create=self._reading.create)
-            # Only a part of it may have been missing, and ``cur`` full of mail.
-            stamp, files = self._scanned(known)
+        stamp, files = self._scanned(known)
         sizes = Sizes(before)
         sizes.forget_written(self._maildir, files)
         listed = self._uidlist.uids
@@ -80,11 +91,11 @@ class Reader:
         sized = sizes.octets
         unknown = [base for base in listed if base in files and base not in sized]
         unknown += [base for base in new if base not in sized]
-        self.sizer.find(unknown, files, self._uidlist, sizes)
+        self.sizer.find(self._maildir, unknown, files, self._uidlist, sizes)
         new = [base for base in new if base in files]
         if new or self._uidlist.faults:
             complete = self._listed(new, files, sizes)
-            stamp = (*stamp[:2], self.stamp()[2]) if stamp and complete else NEVER
+            stamp = (*stamp[:2], self._stamp()[2]) if stamp and complete else NEVER
         if not self._made_sure():
             stamp = NEVER
         return self._snapshot(files, sizes, stamp)
@@ -115,14 +126,14 @@ class Reader:
 
         ``known`` are the files that clients have been shown.
         """
-        stamp, (files, twins) = self.stamp(), look(self._maildir)
+        stamp, (files, twins) = self._stamp(), look(self._maildir)
         self._uidlist.refresh()
         odd = self._odd(files)
         if not (twins or odd):
             return stamp, files
-        with flocked(self._maildir, timeout=self._reading.lock_timeout):
+        with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             is_done = part(self._maildir, odd, set(known), int(self._now() * 1e9))
-        stamp, files = self.stamp(), scan(self._maildir)
+        stamp, files = self._stamp(), scan(self._maildir)
         for base in self._odd(files):
             del files[base]
         return stamp if is_done else NEVER, files
@@ -218,35 +229,6 @@ class Reader:
         return Snapshot(
             listing, bases, [files[base] for base in bases], forms, stored, young, stamp
         )
-
-
-def ensure_maildir(maildir: str, *, create: bool) -> None:
-    """Make what is missing of a Maildir, if that is wanted.
-
-    Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``OSError``.
-    """
-    if not create:
-        raise NoSuchMailbox(f"{maildir} is not a Maildir")
-    if os.path.lexists(maildir) and not os.path.isdir(maildir):
-        raise MailboxUnusable(f"{maildir} is not a directory")
-    make_maildir(maildir)
-
-
-def make_maildir(maildir: str) -> None:
-    """Make a Maildir and what is missing above it, for its user only.
-
-    Made by root it is its parent's owner's, so that Dovecot's user may enter.
-    """
-    missing, above = [f"{maildir}/{folder}" for folder in ("cur", "new", "tmp")], maildir
-    while not os.path.isdir(above):
-        missing.append(above)
-        above = os.path.dirname(above) or "."
-    owner = os.stat(above)
-    for directory in reversed(missing):
-        with suppress(FileExistsError):
-            os.mkdir(directory, 0o700)
-            if os.geteuid() == 0:
-                os.chown(directory, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _in_order(bases: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from gateway.store.complaint import complain
 from gateway.store.files import CHUNK, NotRegular, open_message, store_error
 from gateway.store.follow import follow
+from gateway.store.place import Place
 from gateway.store.scan import stored_size, wire_size
 from gateway.store.snapshot import CLAIMED, UNREADABLE, Known, Reading, Size, Snapshot
 from gateway.store.uidlines import decimal
@@ -54,11 +55,11 @@ class Sizes:
         """Those whose file could not be read, so that their size is a guess; and why not."""
         self._known = known
 
-    def forget_written(self, maildir: str, files: Mapping[str, str]) -> None:
+    def forget_written(self, maildir: Place, files: Mapping[str, str]) -> None:
         """Forget those that somebody has written to; raises ``OSError``."""
         for base, seen in list(self.young.items()):
             try:
-                status = os.lstat(f"{maildir}/{files[base]}")
+                status = os.lstat(maildir.at(files[base]))
             except (KeyError, FileNotFoundError):
                 # Gone, or renamed this very moment.
                 self._known.forget(base)
@@ -122,7 +123,12 @@ class Sizer:
         """Base names of unreadable messages that the log has told of."""
 
     def find(
-        self, unknown: list[str], files: dict[str, str], uidlist: UidList, sizes: Sizes
+        self,
+        place: Place,
+        unknown: list[str],
+        files: dict[str, str],
+        uidlist: UidList,
+        sizes: Sizes,
     ) -> None:
         """Fill in ``sizes``; messages that are not there any more leave ``files``.
 
@@ -137,7 +143,7 @@ class Sizer:
         def look(base: str, file: str) -> None:
             nonlocal left
             claimed = claim(base)
-            believed = self._believed(base, claimed, file)
+            believed = self._believed(base, claimed, place.at(file))
             if believed is not None:
                 cost = believed.stored + OPENING
                 if cost > left:
@@ -146,11 +152,11 @@ class Sizer:
                     files[base] = file
                     return
                 left -= cost
-            self._look(base, claimed, file, sizes)
+            self._look(place, base, claimed, file, sizes)
             files[base] = file
 
         newest_first = [(base, files[base]) for base in reversed(unknown)]
-        lost = follow(self._maildir, newest_first, look)
+        lost = follow(place, newest_first, look)
         for base in lost.gone:
             del files[base]
         for base in lost.restless:
@@ -158,11 +164,11 @@ class Sizer:
             sizes.guess(base, claim(base) or 0, reason)
         self._tell(sizes.unreadable)
 
-    def _believed(self, base: str, claimed: int | None, file: str) -> Size | None:
+    def _believed(self, base: str, claimed: int | None, path: str) -> Size | None:
         """What may be believed of a message that is not read; raises ``OSError``."""
         if claimed is None and self._reading.exact:
             return None
-        status = os.lstat(f"{self._maildir}/{file}")
+        status = os.lstat(path)
         stored = status.st_size
         if not stat.S_ISREG(status.st_mode):
             return None
@@ -170,24 +176,24 @@ class Sizer:
             return size_of(stored, status)
         return None if is_refuted(claimed, stored, stored_size(base)) else size_of(claimed, status)
 
-    def _look(self, base: str, claimed: int | None, file: str, sizes: Sizes) -> None:
+    def _look(self, place: Place, base: str, claimed: int | None, file: str, sizes: Sizes) -> None:
         """Read one message; raises ``FileNotFoundError`` if that is not its name."""
         try:
-            size = self.measured(file)
+            size = self.measured(place, file)
         except NotRegular as error:
             log.warn("left out {error}", error=error)
             raise
         except FileNotFoundError:
             raise
         except OSError as error:
-            sizes.guess(base, self._guess(file, claimed, error), str(store_error(error)))
+            sizes.guess(base, self._guess(place.at(file), claimed, error), str(store_error(error)))
             return
         sizes.take(base, size)
         sizes.measured[base] = size
         if claimed not in (None, size.octets):
             self._warn(base, claimed, size.octets)
 
-    def _guess(self, file: str, claimed: int | None, error: OSError) -> int:
+    def _guess(self, path: str, claimed: int | None, error: OSError) -> int:
         """A size for a message that cannot be read, so that the others can be had.
 
         Raises ``error`` where it is not about this message alone.
@@ -195,7 +201,7 @@ class Sizer:
         if error.errno in _NOT_ITS_OWN:
             raise error
         try:
-            stored = os.lstat(f"{self._maildir}/{file}").st_size
+            stored = os.lstat(path).st_size
         except PermissionError:  # of the folder
             raise error from None
         except OSError:
@@ -222,9 +228,9 @@ class Sizer:
 
         return claim
 
-    def measured(self, file: str) -> Size:
+    def measured(self, place: Place, file: str) -> Size:
         """The size as the file has it; raises ``OSError``."""
-        path = f"{self._maildir}/{file}"
+        path = place.at(file)
         return measure(path, exact=self._reading.exact, convert_cr=self._reading.convert_cr)
 
     def _warn(self, base: str, claimed: int | None, octets: int) -> None:

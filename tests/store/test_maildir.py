@@ -26,6 +26,7 @@ from gateway.errors import (
 )
 from gateway.store.maildir import MaildirStore
 from gateway.store.maildrop import seen_name
+from gateway.store.place import Place
 from gateway.store.reader import Reader
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import UidList
@@ -567,10 +568,10 @@ class ReaderTests(MaildirCase):
         reader = Reader(self.maildir, Reading())
         measured = reader.sizer.measured
 
-        def renaming(file: str) -> object:
+        def renaming(place: Place, file: str) -> object:
             for name in os.listdir(f"{self.maildir}/new"):
                 os.rename(f"{self.maildir}/new/{name}", f"{self.maildir}/cur/{name}:2,")
-            return measured(file)
+            return measured(place, file)
 
         reader.sizer.measured = renaming  # type: ignore[method-assign,assignment]
         snapshot = reader.read(None)
@@ -582,10 +583,10 @@ class ReaderTests(MaildirCase):
         reader = Reader(self.maildir, Reading())
         measured = reader.sizer.measured
 
-        def removing(file: str) -> object:
+        def removing(place: Place, file: str) -> object:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self.maildir}/new/{name}")
-            return measured(file)
+            return measured(place, file)
 
         reader.sizer.measured = removing  # type: ignore[method-assign,assignment]
         self.assertEqual(list(reader.read(None).listing.sizes), [6])
