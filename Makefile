@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 .PHONY: run test lint format bench clean
 
 run: $(VENV)/.ready
-	POP3GW_DEMO=$${POP3GW_DEMO:-true} exec $(BIN)/twistd -n --pidfile= pop3gw --config etc/pop3gw.toml
+	POP3GW_DEMO=$${POP3GW_DEMO:-true} POP3GW_STATE=$${POP3GW_STATE:-./var} \
+	    exec $(BIN)/twistd -n --pidfile= pop3gw --config etc/pop3gw.toml
 
 test: $(VENV)/.test-ready
 	scripts/debian-packages

@@ -101,14 +101,14 @@ def check(
     directory_there = next(iter(accounts), MemoryDirectory({}))
     attempt(lambda: parts.logins(directory_there))
     attempt(lambda: parts.keeper(directory_there))
-    attempt(lambda: parts.mailroom(directory_there).listeners(lambda: None, inherited=False))
+    mailroom = parts.mailroom(directory_there)
+    for part in mailroom.wanted:
+        attempt(partial(mailroom.listener, part, lambda: None))
     for name, listener in settings.listeners.items():
         if listener.tls != "none" and all(map(os.path.exists, settings.certificate_of(name))):
             attempt(partial(parts.certificate, name))
-        # The sockets of systemd are there only where it starts the server.
-        if not listener.endpoint.startswith("systemd:"):
-            attempt(partial(parts.endpoint, name))
-    return problems
+        attempt(partial(parts.endpoint, name))
+    return ConfigError(problems).problems
 
 
 def remarks(path: str | None, environ: Mapping[str, str]) -> list[str]:
@@ -223,7 +223,6 @@ class _Assembly:
             self.store,
             run=self._disk.run,
             patience=self._patience,
-            turns=self._turns,
             delivered=delivered,
         )
 
@@ -320,7 +319,8 @@ class _Assembly:
             # A session gives out whole replies: nothing to gather, as the default would.
             wire.protocol = TLSMemoryBIOProtocol
             wire.noisy = False
-        return Listener(name, self.endpoint(name), wire, sessions)
+        section, endpoint = f"listeners.{name}", self.endpoint(name)
+        return Listener(name, endpoint, wire, sessions, tls=listener.tls, section=section)
 
     def server(self) -> Server:
         """All of it."""

@@ -10,17 +10,19 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import partial
 from ipaddress import ip_network
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args
 
 import attrs
 import cattrs
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
+from gateway import environment
+from gateway.contradictions import Fault, contradictions
+from gateway.endpoints import shown
 from gateway.errors import ConfigError
 from gateway.settings import (
-    CHECK,
-    SECRET,
+    DEFAULT_LISTENERS,
     Audit,
     Directory,
     DomainQuota,
@@ -45,20 +47,20 @@ from gateway.settings import (
     Throttle,
     Tls,
 )
+from gateway.settings_checks import CHECK, SECRET
 
-ENVIRONMENT = "POP3GW_"
-NOT_SETTINGS = frozenset({"POP3GW_CONFIG"})
+_NAMED = (DomainQuota, DomainRetention, Listener)
+"""What tables of people's own names have."""
 
-_INJECTED = re.compile(
-    r"POP3GW_([A-Z0-9_]+_)?("
-    r"SERVICE_HOST=.*|SERVICE_PORT(_[A-Z0-9_]+)?=.*"
-    r"|PORT(_\d+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*"
-    r"|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*"
-    r"|NAME=/.*|ENV_.*)",
-    re.S,
-)
-"""What Kubernetes, and Docker with ``--link``, tell everybody about services whose names begin
-with pop3gw."""
+_LARGEST = 2**24
+"""Octets of a configuration file; one of a secret's is no larger either."""
+
+_PLAIN: Mapping[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a string",
+}
 
 
 def load(path: str | None, environ: Mapping[str, str]) -> Settings:
@@ -68,39 +70,111 @@ def load(path: str | None, environ: Mapping[str, str]) -> Settings:
     """
     path = path or environ.get("POP3GW_CONFIG")
     text = _text_of(path) if path else ""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{path}: not TOML: {error}"]) from None
+    table = _table_of(text, path)
     origins: dict[str, str] = {}
-    problems = _apply_environment(table, environ, origins)
-    place = _Places(path, text, origins)
+    problems = environment.apply(table, environ, origins)
+    if path is None:
+        table.setdefault("listeners", DEFAULT_LISTENERS)
+    place = _Places(path, text, origins, table)
     try:
         settings = _CONVERTER.structure(table, Settings)
     except Exception as error:
         raise ConfigError(problems + _faults(error, "", Settings, place)) from None
-    problems += [place(key) + fault for key, fault in _contradictions(settings)]
+    settings, faults = _with_state(settings)
+    if not faults:
+        settings, faults = _with_secrets(settings)
+    problems += [place(key) + fault for key, fault in faults or contradictions(settings, table)]
     if problems:
         raise ConfigError(problems)
-    return attrs.evolve(settings, state=os.path.abspath(settings.state))
+    return settings
+
+
+def _table_of(text: str, path: str | None) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: not TOML: {error}"]) from None
+    except (ValueError, RecursionError):
+        # Python reads no number of 4,301 digits, and no list in a thousand others.
+        lines = enumerate(text.split("\n"), 1)
+        line, row = next((one for one in lines if len(one[1]) > 1000), (1, ""))
+        key = row.partition("=")[0].strip()[:100]
+        fault = "expected shorter numbers, and fewer brackets within each other"
+        raise ConfigError([f"{path}:{line}: {key}: {fault}"]) from None
+
+
+def _with_state(settings: Settings) -> tuple[Settings, list[Fault]]:
+    """With an absolute path of the state directory; key and fault where there is none."""
+    try:
+        here = os.getcwd()
+    except OSError:
+        here = "/"
+    if here == "/" and not os.path.isabs(settings.state):
+        # systemd starts its services there: mail would be in /var/mail of all places.
+        fault = 'expected an absolute path such as "/var/lib/pop3gw", since the working'
+        return settings, [("state", f"{fault} directory is /, found {shown(settings.state)}")]
+    return attrs.evolve(settings, state=os.path.normpath(os.path.join(here, settings.state))), []
+
+
+def _with_secrets(settings: Settings) -> tuple[Settings, list[Fault]]:
+    """What stands in files of its own, read; key and fault of what does not."""
+    faults = []
+    for part in ("ldap", "http"):
+        section = getattr(settings, part)
+        for item in attrs.fields(type(section)):
+            file = getattr(section, f"{item.name}_file", "")
+            if SECRET not in item.metadata or not file:
+                continue
+            key = f"{part}.{item.name}_file"
+            try:
+                if getattr(section, item.name):
+                    raise ValueError(f"expected nothing, since {part}.{item.name} is set too")
+                secret = _secret_in(settings.path_of(file))
+                item.metadata.get(CHECK, str)(secret)
+            except ConfigError as error:
+                faults += [(key, problem) for problem in error.problems]
+            except ValueError as error:
+                faults.append((key, str(error).partition(", found")[0]))
+            else:
+                section = attrs.evolve(section, **{item.name: secret})
+        settings = attrs.evolve(settings, **{part: section})
+    return settings, faults
+
+
+def _secret_in(path: str) -> str:
+    secret = _text_of(path).removesuffix("\n").removesuffix("\r")
+    if not secret:
+        raise ValueError(f"expected a secret in {path}, which is empty")
+    if "\0" in secret:
+        raise ValueError(f"expected no NUL in {path}")
+    return secret
 
 
 def _text_of(path: str) -> str:
+    """A file that people write: UTF-8, with a byte order mark at its beginning or without."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise ConfigError([f"{path}: cannot be read: {reason}"]) from None
+        with open(path, "rb") as file:
+            octets = file.read(_LARGEST + 1)
+        if len(octets) <= _LARGEST:
+            return octets.decode("utf-8-sig").replace("\r\n", "\n")
+        reason = "more than 16 MB"
+    except UnicodeDecodeError:
+        reason = "not UTF-8"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    raise ConfigError([f"{path}: cannot be read: {reason}"])
 
 
 class _Places:
     """Where a key was set, for the beginning of a fault's line."""
 
-    def __init__(self, path: str | None, text: str, origins: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: str | None, text: str, origins: Mapping[str, str], table: Mapping[str, Any]
+    ) -> None:
         self._path = path
         self._lines = text.split("\n")
         self._origins = origins
+        self.table = table
 
     def __call__(self, key: str) -> str:
         if key in self._origins:
@@ -126,89 +200,6 @@ class _Places:
         return 0
 
 
-def _apply_environment(
-    table: dict[str, Any], environ: Mapping[str, str], origins: dict[str, str]
-) -> list[str]:
-    problems = []
-    for variable in sorted(environ):
-        if not variable.startswith(ENVIRONMENT) or variable in NOT_SETTINGS:
-            continue
-        if "__" not in variable and _INJECTED.fullmatch(f"{variable}={environ[variable]}"):
-            continue
-        parts = variable.removeprefix(ENVIRONMENT).lower().split("__")
-        value = environ[variable]
-        if parts[-1].endswith("_file") and not _is_setting(parts):
-            parts[-1] = parts[-1].removesuffix("_file")
-            if not _is_secret(parts):
-                problems.append(f"{variable}: {_no_file(variable, parts)}")
-                continue
-            try:
-                value = _text_of(value).removesuffix("\n")
-            except ConfigError as error:
-                problems += [f"{variable}: {problem}" for problem in error.problems]
-                continue
-        if not _is_setting(parts):
-            problems.append(f"{variable}: there is no setting {'.'.join(parts)}")
-            continue
-        section = table
-        for part in parts[:-1]:
-            section = section.setdefault(part, {})
-            if not isinstance(section, dict):
-                break
-        else:
-            section[parts[-1]] = _value_of(value, _type_of(parts))
-            origins[".".join(parts)] = variable
-    return problems
-
-
-def _no_file(variable: str, parts: list[str]) -> str:
-    if not _is_setting(parts):
-        return f"there is no setting {'.'.join(parts)}_file"
-    # Most who write this mean a setting that is a path.
-    meant = variable.upper().removesuffix("_FILE")
-    return f"only a secret can be read from a file; set {meant} to the path or value itself"
-
-
-def _type_of(parts: list[str]) -> Any:
-    """The type of the setting at this path, or None."""
-    return _found(parts)[0]
-
-
-def _is_secret(parts: list[str]) -> bool:
-    return SECRET in _found(parts)[1]
-
-
-def _found(parts: list[str]) -> tuple[Any, Mapping[str, Any]]:
-    """Type and metadata of the setting at this path; None and nothing where there is none."""
-    kind: Any = Settings
-    metadata: Mapping[str, Any] = {}
-    for part in parts:
-        if get_origin(kind) is dict:
-            kind = get_args(kind)[1]
-            continue
-        known = attrs.fields_dict(kind) if attrs.has(kind) else {}
-        if part not in known:
-            return None, {}
-        item = attrs.fields_dict(attrs.resolve_types(kind))[part]
-        kind, metadata = item.type, item.metadata
-    return kind, metadata
-
-
-def _is_setting(parts: list[str]) -> bool:
-    kind = _type_of(parts)
-    return kind is not None and get_origin(kind) is not dict and not attrs.has(kind)
-
-
-def _value_of(text: str, kind: Any) -> Any:
-    """A plain string as it is, anything else as TOML would have it."""
-    if kind is str or str in get_args(kind) or _literals(kind):
-        return text
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
 # -- faults -------------------------------------------------------------------
 
 
@@ -228,14 +219,25 @@ def _faults(error: BaseException, key: str, kind: Any, place: _Places) -> list[s
         return lines
     if isinstance(error, ForbiddenExtraKeysError):
         return [
-            place(f"{key}.{name}" if key else name) + _unknown(name, error.cl)
+            place(f"{key}.{name}" if key else name) + _unknown(name, error.cl, key, place.table)
             for name in sorted(error.extra_fields)
         ]
     return [place(key) + _expectation(error, kind)]
 
 
-def _unknown(name: str, kind: Any) -> str:
-    near = get_close_matches(name, [item.name for item in attrs.fields(kind)], n=1)
+def _unknown(name: str, kind: Any, key: str, table: Mapping[str, Any]) -> str:
+    section, _, first = key.rpartition(".")
+    rest = [first, name]
+    value: Any = table
+    for part in (*filter(None, key.split(".")), name):
+        value = value.get(part) if isinstance(value, dict) else None
+    if kind in _NAMED and isinstance(value, dict):
+        # A dot outside of quotes begins another table.
+        while nested := [part for part in value if isinstance(value[part], dict)]:
+            rest.append(nested[0])
+            value = value[nested[0]]
+        return f'a name with a dot stands in quotes: [{section}."{".".join(rest)}"]'
+    near = get_close_matches(name[:100], [item.name for item in attrs.fields(kind)], n=1)
     return "there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
@@ -254,67 +256,6 @@ def _words(kind: Any) -> str:
 
 def _literals(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if getattr(kind, "__origin__", None) is Literal else ()
-
-
-def _contradictions(settings: Settings) -> list[tuple[str, str]]:
-    """What no single setting can tell is wrong: key and fault."""
-    found = []
-    if not settings.listeners:
-        found.append(("listeners", "expected at least one [listeners.NAME]"))
-    profile, name = settings.profile, settings.pop3.profile
-    least, most = profile.command_limit_range
-    if not least <= profile.command_limit <= most:
-        fault = f"expected {least} to {most} in profile {name}, found {profile.command_limit}"
-        found.append(("pop3.command_limit", fault))
-    if name == "rfc1939":
-        for key in ("idle_timeout", "preauth_idle_timeout"):
-            if getattr(profile, key) < 600:
-                fault = f"expected at least 600 in profile {name} (RFC 1939 section 3)"
-                found.append((f"pop3.{key}", fault))
-    if not (profile.user_pass or profile.mechanisms):
-        found.append(("pop3.mechanisms", "expected a mechanism, since user_pass is off"))
-    configured = {"NTLM": settings.ntlm.provider != "off", "GSSAPI": settings.gssapi.keytab}
-    found += [
-        ("pop3.mechanisms", f"expected no {name}, since [{name.lower()}] is not set up")
-        for name in profile.mechanisms
-        if not configured.get(name, True)
-    ]
-    if settings.gssapi.keytab and not settings.gssapi.realms:
-        found.append(("gssapi.realms", "expected the realms whose users are yours"))
-    if settings.quota.digest_to and not settings.quota.warn_from:
-        found.append(("quota.warn_from", "expected the address that the digest comes from"))
-    if fault := settings.quota.language_fault:
-        found.append(("quota.warn_language", fault))
-    if settings.http.endpoint and not (
-        settings.http.token or settings.http.endpoint.startswith("unix:")
-    ):
-        found.append(
-            ("http.token", "expected a token, or a unix: endpoint to guard by permissions")
-        )
-    if settings.directory.kind == "ldap":
-        needed = {"uris": settings.ldap.uris, "base": settings.ldap.base}
-        found += [
-            (f"ldap.{key}", 'expected for directory.kind = "ldap"')
-            for key, value in needed.items()
-            if not value
-        ]
-        if settings.ntlm.provider == "winbind" and not settings.ldap.domains:
-            # Else another domain's alice, whom a domain controller vouches for, were ours.
-            found.append(("ldap.domains", 'expected your domains for ntlm.provider = "winbind"'))
-        if settings.ldap.bind_dn and not settings.ldap.bind_password:
-            # A server would take that for an anonymous bind (RFC 4513 section 5.1.2), or refuse.
-            found.append(("ldap.bind_password", "expected the password of ldap.bind_dn"))
-        if settings.demo:
-            found.append(("demo", "expected false: the demo account lives in a passwd-file"))
-    return found
-
-
-_PLAIN: Mapping[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a string",
-}
 
 
 def _make_converter() -> cattrs.Converter:
@@ -347,10 +288,12 @@ def _exactly(kind: Any) -> Any:
     """No conversions: ``"5"`` is no number and ``1`` is not true."""
 
     def structure(value: Any, _: Any) -> Any:
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and value.bit_length() < 1000:
             value = float(value)
         if type(value) is not kind:
-            raise ValueError(f"expected {_PLAIN[kind]}, found {_shown(value)}")
+            raise ValueError(f"expected {_PLAIN[kind]}, found {shown(value)}")
+        if kind is str and "\0" in value:
+            raise ValueError(f"expected no NUL, found {shown(value)}")
         return value
 
     return structure
@@ -358,9 +301,11 @@ def _exactly(kind: Any) -> Any:
 
 def _network(value: Any, _: Any) -> Network:
     try:
-        return ip_network(value)
+        if isinstance(value, str):
+            return ip_network(value)
+        raise ValueError
     except ValueError:
-        raise ValueError(f'expected a network as "10.0.0.0/8", found {_shown(value)}') from None
+        raise ValueError(f'expected a network as "10.0.0.0/8", found {shown(value)}') from None
 
 
 def _listed(converter: cattrs.Converter, kind: Any) -> Any:
@@ -368,7 +313,7 @@ def _listed(converter: cattrs.Converter, kind: Any) -> Any:
 
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, list):
-            raise ValueError(f"expected a list, found {_shown(value)}")
+            raise ValueError(f'expected a list such as ["a", "b"], found {shown(value)}')
         return tuple(converter.structure(entry, kind) for entry in value)
 
     return structure
@@ -390,10 +335,6 @@ def _checking(converter: cattrs.Converter, metadata: Mapping[str, Any]) -> Any:
             raise ValueError(f"expected {_PLAIN[kind]} (what was found is not shown)") from None
 
     return structure_secret if SECRET in metadata else structure
-
-
-def _shown(value: Any) -> str:
-    return repr(value) if len(repr(value)) <= 80 else type(value).__name__
 
 
 _CONVERTER = _make_converter()

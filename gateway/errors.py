@@ -13,9 +13,6 @@ from twisted.cred.error import UnauthorizedLogin
 class GatewayError(Exception):
     """Parent of all of them; anything else that escapes is a bug."""
 
-    logged = False
-    """Whoever raised it has logged it, once for all who meet it."""
-
 
 class BadCredentials(GatewayError, UnauthorizedLogin):
     """The name, the password or the proof was wrong, or the account may not log in.
@@ -131,11 +128,6 @@ class LedgerUnusable(GatewayError):
 class DirectoryDown(GatewayError):
     """The directory did not answer; nothing is known about the password."""
 
-    def __init__(self, reason: str = "", *, logged: bool = False) -> None:
-        """``logged``: as part of an outage."""
-        super().__init__(reason)
-        self.logged = logged
-
 
 class DirectoryMisconfigured(GatewayError):
     """The directory answers, but its data cannot be used as configured."""
@@ -161,5 +153,15 @@ class ConfigError(GatewayError):
     """The configuration cannot be used; ``problems`` has one line for each fault."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+        self.problems = [_one_line(problem) for problem in problems]
+        super().__init__("; ".join(self.problems))
+
+
+def _one_line(text: str) -> str:
+    """Names and values in it can be anything, and of any length."""
+    if len(text) > 1000:
+        text = f"{text[:600]}...{text[-300:]}"
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )

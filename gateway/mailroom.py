@@ -31,7 +31,6 @@ from gateway.services.quota_http import quota_site
 from gateway.services.reception import Reception
 from gateway.services.server import Listener, endpoint_of
 from gateway.services.survey import Survey
-from gateway.services.turns import Turns
 from gateway.services.warner import Compose, Warner
 from gateway.settings import DomainQuota, Settings
 from gateway.settings import Quota as QuotaSettings
@@ -52,18 +51,13 @@ class Mailroom:
         *,
         run: Run[Any],
         patience: Patience,
-        turns: Turns | None = None,
         delivered: Callable[[Account], None] = lambda _: None,
     ) -> None:
-        """``run`` does what may block; ``delivered`` is told whose mail came in.
-
-        What clients send is worked off in ``turns``.
-        """
+        """``run`` does what may block; ``delivered`` is told whose mail came in."""
         self._reactor = reactor
         self._settings = settings
         self._store = store
         self._patience = patience
-        self._turns = turns
         self._also_delivered = delivered
         self.ledger = Opened(lambda: Ledger(settings.state), run)
         self._everyone = everyone_of(settings, directory, store)
@@ -127,31 +121,25 @@ class Mailroom:
         if self.ledger.made is not None:
             self.ledger.made.close()
 
-    def listeners(self, tls: Callable[[], Any], *, inherited: bool = True) -> list[Listener]:
-        """Whatever has an endpoint; ``tls`` gives the certificate to begin TLS with.
+    def listeners(self, tls: Callable[[], Any]) -> list[Listener]:
+        """Whatever has an endpoint; ``tls`` gives the certificate to begin TLS with."""
+        return [self.listener(part, tls) for part in self.wanted]
 
-        The sockets of systemd are there only where it starts the server;
-        without ``inherited`` they are left out.
-        """
-        settings, found = self._settings, list[Listener]()
+    @property
+    def wanted(self) -> list[str]:
+        """What has an endpoint."""
+        parts = ("lmtp", "policy", "http")
+        return [part for part in parts if getattr(self._settings, part).endpoint]
 
-        def wanted(endpoint: str) -> bool:
-            return bool(endpoint) and (inherited or not endpoint.startswith("systemd:"))
-
-        if wanted(settings.lmtp.endpoint):
-            mail = self._lmtp(tls() if settings.lmtp.tls == "stls" else None)
-            found.append(self._listener("lmtp", mail, mail))
-        if wanted(settings.policy.endpoint):
-            policy = self._policy()
-            found.append(self._listener("policy", policy, policy))
-        if wanted(settings.http.endpoint):
-            found.append(self._listener("http", self._http()))
-        return found
-
-    def _listener(self, name: str, wire: Any, sessions: Any = None) -> Listener:
-        text = getattr(self._settings, name).endpoint
-        endpoint = endpoint_of(self._reactor, f"{name}.endpoint", text)
-        return Listener(name, endpoint, wire, sessions)
+    def listener(self, part: str, tls: Callable[[], Any]) -> Listener:
+        """One of ``wanted``; raises ``ConfigError``."""
+        section = getattr(self._settings, part)
+        endpoint = endpoint_of(self._reactor, f"{part}.endpoint", section.endpoint)
+        if part == "http":
+            return Listener(part, endpoint, self._http(), section=part)
+        mode = getattr(section, "tls", "none")
+        wire = self._policy() if part == "policy" else self._lmtp(tls() if mode == "stls" else None)
+        return Listener(part, endpoint, wire, wire, tls=mode, section=part)
 
     def _lmtp(self, tls: Any) -> LMTPFactory:
         lmtp = self._settings.lmtp
@@ -172,7 +160,6 @@ class Mailroom:
             tls=tls,
             connections=lmtp.connections,
             patience=self._patience,
-            turns=self._turns,
             delivered=self._delivered,
         )
 
@@ -192,7 +179,6 @@ class Mailroom:
             clock=self._reactor,
             allows=_local_or(within(policy.allowed_networks)),
             connections=policy.connections,
-            turns=self._turns,
             answers=Answers(over=_OVER[policy.over_quota], unknown=policy.unknown),  # type: ignore[arg-type]
         )
 

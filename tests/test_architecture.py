@@ -21,12 +21,11 @@ RULES: dict[str, set[str]] = {
     "client_address": set(),
     "units": {"model"},
     "durable": set(),
-    "outage": set(),
     "wire": VALUES,
     "pop3": {"wire", "saslprep"} | VALUES,
     "lmtp": {"wire"} | VALUES,
     "sasl": {"interfaces", "saslprep"} | VALUES,
-    "directory": {"interfaces", "outage", "saslprep", "units"} | VALUES,
+    "directory": {"interfaces", "saslprep", "units"} | VALUES,
     "quota": VALUES,
     "retention": {"units"} | VALUES,
     "ledger": {"quota", "retention.remembered"} | VALUES,
@@ -36,20 +35,20 @@ RULES: dict[str, set[str]] = {
     "auth": {"interfaces", "sasl", "saslprep", "client_address", "store.classic"} | VALUES,
     "services": {
         *("pop3", "lmtp", "quota", "retention", "sasl", "saslprep", "auth.login", "auth.throttle"),
-        *("interfaces", "outage", "wire", "client_address"),
+        *("interfaces", "wire", "client_address", "endpoints"),
     }
     | VALUES,
-    "settings": {
-        "pop3",
-        "units",
-        "quota.notice",
-        "quota.texts",
-        "retention.text",
+    "endpoints": set(),
+    "settings_checks": {
+        *("endpoints", "units", "quota.notice", "retention.text", "directory.ldap_filters"),
         "errors",
-        "directory.entry_map",
-        "directory.ldap_filters",
     },
-    "config": {"settings", "errors"},
+    "settings": {"pop3", "quota.texts", "directory.entry_map", "settings_checks"},
+    "environment": {"settings", "settings_checks"},
+    "contradictions": {"endpoints", "settings"},
+    "config": {
+        *("contradictions", "endpoints", "environment", "settings", "settings_checks", "errors"),
+    },
     "changed_meanings": {"settings", "units"},
     "needed_files": {"settings"},
     "passwd": {"directory.schemes", "sasl.md4", "saslprep", "errors"},
@@ -66,7 +65,8 @@ ASSEMBLIES = ("assembly", "portal", "mailroom", "keeper", "keeping")
 
 PURE = (
     *("errors", "model", "saslprep", "client_address", "units", "durable", "wire", "pop3"),
-    *("lmtp", "quota", "retention", "settings", "config", "needed_files", "audit"),
+    *("lmtp", "quota", "retention", "settings", "config", "needed_files", "audit", "endpoints"),
+    *("settings_checks", "environment", "contradictions"),
     "changed_meanings",
 )
 """No Twisted here."""

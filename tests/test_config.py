@@ -497,18 +497,28 @@ class CheckTests(ConfigCase):
         problems = assembly.check(self.file(f'state = "{self.usable()}"\n{text}'), {})
         self.assertEqual(len(problems), 5)
 
-    def test_a_certificate_that_no_listener_uses_and_sockets_of_systemd_fail_no_check(self) -> None:
+    def test_a_certificate_that_no_listener_uses_fails_no_check(self) -> None:
         state = self.usable()
         with open(f"{state}/tls/cert.pem", "w") as file:
             file.write("no certificate")
+        text = f'state = "{state}"\n[listeners.a]\nendpoint = "tcp:0"\ntls = "none"\n'
+        self.assertEqual(self.checked_and_started(text), ([], []))
+
+    def test_a_socket_that_systemd_has_not_handed_down_is_named_by_check_and_start(self) -> None:
+        state = self.usable()
         text = f'state = "{state}"\n[listeners.a]\nendpoint = "%s"\ntls = "none"\n'
-        self.assertEqual(self.checked_and_started(text % "tcp:0"), ([], []))
-        self.assertEqual(assembly.check(self.file(text % "systemd:domain=INET:index=0"), {}), [])
-        for table in ("lmtp", "policy", "http"):
-            more = f'[{table}]\nendpoint = "systemd:domain=INET:index=0"\n'
-            if table == "http":
-                more += 'token = "x"\n'
-            self.assertEqual(assembly.check(self.file(text % "tcp:0" + more), {}), [], table)
+        for endpoint in ("systemd:domain=INET:index=0", "systemd:domain=INET6:name=pop3"):
+            for problems in self.checked_and_started(text % endpoint):
+                self.assertEqual(len(problems), 1)
+                self.assertIn("listeners.a.endpoint: ", problems[0])
+                self.assertIn("no such socket came from systemd: only a service", problems[0])
+            for table in ("lmtp", "policy", "http"):
+                more = f'[{table}]\nendpoint = "{endpoint}"\n'
+                if table == "http":
+                    more += 'token = "x"\n'
+                for problems in self.checked_and_started(text % "tcp:0" + more):
+                    self.assertEqual(len(problems), 1)
+                    self.assertIn(f"{table}.endpoint: ", problems[0])
 
     def test_a_state_directory_that_cannot_be_made_is_named_with_the_cure(self) -> None:
         file = self.file("")
@@ -564,3 +574,194 @@ class CheckTests(ConfigCase):
                 audit([REMOVED])
             found = {name for name in os.listdir(state) if name not in ("tls", "accounts")}
             self.assertEqual(sorted(found), files)
+
+
+class ListenerTests(ConfigCase):
+    def test_a_listener_that_says_tls_by_name_or_port_must_say_which(self) -> None:
+        for name, port in (
+            *((name, "110") for name in ("pop3s", "POP3S", "pops", "spop3", "pop3-ssl", "tls")),
+            *((name, "110") for name in ("implicit", "pop3_995", "pop3-tls")),
+            *(("a", port) for port in ("995", "1995", "20995")),
+        ):
+            listener = f'[listeners.{name}]\nendpoint = "tcp:{port}"\n'
+            (fault,) = self.faults(listener)
+            self.assertIn(f"FILE:1: listeners.{name}: expected tls = ", fault)
+            for cure in ('tls = "implicit"', 'tls = "stls"'):
+                self.assertIn(cure, fault)
+                settings = self.load(f"{listener}{cure}\n")
+                self.assertEqual(settings.listeners[name].tls, cure.split('"')[1])
+            self.load(f'{listener}tls = "none"\n')
+
+    def test_the_same_by_environment(self) -> None:
+        environ = {"POP3GW_LISTENERS__POP3S__ENDPOINT": "tcp:995"}
+        with self.assertRaises(ConfigError) as caught:
+            config.load(None, environ)
+        self.assertIn('tls = "implicit"', str(caught.exception))
+        settings = config.load(None, environ | {"POP3GW_LISTENERS__POP3S__TLS": "implicit"})
+        self.assertEqual([*settings.listeners], ["pop3s"])
+
+    def test_other_names_and_ports_speak_plain_text_until_asked(self) -> None:
+        for name in ("pop3", "a", "starttls", "pop3-stls", "popserver", "slow", "outlook"):
+            settings = self.load(f'[listeners.{name}]\nendpoint = "tcp:110"\n')
+            self.assertEqual(settings.listeners[name].tls, "stls")
+
+    def test_without_a_file_the_listeners_are_those_that_the_sample_shows(self) -> None:
+        settings = config.load(None, {})
+        self.assertEqual(settings.listeners, config.load(str(SAMPLE), {}).listeners)
+        self.assertEqual({one.tls for one in settings.listeners.values()}, {"stls", "implicit"})
+
+    def test_a_start_without_a_file_serves_with_the_documented_defaults(self) -> None:
+        state = os.path.abspath(self.mktemp())
+        environ = {"POP3GW_STATE": state, "POP3GW_DEMO": "true"}
+        self.assertEqual(assembly.check(None, environ), [])
+        assembly.assemble(MemoryReactorClock(), None, environ)
+
+    def test_two_listeners_at_one_place_are_named(self) -> None:
+        for text, key in (
+            ('[listeners.b]\nendpoint = "tcp:7:interface=127.0.0.1"\n', "listeners.b"),
+            ('[lmtp]\nendpoint = "tcp:7"\n', "lmtp"),
+            ('[policy]\nendpoint = "tcp6:7"\n', "policy"),
+            ('[http]\ntoken = "x"\nendpoint = "tcp:7:backlog=5"\n', "http"),
+        ):
+            (fault,) = self.faults(f'[listeners.a]\nendpoint = "tcp:7"\n{text}')
+            self.assertIn(f"{key}.endpoint: expected another place than listeners.a", fault)
+        self.load(f'{LISTENER}[lmtp]\nendpoint = "tcp:0"\n')
+
+    def test_a_listener_at_which_nobody_could_log_in_is_refused(self) -> None:
+        nobody = '[listeners.a]\nendpoint = "tcp:7"\ntls = "none"\n[pop3]\nsecure_networks = []\n'
+        (fault,) = self.faults(nobody)
+        self.assertIn("listeners.a.tls: expected", fault)
+        self.assertIn("pop3.secure_networks", fault)
+        self.load(nobody.replace('"none"', '"stls"'))
+        self.load(nobody.replace("[]", '["10.0.0.0/8"]'))
+        # NTLM shows no password to who listens.
+        self.load(f'{nobody}[ntlm]\nprovider = "hashes"\n')
+
+    def test_a_proxy_whose_word_for_addresses_everybody_could_give_is_refused(self) -> None:
+        state = self.mktemp()
+        os.makedirs(state)
+        with open(f"{state}/accounts", "w"):
+            pass
+        top = f'state = "{state}"\n[listeners.a]\ntls = "none"\n'
+        for table, text in (
+            ("listeners.a", 'endpoint = "haproxy:tcp:7"\n'),
+            ("lmtp", 'endpoint = "tcp:0"\n[lmtp]\nendpoint = "haproxy:tcp:7"\n'),
+            ("policy", 'endpoint = "tcp:0"\n[policy]\nendpoint = "haproxy:unix:/x"\n'),
+            ("http", 'endpoint = "tcp:0"\n[http]\ntoken = "x"\nendpoint = "haproxy:tcp:7"\n'),
+        ):
+            path = self.file(top + text)
+            (problem,) = assembly.check(path, {})
+            self.assertIn(f"{table}.endpoint: ", problem)
+            self.assertIn("the PROXY protocol is not spoken yet", problem)
+            with self.assertRaises(ConfigError):
+                assembly.assemble(MemoryReactorClock(), path, {})
+
+
+class SecretFileTests(ConfigCase):
+    LDAP = (
+        '[directory]\nkind = "ldap"\n'
+        '[ldap]\nuris = ["ldap://h"]\nbase = "dc=x"\nbind_dn = "cn=reader"\n'
+    )
+
+    def secret(self, octets: bytes) -> str:
+        path = os.path.abspath(self.file(""))
+        with open(path, "wb") as out:
+            out.write(octets)
+        return path
+
+    def test_a_secret_of_the_file_may_stand_in_a_file_of_its_own(self) -> None:
+        for octets, wanted in (
+            (b"s3cret", "s3cret"),
+            (b"s3cret\n", "s3cret"),
+            (b"s3cret\r\n", "s3cret"),
+            (b"\xef\xbb\xbfs3cret\n", "s3cret"),
+            (b" s3 cret \n", " s3 cret "),
+            ("\u0142".encode(), "\u0142"),
+        ):
+            text = f'{LISTENER}{self.LDAP}bind_password_file = "{self.secret(octets)}"\n'
+            self.assertEqual(self.load(text).ldap.bind_password, wanted)
+        text = f'{LISTENER}[http]\nendpoint = "tcp:1"\ntoken_file = "{self.secret(b"t0ken")}"\n'
+        self.assertEqual(self.load(text).http.token, "t0ken")
+
+    def test_its_path_lies_below_the_state_directory(self) -> None:
+        state, name = os.path.split(self.secret(b"s3cret"))
+        text = f'state = "{state}"\n{LISTENER}{self.LDAP}bind_password_file = "{name}"\n'
+        self.assertEqual(self.load(text).ldap.bind_password, "s3cret")
+
+    def test_the_environment_wins_whichever_way_it_says_it(self) -> None:
+        file, other = self.secret(b"file"), self.secret(b"other")
+        for said in (f'bind_password_file = "{file}"', 'bind_password = "file"'):
+            text = f"{LISTENER}{self.LDAP}{said}\n"
+            for name, value in (("", "other"), ("_FILE", other)):
+                settings = self.load(text, **{f"POP3GW_LDAP__BIND_PASSWORD{name}": value})
+                self.assertEqual(settings.ldap.bind_password, "other", (said, name))
+
+    def test_what_is_wrong_with_it_is_said_with_its_place_and_shows_no_secret(self) -> None:
+        key = "FILE:9: ldap.bind_password_file: "
+        for octets, words in (
+            (b"", "expected a secret in "),
+            (b"\n", "expected a secret in "),
+            (b"s3\0cret", "expected no NUL in "),
+            (b"s3cret\xff", "cannot be read: not UTF-8"),
+            (b"s3cret" * 2**22, "cannot be read: more than 16 MB"),
+        ):
+            path = self.secret(octets)
+            (fault,) = self.faults(f'{LISTENER}{self.LDAP}bind_password_file = "{path}"\n')
+            self.assertTrue(fault.startswith(key) and words in fault, fault)
+            self.assertNotIn("s3cret", fault)
+        for path in ("/nonexistent", "/"):
+            (fault,) = self.faults(f'{LISTENER}{self.LDAP}bind_password_file = "{path}"\n')
+            self.assertTrue(fault.startswith(f"{key}{path}: cannot be read: "), fault)
+        path = self.secret(b"two words")
+        (fault,) = self.faults(f'{LISTENER}[http]\nendpoint = "tcp:1"\ntoken_file = "{path}"\n')
+        self.assertIn("http.token_file: expected printable ASCII", fault)
+        self.assertNotIn("two", fault)
+
+    def test_a_secret_in_two_places_is_refused(self) -> None:
+        both = f'bind_password = "a"\nbind_password_file = "{self.secret(b"b")}"\n'
+        (fault,) = self.faults(f"{LISTENER}{self.LDAP}{both}")
+        self.assertIn("ldap.bind_password_file: expected nothing, since ldap.bind_password", fault)
+
+
+class TextTests(ConfigCase):
+    """What editors and people make of a file."""
+
+    def test_a_byte_order_mark_and_line_ends_of_windows_do_not_matter(self) -> None:
+        path = self.file("")
+        with open(path, "wb") as out:
+            out.write(b"\xef\xbb\xbf" + LISTENER.replace("\n", "\r\n").encode())
+        self.assertEqual([*config.load(path, {}).listeners], ["a"])
+        with open(path, "wb") as out:
+            out.write(LISTENER.encode("utf-16"))
+        with self.assertRaises(ConfigError) as caught:
+            config.load(path, {})
+        self.assertIn("not UTF-8", str(caught.exception))
+
+    def test_a_domain_without_quotes_is_given_them(self) -> None:
+        for table, domain in (
+            ("quota.domains", "example.org"),
+            ("retention.domains", "a.b.example.org"),
+            ("listeners", "pop3.old"),
+        ):
+            faults = self.faults(f'{LISTENER}[{table}.{domain}]\nkey = "5"\n')
+            cure = f'a name with a dot stands in quotes: [{table}."{domain}"]'
+            self.assertTrue(any(fault.endswith(cure) for fault in faults), faults)
+
+    def test_a_number_that_python_does_not_read_is_named_with_its_line(self) -> None:
+        for value in ("9" * 5000, "-" + "9" * 5000, "[" * 3000, "{a=" * 3000):
+            (fault,) = self.faults(f"{LISTENER}[limits]\nconnections = {value}\n")
+            self.assertTrue(fault.startswith("FILE:4: connections: expected shorter"), fault)
+        (fault,) = self.faults(f"{LISTENER}[limits]\nconnections = 0x{'f' * 5000}\n")
+        self.assertTrue(fault.startswith("FILE:4: limits.connections: expected 1 to"), fault)
+
+    def test_a_state_below_the_root_directory_is_refused_unless_it_is_said_so(self) -> None:
+        self.addCleanup(os.chdir, os.getcwd())
+        path = os.path.abspath(self.file(LISTENER))
+        os.chdir("/")
+        for environ in ({}, {"POP3GW_STATE": "./var"}):
+            with self.assertRaises(ConfigError) as caught:
+                config.load(path, environ)
+            self.assertIn("state: expected an absolute path", str(caught.exception))
+        self.assertEqual(config.load(path, {"POP3GW_STATE": "/var"}).state, "/var")
+        (fault,) = self.faults(POP3GW_STATE="")
+        self.assertEqual(fault, "POP3GW_STATE: state: expected a path, found ''")

@@ -66,9 +66,7 @@ class PasswordChecker:
             if failure.check(BadCredentials):
                 self._verified.refused(login, password)
             elif failure.check(DirectoryDown, Overloaded) and self._verified.knew(login, password):
-                # Counted by ``verified`` in any case.
-                if not getattr(failure.value, "logged", False):
-                    log.warn("let {login} in as before: {error}", login=login, error=failure.value)
+                log.warn("let {login} in as before: {error}", login=login, error=failure.value)
                 return login
             return failure
 

@@ -16,7 +16,6 @@ from gateway.directory.entry_map import named
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.interfaces import IDirectory, Run
 from gateway.model import Account, Quota
-from gateway.outage import Outage
 from gateway.saslprep import login_name, saslprep
 from gateway.units import limit_of, parse_size
 
@@ -162,13 +161,12 @@ class PasswdFile:
         """Raises ``DirectoryMisconfigured`` when there is nothing good to start with."""
         self._path = path
         self._run = run
-        self._outage = Outage(f"accounts file {path}")
         try:
             self._stamp = self._bad = self._stamped()
             self._entries = self._read()
         except OSError as error:
             raise DirectoryMisconfigured(
-                f"{path}: {error.strerror}; make it with python -m gateway.passwd --file {path}"
+                f"{path}: {error.strerror}: directory.file; {_cure(error, path)}"
             ) from error
 
     def _stamped(self) -> tuple[int, int, int]:
@@ -176,7 +174,7 @@ class PasswdFile:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _read(self, *, again: bool = False) -> Entries:
-        with open(self._path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(self._path, encoding="utf-8-sig", errors="surrogateescape") as file:
             text = file.read()
         if again and not text.endswith("\n"):
             # Whoever writes it in place has not finished, or has run out of space.
@@ -188,9 +186,7 @@ class PasswdFile:
         try:
             stamp = self._stamped()
         except OSError as error:
-            self._outage.failed(error.strerror)
-            raise DirectoryDown(f"{self._path}: {error.strerror}", logged=True) from error
-        self._outage.answered()
+            raise DirectoryDown(f"{self._path}: {error.strerror}") from error
         if stamp not in (self._stamp, self._bad):
             try:
                 self._entries, self._stamp = self._read(again=True), stamp
@@ -235,6 +231,14 @@ class PasswdFile:
             return account
 
         return self._run(lambda: _matches(secret, password)).addCallback(checked)
+
+
+def _cure(error: OSError, path: str) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"make it with python -m gateway.passwd --file {path}"
+    if isinstance(error, PermissionError):
+        return "let the user that runs pop3gw read it: chgrp, and chmod 640"
+    return "expected a file of accounts"
 
 
 def _matches(secret: str, password: bytes) -> bool:

@@ -13,7 +13,6 @@ from gateway.errors import GatewayError
 from gateway.interfaces import IDelivery
 from gateway.quota.notice import Row
 from gateway.quota.verdict import Level
-from gateway.services.complaint import complain, meets_all
 from gateway.services.everyone import Owners
 from gateway.services.opened import Remember
 from gateway.services.posting import post
@@ -55,7 +54,10 @@ class Digest:
         return Deferred.fromCoroutine(self._send()).addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
-        complain(log, "{to} gets no digest", failure, to=self._to)
+        if failure.check(GatewayError):
+            log.warn("{to} gets no digest: {error}", to=self._to, error=failure.value)
+        else:
+            log.failure("{to} gets no digest", failure, to=self._to)
 
     async def _send(self) -> None:
         rows = await self._rows()
@@ -90,8 +92,5 @@ class Digest:
                     limits = self._reception.limits(account)
                     rows.append(Row(account.name, state.level, usage, limits))
             except GatewayError as error:
-                if meets_all(error):
-                    # A digest without most of them would be none.
-                    raise
                 log.warn("{name} is left out: {error}", name=mailbox, error=error)
         return rows

@@ -23,8 +23,10 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gateway.endpoints import parse, shown, with_mode
 from gateway.errors import ConfigError
 from gateway.services.counts import Counts
+from gateway.services.obstacles import cure, obstacle
 from gateway.services.tls import Certificate
 from gateway.services.worker import Worker
 
@@ -46,16 +48,27 @@ class Listener:
     """What is listened with: ``sessions``, or TLS around it."""
     sessions: Any = None
     """What is drained at the end, a ``POP3Factory`` say; None: there is nothing to finish."""
+    tls: str = "none"
+    """For the log: ``none``, ``stls`` or ``implicit``."""
+    section: str = ""
+    """Where its settings are, for messages; empty: there is no such place."""
 
 
 def endpoint_of(reactor: Any, place: str, text: str) -> IStreamServerEndpoint:
     """The endpoint that the setting at ``place`` describes; raises ``ConfigError``."""
     try:
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
-    except Exception as error:
-        # Whatever the parser of this kind of endpoint raises: each is a plugin.
-        reason = str(error) or type(error).__name__
-        raise ConfigError([f"{place}: {text!r} is no endpoint: {reason}"]) from error
+        read = parse(text)
+        if problem := obstacle(read):
+            raise ConfigError([f"{place}: {problem}"])
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, with_mode(text))
+    except ValueError as error:
+        raise ConfigError([f"{place}: {shown(text)} is no endpoint: {error}"]) from error
+    except LookupError as error:
+        # What systemd has handed down is looked up right away.
+        unit = "only a service that its .socket unit starts has one; else use tcp:PORT"
+        raise ConfigError(
+            [f"{place}: {shown(text)}: no such socket came from systemd: {unit}"]
+        ) from error
     return endpoint
 
 
@@ -102,7 +115,9 @@ class Server(Service):
         for listener in self._listeners:
             listening = listener.endpoint.listen(listener.wire)
             listening.addCallback(_few_at_once)
-            listening.addCallbacks(self._ports.append, _cannot_listen, errbackArgs=(listener.name,))
+            listening.addCallbacks(
+                self._ports.append, _cannot_listen, errbackArgs=(listener.section or listener.name,)
+            )
             problems: list[Failure] = []
             listening.addErrback(problems.append)
             if problems:
@@ -127,7 +142,10 @@ class Server(Service):
             self.log.info("{words}", words=words)
         for listener, port in zip(self._listeners, self._ports, strict=True):
             self.log.info(
-                "listener {name} at {address}", name=listener.name, address=port.getHost()
+                "listener {name} at {address} tls={tls}",
+                name=listener.name,
+                address=port.getHost(),
+                tls=listener.tls,
             )
 
     def _hung_up(self, *_: object) -> None:
@@ -206,5 +224,6 @@ def _few_at_once(port: Any) -> Any:
     return port
 
 
-def _cannot_listen(failure: Failure, name: str) -> None:
-    raise ConfigError([f"listeners.{name}: {failure.getErrorMessage()}"])
+def _cannot_listen(failure: Failure, place: str) -> None:
+    error = getattr(failure.value, "socketError", failure.value)
+    raise ConfigError([f"{place}: {failure.getErrorMessage()}{cure(error)}"])

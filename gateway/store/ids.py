@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 from gateway.store.complaint import complain
-from gateway.store.uidlines import decimal
-
-if TYPE_CHECKING:
-    from gateway.store.uidlist import UidList
+from gateway.store.uidlist import UidList
 
 
 def ordered(uidlist: UidList, there: Collection[str]) -> list[str]:
@@ -23,9 +19,9 @@ def ordered(uidlist: UidList, there: Collection[str]) -> list[str]:
     if not uidlist.fields:
         return bases
     orders = {
-        base: order
+        base: int(order)
         for base in uidlist.fields
-        if (order := decimal(uidlist.field(base, "O") or "")) is not None
+        if (order := uidlist.field(base, "O")) and order.isdecimal()
     }
     if orders:
         last = max(orders.values()) + 1
@@ -39,8 +35,10 @@ def shown_ids(uidlist: UidList, bases: Sequence[str]) -> list[str]:
     ``bases`` is what ``ordered`` said.
     """
     ids = [str(uidlist.uids[base]) for base in bases]
-    carried = _carried(uidlist)
-    if not carried:
+    if not uidlist.fields:
+        return ids
+    carried = {base: uidlist.field(base, "P") for base in uidlist.fields}
+    if not any(carried.values()):
         return ids
     wrong = []
     for index, base in enumerate(bases):
@@ -50,48 +48,20 @@ def shown_ids(uidlist: UidList, bases: Sequence[str]) -> list[str]:
         elif wanted is not None:
             wrong.append(repr(wanted))
     complain(uidlist.path, "carried-over ids cannot be unique-ids", wrong)
-    twice = []
-    renamed = renamed_ids(uidlist)
-    for index, base in enumerate(bases):
-        if base in renamed:
-            twice.append(repr(ids[index]))
-            ids[index] = renamed[base]
-    complain(uidlist.path, "unique-ids are there twice", twice)
+    _make_unique(ids, bases, uidlist)
     return ids
 
 
-def renamed_ids(uidlist: UidList) -> dict[str, str]:
-    """The ids of those base names for which an earlier message has the very same id.
-
-    Earlier ones count though they are gone, for as long as they have a line:
-    else the later one would come by the id of what clients have seen and deleted.
-    """
-    carried = _carried(uidlist)
-    if not carried:
-        return {}
+def _make_unique(ids: list[str], bases: Sequence[str], uidlist: UidList) -> None:
+    """Of ids that are there twice the later ones get a suffix."""
     shown: set[str] = set()
-    renamed = {}
-    for base in ordered(uidlist, uidlist.uids):
-        wanted = carried.get(base)
-        uid = wanted if wanted is not None and may_be_id(wanted) else str(uidlist.uids[base])
-        if uid in shown:
-            uid = renamed[base] = _another(uid, uidlist.uids[base], shown)
-        shown.add(uid)
-    return renamed
-
-
-def _another(uid: str, number: int, shown: Collection[str]) -> str:
-    other, count = f"{uid[:58]}.{number}", 1
-    while other in shown:
-        count += 1
-        other = f"{uid[:47]}.{number}.{count}"
-    return other
-
-
-def _carried(uidlist: UidList) -> dict[str, str]:
-    """Base name to carried-over id, of those that have one."""
-    found = ((base, uidlist.field(base, "P")) for base in uidlist.fields)
-    return {base: wanted for base, wanted in found if wanted is not None}
+    twice = []
+    for index, base in enumerate(bases):
+        if ids[index] in shown:
+            twice.append(repr(ids[index]))
+            ids[index] = f"{ids[index][:58]}.{uidlist.uids[base]}"
+        shown.add(ids[index])
+    complain(uidlist.path, "unique-ids are there twice", twice)
 
 
 def may_be_id(text: str) -> bool:

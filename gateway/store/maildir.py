@@ -7,7 +7,6 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,7 +25,6 @@ from gateway.store.files import store_error
 from gateway.store.keeping import Keeping, no_audit, not_held
 from gateway.store.maildrop import Mailbox, Maildrop
 from gateway.store.names import mailbox_path, mailboxes
-from gateway.store.place import opened
 from gateway.store.snapshot import Reading, Snapshot
 
 T = TypeVar("T")
@@ -154,9 +152,7 @@ class MaildirStore:
             return fail(error)
         mailbox, cause = self._mailbox(path), cause_of(mind)
         if not self._exclusive:
-            return self._opened(mailbox, account, cause).addCallback(
-                lambda drop: (drop, drop.close)
-            )
+            return self._opened(mailbox, account, cause).addCallback(lambda drop: (drop, _nothing))
         if path in self._held:
             return fail(MaildropBusy(path))
         self._held.add(path)
@@ -191,18 +187,18 @@ class MaildirStore:
     def _open_exclusively(
         self, mailbox: Mailbox, account: Account, cause: Cause
     ) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
-        held = ExitStack()
-        held.callback(self._held.discard, mailbox.maildir)
+        lock: list[int] = []
+
+        def give_back() -> None:
+            for file in lock:
+                os.close(file)
+            self._held.discard(mailbox.maildir)
 
         def locked() -> None:
-            held.callback(os.close, _lock(mailbox.maildir))
-
-        def opened_so(maildrop: Maildrop) -> tuple[Maildrop, Callable[[], None]]:
-            held.callback(maildrop.close)
-            return maildrop, held.close
+            lock.append(_lock(mailbox.maildir))
 
         def failed(failure: Failure) -> Failure:
-            held.close()
+            give_back()
             return failure
 
         # Opened once to make sure that the Maildir is there to be locked, and
@@ -211,7 +207,7 @@ class MaildirStore:
             self._opened(mailbox, account, cause)
             .addCallback(lambda _: self._run(locked))
             .addCallback(lambda _: self._opened(mailbox, account, cause))
-            .addCallbacks(opened_so, failed)
+            .addCallbacks(lambda maildrop: (maildrop, give_back), failed)
         )
 
 
@@ -219,8 +215,7 @@ def _lock(maildir: str) -> int:
     """Lock a Maildir against other processes; the kernel unlocks it if we die."""
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        with opened(maildir) as place:
-            file = os.open(place.at(LOCK), flags, 0o600)
+        file = os.open(f"{maildir}/{LOCK}", flags, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -229,3 +224,7 @@ def _lock(maildir: str) -> int:
     except OSError as error:
         raise store_error(error) from error
     return file
+
+
+def _nothing() -> None:
+    """Nothing to give back: without a lock a maildrop holds nothing."""

@@ -15,19 +15,15 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import product
+from contextlib import suppress
 from typing import NamedTuple
 
 from twisted.logger import Logger
 
 from gateway.durable import write_all
-from gateway.errors import MailboxUnusable
 from gateway.model import Limits, Usage
 from gateway.store.files import keep_owner, no_link, open_new, remove
-from gateway.store.place import FOLDERS, Place
-from gateway.store.scan import EXPIRED, stored_size
+from gateway.store.scan import EXPIRED, FOLDERS, stored_size
 
 log = Logger()
 
@@ -142,12 +138,12 @@ def _begun(data: bytes) -> Tally | None:
     return Tally(definition, 0, 0, 0, length=len(first), checksum=zlib.crc32(first))
 
 
-def read(maildir: Place, before: Tally | None = None) -> Tally | None:
+def read(maildir: str, before: Tally | None = None) -> Tally | None:
     """What the file says; None where there is none or it has to be counted anew.
 
     ``before`` is what was read earlier.  Raises ``OSError``.
     """
-    path = maildir.at(NAME)
+    path = f"{maildir}/{NAME}"
     try:
         file = no_link(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -167,7 +163,7 @@ def read(maildir: Place, before: Tally | None = None) -> Tally | None:
 
 
 def current(
-    maildir: Place,
+    maildir: str,
     definition: Definition,
     *,
     now: float,
@@ -187,7 +183,7 @@ def current(
     return tally
 
 
-def count(maildir: Place, definition: Definition, *, now: float, hidden: bool = False) -> Tally:
+def count(maildir: str, definition: Definition, *, now: float, hidden: bool = False) -> Tally:
     """Add up what is there, and write it down.
 
     ``hidden``: whether hidden messages count.  A mailbox that changes all the
@@ -196,18 +192,18 @@ def count(maildir: Place, definition: Definition, *, now: float, hidden: bool = 
     """
     for _ in range(4):
         before = _changes(maildir, hidden=hidden)
-        octets, messages = _sum(maildir, before)
+        octets, messages = _sum(before)
         tally = Tally(definition, octets, messages, changed=now)
         _write(maildir, tally)
         if _changes(maildir, hidden=hidden) == before:
             return tally
-    remove(maildir.at(NAME))
+    remove(f"{maildir}/{NAME}")
     return tally
 
 
-def append(maildir: Place, octets: int, messages: int) -> None:
+def append(maildir: str, octets: int, messages: int) -> None:
     """Add to the file, if there is one; where that fails it goes, to be counted anew."""
-    path = maildir.at(NAME)
+    path = f"{maildir}/{NAME}"
     line = b"%d %d\n" % (octets, messages)
     try:
         file = no_link(path, os.O_WRONLY | os.O_APPEND)
@@ -219,18 +215,13 @@ def append(maildir: Place, octets: int, messages: int) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        log.warn("{path}: {error}; it will be counted anew", path=named(maildir), error=error)
+        log.warn("{path}: {error}; it will be counted anew", path=path, error=error)
         remove(path)
 
 
-def named(maildir: Place) -> str:
-    """What an administrator knows the file by."""
-    return f"{maildir.name}/{NAME}"
-
-
-def exists(maildir: Place) -> bool:
+def exists(maildir: str) -> bool:
     """Whether what the mailbox holds is written down."""
-    return os.path.lexists(maildir.at(NAME))
+    return os.path.lexists(f"{maildir}/{NAME}")
 
 
 def size_on_disk(path: str) -> int:
@@ -239,60 +230,49 @@ def size_on_disk(path: str) -> int:
     return os.lstat(path).st_size if named is None else named
 
 
-def _changes(maildir: Place, *, hidden: bool) -> dict[tuple[str, str], int]:
+def _changes(maildir: str, *, hidden: bool) -> dict[str, int]:
     """When each directory of messages last changed, Maildir++ folders included."""
     left_out = NOT_COUNTED if hidden else NOT_COUNTED | {EXPIRED}
-    with os.scandir(maildir.path) as entries:
+    with os.scandir(maildir) as entries:
         folders = [
-            entry.name
+            entry.path
             for entry in entries
             if entry.name[0] == "."
             and entry.name not in left_out
             and entry.is_dir(follow_symlinks=False)
         ]
     found = {}
-    for directory in product(("", *folders), FOLDERS):
-        # What a user has linked into a folder of his own takes no room here.
-        with suppress(FileNotFoundError, MailboxUnusable), _inside(maildir, directory) as path:
-            found[directory] = os.stat(path).st_mtime_ns
+    for folder in (maildir, *folders):
+        for kind in FOLDERS:
+            with suppress(FileNotFoundError):
+                found[f"{folder}/{kind}"] = os.stat(f"{folder}/{kind}").st_mtime_ns
     return found
 
 
-@contextmanager
-def _inside(maildir: Place, directory: tuple[str, str]) -> Iterator[str]:
-    """The path of ``new`` or ``cur`` of a folder; ``""`` is the Maildir itself."""
-    folder, kind = directory
-    if not folder:
-        yield maildir.folder(kind).path
-        return
-    with maildir.visit(folder) as below:
-        yield below.folder(kind).path
-
-
-def _sum(maildir: Place, directories: Iterable[tuple[str, str]]) -> tuple[int, int]:
+def _sum(directories: dict[str, int]) -> tuple[int, int]:
     octets = messages = 0
     for directory in directories:
-        with _inside(maildir, directory) as path:
-            sizes = list(_sizes_in(path))
-        octets += sum(sizes)
-        messages += len(sizes)
+        for name in os.listdir(directory):
+            if name[0] == ".":
+                continue
+            size = stored_size(name)
+            if size is None:
+                try:
+                    size = os.lstat(f"{directory}/{name}").st_size
+                except FileNotFoundError:
+                    continue
+            octets += size
+            messages += 1
     return octets, messages
 
 
-def _sizes_in(path: str) -> Iterator[int]:
-    for name in os.listdir(path):
-        if name[0] != ".":
-            with suppress(FileNotFoundError):
-                yield size_on_disk(f"{path}/{name}")
-
-
-def _write(maildir: Place, tally: Tally) -> None:
+def _write(maildir: str, tally: Tally) -> None:
     """Put a file of one number in the place of what is there."""
     octets, messages = tally.definition
     # Without a limit there has to be something to read all the same.
     line = f"{octets}S,{messages}C" if messages else f"{octets}S"
     data = f"{line}\n{tally.octets} {tally.messages}\n".encode("ascii")
-    path = maildir.at(NAME)
+    path = f"{maildir}/{NAME}"
     written = f"{path}.pop3gw"
     try:
         made = open_new(written, 0o600)
@@ -303,5 +283,5 @@ def _write(maildir: Place, tally: Tally) -> None:
             os.close(made)
         os.rename(written, path)
     except OSError as error:
-        log.warn("{path}: {error}; what is there stays uncounted", path=named(maildir), error=error)
+        log.warn("{path}: {error}; what is there stays uncounted", path=path, error=error)
         remove(written)

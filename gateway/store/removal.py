@@ -12,17 +12,16 @@ from gateway.errors import StoreDown
 from gateway.store import maildirsize
 from gateway.store.dotlock import flocked
 from gateway.store.follow import follow
-from gateway.store.place import Place
 
 log = Logger()
 
 
 @contextmanager
-def flocked_if_free(maildir: Place, *, timeout: float) -> Iterator[None]:
+def flocked_if_free(maildir: str, *, timeout: float) -> Iterator[None]:
     """``flocked``, but that nobody has to wait for longer than ``timeout`` seconds."""
     with ExitStack() as held:
         try:
-            held.enter_context(flocked(maildir.path, timeout=timeout))
+            held.enter_context(flocked(maildir, timeout=timeout))
         except (OSError, StoreDown) as error:
             # What somebody wants to be gone goes, whoever is adding up there.
             log.warn("{maildir}: {error}; removing all the same", maildir=maildir, error=error)
@@ -30,11 +29,11 @@ def flocked_if_free(maildir: Place, *, timeout: float) -> Iterator[None]:
 
 
 def take_out(
-    directory: Place,
+    directory: str,
     files: Sequence[str],
     leave: Callable[[str], None] | None = None,
     *,
-    counted_in: Place | None,
+    counted_in: str | None,
 ) -> int:
     """Unlink ``new/...`` and ``cur/...``, wherever another program may have moved them.
 
@@ -56,7 +55,7 @@ class _Removal:
     """Removes, and counts what it removed."""
 
     def __init__(
-        self, directory: Place, leave: Callable[[str], None], counted_in: Place | None
+        self, directory: str, leave: Callable[[str], None], counted_in: str | None
     ) -> None:
         self.messages = 0
         self._counted_in = counted_in if counted_in and maildirsize.exists(counted_in) else None
@@ -84,7 +83,7 @@ class _Removal:
             )
 
     def _take(self, file: str) -> None:
-        path = self._directory.at(file)
+        path = f"{self._directory}/{file}"
         octets = maildirsize.size_on_disk(path) if self._counted_in else 0
         self._leave(path)
         self._octets += octets

@@ -16,8 +16,7 @@ from gateway.durable import sync_directory
 from gateway.store.complaint import complain
 from gateway.store.draft import unique_name
 from gateway.store.moves import move
-from gateway.store.place import FOLDERS, Place
-from gateway.store.scan import look, stored_size, wire_size
+from gateway.store.scan import FOLDERS, look, stored_size, wire_size
 from gateway.store.uidlist import base_of
 
 YOUNG = 30
@@ -36,7 +35,7 @@ def is_plain(file: str) -> bool:
     return _PLAIN(file) is not None
 
 
-def part(maildir: Place, odd: Collection[str], known: Collection[str], now_ns: int) -> bool:
+def part(maildir: str, odd: Collection[str], known: Collection[str], now_ns: int) -> bool:
     """Give names of their own to files that share a base name.
 
     The caller holds the Maildir's ``flock``.  Of files with one base name the
@@ -65,13 +64,13 @@ def part(maildir: Place, odd: Collection[str], known: Collection[str], now_ns: i
 
 
 def _in_turn(
-    maildir: Place, group: Sequence[str], known: Collection[str]
+    maildir: str, group: Sequence[str], known: Collection[str]
 ) -> list[tuple[str, os.stat_result]]:
     """Files that are there, and first the one that has the best claim to its name."""
     there = []
     for file in group:
         try:
-            there.append((file, os.lstat(maildir.at(file))))
+            there.append((file, os.lstat(f"{maildir}/{file}")))
         except FileNotFoundError:
             continue
     return sorted(
@@ -79,12 +78,12 @@ def _in_turn(
     )
 
 
-def _rename(maildir: Place, files: Sequence[str], now_ns: int) -> bool:
+def _rename(maildir: str, files: Sequence[str], now_ns: int) -> bool:
     renamed, failed = [], []
     for file in files:
         name = _own_name(file, now_ns)
         try:
-            move(maildir.at(file), maildir.at(name))
+            move(f"{maildir}/{file}", f"{maildir}/{name}")
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -93,7 +92,7 @@ def _rename(maildir: Place, files: Sequence[str], now_ns: int) -> bool:
             renamed.append(f"{file!r} as {name}")
     if renamed:
         for folder in FOLDERS:
-            sync_directory(maildir.folder(folder).path)
+            sync_directory(f"{maildir}/{folder}")
     complain(maildir, "files had no name of their own and were renamed", renamed)
     complain(maildir, "files have no name of their own and are not shown", failed)
     return not failed

@@ -1,0 +1,52 @@
+"""What keeps this process from listening at an endpoint, as far as can be told beforehand."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+
+from gateway.endpoints import Endpoint
+
+_CURES = {
+    errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE, a UNIX socket a directory"
+    " that may be written",
+    errno.EADDRINUSE: "another program listens there, which ss -ltnxp shows",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EROFS: "its file system is read-only, under systemd without ReadWritePaths=",
+}
+
+
+def cure(error: object) -> str:
+    """What to do about a failure to listen, to be put behind its message."""
+    known = _CURES.get(getattr(error, "errno", None) or 0)
+    return f" ({known})" if known else ""
+
+
+def obstacle(endpoint: Endpoint) -> str:
+    """What is wrong with its place, and the cure; empty: nothing is.  No port is bound."""
+    if endpoint.path:
+        return _of_socket_file(endpoint.path)
+    return _of_address(endpoint.interface) if endpoint.interface else ""
+
+
+def _of_socket_file(path: str) -> str:
+    directory = os.path.dirname(path)
+    if not os.path.isdir(directory):
+        return f"{directory}: no such directory; make it, or let RuntimeDirectory= of systemd do so"
+    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+        return f"{directory}: may not be written by the user that runs pop3gw; chown it"
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return f"{path}: is there and is no socket; remove it, or choose another path"
+    return ""
+
+
+def _of_address(interface: str) -> str:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(interface, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(address)
+    except OSError as error:
+        return f"{interface}: {error.strerror}{cure(error)}"
+    return ""
