@@ -50,6 +50,43 @@ def test_the_script_names_the_packages_of_the_programs_that_are_missing(tmp_path
     assert {"curl", "getmail6", "util-linux"} <= named <= set(programs.PACKAGES.values())
 
 
+def installed(directory: Path, apt_get: str) -> subprocess.CompletedProcess[str]:
+    """What ``scripts/apt-install`` says of a package, given an ``apt-get`` in shell."""
+    for name, text in {"apt-get": apt_get, "seq": "echo 1 2 3", "sleep": ""}.items():
+        program = directory / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    shell, script = programs.find("sh"), SCRIPT.with_name("apt-install")
+    return subprocess.run(
+        [str(shell), str(script), "some-package"],
+        env={"PATH": str(directory), "HOME": str(directory)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_another_that_installs_just_now_is_waited_for(tmp_path: Path) -> None:
+    # Each of the two calls finds the lock held the first time.
+    apt_get = (
+        'echo "$*" >>$HOME/asked\n'
+        "case $* in *update*) n=$HOME/update ;; *) n=$HOME/install ;; esac\n"
+        "[ -e $n ] && exit\n"
+        ">$n; echo 'E: Could not get lock /var/lib/apt/lists/lock.' >&2; exit 100"
+    )
+    assert installed(tmp_path, apt_get).returncode == 0
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.split()[3] for line in asked] == ["update", "update", "install", "install"]
+    assert asked[-1].endswith(" some-package")
+
+
+def test_what_else_keeps_from_installing_is_told_at_once(tmp_path: Path) -> None:
+    done = installed(tmp_path, 'echo >>$HOME/asked; echo "E: Unable to locate it"; exit 100')
+    assert done.returncode == 1
+    assert done.stderr == "E: Unable to locate it\n"
+    assert (tmp_path / "asked").read_text() == "\n"
+
+
 @pytest.mark.parametrize(("ci", "outcome"), [("true", "Failed"), ("", "Skipped")])
 def test_a_missing_program_skips_a_test_and_fails_it_in_ci(
     monkeypatch: pytest.MonkeyPatch, ci: str, outcome: str
