@@ -6,6 +6,14 @@ from gateway.model import Listing
 from gateway.pop3.refusals import Refused
 
 
+def natural(text: bytes) -> int | None:
+    """A number of any length; None where there is none.
+
+    No maildrop has as much as 19 digits can count: what is longer is cut.
+    """
+    return int(text.lstrip(b"0")[:19] or b"0") if text.isdigit() else None
+
+
 class Marks:
     """Which messages are removed at QUIT, and which were read; by index, from 0."""
 
@@ -20,9 +28,10 @@ class Marks:
 
     def index(self, number: bytes) -> int:
         """The one door from a client's number to a message; raises ``Refused``."""
-        if not (number.isdigit() and len(number) <= 10 and int(number)):
+        counted = natural(number)
+        if not counted:
             raise Refused("bad_number")
-        index = int(number) - 1
+        index = counted - 1
         if index >= len(self.listing):
             raise Refused("no_message")
         if index in self.removed:

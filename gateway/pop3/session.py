@@ -16,7 +16,7 @@ from gateway.model import Form, Listing, Terms
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, StartTLS
 from gateway.pop3.authorization import Authorization
 from gateway.pop3.capabilities import Line, capability_lines, mechanisms
-from gateway.pop3.marks import Marks
+from gateway.pop3.marks import Marks, natural
 from gateway.pop3.profile import Profile
 from gateway.pop3.refusals import Refused, refusal_of
 from gateway.pop3.reply import MessageReply
@@ -228,9 +228,9 @@ class Session(Dialogue[Action]):
 
     def _top(self, number: bytes, lines: bytes) -> None:
         index = self.marks.index(number)
-        if not (lines.isdigit() and len(lines) <= 10):
+        if (count := natural(lines)) is None:
             raise Refused("bad_lines")
-        self._reply = MessageReply(index, int(lines))
+        self._reply = MessageReply(index, count)
         self._action = Fetch(index)
 
     def _dele(self, number: bytes) -> None:
