@@ -35,13 +35,33 @@ def path(text: str) -> tuple[str, str]:
     if match is None:
         raise ValueError("no path")
     local, domain = match["local"] or "", match["domain"] or ""
-    if local.startswith('"'):
-        bare = re.sub(r"\\(.)", r"\1", local[1:-1])
-        local = bare if _PLAIN.fullmatch(bare) else '"' + re.sub(r'(["\\])', r"\\\1", bare) + '"'
-    address = local + domain
+    address = written(bare(local)) + domain if local.startswith('"') else local + domain
     if len(address.encode()) > PATH_LIMIT:
         raise ValueError("too long")
     return address, text[match.end() :]
+
+
+def bare(local: str) -> str:
+    """What a local part says, whether or not it is in quotes."""
+    if len(local) < 2 or not (local.startswith('"') and local.endswith('"')):
+        return local
+    return re.sub(r"\\(.)", r"\1", local[1:-1])
+
+
+def written(local: str) -> str:
+    """A local part as it stands in an address: in quotes only where it needs them."""
+    if _PLAIN.fullmatch(local):
+        return local
+    return '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
+
+
+def without_detail(address: str, delimiter: str) -> str | None:
+    """The address of the user alone, without what follows the delimiter; None: there is none."""
+    local, at, domain = address.rpartition("@") if "@" in address else (address, "", "")
+    said = bare(local)
+    user, found, _ = said.partition(delimiter) if delimiter else ("", "", "")
+    name = user if said == local else written(user)
+    return f"{name}{at}{domain}" if user and found else None
 
 
 def parameters(text: str) -> Mapping[str, str]:

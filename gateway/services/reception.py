@@ -15,6 +15,7 @@ from gateway.errors import (
     UnknownRecipient,
 )
 from gateway.interfaces import IDelivery, IDirectory
+from gateway.lmtp.envelope import without_detail
 from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Verdict, verdict
 from gateway.saslprep import login_name
@@ -59,9 +60,8 @@ class Reception:
         return self._first(names, address)
 
     def _spellings(self, address: str) -> list[str]:
-        local, at, domain = address.rpartition("@")
-        user = local.partition(self._detail)[0] if self._detail else local
-        return [address, f"{user}@{domain}"] if at and user not in ("", local) else [address]
+        users = without_detail(address, self._detail)
+        return [address] if users is None else [address, users]
 
     def _first(self, names: list[str], address: str) -> Deferred[Account]:
         name, *others = names

@@ -33,6 +33,7 @@ gone@example.org:{{PLAIN}}gone's::::::nologin nomail delegates=ann@example.org
 mute@example.org:{{PLAIN}}mute's::::::nomail nologin=no
 free@example.org:{{PLAIN}}free's::::::quota=0
 full@example.org:{{PLAIN}}full's::::::quota=1
+"d d"@example.org:{{PLAIN}}x
 """
 
 Serve = Callable[..., "Served"]
@@ -56,7 +57,7 @@ class Served(Gateway):
         with smtplib.LMTP("127.0.0.1", self.lmtp, timeout=30) as client:
             client.ehlo_or_helo_if_needed()
             client.mail("sender@example.net")
-            codes = [client.rcpt(address)[0] for address in addresses]
+            codes = [client.docmd("RCPT", f"TO:<{address}>")[0] for address in addresses]
             if 250 in codes:
                 client.data(TEXT)
                 for _ in range(codes.count(250) - 1):
@@ -176,6 +177,24 @@ def test_a_quota_of_zero_is_no_limit(serve: Serve) -> None:
         ("full@example.org", 0),
     ):
         assert gateway.subjects(name, f"{name.partition('@')[0]}'s") == messages
+
+
+def test_a_quoted_local_part_may_have_a_delimiter(serve: Serve) -> None:
+    gateway = serve()
+    known = (
+        *('"ann+x y"@example.org', r'"ann+x\"y"@example.org', '"ann+(x)"@example.org'),
+        *(
+            '"d d"@example.org',
+            '"d d+x"@example.org',
+            '"d\\ d+x y"@example.org',
+            "cy+x",
+            '"cy+x y"',
+        ),
+    )
+    assert gateway.rcpt(*known) == [250] * len(known)
+    unknown = ('"x ann"@example.org', '"+x y"@example.org', '"d+ d"@example.org', '"d"@example.org')
+    assert gateway.rcpt(*unknown) == [550] * len(unknown)
+    assert gateway.subjects("ann@example.org", "ann's") == 1
 
 
 def test_check_names_quotas_that_had_another_meaning(tmp_path: Path) -> None:

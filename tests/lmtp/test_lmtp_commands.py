@@ -243,6 +243,35 @@ class EnvelopeTests(SynchronousTestCase):
         self.assertEqual(envelope.path(f"<{address}>"), (address, ""))
 
 
+class DetailTests(SynchronousTestCase):
+    def test_quotes_are_no_part_of_what_stands_before_the_delimiter(self) -> None:
+        for address, delimiter, users in (
+            ("alice+x@e", "+", "alice@e"),
+            ('"alice+x y"@e', "+", "alice@e"),
+            ('"al ice+x y"@e', "+", '"al ice"@e'),
+            (r'"al\"ice+x"@e', "+", r'"al\"ice"@e'),
+            (r'"al\\+x y"@e', "+", r'"al\\"@e'),
+            ('"a@b+c d"@e', "+", '"a@b"@e'),
+            ("al..ice+x@e", "+", "al..ice@e"),
+            ("alice-x+y@e", "-", "alice@e"),
+            ("alice+x", "+", "alice"),
+            *(("+x@e", "+", None), ('"+x y"@e', "+", None), ("alice@e", "+", None)),
+            *(("alice+x@e", "", None), ('"', "+", None), ("a@b+c", "+", None)),
+        ):
+            self.assertEqual(envelope.without_detail(address, delimiter), users, address)
+
+    @given(st.text(), st.text(min_size=1))
+    def test_whatever_a_local_part_says_it_can_be_written(self, local: str, detail: str) -> None:
+        self.assertEqual(envelope.bare(envelope.written(local)), local)
+        address = envelope.written(f"{local}+{detail}") + "@e"
+        users = envelope.without_detail(address, "+")
+        user = local.partition("+")[0]
+        if users is None:
+            self.assertEqual(user, "")
+        else:
+            self.assertEqual(envelope.bare(users.removesuffix("@e")), user)
+
+
 class RefusalTests(SynchronousTestCase):
     def test_every_error_has_its_codes_at_rcpt_and_after_the_dot(self) -> None:
         for error, code in (
