@@ -63,6 +63,10 @@ class Login:
         Fails with ``BadCredentials`` for every way in which cred says no, and
         with whatever else realm or checker fail with.
         """
+        if not _is_utf8(getattr(credentials, "password", b"")):
+            # By PASS and by every mechanism alike: CAPA announces UTF8 (RFC 6856 section 2.2),
+            # and no directory can be asked about anything else.
+            return fail(BadCredentials("the password is not UTF-8"))
         guess = _guess(credentials)
         if self._throttle is None or self._clock is None or guess is None:
             return self._log_in(credentials, peer)
@@ -117,6 +121,14 @@ class Login:
         return asked.addCallbacks(
             _opened, _said_no, callbackArgs=(credentials,), errbackArgs=(credentials,)
         )
+
+
+def _is_utf8(password: bytes) -> bool:
+    try:
+        password.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _guess(credentials: Any) -> bytes | None:

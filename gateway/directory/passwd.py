@@ -9,6 +9,7 @@ from functools import cached_property
 
 from twisted.internet.defer import Deferred, execute, fail
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.directory import schemes
@@ -230,7 +231,12 @@ class PasswdFile:
                 raise BadCredentials(f"{login} may not log in")
             return account
 
-        return self._run(lambda: _matches(secret, password)).addCallback(checked)
+        def damaged(failure: Failure) -> Failure:
+            failure.trap(DirectoryMisconfigured)
+            raise DirectoryMisconfigured(f"{self._path}: {login}: {failure.value}")
+
+        asked = self._run(lambda: _matches(secret, password))
+        return asked.addCallbacks(checked, damaged)
 
 
 def _cure(error: OSError, path: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import ctypes
 import ctypes.util
 import hashlib
 import hmac
 import os
+import re
 import secrets as randomness
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -25,9 +25,14 @@ class Scheme(NamedTuple):
     """One way to keep a password."""
 
     verify: Callable[[str, bytes], bool]
+    """Whether the password fits; only asked of what is whole."""
+
     make: Callable[[bytes], str]
     cost: int
     """Higher takes longer; tells which scheme the decoy has to match."""
+
+    is_whole: Callable[[str], object]
+    """Something true where that can be an entry."""
 
 
 # OWASP's parameters: 19 MiB, two passes, one lane.
@@ -39,16 +44,18 @@ def _verify_argon2(stored: str, password: bytes) -> bool:
         return _ARGON2.verify(stored, password)
     except argon2.exceptions.VerifyMismatchError:
         return False
-    except argon2.exceptions.InvalidHashError:
-        raise DirectoryMisconfigured("not an argon2 hash") from None
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError) as error:
+        raise DirectoryMisconfigured(f"the hash cannot be computed: {error}") from None
 
 
 def _verify_bcrypt(stored: str, password: bytes) -> bool:
+    if b"\0" in password:
+        return False
     try:
         # Every crypt(3) reads 72 octets and no further.
         return bcrypt.checkpw(password[:72], stored.encode("ascii"))
-    except ValueError:
-        raise DirectoryMisconfigured("not a bcrypt hash") from None
+    except ValueError as error:
+        raise DirectoryMisconfigured(f"the hash cannot be computed: {error}") from None
 
 
 def _make_bcrypt(password: bytes) -> str:
@@ -71,20 +78,20 @@ def _salted(name: str) -> Scheme:
         salt = os.urandom(16)
         return base64.b64encode(digest(password, salt) + salt).decode("ascii")
 
-    return Scheme(verify, make, 1)
+    return Scheme(verify, make, 1, lambda stored: len(_octets(stored, length)) >= length)
 
 
 def _octets(stored: str, length: int) -> bytes:
-    """Base64, or hexadecimal digits, which Dovecot's ``.HEX`` leaves to be recognized."""
-    try:
+    """Base64, or hexadecimal digits, which Dovecot's ``.HEX`` leaves to be recognized.
+
+    Nothing where it is neither.
+    """
+    octets = b""
+    with suppress(ValueError):
         octets = base64.b64decode(stored, validate=True)
-    except binascii.Error:
-        octets = b""
     if len(stored) % 2 == 0 and len(stored) >= 2 * length:
         with suppress(ValueError):
             octets = bytes.fromhex(stored)
-    if len(octets) < length:
-        raise DirectoryMisconfigured("too short for its scheme")
     return octets
 
 
@@ -111,18 +118,26 @@ class _Libcrypt:
 _libcrypt = cache(_Libcrypt)
 
 
+_LONGEST_CRYPT = 511
+"""Octets of a password that libxcrypt hashes; what is longer it does not look at."""
+
+
 def _verify_crypt(stored: str, password: bytes) -> bool:
     if b"\0" in password:
         return False
-    hashed = _libcrypt().hash(password, stored.encode("ascii"))
+    # What is too long to be right costs the same work.
+    hashed = _libcrypt().hash(password[:_LONGEST_CRYPT], stored.encode("ascii"))
     if len(hashed) < 13:
         raise DirectoryMisconfigured("this machine's crypt does not know the hash")
-    return hmac.compare_digest(hashed, stored.encode("ascii"))
+    is_right = hmac.compare_digest(hashed, stored.encode("ascii"))
+    return is_right and len(password) <= _LONGEST_CRYPT
 
 
 def _make_sha512_crypt(password: bytes) -> str:
     if b"\0" in password:
         raise ValueError("a password has no NUL")
+    if len(password) > _LONGEST_CRYPT:
+        raise ValueError(f"crypt reads only passwords of up to {_LONGEST_CRYPT} octets")
     salt = randomness.token_urlsafe(12).replace("-", ".").replace("_", "/")
     return _libcrypt().hash(password, f"$6${salt}".encode()).decode("ascii")
 
@@ -135,14 +150,25 @@ def _make_plain(password: bytes) -> str:
     return password.decode("utf-8")
 
 
+def _shaped(pattern: str) -> Callable[[str], object]:
+    return re.compile(pattern, re.ASCII).fullmatch
+
+
+_WHOLE_ARGON2 = _shaped(
+    r"\$argon2(?:id|i|d)\$(?:v=\d{1,4}\$)?m=\d{1,10},t=\d{1,10},p=\d{1,8}"
+    r"\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{16,}"
+)
+_WHOLE_BCRYPT = _shaped(r"\$2[abxy]\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
+_WHOLE_SHA512_CRYPT = _shaped(r"\$6\$(?:rounds=\d{1,9}\$)?[!-#%-9;-~]{0,16}\$[./A-Za-z0-9]{86}")
+
 SCHEMES: Mapping[str, Scheme] = {
-    "ARGON2ID": Scheme(_verify_argon2, _ARGON2.hash, 3),
-    "BLF-CRYPT": Scheme(_verify_bcrypt, _make_bcrypt, 4),
-    "SHA512-CRYPT": Scheme(_verify_crypt, _make_sha512_crypt, 2),
+    "ARGON2ID": Scheme(_verify_argon2, _ARGON2.hash, 3, _WHOLE_ARGON2),
+    "BLF-CRYPT": Scheme(_verify_bcrypt, _make_bcrypt, 4, _WHOLE_BCRYPT),
+    "SHA512-CRYPT": Scheme(_verify_crypt, _make_sha512_crypt, 2, _WHOLE_SHA512_CRYPT),
     "SSHA": _salted("sha1"),
     "SSHA256": _salted("sha256"),
     "SSHA512": _salted("sha512"),
-    "PLAIN": Scheme(_verify_plain, _make_plain, 0),
+    "PLAIN": Scheme(_verify_plain, _make_plain, 0, lambda _: True),
 }
 
 _ALIASES = {"BCRYPT": "BLF-CRYPT", "ARGON2": "ARGON2ID", "ARGON2I": "ARGON2ID"}
@@ -175,13 +201,25 @@ def scheme_of(secret: str) -> tuple[str, str]:
     return name, stored
 
 
+def whole(secret: str) -> tuple[Scheme, str]:
+    """The scheme, and the hash that it can have made.
+
+    Raises ``DirectoryMisconfigured``, with nothing of the hash in it.
+    """
+    name, stored = scheme_of(secret)
+    if not SCHEMES[name].is_whole(stored):
+        raise DirectoryMisconfigured(f"the hash is damaged: {name} makes none like it")
+    return SCHEMES[name], stored
+
+
 def verify(secret: str, password: bytes) -> bool:
     """Whether ``password`` is the one behind ``secret``.
 
-    Slow by design, so it belongs on a worker.  Raises ``DirectoryMisconfigured``.
+    A password that the scheme cannot have hashed is a wrong one.  Slow by
+    design, so it belongs on a worker.  Raises ``DirectoryMisconfigured``.
     """
-    name, stored = scheme_of(secret)
-    return SCHEMES[name].verify(stored, password)
+    scheme, stored = whole(secret)
+    return scheme.verify(stored, password)
 
 
 def make(scheme: str, password: bytes) -> str:

@@ -33,10 +33,9 @@ def _read(message: bytes) -> Proven:
         raise MechanismFailed("PLAIN needs a name and a password")
     try:
         name = login_name(authcid)
-        password.decode("utf-8")
         acts_as = login_name(authzid) if authzid else name
     except ValueError:
-        raise MechanismFailed("PLAIN is UTF-8") from None
+        raise MechanismFailed("PLAIN needs names in UTF-8") from None
     if acts_as != name:
         return Proven(ActingPassword(authcid, password, authzid))
     return Proven(UsernamePassword(authcid, password))

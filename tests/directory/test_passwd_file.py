@@ -60,9 +60,41 @@ class SchemeTests(SynchronousTestCase):
                 schemes.verify(secret, b"wonderland")
 
     def test_a_damaged_hash_is_a_misconfiguration_and_no_wrong_password(self) -> None:
-        for secret in ("{SSHA}c2hvcnQ=", "{SSHA256}?", "{ARGON2ID}x", "{BLF-CRYPT}x", "{SSHA}"):
-            with self.assertRaises(DirectoryMisconfigured, msg=secret):
-                schemes.verify(secret, b"x")
+        argon2 = schemes.make("ARGON2ID", b"x")
+        for secret in (
+            *("{SSHA}c2hvcnQ=", "{SSHA256}?", "{ARGON2ID}x", "{BLF-CRYPT}x", "{SSHA}"),
+            *("{SHA512-CRYPT}x", "{CRYPT}$6$", "{CRYPT}$2", "{ARGON2}$argon2", "{SSHA512}abc"),
+            *(argon2[:-40], argon2.replace("m=19456", "m=1"), argon2.replace("t=2", "t=0")),
+            argon2.replace("$argon2id", "$argon2zz"),
+        ):
+            for password in (b"x", b"", b"a\0b", b"y" * 5000, b"\xff"):
+                with self.assertRaises(DirectoryMisconfigured, msg=secret):
+                    schemes.verify(secret, password)
+
+    def test_no_change_to_a_hash_makes_a_traceback_or_shows_it(self) -> None:
+        for secret in FOREIGN:
+            stored = secret.partition("}")[2]
+            for odd in (
+                *(f"{secret}\udcff", f"{secret}é", f"{secret}\n", f"{secret}\0", secret[:-1]),
+                *(secret.replace("}", "}é"), secret.replace("$", "\udcff$"), secret[:-9] + " " * 9),
+            ):
+                if odd == secret:
+                    continue
+                try:
+                    self.assertFalse(schemes.verify(odd, b"wonderland"), ascii(odd))
+                except DirectoryMisconfigured as error:
+                    self.assertNotIn(stored[-8:], str(error))
+
+    def test_a_password_beyond_what_a_scheme_can_hash_is_a_wrong_one(self) -> None:
+        for name in schemes.SCHEMES:
+            secret = schemes.make(name, b"x")
+            for password in (b"x" * 511, b"x" * 512, b"x" * 100_000, b"x\0", b"\0", b"\xff" * 600):
+                self.assertFalse(schemes.verify(secret, password), (name, password[:3]))
+        longest = schemes.make("SHA512-CRYPT", b"x" * 511)
+        self.assertTrue(schemes.verify(longest, b"x" * 511))
+        self.assertFalse(schemes.verify(longest, b"x" * 512))
+        with self.assertRaises(ValueError):
+            schemes.make("SHA512-CRYPT", b"x" * 512)
 
     def test_hexadecimal_is_recognized(self) -> None:
         import base64

@@ -242,7 +242,24 @@ class NameTests(SynchronousTestCase):
                 fields[place] = octets
                 client = wire().connect()
                 reply = client.send(b"AUTH PLAIN " + b64(b"\0".join(fields)))
-                self.assertEqual(reply, b"-ERR The response does not follow the mechanism.\r\n")
+                against = b"-ERR The response does not follow the mechanism.\r\n"
+                self.assertEqual(reply, WRONG if place == 2 else against)
+
+    def test_a_password_that_is_not_utf_8_is_wrong_by_every_way_alike(self) -> None:
+        people = MemoryDirectory({ALICE: SECRET})
+        asked: list[bytes] = []
+        verify = people.verify
+        people.verify = lambda *words: asked.append(words[1]) or verify(*words)  # type: ignore[method-assign,func-returns-value]
+        for octets in (b"\xff", b"pass\xe4wort", b"\xed\xa0\x80", b"\xc0\x80"):
+            client = wire(people).connect()
+            self.assertTrue(client.send(b"USER " + ALICE.encode()).startswith(b"+OK"))
+            replies = [client.send(b"PASS " + octets)]
+            message = b"\0".join([b"", ALICE.encode(), octets])
+            replies.append(client.send(b"AUTH PLAIN " + b64(message)))
+            client.send(b"AUTH LOGIN " + b64(ALICE.encode()))
+            replies.append(client.send(b64(octets)))
+            self.assertEqual(replies, [WRONG] * 3)
+        self.assertEqual(asked, [])
 
     @given(st.text(), st.text(min_size=1), st.text(min_size=1))
     def test_only_the_name_itself_with_its_password_gets_in(

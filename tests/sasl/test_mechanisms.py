@@ -49,9 +49,9 @@ class PlainTests(MechanismCase):
         self.assertEqual(self.successResultOf(Plain().step(None)), Challenge(b""))
         self.failureResultOf(Plain().step(b""), MechanismFailed)
 
-    def test_three_fields_with_a_name_and_a_password_in_utf_8(self) -> None:
-        bad = (b"a", b"a\0b", b"\0a\0b\0c", b"\0\0b", b"\0a\0", b"\0\xff\0b", b"\0a\0\xff")
-        for message in (*bad, b"\xff\0a\0b", b"\0a\0\xed\xa0\x80"):
+    def test_three_fields_with_names_in_utf_8_and_a_password(self) -> None:
+        bad = (b"a", b"a\0b", b"\0a\0b\0c", b"\0\0b", b"\0a\0", b"\0\xff\0b")
+        for message in (*bad, b"\xff\0a\0b", b"\0\xed\xa0\x80\0b"):
             self.failureResultOf(Plain().step(message), MechanismFailed)
 
     def test_each_field_may_have_255_octets(self) -> None:
