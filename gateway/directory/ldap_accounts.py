@@ -34,7 +34,7 @@ log = Logger()
 
 # RFC 4511 section 4.1.9; what they mean for a user's bind.
 _REFUSED = frozenset({19, 32, 48, 49, 53})
-_MISCONFIGURED = frozenset({1, 2, 8, 13, 34, 50})
+_MISCONFIGURED = frozenset({1, 2, 8, 10, 13, 34, 50})
 _BIND = bind_request()
 PAGE = 500
 """Entries that are asked for at once where all are wanted."""
@@ -45,6 +45,12 @@ LISTING = 60
 NAMESAKES = 20
 """Entries that may have the name of one mailbox in some attribute."""
 
+_PARTITIONS = re.compile(
+    r"ldaps?://[^/]*/(?:CN=Configuration|DC=DomainDnsZones|DC=ForestDnsZones),", re.I
+)
+"""What Active Directory refers to whenever it is asked from its root on; nobody is in there."""
+
+_REFERRAL = 10
 _SIZE_LIMIT_EXCEEDED = 4
 _NO_SUCH_OBJECT = 32
 
@@ -156,7 +162,7 @@ class LdapAccounts:
         values = (mailbox.encode("utf-8"), b"")
         entries, result = ask(connection, self._by_mailbox, values)
         if result.code != _SIZE_LIMIT_EXCEEDED:
-            self._check_search(result)
+            self._check_search(result, entries)
         problems: list[DirectoryMisconfigured] = []
         found = self._read(entries, problems.append)
         owners = [one for one in found if one.account.mailbox == mailbox]
@@ -188,7 +194,7 @@ class LdapAccounts:
                     f"the directory tells of no more than {len(found) + len(entries)} entries:"
                     " raise its limit for ldap.bind_dn, also of what it tells in pages"
                 )
-            self._check_search(result)
+            self._check_search(result, entries or found)
             found += self._read(entries, lambda error: log.warn("{error}", error=error))
             if cookie and not entries and result.cookie == cookie:
                 raise DirectoryDown("the directory comes to no end of its pages")
@@ -250,7 +256,7 @@ class LdapAccounts:
         entries, result = ask(connection, request, values)
         if len(entries) > 1 or result.code == _SIZE_LIMIT_EXCEEDED:
             raise DirectoryMisconfigured(f"more than one entry for {name}: {request.wanted}")
-        self._check_search(result)
+        self._check_search(result, entries)
         if not entries:
             return None
         found = read_entry(*entries[0], self._entries, self._unix_time())
@@ -258,7 +264,14 @@ class LdapAccounts:
             log.warn("{problem}", problem=problem)
         return found
 
-    def _check_search(self, result: Result) -> None:
+    def _check_search(self, result: Result, found: Sequence[Any]) -> None:
+        elsewhere = [uri for uri in result.referrals if not _PARTITIONS.match(uri)]
+        if result.code == _REFERRAL or (result.code == 0 and elsewhere and not found):
+            # Not that there is no such user: another server may know, and is not asked.
+            raise DirectoryMisconfigured(
+                f"ldap.base {self._search.base}: the directory only refers to"
+                f" {' '.join(elsewhere) or 'another'}; name that server in ldap.uris"
+            )
         if result.code == _NO_SUCH_OBJECT:
             # Not that there is no such user: where users are looked for is not there.
             raise DirectoryMisconfigured(f"ldap.base {self._search.base}: no such entry")

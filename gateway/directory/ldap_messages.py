@@ -20,9 +20,11 @@ LONGEST = 1 << 20
 
 _CONSTRUCTED = 0x20
 _SEQUENCE, _INTEGER, _OCTETS, _CONTROLS = 0x30, 0x02, 0x04, 0xA0
-_ENTRY = 0x64
+_ENUMERATED = 0x0A
+_ENTRY, _REFERENCE, _REFERRAL = 0x64, 0x73, 0xA3
 _PAGES = b"1.2.840.113556.1.4.319"
-_RESULTS = frozenset({0x61, 0x65, 0x78})  # BindResponse, SearchResultDone, ExtendedResponse
+BOUND, SEARCHED, EXTENDED = 0x61, 0x65, 0x78
+"""What ends an operation: BindResponse, SearchResultDone, ExtendedResponse."""
 
 Content = bytes | list["Element"]
 
@@ -41,6 +43,18 @@ class Result(NamedTuple):
     words: str
     cookie: bytes = b""
     """Where a search in pages goes on; empty at its end (RFC 2696)."""
+
+    kind: int = 0
+    """Which operation it ends."""
+
+    referrals: tuple[str, ...] = ()
+    """URIs of other servers that may know more."""
+
+
+class Reference(NamedTuple):
+    """Where a search should be continued."""
+
+    uris: tuple[str, ...]
 
 
 class Entry(NamedTuple):
@@ -78,6 +92,9 @@ def read_elements(data: bytes, depth: int = 0) -> list[Element]:
         at += 2
         if length >= 0x80:
             count = length & 0x7F
+            if not 0 < count <= 8:
+                # RFC 4511 section 5.1: lengths are always said.
+                raise ConnectionError("the server's answer is not BER as LDAP has it")
             length = int.from_bytes(data[at : at + count], "big")
             at += count
         if at + length > end:
@@ -89,11 +106,11 @@ def read_elements(data: bytes, depth: int = 0) -> list[Element]:
     return elements
 
 
-def read_response(message: bytes) -> tuple[int, Entry | Result | None]:
-    """The message id and what it says; None for what is of no interest, as a referral."""
+def read_response(message: bytes) -> tuple[int, Entry | Reference | Result | None]:
+    """The message id and what it says; None for what is of no interest."""
     try:
         number, operation, *controls = read_elements(message)[0].content
-        identity = int.from_bytes(number.content, "big")
+        identity = _number(number, _INTEGER)
         if operation.tag == _ENTRY:
             name, attributes = operation.content
             values = {
@@ -101,13 +118,31 @@ def read_response(message: bytes) -> tuple[int, Entry | Result | None]:
                 for kind, found in (one.content for one in attributes.content)
             }
             return identity, Entry(name.content.decode("utf-8", "surrogateescape"), values)
-        if operation.tag in _RESULTS:
-            code, _, words, *_ = operation.content
+        if operation.tag == _REFERENCE:
+            return identity, Reference(_texts(operation))
+        if operation.tag in (BOUND, SEARCHED, EXTENDED):
+            code, _, words, *others = operation.content
             said = words.content.decode("utf-8", "replace")
-            return identity, Result(int.from_bytes(code.content, "big"), said, _cookie(controls))
+            referrals = [uri for one in others if one.tag == _REFERRAL for uri in _texts(one)]
+            number = _number(code, _ENUMERATED)
+            return identity, Result(
+                number, said, _cookie(controls), operation.tag, tuple(referrals)
+            )
     except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise ConnectionError("the server's answer is not LDAP") from error
     return identity, None
+
+
+def _number(element: Element, tag: int) -> int:
+    """What is no number is not 0, which would be success."""
+    octets = element.content
+    if element.tag != tag or not 1 <= len(octets) <= 4:
+        raise ValueError("no number")
+    return int.from_bytes(octets, "big", signed=True)
+
+
+def _texts(element: Element) -> tuple[str, ...]:
+    return tuple(one.content.decode("utf-8", "replace") for one in element.content)
 
 
 def _cookie(controls: Sequence[Element]) -> bytes:
@@ -143,9 +178,17 @@ class Request:
     """A request with placeholders."""
 
     def __init__(
-        self, kind: str, operation: Any, placeholders: Sequence[bytes], wanted: str = ""
+        self,
+        kind: str,
+        operation: Any,
+        placeholders: Sequence[bytes],
+        wanted: str = "",
+        *,
+        ends: int,
     ) -> None:
         """``operation`` as ldap3 makes it, with the placeholders where values will stand."""
+        self.ends = ends
+        """The only kind of result that answers it."""
         self.wanted = wanted
         """What is searched for, as whoever set it has written it."""
         message = LDAPMessage()
@@ -197,7 +240,7 @@ _NAME, _PASSWORD = b"6E616D65@name", b"70617373@password"
 def bind_request() -> Request:
     """A simple bind; its values are name and password."""
     operation = bind_operation(3, "SIMPLE", _NAME.decode(), _PASSWORD.decode())
-    return Request("bindRequest", operation, (_NAME, _PASSWORD))
+    return Request("bindRequest", operation, (_NAME, _PASSWORD), ends=BOUND)
 
 
 def search_request(
@@ -223,4 +266,5 @@ def search_request(
         *(base, filled, _SCOPES[scope], "NEVER"),
         *(list(attributes), most, seconds, False, False, False),
     )
-    return Request("searchRequest", operation, [place.encode() for place in places], wanted)
+    encoded = [place.encode() for place in places]
+    return Request("searchRequest", operation, encoded, wanted, ends=SEARCHED)

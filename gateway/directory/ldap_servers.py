@@ -28,7 +28,9 @@ from ldap3.core.exceptions import (
 from twisted.logger import Logger
 
 from gateway.directory.ldap_messages import (
+    SEARCHED,
     Entry,
+    Reference,
     Request,
     Result,
     message_length,
@@ -162,11 +164,13 @@ def ask(
 ) -> tuple[list[Entry], Result]:
     """Send a request with these values, and read all that answers it.
 
-    Raises ``OSError`` for a server that closes, dribbles or does not speak LDAP.
+    Raises ``OSError`` for a server that closes, dribbles, does not speak LDAP,
+    or answers another question.
     """
     identity = connection.server.next_message_id()
     connection.socket.sendall(request.filled(identity, values, controls))
     entries: list[Entry] = []
+    referrals: list[str] = []
     data = bytearray()
     while True:
         length = message_length(data)
@@ -180,11 +184,21 @@ def ask(
         del data[:length]
         if answered != identity:
             # 0 is the server's notice that it disconnects (RFC 4511 section 4.4.1).
-            raise ConnectionError(f"the server answers {answered}, not {identity}: {said}")
-        if isinstance(said, Result):
-            return entries, said
-        if said is not None:
+            raise ConnectionError(f"the server answers {answered}, not {identity}: {_kind(said)}")
+        if isinstance(said, Result) and said.kind == request.ends:
+            return entries, said._replace(referrals=(*referrals, *said.referrals))
+        if isinstance(said, Result) or request.ends != SEARCHED:
+            # Another operation may have succeeded: it says nothing of this one.
+            raise ConnectionError(f"the server answers another question: {_kind(said)}")
+        if isinstance(said, Reference):
+            referrals += said.uris
+        elif said is not None:
             entries.append(said)
+
+
+def _kind(said: Entry | Reference | Result | None) -> str:
+    """For the log: an entry may have what is nobody's business."""
+    return str(said) if isinstance(said, Result) else type(said).__name__
 
 
 class Servers:

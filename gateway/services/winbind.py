@@ -207,7 +207,10 @@ def _question(claim: INtlmResponse) -> bytes:
 def _read(lines: list[str], login: str) -> tuple[str, bytes]:
     said = dict(line.partition(": ")[::2] for line in lines)
     if said.get("Authenticated") == "Yes":
-        return login, bytes.fromhex(said.get("User-Session-Key", ""))
+        try:
+            return login, bytes.fromhex(said.get("User-Session-Key", ""))
+        except ValueError:
+            raise DirectoryDown("winbind: the session key is not hexadecimal") from None
     reason = said.get("Authentication-Error", "; ".join(lines))
     if _REFUSED.search(reason) and not _TROUBLE.search(reason):
         raise BadCredentials(f"the domain refused {login}: {reason}", account=login)

@@ -14,8 +14,11 @@ from ldap3.utils.conv import escape_filter_chars
 from pyasn1.codec.ber.encoder import encode
 
 from gateway.directory.ldap_messages import (
+    BOUND,
     LONGEST,
+    SEARCHED,
     Entry,
+    Reference,
     Result,
     bind_request,
     message_length,
@@ -113,9 +116,33 @@ DONE = tlv(0x30, tlv(0x02, b"\x05"), tlv(0x65, tlv(0x0A, b"\x31"), tlv(0x04), tl
 
 def test_entries_and_results_are_read() -> None:
     assert read_response(ENTRY) == (5, Entry("uid=jürgen", {"mail": [b"a", b"b"]}))
-    assert read_response(DONE) == (5, Result(0x31, "no"))
+    assert read_response(DONE) == (5, Result(0x31, "no", kind=SEARCHED))
     referral = tlv(0x30, tlv(0x02, b"\x05"), tlv(0x73, tlv(0x04, b"ldap://x")))
-    assert read_response(referral) == (5, None)
+    assert read_response(referral) == (5, Reference(("ldap://x",)))
+    other = tlv(0x30, tlv(0x02, b"\x05"), tlv(0x79))
+    assert read_response(other) == (5, None)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(
+            tlv(0x0A),
+            tlv(0x0A, b"\0" * 5),
+            tlv(0x02, b"\0"),
+            tlv(0x04, b"\0"),
+            tlv(0x0A, b"\xff" * 9),
+        ),
+        *(b"\x0a\x80", b"\x0a\x81\x00", tlv(0x2A, tlv(0x0A, b"\0"))),
+    ],
+)
+def test_a_code_that_is_no_number_is_no_success(code: bytes) -> None:
+    for kind in (BOUND, SEARCHED):
+        body = tlv(kind, code, tlv(0x04), tlv(0x04))
+        with pytest.raises(ConnectionError):
+            read_response(tlv(0x30, tlv(0x02, b"\x05"), body))
+    with pytest.raises(ConnectionError):
+        read_response(tlv(0x30, tlv(0x02), tlv(0x61, tlv(0x0A, b"\0"), tlv(0x04), tlv(0x04))))
 
 
 @given(st.integers(1, 2**31 - 1), st.binary(max_size=300), IDS)
@@ -137,7 +164,7 @@ def test_a_result_tells_where_the_next_page_begins(cookie: bytes) -> None:
     pages = tlv(0x30, tlv(0x04, b"1.2.840.113556.1.4.319"), value)
     done = tlv(0x65, tlv(0x0A, b"\0"), tlv(0x04), tlv(0x04))
     message = tlv(0x30, tlv(0x02, b"\x05"), done, tlv(0xA0, other, pages))
-    assert read_response(message) == (5, Result(0, "", cookie))
+    assert read_response(message) == (5, Result(0, "", cookie, SEARCHED))
 
 
 def test_a_message_is_as_long_as_it_says_and_not_endless() -> None:

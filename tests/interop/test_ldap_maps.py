@@ -114,6 +114,9 @@ PEOPLE = "".join(
             "sambaSID: S-1-3",
             "sambaKickoffTime: 1000000000",
         ),
+        "dn: ou=part,dc=example,dc=org\nobjectClass: organizationalUnit\nou: part\n\n"
+        "dn: ou=far,ou=part,dc=example,dc=org\nobjectClass: referral\n"
+        "objectClass: extensibleObject\nou: far\nref: ldap://far.example/ou=far,dc=example,dc=org\n\n",
         "dn: cn=help,dc=example,dc=org\nobjectClass: groupOfNames\ncn: help\n"
         "member: uid=oda,ou=people,dc=example,dc=org\n\n",
     )
@@ -301,6 +304,31 @@ def test_who_binds_by_one_name_does_not_get_the_entry_of_another(slapd: Slapd) -
 def test_a_base_that_is_not_there_is_no_wrong_password(slapd: Slapd) -> None:
     with pytest.raises(DirectoryMisconfigured, match="no such entry"):
         result(people(slapd, "openldap", base="ou=none,dc=example,dc=org").verify("olga", b"x"))
+
+
+def test_who_may_be_in_a_directory_that_is_only_referred_to_is_not_told_of_a_wrong_password(
+    tmp_path: Path, slapd: Slapd
+) -> None:
+    for base in ("ou=part,dc=example,dc=org", "ou=far,ou=part,dc=example,dc=org"):
+        with pytest.raises(DirectoryMisconfigured, match=r"only refers to ldap://far\.example"):
+            result(people(slapd, "openldap", base=base).verify("olga", b"secret"))
+    gateway = Gateway(
+        tmp_path, settings(slapd, base="ou=part,dc=example,dc=org", start_tls=False)
+    ).run()
+    try:
+        client = poplib.POP3("127.0.0.1", gateway.plain, timeout=30)
+        client.user("olga")
+        with pytest.raises(poplib.error_proto, match=r"-ERR \[SYS/PERM\]"):
+            client.pass_("secret")
+        gateway.wait_for(b"the directory only refers to ldap://far.example")
+    finally:
+        gateway.stop()
+
+
+def test_a_password_of_any_length_and_octets_is_a_wrong_one(slapd: Slapd) -> None:
+    for password in (b"x" * 512, b"x" * 90_000, b"secret\0", b"\0", b"\xff" * 600):
+        with pytest.raises(BadCredentials):
+            result(people(slapd, "openldap").verify("olga", password))
 
 
 def test_right_below_the_base_or_in_the_whole_subtree(slapd: Slapd) -> None:

@@ -1,0 +1,175 @@
+"""LDAP servers that answer wrongly: never a success, and never a wrong password."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from answers import result
+from gateway.directory.entry_map import EntryMap
+from gateway.directory.ldap import LdapDirectory
+from gateway.directory.ldap_accounts import Search
+from gateway.directory.ldap_messages import message_length, read_elements
+from gateway.directory.ldap_servers import Reach
+from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.testing.store_contract import run_now
+
+BIND, SEARCH = 0x60, 0x63
+Answer = Callable[[bytes], bytes]
+"""From a message id to all that answers it."""
+
+
+def tlv(tag: int, *parts: bytes) -> bytes:
+    """An element in BER, of fewer than 256 octets."""
+    body = b"".join(parts)
+    return bytes((tag, len(body)) if len(body) < 0x80 else (tag, 0x81, len(body))) + body
+
+
+def reply(tag: int, *parts: bytes) -> Answer:
+    """One message with this operation."""
+    return lambda identity: tlv(0x30, tlv(0x02, identity), tlv(tag, *parts))
+
+
+def ended(tag: int, code: int = 0, *more: bytes) -> Answer:
+    """A result."""
+    return reply(tag, tlv(0x0A, bytes((code,))), tlv(0x04), tlv(0x04), *more)
+
+
+def both(*answers: Answer) -> Answer:
+    """One after the other."""
+    return lambda identity: b"".join(answer(identity) for answer in answers)
+
+
+MAIL = tlv(0x30, tlv(0x04, b"mail"), tlv(0x31, tlv(0x04, b"alice@e")))
+ALICE = reply(0x64, tlv(0x04, b"cn=alice"), tlv(0x30, MAIL))
+FOUND = both(ALICE, ended(0x65))
+
+
+def reference(uri: bytes) -> Answer:
+    """To another server, instead of an entry."""
+    return reply(0x73, tlv(0x04, uri))
+
+
+Serve = Callable[[Answer, Answer], LdapDirectory]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """A directory that asks a server with these answers to a bind and to a search."""
+    with ExitStack() as stack:
+
+        def start(bind: Answer, search: Answer) -> LdapDirectory:
+            listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            thread = threading.Thread(target=_serve, args=(listening, {BIND: bind, SEARCH: search}))
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(listening.shutdown, socket.SHUT_RDWR)
+            reach = Reach((f"ldap://127.0.0.1:{listening.getsockname()[1]}",))
+            return LdapDirectory(reach, Search("dc=e"), EntryMap(), run_now)
+
+        yield start
+
+
+def _serve(listening: socket.socket, answers: dict[int, Answer]) -> None:
+    threads = []
+    while True:
+        try:
+            client, _ = listening.accept()
+        except OSError:
+            break
+        threads.append(threading.Thread(target=_answer, args=(client, answers), daemon=True))
+        threads[-1].start()
+
+
+def _answer(client: socket.socket, answers: dict[int, Answer]) -> None:
+    data = b""
+    with client:
+        while more := client.recv(65_536):
+            data += more
+            length = message_length(data)
+            if length and len(data) >= length:
+                identity, operation, *_ = read_elements(data[:length])[0].content
+                data = data[length:]
+                if operation.tag in answers:
+                    client.sendall(answers[operation.tag](identity.content))
+
+
+def test_a_server_that_answers_rightly_lets_in(serve: Serve) -> None:
+    directory = serve(ended(0x61), FOUND)
+    assert result(directory.verify("alice", b"x")).name == "alice@e"
+    with pytest.raises(BadCredentials):
+        result(serve(ended(0x61, 49), FOUND).verify("alice", b"x"))
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [
+        *(ended(0x65), ended(0x78), ended(0x69), ended(0x6B), ALICE, reference(b"ldap://x/dc=y")),
+        *(both(ALICE, ended(0x61)), both(ended(0x65), ended(0x61)), reply(0x79)),
+        reply(0x61, tlv(0x0A), tlv(0x04), tlv(0x04)),
+        reply(0x61, tlv(0x02, b"\0"), tlv(0x04), tlv(0x04)),
+        reply(0x61, b"\x0a\x80", tlv(0x04), tlv(0x04)),
+        *(reply(0x61, tlv(0x0A, b"\0")), reply(0x61), reply(0x41)),
+        lambda _: tlv(0x30, tlv(0x02), tlv(0x61, tlv(0x0A, b"\0"), tlv(0x04), tlv(0x04))),
+    ],
+)
+def test_a_bind_that_is_answered_by_anything_else_is_an_outage(serve: Serve, bind: Answer) -> None:
+    with pytest.raises(DirectoryDown):
+        result(serve(bind, FOUND).verify("alice", b"x"))
+
+
+@pytest.mark.parametrize("search", [ended(0x61), ended(0x78), both(ALICE, ended(0x61)), ALICE])
+def test_a_search_that_is_not_ended_by_its_own_result_is_an_outage(
+    serve: Serve, search: Answer
+) -> None:
+    directory = serve(ended(0x61), both(search, ended(0x78)))
+    for asked in (directory.find("alice"), directory.recipient("alice@e")):
+        with pytest.raises(DirectoryDown):
+            result(asked)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        both(reference(b"ldap://other/dc=e"), ended(0x65)),
+        ended(0x65, 10, tlv(0xA3, tlv(0x04, b"ldap://other/dc=e"))),
+        both(
+            reference(b"ldap://e/CN=Configuration,DC=e"),
+            reference(b"ldap://other/dc=e"),
+            ended(0x65),
+        ),
+    ],
+)
+def test_who_is_only_referred_to_is_neither_unknown_nor_wrong(serve: Serve, search: Answer) -> None:
+    directory = serve(ended(0x61), search)
+    for asked in (
+        *(directory.verify("alice", b"x"), directory.find("alice"), directory.recipient("alice@e")),
+        *(directory.owner("alice@e"), directory.accounts()),
+    ):
+        with pytest.raises(DirectoryMisconfigured, match="only refers to ldap://other/dc=e"):
+            result(asked)
+
+
+def test_a_referral_beside_an_entry_or_to_a_part_without_people_changes_nothing(
+    serve: Serve,
+) -> None:
+    beside = both(reference(b"ldap://other/dc=e"), FOUND)
+    assert result(serve(ended(0x61), beside).find("alice")).name == "alice@e"
+    parts = [
+        reference(b"ldap://lab.test/CN=Configuration,DC=lab,DC=test"),
+        reference(b"ldap://DomainDnsZones.lab.test/DC=DomainDnsZones,DC=lab,DC=test"),
+        reference(b"ldaps://ForestDnsZones.lab.test/DC=ForestDnsZones,DC=lab,DC=test"),
+    ]
+    nobody = serve(ended(0x61, 49), both(*parts, ended(0x65)))
+    assert result(nobody.find("alice")) is None
+    with pytest.raises(BadCredentials):
+        result(nobody.verify("alice", b"x"))
+
+
+def test_a_bind_that_is_referred_elsewhere_is_no_wrong_password(serve: Serve) -> None:
+    with pytest.raises(DirectoryMisconfigured):
+        result(serve(ended(0x61, 10), FOUND).verify("alice", b"x"))
