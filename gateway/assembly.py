@@ -19,6 +19,7 @@ from gateway import config, demo
 from gateway.audit import Audit
 from gateway.auth.throttle import Limits as ThrottleLimits
 from gateway.auth.throttle import Throttle
+from gateway.certificates import shown_by
 from gateway.changed_meanings import changed_meanings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
@@ -32,6 +33,7 @@ from gateway.needed_files import missing_files
 from gateway.portal import Logins, directory_behind, make_directory
 from gateway.services.census import Census
 from gateway.services.counts import Counts
+from gateway.services.expiry import Expiry
 from gateway.services.last_logins import LastLogins
 from gateway.services.patience import Patience
 from gateway.services.pop3 import POP3Factory
@@ -332,11 +334,17 @@ class _Assembly:
         mailroom = self.mailroom(directory, keeper.delivered)
         listeners += mailroom.listeners(self._mail_certificate)
 
+        used = list(self._certificates.values())
+        shown = shown_by(settings, used)
+        expiry = Expiry(self._reactor, shown, days=settings.tls.expiry_warning)
+
         def start() -> None:
+            expiry.start()
             mailroom.start()
             keeper.start()
 
         def stop() -> Deferred[Any]:
+            expiry.stop()
             logins.stop()
             # Both begin to end at once: the second is not to wait for the first.
             return gatherResults([keeper.stop(), mailroom.stop()], consumeErrors=True)
@@ -345,10 +353,11 @@ class _Assembly:
             self._reactor,
             listeners,
             self._workers,
-            list(self._certificates.values()),
+            used,
             counts=Counts(self._reactor, logins.counted),
             count_every=settings.log.counts,
             at_start=start,
+            at_reload=expiry.check,
             at_end=stop,
             drain_timeout=settings.limits.drain_timeout,
             words=[_how_to_try(settings)] if settings.demo else [],

@@ -56,6 +56,8 @@ class Tls:
     certificate: str = field(default="tls/cert.pem", **check.PATH)
     key: str = field(default="tls/key.pem", **check.PATH)
     self_made: bool = True
+    names: tuple[str, ...] = ()
+    expiry_warning: float = field(default=14.0, **check.within(0, 10**6))
 
 
 @frozen

@@ -35,7 +35,7 @@ RULES: dict[str, set[str]] = {
     "auth": {"interfaces", "sasl", "saslprep", "client_address", "store.classic"} | VALUES,
     "services": {
         *("pop3", "lmtp", "quota", "retention", "sasl", "saslprep", "auth.login", "auth.throttle"),
-        *("interfaces", "wire", "client_address", "endpoints"),
+        *("interfaces", "outage", "wire", "client_address", "endpoints"),
     }
     | VALUES,
     "endpoints": set(),
@@ -49,6 +49,7 @@ RULES: dict[str, set[str]] = {
     "config": {
         *("contradictions", "endpoints", "environment", "settings", "settings_checks", "errors"),
     },
+    "certificates": {"endpoints", "settings", "services"},
     "changed_meanings": {"settings", "units"},
     "needed_files": {"settings"},
     "passwd": {"directory.schemes", "sasl.md4", "saslprep", "errors"},

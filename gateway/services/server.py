@@ -89,9 +89,12 @@ class Server(Service):
         drain_timeout: float,
         words: Sequence[str] = (),
         at_start: Callable[[], None] = lambda: None,
+        at_reload: Callable[[], None] = lambda: None,
         at_end: Callable[[], Deferred[None]] = lambda: succeed(None),
     ) -> None:
         """``words`` are logged and ``at_start`` is called once all listeners listen.
+
+        ``at_reload`` is called once the certificates have been read again.
 
         ``at_end`` is called once no session holds anything any more, and waited for
         as long as is left of ``drain_timeout``; this and ``count_every`` in seconds.
@@ -99,6 +102,7 @@ class Server(Service):
         self._counts = counts
         self._count_every = count_every
         self._at_start = at_start
+        self._at_reload = at_reload
         self._at_end = at_end
         self._reactor = reactor
         self._listeners = listeners
@@ -162,6 +166,7 @@ class Server(Service):
                 )
             else:
                 self.log.info("reloaded {path}", path=certificate.certificate)
+        self._at_reload()
 
     def stopService(self) -> Deferred[Any]:
         """SIGTERM: no new sessions, running commits finish, and all of it in bounded time."""

@@ -43,6 +43,8 @@ class Certificate:
         self._minimum = minimum
         self._ciphers = ciphers
         self._context = self._load()
+        self.chain = self._read_chain()
+        """What it shows to clients, its own first; empty where only OpenSSL can read it."""
 
     def _load(self) -> SSL.Context:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -77,6 +79,14 @@ class Certificate:
         Raises ``ConfigError``, and then the old certificate stays in use.
         """
         self._context = self._load()
+        self.chain = self._read_chain()
+
+    def _read_chain(self) -> list[x509.Certificate]:
+        try:
+            with open(self.certificate, "rb") as file:
+                return x509.load_pem_x509_certificates(file.read())
+        except (OSError, ValueError):
+            return []
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: ARG002
         """One connection's OpenSSL object."""
