@@ -17,6 +17,8 @@ from gateway.errors import StoreDown
 from gateway.model import Removed
 from gateway.units import time_text
 
+__all__ = ["Audit"]
+
 _PRECISION = "milliseconds"
 
 

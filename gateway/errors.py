@@ -9,6 +9,40 @@ from __future__ import annotations
 
 from twisted.cred.error import UnauthorizedLogin
 
+__all__ = [
+    "BadCredentials",
+    "BadMailboxName",
+    "CleartextRefused",
+    "ConfigError",
+    "DirectoryDown",
+    "DirectoryMisconfigured",
+    "GatewayError",
+    "HomedElsewhere",
+    "LargerThanQuota",
+    "LedgerUnusable",
+    "LoginTooSoon",
+    "MailboxUnusable",
+    "MaildropBusy",
+    "MechanismFailed",
+    "MechanismUnknown",
+    "MessageGone",
+    "NoRoom",
+    "NoSuchMailbox",
+    "NotAdmitted",
+    "OverQuota",
+    "Overloaded",
+    "RecipientBarred",
+    "RefusedByPolicy",
+    "RequestMalformed",
+    "RetentionMalformed",
+    "SizeChanged",
+    "StoreDown",
+    "TooManyGuesses",
+    "TooManySessions",
+    "TookTooLong",
+    "UnknownRecipient",
+]
+
 
 class GatewayError(Exception):
     """Parent of all of them; anything else that escapes is a bug."""

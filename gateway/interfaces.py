@@ -15,6 +15,21 @@ from zope.interface import Attribute, Interface
 
 from gateway.model import Account, Cause, Kept, Limits, Listing, Removed, Usage
 
+__all__ = [
+    "Admit",
+    "Audit",
+    "IBody",
+    "IDelivery",
+    "IDirectory",
+    "IIncoming",
+    "IKeeping",
+    "IMaildrop",
+    "IMechanism",
+    "INtlmAuthority",
+    "IStore",
+    "Run",
+]
+
 T = TypeVar("T")
 
 Run = Callable[[Callable[[], T]], "Deferred[T]"]

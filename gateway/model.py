@@ -9,6 +9,22 @@ from typing import NamedTuple
 
 from attrs import field, frozen
 
+__all__ = [
+    "UNLIMITED",
+    "Account",
+    "Cause",
+    "Form",
+    "Kept",
+    "Limits",
+    "Listing",
+    "Peer",
+    "Quota",
+    "Removed",
+    "Terms",
+    "Usage",
+    "cause_of",
+]
+
 
 class Form(IntEnum):
     """How far the octets of a stored message are from what RETR sends."""

@@ -12,6 +12,8 @@ from gateway.interfaces import IDirectory
 from gateway.model import Account
 from gateway.saslprep import login_name
 
+__all__ = ["Delegates"]
+
 _ACTING = re.compile(r"(?P<who>[^\\/]+(?:[\\/][^\\/]+|@[^\\/]+))[\\/](?P<mailbox>[^\\/]+)")
 
 

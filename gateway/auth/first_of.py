@@ -13,6 +13,8 @@ from zope.interface import implementer
 
 from gateway.errors import BadCredentials, DirectoryDown
 
+__all__ = ["FirstOf"]
+
 
 @implementer(ICredentialsChecker)
 class FirstOf:

@@ -17,6 +17,8 @@ from gateway.sasl.credentials import INtlmResponse
 from gateway.sasl.ntlm_proof import prove_v1, prove_v2
 from gateway.saslprep import login_name
 
+__all__ = ["HashAuthority", "NtlmChecker"]
+
 log = Logger()
 
 

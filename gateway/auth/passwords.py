@@ -18,6 +18,8 @@ from gateway.interfaces import IDirectory
 from gateway.model import Account
 from gateway.sasl.credentials import IActingPassword
 
+__all__ = ["PasswordChecker"]
+
 log = Logger()
 
 

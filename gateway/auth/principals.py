@@ -12,6 +12,8 @@ from gateway.auth.delegates import Delegates
 from gateway.errors import BadCredentials
 from gateway.sasl.credentials import IGssName
 
+__all__ = ["PrincipalChecker"]
+
 
 @implementer(ICredentialsChecker)
 class PrincipalChecker:

@@ -15,6 +15,8 @@ from gateway.errors import BadCredentials, BadMailboxName, HomedElsewhere
 from gateway.interfaces import IDirectory, IMaildrop, IStore
 from gateway.model import Account, Terms
 
+__all__ = ["MaildropRealm"]
+
 
 @implementer(IRealm)
 class MaildropRealm:

@@ -25,6 +25,8 @@ from gateway.auth.delegates import split_login
 from gateway.client_address import client_address
 from gateway.errors import BadCredentials, GatewayError, TooManyGuesses
 
+__all__ = ["Limits", "Throttle"]
+
 
 @frozen
 class Limits:

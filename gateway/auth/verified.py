@@ -7,6 +7,8 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 
+__all__ = ["Verified"]
+
 
 class Verified:
     """Remembers for a short time which password was right for whom.

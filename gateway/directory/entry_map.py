@@ -13,6 +13,8 @@ from gateway.model import UNLIMITED, Account, Quota
 from gateway.saslprep import login_name
 from gateway.units import limit_of
 
+__all__ = ["MAPS", "EntryMap"]
+
 _LANGUAGE = re.compile(
     r"\s*(?P<tag>[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)\s*(?:;\s*q\s*=\s*(?P<weight>[01](?:\.\d{0,3})?)\s*)?",
     re.ASCII,

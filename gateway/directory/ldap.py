@@ -19,6 +19,8 @@ from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.interfaces import IDirectory, Run
 from gateway.model import Account
 
+__all__ = ["LdapDirectory"]
+
 _LOGIN = 1.0
 """Seconds: whoever verified a password can look up the account without another search."""
 

@@ -30,6 +30,8 @@ from gateway.directory.ldap_messages import (
 from gateway.directory.ldap_servers import Reach, Servers, ask
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 
+__all__ = ["Search"]
+
 log = Logger()
 
 # RFC 4511 section 4.1.9; what they mean for a user's bind.

@@ -38,6 +38,8 @@ from gateway.directory.ldap_messages import (
 )
 from gateway.errors import DirectoryDown, DirectoryMisconfigured, GatewayError
 
+__all__ = ["Reach"]
+
 log = Logger()
 
 T = TypeVar("T")

@@ -12,6 +12,8 @@ from gateway.errors import BadCredentials
 from gateway.interfaces import IDirectory
 from gateway.model import Account
 
+__all__ = ["LoginIsMailbox", "MemoryDirectory"]
+
 
 @implementer(IDirectory)
 class MemoryDirectory:

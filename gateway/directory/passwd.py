@@ -20,6 +20,8 @@ from gateway.model import Account, Quota
 from gateway.saslprep import login_name, saslprep
 from gateway.units import limit_of, parse_size
 
+__all__ = ["PasswdFile"]
+
 log = Logger()
 
 _NO = frozenset({"no", "n", "false", "0"})

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
+__all__ = ["Profile"]
+
 
 @frozen
 class Profile:

@@ -9,6 +9,15 @@ from attrs import field, frozen
 from twisted.cred.credentials import ICredentials
 from zope.interface import Attribute, implementer
 
+__all__ = [
+    "ActingPassword",
+    "GssName",
+    "IActing",
+    "IActingPassword",
+    "IGssName",
+    "INtlmResponse",
+]
+
 
 class IActing(ICredentials):
     """Somebody who may want to act as another; who takes these must decide whether he may."""

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from twisted.cred.credentials import ICredentials
 
+__all__ = ["Challenge", "Proven"]
+
 
 class Challenge(NamedTuple):
     """Send these octets and step again with the client's response."""

@@ -6,6 +6,8 @@ from collections import Counter
 
 from gateway.errors import TooManySessions
 
+__all__ = ["Census"]
+
 
 class Census:
     """Counts, shared by all listeners of a server."""

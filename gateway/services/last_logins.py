@@ -10,6 +10,8 @@ from gateway.model import Terms
 from gateway.pop3.profile import Profile
 from gateway.pop3.promises import delay
 
+__all__ = ["LastLogins"]
+
 
 class LastLogins:
     """Shared by all listeners of a server, and forgotten when it stops.

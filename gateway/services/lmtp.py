@@ -22,6 +22,8 @@ from gateway.services.patience import Patience
 from gateway.services.reception import Reception
 from gateway.services.sessions import Sessions
 
+__all__ = ["LMTPFactory"]
+
 _NUMBERS = count(1)
 
 

@@ -27,6 +27,8 @@ from gateway.services.pop3_protocol import POP3Protocol
 from gateway.services.sessions import Sessions
 from gateway.services.turns import Turns
 
+__all__ = ["POP3Factory"]
+
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 

@@ -20,6 +20,8 @@ from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Verdict, verdict
 from gateway.saslprep import login_name
 
+__all__ = ["Reception", "admit"]
+
 
 class Reception:
     """Addresses to accounts, accounts to limits and usage."""

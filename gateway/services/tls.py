@@ -21,6 +21,8 @@ from zope.interface import implementer
 
 from gateway.errors import ConfigError
 
+__all__ = ["Certificate"]
+
 VERSIONS: Mapping[str, int] = {
     "1.0": SSL.TLS1_VERSION,
     "1.1": SSL.TLS1_1_VERSION,

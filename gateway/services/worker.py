@@ -25,6 +25,8 @@ from gateway.errors import Overloaded
 from gateway.services.turns import Turns
 from gateway.services.width import Width
 
+__all__ = ["Worker"]
+
 T = TypeVar("T")
 
 LOOK = 0.005

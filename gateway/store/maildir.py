@@ -27,6 +27,8 @@ from gateway.store.maildrop import Mailbox, Maildrop
 from gateway.store.names import mailbox_path, mailboxes
 from gateway.store.snapshot import Reading, Snapshot
 
+__all__ = ["MaildirStore"]
+
 T = TypeVar("T")
 
 LOCK = "pop3gw.lock"

@@ -36,6 +36,8 @@ from gateway.store.keeping import no_audit, not_held
 from gateway.store.record import entry, message_id_in
 from gateway.wire.body import Canonical, Measure
 
+__all__ = ["BytesBody", "MemoryMailbox", "MemoryStore"]
+
 
 @implementer(IBody)
 class BytesBody:

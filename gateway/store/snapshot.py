@@ -10,6 +10,8 @@ from attrs import frozen
 from gateway.model import Form, Listing
 from gateway.store.scan import Stamp
 
+__all__ = ["Reading"]
+
 CLAIMED = 255
 """In ``Snapshot.forms``: nobody has looked, the size is what a name or the uidlist says."""
 

@@ -10,6 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.errors import BadCredentials
 from gateway.interfaces import IDirectory
 
+__all__ = ["PASSWORDS", "directory_tests"]
+
 PASSWORDS = {"alice@example.org": "wonderland", "bob@example.org": "grün €", "jürgen": " a  b "}
 
 

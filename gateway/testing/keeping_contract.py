@@ -12,6 +12,13 @@ from gateway.interfaces import IKeeping
 from gateway.model import Account, Cause, Kept, Peer, Removed, Usage
 from gateway.testing.store_contract import ALICE, Bench, read_all
 
+__all__ = [
+    "RULE",
+    "KeepingBench",
+    "Trail",
+    "keeping_tests",
+]
+
 RULE = Cause(rule="unread 60d")
 
 

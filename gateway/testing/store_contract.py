@@ -13,6 +13,19 @@ from gateway.interfaces import IBody, IDelivery, IIncoming, IMaildrop, IStore
 from gateway.model import Account, Form, Limits, Terms, Usage
 from gateway.wire.body import Canonical
 
+__all__ = [
+    "ALICE",
+    "BOB",
+    "NO_LIMITS",
+    "Bench",
+    "DeliveryBench",
+    "admit",
+    "delivery_tests",
+    "read_all",
+    "run_now",
+    "store_tests",
+]
+
 ALICE = Account(name="alice@example.org", mailbox="alice@example.org")
 BOB = Account(name="bob@example.org", mailbox="bob@example.org")
 NO_LIMITS = Limits()

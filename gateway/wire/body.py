@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from gateway.model import Form
 
+__all__ = ["Canonical"]
+
 END = b".\r\n"
 """The line that ends a multi-line response."""
 
