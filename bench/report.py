@@ -132,6 +132,7 @@ _LABELS = {
     "hold_up_ms": "others held up, longest",
     "noop_p99_ms": "NOOP p99",
     "p99_ms": "all p99",
+    "reply_p99_ms": "replies' p99",
 }
 
 

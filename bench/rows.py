@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.floods import CLIENTS, Flooded
 from bench.maildirs import Copies, Drop, attachments, letters, notes
 from bench.work import FirstOpen, Idle, Retrieval, Sessions, SmallReplies, Work
 
@@ -47,6 +48,7 @@ class Sizes:
     large_passes: int = 5
     idle: int = 1000
     cycles: int = 400
+    flooded: float = 5.0
 
 
 QUICK = Sizes(
@@ -60,6 +62,7 @@ QUICK = Sizes(
     large_passes=2,
     idle=200,
     cycles=100,
+    flooded=2.0,
 )
 
 POLL = ("STAT", "UIDL", "LIST")
@@ -67,7 +70,12 @@ POLL = ("STAT", "UIDL", "LIST")
 
 def rows(sizes: Sizes) -> list[Row]:
     """All rows, in the order of the table."""
-    return [*_session_rows(sizes), *_retrieval_rows(sizes), *_idle_rows(sizes)]
+    return [
+        *_session_rows(sizes),
+        *_retrieval_rows(sizes),
+        *_idle_rows(sizes),
+        *_flood_rows(sizes),
+    ]
 
 
 def _session_rows(sizes: Sizes) -> list[Row]:
@@ -159,6 +167,24 @@ def _idle_rows(sizes: Sizes) -> list[Row]:
             ("users",),
             (Goal("noop_p99_ms", 20, beside=False), Goal("p99_ms", 20, beside=False)),
         ),
+    ]
+
+
+def _flood_rows(sizes: Sizes) -> list[Row]:
+    def row(name: str, command: str, when: str, *, logged_in: bool) -> Row:
+        return Row(
+            name,
+            f"others' sessions while {CLIENTS} clients send {command} without end, {when} login",
+            "session",
+            Flooded("users", command, logged_in, sizes.flooded),
+            ("users",),
+            (Goal("p99_ms", 100, beside=False),),
+        )
+
+    return [
+        row("flood-capa", "CAPA", "before", logged_in=False),
+        row("flood-noop", "NOOP", "after", logged_in=True),
+        row("flood-retr", "RETR 1", "after", logged_in=True),
     ]
 
 

@@ -225,6 +225,7 @@ class _Assembly:
             self.store,
             run=self._disk.run,
             patience=self._patience,
+            turns=self._turns,
             delivered=delivered,
         )
 

@@ -47,6 +47,9 @@ __all__ = [
 class GatewayError(Exception):
     """Parent of all of them; anything else that escapes is a bug."""
 
+    logged = False
+    """Whoever raised it has logged it, once for all who meet it."""
+
 
 class BadCredentials(GatewayError, UnauthorizedLogin):
     """The name, the password or the proof was wrong, or the account may not log in.
@@ -161,6 +164,11 @@ class LedgerUnusable(GatewayError):
 
 class DirectoryDown(GatewayError):
     """The directory did not answer; nothing is known about the password."""
+
+    def __init__(self, reason: str = "", *, logged: bool = False) -> None:
+        """``logged``: as part of an outage."""
+        super().__init__(reason)
+        self.logged = logged
 
 
 class DirectoryMisconfigured(GatewayError):

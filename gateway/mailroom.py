@@ -31,6 +31,7 @@ from gateway.services.quota_http import quota_site
 from gateway.services.reception import Reception
 from gateway.services.server import Listener, endpoint_of
 from gateway.services.survey import Survey
+from gateway.services.turns import Turns
 from gateway.services.warner import Compose, Warner
 from gateway.settings import DomainQuota, Settings
 from gateway.settings import Quota as QuotaSettings
@@ -51,13 +52,18 @@ class Mailroom:
         *,
         run: Run[Any],
         patience: Patience,
+        turns: Turns | None = None,
         delivered: Callable[[Account], None] = lambda _: None,
     ) -> None:
-        """``run`` does what may block; ``delivered`` is told whose mail came in."""
+        """``run`` does what may block; ``delivered`` is told whose mail came in.
+
+        What clients send is worked off in ``turns``.
+        """
         self._reactor = reactor
         self._settings = settings
         self._store = store
         self._patience = patience
+        self._turns = turns
         self._also_delivered = delivered
         self.ledger = Opened(lambda: Ledger(settings.state), run)
         self._everyone = everyone_of(settings, directory, store)
@@ -160,6 +166,7 @@ class Mailroom:
             tls=tls,
             connections=lmtp.connections,
             patience=self._patience,
+            turns=self._turns,
             delivered=self._delivered,
         )
 
@@ -179,6 +186,7 @@ class Mailroom:
             clock=self._reactor,
             allows=_local_or(within(policy.allowed_networks)),
             connections=policy.connections,
+            turns=self._turns,
             answers=Answers(over=_OVER[policy.over_quota], unknown=policy.unknown),  # type: ignore[arg-type]
         )
 

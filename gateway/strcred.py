@@ -25,7 +25,7 @@ An LDAP URL (RFC 4516) says where accounts are looked for:
 Users are searched for with the filter, in which {login} stands for the login name, and
 the password is right when the server takes it for a bind as the entry that was found.
 Extensions, after the filter: starttls; bindname=DN, who searches, and password-file=PATH
-with its password; ca-file=PATH, authorities besides those of the system; map=NAME, one of
+with its password; ca-file=PATH, authorities in place of those of the system; map=NAME, one of
 openldap, activedirectory, qmail-ldap, samba, whose filter is taken where the URL has none.
 A comma within an extension is %2c. Server certificates are always verified.
 """

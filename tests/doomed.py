@@ -76,6 +76,8 @@ class Death:
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if event not in AUDITED:
             return
+        if event == "os.mkdir" and args[2] >= 0:
+            args = (f"{os.readlink(f'/proc/self/fd/{args[2]}')}/{args[0]}",)
         # A link's second name may be ours where its first is not.
         if isinstance(args[0], int) or any(map(self._is_ours, args[:2])):
             self._step()

@@ -48,6 +48,29 @@ class Line(StringTransport):
         self.disconnecting = True
 
 
+class Ticking(Clock):
+    """A clock on which time passes whenever somebody looks at it."""
+
+    tick = 0.00002
+
+    def seconds(self) -> float:
+        """Later each time."""
+        self.rightNow += self.tick
+        return float(self.rightNow)
+
+    def pass_(self, seconds: float) -> None:
+        """Time passes while something is being done."""
+        self.rightNow += seconds
+
+    def turn(self) -> None:
+        """What is due by now is done; what that brings about is not."""
+        due = [call for call in self.calls if call.getTime() <= self.rightNow]
+        for call in due:
+            self.calls.remove(call)
+            call.called = 1
+            call.func(*call.args, **call.kw)
+
+
 class Wire:
     """A server, and any number of clients of it."""
 
@@ -60,9 +83,10 @@ class Wire:
         store: Any = None,
         portal: Portal | None = None,
         terms: Callable[[Account], Terms] = lambda _: Terms(),
+        clock: Clock | None = None,
         **factory: Any,
     ) -> None:
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.directory = MemoryDirectory(passwords or {ALICE: SECRET})
         self.store = store if store is not None else MemoryStore()
         if store is None:

@@ -254,8 +254,10 @@ class Dovecot(Server):
         self, directory: Path, maildir: Path, *, uidl_format: str = "%u", more: str = ""
     ) -> None:
         """``more``: settings besides, or in place of those that are written here."""
-        need("dovecot", *(f"/usr/lib/dovecot/{name}" for name in ("imap", "lmtp", "pop3")))
-        need("dovecot", root=True)
+        need(
+            *("dovecot", "/usr/lib/dovecot/imap", "/usr/lib/dovecot/lmtp", "/usr/lib/dovecot/pop3"),
+            root=True,
+        )
         super().__init__(directory)
         self.plain, self.imap = free_port(), free_port()
         self._maildir = maildir

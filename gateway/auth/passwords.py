@@ -68,7 +68,9 @@ class PasswordChecker:
             if failure.check(BadCredentials):
                 self._verified.refused(login, password)
             elif failure.check(DirectoryDown, Overloaded) and self._verified.knew(login, password):
-                log.warn("let {login} in as before: {error}", login=login, error=failure.value)
+                # Counted by ``verified`` in any case.
+                if not getattr(failure.value, "logged", False):
+                    log.warn("let {login} in as before: {error}", login=login, error=failure.value)
                 return login
             return failure
 

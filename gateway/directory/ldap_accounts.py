@@ -141,8 +141,8 @@ class LdapAccounts:
         self.searching = Servers(reach, self._bind_service, now)
         # Apart, so that a server that takes long to tell of everybody is not down for logins.
         patient = evolve(reach, timeout=patience)
-        self._listing = Servers(patient, self._bind_service, now)
-        self.binding = Servers(reach, _nobody, now)
+        self._listing = Servers(patient, self._bind_service, now, beside=self.searching)
+        self.binding = Servers(reach, _nobody, now, beside=self.searching)
 
     def find(self, login: str) -> Found | None:
         """The one entry of that name, or None.  Raises a directory's errors."""

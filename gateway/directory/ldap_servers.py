@@ -25,7 +25,6 @@ from ldap3.core.exceptions import (
     LDAPResponseTimeoutError,
     LDAPStartTLSError,
 )
-from twisted.logger import Logger
 
 from gateway.directory.ldap_messages import (
     SEARCHED,
@@ -37,10 +36,9 @@ from gateway.directory.ldap_messages import (
     read_response,
 )
 from gateway.errors import DirectoryDown, DirectoryMisconfigured, GatewayError
+from gateway.outage import Outage
 
 __all__ = ["Reach"]
-
-log = Logger()
 
 T = TypeVar("T")
 
@@ -100,11 +98,35 @@ class _Punctual:
         return bytes(self._inner.recv(size))
 
 
+class _Tls(ldap3.Tls):
+    """TLS whose names OpenSSL compares.
+
+    ldap3 does it itself where Python has no ``ssl.match_hostname`` any more
+    (3.12), and knows no IP addresses; nor does it say the name to the server.
+    """
+
+    def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:
+        """Begin TLS on a connection's socket."""
+        context = ssl.create_default_context(cafile=self.ca_certs_file)
+        # The same on each Python: 3.13 would refuse the certificates of many a
+        # private authority for what is missing in them, as no LDAP client does.
+        context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
+        connection.socket = context.wrap_socket(
+            connection.socket,
+            # An IPv6 address may have a zone, which is of this machine only.
+            server_hostname=connection.server.host.partition("%")[0],
+            do_handshake_on_connect=do_handshake,
+        )
+
+
 class _Server:
     """One server: how it is, and connections that nobody uses just now."""
 
-    def __init__(self, uri: str, reach: Reach, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, uri: str, reach: Reach, outage: Outage, monotonic: Callable[[], float]
+    ) -> None:
         self.uri = uri
+        self.outage = outage
         self.down_until = 0.0
         self.silent = False
         """When last asked it did not refuse, it did not answer."""
@@ -127,14 +149,18 @@ class _Server:
     def answered(self, connection: Any) -> None:
         """It is up; keep the connection for the next."""
         self.down_until, self.silent = 0.0, False
+        self.outage.answered()
+        self.keep(connection)
+
+    def keep(self, connection: Any) -> None:
+        """Have the connection ready for the next."""
         self._idle.append(connection)
 
     def open(self) -> Any:
         """A new connection, TLS begun, nobody bound."""
-        tls = ldap3.Tls(
+        tls = _Tls(
             validate=ssl.CERT_REQUIRED,
-            ca_certs_file=self._reach.ca_file or ssl.get_default_verify_paths().cafile,
-            valid_names=[self._host],
+            ca_certs_file=self._reach.ca_file or None,
         )
         server = ldap3.Server(
             self._host,
@@ -213,8 +239,11 @@ class Servers:
         now: Callable[[], float],
         *,
         monotonic: Callable[[], float] = time.monotonic,
+        beside: Servers | None = None,
     ) -> None:
-        """``prepare`` is done once with every new connection: a service's bind.
+        """``beside``: the same servers for other work; an outage of one is the same for both.
+
+        ``prepare`` is done once with every new connection: a service's bind.
 
         ``now`` says how long a server is left alone, ``monotonic`` how long it takes
         to answer: a clock that is set back must hold no worker.
@@ -224,7 +253,13 @@ class Servers:
         self._prepare = prepare
         self._now = now
         self._monotonic = monotonic
-        self._servers = [_Server(uri, reach, monotonic) for uri in reach.uris]
+        outages = [Outage(f"LDAP server {uri}", now) for uri in reach.uris]
+        if beside is not None:
+            outages = [server.outage for server in beside._servers]
+        self._servers: list[_Server] = [
+            _Server(uri, reach, outage, monotonic)
+            for uri, outage in zip(reach.uris, outages, strict=True)
+        ]
 
     def use(self, work: Callable[[Any], T]) -> T:
         """Do ``work`` with a connection to the first server that answers.
@@ -244,13 +279,18 @@ class Servers:
                 server.down_until = self._now() + self._reach.retry_after
                 server.silent = self._monotonic() - began >= self._reach.timeout / 2
                 problems.append(f"{server.uri}: {type(error).__name__}: {error}")
-                log.warn("{problem}", problem=problems[-1])
+                server.outage.failed(f"{type(error).__name__}: {error}")
+            except DirectoryDown as error:
+                _log_once(server, error)
+                raise
             except LDAPException as error:
                 # Another server would not be asked either.
                 raise DirectoryMisconfigured(f"{type(error).__name__}: {error}") from error
             else:
                 return result
-        raise DirectoryDown("; ".join(problems) or "no server has answered for some seconds")
+        raise DirectoryDown(
+            "; ".join(problems) or "no server has answered for some seconds", logged=True
+        )
 
     def _candidates(self) -> list[_Server]:
         """Whom to ask, in this order.
@@ -275,14 +315,21 @@ class Servers:
         connection = server.open()
         try:
             self._prepare(connection)
-        except BaseException:
+        except BaseException as error:
             _close(connection)
+            if isinstance(error, GatewayError):
+                # It meets everybody alike.
+                _log_once(server, error)
             raise
         return self._work(server, connection, work)
 
     def _work(self, server: _Server, connection: Any, work: Callable[[Any], T]) -> T:
         try:
             result = work(connection)
+        except DirectoryDown:
+            # It answers, and says that it cannot tell.
+            server.keep(connection)
+            raise
         except GatewayError:
             # The server has answered; that it says no does not hurt the connection.
             server.answered(connection)
@@ -292,6 +339,11 @@ class Servers:
             raise
         server.answered(connection)
         return result
+
+
+def _log_once(server: _Server, error: GatewayError) -> None:
+    server.outage.failed(error)
+    error.logged = True
 
 
 def _close(connection: Any) -> None:

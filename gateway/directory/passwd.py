@@ -17,6 +17,7 @@ from gateway.directory.entry_map import named
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.interfaces import IDirectory, Run
 from gateway.model import Account, Quota
+from gateway.outage import Outage
 from gateway.saslprep import login_name, saslprep
 from gateway.units import limit_of, parse_size
 
@@ -164,6 +165,7 @@ class PasswdFile:
         """Raises ``DirectoryMisconfigured`` when there is nothing good to start with."""
         self._path = path
         self._run = run
+        self._outage = Outage(f"accounts file {path}")
         try:
             self._stamp = self._bad = self._stamped()
             self._entries = self._read()
@@ -189,7 +191,9 @@ class PasswdFile:
         try:
             stamp = self._stamped()
         except OSError as error:
-            raise DirectoryDown(f"{self._path}: {error.strerror}") from error
+            self._outage.failed(error.strerror)
+            raise DirectoryDown(f"{self._path}: {error.strerror}", logged=True) from error
+        self._outage.answered()
         if stamp not in (self._stamp, self._bad):
             try:
                 self._entries, self._stamp = self._read(again=True), stamp

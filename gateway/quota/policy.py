@@ -78,13 +78,19 @@ class Requests:
 
     def __init__(self) -> None:
         self._data = b""
+        self._at = 0
         self._attributes: dict[str, str] = {}
         self._lines = self._octets = 0
         self._wrong = ""
 
+    def __len__(self) -> int:
+        """Octets that wait to be taken."""
+        return len(self._data) - self._at
+
     def feed(self, data: bytes) -> None:
         """Add what has arrived."""
-        self._data += data
+        self._data = self._data[self._at :] + data
+        self._at = 0
 
     def take_request(self) -> Request | None:
         """The next request, None when none is whole.
@@ -95,18 +101,18 @@ class Requests:
         try:
             return self._take()
         except RequestMalformed as error:
-            self._wrong, self._data = str(error), b""
+            self._wrong, self._data, self._at = str(error), b"", 0
             raise
 
     def _take(self) -> Request | None:
         if self._wrong:
             raise RequestMalformed(self._wrong)
-        while (end := self._data.find(b"\n", 0, LONGEST_LINE)) >= 0:
-            line, self._data = self._data[:end], self._data[end + 1 :]
+        while (end := self._data.find(b"\n", self._at, self._at + LONGEST_LINE)) >= 0:
+            line, self._at = self._data[self._at : end], end + 1
             if not line:
                 return self._end()
             self._take_attribute(line)
-        if len(self._data) >= LONGEST_LINE:
+        if len(self) >= LONGEST_LINE:
             raise RequestMalformed(f"a line is longer than {LONGEST_LINE} octets")
         return None
 

@@ -13,6 +13,7 @@ from gateway.errors import GatewayError
 from gateway.interfaces import IDelivery
 from gateway.quota.notice import Row
 from gateway.quota.verdict import Level
+from gateway.services.complaint import complain, meets_all
 from gateway.services.everyone import Owners
 from gateway.services.opened import Remember
 from gateway.services.posting import post
@@ -54,10 +55,7 @@ class Digest:
         return Deferred.fromCoroutine(self._send()).addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
-        if failure.check(GatewayError):
-            log.warn("{to} gets no digest: {error}", to=self._to, error=failure.value)
-        else:
-            log.failure("{to} gets no digest", failure, to=self._to)
+        complain(log, "{to} gets no digest", failure, to=self._to)
 
     async def _send(self) -> None:
         rows = await self._rows()
@@ -92,5 +90,8 @@ class Digest:
                     limits = self._reception.limits(account)
                     rows.append(Row(account.name, state.level, usage, limits))
             except GatewayError as error:
+                if meets_all(error):
+                    # A digest without most of them would be none.
+                    raise
                 log.warn("{name} is left out: {error}", name=mailbox, error=error)
         return rows

@@ -21,6 +21,7 @@ from gateway.services.lmtp_protocol import LMTPProtocol
 from gateway.services.patience import Patience
 from gateway.services.reception import Reception
 from gateway.services.sessions import Sessions
+from gateway.services.turns import Turns
 
 __all__ = ["LMTPFactory"]
 
@@ -43,12 +44,14 @@ class LMTPFactory(ServerFactory):
         tls: object | None = None,
         connections: int = 100,
         patience: Patience | None = None,
+        turns: Turns | None = None,
         delivered: Callable[[Account], None] = lambda _: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """``allows`` tells of a client's address whether it may deliver; ``now`` in Unix seconds.
 
-        ``delivered`` is told of each mailbox that a message has come into.
+        ``delivered`` is told of each mailbox that a message has come into.  What clients
+        send is worked off in ``turns``, which others may share.
         """
         self.reception = reception
         self.store = store
@@ -56,6 +59,7 @@ class LMTPFactory(ServerFactory):
         self.profile = profile
         self.tls = tls
         self.patience = patience or Patience()
+        self.turns = turns or Turns(lambda: clock)
         self.delivered = delivered
         self.now = now
         self._allows = allows

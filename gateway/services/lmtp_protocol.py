@@ -16,7 +16,6 @@ from gateway.lmtp.session import Session
 from gateway.lmtp.trace import date_of, trace_header
 from gateway.model import Account
 from gateway.services.shell import Shell
-from gateway.wire.outgoing import SLICE
 
 if TYPE_CHECKING:
     from gateway.services.lmtp import LMTPFactory
@@ -86,22 +85,8 @@ class LMTPProtocol(Shell):
 
     # -- actions -------------------------------------------------------------
 
-    def _go_through(self) -> None:
-        session = self._session
-        while not (self._paused or self._over):
-            if (action := session.next_action()) is not None:
-                self._watch.touch()
-                self._perform(action)
-            elif session.waiting_to_send > SLICE:
-                # The session waits until it is told no more than it can keep.
-                self._flush()
-            elif self._draining and not self._working and self._incoming is None:
-                self._draining = False
-                session.dismiss()
-            else:
-                break
-        if not self._over:
-            self._flush()
+    def _may_leave(self) -> bool:
+        return self._incoming is None
 
     def _perform(self, action: Action) -> None:
         session = self._session
@@ -136,6 +121,8 @@ class LMTPProtocol(Shell):
 
     def _tell(self, failure: Failure, error: BaseException) -> None:
         number, host = self._number, self._host or "-"
+        if isinstance(error, GatewayError) and error.logged:
+            return
         if isinstance(error, GatewayError):
             kind = type(error).__name__
             self.log.info(

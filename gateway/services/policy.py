@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -13,7 +14,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import (
-    GatewayError,
     HomedElsewhere,
     RecipientBarred,
     RequestMalformed,
@@ -22,8 +22,10 @@ from gateway.errors import (
 from gateway.model import Account, Usage
 from gateway.quota.policy import Answers, Request, Requests, Room, Unsaid, decide, reply
 from gateway.quota.verdict import Verdict, verdict
+from gateway.services.complaint import complain
 from gateway.services.reception import Reception
 from gateway.services.sessions import Sessions
+from gateway.services.turns import FIRST_TURN, TURN, Turns
 from gateway.services.watch import Watch
 
 _UNSAID = {
@@ -36,6 +38,9 @@ _UNSAID = {
 AHEAD = 256 * 1024
 """Octets of questions that may wait for their answers; Postfix sends one at a time."""
 
+INPUT_HIGH = 64 * 1024
+"""Octets that a client may be ahead before it is no longer read from."""
+
 
 @implementer(IPushProducer)
 class PolicyProtocol(Protocol):
@@ -47,10 +52,11 @@ class PolicyProtocol(Protocol):
     def __init__(self, factory: PolicyFactory) -> None:
         self._factory = factory
         self._requests = Requests()
-        self._waiting = 0
         self._asking = False
         self._going_on = False
+        self._queued = False
         self._paused = False
+        self._deaf = False
         self._over = False
         self._draining = False
 
@@ -106,25 +112,38 @@ class PolicyProtocol(Protocol):
         if self._over:
             return
         self._watch.touch()
-        self._waiting += len(data)
-        if self._waiting > AHEAD:
+        self._requests.feed(data)
+        if len(self._requests) > AHEAD:
             self.log.warn("a client asks faster than it can be answered")
             self.abort()
             return
-        self._requests.feed(data)
         self._go_on()
 
     def _go_on(self) -> None:
-        """Ask all that can be asked now.  A loop, entered once, however answers come."""
-        if self._going_on:
-            return
+        """Ask what can be asked, now or in this connection's turn."""
+        if not (self._queued or self._going_on):
+            self._queued = True
+            self._factory.turns.first(self._at_its_turn)
+        self._mind_input()
+
+    def _mind_input(self) -> None:
+        """Stop listening to a client that is far ahead of its answers."""
+        ahead = len(self._requests) > INPUT_HIGH
+        if ahead is not self._deaf and not self._over:
+            self._deaf = ahead
+            (self.transport.pauseProducing if ahead else self.transport.resumeProducing)()
+
+    def _at_its_turn(self, seconds: float = FIRST_TURN) -> None:
+        """Ask all that can be asked in that time.  A loop, however answers come."""
+        self._queued = False
         self._going_on = True
         try:
-            self._ask()
+            self._ask(self._factory.clock.seconds() + seconds)
         finally:
             self._going_on = False
+        self._mind_input()
 
-    def _ask(self) -> None:
+    def _ask(self, end: float) -> None:
         while not (self._asking or self._paused or self._over):
             try:
                 request = self._requests.take_request()
@@ -133,10 +152,13 @@ class PolicyProtocol(Protocol):
                 self.abort()
                 return
             if request is None:
-                self._waiting = 0
                 return
             self._asking = True
             self._factory.found(request).addCallback(self._answer, request).addErrback(self._fault)
+            if self._factory.clock.seconds() >= end:
+                self._queued = True
+                self._factory.turns.later(partial(self._at_its_turn, TURN))
+                return
 
     def _answer(self, found: Room | Unsaid, request: Request) -> None:
         self._asking = False
@@ -173,12 +195,15 @@ class PolicyFactory(ServerFactory):
         answers: Answers | None = None,
         connections: int = 1000,
         idle_timeout: float = 3600.0,
+        turns: Turns | None = None,
     ) -> None:
         """``allows`` tells of a client's address whether it may ask.
 
-        ``idle_timeout`` in seconds; Postfix itself closes after 300.
+        ``idle_timeout`` in seconds; Postfix itself closes after 300.  Questions are
+        answered in ``turns``, which others may share.
         """
         self.clock = clock
+        self.turns = turns or Turns(lambda: clock)
         self._allows = allows
         self._connections = connections
         self._open: Sessions[PolicyProtocol] = Sessions(lambda: clock)
@@ -226,10 +251,7 @@ class PolicyFactory(ServerFactory):
             for kind, meaning in _UNSAID.items():
                 if failure.check(kind):
                     return meaning
-            if failure.check(GatewayError):
-                self.log.warn("{to}: {error}", to=address, error=failure.value)
-            else:
-                self.log.failure("{to}: a fault of ours", failure, to=address)
+            complain(self.log, "{to}", failure, to=address)
             return Unsaid.TROUBLE
 
         return reception.account(address).addCallback(room).addErrback(unsaid)

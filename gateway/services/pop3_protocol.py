@@ -20,13 +20,9 @@ from gateway.pop3.session import Session, State
 from gateway.sasl.outcome import Challenge, Proven
 from gateway.services.session_log import SessionLog
 from gateway.services.shell import Shell
-from gateway.wire.outgoing import SLICE
 
 if TYPE_CHECKING:
     from gateway.services.pop3 import POP3Factory
-
-TURN = 8
-"""Slices that one session may send before it lets the others have a turn."""
 
 
 class POP3Protocol(Shell):
@@ -101,49 +97,26 @@ class POP3Protocol(Shell):
             return profile.preauth_idle_timeout
         return profile.idle_timeout
 
-    def _heard(self) -> None:
+    def _take_turn(self, work: Callable[[], None]) -> None:
         """Who is logged in goes before those who are about to."""
-        if self._session.state is not State.AUTHORIZATION:
-            super()._heard()
-        elif self._queued:
-            self._mind_input()
+        if self._session.state is State.AUTHORIZATION:
+            self._factory.turns.take(work)
         else:
-            self._queued = True
-            self._factory.turns.take(self._at_its_turn)
-
-    def _at_its_turn(self) -> None:
-        self._queued = False
-        super()._heard()
+            super()._take_turn(work)
 
     # -- actions -------------------------------------------------------------
 
-    def _go_through(self) -> None:
-        session, turns = self._session, TURN
-        while not (self._paused or self._over):
-            if session.waiting_to_send >= SLICE:
-                self._outlet.write(session.data_to_send())
-                turns -= 1
-                if not turns:
-                    self._yield()
-            elif self._body is not None and session.fetching:
-                if self._reading:
-                    break
-                self._read_on(self._body)
-            elif (action := session.next_action()) is not None:
-                self._watch.touch()
-                self._perform(action)
-            elif self._draining and not (self._working or session.closed):
-                self._ending("server stopping")
-                session.dismiss()
-            elif session.waiting_to_send < SLICE:
-                break
-        if not (self._paused or self._over) and (data := session.data_to_send()):
-            self._outlet.write(data)
+    def _has_more(self) -> bool:
+        reading_now = self._body is not None and not self._reading
+        return super()._has_more() or (reading_now and self._session.fetching)
 
-    def _yield(self) -> None:
-        """Let other sessions have their turn before a long reply goes on."""
-        self._paused = True
-        self._factory.clock.callLater(0, self._go_on)
+    def _advance(self) -> bool:
+        if self._body is None or not self._session.fetching:
+            return super()._advance()
+        if not self._reading:
+            self._read_on(self._body)
+            return True
+        return False
 
     def _perform(self, action: Action) -> None:
         match action:

@@ -14,13 +14,13 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from gateway.errors import (
-    GatewayError,
     HomedElsewhere,
     RecipientBarred,
     UnknownRecipient,
 )
 from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import level, verdict
+from gateway.services.complaint import complain
 from gateway.services.reception import Reception
 
 log = Logger()
@@ -115,10 +115,7 @@ def _refused(failure: Failure, request: Request) -> tuple[int, Any]:
     for kind, status in _STATUS.items():
         if failure.check(kind):
             return status, {"error": kind.__name__}
-    if failure.check(GatewayError):
-        log.warn("{uri}: {error}", uri=request.uri, error=failure.value)
-    else:
-        log.failure("{uri}: a fault of ours", failure, uri=request.uri)
+    complain(log, "{uri}", failure, uri=request.uri)
     return 503, {"error": "temporary trouble"}
 
 

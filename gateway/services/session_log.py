@@ -46,6 +46,8 @@ class SessionLog:
         if not isinstance(error, GatewayError):
             self.log.failure(_FAILED, failure, **about)
             return
+        if error.logged:
+            return
         usual = isinstance(error, BadCredentials | LoginTooSoon | MessageGone)
         report = self.log.info if usual else self.log.warn
         report(_FAILED + ": {kind}: {error}", kind=type(error).__name__, error=error, **about)

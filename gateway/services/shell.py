@@ -15,8 +15,10 @@ from zope.interface import implementer
 
 from gateway.errors import TookTooLong
 from gateway.services.outlet import Outlet
+from gateway.services.turns import FIRST_TURN, TURN
 from gateway.services.watch import Watch
 from gateway.wire.dialogue import Dialogue
+from gateway.wire.outgoing import SLICE
 
 
 @implementer(IPushProducer)
@@ -40,7 +42,8 @@ class Shell(Protocol, ABC):
         """Answers that back-ends owe; a line that is down still waits for them."""
         self._pumping = False
         self._queued = False
-        """What has arrived waits for its turn."""
+        """What is to be done waits for its turn."""
+        self._turn_ends = 0.0
         self._paused = False
         self._deaf = False
         self._over = False
@@ -50,8 +53,8 @@ class Shell(Protocol, ABC):
     # -- what each protocol has of its own -----------------------------------
 
     @abstractmethod
-    def _go_through(self) -> None:
-        """Perform what the session asks for, and write what it says, as far as can be now."""
+    def _perform(self, action: Any) -> None:
+        """Do what the session asks for, and answer it, now or later."""
 
     @abstractmethod
     def _ended(self) -> None:
@@ -90,11 +93,26 @@ class Shell(Protocol, ABC):
             self._heard()
 
     def _heard(self) -> None:
-        """Take in what has arrived."""
+        """Take in what has arrived, now or in this session's turn."""
+        if self._queued:
+            self._mind_input()
+        else:
+            self._queued = True
+            self._take_turn(self._at_its_turn)
+
+    def _take_turn(self, work: Callable[[], None]) -> None:
+        """Have ``work`` done in the turns of sessions like this one."""
+        self._factory.turns.first(work)
+
+    def _at_its_turn(self, seconds: float = FIRST_TURN) -> None:
+        self._queued = False
         before = self._session.taken
-        self._pump()
+        self._pump(seconds)
         if self._session.taken != before:
             self._watch.touch()
+
+    def _at_a_further_turn(self) -> None:
+        self._at_its_turn(TURN)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """The line is down."""
@@ -113,23 +131,23 @@ class Shell(Protocol, ABC):
     def resumeProducing(self) -> None:
         """The client has taken what was written."""
         self._outlet.emptied()
-        self._go_on()
-
-    def _go_on(self) -> None:
         self._paused = False
         self._watch.touch()
-        self._pump()
+        if not self._queued:
+            self._queued = True
+            self._factory.turns.resume(self._at_a_further_turn)
 
     def stopProducing(self) -> None:
         """The line is down; ``connectionLost`` follows."""
 
     # -- the pump ------------------------------------------------------------
 
-    def _pump(self) -> None:
-        """Do all that can be done now.  A loop, entered once, however answers come."""
-        if self._pumping or self._over:
+    def _pump(self, seconds: float = FIRST_TURN) -> None:
+        """Do all that can be done in that time.  A loop, entered once, however answers come."""
+        if self._pumping or self._queued or self._over:
             return
         self._pumping = True
+        self._turn_ends = self._factory.clock.seconds() + seconds
         try:
             self._go_through()
         except Exception:
@@ -137,6 +155,49 @@ class Shell(Protocol, ABC):
         finally:
             self._pumping = False
         self._mind_input()
+
+    def _go_through(self) -> None:
+        session = self._session
+        while not (self._paused or self._over):
+            if session.waiting_to_send >= SLICE:
+                self._outlet.write(session.data_to_send())
+            elif not self._advance():
+                break
+            if self._is_time_up() and self._has_more():
+                # Whoever sends without waiting for replies waits for the others.
+                self._queued = True
+                self._factory.turns.later(self._at_a_further_turn)
+                break
+        if not (self._paused or self._over) and (data := session.data_to_send()):
+            self._outlet.write(data)
+
+    def _advance(self) -> bool:
+        """Do one thing that the session asks for; False when there is none just now."""
+        session = self._session
+        if (action := session.next_action(self._is_time_up)) is not None:
+            self._watch.touch()
+            self._perform(action)
+            return True
+        if session.waiting_to_send >= SLICE or (self._is_time_up() and self._has_more()):
+            return True
+        if self._working or session.closed or not self._may_leave():
+            return False
+        if self._draining:
+            self._ending("server stopping")
+            session.dismiss()
+            return True
+        return False
+
+    def _has_more(self) -> bool:
+        """Whether there may be something to do, whatever clients and back-ends do."""
+        return self._session.has_more or self._session.waiting_to_send >= SLICE
+
+    def _may_leave(self) -> bool:
+        """Whether the session may end here, when the server is stopping."""
+        return True
+
+    def _is_time_up(self) -> bool:
+        return bool(self._factory.clock.seconds() >= self._turn_ends)
 
     def _mind_input(self) -> None:
         """Stop listening to a client that is far ahead of its replies, or of a back-end."""

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from gateway.errors import DirectoryMisconfigured, GatewayError
 from gateway.model import Account, Usage
+from gateway.services.complaint import meets_all
 from gateway.services.everyone import Everyone
 from gateway.services.quota_http import described
 from gateway.services.reception import Reception
@@ -105,4 +106,6 @@ class Survey:
         try:
             yield
         except kind as error:
+            if meets_all(error):
+                raise
             log.warn("{name}: {error}", name=account.mailbox, error=error)

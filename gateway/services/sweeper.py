@@ -10,12 +10,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import GatewayError, RetentionMalformed
+from gateway.errors import RetentionMalformed
 from gateway.model import Account
 from gateway.retention.remembered import Looked, Order
 from gateway.retention.said import Policies
 from gateway.retention.schedule import Schedule, jitter
 from gateway.services.clearing import NOTHING, Budget, Clearing, Outcome
+from gateway.services.complaint import complain, meets_all
 from gateway.services.everyone import Everyone
 from gateway.services.opened import Remember
 from gateway.services.pace import Pace, Stopping
@@ -58,7 +59,8 @@ class Sweeper:
 
     A round finds new mailboxes and changed policies; all others cost nothing
     in it but a question to the directory.  Whatever fails is logged and tried
-    again, later and later, and keeps nothing else from being done.
+    again, later and later, and keeps nothing else from being done; only an
+    outage of what all need has all of them wait.
     """
 
     def __init__(
@@ -99,6 +101,10 @@ class Sweeper:
         self._latest = NOTHING
         """The latest that ``now`` has said."""
         self._next_round = 0.0
+        self._waits_for = ""
+        """Why the last turn failed, as the log has it; empty: it did not."""
+        self._unchecked: list[str] = []
+        """What is left of a round that was broken off, the first at the end."""
         self._timer: IDelayedCall | None = None
         self._running: Deferred[None] = succeed(None)
 
@@ -144,13 +150,14 @@ class Sweeper:
         self._running = done.addCallbacks(self._rest, self._turn_failed)
 
     def _turn_failed(self, failure: Failure) -> None:
-        if failure.check(GatewayError):
-            log.warn("retention waits: {error}", error=failure.value)
-        elif not failure.check(Stopping):
-            log.failure("a turn of retention", failure)
+        why = str(failure.value)
+        if not failure.check(Stopping) and why != self._waits_for:
+            complain(log, "retention waits", failure)
+            self._waits_for = why
         self._set_timer(self._listen)
 
     def _rest(self, _: None) -> None:
+        self._waits_for = ""
         delay = min(self._listen, self._next_round - self._clock.seconds())
         due = self._schedule.next_due()
         if due is not None:
@@ -198,11 +205,13 @@ class Sweeper:
     # -- all of them ---------------------------------------------------------
 
     async def _round(self) -> None:
-        names = await self._mailboxes.names()
-        for number, name in enumerate(sorted({*names, *self._looks})):
-            if number % TURN == 0:
+        if not self._unchecked:
+            names = await self._mailboxes.names()
+            self._unchecked = sorted({*names, *self._looks}, reverse=True)
+        while self._unchecked:
+            if len(self._unchecked) % TURN == 0:
                 await self._pace.rest()
-            await self._guarded(name, self._check)
+            await self._guarded(self._unchecked.pop(), self._check)
         self._next_round = self._clock.seconds() + self._every
 
     async def _check(self, name: str) -> None:
@@ -229,18 +238,21 @@ class Sweeper:
             raise
         except Exception as error:
             self._failed(name, error)
+            if meets_all(error):
+                raise
 
     def _failed(self, name: str, error: Exception) -> None:
+        if meets_all(error):
+            # No fault of this mailbox: it is to wait no longer than the others.
+            self._schedule.put(name, self._now() + _FIRST_DELAY)
+            return
         failed = self._failures[name] = self._failures.get(name, 0) + 1
         if isinstance(error, RetentionMalformed):
             # Nothing is to be done before somebody corrects it; each round says so again.
             log.error("{name}: retention keeps everything: {error}", name=name, error=error)
             self._schedule.put(name, None)
             return
-        if isinstance(error, GatewayError):
-            log.warn("{name}: retention waits: {error}", name=name, error=error)
-        else:
-            log.failure("{name}: retention waits", Failure(error), name=name)
+        complain(log, "{name}: retention waits", Failure(error), name=name)
         delay = min(_FIRST_DELAY * 2.0 ** min(failed - 1, 20), _LONGEST_DELAY)
         self._schedule.put(name, self._now() + delay)
 

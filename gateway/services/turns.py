@@ -1,4 +1,4 @@
-"""Work that may wait, so that what should not wait need not."""
+"""Turns, so that nobody's work keeps the others waiting."""
 
 from __future__ import annotations
 
@@ -9,46 +9,109 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 TURN = 0.002
-"""Seconds of such work between two looks at the sockets."""
+"""Seconds that one turn lasts."""
+
+FIRST_TURN = TURN / 4
+"""Seconds after which work is long, and goes on behind all that is not.
+
+Ten clients that send without end begin anew for each piece that is read from them.
+"""
+
+Work = Callable[[], None]
+
+
+class _Queue:
+    """Work of one kind, and how much of it may be done at once."""
+
+    __slots__ = ("_paid", "_weight", "waiting")
+
+    def __init__(self, weight: float) -> None:
+        """What takes a second counts as ``weight`` seconds: at most 1/``weight`` of the time."""
+        self._weight = weight
+        self._paid = 0.0
+        """When all that was done at once is paid for."""
+        self.waiting: deque[Work] = deque()
+
+    def may_begin(self, now: float) -> bool:
+        """Whether what comes now can be done now."""
+        return not self.waiting and self._paid - now < TURN
+
+    def took(self, begun: float, ended: float) -> None:
+        """Something was done at once."""
+        self._paid = max(self._paid, begun) + self._weight * (ended - begun)
 
 
 class Turns:
     """Does at once what little there is, and the rest in turns.
 
     Two hundred clients that log in at one moment make as many events, each of
-    them short; whoever is logged in already would wait for all of them.
+    them short; and a client that sends commands without waiting for replies
+    makes one that does not end.  So work waits in three queues: of sessions
+    that are logged in, of logins and of answers by workers, and of what took
+    longer than a turn.  Between two looks at the sockets the first two have a
+    turn together, and each queue at least one piece of its work done.
     """
 
     log = Logger("pop3gw.turns")
 
     def __init__(self, clock: Callable[[], IReactorTime]) -> None:
         self._clock = clock
-        self._waiting: deque[Callable[[], None]] = deque()
-        self._paid = 0.0
-        """When all that was done at once will have taken no more than half of the time."""
+        # Sessions with much to do hardly ever have to wait for the next look;
+        # a storm of logins has half of the time.
+        self._first, self._logins, self._long = _Queue(1.25), _Queue(2.0), _Queue(2.0)
+        self._waiting = self._logins.waiting
+        self._due = False
 
-    def take(self, work: Callable[[], None]) -> None:
+    def first(self, work: Work) -> None:
+        """Have ``work`` of a session that is logged in done now, or before that of others."""
+        self._begin(self._first, work)
+
+    def take(self, work: Work) -> None:
         """Have ``work`` done now, or when those that came before it are done."""
+        self._begin(self._logins, work)
+
+    def resume(self, work: Work) -> None:
+        """Have ``work`` go on that had to wait for its client: now, or as if it had had a turn."""
+        self._begin(self._long, work)
+
+    def later(self, work: Work) -> None:
+        """Have ``work`` go on that has had a turn, when others like it have had theirs."""
+        self._long.waiting.append(work)
+        self._look_again()
+
+    def _begin(self, queue: _Queue, work: Work) -> None:
         clock = self._clock()
         begun = clock.seconds()
-        if self._waiting or self._paid - begun >= TURN:
-            if not self._waiting:
-                clock.callLater(0, self._turn)
-            self._waiting.append(work)
-        else:
+        if queue.may_begin(begun):
             work()
-            self._paid = max(self._paid, begun) + 2 * (clock.seconds() - begun)
+            queue.took(begun, clock.seconds())
+        else:
+            queue.waiting.append(work)
+            self._look_again()
+
+    def _look_again(self) -> None:
+        if not self._due:
+            self._due = True
+            self._clock().callLater(0, self._turn)
 
     def _turn(self) -> None:
+        self._due = False
         clock = self._clock()
         end = clock.seconds() + TURN
-        while self._waiting:
-            try:
-                self._waiting[0]()
-            except Exception:
-                self.log.failure("a fault of ours")
-            # Not before it is done: what it brings about comes behind the others.
-            self._waiting.popleft()
-            if self._waiting and clock.seconds() >= end:
-                clock.callLater(0, self._turn)
-                return
+        queues = self._first.waiting, self._logins.waiting, self._long.waiting
+        for waiting in queues:
+            # What comes back while its queue is worked off has to wait for the next turn.
+            for _ in range(len(waiting)):
+                self._do(waiting)
+                if clock.seconds() >= end:
+                    break
+        if any(queues):
+            self._look_again()
+
+    def _do(self, waiting: deque[Work]) -> None:
+        try:
+            waiting[0]()
+        except Exception:
+            self.log.failure("a fault of ours")
+        # Not before it is done: what it brings about comes behind the others.
+        waiting.popleft()

@@ -11,10 +11,10 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import GatewayError
 from gateway.interfaces import IDelivery
 from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Level, level
+from gateway.services.complaint import complain, meets_all
 from gateway.services.everyone import Owners
 from gateway.services.opened import Remember
 from gateway.services.posting import post
@@ -141,10 +141,7 @@ class Warner:
         return taken.addBoth(lambda _: failure)
 
     def _failed(self, failure: Failure, account: Account) -> None:
-        if failure.check(GatewayError):
-            log.warn("{name} is not looked at: {error}", name=account.name, error=failure.value)
-        else:
-            log.failure("{name} is not looked at", failure, name=account.name)
+        complain(log, "{name} is not looked at", failure, name=account.name)
 
     def _looked(self, _: None, account: Account) -> Any:
         if self._looking.pop(account.mailbox) and not self._stopped:
@@ -160,10 +157,7 @@ class Warner:
         """A round, which survives whatever goes wrong with one mailbox, or with all."""
 
         def failed(failure: Failure) -> None:
-            if failure.check(GatewayError):
-                log.warn("no mailbox is looked at: {error}", error=failure.value)
-            else:
-                log.failure("a round of looking at mailboxes", failure)
+            complain(log, "no mailbox is looked at", failure)
 
         return Deferred.fromCoroutine(self._round()).addErrback(failed)
 
@@ -177,6 +171,8 @@ class Warner:
                 if account is not None:
                     await self.look(account)
             except Exception as error:
+                if meets_all(error):
+                    raise
                 # A name on the disk may be one that no directory can be asked for.
                 log.warn("{name!r} is not looked at: {error}", name=name, error=error)
         await self._after_round()

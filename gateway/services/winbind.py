@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from gateway.errors import BadCredentials, DirectoryDown, GatewayError, Overloaded
 from gateway.interfaces import INtlmAuthority
+from gateway.outage import Outage
 from gateway.sasl.credentials import INtlmResponse
 from gateway.saslprep import login_name
 
@@ -131,6 +132,7 @@ class Winbind:
         self._domains = frozenset(name.lower() for name in domains if name)
         self._helpers: set[_Helper] = set()
         self._idle: list[_Helper] = []
+        self._outage = Outage("winbind", reactor.seconds)
         self._waiting: deque[tuple[bytes, Deferred[list[str]]]] = deque()
 
     def prove(self, claim: INtlmResponse) -> Deferred[tuple[str, bytes]]:
@@ -145,7 +147,20 @@ class Winbind:
             login = login_name(name.encode("utf-8"))
         except ValueError:
             return fail(BadCredentials(f"{name!r} is no valid name"))
-        return self._ask(_question(claim)).addCallback(_read, login)
+        asked = self._ask(_question(claim)).addCallback(_read, login)
+        return asked.addCallbacks(self._answered, self._failed)
+
+    def _answered(self, proven: tuple[str, bytes]) -> tuple[str, bytes]:
+        self._outage.answered()
+        return proven
+
+    def _failed(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, DirectoryDown):
+            self._outage.failed(failure.value)
+            failure.value.logged = True
+        elif failure.check(BadCredentials):
+            self._outage.answered()
+        return failure
 
     def _ask(self, question: bytes) -> Deferred[list[str]]:
         if len(self._waiting) >= _WAITING:

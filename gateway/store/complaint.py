@@ -9,7 +9,7 @@ from twisted.logger import Logger
 log = Logger()
 
 
-def complain(place: str, fault: str, found: Sequence[str]) -> None:
+def complain(place: object, fault: str, found: Sequence[str]) -> None:
     """Log, if anything was ``found``, how many it is and the first of it: one line for all."""
     if found:
         log.warn(

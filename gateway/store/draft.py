@@ -15,6 +15,7 @@ from gateway.durable import write_all
 from gateway.errors import GatewayError, StoreDown
 from gateway.store.files import remove, store_error
 from gateway.store.moves import move
+from gateway.store.place import Place, open_place
 from gateway.wire.body import Canonical
 
 HELD = 256 * 1024
@@ -68,7 +69,8 @@ class Draft:
         self._parts: list[bytes] = []
         self._file = -1
         self._paths: list[str] = []
-        self._maildir = ""
+        self._home: Place | None = None
+        """The Maildir in which it is written."""
         self._owner = Owner(0, 0, 0)
         self._complete = False
         self._spilled = False
@@ -124,25 +126,25 @@ class Draft:
         self._parts.clear()
 
     def _open(self, maildir: str) -> None:
-        path = f"{maildir}/tmp/{self._name}"
+        self._home = home = open_place(maildir, ("tmp",))
+        path = home.at(f"tmp/{self._name}")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._owner = _owner_of(maildir)
+        self._owner = _owner_of(home)
         self._file = os.open(path, flags, self._owner.mode)
         self._paths.append(path)
-        self._maildir = maildir
         _give(self._file, self._owner)
 
     def _write(self, data: bytes) -> None:
         write_all(self._file, data)
         self.size += len(data)
 
-    def place(self, maildir: str, name: str) -> None:
+    def place(self, maildir: Place, name: str) -> None:
         """Make it appear in ``new`` as ``name``.  Raises ``OSError``, and then it does not.
 
         Mailboxes of one owner on one file system share the file, if they may.
         """
-        target = f"{maildir}/new/{name}"
-        if maildir != self._maildir and self._owner != _owner_of(maildir):
+        target = maildir.at(f"new/{name}")
+        if self._owner != _owner_of(maildir):
             self._copy(maildir, name)
             return
         try:
@@ -163,13 +165,13 @@ class Draft:
                 raise
             self._copy(maildir, name)
 
-    def _link(self, maildir: str, name: str) -> None:
+    def _link(self, maildir: Place, name: str) -> None:
         """Another name for the file, by whatever name it has by now."""
         try:
             # Only with a ``dir_fd`` does Python make the call that follows links.
             os.link(
                 f"/proc/self/fd/{self._file}",
-                f"{maildir}/new/{name}",
+                maildir.at(f"new/{name}"),
                 src_dir_fd=self._file,
                 follow_symlinks=True,
             )
@@ -178,8 +180,8 @@ class Draft:
                 raise
             self._copy(maildir, name)
 
-    def _copy(self, maildir: str, name: str) -> None:
-        path = f"{maildir}/tmp/{name}"
+    def _copy(self, maildir: Place, name: str) -> None:
+        path = maildir.at(f"tmp/{name}")
         owner = _owner_of(maildir)
         made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, owner.mode)
         try:
@@ -194,7 +196,7 @@ class Draft:
                 os.fsync(made)
             finally:
                 os.close(made)
-            move(path, f"{maildir}/new/{name}")
+            move(path, maildir.at(f"new/{name}"))
         except BaseException:
             remove(path)
             raise
@@ -214,6 +216,8 @@ class Draft:
         for path in self._paths:
             remove(path)
         self._paths.clear()
+        if self._home is not None:
+            self._home.close()
         file, self._file = self._file, -1
         if file >= 0:
             with suppress(OSError):
@@ -228,9 +232,9 @@ class Owner(NamedTuple):
     mode: int
 
 
-def _owner_of(maildir: str) -> Owner:
+def _owner_of(maildir: Place) -> Owner:
     """What a message in this Maildir has."""
-    status = os.stat(maildir)
+    status = maildir.status
     # Never for everybody to read, whatever the directory is.
     return Owner(status.st_uid, status.st_gid, S_IMODE(status.st_mode) & 0o660 | 0o600)
 

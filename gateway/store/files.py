@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 
 from twisted.internet.defer import Deferred
@@ -56,14 +57,20 @@ def keep_owner(file: int, path: str) -> None:
     Dovecot, which may run as somebody else, has to read and write it.
     """
     try:
-        try:
-            old = os.stat(path)
-        except FileNotFoundError:
-            old = os.stat(os.path.dirname(path))
+        old = _status_of(path) or os.stat(os.path.dirname(path))
         os.fchmod(file, old.st_mode & 0o666)
         os.fchown(file, old.st_uid, old.st_gid)
     except PermissionError:
         return
+
+
+def _status_of(path: str) -> os.stat_result | None:
+    """A file's own; None where there is none, or a link or another name of somebody's file."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else None
 
 
 def remove(path: str) -> None:
@@ -99,34 +106,29 @@ def open_message(path: str) -> tuple[int, int]:
     return file, status.st_size
 
 
-def measure(path: str, *, convert_cr: bool) -> Measure:
-    """Read a whole message and count what RETR will send.  Blocks.
-
-    Raises ``OSError`` that names the file.
-    """
-    counted = Measure(convert_cr=convert_cr)
-    file, _ = open_message(path)
-    try:
-        while data := os.read(file, CHUNK):
-            counted.feed(data)
-    except OSError as error:
-        error.filename = path
-        raise
-    finally:
-        os.close(file)
-    return counted
-
-
 @implementer(IBody)
 class FileBody:
     """One open message file."""
 
-    __slots__ = ("_at", "_file", "_no_nuls", "_path", "_run", "_size", "form")
+    __slots__ = ("_at", "_counted", "_done", "_file", "_no_nuls", "_path", "_run", "_size", "form")
 
     def __init__(
-        self, file: int, size: int, form: Form, *, path: str, no_nuls: bool, run: Run[bytes]
+        self,
+        file: int,
+        size: int,
+        form: Form,
+        *,
+        path: str,
+        no_nuls: bool,
+        run: Run[bytes],
+        counted: Measure | None = None,
+        done: Callable[[Measure], None] | None = None,
     ) -> None:
-        """``path`` is for the log."""
+        """``path`` is for the log.
+
+        All that is read goes into ``counted``, and that, once it is all of the
+        message, to ``done``.
+        """
         self.form = form
         self._path = path
         self._file = file
@@ -134,6 +136,8 @@ class FileBody:
         self._at = 0
         self._no_nuls = no_nuls
         self._run = run
+        self._counted = counted
+        self._done = done
 
     def read_now(self) -> bytes | None:
         """The next chunk if it is in the page cache."""
@@ -165,6 +169,10 @@ class FileBody:
         if not data:
             raise SizeChanged(f"{self._path}: the file ended before its size")
         self._at += len(data)
+        if self._counted is not None and self._done is not None:
+            self._counted.feed(data)
+            if self._at == self._size:
+                self._done(self._counted)
         return data.replace(b"\0", b"\x80") if self._no_nuls else data
 
     def close(self) -> None:

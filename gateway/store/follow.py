@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from gateway.store.files import NotRegular
+from gateway.store.place import Place
 from gateway.store.scan import mtimes, names, tick
 from gateway.store.uidlist import base_of
 
@@ -39,7 +40,7 @@ class Followed(NamedTuple, Generic[K]):
 class Search:
     """Scans of one Maildir, and whether they were complete."""
 
-    def __init__(self, directory: str, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, directory: Place, now: Callable[[], float] = time.monotonic) -> None:
         self._directory = directory
         self._now = now
         self._seen: list[int] = []
@@ -71,7 +72,7 @@ class Search:
 
 
 def follow(
-    directory: str,
+    directory: Place,
     files: Iterable[tuple[K, str]],
     act: Callable[[K, str], object],
     *,
@@ -129,7 +130,7 @@ def _base(file: str) -> str:
     return base_of(file.partition("/")[2])
 
 
-def may_be_there(directory: str, bases: Collection[str]) -> Collection[str]:
+def may_be_there(directory: Place, bases: Collection[str]) -> Collection[str]:
     """Of these base names at least those that have a file.
 
     All of them, where the directory changed too often to tell.  Raises ``OSError``.

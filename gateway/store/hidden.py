@@ -17,6 +17,7 @@ from gateway.errors import MailboxUnusable
 from gateway.store.files import open_new
 from gateway.store.ids import may_be_id
 from gateway.store.names import LONGEST
+from gateway.store.place import FOLDERS, Place
 from gateway.store.scan import EXPIRED, look
 
 MARK = "maildirfolder"
@@ -28,9 +29,16 @@ _PLAIN = "!\"#$&'()*+-;<=>?@[\\]^`{|}"
 _CARRIED = re.compile(r"(.+),U=([!-~]+)", re.S)
 
 
-def folder_of(maildir: str) -> str:
-    """Where a Maildir's hidden messages are."""
-    return f"{maildir}/{EXPIRED}"
+def folder_of(maildir: Place) -> Place:
+    """Where a Maildir's hidden messages are.
+
+    Nobody has put a link in its place.  Raises ``MailboxUnusable`` or ``OSError``.
+    """
+    _checked_directory(maildir.at(EXPIRED), f"{maildir}/{EXPIRED}")
+    folder = maildir.folder(EXPIRED)
+    for kind in FOLDERS:
+        _checked_directory(folder.at(kind), f"{folder}/{kind}")
+    return folder
 
 
 def hidden_name(name: str, uid: str) -> str:
@@ -62,17 +70,21 @@ def hidden_of(file: str) -> Hidden | None:
     base, _, info = file.partition("/")[2].partition(":")
     match = _CARRIED.fullmatch(base)
     uid = unquote(match[2]) if match else ""
-    return Hidden(file, f"{match[1]}:{info or '2,'}", uid) if match and may_be_id(uid) else None
+    if not (match and may_be_id(uid)):
+        return None
+    # A line end in a name would end a line of the uidlist.
+    name = re.sub("[\r\n]", "_", match[1])
+    return Hidden(file, f"{name}:{info or '2,'}", uid)
 
 
-def hidden_files(maildir: str) -> dict[str, Hidden]:
+def hidden_files(maildir: Place) -> dict[str, Hidden]:
     """All that were hidden, by unique-id.
 
     Of two with one id, as there may be after a uidlist was lost, the later
     gets a suffix.  Raises ``MailboxUnusable`` or ``OSError``.
     """
     try:
-        files, twins = look(_checked(folder_of(maildir)))
+        files, twins = look(folder_of(maildir))
     except FileNotFoundError:
         return {}
     found: dict[str, Hidden] = {}
@@ -87,40 +99,41 @@ def hidden_files(maildir: str) -> dict[str, Hidden]:
     return found
 
 
-def make_folder(maildir: str) -> str:
-    """Make the folder where it is missing, the Maildir's owner's and of its mode; its path.
+def make_folder(maildir: Place) -> Place:
+    """Make the folder where it is missing, the Maildir's owner's and of its mode.
 
     Raises ``MailboxUnusable`` or ``OSError``.
     """
-    folder = folder_of(maildir)
     with suppress(FileNotFoundError):
-        os.lstat(f"{folder}/{MARK}")
-        return _checked(folder)
-    owner = os.stat(maildir)
-    for directory in (folder, *(f"{folder}/{kind}" for kind in ("tmp", "new", "cur"))):
-        # One that is there may be a dead process's, that had not yet given it away.
-        with suppress(FileExistsError):
-            os.mkdir(directory, 0o700)
-        _checked_directory(directory)
-        _give(directory, owner, stat.S_IMODE(owner.st_mode))
-    os.close(open_new(f"{folder}/{MARK}", 0o600))
-    _give(f"{folder}/{MARK}", owner, stat.S_IMODE(owner.st_mode) & 0o666)
+        os.lstat(maildir.at(f"{EXPIRED}/{MARK}"))
+        return folder_of(maildir)
+    owner = maildir.status
+    mode = stat.S_IMODE(owner.st_mode)
+    folder = _made(maildir, EXPIRED, owner, mode)
+    for kind in ("tmp", "new", "cur"):
+        _made(folder, kind, owner, mode)
+    mark = open_new(folder.at(MARK), 0o600)
+    try:
+        with suppress(PermissionError):
+            os.fchmod(mark, mode & 0o666)
+            os.fchown(mark, owner.st_uid, owner.st_gid)
+    finally:
+        os.close(mark)
     return folder
 
 
-def _give(path: str, owner: os.stat_result, mode: int) -> None:
+def _made(above: Place, name: str, owner: os.stat_result, mode: int) -> Place:
+    # One that is there may be a dead process's, that had not yet given it away.
+    with suppress(FileExistsError):
+        os.mkdir(above.at(name), 0o700)
+    _checked_directory(above.at(name), f"{above}/{name}")
+    made = above.folder(name)
     with suppress(PermissionError):
-        os.chmod(path, mode)
-        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        os.chmod(made.path, mode)
+        os.chown(made.path, owner.st_uid, owner.st_gid)
+    return made
 
 
-def _checked(folder: str) -> str:
-    """The folder, where nobody has put a link in its place to have us write elsewhere."""
-    for directory in (folder, f"{folder}/cur", f"{folder}/new"):
-        _checked_directory(directory)
-    return folder
-
-
-def _checked_directory(path: str) -> None:
+def _checked_directory(path: str, name: str) -> None:
     if not stat.S_ISDIR(os.lstat(path).st_mode):
-        raise MailboxUnusable(f"{path} is not a directory")
+        raise MailboxUnusable(f"{name} is not a directory")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from gateway.store.complaint import complain
-from gateway.store.uidlist import UidList
+from gateway.store.uidlines import decimal
+
+if TYPE_CHECKING:
+    from gateway.store.uidlist import UidList
 
 
 def ordered(uidlist: UidList, there: Collection[str]) -> list[str]:
@@ -19,9 +23,9 @@ def ordered(uidlist: UidList, there: Collection[str]) -> list[str]:
     if not uidlist.fields:
         return bases
     orders = {
-        base: int(order)
+        base: order
         for base in uidlist.fields
-        if (order := uidlist.field(base, "O")) and order.isdecimal()
+        if (order := decimal(uidlist.field(base, "O") or "")) is not None
     }
     if orders:
         last = max(orders.values()) + 1
@@ -35,10 +39,8 @@ def shown_ids(uidlist: UidList, bases: Sequence[str]) -> list[str]:
     ``bases`` is what ``ordered`` said.
     """
     ids = [str(uidlist.uids[base]) for base in bases]
-    if not uidlist.fields:
-        return ids
-    carried = {base: uidlist.field(base, "P") for base in uidlist.fields}
-    if not any(carried.values()):
+    carried = _carried(uidlist)
+    if not carried:
         return ids
     wrong = []
     for index, base in enumerate(bases):
@@ -48,20 +50,48 @@ def shown_ids(uidlist: UidList, bases: Sequence[str]) -> list[str]:
         elif wanted is not None:
             wrong.append(repr(wanted))
     complain(uidlist.path, "carried-over ids cannot be unique-ids", wrong)
-    _make_unique(ids, bases, uidlist)
+    twice = []
+    renamed = renamed_ids(uidlist)
+    for index, base in enumerate(bases):
+        if base in renamed:
+            twice.append(repr(ids[index]))
+            ids[index] = renamed[base]
+    complain(uidlist.path, "unique-ids are there twice", twice)
     return ids
 
 
-def _make_unique(ids: list[str], bases: Sequence[str], uidlist: UidList) -> None:
-    """Of ids that are there twice the later ones get a suffix."""
+def renamed_ids(uidlist: UidList) -> dict[str, str]:
+    """The ids of those base names for which an earlier message has the very same id.
+
+    Earlier ones count though they are gone, for as long as they have a line:
+    else the later one would come by the id of what clients have seen and deleted.
+    """
+    carried = _carried(uidlist)
+    if not carried:
+        return {}
     shown: set[str] = set()
-    twice = []
-    for index, base in enumerate(bases):
-        if ids[index] in shown:
-            twice.append(repr(ids[index]))
-            ids[index] = f"{ids[index][:58]}.{uidlist.uids[base]}"
-        shown.add(ids[index])
-    complain(uidlist.path, "unique-ids are there twice", twice)
+    renamed = {}
+    for base in ordered(uidlist, uidlist.uids):
+        wanted = carried.get(base)
+        uid = wanted if wanted is not None and may_be_id(wanted) else str(uidlist.uids[base])
+        if uid in shown:
+            uid = renamed[base] = _another(uid, uidlist.uids[base], shown)
+        shown.add(uid)
+    return renamed
+
+
+def _another(uid: str, number: int, shown: Collection[str]) -> str:
+    other, count = f"{uid[:58]}.{number}", 1
+    while other in shown:
+        count += 1
+        other = f"{uid[:47]}.{number}.{count}"
+    return other
+
+
+def _carried(uidlist: UidList) -> dict[str, str]:
+    """Base name to carried-over id, of those that have one."""
+    found = ((base, uidlist.field(base, "P")) for base in uidlist.fields)
+    return {base: wanted for base, wanted in found if wanted is not None}
 
 
 def may_be_id(text: str) -> bool:

@@ -20,12 +20,13 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from attrs import define, field
 from twisted.logger import Logger
 
 from gateway.durable import sync_directory
-from gateway.errors import GatewayError, LargerThanQuota, OverQuota
+from gateway.errors import GatewayError, LargerThanQuota, MailboxUnusable, OverQuota
 from gateway.interfaces import Admit
 from gateway.model import Limits, Usage
 from gateway.store import maildirsize
@@ -33,7 +34,7 @@ from gateway.store.dotlock import flocked, lock_file
 from gateway.store.draft import Draft, unique_name
 from gateway.store.files import store_error
 from gateway.store.follow import follow, may_be_there
-from gateway.store.reader import ensure_maildir
+from gateway.store.place import ALL, Place, opened
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import NAME, Numbering
 
@@ -87,13 +88,15 @@ class Inbox:
         Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
         """
         try:
-            for folder in ("tmp", "new", "cur"):
-                if not os.path.isdir(f"{self.maildir}/{folder}"):
-                    ensure_maildir(self.maildir, create=self._reading.create)
-                    break
+            with self._opened():
+                pass
         except OSError as error:
             raise store_error(error, self.maildir) from error
         self.is_there = True
+
+    def _opened(self) -> AbstractContextManager[Place]:
+        """Its Maildir, made where it is missing."""
+        return opened(self.maildir, create=self._reading.create, folders=ALL)
 
     def usage(self, otherwise: Limits) -> Usage:
         """What the mailbox holds; ``otherwise`` is noted as its limits where none are.
@@ -101,15 +104,15 @@ class Inbox:
         Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
         """
         try:
-            tally = maildirsize.read(self.maildir)
-            if tally is not None and not tally.is_doubtful(self._now):
-                return tally.usage
-            definition = tally.definition if tally else maildirsize.definition_of(otherwise)
-            self.prepare()
-            with flocked(self.maildir, timeout=self._reading.lock_timeout):
-                return maildirsize.current(
-                    self.maildir, definition, now=self._now, hidden=self._reading.count_hidden
-                ).usage
+            with self._opened() as place:
+                tally = maildirsize.read(place)
+                if tally is not None and not tally.is_doubtful(self._now):
+                    return tally.usage
+                definition = tally.definition if tally else maildirsize.definition_of(otherwise)
+                with flocked(place.path, timeout=self._reading.lock_timeout):
+                    return maildirsize.current(
+                        place, definition, now=self._now, hidden=self._reading.count_hidden
+                    ).usage
         except OSError as error:
             raise store_error(error, self.maildir) from error
 
@@ -135,12 +138,13 @@ class Inbox:
         if not self.is_there:
             self.prepare()
         try:
-            self._put_in(puts)
-        except FileNotFoundError:
+            with opened(self.maildir, folders=ALL) as place:
+                self._put_in(place, puts)
+                self._sweep(place)
+        except (FileNotFoundError, MailboxUnusable):
             # The Maildir, or a part of it, has just gone: next time it is looked at first.
             self.is_there = False
             raise
-        self._sweep()
 
     def complete(self, put: Put) -> None:
         """Have its draft on stable storage; ``error`` says why it is not."""
@@ -157,27 +161,27 @@ class Inbox:
         except OSError as error:
             put.error = store_error(error, f"{self.maildir}/tmp")
 
-    def _put_in(self, puts: Sequence[Put]) -> None:
-        with flocked(self.maildir, timeout=self._reading.lock_timeout):
-            admitted = self._admitted(puts)
+    def _put_in(self, place: Place, puts: Sequence[Put]) -> None:
+        with flocked(place.path, timeout=self._reading.lock_timeout):
+            admitted = self._admitted(place, puts)
             if not admitted:
                 return
-            with lock_file(f"{self.maildir}/{NAME}", timeout=self._reading.lock_timeout):
-                self._number(admitted)
-                self._place(admitted)
-            self._account(admitted)
+            with lock_file(place.at(NAME), timeout=self._reading.lock_timeout):
+                self._number(place, admitted)
+                self._place(place, admitted)
+            self._account(place, admitted)
         try:
-            sync_directory(f"{self.maildir}/new")
+            sync_directory(place.folder("new").path)
         except BaseException:
-            self._take_back(admitted)
+            self._take_back(place, admitted)
             raise
 
     # -- is there room? ------------------------------------------------------
 
-    def _admitted(self, puts: Sequence[Put]) -> list[Put]:
+    def _admitted(self, place: Place, puts: Sequence[Put]) -> list[Put]:
         """Those for which there is room, each counted for the next."""
         limits = puts[-1].limits
-        usage, may_be_wrong = self._usage(limits)
+        usage, may_be_wrong = self._usage(place, limits)
         admitted: list[Put] = []
         added = Usage()
         for put in puts:
@@ -189,7 +193,7 @@ class Inbox:
                     if isinstance(error, LargerThanQuota) or not may_be_wrong:
                         raise
                     # What was added up has been wrong before: nobody is refused for that.
-                    usage, may_be_wrong = self._counted(limits), False
+                    usage, may_be_wrong = self._counted(place, limits), False
                     self._admit(_sum(usage, added), size, put.limits)
             except GatewayError as error:
                 put.error = error
@@ -198,15 +202,15 @@ class Inbox:
             admitted.append(put)
         return admitted
 
-    def _usage(self, limits: Limits) -> tuple[Usage, bool]:
+    def _usage(self, place: Place, limits: Limits) -> tuple[Usage, bool]:
         """What the mailbox holds, and whether a count could say otherwise."""
-        if limits.is_none and not maildirsize.exists(self.maildir):
+        if limits.is_none and not maildirsize.exists(place):
             # Nobody asks, and a count of a large mailbox takes its time.
             return Usage(), False
         now = self._now
         definition = maildirsize.definition_of(limits)
         self._tally = tally = maildirsize.current(
-            self.maildir,
+            place,
             definition,
             now=now,
             before=self._tally,
@@ -214,52 +218,53 @@ class Inbox:
         )
         return tally.usage, tally.may_be_wrong(now)
 
-    def _counted(self, limits: Limits) -> Usage:
+    def _counted(self, place: Place, limits: Limits) -> Usage:
         definition = maildirsize.definition_of(limits)
         return maildirsize.count(
-            self.maildir, definition, now=self._now, hidden=self._reading.count_hidden
+            place, definition, now=self._now, hidden=self._reading.count_hidden
         ).usage
 
-    def _account(self, placed: Sequence[Put], sign: int = 1) -> None:
+    def _account(self, place: Place, placed: Sequence[Put], sign: int = 1) -> None:
         placed = [put for put in placed if put.error is None]
         octets = sum(put.draft.size for put in placed)
         if placed:
-            maildirsize.append(self.maildir, sign * octets, sign * len(placed))
+            maildirsize.append(place, sign * octets, sign * len(placed))
 
     # -- in it goes ----------------------------------------------------------
 
-    def _number(self, puts: Sequence[Put]) -> None:
+    def _number(self, place: Place, puts: Sequence[Put]) -> None:
         for put in puts:
             size = put.draft.size
             put.name = f"{unique_name(self._now_ns())},S={size},W={size}"
+        self._numbers.path = place.at(NAME)
         self._numbers.number(
             [put.name for put in puts],
             now=self._now,
-            keep=lambda listed: may_be_there(self.maildir, listed),
+            keep=lambda listed: may_be_there(place, listed),
         )
 
-    def _place(self, puts: Sequence[Put]) -> None:
+    def _place(self, place: Place, puts: Sequence[Put]) -> None:
         for put in puts:
             try:
-                put.draft.place(self.maildir, put.name)
+                put.draft.place(place, put.name)
             except GatewayError as error:
                 put.error = error
             except OSError as error:
-                put.error = store_error(error, f"{self.maildir}/new")
+                put.error = store_error(place.worded(error), f"{self.maildir}/new")
                 self.is_there = False
 
-    def _take_back(self, puts: Sequence[Put]) -> None:
+    def _take_back(self, place: Place, puts: Sequence[Put]) -> None:
         """Nobody has been told that these are there, and they may not last."""
         placed = [(put, f"new/{put.name}") for put in puts if put.error is None]
         try:
-            follow(self.maildir, placed, lambda _, file: os.unlink(f"{self.maildir}/{file}"))
+            follow(place, placed, lambda _, file: os.unlink(place.at(file)))
         except OSError as error:
-            log.warn("{maildir}: {error}; mail may come twice", maildir=self.maildir, error=error)
-        self._account(puts, -1)
+            log.warn("{maildir}: {error}; mail may come twice", maildir=place, error=error)
+        self._account(place, puts, -1)
 
     # -- what others left ----------------------------------------------------
 
-    def _sweep(self) -> None:
+    def _sweep(self, place: Place) -> None:
         """Now and then remove what has been in ``tmp`` for too long."""
         now = self._now
         if now - self._swept < SWEEP_EVERY:
@@ -267,7 +272,7 @@ class Inbox:
         self._swept = now
         removed = 0
         try:
-            with os.scandir(f"{self.maildir}/tmp") as entries:
+            with os.scandir(place.folder("tmp").path) as entries:
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
                     # A copied file has the mtime of its original, which may be yet to come.

@@ -41,7 +41,8 @@ from gateway.store.hidden import (
 )
 from gateway.store.ids import ordered, shown_ids
 from gateway.store.moves import move
-from gateway.store.reader import Reader, ensure_maildir
+from gateway.store.place import Place, ensure_maildir, opened
+from gateway.store.reader import Reader
 from gateway.store.record import as_hidden, entries, look_at, look_for, raise_for
 from gateway.store.removal import flocked_if_free, take_out
 from gateway.store.scan import look, scan
@@ -76,12 +77,13 @@ class Keeping:
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """``mailbox`` is its name for the audit."""
-        self._maildir = maildir
+        self._path = maildir
+        self._maildir: Place
+        """Its directories, for as long as something is done there."""
         self._mailbox = mailbox
         self._reading = reading
         self._audit = audit
         self._now_ns = now_ns
-        self._list_path = f"{maildir}/{NAME}"
 
     @property
     def _now(self) -> float:
@@ -125,18 +127,22 @@ class Keeping:
         """
         try:
             try:
-                return work()
+                return self._done(work)
             except FileNotFoundError:
-                is_there = os.path.lexists(self._maildir)
+                is_there = os.path.lexists(self._path)
                 if self._reading.create and not is_there:
                     return nothing
                 if is_there and not mend:
                     raise
                 # Only a part of it may be missing.
-                ensure_maildir(self._maildir, create=self._reading.create)
-                return work()
+                ensure_maildir(self._path, create=self._reading.create)
+                return self._done(work)
         except OSError as error:
-            raise store_error(error, self._maildir) from error
+            raise store_error(error, self._path) from error
+
+    def _done(self, work: Callable[[], T]) -> T:
+        with opened(self._path) as self._maildir:
+            return work()
 
     # -- what is there -------------------------------------------------------
 
@@ -145,7 +151,7 @@ class Keeping:
         if look_at(self._maildir, [("", file) for file in others]):
             # As a login does, but that sizes in names are believed.
             reading = attrs.evolve(self._reading, verify_octets=0)
-            Reader(self._maildir, reading, now=lambda: self._now).read(None)
+            Reader(self._path, reading, now=lambda: self._now).read(None)
             shown, _ = self._shown()
         return [kept for kept, _ in look_at(self._maildir, shown.items())]
 
@@ -157,7 +163,7 @@ class Keeping:
     def _shown(self) -> tuple[dict[str, str], list[str]]:
         """Unique-id to file of all that have one, and the files of the others."""
         files, twins = look(self._maildir)
-        uidlist = UidList(self._list_path)
+        uidlist = UidList(self._maildir.at(NAME))
         uidlist.refresh()
         bases = ordered(uidlist, files)
         shown = {
@@ -172,8 +178,9 @@ class Keeping:
             part(self._maildir, (), known, self._now_ns())
 
     def _hidden(self) -> list[Kept]:
-        os.stat(f"{self._maildir}/cur")
         files = hidden_files(self._maildir)
+        if not files:
+            return []
         folder = folder_of(self._maildir)
         named = [(uid, hidden.file) for uid, hidden in files.items()]
         return [kept for kept, _ in look_at(folder, named, as_hidden)]
@@ -181,7 +188,7 @@ class Keeping:
     # -- removing ------------------------------------------------------------
 
     def _discard(self, uids: Collection[str], cause: Cause) -> int:
-        with flocked(self._maildir, timeout=self._reading.lock_timeout):
+        with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             self.part()
             found = look_at(self._maildir, _of(self._shown()[0], uids))
             self._audit(entries("discard", self._maildir, self._mailbox, found, cause))
@@ -194,7 +201,10 @@ class Keeping:
         began.  Raises ``StoreDown`` when something is still there.
         """
         try:
-            with flocked_if_free(self._maildir, timeout=self._reading.lock_timeout):
+            with (
+                opened(self._path) as self._maildir,
+                flocked_if_free(self._maildir, timeout=self._reading.lock_timeout),
+            ):
                 if changed:
                     # What has the base name of a message that goes may not inherit its id.
                     self.part({file for _, file in wanted})
@@ -203,12 +213,14 @@ class Keeping:
                 take_out(self._maildir, [file for _, file in found], counted_in=self._maildir)
                 raise_for(self._maildir, restless)
         except OSError as error:
-            raise StoreDown(str(store_error(error, self._maildir))) from error
+            raise StoreDown(str(store_error(error, self._path))) from error
 
     def _purge(self, uids: Collection[str], cause: Cause) -> int:
-        folder = folder_of(self._maildir)
-        with flocked(self._maildir, timeout=self._reading.lock_timeout):
+        with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             wanted = _of(hidden_files(self._maildir), uids)
+            if not wanted:
+                return 0
+            folder = folder_of(self._maildir)
             found = look_at(folder, [(uid, hidden.file) for uid, hidden in wanted])
             self._audit(entries("purge", folder, self._mailbox, found, cause))
             if not found:
@@ -217,7 +229,7 @@ class Keeping:
             return take_out(folder, [file for _, file in found], counted_in=counted)
 
     def _hide(self, uids: Collection[str], cause: Cause) -> int:
-        with flocked(self._maildir, timeout=self._reading.lock_timeout):
+        with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             self.part()
             return self._put_away(_of(self._shown()[0], uids), cause)
 
@@ -227,15 +239,18 @@ class Keeping:
         Raises ``StoreDown`` when something is still there.
         """
         try:
-            with flocked(self._maildir, timeout=self._reading.lock_timeout):
+            with (
+                opened(self._path) as self._maildir,
+                flocked(self._maildir.path, timeout=self._reading.lock_timeout),
+            ):
                 if changed:
                     self.part({file for _, file in wanted})
                 self._put_away(wanted, cause)
                 left = look_at(self._maildir, wanted)
         except OSError as error:
-            raise StoreDown(str(store_error(error, self._maildir))) from error
+            raise StoreDown(str(store_error(error, self._path))) from error
         if left:
-            raise StoreDown(f"{self._maildir}: {len(left)} marked messages could not be hidden")
+            raise StoreDown(f"{self._path}: {len(left)} marked messages could not be hidden")
 
     def _put_away(self, wanted: Wanted, cause: Cause) -> int:
         """Hide unique-ids and files, under the ``flock``; how many are there now."""
@@ -256,22 +271,22 @@ class Keeping:
         self._audit(entries("hide", self._maildir, self._mailbox, fine, cause))
         return self._move(fine, folder)
 
-    def _move(self, found: Sequence[tuple[Kept, str]], folder: str) -> int:
+    def _move(self, found: Sequence[tuple[Kept, str]], folder: Place) -> int:
         uids = {base_of(file.partition("/")[2]): kept.uid for kept, file in found}
 
         def leave(path: str) -> None:
             name = path.rpartition("/")[2]
-            move(path, f"{folder}/cur/{hidden_name(name, uids[base_of(name)])}")
+            move(path, folder.at(f"cur/{hidden_name(name, uids[base_of(name)])}"))
 
         counted = None if self._reading.count_hidden else self._maildir
         moved = take_out(self._maildir, [file for _, file in found], leave, counted_in=counted)
-        sync_directory(f"{folder}/cur")
+        sync_directory(folder.folder("cur").path)
         return moved
 
     # -- bringing back -------------------------------------------------------
 
     def _restore(self, uids: Collection[str]) -> int:
-        with dotlock(self._list_path, timeout=self._reading.lock_timeout):
+        with dotlock(self._maildir.at(NAME), timeout=self._reading.lock_timeout):
             there = scan(self._maildir)
             back: list[Hidden] = []
             twice = []
@@ -294,7 +309,7 @@ class Keeping:
         Even where the old line is still there: to IMAP a message that comes
         back is a new one, and this is how Dovecot is told so.
         """
-        uidlist = UidList(self._list_path)
+        uidlist = UidList(self._maildir.at(NAME))
         uidlist.refresh()
         fields = {}
         for hidden in back:
@@ -313,14 +328,15 @@ class Keeping:
         folder, sizes = folder_of(self._maildir), []
 
         def bring(hidden: Hidden, file: str) -> None:
-            path = f"{folder}/{file}"
+            path = folder.at(file)
             size = maildirsize.size_on_disk(path)
             # Its age begins anew, or the next run of retention would hide it again.
             os.utime(path, follow_symlinks=False)
             # Another program has put a file of that name into the mailbox: it stays hidden.
             with suppress(FileExistsError):
                 # Its flags are those of today.
-                move(path, f"{self._maildir}/cur/{(hidden_of(file) or hidden).name}")
+                name = (hidden_of(file) or hidden).name
+                move(path, self._maildir.at(f"cur/{name}"))
                 sizes.append(size)
 
         try:
@@ -328,7 +344,7 @@ class Keeping:
         finally:
             if sizes and not self._reading.count_hidden:
                 maildirsize.append(self._maildir, sum(sizes), len(sizes))
-        sync_directory(f"{self._maildir}/cur")
+        sync_directory(self._maildir.folder("cur").path)
         raise_for(folder, [hidden.uid for hidden in restless])
         return len(sizes)
 

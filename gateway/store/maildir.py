@@ -7,6 +7,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from gateway.store.files import store_error
 from gateway.store.keeping import Keeping, no_audit, not_held
 from gateway.store.maildrop import Mailbox, Maildrop
 from gateway.store.names import mailbox_path, mailboxes
+from gateway.store.place import opened
 from gateway.store.snapshot import Reading, Snapshot
 
 __all__ = ["MaildirStore"]
@@ -154,7 +156,9 @@ class MaildirStore:
             return fail(error)
         mailbox, cause = self._mailbox(path), cause_of(mind)
         if not self._exclusive:
-            return self._opened(mailbox, account, cause).addCallback(lambda drop: (drop, _nothing))
+            return self._opened(mailbox, account, cause).addCallback(
+                lambda drop: (drop, drop.close)
+            )
         if path in self._held:
             return fail(MaildropBusy(path))
         self._held.add(path)
@@ -189,18 +193,18 @@ class MaildirStore:
     def _open_exclusively(
         self, mailbox: Mailbox, account: Account, cause: Cause
     ) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
-        lock: list[int] = []
-
-        def give_back() -> None:
-            for file in lock:
-                os.close(file)
-            self._held.discard(mailbox.maildir)
+        held = ExitStack()
+        held.callback(self._held.discard, mailbox.maildir)
 
         def locked() -> None:
-            lock.append(_lock(mailbox.maildir))
+            held.callback(os.close, _lock(mailbox.maildir))
+
+        def opened_so(maildrop: Maildrop) -> tuple[Maildrop, Callable[[], None]]:
+            held.callback(maildrop.close)
+            return maildrop, held.close
 
         def failed(failure: Failure) -> Failure:
-            give_back()
+            held.close()
             return failure
 
         # Opened once to make sure that the Maildir is there to be locked, and
@@ -209,7 +213,7 @@ class MaildirStore:
             self._opened(mailbox, account, cause)
             .addCallback(lambda _: self._run(locked))
             .addCallback(lambda _: self._opened(mailbox, account, cause))
-            .addCallbacks(lambda maildrop: (maildrop, give_back), failed)
+            .addCallbacks(opened_so, failed)
         )
 
 
@@ -217,7 +221,8 @@ def _lock(maildir: str) -> int:
     """Lock a Maildir against other processes; the kernel unlocks it if we die."""
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(f"{maildir}/{LOCK}", flags, 0o600)
+        with opened(maildir) as place:
+            file = os.open(place.at(LOCK), flags, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -226,7 +231,3 @@ def _lock(maildir: str) -> int:
     except OSError as error:
         raise store_error(error) from error
     return file
-
-
-def _nothing() -> None:
-    """Nothing to give back: without a lock a maildrop holds nothing."""

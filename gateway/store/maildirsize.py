@@ -15,15 +15,19 @@ import os
 import re
 import stat
 import zlib
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import product
 from typing import NamedTuple
 
 from twisted.logger import Logger
 
 from gateway.durable import write_all
+from gateway.errors import MailboxUnusable
 from gateway.model import Limits, Usage
 from gateway.store.files import keep_owner, no_link, open_new, remove
-from gateway.store.scan import EXPIRED, FOLDERS, stored_size
+from gateway.store.place import FOLDERS, Place
+from gateway.store.scan import EXPIRED, stored_size
 
 log = Logger()
 
@@ -138,12 +142,12 @@ def _begun(data: bytes) -> Tally | None:
     return Tally(definition, 0, 0, 0, length=len(first), checksum=zlib.crc32(first))
 
 
-def read(maildir: str, before: Tally | None = None) -> Tally | None:
+def read(maildir: Place, before: Tally | None = None) -> Tally | None:
     """What the file says; None where there is none or it has to be counted anew.
 
     ``before`` is what was read earlier.  Raises ``OSError``.
     """
-    path = f"{maildir}/{NAME}"
+    path = maildir.at(NAME)
     try:
         file = no_link(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -163,7 +167,7 @@ def read(maildir: str, before: Tally | None = None) -> Tally | None:
 
 
 def current(
-    maildir: str,
+    maildir: Place,
     definition: Definition,
     *,
     now: float,
@@ -183,7 +187,7 @@ def current(
     return tally
 
 
-def count(maildir: str, definition: Definition, *, now: float, hidden: bool = False) -> Tally:
+def count(maildir: Place, definition: Definition, *, now: float, hidden: bool = False) -> Tally:
     """Add up what is there, and write it down.
 
     ``hidden``: whether hidden messages count.  A mailbox that changes all the
@@ -192,18 +196,18 @@ def count(maildir: str, definition: Definition, *, now: float, hidden: bool = Fa
     """
     for _ in range(4):
         before = _changes(maildir, hidden=hidden)
-        octets, messages = _sum(before)
+        octets, messages = _sum(maildir, before)
         tally = Tally(definition, octets, messages, changed=now)
         _write(maildir, tally)
         if _changes(maildir, hidden=hidden) == before:
             return tally
-    remove(f"{maildir}/{NAME}")
+    remove(maildir.at(NAME))
     return tally
 
 
-def append(maildir: str, octets: int, messages: int) -> None:
+def append(maildir: Place, octets: int, messages: int) -> None:
     """Add to the file, if there is one; where that fails it goes, to be counted anew."""
-    path = f"{maildir}/{NAME}"
+    path = maildir.at(NAME)
     line = b"%d %d\n" % (octets, messages)
     try:
         file = no_link(path, os.O_WRONLY | os.O_APPEND)
@@ -215,13 +219,18 @@ def append(maildir: str, octets: int, messages: int) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        log.warn("{path}: {error}; it will be counted anew", path=path, error=error)
+        log.warn("{path}: {error}; it will be counted anew", path=named(maildir), error=error)
         remove(path)
 
 
-def exists(maildir: str) -> bool:
+def named(maildir: Place) -> str:
+    """What an administrator knows the file by."""
+    return f"{maildir.name}/{NAME}"
+
+
+def exists(maildir: Place) -> bool:
     """Whether what the mailbox holds is written down."""
-    return os.path.lexists(f"{maildir}/{NAME}")
+    return os.path.lexists(maildir.at(NAME))
 
 
 def size_on_disk(path: str) -> int:
@@ -230,49 +239,60 @@ def size_on_disk(path: str) -> int:
     return os.lstat(path).st_size if named is None else named
 
 
-def _changes(maildir: str, *, hidden: bool) -> dict[str, int]:
+def _changes(maildir: Place, *, hidden: bool) -> dict[tuple[str, str], int]:
     """When each directory of messages last changed, Maildir++ folders included."""
     left_out = NOT_COUNTED if hidden else NOT_COUNTED | {EXPIRED}
-    with os.scandir(maildir) as entries:
+    with os.scandir(maildir.path) as entries:
         folders = [
-            entry.path
+            entry.name
             for entry in entries
             if entry.name[0] == "."
             and entry.name not in left_out
             and entry.is_dir(follow_symlinks=False)
         ]
     found = {}
-    for folder in (maildir, *folders):
-        for kind in FOLDERS:
-            with suppress(FileNotFoundError):
-                found[f"{folder}/{kind}"] = os.stat(f"{folder}/{kind}").st_mtime_ns
+    for directory in product(("", *folders), FOLDERS):
+        # What a user has linked into a folder of his own takes no room here.
+        with suppress(FileNotFoundError, MailboxUnusable), _inside(maildir, directory) as path:
+            found[directory] = os.stat(path).st_mtime_ns
     return found
 
 
-def _sum(directories: dict[str, int]) -> tuple[int, int]:
+@contextmanager
+def _inside(maildir: Place, directory: tuple[str, str]) -> Iterator[str]:
+    """The path of ``new`` or ``cur`` of a folder; ``""`` is the Maildir itself."""
+    folder, kind = directory
+    if not folder:
+        yield maildir.folder(kind).path
+        return
+    with maildir.visit(folder) as below:
+        yield below.folder(kind).path
+
+
+def _sum(maildir: Place, directories: Iterable[tuple[str, str]]) -> tuple[int, int]:
     octets = messages = 0
     for directory in directories:
-        for name in os.listdir(directory):
-            if name[0] == ".":
-                continue
-            size = stored_size(name)
-            if size is None:
-                try:
-                    size = os.lstat(f"{directory}/{name}").st_size
-                except FileNotFoundError:
-                    continue
-            octets += size
-            messages += 1
+        with _inside(maildir, directory) as path:
+            sizes = list(_sizes_in(path))
+        octets += sum(sizes)
+        messages += len(sizes)
     return octets, messages
 
 
-def _write(maildir: str, tally: Tally) -> None:
+def _sizes_in(path: str) -> Iterator[int]:
+    for name in os.listdir(path):
+        if name[0] != ".":
+            with suppress(FileNotFoundError):
+                yield size_on_disk(f"{path}/{name}")
+
+
+def _write(maildir: Place, tally: Tally) -> None:
     """Put a file of one number in the place of what is there."""
     octets, messages = tally.definition
     # Without a limit there has to be something to read all the same.
     line = f"{octets}S,{messages}C" if messages else f"{octets}S"
     data = f"{line}\n{tally.octets} {tally.messages}\n".encode("ascii")
-    path = f"{maildir}/{NAME}"
+    path = maildir.at(NAME)
     written = f"{path}.pop3gw"
     try:
         made = open_new(written, 0o600)
@@ -283,5 +303,5 @@ def _write(maildir: str, tally: Tally) -> None:
             os.close(made)
         os.rename(written, path)
     except OSError as error:
-        log.warn("{path}: {error}; what is there stays uncounted", path=path, error=error)
+        log.warn("{path}: {error}; what is there stays uncounted", path=named(maildir), error=error)
         remove(written)

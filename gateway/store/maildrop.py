@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import MessageGone
+from gateway.errors import MailboxUnusable, MessageGone, SizeChanged
 from gateway.interfaces import Audit, IBody, IMaildrop, Run
 from gateway.model import Cause, Listing, Terms
 from gateway.store.complaint import complain
@@ -17,15 +19,21 @@ from gateway.store.files import FileBody, open_message, store_error
 from gateway.store.follow import follow
 from gateway.store.keeping import Keeping
 from gateway.store.moves import move
+from gateway.store.place import Place, open_place, opened
 from gateway.store.reader import Reader
 from gateway.store.record import raise_for
 from gateway.store.scan import settled
+from gateway.store.sizes import is_recent
 from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Size, Snapshot
+from gateway.wire.body import Measure
 
 T = TypeVar("T")
 
 LARGE = 256 * 1024
 """Octets from which on a message is measured before it is first sent."""
+
+FEW = 8
+"""Files that may be looked at in the reactor's thread."""
 
 
 class Mailbox:
@@ -49,9 +57,14 @@ class Mailbox:
         self._settled = False
         self._waiting: list[Deferred[Snapshot]] | None = None
 
-    def measured(self, file: str) -> Size:
+    def measured(self, place: Place, file: str) -> Size:
         """The size of a message as its file has it.  Blocks; raises ``OSError``."""
-        return self._reader.sizer.measured(file)
+        return self._reader.sizer.measured(place, file)
+
+    @property
+    def place(self) -> Place | None:
+        """Its directories, where nobody but us and root can change what their paths lead to."""
+        return self._reader.place
 
     @property
     def messages(self) -> int:
@@ -75,11 +88,29 @@ class Mailbox:
         snapshot = self._snapshot
         if snapshot is not None and self._settled:
             try:
-                if self._reader.stamp() == snapshot.stamp:
+                if self._reader.stamp() == snapshot.stamp and self._is_as_seen(snapshot):
                     return succeed(snapshot)
             except OSError as error:
                 return fail(store_error(error))
         return self._read()
+
+    def _is_as_seen(self, snapshot: Snapshot) -> bool:
+        """Whether nobody has written to the messages that were young; raises ``OSError``.
+
+        Such writing does not show in the stamp.
+        """
+        if len(snapshot.young) > FEW:
+            return False
+        for index, seen in list(snapshot.young.items()):
+            try:
+                status = os.lstat(f"{self.maildir}/{snapshot.files[index]}")
+            except FileNotFoundError:
+                return False
+            if (status.st_size, status.st_mtime_ns) != seen:
+                return False
+            if not is_recent(status.st_ctime_ns):
+                del snapshot.young[index]
+        return True
 
     def _read(self) -> Deferred[Snapshot]:
         self._waiting = []
@@ -107,7 +138,7 @@ class Mailbox:
 class Maildrop:
     """A session's view of a mailbox: the snapshot of its login."""
 
-    __slots__ = ("_cause", "_is_held", "_mailbox", "_snapshot", "name", "terms")
+    __slots__ = ("_cause", "_held", "_is_held", "_mailbox", "_snapshot", "name", "terms")
 
     def __init__(
         self,
@@ -124,6 +155,7 @@ class Maildrop:
         self.name = name
         self.terms = Terms()
         self._cause = cause
+        self._held: Place | None = None
         self._is_held = is_held
         self._mailbox = mailbox
         self._snapshot = snapshot
@@ -139,11 +171,27 @@ class Maildrop:
         if form == UNREADABLE or (form == CLAIMED and size > LARGE):
             return self._look_at(index)
         try:
-            return succeed(self._open(index, snapshot.files[index]))
+            return succeed(self._open(self._place(), index, snapshot.files[index]))
         except FileNotFoundError:
+            self.close()
             return self._mailbox.run(lambda: self._caught(index, self._open))
         except OSError as error:
             return fail(store_error(error))
+        except (MailboxUnusable, SizeChanged) as error:
+            return fail(error)
+
+    def _place(self) -> Place:
+        """The mailbox's directories, held until ``close`` where their paths are not enough."""
+        place = self._mailbox.place or self._held
+        if place is None:
+            place = self._held = open_place(self._mailbox.maildir, ())
+        return place
+
+    def close(self) -> None:
+        """Give back the directories: the session is over, or they have to be looked at again."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
 
     def _look_at(self, index: int) -> Deferred[IBody]:
         """Open a message that nobody has measured, large or unreadable: first measure it.
@@ -153,26 +201,30 @@ class Maildrop:
         read fails here, before any of it is sent.
         """
 
-        def measure(index: int, file: str) -> IBody:
-            self._snapshot.measured(index, self._mailbox.measured(file))
-            return self._open(index, file)
+        def measure(place: Place, index: int, file: str) -> IBody:
+            size = self._mailbox.measured(place, file)
+            self._check(index, size.stored)
+            self._snapshot.measured(index, size)
+            return self._open(place, index, file)
 
         return self._mailbox.run(lambda: self._caught(index, measure))
 
-    def _caught(self, index: int, act: Callable[[int, str], T]) -> T:
+    def _caught(self, index: int, act: Callable[[Place, int, str], T]) -> T:
         """What ``act`` gives for a message's number and file, wherever it is now.  Blocks.
 
         Raises ``MessageGone``, or ``StoreDown`` where another program moves it
         all the while.
         """
-        snapshot, results = self._snapshot, []
+        snapshot = self._snapshot
+        results: list[T] = []
 
         def at(index: int, file: str) -> None:
-            results.append(act(index, file))
+            results.append(act(place, index, file))
             snapshot.files[index] = file
 
         try:
-            lost = follow(self._mailbox.maildir, [(index, snapshot.files[index])], at)
+            with opened(self._mailbox.maildir) as place:
+                lost = follow(place, [(index, snapshot.files[index])], at)
         except OSError as error:
             raise store_error(error) from error
         if lost.gone:
@@ -180,13 +232,43 @@ class Maildrop:
         raise_for(self._mailbox.maildir, [snapshot.files[index] for index in lost.restless])
         return results[0]
 
-    def _open(self, index: int, name: str) -> IBody:
+    def _open(self, place: Place, index: int, name: str) -> IBody:
         mailbox, snapshot = self._mailbox, self._snapshot
-        path = f"{mailbox.maildir}/{name}"
-        file, size = open_message(path)
-        form = snapshot.form(index, size)
-        no_nuls = mailbox.reading.no_nuls
-        return FileBody(file, size, form, path=path, no_nuls=no_nuls, run=mailbox.run)
+        reading, path = mailbox.reading, f"{mailbox.maildir}/{name}"
+        file, size = open_message(place.at(name))
+        try:
+            self._check(index, size)
+        except SizeChanged:
+            os.close(file)
+            raise
+        is_claimed = reading.exact and snapshot.forms[index] == CLAIMED
+        return FileBody(
+            file,
+            size,
+            snapshot.form(index),
+            path=path,
+            no_nuls=reading.no_nuls,
+            run=mailbox.run,
+            counted=Measure(convert_cr=reading.convert_cr) if is_claimed else None,
+            done=partial(self._counted, index, size),
+        )
+
+    def _check(self, index: int, stored: int) -> None:
+        """Raise ``SizeChanged`` if a file of ``stored`` octets is not what was listed.
+
+        The client would get another message than it was told of, half of it
+        perhaps while somebody still writes it, and then delete it.
+        """
+        if self._snapshot.is_other(index, stored):
+            base = self._snapshot.bases[index]
+            raise SizeChanged(
+                f"{self._mailbox.maildir}: {base}: was written to after it was listed"
+            )
+
+    def _counted(self, index: int, stored: int, counted: Measure) -> None:
+        """A message whose size was only claimed has gone out."""
+        size = Size(counted.octets, counted.form, counted.whole, stored)
+        self._snapshot.measured(index, size)
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove what is marked, audited, or under a hold hide it; then mark what was fetched."""
@@ -218,6 +300,8 @@ class Maildrop:
 
     def _mark(self, indexes: Collection[int]) -> None:
         """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""
+        if not indexes:
+            return
         maildir, files = self._mailbox.maildir, self._snapshot.files
         failed: list[str] = []
 
@@ -225,7 +309,7 @@ class Maildrop:
             read = seen_name(file)
             try:
                 if read != file:
-                    move(f"{maildir}/{file}", f"{maildir}/{read}")
+                    move(place.at(file), place.at(read))
                 files[index] = read
             except FileNotFoundError:
                 raise
@@ -234,9 +318,10 @@ class Maildrop:
                 failed.append(f"{file} ({error.strerror})")
 
         try:
-            lost = follow(maildir, [(index, files[index]) for index in sorted(indexes)], mark)
+            with opened(maildir) as place:
+                lost = follow(place, [(index, files[index]) for index in sorted(indexes)], mark)
             failed += [files[index] for index in lost.restless]
-        except OSError as error:
+        except (OSError, MailboxUnusable) as error:
             failed.append(str(error))
         complain(maildir, "messages cannot be marked as read", failed)
 

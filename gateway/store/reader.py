@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import re
 import time
+from array import array
 from collections.abc import Callable, Collection
-from contextlib import suppress
 
 from twisted.logger import Logger
 
-from gateway.errors import MailboxUnusable, NoSuchMailbox
 from gateway.model import Listing
 from gateway.store.dotlock import dotlock, flocked
 from gateway.store.files import FULL, store_error
 from gateway.store.follow import may_be_there
 from gateway.store.ids import ordered, shown_ids
+from gateway.store.place import FOLDERS, Place, opened
 from gateway.store.scan import NEVER, Stamp, delivery_order, look, scan, stamp_of
 from gateway.store.sizes import Sizer, Sizes
-from gateway.store.snapshot import CLAIMED, UNREADABLE, Reading, Snapshot
+from gateway.store.snapshot import UNKNOWN, Reading, Snapshot
 from gateway.store.twins import is_plain, part
 from gateway.store.uidlist import NAME, UidList
 
@@ -39,17 +39,30 @@ class Reader:
     def __init__(
         self, maildir: str, reading: Reading, *, now: Callable[[], float] = time.time
     ) -> None:
-        self._maildir = maildir
+        self._path = maildir
+        self._maildir: Place
+        """Its directories, for as long as they are read."""
+        self.place: Place | None = None
+        """The same, where their paths go on leading to them."""
         self._reading = reading
         self._now = now
-        self._list_path = f"{maildir}/{NAME}"
-        self._uidlist = UidList(self._list_path)
+        self._uidlist = UidList(f"{maildir}/{NAME}")
         self.sizer = Sizer(maildir, reading)
         """Finds its messages' sizes."""
 
     def stamp(self) -> Stamp:
-        """The mailbox's stamp as it is now."""
-        return stamp_of(self._maildir, self._list_path)
+        """The stamp of what is at the mailbox's path now."""
+        path = self._path
+        return stamp_of(f"{path}/new", f"{path}/cur", f"{path}/{NAME}")
+
+    @property
+    def _list_path(self) -> str:
+        return self._maildir.at(NAME)
+
+    def _stamp(self) -> Stamp:
+        """The stamp of what is being read."""
+        new, cur = (self._maildir.folder(name).path for name in FOLDERS)
+        return stamp_of(new, cur, self._list_path)
 
     def read(self, before: Snapshot | None) -> Snapshot:
         """The mailbox as it is now.
@@ -57,31 +70,32 @@ class Reader:
         Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
         """
         try:
-            return self._read(before)
+            with opened(self._path, create=self._reading.create) as self._maildir:
+                self._uidlist.path = self._list_path
+                found = self._read(before)
+                self.place = self._maildir if self._maildir.stays else None
+            return found
         except OSError as error:
             raise store_error(error) from error
         finally:
             if self._uidlist.torn:
-                self._uidlist = UidList(self._list_path)
+                self._uidlist = UidList(self._uidlist.path)
 
     def _read(self, before: Snapshot | None) -> Snapshot:
         known = before.files if before else ()
-        try:
-            stamp, files = self._scanned(known)
-        except FileNotFoundError:
-            ensure_maildir(self._maildir, create=self._reading.create)
-            # Only a part of it may have been missing, and ``cur`` full of mail.
-            stamp, files = self._scanned(known)
-        sizes = Sizes(*before.known(), {}) if before else Sizes({}, {}, {})
+        stamp, files = self._scanned(known)
+        sizes = Sizes(before)
+        sizes.forget_written(self._maildir, files)
         listed = self._uidlist.uids
         new = _in_order([base for base in files if base not in listed])
         sized = sizes.octets
         unknown = [base for base in listed if base in files and base not in sized]
         unknown += [base for base in new if base not in sized]
-        self.sizer.find(unknown, files, self._uidlist, sizes)
-        if new := [base for base in new if base in files]:
+        self.sizer.find(self._maildir, unknown, files, self._uidlist, sizes)
+        new = [base for base in new if base in files]
+        if new or self._uidlist.faults:
             complete = self._listed(new, files, sizes)
-            stamp = (*stamp[:2], self.stamp()[2]) if stamp and complete else NEVER
+            stamp = (*stamp[:2], self._stamp()[2]) if stamp and complete else NEVER
         if not self._made_sure():
             stamp = NEVER
         return self._snapshot(files, sizes, stamp)
@@ -112,14 +126,14 @@ class Reader:
 
         ``known`` are the files that clients have been shown.
         """
-        stamp, (files, twins) = self.stamp(), look(self._maildir)
+        stamp, (files, twins) = self._stamp(), look(self._maildir)
         self._uidlist.refresh()
         odd = self._odd(files)
         if not (twins or odd):
             return stamp, files
-        with flocked(self._maildir, timeout=self._reading.lock_timeout):
+        with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             is_done = part(self._maildir, odd, set(known), int(self._now() * 1e9))
-        stamp, files = self.stamp(), scan(self._maildir)
+        stamp, files = self._stamp(), scan(self._maildir)
         for base in self._odd(files):
             del files[base]
         return stamp if is_done else NEVER, files
@@ -147,7 +161,7 @@ class Reader:
                 raise
             self._uidlist.refresh()
             left_out = [base for base in files if base not in self._uidlist.uids]
-            if len(left_out) == len(files):
+            if left_out and len(left_out) == len(files):
                 raise store_error(error, self._list_path) from error
             log.warn(
                 "{maildir}: {count} messages are left out until they can get ids: {reason}",
@@ -165,7 +179,7 @@ class Reader:
             uidlist.refresh()
             listed = uidlist.uids
             new = [base for base in new if base not in listed]
-            if not new:
+            if not (new or uidlist.faults):
                 return
             measured = sizes.measured
             fields = {
@@ -207,42 +221,14 @@ class Reader:
         listing = Listing(octets, shown_ids(self._uidlist, bases))
         if len(listing) >= BIG:
             listing.prepare()
-        measured = sizes.measured
-        forms = bytearray([measured[base].form if base in measured else CLAIMED for base in bases])
-        if sizes.unreadable:
-            for index, base in enumerate(bases):
-                if base in sizes.unreadable:
-                    forms[index] = UNREADABLE
-        return Snapshot(listing, bases, [files[base] for base in bases], forms, stamp)
-
-
-def ensure_maildir(maildir: str, *, create: bool) -> None:
-    """Make what is missing of a Maildir, if that is wanted.
-
-    Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``OSError``.
-    """
-    if not create:
-        raise NoSuchMailbox(f"{maildir} is not a Maildir")
-    if os.path.lexists(maildir) and not os.path.isdir(maildir):
-        raise MailboxUnusable(f"{maildir} is not a directory")
-    make_maildir(maildir)
-
-
-def make_maildir(maildir: str) -> None:
-    """Make a Maildir and what is missing above it, for its user only.
-
-    Made by root it is its parent's owner's, so that Dovecot's user may enter.
-    """
-    missing, above = [f"{maildir}/{folder}" for folder in ("cur", "new", "tmp")], maildir
-    while not os.path.isdir(above):
-        missing.append(above)
-        above = os.path.dirname(above) or "."
-    owner = os.stat(above)
-    for directory in reversed(missing):
-        with suppress(FileExistsError):
-            os.mkdir(directory, 0o700)
-            if os.geteuid() == 0:
-                os.chown(directory, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        forms = bytearray([sizes.forms[base] for base in bases])
+        stored = array("q", [sizes.stored.get(base, UNKNOWN) for base in bases])
+        young = {}
+        if sizes.young:
+            young = {at: sizes.young[base] for at, base in enumerate(bases) if base in sizes.young}
+        return Snapshot(
+            listing, bases, [files[base] for base in bases], forms, stored, young, stamp
+        )
 
 
 def _in_order(bases: list[str]) -> list[str]:

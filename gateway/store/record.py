@@ -12,6 +12,7 @@ from gateway.errors import StoreDown
 from gateway.model import Cause, Kept, Removed
 from gateway.store.files import open_message
 from gateway.store.follow import follow
+from gateway.store.place import Place
 from gateway.store.scan import delivery_order
 
 OPENING = 4096
@@ -57,7 +58,7 @@ class Looked(NamedTuple):
     """The unique-ids of those that others renamed all the while."""
 
 
-def look_for(maildir: str, wanted: Iterable[tuple[str, str]], see: See = as_delivered) -> Looked:
+def look_for(maildir: Place, wanted: Iterable[tuple[str, str]], see: See = as_delivered) -> Looked:
     """Look at each unique-id and file, wherever another program may have moved it.
 
     One that is no longer there, or is no regular file, is left out.
@@ -70,7 +71,7 @@ def look_for(maildir: str, wanted: Iterable[tuple[str, str]], see: See = as_deli
         files.append((index, file))
 
     def look(index: int, file: str) -> None:
-        status = os.lstat(f"{maildir}/{file}")
+        status = os.lstat(maildir.at(file))
         if stat.S_ISREG(status.st_mode):
             seen[index] = see(uids[index], file.partition("/")[2], status), file
 
@@ -79,7 +80,7 @@ def look_for(maildir: str, wanted: Iterable[tuple[str, str]], see: See = as_deli
 
 
 def look_at(
-    maildir: str, wanted: Iterable[tuple[str, str]], see: See = as_delivered
+    maildir: Place, wanted: Iterable[tuple[str, str]], see: See = as_delivered
 ) -> list[tuple[Kept, str]]:
     """The same, but it raises ``StoreDown`` where it cannot be told what is there."""
     looked = look_for(maildir, wanted, see)
@@ -87,7 +88,7 @@ def look_at(
     return looked.found
 
 
-def raise_for(maildir: str, restless: Sequence[str]) -> None:
+def raise_for(maildir: object, restless: Sequence[str]) -> None:
     """Raise ``StoreDown`` if others renamed any messages all the while."""
     if restless:
         raise StoreDown(
@@ -97,14 +98,14 @@ def raise_for(maildir: str, restless: Sequence[str]) -> None:
 
 
 def entries(
-    action: str, maildir: str, mailbox: str, found: Sequence[tuple[Kept, str]], cause: Cause
+    action: str, maildir: Place, mailbox: str, found: Sequence[tuple[Kept, str]], cause: Cause
 ) -> Iterator[Removed]:
     """What the audit says of messages that were looked at."""
     named: dict[int, str | None] = {}
 
     def read(index: int, file: str) -> None:
         try:
-            named[index] = message_id_in(_head(f"{maildir}/{file}"))
+            named[index] = message_id_in(_head(maildir.at(file)))
         except FileNotFoundError:
             raise
         except OSError:

@@ -12,16 +12,17 @@ from gateway.errors import StoreDown
 from gateway.store import maildirsize
 from gateway.store.dotlock import flocked
 from gateway.store.follow import follow
+from gateway.store.place import Place
 
 log = Logger()
 
 
 @contextmanager
-def flocked_if_free(maildir: str, *, timeout: float) -> Iterator[None]:
+def flocked_if_free(maildir: Place, *, timeout: float) -> Iterator[None]:
     """``flocked``, but that nobody has to wait for longer than ``timeout`` seconds."""
     with ExitStack() as held:
         try:
-            held.enter_context(flocked(maildir, timeout=timeout))
+            held.enter_context(flocked(maildir.path, timeout=timeout))
         except (OSError, StoreDown) as error:
             # What somebody wants to be gone goes, whoever is adding up there.
             log.warn("{maildir}: {error}; removing all the same", maildir=maildir, error=error)
@@ -29,11 +30,11 @@ def flocked_if_free(maildir: str, *, timeout: float) -> Iterator[None]:
 
 
 def take_out(
-    directory: str,
+    directory: Place,
     files: Sequence[str],
     leave: Callable[[str], None] | None = None,
     *,
-    counted_in: str | None,
+    counted_in: Place | None,
 ) -> int:
     """Unlink ``new/...`` and ``cur/...``, wherever another program may have moved them.
 
@@ -55,7 +56,7 @@ class _Removal:
     """Removes, and counts what it removed."""
 
     def __init__(
-        self, directory: str, leave: Callable[[str], None], counted_in: str | None
+        self, directory: Place, leave: Callable[[str], None], counted_in: Place | None
     ) -> None:
         self.messages = 0
         self._counted_in = counted_in if counted_in and maildirsize.exists(counted_in) else None
@@ -83,7 +84,7 @@ class _Removal:
             )
 
     def _take(self, file: str) -> None:
-        path = f"{self._directory}/{file}"
+        path = self._directory.at(file)
         octets = maildirsize.size_on_disk(path) if self._counted_in else 0
         self._leave(path)
         self._octets += octets

@@ -6,8 +6,7 @@ import os
 import re
 import time
 
-FOLDERS = ("new", "cur")
-"""Where messages are; ``new`` first, so that one on its way to ``cur`` is seen there."""
+from gateway.store.place import FOLDERS, Place
 
 EXPIRED = ".Expired"
 """The Maildir++ folder of what retention has hidden: beside ``cur``, where POP3 does not look."""
@@ -20,26 +19,29 @@ _COARSE = 2_000_000_000
 _STORED = re.compile(r",S=([0-9]{1,18})(?=[,:]|$)").search
 _WIRE = re.compile(r",W=([0-9]{1,18})(?=[,:]|$)").search
 
-Stamp = tuple[tuple[int, int, int] | None, ...]
-"""Inode, mtime in ns and size of ``new``, ``cur`` and the uidlist, where they exist."""
+Stamp = tuple[tuple[int, int, int, int, int] | None, ...]
+"""Of ``new``, ``cur`` and the uidlist, where they exist: inode, mtime in ns, size, and what tells
+another in their place: device and owner."""
 
 NEVER: Stamp = ()
 """The stamp of no mailbox."""
 
 
-def stamp_of(maildir: str, uidlist: str) -> Stamp:
+def stamp_of(new: str, cur: str, uidlist: str) -> Stamp:
     """What changes whenever a message comes, goes, or gets another name.
 
+    It also tells whether another directory has come to one of these paths.
     Raises ``OSError`` for all but a missing file.
     """
-    stamps: list[tuple[int, int, int] | None] = []
-    for path in (f"{maildir}/new", f"{maildir}/cur", uidlist):
+    stamps: list[tuple[int, int, int, int, int] | None] = []
+    for path in (new, cur, uidlist):
         try:
             status = os.stat(path)
         except FileNotFoundError:
             stamps.append(None)
         else:
-            stamps.append((status.st_ino, status.st_mtime_ns, status.st_size))
+            times = status.st_ino, status.st_mtime_ns, status.st_size
+            stamps.append((*times, status.st_dev, status.st_uid))
     return tuple(stamps)
 
 
@@ -57,12 +59,12 @@ def tick(mtime: int) -> int:
     return _FINE if mtime % 1_000_000_000 else _COARSE
 
 
-def scan(maildir: str) -> dict[str, str]:
+def scan(maildir: Place) -> dict[str, str]:
     """Base name to file (``new/...`` or ``cur/...``) of every message."""
     return look(maildir)[0]
 
 
-def look(maildir: str) -> tuple[dict[str, str], list[str]]:
+def look(maildir: Place) -> tuple[dict[str, str], list[str]]:
     """What ``scan`` says, and the files with a base name that another file has.
 
     A file that is renamed while a directory is read can be missed, so a
@@ -83,13 +85,13 @@ def look(maildir: str) -> tuple[dict[str, str], list[str]]:
     return found, twins
 
 
-def names(maildir: str) -> dict[str, str]:
+def names(maildir: Place) -> dict[str, str]:
     """Base name to file, as the directories are read once.  Raises ``OSError``."""
     return _read(maildir)[0]
 
 
-def _read(maildir: str) -> tuple[dict[str, str], list[str]]:
-    listed = {folder: os.listdir(f"{maildir}/{folder}") for folder in FOLDERS}
+def _read(maildir: Place) -> tuple[dict[str, str], list[str]]:
+    listed = {folder: os.listdir(maildir.folder(folder).path) for folder in FOLDERS}
     found: dict[str, str] = {}
     count = 0
     for folder, names in listed.items():
@@ -106,9 +108,9 @@ def _read(maildir: str) -> tuple[dict[str, str], list[str]]:
     ]
 
 
-def mtimes(maildir: str) -> list[int]:
+def mtimes(maildir: Place) -> list[int]:
     """When ``new`` and ``cur`` last changed, in ns.  Raises ``OSError``."""
-    return [os.stat(f"{maildir}/{folder}").st_mtime_ns for folder in FOLDERS]
+    return [os.stat(maildir.folder(folder).path).st_mtime_ns for folder in FOLDERS]
 
 
 def stored_size(base: str) -> int | None:

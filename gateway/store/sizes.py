@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from typing import NamedTuple
+import stat
+import time
+from collections.abc import Callable, Mapping
 
 from twisted.logger import Logger
 
 from gateway.store.complaint import complain
-from gateway.store.files import NotRegular, measure, store_error
+from gateway.store.files import CHUNK, NotRegular, open_message, store_error
 from gateway.store.follow import follow
+from gateway.store.place import Place
 from gateway.store.scan import stored_size, wire_size
-from gateway.store.snapshot import Reading, Size
+from gateway.store.snapshot import CLAIMED, UNREADABLE, Known, Reading, Size, Snapshot
+from gateway.store.uidlines import decimal
 from gateway.store.uidlist import UidList
+from gateway.wire.body import Measure
 
 log = Logger()
+
+YOUNG = 30.0
+"""Seconds without a change after which a file is taken for complete.
+
+Programs should write into ``tmp``, but ``cp`` and ``scp`` write right into ``cur``.
+"""
 
 OPENING = 16 * 1024
 """What opening a file costs, as octets read."""
@@ -25,15 +35,82 @@ _NOT_ITS_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What has nothing to do with the file that could not be read."""
 
 
-class Sizes(NamedTuple):
+class Sizes:
     """How large messages are, by base name."""
 
-    octets: dict[str, int]
-    """All whose size is known, by whatever way."""
-    measured: dict[str, Size]
-    """Those among them whose file was looked at."""
-    unreadable: dict[str, str]
-    """Those whose file could not be read, so that their size is a guess; and why not."""
+    def __init__(self, before: Snapshot | None) -> None:
+        """``before`` is an earlier reading."""
+        known = before.known() if before else Known({}, {}, {}, {})
+        self.octets = known.octets
+        """All whose size is known, by whatever way."""
+        self.forms = known.forms
+        """As ``Snapshot.forms`` has them."""
+        self.stored = known.stored
+        """What the file has, where somebody has looked."""
+        self.young = known.young
+        """Those whose file may still be written."""
+        self.measured: dict[str, Size] = {}
+        """Those whose file was read this time."""
+        self.unreadable: dict[str, str] = {}
+        """Those whose file could not be read, so that their size is a guess; and why not."""
+        self._known = known
+
+    def forget_written(self, maildir: Place, files: Mapping[str, str]) -> None:
+        """Forget those that somebody has written to; raises ``OSError``."""
+        for base, seen in list(self.young.items()):
+            try:
+                status = os.lstat(maildir.at(files[base]))
+            except (KeyError, FileNotFoundError):
+                # Gone, or renamed this very moment.
+                self._known.forget(base)
+                continue
+            if (status.st_size, status.st_mtime_ns) != seen:
+                self._known.forget(base)
+            elif not is_recent(status.st_ctime_ns):
+                del self.young[base]
+
+    def take(self, base: str, size: Size) -> None:
+        """A file was looked at."""
+        self.octets[base] = size.octets
+        self.forms[base] = size.form
+        self.stored[base] = size.stored
+        if is_young(base, size):
+            self.young[base] = size.seen
+
+    def guess(self, base: str, octets: int, reason: str) -> None:
+        """A file could not be read."""
+        self.octets[base] = octets
+        self.forms[base] = UNREADABLE
+        self.unreadable[base] = reason
+
+
+def size_of(octets: int, status: os.stat_result, form: int = CLAIMED) -> Size:
+    """A size that goes with what a file's status says."""
+    return Size(octets, form, False, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def is_young(base: str, size: Size) -> bool:
+    """Whether somebody may still be writing the file.
+
+    Where the name tells the size that the file has, all of it is there.
+    """
+    return stored_size(base) != size.stored and is_recent(size.changed)
+
+
+def is_recent(changed: int) -> bool:
+    """Whether a file's last change, in ns since 1970, was less than ``YOUNG`` ago."""
+    # A file that says it changed in a year's time says nothing of the present.
+    return abs(time.time_ns() - changed) < YOUNG * 1e9
+
+
+def is_refuted(octets: int, stored: int, named: int | None) -> bool:
+    """Whether a file of ``stored`` octets shows that RETR cannot send ``octets``.
+
+    Each octet is sent as itself or, if it ends a line, as CRLF; and the last
+    line may get an end.  ``named``: ``S=`` of the name; where that is wrong the
+    name is about another file.
+    """
+    return named not in (None, stored) or not stored <= octets <= 2 * stored + 2
 
 
 class Sizer:
@@ -46,14 +123,19 @@ class Sizer:
         """Base names of unreadable messages that the log has told of."""
 
     def find(
-        self, unknown: list[str], files: dict[str, str], uidlist: UidList, sizes: Sizes
+        self,
+        place: Place,
+        unknown: list[str],
+        files: dict[str, str],
+        uidlist: UidList,
+        sizes: Sizes,
     ) -> None:
         """Fill in ``sizes``; messages that are not there any more leave ``files``.
 
-        What a name or the uidlist claims is held against the file until the
-        budget is spent, the newest first, since they are what a client will
-        ask for.  Dovecot's own claims miss the line end that RETR adds to an
-        incomplete last line.
+        What a name or the uidlist claims is believed only if the file's size
+        allows it, and is held against the file as long as the budget suffices,
+        the newest first, since they are what a client will ask for.  Dovecot's
+        own claims miss the line end that RETR adds to an incomplete last line.
         """
         left = self._reading.verify_octets if self._reading.exact else 0
         claim = self._claims(uidlist)
@@ -61,42 +143,57 @@ class Sizer:
         def look(base: str, file: str) -> None:
             nonlocal left
             claimed = claim(base)
-            if claimed is not None:
-                left -= claimed + OPENING
-                if left < 0:
-                    sizes.octets[base] = claimed
+            believed = self._believed(base, claimed, place.at(file))
+            if believed is not None:
+                cost = believed.stored + OPENING
+                if cost > left:
+                    # One of the older ones may be smaller.
+                    sizes.take(base, believed)
+                    files[base] = file
                     return
-            self._look(base, claimed, file, sizes)
+                left -= cost
+            self._look(place, base, claimed, file, sizes)
             files[base] = file
 
         newest_first = [(base, files[base]) for base in reversed(unknown)]
-        lost = follow(self._maildir, newest_first, look)
+        lost = follow(place, newest_first, look)
         for base in lost.gone:
             del files[base]
         for base in lost.restless:
-            sizes.octets[base] = claim(base) or 0
-            sizes.unreadable[base] = f"{files[base]}: another program goes on renaming it"
+            reason = f"{files[base]}: another program goes on renaming it"
+            sizes.guess(base, claim(base) or 0, reason)
         self._tell(sizes.unreadable)
 
-    def _look(self, base: str, claimed: int | None, file: str, sizes: Sizes) -> None:
-        """Fill in one message; raises ``FileNotFoundError`` if that is not its name."""
+    def _believed(self, base: str, claimed: int | None, path: str) -> Size | None:
+        """What may be believed of a message that is not read; raises ``OSError``."""
+        if claimed is None and self._reading.exact:
+            return None
+        status = os.lstat(path)
+        stored = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if claimed is None:
+            return size_of(stored, status)
+        return None if is_refuted(claimed, stored, stored_size(base)) else size_of(claimed, status)
+
+    def _look(self, place: Place, base: str, claimed: int | None, file: str, sizes: Sizes) -> None:
+        """Read one message; raises ``FileNotFoundError`` if that is not its name."""
         try:
-            size = self.measured(file)
+            size = self.measured(place, file)
         except NotRegular as error:
             log.warn("left out {error}", error=error)
             raise
         except FileNotFoundError:
             raise
         except OSError as error:
-            sizes.unreadable[base] = str(store_error(error))
-            sizes.octets[base] = self._guess(file, claimed, error)
+            sizes.guess(base, self._guess(place.at(file), claimed, error), str(store_error(error)))
             return
-        sizes.octets[base] = size.octets
+        sizes.take(base, size)
         sizes.measured[base] = size
         if claimed not in (None, size.octets):
             self._warn(base, claimed, size.octets)
 
-    def _guess(self, file: str, claimed: int | None, error: OSError) -> int:
+    def _guess(self, path: str, claimed: int | None, error: OSError) -> int:
         """A size for a message that cannot be read, so that the others can be had.
 
         Raises ``error`` where it is not about this message alone.
@@ -104,7 +201,7 @@ class Sizer:
         if error.errno in _NOT_ITS_OWN:
             raise error
         try:
-            stored = os.lstat(f"{self._maildir}/{file}").st_size
+            stored = os.lstat(path).st_size
         except PermissionError:  # of the folder
             raise error from None
         except OSError:
@@ -120,23 +217,21 @@ class Sizer:
     def _claims(self, uidlist: UidList) -> Callable[[str], int | None]:
         """What the uidlist or the name says of a size; the list has corrections."""
         if not self._reading.exact:
-            return lambda base: stored_size(base) or wire_size(base)
+            return lambda _: None
         if not uidlist.fields:
             return wire_size
 
         def claim(base: str) -> int | None:
             listed = uidlist.field(base, "W")
-            return int(listed) if listed and listed.isdecimal() else wire_size(base)
+            octets = decimal(listed) if listed else None
+            return wire_size(base) if octets is None else octets
 
         return claim
 
-    def measured(self, file: str) -> Size:
+    def measured(self, place: Place, file: str) -> Size:
         """The size as the file has it; raises ``OSError``."""
-        path = f"{self._maildir}/{file}"
-        if not self._reading.exact:
-            return Size(os.stat(path).st_size)
-        counted = measure(path, convert_cr=self._reading.convert_cr)
-        return Size(counted.octets, counted.form, counted.whole)
+        path = place.at(file)
+        return measure(path, exact=self._reading.exact, convert_cr=self._reading.convert_cr)
 
     def _warn(self, base: str, claimed: int | None, octets: int) -> None:
         log.warn(
@@ -151,10 +246,34 @@ class Sizer:
         """The uidlist's ``W`` for a message whose name has none, or a wrong one.
 
         Where the name has none Dovecot goes by it too, and does not count the
-        line end that RETR adds to an incomplete last line.
+        line end that RETR adds to an incomplete last line.  None for a file
+        that may still be written.
         """
-        if not self._reading.exact:
+        if not self._reading.exact or is_young(base, size):
             return ""
         named = wire_size(base)
         wanted = size.whole if named is None else named != size.octets
         return f"W{size.octets}" if wanted else ""
+
+
+def measure(path: str, *, exact: bool, convert_cr: bool) -> Size:
+    """Read a whole message and count what RETR will send.  Blocks.
+
+    Not ``exact``: what the file takes.  Raises ``OSError`` that names the file.
+    """
+    counted, stored = Measure(convert_cr=convert_cr), 0
+    file, _ = open_message(path)
+    try:
+        status = os.fstat(file)
+        if not exact:
+            return size_of(status.st_size, status)
+        while data := os.read(file, CHUNK):
+            counted.feed(data)
+            stored += len(data)
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(file)
+    size = size_of(counted.octets, status, counted.form)
+    return size._replace(whole=counted.whole, stored=stored)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from attrs import frozen
 
 from gateway.model import Form, Listing
-from gateway.store.scan import Stamp
+from gateway.store.scan import NEVER, Stamp
 
 __all__ = ["Reading"]
 
@@ -17,6 +18,9 @@ CLAIMED = 255
 
 UNREADABLE = 254
 """In ``Snapshot.forms``: it could not be read, the size is a guess for this listing only."""
+
+UNKNOWN = -1
+"""As ``Size.stored``: nobody has looked at the file."""
 
 
 @frozen
@@ -33,6 +37,10 @@ class Reading:
     lock_timeout: float = 20.0
 
 
+Seen = tuple[int, int]
+"""A file's size in octets and its ``mtime`` in ns."""
+
+
 class Size(NamedTuple):
     """How large a message is, and how that is known."""
 
@@ -40,6 +48,34 @@ class Size(NamedTuple):
     form: int = CLAIMED
     whole: bool = False
     """The stored octets end with a line end."""
+
+    stored: int = UNKNOWN
+    """What the file had when it was looked at."""
+
+    written: int = 0
+    """When somebody last wrote to the file, by its ``mtime`` in ns since 1970."""
+
+    changed: int = 0
+    """When anything of it changed, by its ``ctime``."""
+
+    @property
+    def seen(self) -> Seen:
+        """What is another once somebody has written to the file."""
+        return self.stored, self.written
+
+
+class Known(NamedTuple):
+    """What a snapshot knows of its messages, by base name; guesses left out."""
+
+    octets: dict[str, int]
+    forms: dict[str, int]
+    stored: dict[str, int]
+    young: dict[str, Seen]
+
+    def forget(self, base: str) -> None:
+        """Of this message nothing is known."""
+        for told in self:
+            told.pop(base, None)
 
 
 class Snapshot:
@@ -49,7 +85,7 @@ class Snapshot:
     to be visited by every garbage collection.
     """
 
-    __slots__ = ("_corrected", "bases", "files", "forms", "listing", "stamp")
+    __slots__ = ("_corrected", "_stored", "bases", "files", "forms", "listing", "stamp", "young")
 
     def __init__(
         self,
@@ -57,6 +93,8 @@ class Snapshot:
         bases: Sequence[str],
         files: list[str],
         forms: bytearray,
+        stored: array[int],
+        young: dict[int, Seen],
         stamp: Stamp,
     ) -> None:
         self.listing = listing
@@ -65,8 +103,11 @@ class Snapshot:
         """``new/...`` or ``cur/...``; follows renames, for all who share the snapshot."""
         self.forms = forms
         """For each message its ``Form``, or ``CLAIMED``, or ``UNREADABLE``."""
+        self.young = young
+        """By index, those that may still be written, and what ``Size.seen`` said of them."""
         self.stamp = stamp
-        """``NEVER`` for one that is not all there was: good for this login only."""
+        """``NEVER`` for one that is not all there was, or is wrong: good for this login only."""
+        self._stored = stored
         self._corrected: dict[int, int] = {}
 
     def measured(self, index: int, size: Size) -> None:
@@ -74,29 +115,40 @@ class Snapshot:
         # The size first: a reader on another thread that sees the form relies on it.
         if size.octets != self.listing.sizes[index]:
             self._corrected[index] = size.octets
+            self.stamp = NEVER
+        self._stored[index] = size.stored
         self.forms[index] = size.form
 
-    def known(self) -> tuple[dict[str, int], dict[str, Size]]:
-        """For the next snapshot: octets of all messages but guesses, and what was measured."""
-        # Copies: while this reads, other threads measure messages of sessions that are open.
-        forms, corrections = bytes(self.forms), dict(self._corrected)
-        octets = dict(zip(self.bases, self.listing.sizes, strict=True))
-        for index, corrected in corrections.items():
-            octets[self.bases[index]] = corrected
-        measured = {
-            base: Size(octets[base], form)
-            for base, form in zip(self.bases, forms, strict=True)
-            if form < UNREADABLE
-        }
-        if UNREADABLE in forms:
-            for base, form in zip(self.bases, forms, strict=True):
-                if form == UNREADABLE:
-                    del octets[base]
-        return octets, measured
+    def is_other(self, index: int, stored: int) -> bool:
+        """Whether a file of so many octets is not the one that was listed.
 
-    def form(self, index: int, stored: int) -> Form:
-        """What may be relied on for a file that has ``stored`` octets now."""
+        Then the next listing has the message's new size.
+        """
+        if self._stored[index] in (UNKNOWN, stored):
+            return False
+        self.forms[index] = UNREADABLE
+        self.stamp = NEVER
+        return True
+
+    def known(self) -> Known:
+        """For the next snapshot."""
+        # Copies: while this reads, other threads measure messages of sessions that are open.
+        bases, forms, corrections = self.bases, bytes(self.forms), dict(self._corrected)
+        octets = dict(zip(bases, self.listing.sizes, strict=True))
+        for index, corrected in corrections.items():
+            octets[bases[index]] = corrected
+        known = Known(
+            octets,
+            dict(zip(bases, forms, strict=True)),
+            dict(zip(bases, self._stored, strict=True)),
+            {bases[index]: seen for index, seen in list(self.young.items())},
+        )
+        if UNREADABLE in forms:
+            for base in [base for base, form in known.forms.items() if form == UNREADABLE]:
+                known.forget(base)
+        return known
+
+    def form(self, index: int) -> Form:
+        """What may be relied on for a file that is the one that was listed."""
         form = self.forms[index]
-        if form >= UNREADABLE or stored != self.listing.sizes[index]:
-            return Form.STORED
-        return Form(form)
+        return Form.STORED if form >= UNREADABLE else Form(form)

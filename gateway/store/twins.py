@@ -16,7 +16,8 @@ from gateway.durable import sync_directory
 from gateway.store.complaint import complain
 from gateway.store.draft import unique_name
 from gateway.store.moves import move
-from gateway.store.scan import FOLDERS, look, stored_size, wire_size
+from gateway.store.place import FOLDERS, Place
+from gateway.store.scan import look, stored_size, wire_size
 from gateway.store.uidlist import base_of
 
 YOUNG = 30
@@ -35,7 +36,7 @@ def is_plain(file: str) -> bool:
     return _PLAIN(file) is not None
 
 
-def part(maildir: str, odd: Collection[str], known: Collection[str], now_ns: int) -> bool:
+def part(maildir: Place, odd: Collection[str], known: Collection[str], now_ns: int) -> bool:
     """Give names of their own to files that share a base name.
 
     The caller holds the Maildir's ``flock``.  Of files with one base name the
@@ -64,13 +65,13 @@ def part(maildir: str, odd: Collection[str], known: Collection[str], now_ns: int
 
 
 def _in_turn(
-    maildir: str, group: Sequence[str], known: Collection[str]
+    maildir: Place, group: Sequence[str], known: Collection[str]
 ) -> list[tuple[str, os.stat_result]]:
     """Files that are there, and first the one that has the best claim to its name."""
     there = []
     for file in group:
         try:
-            there.append((file, os.lstat(f"{maildir}/{file}")))
+            there.append((file, os.lstat(maildir.at(file))))
         except FileNotFoundError:
             continue
     return sorted(
@@ -78,12 +79,12 @@ def _in_turn(
     )
 
 
-def _rename(maildir: str, files: Sequence[str], now_ns: int) -> bool:
+def _rename(maildir: Place, files: Sequence[str], now_ns: int) -> bool:
     renamed, failed = [], []
     for file in files:
         name = _own_name(file, now_ns)
         try:
-            move(f"{maildir}/{file}", f"{maildir}/{name}")
+            move(maildir.at(file), maildir.at(name))
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -92,7 +93,7 @@ def _rename(maildir: str, files: Sequence[str], now_ns: int) -> bool:
             renamed.append(f"{file!r} as {name}")
     if renamed:
         for folder in FOLDERS:
-            sync_directory(f"{maildir}/{folder}")
+            sync_directory(maildir.folder(folder).path)
     complain(maildir, "files had no name of their own and were renamed", renamed)
     complain(maildir, "files have no name of their own and are not shown", failed)
     return not failed

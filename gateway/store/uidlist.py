@@ -12,16 +12,18 @@ import secrets
 import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from twisted.logger import Logger
+
 from gateway.durable import sync_directory, write_all
-from gateway.errors import MailboxUnusable, StoreDown
+from gateway.errors import MailboxUnusable
+from gateway.store.complaint import complain
 from gateway.store.files import keep_owner, no_link, open_new, remove
+from gateway.store.ids import renamed_ids
+from gateway.store.uidlines import HIGHEST, decimal, kept_fields, parse_header
+
+log = Logger()
 
 NAME = "dovecot-uidlist"
-LARGEST_UID = 2**32 - 2
-
-RESERVE = 2**30
-"""Ids at the upper end that no carried-over one makes us skip; no mailbox gets so far."""
-
 REMEMBERED = 512
 """Octets before the place where reading stopped, by which a replaced file is known."""
 
@@ -53,7 +55,14 @@ class UidList:
         self.unsure = False
         """Something was read that may not be on stable storage."""
         self.version = "3"
-        self._others: list[str] = []
+        self.faults: list[str] = []
+        """What does not read, for the log; the next change writes the list without it."""
+        self._kept: dict[str, str] = {}
+        """Base name to fields of messages whose line has no unique-id for them."""
+        self._is_next_lost = False
+        self._highest = 0
+        self._lines = 0
+        self._others: tuple[str, ...] = ()
         self._inode = 0
         self._offset = 0
         self._head = self._tail = b""
@@ -77,7 +86,9 @@ class UidList:
             os.close(file)
         end = data.rfind(b"\n") + 1
         self.torn = end < len(data)
-        self._take(data[:end].decode("utf-8", "surrogateescape").split("\n")[:-1])
+        # Who writes a list by hand may have an editor that ends lines with CRLF.
+        text = data[:end].replace(b"\r\n", b"\n").decode("utf-8", "surrogateescape")
+        self._take(text.split("\n")[:-1])
         self._remember(data[:end])
         self.unsure = self.unsure or end > 0
 
@@ -117,50 +128,62 @@ class UidList:
         if self._offset == 0 and lines:
             self._take_header(lines[0])
             del lines[0]
-        uids, fields, version = self.uids, self.fields, self.version
-        last = next(reversed(uids.values()), 0)
-        for line in lines:
-            if version == "1":
-                number, _, name = line.partition(" ")
-                extra = ""
-            else:
-                head, _, name = line.partition(" :")
-                number, _, extra = head.partition(" ")
-            if not (name and number.isdecimal() and number.isascii()):
-                # A line that makes no sense names no message; its file, if
-                # there is one, gets an id of its own.
-                continue
+        uids, fields = self.uids, self.fields
+        separator = " " if self.version == "1" else " :"
+        highest, taken = self._highest, None
+        for at, line in enumerate(lines, self._lines + 1):
+            head, _, name = line.partition(separator)
+            number, _, extra = head.partition(" ")
             base = base_of(name)
-            uid = int(number)
+            uid = int(number) if number.isdecimal() and len(number) <= 10 else 0
+            if not (base and 0 < uid <= HIGHEST and number.isascii()):
+                # Its file, if there is one, gets an id of its own.
+                self._keep(at, line, base, kept_fields(number, extra))
+                continue
+            if uid > highest:
+                highest = uid
+            else:
+                self.in_order = False
+                taken = set(uids.values()) if taken is None else taken
+                if uid in taken and uids.get(base) != uid:
+                    self._keep(at, line, base, extra)
+                    continue
+            if taken is not None:
+                taken.add(uid)
             # Python's dict keeps the first place of a key; the later line wins.
             if uids.pop(base, None) is not None:
                 fields.pop(base, None)
             uids[base] = uid
             if extra:
                 fields[base] = extra
-            if uid < last:
-                self.in_order = False
-            last = uid
-            if uid >= self.next_uid:
-                self.next_uid = uid + 1
+        self._lines += len(lines)
+        self._highest = highest
+        self.next_uid = max(self.next_uid, highest + 1)
+
+    def _keep(self, at: int, line: str, base: str, fields: str) -> None:
+        self.faults.append(f"line {at}: {line[:100]!r}")
+        if base and fields:
+            self._kept[base] = fields
 
     def _take_header(self, line: str) -> None:
-        version, *words = line.split(" ")
         try:
-            if version == "1":
-                self.uidvalidity, self.next_uid = int(words[0]), int(words[1])
-            elif version == "3":
-                known = {word[0]: int(word[1:]) for word in words if word[:1] in ("V", "N")}
-                self.uidvalidity, self.next_uid = known["V"], known["N"]
-                self._others = [word for word in words if word and word[0] not in "VN"]
-            else:
-                raise ValueError
-        except (ValueError, KeyError, IndexError):
+            header = parse_header(line)
+        except ValueError:
             raise MailboxUnusable(
                 f"{self.path}: line 1 is not a uidlist's of version 1 or 3; put back a good"
                 " copy, or move the file away and every message gets a new unique-id"
             ) from None
-        self.version = version
+        self.version, self.uidvalidity, self._others = (
+            header.version,
+            header.uidvalidity,
+            header.others,
+        )
+        self._lines = 1
+        if header.next_uid is None:
+            self.faults.append(f"line 1: {line[:100]!r}")
+            self._is_next_lost = True
+        else:
+            self.next_uid = header.next_uid
 
     def make_sure(self) -> None:
         """Put on stable storage what was read, before a client sees ids of it.
@@ -199,19 +222,24 @@ class UidList:
         many messages there are; ``keep`` is asked which of the base names keep
         their lines, if the file has to be rewritten.  Without ``sync`` lines
         that are added may be lost with the machine's power: only for ids that
-        nobody sees before ``make_sure``.  Raises ``StoreDown`` when the ids
+        nobody sees before ``make_sure``.  Raises ``MailboxUnusable`` when the ids
         would run out, or ``OSError``.
         """
         fresh = not self.uids and not self.uidvalidity
         if fresh:
             self._begin(now)
+        elif self._is_next_lost:
+            self.next_uid = max(self.next_uid, int(now))
         self.next_uid = max(self.next_uid, self._beyond_carried())
-        if self.next_uid + len(new) > LARGEST_UID:
-            raise StoreDown(f"{self.path}: unique-ids have run out")
+        if self.next_uid + len(new) > HIGHEST + 1:
+            raise MailboxUnusable(
+                f"{self.path}: unique-ids have run out; move the file away and every"
+                " message gets a new one"
+            )
         added = self._number(new, fields)
         if fresh:
             self._replace("".join([self._header(), *added]))
-        elif self.torn or self.version != "3" or len(self.uids) > 1000 + 2 * there:
+        elif self.torn or self.faults or self.version != "3" or len(self.uids) > 1000 + 2 * there:
             self._rewrite({*keep(self.uids), *new})
         else:
             self._append("".join(added).encode("utf-8", "surrogateescape"), sync=sync)
@@ -222,17 +250,19 @@ class UidList:
         # one it has seen and never show it.  Unless a mailbox gets more than a
         # message a second all its life, the time is beyond every id that went
         # before.
+        if self.torn:
+            log.warn("{path}: line 1 is incomplete; all messages get new ids", path=self.path)
         self.uidvalidity = self.next_uid = int(now)
-        self._others = ["G" + secrets.token_hex(16)]
+        self._others = ("G" + secrets.token_hex(16),)
 
     def _number(self, new: Sequence[str], fields: Mapping[str, str]) -> list[str]:
         """The lines of new messages."""
         added = []
         for uid, base in enumerate(new, self.next_uid):
             self.uids[base] = uid
-            extra = f" {fields[base]}" if base in fields else ""
-            added.append(f"{uid}{extra} :{base}\n")
-        self.fields.update(fields)
+            if extra := _joined(self._kept.get(base, ""), fields.get(base, "")):
+                self.fields[base] = extra
+            added.append(f"{uid} {extra} :{base}\n" if extra else f"{uid} :{base}\n")
         self.next_uid += len(new)
         return added
 
@@ -257,6 +287,10 @@ class UidList:
         self.unsure = not sync
 
     def _rewrite(self, keep: set[str]) -> None:
+        complain(self.path, "lines do not read and are left out", self.faults)
+        if self.torn:
+            log.warn("{path}: the last line is incomplete and is left out", path=self.path)
+        self._pin()
         self.uids = {base: uid for base, uid in self.uids.items() if base in keep}
         self.fields = {base: text for base, text in self.fields.items() if base in keep}
         lines = [self._header()]
@@ -264,6 +298,11 @@ class UidList:
             extra = self.fields.get(base)
             lines.append(f"{uid} {extra} :{base}\n" if extra else f"{uid} :{base}\n")
         self._replace("".join(lines))
+
+    def _pin(self) -> None:
+        """Write down the ids that are shown only because an earlier line has the same one."""
+        for base, shown in renamed_ids(self).items():
+            self.fields[base] = _joined(self.fields.get(base, ""), f"P{shown}")
 
     def _header(self) -> str:
         return " ".join(["3", f"V{self.uidvalidity}", f"N{self.next_uid}", *self._others]) + "\n"
@@ -286,16 +325,23 @@ class UidList:
             raise
         sync_directory(os.path.dirname(self.path))
         self.torn, self.unsure, self.version = False, False, "3"
+        self.faults, self._kept, self._is_next_lost = [], {}, False
         self._inode, self._offset, self._tail = status.st_ino, 0, b""
         self._remember(data)
 
 
 def _as_number(text: str) -> int:
     """The unique-id that would be shown as ``text``; 0 if none that is ever given."""
-    if not (text.isascii() and text.isdecimal()) or text[0] == "0" or len(text) > 10:
-        return 0
-    number = int(text)
-    return number if number <= LARGEST_UID - RESERVE else 0
+    number = 0 if text[:1] == "0" else decimal(text, 10) or 0
+    return number if number <= HIGHEST else 0
+
+
+def _joined(kept: str, new: str) -> str:
+    """Fields, of which new ones take the place of those with the same letter."""
+    letters = {word[:1] for word in new.split(" ")}
+    return " ".join(
+        [*(word for word in kept.split(" ") if word and word[0] not in letters), new]
+    ).rstrip()
 
 
 class Numbering(UidList):
@@ -318,6 +364,7 @@ class Numbering(UidList):
     def _let_go(self) -> None:
         self.uids.clear()
         self.fields.clear()
+        self._kept.clear()
 
     def _beyond_carried(self) -> int:
         return self._carried
@@ -329,7 +376,12 @@ class Numbering(UidList):
         and what is raised are those of ``add``.
         """
         self.refresh()
-        if self.torn or self.version != "3" or (self._offset and not self.uidvalidity):
+        if (
+            self.torn
+            or self.faults
+            or self.version != "3"
+            or (self._offset and not self.uidvalidity)
+        ):
             # All of it has to be rewritten.
             whole = UidList(self.path)
             whole.refresh()

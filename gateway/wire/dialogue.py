@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from gateway.wire.lines import LineBuffer
 from gateway.wire.outgoing import SLICE, Outgoing
 
 Action = TypeVar("Action")
+
+
+def _never() -> bool:
+    return False
 
 
 class Dialogue(ABC, Generic[Action]):
@@ -57,15 +62,26 @@ class Dialogue(ABC, Generic[Action]):
 
     # -- actions -------------------------------------------------------------
 
-    def next_action(self) -> Action | None:
-        """What the shell is to do next; None when that depends on more input or answers."""
+    def next_action(self, interrupted: Callable[[], bool] = _never) -> Action | None:
+        """What the shell is to do next; None when that depends on more input or answers.
+
+        None as well, after at least one command, once ``interrupted`` is true: it is
+        asked after each, since thousands may have arrived that ask for no action.
+        """
         while self._action is None:
             if self._owed or self.closed or self._out.length > SLICE or not self._take_next():
                 return None
             self.taken += 1
+            if self._action is None and interrupted():
+                return None
         action, self._action = self._action, None
         self._owed = not self.closed
         return action
+
+    @property
+    def has_more(self) -> bool:
+        """Whether ``next_action`` may go on without more input or answers."""
+        return self._action is not None or bool(self._input and not (self._owed or self.closed))
 
     @abstractmethod
     def _take_next(self) -> bool:

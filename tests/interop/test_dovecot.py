@@ -57,7 +57,7 @@ def header(content: bytes) -> bytes:
 
 
 class Difference(NamedTuple):
-    """A class of messages that the gateway answers otherwise than Dovecot 2.3 does."""
+    """A class of messages that the gateway answers otherwise than Dovecot does, 2.3 and 2.4."""
 
     where: Callable[[bytes], bool]
     """Whether a message, as it is stored, is of this class."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import poplib
+import re
 import signal
+from itertools import product
 from pathlib import Path
+from socket import create_connection
 
 import pytest
 
@@ -37,9 +40,9 @@ class LdapContractTests(directory_tests(lambda test, _: directory(test.slapd))):
 def test_the_account_is_found_over_ldaps_and_starttls_with_the_certificate_checked(
     slapd: Slapd,
 ) -> None:
-    over_tls = {"uris": (f"ldaps://localhost:{slapd.tls}",)}
-    start_tls = {"uris": (f"ldap://localhost:{slapd.plain}",), "start_tls": True}
-    for how in (over_tls, start_tls):
+    for host, start_tls in product(("localhost", "127.0.0.1"), (False, True)):
+        scheme, port = ("ldap", slapd.plain) if start_tls else ("ldaps", slapd.tls)
+        how = {"uris": (f"{scheme}://{host}:{port}",), "start_tls": start_tls}
         assert result(directory(slapd, **how).verify(ALICE, SECRET)).name == ALICE
         with pytest.raises(DirectoryDown, match=r"certificate|CERTIFICATE"):
             result(directory(slapd, **how, ca_file="").verify(ALICE, SECRET))
@@ -240,3 +243,46 @@ def test_the_whole_gateway_logs_in_against_it_and_its_log_has_no_password(
     assert SECRET.decode() not in gateway.log
     assert "Traceback" not in gateway.log
     assert os.path.exists(gateway.maildir / "dovecot-uidlist")
+
+
+def test_an_outage_is_one_line_when_it_begins_and_one_when_it_is_over(tmp_path: Path) -> None:
+    need("slapd")
+    people = {f"user{number}@example.org": "x" for number in range(20)} | PASSWORDS
+    server = Slapd(tmp_path / "slapd", people).run()
+    more = (
+        "[quota]\nwarn_from = 'postmaster@example.org'\nwarn_check = 1\n"
+        "[retention]\nenabled = true\npolicy = 'any 30d'\ncheck_every = 1\n"
+        f"[policy]\nendpoint = 'tcp:{(policy := free_port())}:interface=127.0.0.1'\n"
+    )
+    gateway = Gateway(tmp_path / "gateway", settings(server, retry_after=0) + more)
+    for name in people:
+        fill(gateway.maildir.parent / name, [b"Subject: x\r\n\r\nhello\r\n"])
+    gateway.run()
+
+    def log_in() -> bytes:
+        client = poplib.POP3("127.0.0.1", gateway.plain, timeout=30)
+        try:
+            client.user(ALICE)
+            return client.pass_(SECRET.decode())
+        except poplib.error_proto as error:
+            return bytes(error.args[0])
+        finally:
+            client.quit()
+
+    try:
+        server.stop(signal.SIGKILL)
+        for _ in range(20):
+            assert log_in().startswith(b"-ERR [SYS/TEMP]")
+            with create_connection(("127.0.0.1", policy), timeout=30) as asking:
+                asking.sendall(b"request=smtpd_access_policy\nprotocol_state=RCPT\n")
+                asking.sendall(f"recipient={ALICE}\nsize=1\n\n".encode())
+                assert asking.recv(1000) == b""
+        server.run()
+        assert log_in().startswith(b"+OK")
+        gateway.wait_for(b"LDAP server")
+    finally:
+        gateway.stop()
+        server.stop()
+    lines = [line for line in gateway.log.splitlines() if "LDAP" in line or "Directory" in line]
+    assert [re.sub(r".*(down|back): .*", r"\1", line) for line in lines] == ["down", "back"], lines
+    assert not [line for line in gateway.log.splitlines() if "retention waits" in line]

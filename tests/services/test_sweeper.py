@@ -339,6 +339,38 @@ class FailureTests(SweeperCase):
         self.assertEqual(house.count("a"), 0)
         self.successResultOf(sweeper.stop())
 
+    def test_in_an_outage_all_mailboxes_wait_together_and_the_log_has_one_line(self) -> None:
+        for outage, lines in ((DirectoryDown("down"), 1), (DirectoryDown("down", logged=True), 0)):
+            house = House(self, policy="any 1d")
+            names = [f"{number}" for number in range(150)]
+            for name in names:
+                house.store.add(name, age=DAY)
+            house.sweeper()
+            owner, asked = house.owner, []
+            house.owner = lambda name: asked.append(name) or fail(outage)  # type: ignore[method-assign,func-returns-value]  # noqa: B023
+            said = self.listen()
+            house.run(DAY)
+            self.assertEqual(len(said), lines)
+            # One question in a minute, and not one for each mailbox.
+            self.assertLess(len(asked), DAY / 60 + 5)
+            house.owner = owner  # type: ignore[method-assign]
+            house.run(2 * HOUR)
+            self.assertEqual({house.count(name) for name in names}, {0})
+
+    def test_one_mailbox_that_cannot_be_asked_for_keeps_no_round_from_the_others(self) -> None:
+        house = House(self, policy="any 1d")
+        for name in "abc":
+            house.store.add(name, age=90 * DAY)
+        owner = house.owner
+
+        def found(name: str) -> Deferred[Account | None]:
+            return fail(DirectoryDown("too slow")) if name == "a" else owner(name)
+
+        house.owner = found  # type: ignore[method-assign]
+        house.sweeper()
+        house.run(DAY)
+        self.assertEqual([house.count(name) for name in "abc"], [1, 0, 0])
+
     def test_a_store_that_cannot_tell_its_mailboxes_is_asked_again(self) -> None:
         house = House(self, policy="any 1d")
         house.store.add("a", age=90 * DAY)

@@ -8,10 +8,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
-from gateway.errors import OverQuota, StoreDown
+from gateway.errors import DirectoryDown, OverQuota, StoreDown
 from gateway.ledger import Ledger
 from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Level
@@ -21,6 +22,18 @@ from gateway.store.memory import MemoryStore
 
 ALICE = "alice@example.org"
 ACCOUNT = Account(name=ALICE, mailbox=ALICE)
+
+
+def heard(case: SynchronousTestCase) -> list[str]:
+    """What is logged from here on."""
+    said: list[str] = []
+
+    def hear(event: Any) -> None:
+        said.append(str(event["log_format"]).format(**event))
+
+    globalLogPublisher.addObserver(hear)
+    case.addCleanup(globalLogPublisher.removeObserver, hear)
+    return said
 
 
 class Office:
@@ -212,6 +225,26 @@ class RoundTests(SynchronousTestCase):
 
         office.directory.owner = found  # type: ignore[method-assign]
         office.warner.start(office.clock, 10, lambda: succeed(["\udcff@example.org", ALICE]))
+        office.clock.advance(10)
+        self.assertEqual(len(office.warned), 1)
+        office.warner.stop()
+
+    def test_a_directory_that_is_down_ends_the_round_with_one_question(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        owner, asked = office.directory.owner, []
+
+        def down(mailbox: str) -> Deferred[Account | None]:
+            asked.append(mailbox)
+            return fail(DirectoryDown("down", logged=True))
+
+        office.directory.owner = down  # type: ignore[method-assign]
+        said = heard(self)
+        names = [*(f"{number}@example.org" for number in range(100)), ALICE]
+        office.warner.start(office.clock, 10, lambda: succeed(names))
+        office.clock.advance(10)
+        self.assertEqual((len(asked), said), (1, []))
+        office.directory.owner = owner  # type: ignore[method-assign]
         office.clock.advance(10)
         self.assertEqual(len(office.warned), 1)
         office.warner.stop()

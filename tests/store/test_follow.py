@@ -25,6 +25,7 @@ from gateway.store.draft import Draft
 from gateway.store.follow import PATIENCE, follow, may_be_there
 from gateway.store.inbox import Inbox, Put
 from gateway.store.maildir import MaildirStore
+from gateway.store.place import FOLDERS, open_place
 from gateway.store.snapshot import Reading
 from gateway.testing.keeping_contract import RULE
 from gateway.testing.store_contract import ALICE, run_now
@@ -183,7 +184,7 @@ def test_what_cannot_be_told_to_be_gone_is_not(box: Box) -> None:
     (box.path / "cur" / "0.host:2,").unlink()
     files = [(number, f"cur/{number}.host:2,") for number in range(COUNT)]
     lost = follow(
-        str(box.path),
+        open_place(str(box.path), FOLDERS),
         files,
         lambda _, file: os.stat(box.path / file),
         sleep=clock.sleep,
@@ -198,7 +199,7 @@ def test_a_folder_from_the_future_is_quiet_once_it_was_watched(box: Box) -> None
     future = time.time_ns() + 10**18 + 1
     os.utime(box.path / "cur", ns=(future, future))
     lost = follow(
-        str(box.path),
+        open_place(str(box.path), FOLDERS),
         [(0, "cur/not.there:2,")],
         lambda _, file: os.stat(box.path / file),
         sleep=lambda seconds: setattr(clock, "seconds", clock.seconds + seconds),
@@ -213,7 +214,7 @@ def test_something_else_that_is_missing_is_no_missing_message(box: Box) -> None:
         os.rename(box.path / file, box.path / "nowhere" / "x")
 
     with pytest.raises(FileNotFoundError):
-        follow(str(box.path), [(0, "cur/0.host:2,")], act)
+        follow(open_place(str(box.path), FOLDERS), [(0, "cur/0.host:2,")], act)
 
 
 def test_a_list_that_is_rewritten_keeps_the_id_of_what_no_complete_scan_shows(box: Box) -> None:
@@ -226,8 +227,8 @@ def test_a_list_that_is_rewritten_keeps_the_id_of_what_no_complete_scan_shows(bo
         return [name for name in really(path) if not name.startswith("0.")]
 
     with mock.patch.object(os, "listdir", listing):
-        assert "0.host" in may_be_there(str(box.path), ["0.host"])
-    assert "0.gone" not in may_be_there(str(box.path), ["0.gone"])
+        assert "0.host" in may_be_there(open_place(str(box.path), FOLDERS), ["0.host"])
+    assert "0.gone" not in may_be_there(open_place(str(box.path), FOLDERS), ["0.gone"])
 
 
 # -- in earnest ---------------------------------------------------------------

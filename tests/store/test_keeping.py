@@ -19,6 +19,7 @@ from gateway.errors import BadMailboxName, MailboxUnusable, StoreDown
 from gateway.model import Account, Kept, Limits, Usage
 from gateway.store.hidden import hidden_files, hidden_name, hidden_of
 from gateway.store.maildir import MaildirStore
+from gateway.store.place import FOLDERS, open_place
 from gateway.store.record import OPENING, as_delivered, as_hidden, message_id, message_id_in
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import NAME
@@ -200,8 +201,10 @@ def test_a_survey_reads_no_message_that_has_an_id(
     really_open = os.open
 
     def note(path: Any, *args: Any, **more: Any) -> int:
-        opened.append(str(path))
-        return really_open(path, *args, **more)
+        file = really_open(path, *args, **more)
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            opened.append(str(path))
+        return file
 
     monkeypatch.setattr(os, "open", note)
     assert [kept.uid for kept in box.ask("survey")] == ["1"]
@@ -552,7 +555,7 @@ def test_two_hidden_of_one_name_do_not_come_back_on_top_of_each_other(box: Box) 
     box.write_list("6 :1.host")
     box.ask("hide", ["6"], RULE)
     assert box.ask("restore", ["5", "6"]) == 1
-    assert len(hidden_files(str(box.path))) == 1
+    assert len(hidden_files(open_place(str(box.path), FOLDERS))) == 1
     assert len(box.files()) == 2
 
 

@@ -26,6 +26,7 @@ from gateway.errors import (
 )
 from gateway.store.maildir import MaildirStore
 from gateway.store.maildrop import seen_name
+from gateway.store.place import Place
 from gateway.store.reader import Reader
 from gateway.store.snapshot import Reading
 from gateway.store.uidlist import UidList
@@ -86,13 +87,12 @@ class SizeInNameTests(MaildirCase):
 
     def test_what_was_not_verified_is_put_right_once_a_large_message_is_fetched(self) -> None:
         big = b"x" * 300_000 + b"\n"
-        self.bench.deliver(big, "1700000001.M1P1.host,W=300000")
+        self.bench.deliver(big, "1700000001.M1P1.host,W=300050")
         store = self.fresh(verify_octets=0)
         maildrop = self.open(store)
-        self.assertEqual(self.sizes(maildrop), [300_000])
+        self.assertEqual(self.sizes(maildrop), [300_050])
         self.assertEqual(self.message(maildrop, 0), big[:-1] + b"\r\n")
-        self.bench.deliver(b"other\n")
-        self.assertEqual(self.sizes(self.open(store))[0], 300_002)
+        self.assertEqual(self.sizes(self.open(store)), [300_002])
 
     def test_nonsense_in_a_name_is_no_size(self) -> None:
         for number, name in enumerate(("1.a,W=x", "2.a,W=-1", "3.a,W=", "4.a,S=1W=2", "5.a,XW=1")):
@@ -263,6 +263,34 @@ class UniqueIdTests(MaildirCase):
         (line,) = [formatEvent(event) for event in events]
         self.assertIn("dovecot-uidlist: 2 carried-over ids cannot be unique-ids", line)
         self.assertIn("the first is 'xxx", line)
+
+    @pytest.mark.conformance("X-C0009", "O-C0041")
+    def test_two_messages_with_one_number_get_two_ids_that_stay(self) -> None:
+        names = [self.bench.deliver(b"%d" % number) for number in range(3)]
+        self.uidlist("3 V7 N6\n" + "".join(f"5 :{name}\n" for name in names))
+        ids = self.ids(self.open())
+        self.assertEqual(ids, ["5", "6", "7"])
+        self.assertEqual(self.ids(self.open(self.fresh())), ids)
+
+    def test_a_list_that_does_not_read_everywhere_costs_no_other_message_its_id(self) -> None:
+        names = [self.bench.deliver(b"%d" % number) for number in range(4)]
+        bad = f"9999999999 :{names[2]}\r\nnonsense\r\n"
+        self.uidlist(f"3 V7 N6\r\n4 Pmine :{names[0]}\r\n5 :{names[1]}\r\n{bad}8 :{names[3]}\r\n")
+        with capturedLogs() as events:
+            ids = self.ids(self.open())
+        self.assertEqual(ids, ["mine", "5", "8", "9999999999"])
+        (line,) = [formatEvent(event) for event in events]
+        self.assertIn("dovecot-uidlist: 2 lines do not read", line)
+        self.bench.deliver(b"new")
+        self.assertEqual(self.ids(self.open(self.fresh())), [*ids, "10"])
+
+    def test_a_faulty_line_of_no_message_is_logged_once_and_for_all(self) -> None:
+        name = self.bench.deliver(b"one")
+        self.uidlist(f"3 V7 N6\nnonsense\n5 :{name}\n")
+        for lines in (1, 0):
+            with capturedLogs() as events:
+                self.assertEqual(self.ids(self.open(self.fresh())), ["5"])
+            self.assertEqual(len(events), lines)
 
     def test_the_order_of_a_migrated_mailbox_is_kept(self) -> None:
         names = [self.bench.deliver(b"%d" % number) for number in range(4)]
@@ -540,10 +568,10 @@ class ReaderTests(MaildirCase):
         reader = Reader(self.maildir, Reading())
         measured = reader.sizer.measured
 
-        def renaming(file: str) -> object:
+        def renaming(place: Place, file: str) -> object:
             for name in os.listdir(f"{self.maildir}/new"):
                 os.rename(f"{self.maildir}/new/{name}", f"{self.maildir}/cur/{name}:2,")
-            return measured(file)
+            return measured(place, file)
 
         reader.sizer.measured = renaming  # type: ignore[method-assign,assignment]
         snapshot = reader.read(None)
@@ -555,10 +583,10 @@ class ReaderTests(MaildirCase):
         reader = Reader(self.maildir, Reading())
         measured = reader.sizer.measured
 
-        def removing(file: str) -> object:
+        def removing(place: Place, file: str) -> object:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self.maildir}/new/{name}")
-            return measured(file)
+            return measured(place, file)
 
         reader.sizer.measured = removing  # type: ignore[method-assign,assignment]
         self.assertEqual(list(reader.read(None).listing.sizes), [6])
@@ -682,7 +710,7 @@ class UnreadableTests(MaildirCase):
 
     def setUp(self) -> None:
         super().setUp()
-        names = ("1700000001.M1P1.host", "1700000002.M2P1.host,W=99", "1700000003.M3P1.host")
+        names = ("1700000001.M1P1.host", "1700000002.M2P1.host,W=99", "1700000003.M3P1.host,S=4")
         for name in names:
             self.bench.deliver(b"a\nb\n", name)
 
@@ -732,7 +760,7 @@ class UnreadableTests(MaildirCase):
                 self.open()
                 self.bench.deliver(b"new\n")
         (line,) = [formatEvent(event) for event in events if "cannot be read" in str(event)]
-        self.assertIn(f"{self.maildir}/new/1700000003.M3P1.host: Input/output error", line)
+        self.assertIn(f"{self.maildir}/new/1700000003.M3P1.host,S=4: Input/output error", line)
         self.assertIn("2 messages", line)
 
     def test_trouble_of_the_whole_process_is_no_messages_own(self) -> None:

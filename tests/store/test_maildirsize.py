@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.model import Limits, Usage
 from gateway.store import maildirsize
 from gateway.store.maildirsize import LONGEST, SETTLED, Tally, parse
+from gateway.store.place import FOLDERS, open_place
 
 NOW = 1_700_000_000.0
 LIMITS = maildirsize.definition_of(Limits(octets=1000, messages=10))
@@ -96,6 +97,8 @@ class FileTests(SynchronousTestCase):
         self.maildir = self.mktemp()
         self.path = f"{self.maildir}/maildirsize"
         self.make_folder("")
+        self.place = open_place(self.maildir, FOLDERS)
+        self.addCleanup(self.place.close)
 
     def make_folder(self, name: str) -> None:
         for kind in ("tmp", "new", "cur"):
@@ -114,7 +117,7 @@ class FileTests(SynchronousTestCase):
             return file.read()
 
     def current(self, now: float = NOW) -> Usage:
-        return maildirsize.current(self.maildir, LIMITS, now=now).usage
+        return maildirsize.current(self.place, LIMITS, now=now).usage
 
     def test_a_count_takes_all_folders_but_the_trash(self) -> None:
         for folder in (".Sent", ".Sent.2023", ".Trash"):
@@ -183,10 +186,10 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(self.content(), b"1000S,10C\n15 2\n")
 
     def test_an_appended_line_is_there_and_none_is_where_there_is_no_file(self) -> None:
-        maildirsize.append(self.maildir, 5, 1)
-        self.assertFalse(maildirsize.exists(self.maildir))
+        maildirsize.append(self.place, 5, 1)
+        self.assertFalse(maildirsize.exists(self.place))
         self.write(b"1000S,10C\n50 1\n")
-        maildirsize.append(self.maildir, -5, -1)
+        maildirsize.append(self.place, -5, -1)
         self.assertEqual(self.content(), b"1000S,10C\n50 1\n-5 -1\n")
 
     def test_a_line_that_cannot_be_written_takes_the_file_away(self) -> None:
@@ -194,8 +197,8 @@ class FileTests(SynchronousTestCase):
         for write in (full, lambda _, data: len(data) - 1):
             self.write(b"1000S,10C\n50 1\n")
             with mock.patch("gateway.store.maildirsize.os.write", write):
-                maildirsize.append(self.maildir, 5, 1)
-            self.assertFalse(maildirsize.exists(self.maildir))
+                maildirsize.append(self.place, 5, 1)
+            self.assertFalse(maildirsize.exists(self.place))
 
     def test_with_no_room_for_the_file_the_count_is_right_all_the_same(self) -> None:
         self.put("new/1.a", 10)
@@ -215,13 +218,15 @@ class FileTests(SynchronousTestCase):
             self.assertEqual(self.content(), b"1000S,10C\n10 1\n")
             os.unlink(self.path)
         os.symlink(precious, self.path)
-        maildirsize.append(self.maildir, 5, 1)
+        maildirsize.append(self.place, 5, 1)
         with open(precious) as file:
             self.assertEqual(file.read(), "1000S,10C\n7 7\n")
 
     def test_it_belongs_to_whom_the_maildir_belongs(self) -> None:
         if os.geteuid() == 0:
             os.chown(self.maildir, 12345, 12346)
+            self.place = open_place(self.maildir, FOLDERS)
+            self.addCleanup(self.place.close)
             self.current()
             status = os.stat(self.path)
             self.assertEqual((status.st_uid, status.st_gid), (12345, 12346))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import string
 from collections.abc import Collection
@@ -9,10 +10,13 @@ from collections.abc import Collection
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.errors import MailboxUnusable, StoreDown
-from gateway.store.uidlist import LARGEST_UID, UidList
+from gateway.errors import MailboxUnusable
+from gateway.store.ids import shown_ids
+from gateway.store.uidlines import HIGHEST, LARGEST_UID
+from gateway.store.uidlist import Numbering, UidList
 
 NOW = 1_790_000_000.5
 
@@ -137,16 +141,105 @@ class UidListTests(SynchronousTestCase):
         self.assertEqual(self.read().uids["n"], last + 1)
 
     def test_ids_that_run_out_are_refused_and_nothing_is_written(self) -> None:
-        self.write(b"3 V5 N%d\n" % LARGEST_UID)
-        with self.assertRaises(StoreDown):
-            self.add(self.read(), ["a"], keep=["a"])
-        self.assertEqual(self.content(), b"3 V5 N%d\n" % LARGEST_UID)
+        self.write(b"3 V5 N%d\n" % HIGHEST)
+        with self.assertRaises(MailboxUnusable) as raised:
+            self.add(self.read(), ["a", "b"], keep=["a", "b"])
+        self.assertIn("move the file away", str(raised.exception))
+        self.assertEqual(self.content(), b"3 V5 N%d\n" % HIGHEST)
 
     def test_a_rewritten_list_keeps_its_mode(self) -> None:
         self.write(b"3 V5 N9\n7 :on")
         os.chmod(self.path, 0o640)
         self.add(self.read(), ["a"], keep=["a"])
         self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o640)
+
+    def test_lines_that_end_as_on_windows_say_what_they_say(self) -> None:
+        self.write(EXAMPLE.replace(b"\n", b"\r\n"))
+        uidlist = self.read()
+        plain = UidList(self.path)
+        self.write(EXAMPLE)
+        plain.refresh()
+        self.assertEqual((uidlist.uids, uidlist.fields), (plain.uids, plain.fields))
+        self.assertEqual((uidlist.next_uid, uidlist.faults), (plain.next_uid, []))
+
+    def test_numbers_that_no_mailbox_gets_to_give_way_and_are_shown_as_before(self) -> None:
+        for number in (b"4294967295", b"%d" % LARGEST_UID, b"9" * 30):
+            self.write(b"3 V5 N9\n7 :a\n" + number + b" W3 :b\n8 :c\n")
+            uidlist = self.read()
+            self.assertEqual(uidlist.uids, {"a": 7, "c": 8})
+            self.add(uidlist, ["b"], keep=["a", "b", "c"])
+            line = b"9 P" + number + b" W3 :b\n"
+            self.assertEqual(self.content(), b"3 V5 N10\n7 :a\n8 :c\n" + line)
+            again = self.read()
+            self.assertEqual(shown_ids(again, ["b"]), [number.decode()])
+
+    def test_a_next_number_that_no_mailbox_gets_to_is_found_anew(self) -> None:
+        for number in (LARGEST_UID, LARGEST_UID + 1, 10**4400):
+            text = "9" * 4400 if number > 2**40 else str(number)
+            self.write(f"3 V5 N{text}\n7 :a\n".encode())
+            uidlist = self.read()
+            self.add(uidlist, ["b"], keep=["a", "b"])
+            self.assertEqual(self.read().uids, {"a": 7, "b": int(NOW)})
+
+    def test_numbers_of_any_length_in_any_place_are_no_crash(self) -> None:
+        long = "1" * 5000
+        for text in (f"3 V{long} N2\n", f"1 {long} 2\n", f"3 V5 N{long}\n", f"1 5 {long}\n"):
+            self.write(f"{text}{long} O{long} P{long} W{long} :a\n1 O{long} W{long} :b\n".encode())
+            uidlist = UidList(self.path)
+            with contextlib.suppress(MailboxUnusable):
+                uidlist.refresh()
+                self.add(uidlist, ["a"], keep=["a", "b"])
+                shown_ids(self.read(), ["a"])
+
+    def test_of_two_messages_with_one_number_the_later_gets_its_own_and_keeps_the_rest(
+        self,
+    ) -> None:
+        self.write(b"3 V5 N9\n5 :a\n5 Pold W7 :b\n6 :c\n5 :d\n")
+        uidlist = self.read()
+        self.assertEqual(uidlist.uids, {"a": 5, "c": 6})
+        self.add(uidlist, ["b", "d"], {"b": "W8"}, keep=["a", "b", "c", "d"])
+        self.assertEqual(self.content(), b"3 V5 N11\n5 :a\n6 :c\n9 Pold W8 :b\n10 :d\n")
+
+    def test_the_log_says_which_lines_do_not_read_and_the_list_is_written_without_them(
+        self,
+    ) -> None:
+        for writer in (UidList, Numbering):
+            self.write(b"3 V5 N9\n5 :a\nhello\n0 :b\n7 \n:c\n")
+            uidlist = writer(self.path)
+            uidlist.refresh()
+            with capturedLogs() as events:
+                if isinstance(uidlist, Numbering):
+                    uidlist.number(["x"], now=NOW, keep=lambda _: {"a"})
+                else:
+                    self.add(uidlist, ["x"], keep=["a"])
+            (line,) = [formatEvent(event) for event in events]
+            self.assertIn(
+                "4 lines do not read and are left out, the first is line 3: 'hello'", line
+            )
+            self.assertEqual(self.content(), b"3 V5 N10\n5 :a\n9 :x\n")
+
+    @pytest.mark.conformance("X-C0008", "X-C0009", "O-C0041")
+    def test_of_two_messages_with_one_carried_id_the_later_never_comes_by_it(self) -> None:
+        self.write(b"3 V5 N9\n5 Px :a\n6 Px :b\n7 P5.x :c\n8 Px.6 :d\n")
+        uidlist = self.read()
+        both = shown_ids(uidlist, ["a", "b", "c", "d"])
+        self.assertEqual(len(set(both)), 4)
+        self.assertEqual(shown_ids(uidlist, ["b", "c", "d"]), both[1:])
+        self.write(b"10 :to", "ab")
+        self.add(self.read(), ["e"], keep=["b", "c", "d"])
+        self.assertEqual(shown_ids(self.read(), ["b", "c", "d"]), both[1:])
+
+    def test_a_list_in_any_order_is_read_at_once(self) -> None:
+        count = 50_000
+        lines = "".join(f"{count - number} :m{number}\n" for number in range(count))
+        self.write(f"3 V5 N9\n{lines}".encode())
+        self.assertEqual(len(self.read().uids), count)
+
+    @given(st.lists(st.tuples(st.integers(0, 9), names), max_size=12))
+    def test_no_two_messages_ever_have_one_number(self, lines: list[tuple[int, str]]) -> None:
+        self.write(b"3 V5 N9\n" + "".join(f"{uid} :{name}\n" for uid, name in lines).encode())
+        uids = list(self.read().uids.values())
+        self.assertEqual(len(set(uids)), len(uids))
 
     @given(st.lists(names, unique=True, max_size=20), st.data())
     def test_what_is_added_is_read_back_whatever_was_read_before(

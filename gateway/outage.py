@@ -1,0 +1,48 @@
+"""Outages of a back-end: a line in the log when it goes, and one when it is back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+log = Logger()
+
+QUIET = 10.0
+"""Seconds after which a back-end that is back may be reported as down again."""
+
+
+class Outage:
+    """What is known of one back-end.
+
+    Everybody who asks it meets the same outage: whoever fails meanwhile raises
+    an error that is ``logged``, so that an hour without a directory is not a
+    line for each login and each mailbox.  May be told from any thread.
+    """
+
+    def __init__(self, what: str, now: Callable[[], float] = time.monotonic) -> None:
+        """``what`` names the back-end for an administrator; ``now`` in seconds."""
+        self._what = what
+        self._now = now
+        # A dictionary, whose single steps no other thread interrupts.
+        self._down: dict[str, tuple[float]] = {}
+        self._back = float("-inf")
+
+    def failed(self, error: object) -> None:
+        """It did not answer."""
+        since = (self._now(),)
+        if since[0] - self._back < QUIET:
+            return
+        if self._down.setdefault("since", since) is since:
+            log.error("{what} down: {error}", what=self._what, error=error)
+
+    def answered(self) -> None:
+        """It did."""
+        if not self._down:
+            return
+        since = self._down.pop("since", None)
+        if since is not None:
+            self._back = self._now()
+            seconds = round(self._back - since[0])
+            log.info("{what} back: after={seconds} s", what=self._what, seconds=seconds)

@@ -1,0 +1,294 @@
+"""A Maildir's directories, each looked at before it is used, and no other put in their place.
+
+The owner of a directory can put a link to another's Maildir into it, and can swap what lies
+there while we look.  So each directory on the way is opened from the one above it, without
+following links, and looked at as it was opened.  Where only root and this process's user can
+change the way, a path goes on leading there and nothing is held.  Elsewhere a descriptor is
+held, and files are reached through it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import NamedTuple, TypeVar
+
+from gateway.errors import GatewayError, MailboxUnusable, NoSuchMailbox
+
+FOLDERS = ("new", "cur")
+"""Where messages are; ``new`` first, so that one on its way to ``cur`` is seen there."""
+
+ALL = ("tmp", *FOLDERS)
+
+LINKS = 40
+"""Links that are followed on one way, as Linux has it."""
+
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+T = TypeVar("T", bound=Exception)
+
+
+class Directory(NamedTuple):
+    """An open directory on the way to a mailbox."""
+
+    file: int
+    status: os.stat_result
+    fixed: bool
+    """Only root and this process's user can put another one at its path."""
+
+
+class Place:
+    """A directory of a mailbox, to be reached until ``close``."""
+
+    def __init__(self, name: str, directory: Directory) -> None:
+        """``name``: its path."""
+        self.name = name
+        self.status = directory.status
+        self.path = name if directory.fixed else f"/proc/self/fd/{directory.file}"
+        """How the kernel finds it, whatever others do meanwhile."""
+        self._is_fixed = directory.fixed
+        self._folders: dict[str, Place] = {}
+        self._held = ExitStack()
+        if directory.fixed:
+            os.close(directory.file)
+        else:
+            self._held.callback(os.close, directory.file)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def folder(self, name: str, *, make: bool = False) -> Place:
+        """A directory in it, by its bare name; ``make``: also where there is none yet.
+
+        Raises ``MailboxUnusable`` for one that is not its mailbox's, or ``OSError``.
+        """
+        found = self._folders.get(name)
+        if found is None:
+            found = self._folders[name] = self._enter(name, make=make)
+            self._held.callback(found.close)
+        return found
+
+    @contextmanager
+    def visit(self, name: str) -> Iterator[Place]:
+        """A directory in it that is held no longer than a ``with``; raises as ``folder``."""
+        found = self._enter(name)
+        try:
+            yield found
+        finally:
+            found.close()
+
+    def _enter(self, name: str, *, make: bool = False) -> Place:
+        path = f"{self.name}/{name}"
+        with _named(path):
+            file = os.open(self.path, os.O_PATH | os.O_CLOEXEC)
+            try:
+                above = Directory(file, os.fstat(file), self._is_fixed)
+                return Place(path, _entered(above, name, LINKS, make=make))
+            finally:
+                os.close(file)
+
+    def at(self, file: str) -> str:
+        """The path of a file in it, or in a folder as ``cur/...``; raises as ``folder``."""
+        folder, _, name = file.rpartition("/")
+        return f"{self.folder(folder).path if folder else self.path}/{name}"
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is good for ever: nothing is held, for it nor for its folders."""
+        return self._is_fixed and _only_ours(self.status)
+
+    def close(self) -> None:
+        """Give back what is held."""
+        self._held.close()
+
+    def worded(self, error: T) -> T:
+        """An error in which paths are what an administrator knows them by."""
+        if isinstance(error, OSError):
+            if isinstance(error.filename, str):
+                error.filename = self._in_words(error.filename)
+        else:
+            error.args = tuple(self._in_words(str(text)) for text in error.args)
+        return error
+
+    def _in_words(self, text: str) -> str:
+        for place in (*self._folders.values(), self):
+            if not place._is_fixed:
+                text = re.sub(rf"{place.path}(?!\d)", lambda _: place.name, text)  # noqa: B023
+        return text
+
+
+@contextmanager
+def opened(
+    maildir: str, *, create: bool | None = None, folders: tuple[str, ...] = FOLDERS
+) -> Iterator[Place]:
+    """A Maildir for the length of a ``with``, in which ``folders`` are there.
+
+    ``create``: whether what is missing is made; None: ``FileNotFoundError``.
+    Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``OSError``.
+    """
+    try:
+        place = open_place(maildir, folders)
+    except FileNotFoundError:
+        if create is None:
+            raise
+        ensure_maildir(maildir, create=create)
+        place = open_place(maildir, folders)
+    try:
+        yield place
+    except (OSError, GatewayError) as error:
+        place.worded(error)
+        raise
+    finally:
+        place.close()
+
+
+def ensure_maildir(maildir: str, *, create: bool) -> None:
+    """Make what is missing of a Maildir, if that is wanted.
+
+    Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``OSError``.
+    """
+    if not create:
+        raise NoSuchMailbox(f"{maildir} is not a Maildir")
+    if os.path.lexists(maildir) and not os.path.isdir(maildir):
+        raise MailboxUnusable(f"{maildir} is not a directory")
+    make_maildir(maildir)
+
+
+def make_maildir(maildir: str) -> None:
+    """Make a Maildir and what is missing above it, for its user only.
+
+    Made by root it is its parent's owner's, so that Dovecot's user may enter.
+    """
+    open_place(maildir, ALL, make=True).close()
+
+
+def open_place(maildir: str, folders: tuple[str, ...], *, make: bool = False) -> Place:
+    """A Maildir that somebody closes; raises as ``Place.folder``."""
+    with _named(maildir):
+        place = Place(maildir, _way_to(os.path.join(os.getcwd(), maildir), make=make))
+    try:
+        for folder in folders:
+            place.folder(folder, make=make)
+    except BaseException:
+        place.close()
+        raise
+    return place
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Have an ``OSError`` name the whole path."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+def _way_to(
+    path: str, start: Directory | None = None, links: int = LINKS, *, make: bool = False
+) -> Directory:
+    """The directory at a path, every directory on the way looked at.
+
+    A relative path begins at ``start``.
+    """
+    if start is None or path.startswith("/"):
+        file = os.open("/", _LOOK)
+        here = Directory(file, os.fstat(file), fixed=True)
+    else:
+        here = start._replace(file=os.dup(start.file))
+    for name in path.split("/"):
+        if name in ("", "."):
+            continue
+        try:
+            there = _entered(here, name, links, make=make)
+        finally:
+            os.close(here.file)
+        here = there
+    return here
+
+
+def _entered(above: Directory, name: str, links: int, *, make: bool = False) -> Directory:
+    """What has this name in a directory, if whoever could have put it there may have."""
+    try:
+        file = os.open(name, _LOOK, dir_fd=above.file)
+    except FileNotFoundError:
+        if not make:
+            raise
+        file = _made(above, name)
+    try:
+        status = os.fstat(file)
+        if stat.S_ISLNK(status.st_mode):
+            return _followed(above, name, file, status, links)
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not _may_be_there(above.status, status):
+            raise MailboxUnusable(
+                f"{_path_of(file)} belongs to user {status.st_uid}, and the directory it lies in"
+                f" to user {above.status.st_uid}: chown one of them"
+            )
+    except BaseException:
+        os.close(file)
+        raise
+    return Directory(file, status, above.fixed and _only_ours(above.status))
+
+
+def _followed(
+    above: Directory, name: str, file: int, status: os.stat_result, links: int
+) -> Directory:
+    """Where a link of an administrator's leads."""
+    if not (_is_ours(status) and _is_ours(above.status)):
+        raise MailboxUnusable(
+            f"{_path_of(above.file)}/{name} is a link that user {_other(status, above.status)}"
+            " could have made: only in a directory of root's or of pop3gw's user are links followed"
+        )
+    if not links:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    found = _way_to(os.readlink("", dir_fd=file), above, links - 1)
+    os.close(file)
+    return found._replace(fixed=found.fixed and above.fixed and _only_ours(above.status))
+
+
+def _made(above: Directory, name: str) -> int:
+    """A new directory, by root its parent's owner's; open to be looked at."""
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=above.file)
+        if os.geteuid() == 0:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = os.open(name, flags, dir_fd=above.file)
+            try:
+                os.fchown(file, above.status.st_uid, above.status.st_gid)
+            finally:
+                os.close(file)
+    return os.open(name, _LOOK, dir_fd=above.file)
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    """Whether it is root's or this process's user's, and not open to everybody."""
+    mode = status.st_mode
+    is_open = stat.S_ISDIR(mode) and mode & stat.S_IWOTH and not mode & stat.S_ISVTX
+    return status.st_uid in (0, os.geteuid()) and not is_open
+
+
+def _only_ours(status: os.stat_result) -> bool:
+    """Whether nobody else can put anything in the place of what is in this directory."""
+    others = stat.S_IWGRP | stat.S_IWOTH
+    return _is_ours(status) and not (status.st_mode & others and not status.st_mode & stat.S_ISVTX)
+
+
+def _may_be_there(above: os.stat_result, status: os.stat_result) -> bool:
+    """Whether a directory may lie in the one above it: users have none but their own in theirs."""
+    return status.st_uid in (0, os.geteuid(), above.st_uid) or above.st_uid in (0, os.geteuid())
+
+
+def _other(*statuses: os.stat_result) -> int:
+    """Who, besides root and this process's user, owns one of them."""
+    return next((one.st_uid for one in statuses if not _is_ours(one)), 0)
+
+
+def _path_of(file: int) -> str:
+    return os.readlink(f"/proc/self/fd/{file}")

@@ -1,0 +1,60 @@
+"""The lines of a uidlist as text.  Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+LARGEST_UID = 2**32 - 2
+
+RESERVE = 2**30
+"""Ids at the upper end that no mailbox gets to: a line that has one is wrong."""
+
+HIGHEST = LARGEST_UID - RESERVE
+
+
+def decimal(text: str, digits: int = 18) -> int | None:
+    """What a text of so many ASCII digits says; None for any other."""
+    if text.isdecimal() and text.isascii() and len(text) <= digits:
+        return int(text)
+    return None
+
+
+class Header(NamedTuple):
+    """Line 1."""
+
+    version: str
+    uidvalidity: int
+    next_uid: int | None
+    """None for one that no mailbox gets to."""
+    others: tuple[str, ...] = ()
+    """The words that are nobody's here, to be kept."""
+
+
+def parse_header(line: str) -> Header:
+    """What line 1 says; raises ``ValueError`` if it is not a uidlist's of version 1 or 3."""
+    version, *words = line.split(" ")
+    if version == "1":
+        known = dict(zip("VN", words, strict=False))
+        others: tuple[str, ...] = ()
+    elif version == "3":
+        known = {word[0]: word[1:] for word in words if word[:1] in ("V", "N")}
+        others = tuple(word for word in words if word and word[0] not in "VN")
+    else:
+        raise ValueError(line)
+    uidvalidity, number = decimal(known.get("V", ""), 10), known.get("N", "")
+    if uidvalidity is None or not (number.isdecimal() and number.isascii()):
+        raise ValueError(line)
+    next_uid = decimal(number, 10)
+    if next_uid is not None and next_uid > HIGHEST:
+        next_uid = None
+    return Header(version, uidvalidity, next_uid, others)
+
+
+def kept_fields(number: str, fields: str) -> str:
+    """The fields that a message keeps whose line has a number that cannot be a unique-id.
+
+    The number too, as one that was carried over: clients have been shown it.
+    """
+    if decimal(number, 70) and not any(word[:1] == "P" for word in fields.split(" ")):
+        return f"P{number} {fields}".rstrip()
+    return fields
