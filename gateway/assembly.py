@@ -24,6 +24,7 @@ from gateway.changed_meanings import changed_meanings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
 from gateway.first_start import User, foreseen, prepare
+from gateway.high_water import LedgerHighWater
 from gateway.interfaces import Audit as AuditOf
 from gateway.interfaces import IDirectory
 from gateway.keeper import Keeper, Work, policies_of
@@ -127,6 +128,7 @@ class Tools:
 
     directory: IDirectory
     store: Any
+    high_water: LedgerHighWater
 
 
 @contextmanager
@@ -137,7 +139,7 @@ def tools(reactor: Any, settings: Settings) -> Iterator[Tools]:
     """
     parts = _Assembly(reactor, settings, ())
     try:
-        yield Tools(parts.directory(), parts.store)
+        yield Tools(parts.directory(), parts.store, parts.high_water)
     finally:
         parts.stop_workers()
 
@@ -172,6 +174,7 @@ class _Assembly:
         throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
         self._throttle = Throttle(ThrottleLimits(**throttle), reactor.seconds)
         self._certificates: dict[tuple[str, ...], Certificate] = {}
+        self.high_water = LedgerHighWater(settings.state)
         self.store = self._make_store()
 
     def _worker(self, purpose: str, threads: int, queue: int, least: int = 1) -> Worker:
@@ -187,6 +190,7 @@ class _Assembly:
         """What was begun is done first."""
         for worker in self._workers:
             worker.stop()
+        self.high_water.close()
 
     def directory(self) -> Any:
         """Who may log in."""
@@ -248,6 +252,7 @@ class _Assembly:
             count_hidden=settings.retention.hidden_counts,
             verify_octets=store.verify_octets,
             lock_timeout=store.lock_timeout,
+            high_water=self.high_water,
         )
         return MaildirStore(
             settings.state,

@@ -51,6 +51,14 @@ Called on workers.  Iterating may read from messages, so that where nothing is
 written nothing is read.  Raises ``StoreDown``, and then nothing is removed.
 """
 
+HighWater = Callable[[str, int], int]
+"""The number beyond every unique-id that was shown of a Maildir, by its path.
+
+It is raised to the number given, if it is lower, and is on stable storage when
+it is answered; 0 only asks, and is the answer where none is known.  Called on
+workers.  Raises ``StoreDown`` or ``LedgerUnusable``.
+"""
+
 
 class IBody(Interface):
     """The content of one message, read once from front to back."""

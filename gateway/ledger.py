@@ -2,7 +2,8 @@
 
 Several processes and threads may use it.  Every change is one statement that
 names what it replaces, so that of two who know the same only one prevails.
-It survives the end of any process; with the power the last changes may go.
+It survives the end of any process; with the power the last changes may go,
+unless whoever opens it wants to wait for the disk.
 All of this blocks: call it on a worker.
 """
 
@@ -67,6 +68,12 @@ VERSIONS = (
         messages INTEGER NOT NULL
     ) STRICT
     """,
+    """
+    CREATE TABLE high_water (
+        maildir TEXT PRIMARY KEY,
+        uid INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 """What makes each version of the file of the one before; a new file has version 0.
 
@@ -104,6 +111,11 @@ _COUNT = """
     DO UPDATE SET messages = messages + :messages RETURNING messages
 """
 
+_RAISE = """
+    INSERT INTO high_water VALUES (:maildir, :least) ON CONFLICT
+    DO UPDATE SET uid = max(uid, :least) RETURNING uid
+"""
+
 _PASSING = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 )
@@ -136,8 +148,14 @@ class Ledger:
     damaged, not ours, of a newer version, or out of reach.
     """
 
-    def __init__(self, directory: str, *, patience: float = 10.0) -> None:
-        """Open it in ``directory``, or make it; other processes are waited for ``patience`` s."""
+    def __init__(
+        self, directory: str, *, patience: float = 10.0, survives_power: bool = False
+    ) -> None:
+        """Open it in ``directory``, or make it; other processes are waited for ``patience`` s.
+
+        ``survives_power``: whether each change by this one waits for the disk.
+        """
+        self._synchronous = "FULL" if survives_power else "NORMAL"
         self.path = os.path.join(directory, NAME)
         self._one_at_a_time = Lock()
         with self._failing(), _alone(directory):
@@ -278,6 +296,19 @@ class Ledger:
         self._do("DELETE FROM removals WHERE day != :day", day=day)
         return int(total)
 
+    # -- unique-ids ----------------------------------------------------------
+
+    def high_water(self, maildir: str, least: int = 0) -> int:
+        """What no unique-id that was shown of a Maildir reaches; raised to ``least`` first."""
+        # SQLite takes no text that is not UTF-8, which a path need not be.
+        name = os.fsencode(maildir).decode("utf-8", "backslashreplace")
+        query = _RAISE if least else "SELECT uid FROM high_water WHERE maildir = :maildir"
+        return next((int(uid) for (uid,) in self._do(query, maildir=name, least=least)), 0)
+
+    def raise_all(self, by: int) -> None:
+        """Raise it for every Maildir of which it is known."""
+        self._do("UPDATE high_water SET uid = uid + :by", by=by)
+
     # -- the file ------------------------------------------------------------
 
     def _make_file(self) -> None:
@@ -292,7 +323,7 @@ class Ledger:
     def _prepare(self) -> None:
         version = self._version()
         self._do("PRAGMA journal_mode = WAL")
-        self._do("PRAGMA synchronous = NORMAL")
+        self._do(f"PRAGMA synchronous = {self._synchronous}")
         ((found,),) = self._do("PRAGMA quick_check(1)")
         if found != "ok":
             raise self._damaged(found)

@@ -30,6 +30,7 @@ RULES: dict[str, set[str]] = {
     "quota": VALUES,
     "retention": {"units"} | VALUES,
     "ledger": {"quota", "retention.remembered"} | VALUES,
+    "high_water": {"ledger"},
     "audit": {"durable", "units"} | VALUES,
     "lease": VALUES,
     "store": {"durable", "interfaces", "wire"} | VALUES,

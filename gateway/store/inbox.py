@@ -74,7 +74,7 @@ class Inbox:
         self._reading = reading
         self._admit = admit
         self._now_ns = now_ns
-        self._numbers = Numbering(f"{maildir}/{NAME}")
+        self._numbers = Numbering(f"{maildir}/{NAME}", reading.mark_of(maildir))
         self._tally: maildirsize.Tally | None = None
         self._swept = 0.0
 

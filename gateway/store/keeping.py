@@ -309,7 +309,7 @@ class Keeping:
         Even where the old line is still there: to IMAP a message that comes
         back is a new one, and this is how Dovecot is told so.
         """
-        uidlist = UidList(self._maildir.at(NAME))
+        uidlist = UidList(self._maildir.at(NAME), self._reading.mark_of(self._path))
         uidlist.refresh()
         fields = {}
         for hidden in back:

@@ -46,7 +46,8 @@ class Reader:
         """The same, where their paths go on leading to them."""
         self._reading = reading
         self._now = now
-        self._uidlist = UidList(f"{maildir}/{NAME}")
+        self._mark = reading.mark_of(maildir)
+        self._uidlist = UidList(f"{maildir}/{NAME}", self._mark)
         self.sizer = Sizer(maildir, reading)
         """Finds its messages' sizes."""
 
@@ -79,7 +80,7 @@ class Reader:
             raise store_error(error) from error
         finally:
             if self._uidlist.torn:
-                self._uidlist = UidList(self._uidlist.path)
+                self._uidlist = UidList(self._uidlist.path, self._mark)
 
     def _read(self, before: Snapshot | None) -> Snapshot:
         known = before.files if before else ()
@@ -98,6 +99,9 @@ class Reader:
             stamp = (*stamp[:2], self._stamp()[2]) if stamp and complete else NEVER
         if not self._made_sure():
             stamp = NEVER
+        # Others, Dovecot for one, give ids too.
+        self._mark.cover(self._uidlist.beyond())
+        self._mark.note(self._uidlist.next_uid)
         return self._snapshot(files, sizes, stamp)
 
     def _made_sure(self) -> bool:
@@ -197,7 +201,7 @@ class Reader:
                 )
             except BaseException:
                 # What memory says was not made to last.
-                self._uidlist = UidList(self._list_path)
+                self._uidlist = UidList(self._list_path, self._mark)
                 raise
 
     def _worth_keeping(self, since: int) -> set[str]:

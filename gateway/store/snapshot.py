@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from attrs import frozen
 
+from gateway.interfaces import HighWater
 from gateway.model import Form, Listing
+from gateway.store.mark import Mark, no_high_water
 from gateway.store.scan import NEVER, Stamp
 
 __all__ = ["Reading"]
@@ -35,6 +37,11 @@ class Reading:
     count_hidden: bool = False
     verify_octets: int = 16 * 1024 * 1024
     lock_timeout: float = 20.0
+    high_water: HighWater = no_high_water
+
+    def mark_of(self, maildir: str) -> Mark:
+        """How far a Maildir's ids have come."""
+        return Mark(maildir, self.high_water)
 
 
 Seen = tuple[int, int]

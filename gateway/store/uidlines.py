@@ -58,3 +58,17 @@ def kept_fields(number: str, fields: str) -> str:
     if decimal(number, 70) and not any(word[:1] == "P" for word in fields.split(" ")):
         return f"P{number} {fields}".rstrip()
     return fields
+
+
+def carried_number(text: str) -> int:
+    """The unique-id that would be shown as ``text``; 0 if none that is ever given."""
+    number = 0 if text[:1] == "0" else decimal(text, 10) or 0
+    return number if number <= HIGHEST else 0
+
+
+def joined(kept: str, new: str) -> str:
+    """Fields, of which new ones take the place of those with the same letter."""
+    letters = {word[:1] for word in new.split(" ")}
+    return " ".join(
+        [*(word for word in kept.split(" ") if word and word[0] not in letters), new]
+    ).rstrip()

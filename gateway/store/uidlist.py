@@ -19,7 +19,14 @@ from gateway.errors import MailboxUnusable
 from gateway.store.complaint import complain
 from gateway.store.files import keep_owner, no_link, open_new, remove
 from gateway.store.ids import renamed_ids
-from gateway.store.uidlines import HIGHEST, decimal, kept_fields, parse_header
+from gateway.store.mark import Mark
+from gateway.store.uidlines import (
+    HIGHEST,
+    carried_number,
+    joined,
+    kept_fields,
+    parse_header,
+)
 
 log = Logger()
 
@@ -40,8 +47,12 @@ def base_of(filename: str) -> str:
 class UidList:
     """What a uidlist says, and how much of the file has been read."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, mark: Mark | None = None) -> None:
+        """``mark``: where ids go on if the list does not tell."""
         self.path = path
+        self.mark = mark or Mark()
+        self._is_followed = False
+        """Since ids were last given from it nothing was done to it but to add lines."""
         self.uids: dict[str, int] = {}
         """Base name to unique-id, in the order of the file."""
         self.fields: dict[str, str] = {}
@@ -122,7 +133,7 @@ class UidList:
         self._offset += len(data)
 
     def _forget(self) -> None:
-        self.__init__(self.path)  # type: ignore[misc]
+        self.__init__(self.path, self.mark)  # type: ignore[misc]
 
     def _take(self, lines: list[str]) -> None:
         if self._offset == 0 and lines:
@@ -230,26 +241,35 @@ class UidList:
             self._begin(now)
         elif self._is_next_lost:
             self.next_uid = max(self.next_uid, int(now))
-        self.next_uid = max(self.next_uid, self._beyond_carried())
+        if not self._is_followed:
+            self.next_uid = self.mark.begin(self.next_uid, is_new=fresh)
+        self.next_uid = self.beyond()
         if self.next_uid + len(new) > HIGHEST + 1:
             raise MailboxUnusable(
                 f"{self.path}: unique-ids have run out; move the file away and every"
                 " message gets a new one"
             )
         added = self._number(new, fields)
+        self.mark.cover(self.next_uid)
         if fresh:
             self._replace("".join([self._header(), *added]))
-        elif self.torn or self.faults or self.version != "3" or len(self.uids) > 1000 + 2 * there:
+        elif self._is_to_replace or len(self.uids) > 1000 + 2 * there:
             self._rewrite({*keep(self.uids), *new})
         else:
             self._append("".join(added).encode("utf-8", "surrogateescape"), sync=sync)
+        self._is_followed = True
+        self.mark.note(self.next_uid)
+
+    @property
+    def _is_to_replace(self) -> bool:
+        return self.torn or bool(self.faults) or self.version != "3"
 
     def _begin(self, now: float) -> None:
         """A list of which nothing is there, lost perhaps."""
         # It must not start again at 1: a client would take a new message for
-        # one it has seen and never show it.  Unless a mailbox gets more than a
-        # message a second all its life, the time is beyond every id that went
-        # before.
+        # one it has seen and never show it.  Where nothing else is known the
+        # time is beyond every id that went before, unless a mailbox gets more
+        # than a message a second all its life.
         if self.torn:
             log.warn("{path}: line 1 is incomplete; all messages get new ids", path=self.path)
         self.uidvalidity = self.next_uid = int(now)
@@ -260,16 +280,20 @@ class UidList:
         added = []
         for uid, base in enumerate(new, self.next_uid):
             self.uids[base] = uid
-            if extra := _joined(self._kept.get(base, ""), fields.get(base, "")):
+            if extra := joined(self._kept.get(base, ""), fields.get(base, "")):
                 self.fields[base] = extra
             added.append(f"{uid} {extra} :{base}\n" if extra else f"{uid} :{base}\n")
         self.next_uid += len(new)
         return added
 
+    def beyond(self) -> int:
+        """What is larger than every number that is, or could be, the unique-id of a message."""
+        return max(self.next_uid, self._beyond_carried())
+
     def _beyond_carried(self) -> int:
         """What is larger than every carried-over id that a number of ours could equal."""
         carried = [self.field(base, "P") for base, text in self.fields.items() if "P" in text]
-        return max((_as_number(text) for text in carried if text), default=0) + 1
+        return max((carried_number(text) for text in carried if text), default=0) + 1
 
     def _append(self, lines: bytes, *, sync: bool) -> None:
         file = no_link(self.path, os.O_WRONLY | os.O_APPEND)
@@ -302,7 +326,7 @@ class UidList:
     def _pin(self) -> None:
         """Write down the ids that are shown only because an earlier line has the same one."""
         for base, shown in renamed_ids(self).items():
-            self.fields[base] = _joined(self.fields.get(base, ""), f"P{shown}")
+            self.fields[base] = joined(self.fields.get(base, ""), f"P{shown}")
 
     def _header(self) -> str:
         return " ".join(["3", f"V{self.uidvalidity}", f"N{self.next_uid}", *self._others]) + "\n"
@@ -330,28 +354,14 @@ class UidList:
         self._remember(data)
 
 
-def _as_number(text: str) -> int:
-    """The unique-id that would be shown as ``text``; 0 if none that is ever given."""
-    number = 0 if text[:1] == "0" else decimal(text, 10) or 0
-    return number if number <= HIGHEST else 0
-
-
-def _joined(kept: str, new: str) -> str:
-    """Fields, of which new ones take the place of those with the same letter."""
-    letters = {word[:1] for word in new.split(" ")}
-    return " ".join(
-        [*(word for word in kept.split(" ") if word and word[0] not in letters), new]
-    ).rstrip()
-
-
 class Numbering(UidList):
     """A uidlist for giving ids only: it remembers the next one, and no messages.
 
     So a mailbox of a million messages costs no more memory than an empty one.
     """
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, mark: Mark | None = None) -> None:
+        super().__init__(path, mark)
         self._carried = 0
 
     def refresh(self) -> None:
@@ -376,14 +386,9 @@ class Numbering(UidList):
         and what is raised are those of ``add``.
         """
         self.refresh()
-        if (
-            self.torn
-            or self.faults
-            or self.version != "3"
-            or (self._offset and not self.uidvalidity)
-        ):
+        if self._is_to_replace or (self._offset and not self.uidvalidity):
             # All of it has to be rewritten.
-            whole = UidList(self.path)
+            whole = UidList(self.path, self.mark)
             whole.refresh()
             whole.add(new, {}, now=now, there=0, keep=keep)
             return
