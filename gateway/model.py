@@ -33,7 +33,7 @@ class Form(IntEnum):
     """Nothing is known of them."""
 
     CANONICAL = 1
-    """Every line ends in CRLF, the last one too."""
+    """Every line ends in CRLF, the last one too, and no dot follows a lone CR."""
 
     CLEAN = 2
     """And no line begins with a dot: they can go out as they are."""

@@ -11,7 +11,7 @@ from gateway.wire.body import Canonical
 class Transaction:
     """From MAIL to the last reply about the content.
 
-    **A lone LF becomes CRLF, a lone CR stays.**  A store that keeps LF line
+    **A lone LF becomes CRLF, a lone CR only before a dot.**  A store that keeps LF line
     ends cannot tell a lone LF from another, and RETR makes CRLF of both
     (``gateway.wire.body.Canonical``); to do so here already means that what is
     counted, stored and sent are the same octets.  Nothing is lost but the

@@ -13,6 +13,9 @@ __all__ = ["Canonical"]
 END = b".\r\n"
 """The line that ends a multi-line response."""
 
+CR_DOT = b"\r."
+"""A lone CR that some client takes for a line end, and what that makes of the dot."""
+
 
 def has_dot_lines(data: bytes) -> bool:
     """Whether a dot follows a line end somewhere in ``data``.
@@ -27,8 +30,12 @@ def has_dot_lines(data: bytes) -> bool:
 class Canonical:
     """Stored octets in, Internet text out: every line ends in CRLF, the last one too.
 
-    A lone LF becomes CRLF.  A lone CR stays what it is, or with
-    ``convert_cr`` becomes CRLF as well.  An empty message stays empty.
+    A lone LF becomes CRLF.  So does a lone CR before a dot: a client that takes
+    a CR for a line end would take the dot for the end of the message, or for
+    one that was stuffed, and what follows for our next reply.  No stuffing helps,
+    since to all other clients that dot begins no line.  Any other lone CR stays
+    what it is, or with ``convert_cr`` becomes CRLF too.  An empty message stays
+    empty.
     """
 
     __slots__ = ("_convert_cr", "_cr_held", "_ended", "_started")
@@ -57,8 +64,7 @@ class Canonical:
         if data.replace(b"\r", b"").replace(b"\n", b"\r\n") == data:
             return data
         data = data.replace(b"\r\n", b"\n")
-        if self._convert_cr:
-            data = data.replace(b"\r", b"\n")
+        data = data.replace(*((b"\r", b"\n") if self._convert_cr else (CR_DOT, b"\n.")))
         return data.replace(b"\n", b"\r\n")
 
     def finish(self) -> bytes:
@@ -165,14 +171,18 @@ class Measure:
         self._pairs += data.count(b"\r\n") + (self._last == b"\r" and data[0] == 0x0A)
         if self._convert_cr:
             self._crs += data.count(b"\r")
+        else:
+            # From behind, as above; mostly there is nothing to count.
+            found = data.count(CR_DOT) if data.rfind(CR_DOT) >= 0 else 0
+            self._crs += found + (self._last == b"\r" and data[0] == 0x2E)
         self._last = data[-1:]
 
     @property
     def octets(self) -> int:
         """What RETR will send for all that was fed."""
-        lone = self._lfs - self._pairs
+        lone = self._lfs - self._pairs + self._crs
         if self._convert_cr:
-            lone += self._crs - self._pairs
+            lone -= self._pairs
         return self._length + lone + (0 if self.whole else 2)
 
     @property

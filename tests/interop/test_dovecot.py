@@ -96,6 +96,13 @@ DIFFERENCES = (
         " one octet before its line end, so ours goes on to a line that is empty",
         "RFC 1939 section 7 (TOP); RFC 5322 sections 2.1 and 2.3",
     ),
+    Difference(
+        lambda content: re.search(rb"\r\.", content) is not None,
+        ("LIST", "RETR", "TOP 10", "TOP 10000"),
+        "Dovecot sends a CR that stands alone before a dot as it is, and a client that ends lines"
+        " at a CR may take the dot for the end; ours sends CRLF, which is one octet more",
+        "RFC 1939 section 3; RFC 5322 section 2.3",
+    ),
 )
 
 
@@ -178,7 +185,7 @@ def line_of(listing: bytes, number: int) -> bytes:
 
 def as_sent(content: bytes) -> bytes:
     """What RFC 1939 makes of stored text: CRLF line ends, and one after the last line."""
-    text = re.sub(rb"(?<!\r)\n", b"\r\n", content)
+    text = re.sub(rb"(?<!\r)\n|\r(?=\.)", b"\r\n", content)
     return text if not text or text.endswith(b"\r\n") else text + b"\r\n"
 
 

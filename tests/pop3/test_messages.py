@@ -23,7 +23,7 @@ ODD = st.lists(
 
 def canonical(stored: bytes) -> bytes:
     """What is to be sent, worked out the slow and plain way."""
-    lines = stored.replace(b"\r\n", b"\n").split(b"\n")
+    lines = stored.replace(b"\r\n", b"\n").replace(b"\r.", b"\n.").split(b"\n")
     if lines[-1] == b"":
         del lines[-1]
     return b"".join(line + b"\r\n" for line in lines)
@@ -55,6 +55,15 @@ class RetrTests(SynchronousTestCase):
         client = Wire([stored]).login()
         self.assertEqual(client.message(b"RETR 1"), stored)
         self.assertEqual(client.send(b"LIST 1"), b"+OK 1 %d\r\n" % len(stored))
+
+    @pytest.mark.conformance("P-1", "P-5")
+    def test_a_dot_after_a_bare_cr_is_no_end_to_a_client_that_ends_lines_at_one(self) -> None:
+        client = Wire([b"a: b\r\n\r\nhello\r.\r\n+OK injected\r\n"]).login()
+        for command in (b"RETR 1", b"TOP 1 9"):
+            sent = client.send(command)
+            self.assertTrue(sent.endswith(b"\r\nhello\r\n..\r\n+OK injected\r\n.\r\n"), sent)
+        message = client.message(b"RETR 1")
+        self.assertEqual(client.send(b"LIST 1"), b"+OK 1 %d\r\n" % len(message))
 
     @given(st.lists(ODD, min_size=1, max_size=4))
     @pytest.mark.conformance("O-C0023", "O-C0021", "X-N5", "X-N4", "P-1", "P-2", "P-3")

@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.model import Form
 from gateway.wire.body import Canonical, DotStuffing, Measure, TopCut, has_dot_lines
+
+Reader = Callable[[bytes], bytes | None]
+"""A client: what it takes for the next reply after a message; None while it waits for more."""
+
+
+def until_dot(lines: re.Pattern[bytes], dropped: bytes = b"") -> Reader:
+    """One that ends lines so, does not see some octets, and reads up to a line of one dot."""
+
+    def read(sent: bytes) -> bytes | None:
+        at = 0
+        seen = sent.translate(None, dropped)
+        for end in lines.finditer(seen):
+            if seen[at : end.start()] == b".":
+                return seen[end.end() :]
+            at = end.end()
+        return None
+
+    return read
+
+
+def java_mail(sent: bytes) -> bytes | None:
+    """Ends at a dot after LF and before CR, whatever follows that."""
+    found = re.search(rb"(?:\A|\n)\.\r.", sent, re.S)
+    return sent[found.end() :] if found else None
+
+
+CLIENTS: dict[str, Reader] = {
+    "to the letter": until_dot(re.compile(rb"\r\n")),
+    "poplib, curl, fetchmail, mpop, getmail": until_dot(re.compile(rb"\r?\n")),
+    "any number of CRs": until_dot(re.compile(rb"\r*\n")),
+    "JavaMail": java_mail,
+    "no CR is seen": until_dot(re.compile(rb"\n"), b"\r"),
+    "LF, CR or CRLF": until_dot(re.compile(rb"\r\n|\r|\n")),
+    "each CR and each LF": until_dot(re.compile(rb"[\r\n]")),
+}
 
 PIECES = st.lists(
     st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"a", b"\0", b"\r\n.\r\n", b"", b"\r\n\r\n"])
@@ -68,6 +106,25 @@ class DotStuffingTests(SynchronousTestCase):
     def test_a_dot_line_is_one_that_a_dot_begins(self) -> None:
         self.assertTrue(has_dot_lines(b"a\r\n.b"))
         self.assertFalse(has_dot_lines(b".a\r\nb.\r\n"))
+
+
+class StepTests(SynchronousTestCase):
+    @given(PIECES, st.integers(0, 3) | st.none(), st.booleans())
+    @example([b"hello", b"\r", b".\r\n", b"+OK injected"], None, False)
+    @example([b"\n", b"\r", b".", b"\r", b"\n"], None, False)
+    @example([b"\r", b"\r", b".", b"\r", b"."], 1, False)
+    def test_no_client_loses_step_whatever_ends_its_lines(
+        self, pieces: list[bytes], lines: int | None, convert_cr: bool
+    ) -> None:
+        text = through(Canonical(convert_cr=convert_cr), pieces)
+        if lines is not None:
+            text = through(TopCut(lines), [text])
+        sent = through(DotStuffing(), [text]) + b"+OK next\r\n"
+        for name, client in CLIENTS.items():
+            self.assertEqual((client(sent) or b"").strip(), b"+OK next", (name, sent))
+
+    def test_a_lone_cr_is_changed_only_before_a_dot(self) -> None:
+        self.assertEqual(through(Canonical(), [b"a\rb\r\r", b".c\r"]), b"a\rb\r\r\n.c\r\r\n")
 
 
 class TopCutTests(SynchronousTestCase):
