@@ -11,7 +11,8 @@ from collections.abc import Mapping
 ENGLISH = {
     "greeting": "POP3 server ready.",
     "ok": "Done.",
-    "capabilities": "Capabilities follow.",
+    # Without a full stop: nmap takes a line with a dot at its end for the end of the reply.
+    "capabilities": "Capabilities follow",
     "mechanisms": "Mechanisms follow.",
     "languages": "Languages follow.",
     "language": "Texts are in English now.",
@@ -66,7 +67,7 @@ ENGLISH = {
 GERMAN = {
     "greeting": "POP3-Server bereit.",
     "ok": "Erledigt.",
-    "capabilities": "Die Fähigkeiten folgen.",
+    "capabilities": "Die Fähigkeiten folgen",
     "mechanisms": "Die Verfahren folgen.",
     "languages": "Die Sprachen folgen.",
     "language": "Texte sind jetzt auf Deutsch.",
