@@ -13,7 +13,6 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from gateway import config, demo
 from gateway.audit import Audit
@@ -41,6 +40,7 @@ from gateway.services.pop3 import POP3Factory
 from gateway.services.reception import admit
 from gateway.services.server import Listener, Server, endpoint_of
 from gateway.services.tls import Certificate
+from gateway.services.tls_line import tls_factory
 from gateway.services.turns import Turns
 from gateway.services.worker import Worker
 from gateway.settings import Settings
@@ -164,7 +164,11 @@ class _Assembly:
         # One at a time, and where it hangs nobody who logs in waits for it.
         self._listing = self._worker("listing", 1, directory.queue)
         limits = settings.limits
-        self._patience = Patience(stall=limits.stall_timeout, work=limits.work_timeout)
+        self._patience = Patience(
+            stall=limits.stall_timeout,
+            work=limits.work_timeout,
+            handshake=settings.profile.preauth_idle_timeout,
+        )
         self._census = Census(
             connections=limits.connections,
             per_address=limits.connections_per_address,
@@ -323,10 +327,7 @@ class _Assembly:
         )
         wire: Any = sessions
         if listener.tls == "implicit" and tls is not None:
-            wire = TLSMemoryBIOFactory(tls, False, sessions, self._reactor)
-            # A session gives out whole replies: nothing to gather, as the default would.
-            wire.protocol = TLSMemoryBIOProtocol
-            wire.noisy = False
+            wire = tls_factory(tls, sessions, self._reactor)
         section, endpoint = f"listeners.{name}", self.endpoint(name)
         return Listener(name, endpoint, wire, sessions, tls=listener.tls, section=section)
 

@@ -61,3 +61,12 @@ def login_name(name: bytes) -> str:
         if not prepared:
             raise ValueError("nothing is left of the text")
     return prepared
+
+
+def shown_name(name: bytes) -> str:
+    """How the log names a user: as ``login_name``, or where there is none with escapes."""
+    try:
+        return login_name(name)
+    except ValueError:
+        text = name.decode("utf-8", "backslashreplace")
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

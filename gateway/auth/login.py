@@ -27,7 +27,7 @@ from gateway.errors import (
 from gateway.interfaces import IMaildrop
 from gateway.model import Peer
 from gateway.sasl.credentials import IActing
-from gateway.saslprep import login_name
+from gateway.saslprep import login_name, shown_name
 from gateway.store.classic import ClassicMaildrop
 
 log = Logger()
@@ -87,8 +87,9 @@ class Login:
         answer: Deferred[Any]
         if attempt.wait:
             log.info(
-                "login of {login} from {host} waits {wait} s",
-                login=name,
+                "session {number}: login of {login} from {host} waits {wait:.1f} s",
+                number=peer.session,
+                login=shown_name(credentials.username),
                 host=peer.host,
                 wait=attempt.wait,
             )

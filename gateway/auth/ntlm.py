@@ -15,7 +15,7 @@ from gateway.interfaces import IDirectory, INtlmAuthority
 from gateway.model import Account
 from gateway.sasl.credentials import INtlmResponse
 from gateway.sasl.ntlm_proof import prove_v1, prove_v2
-from gateway.saslprep import login_name
+from gateway.saslprep import login_name, shown_name
 
 __all__ = ["HashAuthority", "NtlmChecker"]
 
@@ -38,7 +38,8 @@ class NtlmChecker:
             login, key = answer
             credentials.check(key)
             if credentials.legacy:
-                log.warn("{login} logged in by NTLMv1; its client should be replaced", login=login)
+                name = shown_name(credentials.username)
+                log.warn("{login} logged in by NTLMv1; its client should be replaced", login=name)
             return login.encode()
 
         return self._authority.prove(credentials).addCallback(proven)

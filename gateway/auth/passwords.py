@@ -17,6 +17,7 @@ from gateway.errors import BadCredentials, DirectoryDown, Overloaded
 from gateway.interfaces import IDirectory
 from gateway.model import Account
 from gateway.sasl.credentials import IActingPassword
+from gateway.saslprep import shown_name
 
 __all__ = ["PasswordChecker"]
 
@@ -70,7 +71,8 @@ class PasswordChecker:
             elif failure.check(DirectoryDown, Overloaded) and self._verified.knew(login, password):
                 # Counted by ``verified`` in any case.
                 if not getattr(failure.value, "logged", False):
-                    log.warn("let {login} in as before: {error}", login=login, error=failure.value)
+                    name, error = shown_name(username), failure.value
+                    log.warn("let {login} in as before: {error}", login=name, error=error)
                 return login
             return failure
 

@@ -18,25 +18,38 @@ from gateway.wire.lines import LineTooLong
 class Authorization:
     """What a client has said of itself so far."""
 
-    __slots__ = ("_profile", "mechanism", "name")
+    __slots__ = ("_profile", "claimed", "mechanism", "name", "refusal")
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self.name: bytes | None = None
         """What USER said; PASS has to come next."""
+        self.claimed = b""
+        """The last name that USER said, whatever became of it; for the log."""
         self.mechanism: str | None = None
         """Whose exchange is under way: the next line is a response."""
+        self.refusal = ""
+        """Why what was to become a login was refused at once, by the key of its text."""
+
+    def over(self) -> None:
+        """An attempt to log in has been answered, well or not."""
+        self.mechanism, self.refusal = None, ""
+
+    def _refused(self, key: str) -> Refused:
+        self.refusal = key
+        return Refused(key)
 
     def user(self, name: bytes, line: Line) -> None:
         """USER: decided by line and policy alone, never by who exists (V0008 to V0010)."""
+        self.claimed = name
         if not self._profile.user_pass:
-            raise Refused("unknown")
+            raise self._refused("unknown")
         if not line.cleartext_allowed:
-            raise Refused("cleartext")
+            raise self._refused("cleartext")
         try:
             login_name(name)
         except ValueError:
-            raise Refused("bad_name") from None
+            raise self._refused("bad_name") from None
         self.name = name
 
     @staticmethod
@@ -53,10 +66,10 @@ class Authorization:
         name = mechanism.decode("ascii").upper()
         if name not in mechanisms(self._profile, line):
             known = name in self._profile.mechanisms
-            raise Refused("cleartext" if known else "mechanism")
+            raise self._refused("cleartext" if known else "mechanism")
         response = None
         if initial is not None:
-            response = b"" if initial == b"=" else _octets(initial)
+            response = b"" if initial == b"=" else self._octets(initial)
         self.mechanism = name
         return Step(name, response, True)
 
@@ -65,16 +78,15 @@ class Authorization:
         mechanism, self.mechanism = self.mechanism, None
         assert mechanism is not None
         if isinstance(line, LineTooLong):
-            raise Refused("too_long")
+            raise self._refused("too_long")
         if line == b"*":
-            raise Refused("cancelled")
-        response = _octets(line)
+            raise self._refused("cancelled")
+        response = self._octets(line)
         self.mechanism = mechanism
         return Step(mechanism, response, False)
 
-
-def _octets(text: bytes) -> bytes:
-    try:
-        return base64.decode(text)
-    except ValueError:
-        raise Refused("base64") from None
+    def _octets(self, text: bytes) -> bytes:
+        try:
+            return base64.decode(text)
+        except ValueError:
+            raise self._refused("base64") from None

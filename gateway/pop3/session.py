@@ -20,7 +20,7 @@ from gateway.pop3.marks import Marks, natural
 from gateway.pop3.profile import Profile
 from gateway.pop3.refusals import Refused, refusal_of
 from gateway.pop3.reply import MessageReply
-from gateway.pop3.texts import LANGUAGES, SETS
+from gateway.pop3.texts import ENGLISH, LANGUAGES, SETS
 from gateway.wire import base64
 from gateway.wire.body import END
 from gateway.wire.dialogue import Dialogue
@@ -259,7 +259,7 @@ class Session(Dialogue[Action]):
     def logged_in(self, listing: Listing, terms: Terms = _AS_FOR_ALL) -> None:
         """The client is who it says; this is its maildrop, and what it is told of it."""
         self._owed = False
-        self._authorization.mechanism = None
+        self._authorization.over()
         self._refused = 0
         self.marks = Marks(listing)
         self._terms = terms
@@ -269,9 +269,15 @@ class Session(Dialogue[Action]):
     def login_failed(self, error: BaseException) -> None:
         """The login, or the opening of the maildrop, came to nothing."""
         self._owed = False
-        self._authorization.mechanism = None
+        self._authorization.over()
         code, key = refusal_of(error)
         self._refuse_command(key, code)
+
+    @property
+    def not_logged_in(self) -> tuple[bytes, str]:
+        """The name that a client gave who never logged in, and what it then was refused with."""
+        said = self._authorization
+        return said.claimed, ENGLISH.get(said.refusal, "")
 
     def challenged(self, challenge: bytes) -> None:
         """The mechanism wants another response."""

@@ -33,6 +33,7 @@ class LMTPProtocol(Shell):
         super().__init__(factory, number)
         self._host = ""
         self._messages = 0
+        self._end, self._reason = "over", ""
         self._accounts: list[Account] = []
         self._incoming: IIncoming | None = None
 
@@ -55,9 +56,10 @@ class LMTPProtocol(Shell):
         """What was not finished is nowhere."""
         tally = self._session.tally
         self.log.info(
-            "session {number}: over; from={host} tls={tls} lhlo={lhlo} messages={messages}"
-            " delivered={delivered} refused={refused} octets={octets}",
+            "session {number}: {end}; from={host} tls={tls} lhlo={lhlo} messages={messages}"
+            " delivered={delivered} refused={refused} octets={octets}{why}",
             number=self._number,
+            end=self._end,
             host=self._host or "-",
             tls="yes" if self._session.secure else "no",
             # One word, or a client could write fields of its own.
@@ -66,7 +68,12 @@ class LMTPProtocol(Shell):
             delivered=tally.delivered,
             refused=tally.refused,
             octets=tally.octets,
+            why=f' reason="{self._reason}"' if self._reason else "",
         )
+
+    def _ending(self, how: str, reason: str = "") -> None:
+        if reason:
+            self._end, self._reason = how, reason
 
     def _settle(self) -> None:
         if self._working:

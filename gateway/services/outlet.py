@@ -49,7 +49,3 @@ class Outlet:
     def emptied(self) -> None:
         """The transport has nothing left to send."""
         self._send = self._direct
-
-    def close_direct(self) -> None:
-        """TLS begins: from now on everything goes through the transport."""
-        self._direct = self._send = None

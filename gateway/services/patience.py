@@ -16,3 +16,6 @@ class Patience:
 
     work: float = 120.0
     """For a back-end, with one piece of work."""
+
+    handshake: float = 60.0
+    """For a client to complete a TLS handshake."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -42,7 +42,7 @@ INPUT_HIGH = 64 * 1024
 """Octets that a client may be ahead before it is no longer read from."""
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHalfCloseableProtocol)
 class PolicyProtocol(Protocol):
     """One connection, which Postfix keeps for many questions."""
 
@@ -57,6 +57,7 @@ class PolicyProtocol(Protocol):
         self._queued = False
         self._paused = False
         self._deaf = False
+        self._input_ended = False
         self._over = False
         self._draining = False
 
@@ -78,6 +79,15 @@ class PolicyProtocol(Protocol):
         self._factory.closed(self)
         # Whatever is being asked is answered to nobody, and nothing more is asked.
         self._over = True
+
+    def readConnectionLost(self) -> None:
+        """No more questions come; those that came are answered."""
+        if not self._over:
+            self._input_ended = True
+            self._go_on()
+
+    def writeConnectionLost(self) -> None:
+        """Our side closes as a whole only."""
 
     def pauseProducing(self) -> None:
         """Its answers are not read: it gets no more of them just now."""
@@ -129,7 +139,7 @@ class PolicyProtocol(Protocol):
     def _mind_input(self) -> None:
         """Stop listening to a client that is far ahead of its answers."""
         ahead = len(self._requests) > INPUT_HIGH
-        if ahead is not self._deaf and not self._over:
+        if ahead is not self._deaf and not (self._over or self._input_ended):
             self._deaf = ahead
             (self.transport.pauseProducing if ahead else self.transport.resumeProducing)()
 
@@ -152,6 +162,8 @@ class PolicyProtocol(Protocol):
                 self.abort()
                 return
             if request is None:
+                if self._input_ended:
+                    self._leave()
                 return
             self._asking = True
             self._factory.found(request).addCallback(self._answer, request).addErrback(self._fault)

@@ -87,7 +87,7 @@ class POP3Factory(ServerFactory):
             if last_logins is None
             else last_logins
         )
-        self.patience = patience or Patience()
+        self.patience = evolve(patience or Patience(), handshake=self.profile.preauth_idle_timeout)
         self.log_sessions = log_sessions
         self._greeting = greeting
         self._expire = expire

@@ -18,6 +18,7 @@ from gateway.pop3.actions import Action, Commit, Fetch, HangUp, StartTLS, Step
 from gateway.pop3.actions import Login as UserPass
 from gateway.pop3.session import Session, State
 from gateway.sasl.outcome import Challenge, Proven
+from gateway.saslprep import shown_name
 from gateway.services.session_log import SessionLog
 from gateway.services.shell import Shell
 
@@ -72,11 +73,14 @@ class POP3Protocol(Shell):
     def _ended(self) -> None:
         """Without QUIT nothing is removed."""
         self._factory.census.disconnect(self._log.host)
-        if self._factory.log_sessions:
-            self._log.ended(self._session, self._factory.clock.seconds() - self._started)
+        log = self._log
+        name, refusal = self._session.not_logged_in
+        log.user, log.reason = log.user or shown_name(name), log.reason or refusal
+        if self._factory.log_sessions or log.reason:
+            log.ended(self._session, self._factory.clock.seconds() - self._started)
 
-    def _ending(self, how: str) -> None:
-        self._log.end = how
+    def _ending(self, how: str, reason: str = "") -> None:
+        self._log.end, self._log.reason = how, reason
 
     def _settle(self) -> None:
         if self._working:
@@ -136,8 +140,7 @@ class POP3Protocol(Shell):
                 self._hang_up(action.abort)
 
     def _hang_up(self, abort: bool) -> None:
-        if self._log.end == "dropped":
-            self._log.end = "aborted" if abort else "quit"
+        self._log.end = self._log.end or ("aborted" if abort else "quit")
         if self._give_back is not None and self._session.marks.retrieved:
             # No QUIT: what was read is marked all the same.
             self._abandon()
@@ -164,8 +167,7 @@ class POP3Protocol(Shell):
             self._authenticate(outcome.credentials)
 
     def _authenticate(self, credentials: Any) -> None:
-        name = getattr(credentials, "username", b"")
-        self._log.user = bytes(name).decode("utf-8", "backslashreplace")
+        self._log.user = shown_name(bytes(getattr(credentials, "username", b"")))
         login = self._factory.login(credentials, self._peer())
         self._await(login, self._enter, self._login_failed)
 

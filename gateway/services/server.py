@@ -174,7 +174,7 @@ class Server(Service):
         # The reactor's own handlers know no second signal but as a fault.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_again)
-        self.log.info("stopping: at most {seconds} s for open work", seconds=self._drain_timeout)
+        self.log.info("stopping: at most {seconds:g} s for open work", seconds=self._drain_timeout)
         self._deadline = self._reactor.seconds() + self._drain_timeout
         closing: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
         self._ports = []

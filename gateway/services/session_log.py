@@ -13,7 +13,7 @@ from gateway.pop3.session import Session
 _END = (
     "session {number}: {end}; user={user} from={host} tls={tls} by={method}"
     " retr={retr}/{retr_octets} top={top}/{top_octets} dele={removed}/{messages}"
-    " {seconds:.1f} s"
+    " {seconds:.1f} s{why}"
 )
 _FAILED = "session {number}: {doing} of {user} from {host} failed"
 
@@ -23,7 +23,7 @@ class SessionLog:
 
     log = Logger("pop3gw.pop3")
 
-    __slots__ = ("end", "host", "method", "number", "user")
+    __slots__ = ("end", "host", "method", "number", "reason", "user")
 
     def __init__(self, number: str, host: str) -> None:
         self.number = number
@@ -31,8 +31,10 @@ class SessionLog:
         self.user = ""
         self.method = ""
         """How the client proved who it is."""
-        self.end = "dropped"
-        """How the session ended; a client that just goes says nothing."""
+        self.end = ""
+        """How the session ended; empty: the client just went."""
+        self.reason = ""
+        """Why it ended so, or why nobody logged in, where no other line says it."""
 
     def failed(self, failure: Failure, doing: str) -> None:
         """A back-end said no; a traceback only for what nobody foresaw."""
@@ -61,7 +63,7 @@ class SessionLog:
         tally = session.tally
         fields = {
             "number": self.number,
-            "end": self.end,
+            "end": self.end or "dropped",
             "user": self.user or "-",
             "host": self.host,
             "tls": "yes" if session.line.secure else "no",
@@ -73,6 +75,7 @@ class SessionLog:
             "removed": tally.removed,
             "messages": len(session.marks.listing),
             "seconds": seconds,
+            "why": f' reason="{self.reason}"' if self.reason else "",
         }
         # Formatted here: the logger's own way takes ten times as long for so many fields.
         self.log.info("{line}", line=_END.format_map(fields), **fields)

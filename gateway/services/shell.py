@@ -7,21 +7,33 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
+from OpenSSL import SSL
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPushProducer,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import TookTooLong
 from gateway.services.outlet import Outlet
+from gateway.services.tls_line import begin_tls, reason_of
 from gateway.services.turns import FIRST_TURN, TURN
 from gateway.services.watch import Watch
 from gateway.wire.dialogue import Dialogue
 from gateway.wire.outgoing import SLICE
 
+_NO_HANDSHAKE = "TLS handshake failed", "the client closed the connection"
 
-@implementer(IPushProducer)
+TLS_RECORD = b"\x16"
+"""How a TLS handshake begins (RFC 8446 section 5.1), and no command of any protocol."""
+
+
+@implementer(IPushProducer, IHalfCloseableProtocol, IHandshakeListener)
 class Shell(Protocol, ABC):
     """One connection: bytes to the session, actions to the world, answers back."""
 
@@ -46,6 +58,9 @@ class Shell(Protocol, ABC):
         self._turn_ends = 0.0
         self._paused = False
         self._deaf = False
+        self._input_ended = False
+        """The client sends nothing more, and still gets what it has asked for."""
+        self._handshaking = False
         self._over = False
         self._lost = False
         self._draining = False
@@ -68,8 +83,8 @@ class Shell(Protocol, ABC):
     def _patience(self) -> float:
         """Seconds without progress that are allowed in the present state."""
 
-    def _ending(self, how: str) -> None:
-        """The server is about to end the session, for this reason."""
+    def _ending(self, how: str, reason: str = "") -> None:
+        """The session is about to end so, and for this reason where that needs one."""
 
     # -- the transport's side ------------------------------------------------
 
@@ -83,14 +98,44 @@ class Shell(Protocol, ABC):
             transport.setTcpNoDelay(True)
         transport.registerProducer(self, True)
         self._outlet = Outlet(transport)
-        self._watch = Watch(factory.clock, self._patience, self._expired)
+        self._handshaking = isinstance(transport, TLSMemoryBIOProtocol)
+        self._watch = Watch(factory.clock, self._allowed, self._expired)
         self._heard()
 
     def dataReceived(self, data: bytes) -> None:
         """Some of what the client sends."""
-        if not self._over:
-            self._session.receive(data)
-            self._heard()
+        if self._over:
+            return
+        if data.startswith(TLS_RECORD) and self._nothing_came():
+            self._ending("TLS to a plain port", "the client begins TLS without asking for it")
+            self._hang_up(abort=False)
+            return
+        self._session.receive(data)
+        self._heard()
+
+    def _nothing_came(self) -> bool:
+        unencrypted = not isinstance(self.transport, TLSMemoryBIOProtocol)
+        return unencrypted and not (self._session.taken or self._session.backlog)
+
+    def readConnectionLost(self) -> None:
+        """The client has sent all that it wants to send."""
+        if self._over:
+            return
+        if self._handshaking:
+            self._ending(*_NO_HANDSHAKE)
+            self.abort()
+            return
+        self._input_ended = True
+        self._heard()
+
+    def writeConnectionLost(self) -> None:
+        """Our side closes as a whole only."""
+
+    def handshakeCompleted(self) -> None:
+        """TLS protects the line."""
+        self._handshaking = False
+        self._watch.touch()
+        self._watch.hurry()
 
     def _heard(self) -> None:
         """Take in what has arrived, now or in this session's turn."""
@@ -114,14 +159,23 @@ class Shell(Protocol, ABC):
     def _at_a_further_turn(self) -> None:
         self._at_its_turn(TURN)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The line is down."""
         if self._lost:
             return
+        if not self._over:
+            self._tell_of_tls(reason.value)
         self._lost = self._over = True
         self._watch.stop()
         self._ended()
         self._settle()
+
+    def _tell_of_tls(self, error: BaseException | None) -> None:
+        if isinstance(error, SSL.Error):
+            what = "TLS handshake failed" if self._handshaking else "TLS failed"
+            self._ending(what, reason_of(error))
+        elif self._handshaking:
+            self._ending(*_NO_HANDSHAKE)
 
     def pauseProducing(self) -> None:
         """The client takes no more just now."""
@@ -180,9 +234,14 @@ class Shell(Protocol, ABC):
             return True
         if session.waiting_to_send >= SLICE or (self._is_time_up() and self._has_more()):
             return True
-        if self._working or session.closed or not self._may_leave():
+        if self._working or session.closed:
             return False
-        if self._draining:
+        if self._input_ended:
+            # All that it asked for is answered; with a part of a command or a message nobody can
+            # do anything.
+            self._ending("dropped")
+            self._hang_up(abort=False)
+        elif self._draining and self._may_leave():
             self._ending("server stopping")
             session.dismiss()
             return True
@@ -201,7 +260,7 @@ class Shell(Protocol, ABC):
 
     def _mind_input(self) -> None:
         """Stop listening to a client that is far ahead of its replies, or of a back-end."""
-        if self._over:
+        if self._over or self._input_ended:
             return
         waiting = self._working or self._paused or self._queued
         ahead = waiting and self._session.backlog > self.input_high
@@ -255,9 +314,15 @@ class Shell(Protocol, ABC):
 
     def _start_tls(self) -> None:
         self._flush()
-        self._outlet.close_direct()
-        self.transport.startTLS(self._factory.tls)
+        self.transport.unregisterProducer()
+        # Not the transport's own startTLS, which would close as soon as the client does.
+        self.transport = begin_tls(self._factory.tls, self, self.transport)
+        self.transport.registerProducer(self, True)
+        self._outlet = Outlet(self.transport)
+        self._paused = False
+        self._handshaking = True
         self._session.secured()
+        self._watch.hurry()
 
     def _hang_up(self, abort: bool) -> None:
         self._flush(last=not abort)
@@ -281,8 +346,16 @@ class Shell(Protocol, ABC):
         self._over = True
         self.transport.abortConnection()
 
+    def _allowed(self) -> float:
+        if self._handshaking and not self._over:
+            return float(self._factory.patience.handshake)
+        return self._patience()
+
     def _expired(self) -> None:
-        if self._over or self._paused:
+        if self._handshaking and not self._over:
+            self._ending("TLS handshake failed", "timed out")
+            self.abort()
+        elif self._over or self._paused:
             self._ending("stalled")
             self.abort()
         elif self._working:

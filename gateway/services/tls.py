@@ -20,6 +20,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from gateway.errors import ConfigError
+from gateway.services.tls_line import TLSConnection
 
 __all__ = ["Certificate"]
 
@@ -29,6 +30,15 @@ VERSIONS: Mapping[str, int] = {
     "1.2": SSL.TLS1_2_VERSION,
     "1.3": SSL.TLS1_3_VERSION,
 }
+
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2: forward secrecy and AEAD only, as all that TLS 1.3 has (RFC 9325 section 4.2)."""
+
+OLD_CIPHERS = "DEFAULT:@SECLEVEL=0"
+"""Where TLS 1.0 or 1.1 is allowed, which has none of those.
+
+OpenSSL 3 refuses both at its normal security level.
+"""
 
 _RELEASE_BUFFERS = 0x10
 """SSL_MODE_RELEASE_BUFFERS: an idle connection gives its record buffers (34 KiB) back."""
@@ -57,12 +67,10 @@ class Certificate:
         context.set_mode(_RELEASE_BUFFERS)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_session_id(b"pop3gw")
-        # OpenSSL 3 refuses TLS below 1.2 at its normal security level.
         old = self._minimum in ("1.0", "1.1")
-        ciphers = self._ciphers or ("DEFAULT:@SECLEVEL=0" if old else "")
+        ciphers = self._ciphers or (OLD_CIPHERS if old else CIPHERS)
         try:
-            if ciphers:
-                context.set_cipher_list(ciphers.encode())
+            context.set_cipher_list(ciphers.encode())
         except SSL.Error as error:
             raise ConfigError([f"ciphers {ciphers!r}: {_reasons(error)}"]) from None
         try:
@@ -90,9 +98,9 @@ class Certificate:
         except (OSError, ValueError):
             return []
 
-    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: ARG002
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """One connection's OpenSSL object."""
-        return SSL.Connection(self._context, None)
+        return TLSConnection(self._context, tlsProtocol)
 
 
 def _private_key(path: str) -> Any:

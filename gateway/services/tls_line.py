@@ -1,0 +1,106 @@
+"""TLS on a connection whose client may finish sending before it has read its replies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+_CURES = {
+    "no shared cipher": "the listener's ciphers has none of the client's",
+    "unsupported protocol": "the client's TLS is older than the listener's tls_minimum",
+    "version too low": "the client's TLS is older than the listener's tls_minimum",
+    "http request": "the client sends plain text to a port that begins with TLS",
+    "wrong version number": "the client sends plain text to a port that begins with TLS",
+    "packet length too long": "the client sends plain text to a port that begins with TLS",
+    "record layer failure": "the client sends plain text to a port that begins with TLS",
+    "unknown ca": "the client does not trust the certificate",
+    "certificate unknown": "the client does not trust the certificate",
+    "bad certificate": "the client does not trust the certificate",
+    "certificate expired": "the client does not trust the certificate",
+}
+"""OpenSSL's reasons, or their ends, that an administrator would have to look up."""
+
+
+def reason_of(error: BaseException) -> str:
+    """OpenSSL's reason for a failure, and what it means where that is not plain."""
+    found = dict.fromkeys(reason for _, _, reason in _entries(error) if reason)
+    said = ", ".join(found) or str(error) or type(error).__name__
+    meant = next((cure for end, cure in _CURES.items() if said.endswith(end)), "")
+    return f"{said} ({meant})" if meant else said
+
+
+def _entries(error: BaseException) -> list[tuple[str, str, str]]:
+    first = error.args[0] if error.args else ()
+    return first if isinstance(first, list) else []
+
+
+class TLSConnection(SSL.Connection):
+    """OpenSSL's side.  The client's close_notify ends its commands and not our replies."""
+
+    def __init__(self, context: SSL.Context, line: TLSMemoryBIOProtocol) -> None:
+        super().__init__(context, None)
+        self._line = line
+        self._told = False
+
+    def recv(self, *arguments: Any, **more: Any) -> bytes:
+        """What the client has sent; Twisted would close as soon as there is no more."""
+        try:
+            return super().recv(*arguments, **more)
+        except SSL.ZeroReturnError:
+            line = self._line
+            protocol = IHalfCloseableProtocol(line.wrappedProtocol, None)
+            if protocol is None or line.disconnecting:
+                raise
+            if not self._told:
+                self._told = True
+                protocol.readConnectionLost()
+            raise SSL.WantReadError from None
+
+
+@implementer(IHalfCloseableProtocol)
+class TLSLine(TLSMemoryBIOProtocol):
+    """Twisted's side.  The end of the client's TCP stream, too, ends no replies."""
+
+    transport: Any
+    _stream_ended = False
+
+    def readConnectionLost(self) -> None:
+        """The client has closed its side; many do so without a close_notify before it."""
+        self._stream_ended = True
+        protocol = IHalfCloseableProtocol(self.wrappedProtocol, None)
+        if protocol is None or self.disconnecting:
+            self.transport.loseConnection()
+        else:
+            protocol.readConnectionLost()
+
+    def writeConnectionLost(self) -> None:
+        """Our side closes as a whole only."""
+
+    def loseConnection(self) -> None:
+        """Close; nobody waits for a close_notify that cannot come any more."""
+        super().loseConnection()  # type: ignore[no-untyped-call]
+        if self._stream_ended:
+            self.transport.loseConnection()
+
+
+def tls_factory(tls: Any, wrapped: Any, clock: Any = None) -> TLSMemoryBIOFactory:
+    """Implicit TLS before ``wrapped``; ``tls``: an ``IOpenSSLServerConnectionCreator``."""
+    factory = TLSMemoryBIOFactory(tls, False, wrapped, clock)
+    # A session gives out whole replies: nothing to gather, as the default would.
+    factory.protocol = TLSLine
+    factory.noisy = False
+    return factory
+
+
+def begin_tls(tls: Any, protocol: Protocol, transport: Any) -> Any:
+    """Have TLS begin between ``protocol`` and its transport; what the former writes to from now."""
+    factory: Any = tls_factory(tls, None)
+    line = factory.protocol(factory, protocol, False)
+    transport.protocol = line
+    line.makeConnection(transport)
+    return line
