@@ -345,10 +345,10 @@ class _Assembly:
         shown = shown_by(settings, used)
         expiry = Expiry(self._reactor, shown, days=settings.tls.expiry_warning)
 
-        def start() -> None:
+        def start() -> Deferred[None]:
             expiry.start()
             mailroom.start()
-            keeper.start()
+            return keeper.start()
 
         def stop() -> Deferred[Any]:
             expiry.stop()

@@ -252,6 +252,13 @@ class IDirectory(Interface):
         """
 
 
+class IOwnRetention(Interface):
+    """A directory that can tell who has a retention policy of his own without telling of all."""
+
+    def with_retention() -> Deferred[list[Account]]:
+        """Those accounts; called at a start and from time to time, fails as ``find`` does."""
+
+
 class IMechanism(Interface):
     """One run of one SASL mechanism, server side (RFC 4422, RFC 5034)."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from math import inf
 from typing import Any
 
 from attrs import frozen
@@ -18,6 +17,7 @@ from gateway.model import Account
 from gateway.portal import everyone_of
 from gateway.retention.backlog import Guard
 from gateway.retention.said import Policies
+from gateway.services.announced import Announced
 from gateway.services.clearing import Budget, Clearing
 from gateway.services.opened import Opened
 from gateway.services.pace import Pace
@@ -58,10 +58,14 @@ class Keeper:
         self._now = now
         self.ledger = Opened(lambda: Ledger(settings.state), work.run)
         self._lease = Lease(settings.path_of(LEASE))
-        self._policies = policies
         self._mailboxes = mailboxes_of(settings, directory, store, policies)
-        self._expire = ""
-        self._expire_until = -inf
+        self._announced = Announced(
+            directory,
+            policies,
+            settings.directory.here,
+            reactor,
+            every=settings.retention.check_every,
+        )
         self.sweeper = self._make_sweeper(store) if settings.retention.enabled else None
 
     def _make_sweeper(self, store: Any) -> Sweeper:
@@ -91,20 +95,15 @@ class Keeper:
         )
 
     def expire(self) -> str:
-        """The arguments of CAPA's EXPIRE before a login; empty: nothing is to be said.
+        """The arguments of CAPA's EXPIRE before a login; empty: nothing is to be said."""
+        return self._announced.expire
 
-        It is the same for a minute: there may be many mailboxes.
-        """
-        now = self._reactor.seconds()
-        if self.sweeper is not None and now >= self._expire_until:
-            self._expire = self._policies.expire_of_all(self.sweeper.texts())
-            self._expire_until = now + 60
-        return self._expire
-
-    def start(self) -> None:
-        """Begin."""
-        if self.sweeper is not None:
-            self.sweeper.start()
+    def start(self) -> Deferred[None]:
+        """Begin; fires once ``expire`` is known, or nobody can tell just now."""
+        if self.sweeper is None:
+            return succeed(None)
+        self.sweeper.start()
+        return self._announced.start()
 
     def delivered(self, account: Account) -> None:
         """A message came to this mailbox."""
@@ -113,6 +112,7 @@ class Keeper:
 
     def stop(self) -> Deferred[None]:
         """No more of that; fires when the step that is being done is done."""
+        self._announced.stop()
         ended = succeed(None) if self.sweeper is None else self.sweeper.stop()
         return ended.addCallback(self._close)
 

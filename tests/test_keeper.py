@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 
 from gateway.directory.memory import MemoryDirectory
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, DirectoryDown
 from gateway.keeper import LEASE, Keeper, Work, policies_of
 from gateway.lease import Lease
 from gateway.ledger import NAME
@@ -32,6 +32,19 @@ SAID = Retention(
 )
 
 
+class Changing(MemoryDirectory):
+    """One that an administrator changes, and that is down at times."""
+
+    def __init__(self, told: dict[str, Account]) -> None:
+        super().__init__({}, told)
+        self.is_down = False
+        self._told = told
+
+    def accounts(self) -> Deferred[list[Account]]:
+        """All of them, or an outage."""
+        return fail(DirectoryDown("x")) if self.is_down else succeed(list(self._told.values()))
+
+
 class House:
     """Three mailboxes with a message each, and keepers of them."""
 
@@ -42,12 +55,12 @@ class House:
             self.store.add(name)
         self.accounts = dict(ACCOUNTS)
 
-    def keeper(self) -> Keeper:
+    def keeper(self, directory: MemoryDirectory | None = None) -> Keeper:
         """One more, which begins."""
         settings = Settings(
             state=str(self.state), retention=self.said, directory=Directory(hosts=("here",))
         )
-        directory = MemoryDirectory({}, self.accounts)
+        directory = directory or MemoryDirectory({}, self.accounts)
         work = Work(maybeDeferred, lambda: 0)
         keeper = Keeper(
             self.clock,
@@ -127,14 +140,46 @@ def test_while_a_step_hangs_at_the_end_no_other_process_may_begin(tmp_path: Path
     answer.callback([])
 
 
-def test_before_a_login_clients_are_told_of_what_holds_for_all_as_it_is_known(
+def test_before_a_login_the_smallest_value_of_any_user_is_told_at_once_by_every_process(
     tmp_path: Path,
 ) -> None:
     house = House(tmp_path)
-    keeper = house.keeper()
-    # The default, and the shortest of those that hold for the mailboxes that were found.
-    assert keeper.expire() == "10"
-    house.run(600)
+    house.accounts[BOB] = Account(name=BOB, mailbox=BOB, retention="read 1d")
+    house.accounts[CAROL] = Account(name=CAROL, mailbox=CAROL, retention="any 0d", host="other")
+    keepers = [house.keeper(), house.keeper()]
+    assert [keeper.expire() for keeper in keepers] == ["1 USER"] * 2
+    house.accounts[BOB] = ACCOUNTS[BOB]
+    for keeper in keepers:
+        keeper.stop()
+    again = house.keeper()
+    assert again.expire() == "2 USER"
+    again.stop()
+
+
+def test_a_changed_policy_is_told_of_after_check_every_seconds(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    directory = Changing(house.accounts)
+    keepers = [house.keeper(directory), house.keeper(directory)]
+    house.accounts[ALICE] = Account(name=ALICE, mailbox=ALICE, retention="any 1d")
+    assert [keeper.expire() for keeper in keepers] == ["2 USER"] * 2
+    house.run(SAID.check_every)
+    assert [keeper.expire() for keeper in keepers] == ["1 USER"] * 2
+    for keeper in keepers:
+        keeper.stop()
+
+
+def test_while_a_directory_cannot_tell_nothing_is_promised(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    directory = Changing(house.accounts)
+    directory.is_down = True
+    keeper = house.keeper(directory)
+    assert keeper.expire() == ""
+    directory.is_down = False
+    house.run(300)
+    assert keeper.expire() == "2 USER"
+    # What was known stays known.
+    directory.is_down = True
+    house.run(2 * SAID.check_every)
     assert keeper.expire() == "2 USER"
     keeper.stop()
 

@@ -16,7 +16,7 @@ from gateway.directory.entry_map import EntryMap, Found
 from gateway.directory.ldap_accounts import LdapAccounts, Search
 from gateway.directory.ldap_servers import Reach
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
-from gateway.interfaces import IDirectory, Run
+from gateway.interfaces import IDirectory, IOwnRetention, Run
 from gateway.model import Account
 
 __all__ = ["LdapDirectory"]
@@ -25,7 +25,7 @@ _LOGIN = 1.0
 """Seconds: whoever verified a password can look up the account without another search."""
 
 
-@implementer(IDirectory)
+@implementer(IDirectory, IOwnRetention)
 class LdapDirectory:
     """Asks LDAP servers on a worker."""
 
@@ -87,6 +87,11 @@ class LdapDirectory:
         """All of them."""
         asked = self._list_all(self.entries.everybody)
         return asked.addCallback(lambda everybody: [found.account for found in everybody])
+
+    def with_retention(self) -> Deferred[list[Account]]:
+        """Those that have a policy."""
+        asked = self._list_all(self.entries.with_retention)
+        return asked.addCallback(lambda some: [found.account for found in some])
 
     def _known(self, key: str, search: Callable[[], Found | None]) -> Deferred[Account | None]:
         known = self._found_within(key, self._ttl)

@@ -120,9 +120,12 @@ class LdapAccounts:
         recipients = search.recipients or entries.recipients
         people = everybody(self._filter)
         owner = f"(&{people}{any_of(entries.mailbox, '{login}')})"
+        named = any_of(entries.mailbox, "*")
         home = f"({entries.home}=*)" if entries.home else ""
+        self._has_retention = bool(entries.retention)
+        own = f"({entries.retention}=*)" if entries.retention else ""
         patience = max(reach.timeout, LISTING)
-        self._by_login, self._by_address, self._by_mailbox, self._by_page = (
+        self._by_login, self._by_address, self._by_mailbox, self._by_page, self._by_retention = (
             search_request(
                 *(search.base, wanted, entries.attributes, ("login", "user")),
                 seconds=seconds,
@@ -133,7 +136,8 @@ class LdapAccounts:
                 (self._filter, 2, reach.timeout),
                 (recipients, 2, reach.timeout),
                 (owner, NAMESAKES, reach.timeout),
-                (f"(&{people}{home}{any_of(entries.mailbox, '*')})", 0, patience),
+                (f"(&{people}{home}{named})", 0, patience),
+                (f"(&{people}{own}{named})", 0, patience),
             )
         )
         self._domains = frozenset(name.lower() for name in search.domains)
@@ -179,18 +183,24 @@ class LdapAccounts:
 
     def everybody(self) -> list[Found]:
         """All that have a mailbox; those who have none that could be named are logged."""
-        found = self._listing.use(self._all)
+        found = self._listing.use(lambda connection: self._all(connection, self._by_page))
         if not found:
             base, wanted = self._search.base, self._by_page.wanted
             log.warn("{base} has nobody: {wanted}", base=base, wanted=wanted)
         return found
 
-    def _all(self, connection: Any) -> list[Found]:
+    def with_retention(self) -> list[Found]:
+        """All that have a mailbox and a retention policy."""
+        if not self._has_retention:
+            return []
+        return self._listing.use(lambda connection: self._all(connection, self._by_retention))
+
+    def _all(self, connection: Any, request: Request) -> list[Found]:
         """In pages: servers answer no more than some hundred or thousand entries at once."""
         found: list[Found] = []
         cookie, more = b"", True
         while more:
-            entries, result = ask(connection, self._by_page, (b"", b""), page(PAGE, cookie))
+            entries, result = ask(connection, request, (b"", b""), page(PAGE, cookie))
             if result.code == _SIZE_LIMIT_EXCEEDED:
                 raise DirectoryMisconfigured(
                     f"the directory tells of no more than {len(found) + len(entries)} entries:"

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from gateway.directory import schemes
 from gateway.directory.entry_map import named
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
-from gateway.interfaces import IDirectory, Run
+from gateway.interfaces import IDirectory, IOwnRetention, Run
 from gateway.model import Account, Quota
 from gateway.outage import Outage
 from gateway.saslprep import login_name, saslprep
@@ -39,6 +39,8 @@ class Entries(Mapping[str, Account]):
         }
         secrets = {account.secret for account in accounts.values()}
         self.decoy = schemes.decoy(secrets - {""})
+
+        self.with_retention = [account for account in accounts.values() if account.retention]
 
     def __getitem__(self, name: str) -> Account:
         return self._accounts[name]
@@ -157,7 +159,7 @@ def _flag(said: Mapping[str, str], name: str) -> bool:
     return name in said and said[name].lower() not in _NO
 
 
-@implementer(IDirectory)
+@implementer(IDirectory, IOwnRetention)
 class PasswdFile:
     """A passwd-file, read again whenever it has changed."""
 
@@ -217,6 +219,10 @@ class PasswdFile:
     def accounts(self) -> Deferred[list[Account]]:
         """One for each line."""
         return execute(lambda: list(self._current().values()))
+
+    def with_retention(self) -> Deferred[list[Account]]:
+        """One for each line that has a policy."""
+        return execute(lambda: self._current().with_retention)
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
         """The account, if the password is right; the hashing is done on a worker."""

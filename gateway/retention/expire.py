@@ -1,4 +1,4 @@
-"""What CAPA's EXPIRE says of retention policies (RFC 2449 section 6.6).
+"""What CAPA's EXPIRE says of retention policies (RFC 2449 section 6.7).
 
 Its number is a promise: so many days at least a message stays.  What is
 promised is therefore rounded down, and of all rules the one counts that may

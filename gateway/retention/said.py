@@ -47,15 +47,15 @@ class Policies:
         except RetentionMalformed:
             return after_login(Policy())
 
-    def expire_of_all(self, texts: Iterable[str]) -> str:
-        """What EXPIRE says before a login, where these texts hold for some mailbox."""
+    def expire_of_all(self, own: Iterable[str]) -> str:
+        """What EXPIRE says before a login, where accounts have these policies of their own.
+
+        The default and the domains' hold for whoever comes tomorrow, and so count.
+        """
         policies = []
-        for text in {*texts} or {self._default}:
+        for text in {self._default, *filter(None, (*self._domains.values(), *own))}:
             try:
                 policies.append(_parsed(text) if text else Policy())
             except RetentionMalformed:
                 policies.append(Policy())
-        if not self._default:
-            # There may be mailboxes for which nothing is said.
-            policies.append(Policy())
         return before_login(policies)

@@ -34,6 +34,9 @@ SWITCH_INTERVAL = 0.0005
 """Seconds that a thread may keep the interpreter while another one wants it."""
 
 
+READY = 5.0
+"""Seconds that clients wait at the most for what has to be known before the first session."""
+
 ACCEPTS = 10
 """Connections that a listener takes between two looks at other sockets."""
 
@@ -88,12 +91,13 @@ class Server(Service):
         count_every: float,
         drain_timeout: float,
         words: Sequence[str] = (),
-        at_start: Callable[[], None] = lambda: None,
+        at_start: Callable[[], Deferred[None]] = lambda: succeed(None),
         at_reload: Callable[[], None] = lambda: None,
         at_end: Callable[[], Deferred[None]] = lambda: succeed(None),
     ) -> None:
         """``words`` are logged and ``at_start`` is called once all listeners listen.
 
+        Who connects before that has fired waits, but for no more than ``READY`` seconds.
         ``at_reload`` is called once the certificates have been read again.
 
         ``at_end`` is called once no session holds anything any more, and waited for
@@ -140,7 +144,7 @@ class Server(Service):
         gc.collect()
         gc.freeze()
         self._counts.start(self._count_every)
-        self._at_start()
+        self._when_ready(self._at_start())
         signal.signal(signal.SIGHUP, self._hung_up)
         for words in self._words:
             self.log.info("{words}", words=words)
@@ -151,6 +155,21 @@ class Server(Service):
                 address=port.getHost(),
                 tls=listener.tls,
             )
+
+    def _when_ready(self, ready: Deferred[None]) -> None:
+        if ready.called:
+            return
+        for port in self._ports:
+            port.stopReading()  # type: ignore[attr-defined]
+        # Of its own: what takes longer is not broken off.
+        waiting = Deferred[None]()
+        ready.addCallback(lambda _: None if waiting.called else waiting.callback(None))
+        waiting.addTimeout(READY, self._reactor).addErrback(lambda _: None)
+        waiting.addCallback(self._accept)
+
+    def _accept(self, _: None) -> None:
+        for port in self._ports:
+            port.startReading()  # type: ignore[attr-defined]
 
     def _hung_up(self, *_: object) -> None:
         self._reactor.callFromThread(self.reload)

@@ -132,10 +132,6 @@ class Sweeper:
             if self._timer is not None and self._timer.active():
                 self._set_timer(0)
 
-    def texts(self) -> set[str]:
-        """Of all policies that hold for some mailbox, as far as they are known by now."""
-        return {look.policy for look in self._looks.values()}
-
     # -- when ----------------------------------------------------------------
 
     def _set_timer(self, delay: float) -> None:

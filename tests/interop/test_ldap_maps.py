@@ -325,6 +325,22 @@ def test_who_may_be_in_a_directory_that_is_only_referred_to_is_not_told_of_a_wro
         gateway.stop()
 
 
+def test_expire_is_the_smallest_of_any_user_from_the_first_connection_on(
+    tmp_path: Path, slapd: Slapd
+) -> None:
+    retention = "[retention]\nenabled = true\npolicy = 'any 60d'\n"
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        gateway = Gateway(tmp_path / str(number), settings(slapd, start_tls=False) + retention)
+        gateway.run()
+        try:
+            client = poplib.POP3("127.0.0.1", gateway.plain, timeout=30)
+            # Olga's, who has neither a mailbox yet nor ever logged in.
+            assert client.capa()["EXPIRE"] == ["7", "USER"]
+        finally:
+            gateway.stop()
+
+
 def test_a_password_of_any_length_and_octets_is_a_wrong_one(slapd: Slapd) -> None:
     for password in (b"x" * 512, b"x" * 90_000, b"secret\0", b"\0", b"\xff" * 600):
         with pytest.raises(BadCredentials):

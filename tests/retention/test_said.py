@@ -71,9 +71,17 @@ def test_a_user_is_told_of_his_own_policy(own: str, says: str) -> None:
         ("", [], "NEVER"),
         # There may be users for whom nothing is said.
         ("", ["read 7d"], "7 USER"),
+        ("any 60d", ["", ""], "60"),
+        ("any 60d", ["read 90d"], "60 USER"),
     ],
 )
 def test_before_a_login_the_smallest_value_of_any_user_is_told(
     default: str, texts: list[str], says: str
 ) -> None:
     assert Policies(default).expire_of_all(texts) == says
+
+
+def test_what_is_said_for_a_domain_counts_before_a_login() -> None:
+    assert POLICIES.expire_of_all([]) == "7 USER"
+    assert POLICIES.expire_of_all(["read 1d"]) == "1 USER"
+    assert Policies("any 7d", {"e": "", "f": "read 7d"}).expire_of_all([]) == "7"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.services.counts import Counts
-from gateway.services.server import Server
+from gateway.services.server import READY, Listener, Server
 
 
 class Reactor(MemoryReactorClock):
@@ -19,6 +23,72 @@ class Reactor(MemoryReactorClock):
     def callFromThread(self, work: Callable[[], None]) -> None:
         """At the next turn."""
         self.callLater(0, work)
+
+
+class Port:
+    """A port that listens, and is read from or not."""
+
+    is_read = True
+
+    def doRead(self) -> None:
+        """Nobody comes."""
+
+    def stopReading(self) -> None:
+        """Who comes waits."""
+        self.is_read = False
+
+    def startReading(self) -> None:
+        """Who waits is let in."""
+        self.is_read = True
+
+    def getHost(self) -> str:
+        """Where it is."""
+        return "here"
+
+    def stopListening(self) -> None:
+        """Nobody can come any more."""
+
+
+class StartTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        self.addCleanup(gc.unfreeze)
+        self.reactor = Reactor()
+        self.ready: Deferred[None] = Deferred()
+        self.port = Port()
+
+    def start(self) -> Server:
+        """A server with one listener."""
+        endpoint: Any = SimpleNamespace(listen=lambda _: succeed(self.port))
+        server = Server(
+            self.reactor,
+            [Listener("plain", endpoint, None)],
+            [],
+            [],
+            counts=Counts(self.reactor, []),
+            count_every=0,
+            drain_timeout=10,
+            at_start=lambda: self.ready,
+        )
+        server.startService()
+        return server
+
+    def test_who_comes_first_waits_until_all_is_known(self) -> None:
+        self.start()
+        self.assertFalse(self.port.is_read)
+        self.ready.callback(None)
+        self.assertTrue(self.port.is_read)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_nobody_waits_where_it_is_known_at_once_or_takes_too_long(self) -> None:
+        self.start()
+        self.reactor.advance(READY)
+        self.assertTrue(self.port.is_read)
+        self.ready.callback(None)
+        self.port = Port()
+        self.start()
+        self.assertTrue(self.port.is_read)
 
 
 class EndTests(SynchronousTestCase):
