@@ -128,7 +128,6 @@ class Tools:
 
     directory: IDirectory
     store: Any
-    high_water: LedgerHighWater
 
 
 @contextmanager
@@ -139,7 +138,7 @@ def tools(reactor: Any, settings: Settings) -> Iterator[Tools]:
     """
     parts = _Assembly(reactor, settings, ())
     try:
-        yield Tools(parts.directory(), parts.store, parts.high_water)
+        yield Tools(parts.directory(), parts.store)
     finally:
         parts.stop_workers()
 

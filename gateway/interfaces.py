@@ -194,6 +194,12 @@ class IKeeping(Interface):
         Their age is counted anew.
         """
 
+    def move_ids(account: Account, by: int) -> Deferred[int]:
+        """Have the unique-ids of new messages begin so much further on; where they begin now.
+
+        0 for a mailbox that has given none.
+        """
+
     def purge(account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
         """Remove hidden messages for good, audited as ``discard``; how many are gone."""
 

@@ -5,6 +5,7 @@
   release   the same, and all that is due there now may go, however much it is
   hidden    what was hidden
   restore   bring hidden mail back, all of it or that with these unique-ids
+  move-ids  give all mailboxes' new messages larger unique-ids: after a restore from a backup
 
 Run it as the user that the server runs as.
 """
@@ -31,6 +32,7 @@ from gateway.interfaces import IKeeping
 from gateway.keeper import guard_of, keeping_of, mailboxes_of, policies_of
 from gateway.ledger import Ledger
 from gateway.model import Account
+from gateway.portal import everyone_of
 from gateway.retention.backlog import Guard, objection
 from gateway.retention.forecast import (
     Forecast,
@@ -158,6 +160,36 @@ async def restore(
     return 0 if came == len(uids) else 1
 
 
+async def move_ids(
+    settings: Settings, found: Tools, options: Any, terminal: Terminal, _: float
+) -> int:
+    """Move the next ids of all mailboxes ahead; 1 when one could not be written."""
+    store = keeping_of(found.store)
+    accounts = await everyone_of(settings, found.directory, found.store).accounts()
+    failed = 0
+    for number, account in enumerate(accounts):
+        terminal.progress(number, len(accounts))
+        try:
+            await store.move_ids(account, options.by)
+        except GatewayError as error:
+            failed += 1
+            terminal.complain(f"{account.mailbox}: {error}")
+    terminal.progress(len(accounts), len(accounts))
+    terminal.say(
+        f"{len(accounts) - failed} of {len(accounts)} mailboxes go on {options.by} further"
+    )
+    return 1 if failed else 0
+
+
+def _raise_high_water(settings: Settings, by: int) -> None:
+    """For mailboxes that have lost their uidlist, too."""
+    ledger = Ledger(settings.state, survives_power=True)
+    try:
+        ledger.raise_all(by)
+    finally:
+        ledger.close()
+
+
 async def _account(settings: Settings, found: Tools, name: str) -> Account:
     """Whose mailbox it is; outside homes one of a user who is gone is found by its name."""
     account: Account | None = await found.directory.owner(name)
@@ -187,13 +219,15 @@ def order(settings: Settings, options: Any, terminal: Terminal, now: float) -> i
     return 0
 
 
-_WITH_STORE = {"preview": preview, "hidden": hidden, "restore": restore}
+_WITH_STORE = {"preview": preview, "hidden": hidden, "restore": restore, "move-ids": move_ids}
 
 
 def perform(settings: Settings, options: Any, terminal: Terminal) -> int:
     """Do what the options say, in a reactor of its own where that is needed."""
     if options.command not in _WITH_STORE:
         return order(settings, options, terminal, time.time())
+    if options.command == "move-ids":
+        _raise_high_water(settings, options.by)
     results: list[int] = []
 
     async def work(reactor: Any) -> None:
@@ -256,7 +290,21 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("mailbox", help="a mailbox", **needed)  # type: ignore[arg-type]
         if name == "restore":
             command.add_argument("uids", nargs="*", metavar="UID", help="without any: all")
+    _add_move_ids(commands)
     return parser
+
+
+def _add_move_ids(commands: Any) -> None:
+    command = commands.add_parser("move-ids")
+    command.add_argument("--config", help="the server's file; else POP3GW_CONFIG")
+    command.add_argument(
+        "--by",
+        type=int,
+        choices=range(1, 100_000_001),
+        metavar="IDS",
+        default=1_000_000,
+        help="more than any mailbox got since the backup (1000000)",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from twisted.internet.defer import Deferred, execute, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
 
 from gateway.errors import MessageGone
@@ -73,6 +73,7 @@ class KeptMail:
         self.away: dict[str, dict[str, Kept]] = defaultdict(dict)
         self.removals: list[Removal] = []
         self.surveys: Counter[str] = Counter()
+        self.moved: Counter[str] = Counter()
         self.broken: dict[str, Exception] = {}
         """What looking into a mailbox fails with."""
         self.before: Callable[[str], None] = lambda _: None
@@ -139,6 +140,13 @@ class KeptMail:
         found = {uid: away.pop(uid) for uid in uids if uid in away}
         self.mail.setdefault(account.mailbox, {}).update(found)
         return succeed(len(found))
+
+    def move_ids(self, account: Account, by: int) -> Deferred[int]:
+        """Leave so many unique-ids out."""
+        if account.mailbox in self.broken:
+            return fail(self.broken[account.mailbox])
+        self.moved[account.mailbox] += by
+        return succeed(self.moved[account.mailbox])
 
     def purge(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
         """Remove these for good, which were put away."""

@@ -236,3 +236,14 @@ def test_a_directory_that_cannot_be_read_is_said_in_words(file: Path) -> None:
     assert done.stderr.startswith("pop3gw keeping: ")
     assert "var/accounts: No such file or directory" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_ids_of_all_mailboxes_are_moved_ahead_and_one_that_fails_is_named() -> None:
+    desk = Desk()
+    for name in ("alice", "bob", "carol"):
+        desk.add(name, 1, 0.0)
+    desk.store.broken["bob"] = StoreDown("its disk is gone")
+    assert desk.do(keeping.move_ids, by=5000) == 1
+    assert dict(desk.store.moved) == {"alice": 5000, "carol": 5000}
+    assert desk.lines == ["2 of 3 mailboxes go on 5000 further"]
+    assert "bob: its disk is gone" in desk.err.getvalue()

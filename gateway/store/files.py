@@ -11,6 +11,7 @@ from contextlib import suppress
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from gateway.durable import write_all
 from gateway.errors import MailboxUnusable, NoRoom, SizeChanged, StoreDown
 from gateway.interfaces import IBody, Run
 from gateway.model import Form
@@ -62,6 +63,30 @@ def keep_owner(file: int, path: str) -> None:
         os.fchown(file, old.st_uid, old.st_gid)
     except PermissionError:
         return
+
+
+def replace(path: str, data: bytes, *, sync: bool) -> os.stat_result:
+    """Put a file with this content in the place of what is there; its status.
+
+    ``sync``: once the content is on stable storage.  Raises ``OSError``, and
+    then what was there is.
+    """
+    written = f"{path}.pop3gw"
+    try:
+        made = open_new(written, 0o600)
+        try:
+            write_all(made, data)
+            if sync:
+                os.fsync(made)
+            keep_owner(made, path)
+            status = os.fstat(made)
+        finally:
+            os.close(made)
+        os.rename(written, path)
+    except OSError:
+        remove(written)
+        raise
+    return status
 
 
 def _status_of(path: str) -> os.stat_result | None:

@@ -115,6 +115,10 @@ class Keeping:
         """Bring back; how many came."""
         return self._safely(lambda: self._restore(uids), 0)
 
+    def move_ids(self, by: int) -> int:
+        """Have new messages get ids that are so much larger; the next one, 0 without a list."""
+        return self._safely(lambda: self._move_ids(by), 0)
+
     def purge(self, uids: Collection[str], cause: Cause) -> int:
         """Remove for good what is in the folder; how many are gone."""
         return self._safely(lambda: self._purge(uids, cause), 0)
@@ -323,6 +327,16 @@ class Keeping:
             there=there,
             keep=lambda listed: may_be_there(self._maildir, listed),
         )
+
+    def _move_ids(self, by: int) -> int:
+        path = self._maildir.at(NAME)
+        with dotlock(path, timeout=self._reading.lock_timeout):
+            uidlist = UidList(path, self._reading.mark_of(self._path))
+            uidlist.refresh()
+            if not uidlist.uidvalidity:
+                return 0
+            uidlist.move_ahead(by, lambda listed: may_be_there(self._maildir, listed))
+            return uidlist.next_uid
 
     def _bring_back(self, back: Sequence[Hidden]) -> int:
         folder, sizes = folder_of(self._maildir), []

@@ -136,6 +136,10 @@ class MaildirStore:
         """Bring these back from there."""
         return self._keeping(account, lambda keeping: keeping.restore(uids))
 
+    def move_ids(self, account: Account, by: int) -> Deferred[int]:
+        """Have new messages get ids that are so much larger."""
+        return self._keeping(account, lambda keeping: keeping.move_ids(by))
+
     def purge(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
         """Remove these for good from there."""
         return self._keeping(account, lambda keeping: keeping.purge(uids, cause))

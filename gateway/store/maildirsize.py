@@ -22,10 +22,9 @@ from typing import NamedTuple
 
 from twisted.logger import Logger
 
-from gateway.durable import write_all
 from gateway.errors import MailboxUnusable
 from gateway.model import Limits, Usage
-from gateway.store.files import keep_owner, no_link, open_new, remove
+from gateway.store.files import no_link, remove, replace
 from gateway.store.place import FOLDERS, Place
 from gateway.store.scan import EXPIRED, stored_size
 
@@ -292,16 +291,7 @@ def _write(maildir: Place, tally: Tally) -> None:
     # Without a limit there has to be something to read all the same.
     line = f"{octets}S,{messages}C" if messages else f"{octets}S"
     data = f"{line}\n{tally.octets} {tally.messages}\n".encode("ascii")
-    path = maildir.at(NAME)
-    written = f"{path}.pop3gw"
     try:
-        made = open_new(written, 0o600)
-        try:
-            write_all(made, data)
-            keep_owner(made, path)
-        finally:
-            os.close(made)
-        os.rename(written, path)
+        replace(maildir.at(NAME), data, sync=False)
     except OSError as error:
         log.warn("{path}: {error}; what is there stays uncounted", path=named(maildir), error=error)
-        remove(written)

@@ -82,6 +82,13 @@ class MemoryMailbox:
         self.received[uid] = self.now()
         return uid
 
+    def move_ids(self, by: int) -> int:
+        """Leave so many unique-ids out; the next one."""
+        if self._next_uid == 1:
+            return 0
+        self._next_uid += by
+        return self._next_uid
+
     @property
     def usage(self) -> Usage:
         """What it holds."""
@@ -297,6 +304,10 @@ class MemoryStore:
             return len(found)
 
         return execute(restore)
+
+    def move_ids(self, account: Account, by: int) -> Deferred[int]:
+        """Leave so many unique-ids out."""
+        return execute(lambda: self.mailbox_of(account).move_ids(by))
 
     def purge(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
         """Remove these, which are out of sight, for good."""

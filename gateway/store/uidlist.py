@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from gateway.durable import sync_directory, write_all
 from gateway.errors import MailboxUnusable
 from gateway.store.complaint import complain
-from gateway.store.files import keep_owner, no_link, open_new, remove
+from gateway.store.files import no_link, replace
 from gateway.store.ids import renamed_ids
 from gateway.store.mark import Mark
 from gateway.store.uidlines import (
@@ -127,9 +127,8 @@ class UidList:
         """These octets follow those that were read or written before."""
         if not self._offset:
             self._head = data[: data.find(b"\n") + 1]
-        self._tail = (
-            (self._tail + data)[-REMEMBERED:] if len(data) < REMEMBERED else data[-REMEMBERED:]
-        )
+        tail = data if len(data) >= REMEMBERED else self._tail + data
+        self._tail = tail[-REMEMBERED:]
         self._offset += len(data)
 
     def _forget(self) -> None:
@@ -244,11 +243,7 @@ class UidList:
         if not self._is_followed:
             self.next_uid = self.mark.begin(self.next_uid, is_new=fresh)
         self.next_uid = self.beyond()
-        if self.next_uid + len(new) > HIGHEST + 1:
-            raise MailboxUnusable(
-                f"{self.path}: unique-ids have run out; move the file away and every"
-                " message gets a new one"
-            )
+        self._check_room(len(new))
         added = self._number(new, fields)
         self.mark.cover(self.next_uid)
         if fresh:
@@ -260,9 +255,23 @@ class UidList:
         self._is_followed = True
         self.mark.note(self.next_uid)
 
+    def move_ahead(self, by: int, keep: Keep) -> None:
+        """Have the next id be so much larger; the list is there, and all else as for ``add``."""
+        self.next_uid = self.beyond() + by
+        self._check_room()
+        self.mark.cover(self.next_uid)
+        self._rewrite({*keep(self.uids)})
+
     @property
     def _is_to_replace(self) -> bool:
         return self.torn or bool(self.faults) or self.version != "3"
+
+    def _check_room(self, count: int = 0) -> None:
+        if self.next_uid + count > HIGHEST + 1:
+            raise MailboxUnusable(
+                f"{self.path}: unique-ids have run out; move the file away and every"
+                " message gets a new one"
+            )
 
     def _begin(self, now: float) -> None:
         """A list of which nothing is there, lost perhaps."""
@@ -333,20 +342,7 @@ class UidList:
 
     def _replace(self, text: str) -> None:
         data = text.encode("utf-8", "surrogateescape")
-        written = f"{self.path}.pop3gw"
-        try:
-            made = open_new(written, 0o600)
-            try:
-                write_all(made, data)
-                os.fsync(made)
-                keep_owner(made, self.path)
-                status = os.fstat(made)
-            finally:
-                os.close(made)
-            os.rename(written, self.path)
-        except OSError:
-            remove(written)
-            raise
+        status = replace(self.path, data, sync=True)
         sync_directory(os.path.dirname(self.path))
         self.torn, self.unsure, self.version = False, False, "3"
         self.faults, self._kept, self._is_next_lost = [], {}, False

@@ -76,6 +76,15 @@ def keeping_tests(
             """Every message, as retention sees it."""
             return {kept.uid: kept for kept in self.ask("survey")}
 
+        def test_ids_can_be_moved_ahead_and_those_that_are_there_stay(self) -> None:
+            self.assertEqual(self.ask("move_ids", 5000), 0)
+            before = self.deliver(2)
+            beginning = self.ask("move_ids", 5000)
+            self.assertGreaterEqual(beginning, int(before[-1]) + 5001)
+            *first, last = self.deliver(1)
+            self.assertEqual(first, before)
+            self.assertGreaterEqual(int(last), beginning)
+
         def said(self) -> list[tuple[str, str]]:
             """What the audit says."""
             return [(line.action, line.uid) for line in self.bench.trail.lines]

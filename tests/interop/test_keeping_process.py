@@ -92,3 +92,35 @@ def test_a_mailbox_that_would_lose_too_much_waits_for_its_release(tmp_path: Path
         assert len(shown(gateway)) == 2
         lines = map(json.loads, (tmp_path / "audit.log").read_text().splitlines())
         assert [(one["action"], one["rule"]) for one in lines] == [("discard", "unread 60d")] * 120
+
+
+@pytest.mark.conformance("X-C0008", "O-C0040")
+def test_after_a_restore_no_id_means_another_message(tmp_path: Path) -> None:
+    def come(first: int) -> None:
+        for number in range(first, first + 20):
+            name = f"{1_710_000_000 + number}.M{number}P1.test"
+            (gateway.maildir / "new" / name).write_bytes(b"Subject: %d\r\n\r\n" % number)
+
+    def look() -> set[str]:
+        gateway.run()
+        uids = shown(gateway)
+        gateway.stop()
+        return uids
+
+    with house(tmp_path, "unread 60d", old=0, young=3) as gateway:
+        before = look()
+        saved = (gateway.maildir / "dovecot-uidlist", *tmp_path.rglob("ledger.sqlite3*"))
+        backup = {path: path.read_bytes() for path in saved}
+        come(100)
+        since = look() - before
+        for path in (gateway.maildir / "new").iterdir():
+            path.unlink()
+        for path, content in backup.items():
+            path.write_bytes(content)
+        assert keeping(gateway, "move-ids", "--by", "5000") == [
+            "1 of 1 mailboxes go on 5000 further"
+        ]
+        come(200)
+        anew = look()
+        assert len(since) == len(anew) == 20
+        assert anew.isdisjoint(before | since)

@@ -12,7 +12,7 @@ from test_maildir import MaildirCase
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.errors import LedgerUnusable, StoreDown
+from gateway.errors import LedgerUnusable, MailboxUnusable, StoreDown
 from gateway.high_water import LedgerHighWater
 from gateway.interfaces import HighWater
 from gateway.ledger import NAME
@@ -189,6 +189,31 @@ class ComeAgainTests(HighWaterCase):
         self.by_others(1)
         (uid,) = self.look()
         self.assertGreater(int(uid), 3_000_000_000)
+
+
+@pytest.mark.conformance("X-C0008", "O-C0040", "P-20")
+class RestoredTests(HighWaterCase):
+    def test_after_a_restore_of_everything_ids_that_were_moved_ahead_are_new(self) -> None:
+        self.by_lmtp(3)
+        self.look()
+        old, marks = self.list.read_bytes(), dict(self.marks.marks)  # type: ignore[attr-defined]
+        self.by_lmtp(50)
+        self.look()
+        self.remove_all()
+        self.list.write_bytes(old)
+        self.marks.marks = marks  # type: ignore[attr-defined]
+        self.store = self.started()
+        self.successResultOf(self.store.move_ids(ALICE, 1_000_000))
+        self.assertIn(b" N", self.list.read_bytes())
+        self.by_lmtp(50)
+        self.look()
+
+    def test_ids_that_have_run_out_are_not_moved(self) -> None:
+        self.by_others(1)
+        self.look()
+        before = self.list.read_bytes()
+        self.failureResultOf(self.store.move_ids(ALICE, HIGHEST), MailboxUnusable)
+        self.assertEqual(self.list.read_bytes(), before)
 
 
 class SaidTests(HighWaterCase):
