@@ -113,9 +113,7 @@ class LdapAccounts:
         self._search = search
         self._unix_time = unix_time
         self._filter = search.filter or entries.filter
-        entries = evolve(entries, logins=login_attributes(self._filter))
-        if "{user}" in self._filter:
-            entries = evolve(entries, bare=self._user)
+        entries = evolve(entries, logins=login_attributes(self._filter), bare=self._user)
         self._entries = entries
         recipients = search.recipients or entries.recipients
         people = everybody(self._filter)
@@ -257,10 +255,27 @@ class LdapAccounts:
         return self.binding.use(bind_and_search)
 
     def _find(self, connection: Any, login: str) -> Found | None:
-        if not login:
-            return None
-        values = (login.encode("utf-8"), self._user(login).encode("utf-8"))
-        return self._search_for(connection, self._by_login, values, login)
+        for name in self._spellings(login):
+            values = (name.encode("utf-8"), self._user(name).encode("utf-8"))
+            if found := self._search_for(connection, self._by_login, values, login):
+                return found
+        return None
+
+    def _spellings(self, login: str) -> list[str]:
+        """Under which an entry is looked for, one after the other.
+
+        Where the filter knows nothing of domains, ``domain/user`` is the user's
+        address in that domain, or his name, or his address in the base's domain.
+        """
+        domain, separator, user = _form(login)
+        if not (separator and user) or "{user}" in self._filter:
+            return [login] if login else []
+        names = [login]
+        if "." in domain:
+            names.append(f"{user}@{domain}")
+        if self._user(login) == user:
+            names += [user, f"{user}@{self._base_domain}"]
+        return [name for name in names if name.count("@") < 2]
 
     def _search_for(
         self, connection: Any, request: Request, values: tuple[bytes, bytes], name: str
@@ -293,9 +308,9 @@ class LdapAccounts:
     def _user(self, login: str) -> str:
         """The name without a domain that is this directory's."""
         ours = {*self._domains, self._base_domain} - {""}
-        domain, separator, user = re.fullmatch(r"(?:([^\\/]*)([\\/]))?(.*)", login, re.S).groups()  # type: ignore[union-attr]
+        domain, separator, user = _form(login)
         if separator:
-            return str(user) if not self._domains or domain in ours else login
+            return user if not self._domains or domain in ours else login
         user, _, domain = login.rpartition("@")
         return user if user and domain in ours else login
 
@@ -313,6 +328,12 @@ class LdapAccounts:
             )
         if result.code != 0:
             _raise(result, "the bind of ldap.bind_dn")
+
+
+def _form(login: str) -> tuple[str, str, str]:
+    """What stands before the first backslash or slash, that, and what follows."""
+    found = re.match(r"([^\\/]*)([\\/])", login)
+    return (found[1], found[2], login[found.end() :]) if found else ("", "", login)
 
 
 def _nobody(_: Any) -> None:

@@ -369,12 +369,13 @@ def checker(slapd: Slapd, *, allowed: bool = True) -> PasswordChecker:
     [
         *("otto@example.org/olga", "otto@example.org/olga@example.org"),
         *("x/oda@example.org/olga", "oda@example.org/o@example.org"),
+        *("example.org/oda/olga", "example/otto/olga@example.org"),
     ],
 )
 def test_a_delegate_opens_the_mailbox_that_the_directory_lets_him(slapd: Slapd, name: str) -> None:
     delegate = name.rpartition("/")[0].rpartition("/")[2]
     acting = ActingPassword(delegate.encode(), b"secret", name.rpartition("/")[2].encode())
-    named = UsernamePassword(f"{delegate}/{acting.acts_as.decode()}".encode(), b"secret")
+    named = UsernamePassword(name.encode(), b"secret")
     for credentials in (acting, named):
         for _ in range(2):
             wanted = result(checker(slapd).requestAvatarId(credentials))
@@ -390,15 +391,38 @@ def test_a_delegate_may_be_named_by_his_login_name(slapd: Slapd, delegate: str) 
         result(checker(slapd).requestAvatarId(ActingPassword(b"ole", b"secret", b"room")))
 
 
-def test_a_delegate_may_be_named_with_a_domain_where_logins_may(slapd: Slapd) -> None:
-    acting = ActingPassword(b"oda", b"secret", b"room")
-    with pytest.raises(BadCredentials, match="no delegate"):
-        result(checker(slapd).requestAvatarId(acting))
-    there = people(slapd, "openldap", filter="(uid={user})", domains=("example",))
+@pytest.mark.parametrize("filter", ["", "(uid={user})", "(mail={login})"])
+def test_a_delegate_may_be_named_with_a_domain(slapd: Slapd, filter: str) -> None:
+    there = people(slapd, "openldap", filter=filter, domains=("example",))
+    acting = ActingPassword(rb"example\oda", b"secret", b"example/room")
     one = PasswordChecker(
         there, Verified(lambda: 0.0, ttl=0, size=9), Delegates(there, allowed=True)
     )
-    assert result(one.requestAvatarId(acting)) == b"room"
+    if filter != "(mail={login})":
+        assert result(one.requestAvatarId(acting)) == b"example/room"
+    with pytest.raises(BadCredentials):
+        result(one.requestAvatarId(ActingPassword(rb"other\oda", b"secret", b"room")))
+
+
+@pytest.mark.parametrize("name", ["openldap", "qmail-ldap", "samba"])
+@pytest.mark.parametrize("form", ["example.org/{}", r"EXAMPLE\{}", "any/{}", "x/{}@example.org"])
+def test_every_map_knows_users_with_a_domain(slapd: Slapd, name: str, form: str) -> None:
+    user = {"openldap": "oda", "qmail-ldap": "quinn", "samba": "sam"}[name]
+    if name == "samba" and "@" in form:
+        user, form = "sam", "example.org/{}"
+    found = result(people(slapd, name).find(form.format(user).lower()))
+    assert found is not None
+    assert found.name == f"{user}@example.org"
+    assert result(people(slapd, name).find(form.format("nobody").lower())) is None
+    assert result(people(slapd, name, domains=("other",)).find(rf"third\{user}")) is None
+
+
+def test_where_logins_are_addresses_a_domain_is_one_too(slapd: Slapd) -> None:
+    there = people(slapd, "openldap", filter="(mail={login})")
+    for login in ("example.org/oda", r"example\oda", "example/oda@example.org"):
+        assert result(there.find(login)).name == "oda@example.org"
+    for login in ("example.net/nobody", "oda", r"example\u-17/x", "example/", "/"):
+        assert result(there.find(login)) is None
 
 
 def test_nobody_else_opens_it(slapd: Slapd) -> None:
