@@ -14,8 +14,11 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import pytest
 
@@ -260,6 +263,30 @@ def test_an_order_is_done_once_and_one_given_meanwhile_stays(ledger: Ledger) -> 
 def test_what_is_removed_is_counted_by_day(ledger: Ledger) -> None:
     counts = [(1, 5), (1, 0), (1, 7), (2, 1), (1, 1)]
     assert [ledger.count_removed(*one) for one in counts] == [5, 5, 12, 1, 1]
+
+
+class Watched(sqlite3.Connection):
+    """Finds out when two threads use it at once, which works with some versions of Python only."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._in_use = Lock()
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        if not self._in_use.acquire(blocking=False):
+            raise AssertionError("two threads use the connection at once")
+        try:
+            return super().execute(*arguments)
+        finally:
+            self._in_use.release()
+
+
+def test_threads_use_its_connection_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
+    with closing(Ledger(str(tmp_path))) as ledger, ThreadPoolExecutor(4) as pool:
+        list(pool.map(ledger.warning_state, MAILBOXES * 10))
 
 
 def test_threads_may_share_it(ledger: Ledger) -> None:
