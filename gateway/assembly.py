@@ -20,6 +20,7 @@ from gateway.auth.throttle import Limits as ThrottleLimits
 from gateway.auth.throttle import Throttle
 from gateway.certificates import shown_by
 from gateway.changed_meanings import changed_meanings
+from gateway.checked_accounts import faults_of_accounts
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
 from gateway.first_start import User, foreseen, prepare
@@ -27,6 +28,8 @@ from gateway.high_water import LedgerHighWater
 from gateway.interfaces import Audit as AuditOf
 from gateway.interfaces import IDirectory
 from gateway.keeper import Keeper, Work, policies_of
+from gateway.ledger import NAME as LEDGER
+from gateway.ledger import Ledger
 from gateway.mailroom import Mailroom
 from gateway.model import Account, Terms
 from gateway.needed_files import missing_files
@@ -39,7 +42,7 @@ from gateway.services.patience import Patience
 from gateway.services.pop3 import POP3Factory
 from gateway.services.reception import admit
 from gateway.services.server import Listener, Server, endpoint_of
-from gateway.services.tls import Certificate
+from gateway.services.tls import Certificate, bare_context
 from gateway.services.tls_line import tls_factory
 from gateway.services.turns import Turns
 from gateway.services.worker import Worker
@@ -99,19 +102,27 @@ def check(
             problems.extend(getattr(error, "problems", [str(error)]))
 
     file = settings.path_of(settings.directory.file)
-    if passwords or settings.directory.kind != "passwd-file" or os.path.exists(file):
+    if passwords or settings.directory.kind != "passwd-file" or os.path.isfile(file):
         attempt(lambda: accounts.append(parts.directory()))
+    if directory and settings.directory.kind == "passwd-file":
+        problems += [one for one in faults_of_accounts(settings) if one not in problems]
     directory_there = next(iter(accounts), MemoryDirectory({}))
     attempt(lambda: parts.logins(directory_there))
     attempt(lambda: parts.keeper(directory_there))
+    attempt(partial(_look_at_ledger, settings.state))
     mailroom = parts.mailroom(directory_there)
     for part in mailroom.wanted:
-        attempt(partial(mailroom.listener, part, lambda: None))
-    for name, listener in settings.listeners.items():
-        if listener.tls != "none" and all(map(os.path.exists, settings.certificate_of(name))):
-            attempt(partial(parts.certificate, name))
+        attempt(partial(mailroom.listener, part, parts.mail_certificate_there))
+    for name in settings.listeners:
+        attempt(partial(parts.certificate_there, name))
         attempt(partial(parts.endpoint, name))
     return ConfigError(problems).problems
+
+
+def _look_at_ledger(state: str) -> None:
+    """A start does without, and only what needs it would fail."""
+    if os.path.lexists(os.path.join(state, LEDGER)):
+        Ledger(state, only_look=True).close()
 
 
 def remarks(path: str | None, environ: Mapping[str, str]) -> list[str]:
@@ -279,6 +290,25 @@ class _Assembly:
         return self._certificate(
             f"listeners.{name}", paths, minimum=listener.tls_minimum, ciphers=listener.ciphers
         )
+
+    def certificate_there(self, name: str) -> None:
+        """Raise what is wrong with a listener's certificate, or only with its ciphers."""
+        listener = self._settings.listeners[name]
+        if listener.tls == "none":
+            return
+        if all(map(os.path.isfile, self._settings.certificate_of(name))):
+            self.certificate(name)
+            return
+        try:
+            bare_context(listener.tls_minimum, listener.ciphers)
+        except ConfigError as error:
+            raise ConfigError([f"listeners.{name}: {one}" for one in error.problems]) from error
+
+    def mail_certificate_there(self) -> Certificate | None:
+        """The certificate of ``[tls]``, unless it is yet to be made."""
+        paths = self._settings.tls.certificate, self._settings.tls.key
+        there = all(os.path.isfile(self._settings.path_of(path)) for path in paths)
+        return self._mail_certificate() if there else None
 
     def _certificate(
         self, place: str, paths: tuple[str, str], *, minimum: str = "1.2", ciphers: str = ""

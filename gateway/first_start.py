@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 from collections.abc import Iterator
@@ -19,6 +20,20 @@ from gateway.store.names import mailbox_path
 
 _ENTER, _WRITE = os.X_OK, os.W_OK | os.X_OK
 _WORDS = {_ENTER: "entered", _WRITE: "written"}
+
+_ANOTHER = "set another one (POP3GW_STATE)"
+_IN_THE_WAY = f"move away what is in its place, or {_ANOTHER}"
+_CURES = {
+    errno.ENOSPC: "make room on its disk",
+    errno.EDQUOT: "let its owner have more room on its disk",
+    errno.EROFS: f"mount its disk to be written, for systemd by ReadWritePaths=, or {_ANOTHER}",
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EEXIST: _IN_THE_WAY,
+    errno.EISDIR: _IN_THE_WAY,
+    errno.ENAMETOOLONG: _ANOTHER,
+    errno.ELOOP: _ANOTHER,
+}
+"""What helps against trouble in the state directory; else it should be its user's."""
 
 
 @frozen
@@ -65,9 +80,8 @@ def prepare(settings: Settings, user: User | None) -> None:
                 make_certificate(settings.path_of(tls.certificate), settings.path_of(tls.key))
     except OSError as error:
         path = error.filename or settings.state
-        raise ConfigError(
-            [_cannot(f"{path}: {error.strerror}: state", settings.state, user)]
-        ) from error
+        cure = _CURES.get(error.errno or 0) or _ownership(settings.state, user)
+        raise ConfigError([f"{path}: {error.strerror}: state; {cure}"]) from error
 
 
 def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -> list[str]:
@@ -90,10 +104,13 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
     there = os.path.exists(keytab)
     with _acting(user):
         problems = [
-            _cannot(f"{place}: may not be {_WORDS[mode]}: state", state, user)
+            f"{place}: may not be {_WORDS[mode]}: state; {_ownership(state, user)}"
+            if os.path.isdir(place)
+            else f"{place}: expected a directory: state; {_IN_THE_WAY}"
             for place, mode in needed
             if not (os.path.isdir(place) and os.access(place, mode, effective_ids=True))
         ]
+        problems = list(dict.fromkeys(problems))
         if os.path.lexists(state) and not problems:
             problems += _unwritable(settings, user)
         if user is not None:
@@ -130,10 +147,9 @@ def _existing(path: str) -> str:
     return path
 
 
-def _cannot(problem: str, path: str, user: User | None) -> str:
+def _ownership(path: str, user: User | None) -> str:
     who = "the user that runs pop3gw" if user is None else f"user {user.uid}"
-    cure = f"let {path} and what is in it belong to {who}, or set another one (POP3GW_STATE)"
-    return f"{problem}; {cure}"
+    return f"let {path} and what is in it belong to {who}, or {_ANOTHER}"
 
 
 def _make_state(path: str, user: User | None) -> None:

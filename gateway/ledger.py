@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from attrs import asdict
 
@@ -149,25 +150,46 @@ class Ledger:
     """
 
     def __init__(
-        self, directory: str, *, patience: float = 10.0, survives_power: bool = False
+        self,
+        directory: str,
+        *,
+        patience: float = 10.0,
+        survives_power: bool = False,
+        only_look: bool = False,
     ) -> None:
         """Open it in ``directory``, or make it; other processes are waited for ``patience`` s.
 
         ``survives_power``: whether each change by this one waits for the disk.
+        ``only_look``: see whether it could be opened; it must be there, and is not changed.
         """
         self._synchronous = "FULL" if survives_power else "NORMAL"
         self.path = os.path.join(directory, NAME)
         self._one_at_a_time = Lock()
         with self._failing(), _alone(directory):
-            self._make_file()
+            if not only_look:
+                self._make_file()
             self._database = sqlite3.connect(
-                self.path, timeout=patience, isolation_level=None, check_same_thread=False
+                self._uri(only_look),
+                timeout=patience,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=True,
             )
             try:
-                self._prepare()
+                if only_look:
+                    self._version()
+                    self._check()
+                else:
+                    self._prepare()
             except BaseException:
                 self._database.close()
                 raise
+
+    def _uri(self, only_look: bool) -> str:
+        # Without a log beside it, to be looked at it needs no other file, and makes none.
+        alone = only_look and not os.path.exists(f"{self.path}-wal")
+        mode = f"ro{'&immutable=1' if alone else ''}" if only_look else "rwc"
+        return f"file:{quote(self.path)}?mode={mode}"
 
     def close(self) -> None:
         """Give the file back."""
@@ -324,9 +346,7 @@ class Ledger:
         version = self._version()
         self._do("PRAGMA journal_mode = WAL")
         self._do(f"PRAGMA synchronous = {self._synchronous}")
-        ((found,),) = self._do("PRAGMA quick_check(1)")
-        if found != "ok":
-            raise self._damaged(found)
+        self._check()
         if version < len(VERSIONS):
             self._do("BEGIN IMMEDIATE")
             for statement in VERSIONS[version:]:
@@ -334,6 +354,11 @@ class Ledger:
             self._do(f"PRAGMA application_id = {APPLICATION_ID}")
             self._do(f"PRAGMA user_version = {len(VERSIONS)}")
             self._do("COMMIT")
+
+    def _check(self) -> None:
+        ((found,),) = self._do("PRAGMA quick_check(1)")
+        if found != "ok":
+            raise self._damaged(found)
 
     def _version(self) -> int:
         """Of the file, which is new or ours: nothing else is written to."""

@@ -7,6 +7,7 @@ import os
 from gateway.settings import Settings, Tls
 
 _NOT_MADE = " (one is made only where neither path is set and neither file is there)"
+_NO_FILE = "expected a file, found a directory or a device"
 
 
 def makes_certificate(settings: Settings) -> bool:
@@ -44,13 +45,26 @@ def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
     wanted |= files_of_logins(settings, directory=directory)
     problems = [
         f"{path}: no such file: {purpose}"
-        for path, purpose in wanted.items()
         if not os.path.exists(path)
+        else f"{path}: {_NO_FILE}: {purpose.partition(' (')[0]}"
+        for path, purpose in wanted.items()
+        if not os.path.isfile(path)
     ]
-    place = os.path.dirname(settings.path_of(settings.audit.path))
+    return problems + _places_of_files(settings)
+
+
+def _places_of_files(settings: Settings) -> list[str]:
+    """What is wrong where files of ours are to be."""
+    path, problems = settings.path_of(settings.audit.path), []
+    place = os.path.dirname(path)
     # The state directory is made where it is missing.
     if settings.audit.path and place != settings.state and not os.path.isdir(place):
         problems.append(f"{place}: no such directory: audit.path")
+    elif settings.audit.path and os.path.exists(path) and not os.path.isfile(path):
+        problems.append(f"{path}: {_NO_FILE}: audit.path")
+    above = settings.path_of(os.path.dirname(settings.store.path.partition("{")[0]))
+    if os.path.lexists(above) and not os.path.isdir(above):
+        problems.append(f"{above}: expected a directory: store.path")
     return problems
 
 

@@ -54,6 +54,10 @@ RULES: dict[str, set[str]] = {
     "certificates": {"endpoints", "settings", "services"},
     "changed_meanings": {"settings", "units"},
     "needed_files": {"settings"},
+    "checked_accounts": {
+        *("directory.passwd", "directory.schemes", "retention.text", "settings", "store.names"),
+        *VALUES,
+    },
     "passwd": {"directory.schemes", "sasl.md4", "saslprep", "errors"},
     "demo": {"passwd"},
     "samples": set(),

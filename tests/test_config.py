@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tomllib
@@ -11,11 +12,15 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import execute
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from disks import no_room
 from gateway import assembly, config
+from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError, GatewayError
+from gateway.ledger import Ledger
 from gateway.model import Cause, Removed
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.services.tls import make_certificate
@@ -477,7 +482,7 @@ class CheckTests(ConfigCase):
             ('[listeners.a]\nendpoint = "tcp:abc"\n', "listeners.a.endpoint: 'tcp:abc' is no"),
             ('[listeners.a]\nendpoint = "ssl:1:privateKey=no.pem"\n', "is no endpoint"),
             (f'{LISTENER}{ldap}ca_file = "no.pem"\n', "ldap.ca_file: "),
-            (f'{LISTENER}[directory]\nfile = "."\n', "/.: Is a directory"),
+            (f'{LISTENER}[directory]\nfile = "."\n', "/.: expected a file, found a directory"),
             (
                 f'{LISTENER}[ntlm]\nprovider = "winbind"\nhelper = ["no-such-program"]\n',
                 "ntlm.helper: no program no-such-program",
@@ -520,14 +525,125 @@ class CheckTests(ConfigCase):
                     self.assertEqual(len(problems), 1)
                     self.assertIn(f"{table}.endpoint: ", problems[0])
 
-    def test_a_state_directory_that_cannot_be_made_is_named_with_the_cure(self) -> None:
+    def test_a_state_directory_that_is_a_file_is_named_with_the_cure(self) -> None:
         file = self.file("")
         for state in (file, f"{file}/var"):
             text = f'state = "{state}"\ndemo = true\n{LISTENER}'
             for problems in self.checked_and_started(text):
-                self.assertIn(f"{file}", problems[0])
-                self.assertIn(f"let {os.path.abspath(state)} and what is in it belong", problems[0])
-                self.assertIn("POP3GW_STATE", problems[0])
+                (problem,) = problems
+                self.assertIn(f"{file}", problem)
+                self.assertIn("state; move away what is in its place, or set another", problem)
+                self.assertIn("POP3GW_STATE", problem)
+                self.assertNotIn("belong", problem)
+
+    def test_a_disk_that_is_full_at_the_first_start_is_not_said_to_be_anothers(self) -> None:
+        for number, cure in (
+            (errno.ENOSPC, "make room on its disk"),
+            (errno.EDQUOT, "more room on its disk"),
+            (errno.EROFS, "to be written"),
+            (errno.EACCES, "and what is in it belong to the user that runs pop3gw"),
+        ):
+            state = self.mktemp()
+            path = self.file(f'state = "{state}"\ndemo = true\n{LISTENER}')
+            for pattern in ("*accounts*", "*cert.pem*"):
+                with no_room("open", pattern, number), self.assertRaises(ConfigError) as caught:
+                    assembly.assemble(MemoryReactorClock(), path, {})
+                self.assertIn(cure, str(caught.exception))
+            # What it has left behind keeps nothing from being made once there is room.
+            assembly.assemble(MemoryReactorClock(), path, {})
+
+    def test_what_is_no_file_where_one_is_read_or_written_is_named(self) -> None:
+        state = os.path.abspath(self.usable())
+        os.mkdir(f"{state}/directory")
+        os.mkfifo(f"{state}/fifo")
+        for name in ("directory", "fifo"):
+            for table, key in (
+                ("directory", "file"),
+                ("listeners.a", "certificate"),
+                ("tls", "key"),
+                ("audit", "path"),
+            ):
+                extra = "" if table == "listeners.a" else f"[{table}]\n"
+                text = f'state = "{state}"\n{LISTENER}{extra}{key} = "{name}"\n'
+                for problems in self.checked_and_started(text):
+                    wanted = f"{state}/{name}: expected a file, found a directory or a device"
+                    self.assertIn(f"{wanted}: {table}.{key}", problems)
+        text = f'state = "{state}"\n{LISTENER}[store]\npath = "accounts/{{name}}"\n'
+        for problems in self.checked_and_started(text):
+            self.assertEqual(problems, [f"{state}/accounts: expected a directory: store.path"])
+
+    def test_accounts_that_nobody_could_use_are_named_each_by_its_line(self) -> None:
+        state = os.path.abspath(self.usable())
+        lines = (
+            "\ufeffalice@example.org:{PLAIN}x",
+            "damaged@example.org:{SSHA}abc",
+            "short@example.org:{SHA512-CRYPT}$6$salt$abc",
+            "broken@example.org:{ARGON2ID}$argon2id$v=19",
+            "../up@example.org:{PLAIN}x",
+            "slash/x@example.org:{PLAIN}x",
+            ".dot@example.org:{PLAIN}x",
+            f"{'x' * 256}@example.org:{{PLAIN}}x",
+            "nodomain:{PLAIN}x",
+            "bad@example.org:{PLAIN}x::::::retention=unred_7d",
+            "none",
+            "fine@example.org:{PLAIN}x",
+        )
+        with open(f"{state}/accounts", "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+        problems = assembly.check(self.file(f'state = "{state}"\n{LISTENER}'), {})
+        numbers = [problem.removeprefix(f"{state}/accounts:").split(":")[0] for problem in problems]
+        self.assertEqual(sorted(map(int, numbers)), list(range(2, 12)))
+        self.assertIn("python -m gateway.passwd", "".join(one for one in problems if "SSHA" in one))
+
+    def test_accounts_that_cannot_be_read_are_not_said_to_be_missing(self) -> None:
+        state = os.path.abspath(self.usable())
+        os.chmod(f"{state}/accounts", 0)
+        settings = config.load(self.file(f'state = "{state}"\n{LISTENER}'), {})
+        os.chmod(state, 0o755)
+        for above in (state, *map(str, Path(state).parents)):
+            if os.geteuid() == 0 and above != "/":
+                os.chmod(above, os.stat(above).st_mode | 0o055)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            with self.assertRaises(GatewayError) as caught:
+                PasswdFile(settings.path_of("accounts"), execute)
+        finally:
+            os.seteuid(user)
+        words = "accounts: Permission denied: directory.file; let the user that runs pop3gw read it"
+        self.assertIn(words, str(caught.exception))
+
+    def test_a_ledger_that_is_none_is_found_before_somebody_needs_it(self) -> None:
+        state = os.path.abspath(self.usable())
+        path = self.file(f'state = "{state}"\n{LISTENER}')
+        ledger = f"{state}/ledger.sqlite3"
+        Ledger(state).close()
+        before = sorted(os.listdir(state))
+        self.assertEqual(assembly.check(path, {}), [])
+        self.assertEqual(sorted(os.listdir(state)), before)
+        whole = Path(ledger).read_bytes()
+        for octets in (
+            b"garbage " * 1000,
+            whole[: len(whole) // 2],
+            whole[:100] + b"\xff" * len(whole),
+        ):
+            Path(ledger).write_bytes(octets)
+            (problem,) = assembly.check(path, {})
+            self.assertIn(f"{ledger}: ", problem)
+            self.assertIn("move it away", problem)
+            self.assertEqual(sorted(os.listdir(state)), before)
+            self.assertEqual(Path(ledger).read_bytes(), octets)
+
+    def test_ciphers_that_are_none_are_found_before_there_is_a_certificate(self) -> None:
+        state = self.mktemp()
+        os.makedirs(state)
+        with open(f"{state}/accounts", "w"):
+            pass
+        text = f'state = "{state}"\n{LISTENER}ciphers = "NOPE"\n'
+        for problems in self.checked_and_started(text):
+            (problem,) = problems
+            self.assertIn("listeners.a: ciphers 'NOPE': no cipher match", problem)
 
     def test_a_check_before_the_first_start_makes_nothing(self) -> None:
         state = self.mktemp()
@@ -540,7 +656,7 @@ class CheckTests(ConfigCase):
         make_certificate(f"{state}/tls/cert.pem", f"{state}/tls/key.pem")
         text = f'state = "{state}"\n{LISTENER}'
         with open(f"{state}/accounts", "w") as file:
-            file.write("alice:{PLAIN}x\n")
+            file.write("alice@example.org:{PLAIN}x\n")
         self.assertEqual(assembly.check(self.file(text), {}), [])
         with open(f"{state}/accounts", "a") as file:
             file.write("bob\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 from itertools import product
 
@@ -17,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.endpoints import find, parse, with_mode
 from gateway.errors import ConfigError
 from gateway.services.server import endpoint_of
+from servers import free_port
 
 
 class ParseTests(SynchronousTestCase):
@@ -87,9 +87,7 @@ class ClashTests(SynchronousTestCase):
     def test_two_clash_where_the_kernel_lets_only_one_listen(self) -> None:
         places = ("", "0.0.0.0", "127.0.0.1", "127.0.0.2", "localhost", r"\:\:1", r"\:\:")
         for first, second in product(places, places):
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
+            port = free_port()
             texts = [f"tcp:{port}:interface={place}" for place in (first, second)]
             one, other = map(parse, texts)
             self.assertEqual(one.clashes_with(other), not self.both_listen(texts), texts)

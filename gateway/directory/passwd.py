@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from twisted.internet.defer import Deferred, execute, fail
@@ -94,12 +94,9 @@ def parse(text: str, path: str) -> Entries:
     accounts: dict[str, Account] = {}
     lines: dict[str, int] = {}
     owners: dict[str, str] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.removesuffix("\r")
-        if not line.strip() or line.startswith("#"):
-            continue
+    for number, line in lines_of(text):
         try:
-            account = _entry(line)
+            account = entry(line)
             if account.name in accounts:
                 raise ValueError(f"the same name as line {lines[account.name]}; remove one")
             if taken := owners.keys() & set(account.addresses):
@@ -112,7 +109,22 @@ def parse(text: str, path: str) -> Entries:
     return Entries(accounts)
 
 
-def _entry(line: str) -> Account:
+def read(path: str) -> str:
+    """The text of a file of accounts, whatever octets it has; raises ``OSError``."""
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        return file.read()
+
+
+def lines_of(text: str) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that is an entry, or should be one."""
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r")
+        if line.strip() and not line.startswith("#"):
+            yield number, line
+
+
+def entry(line: str) -> Account:
+    """What one line says; raises ``ValueError`` or ``DirectoryMisconfigured``."""
     name, *fields = line.split(":", 7)
     if not fields:
         raise ValueError("expected name:{SCHEME}hash")
@@ -181,8 +193,7 @@ class PasswdFile:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _read(self, *, again: bool = False) -> Entries:
-        with open(self._path, encoding="utf-8-sig", errors="surrogateescape") as file:
-            text = file.read()
+        text = read(self._path)
         if again and not text.endswith("\n"):
             # Whoever writes it in place has not finished, or has run out of space.
             raise DirectoryMisconfigured(f"{self._path}: empty, or its last line has no end")

@@ -59,20 +59,7 @@ class Certificate:
         """What it shows to clients, its own first; empty where only OpenSSL can read it."""
 
     def _load(self) -> SSL.Context:
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.set_min_proto_version(VERSIONS[self._minimum])
-        context.set_options(
-            SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
-        )
-        context.set_mode(_RELEASE_BUFFERS)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.set_session_id(b"pop3gw")
-        old = self._minimum in ("1.0", "1.1")
-        ciphers = self._ciphers or (OLD_CIPHERS if old else CIPHERS)
-        try:
-            context.set_cipher_list(ciphers.encode())
-        except SSL.Error as error:
-            raise ConfigError([f"ciphers {ciphers!r}: {_reasons(error)}"]) from None
+        context = bare_context(self._minimum, self._ciphers)
         try:
             context.use_certificate_chain_file(self.certificate)
             context.use_privatekey(_private_key(self._key))
@@ -101,6 +88,25 @@ class Certificate:
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """One connection's OpenSSL object."""
         return TLSConnection(self._context, tlsProtocol)
+
+
+def bare_context(minimum: str, ciphers: str) -> SSL.Context:
+    """All but the certificate; raises ``ConfigError`` for ciphers that OpenSSL does not know."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(VERSIONS[minimum])
+    context.set_options(
+        SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
+    )
+    context.set_mode(_RELEASE_BUFFERS)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(b"pop3gw")
+    old = minimum in ("1.0", "1.1")
+    ciphers = ciphers or (OLD_CIPHERS if old else CIPHERS)
+    try:
+        context.set_cipher_list(ciphers.encode())
+    except SSL.Error as error:
+        raise ConfigError([f"ciphers {ciphers!r}: {_reasons(error)}"]) from None
+    return context
 
 
 def _private_key(path: str) -> Any:
@@ -156,13 +162,16 @@ def make_certificate(certificate: str, key: str) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    _write(key, pem, 0o600)
-    _write(certificate, made.public_bytes(serialization.Encoding.PEM), 0o644)
+    files = {key: (pem, 0o600), certificate: (made.public_bytes(serialization.Encoding.PEM), 0o644)}
+    # Both or none: where only one is there, none is ever made.
+    for path, (data, mode) in files.items():
+        _write(f"{path}.new", data, mode)
+    for path in files:
+        os.rename(f"{path}.new", path)
 
 
 def _write(path: str, data: bytes, mode: int) -> None:
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    file = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with open(file, "wb") as out:
         out.write(data)
-    os.rename(f"{path}.new", path)
