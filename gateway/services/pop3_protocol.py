@@ -204,6 +204,8 @@ class POP3Protocol(Shell):
             self._login_failed(Failure())
             return
         self._session.logged_in(listing, maildrop.terms)
+        # idle_timeout may be the shorter one.
+        self._watch.hurry()
 
     def _login_failed(self, failure: Failure) -> None:
         self._leave()

@@ -46,6 +46,21 @@ class IdleTests(SynchronousTestCase):
             self.assertEqual(wait(client, 59), b"", line)
             self.assertTrue(wait(client, 1).startswith(b"-ERR "))
 
+    @pytest.mark.conformance("X-V0002")
+    def test_after_login_any_command_starts_the_time_anew_too(self) -> None:
+        for line in (b"NOOP", b"XYZZY", b"", b"RETR 9", b"STAT"):
+            client = Wire().login()
+            wait(client, 1799)
+            client.send(line)
+            self.assertEqual(wait(client, 1799), b"", line)
+            self.assertTrue(wait(client, 1).startswith(b"-ERR "))
+
+    @pytest.mark.conformance("X-V0002")
+    def test_the_time_after_login_may_be_the_shorter_one(self) -> None:
+        client = Wire(profile=Profile(preauth_idle_timeout=600, idle_timeout=5)).login()
+        self.assertEqual(wait(client, 4), b"")
+        self.assertTrue(wait(client, 1).startswith(b"-ERR "))
+
     def test_octets_that_make_no_line_do_not(self) -> None:
         client = Wire().connect()
         for _ in range(59):
