@@ -49,14 +49,14 @@ def shown_ids(uidlist: UidList, bases: Sequence[str]) -> list[str]:
             ids[index] = wanted
         elif wanted is not None:
             wrong.append(repr(wanted))
-    complain(uidlist.path, "carried-over ids cannot be unique-ids", wrong)
+    complain(uidlist.name, "carried-over ids cannot be unique-ids", wrong)
     twice = []
     renamed = renamed_ids(uidlist)
     for index, base in enumerate(bases):
         if base in renamed:
             twice.append(repr(ids[index]))
             ids[index] = renamed[base]
-    complain(uidlist.path, "unique-ids are there twice", twice)
+    complain(uidlist.name, "unique-ids are there twice", twice)
     return ids
 
 

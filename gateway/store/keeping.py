@@ -167,7 +167,7 @@ class Keeping:
     def _shown(self) -> tuple[dict[str, str], list[str]]:
         """Unique-id to file of all that have one, and the files of the others."""
         files, twins = look(self._maildir)
-        uidlist = UidList(self._maildir.at(NAME))
+        uidlist = UidList(self._maildir.at(NAME), self._reading.mark_of(self._path))
         uidlist.refresh()
         bases = ordered(uidlist, files)
         shown = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -70,6 +70,10 @@ class Mailbox:
     def messages(self) -> int:
         """How many messages are held in memory."""
         return 0 if self._snapshot is None else len(self._snapshot.bases)
+
+    def forget(self, bases: Iterable[str]) -> None:
+        """These messages were removed: whoever comes by one of the names is another."""
+        self._reader.forget(bases)
 
     def has_changed(self, since: Snapshot) -> bool:
         """Whether files may have come or gone, or got other names.  Blocks."""
@@ -297,6 +301,8 @@ class Maildrop:
             remove = keeping.put_away if is_held else keeping.remove
             wanted = [(uids[index], files[index]) for index in indexes]
             remove(wanted, self._cause, changed=mailbox.has_changed(snapshot))
+            if not is_held:
+                mailbox.forget(snapshot.bases[index] for index in indexes)
 
     def _mark(self, indexes: Collection[int]) -> None:
         """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""

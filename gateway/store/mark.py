@@ -43,7 +43,7 @@ class Mark:
     """One Maildir's, for one reader of its uidlist.  Blocks."""
 
     def __init__(self, maildir: str = "", high_water: HighWater = no_high_water) -> None:
-        self._maildir = maildir
+        self.maildir = maildir
         self._high_water = high_water
         self._known = 0
         """The mark, as it was last."""
@@ -58,10 +58,10 @@ class Mark:
         be told then; a list that is there is believed.
         """
         try:
-            mark = self._high_water(self._maildir, 0)
+            mark = self._high_water(self.maildir, 0)
         except GatewayError as error:
             if is_new:
-                raise StoreDown(f"{self._maildir}: {error}") from error
+                raise StoreDown(f"{self.maildir}: {error}") from error
             self._complain(error)
             return max(next_uid, self._reached)
         if mark > HIGHEST - BLOCK:
@@ -71,7 +71,7 @@ class Mark:
         if (is_new and mark) or next_uid < max(self._reached, mark - BLOCK):
             log.warn(
                 "{maildir}: the uidlist is {state}: ids go on at {uid}, which no client has seen",
-                maildir=self._maildir,
+                maildir=self.maildir,
                 state="missing" if is_new else "older than ids that were given",
                 uid=goes_on,
             )
@@ -83,9 +83,9 @@ class Mark:
             return
         try:
             # Another process may have raised it.
-            self._known = self._high_water(self._maildir, 0)
+            self._known = self._high_water(self.maildir, 0)
             if self._known < next_uid:
-                self._known = self._high_water(self._maildir, next_uid + BLOCK)
+                self._known = self._high_water(self.maildir, next_uid + BLOCK)
         except GatewayError as error:
             self._complain(error)
         else:
@@ -98,5 +98,5 @@ class Mark:
     def _complain(self, error: GatewayError) -> None:
         """Once: mail goes on, with the uidlist alone to tell which ids were given."""
         if not self._is_failing:
-            log.warn("{maildir}: {error}", maildir=self._maildir, error=error)
+            log.warn("{maildir}: {error}", maildir=self.maildir, error=error)
         self._is_failing = True

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from array import array
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from twisted.logger import Logger
 
@@ -48,6 +48,8 @@ class Reader:
         self._now = now
         self._mark = reading.mark_of(maildir)
         self._uidlist = UidList(f"{maildir}/{NAME}", self._mark)
+        self._removed: dict[str, int] = {}
+        """Base names of messages that sessions have removed, and what numbers they had."""
         self.sizer = Sizer(maildir, reading)
         """Finds its messages' sizes."""
 
@@ -86,6 +88,8 @@ class Reader:
         known = before.files if before else ()
         stamp, files = self._scanned(known)
         sizes = Sizes(before)
+        for base in self._reborn(files):
+            sizes.forget(base)
         sizes.forget_written(self._maildir, files)
         listed = self._uidlist.uids
         new = _in_order([base for base in files if base not in listed])
@@ -141,6 +145,27 @@ class Reader:
         for base in self._odd(files):
             del files[base]
         return stamp if is_done else NEVER, files
+
+    def forget(self, bases: Iterable[str]) -> None:
+        """These messages were removed: whoever comes by one of the names is another."""
+        uids = self._uidlist.uids
+        self._removed.update({base: uids[base] for base in bases if base in uids})
+
+    def _reborn(self, files: dict[str, str]) -> list[str]:
+        """Base names of removed messages that another message has now; they leave the uidlist.
+
+        What makes Maildir names gives none twice, but cp does.
+        """
+        uids, fields, reborn = self._uidlist.uids, self._uidlist.fields, []
+        for base, uid in self._removed.copy().items():
+            if uids.get(base) != uid:
+                # Its line is gone, or has a successor.
+                del self._removed[base]
+            elif base in files:
+                del uids[base]
+                fields.pop(base, None)
+                reborn.append(base)
+        return reborn
 
     def _odd(self, files: dict[str, str]) -> set[str]:
         """New base names that the next message could have as well, or that no uidlist can."""

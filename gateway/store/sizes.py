@@ -69,6 +69,10 @@ class Sizes:
             elif not is_recent(status.st_ctime_ns):
                 del self.young[base]
 
+    def forget(self, base: str) -> None:
+        """The name is another message's now."""
+        self._known.forget(base)
+
     def take(self, base: str, size: Size) -> None:
         """A file was looked at."""
         self.octets[base] = size.octets

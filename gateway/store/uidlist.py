@@ -78,6 +78,11 @@ class UidList:
         self._offset = 0
         self._head = self._tail = b""
 
+    @property
+    def name(self) -> str:
+        """What an administrator knows the file by."""
+        return f"{self.mark.maildir}/{NAME}" if self.mark.maildir else self.path
+
     # -- reading -------------------------------------------------------------
 
     def refresh(self) -> None:
@@ -107,7 +112,7 @@ class UidList:
         """What follows that which was read before, if it is still there; else all."""
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise MailboxUnusable(f"{self.path} is not a regular file")
+            raise MailboxUnusable(f"{self.name} is not a regular file")
         # The inode does not tell: a file system may give the number of a file
         # that was replaced to the very next one.
         if self._offset and status.st_ino == self._inode:
@@ -180,15 +185,11 @@ class UidList:
             header = parse_header(line)
         except ValueError:
             raise MailboxUnusable(
-                f"{self.path}: line 1 is not a uidlist's of version 1 or 3; put back a good"
+                f"{self.name}: line 1 is not a uidlist's of version 1 or 3; put back a good"
                 " copy, or move the file away and every message gets a new unique-id"
             ) from None
-        self.version, self.uidvalidity, self._others = (
-            header.version,
-            header.uidvalidity,
-            header.others,
-        )
-        self._lines = 1
+        self.version, self.uidvalidity = header.version, header.uidvalidity
+        self._others, self._lines = header.others, 1
         if header.next_uid is None:
             self.faults.append(f"line 1: {line[:100]!r}")
             self._is_next_lost = True
@@ -269,7 +270,7 @@ class UidList:
     def _check_room(self, count: int = 0) -> None:
         if self.next_uid + count > HIGHEST + 1:
             raise MailboxUnusable(
-                f"{self.path}: unique-ids have run out; move the file away and every"
+                f"{self.name}: unique-ids have run out; move the file away and every"
                 " message gets a new one"
             )
 
@@ -280,7 +281,7 @@ class UidList:
         # time is beyond every id that went before, unless a mailbox gets more
         # than a message a second all its life.
         if self.torn:
-            log.warn("{path}: line 1 is incomplete; all messages get new ids", path=self.path)
+            log.warn("{path}: line 1 is incomplete; all messages get new ids", path=self.name)
         self.uidvalidity = self.next_uid = int(now)
         self._others = ("G" + secrets.token_hex(16),)
 
@@ -320,9 +321,9 @@ class UidList:
         self.unsure = not sync
 
     def _rewrite(self, keep: set[str]) -> None:
-        complain(self.path, "lines do not read and are left out", self.faults)
+        complain(self.name, "lines do not read and are left out", self.faults)
         if self.torn:
-            log.warn("{path}: the last line is incomplete and is left out", path=self.path)
+            log.warn("{path}: the last line is incomplete and is left out", path=self.name)
         self._pin()
         self.uids = {base: uid for base, uid in self.uids.items() if base in keep}
         self.fields = {base: text for base, text in self.fields.items() if base in keep}

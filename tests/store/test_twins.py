@@ -156,6 +156,31 @@ class LaterTests(TwinsCase):
         self.assertEqual(len(self.shown()), 2)
 
 
+@pytest.mark.conformance("X-C0008", "O-C0040")
+class SameNameAgainTests(TwinsCase):
+    def test_a_file_by_the_name_of_a_message_that_was_deleted_is_another_message(self) -> None:
+        seen: set[str] = set()
+        for text in (b"one\r\n", b"two, and longer\r\n", b"three\r\n"):
+            Path(self.maildir, "new/letter").write_bytes(text)
+            maildrop = self.open()
+            (uid,) = self.ids(maildrop)
+            self.assertNotIn(uid, seen)
+            self.assertEqual(self.sizes(maildrop), [len(text)])
+            self.assertEqual(self.message(maildrop, 0), text)
+            self.assertEqual(self.ids(self.open(self.fresh())), [uid])
+            self.successResultOf(maildrop.finish({0}, set()))
+            seen.add(uid)
+
+    def test_one_that_a_hold_has_kept_comes_back_as_it_was(self) -> None:
+        self.put("new/letter")
+        maildrop = self.open()
+        maildrop._is_held = lambda: True
+        before = self.ids(maildrop)
+        self.successResultOf(maildrop.finish({0}, set()))
+        self.successResultOf(self.bench.store.restore(ALICE, before))
+        self.assertEqual(self.ids(self.open()), before)
+
+
 class HardLinkTests(TwinsCase):
     def test_a_file_in_the_midst_of_a_move_is_one_message_and_looked_at_again(self) -> None:
         self.put("new/17.M1P1.host")
