@@ -23,7 +23,7 @@ from gateway.changed_meanings import changed_meanings
 from gateway.checked_accounts import faults_of_accounts
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
-from gateway.first_start import User, foreseen, prepare
+from gateway.first_start import User, foreseen, prepare, reserve
 from gateway.high_water import LedgerHighWater
 from gateway.interfaces import Audit as AuditOf
 from gateway.interfaces import IDirectory
@@ -71,6 +71,7 @@ def assemble(
     problems = missing_files(settings, directory=directory)
     if problems := problems or foreseen(settings, user, directory=directory):
         raise ConfigError(problems)
+    reserve(settings, user)
     return _Assembly(reactor, settings, passwords).server()
 
 

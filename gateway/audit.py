@@ -1,6 +1,7 @@
 """The audit: a line of JSON for every message, on stable storage before the message goes.
 
-Blocks: for a worker.  Several processes may write to one file.
+Room for lines is reserved behind the end of the file, so that on a full disk
+users can still delete.  Blocks: for a worker.  Several processes may write to one file.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from gateway.durable import sync_directory, write_all
-from gateway.errors import StoreDown
+from gateway.durable import FULL, allocate, sync_directory, write_all
+from gateway.errors import NoRoom, StoreDown
 from gateway.model import Removed
 from gateway.units import time_text
 
-__all__ = ["Audit"]
+RESERVED = 4 * 1024 * 1024
+"""Octets behind the end of the file that only the audit can use: more than 10,000 lines."""
 
+_OVERHEAD = 16 * 1024
+"""Octets of the blocks of a file that may hold something else than its content."""
+
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRECISION = "milliseconds"
 
 
@@ -35,7 +41,7 @@ class Audit:
         self._now = now
 
     def __call__(self, removed: Iterable[Removed]) -> None:
-        """Write a line for each, all or none; raises ``StoreDown``."""
+        """Write a line for each, all or none; raises ``StoreDown``, ``NoRoom`` on a full disk."""
         when = self._now()
         lines = "".join([_line(when, one) for one in removed]).encode("ascii")
         if not lines:
@@ -44,31 +50,48 @@ class Audit:
             with self._opened(len(lines)) as file:
                 _append(file, lines)
         except OSError as error:
-            raise StoreDown(f"{self.path}: {error.strerror or error}") from error
+            kind = NoRoom if error.errno in FULL else StoreDown
+            raise kind(f"{self.path}: {error.strerror or error}") from error
+
+    def reserve(self) -> None:
+        """Have the file and its room before the disk may be full.  Raises ``OSError``."""
+        with self._opened(0) as file:
+            _make_room(file, 0)
 
     @contextmanager
     def _opened(self, octets: int) -> Iterator[int]:
-        """The file, locked, with room for so many more octets."""
+        """The file, locked, with room for so many more octets before another is begun."""
+        may_rotate = True
         while True:
-            file = os.open(
-                self.path,
-                os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
-                0o600,
-            )
+            if not os.path.lexists(self.path):
+                self._take_next()
+            file = os.open(self.path, _FLAGS, 0o600)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if not self._is_current(file):
                     continue
-                size = os.fstat(file).st_size
-                if size and size + octets > self._max_octets:
-                    self._rotate()
+                status = os.fstat(file)
+                size = status.st_size
+                if status.st_nlink > 1:
+                    # Somebody died while he put it in its place.
+                    self._drop_next()
+                if may_rotate and size and size + octets > self._max_octets:
+                    may_rotate = self._rotate(file, size)
                     continue
                 if not size:
-                    sync_directory(os.path.dirname(self.path) or ".")
+                    sync_directory(self._directory)
                 yield file
                 return
             finally:
                 os.close(file)
+
+    @property
+    def _next(self) -> str:
+        return f"{self.path}.next"
+
+    @property
+    def _directory(self) -> str:
+        return os.path.dirname(self.path) or "."
 
     def _is_current(self, file: int) -> bool:
         """Whether nobody has put another in its place while we waited for the lock."""
@@ -77,12 +100,44 @@ class Audit:
         except FileNotFoundError:
             return False
 
-    def _rotate(self) -> None:
-        """Give every file the next number, by whoever has the current one locked."""
+    def _rotate(self, file: int, size: int) -> bool:
+        """Give every file the next number, by whoever has the current one locked.
+
+        The next one has its room before that; on a full disk there is none, the
+        answer is False, and the current one grows on.
+        """
+        self._drop_next()
+        try:
+            made = os.open(self._next, _FLAGS | os.O_EXCL, 0o600)
+            try:
+                allocate(made, 0, RESERVED)
+            finally:
+                os.close(made)
+        except OSError as error:
+            self._drop_next()
+            if error.errno not in FULL:
+                raise
+            return False
         for number in range(self._keep - 1, 0, -1):
             with suppress(FileNotFoundError):
                 os.rename(f"{self.path}.{number}", f"{self.path}.{number + 1}")
         os.rename(self.path, f"{self.path}.1")
+        self._take_next()
+        os.ftruncate(file, size)
+        return True
+
+    def _take_next(self) -> None:
+        """Put the next file, if there is one, in its place, unless another is there by now.
+
+        One is left over where a process died in ``_rotate``.
+        """
+        with suppress(OSError):
+            os.link(self._next, self.path)
+        self._drop_next()
+
+    def _drop_next(self) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self._next)
 
 
 def _append(file: int, lines: bytes) -> None:
@@ -91,12 +146,37 @@ def _append(file: int, lines: bytes) -> None:
     if size and os.pread(file, 1, size - 1) != b"\n":
         # Another process died while it wrote: its half line must not spoil ours.
         lines = b"\n" + lines
+    _make_room(file, len(lines))
     try:
         write_all(file, lines)
         os.fsync(file)
     except OSError:
         os.ftruncate(file, size)
         raise
+
+
+def _make_room(file: int, octets: int) -> None:
+    """See that so many octets can be written, and reserve what later ones take.
+
+    Raises ``OSError`` if there is no room, before anything is written: to take
+    a half line back would give the room away that is left.
+    """
+    status = os.fstat(file)
+    left = status.st_blocks * 512 - status.st_size - _OVERHEAD
+    if left >= octets + RESERVED // 2:
+        return
+    full = None
+    for more in (RESERVED, RESERVED // 16, 0):
+        try:
+            allocate(file, status.st_size, octets + more)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            full = error
+        else:
+            return
+    if full is not None and left < octets:
+        raise full
 
 
 def _line(when: float, removed: Removed) -> str:

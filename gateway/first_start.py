@@ -6,17 +6,19 @@ import errno
 import os
 import pwd
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from attrs import frozen
 
 from gateway import demo
+from gateway.audit import Audit
 from gateway.errors import ConfigError
 from gateway.model import Account
 from gateway.needed_files import files_of_logins, makes_certificate
 from gateway.services.tls import make_certificate
 from gateway.settings import Settings
 from gateway.store.names import mailbox_path
+from gateway.units import parse_size
 
 _ENTER, _WRITE = os.X_OK, os.W_OK | os.X_OK
 _WORDS = {_ENTER: "entered", _WRITE: "written"}
@@ -82,6 +84,16 @@ def prepare(settings: Settings, user: User | None) -> None:
         path = error.filename or settings.state
         cure = _CURES.get(error.errno or 0) or _ownership(settings.state, user)
         raise ConfigError([f"{path}: {error.strerror}: state; {cure}"]) from error
+
+
+def reserve(settings: Settings, user: User | None) -> None:
+    """Have room for the audit from the first start on, where nothing keeps us from starting."""
+    said = settings.audit
+    # On a disk that is full already there is none; ``foreseen`` says what else is wrong.
+    with _acting(user), suppress(OSError):
+        if said.path:
+            path = settings.path_of(said.path)
+            Audit(path, max_octets=parse_size(said.max_size), keep=said.keep).reserve()
 
 
 def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -> list[str]:

@@ -48,7 +48,8 @@ Audit = Callable[[Iterable[Removed]], None]
 """Writes down what is about to be removed, and returns once that is on stable storage.
 
 Called on workers.  Iterating may read from messages, so that where nothing is
-written nothing is read.  Raises ``StoreDown``, and then nothing is removed.
+written nothing is read.  Raises ``StoreDown``, and then none of these is removed;
+after ``NoRoom`` it is asked again for fewer of them.
 """
 
 HighWater = Callable[[str, int], int]
@@ -106,7 +107,7 @@ class IMaildrop(Interface):
         """QUIT: remove ``removed`` for good, mark ``retrieved`` as read.
 
         Fails with ``StoreDown`` when something in ``removed`` is still there,
-        as all of it is where the audit cannot be written; what is not in
+        as all of it is that the audit has no line for; what is not in
         ``removed`` is never touched.
         """
 
@@ -175,8 +176,9 @@ class IKeeping(Interface):
     def discard(account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
         """Remove these for good, once the audit has a line for each; how many are gone.
 
-        One that is no longer there is none of them.  Fails with ``StoreDown``,
-        nothing being removed, where the audit cannot be written.
+        One that is no longer there is none of them.  Fails with ``StoreDown``
+        where the audit cannot be written, and what it has no line for stays;
+        where the disk is full (``NoRoom``), a part may be gone.
         """
 
     def hide(account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:

@@ -62,7 +62,10 @@ RULES: dict[str, set[str]] = {
     "demo": {"passwd"},
     "samples": set(),
     "strcred": {"auth.passwords", "auth.verified", "directory", "services"},
-    "first_start": {"needed_files", "settings", "demo", "services.tls", "store.names"} | VALUES,
+    "first_start": {
+        *("audit", "units", "needed_files", "settings", "demo", "services.tls", "store.names")
+    }
+    | VALUES,
     "testing": {"interfaces", "wire"} | VALUES,
     "tap": {"assembly", "first_start", "errors"},
 }

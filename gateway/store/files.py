@@ -11,7 +11,7 @@ from contextlib import suppress
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from gateway.durable import write_all
+from gateway.durable import FULL, write_all
 from gateway.errors import MailboxUnusable, NoRoom, SizeChanged, StoreDown
 from gateway.interfaces import IBody, Run
 from gateway.model import Form
@@ -20,8 +20,6 @@ from gateway.wire.body import Measure
 CHUNK = 128 * 1024
 """Octets read at once."""
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""What says that there is no room."""
 
 _PERMANENT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
 

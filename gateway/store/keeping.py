@@ -22,7 +22,7 @@ from typing import TypeVar
 import attrs
 
 from gateway.durable import sync_directory
-from gateway.errors import StoreDown
+from gateway.errors import NoRoom, StoreDown
 from gateway.interfaces import Audit
 from gateway.model import Account, Cause, Kept, Removed
 from gateway.store import maildirsize
@@ -54,6 +54,9 @@ T = TypeVar("T")
 
 Wanted = Sequence[tuple[str, str]]
 """Unique-ids and files."""
+
+Found = Sequence[tuple[Kept, str]]
+"""Messages that were looked at, and their files."""
 
 
 def no_audit(_: Iterable[Removed]) -> None:
@@ -195,8 +198,7 @@ class Keeping:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             self.part()
             found = look_at(self._maildir, _of(self._shown()[0], uids))
-            self._audit(entries("discard", self._maildir, self._mailbox, found, cause))
-            return take_out(self._maildir, [file for _, file in found], counted_in=self._maildir)
+            return self._discarded(found, cause)
 
     def remove(self, wanted: Wanted, cause: Cause, *, changed: bool = True) -> None:
         """Remove what a session has marked, once the audit has a line for each.
@@ -213,11 +215,39 @@ class Keeping:
                     # What has the base name of a message that goes may not inherit its id.
                     self.part({file for _, file in wanted})
                 found, restless = look_for(self._maildir, wanted)
-                self._audit(entries("discard", self._maildir, self._mailbox, found, cause))
-                take_out(self._maildir, [file for _, file in found], counted_in=self._maildir)
+                self._discarded(found, cause)
                 raise_for(self._maildir, restless)
         except OSError as error:
             raise StoreDown(str(store_error(error, self._path))) from error
+
+    def _discarded(self, found: Found, cause: Cause) -> int:
+        def take(part: Found) -> int:
+            return take_out(self._maildir, _files(part), counted_in=self._maildir)
+
+        return self._audited("discard", self._maildir, found, cause, take)
+
+    def _audited(
+        self,
+        action: str,
+        directory: Place,
+        found: Found,
+        cause: Cause,
+        take: Callable[[Found], int],
+    ) -> int:
+        """Take messages away once the audit has a line for each; how many were taken.
+
+        On a disk that is too full for so many lines half of them go first and
+        make room for those of the others.
+        """
+        try:
+            self._audit(entries(action, directory, self._mailbox, found, cause))
+        except NoRoom:
+            half = len(found) // 2
+            if not half:
+                raise
+            halves = found[:half], found[half:]
+            return sum(self._audited(action, directory, part, cause, take) for part in halves)
+        return take(found) if found else 0
 
     def _purge(self, uids: Collection[str], cause: Cause) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
@@ -226,11 +256,12 @@ class Keeping:
                 return 0
             folder = folder_of(self._maildir)
             found = look_at(folder, [(uid, hidden.file) for uid, hidden in wanted])
-            self._audit(entries("purge", folder, self._mailbox, found, cause))
-            if not found:
-                return 0
             counted = self._maildir if self._reading.count_hidden else None
-            return take_out(folder, [file for _, file in found], counted_in=counted)
+
+            def take(part: Found) -> int:
+                return take_out(folder, _files(part), counted_in=counted)
+
+            return self._audited("purge", folder, found, cause, take)
 
     def _hide(self, uids: Collection[str], cause: Cause) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
@@ -272,10 +303,11 @@ class Keeping:
             is_fine = may_be_name(name) and base_of(name) not in taken
             (fine if is_fine else left).append((kept, file))
         complain(self._maildir, "messages cannot be hidden", [file for _, file in left])
-        self._audit(entries("hide", self._maildir, self._mailbox, fine, cause))
-        return self._move(fine, folder)
+        return self._audited(
+            "hide", self._maildir, fine, cause, lambda part: self._move(part, folder)
+        )
 
-    def _move(self, found: Sequence[tuple[Kept, str]], folder: Place) -> int:
+    def _move(self, found: Found, folder: Place) -> int:
         uids = {base_of(file.partition("/")[2]): kept.uid for kept, file in found}
 
         def leave(path: str) -> None:
@@ -283,7 +315,7 @@ class Keeping:
             move(path, folder.at(f"cur/{hidden_name(name, uids[base_of(name)])}"))
 
         counted = None if self._reading.count_hidden else self._maildir
-        moved = take_out(self._maildir, [file for _, file in found], leave, counted_in=counted)
+        moved = take_out(self._maildir, _files(found), leave, counted_in=counted)
         sync_directory(folder.folder("cur").path)
         return moved
 
@@ -361,6 +393,10 @@ class Keeping:
         sync_directory(self._maildir.folder("cur").path)
         raise_for(folder, [hidden.uid for hidden in restless])
         return len(sizes)
+
+
+def _files(found: Found) -> list[str]:
+    return [file for _, file in found]
 
 
 def _of(files: dict[str, T], uids: Collection[str]) -> list[tuple[str, T]]:

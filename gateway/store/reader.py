@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Iterable
 
 from twisted.logger import Logger
 
+from gateway.durable import FULL
 from gateway.model import Listing
 from gateway.store.dotlock import dotlock, flocked
-from gateway.store.files import FULL, store_error
+from gateway.store.files import store_error
 from gateway.store.follow import may_be_there
 from gateway.store.ids import ordered, shown_ids
 from gateway.store.place import FOLDERS, Place, opened

@@ -21,6 +21,9 @@ OPENING = 4096
 HEADER = 64 * 1024
 """Octets in which a Message-ID is looked for."""
 
+LONGEST_ID = 998
+"""Octets of a Message-ID that are written down."""
+
 _END = re.compile(rb"(?:^|\n)\r?\n")
 _MESSAGE_ID = re.compile(rb"^message-id[ \t]*:((?:[^\r\n]|\r(?!\n)|\r?\n[ \t])*)", re.I | re.M)
 _FOLD = re.compile(rb"\r?\n")
@@ -143,7 +146,10 @@ def message_id_in(head: bytes) -> str | None:
     match = _MESSAGE_ID.search(_END.split(head, 1)[0])
     if match is None:
         return None
-    return _FOLD.sub(b"", match[1]).strip().decode("utf-8", "replace") or None
+    # Longer than a line of a header may be it is nobody's Message-ID (RFC 5322
+    # section 2.1.1), and would take the room of thousands of lines of the audit.
+    named = _FOLD.sub(b"", match[1]).strip()[:LONGEST_ID]
+    return named.decode("utf-8", "replace") or None
 
 
 def _head(path: str) -> bytes:
