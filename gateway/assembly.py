@@ -339,7 +339,7 @@ class _Assembly:
         tls = None if listener.tls == "none" else self.certificate(name)
         sessions = POP3Factory(
             logins.portal,
-            profile=settings.profile,
+            profile=settings.profile_of(name),
             mechanisms=logins.mechanisms,
             tls=tls,
             secure_networks=settings.pop3.secure_networks,

@@ -57,8 +57,13 @@ def _lets_nobody_in(settings: Settings, listener: Listener) -> bool:
     return (
         listener.tls == "none"
         and not settings.pop3.secure_networks
-        and _PASSWORDS.issuperset(settings.profile.mechanisms)
+        and _PASSWORDS.issuperset(_mechanisms(settings, listener))
     )
+
+
+def _mechanisms(settings: Settings, listener: Listener) -> tuple[str, ...]:
+    own = listener.mechanisms
+    return settings.profile.mechanisms if own is None else own
 
 
 def _of_endpoints(settings: Settings) -> Iterator[Fault]:
@@ -90,9 +95,16 @@ def _of_mechanisms(settings: Settings) -> Iterator[Fault]:
     if not (profile.user_pass or profile.mechanisms):
         yield "pop3.mechanisms", "expected a mechanism, since user_pass is off"
     configured = {"NTLM": settings.ntlm.provider != "off", "GSSAPI": settings.gssapi.keytab}
-    for name in profile.mechanisms:
-        if not configured.get(name, True):
-            yield "pop3.mechanisms", f"expected no {name}, since [{name.lower()}] is not set up"
+    offered = {"pop3": profile.mechanisms}
+    for listener, own in settings.listeners.items():
+        offered[f"listeners.{listener}"] = own.mechanisms or ()
+        if own.mechanisms == () and not profile.user_pass:
+            yield f"listeners.{listener}.mechanisms", "expected a mechanism, since user_pass is off"
+    for place, names in offered.items():
+        for name in names:
+            if not configured.get(name, True):
+                fault = f"expected no {name}, since [{name.lower()}] is not set up"
+                yield f"{place}.mechanisms", fault
     if settings.gssapi.keytab and not settings.gssapi.realms:
         yield "gssapi.realms", "expected the realms whose users are yours"
 

@@ -58,14 +58,22 @@ class BadCredentials(GatewayError, UnauthorizedLogin):
     here is a ``LoginFailed``: an outage must not read as a wrong password.
     """
 
-    def __init__(self, reason: str = "", *, account: str = "") -> None:
+    guessed = True
+    """Somebody may have guessed at a password.  False: the proof was right, or there was nothing
+    that any proof could have been compared with."""
+
+    def __init__(self, reason: str = "", *, account: str = "", guessed: bool | None = None) -> None:
         """``account``: the name of the account that the login name stood for, where known."""
         super().__init__(reason)
         self.account = account
+        if guessed is not None:
+            self.guessed = guessed
 
 
 class NotAdmitted(BadCredentials):
     """The proof was right, but the mailbox is another's who does not let this one in."""
+
+    guessed = False
 
 
 class TooManyGuesses(GatewayError):

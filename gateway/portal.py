@@ -107,6 +107,15 @@ def acceptor(settings: Settings) -> Acceptor:
     )
 
 
+def _computer(provider: str) -> str:
+    """What the server calls itself to whoever begins AUTH NTLM, before any login.
+
+    A domain controller wants the name that the machine joined the domain with
+    (CVE-2015-0005); nobody else has to know it.
+    """
+    return socket.gethostname().partition(".")[0].upper()[:15] if provider == "winbind" else "MAIL"
+
+
 class Logins:
     """Everything between a client's proof and its open maildrop."""
 
@@ -141,7 +150,8 @@ class Logins:
         self.counted = [verified.counts, getattr(directory, "counts", {})]
         own = PasswordChecker(directory, verified, self._delegates)
         checkers: list[ICredentialsChecker] = [FirstOf(*passwords) if passwords else own]
-        wanted = settings.profile.mechanisms
+        profiles = [settings.profile, *map(settings.profile_of, settings.listeners)]
+        wanted = {name for profile in profiles for name in profile.mechanisms}
         if "NTLM" in wanted:
             checkers.append(self._ntlm(reactor))
         if "GSSAPI" in wanted:
@@ -153,7 +163,7 @@ class Logins:
     def _ntlm(self, reactor: Any) -> NtlmChecker:
         ntlm = self._settings.ntlm
         policy = Policy(
-            computer=ntlm.computer or socket.gethostname().partition(".")[0].upper()[:15],
+            computer=ntlm.computer or _computer(ntlm.provider),
             domain=ntlm.domain,
             dns_computer=ntlm.dns_computer,
             dns_domain=ntlm.dns_domain,

@@ -40,6 +40,7 @@ class Listener:
     ciphers: str = ""
     certificate: str = ""
     key: str = ""
+    mechanisms: tuple[str, ...] | None = field(default=None, **check.one_of(MECHANISMS))
 
 
 DEFAULT_LISTENERS = {
@@ -415,6 +416,11 @@ class Settings:
         }
         usable = tuple(name for name in MECHANISMS if configured.get(name, True))
         return attrs.evolve(PROFILES[self.pop3.profile], **({"mechanisms": usable} | overrides))
+
+    def profile_of(self, listener: str) -> Profile:
+        """The same with the mechanisms of one listener, where it has its own."""
+        own = self.listeners[listener].mechanisms
+        return self.profile if own is None else attrs.evolve(self.profile, mechanisms=own)
 
     @property
     def refuse_after(self) -> int:

@@ -200,6 +200,13 @@ class FaultTests(ConfigCase):
         self.assertIn("expected 255 to 1024", self.faults(rfc)[0])
         self.assertEqual(PROFILES["exchange2007"].command_limit, 47)
 
+    def test_a_listener_may_have_mechanisms_of_its_own(self) -> None:
+        other = '[listeners.b]\nendpoint = "tcp:1"\nmechanisms = ["NTLM"]\n'
+        ntlm = '[pop3]\nmechanisms = ["PLAIN"]\n[ntlm]\nprovider = "hashes"\n'
+        settings = self.load(LISTENER + other + ntlm)
+        self.assertEqual(settings.profile_of("a").mechanisms, ("PLAIN",))
+        self.assertEqual(settings.profile_of("b").mechanisms, ("NTLM",))
+
     @pytest.mark.conformance("O-C0009")
     def test_a_server_that_nobody_could_log_in_to_is_refused(self) -> None:
         (fault,) = self.faults(f"{LISTENER}[pop3]\nuser_pass = false\nmechanisms = []\n")
@@ -213,6 +220,9 @@ class FaultTests(ConfigCase):
             (f'{LISTENER}[pop3]\nmechanisms = ["X"]\n', "expected 'GSSAPI' or 'NTLM' or 'PLAIN'"),
             (f'{LISTENER}[pop3]\nmechanisms = ["NTLM"]\n', "since [ntlm] is not set up"),
             (f'{LISTENER}[pop3]\nmechanisms = ["GSSAPI"]\n', "since [gssapi] is not set up"),
+            (f'{LISTENER}mechanisms = ["GSSAPI"]\n', "since [gssapi] is not set up"),
+            (f'{LISTENER}mechanisms = ["X"]\n', "expected 'GSSAPI' or 'NTLM' or 'PLAIN'"),
+            (f"{LISTENER}mechanisms = []\n[pop3]\nuser_pass = false\n", "since user_pass is off"),
             (f'{LISTENER}[pop3]\nsecure_networks = ["10.0.0.1/8"]\n', "expected a network"),
             (f'{LISTENER}[pop3]\ngreeting = "<x@y>"\n', "printable ASCII"),
             (f'{LISTENER}[pop3]\nexpire = "soon"\n', "days or NEVER"),

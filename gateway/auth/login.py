@@ -21,12 +21,11 @@ from gateway.errors import (
     DirectoryMisconfigured,
     GatewayError,
     MailboxUnusable,
-    NotAdmitted,
     TooManySessions,
 )
 from gateway.interfaces import IMaildrop
 from gateway.model import Peer
-from gateway.sasl.credentials import IActing
+from gateway.sasl.credentials import IActing, INtlmResponse
 from gateway.saslprep import login_name, shown_name
 from gateway.store.classic import ClassicMaildrop
 
@@ -83,7 +82,8 @@ class Login:
     ) -> Deferred[Opened]:
         assert self._throttle is not None
         assert self._clock is not None
-        attempt = self._throttle.weigh(name, peer.host, guess, account)
+        answers = INtlmResponse.providedBy(credentials)
+        attempt = self._throttle.weigh(name, peer.host, guess, account, answers=answers)
         answer: Deferred[Any]
         if attempt.wait:
             log.info(
@@ -105,9 +105,9 @@ class Login:
             return opened
 
         def bad(failure: Failure) -> Failure:
-            # Who is only not let into another's mailbox has the right password.
-            wrong = failure.check(BadCredentials) and not failure.check(NotAdmitted)
-            if attempt.refusal is None and wrong:
+            error = failure.value
+            guessed = isinstance(error, BadCredentials) and error.guessed
+            if attempt.refusal is None and guessed:
                 attempt.failed(account or getattr(failure.value, "account", ""))
             attempt.ended()
             return failure

@@ -91,7 +91,12 @@ def logins(user: str, domain: str, ours: tuple[str, str] = ("", "")) -> list[str
 
 
 def _compare(claim: INtlmResponse, account: Account | None) -> bytes:
-    """The session base key; raises ``BadCredentials``."""
+    """The session base key; raises ``BadCredentials``.
+
+    Without a hash there is no password that could be guessed in this way: clients
+    that try NTLM for every user are no guessers.  Nor is there one for an account
+    that is not there; whether it is is not to be told by how long a login takes.
+    """
     # Whoever is not there, or has no hash, costs the same work.
     nt_hash = (account.nt_hash if account else b"") or os.urandom(16)
     key: bytes | None = b""
@@ -101,9 +106,9 @@ def _compare(claim: INtlmResponse, account: Account | None) -> bytes:
         key = None
     name = claim.username.decode("utf-8", "backslashreplace")
     if account is None:
-        raise BadCredentials(f"{name} is not in the directory")
+        raise BadCredentials(f"{name} is not in the directory", guessed=False)
     if not account.nt_hash:
-        raise BadCredentials(f"{name} has no NT hash", account=account.name)
+        raise BadCredentials(f"{name} has no NT hash", account=account.name, guessed=False)
     if key is None:
         raise BadCredentials(f"wrong NTLM response for {name}", account=account.name)
     return key

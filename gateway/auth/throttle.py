@@ -2,7 +2,9 @@
 
 Counted are *distinct* wrong passwords, so that a phone that keeps sending an
 old one does not lock its owner out, and always together with the network they
-came from, so that nobody can lock an account for others.  A password that was
+came from, so that nobody can lock an account for others.  Answers to challenges,
+as NTLM's, never look alike: of one account from one network they count once for
+all that is not such an answer, and each of them for those that are.  A password that was
 right from there before is never slowed down.  No time is asked and nothing
 waits here: the caller has a clock.
 """
@@ -14,10 +16,10 @@ import math
 import os
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import frozen
 
@@ -66,8 +68,15 @@ class Limits:
     """How much is remembered; what is oldest goes first."""
 
 
-Place = tuple[str, str]
-"""An account and a network; an empty account stands for all of them."""
+class Place(NamedTuple):
+    """Where guesses come from, and whom they are about."""
+
+    account: str
+    """Empty: all of them."""
+
+    network: str
+    answers: bool = False
+    """Only answers to challenges, of which no two look alike."""
 
 
 class Attempt:
@@ -123,7 +132,7 @@ class Throttle:
         # Wrong passwords are often right ones of another account, or nearly so.
         self._key = os.urandom(32)
         self._wrong: OrderedDict[Place, _Wrong] = OrderedDict()
-        self._trusted: OrderedDict[Place, tuple[float, bytes]] = OrderedDict()
+        self._trusted: OrderedDict[tuple[str, str], tuple[float, bytes]] = OrderedDict()
         self._accounts: OrderedDict[str, str] = OrderedDict()
         self._pending: dict[Place, Counter[bytes]] = {}
         # A directory that locks accounts counts the same wrong password each time.
@@ -131,40 +140,56 @@ class Throttle:
         self._most = max(limits.free, limits.network_free, limits.refuse_after) + 40
         self._network = lru_cache(maxsize=4096)(_networks(limits))
 
-    def weigh(self, login: str, host: str, guess: bytes, account: str = "") -> Attempt:
+    def weigh(
+        self, login: str, host: str, guess: bytes, account: str = "", *, answers: bool = False
+    ) -> Attempt:
         """A login that is about to be tried: whether it has to wait, and may be tried at all.
 
-        ``account``: whose login name it is, where that is known.
+        ``account``: whose login name it is, where that is known.  ``answers``: the
+        guess answers a challenge, so the same password never makes the same guess.
         """
         spelt, login, network = login, _bare(login), self._network(host)
         account = account or self._accounts.get(login, login)
-        place, limits = (account, network), self._limits
+        place = Place(account, network, answers)
         # Of the name as it was spelt: what is wrong in one domain may be right in another.
-        digest = hmac.digest(self._key, b"%b\0%b" % (spelt.encode(), guess), "sha256")[:12]
+        digest = self._digest(spelt, guess)
         attempt = Attempt(self, spelt, login, place, digest)
         pending = self._pending.setdefault(place, Counter())
         until, right = self._trusted.get((spelt, network), (0.0, b""))
         now = self._seconds()
         trusted = until > now
         if not (trusted and hmac.compare_digest(digest, right)):
-            wrong = self._seen(place, now)
-            # What else is tried just now may be as wrong: a thousand
-            # connections at once get no more guesses than one.
-            others = (wrong.keys() | (() if trusted else pending.keys())) - {digest}
-            delays = [(place, self._delay(len(others), limits.free))]
-            if not trusted:
-                everybody = len(self._seen(("", network), now))
-                delays.append((("", network), self._delay(everybody, limits.network_free)))
-            if wrong.get(digest, -math.inf) + self._wrong_ttl > now:
-                attempt.wait = delays[0][1]
-                attempt.refusal = BadCredentials("the same wrong password again", account=account)
-            elif 0 < limits.refuse_after <= len(others) and digest not in wrong:
-                attempt.wait = delays[0][1]
-                attempt.refusal = TooManyGuesses(f"{len(others)} wrong passwords for {account}")
-            else:
-                self._queue(attempt, delays, now)
+            self._slow_down(attempt, () if trusted else pending, trusted, now)
         pending[digest] += 1
         return attempt
+
+    def _slow_down(
+        self, attempt: Attempt, pending: Collection[bytes], trusted: bool, now: float
+    ) -> None:
+        place, digest, limits = attempt._place, attempt._digest, self._limits
+        passwords = self._seen(place._replace(answers=False), now)
+        answers = self._seen(place._replace(answers=True), now)
+        # What else is tried just now may be as wrong: a thousand
+        # connections at once get no more guesses than one.
+        each = {*passwords, *answers, *pending} - {digest, self._digest(place.account, b"")}
+        others = each if place.answers else {*passwords, *pending} - {digest}
+        delays = [(place, self._delay(len(others), limits.free))]
+        if not trusted:
+            network = Place("", place.network)
+            everybody = len(self._seen(network, now))
+            delays.append((network, self._delay(everybody, limits.network_free)))
+        if passwords.get(digest, -math.inf) + self._wrong_ttl > now:
+            attempt.wait = delays[0][1]
+            attempt.refusal = BadCredentials("the same wrong password again", account=place.account)
+        elif 0 < limits.refuse_after <= len(each) and digest not in passwords:
+            # Of all, since a directory that locks accounts counts each answer.
+            attempt.wait = delays[0][1]
+            attempt.refusal = TooManyGuesses(f"{len(each)} wrong passwords for {place.account}")
+        else:
+            self._queue(attempt, delays, now)
+
+    def _digest(self, name: str, guess: bytes) -> bytes:
+        return hmac.digest(self._key, b"%b\0%b" % (name.encode(), guess), "sha256")[:12]
 
     def _queue(self, attempt: Attempt, delays: list[tuple[Place, float]], now: float) -> None:
         """One after the other, each after its delay; the queue is not endless."""
@@ -208,13 +233,18 @@ class Throttle:
             del self._pending[place]
 
     def _failed(self, login: str, place: Place, digest: bytes, account: str) -> None:
-        if account not in ("", place[0]):
+        if account not in ("", place.account):
             # Another spelling of the same account counts for it from now on.
-            place = account, place[1]
+            place = place._replace(account=account)
             self._accounts[login] = account
             self._trim(self._accounts)
         self._count(place, digest)
-        self._count(("", place[1]), digest)
+        if place.answers:
+            # A client that keeps sending an old password makes another answer each time.  All of
+            # them are one wrong password, to whoever does not guess by answers himself.
+            digest = self._digest(place.account, b"")
+            self._count(place._replace(answers=False), digest)
+        self._count(Place("", place.network), digest)
 
     def _count(self, place: Place, digest: bytes) -> None:
         wrong, now = self._at(place), self._seconds()
@@ -223,10 +253,13 @@ class Throttle:
             wrong.seen[digest] = now
 
     def _succeeded(self, spelt: str, place: Place, digest: bytes) -> None:
-        self._wrong.pop(place, None)
+        for answers in (False, True):
+            self._wrong.pop(place._replace(answers=answers), None)
         # Not by the account: it may become known later, with a wrong password.
-        known = spelt, place[1]
-        self._trusted[known] = self._seconds() + self._limits.trust, digest
+        known = spelt, place.network
+        _, right = self._trusted.get(known, (0.0, b""))
+        until = self._seconds() + self._limits.trust
+        self._trusted[known] = until, right if place.answers else digest
         self._trusted.move_to_end(known)
         self._trim(self._trusted)
 

@@ -243,7 +243,8 @@ class Response:
         self._check_target(self.proof)
 
     def _refused(self, reason: str) -> BadCredentials:
-        return BadCredentials(f"NTLM: {reason}")
+        # Whoever gets here has shown the password.
+        return BadCredentials(f"NTLM: {reason}", guessed=False)
 
     def _check_integrity(self, session_base_key: bytes, proof: Proof) -> None:
         if not proof.flags & MIC_PRESENT:

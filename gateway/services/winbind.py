@@ -35,6 +35,9 @@ _WAITING = 200
 # In the words of Samba's get_friendly_nt_error_msg; whatever else it says is
 # trouble of its own, and no wrong password.
 _REFUSED = re.compile(r"password|account|logon is invalid|NTLM was blocked|Not Enough Quota")
+# The account is not there or may not log in, or not in this way, or its password is too old:
+# domain controllers say so only of the right password, or without having looked at it.
+_NO_GUESS = re.compile(r"NTLM was blocked|disabled|expired|must change|restriction|does not exist")
 _TROUBLE = re.compile(r"trust relationship|logon server")
 
 
@@ -228,7 +231,9 @@ def _read(lines: list[str], login: str) -> tuple[str, bytes]:
             raise DirectoryDown("winbind: the session key is not hexadecimal") from None
     reason = said.get("Authentication-Error", "; ".join(lines))
     if _REFUSED.search(reason) and not _TROUBLE.search(reason):
-        raise BadCredentials(f"the domain refused {login}: {reason}", account=login)
+        guessed = not _NO_GUESS.search(reason)
+        text = f"the domain refused {login}: {reason}"
+        raise BadCredentials(text, account=login, guessed=guessed)
     raise DirectoryDown(
         f"winbind: {reason} (is winbindd running, and are we in the group winbindd_priv?)"
     )

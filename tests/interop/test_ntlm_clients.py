@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import socket
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from client_process import curl, fetchmail, mpop
 from gateway import passwd
 from gateway.sasl.channel import end_point
 from gateway.sasl.ntlm_proof import channel_binding
-from gateway.sasl.ntlmssp import Av
+from gateway.sasl.ntlmssp import Av, read_pairs
 from gateway.services.tls import make_certificate
 from ntlm_client import Client
 from sasl_client import LINES, SaslClient
@@ -107,7 +110,8 @@ def test_clients_that_know_ntlmv1_only_log_in_where_they_may(
         gateway.wait_for(b" logged in by NTLMv1; its client should be replaced", times=times)
         (home / "message").unlink()
         (home / "ids").unlink(missing_ok=True)
-    assert f"{USER} logged in by NTLMv1" in gateway.log
+    for name in set(re.findall(r" user=(\S+) .* by=NTLM ", gateway.log)):
+        assert f"{name} logged in by NTLMv1" in gateway.log
     # Of a name without a domain, the one that the server calls itself is sent.
     assert "bob logged in by NTLMv1" in gateway.log
     assert use(gateway, home, line, USER, "wrong") != 0
@@ -279,6 +283,25 @@ def test_the_binding_is_of_the_certificate_that_the_client_has_seen(
 def test_ntlm_is_offered_where_it_is_set_up(make: Make) -> None:
     with SaslClient(make().run()) as client:
         assert b"SASL NTLM PLAIN LOGIN" in client.block(b"CAPA")
+
+
+def test_a_listener_offers_the_mechanisms_that_are_its_own(make: Make) -> None:
+    gateway = make().run(POP3GW_LISTENERS__PLAIN__MECHANISMS="PLAIN,LOGIN")
+    with SaslClient(gateway) as client:
+        assert b"SASL PLAIN LOGIN" in client.block(b"CAPA")
+    assert log_in(gateway, line="pop3s") == OPENED
+    assert log_in(gateway, line="plain") == b"-ERR No such mechanism here."
+
+
+def test_a_challenge_does_not_tell_the_name_of_the_host(make: Make) -> None:
+    negotiate = b64encode(Client(USER, "x", now=time.time()).negotiate())
+    with SaslClient(make().run()) as connection:
+        challenge = connection.challenge(b"AUTH NTLM " + negotiate)
+    pairs = read_pairs(challenge[int.from_bytes(challenge[44:48], "little") :])
+    assert pairs[Av.NB_COMPUTER].decode("utf-16-le") == "MAIL"
+    host = socket.gethostname().partition(".")[0]
+    for name in (host.upper(), host):
+        assert name.encode("utf-16-le") not in challenge
 
 
 @pytest.mark.parametrize("separator", ["\n", "\r", "\x1b[2K", "\x85", "\u2028"])
