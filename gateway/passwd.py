@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import stat
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 
+from gateway import config
 from gateway.directory.schemes import SCHEMES, make
-from gateway.errors import GatewayError
+from gateway.errors import BadMailboxName, GatewayError
+from gateway.model import Account
 from gateway.sasl import md4
 from gateway.saslprep import login_name, saslprep
+from gateway.store.names import mailbox_path
 
 
 def entry(
@@ -27,10 +32,11 @@ def entry(
     Of the line ``old`` all but name and password is kept.  ``nt_hash``: whether
     it has what NTLM needs; None: as it was, but of this password.
     """
-    canonical = login_name(name.encode("utf-8"))
-    if ":" in canonical or canonical.startswith("#"):
-        raise ValueError("a name has no colon, and no # at its beginning")
-    text = password.decode("utf-8")
+    canonical = check_name(name)
+    try:
+        text = password.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("expected a password in UTF-8") from None
     prepared = saslprep(text, stored=True).encode("utf-8")
     if b":" in prepared and scheme == "PLAIN":
         raise ValueError("a PLAIN password has no colon; take another scheme")
@@ -38,6 +44,23 @@ def entry(
     *middle, extra = (old.split(":", 7) + [""] * 8)[2:8]
     extra = _extra(extra, text, nt_hash)
     return ":".join([canonical, secret, *middle, extra])
+
+
+def check_name(name: str) -> str:
+    """Its canonical form; raises ``ValueError`` where no account or mailbox can have it."""
+    try:
+        canonical = login_name(name.encode("utf-8"))
+    except UnicodeError:
+        raise ValueError("expected a name in UTF-8") from None
+    if ":" in canonical or canonical.startswith("#"):
+        raise ValueError("a name has no colon, and no # at its beginning")
+    try:
+        # Wherever mail is, one of these is in the path.
+        parts = "{local}/{domain}" if "@" in canonical else "{name}"
+        mailbox_path(parts, "/", Account(name=canonical, mailbox=canonical))
+    except BadMailboxName as error:
+        raise ValueError(str(error)) from None
+    return canonical
 
 
 def _extra(old: str, password: str, with_hash: bool | None) -> str:
@@ -75,26 +98,56 @@ def _replace(path: str, name: str, make_line: Callable[[str], str] | None) -> bo
     there was one.
     """
     canonical = login_name(name.encode("utf-8"))
-    mode, lines = 0o640, []
-    if os.path.exists(path):
-        mode = os.stat(path).st_mode & 0o777
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            # Not splitlines: to the directory only a newline ends a line.
-            text = file.read()
-        lines = text.removesuffix("\n").split("\n") if text else []
+    # A link to the file stays one.
+    path = os.path.realpath(path)
+    lines = _lines(path)
     former = [at for at, line in enumerate(lines) if _is_of(line, canonical)]
     first = former[0] if former else len(lines)
     new = [make_line("".join(lines[first : first + 1]))] if make_line else []
     kept = [line for at, line in enumerate(lines) if at not in former]
-    written = f"{path}.new"
-    os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o750, exist_ok=True)
-    made = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with open(made, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.writelines(f"{line}\n" for line in [*kept[:first], *new, *kept[first:]])
-        file.flush()
-        os.fsync(made)
-    os.rename(written, path)
+    _write(path, [*kept[:first], *new, *kept[first:]])
     return bool(former)
+
+
+def _lines(path: str) -> list[str]:
+    if not os.path.lexists(path):
+        return []
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        # Not splitlines: to the directory only a newline ends a line.
+        text = file.read()
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _write(path: str, lines: list[str]) -> None:
+    """All of it or nothing, with owner and mode of the file that was there."""
+    directory = os.path.dirname(path)
+    os.makedirs(directory, mode=0o750, exist_ok=True)
+    made, written = tempfile.mkstemp(dir=directory, prefix=f".{os.path.basename(path)}.")
+    try:
+        with open(made, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            _keep_owner(made, path)
+            os.fsync(made)
+        os.rename(written, path)
+    except BaseException:
+        os.unlink(written)
+        raise
+
+
+def _keep_owner(file: int, path: str) -> None:
+    """Of a new file, the directory's: what root makes there is for the server to read."""
+    there = os.path.exists(path)
+    said, now = os.stat(path if there else os.path.dirname(path)), os.fstat(file)
+    if (said.st_uid, said.st_gid) != (now.st_uid, now.st_gid) and (there or not os.geteuid()):
+        try:
+            os.chown(file, said.st_uid, said.st_gid)
+        except PermissionError:
+            raise ValueError(
+                f"{path} belongs to user {said.st_uid}, group {said.st_gid}: run this as that"
+                " user, or as root"
+            ) from None
+    os.chmod(file, stat.S_IMODE(said.st_mode) if there else 0o640)
 
 
 def _is_of(line: str, canonical: str) -> bool:
@@ -107,42 +160,81 @@ def _is_of(line: str, canonical: str) -> bool:
 
 
 def _asked(from_stdin: bool) -> bytes:
-    if from_stdin:
-        return sys.stdin.readline().removesuffix("\n").encode("utf-8")
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("Again: ") != password:
+    """The password: typed twice, or where there is no terminal one line."""
+    if from_stdin or sys.stdin is None or not sys.stdin.isatty():
+        line = sys.stdin.readline() if sys.stdin is not None else ""
+        if not line:
+            raise ValueError("expected a password on standard input (docker run needs -i)")
+        return line.removesuffix("\n").removesuffix("\r").encode("utf-8", "surrogateescape")
+    try:
+        password = getpass.getpass("Password: ")
+        again = getpass.getpass("Again: ")
+    except EOFError:
+        raise ValueError("no password was typed") from None
+    if again != password:
         raise ValueError("the two passwords differ")
-    return password.encode("utf-8")
+    return password.encode("utf-8", "surrogateescape")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 0 when done, 1 when it says why not."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m gateway.passwd", description=__doc__)
     parser.add_argument("name", help="the login name, for example alice@example.org")
-    parser.add_argument("--file", help="add or replace the entry in FILE instead of printing it")
-    parser.add_argument("--delete", action="store_true", help="remove the entry from --file")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--file", help="add or replace the entry in FILE instead of printing it")
+    place.add_argument("--config", help="the same in the file that this configuration names")
+    parser.add_argument("--delete", action="store_true", help="remove the entry from the file")
     parser.add_argument("--scheme", choices=list(SCHEMES), default="ARGON2ID")
     parser.add_argument(
         "--nt-hash",
         action=argparse.BooleanOptionalAction,
         help="store an NT hash too, for NTLM (or no longer); without this, as the entry has it",
     )
-    parser.add_argument("--stdin", action="store_true", help="read the password from one line")
+    parser.add_argument(
+        "--stdin", action="store_true", help="read the password from one line, even at a terminal"
+    )
+    return parser
+
+
+def _file_of(path: str, name: str) -> str:
+    """The passwd-file of a configuration in which ``name`` could have a mailbox."""
+    settings = config.load(path, os.environ)
+    if settings.directory.kind != "passwd-file":
+        raise ValueError(f"{path}: directory.kind is {settings.directory.kind!r}")
+    if not settings.store.in_homes:
+        login = login_name(name.encode("utf-8"))
+        mailbox_path(settings.store.path, settings.state, Account(name=login, mailbox=login))
+    return settings.path_of(settings.directory.file)
+
+
+def _perform(options: argparse.Namespace) -> None:
+    file = options.file
+    if options.config:
+        file = _file_of(options.config, options.name)
+    if options.delete:
+        if not delete(file, options.name):
+            raise ValueError(f"{options.name} is not in {file}")
+        return
+    check_name(options.name)
+    password = _asked(options.stdin)
+    if file:
+        put(file, options.name, password, options.scheme, nt_hash=options.nt_hash)
+    else:
+        print(entry(options.name, password, options.scheme, nt_hash=options.nt_hash))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 0 when done, 1 when it says why not."""
+    parser = _parser()
     options = parser.parse_args(arguments)
-    if options.delete and not options.file:
-        parser.error("--delete needs --file")
+    if options.delete and not (options.file or options.config):
+        parser.error("--delete needs --file or --config")
     try:
-        if options.delete:
-            if not delete(options.file, options.name):
-                raise ValueError(f"{options.name} is not in {options.file}")
-        elif options.file:
-            password = _asked(options.stdin)
-            put(options.file, options.name, password, options.scheme, nt_hash=options.nt_hash)
-        else:
-            password = _asked(options.stdin)
-            print(entry(options.name, password, options.scheme, nt_hash=options.nt_hash))
+        _perform(options)
     except (ValueError, OSError, GatewayError) as error:
         print(f"pop3gw passwd: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
         return 1
     return 0
 

@@ -58,7 +58,7 @@ RULES: dict[str, set[str]] = {
         *("directory.passwd", "directory.schemes", "retention.text", "settings", "store.names"),
         *VALUES,
     },
-    "passwd": {"directory.schemes", "sasl.md4", "saslprep", "errors"},
+    "passwd": {"config", "directory.schemes", "sasl.md4", "saslprep", "store.names"} | VALUES,
     "demo": {"passwd"},
     "samples": set(),
     "strcred": {"auth.passwords", "auth.verified", "directory", "services"},
