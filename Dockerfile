@@ -12,7 +12,7 @@ COPY etc etc
 COPY gateway gateway
 COPY twisted twisted
 RUN python3 -m venv /opt/pop3gw \
- && /opt/pop3gw/bin/pip install --no-cache-dir --disable-pip-version-check '.[kerberos]' \
+ && /opt/pop3gw/bin/pip install --no-cache-dir --disable-pip-version-check '.[kerberos,compression]' \
  # twistd looks for its plugins once and for all here, where it may still write.
  && cd / && /opt/pop3gw/bin/twistd --help > /dev/null
 

@@ -120,6 +120,10 @@ class MailboxUnusable(GatewayError):
     """The mailbox exists but an administrator must act: permissions, a corrupt file."""
 
 
+class MessageUnreadable(MailboxUnusable):
+    """A message is compressed or encrypted in a way that cannot be read here, or damaged."""
+
+
 class OverQuota(GatewayError):
     """The mailbox is full, or would be with this message."""
 

@@ -17,7 +17,7 @@ def natural(text: bytes) -> int | None:
 class Marks:
     """Which messages are removed at QUIT, and which were read; by index, from 0."""
 
-    __slots__ = ("listing", "removed", "retrieved")
+    __slots__ = ("listing", "removed", "retrieved", "unread")
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
@@ -25,6 +25,8 @@ class Marks:
         """By DELE (RFC 1939 section 5)."""
         self.retrieved: set[int] = set()
         """By RETR, and to the end."""
+        self.unread: set[int] = set()
+        """Could not be had when last asked for: DELE does not mark them."""
 
     def index(self, number: bytes) -> int:
         """The one door from a client's number to a message; raises ``Refused``."""
@@ -37,6 +39,17 @@ class Marks:
         if index in self.removed:
             raise Refused("already_marked")
         return index
+
+    def remove(self, number: bytes) -> None:
+        """DELE; raises ``Refused``.
+
+        A client that was refused a message, and deletes it all the same, would
+        destroy the only copy.
+        """
+        index = self.index(number)
+        if index in self.unread:
+            raise Refused("unread")
+        self.removed.add(index)
 
     def left(self) -> tuple[int, int]:
         """How many messages are not removed, and their octets, as STAT says it."""

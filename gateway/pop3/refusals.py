@@ -24,6 +24,7 @@ REFUSALS: Mapping[type[Exception], tuple[str, str]] = {
     errors.HomedElsewhere: ("SYS/PERM", "elsewhere"),
     errors.BadMailboxName: ("SYS/PERM", "unusable"),
     errors.MailboxUnusable: ("SYS/PERM", "unusable"),
+    errors.MessageUnreadable: ("SYS/PERM", "unreadable"),
     errors.DirectoryMisconfigured: ("SYS/PERM", "unusable"),
     errors.MessageGone: ("", "gone"),
 }

@@ -234,7 +234,7 @@ class Session(Dialogue[Action]):
         self._action = Fetch(index)
 
     def _dele(self, number: bytes) -> None:
-        self.marks.removed.add(self.marks.index(number))
+        self.marks.remove(number)
         self._ok("marked")
 
     def _noop(self) -> None:
@@ -328,6 +328,7 @@ class Session(Dialogue[Action]):
             self._ok("message")
         self._out.put(reply.finish())
         self._owed, self._reply = False, None
+        self.marks.unread.discard(reply.index)
         if reply.is_top:
             self.tally.top += 1
             self.tally.top_octets += reply.octets
@@ -344,6 +345,7 @@ class Session(Dialogue[Action]):
             # Half a message is out, and no reply could say so.
             self._close(abort=True)
             return
+        self.marks.unread.add(reply.index)
         code, key = refusal_of(error)
         self._refuse(key, code)
 

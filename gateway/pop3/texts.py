@@ -60,6 +60,8 @@ ENGLISH = {
     "unusable": "The mailbox cannot be used; ask your administrator.",
     "trouble": "Temporary trouble; try again later.",
     "gone": "Another program has removed the message.",
+    "unreadable": "The message cannot be read; ask your administrator.",
+    "unread": "The message could not be sent, so it is not deleted.",
     "needs_utf8": "The message needs UTF8 mode.",
     "not_removed": "Some marked messages were not removed.",
 }
@@ -115,6 +117,8 @@ GERMAN = {
     "unusable": "Das Postfach ist nicht nutzbar; bitte den Administrator fragen.",
     "trouble": "Vorübergehende Störung; bitte später wieder versuchen.",
     "gone": "Ein anderes Programm hat die Nachricht entfernt.",
+    "unreadable": "Die Nachricht ist nicht lesbar; bitte den Administrator fragen.",
+    "unread": "Die Nachricht konnte nicht gesendet werden und wird daher nicht gelöscht.",
     "needs_utf8": "Die Nachricht braucht den UTF8-Modus.",
     "not_removed": "Einige vorgemerkte Nachrichten wurden nicht entfernt.",
 }

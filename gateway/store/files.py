@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from gateway.durable import FULL, write_all
-from gateway.errors import MailboxUnusable, NoRoom, SizeChanged, StoreDown
+from gateway.errors import MailboxUnusable, MessageUnreadable, NoRoom, SizeChanged, StoreDown
 from gateway.interfaces import IBody, Run
 from gateway.model import Form
 from gateway.wire.body import Measure
@@ -34,6 +34,8 @@ def store_error(error: OSError, path: str = "file") -> StoreDown | MailboxUnusab
         kind = MailboxUnusable
     elif error.errno in FULL:
         kind = NoRoom
+    elif error.errno == errno.EBADMSG:
+        kind = MessageUnreadable
     return kind(f"{error.filename or path}: {error.strerror or error}")
 
 

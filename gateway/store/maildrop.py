@@ -19,6 +19,7 @@ from gateway.store.files import FileBody, open_message, store_error
 from gateway.store.follow import follow
 from gateway.store.keeping import Keeping
 from gateway.store.moves import move
+from gateway.store.packed import UnpackedBody, begins_packed
 from gateway.store.place import Place, open_place, opened
 from gateway.store.reader import Reader
 from gateway.store.record import raise_for
@@ -172,17 +173,20 @@ class Maildrop:
         """Open a message, wherever another program may have moved it."""
         snapshot = self._snapshot
         form, size = snapshot.forms[index], snapshot.listing.sizes[index]
-        if form == UNREADABLE or (form == CLAIMED and size > LARGE):
-            return self._look_at(index)
-        try:
-            return succeed(self._open(self._place(), index, snapshot.files[index]))
-        except FileNotFoundError:
-            self.close()
-            return self._mailbox.run(lambda: self._caught(index, self._open))
-        except OSError as error:
-            return fail(store_error(error))
-        except (MailboxUnusable, SizeChanged) as error:
-            return fail(error)
+        if form != UNREADABLE and not (form == CLAIMED and size > LARGE):
+            try:
+                body = self._open(self._place(), index, snapshot.files[index])
+            except FileNotFoundError:
+                # A worker looks where it is now.
+                self.close()
+                body = None
+            except OSError as error:
+                return fail(store_error(error))
+            except (MailboxUnusable, SizeChanged) as error:
+                return fail(error)
+            if body is not None:
+                return succeed(body)
+        return self._mailbox.run(lambda: self._caught(index, self._look_at))
 
     def _place(self) -> Place:
         """The mailbox's directories, held until ``close`` where their paths are not enough."""
@@ -197,21 +201,20 @@ class Maildrop:
         if held is not None:
             held.close()
 
-    def _look_at(self, index: int) -> Deferred[IBody]:
-        """Open a message that nobody has measured, large or unreadable: first measure it.
+    def _look_at(self, place: Place, index: int, name: str) -> IBody:
+        """Open a message, but measure it first if nobody has.  Blocks.
 
         Its line ends have to be looked at anyway, and not in the reactor's
-        thread; the next time it goes out as it is.  One that still cannot be
-        read fails here, before any of it is sent.
+        thread; the next time it goes out as it is.  One that cannot be read
+        fails here, before any of it is sent.
         """
-
-        def measure(place: Place, index: int, file: str) -> IBody:
-            size = self._mailbox.measured(place, file)
+        if self._snapshot.forms[index] in (CLAIMED, UNREADABLE):
+            size = self._mailbox.measured(place, name)
             self._check(index, size.stored)
             self._snapshot.measured(index, size)
-            return self._open(place, index, file)
-
-        return self._mailbox.run(lambda: self._caught(index, measure))
+        body = self._open(place, index, name, is_measured=True)
+        assert body is not None
+        return body
 
     def _caught(self, index: int, act: Callable[[Place, int, str], T]) -> T:
         """What ``act`` gives for a message's number and file, wherever it is now.  Blocks.
@@ -236,25 +239,34 @@ class Maildrop:
         raise_for(self._mailbox.maildir, [snapshot.files[index] for index in lost.restless])
         return results[0]
 
-    def _open(self, place: Place, index: int, name: str) -> IBody:
+    def _open(
+        self, place: Place, index: int, name: str, *, is_measured: bool = False
+    ) -> IBody | None:
+        """The message in a file; None if that has to be unpacked and nobody has tried."""
         mailbox, snapshot = self._mailbox, self._snapshot
         reading, path = mailbox.reading, f"{mailbox.maildir}/{name}"
+        is_claimed = snapshot.forms[index] == CLAIMED
         file, size = open_message(place.at(name))
         try:
             self._check(index, size)
+            if is_claimed and not is_measured and begins_packed(file) is not False:
+                os.close(file)
+                return None
         except SizeChanged:
             os.close(file)
             raise
-        is_claimed = reading.exact and snapshot.forms[index] == CLAIMED
+        form, no_nuls = snapshot.form(index), reading.no_nuls
+        if snapshot.is_packed(index):
+            return UnpackedBody(file, form, path=path, no_nuls=no_nuls, run=mailbox.run)
         return FileBody(
             file,
             size,
-            snapshot.form(index),
+            form,
             path=path,
-            no_nuls=reading.no_nuls,
+            no_nuls=no_nuls,
             run=mailbox.run,
             counted=Measure(convert_cr=reading.convert_cr) if is_claimed else None,
-            done=partial(self._counted, index, size),
+            done=partial(self._counted, index, size) if reading.exact else None,
         )
 
     def _check(self, index: int, stored: int) -> None:

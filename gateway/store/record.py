@@ -12,8 +12,10 @@ from gateway.errors import StoreDown
 from gateway.model import Cause, Kept, Removed
 from gateway.store.files import open_message
 from gateway.store.follow import follow
+from gateway.store.packed import is_packed, unpacked
 from gateway.store.place import Place
-from gateway.store.scan import delivery_order
+from gateway.store.scan import delivery_order, stored_size
+from gateway.store.uidlist import base_of
 
 OPENING = 4096
 """Octets in which mostly all of a header is."""
@@ -76,10 +78,24 @@ def look_for(maildir: Place, wanted: Iterable[tuple[str, str]], see: See = as_de
     def look(index: int, file: str) -> None:
         status = os.lstat(maildir.at(file))
         if stat.S_ISREG(status.st_mode):
-            seen[index] = see(uids[index], file.partition("/")[2], status), file
+            kept = see(uids[index], file.partition("/")[2], status)
+            seen[index] = kept._replace(octets=_octets(maildir, file, status.st_size)), file
 
     restless = follow(maildir, files, look).restless
     return Looked([seen[index] for index in sorted(seen)], [uids[index] for index in restless])
+
+
+def _octets(maildir: Place, file: str, stored: int) -> int:
+    """The size of a message as quotas count it: if it is packed, what its name says."""
+    named = stored_size(base_of(file.partition("/")[2]))
+    if named is None or named == stored:
+        return stored
+    try:
+        return named if is_packed(maildir.at(file)) else stored
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return stored
 
 
 def look_at(
@@ -155,9 +171,13 @@ def message_id_in(head: bytes) -> str | None:
 def _head(path: str) -> bytes:
     file, _ = open_message(path)
     try:
-        head = os.pread(file, OPENING, 0)
-        if len(head) == OPENING and not _END.search(head):
-            head += os.pread(file, HEADER - OPENING, OPENING)
-        return head
+        packed = unpacked(file, path)
+        head = packed.read() if packed else os.pread(file, OPENING, 0)
+        while 0 < len(head) < HEADER and not _END.search(head):
+            more = packed.read() if packed else os.pread(file, HEADER - len(head), len(head))
+            if not more:
+                break
+            head += more
+        return head[:HEADER]
     finally:
         os.close(file)

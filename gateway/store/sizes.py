@@ -13,11 +13,21 @@ from twisted.logger import Logger
 from gateway.store.complaint import complain
 from gateway.store.files import CHUNK, NotRegular, open_message, store_error
 from gateway.store.follow import follow
+from gateway.store.packed import MOST, is_packed, unpacked
 from gateway.store.place import Place
 from gateway.store.scan import stored_size, wire_size
-from gateway.store.snapshot import CLAIMED, UNREADABLE, Known, Reading, Size, Snapshot
+from gateway.store.snapshot import (
+    CLAIMED,
+    PACKED,
+    UNREADABLE,
+    Known,
+    Reading,
+    Seen,
+    Size,
+    Snapshot,
+)
 from gateway.store.uidlines import decimal
-from gateway.store.uidlist import UidList
+from gateway.store.uidlist import UidList, base_of
 from gateway.wire.body import Measure
 
 log = Logger()
@@ -117,6 +127,14 @@ def is_refuted(octets: int, stored: int, named: int | None) -> bool:
     return named not in (None, stored) or not stored <= octets <= 2 * stored + 2
 
 
+def _may_be(claimed: int, stored: int, named: int | None, path: str) -> bool:
+    """Whether a file of ``stored`` octets may be a message of so many as is claimed."""
+    if not is_refuted(claimed, stored, named):
+        return True
+    # Or else the sizes in its name are of what is packed in it.
+    return claimed <= MOST and is_packed(path)
+
+
 class Sizer:
     """Finds the sizes of one Maildir's messages."""
 
@@ -125,6 +143,8 @@ class Sizer:
         self._reading = reading
         self._told: set[str] = set()
         """Base names of unreadable messages that the log has told of."""
+        self._damaged: dict[str, tuple[Seen, str]] = {}
+        """Those that cannot be unpacked, and why not, until somebody writes to them."""
 
     def find(
         self,
@@ -147,9 +167,15 @@ class Sizer:
         def look(base: str, file: str) -> None:
             nonlocal left
             claimed = claim(base)
-            believed = self._believed(base, claimed, place.at(file))
+            try:
+                believed = self._believed(base, claimed, place.at(file))
+            except FileNotFoundError:
+                raise
+            except OSError:
+                # What is wrong with the file is seen when it is read.
+                believed = None
             if believed is not None:
-                cost = believed.stored + OPENING
+                cost = max(believed.stored, believed.octets) + OPENING
                 if cost > left:
                     # One of the older ones may be smaller.
                     sizes.take(base, believed)
@@ -176,9 +202,12 @@ class Sizer:
         stored = status.st_size
         if not stat.S_ISREG(status.st_mode):
             return None
-        if claimed is None:
-            return size_of(stored, status)
-        return None if is_refuted(claimed, stored, stored_size(base)) else size_of(claimed, status)
+        named = stored_size(base)
+        if not self._reading.exact:
+            claimed = named if named and named != stored and is_packed(path) else stored
+        elif claimed is None or not _may_be(claimed, stored, named, path):
+            return None
+        return size_of(claimed, status)
 
     def _look(self, place: Place, base: str, claimed: int | None, file: str, sizes: Sizes) -> None:
         """Read one message; raises ``FileNotFoundError`` if that is not its name."""
@@ -234,8 +263,20 @@ class Sizer:
 
     def measured(self, place: Place, file: str) -> Size:
         """The size as the file has it; raises ``OSError``."""
-        path = place.at(file)
-        return measure(path, exact=self._reading.exact, convert_cr=self._reading.convert_cr)
+        path, base = place.at(file), base_of(file.partition("/")[2])
+        if base in self._damaged:
+            status, reason = os.lstat(path), self._damaged[base]
+            if (status.st_size, status.st_mtime_ns) == reason[0]:
+                # To find that out again could take seconds.
+                raise OSError(errno.EBADMSG, reason[1], path)
+        try:
+            return measure(path, exact=self._reading.exact, convert_cr=self._reading.convert_cr)
+        except OSError as error:
+            if error.errno == errno.EBADMSG:
+                status = os.lstat(path)
+                seen = status.st_size, status.st_mtime_ns
+                self._damaged[base] = seen, str(error.strerror)
+            raise
 
     def _warn(self, base: str, claimed: int | None, octets: int) -> None:
         log.warn(
@@ -265,12 +306,18 @@ def measure(path: str, *, exact: bool, convert_cr: bool) -> Size:
 
     Not ``exact``: what the file takes.  Raises ``OSError`` that names the file.
     """
-    counted, stored = Measure(convert_cr=convert_cr), 0
+    counted = Measure(convert_cr=convert_cr)
     file, _ = open_message(path)
     try:
         status = os.fstat(file)
+        packed = unpacked(file, path)
+        if packed is not None:
+            while data := packed.read():
+                counted.feed(data)
+            return _unpacked_size(counted, status, exact=exact)
         if not exact:
             return size_of(status.st_size, status)
+        stored = 0
         while data := os.read(file, CHUNK):
             counted.feed(data)
             stored += len(data)
@@ -281,3 +328,9 @@ def measure(path: str, *, exact: bool, convert_cr: bool) -> Size:
         os.close(file)
     size = size_of(counted.octets, status, counted.form)
     return size._replace(whole=counted.whole, stored=stored)
+
+
+def _unpacked_size(counted: Measure, status: os.stat_result, *, exact: bool) -> Size:
+    if not exact:
+        return size_of(counted.length, status, PACKED)
+    return size_of(counted.octets, status, counted.form | PACKED)._replace(whole=counted.whole)

@@ -21,6 +21,9 @@ CLAIMED = 255
 UNREADABLE = 254
 """In ``Snapshot.forms``: it could not be read, the size is a guess for this listing only."""
 
+PACKED = 16
+"""In ``Snapshot.forms``, added to the ``Form`` of what is unpacked from the file."""
+
 UNKNOWN = -1
 """As ``Size.stored``: nobody has looked at the file."""
 
@@ -109,7 +112,7 @@ class Snapshot:
         self.files = files
         """``new/...`` or ``cur/...``; follows renames, for all who share the snapshot."""
         self.forms = forms
-        """For each message its ``Form``, or ``CLAIMED``, or ``UNREADABLE``."""
+        """For each message its ``Form``, perhaps ``PACKED``; or ``CLAIMED``, or ``UNREADABLE``."""
         self.young = young
         """By index, those that may still be written, and what ``Size.seen`` said of them."""
         self.stamp = stamp
@@ -155,7 +158,11 @@ class Snapshot:
                 known.forget(base)
         return known
 
+    def is_packed(self, index: int) -> bool:
+        """Whether the message was unpacked from its file when it was measured."""
+        return UNREADABLE > self.forms[index] >= PACKED
+
     def form(self, index: int) -> Form:
         """What may be relied on for a file that is the one that was listed."""
         form = self.forms[index]
-        return Form.STORED if form >= UNREADABLE else Form(form)
+        return Form.STORED if form >= UNREADABLE else Form(form & ~PACKED)

@@ -178,6 +178,11 @@ class Measure:
         self._last = data[-1:]
 
     @property
+    def length(self) -> int:
+        """How many octets were fed."""
+        return self._length
+
+    @property
     def octets(self) -> int:
         """What RETR will send for all that was fed."""
         lone = self._lfs - self._pairs + self._crs

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.errors import SizeChanged
+from gateway.errors import SizeChanged, StoreDown
 from gateway.model import Form
 from gateway.pop3.profile import Profile
 from gateway.store.memory import BytesBody, MemoryStore
@@ -245,3 +245,46 @@ class BareCrTests(SynchronousTestCase):
         # The memory store counts as stored, so it is the core alone that is shown here.
         client = Wire([b"a\rb\r\rc\r"], convert_cr=True).login()
         self.assertEqual(client.message(b"RETR 1"), b"a\r\nb\r\n\r\nc\r\n")
+
+
+class UnreadTests(SynchronousTestCase):
+    """Who was refused a message does not delete it."""
+
+    def setUp(self) -> None:
+        self.wire = Wire([b"one\r\n", b"two\r\n"])
+        self.faulty = True
+        really = self.wire.store.open
+
+        def opened(account, mind):  # type: ignore[no-untyped-def]
+            return really(account, mind).addCallback(self._spoil)
+
+        self.wire.store.open = opened
+
+    def _spoil(self, opened):  # type: ignore[no-untyped-def]
+        retrieve = opened[0].retrieve
+        opened[0].retrieve = lambda index: (
+            fail(StoreDown("disk")) if self.faulty and index == 0 else retrieve(index)
+        )
+        return opened
+
+    def test_dele_after_a_refused_retr_or_top_is_refused_and_others_go(self) -> None:
+        for command in (b"RETR 1", b"TOP 1 0"):
+            client = self.wire.login()
+            answers = client.send(command, b"DELE 1", b"RSET", b"DELE 1").split(b"\r\n")
+            self.assertEqual(
+                [answer[:4] for answer in answers[:4]], [b"-ERR", b"-ERR", b"+OK ", b"-ERR"]
+            )
+            client.hang_up()
+        client = self.wire.login()
+        client.send(b"RETR 1", b"DELE 1", b"DELE 2", b"QUIT")
+        self.assertEqual(list(self.wire.mailbox.messages.values()), [b"one\r\n"])
+
+    def test_once_it_was_sent_it_can_be_deleted(self) -> None:
+        client = self.wire.login()
+        client.send(b"RETR 1")
+        self.faulty = False
+        self.assertTrue(client.send(b"RETR 1").startswith(b"+OK"))
+        self.assertTrue(client.send(b"DELE 1").startswith(b"+OK"))
+
+    def test_without_an_attempt_to_get_it_it_can_be_deleted(self) -> None:
+        self.assertTrue(self.wire.login().send(b"DELE 1").startswith(b"+OK"))

@@ -125,7 +125,7 @@ def test_one_large_message_does_not_keep_smaller_older_ones_from_being_checked(b
     box.put("cur/9.host,W=100002:2,", large)
     for number in range(3):
         box.put(f"cur/{number}.host,W=7:2,", b"abcd\n")
-    store = fresh(box, verify_octets=3 * (OPENING + 5))
+    store = fresh(box, verify_octets=3 * (OPENING + 7))
     assert sizes_in(opened(store)) == [6, 6, 6, 100_002]
 
 
