@@ -40,15 +40,15 @@ class MemoryHighWater:
 
 
 class Mark:
-    """One Maildir's, for one reader of its uidlist.  Blocks."""
+    """One Maildir's, for all in this process who read its uidlist.  Blocks."""
 
     def __init__(self, maildir: str = "", high_water: HighWater = no_high_water) -> None:
         self.maildir = maildir
         self._high_water = high_water
         self._known = 0
         """The mark, as it was last."""
-        self._reached = 0
-        """The next id, as this reader last had it from the list."""
+        self.reached = 0
+        """The next id, as somebody here last had it from the list."""
         self._is_failing = False
 
     def begin(self, next_uid: int, *, is_new: bool) -> int:
@@ -63,12 +63,12 @@ class Mark:
             if is_new:
                 raise StoreDown(f"{self.maildir}: {error}") from error
             self._complain(error)
-            return max(next_uid, self._reached)
+            return max(next_uid, self.reached)
         if mark > HIGHEST - BLOCK:
             # What a list said that was damaged, or has run out: the next begins anew.
             return next_uid
-        goes_on = max(next_uid, mark, self._reached)
-        if (is_new and mark) or next_uid < max(self._reached, mark - BLOCK):
+        goes_on = max(next_uid, mark, self.reached)
+        if (is_new and mark) or next_uid < max(self.reached, mark - BLOCK):
             log.warn(
                 "{maildir}: the uidlist is {state}: ids go on at {uid}, which no client has seen",
                 maildir=self.maildir,
@@ -93,7 +93,7 @@ class Mark:
 
     def note(self, next_uid: int) -> None:
         """The list says so, or does now."""
-        self._reached = max(self._reached, next_uid)
+        self.reached = max(self.reached, next_uid)
 
     def _complain(self, error: GatewayError) -> None:
         """Once: mail goes on, with the uidlist alone to tell which ids were given."""

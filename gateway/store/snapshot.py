@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
-from attrs import frozen
+from attrs import field, frozen
 
 from gateway.interfaces import HighWater
 from gateway.model import Form, Listing
@@ -41,10 +42,11 @@ class Reading:
     verify_octets: int = 16 * 1024 * 1024
     lock_timeout: float = 20.0
     high_water: HighWater = no_high_water
+    marks: WeakValueDictionary[str, Mark] = field(factory=WeakValueDictionary, eq=False, repr=False)
 
     def mark_of(self, maildir: str) -> Mark:
-        """How far a Maildir's ids have come."""
-        return Mark(maildir, self.high_water)
+        """How far a Maildir's ids have come: the same for all who read its uidlist at the time."""
+        return self.marks.setdefault(maildir, Mark(maildir, self.high_water))
 
 
 Seen = tuple[int, int]

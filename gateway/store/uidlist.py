@@ -241,7 +241,7 @@ class UidList:
             self._begin(now)
         elif self._is_next_lost:
             self.next_uid = max(self.next_uid, int(now))
-        if not self._is_followed:
+        if not self._is_followed or self.next_uid < self.mark.reached:
             self.next_uid = self.mark.begin(self.next_uid, is_new=fresh)
         self.next_uid = self.beyond()
         self._check_room(len(new))

@@ -184,6 +184,36 @@ def test_a_replaced_uidlist_is_not_taken_for_one_that_grew(shared: Shared) -> No
     assert agree(shared) == expected
 
 
+@pytest.mark.conformance("X-C0009", "O-C0041")
+@BOTH_WAYS
+def test_files_that_share_a_base_name_are_messages_for_both(
+    shared: Shared, first: str, second: str
+) -> None:
+    numbers = shared.deliver(8)
+    for number, path in zip(numbers, sorted((shared.maildir / "new").iterdir()), strict=True):
+        name = f"Re: letter {number}.eml" if number < 5 else f"17.M1P1.host:2,{'FRST'[number - 5]}"
+        path.rename(shared.maildir / "cur" / name)
+    for server in (first, second, first):
+        shared.seen(server)
+    before = agree(shared)
+    assert sorted(before.values()) == numbers
+    shared.delete("gateway", 3)
+    after = agree(shared)
+    assert {uid: number for uid, number in before.items() if number != 3} == after
+
+
+@pytest.mark.conformance("X-C0009")
+def test_a_list_with_one_number_for_two_messages_is_put_right_for_both(shared: Shared) -> None:
+    numbers = shared.deliver(4)
+    names = sorted(path.name for path in (shared.maildir / "new").iterdir())
+    lines = "".join(f"5 :{name}\n" for name in names)
+    shared.uidlist.write_text(f"3 V1700000000 N6\n{lines}")
+    os.chown(shared.uidlist, OWNER, OWNER)
+    ours = shared.seen("gateway")
+    assert (len(ours), "5" in ours) == (len(numbers), True)
+    assert agree(shared) == ours
+
+
 def test_a_line_that_a_dead_writer_left_incomplete_costs_no_id(shared: Shared) -> None:
     shared.deliver(3)
     before = agree(shared)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_maildir import MaildirCase
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -160,6 +162,19 @@ class ComeAgainTests(HighWaterCase):
                 deliver(5)
                 self.look()
 
+    def test_an_older_list_that_goes_beyond_what_lmtp_knew_of_is_noticed_there(self) -> None:
+        self.by_lmtp(3)
+        self.by_others(3)
+        self.look()
+        old = self.list.read_bytes()
+        self.by_others(3)
+        self.look()
+        self.remove_all()
+        with self.list.open("r+b") as file:  # the same inode
+            file.truncate(len(old))
+        self.by_lmtp(3)
+        self.look()
+
     def test_another_process_goes_on_beyond_what_this_one_gave(self) -> None:
         others = self.started()
         for _ in range(3):
@@ -214,6 +229,37 @@ class RestoredTests(HighWaterCase):
         before = self.list.read_bytes()
         self.failureResultOf(self.store.move_ids(ALICE, HIGHEST), MailboxUnusable)
         self.assertEqual(self.list.read_bytes(), before)
+
+
+STEPS = ("lmtp", "others", "look", "remove", "lose", "save", "restore", "restart", "switch")
+
+
+@pytest.mark.conformance("X-C0008", "O-C0040", "P-20")
+class AnythingTests(HighWaterCase):
+    @given(st.lists(st.sampled_from(STEPS), max_size=30))
+    def test_whatever_happens_to_the_list_an_id_means_one_message(self, steps: list[str]) -> None:
+        self.setUp()
+        other, saved = self.started(), b""
+        for step in steps:
+            if step == "lmtp":
+                self.by_lmtp(2)
+            elif step == "others":
+                self.by_others(2)
+            elif step == "look":
+                self.look()
+            elif step == "remove":
+                self.remove_all()
+            elif step == "lose":
+                self.list.unlink(missing_ok=True)
+            elif step == "save" and self.list.exists():
+                saved = self.list.read_bytes()
+            elif step == "restore" and saved:
+                self.list.write_bytes(saved)
+            elif step == "restart":
+                self.store = self.started()
+            elif step == "switch":
+                self.store, other = other, self.store
+        self.look()
 
 
 class SaidTests(HighWaterCase):
