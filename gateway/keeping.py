@@ -47,6 +47,7 @@ from gateway.retention.forecast import (
 from gateway.retention.remembered import Order
 from gateway.services.sweeper import Mailboxes
 from gateway.settings import Settings
+from gateway.utf8 import insist
 
 _WIDTH = 40
 """Of the progress bar, in characters."""
@@ -324,4 +325,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    insist()
     sys.exit(main())

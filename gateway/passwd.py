@@ -17,6 +17,7 @@ from gateway.model import Account
 from gateway.sasl import md4
 from gateway.saslprep import login_name, saslprep
 from gateway.store.names import mailbox_path
+from gateway.utf8 import insist
 
 
 def entry(
@@ -240,4 +241,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    insist()
     sys.exit(main())

@@ -13,6 +13,7 @@ from twisted.python.usage import Options as BaseOptions
 from twisted.python.usage import UsageError
 
 import gateway
+from gateway.utf8 import insist
 
 if TYPE_CHECKING:
     from gateway.first_start import User
@@ -52,6 +53,7 @@ class Options(BaseOptions, AuthOptionMixin):
 
     def postOptions(self) -> None:
         """Perform ``--check``, before anything is started."""
+        insist()
         if self["check"]:
             from gateway.assembly import check, remarks
             from gateway.errors import ConfigError

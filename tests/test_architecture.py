@@ -21,6 +21,7 @@ RULES: dict[str, set[str]] = {
     "client_address": set(),
     "units": {"model"},
     "durable": set(),
+    "utf8": set(),
     "outage": set(),
     "wire": VALUES,
     "pop3": {"wire", "saslprep"} | VALUES,
@@ -33,7 +34,7 @@ RULES: dict[str, set[str]] = {
     "high_water": {"ledger"},
     "audit": {"durable", "units"} | VALUES,
     "lease": VALUES,
-    "store": {"durable", "interfaces", "wire"} | VALUES,
+    "store": {"durable", "utf8", "interfaces", "wire"} | VALUES,
     "auth": {"interfaces", "sasl", "saslprep", "client_address", "store.classic"} | VALUES,
     "services": {
         *("pop3", "lmtp", "quota", "retention", "sasl", "saslprep", "auth.login", "auth.throttle"),
@@ -58,7 +59,8 @@ RULES: dict[str, set[str]] = {
         *("directory.passwd", "directory.schemes", "retention.text", "settings", "store.names"),
         *VALUES,
     },
-    "passwd": {"config", "directory.schemes", "sasl.md4", "saslprep", "store.names"} | VALUES,
+    "passwd": {"config", "directory.schemes", "sasl.md4", "saslprep", "store.names", "utf8"}
+    | VALUES,
     "demo": {"passwd"},
     "samples": set(),
     "strcred": {"auth.passwords", "auth.verified", "directory", "services"},
@@ -67,7 +69,7 @@ RULES: dict[str, set[str]] = {
     }
     | VALUES,
     "testing": {"interfaces", "wire"} | VALUES,
-    "tap": {"assembly", "first_start", "errors"},
+    "tap": {"assembly", "first_start", "utf8", "errors"},
 }
 """What each part may import from ``gateway``, itself aside; some files may import all."""
 

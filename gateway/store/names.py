@@ -11,6 +11,7 @@ from string import Formatter
 
 from gateway.errors import BadMailboxName
 from gateway.model import Account
+from gateway.utf8 import as_text, on_disk
 
 LONGEST = 255
 """Octets a path component may have on the file systems that matter."""
@@ -34,7 +35,7 @@ def mailbox_path(template: str, root: str, account: Account) -> str:
             _check(field, values[field], account)
     if "home" in fields and not os.path.isabs(account.home or ""):
         raise BadMailboxName(f"{account.name}: the account has no home for [store] path")
-    return os.path.join(root, template.format(**values, home=account.home))
+    return on_disk(os.path.join(root, template.format(**values, home=account.home)))
 
 
 def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
@@ -49,8 +50,8 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
         for text, field in _named_once(template)
     )
     wanted = re.compile(re.escape(os.path.join(root, "")) + shown)
-    for path in iglob(os.path.join(escape(root), *_starred(template).split("/"))):
-        match = wanted.fullmatch(path)
+    for path in iglob(on_disk(os.path.join(escape(root), *_starred(template).split("/")))):
+        match = wanted.fullmatch(as_text(path))
         if match is not None and os.path.isdir(f"{path}/cur"):
             said = match.groupdict()
             domain = said.get("domain", "")

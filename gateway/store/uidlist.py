@@ -103,7 +103,7 @@ class UidList:
         end = data.rfind(b"\n") + 1
         self.torn = end < len(data)
         # Who writes a list by hand may have an editor that ends lines with CRLF.
-        text = data[:end].replace(b"\r\n", b"\n").decode("utf-8", "surrogateescape")
+        text = os.fsdecode(data[:end].replace(b"\r\n", b"\n"))
         self._take(text.split("\n")[:-1])
         self._remember(data[:end])
         self.unsure = self.unsure or end > 0
@@ -252,7 +252,7 @@ class UidList:
         elif self._is_to_replace or len(self.uids) > 1000 + 2 * there:
             self._rewrite({*keep(self.uids), *new})
         else:
-            self._append("".join(added).encode("utf-8", "surrogateescape"), sync=sync)
+            self._append(os.fsencode("".join(added)), sync=sync)
         self._is_followed = True
         self.mark.note(self.next_uid)
 
@@ -342,7 +342,7 @@ class UidList:
         return " ".join(["3", f"V{self.uidvalidity}", f"N{self.next_uid}", *self._others]) + "\n"
 
     def _replace(self, text: str) -> None:
-        data = text.encode("utf-8", "surrogateescape")
+        data = os.fsencode(text)
         status = replace(self.path, data, sync=True)
         sync_directory(os.path.dirname(self.path))
         self.torn, self.unsure, self.version = False, False, "3"
