@@ -26,6 +26,7 @@ __all__ = [
     "IMaildrop",
     "IMechanism",
     "INtlmAuthority",
+    "IOwnRetention",
     "IStore",
     "Run",
 ]

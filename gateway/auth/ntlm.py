@@ -61,6 +61,9 @@ class HashAuthority:
         def compare(found: list[Account | None]) -> tuple[str, bytes]:
             known = [(login, one) for login, one in zip(names, found, strict=True) if one]
             login, account = known[0] if known else ("", None)
+            if account is not None and (account.name, account) in known:
+                # Of several names that are his, the one that all other logins have.
+                login = account.name
             return login, _compare(claim, account)
 
         def unwrapped(failure: Failure) -> Failure:

@@ -36,7 +36,7 @@ log = Logger()
 
 # RFC 4511 section 4.1.9; what they mean for a user's bind.
 _REFUSED = frozenset({19, 32, 48, 49, 53})
-_MISCONFIGURED = frozenset({1, 2, 8, 10, 13, 34, 50})
+_MISCONFIGURED = frozenset({1, 2, 8, 13, 34, 50})
 _BIND = bind_request()
 PAGE = 500
 """Entries that are asked for at once where all are wanted."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ldap3.operation.bind import bind_operation
+from ldap3.operation.extended import extended_operation
 from ldap3.operation.search import search_operation
 from ldap3.protocol.rfc4511 import LDAPMessage, MessageID, ProtocolOp
 from pyasn1.codec.ber.encoder import encode
@@ -234,6 +235,7 @@ class Request:
 
 
 _SCOPES = {"subtree": "SUBTREE", "one": "LEVEL"}
+_START_TLS = "1.3.6.1.4.1.1466.20037"
 _NAME, _PASSWORD = b"6E616D65@name", b"70617373@password"
 
 
@@ -241,6 +243,12 @@ def bind_request() -> Request:
     """A simple bind; its values are name and password."""
     operation = bind_operation(3, "SIMPLE", _NAME.decode(), _PASSWORD.decode())
     return Request("bindRequest", operation, (_NAME, _PASSWORD), ends=BOUND)
+
+
+def start_tls_request() -> Request:
+    """StartTLS (RFC 4511 section 4.14); without values."""
+    operation = extended_operation(_START_TLS, no_encode=True)
+    return Request("extendedReq", operation, (), ends=EXTENDED)
 
 
 def search_request(

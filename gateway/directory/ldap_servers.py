@@ -34,6 +34,7 @@ from gateway.directory.ldap_messages import (
     Result,
     message_length,
     read_response,
+    start_tls_request,
 )
 from gateway.errors import DirectoryDown, DirectoryMisconfigured, GatewayError
 from gateway.outage import Outage
@@ -41,6 +42,8 @@ from gateway.outage import Outage
 __all__ = ["Reach"]
 
 T = TypeVar("T")
+
+_START_TLS = start_tls_request()
 
 _NO_ANSWER = (
     *(LDAPCommunicationError, LDAPResponseTimeoutError, LDAPStartTLSError, LDAPCertificateError),
@@ -75,27 +78,27 @@ class _Punctual:
     """
 
     def __init__(self, inner: Any, timeout: float, monotonic: Callable[[], float]) -> None:
-        self._inner = inner
+        self.inner = inner
         self._timeout = timeout
         self._monotonic = monotonic
         self._until = 0.0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return getattr(self.inner, name)
 
     def sendall(self, data: bytes) -> None:
         """Send a request; its answer is due from now on."""
         self._until = self._monotonic() + self._timeout
-        self._inner.settimeout(self._timeout)
-        self._inner.sendall(data)
+        self.inner.settimeout(self._timeout)
+        self.inner.sendall(data)
 
     def recv(self, size: int) -> bytes:
         """Some of the answer; raises ``TimeoutError`` when its time is over."""
         left = self._until - self._monotonic()
         if left <= 0:
             raise TimeoutError("the answer took too long")
-        self._inner.settimeout(left)
-        return bytes(self._inner.recv(size))
+        self.inner.settimeout(left)
+        return bytes(self.inner.recv(size))
 
 
 class _Tls(ldap3.Tls):
@@ -181,10 +184,23 @@ class _Server:
         connection.open(read_server_info=False)
         # Without it StartTLS and a bind wait for delayed ACKs, 50 ms.
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.socket = self._punctual(connection.socket)
         if self._reach.start_tls and not self._secure:
-            connection.start_tls(read_server_info=False)
-        connection.socket = _Punctual(connection.socket, self._reach.timeout, self._monotonic)
+            self._start_tls(connection, tls)
         return connection
+
+    def _punctual(self, inner: Any) -> _Punctual:
+        return _Punctual(inner, self._reach.timeout, self._monotonic)
+
+    def _start_tls(self, connection: Any, tls: _Tls) -> None:
+        """Not by ldap3, which takes any success for its own and trips over what is no answer."""
+        _, result = ask(connection, _START_TLS, ())
+        if result.code != 0:
+            raise LDAPStartTLSError(f"the server does not begin TLS: {result.code} {result.words}")
+        connection.socket = connection.socket.inner
+        connection.socket.settimeout(self._reach.timeout)
+        tls.wrap_socket(connection, do_handshake=True)
+        connection.socket = self._punctual(connection.socket)
 
 
 def ask(

@@ -18,7 +18,7 @@ from gateway.directory.ldap_servers import Reach
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.testing.store_contract import run_now
 
-BIND, SEARCH = 0x60, 0x63
+BIND, SEARCH, EXTENDED = 0x60, 0x63, 0x77
 Answer = Callable[[bytes], bytes]
 """From a message id to all that answers it."""
 
@@ -54,21 +54,24 @@ def reference(uri: bytes) -> Answer:
     return reply(0x73, tlv(0x04, uri))
 
 
-Serve = Callable[[Answer, Answer], LdapDirectory]
+Serve = Callable[..., LdapDirectory]
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """A directory that asks a server with these answers to a bind and to a search."""
+    """A directory that asks a server with these answers to a bind, a search and StartTLS."""
     with ExitStack() as stack:
 
-        def start(bind: Answer, search: Answer) -> LdapDirectory:
+        def start(bind: Answer, search: Answer, starttls: Answer | None = None) -> LdapDirectory:
             listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            thread = threading.Thread(target=_serve, args=(listening, {BIND: bind, SEARCH: search}))
+            answers = {BIND: bind, SEARCH: search}
+            answers |= {EXTENDED: starttls} if starttls else {}
+            thread = threading.Thread(target=_serve, args=(listening, answers))
             thread.start()
             stack.callback(thread.join)
             stack.callback(listening.shutdown, socket.SHUT_RDWR)
-            reach = Reach((f"ldap://127.0.0.1:{listening.getsockname()[1]}",))
+            uri = f"ldap://127.0.0.1:{listening.getsockname()[1]}"
+            reach = Reach((uri,), start_tls=starttls is not None)
             return LdapDirectory(reach, Search("dc=e"), EntryMap(), run_now)
 
         yield start
@@ -94,8 +97,9 @@ def _answer(client: socket.socket, answers: dict[int, Answer]) -> None:
             if length and len(data) >= length:
                 identity, operation, *_ = read_elements(data[:length])[0].content
                 data = data[length:]
-                if operation.tag in answers:
-                    client.sendall(answers[operation.tag](identity.content))
+                if operation.tag not in answers:
+                    return
+                client.sendall(answers[operation.tag](identity.content))
 
 
 def test_a_server_that_answers_rightly_lets_in(serve: Serve) -> None:
@@ -120,6 +124,31 @@ def test_a_server_that_answers_rightly_lets_in(serve: Serve) -> None:
 def test_a_bind_that_is_answered_by_anything_else_is_an_outage(serve: Serve, bind: Answer) -> None:
     with pytest.raises(DirectoryDown):
         result(serve(bind, FOUND).verify("alice", b"x"))
+
+
+WITHOUT_TLS = [
+    *(ended(0x78, 2), ended(0x61), ended(0x65), reply(0x78), reply(0x41), ALICE),
+    *(reply(0x78, tlv(0x0A), tlv(0x04), tlv(0x04)), lambda _: b"HTTP/1.1 400 Bad Request\r\n"),
+    lambda _: tlv(0x30, tlv(0x02, b"\x77"), tlv(0x78, tlv(0x0A, b"\0"), tlv(0x04), tlv(0x04))),
+    *(lambda _: b"\x30\x80", lambda _: b"\0" * 9, lambda _: tlv(0x30, tlv(0x02, b"\1"), b"\x78\0")),
+]
+
+
+@pytest.mark.parametrize("starttls", WITHOUT_TLS)
+def test_tls_that_is_not_begun_rightly_is_an_outage_and_no_password_is_sent(
+    serve: Serve, starttls: Answer
+) -> None:
+    bound: list[bytes] = []
+
+    def bind(identity: bytes) -> bytes:
+        bound.append(identity)
+        return ended(0x61)(identity)
+
+    directory = serve(bind, FOUND, starttls)
+    for asked in (directory.verify("alice", b"x"), directory.find("alice")):
+        with pytest.raises(DirectoryDown):
+            result(asked)
+    assert bound == []
 
 
 @pytest.mark.parametrize("search", [ended(0x61), ended(0x78), both(ALICE, ended(0x61)), ALICE])
@@ -171,5 +200,5 @@ def test_a_referral_beside_an_entry_or_to_a_part_without_people_changes_nothing(
 
 
 def test_a_bind_that_is_referred_elsewhere_is_no_wrong_password(serve: Serve) -> None:
-    with pytest.raises(DirectoryMisconfigured):
+    with pytest.raises(DirectoryDown):
         result(serve(ended(0x61, 10), FOUND).verify("alice", b"x"))
