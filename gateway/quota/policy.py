@@ -153,6 +153,9 @@ class Unsaid(Enum):
     UNKNOWN = "unknown"
     """There is no such address."""
 
+    BARRED = "barred"
+    """Its mailbox takes no mail: an administrator has disabled it."""
+
     NOT_ASKED = "not asked"
     """It is no matter of ours: another server has the mailbox, or it has no mailbox."""
 
@@ -168,12 +171,15 @@ class Answers:
     """To mail for a full mailbox: 452 has the sender try again, 552 give up."""
 
     unknown: Literal["dunno", "reject"] = "dunno"
-    """To mail for an address that nobody has."""
+    """To mail for an address that nobody has, or that takes none."""
 
 
 OVER = {452: "452 4.2.2 Mailbox is full, try again later", 552: "552 5.2.2 Mailbox is full"}
 LARGER = "552 5.2.3 Message is larger than the mailbox may be"
-NOBODY = "550 5.1.1 No such mailbox"
+REJECTED = {
+    Unsaid.UNKNOWN: "550 5.1.1 No such mailbox",
+    Unsaid.BARRED: "550 5.2.1 The mailbox takes no mail",
+}
 
 
 def decide(request: Request, found: Room | Unsaid, answers: Answers) -> str | None:
@@ -188,9 +194,9 @@ def decide(request: Request, found: Room | Unsaid, answers: Answers) -> str | No
         said = verdict(found.usage, request.size, found.limits)
         over = OVER[answers.over]
         return {Verdict.FINE: DUNNO, Verdict.OVER: over, Verdict.LARGER_THAN_QUOTA: LARGER}[said]
-    if found is Unsaid.UNKNOWN:
-        return NOBODY if answers.unknown == "reject" else DUNNO
-    return DUNNO if found is Unsaid.NOT_ASKED else None
+    if found is Unsaid.TROUBLE:
+        return None
+    return REJECTED.get(found, DUNNO) if answers.unknown == "reject" else DUNNO
 
 
 def reply(action: str) -> bytes:

@@ -30,8 +30,7 @@ from gateway.services.watch import Watch
 
 _UNSAID = {
     UnknownRecipient: Unsaid.UNKNOWN,
-    # It takes no mail, but not for want of room: that is not asked here.
-    RecipientBarred: Unsaid.NOT_ASKED,
+    RecipientBarred: Unsaid.BARRED,
     HomedElsewhere: Unsaid.NOT_ASKED,
 }
 

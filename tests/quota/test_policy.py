@@ -248,6 +248,10 @@ class DecisionTests(SynchronousTestCase):
         action = self.decided(Unsaid.UNKNOWN, Answers(unknown="reject"))
         assert action is not None
         self.assertTrue(action.startswith("550 5.1.1 "), action)
+        self.assertEqual(self.decided(Unsaid.BARRED, Answers()), DUNNO)
+        action = self.decided(Unsaid.BARRED, Answers(unknown="reject"))
+        assert action is not None
+        self.assertTrue(action.startswith("550 5.2.1 "), action)
 
     def test_a_mailbox_elsewhere_is_no_reason_for_an_opinion(self) -> None:
         self.assertEqual(self.decided(Unsaid.NOT_ASKED, Answers(unknown="reject")), DUNNO)

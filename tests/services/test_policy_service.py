@@ -111,9 +111,15 @@ class AnswerTests(SynchronousTestCase):
         self.assertIn(b"452 4.2.2", wire.send(ask(FULL)))
         self.assertIn(b"552 5.2.3", wire.send(ask(ALICE, 91, "END-OF-MESSAGE")))
         self.assertIn(b"550 5.1.1", wire.send(ask("nobody@example.org")))
-        for one in (BARRED, AWAY, "no address"):
+        self.assertIn(b"550 5.2.1", wire.send(ask(BARRED)))
+        for one in (AWAY, "no address"):
             self.assertEqual(wire.send(ask(one)), DUNNO)
         self.assertEqual(wire.send(NOTHING_ASKED), DUNNO)
+
+    def test_who_leaves_unknown_recipients_to_postfix_leaves_it_disabled_ones_too(self) -> None:
+        wire = Wire()
+        for one in (BARRED, "nobody@example.org"):
+            self.assertEqual(wire.send(ask(one)), DUNNO)
 
     def test_a_mailbox_without_room_is_told_of_and_none_for_which_a_message_is_too_large(
         self,
