@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
-from programs import need
+from programs import find, need
 from servers import free_port, until_listening
 
 
 def need_postfix() -> None:
     """Skip, loudly, where Postfix is missing or root is not there to start it."""
-    need("postfix", "postqueue", "smtp-source", "swaks", root=True)
+    files = ("postqueue", "smtp-source", "swaks", "/usr/share/postfix/master.cf.dist")
+    need("postfix", *files, root=True)
+
+
+def _packaged() -> str:
+    """The distribution's ``master.cf``."""
+    place = find("/usr/share/postfix/master.cf.dist")
+    assert place is not None
+    return Path(place).read_text()
 
 
 class Postfix:
     """Takes mail for ``example.org``, delivers it by LMTP, and asks a policy service."""
 
-    def __init__(self, directory: Path, *, lmtp: str, policy: int | None = None) -> None:
-        """``lmtp`` as Postfix spells a destination; ``policy`` is a port."""
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        lmtp: str = "",
+        policy: int | None = None,
+        packaged: str = "",
+    ) -> None:
+        """``lmtp`` as Postfix spells a destination; ``policy`` is a port.
+
+        ``packaged``: lines of ``main.cf`` in place of both, with the services of the
+        distribution's ``master.cf``, chroots included.
+        """
         self.directory = directory
         self.port = free_port()
         for name in ("etc", "spool", "data"):
@@ -38,6 +58,10 @@ class Postfix:
                 f"smtpd_recipient_restrictions = reject_unauth_destination, {service}, permit\n"
                 f"smtpd_end_of_data_restrictions = {service}\n"
             )
+        delivery = packaged or (
+            "virtual_mailbox_domains = example.org\nvirtual_mailbox_maps = static:ok\n"
+            f"virtual_transport = lmtp:{lmtp}"
+        )
         (directory / "etc/main.cf").write_text(f"""\
 compatibility_level = 3.6
 config_directory = {directory}/etc
@@ -53,9 +77,7 @@ inet_protocols = ipv4
 local_transport = error:no local users
 alias_maps =
 alias_database =
-virtual_mailbox_domains = example.org
-virtual_mailbox_maps = static:ok
-virtual_transport = lmtp:{lmtp}
+{delivery}
 default_transport = error:nothing leaves this machine
 lmtp_destination_recipient_limit = 50
 lmtp_destination_concurrency_limit = 10
@@ -90,9 +112,10 @@ smtpd_peername_lookup = no
             "scache unix - - n - 1 scache",
             "postlog unix-dgram n - n - 1 postlogd",
         )
-        (directory / "etc/master.cf").write_text(
-            f"127.0.0.1:{self.port} inet n - n - 20 smtpd\n" + "\n".join(services) + "\n"
-        )
+        master = f"127.0.0.1:{self.port} inet n - n - 20 smtpd\n" + "\n".join(services) + "\n"
+        if packaged:
+            master = re.sub(r"^smtp(?= +inet)", f"127.0.0.1:{self.port}", _packaged(), flags=re.M)
+        (directory / "etc/master.cf").write_text(master)
         for name in ("dynamicmaps.cf", "dynamicmaps.cf.d"):
             source = Path("/etc/postfix") / name
             if source.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import poplib
 import re
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 from gateway import passwd
 from postfix import Postfix, need_postfix
+from programs import need
 from servers import PASSWORD, USER, Gateway, corpus, free_port
 
 pytestmark = pytest.mark.interop
@@ -266,3 +268,85 @@ def test_no_acknowledged_message_is_lost_when_the_gateway_is_killed_again_and_ag
     finally:
         stack.stop()
     assert "Traceback" not in stack.gateway.log
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
+
+
+def documented(first: str, **instead: str) -> str:
+    """The block of the document that has a line which begins so, with other places."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", DOCUMENT.read_text(), re.M | re.S)
+    (block,) = (block for block in blocks if re.search(rf"^{re.escape(first)}", block, re.M))
+    for old, new in instead.items():
+        block = block.replace(old.replace("__", "/"), new)
+    return block
+
+
+class Documented:
+    """Debian's Postfix, chrooted as packaged, and the gateway, both by the documented lines."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "gateway").mkdir()
+        spool, policy = directory / "postfix" / "spool", str(free_port())
+        places = {"__var__spool__postfix": str(spool), "12340": policy}
+        self.postfix = Postfix(
+            directory / "postfix", packaged=documented("virtual_transport = lmtp:unix", **places)
+        )
+        self._make_directory(documented("install -d -o pop3gw", **places))
+        self.gateway = Gateway(directory / "gateway", documented("[lmtp]", **places))
+        accounts = self.gateway.accounts
+        accounts.write_text(f"{accounts.read_text()}barred@example.org:{{PLAIN}}x::::::nomail\n")
+        # The socket's mode is what lets Postfix in, whoever runs the tests.
+        assert (spool / "pop3gw").stat().st_mode & 0o7777 == 0o2750
+
+    def _make_directory(self, command: str) -> None:
+        # In place of the user that the gateway runs as, the one that runs the tests.
+        words = command.replace("-o pop3gw", f"-o {os.geteuid()}").split()
+        subprocess.run(words, check=True, timeout=30)
+
+    def answers(self, *recipients: str) -> list[int]:
+        """What Postfix says to RCPT."""
+        with smtplib.SMTP("127.0.0.1", self.postfix.port, timeout=60) as client:
+            client.ehlo()
+            client.mail(SENDER)
+            return [client.rcpt(one)[0] for one in recipients]
+
+
+@pytest.fixture
+def as_documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documented]:
+    """A short path: a UNIX socket's has no more than 107 octets."""
+    need_postfix()
+    need("install")
+    found = Documented(tmp_path_factory.mktemp("d"))
+    found.gateway.run()
+    found.postfix.run()
+    yield found
+    found.postfix.stop()
+    found.gateway.stop()
+
+
+def test_debians_chrooted_postfix_delivers_by_the_documented_lines(
+    as_documented: Documented,
+) -> None:
+    postfix = as_documented.postfix
+    with smtplib.SMTP("127.0.0.1", postfix.port, timeout=60) as client:
+        client.sendmail(SENDER, [USER], b"Subject: by the book\r\n\r\nhello\r\n")
+    postfix.until_empty()
+    client = poplib.POP3("127.0.0.1", as_documented.gateway.plain, timeout=60)
+    client.user(USER)
+    client.pass_(PASSWORD)
+    assert b"Subject: by the book" in client.retr(1)[1]
+    client.quit()
+
+
+def test_the_documented_lines_refuse_unknown_and_disabled_recipients_and_bounce_nothing(
+    as_documented: Documented,
+) -> None:
+    asked = (USER, "nobody@example.org", "barred@example.org", "Nobody+x@example.org")
+    assert as_documented.answers(*asked) == [250, 550, 550, 550]
+    as_documented.gateway.stop()
+    # Who cannot be told from a good address is to try again; nobody gets a bounce for it.
+    assert as_documented.answers(USER, "nobody@example.org") == [451, 451]
+    as_documented.gateway.run()
+    assert as_documented.answers(*asked) == [250, 550, 550, 550]
+    assert as_documented.postfix.queue == ""
