@@ -89,6 +89,12 @@ def replace(path: str, data: bytes, *, sync: bool) -> os.stat_result:
     return status
 
 
+def keep_copy(path: str, other: str) -> None:
+    """Have a file's content under another name too, if that can be."""
+    with suppress(OSError), open(path, "rb", opener=no_link) as file:
+        replace(other, file.read(), sync=False)
+
+
 def _status_of(path: str) -> os.stat_result | None:
     """A file's own; None where there is none, or a link or another name of somebody's file."""
     try:

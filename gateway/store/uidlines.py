@@ -12,6 +12,10 @@ RESERVE = 2**30
 HIGHEST = LARGEST_UID - RESERVE
 
 
+BOM = "\ufeff"
+"""What some editors begin a file with."""
+
+
 def decimal(text: str, digits: int = 18) -> int | None:
     """What a text of so many ASCII digits says; None for any other."""
     if text.isdecimal() and text.isascii() and len(text) <= digits:
@@ -32,7 +36,7 @@ class Header(NamedTuple):
 
 def parse_header(line: str) -> Header:
     """What line 1 says; raises ``ValueError`` if it is not a uidlist's of version 1 or 3."""
-    version, *words = line.split(" ")
+    version, *words = line.removeprefix(BOM).split(" ")
     if version == "1":
         known = dict(zip("VN", words, strict=False))
         others: tuple[str, ...] = ()

@@ -17,10 +17,11 @@ from twisted.logger import Logger
 from gateway.durable import sync_directory, write_all
 from gateway.errors import MailboxUnusable
 from gateway.store.complaint import complain
-from gateway.store.files import no_link, replace
+from gateway.store.files import keep_copy, no_link, replace
 from gateway.store.ids import renamed_ids
 from gateway.store.mark import Mark
 from gateway.store.uidlines import (
+    BOM,
     HIGHEST,
     carried_number,
     joined,
@@ -190,11 +191,10 @@ class UidList:
             ) from None
         self.version, self.uidvalidity = header.version, header.uidvalidity
         self._others, self._lines = header.others, 1
-        if header.next_uid is None:
+        self._is_next_lost = header.next_uid is None
+        self.next_uid = header.next_uid or 1
+        if self._is_next_lost or line.startswith(BOM):
             self.faults.append(f"line 1: {line[:100]!r}")
-            self._is_next_lost = True
-        else:
-            self.next_uid = header.next_uid
 
     def make_sure(self) -> None:
         """Put on stable storage what was read, before a client sees ids of it.
@@ -321,6 +321,9 @@ class UidList:
         self.unsure = not sync
 
     def _rewrite(self, keep: set[str]) -> None:
+        if self.faults:
+            # Somebody may have written them by hand.
+            keep_copy(self.path, f"{self.path}.damaged")
         complain(self.name, "lines do not read and are left out", self.faults)
         if self.torn:
             log.warn("{path}: the last line is incomplete and is left out", path=self.name)

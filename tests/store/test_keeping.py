@@ -396,7 +396,7 @@ def test_where_it_is_set_what_is_hidden_counts_until_it_is_gone(box: Box) -> Non
 
 
 @given(
-    base=st.text(st.characters(codec="utf-8", exclude_characters="/:\0"), min_size=1),
+    base=st.text(st.characters(codec="utf-8", exclude_characters="/:\0\r\n"), min_size=1),
     uid=st.text(ALL, min_size=1, max_size=70),
     flags=st.sampled_from(["", ":2,", ":2,FS"]),
 )
@@ -407,6 +407,12 @@ def test_any_id_travels_in_a_name(base: str, uid: str, flags: str) -> None:
     hidden = hidden_of(f"cur/{name}")
     assert hidden is not None
     assert (hidden.name, hidden.uid) == (base + (flags or ":2,"), uid)
+
+
+def test_a_line_end_in_a_name_does_not_come_back() -> None:
+    hidden = hidden_of("cur/a\r\nb,U=7:2,S")
+    assert hidden is not None
+    assert (hidden.name, hidden.uid) == ("a__b:2,S", "7")
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,13 @@ class UidListTests(SynchronousTestCase):
         self.assertEqual((uidlist.uids, uidlist.fields), (plain.uids, plain.fields))
         self.assertEqual((uidlist.next_uid, uidlist.faults), (plain.next_uid, []))
 
+    def test_what_an_editor_begins_a_file_with_is_left_out(self) -> None:
+        self.write(b"\xef\xbb\xbf3 V5 N9\r\n7 Pmine :a\r\n")
+        uidlist = self.read()
+        self.assertEqual((uidlist.uids, uidlist.field("a", "P")), ({"a": 7}, "mine"))
+        self.add(uidlist, ["b"], keep=["a", "b"])
+        self.assertEqual(self.content(), b"3 V5 N9\n7 Pmine :a\n9 :b\n".replace(b"N9", b"N10"))
+
     def test_numbers_that_no_mailbox_gets_to_give_way_and_are_shown_as_before(self) -> None:
         for number in (b"4294967295", b"%d" % LARGEST_UID, b"9" * 30):
             self.write(b"3 V5 N9\n7 :a\n" + number + b" W3 :b\n8 :c\n")
@@ -217,6 +224,8 @@ class UidListTests(SynchronousTestCase):
                 "4 lines do not read and are left out, the first is line 3: 'hello'", line
             )
             self.assertEqual(self.content(), b"3 V5 N10\n5 :a\n9 :x\n")
+            with open(f"{self.path}.damaged", "rb") as file:
+                self.assertEqual(file.read(), b"3 V5 N9\n5 :a\nhello\n0 :b\n7 \n:c\n")
 
     @pytest.mark.conformance("X-C0008", "X-C0009", "O-C0041")
     def test_of_two_messages_with_one_carried_id_the_later_never_comes_by_it(self) -> None:
