@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -200,11 +200,15 @@ class Keeping:
             found = look_at(self._maildir, _of(self._shown()[0], uids))
             return self._discarded(found, cause)
 
-    def remove(self, wanted: Wanted, cause: Cause, *, changed: bool = True) -> None:
+    def remove(
+        self, wanted: Wanted, cause: Cause, *, stored: Mapping[str, int], changed: bool = True
+    ) -> None:
         """Remove what a session has marked, once the audit has a line for each.
 
-        ``changed``: whether somebody may have put files there since the session
-        began.  Raises ``StoreDown`` when something is still there.
+        ``stored``: the files' sizes when the session began, by unique-id; what
+        somebody has written to since stays, for the client has not got that.
+        ``changed``: whether somebody may have put files there since then.
+        Raises ``StoreDown`` when something is still there.
         """
         try:
             with (
@@ -214,9 +218,11 @@ class Keeping:
                 if changed:
                     # What has the base name of a message that goes may not inherit its id.
                     self.part({file for _, file in wanted})
-                found, restless = look_for(self._maildir, wanted)
+                found, restless, written = look_for(self._maildir, wanted, stored=stored)
                 self._discarded(found, cause)
                 raise_for(self._maildir, restless)
+                if written:
+                    raise StoreDown(f"{self._path}: somebody wrote to {len(written)} messages")
         except OSError as error:
             raise StoreDown(str(store_error(error, self._path))) from error
 
@@ -289,7 +295,7 @@ class Keeping:
 
     def _put_away(self, wanted: Wanted, cause: Cause) -> int:
         """Hide unique-ids and files, under the ``flock``; how many are there now."""
-        found, _ = look_for(self._maildir, wanted)
+        found = look_for(self._maildir, wanted).found
         if not found:
             return 0
         folder = make_folder(self._maildir)

@@ -310,7 +310,8 @@ class Maildrop:
             mailbox, snapshot = self._mailbox, self._snapshot
             uids, files = snapshot.listing.uids, snapshot.files
             keeping = Keeping(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
-            remove = keeping.put_away if is_held else keeping.remove
+            stored = snapshot.stored(indexes)
+            remove = keeping.put_away if is_held else partial(keeping.remove, stored=stored)
             wanted = [(uids[index], files[index]) for index in indexes]
             remove(wanted, self._cause, changed=mailbox.has_changed(snapshot))
             if not is_held:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.errors import StoreDown
@@ -62,12 +62,22 @@ class Looked(NamedTuple):
     restless: list[str]
     """The unique-ids of those that others renamed all the while."""
 
+    written: list[str]
+    """The unique-ids of those that have another size than was ``stored``."""
 
-def look_for(maildir: Place, wanted: Iterable[tuple[str, str]], see: See = as_delivered) -> Looked:
+
+def look_for(
+    maildir: Place,
+    wanted: Iterable[tuple[str, str]],
+    see: See = as_delivered,
+    stored: Mapping[str, int] = {},
+) -> Looked:
     """Look at each unique-id and file, wherever another program may have moved it.
 
-    One that is no longer there, or is no regular file, is left out.
+    One that is no longer there, or is no regular file, is left out.  ``stored``:
+    by unique-id, what the files had in octets when they were last looked at.
     """
+    written: list[str] = []
     seen: dict[int, tuple[Kept, str]] = {}
     uids = []
     files = []
@@ -77,12 +87,15 @@ def look_for(maildir: Place, wanted: Iterable[tuple[str, str]], see: See = as_de
 
     def look(index: int, file: str) -> None:
         status = os.lstat(maildir.at(file))
-        if stat.S_ISREG(status.st_mode):
+        if stored.get(uids[index], status.st_size) != status.st_size:
+            written.append(uids[index])
+        elif stat.S_ISREG(status.st_mode):
             kept = see(uids[index], file.partition("/")[2], status)
             seen[index] = kept._replace(octets=_octets(maildir, file, status.st_size)), file
 
     restless = follow(maildir, files, look).restless
-    return Looked([seen[index] for index in sorted(seen)], [uids[index] for index in restless])
+    found = [seen[index] for index in sorted(seen)]
+    return Looked(found, [uids[index] for index in restless], written)
 
 
 def _octets(maildir: Place, file: str, stored: int) -> int:

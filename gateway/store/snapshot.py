@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -159,6 +159,11 @@ class Snapshot:
             for base in [base for base, form in known.forms.items() if form == UNREADABLE]:
                 known.forget(base)
         return known
+
+    def stored(self, indexes: Iterable[int]) -> dict[str, int]:
+        """What the files of these had, in octets, when they were looked at; by unique-id."""
+        uids, stored = self.listing.uids, self._stored
+        return {uids[index]: stored[index] for index in indexes if stored[index] != UNKNOWN}
 
     def is_packed(self, index: int) -> bool:
         """Whether the message was unpacked from its file when it was measured."""

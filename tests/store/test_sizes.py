@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_keeping import Box
 
 from answers import result
-from gateway.errors import SizeChanged
+from gateway.errors import SizeChanged, StoreDown
 from gateway.store.maildir import MaildirStore
 from gateway.store.sizes import OPENING, YOUNG, is_recent, is_refuted
 from gateway.store.snapshot import Reading
@@ -88,6 +88,19 @@ def test_a_write_after_the_file_was_taken_for_complete_is_seen_when_it_is_fetche
         sent_by(maildrop, 0)
     again = opened(store)
     assert sizes_in(again) == [len(sent_by(again, 0))] == [25]
+
+
+def test_quit_removes_nothing_that_was_written_to_since_it_was_listed(box: Box) -> None:
+    path = box.put("cur/9.host:2,", b"first half\r\n")
+    box.put("cur/8.host:2,", b"whole\r\n")
+    maildrop = opened(fresh(box))
+    assert len(sizes_in(maildrop)) == 2
+    assert sent_by(maildrop, 1) == b"first half\r\n"
+    with path.open("ab") as file:
+        file.write(b"second half\r\n")
+    with pytest.raises(StoreDown):
+        result(maildrop.finish({0, 1}, ()))  # type: ignore[attr-defined]
+    assert box.files() == ["cur/9.host:2,"]
 
 
 def test_the_size_of_what_may_still_be_written_is_not_left_for_dovecot(box: Box) -> None:
