@@ -98,8 +98,8 @@ class Place:
 
     @property
     def stays(self) -> bool:
-        """Whether it is good for ever: nothing is held, for it nor for its folders."""
-        return self._is_fixed and _only_ours(self.status)
+        """Whether it is good once it is closed: nothing is held, for it nor its folders so far."""
+        return self._is_fixed and all(folder.stays for folder in self._folders.values())
 
     def close(self) -> None:
         """Give back what is held."""

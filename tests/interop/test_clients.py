@@ -16,7 +16,7 @@ import pytest
 
 from client_process import port_of, run
 from gateway.services.tls import make_certificate
-from servers import PASSWORD, USER, Gateway, corpus, need
+from servers import PASSWORD, USER, Gateway, corpus, fill, need
 from whole_corpus import MESSAGES, canonical
 
 pytestmark = pytest.mark.interop
@@ -322,3 +322,24 @@ def test_mail_that_was_kept_is_not_fetched_again(name: str, gateway: Gateway, ho
     third = client.use(job)
     assert third.code == 0, third.said
     assert third.messages == [client.keeps(new)]
+
+
+@pytest.mark.conformance("P-1", "P-5")
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_dot_after_a_bare_cr_makes_no_client_lose_step(
+    name: str, gateway: Gateway, home: Path
+) -> None:
+    client = CLIENTS[name]
+    need(*client.programs)
+    for file in left(gateway):
+        file.unlink()
+    odd = b"Subject: odd\r\n\r\nhello\r.\r\n+OK injected\r\n\r.\r.\r\n\r\r.end\r\n"
+    even = b"Subject: even\r\n\r\nas ever\r\n"
+    fill(gateway.maildir, [odd, even])
+    outcome = client.use(Job(gateway, "plain", home, gateway.certificate))
+    assert outcome.code == 0, outcome.said
+    as_sent = odd.replace(b"\r.", b"\r\n.")
+    if name != "getmail":
+        assert sorted(outcome.messages) == sorted(map(client.keeps, (as_sent, even)))
+    assert len(outcome.messages) == 2
+    assert left(gateway) == []

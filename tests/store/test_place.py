@@ -216,6 +216,26 @@ def test_an_administrators_link_in_a_maildir_of_the_services_goes_on_working(
     assert outcome(homes.store.hide(homes.account, ["1"], Cause())) in (0, 1)
 
 
+def test_an_administrators_link_into_a_users_directory_is_looked_at_each_time(
+    homes: Homes,
+) -> None:
+    give(homes.root / "mallory", 0)
+    theirs = homes.root / "theirs"
+    theirs.mkdir()
+    (homes.mine / "cur").rename(theirs / "cur")
+    (homes.mine / "cur").symlink_to(theirs / "cur")
+    give(theirs, MALLORY)
+    drop, close = outcome(homes.store.open(homes.account, None))
+    body = outcome(drop.retrieve(0))
+    assert body.read_now() == b"mine\r\n"
+    body.close()
+    close()
+    again, _ = outcome(homes.store.open(homes.account, None))
+    homes.link(theirs / "cur", homes.victim / "cur", MALLORY)
+    with pytest.raises(MailboxUnusable):
+        outcome(again.retrieve(0))
+
+
 def swap(homes: Homes) -> None:
     homes.link(homes.mine / "cur", homes.victim / "cur", MALLORY)
 
