@@ -49,7 +49,7 @@ class Mark:
         """The mark, as it was last."""
         self.reached = 0
         """The next id, as somebody here last had it from the list."""
-        self._is_failing = False
+        self._is_failing = self._is_told = False
 
     def begin(self, next_uid: int, *, is_new: bool) -> int:
         """Where ids go on in a list that says ``next_uid`` and was not followed.
@@ -67,15 +67,15 @@ class Mark:
         if mark > HIGHEST - BLOCK:
             # What a list said that was damaged, or has run out: the next begins anew.
             return next_uid
-        goes_on = max(next_uid, mark, self.reached)
-        if (is_new and mark) or next_uid < max(self.reached, mark - BLOCK):
-            log.warn(
-                "{maildir}: the uidlist is {state}: ids go on at {uid}, which no client has seen",
-                maildir=self.maildir,
-                state="missing" if is_new else "older than ids that were given",
-                uid=goes_on,
-            )
-        return goes_on
+        self._tell(next_uid, mark, is_missing=is_new and mark > 0)
+        return max(next_uid, mark, self.reached)
+
+    def show(self, next_uid: int, beyond: int) -> None:
+        """A list that says ``next_uid`` is shown, all ids in it being below ``beyond``."""
+        self.cover(beyond)
+        if self._known <= HIGHEST - BLOCK:
+            self._tell(next_uid, self._known, is_missing=False)
+        self.note(next_uid)
 
     def cover(self, next_uid: int) -> None:
         """See to it that the mark is not below ``next_uid``, before ids below that are shown."""
@@ -94,6 +94,18 @@ class Mark:
     def note(self, next_uid: int) -> None:
         """The list says so, or does now."""
         self.reached = max(self.reached, next_uid)
+
+    def _tell(self, next_uid: int, mark: int, *, is_missing: bool) -> None:
+        """Log a list that is not what it was, once until ids have gone on."""
+        is_wrong = is_missing or next_uid < max(self.reached, mark - BLOCK)
+        if is_wrong and not self._is_told:
+            log.warn(
+                "{maildir}: the uidlist is {state}: ids go on at {uid}, which no client has seen",
+                maildir=self.maildir,
+                state="missing" if is_missing else "older than ids that were given",
+                uid=max(next_uid, mark, self.reached),
+            )
+        self._is_told = is_wrong
 
     def _complain(self, error: GatewayError) -> None:
         """Once: mail goes on, with the uidlist alone to tell which ids were given."""

@@ -105,8 +105,7 @@ class Reader:
         if not self._made_sure():
             stamp = NEVER
         # Others, Dovecot for one, give ids too.
-        self._mark.cover(self._uidlist.beyond())
-        self._mark.note(self._uidlist.next_uid)
+        self._mark.show(self._uidlist.next_uid, self._uidlist.beyond())
         return self._snapshot(files, sizes, stamp)
 
     def _made_sure(self) -> bool:

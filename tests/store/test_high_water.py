@@ -293,6 +293,24 @@ class SaidTests(HighWaterCase):
         self.list.write_bytes(old)
         self.assertEqual(len(self.said()), 1)
 
+    def test_an_older_list_is_noticed_at_the_login_and_told_of_once(self) -> None:
+        self.by_others(2)
+        self.look()
+        old = self.list.read_bytes()
+        for restart in (False, True):
+            self.store = self.started()
+            self.by_others(1)
+            self.look()
+            self.remove_all()
+            self.list.write_bytes(old)
+            if restart:
+                self.store = self.started()
+            with capturedLogs() as events:
+                self.look()
+                self.look()
+            self.assertEqual(len([one for one in map(formatEvent, events) if "older" in one]), 1)
+            self.assertEqual(self.said(), [])
+
     def test_a_mailbox_that_is_new_is_nothing_to_say(self) -> None:
         self.assertEqual(self.said(), [])
 
