@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+from gateway.directory.passwd import lines_of, read
 from gateway.settings import DomainQuota, Quota, Settings
 from gateway.units import parse_size
 
@@ -32,13 +34,12 @@ def _zeros(place: str, said: Quota | DomainQuota) -> Iterator[str]:
 
 def _zeros_of_accounts(path: str) -> Iterator[str]:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().split("\n")
+        # A device could be read for ever.
+        lines = lines_of(read(path) if os.path.isfile(path) else "")
     except OSError:
         return
-    for number, line in enumerate(lines, 1):
-        extra = "" if line.startswith("#") else line.split(":", 7)[7:]
-        for word in "".join(extra).split():
+    for number, line in lines:
+        for word in "".join(line.split(":", 7)[7:]).split():
             if word.lower().startswith("quota=") and _is_zero(word[6:]):
                 yield f"{path}:{number}"
 

@@ -53,7 +53,7 @@ RULES: dict[str, set[str]] = {
         *("contradictions", "endpoints", "environment", "settings", "settings_checks", "errors"),
     },
     "certificates": {"endpoints", "settings", "services"},
-    "changed_meanings": {"settings", "units"},
+    "changed_meanings": {"directory.passwd", "settings", "units"},
     "needed_files": {"settings"},
     "checked_accounts": {
         *("directory.passwd", "directory.schemes", "retention.text", "settings", "store.names"),
@@ -79,7 +79,6 @@ PURE = (
     *("errors", "model", "saslprep", "client_address", "units", "durable", "wire", "pop3"),
     *("lmtp", "quota", "retention", "settings", "config", "needed_files", "audit", "endpoints"),
     *("settings_checks", "environment", "contradictions"),
-    "changed_meanings",
 )
 """No Twisted here."""
 

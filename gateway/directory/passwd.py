@@ -158,13 +158,20 @@ def entry(line: str) -> Account:
         may_log_in=may_log_in,
         gets_mail=not _flag(said, "nomail"),
         host=said.get("host", "").lower(),
-        addresses=tuple(filter(None, (canonical, *said.get("aliases", "").lower().split(",")))),
+        addresses=(canonical, *map(_address, filter(None, said.get("aliases", "").split(",")))),
         quota=Quota(octets=limit_of(parse_size(said["quota"]))) if "quota" in said else Quota(),
         delegates=frozenset(map(named, filter(None, said.get("delegates", "").split(",")))),
         # Spaces separate the extra fields from each other.
         retention=said.get("retention", "").replace("_", " "),
         languages=tuple(filter(None, said.get("language", "").lower().split(","))),
     )
+
+
+def _address(alias: str) -> str:
+    try:
+        return login_name(alias.encode("utf-8", "surrogateescape"))
+    except ValueError as error:
+        raise ValueError(f"no valid alias: {error}") from None
 
 
 def _flag(said: Mapping[str, str], name: str) -> bool:

@@ -239,6 +239,14 @@ class FileTests(SynchronousTestCase):
             found = entries.named(login)
             self.assertEqual(found and found.name, name, login)
 
+    def test_an_alias_is_the_same_in_every_spelling_of_its_letters(self) -> None:
+        self.write("alice:{PLAIN}a::::::aliases=JU\u0308RGEN@e\n")
+        directory = PasswdFile(self.path, run_now)
+        found = self.successResultOf(directory.recipient("j\u00fcrgen@e"))
+        self.assertEqual(found.name, "alice")
+        with self.assertRaisesRegex(DirectoryMisconfigured, "no valid alias"):
+            parse("alice:{PLAIN}a::::::aliases=\u200b\n", "F")
+
     def test_guesses_by_an_alias_count_for_its_account(self) -> None:
         self.write("alice:{PLAIN}a::::::aliases=a@e\n")
         directory = PasswdFile(self.path, run_now)
