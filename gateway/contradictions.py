@@ -54,11 +54,13 @@ def _says_tls(name: str) -> bool:
 
 
 def _lets_nobody_in(settings: Settings, listener: Listener) -> bool:
-    return (
-        listener.tls == "none"
-        and not settings.pop3.secure_networks
-        and _PASSWORDS.issuperset(_mechanisms(settings, listener))
-    )
+    networks = settings.pop3.secure_networks
+    endpoint = endpoints.find(listener.endpoint)
+    if endpoint and endpoint.is_for_the_network:
+        # Whoever gets there does not come from an address of loopback's.
+        networks = tuple(one for one in networks if not one.is_loopback)
+    passwords_only = _PASSWORDS.issuperset(_mechanisms(settings, listener))
+    return listener.tls == "none" and not networks and passwords_only
 
 
 def _mechanisms(settings: Settings, listener: Listener) -> tuple[str, ...]:

@@ -70,6 +70,12 @@ class Endpoint:
         """Whether its port is that of POP3 over TLS, or one made after it, such as 1995."""
         return str(self.port).endswith("995")
 
+    @property
+    def is_for_the_network(self) -> bool:
+        """Whether it is bound to one address, and not to one of loopback's."""
+        address = ip_address(_canonical(self.interface))
+        return self.kind.startswith("tcp") and not (address.is_unspecified or address.is_loopback)
+
     def clashes_with(self, other: Endpoint) -> bool:
         """Whether both cannot be listened at, at one time."""
         if self.path or other.path:

@@ -60,7 +60,9 @@ def _put(
 ) -> None:
     section: Any = table
     for part in parts[:-1]:
-        section = section.setdefault(part, {})
+        # Variables are in capitals: names that people give need not be in small letters.
+        known = (name for name in section if name.lower() == part)
+        section = section.setdefault(next(known, part), {})
         if not isinstance(section, dict):
             return
     name, key = parts[-1], ".".join(parts)

@@ -130,7 +130,8 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
             if there:
                 read[keytab] = "gssapi.keytab"
             problems += [
-                f"{path}: user {user.uid} may not read it: {purpose.partition(' ')[0]}"
+                f"{path}: user {user.uid} may not read it: {purpose.partition(' ')[0]};"
+                " chgrp it to that user's group, and chmod 640"
                 for path, purpose in read.items()
                 if not os.access(path, os.R_OK, effective_ids=True)
             ]

@@ -42,6 +42,9 @@ def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
         for key, path in zip(("certificate", "key"), settings.certificate_of(name), strict=True):
             own = f"listeners.{name}.{key}" if getattr(listener, key) else ""
             wanted[path] = own or f"tls.{key}{_NOT_MADE if settings.tls.self_made else ''}"
+    if settings.lmtp.endpoint and settings.lmtp.tls != "none" and not made:
+        for key in ("certificate", "key"):
+            wanted.setdefault(settings.path_of(getattr(settings.tls, key)), f"tls.{key} (for lmtp)")
     wanted |= files_of_logins(settings, directory=directory)
     problems = [
         f"{path}: no such file: {purpose}"

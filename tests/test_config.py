@@ -397,6 +397,30 @@ class EnvironmentTests(ConfigCase):
         (fault,) = self.faults(POP3GW_LDAP__BIND_PASSWORD_FILE="/nonexistent")
         self.assertIn("cannot be read", fault)
 
+    def test_a_variable_finds_a_name_that_is_not_in_small_letters(self) -> None:
+        text = '[listeners.Pop]\nendpoint = "tcp:7"\n[quota.domains."Example.org"]\noctets = "5M"\n'
+        settings = self.load(
+            text,
+            POP3GW_LISTENERS__POP__TLS="none",
+            **{"POP3GW_QUOTA__DOMAINS__EXAMPLE.ORG__OCTETS": "7M"},
+        )
+        self.assertEqual([(*settings.listeners,)], [("Pop",)])
+        self.assertEqual(settings.listeners["Pop"].tls, "none")
+        self.assertEqual(settings.quota.domains["Example.org"].octets, "7M")
+
+    def test_a_container_that_uses_ldap_needs_no_file(self) -> None:
+        environ = {
+            "POP3GW_STATE": os.path.abspath(self.mktemp()),
+            "POP3GW_DIRECTORY__KIND": "ldap",
+            "POP3GW_LDAP__URIS": "ldaps://one.example.org,ldaps://two.example.org",
+            "POP3GW_LDAP__BASE": "dc=example,dc=org",
+            "POP3GW_LDAP__BIND_DN": "cn=reader,dc=example,dc=org",
+            "POP3GW_LDAP__BIND_PASSWORD_FILE": self.file("s3cret\n"),
+            "POP3GW_POP3__SECURE_NETWORKS": "10.0.0.0/8,::1/128",
+        }
+        self.assertEqual(assembly.check(None, environ), [])
+        self.assertEqual(config.load(None, environ).ldap.bind_password, "s3cret")
+
     def test_what_kubernetes_and_docker_say_of_a_service_named_pop3gw_is_no_setting(self) -> None:
         for prefix in ("POP3GW_", "POP3GW_PLAIN_"):
             said = {
@@ -762,6 +786,26 @@ class ListenerTests(ConfigCase):
         self.load(nobody.replace("[]", '["10.0.0.0/8"]'))
         # NTLM shows no password to who listens.
         self.load(f'{nobody}[ntlm]\nprovider = "hashes"\n')
+
+    def test_at_an_address_of_the_network_loopback_lets_nobody_in(self) -> None:
+        text = '[listeners.a]\nendpoint = "tcp:7:interface=%s"\ntls = "none"\n'
+        (fault,) = self.faults(text % "10.0.0.5")
+        self.assertIn("listeners.a.tls: expected", fault)
+        for address in ("", "0.0.0.0", "127.0.0.1", "localhost", r"\\:\\:1", r"\\:\\:"):
+            self.load(text % address)
+        self.load(text % "10.0.0.5" + '[pop3]\nsecure_networks = ["10.0.0.0/8"]\n')
+
+    def test_a_certificate_that_only_lmtp_needs_is_missed_before_the_start(self) -> None:
+        state = os.path.abspath(self.mktemp())
+        os.makedirs(state)
+        with open(f"{state}/accounts", "w"):
+            pass
+        text = f'state = "{state}"\n{LISTENER}tls = "none"\n[tls]\nself_made = false\n'
+        text += '[lmtp]\nendpoint = "tcp:0"\ntls = "stls"\n'
+        path = self.file(text)
+        problems = assembly.check(path, {})
+        self.assertEqual(len(problems), 2)
+        self.assertIn("tls/cert.pem: no such file: tls.certificate (for lmtp)", problems[0])
 
     def test_a_proxy_whose_word_for_addresses_everybody_could_give_is_refused(self) -> None:
         state = self.mktemp()

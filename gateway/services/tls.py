@@ -129,6 +129,10 @@ def _reasons(error: Exception) -> str:
         # For a file that is not there OpenSSL says "system lib", and that several times.
         found = dict.fromkeys(reason for _, _, reason in error.args[0] if reason)
         return ", ".join(found) or "not usable"
+    if isinstance(error, PermissionError):
+        return (
+            f"{error.strerror}; let the user that runs pop3gw read it, or start as root with --uid"
+        )
     return getattr(error, "strerror", None) or str(error)
 
 
