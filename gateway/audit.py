@@ -18,6 +18,8 @@ from gateway.errors import NoRoom, StoreDown
 from gateway.model import Removed
 from gateway.units import time_text
 
+__all__ = ["Audit"]
+
 RESERVED = 4 * 1024 * 1024
 """Octets behind the end of the file that only the audit can use: more than 10,000 lines."""
 

@@ -26,6 +26,7 @@ __all__ = [
     "MechanismFailed",
     "MechanismUnknown",
     "MessageGone",
+    "MessageUnreadable",
     "NoRoom",
     "NoSuchMailbox",
     "NotAdmitted",

@@ -7,6 +7,8 @@ from threading import Lock
 
 from gateway.ledger import Ledger
 
+__all__ = ["LedgerHighWater"]
+
 
 class LedgerHighWater:
     """A ``HighWater``; its ledger is opened when it is first asked."""

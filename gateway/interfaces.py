@@ -18,6 +18,7 @@ from gateway.model import Account, Cause, Kept, Limits, Listing, Removed, Usage
 __all__ = [
     "Admit",
     "Audit",
+    "HighWater",
     "IBody",
     "IDelivery",
     "IDirectory",
