@@ -27,8 +27,6 @@ from gateway.services.watch import Watch
 from gateway.wire.dialogue import Dialogue
 from gateway.wire.outgoing import SLICE
 
-_NO_HANDSHAKE = "TLS handshake failed", "the client closed the connection"
-
 TLS_RECORD = b"\x16"
 """How a TLS handshake begins (RFC 8446 section 5.1), and no command of any protocol."""
 
@@ -122,7 +120,7 @@ class Shell(Protocol, ABC):
         if self._over:
             return
         if self._handshaking:
-            self._ending(*_NO_HANDSHAKE)
+            self._tell_of_tls(None)
             self.abort()
             return
         self._input_ended = True
@@ -174,8 +172,14 @@ class Shell(Protocol, ABC):
         if isinstance(error, SSL.Error):
             what = "TLS handshake failed" if self._handshaking else "TLS failed"
             self._ending(what, reason_of(error))
+        elif self._handshaking and self._tls_began():
+            self._ending("TLS handshake failed", "the client closed the connection")
         elif self._handshaking:
-            self._ending(*_NO_HANDSHAKE)
+            # A check whether the port is open, or a client that waits for a greeting.
+            self._ending("dropped before TLS began")
+
+    def _tls_began(self) -> bool:
+        return getattr(self.transport, "began", True)
 
     def pauseProducing(self) -> None:
         """The client takes no more just now."""
@@ -353,7 +357,8 @@ class Shell(Protocol, ABC):
 
     def _expired(self) -> None:
         if self._handshaking and not self._over:
-            self._ending("TLS handshake failed", "timed out")
+            silent = "" if self._tls_began() else ": the client sent nothing, as in plain text"
+            self._ending("TLS handshake failed", f"timed out{silent}")
             self.abort()
         elif self._over or self._paused:
             self._ending("stalled")

@@ -67,7 +67,15 @@ class TLSLine(TLSMemoryBIOProtocol):
     """Twisted's side.  The end of the client's TCP stream, too, ends no replies."""
 
     transport: Any
+    began = False
+    """Whether the client has sent anything at all."""
+
     _stream_ended = False
+
+    def dataReceived(self, bytes: bytes) -> None:
+        """Some of what the client sends."""
+        self.began = True
+        super().dataReceived(bytes)  # type: ignore[no-untyped-call]
 
     def readConnectionLost(self) -> None:
         """The client has closed its side; many do so without a close_notify before it."""
