@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from io import BytesIO
+
 from gateway.model import Listing
 from gateway.pop3.refusals import Refused
 
@@ -14,15 +17,21 @@ def natural(text: bytes) -> int | None:
     return int(text.lstrip(b"0")[:19] or b"0") if text.isdigit() else None
 
 
+PIECE = 32 * 1024
+"""Octets of a listing that are looked at in one go."""
+
+
 class Marks:
     """Which messages are removed at QUIT, and which were read; by index, from 0."""
 
-    __slots__ = ("listing", "removed", "retrieved", "unread")
+    __slots__ = ("_octets", "listing", "removed", "retrieved", "unread")
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
         self.removed: set[int] = set()
         """By DELE (RFC 1939 section 5)."""
+        self._octets = 0
+        """How much they have."""
         self.retrieved: set[int] = set()
         """By RETR, and to the end."""
         self.unread: set[int] = set()
@@ -50,20 +59,27 @@ class Marks:
         if index in self.unread:
             raise Refused("unread")
         self.removed.add(index)
+        self._octets += self.listing.sizes[index]
+
+    def reset(self) -> None:
+        """RSET: nothing is to be removed."""
+        self.removed.clear()
+        self._octets = 0
 
     def left(self) -> tuple[int, int]:
         """How many messages are not removed, and their octets, as STAT says it."""
-        listing, removed = self.listing, self.removed
-        octets = listing.octets - sum([listing.sizes[index] for index in removed])
-        return len(listing) - len(removed), octets
+        return len(self.listing) - len(self.removed), self.listing.octets - self._octets
 
-    def lines_left(self, lines: bytes) -> bytes:
-        """Of one line for each message of the listing those of what is not removed."""
+    def lines_left(self, lines: bytes) -> Iterator[bytes]:
+        """Of one line for each message of the listing those of what is not removed.
+
+        A piece at a time, for of a hundred thousand lines it takes long to find some.
+        """
         if not self.removed:
-            return lines
-        kept = [
-            text
-            for index, text in enumerate(lines.splitlines(keepends=True))
-            if index not in self.removed
-        ]
-        return b"".join(kept)
+            yield lines
+            return
+        source, index = BytesIO(lines), 0
+        while some := source.readlines(PIECE):
+            numbered = enumerate(some, index)
+            yield b"".join([text for number, text in numbered if number not in self.removed])
+            index += len(some)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from enum import Enum
+from itertools import chain
 from typing import NamedTuple
 
 from gateway.model import Form, Listing, Terms
@@ -219,7 +220,8 @@ class Session(Dialogue[Action]):
             index = self.marks.index(number)
             self._say(f"+OK {index + 1} {values[index]}".encode("ascii"))
             return
-        self._multiline("listing", self.marks.lines_left(lines))
+        self._ok("listing")
+        self._pieces = chain(self.marks.lines_left(lines), (END,))
 
     def _retr(self, number: bytes) -> None:
         index = self.marks.index(number)
@@ -241,7 +243,7 @@ class Session(Dialogue[Action]):
         self._ok("ok")
 
     def _rset(self) -> None:
-        self.marks.removed.clear()
+        self.marks.reset()
         self._ok("reset")
 
     def _quit(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from gateway.wire.lines import LineBuffer
@@ -36,6 +36,8 @@ class Dialogue(ABC, Generic[Action]):
         """Lines and pieces of content taken so far: a client that sends some is not idle."""
         self._input = LineBuffer()
         self._out = Outgoing()
+        self._pieces: Iterator[bytes] | None = None
+        """The rest of a reply that is made a piece at a time, before any other command is taken."""
         self._owed = False
         self._action: Action | None = None
 
@@ -69,7 +71,7 @@ class Dialogue(ABC, Generic[Action]):
         asked after each, since thousands may have arrived that ask for no action.
         """
         while self._action is None:
-            if self._owed or self.closed or self._out.length > SLICE or not self._take_next():
+            if self._owed or self.closed or self._out.length > SLICE or not self._go_on():
                 return None
             self.taken += 1
             if self._action is None and interrupted():
@@ -77,6 +79,17 @@ class Dialogue(ABC, Generic[Action]):
         action, self._action = self._action, None
         self._owed = not self.closed
         return action
+
+    def _go_on(self) -> bool:
+        """Make another piece of a reply, or take the next command; False when there is neither."""
+        if self._pieces is None:
+            return self._take_next()
+        piece = next(self._pieces, None)
+        if piece is None:
+            self._pieces = None
+        else:
+            self._out.put(piece)
+        return True
 
     @property
     def has_more(self) -> bool:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
 from gateway.lmtp.profile import Profile
-from gateway.model import Limits
+from gateway.model import Limits, Listing
 from gateway.pop3.capabilities import Line as PopLine
 from gateway.pop3.profile import Profile as PopProfile
 from gateway.pop3.session import Session
@@ -201,3 +201,23 @@ class InterruptionTests(SynchronousTestCase):
         self.assertEqual(session.data_to_send().count(b"\r\n.\r\n"), 3)
         self.assertIsNone(session.next_action())
         self.assertEqual(session.data_to_send().count(b"\r\n.\r\n"), 6)
+
+    def test_a_long_listing_with_marks_is_made_a_piece_at_a_time(self) -> None:
+        session = Session(PopProfile(), PopLine(trusted=True))
+        uids = [f"{number:07}" for number in range(20_000)]
+        session.logged_in(Listing([9] * len(uids), uids))
+        session.data_to_send()
+        session.receive(b"DELE 2\r\nDELE 20000\r\nRSET\r\nDELE 3\r\nUIDL\r\nSTAT\r\n")
+        reply, pieces = b"", 0
+        while session.has_more:
+            self.assertIsNone(session.next_action(lambda: True))
+            piece = session.data_to_send()
+            self.assertLess(len(piece), 64 * 1024)
+            reply += piece
+            pieces += 1
+        self.assertGreater(pieces, 10)
+        _, _, listing = reply.partition(b"follows.\r\n")
+        listing, _, last = listing.partition(b".\r\n")
+        expected = [b"%d %b" % (at, uid.encode()) for at, uid in enumerate(uids, 1) if at != 3]
+        self.assertEqual(listing.splitlines(), expected)
+        self.assertEqual(last, b"+OK 19999 %d\r\n" % (9 * 19_999))
