@@ -129,11 +129,11 @@ class PolicyProtocol(Protocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Ask what can be asked, now or in this connection's turn."""
-        if not (self._queued or self._going_on):
-            self._queued = True
-            self._factory.turns.first(self._at_its_turn)
-        self._mind_input()
+        """Ask what can be asked, unless what is left waits for its turn."""
+        if self._queued or self._going_on:
+            self._mind_input()
+        else:
+            self._at_its_turn()
 
     def _mind_input(self) -> None:
         """Stop listening to a client that is far ahead of its answers."""

@@ -43,6 +43,8 @@ class Shell(Protocol, ABC):
     _session: Dialogue[Any]
     _outlet: Outlet
     _watch: Watch
+    _seconds: Callable[[], float]
+    """The clock, without the way to it: it is looked at after each command."""
 
     def __init__(self, factory: Any, number: str) -> None:
         """``number`` ties the log's lines together."""
@@ -90,6 +92,7 @@ class Shell(Protocol, ABC):
         """Begin, now that the client is let in."""
         transport, factory = self.transport, self._factory
         self._session = session
+        self._seconds = factory.clock.seconds
         factory.opened(self)
         # A small reply that waits for the client's delayed ACK takes 40 ms.
         with suppress(OSError, AttributeError):  # a UNIX socket has no such thing
@@ -144,8 +147,8 @@ class Shell(Protocol, ABC):
             self._take_turn(self._at_its_turn)
 
     def _take_turn(self, work: Callable[[], None]) -> None:
-        """Have ``work`` done in the turns of sessions like this one."""
-        self._factory.turns.first(work)
+        """Have ``work`` done, in which the session has its first turn."""
+        work()
 
     def _at_its_turn(self, seconds: float = FIRST_TURN) -> None:
         self._queued = False
@@ -205,7 +208,7 @@ class Shell(Protocol, ABC):
         if self._pumping or self._queued or self._over:
             return
         self._pumping = True
-        self._turn_ends = self._factory.clock.seconds() + seconds
+        self._turn_ends = self._seconds() + seconds
         try:
             self._go_through()
         except Exception:
@@ -260,7 +263,7 @@ class Shell(Protocol, ABC):
         return True
 
     def _is_time_up(self) -> bool:
-        return bool(self._factory.clock.seconds() >= self._turn_ends)
+        return self._seconds() >= self._turn_ends
 
     def _mind_input(self) -> None:
         """Stop listening to a client that is far ahead of its replies, or of a back-end."""

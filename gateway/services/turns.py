@@ -23,13 +23,11 @@ Work = Callable[[], None]
 class _Queue:
     """Work of one kind, and how much of it may be done at once."""
 
-    __slots__ = ("_paid", "_weight", "waiting")
+    __slots__ = ("_paid", "waiting")
 
-    def __init__(self, weight: float) -> None:
-        """What takes a second counts as ``weight`` seconds: at most 1/``weight`` of the time."""
-        self._weight = weight
+    def __init__(self) -> None:
         self._paid = 0.0
-        """When all that was done at once is paid for."""
+        """When all that was done at once will have taken no more than half of the time."""
         self.waiting: deque[Work] = deque()
 
     def may_begin(self, now: float) -> bool:
@@ -38,7 +36,7 @@ class _Queue:
 
     def took(self, begun: float, ended: float) -> None:
         """Something was done at once."""
-        self._paid = max(self._paid, begun) + self._weight * (ended - begun)
+        self._paid = max(self._paid, begun) + 2 * (ended - begun)
 
 
 class Turns:
@@ -46,25 +44,20 @@ class Turns:
 
     Two hundred clients that log in at one moment make as many events, each of
     them short; and a client that sends commands without waiting for replies
-    makes one that does not end.  So work waits in three queues: of sessions
-    that are logged in, of logins and of answers by workers, and of what took
-    longer than a turn.  Between two looks at the sockets the first two have a
-    turn together, and each queue at least one piece of its work done.
+    makes one that does not end.  So work waits in two queues: of logins and of
+    answers by workers, and of what took longer than its first turn.  Between
+    two looks at the sockets both have a turn together, and each queue at least
+    one piece of its work done.  Sessions that are logged in take their first
+    turns without asking.
     """
 
     log = Logger("pop3gw.turns")
 
     def __init__(self, clock: Callable[[], IReactorTime]) -> None:
         self._clock = clock
-        # Sessions with much to do hardly ever have to wait for the next look;
-        # a storm of logins has half of the time.
-        self._first, self._logins, self._long = _Queue(1.25), _Queue(2.0), _Queue(2.0)
+        self._logins, self._long = _Queue(), _Queue()
         self._waiting = self._logins.waiting
         self._due = False
-
-    def first(self, work: Work) -> None:
-        """Have ``work`` of a session that is logged in done now, or before that of others."""
-        self._begin(self._first, work)
 
     def take(self, work: Work) -> None:
         """Have ``work`` done now, or when those that came before it are done."""
@@ -98,7 +91,7 @@ class Turns:
         self._due = False
         clock = self._clock()
         end = clock.seconds() + TURN
-        queues = self._first.waiting, self._logins.waiting, self._long.waiting
+        queues = self._logins.waiting, self._long.waiting
         for waiting in queues:
             # What comes back while its queue is worked off has to wait for the next turn.
             for _ in range(len(waiting)):
