@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -26,17 +27,17 @@ class MeasuredMeanwhileTests(SynchronousTestCase):
         self.names = Names(["one", "two", "three"])
         forms = bytearray([CLAIMED, CLAIMED, UNREADABLE])
         listing = Listing([10, 20, 30], ["1", "2", "3"])
-        self.snapshot = Snapshot(listing, self.names, ["", "", ""], forms, NEVER)
+        stored = array("q", [10, 20, 30])
+        self.snapshot = Snapshot(listing, self.names, [""] * 3, forms, stored, {}, NEVER)
         self.snapshot.measured(0, Size(11, Form.CLEAN))
 
     def test_a_message_that_is_measured_while_the_sizes_are_taken_over_stops_nothing(self) -> None:
         self.names.meanwhile = lambda: self.snapshot.measured(1, Size(21, Form.CLEAN))
-        octets, measured = self.snapshot.known()
-        self.assertEqual((octets["one"], measured["one"]), (11, Size(11, Form.CLEAN)))
+        known = self.snapshot.known()
+        self.assertEqual((known.octets["one"], known.forms["one"]), (11, Form.CLEAN))
         self.names.meanwhile = lambda: None
-        self.assertEqual(self.snapshot.known()[0]["two"], 21)
+        self.assertEqual(self.snapshot.known().octets["two"], 21)
 
     def test_a_guess_is_not_taken_over_though_its_message_is_measured_meanwhile(self) -> None:
         self.names.meanwhile = lambda: self.snapshot.measured(2, Size(33, Form.CLEAN))
-        octets, _ = self.snapshot.known()
-        self.assertNotEqual(octets.get("three"), 30)
+        self.assertNotEqual(self.snapshot.known().octets.get("three"), 30)
