@@ -277,6 +277,7 @@ class Texts:
 
 
 def _own_templates(value: dict[str, Texts]) -> Templates:
+    check.languages(value)
     return own_templates({language: attrs.asdict(texts) for language, texts in value.items()})
 
 

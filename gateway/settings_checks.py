@@ -173,6 +173,13 @@ def _check_domains(value: dict[str, Any]) -> None:
 DOMAINS = checked(_check_domains)
 
 
+def languages(names: Iterable[str]) -> None:
+    """Raise for what cannot be a language's name, as it will stand in a header."""
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,9}", name):
+            raise ValueError(f"expected languages such as fr or pt-BR, found {shown(name)}")
+
+
 def _check_names(value: dict[str, Any]) -> None:
     for name in value:
         if not re.fullmatch(r"[\w.-]{1,64}", name):

@@ -917,6 +917,18 @@ class TextTests(ConfigCase):
             cure = f'a name with a dot stands in quotes: [{table}."{domain}"]'
             self.assertTrue(any(fault.endswith(cure) for fault in faults), faults)
 
+    def test_names_that_people_give_are_checked_as_values_are(self) -> None:
+        for name in ("", " ", "a\\nb", "*", "@", "a/b", "x" * 300):
+            for table, rest, words in (
+                ("listeners", 'endpoint = "tcp:0"\n', "listeners: expected names of letters"),
+                ("quota.domains", 'octets = "5M"\n', 'expected domains such as "example.org"'),
+                ("retention.domains", 'policy = "any 5d"\n', "expected domains such as"),
+                ("quota.texts", 'warn = { subject = "x" }\n', "expected languages such as fr"),
+            ):
+                (fault,) = self.faults(f'{LISTENER}[{table}."{name}"]\n{rest}')
+                self.assertIn(words, fault)
+        self.load('[listeners."pop3.old-1_b"]\nendpoint = "tcp:0"\n')
+
     def test_a_number_that_python_does_not_read_is_named_with_its_line(self) -> None:
         for value in ("9" * 5000, "-" + "9" * 5000, "[" * 3000, "{a=" * 3000):
             (fault,) = self.faults(f"{LISTENER}[limits]\nconnections = {value}\n")

@@ -36,7 +36,7 @@ def _of_socket_file(path: str) -> str:
     if not os.path.isdir(directory):
         return f"{directory}: no such directory; make it, or let RuntimeDirectory= of systemd do so"
     if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
-        return f"{directory}: may not be written by the user that runs pop3gw; chown it"
+        return f"{directory}: user {os.geteuid()} may not write to it; chown it to who runs pop3gw"
     if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
         return f"{path}: is there and is no socket; remove it, or choose another path"
     return ""
