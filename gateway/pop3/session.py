@@ -347,8 +347,9 @@ class Session(Dialogue[Action]):
             # Half a message is out, and no reply could say so.
             self._close(abort=True)
             return
-        self.marks.unread.add(reply.index)
         code, key = refusal_of(error)
+        if key != "gone":  # What is gone is what a client that deletes it wants.
+            self.marks.unread.add(reply.index)
         self._refuse(key, code)
 
     def _replying(self) -> MessageReply:

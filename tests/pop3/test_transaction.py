@@ -229,6 +229,12 @@ class UpdateTests(SynchronousTestCase):
         client = Wire(store=_Broken(retrieve=fail(StoreDown("disk")))).login()
         self.assertRegex(client.send(b"RETR 1"), rb"\A-ERR \[SYS/TEMP\] [^\r\n]+\r\n\Z")
 
+    def test_what_could_not_be_sent_is_not_deleted_unless_it_is_gone(self) -> None:
+        for error, status in ((MessageGone("1"), b"+OK"), (StoreDown("disk"), b"-ERR")):
+            client = Wire(store=_Broken(retrieve=fail(error))).login()
+            self.assertTrue(client.send(b"RETR 1").startswith(b"-ERR"))
+            self.assertTrue(client.send(b"DELE 1").startswith(status))
+
     @pytest.mark.conformance("O-C0029")
     def test_noop_of_one_session_is_answered_while_another_waits(self) -> None:
         slow = Wire(store=_Broken(retrieve=Deferred()))
