@@ -61,7 +61,7 @@ class LMTPProtocol(Shell):
             number=self._number,
             end=self._end,
             host=self._host or "-",
-            tls="yes" if self._session.secure else "no",
+            tls="yes" if self._is_encrypted(self._session.secure) else "no",
             # One word, or a client could write fields of its own.
             lhlo=repr(self._session.lhlo)[1:-1].replace(" ", "\\x20") or "-",
             messages=tally.messages,

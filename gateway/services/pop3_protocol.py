@@ -77,7 +77,8 @@ class POP3Protocol(Shell):
         name, refusal = self._session.not_logged_in
         log.user, log.reason = log.user or shown_name(name), log.reason or refusal
         if self._factory.log_sessions or log.reason:
-            log.ended(self._session, self._factory.clock.seconds() - self._started)
+            encrypted = self._is_encrypted(self._session.line.secure)
+            log.ended(self._session, self._seconds() - self._started, encrypted=encrypted)
 
     def _ending(self, how: str, reason: str = "") -> None:
         self._log.end, self._log.reason = how, reason

@@ -58,7 +58,7 @@ class SessionLog:
         """There are too many connections."""
         self.log.warn("refused a connection from {host}: {error}", host=self.host, error=error)
 
-    def ended(self, session: Session, seconds: float) -> None:
+    def ended(self, session: Session, seconds: float, *, encrypted: bool) -> None:
         """The session's own line."""
         tally = session.tally
         fields = {
@@ -66,7 +66,7 @@ class SessionLog:
             "end": self.end or "dropped",
             "user": self.user or "-",
             "host": self.host,
-            "tls": "yes" if session.line.secure else "no",
+            "tls": "yes" if encrypted else "no",
             "method": self.method or "-",
             "retr": tally.retr,
             "retr_octets": tally.retr_octets,

@@ -181,6 +181,10 @@ class Shell(Protocol, ABC):
             # A check whether the port is open, or a client that waits for a greeting.
             self._ending("dropped before TLS began")
 
+    def _is_encrypted(self, tls: bool) -> bool:
+        """Whether TLS, where it was to begin, ever did."""
+        return tls and not self._handshaking
+
     def _tls_began(self) -> bool:
         return getattr(self.transport, "began", True)
 

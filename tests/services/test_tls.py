@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -255,6 +256,23 @@ class TlsTests(TestCase):
             os.close(terminal)
             self.assertIn(b"the key is encrypted", said)
             self.assertNotIn(b"Enter", said)
+
+    def test_by_default_all_ciphers_have_forward_secrecy_and_are_aead(self) -> None:
+        names = SSL.Connection(self.certificate._context, None).get_cipher_list()
+        self.assertIn("ECDHE-RSA-AES128-GCM-SHA256", names)
+        for name in names:
+            self.assertRegex(name, r"\A(ECDHE-(RSA|ECDSA)|TLS)[-_].*(GCM|CHACHA20)", name)
+
+    def test_a_listener_for_old_clients_has_what_they_know(self) -> None:
+        old = Certificate(*self.paths, minimum="1.0")
+        names = SSL.Connection(old._context, None).get_cipher_list()
+        for wanted in ("AES128-SHA", "ECDHE-RSA-AES256-SHA", "ECDHE-RSA-AES128-GCM-SHA256"):
+            self.assertIn(wanted, names)
+
+    def test_a_listener_has_the_ciphers_that_are_set(self) -> None:
+        own = Certificate(*self.paths, minimum="1.2", ciphers="AES256-SHA256")
+        names = SSL.Connection(own._context, None).get_cipher_list()
+        self.assertEqual([name for name in names if "TLS_" not in name], ["AES256-SHA256"])
 
     def test_ciphers_that_there_are_not_are_named(self) -> None:
         for ciphers in ("NONSENSE", "\u00e9"):

@@ -253,7 +253,9 @@ class HandshakeTests(TestCase):
         factory = tls_factory(self.certificate(**how), self.wire.factory)
 
         def check(line: str) -> None:
-            self.assertRegex(line, rf'\Asession \w+: TLS handshake failed; .* reason="[^"]*{said}')
+            self.assertRegex(
+                line, rf'\Asession \w+: TLS handshake failed; .* tls=no .* reason="[^"]*{said}'
+            )
 
         return self.said(factory, self.wire.factory, talk).addCallback(check)
 
