@@ -9,6 +9,8 @@ has followed a list since it last gave ids from it knows that too.
 
 from __future__ import annotations
 
+from threading import Lock
+
 from twisted.logger import Logger
 
 from gateway.errors import GatewayError, StoreDown
@@ -49,6 +51,7 @@ class Mark:
         """The mark, as it was last."""
         self.reached = 0
         """The next id, as somebody here last had it from the list."""
+        self._raising = Lock()
         self._is_failing = self._is_told = False
 
     def begin(self, next_uid: int, *, is_new: bool) -> int:
@@ -93,7 +96,9 @@ class Mark:
 
     def note(self, next_uid: int) -> None:
         """The list says so, or does now."""
-        self.reached = max(self.reached, next_uid)
+        # A login that shows the list and a delivery that goes on from it are two threads.
+        with self._raising:
+            self.reached = max(self.reached, next_uid)
 
     def _tell(self, next_uid: int, mark: int, *, is_missing: bool) -> None:
         """Log a list that is not what it was, once until ids have gone on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
+from threading import Lock
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -43,10 +44,12 @@ class Reading:
     lock_timeout: float = 20.0
     high_water: HighWater = no_high_water
     marks: WeakValueDictionary[str, Mark] = field(factory=WeakValueDictionary, eq=False, repr=False)
+    _marking: Lock = field(factory=Lock, eq=False, repr=False)
 
     def mark_of(self, maildir: str) -> Mark:
         """How far a Maildir's ids have come: the same for all who read its uidlist at the time."""
-        return self.marks.setdefault(maildir, Mark(maildir, self.high_water))
+        with self._marking:
+            return self.marks.setdefault(maildir, Mark(maildir, self.high_water))
 
 
 Seen = tuple[int, int]

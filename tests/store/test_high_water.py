@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from gateway.high_water import LedgerHighWater
 from gateway.interfaces import HighWater
 from gateway.ledger import NAME
 from gateway.store.maildir import MaildirStore
-from gateway.store.mark import BLOCK, MemoryHighWater
+from gateway.store.mark import BLOCK, Mark, MemoryHighWater
 from gateway.store.snapshot import Reading
 from gateway.store.uidlines import HIGHEST
 from gateway.testing.store_contract import ALICE, NO_LIMITS, run_now
@@ -369,3 +371,24 @@ class TroubleTests(HighWaterCase):
             self.store = self.started()
             self.by_others(1)
             self.look()
+
+
+class ThreadsTests(SynchronousTestCase):
+    def test_threads_that_begin_with_a_mailbox_at_once_share_what_is_known(self) -> None:
+        threads, reading = 4, Reading()
+        begun = Barrier(threads)
+
+        def begin(maildir: str) -> Mark:
+            begun.wait()
+            return reading.mark_of(maildir)
+
+        with ThreadPoolExecutor(threads) as pool:
+            for number in range(50):
+                marks = list(pool.map(begin, [f"/mail/{number}"] * threads))
+                self.assertEqual(len(set(map(id, marks))), 1)
+
+    def test_of_what_threads_note_the_furthest_counts(self) -> None:
+        mark = Mark("/mail")
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(mark.note, range(20_000)))
+        self.assertEqual(mark.reached, 19_999)
