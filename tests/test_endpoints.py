@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from itertools import product
 
@@ -15,7 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.endpoints import find, parse, with_mode
 from gateway.errors import ConfigError
-from gateway.services.server import endpoint_of
+from gateway.services.counts import Counts
+from gateway.services.server import Listener, Server, endpoint_of
 from servers import free_port
 
 
@@ -153,3 +155,23 @@ class PlaceTests(SynchronousTestCase):
             self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), mode, more)
             port.stopListening()
         self.assertEqual(with_mode("unix:/x:666"), "unix:/x:666")
+
+    def test_a_place_that_another_program_has_is_named_by_its_section_with_the_cure(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            endpoint = endpoint_of(reactor, "x", f"tcp:{port}:interface=127.0.0.1")
+            for section, shown in (("lmtp", "lmtp"), ("listeners.a", "listeners.a"), ("", "name")):
+                listener = Listener(
+                    "name", endpoint, Factory.forProtocol(Protocol), section=section
+                )
+                server = Server(
+                    *(reactor, [listener], [], []),
+                    counts=Counts(reactor, []),
+                    count_every=0,
+                    drain_timeout=1.0,
+                )
+                with self.assertRaises(ConfigError) as caught:
+                    server.privilegedStartService()
+                (problem,) = caught.exception.problems
+                self.assertTrue(problem.startswith(f"{shown}: Couldn't listen on "), problem)
+                self.assertTrue(problem.endswith("which ss -ltnxp shows)"), problem)

@@ -247,3 +247,23 @@ def test_ids_of_all_mailboxes_are_moved_ahead_and_one_that_fails_is_named() -> N
     assert dict(desk.store.moved) == {"alice": 5000, "carol": 5000}
     assert desk.lines == ["2 of 3 mailboxes go on 5000 further"]
     assert "bob: its disk is gone" in desk.err.getvalue()
+
+
+def test_a_command_finds_the_bind_password_where_the_server_finds_it(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("reader\n")
+    config = tmp_path / "pop3gw.toml"
+    config.write_text(
+        f'state = "{tmp_path}"\n[listeners.a]\nendpoint = "tcp:0"\n[directory]\nkind = "ldap"\n'
+        '[ldap]\nuris = ["ldap://127.0.0.1:1"]\nbase = "dc=x"\nbind_dn = "cn=reader"\n'
+        'bind_password_file = "password"\n[store]\npath = "{home}/Maildir"\n'
+        '[retention]\npolicy = "any 5d"\n'
+    )
+    command = [sys.executable, "-m", "gateway.keeping", "preview", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    # It comes as far as the directory, which is not there.
+    assert "127.0.0.1:1" in done.stderr, done.stderr
+    assert "bind_password" not in done.stderr
+    (tmp_path / "password").unlink()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"ldap.bind_password_file: {tmp_path}/password: cannot be read" in done.stderr
