@@ -104,7 +104,7 @@ def test_a_ticket_opens_its_principals_maildrop(kdc: Kdc, make: Make, line: str)
                 assert reply == b"+OK The maildrop is open."
                 assert opened(client) == [b"alice"]
                 assert client.ask(b"QUIT").startswith(b"+OK")
-    gateway.wait_for(b"user=alice@MIT.TEST from=127.0.0.1", times=4)
+    gateway.wait_for(b"user=alice@mit.test from=127.0.0.1", times=4)
     gateway.wait_for(b"by=GSSAPI", times=4)
 
 
