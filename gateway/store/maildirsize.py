@@ -27,6 +27,7 @@ from gateway.model import Limits, Usage
 from gateway.store.files import no_link, remove, replace
 from gateway.store.place import FOLDERS, Place
 from gateway.store.scan import EXPIRED, stored_size
+from gateway.store.uidlist import base_of
 
 log = Logger()
 
@@ -37,6 +38,9 @@ LONGEST = 5120
 
 SETTLED = 15 * 60
 """Seconds after which what says "full" is not believed any more."""
+
+TRIES = 10
+"""How often a file that is renamed while it is counted is looked for."""
 
 NOT_COUNTED = frozenset({".", "..", ".Trash"})
 
@@ -279,10 +283,19 @@ def _sum(maildir: Place, directories: Iterable[tuple[str, str]]) -> tuple[int, i
 
 
 def _sizes_in(path: str) -> Iterator[int]:
-    for name in os.listdir(path):
-        if name[0] != ".":
-            with suppress(FileNotFoundError):
-                yield size_on_disk(f"{path}/{name}")
+    names = os.listdir(path)
+    for _ in range(TRIES):
+        missed = set()
+        for name in names:
+            if name[0] != ".":
+                try:
+                    yield size_on_disk(f"{path}/{name}")
+                except FileNotFoundError:
+                    missed.add(base_of(name))
+        if not missed:
+            break
+        # They are gone, or another program has just given them other flags.
+        names = [name for name in os.listdir(path) if base_of(name) in missed]
 
 
 def _write(maildir: Place, tally: Tally) -> None:

@@ -108,7 +108,7 @@ def is_young(base: str, size: Size) -> bool:
 
     Where the name tells the size that the file has, all of it is there.
     """
-    return stored_size(base) != size.stored and is_recent(size.changed)
+    return is_recent(size.changed) and stored_size(base) != size.stored
 
 
 def is_recent(changed: int) -> bool:

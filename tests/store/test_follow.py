@@ -141,6 +141,13 @@ def test_discard_hide_purge_and_restore_find_what_is_renamed_at_each_attempt(box
     assert sorted(box.shown()) == uids[2:]
 
 
+def test_what_is_renamed_at_each_attempt_to_count_it_is_counted(box: Box) -> None:
+    size = sum(path.stat().st_size for path in (box.path / "cur").iterdir())
+    with renamed_before("lstat", TIMES):
+        usage = box.ask("usage")
+    assert (usage.octets, usage.messages) == (size, COUNT)
+
+
 def test_what_is_taken_back_from_new_is_found_in_cur(box: Box) -> None:
     inbox = Inbox(str(box.path), Reading(), no_limits)
     draft = Draft(now_ns=10**18, convert_cr=False)
