@@ -17,12 +17,13 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import attrs
 
 from gateway.durable import sync_directory
-from gateway.errors import NoRoom, StoreDown
+from gateway.errors import StoreDown
 from gateway.interfaces import Audit
 from gateway.model import Account, Cause, Kept, Removed
 from gateway.store import maildirsize
@@ -44,7 +45,7 @@ from gateway.store.moves import move
 from gateway.store.place import Place, ensure_maildir, opened
 from gateway.store.reader import Reader
 from gateway.store.record import as_hidden, entries, look_at, look_for, raise_for
-from gateway.store.removal import flocked_if_free, take_out
+from gateway.store.removal import flocked_if_free, in_parts, take_out
 from gateway.store.scan import look, scan
 from gateway.store.snapshot import Reading
 from gateway.store.twins import part
@@ -227,9 +228,7 @@ class Keeping:
             raise StoreDown(str(store_error(error, self._path))) from error
 
     def _discarded(self, found: Found, cause: Cause) -> int:
-        def take(part: Found) -> int:
-            return take_out(self._maildir, _files(part), counted_in=self._maildir)
-
+        take = partial(_unlink, self._maildir, counted_in=self._maildir)
         return self._audited("discard", self._maildir, found, cause, take)
 
     def _audited(
@@ -240,20 +239,12 @@ class Keeping:
         cause: Cause,
         take: Callable[[Found], int],
     ) -> int:
-        """Take messages away once the audit has a line for each; how many were taken.
+        """Take messages away once the audit has a line for each; how many were taken."""
 
-        On a disk that is too full for so many lines half of them go first and
-        make room for those of the others.
-        """
-        try:
-            self._audit(entries(action, directory, self._mailbox, found, cause))
-        except NoRoom:
-            half = len(found) // 2
-            if not half:
-                raise
-            halves = found[:half], found[half:]
-            return sum(self._audited(action, directory, part, cause, take) for part in halves)
-        return take(found) if found else 0
+        def audit(part: Found) -> None:
+            self._audit(entries(action, directory, self._mailbox, part, cause))
+
+        return in_parts(found, audit, take)
 
     def _purge(self, uids: Collection[str], cause: Cause) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
@@ -263,10 +254,7 @@ class Keeping:
             folder = folder_of(self._maildir)
             found = look_at(folder, [(uid, hidden.file) for uid, hidden in wanted])
             counted = self._maildir if self._reading.count_hidden else None
-
-            def take(part: Found) -> int:
-                return take_out(folder, _files(part), counted_in=counted)
-
+            take = partial(_unlink, folder, counted_in=counted)
             return self._audited("purge", folder, found, cause, take)
 
     def _hide(self, uids: Collection[str], cause: Cause) -> int:
@@ -399,6 +387,10 @@ class Keeping:
         sync_directory(self._maildir.folder("cur").path)
         raise_for(folder, [hidden.uid for hidden in restless])
         return len(sizes)
+
+
+def _unlink(directory: Place, found: Found, *, counted_in: Place | None) -> int:
+    return take_out(directory, _files(found), counted_in=counted_in)
 
 
 def _files(found: Found) -> list[str]:

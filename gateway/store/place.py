@@ -291,4 +291,9 @@ def _other(*statuses: os.stat_result) -> int:
 
 
 def _path_of(file: int) -> str:
-    return os.readlink(f"/proc/self/fd/{file}")
+    """What a message calls an open directory."""
+    try:
+        return os.readlink(f"/proc/self/fd/{file}")
+    except OSError:
+        # In a ``chroot`` there may be no /proc.
+        return "..."

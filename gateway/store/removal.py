@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 from twisted.logger import Logger
 
-from gateway.errors import StoreDown
+from gateway.errors import NoRoom, StoreDown
 from gateway.store import maildirsize
 from gateway.store.dotlock import flocked
 from gateway.store.follow import follow
 from gateway.store.place import Place
 
 log = Logger()
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -27,6 +30,24 @@ def flocked_if_free(maildir: Place, *, timeout: float) -> Iterator[None]:
             # What somebody wants to be gone goes, whoever is adding up there.
             log.warn("{maildir}: {error}; removing all the same", maildir=maildir, error=error)
         yield
+
+
+def in_parts(
+    found: Sequence[T], audit: Callable[[Sequence[T]], None], take: Callable[[Sequence[T]], int]
+) -> int:
+    """Take away what is audited; how many were taken.
+
+    On a disk that is too full for so many lines half of them go first and make
+    room for those of the others.  Raises as both do.
+    """
+    try:
+        audit(found)
+    except NoRoom:
+        half = len(found) // 2
+        if not half:
+            raise
+        return sum(in_parts(part, audit, take) for part in (found[:half], found[half:]))
+    return take(found) if found else 0
 
 
 def take_out(
