@@ -14,7 +14,13 @@ from gateway import demo
 from gateway.audit import Audit
 from gateway.errors import ConfigError
 from gateway.model import Account
-from gateway.needed_files import files_of_logins, makes_certificate
+from gateway.needed_files import (
+    ANOTHER,
+    IN_THE_WAY,
+    existing,
+    files_of_logins,
+    makes_certificate,
+)
 from gateway.services.tls import make_certificate
 from gateway.settings import Settings
 from gateway.store.names import mailbox_path
@@ -23,17 +29,15 @@ from gateway.units import parse_size
 _ENTER, _WRITE = os.X_OK, os.W_OK | os.X_OK
 _WORDS = {_ENTER: "entered", _WRITE: "written"}
 
-_ANOTHER = "set another one (POP3GW_STATE)"
-_IN_THE_WAY = f"move away what is in its place, or {_ANOTHER}"
 _CURES = {
     errno.ENOSPC: "make room on its disk",
     errno.EDQUOT: "let its owner have more room on its disk",
-    errno.EROFS: f"mount its disk to be written, for systemd by ReadWritePaths=, or {_ANOTHER}",
-    errno.ENOTDIR: _IN_THE_WAY,
-    errno.EEXIST: _IN_THE_WAY,
-    errno.EISDIR: _IN_THE_WAY,
-    errno.ENAMETOOLONG: _ANOTHER,
-    errno.ELOOP: _ANOTHER,
+    errno.EROFS: f"mount its disk to be written, for systemd by ReadWritePaths=, or {ANOTHER}",
+    errno.ENOTDIR: IN_THE_WAY,
+    errno.EEXIST: IN_THE_WAY,
+    errno.EISDIR: IN_THE_WAY,
+    errno.ENAMETOOLONG: ANOTHER,
+    errno.ELOOP: ANOTHER,
 }
 """What helps against trouble in the state directory; else it should be its user's."""
 
@@ -104,13 +108,13 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
     state, accounts = settings.state, settings.path_of(settings.directory.file)
     keeps_mail = not os.path.isabs(settings.store.path) and "{home}" not in settings.store.path
     if not os.path.lexists(state):
-        user, needed = None, [(_existing(state), _WRITE)]
+        user, needed = None, [(existing(state), _WRITE)]
     else:
         needed = [(state, _ENTER)] if keeps_mail else []
         if makes_certificate(settings):
-            needed.append((_existing(settings.path_of(settings.tls.key)), _WRITE))
+            needed.append((existing(settings.path_of(settings.tls.key)), _WRITE))
         if settings.demo and not os.path.lexists(accounts):
-            needed.append((_existing(accounts), _WRITE))
+            needed.append((existing(accounts), _WRITE))
     keytab = settings.path_of(settings.gssapi.keytab) if settings.gssapi.keytab else ""
     # That one is missing is said where it is opened.
     there = os.path.exists(keytab)
@@ -118,7 +122,7 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
         problems = [
             f"{place}: may not be {_WORDS[mode]}: state; {_ownership(state, user)}"
             if os.path.isdir(place)
-            else f"{place}: expected a directory: state; {_IN_THE_WAY}"
+            else f"{place}: expected a directory: state; {IN_THE_WAY}"
             for place, mode in needed
             if not (os.path.isdir(place) and os.access(place, mode, effective_ids=True))
         ]
@@ -153,16 +157,9 @@ def _unwritable(settings: Settings, user: User | None) -> list[str]:
     ]
 
 
-def _existing(path: str) -> str:
-    """It, or the nearest place above that is there."""
-    while not os.path.lexists(path):
-        path = os.path.dirname(path)
-    return path
-
-
 def _ownership(path: str, user: User | None) -> str:
     who = "the user that runs pop3gw" if user is None else f"user {user.uid}"
-    return f"let {path} and what is in it belong to {who}, or {_ANOTHER}"
+    return f"let {path} and what is in it belong to {who}, or {ANOTHER}"
 
 
 def _make_state(path: str, user: User | None) -> None:
@@ -174,7 +171,7 @@ def _make_state(path: str, user: User | None) -> None:
         if user is None or os.path.isdir(path):
             raise
     # Root may, and gives it away from the end on: nobody else can yet change what is on the way.
-    made, there = [], _existing(path)
+    made, there = [], existing(path)
     place = path
     while place != there:
         made.append(place)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from gateway.settings import Settings, Tls
 
 _NOT_MADE = " (one is made only where neither path is set and neither file is there)"
+ANOTHER = "set another one (POP3GW_STATE)"
+IN_THE_WAY = f"move away what is in its place, or {ANOTHER}"
+"""What helps where the state directory cannot be."""
+
+_MISSING = "no such file"
 _NO_FILE = "expected a file, found a directory or a device"
 
 
@@ -34,6 +40,9 @@ def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
 
     ``directory``: whether ``[directory]`` is used at all.
     """
+    place = existing(settings.state)
+    if not os.path.isdir(place):
+        return [f"{place}: expected a directory: state; {IN_THE_WAY}"]
     wanted: dict[str, str] = {}
     made = makes_certificate(settings)
     for name, listener in settings.listeners.items():
@@ -46,12 +55,12 @@ def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
         for key in ("certificate", "key"):
             wanted.setdefault(settings.path_of(getattr(settings.tls, key)), f"tls.{key} (for lmtp)")
     wanted |= files_of_logins(settings, directory=directory)
+    found = ((path, purpose, _fault(path)) for path, purpose in wanted.items())
     problems = [
-        f"{path}: no such file: {purpose}"
-        if not os.path.exists(path)
-        else f"{path}: {_NO_FILE}: {purpose.partition(' (')[0]}"
-        for path, purpose in wanted.items()
-        if not os.path.isfile(path)
+        # How it is made helps only where it is missing.
+        f"{path}: {fault}: {purpose if fault == _MISSING else purpose.partition(' (')[0]}"
+        for path, purpose, fault in found
+        if fault
     ]
     return problems + _places_of_files(settings)
 
@@ -69,6 +78,24 @@ def _places_of_files(settings: Settings) -> list[str]:
     if os.path.lexists(above) and not os.path.isdir(above):
         problems.append(f"{above}: expected a directory: store.path")
     return problems
+
+
+def _fault(path: str) -> str:
+    """What keeps it from being a file that could be read; empty: nothing, or only its mode."""
+    try:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return _MISSING
+    except OSError as error:
+        return f"{error.strerror} (let the user that runs pop3gw enter the directories above)"
+    return "" if is_file else _NO_FILE
+
+
+def existing(path: str) -> str:
+    """It, or the nearest place above that is there."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def files_of_logins(settings: Settings, *, directory: bool = True) -> dict[str, str]:

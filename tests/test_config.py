@@ -22,6 +22,7 @@ from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError, GatewayError
 from gateway.ledger import Ledger
 from gateway.model import Cause, Removed
+from gateway.needed_files import missing_files
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.services.tls import make_certificate
 from gateway.settings import (
@@ -569,6 +570,9 @@ class CheckTests(ConfigCase):
                 self.assertIn("state; move away what is in its place, or set another", problem)
                 self.assertIn("POP3GW_STATE", problem)
                 self.assertNotIn("belong", problem)
+            # Without the demonstration accounts are missing too, which is no news then.
+            (problem,) = assembly.check(self.file(f'state = "{state}"\n{LISTENER}'), {})
+            self.assertIn("state; move away what is in its place", problem)
 
     def test_a_disk_that_is_full_at_the_first_start_is_not_said_to_be_anothers(self) -> None:
         for number, cure in (
@@ -647,6 +651,16 @@ class CheckTests(ConfigCase):
             os.seteuid(user)
         words = "accounts: Permission denied: directory.file; let the user that runs pop3gw read it"
         self.assertIn(words, str(caught.exception))
+        os.chmod(state, 0)
+        self.addCleanup(os.chmod, state, 0o755)
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            problems = missing_files(settings)
+        finally:
+            os.seteuid(user)
+        wanted = f"{state}/accounts: Permission denied (let the user that runs pop3gw enter the"
+        self.assertTrue(any(one.startswith(wanted) for one in problems), problems)
 
     def test_a_ledger_that_is_none_is_found_before_somebody_needs_it(self) -> None:
         state = os.path.abspath(self.usable())
