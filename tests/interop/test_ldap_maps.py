@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import poplib
+import smtplib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from gateway.model import UNLIMITED, Account, Quota
 from gateway.sasl.credentials import ActingPassword
 from gateway.sasl.md4 import nt_hash
 from ldap_people import directory, settings
-from servers import Gateway, Slapd, need
+from servers import Gateway, Slapd, free_port, need
 
 pytestmark = pytest.mark.interop
 
@@ -243,6 +244,31 @@ def test_an_account_that_expires_is_barred_from_its_second_on(slapd: Slapd) -> N
         late = result(there.find("late"))
         assert late is not None
         assert (late.may_log_in, late.gets_mail) == (may_log_in, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "codes"),
+    [
+        ("openldap", {"room": 250, "otto": 250, "out": 550, "mute": 550, "nobody": 550}),
+        ("qmail-ldap", {"quinn": 250, "quit": 250, "dead": 550, "nobody": 550}),
+        ("samba", {"sam": 250, "nobody": 550}),
+    ],
+)
+def test_mail_comes_for_who_gets_it_whether_or_not_he_may_log_in(
+    tmp_path: Path, slapd: Slapd, name: str, codes: dict[str, int]
+) -> None:
+    port = free_port()
+    lmtp = f'[lmtp]\nendpoint = "tcp:{port}:interface=127.0.0.1"\n'
+    gateway = Gateway(tmp_path, settings(slapd, map=name, start_tls=False) + lmtp).run()
+    try:
+        with smtplib.LMTP("127.0.0.1", port, timeout=30) as client:
+            client.ehlo_or_helo_if_needed()
+            client.mail("sender@example.net")
+            said = {user: client.rcpt(f"{user}@example.org")[0] for user in codes}
+        assert said == codes
+    finally:
+        gateway.stop()
+    assert "Traceback" not in gateway.log
 
 
 def test_who_takes_no_mail_may_still_log_in(slapd: Slapd) -> None:
