@@ -102,7 +102,9 @@ class IMaildrop(Interface):
     def retrieve(index: int) -> Deferred[IBody]:
         """Open message ``index`` (0-based) of the snapshot, for RETR or TOP.
 
-        Fails with ``MessageGone`` before any octet is sent.
+        Fails with ``MessageGone``, ``MessageUnreadable``, ``SizeChanged`` (somebody
+        wrote to it since the listing) or ``StoreDown`` before any octet is sent.
+        A session that was refused a message does not remove it.
         """
 
     def finish(removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:

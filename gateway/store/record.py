@@ -91,7 +91,8 @@ def look_for(
             written.append(uids[index])
         elif stat.S_ISREG(status.st_mode):
             kept = see(uids[index], file.partition("/")[2], status)
-            seen[index] = kept._replace(octets=_octets(maildir, file, status.st_size)), file
+            octets = _octets(maildir, file, status.st_size)
+            seen[index] = kept if octets == kept.octets else kept._replace(octets=octets), file
 
     restless = follow(maildir, files, look).restless
     found = [seen[index] for index in sorted(seen)]
