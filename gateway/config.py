@@ -68,7 +68,7 @@ def load(path: str | None, environ: Mapping[str, str]) -> Settings:
 
     Raises ``ConfigError`` with one line for each fault there is.
     """
-    path = path or environ.get("POP3GW_CONFIG")
+    path = path or environ.get("POP3GW_CONFIG") or None
     text = _text_of(path) if path else ""
     table = _table_of(text, path)
     origins: dict[str, str] = {}
@@ -98,9 +98,10 @@ def _table_of(text: str, path: str | None) -> dict[str, Any]:
         # Python reads no number of 4,301 digits, and no list in a thousand others.
         lines = enumerate(text.split("\n"), 1)
         line, row = next((one for one in lines if len(one[1]) > 1000), (1, ""))
-        key = row.partition("=")[0].strip()[:100]
+        key, equals, _ = row.partition("=")
+        named = f"{key.strip()[:100]}: " if equals else ""
         fault = "expected shorter numbers, and fewer brackets within each other"
-        raise ConfigError([f"{path}:{line}: {key}: {fault}"]) from None
+        raise ConfigError([f"{path}:{line}: {named}{fault}"]) from None
 
 
 def _with_state(settings: Settings) -> tuple[Settings, list[Fault]]:

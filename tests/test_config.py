@@ -770,8 +770,9 @@ class ListenerTests(ConfigCase):
             self.assertEqual(settings.listeners[name].tls, "stls")
 
     def test_without_a_file_the_listeners_are_those_that_the_sample_shows(self) -> None:
-        settings = config.load(None, {})
-        self.assertEqual(settings.listeners, config.load(str(SAMPLE), {}).listeners)
+        for environ in ({}, {"POP3GW_CONFIG": ""}):
+            settings = config.load(None, environ)
+            self.assertEqual(settings.listeners, config.load(str(SAMPLE), {}).listeners)
         self.assertEqual({one.tls for one in settings.listeners.values()}, {"stls", "implicit"})
 
     def test_a_start_without_a_file_serves_with_the_documented_defaults(self) -> None:
