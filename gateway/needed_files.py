@@ -86,8 +86,10 @@ def _fault(path: str) -> str:
         is_file = stat.S_ISREG(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return _MISSING
-    except OSError as error:
+    except PermissionError as error:
         return f"{error.strerror} (let the user that runs pop3gw enter the directories above)"
+    except OSError as error:
+        return f"{error.strerror}, expected another path"
     return "" if is_file else _NO_FILE
 
 
