@@ -56,6 +56,7 @@ class Shell(Protocol, ABC):
         self._queued = False
         """What is to be done waits for its turn."""
         self._turn_ends = 0.0
+        self._time_is_up = False
         self._paused = False
         self._deaf = False
         self._input_ended = False
@@ -213,6 +214,7 @@ class Shell(Protocol, ABC):
             return
         self._pumping = True
         self._turn_ends = self._seconds() + seconds
+        self._time_is_up = False
         try:
             self._go_through()
         except Exception:
@@ -267,7 +269,9 @@ class Shell(Protocol, ABC):
         return True
 
     def _is_time_up(self) -> bool:
-        return self._seconds() >= self._turn_ends
+        # Once it is, it stays so for all who ask in this turn, wherever the clock may jump to.
+        self._time_is_up = self._time_is_up or self._seconds() >= self._turn_ends
+        return self._time_is_up
 
     def _mind_input(self) -> None:
         """Stop listening to a client that is far ahead of its replies, or of a back-end."""

@@ -94,7 +94,8 @@ class Dialogue(ABC, Generic[Action]):
     @property
     def has_more(self) -> bool:
         """Whether ``next_action`` may go on without more input or answers."""
-        return self._action is not None or bool(self._input and not (self._owed or self.closed))
+        waiting = self._pieces is not None or bool(self._input)
+        return self._action is not None or (waiting and not (self._owed or self.closed))
 
     @abstractmethod
     def _take_next(self) -> bool:

@@ -137,6 +137,18 @@ class FloodTests(SynchronousTestCase):
         answered = [line.split()[1] for line in client.line.value().splitlines()]
         self.assertEqual(answered, numbers)
 
+    def test_a_listing_that_is_interrupted_between_two_pieces_goes_on_by_itself(self) -> None:
+        for tick in (TURN / 8, TURN / 4, TURN / 2, TURN):
+            client = self.client(login=True)
+            for command in (b"LIST\r\n", b"UIDL\r\n", b"RETR 1\r\n", b"CAPA\r\n"):
+                client.line.clear()
+                self.clock.tick = tick
+                client.protocol.dataReceived(command)
+                for _ in range(9):
+                    self.clock.turn()
+                self.assertTrue(client.line.value().endswith(b"\r\n.\r\n"), (tick, command))
+            self.clock.tick = Ticking.tick
+
     def test_quit_behind_very_many_commands_is_said_in_its_turn(self) -> None:
         client = self.client(login=True)
         client.protocol.dataReceived(b"DELE 1\r\n" + b"NOOP\r\n" * 500 + b"QUIT\r\n")
