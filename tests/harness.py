@@ -13,14 +13,14 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import alsoProvides
 
+from gateway.admission.login_delay import LastLogins
+from gateway.auth.password_cache import Verified
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
-from gateway.auth.verified import Verified
 from gateway.directory.memory import MemoryDirectory
 from gateway.model import Account, Terms
+from gateway.net.pop3_factory import POP3Factory
 from gateway.pop3.profile import PROFILES, Profile
-from gateway.services.last_logins import LastLogins
-from gateway.services.pop3 import POP3Factory
 from gateway.store.memory import MemoryMailbox, MemoryStore
 
 ALICE, SECRET = "alice@example.org", "wonderland"

@@ -18,8 +18,8 @@ from itertools import cycle
 from pathlib import Path
 
 from bench import dovecot_config
-from gateway import passwd
-from gateway.services.tls import make_certificate
+from gateway.cli import passwd
+from gateway.net.tls import make_certificate
 from programs import need
 
 CORPUS = Path(__file__).parent / "corpus"

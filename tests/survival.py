@@ -8,9 +8,9 @@ from typing import Any
 
 from answers import result
 from gateway.model import Form
-from gateway.store.maildir import MaildirStore
-from gateway.store.snapshot import Reading
-from gateway.store.uidlist import NAME
+from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.store import MaildirStore
+from gateway.store.maildir.uids.uidlist import NAME
 from gateway.testing.store_contract import ALICE, run_now
 from gateway.wire.body import Canonical
 

@@ -25,7 +25,7 @@ def listed() -> dict[str, list[str]]:
 class PublicNamesTests(SynchronousTestCase):
     def test_each_module_says_what_the_document_says(self) -> None:
         public = listed()
-        self.assertIn("gateway.services.pop3", public)
+        self.assertIn("gateway.net.pop3_factory", public)
         for module, names in public.items():
             said = importlib.import_module(module).__all__
             self.assertEqual(sorted(said), sorted(names), module)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway.model import Account
-from gateway.store.maildir import MaildirStore
-from gateway.store.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.store import MaildirStore
 from gateway.testing.store_contract import run_now
 from servers import PASSWORD, Gateway, fill
 
@@ -24,8 +24,8 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 SCRIPT = """
 import sys
 from gateway.model import Account, Limits
-from gateway.store.maildir import MaildirStore
-from gateway.store.snapshot import Reading
+from gateway.store.maildir.store import MaildirStore
+from gateway.store.maildir.listing.snapshot import Reading
 from gateway.testing.store_contract import run_now
 
 assert sys.getfilesystemencoding() == "ascii"
@@ -88,7 +88,7 @@ def test_a_server_and_its_commands_read_every_path_as_utf8_in_every_locale(tmp_p
     gateway.config = gateway.config.rename(place / "konfiguration-ł.toml")
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "gateway.passwd", "--stdin", "--scheme", "SSHA256"),
+            *(sys.executable, "-m", "gateway.cli.passwd", "--stdin", "--scheme", "SSHA256"),
             *("--file", str(gateway.accounts), "łukasz"),
         ],
         env=os.environ | ASCII,

@@ -14,8 +14,8 @@ from twisted.logger import Logger
 from twisted.mail.interfaces import IMailboxPOP3
 from twisted.python.failure import Failure
 
+from gateway.admission.throttle import Throttle
 from gateway.auth.delegates import split_login
-from gateway.auth.throttle import Throttle
 from gateway.errors import (
     BadCredentials,
     DirectoryMisconfigured,

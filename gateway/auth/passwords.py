@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.auth.delegates import Delegates
-from gateway.auth.verified import Verified
+from gateway.auth.password_cache import Verified
 from gateway.errors import BadCredentials, DirectoryDown, Overloaded
 from gateway.interfaces import IDirectory
 from gateway.model import Account

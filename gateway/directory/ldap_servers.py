@@ -37,7 +37,7 @@ from gateway.directory.ldap_messages import (
     start_tls_request,
 )
 from gateway.errors import DirectoryDown, DirectoryMisconfigured, GatewayError
-from gateway.outage import Outage
+from gateway.observe.outage import Outage
 
 __all__ = ["Reach"]
 

@@ -17,7 +17,7 @@ from gateway.directory.entry_map import named
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.interfaces import IDirectory, IOwnRetention, Run
 from gateway.model import Account, Quota
-from gateway.outage import Outage
+from gateway.observe.outage import Outage
 from gateway.saslprep import login_name, saslprep
 from gateway.units import limit_of, parse_size
 
@@ -271,7 +271,7 @@ class PasswdFile:
 
 def _cure(error: OSError, path: str) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"make it with python -m gateway.passwd --file {path}"
+        return f"make it with python -m gateway.cli.passwd --file {path}"
     if isinstance(error, PermissionError):
         return "let the user that runs pop3gw read it: chgrp, and chmod 640"
     return "expected a file of accounts"

@@ -1,4 +1,9 @@
-"""What CAPA says: only what would work if the client tried it now (RFC 2449)."""
+"""What CAPA says: only what would work if the client tried it now (RFC 2449).
+
+EXPIRE and LOGIN-DELAY (sections 6.7 and 6.5) must hold for every user before a
+login: the shortest EXPIRE and the longest LOGIN-DELAY of all users, with ``USER``
+where users differ.  After login each is the user's own, without that word.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,9 @@ from functools import lru_cache
 from attrs import frozen
 
 from gateway.model import Terms
-from gateway.pop3 import promises
 from gateway.pop3.profile import Profile
+
+_DIFFERS = " USER"
 
 CLEARTEXT = frozenset({"PLAIN", "LOGIN"})
 """Mechanisms that show the password to whoever listens on an unencrypted line."""
@@ -62,10 +68,44 @@ def capability_lines(
     lines += [
         f"{tag} {value}"
         for tag, value in (
-            ("EXPIRE", promises.expire(profile, expire, terms)),
-            ("LOGIN-DELAY", promises.login_delay(profile, terms)),
+            ("EXPIRE", announced_expire(profile, expire, terms)),
+            ("LOGIN-DELAY", announced_login_delay(profile, terms)),
             ("IMPLEMENTATION", profile.implementation),
         )
         if value
     ]
     return "".join(f"{text}\r\n" for text in lines).encode("ascii")
+
+
+def announced_expire(profile: Profile, for_all: str, terms: Terms | None) -> str:
+    """The parameters of EXPIRE, empty where nothing is promised.
+
+    ``for_all``: what holds before login unless the profile says something
+    else; ``terms``: what the user has, None before login.
+    """
+    said = profile.expire or for_all
+    if terms is None:
+        return said
+    if profile.expire and not profile.expire.endswith(_DIFFERS):
+        return said
+    return terms.expire or said.removesuffix(_DIFFERS)
+
+
+def announced_login_delay(profile: Profile, terms: Terms | None) -> str:
+    """The parameters of LOGIN-DELAY, empty where nothing is promised; ``terms`` as above."""
+    if terms is None or not profile.login_delay:
+        return profile.login_delay
+    return str(login_delay_seconds(profile, terms))
+
+
+def login_delay_seconds(profile: Profile, terms: Terms) -> int:
+    """The seconds that have to pass between a user's logins.
+
+    Never more than what clients were told before login.
+    """
+    if not profile.login_delay:
+        return 0
+    longest = int(profile.login_delay.removesuffix(_DIFFERS))
+    if terms.login_delay is None or not profile.login_delay.endswith(_DIFFERS):
+        return longest
+    return min(terms.login_delay, longest)

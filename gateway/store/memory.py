@@ -31,9 +31,9 @@ from gateway.model import (
     Usage,
     cause_of,
 )
-from gateway.store.delivery import no_limits
-from gateway.store.keeping import no_audit, not_held
-from gateway.store.record import entry, message_id_in
+from gateway.store.maildir.delivery.queue import no_limits
+from gateway.store.maildir.removal.expiry import no_audit, not_held
+from gateway.store.maildir.removal.message_info import entry, message_id_in
 from gateway.wire.body import Canonical, Measure
 
 __all__ = ["BytesBody", "MemoryMailbox", "MemoryStore"]

@@ -12,9 +12,9 @@ from twisted.mail.interfaces import IMailboxPOP3
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.auth.login import Login
+from gateway.auth.password_cache import Verified
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
-from gateway.auth.verified import Verified
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured, Overloaded
 from gateway.interfaces import IMaildrop

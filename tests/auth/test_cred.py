@@ -21,11 +21,11 @@ from twisted.web.test.requesthelper import DummyRequest
 from zope.interface import implementer
 
 from gateway import errors
-from gateway.auth.first_of import FirstOf
+from gateway.auth.chain import FirstOf
 from gateway.auth.login import Login
+from gateway.auth.password_cache import Verified
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
-from gateway.auth.verified import Verified
 from gateway.directory.memory import LoginIsMailbox, MemoryDirectory
 from gateway.errors import (
     BadCredentials,

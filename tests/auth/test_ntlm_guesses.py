@@ -10,11 +10,11 @@ from twisted.cred.portal import Portal
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.admission.throttle import Limits, Throttle
 from gateway.auth.ntlm import HashAuthority, NtlmChecker
+from gateway.auth.password_cache import Verified
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
-from gateway.auth.throttle import Limits, Throttle
-from gateway.auth.verified import Verified
 from gateway.directory.memory import MemoryDirectory
 from gateway.model import Account
 from gateway.pop3.profile import Profile

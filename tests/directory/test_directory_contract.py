@@ -6,7 +6,7 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway import passwd
+from gateway.cli import passwd
 from gateway.directory.memory import MemoryDirectory
 from gateway.directory.passwd import PasswdFile
 from gateway.interfaces import IDirectory

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway import passwd
+from gateway.cli import passwd
 from gateway.directory import schemes
 from gateway.directory.passwd import PasswdFile, parse
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
@@ -146,7 +146,7 @@ class FileTests(SynchronousTestCase):
     def test_a_missing_file_at_the_start_is_named_with_the_cure(self) -> None:
         with self.assertRaises(DirectoryMisconfigured) as caught:
             PasswdFile(self.path + ".none", run_now)
-        self.assertIn("gateway.passwd --file", str(caught.exception))
+        self.assertIn("gateway.cli.passwd --file", str(caught.exception))
 
     def test_a_fault_is_named_with_its_line(self) -> None:
         for line, words in (

@@ -26,6 +26,7 @@ import pytest
 
 from answers import result
 from client_process import fetchmail, mpop, run
+from gateway.config.settings import Ldap
 from gateway.directory.entry_map import MAPS
 from gateway.directory.ldap import LdapDirectory
 from gateway.directory.ldap_accounts import Search
@@ -33,7 +34,6 @@ from gateway.directory.ldap_servers import Reach
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.model import Account, Quota
 from gateway.sasl.ntlmssp import MIC_PRESENT
-from gateway.settings import Ldap
 from gateway.testing.store_contract import run_now
 from kdc import need_kerberos
 from ntlm_client import Client as Ntlm

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway import passwd
+from gateway.cli import passwd
 from gateway.sasl.md4 import nt_hash
 from gateway.sasl.ntlm_proof import ntowf_v2
 from gateway.sasl.ntlmssp import Flags, read_authenticate

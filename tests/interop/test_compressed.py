@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import dovecot_config
-from gateway.store.packed import is_packed
+from gateway.store.maildir.listing.compressed import is_packed
 from servers import PASSWORD, USER, Dovecot, Gateway, corpus, fill
 
 pytestmark = pytest.mark.interop

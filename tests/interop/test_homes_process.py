@@ -67,7 +67,14 @@ class Homes(Gateway):
 
     def preview(self) -> str:
         """What an operator is told of all mailboxes."""
-        command = [sys.executable, "-m", "gateway.keeping", "preview", "--config", str(self.config)]
+        command = [
+            sys.executable,
+            "-m",
+            "gateway.cli.retention",
+            "preview",
+            "--config",
+            str(self.config),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         return done.stdout
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from client_process import curl, fetchmail, mpop
-from gateway import passwd
+from gateway.cli import passwd
 from kdc import OTHER_REALM, Kdc, need_kerberos
 from sasl_client import LINES, SaslClient, Ticket
 from servers import Gateway, fill

@@ -13,8 +13,8 @@ from twisted.cred.credentials import UsernamePassword
 
 from answers import result
 from gateway.auth.delegates import Delegates
+from gateway.auth.password_cache import Verified
 from gateway.auth.passwords import PasswordChecker
-from gateway.auth.verified import Verified
 from gateway.directory.entry_map import MAPS, EntryMap
 from gateway.directory.ldap import LdapDirectory
 from gateway.errors import BadCredentials, DirectoryMisconfigured

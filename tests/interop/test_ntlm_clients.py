@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from client_process import curl, fetchmail, mpop
-from gateway import passwd
+from gateway.cli import passwd
+from gateway.net.tls import make_certificate
 from gateway.sasl.channel import end_point
 from gateway.sasl.ntlm_proof import channel_binding
 from gateway.sasl.ntlmssp import Av, read_pairs
-from gateway.services.tls import make_certificate
 from ntlm_client import Client
 from sasl_client import LINES, SaslClient
 from servers import PASSWORD, USER, Gateway, fill

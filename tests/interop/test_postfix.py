@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import passwd
+from gateway.cli import passwd
 from postfix import Postfix, need_postfix
 from programs import need
 from servers import PASSWORD, USER, Gateway, corpus, free_port

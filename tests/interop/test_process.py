@@ -22,8 +22,8 @@ import pytest
 from cryptography import x509
 
 from disks import small_disk_at
-from gateway import passwd
-from gateway.services.tls import make_certificate
+from gateway.cli import passwd
+from gateway.net.tls import make_certificate
 from programs import need
 from servers import PASSWORD, USER, Gateway, fill, refuses_connections
 

@@ -54,7 +54,7 @@ def test_the_unit_the_sample_and_the_readme_name_the_same_places() -> None:
     assert f"passwd --config {config} " in typed
     assert f"pop3gw.toml > {config}" in typed
     dockerfile = (ROOT / "Dockerfile").read_text()
-    (inside,) = (line for line in commands("docker build") if "gateway.passwd" in line)
+    (inside,) = (line for line in commands("docker build") if "gateway.cli.passwd" in line)
     image = re.search(r"POP3GW_CONFIG=(\S+)", dockerfile)[1]  # type: ignore[index]
     assert f"--config {image} " in inside
     assert f"-v pop3gw:{state} " in inside

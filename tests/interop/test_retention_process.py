@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import passwd
+from gateway.cli import passwd
 from servers import PASSWORD, USER, Gateway, fill
 
 pytestmark = pytest.mark.interop
@@ -65,7 +65,7 @@ class Kept(Gateway):
 
     def keeping(self, *command: str) -> str:
         """What an operator's command says."""
-        program = [sys.executable, "-m", "gateway.keeping", *command]
+        program = [sys.executable, "-m", "gateway.cli.retention", *command]
         done = subprocess.run(
             [*program, "--config", str(self.config)],
             capture_output=True,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import passwd
+from gateway.cli import passwd
 from ldap_people import settings as ldap_settings
 from programs import need
 from servers import PASSWORD, USER, Gateway, Slapd, fill, free_port

@@ -16,9 +16,9 @@ from twisted.cred.strcred import InvalidAuthArgumentString, findCheckerFactory
 from twisted.internet.defer import fail, succeed
 
 from answers import result
-from gateway.auth.first_of import FirstOf
+from gateway.app.strcred import LdapCheckerFactory
+from gateway.auth.chain import FirstOf
 from gateway.errors import BadCredentials, DirectoryDown
-from gateway.strcred import LdapCheckerFactory
 from servers import Gateway, Server, Slapd, fill, free_port, need, until_listening
 
 pytestmark = pytest.mark.interop

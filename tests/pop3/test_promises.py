@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.model import Account, Terms
-from gateway.pop3.capabilities import Line, capability_lines
+from gateway.pop3.capabilities import Line, capability_lines, login_delay_seconds
 from gateway.pop3.profile import Profile
-from gateway.pop3.promises import delay
 from harness import ALICE, SECRET, Wire
 
 BOB = "bob@example.org"
@@ -82,8 +81,8 @@ class PromisesTests(SynchronousTestCase):
         terms = Terms(own, own_delay)
         lines = capability_lines(profile, Line(), f"{days}{' USER' * differ}", terms)
         self.assertNotIn(b"USER", said(b"EXPIRE", lines) + said(b"LOGIN-DELAY", lines))
-        self.assertEqual(said(b"LOGIN-DELAY", lines), b"%d" % delay(profile, terms))
-        self.assertLessEqual(delay(profile, terms), longest)
+        self.assertEqual(said(b"LOGIN-DELAY", lines), b"%d" % login_delay_seconds(profile, terms))
+        self.assertLessEqual(login_delay_seconds(profile, terms), longest)
 
 
 class ExpireOnTheWireTests(SynchronousTestCase):

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.errors import MessageGone, StoreDown
 from gateway.model import Cause
 from gateway.store.memory import MemoryStore
-from gateway.testing.keeping_contract import Trail
+from gateway.testing.retention_store_contract import Trail
 from harness import ALICE, MESSAGES, Wire
 
 BAD_NUMBERS = (b"0", b"4", b"-1", b"+1", b"1x", b"x", b"1.0", b"0x1", b"99999999999999999999")

@@ -16,9 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from answers import result
 from gateway.auth.delegates import Delegates
 from gateway.auth.ntlm import HashAuthority, NtlmChecker
+from gateway.auth.password_cache import Verified
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
-from gateway.auth.verified import Verified
 from gateway.directory.memory import MemoryDirectory
 from gateway.interfaces import IDirectory
 from gateway.model import Account, Peer

@@ -7,10 +7,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.store.maildir import MaildirStore
+from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.store import MaildirStore
 from gateway.store.memory import MemoryStore
-from gateway.store.snapshot import Reading
-from gateway.testing.keeping_contract import Trail, keeping_tests
+from gateway.testing.retention_store_contract import Trail, keeping_tests
 from gateway.testing.store_contract import ALICE, BOB, admit, delivery_tests, run_now, store_tests
 
 

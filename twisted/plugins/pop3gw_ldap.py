@@ -1,3 +1,3 @@
-from gateway.strcred import LdapCheckerFactory
+from gateway.app.strcred import LdapCheckerFactory
 
 ldap = LdapCheckerFactory()

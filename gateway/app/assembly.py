@@ -1,0 +1,421 @@
+"""Settings to a running server.  The only file that knows all the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from attrs import asdict, frozen
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.task import Clock
+
+from gateway.admission.limits import Census
+from gateway.admission.login_delay import LastLogins
+from gateway.admission.throttle import Limits as ThrottleLimits
+from gateway.admission.throttle import Throttle
+from gateway.app import demo
+from gateway.app.certificates import shown_by
+from gateway.app.changed_meanings import changed_meanings
+from gateway.app.checked_accounts import faults_of_accounts
+from gateway.app.delivery import Mailroom
+from gateway.app.first_start import User, foreseen, prepare, reserve
+from gateway.app.logins import Logins, directory_behind, make_directory
+from gateway.app.needed_files import missing_files
+from gateway.app.retention import Keeper, Work, policies_of
+from gateway.app.service import Listener, Server, endpoint_of
+from gateway.config.load import load_settings
+from gateway.config.settings import Settings
+from gateway.directory.memory import MemoryDirectory
+from gateway.errors import ConfigError, GatewayError
+from gateway.interfaces import Audit as AuditOf
+from gateway.interfaces import IDirectory
+from gateway.jobs.certificate_expiry import Expiry
+from gateway.jobs.thread_pool import Worker
+from gateway.mailboxes.recipients import admit
+from gateway.model import Account, Terms
+from gateway.net.fair_turns import Turns
+from gateway.net.pop3_factory import POP3Factory
+from gateway.net.timeouts import Patience
+from gateway.net.tls import Certificate, bare_context
+from gateway.net.tls_line import tls_factory
+from gateway.observe.counts import Counts
+from gateway.state.audit import Audit
+from gateway.state.high_water import LedgerHighWater
+from gateway.state.ledger import NAME as LEDGER
+from gateway.state.ledger import Ledger
+from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.removal.expiry import no_audit
+from gateway.store.maildir.store import MaildirStore
+from gateway.units import parse_size
+
+
+def assemble(
+    reactor: Any,
+    path: str | None,
+    environ: Mapping[str, str],
+    passwords: Sequence[ICredentialsChecker] = (),
+    user: User | None = None,
+) -> Server:
+    """The server that the configuration describes; raises ``ConfigError``.
+
+    ``passwords``: who checks them in place of ``[directory]``; ``user``: who the
+    process will be once its ports are bound.
+    """
+    settings = load_settings(path, environ)
+    prepare(settings, user)
+    directory = not passwords
+    problems = missing_files(settings, directory=directory)
+    if problems := problems or foreseen(settings, user, directory=directory):
+        raise ConfigError(problems)
+    reserve(settings, user)
+    return _Assembly(reactor, settings, passwords).server()
+
+
+def check(
+    path: str | None,
+    environ: Mapping[str, str],
+    passwords: Sequence[ICredentialsChecker] = (),
+    user: User | None = None,
+) -> list[str]:
+    """Everything that is wrong with a configuration, a line each.
+
+    Builds what a start builds, but for the files that a start would make:
+    nothing is changed, no port is bound and nobody is asked.
+    """
+    try:
+        settings = load_settings(path, environ)
+    except ConfigError as error:
+        return error.problems
+    directory = not passwords
+    problems = missing_files(settings, directory=directory)
+    problems = problems or foreseen(settings, user, directory=directory)
+    parts = _Assembly(Clock(), settings, passwords)
+    accounts: list[IDirectory] = []
+
+    def attempt(build: Callable[[], object]) -> None:
+        try:
+            build()
+        except GatewayError as error:
+            problems.extend(getattr(error, "problems", [str(error)]))
+
+    file = settings.path_of(settings.directory.file)
+    if passwords or settings.directory.kind != "passwd-file" or os.path.isfile(file):
+        attempt(lambda: accounts.append(parts.directory()))
+    if directory and settings.directory.kind == "passwd-file":
+        problems += [one for one in faults_of_accounts(settings) if one not in problems]
+    directory_there = next(iter(accounts), MemoryDirectory({}))
+    attempt(lambda: parts.logins(directory_there))
+    attempt(lambda: parts.keeper(directory_there))
+    attempt(partial(_look_at_ledger, settings.state))
+    mailroom = parts.mailroom(directory_there)
+    for part in mailroom.wanted:
+        attempt(partial(mailroom.listener, part, parts.mail_certificate_there))
+    for name in settings.listeners:
+        attempt(partial(parts.certificate_there, name))
+        attempt(partial(parts.endpoint, name))
+    return ConfigError(problems).problems
+
+
+def _look_at_ledger(state: str) -> None:
+    """A start does without, and only what needs it would fail."""
+    if os.path.lexists(os.path.join(state, LEDGER)):
+        Ledger(state, only_look=True).close()
+
+
+def remarks(path: str | None, environ: Mapping[str, str]) -> list[str]:
+    """What has another meaning than it once had, a line each; none of it keeps a server down."""
+    try:
+        return changed_meanings(load_settings(path, environ))
+    except ConfigError:
+        return []
+
+
+@frozen
+class Tools:
+    """What a command works with."""
+
+    directory: IDirectory
+    store: Any
+
+
+@contextmanager
+def tools(reactor: Any, settings: Settings) -> Iterator[Tools]:
+    """The directory and the store as a server has them; nothing else is begun.
+
+    Raises what a directory cannot be made for.
+    """
+    parts = _Assembly(reactor, settings, ())
+    try:
+        yield Tools(parts.directory(), parts.store)
+    finally:
+        parts.stop_workers()
+
+
+class _Assembly:
+    """The parts that several others share."""
+
+    def __init__(
+        self, reactor: Any, settings: Settings, passwords: Sequence[ICredentialsChecker]
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._checkers = passwords
+        directory, store = settings.directory, settings.store
+        self._policies = policies_of(settings.retention)
+        self._turns = Turns(lambda: reactor)
+        self._disk = self._worker("disk", store.workers, store.queue)
+        self._deliveries = self._worker("deliveries", settings.lmtp.workers, store.queue)
+        # What a passwd-file has is hashed, in libraries that do without the interpreter.
+        hashes = directory.workers if directory.kind == "passwd-file" else 1
+        self._passwords = self._worker("passwords", directory.workers, directory.queue, hashes)
+        # One at a time, and where it hangs nobody who logs in waits for it.
+        self._listing = self._worker("listing", 1, directory.queue)
+        limits = settings.limits
+        self._patience = Patience(
+            stall=limits.stall_timeout,
+            work=limits.work_timeout,
+            handshake=settings.profile.preauth_idle_timeout,
+        )
+        self._census = Census(
+            connections=limits.connections,
+            per_address=limits.connections_per_address,
+            per_user=limits.sessions_per_user,
+        )
+        self._last_logins = LastLogins(settings.profile, reactor.seconds)
+        throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
+        self._throttle = Throttle(ThrottleLimits(**throttle), reactor.seconds)
+        self._certificates: dict[tuple[str, ...], Certificate] = {}
+        self.high_water = LedgerHighWater(settings.state)
+        self.store = self._make_store()
+
+    def _worker(self, purpose: str, threads: int, queue: int, least: int = 1) -> Worker:
+        return Worker(
+            self._reactor, purpose, threads=threads, queue=queue, least=least, turns=self._turns
+        )
+
+    @property
+    def _workers(self) -> list[Worker]:
+        return [self._disk, self._deliveries, self._passwords, self._listing]
+
+    def stop_workers(self) -> None:
+        """What was begun is done first."""
+        for worker in self._workers:
+            worker.stop()
+        self.high_water.close()
+
+    def directory(self) -> Any:
+        """Who may log in."""
+        if self._checkers:
+            return directory_behind(self._checkers)
+        run, list_all = self._passwords.run, self._listing.run
+        return make_directory(self._settings, run, self._reactor.seconds, list_all)
+
+    def logins(self, directory: IDirectory) -> Logins:
+        """All between a client's proof and its maildrop."""
+        return Logins(
+            self._reactor,
+            self._settings,
+            directory,
+            self.store,
+            self._passwords.run,
+            self._checkers,
+            admit=self._last_logins.check,
+            terms=self._terms,
+        )
+
+    def _terms(self, account: Account) -> Terms:
+        """What a user is told once he has logged in."""
+        if not self._settings.retention.enabled:
+            return Terms()
+        return Terms(expire=self._policies.expire(account))
+
+    def mailroom(
+        self, directory: IDirectory, delivered: Callable[[Account], None] = lambda _: None
+    ) -> Mailroom:
+        """What takes mail in, and tells of quotas; ``delivered`` is told whose mail came."""
+        return Mailroom(
+            self._reactor,
+            self._settings,
+            directory,
+            self.store,
+            run=self._disk.run,
+            patience=self._patience,
+            turns=self._turns,
+            delivered=delivered,
+        )
+
+    def keeper(self, directory: IDirectory) -> Keeper:
+        """What removes mail whose time has come."""
+        work = Work(self._disk.run, lambda: self._disk.outstanding + self._deliveries.outstanding)
+        return Keeper(
+            self._reactor, self._settings, directory, self.store, work, policies=self._policies
+        )
+
+    def _make_store(self) -> MaildirStore:
+        settings, profile = self._settings, self._settings.profile
+        store = settings.store
+        reading = Reading(
+            exact=profile.exact_sizes,
+            convert_cr=store.bare_cr == "convert",
+            no_nuls=store.outlook_no_nuls,
+            mark_read=store.mark_read,
+            create=store.missing == "create",
+            count_hidden=settings.retention.hidden_counts,
+            verify_octets=store.verify_octets,
+            lock_timeout=store.lock_timeout,
+            high_water=self.high_water,
+        )
+        return MaildirStore(
+            settings.state,
+            store.path,
+            self._disk.run,
+            reading=reading,
+            exclusive=profile.exclusive,
+            admit=admit,
+            audit=make_audit(settings),
+            held=self._policies.is_held,
+            # Rules that count from the reading of mail want a file for each reader.
+            share=not settings.retention.enabled,
+            cached_messages=store.cached_messages,
+            deliver=self._deliveries.run,
+        )
+
+    def certificate(self, name: str) -> Certificate:
+        """A listener's certificate; the same object for all who have the same."""
+        listener = self._settings.listeners[name]
+        paths = self._settings.certificate_of(name)
+        return self._certificate(
+            f"listeners.{name}", paths, minimum=listener.tls_minimum, ciphers=listener.ciphers
+        )
+
+    def certificate_there(self, name: str) -> None:
+        """Raise what is wrong with a listener's certificate, or only with its ciphers."""
+        listener = self._settings.listeners[name]
+        if listener.tls == "none":
+            return
+        if all(map(os.path.isfile, self._settings.certificate_of(name))):
+            self.certificate(name)
+            return
+        try:
+            bare_context(listener.tls_minimum, listener.ciphers)
+        except ConfigError as error:
+            raise ConfigError([f"listeners.{name}: {one}" for one in error.problems]) from error
+
+    def mail_certificate_there(self) -> Certificate | None:
+        """The certificate of ``[tls]``, unless it is yet to be made."""
+        paths = self._settings.tls.certificate, self._settings.tls.key
+        there = all(os.path.isfile(self._settings.path_of(path)) for path in paths)
+        return self._mail_certificate() if there else None
+
+    def _certificate(
+        self, place: str, paths: tuple[str, str], *, minimum: str = "1.2", ciphers: str = ""
+    ) -> Certificate:
+        key = (*paths, minimum, ciphers)
+        if key not in self._certificates:
+            try:
+                self._certificates[key] = Certificate(*paths, minimum=minimum, ciphers=ciphers)
+            except ConfigError as error:
+                problems = [f"{place}: {problem}" for problem in error.problems]
+                raise ConfigError(problems) from error
+        return self._certificates[key]
+
+    def _mail_certificate(self) -> Certificate:
+        settings = self._settings
+        paths = settings.path_of(settings.tls.certificate), settings.path_of(settings.tls.key)
+        return self._certificate("tls", paths)
+
+    def endpoint(self, name: str) -> IStreamServerEndpoint:
+        """Where a listener listens."""
+        text = self._settings.listeners[name].endpoint
+        return endpoint_of(self._reactor, f"listeners.{name}.endpoint", text)
+
+    def _listener(self, name: str, logins: Logins, keeper: Keeper) -> Listener:
+        settings = self._settings
+        listener = settings.listeners[name]
+        tls = None if listener.tls == "none" else self.certificate(name)
+        sessions = POP3Factory(
+            logins.portal,
+            profile=settings.profile_of(name),
+            mechanisms=logins.mechanisms,
+            tls=tls,
+            secure_networks=settings.pop3.secure_networks,
+            census=self._census,
+            last_logins=self._last_logins,
+            throttle=self._throttle,
+            identify=logins.identify if settings.refuse_after else None,
+            patience=self._patience,
+            greeting=settings.pop3.greeting,
+            convert_cr=settings.store.bare_cr == "convert",
+            expire=keeper.expire,
+            log_sessions=settings.log.sessions,
+            clock=self._reactor,
+            turns=self._turns,
+        )
+        wire: Any = sessions
+        if listener.tls == "implicit" and tls is not None:
+            wire = tls_factory(tls, sessions, self._reactor)
+        section, endpoint = f"listeners.{name}", self.endpoint(name)
+        return Listener(name, endpoint, wire, sessions, tls=listener.tls, section=section)
+
+    def server(self) -> Server:
+        """All of it."""
+        settings = self._settings
+        directory = self.directory()
+        logins = self.logins(directory)
+        keeper = self.keeper(directory)
+        listeners = [self._listener(name, logins, keeper) for name in settings.listeners]
+        mailroom = self.mailroom(directory, keeper.delivered)
+        listeners += mailroom.listeners(self._mail_certificate)
+
+        used = list(self._certificates.values())
+        shown = shown_by(settings, used)
+        expiry = Expiry(self._reactor, shown, days=settings.tls.expiry_warning)
+
+        def start() -> Deferred[None]:
+            expiry.start()
+            mailroom.start()
+            return keeper.start()
+
+        def stop() -> Deferred[Any]:
+            expiry.stop()
+            logins.stop()
+            # Both begin to end at once: the second is not to wait for the first.
+            return gatherResults([keeper.stop(), mailroom.stop()], consumeErrors=True)
+
+        return Server(
+            self._reactor,
+            listeners,
+            self._workers,
+            used,
+            counts=Counts(self._reactor, logins.counted),
+            count_every=settings.log.counts,
+            at_start=start,
+            at_reload=expiry.check,
+            at_end=stop,
+            drain_timeout=settings.limits.drain_timeout,
+            words=[_how_to_try(settings)] if settings.demo else [],
+        )
+
+
+def make_audit(settings: Settings) -> AuditOf:
+    """What is told of every message before it is removed."""
+    said = settings.audit
+    if not said.path:
+        return no_audit
+    path = settings.path_of(said.path)
+    return Audit(path, max_octets=parse_size(said.max_size), keep=said.keep)
+
+
+def _how_to_try(settings: Settings) -> str:
+    ports = [
+        listener.endpoint.split(":")[1]
+        for listener in settings.listeners.values()
+        if listener.tls != "implicit" and listener.endpoint.startswith("tcp:")
+    ]
+    place = f"127.0.0.1:{ports[0]}" if ports else "..."
+    return f"try it: curl -u {demo.ACCOUNT}:{demo.PASSWORD} pop3://{place}/1"

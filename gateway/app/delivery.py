@@ -1,0 +1,260 @@
+"""Settings to what takes mail in, and to what tells of quotas."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.web.server import Site
+
+from gateway.app.logins import everyone_of
+from gateway.app.service import Listener, endpoint_of
+from gateway.config.settings import DomainQuota, Settings
+from gateway.config.settings import Quota as QuotaSettings
+from gateway.http.quota import quota_site
+from gateway.interfaces import IDelivery, IDirectory, Run
+from gateway.jobs.digest import ComposeDigest, Digest
+from gateway.jobs.quota_warnings import Compose, Warner
+from gateway.lmtp.profile import Profile
+from gateway.mailboxes.recipients import Reception
+from gateway.mailboxes.usage import Survey
+from gateway.model import Account, Limits, Quota, Usage
+from gateway.net.fair_turns import Turns
+from gateway.net.lmtp_factory import LMTPFactory
+from gateway.net.postfix_policy import PolicyFactory
+from gateway.net.timeouts import Patience
+from gateway.networks import within
+from gateway.quota.limits import resolve
+from gateway.quota.notice import Origin, Row, Stamp, digest, warning
+from gateway.quota.policy import Answers
+from gateway.quota.texts import language_for, template_for
+from gateway.quota.verdict import Level
+from gateway.state.ledger import Ledger
+from gateway.state.shared import Opened
+from gateway.units import limit_of, parse_size
+
+_OVER = {"defer": 452, "bounce": 552}
+
+
+class Mailroom:
+    """LMTP, the policy service and the quota over HTTP, as far as each is set up."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        directory: IDirectory,
+        store: IDelivery,
+        *,
+        run: Run[Any],
+        patience: Patience,
+        turns: Turns | None = None,
+        delivered: Callable[[Account], None] = lambda _: None,
+    ) -> None:
+        """``run`` does what may block; ``delivered`` is told whose mail came in.
+
+        What clients send is worked off in ``turns``.
+        """
+        self._reactor = reactor
+        self._settings = settings
+        self._store = store
+        self._patience = patience
+        self._turns = turns
+        self._also_delivered = delivered
+        self.ledger = Opened(lambda: Ledger(settings.state), run)
+        self._everyone = everyone_of(settings, directory, store)
+        self.reception = Reception(
+            directory,
+            store,
+            limits_of(settings.quota),
+            hosts=settings.directory.here,
+            detail=settings.lmtp.detail,
+            lacked_room=self._lacked_room,
+        )
+        self.warner = self._make_warner() if settings.quota.warn_from else None
+
+    def _make_warner(self) -> Warner:
+        return Warner(
+            self.reception,
+            self._everyone,
+            self._store,
+            self.ledger.ask,
+            composer(self._settings.quota),
+            interval=self._settings.quota.warn_again,
+            now=time.time,
+            after_round=self._make_digest().send if self._settings.quota.digest_to else _nothing,
+        )
+
+    def _make_digest(self) -> Digest:
+        quota = self._settings.quota
+        return Digest(
+            self.reception,
+            self._everyone,
+            self._store,
+            self.ledger.ask,
+            digest_composer(quota),
+            to=quota.digest_to,
+            interval=quota.digest_every,
+            now=time.time,
+        )
+
+    def start(self) -> None:
+        """Begin to look at mailboxes."""
+        if self.warner is not None:
+            every = self._settings.quota.warn_check
+            self.warner.start(self._reactor, every, self._to_look_at)
+
+    def _to_look_at(self) -> Deferred[list[str]]:
+        return Deferred.fromCoroutine(self._known_names())
+
+    async def _known_names(self) -> list[str]:
+        """Of all mailboxes, and of those that nobody tells of but were found full."""
+        names = await self._everyone.names()
+        remembered = await self.ledger.ask(lambda ledger: list(ledger.warning_states()))
+        return sorted({*names, *remembered})
+
+    def stop(self) -> Deferred[None]:
+        """No more of that; fires when who was about to be warned has been."""
+        ended = succeed(None) if self.warner is None else self.warner.stop()
+        return ended.addCallback(self._close)
+
+    def _close(self, _: None) -> None:
+        """Where a look hangs the ledger stays open, and ends with the process."""
+        if self.ledger.made is not None:
+            self.ledger.made.close()
+
+    def listeners(self, tls: Callable[[], Any]) -> list[Listener]:
+        """Whatever has an endpoint; ``tls`` gives the certificate to begin TLS with."""
+        return [self.listener(part, tls) for part in self.wanted]
+
+    @property
+    def wanted(self) -> list[str]:
+        """What has an endpoint."""
+        parts = ("lmtp", "policy", "http")
+        return [part for part in parts if getattr(self._settings, part).endpoint]
+
+    def listener(self, part: str, tls: Callable[[], Any]) -> Listener:
+        """One of ``wanted``; raises ``ConfigError``."""
+        section = getattr(self._settings, part)
+        endpoint = endpoint_of(self._reactor, f"{part}.endpoint", section.endpoint)
+        if part == "http":
+            return Listener(part, endpoint, self._http(), section=part)
+        mode = getattr(section, "tls", "none")
+        wire = self._policy() if part == "policy" else self._lmtp(tls() if mode == "stls" else None)
+        return Listener(part, endpoint, wire, wire, tls=mode, section=part)
+
+    def _lmtp(self, tls: Any) -> LMTPFactory:
+        lmtp = self._settings.lmtp
+        return LMTPFactory(
+            self.reception,
+            self._store,
+            clock=self._reactor,
+            profile=Profile(
+                name=lmtp.name or socket.getfqdn(),
+                max_size=parse_size(lmtp.max_size),
+                max_recipients=lmtp.max_recipients,
+                idle_timeout=lmtp.idle_timeout,
+                over_quota=lmtp.over_quota,
+                elsewhere=lmtp.elsewhere,
+            ),
+            # A UNIX socket's peers are those that its permissions let in.
+            allows=_local_or(within(lmtp.allowed_networks)),
+            tls=tls,
+            connections=lmtp.connections,
+            patience=self._patience,
+            turns=self._turns,
+            delivered=self._delivered,
+        )
+
+    def _delivered(self, account: Account) -> None:
+        self._also_delivered(account)
+        if self.warner is not None:
+            self.warner.look(account)
+
+    def _lacked_room(self, account: Account, size: int) -> None:
+        if self.warner is not None:
+            self.warner.lacked_room(account, size)
+
+    def _policy(self) -> PolicyFactory:
+        policy = self._settings.policy
+        return PolicyFactory(
+            self.reception,
+            clock=self._reactor,
+            allows=_local_or(within(policy.allowed_networks)),
+            connections=policy.connections,
+            turns=self._turns,
+            answers=Answers(over=_OVER[policy.over_quota], unknown=policy.unknown),  # type: ignore[arg-type]
+        )
+
+    def _http(self) -> Site:
+        survey = Survey(self.reception, self._everyone, self._reactor.seconds)
+        return quota_site(self.reception, survey.page, token=self._settings.http.token)
+
+
+def _nothing() -> Deferred[None]:
+    return succeed(None)
+
+
+def _local_or(allows: Callable[[str], bool]) -> Callable[[str], bool]:
+    return lambda host: not host or allows(host)
+
+
+def composer(settings: QuotaSettings) -> Compose:
+    """What writes the messages that warn users."""
+    origin = Origin(settings.warn_from)
+    own = settings.templates
+
+    def compose(account: Account, usage: Usage, limits: Limits, found: Level) -> bytes:
+        languages = (*account.languages, settings.warn_language)
+        template, language = template_for(languages, found, own)
+        return warning(
+            account.name,
+            usage,
+            limits,
+            template=template,
+            language=language,
+            origin=origin,
+            stamp=_stamp(),
+        )
+
+    return compose
+
+
+def digest_composer(settings: QuotaSettings) -> ComposeDigest:
+    """What writes the messages to the administrator."""
+    origin = Origin(settings.warn_from)
+    language = language_for(settings.warn_language)
+
+    def compose(rows: Sequence[Row]) -> bytes:
+        return digest(settings.digest_to, rows, language=language, origin=origin, stamp=_stamp())
+
+    return compose
+
+
+def _stamp() -> Stamp:
+    return Stamp(time.time(), secrets.token_hex(8))
+
+
+def limits_of(settings: QuotaSettings) -> Callable[[Account], Limits]:
+    """What an account's mailbox may hold: by itself, by its domain, or by default."""
+    default = _quota(settings)
+    domains = {name.lower(): _quota(domain) for name, domain in settings.domains.items()}
+    grace = parse_size(settings.grace)
+
+    def limits(account: Account) -> Limits:
+        domain = domains.get(account.mailbox.rpartition("@")[2], Quota())
+        return resolve(account.quota, domain, default, grace, warn_percent=settings.warn_percent)
+
+    return limits
+
+
+def _quota(said: QuotaSettings | DomainQuota) -> Quota:
+    return Quota(
+        octets=limit_of(parse_size(said.octets)) if said.octets else None,
+        warn_octets=limit_of(parse_size(said.warn_octets)) if said.warn_octets else None,
+        messages=limit_of(said.messages),
+    )

@@ -1,0 +1,199 @@
+"""What a start makes where it is missing, for the user that the server will run as."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from attrs import frozen
+
+from gateway.app import demo
+from gateway.app.needed_files import (
+    ANOTHER,
+    IN_THE_WAY,
+    existing,
+    files_of_logins,
+    makes_certificate,
+)
+from gateway.config.settings import Settings
+from gateway.errors import ConfigError
+from gateway.model import Account
+from gateway.net.tls import make_certificate
+from gateway.state.audit import Audit
+from gateway.store.maildir.folders.paths import mailbox_path
+from gateway.units import parse_size
+
+_ENTER, _WRITE = os.X_OK, os.W_OK | os.X_OK
+_WORDS = {_ENTER: "entered", _WRITE: "written"}
+
+_CURES = {
+    errno.ENOSPC: "make room on its disk",
+    errno.EDQUOT: "let its owner have more room on its disk",
+    errno.EROFS: f"mount its disk to be written, for systemd by ReadWritePaths=, or {ANOTHER}",
+    errno.ENOTDIR: IN_THE_WAY,
+    errno.EEXIST: IN_THE_WAY,
+    errno.EISDIR: IN_THE_WAY,
+    errno.ENAMETOOLONG: ANOTHER,
+    errno.ELOOP: ANOTHER,
+}
+"""What helps against trouble in the state directory; else it should be its user's."""
+
+
+@frozen
+class User:
+    """Who this process will be once it has bound its ports."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+def user_of(uid: int | None, gid: int | None) -> User | None:
+    """What ``twistd --uid --gid`` comes to; None where it changes nothing for us.
+
+    Raises ``ConfigError`` for a user id that has no name, which twistd cannot take.
+    """
+    if os.geteuid() != 0 or not uid:
+        return None
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        raise ConfigError([f"--uid {uid}: there is no user with this number"]) from None
+    group = entry.pw_gid if gid is None else gid
+    return User(uid, group, tuple(os.getgrouplist(entry.pw_name, group)))
+
+
+def prepare(settings: Settings, user: User | None) -> None:
+    """Make the state directory, and the demo account and a certificate where they are wanted.
+
+    All of it belongs to ``user``.  Raises ``ConfigError``, also where that user
+    could not use what is there already.
+    """
+    # Asked of root, who sees what is there.
+    certificate = makes_certificate(settings)
+    try:
+        _make_state(settings.state, user)
+        with _acting(user):
+            if settings.demo:
+                account = Account(name=demo.ACCOUNT, mailbox=demo.ACCOUNT)
+                maildir = mailbox_path(settings.store.path, settings.state, account)
+                demo.make_demo(settings.path_of(settings.directory.file), maildir)
+            if certificate:
+                tls = settings.tls
+                make_certificate(settings.path_of(tls.certificate), settings.path_of(tls.key))
+    except OSError as error:
+        path = error.filename or settings.state
+        cure = _CURES.get(error.errno or 0) or _ownership(settings.state, user)
+        raise ConfigError([f"{path}: {error.strerror}: state; {cure}"]) from error
+
+
+def reserve(settings: Settings, user: User | None) -> None:
+    """Have room for the audit from the first start on, where nothing keeps us from starting."""
+    said = settings.audit
+    # On a disk that is full already there is none; ``foreseen`` says what else is wrong.
+    with _acting(user), suppress(OSError):
+        if said.path:
+            path = settings.path_of(said.path)
+            Audit(path, max_octets=parse_size(said.max_size), keep=said.keep).reserve()
+
+
+def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -> list[str]:
+    """What ``prepare`` could not make, and what the server could not use; nothing is changed.
+
+    ``directory``: whether ``[directory]`` is used at all.
+    """
+    state, accounts = settings.state, settings.path_of(settings.directory.file)
+    keeps_mail = not os.path.isabs(settings.store.path) and "{home}" not in settings.store.path
+    if not os.path.lexists(state):
+        user, needed = None, [(existing(state), _WRITE)]
+    else:
+        needed = [(state, _ENTER)] if keeps_mail else []
+        if makes_certificate(settings):
+            needed.append((existing(settings.path_of(settings.tls.key)), _WRITE))
+        if settings.demo and not os.path.lexists(accounts):
+            needed.append((existing(accounts), _WRITE))
+    keytab = settings.path_of(settings.gssapi.keytab) if settings.gssapi.keytab else ""
+    # That one is missing is said where it is opened.
+    there = os.path.exists(keytab)
+    with _acting(user):
+        problems = [
+            f"{place}: may not be {_WORDS[mode]}: state; {_ownership(state, user)}"
+            if os.path.isdir(place)
+            else f"{place}: expected a directory: state; {IN_THE_WAY}"
+            for place, mode in needed
+            if not (os.path.isdir(place) and os.access(place, mode, effective_ids=True))
+        ]
+        problems = list(dict.fromkeys(problems))
+        if os.path.lexists(state) and not problems:
+            problems += _unwritable(settings, user)
+        if user is not None:
+            read = files_of_logins(settings, directory=directory)
+            if there:
+                read[keytab] = "gssapi.keytab"
+            problems += [
+                f"{path}: user {user.uid} may not read it: {purpose.partition(' ')[0]};"
+                " chgrp it to that user's group, and chmod 640"
+                for path, purpose in read.items()
+                if not os.access(path, os.R_OK, effective_ids=True)
+            ]
+    return problems
+
+
+def _unwritable(settings: Settings, user: User | None) -> list[str]:
+    """What keeps the audit from being written, by whoever this process is now."""
+    path = settings.path_of(settings.audit.path)
+    who = "may not be written" if user is None else f"user {user.uid} may not write it"
+    # Whoever starts another file has to write to the directory.
+    needed = [(os.path.dirname(path), _WRITE), (path, os.R_OK | os.W_OK)]
+    return [
+        f"{place}: {who}: audit.path"
+        for place, mode in needed
+        if settings.audit.path
+        and os.path.exists(place)
+        and not os.access(place, mode, effective_ids=True)
+    ]
+
+
+def _ownership(path: str, user: User | None) -> str:
+    who = "the user that runs pop3gw" if user is None else f"user {user.uid}"
+    return f"let {path} and what is in it belong to {who}, or {ANOTHER}"
+
+
+def _make_state(path: str, user: User | None) -> None:
+    try:
+        with _acting(user):
+            os.makedirs(path, mode=0o750, exist_ok=True)
+            return
+    except PermissionError:
+        if user is None or os.path.isdir(path):
+            raise
+    # Root may, and gives it away from the end on: nobody else can yet change what is on the way.
+    made, there = [], existing(path)
+    place = path
+    while place != there:
+        made.append(place)
+        place = os.path.dirname(place)
+    os.makedirs(path, mode=0o750)
+    for place in made:
+        os.chown(place, user.uid, user.gid, follow_symlinks=False)
+
+
+@contextmanager
+def _acting(user: User | None) -> Iterator[None]:
+    """Be that user as far as files are concerned; None stays who it is."""
+    if user is None:
+        yield
+        return
+    uid, gid, groups = os.geteuid(), os.getegid(), os.getgroups()
+    try:
+        os.setgroups(user.groups)
+        os.setegid(user.gid)
+        os.seteuid(user.uid)
+        yield
+    finally:
+        os.seteuid(uid)
+        os.setegid(gid)
+        os.setgroups(groups)

@@ -1,0 +1,114 @@
+"""Which files a configuration needs, and which of them a start makes itself."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from gateway.config.settings import Settings, Tls
+
+_NOT_MADE = " (one is made only where neither path is set and neither file is there)"
+ANOTHER = "set another one (POP3GW_STATE)"
+IN_THE_WAY = f"move away what is in its place, or {ANOTHER}"
+"""What helps where the state directory cannot be."""
+
+_MISSING = "no such file"
+_NO_FILE = "expected a file, found a directory or a device"
+
+
+def makes_certificate(settings: Settings) -> bool:
+    """Whether a start makes a certificate of its own.
+
+    Only where nobody has said where one is: at a path that was set there is
+    one, or the path has a slip of the pen.
+    """
+    default, tls = Tls(), settings.tls
+    wanted = any(
+        listener.tls != "none" and not (listener.certificate or listener.key)
+        for listener in settings.listeners.values()
+    ) or (settings.lmtp.endpoint != "" and settings.lmtp.tls != "none")
+    return (
+        wanted
+        and tls.self_made
+        and (tls.certificate, tls.key) == (default.certificate, default.key)
+        and not any(os.path.lexists(settings.path_of(path)) for path in (tls.certificate, tls.key))
+    )
+
+
+def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
+    """The files that must be there at start and are not, a line each.
+
+    ``directory``: whether ``[directory]`` is used at all.
+    """
+    place = existing(settings.state)
+    if not os.path.isdir(place):
+        return [f"{place}: expected a directory: state; {IN_THE_WAY}"]
+    wanted: dict[str, str] = {}
+    made = makes_certificate(settings)
+    for name, listener in settings.listeners.items():
+        if listener.tls == "none" or (made and not (listener.certificate or listener.key)):
+            continue
+        for key, path in zip(("certificate", "key"), settings.certificate_of(name), strict=True):
+            own = f"listeners.{name}.{key}" if getattr(listener, key) else ""
+            wanted[path] = own or f"tls.{key}{_NOT_MADE if settings.tls.self_made else ''}"
+    if settings.lmtp.endpoint and settings.lmtp.tls != "none" and not made:
+        for key in ("certificate", "key"):
+            wanted.setdefault(settings.path_of(getattr(settings.tls, key)), f"tls.{key} (for lmtp)")
+    wanted |= files_of_logins(settings, directory=directory)
+    found = ((path, purpose, _fault(path)) for path, purpose in wanted.items())
+    problems = [
+        # How it is made helps only where it is missing.
+        f"{path}: {fault}: {purpose if fault == _MISSING else purpose.partition(' (')[0]}"
+        for path, purpose, fault in found
+        if fault
+    ]
+    return problems + _places_of_files(settings)
+
+
+def _places_of_files(settings: Settings) -> list[str]:
+    """What is wrong where files of ours are to be."""
+    path, problems = settings.path_of(settings.audit.path), []
+    place = os.path.dirname(path)
+    # The state directory is made where it is missing.
+    if settings.audit.path and place != settings.state and not os.path.isdir(place):
+        problems.append(f"{place}: no such directory: audit.path")
+    elif settings.audit.path and os.path.exists(path) and not os.path.isfile(path):
+        problems.append(f"{path}: {_NO_FILE}: audit.path")
+    above = settings.path_of(os.path.dirname(settings.store.path.partition("{")[0]))
+    if os.path.lexists(above) and not os.path.isdir(above):
+        problems.append(f"{above}: expected a directory: store.path")
+    return problems
+
+
+def _fault(path: str) -> str:
+    """What keeps it from being a file that could be read; empty: nothing, or only its mode."""
+    try:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return _MISSING
+    except PermissionError as error:
+        return f"{error.strerror} (let the user that runs pop3gw enter the directories above)"
+    except OSError as error:
+        return f"{error.strerror}, expected another path"
+    return "" if is_file else _NO_FILE
+
+
+def existing(path: str) -> str:
+    """It, or the nearest place above that is there."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def files_of_logins(settings: Settings, *, directory: bool = True) -> dict[str, str]:
+    """The files that are read whenever somebody logs in, and what each is for.
+
+    ``directory``: whether ``[directory]`` is used at all.
+    """
+    wanted: dict[str, str] = {}
+    if directory and settings.directory.kind == "passwd-file" and not settings.demo:
+        accounts = settings.path_of(settings.directory.file)
+        wanted[accounts] = "directory.file (make it with python -m gateway.cli.passwd --file)"
+    if directory and settings.directory.kind == "ldap" and settings.ldap.ca_file:
+        wanted[settings.path_of(settings.ldap.ca_file)] = "ldap.ca_file"
+    return wanted

@@ -1,0 +1,148 @@
+"""Settings to retention: what removes mail whose time has come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, succeed
+
+from gateway.app.logins import everyone_of
+from gateway.config.settings import Retention, Settings
+from gateway.errors import ConfigError
+from gateway.interfaces import IDirectory, IKeeping, Run
+from gateway.jobs.announced_expire import Announced
+from gateway.jobs.expunger import Budget, Clearing
+from gateway.jobs.rate_limit import Pace
+from gateway.jobs.retention import Mailboxes, Sweeper
+from gateway.model import Account
+from gateway.retention.policies import Policies
+from gateway.retention.removal_guard import Guard
+from gateway.state.leader import Lease
+from gateway.state.ledger import Ledger
+from gateway.state.shared import Opened
+
+LEASE = "retention.lock"
+"""The file in the state directory whose ``flock`` the one process has that removes mail."""
+
+
+@frozen
+class Work:
+    """What blocks, and how it is done elsewhere."""
+
+    run: Run[Any]
+    waiting: Callable[[], int]
+    """How much of it there is."""
+
+
+class Keeper:
+    """Retention, as far as it is set up."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        directory: IDirectory,
+        store: Any,
+        work: Work,
+        *,
+        policies: Policies,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``now`` in Unix seconds; raises ``ConfigError``."""
+        self._reactor = reactor
+        self._settings = settings
+        self._work = work
+        self._now = now
+        self.ledger = Opened(lambda: Ledger(settings.state), work.run)
+        self._lease = Lease(settings.path_of(LEASE))
+        self._mailboxes = mailboxes_of(settings, directory, store, policies)
+        self._announced = Announced(
+            directory,
+            policies,
+            settings.directory.here,
+            reactor,
+            every=settings.retention.check_every,
+        )
+        self.sweeper = self._make_sweeper(store) if settings.retention.enabled else None
+
+    def _make_sweeper(self, store: Any) -> Sweeper:
+        said = self._settings.retention
+        guard, clock = guard_of(said), self._reactor
+        pace = Pace(clock, rate=said.rate, load=self._work.waiting, most=said.busy)
+        budget = Budget(guard, self.ledger.ask, self._now)
+        clearing = Clearing(
+            keeping_of(store),
+            pace,
+            budget,
+            guard,
+            batch=said.batch,
+            now=self._now,
+            seconds=clock.seconds,
+        )
+        return Sweeper(
+            self._mailboxes,
+            clearing,
+            budget,
+            pace,
+            self.ledger.ask,
+            lambda: self._work.run(self._lease.take),
+            clock=clock,
+            now=self._now,
+            every=said.check_every,
+        )
+
+    def expire(self) -> str:
+        """The arguments of CAPA's EXPIRE before a login; empty: nothing is to be said."""
+        return self._announced.expire
+
+    def start(self) -> Deferred[None]:
+        """Begin; fires once ``expire`` is known, or nobody can tell just now."""
+        if self.sweeper is None:
+            return succeed(None)
+        self.sweeper.start()
+        return self._announced.start()
+
+    def delivered(self, account: Account) -> None:
+        """A message came to this mailbox."""
+        if self.sweeper is not None:
+            self.sweeper.delivered(account)
+
+    def stop(self) -> Deferred[None]:
+        """No more of that; fires when the step that is being done is done."""
+        self._announced.stop()
+        ended = succeed(None) if self.sweeper is None else self.sweeper.stop()
+        return ended.addCallback(self._close)
+
+    def _close(self, _: None) -> None:
+        """Where a step hangs all this stays open, and ends with the process."""
+        self._lease.give_back()
+        if self.ledger.made is not None:
+            self.ledger.made.close()
+
+
+def keeping_of(store: Any) -> IKeeping:
+    """The store, if retention can work with it; raises ``ConfigError``."""
+    keeping: IKeeping | None = IKeeping(store, None)
+    if keeping is None:
+        raise ConfigError(["retention.enabled: expected false, since the store has no retention"])
+    return keeping
+
+
+def mailboxes_of(
+    settings: Settings, directory: IDirectory, store: Any, policies: Policies
+) -> Mailboxes:
+    """Those of the store, and what holds for them."""
+    return Mailboxes(everyone_of(settings, directory, store), policies)
+
+
+def guard_of(said: Retention) -> Guard:
+    """How much may go without an operator's word."""
+    return Guard(share=said.backlog_share, least=said.backlog_least)
+
+
+def policies_of(said: Retention) -> Policies:
+    """What holds for whom."""
+    return Policies(said.policy, {name: one.policy for name, one in said.domains.items()})

@@ -1,0 +1,253 @@
+"""The whole server as one Twisted service: listeners, workers, signals, an orderly end."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attrs import frozen
+from twisted.application.service import Service
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    TimeoutError,
+    maybeDeferred,
+    succeed,
+)
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.endpoints import parse, shown, with_mode
+from gateway.errors import ConfigError
+from gateway.jobs.thread_pool import Worker
+from gateway.net.obstacles import cure, obstacle
+from gateway.net.tls import Certificate
+from gateway.observe.counts import Counts
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds that a thread may keep the interpreter while another one wants it."""
+
+
+READY = 5.0
+"""Seconds that clients wait at the most for what has to be known before the first session."""
+
+ACCEPTS = 10
+"""Connections that a listener takes between two looks at other sockets."""
+
+
+@frozen
+class Listener:
+    """One place where clients connect."""
+
+    name: str
+    endpoint: IStreamServerEndpoint
+    wire: Any
+    """What is listened with: ``sessions``, or TLS around it."""
+    sessions: Any = None
+    """What is drained at the end, a ``POP3Factory`` say; None: there is nothing to finish."""
+    tls: str = "none"
+    """For the log: ``none``, ``stls`` or ``implicit``."""
+    section: str = ""
+    """Where its settings are, for messages; empty: there is no such place."""
+
+
+def endpoint_of(reactor: Any, place: str, text: str) -> IStreamServerEndpoint:
+    """The endpoint that the setting at ``place`` describes; raises ``ConfigError``."""
+    try:
+        read = parse(text)
+        if problem := obstacle(read):
+            raise ConfigError([f"{place}: {problem}"])
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, with_mode(text))
+    except ValueError as error:
+        raise ConfigError([f"{place}: {shown(text)} is no endpoint: {error}"]) from error
+    except LookupError as error:
+        # What systemd has handed down is looked up right away.
+        unit = "only a service that its .socket unit starts has one; else use tcp:PORT"
+        raise ConfigError(
+            [f"{place}: {shown(text)}: no such socket came from systemd: {unit}"]
+        ) from error
+    return endpoint
+
+
+class Server(Service):
+    """Everything that runs."""
+
+    log = Logger("pop3gw.server")
+
+    def __init__(
+        self,
+        reactor: Any,
+        listeners: Sequence[Listener],
+        workers: Sequence[Worker],
+        certificates: Sequence[Certificate],
+        *,
+        counts: Counts,
+        count_every: float,
+        drain_timeout: float,
+        words: Sequence[str] = (),
+        at_start: Callable[[], Deferred[None]] = lambda: succeed(None),
+        at_reload: Callable[[], None] = lambda: None,
+        at_end: Callable[[], Deferred[None]] = lambda: succeed(None),
+    ) -> None:
+        """``words`` are logged and ``at_start`` is called once all listeners listen.
+
+        Who connects before that has fired waits, but for no more than ``READY`` seconds.
+        ``at_reload`` is called once the certificates have been read again.
+
+        ``at_end`` is called once no session holds anything any more, and waited for
+        as long as is left of ``drain_timeout``; this and ``count_every`` in seconds.
+        """
+        self._counts = counts
+        self._count_every = count_every
+        self._at_start = at_start
+        self._at_reload = at_reload
+        self._at_end = at_end
+        self._reactor = reactor
+        self._listeners = listeners
+        self._workers = workers
+        self._certificates = certificates
+        self._drain_timeout = drain_timeout
+        self._words = words
+        self._ports: list[IListeningPort] = []
+        self._deadline = 0.0
+        self._finishing: Deferred[None] = succeed(None)
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports, while the process may still be root."""
+        for listener in self._listeners:
+            listening = listener.endpoint.listen(listener.wire)
+            listening.addCallback(_few_at_once)
+            listening.addCallbacks(
+                self._ports.append, _cannot_listen, errbackArgs=(listener.section or listener.name,)
+            )
+            problems: list[Failure] = []
+            listening.addErrback(problems.append)
+            if problems:
+                problems[0].raiseException()
+
+    def startService(self) -> None:
+        """Heed SIGHUP, and say where clients can connect."""
+        Service.startService(self)
+        if not self._ports:
+            self.privilegedStartService()
+        # A worker that computes hands over only when asked for so long; the
+        # reactor asks after each system call, a dozen times in a login.
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        # What has been loaded by now stays: a full garbage collection that visits
+        # all of it again and again would hold up every session for 50 ms.
+        gc.collect()
+        gc.freeze()
+        self._counts.start(self._count_every)
+        self._when_ready(self._at_start())
+        signal.signal(signal.SIGHUP, self._hung_up)
+        for words in self._words:
+            self.log.info("{words}", words=words)
+        for listener, port in zip(self._listeners, self._ports, strict=True):
+            self.log.info(
+                "listener {name} at {address} tls={tls}",
+                name=listener.name,
+                address=port.getHost(),
+                tls=listener.tls,
+            )
+
+    def _when_ready(self, ready: Deferred[None]) -> None:
+        if ready.called:
+            return
+        for port in self._ports:
+            port.stopReading()  # type: ignore[attr-defined]
+        # Of its own: what takes longer is not broken off.
+        waiting = Deferred[None]()
+        ready.addCallback(lambda _: None if waiting.called else waiting.callback(None))
+        waiting.addTimeout(READY, self._reactor).addErrback(lambda _: None)
+        waiting.addCallback(self._accept)
+
+    def _accept(self, _: None) -> None:
+        for port in self._ports:
+            port.startReading()  # type: ignore[attr-defined]
+
+    def _hung_up(self, *_: object) -> None:
+        self._reactor.callFromThread(self.reload)
+
+    def reload(self) -> None:
+        """SIGHUP: take new certificates into use; no session notices."""
+        for certificate in self._certificates:
+            try:
+                certificate.reload()
+            except ConfigError as error:
+                self.log.error(
+                    "kept the old certificate: {problem}", problem="; ".join(error.problems)
+                )
+            else:
+                self.log.info("reloaded {path}", path=certificate.certificate)
+        self._at_reload()
+
+    def stopService(self) -> Deferred[Any]:
+        """SIGTERM: no new sessions, running commits finish, and all of it in bounded time."""
+        Service.stopService(self)
+        # The reactor's own handlers know no second signal but as a fault.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._told_again)
+        self.log.info("stopping: at most {seconds:g} s for open work", seconds=self._drain_timeout)
+        self._deadline = self._reactor.seconds() + self._drain_timeout
+        closing: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
+        self._ports = []
+        draining = [sessions.drain(self._drain_timeout) for sessions in self._sessions()]
+        drained: Deferred[Any] = DeferredList([*closing, *draining])
+        return drained.addCallback(self._finish).addCallback(self._end_work)
+
+    def _sessions(self) -> set[Any]:
+        return {listener.sessions for listener in self._listeners} - {None}
+
+    def _told_again(self, *_: object) -> None:
+        self._reactor.callFromThread(self._hurry)
+
+    def _hurry(self) -> None:
+        """A second SIGTERM, or Ctrl-C: whoever sends it does not want to wait."""
+        self.log.info("told to stop again: dropping what is left")
+        for sessions in self._sessions():
+            sessions.abort()
+        self._deadline = self._reactor.seconds()
+        self._finishing.cancel()
+
+    def _finish(self, _: object) -> Deferred[None]:
+        """What sessions have left behind, in the time that is left."""
+        left = max(0.0, self._deadline - self._reactor.seconds())
+        self._finishing = maybeDeferred(self._at_end).addTimeout(left, self._reactor)
+        return self._finishing.addErrback(self._unfinished)
+
+    def _unfinished(self, failure: Failure) -> None:
+        if failure.check(TimeoutError, CancelledError):
+            self.log.warn("stopping, though not all is finished")
+        else:
+            self.log.failure("a fault at the end", failure)
+
+    def _end_work(self, _: object) -> None:
+        self._counts.stop()
+        for worker in self._workers:
+            # Threads are joined only where nothing hangs; the rest ends with the process.
+            if not worker.outstanding:
+                worker.stop()
+        self.log.info("stopped")
+
+
+def _few_at_once(port: Any) -> Any:
+    """Have a port take few connections in a row; Twisted's take a hundred in a burst, and more."""
+    accept = port.doRead
+
+    def accept_few() -> object:
+        port.numberAccepts = min(port.numberAccepts, ACCEPTS)
+        return accept()
+
+    port.doRead = accept_few
+    return port
+
+
+def _cannot_listen(failure: Failure, place: str) -> None:
+    error = getattr(failure.value, "socketError", failure.value)
+    raise ConfigError([f"{place}: {failure.getErrorMessage()}{cure(error)}"])

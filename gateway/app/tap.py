@@ -1,0 +1,113 @@
+"""``twistd pop3gw``: options, and the one place that names the reactor."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from twisted.application.service import IService, MultiService
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.strcred import AuthOptionMixin
+from twisted.python.usage import Options as BaseOptions
+from twisted.python.usage import UsageError
+
+import gateway
+from gateway.utf8 import insist
+
+if TYPE_CHECKING:
+    from gateway.app.first_start import User
+
+
+class Options(BaseOptions, AuthOptionMixin):
+    """The command line."""
+
+    synopsis = "[options]"
+    supportedInterfaces = (IUsernamePassword,)
+    longdesc = (
+        "A POP3 gateway to Maildir mail. 'python -m gateway.samples pop3gw.toml' prints a"
+        " configuration that documents every setting."
+    )
+    optParameters = [  # noqa: RUF012 - twisted's way to declare them
+        [
+            "config",
+            "c",
+            None,
+            "The configuration file; without it POP3GW_CONFIG, and without that the"
+            " defaults and the environment (POP3GW_SECTION__KEY).",
+        ],
+    ]
+    optFlags = [  # noqa: RUF012
+        ["check", None, "Say what is wrong with the configuration, exit 1; or 0 when all is well."],
+    ]
+
+    def opt_version(self) -> NoReturn:
+        """Print the version of pop3gw, and exit."""
+        print(f"pop3gw {gateway.__version__}")
+        sys.exit(0)
+
+    def parseArgs(self, *arguments: str) -> None:
+        """There are none."""
+        if arguments:
+            raise UsageError(f"unexpected argument: {arguments[0]}")
+
+    def postOptions(self) -> None:
+        """Perform ``--check``, before anything is started."""
+        insist()
+        if self["check"]:
+            from gateway.app.assembly import check, remarks
+            from gateway.errors import ConfigError
+
+            try:
+                user = _user(self)
+                problems = check(self["config"], os.environ, self.get("credCheckers", ()), user)
+            except ConfigError as error:
+                problems = error.problems
+            lines = remarks(self["config"], os.environ)
+            print("\n".join([*lines, *(problems or ["The configuration is fine."])]))
+            sys.exit(1 if problems else 0)
+
+
+class InWords(MultiService):
+    """Around the server: its faults at the start are said in words, not by a traceback."""
+
+    def __init__(self, server: IService) -> None:
+        MultiService.__init__(self)
+        MultiService.addService(self, server)
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports; a port that is taken ends the process."""
+        from gateway.errors import ConfigError
+
+        try:
+            MultiService.privilegedStartService(self)
+        except ConfigError as error:
+            _give_up(error.problems)
+
+
+def makeService(options: Options) -> IService:
+    """The whole server; what is wrong with the configuration ends the process, in words."""
+    from twisted.internet import reactor
+
+    from gateway.app.assembly import assemble
+    from gateway.errors import GatewayError
+
+    checkers = options.get("credCheckers", ())
+    try:
+        user = _user(options)
+        return InWords(assemble(reactor, options["config"], os.environ, checkers, user))
+    except GatewayError as error:
+        _give_up(getattr(error, "problems", [str(error)]))
+
+
+def _user(options: Options) -> User | None:
+    """Whom twistd will make of us: its own options stand before ours."""
+    from gateway.app.first_start import user_of
+
+    own: Any = options.parent or {}
+    return user_of(own.get("uid"), own.get("gid"))
+
+
+def _give_up(problems: list[str]) -> NoReturn:
+    print("\n".join(problems), file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,239 @@
+"""NTLM responses judged by a domain controller, through Samba's ``ntlm_auth`` helper.
+
+The helper blocks for as long as the domain controller takes, so several run,
+each with one question at a time, and none that missed its time is used again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from base64 import b64encode
+from collections import deque
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.errors import BadCredentials, DirectoryDown, GatewayError, Overloaded
+from gateway.interfaces import INtlmAuthority
+from gateway.observe.outage import Outage
+from gateway.sasl.credentials import INtlmResponse
+from gateway.saslprep import login_name
+
+log = Logger()
+
+PROTOCOL = "--helper-protocol=ntlm-server-1"
+
+_WAITING = 200
+"""Questions that may wait for a helper."""
+
+# In the words of Samba's get_friendly_nt_error_msg; whatever else it says is
+# trouble of its own, and no wrong password.
+_REFUSED = re.compile(r"password|account|logon is invalid|NTLM was blocked|Not Enough Quota")
+# The account is not there or may not log in, or not in this way, or its password is too old:
+# domain controllers say so only of the right password, or without having looked at it.
+_NO_GUESS = re.compile(r"NTLM was blocked|disabled|expired|must change|restriction|does not exist")
+_TROUBLE = re.compile(r"trust relationship|logon server")
+
+
+class _Helper(ProcessProtocol):
+    """One process."""
+
+    transport: Any
+
+    def __init__(self, pool: Winbind) -> None:
+        self._pool = pool
+        self._input = b""
+        self._lines: list[str] = []
+        self._answer: Deferred[list[str]] | None = None
+        self._late: Any = None
+        self._said = b""
+
+    def ask(self, question: bytes, seconds: float) -> Deferred[list[str]]:
+        """The lines of its answer; fails with ``DirectoryDown``."""
+        self._answer = Deferred()
+        self._late = self._pool.reactor.callLater(seconds, self._too_late)
+        self.transport.write(question)
+        return self._answer
+
+    def outReceived(self, data: bytes) -> None:
+        """Some of an answer; a refusal ends in two dots, and the second may come later."""
+        *lines, self._input = (self._input + data).split(b"\n")
+        for line in lines:
+            if line != b".":
+                self._lines.append(line.decode("utf-8", "replace"))
+            elif self._lines:
+                answer, self._lines = self._lines, []
+                self._answered(answer)
+
+    def errReceived(self, data: bytes) -> None:
+        """Kept, in case it ends."""
+        self._said = (self._said + data)[-400:]
+
+    def processEnded(self, reason: Failure) -> None:
+        """It is gone; whoever waits is told."""
+        self._pool.ended(self)
+        said = self._said.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        self._failed(DirectoryDown(f"the NTLM helper ended: {said or reason.getErrorMessage()}"))
+
+    def _too_late(self) -> None:
+        self.kill()
+        self._failed(DirectoryDown("the NTLM helper did not answer in time"))
+
+    def kill(self) -> None:
+        """End it now; an answer that is late must never be taken for another's."""
+        self._pool.ended(self)
+        if self.transport.pid is not None:
+            self.transport.signalProcess("KILL")
+            self.transport.loseConnection()
+
+    def _answered(self, lines: list[str]) -> None:
+        answer = self._take()
+        if answer is None or any(line.startswith(("Error:", "ERR")) for line in lines):
+            # It is out of step.
+            self.kill()
+        else:
+            self._pool.free(self)
+        if answer is not None:
+            answer.callback(lines)
+
+    def _failed(self, error: GatewayError) -> None:
+        answer = self._take()
+        if answer is not None:
+            answer.errback(error)
+
+    def _take(self) -> Deferred[list[str]] | None:
+        answer, self._answer = self._answer, None
+        if self._late is not None and self._late.active():
+            self._late.cancel()
+        return answer
+
+
+@implementer(INtlmAuthority)
+class Winbind:
+    """A pool of helpers."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        command: Sequence[str],
+        *,
+        helpers: int,
+        timeout: float,
+        domains: Collection[str],
+    ) -> None:
+        """``domains``: in them ``DOMAIN\\user`` has the login name ``user``; ``timeout`` in s."""
+        self.reactor = reactor
+        self._command = [*command, PROTOCOL]
+        self._most = helpers
+        self._timeout = timeout
+        self._domains = frozenset(name.lower() for name in domains if name)
+        self._helpers: set[_Helper] = set()
+        self._idle: list[_Helper] = []
+        self._outage = Outage("winbind", reactor.seconds)
+        self._waiting: deque[tuple[bytes, Deferred[list[str]]]] = deque()
+
+    def prove(self, claim: INtlmResponse) -> Deferred[tuple[str, bytes]]:
+        """Ask whether the response is right."""
+        user, domain = claim.user, claim.domain
+        if "\0" in user + domain:
+            # The helper would not see what follows.
+            return fail(BadCredentials("a NUL in an NTLM name"))
+        foreign = domain and domain.lower() not in self._domains and "@" not in user
+        name = rf"{domain}\{user}" if foreign else user
+        try:
+            login = login_name(name.encode("utf-8"))
+        except ValueError:
+            return fail(BadCredentials(f"{name!r} is no valid name"))
+        asked = self._ask(_question(claim)).addCallback(_read, login)
+        return asked.addCallbacks(self._answered, self._failed)
+
+    def _answered(self, proven: tuple[str, bytes]) -> tuple[str, bytes]:
+        self._outage.answered()
+        return proven
+
+    def _failed(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, DirectoryDown):
+            self._outage.failed(failure.value)
+            failure.value.logged = True
+        elif failure.check(BadCredentials):
+            self._outage.answered()
+        return failure
+
+    def _ask(self, question: bytes) -> Deferred[list[str]]:
+        if len(self._waiting) >= _WAITING:
+            return fail(Overloaded(f"winbind: {_WAITING} questions wait"))
+        answer: Deferred[list[str]] = Deferred()
+        self._waiting.append((question, answer))
+        self._go_on()
+        return answer
+
+    def _go_on(self) -> None:
+        while self._waiting:
+            if not self._idle:
+                if len(self._helpers) >= self._most:
+                    return
+                self._start()
+            helper = self._idle.pop()
+            question, answer = self._waiting.popleft()
+            helper.ask(question, self._timeout).chainDeferred(answer)
+
+    def _start(self) -> None:
+        helper = _Helper(self)
+        self._helpers.add(helper)
+        path = os.environ.get("PATH", os.defpath)
+        self.reactor.spawnProcess(helper, self._command[0], self._command, env={"PATH": path})
+        self._idle.append(helper)
+
+    def free(self, helper: _Helper) -> None:
+        """It has answered."""
+        self._idle.append(helper)
+        self._go_on()
+
+    def ended(self, helper: _Helper) -> None:
+        """It is not to be used again."""
+        if helper in self._helpers:
+            self._helpers.discard(helper)
+            if helper in self._idle:
+                self._idle.remove(helper)
+            self._go_on()
+
+    def stop(self) -> None:
+        """End all helpers."""
+        for helper in list(self._helpers):
+            helper.kill()
+
+
+def _question(claim: INtlmResponse) -> bytes:
+    fields = {
+        "NT-Domain:": b64encode(claim.domain.encode("utf-8")),
+        "Username:": b64encode(claim.user.encode("utf-8")),
+        "LANMAN-Challenge": claim.challenge.hex().encode(),
+        "NT-Response": claim.response.hex().encode(),
+        "Request-User-Session-Key": b"Yes",
+    }
+    if not claim.domain:
+        del fields["NT-Domain:"]
+    return b"".join(b"%b: %b\n" % (key.encode(), value) for key, value in fields.items()) + b".\n"
+
+
+def _read(lines: list[str], login: str) -> tuple[str, bytes]:
+    said = dict(line.partition(": ")[::2] for line in lines)
+    if said.get("Authenticated") == "Yes":
+        try:
+            return login, bytes.fromhex(said.get("User-Session-Key", ""))
+        except ValueError:
+            raise DirectoryDown("winbind: the session key is not hexadecimal") from None
+    reason = said.get("Authentication-Error", "; ".join(lines))
+    if _REFUSED.search(reason) and not _TROUBLE.search(reason):
+        guessed = not _NO_GUESS.search(reason)
+        text = f"the domain refused {login}: {reason}"
+        raise BadCredentials(text, account=login, guessed=guessed)
+    raise DirectoryDown(
+        f"winbind: {reason} (is winbindd running, and are we in the group winbindd_priv?)"
+    )

@@ -1,0 +1,189 @@
+"""What checks the value of a setting; every fault says what was expected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from string import Formatter
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.directory.ldap_filters import check_filter
+from gateway.endpoints import shown
+from gateway.errors import RetentionMalformed
+from gateway.quota.notice import Origin
+from gateway.retention.text import parse
+from gateway.units import parse_size
+
+CHECK = "check"
+"""The key of a field's metadata under which ``gateway.config.load`` finds what checks a value."""
+
+SECRET = "secret"
+"""The same for a value that no message shows."""
+
+
+def checked(check: Callable[[Any], object]) -> dict[str, Any]:
+    """What ``field`` takes, so that ``check`` sees each value; it raises ``ValueError``."""
+    return {"metadata": {CHECK: check}}
+
+
+def _optional(check: Callable[[Any], object]) -> dict[str, Any]:
+    """The same where empty, or None, stands for nothing."""
+    return checked(lambda value: check(value) if value else None)
+
+
+def within(least: float, most: float) -> dict[str, Any]:
+    """A number from ``least`` to ``most``."""
+
+    def check(value: float | None) -> None:
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"expected {least:.10g} to {most:.10g}, found {shown(value)}")
+
+    return checked(check)
+
+
+def shaped(pattern: str, expected: str) -> dict[str, Any]:
+    """A text that the whole ``pattern`` matches, or each text of a list."""
+
+    def check(value: str | tuple[str, ...] | None) -> None:
+        for text in (value,) if isinstance(value, str) else value or ():
+            if not re.fullmatch(pattern, text):
+                raise ValueError(f"expected {expected}, found {shown(text)}")
+
+    return checked(check)
+
+
+def one_of(known: Iterable[str]) -> dict[str, Any]:
+    """One of these texts, or a list of them."""
+    names = tuple(known)
+
+    def check(value: str | tuple[str, ...] | None) -> None:
+        for name in (value,) if isinstance(value, str) else value or ():
+            if name not in names:
+                raise ValueError(f"expected {' or '.join(map(repr, names))}, found {shown(name)}")
+
+    return checked(check)
+
+
+POSITIVE = within(0.001, 10**9)
+COUNT = within(1, 2**31 - 1)
+TEXT = shaped(r"(?!\[)[ -;=-~]{0,400}", "printable ASCII without '<' and with no leading '['")
+EXPIRE = shaped(r"|(NEVER|[0-9]{1,9})( USER)?", "days or NEVER, then maybe USER (RFC 2449 6.7)")
+DELAY = shaped(r"|[0-9]{1,9}( USER)?", "seconds, then maybe USER (RFC 2449 6.5)")
+PATH = shaped(r"(?s:.+)", "a path")
+ADDRESS = shaped(r"|[^\s@<>]+@[^\s@<>]+", "a mail address")
+NAME = shaped(r"[!-~]{0,255}", "a name in ASCII without spaces, of at most 255 characters")
+ATTRIBUTE = shaped(
+    r"|([A-Za-z][A-Za-z0-9-]*|[0-9]+(\.[0-9]+)+)(;[A-Za-z0-9-]+)*", "the name of an LDAP attribute"
+)
+BASE = shaped(r"|[^=]+=(?s:.+)", "a DN such as ou=people,dc=example,dc=org")
+TOKEN = shaped(r"[!-~]{0,1000}", "printable ASCII without spaces")
+SIZE = _optional(parse_size)
+"""A size, or empty."""
+SOME_SIZE = checked(parse_size)
+SENDER = _optional(Origin)
+
+
+def _check_endpoint(value: str) -> None:
+    port = re.match(r"tcp6?:(?:port=)?(\d+)(?::|$)", value)
+    too_large = port is not None and float(port[1]) > 65535
+    if too_large or not re.fullmatch(r"[a-z0-9]+:.+", value):
+        raise ValueError(
+            "expected a Twisted endpoint such as tcp:110 or unix:/run/pop3gw/lmtp,"
+            f" found {shown(value)}"
+        )
+
+
+ENDPOINT = checked(_check_endpoint)
+"""As far as its shape tells; ``gateway.endpoints`` reads it."""
+NO_OR_ENDPOINT = _optional(_check_endpoint)
+
+
+def _check_uris(value: tuple[str, ...]) -> None:
+    for uri in value:
+        if not _is_server(uri):
+            raise ValueError(f"expected ldap://HOST:PORT or ldaps://HOST:PORT, found {shown(uri)}")
+
+
+def _is_server(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError:
+        return False
+    rest = (parts.username, parts.password, parts.path.strip("/"), parts.query, parts.fragment)
+    host = re.fullmatch(r"[^\s\\]+", parts.hostname or "")
+    return parts.scheme in ("ldap", "ldaps") and bool(host) and port != 0 and not any(rest)
+
+
+URIS = checked(_check_uris)
+
+
+def filter_with(*places: str) -> dict[str, Any]:
+    """An LDAP filter that has one of these places in it, or empty."""
+
+    def check(value: str) -> None:
+        try:
+            check_filter(value, places)
+        except ValueError as error:
+            wanted = " or ".join(f"{{{place}}}" for place in places)
+            raise ValueError(
+                f"expected a filter in parentheses with {wanted} in it, found {shown(value)}"
+                f" ({str(error)[:200]})"
+            ) from None
+
+    return _optional(check)
+
+
+def _check_mail_path(value: str) -> None:
+    try:
+        parts = [part for part in Formatter().parse(value) if part[1] is not None]
+    except ValueError as error:
+        raise ValueError(
+            f"expected a path with {{fields}}, found {shown(value)} ({error})"
+        ) from None
+    fields = {name for _, name, _, _ in parts}
+    plain = not any(form or conversion for _, _, form, conversion in parts)
+    if not fields or fields - {"name", "local", "domain", "home"} or not plain:
+        raise ValueError(
+            f"expected a path with at least one of {{name}} {{local}} {{domain}} {{home}}"
+            f" as they stand here and no other field, found {shown(value)}"
+        )
+
+
+MAIL_PATH = checked(_check_mail_path)
+
+
+def _check_policy(value: str) -> None:
+    try:
+        parse(value)
+    except RetentionMalformed as error:
+        raise ValueError(f"expected a policy as 'unread 60d, read 7d': {error}") from None
+
+
+POLICY = _optional(_check_policy)
+
+
+def _check_domains(value: dict[str, Any]) -> None:
+    for domain in value:
+        if not re.fullmatch(r"[^\s@*/]{1,255}", domain):
+            raise ValueError(f'expected domains such as "example.org", found {shown(domain)}')
+
+
+DOMAINS = checked(_check_domains)
+
+
+def languages(names: Iterable[str]) -> None:
+    """Raise for what cannot be a language's name, as it will stand in a header."""
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,9}", name):
+            raise ValueError(f"expected languages such as fr or pt-BR, found {shown(name)}")
+
+
+def _check_names(value: dict[str, Any]) -> None:
+    for name in value:
+        if not re.fullmatch(r"[\w.-]{1,64}", name):
+            raise ValueError(f"expected names of letters, digits, _ and -, found {shown(name)}")
+
+
+LISTENER_NAMES = checked(_check_names)

@@ -1,0 +1,123 @@
+"""Environment variables to the tables that a configuration file would have."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+import attrs
+
+from gateway.config.checks import SECRET
+from gateway.config.settings import Settings
+
+PREFIX = "POP3GW_"
+NOT_SETTINGS = frozenset({"POP3GW_CONFIG"})
+
+_INJECTED = re.compile(
+    r"POP3GW_([A-Z0-9_]+_)?("
+    r"SERVICE_HOST=.*|SERVICE_PORT(_[A-Z0-9_]+)?=.*"
+    r"|PORT(_\d+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*"
+    r"|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*"
+    r"|NAME=/.*|ENV_.*)",
+    re.S,
+)
+"""What Kubernetes, and Docker with ``--link``, tell everybody about services whose names begin
+with pop3gw."""
+
+
+def apply(table: dict[str, Any], environ: Mapping[str, str], origins: dict[str, str]) -> list[str]:
+    """Put what is set there into ``table``, and which variable set what into ``origins``.
+
+    The answer is what is wrong with names and encodings, a line each.
+    """
+    problems = []
+    for variable in sorted(environ):
+        value = environ[variable]
+        if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
+            continue
+        if "__" not in variable and _INJECTED.fullmatch(f"{variable}={value}"):
+            continue
+        parts = variable.removeprefix(PREFIX).lower().split("__")
+        kind, _ = _found(parts)
+        if kind is None or get_origin(kind) is dict or attrs.has(kind):
+            problems.append(f"{variable}: {_no_setting(variable, parts)}")
+            continue
+        try:
+            # What the locale made of the octets does not matter.
+            text = os.fsencode(value).decode("utf-8")
+        except UnicodeError:
+            problems.append(f"{variable}: expected UTF-8")
+            continue
+        _put(table, parts, _value_of(text, kind), origins, variable)
+    return problems
+
+
+def _put(
+    table: dict[str, Any], parts: list[str], value: Any, origins: dict[str, str], variable: str
+) -> None:
+    section: Any = table
+    for part in parts[:-1]:
+        # Variables are in capitals: names that people give need not be in small letters.
+        known = (name for name in section if name.lower() == part)
+        section = section.setdefault(next(known, part), {})
+        if not isinstance(section, dict):
+            return
+    name, key = parts[-1], ".".join(parts)
+    other = name.removesuffix("_file") if name.endswith("_file") else f"{name}_file"
+    if SECRET in _found([*parts[:-1], name.removesuffix("_file")])[1]:
+        # The other way to give the secret: the file's word for it gives way, not another variable.
+        if ".".join([*parts[:-1], other]) not in origins:
+            section.pop(other, None)
+        if name.endswith("_file") and value:
+            value = os.path.abspath(value)
+    section[name] = value
+    origins[key] = variable
+
+
+def _no_setting(variable: str, parts: list[str]) -> str:
+    meant = [*parts[:-1], parts[-1].removesuffix("_file")]
+    if parts == meant or _found(meant)[0] is None:
+        return f"there is no setting {'.'.join(parts)}"
+    # Most who write this mean a setting that is a path.
+    known = variable.removesuffix("_FILE")
+    return f"only a secret can be read from a file; set {known} to the path or value itself"
+
+
+def _found(parts: list[str]) -> tuple[Any, Mapping[str, Any]]:
+    """Type and metadata of the setting at this path; None and nothing where there is none."""
+    kind: Any = Settings
+    metadata: Mapping[str, Any] = {}
+    for part in parts:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+            continue
+        known = attrs.fields_dict(kind) if attrs.has(kind) else {}
+        if part not in known:
+            return None, {}
+        item = attrs.fields_dict(attrs.resolve_types(kind))[part]
+        kind, metadata = item.type, item.metadata
+    return kind, metadata
+
+
+def _value_of(text: str, kind: Any) -> Any:
+    """A string as it is, a list as TOML or JSON have it or with commas, all else as in TOML."""
+    kinds = {get_origin(one) or one for one in (kind, *get_args(kind))}
+    if tuple in kinds:
+        listed = _as_toml(text) if text.strip().startswith("[") else None
+        words = (word.strip() for word in text.split(","))
+        return listed if isinstance(listed, list) else [word for word in words if word]
+    if kinds & {str, Literal}:
+        return text
+    return _as_toml(text)
+
+
+def _as_toml(text: str) -> Any:
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    # More than one value is more than one line.
+    return found["value"] if len(found) == 1 else text

@@ -1,0 +1,341 @@
+"""TOML and environment to frozen settings; whatever is wrong is said with its place."""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import partial
+from ipaddress import ip_network
+from typing import Any, Literal, get_args
+
+import attrs
+import cattrs
+from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
+from cattrs.gen import make_dict_structure_fn, override
+
+from gateway.config import environment
+from gateway.config.checks import CHECK, SECRET
+from gateway.config.contradictions import Fault, contradictions
+from gateway.config.settings import (
+    DEFAULT_LISTENERS,
+    Audit,
+    Directory,
+    DomainQuota,
+    DomainRetention,
+    Gssapi,
+    Http,
+    Ldap,
+    Limits,
+    Listener,
+    Lmtp,
+    Log,
+    Network,
+    Ntlm,
+    Policy,
+    Pop3,
+    Quota,
+    Retention,
+    Settings,
+    Store,
+    Text,
+    Texts,
+    Throttle,
+    Tls,
+)
+from gateway.endpoints import shown
+from gateway.errors import ConfigError
+
+_NAMED = (DomainQuota, DomainRetention, Listener)
+"""What tables of people's own names have."""
+
+_LARGEST = 2**24
+"""Octets of a configuration file; one of a secret's is no larger either."""
+
+_PLAIN: Mapping[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a string",
+}
+
+
+def load_settings(path: str | None, environ: Mapping[str, str]) -> Settings:
+    """The settings of a file (or of none) and the environment, which wins.
+
+    Raises ``ConfigError`` with one line for each fault there is.
+    """
+    path = path or environ.get("POP3GW_CONFIG") or None
+    text = _text_of(path) if path else ""
+    table = _table_of(text, path)
+    origins: dict[str, str] = {}
+    problems = environment.apply(table, environ, origins)
+    if path is None:
+        table.setdefault("listeners", DEFAULT_LISTENERS)
+    place = _Places(path, text, origins, table)
+    try:
+        settings = _CONVERTER.structure(table, Settings)
+    except Exception as error:
+        raise ConfigError(problems + _faults(error, "", Settings, place)) from None
+    settings, faults = _with_state(settings)
+    if not faults:
+        settings, faults = _with_secrets(settings)
+    problems += [place(key) + fault for key, fault in faults or contradictions(settings, table)]
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def _table_of(text: str, path: str | None) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: not TOML: {error}"]) from None
+    except (ValueError, RecursionError):
+        # Python reads no number of 4,301 digits, and no list in a thousand others.
+        lines = enumerate(text.split("\n"), 1)
+        line, row = next((one for one in lines if len(one[1]) > 1000), (1, ""))
+        key, equals, _ = row.partition("=")
+        named = f"{key.strip()[:100]}: " if equals else ""
+        fault = "expected shorter numbers, and fewer brackets within each other"
+        raise ConfigError([f"{path}:{line}: {named}{fault}"]) from None
+
+
+def _with_state(settings: Settings) -> tuple[Settings, list[Fault]]:
+    """With an absolute path of the state directory; key and fault where there is none."""
+    try:
+        here = os.getcwd()
+    except OSError:
+        here = "/"
+    if here == "/" and not os.path.isabs(settings.state):
+        # systemd starts its services there: mail would be in /var/mail of all places.
+        fault = 'expected an absolute path such as "/var/lib/pop3gw", since the working'
+        return settings, [("state", f"{fault} directory is /, found {shown(settings.state)}")]
+    return attrs.evolve(settings, state=os.path.normpath(os.path.join(here, settings.state))), []
+
+
+def _with_secrets(settings: Settings) -> tuple[Settings, list[Fault]]:
+    """What stands in files of its own, read; key and fault of what does not."""
+    faults = []
+    for part in ("ldap", "http"):
+        section = getattr(settings, part)
+        for item in attrs.fields(type(section)):
+            file = getattr(section, f"{item.name}_file", "")
+            if SECRET not in item.metadata or not file:
+                continue
+            key = f"{part}.{item.name}_file"
+            try:
+                if getattr(section, item.name):
+                    raise ValueError(f"expected nothing, since {part}.{item.name} is set too")
+                secret = _secret_in(settings.path_of(file))
+                item.metadata.get(CHECK, str)(secret)
+            except ConfigError as error:
+                faults += [(key, problem) for problem in error.problems]
+            except ValueError as error:
+                faults.append((key, str(error).partition(", found")[0]))
+            else:
+                section = attrs.evolve(section, **{item.name: secret})
+        settings = attrs.evolve(settings, **{part: section})
+    return settings, faults
+
+
+def _secret_in(path: str) -> str:
+    secret = _text_of(path).removesuffix("\n").removesuffix("\r")
+    if not secret:
+        raise ValueError(f"expected a secret in {path}, which is empty")
+    if "\0" in secret:
+        raise ValueError(f"expected no NUL in {path}")
+    return secret
+
+
+def _text_of(path: str) -> str:
+    """A file that people write: UTF-8, with a byte order mark at its beginning or without."""
+    try:
+        with open(path, "rb") as file:
+            octets = file.read(_LARGEST + 1)
+        if len(octets) <= _LARGEST:
+            return octets.decode("utf-8-sig").replace("\r\n", "\n")
+        reason = "more than 16 MB"
+    except UnicodeDecodeError:
+        reason = "not UTF-8"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    raise ConfigError([f"{path}: cannot be read: {reason}"])
+
+
+class _Places:
+    """Where a key was set, for the beginning of a fault's line."""
+
+    def __init__(
+        self, path: str | None, text: str, origins: Mapping[str, str], table: Mapping[str, Any]
+    ) -> None:
+        self._path = path
+        self._lines = text.split("\n")
+        self._origins = origins
+        self.table = table
+
+    def __call__(self, key: str) -> str:
+        if key in self._origins:
+            return f"{self._origins[key]}: {key}: "
+        if self._path is None:
+            return f"{key}: "
+        number = self._line(key)
+        return f"{self._path}:{number}: {key}: " if number else f"{self._path}: {key}: "
+
+    def _line(self, key: str) -> int:
+        """A line that sets the key or opens its table; 0 when there is none so plain."""
+        table = ""
+        for number, line in enumerate(self._lines, 1):
+            if header := re.match(r"\s*\[([^\]]+)\]", line):
+                table = header[1].strip().replace('"', "")
+                name = table
+            elif item := re.match(r"\s*([A-Za-z0-9_.-]+)\s*=", line):
+                name = f"{table}.{item[1]}" if table else item[1]
+            else:
+                continue
+            if name == key:
+                return number
+        return 0
+
+
+# -- faults -------------------------------------------------------------------
+
+
+def _faults(error: BaseException, key: str, kind: Any, place: _Places) -> list[str]:
+    """A line for everything that is wrong in what cattrs found."""
+    if isinstance(error, ClassValidationError | IterableValidationError):
+        lines = []
+        notes, rest = error.group_exceptions()
+        for inner, note in notes:
+            name = str(getattr(note, "name", getattr(note, "index", "")))
+            under = f"{key}.{name}" if key else name
+            if isinstance(error, IterableValidationError):
+                under = key if isinstance(name, int) else under
+            lines += _faults(inner, under, getattr(note, "type", None), place)
+        for inner in rest:
+            lines += _faults(inner, key, kind, place)
+        return lines
+    if isinstance(error, ForbiddenExtraKeysError):
+        return [
+            place(f"{key}.{name}" if key else name) + _unknown(name, error.cl, key, place.table)
+            for name in sorted(error.extra_fields)
+        ]
+    return [place(key) + _expectation(error, kind)]
+
+
+def _unknown(name: str, kind: Any, key: str, table: Mapping[str, Any]) -> str:
+    section, _, first = key.rpartition(".")
+    rest = [first, name]
+    value: Any = table
+    for part in (*filter(None, key.split(".")), name):
+        value = value.get(part) if isinstance(value, dict) else None
+    if kind in _NAMED and isinstance(value, dict):
+        # A dot outside of quotes begins another table.
+        while nested := [part for part in value if isinstance(value[part], dict)]:
+            rest.append(nested[0])
+            value = value[nested[0]]
+        return f'a name with a dot stands in quotes: [{section}."{".".join(rest)}"]'
+    near = get_close_matches(name[:100], [item.name for item in attrs.fields(kind)], n=1)
+    return "there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _expectation(error: BaseException, kind: Any) -> str:
+    if isinstance(error, ValueError) and str(error).startswith("expected"):
+        return str(error)
+    if isinstance(error, KeyError):
+        return "expected, and missing"
+    return f"expected {_words(kind)}"
+
+
+def _words(kind: Any) -> str:
+    choices = [repr(choice) for part in (kind, *get_args(kind)) for choice in _literals(part)]
+    return f"one of {', '.join(choices)}" if choices else "a table"
+
+
+def _literals(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if getattr(kind, "__origin__", None) is Literal else ()
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    for kind in _PLAIN:
+        hook = _exactly(kind)
+        converter.register_structure_hook(kind, hook)
+        converter.register_structure_hook_func(partial(operator.eq, kind | None), hook)
+    converter.register_structure_hook_func(partial(operator.eq, Network), _network)
+    for items in (str, Network):
+        hook = _listed(converter, items)
+        for wanted in (tuple[items, ...], tuple[items, ...] | None):  # type: ignore[valid-type]
+            converter.register_structure_hook_func(partial(operator.eq, wanted), hook)
+    for section in (
+        *(Listener, Tls, Pop3, Limits, Directory, Ldap, Ntlm, Gssapi, Throttle, Store, Lmtp),
+        *(DomainQuota, Text, Texts, Quota, DomainRetention, Retention, Policy, Http, Audit, Log),
+        Settings,
+    ):
+        checks: dict[str, Any] = {
+            item.name: override(struct_hook=_checking(converter, item.metadata))
+            for item in attrs.fields(section)
+            if item.metadata
+        }
+        made = make_dict_structure_fn(section, converter, _cattrs_forbid_extra_keys=True, **checks)
+        converter.register_structure_hook(section, made)
+    return converter
+
+
+def _exactly(kind: Any) -> Any:
+    """No conversions: ``"5"`` is no number and ``1`` is not true."""
+
+    def structure(value: Any, _: Any) -> Any:
+        if kind is float and type(value) is int and value.bit_length() < 1000:
+            value = float(value)
+        if type(value) is not kind:
+            raise ValueError(f"expected {_PLAIN[kind]}, found {shown(value)}")
+        if kind is str and "\0" in value:
+            raise ValueError(f"expected no NUL, found {shown(value)}")
+        return value
+
+    return structure
+
+
+def _network(value: Any, _: Any) -> Network:
+    try:
+        if isinstance(value, str):
+            return ip_network(value)
+        raise ValueError
+    except ValueError:
+        raise ValueError(f'expected a network as "10.0.0.0/8", found {shown(value)}') from None
+
+
+def _listed(converter: cattrs.Converter, kind: Any) -> Any:
+    """A TOML array; without this a string would be one, of its letters."""
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, list):
+            raise ValueError(f'expected a list such as ["a", "b"], found {shown(value)}')
+        return tuple(converter.structure(entry, kind) for entry in value)
+
+    return structure
+
+
+def _checking(converter: cattrs.Converter, metadata: Mapping[str, Any]) -> Any:
+    check = metadata.get(CHECK)
+
+    def structure(value: Any, kind: Any) -> Any:
+        structured = converter.structure(value, kind)
+        if check is not None:
+            check(structured)
+        return structured
+
+    def structure_secret(value: Any, kind: Any) -> Any:
+        try:
+            return structure(value, kind)
+        except Exception:
+            raise ValueError(f"expected {_PLAIN[kind]} (what was found is not shown)") from None
+
+    return structure_secret if SECRET in metadata else structure
+
+
+_CONVERTER = _make_converter()

@@ -1,0 +1,440 @@
+"""Everything that can be set, with its default; ``etc/pop3gw.toml`` explains each."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Literal
+
+import attrs
+from attrs import Factory, field, frozen
+
+from gateway.config import checks as check
+from gateway.directory.entry_map import MAPS, EntryMap
+from gateway.pop3.profile import PROFILES, Profile
+from gateway.pop3.texts import LANGUAGES, SETS
+from gateway.quota.texts import (
+    BUILT_IN,
+    Templates,
+    check_subject,
+    check_template,
+    is_known,
+    own_templates,
+)
+
+Network = IPv4Network | IPv6Network
+
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+MECHANISMS = ("GSSAPI", "NTLM", "PLAIN", "LOGIN")
+"""All there are, in the order in which CAPA lists them."""
+
+
+@frozen
+class Listener:
+    """``[listeners.NAME]``: one place where clients connect."""
+
+    endpoint: str = field(**check.ENDPOINT)
+    tls: Literal["none", "stls", "implicit"] = "stls"
+    tls_minimum: Literal["1.0", "1.1", "1.2", "1.3"] = "1.2"
+    ciphers: str = ""
+    certificate: str = ""
+    key: str = ""
+    mechanisms: tuple[str, ...] | None = field(default=None, **check.one_of(MECHANISMS))
+
+
+DEFAULT_LISTENERS = {
+    "pop3": {"endpoint": "tcp:1110:interface=127.0.0.1:backlog=1024", "tls": "stls"},
+    "pop3s": {"endpoint": "tcp:1995:interface=127.0.0.1:backlog=1024", "tls": "implicit"},
+}
+"""Where no file and no variable names any."""
+
+
+@frozen
+class Tls:
+    """``[tls]``: the certificate of all listeners that have none of their own."""
+
+    certificate: str = field(default="tls/cert.pem", **check.PATH)
+    key: str = field(default="tls/key.pem", **check.PATH)
+    self_made: bool = True
+    names: tuple[str, ...] = ()
+    expiry_warning: float = field(default=14.0, **check.within(0, 10**6))
+
+
+@frozen
+class Pop3:
+    """``[pop3]``: a profile, and each of its items where it is to differ."""
+
+    profile: Literal["exchange2010", "exchange2007", "rfc1939"] = "exchange2010"
+    greeting: str = field(default="", **check.TEXT)
+    secure_networks: tuple[Network, ...] = LOOPBACK
+    command_limit: int | None = None
+    sasl_line_limit: int | None = field(default=None, **check.within(1024, 2**24))
+    preauth_idle_timeout: float | None = field(default=None, **check.POSITIVE)
+    idle_timeout: float | None = field(default=None, **check.POSITIVE)
+    idle_notice: bool | None = None
+    exclusive: bool | None = None
+    exact_sizes: bool | None = None
+    refused_in_a_row: int | None = field(default=None, **check.COUNT)
+    user_pass: bool | None = None
+    mechanisms: tuple[str, ...] | None = field(default=None, **check.one_of(MECHANISMS))
+    expire: str | None = field(default=None, **check.EXPIRE)
+    login_delay: str | None = field(default=None, **check.DELAY)
+    implementation: str | None = field(default=None, **check.TEXT)
+    texts: str | None = field(default=None, **check.one_of(SETS))
+    language: str | None = field(default=None, **check.one_of(LANGUAGES))
+    utf8_headers: Literal["send", "refuse"] | None = None
+
+
+@frozen
+class Limits:
+    """``[limits]``: how many, and how long."""
+
+    connections: int = field(default=10_000, **check.COUNT)
+    connections_per_address: int = field(default=1000, **check.COUNT)
+    sessions_per_user: int = field(default=16, **check.COUNT)
+    stall_timeout: float = field(default=300.0, **check.POSITIVE)
+    work_timeout: float = field(default=120.0, **check.POSITIVE)
+    drain_timeout: float = field(default=10.0, **check.POSITIVE)
+
+
+@frozen
+class Directory:
+    """``[directory]``: who may log in."""
+
+    kind: Literal["passwd-file", "ldap"] = "passwd-file"
+    file: str = field(default="accounts", **check.PATH)
+    hosts: tuple[str, ...] = ()
+    delegates: bool = False
+    cache_ttl: float = field(default=60.0, **check.within(0, 86_400))
+    cache_size: int = field(default=10_000, **check.COUNT)
+    stale_ttl: float = field(default=0.0, **check.within(0, 7 * 86_400))
+    workers: int = field(default=2, **check.within(1, 64))
+    queue: int = field(default=500, **check.COUNT)
+
+    @property
+    def here(self) -> frozenset[str]:
+        """``hosts`` as they are compared; empty: every mailbox is here."""
+        return frozenset(name.lower() for name in self.hosts)
+
+
+@frozen
+class Throttle:
+    """``[throttle]``: how guesses at passwords are slowed down."""
+
+    free: int = field(default=3, **check.within(0, 1000))
+    network_free: int = field(default=20, **check.within(0, 100_000))
+    delay: float = field(default=1.0, **check.within(0, 60))
+    longest: float = field(default=15.0, **check.within(0, 60))
+    refuse_after: int | None = field(default=None, **check.within(0, 1000))
+    wrong_ttl: float = field(default=60.0, **check.within(0, 86_400))
+    window: float = field(default=1800.0, **check.POSITIVE)
+    trust: float = field(default=30 * 86_400.0, **check.within(0, 10**9))
+    ipv4_prefix: int = field(default=32, **check.within(1, 32))
+    ipv6_prefix: int = field(default=64, **check.within(1, 128))
+    entries: int = field(default=20_000, **check.COUNT)
+
+
+@frozen
+class Ldap:
+    """``[ldap]``: the servers of ``directory.kind = "ldap"``, and where accounts are in them."""
+
+    uris: tuple[str, ...] = field(default=(), **check.URIS)
+    start_tls: bool = False
+    ca_file: str = ""
+    timeout: int = field(default=5, **check.within(1, 60))
+    retry_after: float = field(default=10.0, **check.within(0, 3600))
+    bind_dn: str = ""
+    bind_password: str = field(default="", repr=False, metadata={check.SECRET: True})
+    bind_password_file: str = ""
+    base: str = field(default="", **check.BASE)
+    scope: Literal["subtree", "one"] = "subtree"
+    filter: str = field(default="", **check.filter_with("login", "user"))
+    recipient_filter: str = field(default="", **check.filter_with("login"))
+    bind_as: str = field(default="", **check.shaped(r"|.*\{login\}.*", "a name with {login} in it"))
+    domains: tuple[str, ...] = ()
+    map: str = field(default="openldap", **check.one_of(MAPS))
+    mailbox: str = field(default="", **check.ATTRIBUTE)
+    home: str = field(default="", **check.ATTRIBUTE)
+    addresses: str = field(default="", **check.ATTRIBUTE)
+    host: str = field(default="", **check.ATTRIBUTE)
+    enabled: str = field(default="", **check.ATTRIBUTE)
+    login: str = field(default="", **check.ATTRIBUTE)
+    receives: str = field(default="", **check.ATTRIBUTE)
+    nt_hash: str = field(default="", **check.ATTRIBUTE)
+    groups: str = field(default="", **check.ATTRIBUTE)
+    delegates: str = field(default="", **check.ATTRIBUTE)
+    quota: str = field(default="", **check.ATTRIBUTE)
+    quota_warn: str = field(default="", **check.ATTRIBUTE)
+    quota_messages: str = field(default="", **check.ATTRIBUTE)
+    retention: str = field(default="", **check.ATTRIBUTE)
+    language: str = field(default="", **check.ATTRIBUTE)
+
+    @property
+    def entries(self) -> EntryMap:
+        """The named map with every attribute that is set besides."""
+        own: dict[str, Any] = {
+            item.name: (name,) if item.name in ("mailbox", "addresses") else name
+            for item in attrs.fields(EntryMap)
+            if item.name != "filter" and (name := getattr(self, item.name, ""))
+        }
+        return attrs.evolve(MAPS[self.map], **own)
+
+
+@frozen
+class Ntlm:
+    """``[ntlm]``: AUTH NTLM."""
+
+    provider: Literal["off", "hashes", "winbind"] = "off"
+    computer: str = ""
+    domain: str = field(default="WORKGROUP", **check.NAME)
+    dns_computer: str = field(default="", **check.NAME)
+    dns_domain: str = field(default="", **check.NAME)
+    mic: Literal["require", "allow"] = "require"
+    channel_binding: Literal["off", "allow", "require"] = "allow"
+    targets: tuple[str, ...] = ()
+    max_skew: float = field(default=36 * 3600.0, **check.POSITIVE)
+    legacy_networks: tuple[Network, ...] = ()
+    helper: tuple[str, ...] = ("ntlm_auth",)
+    helpers: int = field(default=4, **check.within(1, 64))
+    timeout: float = field(default=10.0, **check.POSITIVE)
+
+
+@frozen
+class Gssapi:
+    """``[gssapi]``: AUTH GSSAPI, that is Kerberos."""
+
+    keytab: str = ""
+    services: tuple[str, ...] = ("pop", "POP", "pop3", "POP3")
+    realms: tuple[str, ...] = ()
+    login: Literal["principal", "user"] = "principal"
+
+
+@frozen
+class Store:
+    """``[store]``: where mail is and how it is read."""
+
+    kind: Literal["maildir"] = "maildir"
+    path: str = field(default="mail/{domain}/{local}", **check.MAIL_PATH)
+    missing: Literal["create", "refuse"] = "create"
+    mark_read: bool = True
+    bare_cr: Literal["keep", "convert"] = "keep"
+    outlook_no_nuls: bool = False
+    verify_octets: int = field(default=16 * 1024 * 1024, **check.within(0, 2**50))
+    cached_messages: int = field(default=2_000_000, **check.within(0, 2**40))
+    lock_timeout: float = field(default=20.0, **check.POSITIVE)
+    workers: int = field(default=4, **check.within(1, 64))
+    queue: int = field(default=1000, **check.COUNT)
+
+    @property
+    def in_homes(self) -> bool:
+        """Whether only the directory knows where mailboxes are."""
+        return "{home}" in self.path
+
+
+@frozen
+class Lmtp:
+    """``[lmtp]``: mail that comes in."""
+
+    endpoint: str = field(default="", **check.NO_OR_ENDPOINT)
+    tls: Literal["none", "stls"] = "none"
+    allowed_networks: tuple[Network, ...] = LOOPBACK
+    name: str = field(default="", **check.NAME)
+    max_size: str = field(default="50 MB", **check.SOME_SIZE)
+    max_recipients: int = field(default=1000, **check.within(100, 100_000))
+    connections: int = field(default=100, **check.COUNT)
+    over_quota: Literal["defer", "bounce"] = "defer"
+    elsewhere: Literal["defer", "bounce"] = "defer"
+    detail: str = field(default="+", **check.shaped(r".?", "one character, or none"))
+    idle_timeout: float = field(default=300.0, **check.POSITIVE)
+    workers: int = field(default=16, **check.within(1, 64))
+
+
+@frozen
+class DomainQuota:
+    """``[quota.domains."NAME"]``: what mailboxes of a domain may hold."""
+
+    octets: str = field(default="", **check.SIZE)
+    warn_octets: str = field(default="", **check.SIZE)
+    messages: int | None = field(default=None, **check.within(0, 2**50))
+
+
+@frozen
+class Text:
+    """``[quota.texts.LANGUAGE.KIND]``: a warning in words of your own; empty: as built in."""
+
+    subject: str = field(default="", **check.checked(check_subject))
+    text: str = field(default="", **check.checked(check_template))
+    html: str = field(default="", **check.checked(check_template))
+
+
+@frozen
+class Texts:
+    """``[quota.texts.LANGUAGE]``: of mailboxes that are nearly full, and that are full."""
+
+    warn: Text = Factory(Text)
+    over: Text = Factory(Text)
+
+
+def _own_templates(value: dict[str, Texts]) -> Templates:
+    check.languages(value)
+    return own_templates({language: attrs.asdict(texts) for language, texts in value.items()})
+
+
+@frozen
+class Quota:
+    """``[quota]``: what mailboxes may hold whose directory does not say so."""
+
+    octets: str = field(default="", **check.SIZE)
+    warn_octets: str = field(default="", **check.SIZE)
+    messages: int | None = field(default=None, **check.within(0, 2**50))
+    warn_percent: int | None = field(default=None, **check.within(1, 100))
+    grace: str = field(default="0", **check.SOME_SIZE)
+    warn_from: str = field(default="", **check.SENDER)
+    warn_again: float = field(default=7 * 86_400.0, **check.POSITIVE)
+    warn_check: float = field(default=3600.0, **check.POSITIVE)
+    digest_to: str = field(default="", **check.ADDRESS)
+    digest_every: float = field(default=86_400.0, **check.POSITIVE)
+    warn_language: str = "en"
+    texts: dict[str, Texts] = field(factory=dict, **check.checked(_own_templates))
+    domains: dict[str, DomainQuota] = field(factory=dict, **check.DOMAINS)
+
+    @property
+    def templates(self) -> Templates:
+        """``texts``, with what they leave out."""
+        return _own_templates(self.texts)
+
+    @property
+    def language_fault(self) -> str:
+        """What is wrong with ``warn_language``; empty: nothing is."""
+        if is_known(self.warn_language, self.templates):
+            return ""
+        built_in = ", ".join(map(repr, BUILT_IN))
+        return f"expected {built_in} or a language of quota.texts, found {self.warn_language!r}"
+
+
+@frozen
+class DomainRetention:
+    """``[retention.domains."NAME"]``: how long mail stays in mailboxes of a domain."""
+
+    policy: str = field(default="", **check.POLICY)
+
+
+@frozen
+class Retention:
+    """``[retention]``: how long mail stays in mailboxes whose directory does not say so."""
+
+    enabled: bool = False
+    policy: str = field(default="", **check.POLICY)
+    check_every: float = field(default=3600.0, **check.POSITIVE)
+    batch: int = field(default=50, **check.within(1, 10_000))
+    rate: float = field(default=50.0, **check.POSITIVE)
+    busy: int = field(default=8, **check.within(0, 2**31 - 1))
+    backlog_share: float = field(default=0.5, **check.within(0, 1))
+    backlog_least: int = field(default=100, **check.within(0, 2**31 - 1))
+    hidden_counts: bool = False
+    domains: dict[str, DomainRetention] = field(factory=dict, **check.DOMAINS)
+
+
+@frozen
+class Policy:
+    """``[policy]``: Postfix's ``check_policy_service``."""
+
+    endpoint: str = field(default="", **check.NO_OR_ENDPOINT)
+    allowed_networks: tuple[Network, ...] = LOOPBACK
+    connections: int = field(default=1000, **check.COUNT)
+    over_quota: Literal["defer", "bounce"] = "bounce"
+    unknown: Literal["dunno", "reject"] = "dunno"
+
+
+@frozen
+class Http:
+    """``[http]``: the quota as JSON."""
+
+    endpoint: str = field(default="", **check.NO_OR_ENDPOINT)
+    token: str = field(
+        default="", repr=False, metadata={check.SECRET: True, **check.TOKEN["metadata"]}
+    )
+    token_file: str = ""
+
+
+@frozen
+class Audit:
+    """``[audit]``: the file that has a line for every message that is removed."""
+
+    path: str = "audit.log"
+    max_size: str = field(default="100 MB", **check.SOME_SIZE)
+    keep: int = field(default=10, **check.within(1, 10_000))
+
+
+@frozen
+class Log:
+    """``[log]``: what is logged besides what is wrong."""
+
+    sessions: bool = True
+    counts: float = field(default=3600.0, **check.within(0, 10**9))
+
+
+@frozen
+class Settings:
+    """Everything that can be set."""
+
+    state: str = field(default="./var", **check.PATH)
+    demo: bool = False
+    listeners: dict[str, Listener] = field(factory=dict, **check.LISTENER_NAMES)
+    tls: Tls = Factory(Tls)
+    pop3: Pop3 = Factory(Pop3)
+    limits: Limits = Factory(Limits)
+    directory: Directory = Factory(Directory)
+    ldap: Ldap = Factory(Ldap)
+    ntlm: Ntlm = Factory(Ntlm)
+    gssapi: Gssapi = Factory(Gssapi)
+    throttle: Throttle = Factory(Throttle)
+    store: Store = Factory(Store)
+    lmtp: Lmtp = Factory(Lmtp)
+    quota: Quota = Factory(Quota)
+    retention: Retention = Factory(Retention)
+    policy: Policy = Factory(Policy)
+    http: Http = Factory(Http)
+    audit: Audit = Factory(Audit)
+    log: Log = Factory(Log)
+
+    def path_of(self, path: str) -> str:
+        """An absolute path as it is, any other below ``state``."""
+        return os.path.join(self.state, path)
+
+    @property
+    def profile(self) -> Profile:
+        """The named profile with everything that is set besides."""
+        overrides = {
+            item.name: value
+            for item in attrs.fields(Profile)
+            if (value := getattr(self.pop3, item.name, None)) is not None
+        }
+        configured = {
+            "GSSAPI": bool(self.gssapi.keytab),
+            "NTLM": self.ntlm.provider != "off",
+        }
+        usable = tuple(name for name in MECHANISMS if configured.get(name, True))
+        return attrs.evolve(PROFILES[self.pop3.profile], **({"mechanisms": usable} | overrides))
+
+    def profile_of(self, listener: str) -> Profile:
+        """The same with the mechanisms of one listener, where it has its own."""
+        own = self.listeners[listener].mechanisms
+        return self.profile if own is None else attrs.evolve(self.profile, mechanisms=own)
+
+    @property
+    def refuse_after(self) -> int:
+        """``throttle.refuse_after``, or what Active Directory's usual lock-out makes wise."""
+        if self.throttle.refuse_after is not None:
+            return self.throttle.refuse_after
+        locks = self.directory.kind == "ldap" and self.ldap.map == "activedirectory"
+        return 4 if locks or self.ntlm.provider == "winbind" else 0
+
+    def certificate_of(self, listener: str) -> tuple[str, str]:
+        """The paths of a listener's certificate and key."""
+        own = self.listeners[listener]
+        return (
+            self.path_of(own.certificate or self.tls.certificate),
+            self.path_of(own.key or self.tls.key),
+        )

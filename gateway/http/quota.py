@@ -1,0 +1,166 @@
+"""The storage quota as JSON over HTTP, for whoever else wants to know."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from gateway.errors import (
+    HomedElsewhere,
+    RecipientBarred,
+    UnknownRecipient,
+)
+from gateway.mailboxes.recipients import Reception
+from gateway.mailboxes.usage import described
+from gateway.model import Account, Usage
+from gateway.observe.failures import complain
+from gateway.quota.verdict import verdict
+
+log = Logger()
+
+_STATUS = {UnknownRecipient: 404, RecipientBarred: 403, HomedElsewhere: 421}
+
+
+class _Guarded(Resource):
+    """What only those may read who have the token, or may open the socket."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._token = token
+
+    def render(self, request: Request) -> Any:
+        """Everything is JSON, refusals too."""
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"cache-control", b"no-store")
+        given = request.getHeader(b"authorization") or b""
+        wanted = b"Bearer " + self._token.encode("utf-8")
+        if self._token and not hmac.compare_digest(given, wanted):
+            request.setHeader(b"www-authenticate", b'Bearer realm="pop3gw"')
+            return answer(request, 401, {"error": "a token is wanted"})
+        if request.method not in (b"GET", b"HEAD"):
+            request.setHeader(b"allow", b"GET, HEAD")
+            return answer(request, 405, {"error": "expected GET"})
+        return super().render(request)  # type: ignore[no-untyped-call]
+
+
+def answer(request: Request, status: int, content: Any) -> bytes:
+    """A status and what goes with it."""
+    request.setResponseCode(status)
+    return json.dumps(content).encode("utf-8") + b"\n"
+
+
+class _Bodiless(Request):
+    """A request whose body, if it sends one, is kept nowhere."""
+
+    def gotLength(self, length: int | None) -> None:  # noqa: ARG002
+        """Neither a file nor memory is made ready for it."""
+        super().gotLength(0)  # type: ignore[no-untyped-call]
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Dropped: nobody has shown a token by now."""
+
+
+class _Mailbox(_Guarded):
+    """``/v1/quota/ADDRESS``, also with ``?size=OCTETS`` for whether such a message may come."""
+
+    isLeaf = True
+
+    def __init__(self, token: str, reception: Reception, address: str) -> None:
+        super().__init__(token)
+        self._reception = reception
+        self._address = address
+
+    def render_GET(self, request: Request) -> Any:
+        """The one mailbox."""
+        size = request.args.get(b"size", [b"1"])[0]
+        if not (size.isdigit() and len(size) < 20):
+            return answer(request, 400, {"error": "size: expected octets"})
+        asked = self._reception.account(self._address).addCallback(self._described, int(size))
+        asked.addErrback(_refused, request)
+        _finish(request, asked)
+        return NOT_DONE_YET
+
+    def _described(self, account: Account, size: int) -> Deferred[tuple[int, Any]]:
+        limits = self._reception.limits(account)
+
+        def told(usage: Usage) -> tuple[int, Any]:
+            said = described(account.name, usage, limits)
+            return 200, said | {"accepts": verdict(usage, size, limits).name == "FINE"}
+
+        return self._reception.usage(account).addCallback(told)
+
+
+def _refused(failure: Failure, request: Request) -> tuple[int, Any]:
+    for kind, status in _STATUS.items():
+        if failure.check(kind):
+            return status, {"error": kind.__name__}
+    complain(log, "{uri}", failure, uri=request.uri)
+    return 503, {"error": "temporary trouble"}
+
+
+def _finish(request: Request, asked: Deferred[tuple[int, Any]]) -> None:
+    gone: list[Any] = []
+    request.notifyFinish().addErrback(gone.append)
+
+    def told(said: tuple[int, Any]) -> None:
+        if not gone:
+            request.write(answer(request, *said))
+            request.finish()
+
+    asked.addCallback(told).addErrback(lambda failure: log.failure("a fault of ours", failure))
+
+
+class _Mailboxes(_Guarded):
+    """``/v1/quota``: what is known of all mailboxes, a page at a time."""
+
+    def __init__(self, token: str, reception: Reception, known: Known) -> None:
+        super().__init__(token)
+        self._reception = reception
+        self._known = known
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        """One of them."""
+        if not path and not request.postpath:
+            return self
+        # Decoded by now; once more would make another address of one with a percent sign.
+        return _Mailbox(self._token, self._reception, path.decode("utf-8", "replace"))
+
+    def render_GET(self, request: Request) -> Any:
+        """``?sort=octets|messages|mailbox&page=0&per_page=100``."""
+        sort = request.args.get(b"sort", [b"octets"])[0].decode("ascii", "replace")
+        page, count = (
+            request.args.get(name, [default])[0]
+            for name, default in ((b"page", b"0"), (b"per_page", b"100"))
+        )
+        well = all(part.isdigit() and len(part) < 9 for part in (page, count))
+        if sort not in ("octets", "messages", "mailbox") or not well or not 0 < int(count) <= 1000:
+            return answer(request, 400, {"error": "expected sort, page and per_page up to 1000"})
+
+        def told(rows: list[dict[str, Any]]) -> tuple[int, Any]:
+            return 200, {"mailboxes": rows, "page": int(page)}
+
+        asked = self._known(sort, int(page), int(count)).addCallback(told)
+        _finish(request, asked.addErrback(_refused, request))
+        return NOT_DONE_YET
+
+
+Known = Callable[[str, int, int], "Deferred[list[dict[str, Any]]]"]
+"""What is known of mailboxes: sorted by, page, how many on a page."""
+
+
+def quota_site(reception: Reception, known: Known, *, token: str) -> Site:
+    """A site with ``/v1/quota`` and nothing else; an empty ``token`` lets everybody read."""
+    root, version = Resource(), Resource()
+    root.putChild(b"v1", version)
+    version.putChild(b"quota", _Mailboxes(token, reception, known))
+    site = Site(root, requestFactory=_Bodiless)
+    site.noisy = False
+    return site

@@ -1,0 +1,137 @@
+"""Certificates that are over, will be soon, or are not those that clients look for."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from attrs import frozen
+from cryptography import x509
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from gateway.net.tls import Certificate
+
+log = Logger()
+
+DAY = 86_400.0
+
+
+@frozen
+class Shown:
+    """A certificate, and the names by which clients reach the listeners that show it."""
+
+    certificate: Certificate
+    names: frozenset[str]
+    all_of_them: bool = False
+    """An administrator has set them: the certificate must have each, not only one."""
+
+
+class Expiry:
+    """Warns of certificates at the start, after each reload, and each day."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        shown: Sequence[Shown],
+        *,
+        days: float,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``days``: so long before its end a certificate is warned of; ``now`` in Unix seconds."""
+        self._shown = shown
+        self._days = days
+        self._now = now
+        self._daily = LoopingCall(self.check)
+        self._daily.clock = clock
+
+    def start(self) -> None:
+        """Check now, and each day."""
+        self._daily.start(DAY)
+
+    def stop(self) -> None:
+        """No more of that."""
+        if self._daily.running:
+            self._daily.stop()
+
+    def check(self) -> None:
+        """Log what is wrong with each of them now; never fails."""
+        now = datetime.datetime.fromtimestamp(self._now(), datetime.UTC)
+        early = datetime.timedelta(days=self._days)
+        for one in self._shown:
+            path = one.certificate.certificate
+            try:
+                for problem in problems(one, now, early):
+                    log.warn("certificate {path}: {problem}", path=path, problem=problem)
+            except ValueError as error:
+                # OpenSSL shows a client what the library that reads it here does not take.
+                log.warn("certificate {path}: cannot be read: {error}", path=path, error=error)
+
+
+def problems(shown: Shown, now: datetime.datetime, early: datetime.timedelta) -> Iterator[str]:
+    """What an administrator should know of a certificate, and of those behind it."""
+    for place, one in enumerate(shown.certificate.chain):
+        whose = f"{one.subject.rfc4514_string()} of its chain " if place else ""
+        begins, ends = one.not_valid_before_utc, one.not_valid_after_utc
+        if now < begins:
+            yield f"{whose}not yet valid: valid from {begins:%Y-%m-%d %H:%M} UTC"
+        elif now > ends:
+            yield f"{whose}expired: {ends:%Y-%m-%d %H:%M} UTC"
+        elif now > ends - early:
+            yield f"{whose}expires soon: {ends:%Y-%m-%d %H:%M} UTC, in {(ends - now).days} days"
+    if shown.certificate.chain:
+        yield from _unnamed(shown, names_of(shown.certificate.chain[0]))
+
+
+def _unnamed(shown: Shown, has: Collection[str]) -> Iterator[str]:
+    missing = sorted(name for name in shown.names if not any(fits(one, name) for one in has))
+    if missing and (shown.all_of_them or len(missing) == len(shown.names)):
+        yield (
+            f"its names fit no listener: names={','.join(sorted(has)) or 'none'}"
+            f" wanted={','.join(missing)}; set tls.names to the names that clients connect to"
+        )
+
+
+def names_of(certificate: x509.Certificate) -> list[str]:
+    """The host names and addresses that a certificate is for (RFC 6125, RFC 5280 4.2.1.6)."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        # What stands in the subject no client of today looks at.
+        return []
+    names = extension.value
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return [*names.get_values_for_type(x509.DNSName), *map(str, addresses)]
+
+
+def fits(presented: str, wanted: str) -> bool:
+    """Whether a client that connects to ``wanted`` takes a certificate for ``presented``.
+
+    A host name without a domain fits where the first label does.
+    """
+    presented, wanted = _canonical(presented), _canonical(wanted)
+    if _is_address(wanted):
+        return presented == wanted
+    if presented.startswith("*."):
+        return "." in wanted and presented[1:] == wanted[wanted.index(".") :]
+    return presented == wanted or ("." not in wanted and presented.split(".")[0] == wanted)
+
+
+def _canonical(name: str) -> str:
+    if _is_address(name):
+        return str(ipaddress.ip_address(name))
+    try:
+        return name.rstrip(".").encode("idna").decode().lower()
+    except UnicodeError:
+        return name.lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

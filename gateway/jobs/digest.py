@@ -1,0 +1,97 @@
+"""Tells an administrator whose mailboxes are full, or nearly so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.errors import GatewayError
+from gateway.interfaces import IDelivery
+from gateway.jobs.notices import post
+from gateway.mailboxes.owners import Owners
+from gateway.mailboxes.recipients import Reception
+from gateway.observe.failures import complain, meets_all
+from gateway.quota.notice import Row
+from gateway.quota.verdict import Level
+from gateway.state.shared import Remember
+
+log = Logger()
+
+ComposeDigest = Callable[[Sequence[Row]], bytes]
+"""The message to the administrator."""
+
+
+class Digest:
+    """A message into the administrator's mailbox, once in an interval and if there is news."""
+
+    def __init__(
+        self,
+        reception: Reception,
+        owners: Owners,
+        store: IDelivery,
+        remember: Remember,
+        compose: ComposeDigest,
+        *,
+        to: str,
+        interval: float,
+        now: Callable[[], float],
+    ) -> None:
+        """``to`` is an address whose mailbox is here; times in seconds."""
+        self._reception = reception
+        self._owners = owners
+        self._store = store
+        self._remember = remember
+        self._compose = compose
+        self._to = to
+        self._interval = interval
+        self._now = now
+
+    def send(self) -> Deferred[None]:
+        """Send what is due, if anything is; fires when it is there, and never fails."""
+        return Deferred.fromCoroutine(self._send()).addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        complain(log, "{to} gets no digest", failure, to=self._to)
+
+    async def _send(self) -> None:
+        rows = await self._rows()
+        if not rows:
+            return
+        account = await self._reception.account(self._to)
+        message = self._compose(rows)
+        now = self._now()
+        turn = await self._remember(lambda it: it.take_turn(self._to, now, self._interval))
+        if turn is None:
+            return  # Another process was quicker.
+        try:
+            await post(self._store, account, message)
+        except BaseException:
+            await self._remember(lambda it: it.give_turn_back(self._to, turn))
+            raise
+        log.info("{to} is told of {count} mailboxes", to=self._to, count=len(rows))
+
+    async def _rows(self) -> list[Row]:
+        """Of all mailboxes that were last found to be nearly full or worse, if a digest is due."""
+        now, rows = self._now(), []
+
+        def found(ledger: Any) -> Any:
+            due = ledger.is_due(self._to, now, self._interval)
+            return ledger.warning_states(Level.WARN) if due else {}
+
+        for mailbox, state in (await self._remember(found)).items():
+            try:
+                account = await self._owners.owner(mailbox)
+                if account is not None:
+                    usage = await self._reception.usage(account)
+                    limits = self._reception.limits(account)
+                    rows.append(Row(account.name, state.level, usage, limits))
+            except GatewayError as error:
+                if meets_all(error):
+                    # A digest without most of them would be none.
+                    raise
+                log.warn("{name} is left out: {error}", name=mailbox, error=error)
+        return rows

@@ -1,0 +1,189 @@
+"""What retention does in one mailbox: it looks, asks whether so much may go, and removes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import groupby
+from math import inf
+
+from attrs import frozen
+
+from gateway.interfaces import IKeeping
+from gateway.jobs.rate_limit import Pace
+from gateway.model import Account, Cause, Kept
+from gateway.retention.due import next_look, over
+from gateway.retention.removal_guard import Guard, objection
+from gateway.retention.rules import Doomed, Policy, Rule, doomed
+from gateway.retention.text import text_of
+from gateway.state.shared import Remember
+
+FRESH = 30.0
+"""Seconds for which a look is true enough: then others have their turn, and it is looked again.
+
+Who reads a message meanwhile keeps it for as long as read mail is kept.
+"""
+
+DAY = 86_400
+
+NOTHING = -inf
+"""For ``released``: nobody has said anything."""
+
+
+@frozen
+class Outcome:
+    """What a visit has come to."""
+
+    messages: int
+    """So many are left."""
+
+    due: float | None
+    """When to look again, in Unix seconds; None: nothing can be due."""
+
+    removed: int = 0
+    stopped: str | None = None
+    """Why the rest is not removed without an operator's word."""
+
+    finished: bool = True
+    """False: there is more to do at once."""
+
+
+class Budget:
+    """How much of the whole store may go in a day, without an operator's word."""
+
+    def __init__(self, guard: Guard, remember: Remember, now: Callable[[], float]) -> None:
+        """``now`` in Unix seconds."""
+        self._guard = guard
+        self._remember = remember
+        self._now = now
+        self._messages: dict[str, int] = {}
+        self._total = 0
+
+    def holds(self, mailbox: str, messages: int) -> None:
+        """So many are there now; what is known of all mailboxes is the store."""
+        self._total += messages - self._messages.get(mailbox, 0)
+        self._messages[mailbox] = messages
+
+    async def objection(self, wanted: int) -> str | None:
+        """Why ``wanted`` more are not to go today."""
+        if not wanted:
+            return None
+        gone = await self.count(0)
+        return objection(self._guard, gone + wanted, gone + self._total, "the store within a day")
+
+    async def count(self, messages: int) -> int:
+        """So many go; how many that makes today."""
+        day = int(self._now() // DAY)
+        total: int = await self._remember(lambda ledger: ledger.count_removed(day, messages))
+        return total
+
+
+class Clearing:
+    """Does it, in pieces."""
+
+    def __init__(
+        self,
+        store: IKeeping,
+        pace: Pace,
+        budget: Budget,
+        guard: Guard,
+        *,
+        batch: int,
+        now: Callable[[], float],
+        seconds: Callable[[], float],
+    ) -> None:
+        """``batch``: messages in a piece; ``now`` in Unix seconds, ``seconds`` of any clock."""
+        self._store = store
+        self._pace = pace
+        self._budget = budget
+        self._guard = guard
+        self._batch = batch
+        self._now = now
+        self._seconds = seconds
+
+    async def look(self, account: Account, policy: Policy) -> Outcome:
+        """Touch nothing; raises as a store does, and ``Stopping``."""
+        await self._pace.wait()
+        kept = await self._store.survey(account)
+        self._budget.holds(account.mailbox, len(kept))
+        due = next_look(kept, await self._hidden(account, policy), policy, self._now())
+        return Outcome(len(kept), due)
+
+    async def clear(self, account: Account, policy: Policy, released: float) -> Outcome:
+        """Remove what is due, unless that is too much; raises as a store does, and ``Stopping``.
+
+        ``released``: what was due then goes however much it is, in Unix seconds.
+        """
+        await self._pace.wait()
+        began, now = self._seconds(), self._now()
+        kept = await self._store.survey(account)
+        self._budget.holds(account.mailbox, len(kept))
+        wanted = doomed(kept, policy, now)
+        stopped = await self._objection(account, wanted, len(kept), released)
+        if stopped:
+            wanted = [one for one in wanted if one.due <= released]
+        gone: set[str] = set()
+        removed = 0
+        for batch in self._batches(wanted):
+            await self._pace.wait()
+            if self._seconds() - began > FRESH:
+                break
+            removed += await self._remove(account, policy, batch, released)
+            gone.update(one.message.uid for one in batch)
+        left = [one for one in kept if one.uid not in gone]
+        self._budget.holds(account.mailbox, len(left))
+        if len(gone) < len(wanted):
+            return Outcome(len(left), self._now(), removed, finished=False)
+        hidden = await self._purge(account, policy)
+        due = None if stopped else next_look(left, hidden, policy, self._now())
+        return Outcome(len(left), due, removed, stopped)
+
+    async def _objection(
+        self, account: Account, wanted: Sequence[Doomed], total: int, released: float
+    ) -> str | None:
+        asked = sum(one.due > released for one in wanted)
+        where = f"mailbox {account.mailbox}"
+        return objection(self._guard, asked, total, where) or await self._budget.objection(asked)
+
+    def _batches(self, wanted: Sequence[Doomed]) -> Iterator[Sequence[Doomed]]:
+        """Pieces that go for the same reason."""
+        for _, same in groupby(sorted(wanted, key=_by_rule), key=_by_rule):
+            group = list(same)
+            for at in range(0, len(group), self._batch):
+                yield group[at : at + self._batch]
+
+    async def _remove(
+        self, account: Account, policy: Policy, batch: Sequence[Doomed], released: float
+    ) -> int:
+        """Those of one rule; how many are gone."""
+        uids = [one.message.uid for one in batch]
+        cause = Cause(rule=_said(policy, batch[0].rule))
+        self._pace.spend(len(uids))
+        await self._budget.count(sum(one.due > released for one in batch))
+        remove = self._store.hide if policy.hide else self._store.discard
+        done: int = await remove(account, uids, cause)
+        return done
+
+    async def _hidden(self, account: Account, policy: Policy) -> Collection[Kept]:
+        """What is hidden, as far as the policy has a say in it."""
+        return [] if policy.hide is None else await self._store.hidden(account)
+
+    async def _purge(self, account: Account, policy: Policy) -> list[Kept]:
+        """Have go for good what was hidden for long enough; what is still hidden."""
+        hidden = await self._hidden(account, policy)
+        old = [one.uid for one in over(hidden, policy, self._now())]
+        cause = Cause(rule=_said(policy, "hide"))
+        for at in range(0, len(old), self._batch):
+            await self._pace.wait()
+            self._pace.spend(len(old[at : at + self._batch]))
+            await self._store.purge(account, old[at : at + self._batch], cause)
+        gone = set(old)
+        return [one for one in hidden if one.uid not in gone]
+
+
+def _by_rule(one: Doomed) -> Rule:
+    return one.rule
+
+
+def _said(policy: Policy, name: str) -> str:
+    """The item of the policy that is the reason, as its text has it."""
+    return text_of(Policy(**{name: getattr(policy, name)}))

@@ -1,0 +1,178 @@
+"""Warns users whose mailbox is getting full, and tells an administrator who they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.interfaces import IDelivery
+from gateway.jobs.notices import post
+from gateway.mailboxes.owners import Owners
+from gateway.mailboxes.recipients import Reception
+from gateway.model import Account, Limits, Usage
+from gateway.observe.failures import complain, meets_all
+from gateway.quota.verdict import Level, level
+from gateway.state.shared import Remember
+
+log = Logger()
+
+Compose = Callable[[Account, Usage, Limits, Level], bytes]
+"""The message that warns a user."""
+
+
+class Warner:
+    """Looks at mailboxes after each change, and at all of them now and then.
+
+    What it finds counts, not what has happened: a limit that was lowered warns
+    as well as a message that came in.
+    """
+
+    def __init__(
+        self,
+        reception: Reception,
+        owners: Owners,
+        store: IDelivery,
+        remember: Remember,
+        compose: Compose,
+        *,
+        interval: float,
+        now: Callable[[], float],
+        after_round: Callable[[], Deferred[None]] = lambda: succeed(None),
+    ) -> None:
+        """``after_round`` tells the administrator, and does not fail.
+
+        No kind of warning is sent to anybody twice within ``interval``; times in seconds.
+        """
+        self._reception = reception
+        self._owners = owners
+        self._store = store
+        self._remember = remember
+        self._compose = compose
+        self._interval = interval
+        self._now = now
+        self._after_round = after_round
+        self._looking: dict[str, bool] = {}
+        """Mailboxes that are being looked at; True: they have changed meanwhile."""
+        self._idle: Deferred[None] | None = None
+        """Fires when none of them is any more."""
+        self._wanted: dict[str, int] = {}
+        """Octets of the message that a mailbox had no room for, and still has not."""
+        self._stopped = False
+        self._sweeping = LoopingCall(self._sweep)
+        self._swept: Deferred[Any] = succeed(None)
+        self._mailboxes: Callable[[], Deferred[list[str]]] = lambda: succeed([])
+
+    def start(
+        self, clock: IReactorTime, every: float, mailboxes: Callable[[], Deferred[list[str]]]
+    ) -> None:
+        """Look at all ``mailboxes`` every so many seconds, one after the other."""
+        self._mailboxes = mailboxes
+        self._sweeping.clock = clock
+        self._swept = self._sweeping.start(every, now=False)
+
+    def stop(self) -> Deferred[None]:
+        """No more looks begin; fires when nothing is being looked at any more.
+
+        Who was found to be warned has been by then: what is remembered says so already.
+        """
+        self._stopped = True
+        if self._sweeping.running:
+            self._sweeping.stop()
+        return Deferred.fromCoroutine(self._settle())
+
+    async def _settle(self) -> None:
+        await self._swept
+        if self._looking:
+            self._idle = Deferred()
+            await self._idle
+
+    # -- one mailbox ---------------------------------------------------------
+
+    def look(self, account: Account) -> Deferred[None]:
+        """Something has changed there; fires when whoever has to be warned has been."""
+        if account.mailbox in self._looking:
+            self._looking[account.mailbox] = True
+        if self._stopped or account.mailbox in self._looking:
+            return succeed(None)
+        self._looking[account.mailbox] = False
+        limits = self._reception.limits(account)
+        looked: Deferred[Any] = maybeDeferred(self._reception.usage, account)
+        wanted = self._wanted.get(account.mailbox, 0)
+        looked.addCallback(self._weigh, account, limits, wanted)
+        return looked.addErrback(self._failed, account).addCallback(self._looked, account)
+
+    def lacked_room(self, account: Account, size: int) -> None:
+        """A message did not fit; looked at for the first of them only, however many come."""
+        if account.mailbox not in self._wanted:
+            self._wanted[account.mailbox] = max(size, 1)
+            self.look(account)
+
+    def _weigh(self, usage: Usage, account: Account, limits: Limits, wanted: int) -> Deferred[None]:
+        found = level(usage, limits, wanted)
+        if wanted and found is not Level.OVER:
+            del self._wanted[account.mailbox]
+
+        def weighed(change: Any) -> Any:
+            if change.notice is None:
+                return None
+
+            def told(_: object) -> None:
+                log.info("{name} is warned: {found}", name=account.name, found=change.notice.name)
+
+            sent = Deferred.fromCoroutine(self._send(account, usage, limits, change.notice))
+            return sent.addCallback(told).addErrback(self._not_sent, account, change)
+
+        now, interval = self._now(), self._interval
+        remembered = self._remember(lambda it: it.weigh(account.mailbox, found, now, interval))
+        return remembered.addCallback(weighed)
+
+    async def _send(self, account: Account, usage: Usage, limits: Limits, notice: Level) -> None:
+        await post(self._store, account, self._compose(account, usage, limits, notice))
+
+    def _not_sent(self, failure: Failure, account: Account, change: Any) -> Deferred[Failure]:
+        """The next look is to try again."""
+        taken = self._remember(lambda it: it.take_back(account.mailbox, change))
+        return taken.addBoth(lambda _: failure)
+
+    def _failed(self, failure: Failure, account: Account) -> None:
+        complain(log, "{name} is not looked at", failure, name=account.name)
+
+    def _looked(self, _: None, account: Account) -> Any:
+        if self._looking.pop(account.mailbox) and not self._stopped:
+            return self.look(account)
+        if self._idle is not None and not self._looking:
+            idle, self._idle = self._idle, None
+            idle.callback(None)
+        return None
+
+    # -- all of them ---------------------------------------------------------
+
+    def _sweep(self) -> Deferred[Any]:
+        """A round, which survives whatever goes wrong with one mailbox, or with all."""
+
+        def failed(failure: Failure) -> None:
+            complain(log, "no mailbox is looked at", failure)
+
+        return Deferred.fromCoroutine(self._round()).addErrback(failed)
+
+    async def _round(self) -> None:
+        """One after the other, however many there are: a loop needs no stack."""
+        for name in await self._mailboxes():
+            if not self._sweeping.running:
+                return
+            try:
+                account = await self._owners.owner(name)
+                if account is not None:
+                    await self.look(account)
+            except Exception as error:
+                if meets_all(error):
+                    raise
+                # A name on the disk may be one that no directory can be asked for.
+                log.warn("{name!r} is not looked at: {error}", name=name, error=error)
+        await self._after_round()

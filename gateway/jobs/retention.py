@@ -1,0 +1,306 @@
+"""Retention that runs by itself: one timer for all mailboxes, set to what is due first."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.errors import RetentionMalformed
+from gateway.jobs.expunger import NOTHING, Budget, Clearing, Outcome
+from gateway.jobs.rate_limit import Pace, Stopping
+from gateway.mailboxes.owners import Everyone
+from gateway.model import Account
+from gateway.observe.failures import complain, meets_all
+from gateway.retention.policies import Policies
+from gateway.retention.records import Looked, Order
+from gateway.retention.schedule import Schedule, jitter
+from gateway.state.shared import Remember
+
+log = Logger()
+
+LISTEN = 60.0
+"""Seconds until an order is heard, a clock that was changed is noticed, or another's end."""
+
+TURN = 100
+"""So many mailboxes, and then it is looked at orders again."""
+
+SPREAD = 0.25
+"""Over this part of the time between two rounds mailboxes are spread that are due together."""
+
+_FIRST_DELAY, _LONGEST_DELAY = 60.0, 6 * 3600.0
+"""Seconds until what failed is tried again."""
+
+HOW_TO_GO_ON = "python -m gateway.cli.retention release --config FILE"
+
+
+@frozen
+class Mailboxes:
+    """Which there are, and whose."""
+
+    everyone: Everyone
+    policies: Policies
+
+    async def names(self) -> list[str]:
+        """Of all of them, sorted."""
+        return await self.everyone.names()
+
+    async def account(self, name: str) -> Account | None:
+        """Whose mailbox it is; None: nobody's, or another server's."""
+        return await self.everyone.owner(name)
+
+
+class Sweeper:
+    """Visits each mailbox when something is due in it.
+
+    A round finds new mailboxes and changed policies; all others cost nothing
+    in it but a question to the directory.  Whatever fails is logged and tried
+    again, later and later, and keeps nothing else from being done; only an
+    outage of what all need has all of them wait.
+    """
+
+    def __init__(
+        self,
+        mailboxes: Mailboxes,
+        clearing: Clearing,
+        budget: Budget,
+        pace: Pace,
+        remember: Remember,
+        leads: Callable[[], Deferred[bool]],
+        *,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        every: float,
+        listen: float = LISTEN,
+    ) -> None:
+        """``leads``: whether this process is the one that does it.
+
+        ``every``: seconds between two rounds, and between two visits to a
+        mailbox; ``now`` in Unix seconds, which may jump as ``clock`` may not.
+        """
+        self._mailboxes = mailboxes
+        self._clearing = clearing
+        self._budget = budget
+        self._pace = pace
+        self._remember = remember
+        self._leads = leads
+        self._clock = clock
+        self._now = now
+        self._every = every
+        self._listen = listen
+        self._schedule = Schedule()
+        self._looks: dict[str, Looked] = {}
+        self._orders: dict[str, Order] = {}
+        self._failures: dict[str, int] = {}
+        """How often each mailbox has failed since it was last well."""
+        self._leading = False
+        self._latest = NOTHING
+        """The latest that ``now`` has said."""
+        self._next_round = 0.0
+        self._waits_for = ""
+        """Why the last turn failed, as the log has it; empty: it did not."""
+        self._unchecked: list[str] = []
+        """What is left of a round that was broken off, the first at the end."""
+        self._timer: IDelayedCall | None = None
+        self._running: Deferred[None] = succeed(None)
+
+    def start(self) -> None:
+        """Begin."""
+        self._set_timer(0)
+
+    def stop(self) -> Deferred[None]:
+        """Fires when the step that is being done is done; none follows."""
+        self._pace.stop()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        # Of its own: who waits no longer does not break the step off.
+        ended = Deferred[None]()
+        self._running.addCallback(ended.callback)
+        return ended
+
+    def delivered(self, account: Account) -> None:
+        """A message came: the mailbox may be new, or its policy."""
+        name, text = account.mailbox, self._mailboxes.policies.text(account)
+        known = self._looks.get(name)
+        is_news = text != (known.policy if known else "")
+        if is_news and self._leading and name not in self._failures:
+            self._schedule.put(name, self._now())
+            if self._timer is not None and self._timer.active():
+                self._set_timer(0)
+
+    # -- when ----------------------------------------------------------------
+
+    def _set_timer(self, delay: float) -> None:
+        if self._pace.stopped:
+            return
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = self._clock.callLater(delay, self._begin)
+
+    def _begin(self) -> None:
+        done: Deferred[None] = Deferred.fromCoroutine(self._turn())
+        self._running = done.addCallbacks(self._rest, self._turn_failed)
+
+    def _turn_failed(self, failure: Failure) -> None:
+        why = str(failure.value)
+        if not failure.check(Stopping) and why != self._waits_for:
+            complain(log, "retention waits", failure)
+            self._waits_for = why
+        self._set_timer(self._listen)
+
+    def _rest(self, _: None) -> None:
+        self._waits_for = ""
+        delay = min(self._listen, self._next_round - self._clock.seconds())
+        due = self._schedule.next_due()
+        if due is not None:
+            delay = min(delay, due - self._now())
+        self._set_timer(max(delay, 0.0) if self._leading else self._listen)
+
+    async def _turn(self) -> None:
+        led, self._leading = self._leading, await self._leads()
+        if not self._leading:
+            return
+        # A clock that was wrong has perhaps put off what it should not have.
+        if not led or self._now() < self._latest - self._listen:
+            await self._recall()
+        self._latest = self._now()
+        await self._hear()
+        if self._clock.seconds() >= self._next_round:
+            await self._round()
+        end = self._clock.seconds() + self._listen
+        for _ in range(TURN):
+            if self._clock.seconds() >= end or not (due := self._schedule.take(self._now(), 1)):
+                break
+            await self._guarded(due[0], self._visit)
+
+    async def _recall(self) -> None:
+        """What was known before this process, or another, stopped."""
+        self._looks = await self._remember(lambda ledger: ledger.looks())
+        now = self._now()
+        for name, look in self._looks.items():
+            self._budget.holds(name, look.messages)
+            # What was found at a time that is yet to come was found by a wrong clock.
+            self._put(name, now if look.looked > now else look.due)
+
+    async def _hear(self) -> None:
+        """What operators have asked for meanwhile."""
+        orders: dict[str, Order] = await self._remember(lambda ledger: ledger.orders())
+        for name, order in orders.items():
+            if self._orders.get(name) != order:
+                self._schedule.put(name, self._now())
+        self._orders = orders
+
+    def _put(self, name: str, due: float | None) -> None:
+        later = jitter(name, self._every * SPREAD)
+        self._schedule.put(name, None if due is None else due + later)
+
+    # -- all of them ---------------------------------------------------------
+
+    async def _round(self) -> None:
+        if not self._unchecked:
+            names = await self._mailboxes.names()
+            self._unchecked = sorted({*names, *self._looks}, reverse=True)
+        while self._unchecked:
+            if len(self._unchecked) % TURN == 0:
+                await self._pace.rest()
+            await self._guarded(self._unchecked.pop(), self._check)
+        self._next_round = self._clock.seconds() + self._every
+
+    async def _check(self, name: str) -> None:
+        """Look at the mailbox if it is new, or its policy is."""
+        known = self._looks.get(name)
+        account = await self._mailboxes.account(name)
+        text = "" if account is None else self._mailboxes.policies.text(account)
+        if text == (known.policy if known else ""):
+            return
+        if account is None or not text:
+            await self._forget(name)
+            return
+        policy = self._mailboxes.policies.policy(account)
+        outcome = await self._clearing.look(account, policy)
+        await self._keep(name, text, outcome)
+        self._put(name, outcome.due)
+
+    # -- one of them ---------------------------------------------------------
+
+    async def _guarded(self, name: str, work: Callable[[str], Awaitable[None]]) -> None:
+        try:
+            await work(name)
+        except Stopping:
+            raise
+        except Exception as error:
+            self._failed(name, error)
+            if meets_all(error):
+                raise
+
+    def _failed(self, name: str, error: Exception) -> None:
+        if meets_all(error):
+            # No fault of this mailbox: it is to wait no longer than the others.
+            self._schedule.put(name, self._now() + _FIRST_DELAY)
+            return
+        failed = self._failures[name] = self._failures.get(name, 0) + 1
+        if isinstance(error, RetentionMalformed):
+            # Nothing is to be done before somebody corrects it; each round says so again.
+            log.error("{name}: retention keeps everything: {error}", name=name, error=error)
+            self._schedule.put(name, None)
+            return
+        complain(log, "{name}: retention waits", Failure(error), name=name)
+        delay = min(_FIRST_DELAY * 2.0 ** min(failed - 1, 20), _LONGEST_DELAY)
+        self._schedule.put(name, self._now() + delay)
+
+    async def _visit(self, name: str) -> None:
+        """Remove what is due, and say when to come again."""
+        order = self._orders.get(name)
+        account = await self._mailboxes.account(name)
+        text = "" if account is None else self._mailboxes.policies.text(account)
+        if account is None or not text:
+            await self._forget(name)
+            finished = True
+        else:
+            finished = await self._clear(account, text, order)
+        self._failures.pop(name, None)
+        if finished and order is not None:
+            await self._remember(lambda ledger: ledger.done(name, order))
+            self._orders.pop(name, None)
+
+    async def _clear(self, account: Account, text: str, order: Order | None) -> bool:
+        name = account.mailbox
+        policy = self._mailboxes.policies.policy(account)
+        released = order.given if order is not None and order.released else NOTHING
+        outcome = await self._clearing.clear(account, policy, released)
+        if outcome.removed:
+            log.info(
+                "{name}: {count} messages are gone, {left} are left",
+                name=name,
+                count=outcome.removed,
+                left=outcome.messages,
+            )
+        if outcome.stopped:
+            log.error(
+                "{name}: {why}; to go on: {how} {name}",
+                name=name,
+                why=outcome.stopped,
+                how=HOW_TO_GO_ON,
+            )
+        await self._keep(name, text, outcome)
+        if not outcome.finished:
+            self._schedule.put(name, outcome.due)
+        elif outcome.due is not None:
+            self._put(name, max(outcome.due, self._now() + self._every))
+        return outcome.finished
+
+    async def _keep(self, name: str, text: str, outcome: Outcome) -> None:
+        look = Looked(text, outcome.due, self._now(), outcome.messages, outcome.stopped)
+        await self._remember(lambda ledger: ledger.keep_look(name, look))
+        self._looks[name] = look
+        self._failures.pop(name, None)
+
+    async def _forget(self, name: str) -> None:
+        await self._remember(lambda ledger: ledger.forget_look(name))
+        self._looks.pop(name, None)
+        self._budget.holds(name, 0)
+        self._schedule.put(name, None)

@@ -1,0 +1,125 @@
+"""What all mailboxes hold, a page at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.logger import Logger
+
+from gateway.errors import DirectoryMisconfigured, GatewayError
+from gateway.mailboxes.owners import Everyone
+from gateway.mailboxes.recipients import Reception
+from gateway.model import Account, Limits, Usage
+from gateway.observe.failures import meets_all
+from gateway.quota.verdict import level, verdict
+
+log = Logger()
+
+T = TypeVar("T")
+
+KEPT = 30.0
+"""Seconds for which what was found of all mailboxes is good enough for the next page."""
+
+Row = tuple[Account, Usage]
+
+
+def described(name: str, usage: Usage, limits: Limits) -> dict[str, Any]:
+    """One mailbox, as everybody is told of it."""
+    return {
+        "mailbox": name,
+        "octets": usage.octets,
+        "messages": usage.messages,
+        "limit_octets": limits.octets,
+        "limit_messages": limits.messages,
+        "warn_octets": limits.warn_octets,
+        "level": level(usage, limits).name.lower(),
+        "accepts": verdict(usage, 1, limits).name == "FINE",
+    }
+
+
+class _Remembered(Generic[T]):
+    """Found once for all who ask meanwhile, and good for ``KEPT`` seconds."""
+
+    def __init__(self, find: Callable[[], Awaitable[T]], now: Callable[[], float]) -> None:
+        self._find = find
+        self._now = now
+        self._lock = DeferredLock()
+        self._found: T | None = None
+        self._until = 0.0
+
+    async def get(self) -> T:
+        """It; fails as finding it does."""
+        async with self._lock:
+            if self._found is None or self._now() >= self._until:
+                self._found = await self._find()
+                self._until = self._now() + KEPT
+            return self._found
+
+
+class Survey:
+    """By name only a page's mailboxes are counted; by what they hold all of them must be.
+
+    Such a count is made once for all who ask meanwhile, as is the list.
+    """
+
+    def __init__(
+        self,
+        reception: Reception,
+        everyone: Everyone,
+        now: Callable[[], float],
+    ) -> None:
+        """``now`` in seconds."""
+        self._reception = reception
+        self._everyone = everyone
+        self._listed = _Remembered(everyone.accounts, now)
+        self._counted = _Remembered(self._count_all, now)
+
+    def page(self, order: str, number: int, count: int) -> Deferred[list[dict[str, Any]]]:
+        """Page ``number``, from 0, of ``count`` mailboxes; fails as a directory or a store does.
+
+        ``order`` is ``mailbox``, or ``octets`` or ``messages``, of which the most come first.
+        """
+        return Deferred.fromCoroutine(
+            self._page(order, slice(number * count, (number + 1) * count))
+        )
+
+    async def _page(self, order: str, part: slice) -> list[dict[str, Any]]:
+        if order == "mailbox":
+            rows = await self._count((await self._listed.get())[part])
+        else:
+            rows = (await self._counted.get())[order][part]
+        told = []
+        for known, usage in rows:
+            with self._left_out(known, DirectoryMisconfigured):
+                account = await self._everyone.whole(known)
+                told.append(described(known.mailbox, usage, self._reception.limits(account)))
+        return told
+
+    async def _count_all(self) -> dict[str, list[Row]]:
+        """By order."""
+        rows = await self._count(await self._everyone.accounts())
+        return {
+            "octets": sorted(rows, key=lambda row: -row[1].octets),
+            "messages": sorted(rows, key=lambda row: -row[1].messages),
+        }
+
+    async def _count(self, accounts: Iterable[Account]) -> list[Row]:
+        """One after the other, of whom and of how many soever: a loop needs no stack."""
+        rows = []
+        for account in accounts:
+            with self._left_out(account, GatewayError):
+                rows.append((account, await self._reception.usage(account)))
+        return rows
+
+    @contextmanager
+    def _left_out(self, account: Account, kind: type[GatewayError]) -> Iterator[None]:
+        """One of whom nobody can tell does not keep the others from being told of."""
+        try:
+            yield
+        except kind as error:
+            if meets_all(error):
+                raise
+            log.warn("{name}: {error}", name=account.mailbox, error=error)

@@ -1,0 +1,229 @@
+"""One LMTP connection: what a session asks of directory and store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.errors import GatewayError
+from gateway.interfaces import IIncoming
+from gateway.lmtp.actions import Abort, Action, Begin, Finish, HangUp, Recipient, StartTLS, Write
+from gateway.lmtp.session import Session
+from gateway.lmtp.trace import date_of, trace_header
+from gateway.model import Account
+from gateway.net.shell import Shell
+
+if TYPE_CHECKING:
+    from gateway.net.lmtp_factory import LMTPFactory
+
+
+class LMTPProtocol(Shell):
+    """The shell around one ``Session``."""
+
+    log = Logger("pop3gw.lmtp")
+    input_high = 256 * 1024
+    _factory: LMTPFactory
+    _session: Session
+
+    def __init__(self, factory: LMTPFactory, number: str) -> None:
+        super().__init__(factory, number)
+        self._host = ""
+        self._messages = 0
+        self._end, self._reason = "over", ""
+        self._accounts: list[Account] = []
+        self._incoming: IIncoming | None = None
+
+    # -- the line ------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Greet, or send away who may not deliver here."""
+        transport, factory = self.transport, self._factory
+        self._host = getattr(transport.getPeer(), "host", "")
+        if (refusal := factory.refusal(self._host)) is not None:
+            self._over = self._lost = True
+            reply, why = refusal
+            self.log.warn("refused a connection from {host}: {why}", host=self._host, why=why)
+            transport.write(reply.line)
+            transport.loseConnection()
+            return
+        self._open(factory.session())
+
+    def _ended(self) -> None:
+        """What was not finished is nowhere."""
+        tally = self._session.tally
+        self.log.info(
+            "session {number}: {end}; from={host} tls={tls} lhlo={lhlo} messages={messages}"
+            " delivered={delivered} refused={refused} octets={octets}{why}",
+            number=self._number,
+            end=self._end,
+            host=self._host or "-",
+            tls="yes" if self._is_encrypted(self._session.secure) else "no",
+            # One word, or a client could write fields of its own.
+            lhlo=repr(self._session.lhlo)[1:-1].replace(" ", "\\x20") or "-",
+            messages=tally.messages,
+            delivered=tally.delivered,
+            refused=tally.refused,
+            octets=tally.octets,
+            why=f' reason="{self._reason}"' if self._reason else "",
+        )
+
+    def _ending(self, how: str, reason: str = "") -> None:
+        if reason:
+            self._end, self._reason = how, reason
+
+    def _settle(self) -> None:
+        if self._working:
+            return
+        if self._incoming is not None:
+            self._await(self._closed(), _ignore, _ignore)
+        else:
+            self._factory.closed(self)
+
+    def _patience(self) -> float:
+        if self._working:
+            return self._factory.patience.work
+        if self._over or self._paused:
+            return self._factory.patience.stall
+        return self._session.profile.idle_timeout
+
+    # -- actions -------------------------------------------------------------
+
+    def _may_leave(self) -> bool:
+        return self._incoming is None
+
+    def _perform(self, action: Action) -> None:
+        session = self._session
+        match action:
+            case Write():
+                assert self._incoming is not None
+                done = self._incoming.write(action.data)
+                self._await(done, lambda _: session.written(), self._logged(session.write_failed))
+            case Recipient():
+                self._recipient(action)
+            case Begin():
+                self._begin(action)
+            case Finish():
+                self._finish()
+            case Abort():
+                self._await(self._closed(), lambda _: session.aborted(), self._fault)
+            case StartTLS():
+                self._start_tls()
+            case HangUp():
+                self._hang_up(action.abort)
+
+    def _logged(self, take: Callable[[BaseException], None]) -> Callable[[Failure], None]:
+        """What takes a failure: it is logged, and ``take`` gets the error."""
+
+        def failed(failure: Failure) -> None:
+            error = failure.value
+            assert error is not None
+            self._tell(failure, error)
+            take(error)
+
+        return failed
+
+    def _tell(self, failure: Failure, error: BaseException) -> None:
+        number, host = self._number, self._host or "-"
+        if isinstance(error, GatewayError) and error.logged:
+            return
+        if isinstance(error, GatewayError):
+            kind = type(error).__name__
+            self.log.info(
+                "session {number}: {kind}: {error}", number=number, kind=kind, error=error
+            )
+        else:
+            self.log.failure(
+                "session {number} from {host} failed", failure, number=number, host=host
+            )
+
+    # -- mail ----------------------------------------------------------------
+
+    def _recipient(self, action: Recipient) -> None:
+        reception = self._factory.reception
+
+        def accepted(account: Account) -> None:
+            del self._accounts[action.place :]
+            self._accounts.append(account)
+            self._session.accepted()
+
+        asked = reception.account(action.address)
+        asked.addCallback(reception.make_room, action.size)
+        self._await(asked, accepted, self._logged(self._session.refused))
+
+    def _begin(self, action: Begin) -> None:
+        self._messages += 1
+        header = trace_header(
+            action.sender,
+            action.recipients,
+            utf8=action.utf8,
+            secure=self._session.secure,
+            lhlo=self._session.lhlo,
+            client=self._host,
+            name=self._session.profile.name,
+            number=f"{self._number}.{self._messages}",
+            date=date_of(int(self._factory.now())),
+        )
+
+        def opened(incoming: IIncoming) -> Deferred[None]:
+            self._incoming = incoming
+            return incoming.write(header)
+
+        def failed(error: BaseException) -> None:
+            # Nothing is open for a session whose begin has failed.
+            self._await(self._closed(), _ignore, _ignore)
+            self._session.begin_failed(error)
+
+        asked = self._factory.store.receive(self._accounts[0]).addCallback(opened)
+        self._await(asked, lambda _: self._session.begun(), self._logged(failed))
+
+    def _finish(self) -> None:
+        """Deliver to each mailbox once, however often it was named, and tell each recipient."""
+        incoming, reception = self._incoming, self._factory.reception
+        assert incoming is not None
+        # The last reply lets the next message begin, before this one is closed.
+        self._incoming = None
+        places: dict[str, list[int]] = {}
+        for place, account in enumerate(self._accounts):
+            places.setdefault(account.mailbox, []).append(place)
+        commits = []
+        for numbers in places.values():
+            account = self._accounts[numbers[0]]
+            done = maybeDeferred(incoming.commit, account, reception.limits(account))
+            self._await(done, *self._told(account, numbers))
+            commits.append(done)
+        closed = DeferredList(commits).addCallback(lambda _: incoming.close())
+        self._await(closed, _ignore, self._logged(_ignore))
+
+    def _told(
+        self, account: Account, numbers: list[int]
+    ) -> tuple[Callable[[Any], None], Callable[[Failure], None]]:
+        name = f"{self._number}.{self._messages}"
+
+        def delivered(_: None) -> None:
+            self.log.info("message {name} is in the mailbox of {to}", name=name, to=account.name)
+            for number in numbers:
+                self._session.delivered(number)
+            try:
+                self._factory.delivered(account)
+            except Exception:
+                # The message is there all the same, and the client is to read so.
+                self.log.failure("message {name}: a fault of ours", name=name)
+
+        def refused(error: BaseException) -> None:
+            for number in numbers:
+                self._session.delivered(number, error)
+            self._factory.reception.not_taken(account, error)
+
+        return delivered, self._logged(refused)
+
+    def _closed(self) -> Deferred[Any]:
+        incoming, self._incoming = self._incoming, None
+        return DeferredList([] if incoming is None else [incoming.close()], consumeErrors=True)
+
+
+def _ignore(_: object) -> None:
+    """Nothing depends on it."""

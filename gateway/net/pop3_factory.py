@@ -1,0 +1,137 @@
+"""POP3 on a transport: performs what a session asks for, one action at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_network
+from itertools import count
+
+from attrs import evolve
+from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import ServerFactory
+
+from gateway.admission.limits import Census
+from gateway.admission.login_delay import LastLogins
+from gateway.admission.throttle import Throttle
+from gateway.auth.login import Login
+from gateway.net.clock import installed_clock
+from gateway.net.fair_turns import Turns
+from gateway.net.pop3_protocol import POP3Protocol
+from gateway.net.sessions import Sessions
+from gateway.net.timeouts import Patience
+from gateway.networks import Network, within
+from gateway.pop3.capabilities import Line
+from gateway.pop3.profile import Profile
+from gateway.pop3.session import Session
+from gateway.sasl.mechanisms import MECHANISMS, Maker
+
+__all__ = ["POP3Factory"]
+
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+_NUMBERS = count(1)
+"""Numbers for the log, one series for all listeners of the process."""
+
+
+class POP3Factory(ServerFactory):
+    """A POP3 server before any portal.
+
+    ``POP3Factory(portal)`` is enough: an avatar that provides ``IMaildrop``
+    is used as it is, a classic ``twisted.mail.pop3.IMailbox`` is wrapped.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        portal: Portal,
+        *,
+        profile: Profile | None = None,
+        tls: object | None = None,
+        secure_networks: Sequence[Network] = LOOPBACK,
+        mechanisms: Mapping[str, Maker] = MECHANISMS,
+        census: Census | None = None,
+        last_logins: LastLogins | None = None,
+        throttle: Throttle | None = None,
+        identify: Callable[[str], Deferred[str]] | None = None,
+        patience: Patience | None = None,
+        greeting: str = "",
+        convert_cr: bool = False,
+        expire: Callable[[], str] = str,
+        log_sessions: bool = True,
+        clock: IReactorTime | None = None,
+        turns: Turns | None = None,
+    ) -> None:
+        """What is not said is as in the sample configuration.
+
+        ``tls``, an ``IOpenSSLServerConnectionCreator``, makes STLS available;
+        for implicit TLS wrap the factory or use an ``ssl:`` endpoint.
+        ``secure_networks`` may send passwords over an unencrypted line;
+        ``throttle`` slows down who guesses them, ``identify`` tells it whose login
+        name one is.  What happens before a login happens in ``turns``, which others
+        may share.  ``expire`` gives the parameters of EXPIRE before login (RFC 2449
+        section 6.7): asked at each connection, so it must be quick; empty: none.
+        """
+        self.login = Login(portal, throttle, lambda: self.clock, identify)
+        profile = profile or Profile()
+        usable = tuple(name for name in profile.mechanisms if name in mechanisms)
+        self.profile = evolve(profile, mechanisms=usable)
+        self.tls = tls
+        self.mechanisms = mechanisms
+        self.census = census or Census()
+        self.last_logins = (
+            LastLogins(self.profile, lambda: self.clock.seconds())
+            if last_logins is None
+            else last_logins
+        )
+        self.patience = evolve(patience or Patience(), handshake=self.profile.preauth_idle_timeout)
+        self.log_sessions = log_sessions
+        self._greeting = greeting
+        self._expire = expire
+        self._convert_cr = convert_cr
+        self._clock = clock
+        self.turns = turns or Turns(lambda: self.clock)
+        self._sessions: Sessions[POP3Protocol] = Sessions(lambda: self.clock)
+        self.opened, self.closed = self._sessions.opened, self._sessions.closed
+        self._trusts = within(secure_networks)
+
+    @property
+    def clock(self) -> IReactorTime:
+        """Where the time comes from."""
+        if self._clock is None:
+            self._clock = installed_clock()
+        return self._clock
+
+    def buildProtocol(self, addr: object) -> POP3Protocol:  # noqa: ARG002 - the transport knows
+        """One connection's protocol."""
+        return POP3Protocol(self, f"{next(_NUMBERS):x}")
+
+    def session(self, host: str, *, secure: bool) -> Session:
+        """A new session for a client at ``host``."""
+        line = Line(
+            secure=secure,
+            can_start_tls=self.tls is not None and not secure,
+            trusted=self._trusts(host),
+        )
+        return Session(
+            self.profile,
+            line,
+            greeting=self._greeting,
+            convert_cr=self._convert_cr,
+            expire=self._expire(),
+        )
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Let running work finish, close what is idle, and after ``seconds`` all that is left.
+
+        Fires when no session holds anything any more, at the latest a moment
+        after ``seconds``.
+        """
+        return self._sessions.drain(seconds)
+
+    def abort(self) -> None:
+        """End all sessions now."""
+        self._sessions.abort()

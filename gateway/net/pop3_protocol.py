@@ -1,0 +1,305 @@
+"""One POP3 connection: what a session asks of logins and maildrops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
+from twisted.cred.credentials import UsernamePassword
+from twisted.internet.interfaces import ISSLTransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.errors import GatewayError, LoginTooSoon, TooManySessions
+from gateway.interfaces import IBody, IMechanism
+from gateway.model import Listing, Peer
+from gateway.net.shell import Shell
+from gateway.observe.session_log import SessionLog
+from gateway.pop3.actions import Action, Commit, Fetch, HangUp, StartTLS, Step
+from gateway.pop3.actions import Login as UserPass
+from gateway.pop3.session import Session, State
+from gateway.sasl.outcome import Challenge, Proven
+from gateway.saslprep import shown_name
+
+if TYPE_CHECKING:
+    from gateway.net.pop3_factory import POP3Factory
+
+
+class POP3Protocol(Shell):
+    """The shell around one ``Session``."""
+
+    log = Logger("pop3gw.pop3")
+    input_high = 64 * 1024
+    _factory: POP3Factory
+    _session: Session
+    _log: SessionLog
+
+    def __init__(self, factory: POP3Factory, number: str) -> None:
+        super().__init__(factory, number)
+        self._mechanism: IMechanism | None = None
+        self._maildrop: Any = None
+        self._give_back: Callable[[], object] | None = None
+        self._entered = ""
+        self._body: IBody | None = None
+        self._reading = False
+        self._started = 0.0
+
+    # -- the line ------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Greet, whatever the state of the back-ends."""
+        secure = ISSLTransport.providedBy(self.transport)
+        host = getattr(self.transport.getPeer(), "host", "")
+        self._log = SessionLog(self._number, host)
+        try:
+            self._factory.census.connect(host)
+        except TooManySessions as error:
+            self._log.refused(error)
+            self._refuse(secure)
+            return
+        self._started = self._factory.clock.seconds()
+        self._open(self._factory.session(host, secure=secure))
+
+    def _refuse(self, secure: bool) -> None:
+        self._lost = self._over = True
+        if secure:
+            # Whoever floods the server does not get a handshake's work as well.
+            self.transport.abortConnection()
+        else:
+            self.transport.write(b"-ERR [SYS/TEMP] Too many connections.\r\n")
+            self.transport.loseConnection()
+
+    def _ended(self) -> None:
+        """Without QUIT nothing is removed."""
+        self._factory.census.disconnect(self._log.host)
+        log = self._log
+        name, refusal = self._session.not_logged_in
+        log.user, log.reason = log.user or shown_name(name), log.reason or refusal
+        if self._factory.log_sessions or log.reason:
+            encrypted = self._is_encrypted(self._session.line.secure)
+            log.ended(self._session, self._seconds() - self._started, encrypted=encrypted)
+
+    def _ending(self, how: str, reason: str = "") -> None:
+        self._log.end, self._log.reason = how, reason
+
+    def _settle(self) -> None:
+        if self._working:
+            return
+        self._close_body()
+        if self._give_back is not None:
+            self._abandon()
+        else:
+            self._factory.closed(self)
+
+    def _patience(self) -> float:
+        patience, profile = self._factory.patience, self._session.profile
+        if self._over or self._paused:
+            return patience.stall
+        if self._working:
+            return patience.work
+        if self._session.state is State.AUTHORIZATION:
+            return profile.preauth_idle_timeout
+        return profile.idle_timeout
+
+    def _take_turn(self, work: Callable[[], None]) -> None:
+        """Who is logged in goes before those who are about to."""
+        if self._session.state is State.AUTHORIZATION:
+            self._factory.turns.take(work)
+        else:
+            super()._take_turn(work)
+
+    # -- actions -------------------------------------------------------------
+
+    def _has_more(self) -> bool:
+        reading_now = self._body is not None and not self._reading
+        return super()._has_more() or (reading_now and self._session.fetching)
+
+    def _advance(self) -> bool:
+        if self._body is None or not self._session.fetching:
+            return super()._advance()
+        if not self._reading:
+            self._read_on(self._body)
+            return True
+        return False
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Fetch():
+                self._await(self._maildrop.retrieve(action.message), self._fetched, self._unfetched)
+            case UserPass():
+                self._log.method = "PASS"
+                self._authenticate(UsernamePassword(action.name, action.password))
+            case Step():
+                self._step(action)
+            case Commit():
+                done = self._maildrop.finish(action.removed, action.retrieved)
+                self._await(done, self._committed, self._uncommitted)
+            case StartTLS():
+                self._start_tls()
+            case HangUp():
+                self._hang_up(action.abort)
+
+    def _hang_up(self, abort: bool) -> None:
+        self._log.end = self._log.end or ("aborted" if abort else "quit")
+        if self._give_back is not None and self._session.marks.retrieved:
+            # No QUIT: what was read is marked all the same.
+            self._abandon()
+        else:
+            self._leave()
+        super()._hang_up(abort)
+
+    # -- login ---------------------------------------------------------------
+
+    def _step(self, action: Step) -> None:
+        if action.first:
+            self._mechanism = self._factory.mechanisms[action.mechanism](self._peer())
+            self._log.method = action.mechanism
+        assert self._mechanism is not None
+        self._await(self._mechanism.step(action.response), self._stepped, self._login_failed)
+
+    def _stepped(self, outcome: Challenge | Proven) -> None:
+        if self._over:
+            return
+        if isinstance(outcome, Challenge):
+            self._session.challenged(outcome.octets)
+        else:
+            self._mechanism = None
+            self._authenticate(outcome.credentials)
+
+    def _authenticate(self, credentials: Any) -> None:
+        self._log.user = shown_name(bytes(getattr(credentials, "username", b"")))
+        login = self._factory.login(credentials, self._peer())
+        self._await(login, self._enter, self._login_failed)
+
+    def _peer(self) -> Peer:
+        secure = self._session.line.secure
+        return Peer(self._log.host, secure, self._number, self._certificate if secure else bytes)
+
+    def _certificate(self) -> bytes:
+        connection = getattr(self.transport, "getHandle", lambda: None)()
+        shown = getattr(connection, "get_certificate", lambda: None)()
+        return b"" if shown is None else bytes(dump_certificate(FILETYPE_ASN1, shown))
+
+    def _enter(self, opened: tuple[Any, Callable[[], object]]) -> None:
+        self._maildrop, self._give_back = opened
+        if self._over:
+            self._leave()
+            return
+        try:
+            self._factory.census.enter(self._maildrop.name)
+        except TooManySessions:
+            self._login_failed(Failure())
+            return
+        self._entered = self._maildrop.name
+        self._await(self._maildrop.listing(), self._listed, self._login_failed)
+
+    def _listed(self, listing: Listing) -> None:
+        if self._over:
+            self._leave()
+            return
+        maildrop = self._maildrop
+        try:
+            self._factory.last_logins.begin(maildrop.name, maildrop.terms)
+        except LoginTooSoon:
+            self._login_failed(Failure())
+            return
+        self._session.logged_in(listing, maildrop.terms)
+        # idle_timeout may be the shorter one.
+        self._watch.hurry()
+
+    def _login_failed(self, failure: Failure) -> None:
+        self._leave()
+        self._log.failed(failure, "login")
+        self._maildrop = None
+        if not self._over:
+            self._session.login_failed(_error(failure))
+
+    def _leave(self) -> None:
+        """Give back the maildrop: before the last reply, so that a client may come again."""
+        give_back, self._give_back = self._give_back, None
+        if self._entered:
+            self._factory.census.leave(self._entered)
+            self._entered = ""
+        if give_back is not None:
+            try:
+                give_back()
+            except Exception:
+                self.log.failure("session {number}: a fault of ours", number=self._number)
+
+    # -- messages ------------------------------------------------------------
+
+    def _fetched(self, body: IBody) -> None:
+        self._body = body
+        if self._over:
+            self._close_body()
+            return
+        self._session.fetched(body.form)
+
+    def _unfetched(self, failure: Failure) -> None:
+        self._log.failed(failure, "fetch")
+        if not self._over:
+            self._session.fetch_failed(_error(failure))
+
+    def _read_on(self, body: IBody) -> None:
+        try:
+            data = body.read_now()
+        except GatewayError:
+            self._unread(Failure())
+            return
+        if data is None:
+            self._reading = True
+            self._await(body.read(), self._read, self._unread)
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        self._reading = False
+        session = self._session
+        if self._over:
+            self._close_body()
+            return
+        if data:
+            session.body(data)
+        if not (data and session.wants_body):
+            self._close_body()
+            if session.fetching:
+                session.body_ended()
+
+    def _unread(self, failure: Failure) -> None:
+        self._reading = False
+        self._close_body()
+        self._unfetched(failure)
+
+    def _close_body(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            body.close()
+
+    # -- the end -------------------------------------------------------------
+
+    def _committed(self, _: None) -> None:
+        self._leave()
+        if not self._over:
+            self._session.committed()
+        self._log.end = "quit"
+
+    def _uncommitted(self, failure: Failure) -> None:
+        self._log.failed(failure, "QUIT")
+        self._leave()
+        if not self._over:
+            self._session.commit_failed(_error(failure))
+        self._log.end = "quit, not all was removed"
+
+    def _abandon(self) -> None:
+        done = self._maildrop.abandon(frozenset(self._session.marks.retrieved))
+        self._await(done, lambda _: self._leave(), self._abandoned)
+
+    def _abandoned(self, failure: Failure) -> None:
+        self._log.failed(failure, "marking as read")
+        self._leave()
+
+
+def _error(failure: Failure) -> BaseException:
+    assert failure.value is not None
+    return failure.value

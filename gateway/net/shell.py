@@ -1,0 +1,384 @@
+"""What all connections have in common: a session, a transport, and patience with both sides."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPushProducer,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.errors import TookTooLong
+from gateway.net.direct_writer import Outlet
+from gateway.net.fair_turns import FIRST_TURN, TURN
+from gateway.net.idle_timer import Watch
+from gateway.net.tls_line import begin_tls, reason_of
+from gateway.wire.dialogue import Dialogue
+from gateway.wire.outgoing import SLICE
+
+TLS_RECORD = b"\x16"
+"""How a TLS handshake begins (RFC 8446 section 5.1), and no command of any protocol."""
+
+
+@implementer(IPushProducer, IHalfCloseableProtocol, IHandshakeListener)
+class Shell(Protocol, ABC):
+    """One connection: bytes to the session, actions to the world, answers back."""
+
+    transport: Any
+    log: Logger
+    input_high: int
+    """Octets a client may be ahead before it is no longer read from."""
+
+    _session: Dialogue[Any]
+    _outlet: Outlet
+    _watch: Watch
+    _seconds: Callable[[], float]
+    """The clock, without the way to it: it is looked at after each command."""
+
+    def __init__(self, factory: Any, number: str) -> None:
+        """``number`` ties the log's lines together."""
+        self._factory = factory
+        self._number = number
+        self._working = 0
+        """Answers that back-ends owe; a line that is down still waits for them."""
+        self._pumping = False
+        self._queued = False
+        """What is to be done waits for its turn."""
+        self._turn_ends = 0.0
+        self._time_is_up = False
+        self._paused = False
+        self._deaf = False
+        self._input_ended = False
+        """The client sends nothing more, and still gets what it has asked for."""
+        self._handshaking = False
+        self._over = False
+        self._lost = False
+        self._draining = False
+
+    # -- what each protocol has of its own -----------------------------------
+
+    @abstractmethod
+    def _perform(self, action: Any) -> None:
+        """Do what the session asks for, and answer it, now or later."""
+
+    @abstractmethod
+    def _ended(self) -> None:
+        """The line is down: say so in the log, and give back what belongs to the line."""
+
+    @abstractmethod
+    def _settle(self) -> None:
+        """The line is down: once no answer is owed, the session is gone."""
+
+    @abstractmethod
+    def _patience(self) -> float:
+        """Seconds without progress that are allowed in the present state."""
+
+    def _ending(self, how: str, reason: str = "") -> None:
+        """The session is about to end so, and for this reason where that needs one."""
+
+    # -- the transport's side ------------------------------------------------
+
+    def _open(self, session: Dialogue[Any]) -> None:
+        """Begin, now that the client is let in."""
+        transport, factory = self.transport, self._factory
+        self._session = session
+        self._seconds = factory.clock.seconds
+        factory.opened(self)
+        # A small reply that waits for the client's delayed ACK takes 40 ms.
+        with suppress(OSError, AttributeError):  # a UNIX socket has no such thing
+            transport.setTcpNoDelay(True)
+        transport.registerProducer(self, True)
+        self._outlet = Outlet(transport)
+        self._handshaking = isinstance(transport, TLSMemoryBIOProtocol)
+        self._watch = Watch(factory.clock, self._allowed, self._expired)
+        self._heard()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Some of what the client sends."""
+        if self._over:
+            return
+        if data.startswith(TLS_RECORD) and self._nothing_came():
+            self._ending("TLS to a plain port", "the client begins TLS without asking for it")
+            self._hang_up(abort=False)
+            return
+        self._session.receive(data)
+        self._heard()
+
+    def _nothing_came(self) -> bool:
+        unencrypted = not isinstance(self.transport, TLSMemoryBIOProtocol)
+        return unencrypted and not (self._session.taken or self._session.backlog)
+
+    def readConnectionLost(self) -> None:
+        """The client has sent all that it wants to send."""
+        if self._over:
+            return
+        if self._handshaking:
+            self._tell_of_tls(None)
+            self.abort()
+            return
+        self._input_ended = True
+        self._heard()
+
+    def writeConnectionLost(self) -> None:
+        """Our side closes as a whole only."""
+
+    def handshakeCompleted(self) -> None:
+        """TLS protects the line."""
+        self._handshaking = False
+        self._watch.touch()
+        self._watch.hurry()
+
+    def _heard(self) -> None:
+        """Take in what has arrived, now or in this session's turn."""
+        if self._queued:
+            self._mind_input()
+        else:
+            self._queued = True
+            self._take_turn(self._at_its_turn)
+
+    def _take_turn(self, work: Callable[[], None]) -> None:
+        """Have ``work`` done, in which the session has its first turn."""
+        work()
+
+    def _at_its_turn(self, seconds: float = FIRST_TURN) -> None:
+        self._queued = False
+        before = self._session.taken
+        self._pump(seconds)
+        if self._session.taken != before:
+            self._watch.touch()
+
+    def _at_a_further_turn(self) -> None:
+        self._at_its_turn(TURN)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The line is down."""
+        if self._lost:
+            return
+        if not self._over:
+            self._tell_of_tls(reason.value)
+        self._lost = self._over = True
+        self._watch.stop()
+        self._ended()
+        self._settle()
+
+    def _tell_of_tls(self, error: BaseException | None) -> None:
+        if isinstance(error, SSL.Error):
+            what = "TLS handshake failed" if self._handshaking else "TLS failed"
+            self._ending(what, reason_of(error))
+        elif self._handshaking and self._tls_began():
+            self._ending("TLS handshake failed", "the client closed the connection")
+        elif self._handshaking:
+            # A check whether the port is open, or a client that waits for a greeting.
+            self._ending("dropped before TLS began")
+
+    def _is_encrypted(self, tls: bool) -> bool:
+        """Whether TLS, where it was to begin, ever did."""
+        return tls and not self._handshaking
+
+    def _tls_began(self) -> bool:
+        return getattr(self.transport, "began", True)
+
+    def pauseProducing(self) -> None:
+        """The client takes no more just now."""
+        self._paused = True
+        self._watch.hurry()
+
+    def resumeProducing(self) -> None:
+        """The client has taken what was written."""
+        self._outlet.emptied()
+        self._paused = False
+        self._watch.touch()
+        if not self._queued:
+            self._queued = True
+            self._factory.turns.resume(self._at_a_further_turn)
+
+    def stopProducing(self) -> None:
+        """The line is down; ``connectionLost`` follows."""
+
+    # -- the pump ------------------------------------------------------------
+
+    def _pump(self, seconds: float = FIRST_TURN) -> None:
+        """Do all that can be done in that time.  A loop, entered once, however answers come."""
+        if self._pumping or self._queued or self._over:
+            return
+        self._pumping = True
+        self._turn_ends = self._seconds() + seconds
+        self._time_is_up = False
+        try:
+            self._go_through()
+        except Exception:
+            self._fault()
+        finally:
+            self._pumping = False
+        self._mind_input()
+
+    def _go_through(self) -> None:
+        session = self._session
+        while not (self._paused or self._over):
+            if session.waiting_to_send >= SLICE:
+                self._outlet.write(session.data_to_send())
+            elif not self._advance():
+                break
+            if self._is_time_up() and self._has_more():
+                # Whoever sends without waiting for replies waits for the others.
+                self._queued = True
+                self._factory.turns.later(self._at_a_further_turn)
+                break
+        if not (self._paused or self._over) and (data := session.data_to_send()):
+            self._outlet.write(data)
+
+    def _advance(self) -> bool:
+        """Do one thing that the session asks for; False when there is none just now."""
+        session = self._session
+        if (action := session.next_action(self._is_time_up)) is not None:
+            self._watch.touch()
+            self._perform(action)
+            return True
+        if session.waiting_to_send >= SLICE or (self._is_time_up() and self._has_more()):
+            return True
+        if self._working or session.closed:
+            return False
+        if self._input_ended:
+            # All that it asked for is answered; with a part of a command or a message nobody can
+            # do anything.
+            self._ending("dropped")
+            self._hang_up(abort=False)
+        elif self._draining and self._may_leave():
+            self._ending("server stopping")
+            session.dismiss()
+            return True
+        return False
+
+    def _has_more(self) -> bool:
+        """Whether there may be something to do, whatever clients and back-ends do."""
+        return self._session.has_more or self._session.waiting_to_send >= SLICE
+
+    def _may_leave(self) -> bool:
+        """Whether the session may end here, when the server is stopping."""
+        return True
+
+    def _is_time_up(self) -> bool:
+        # Once it is, it stays so for all who ask in this turn, wherever the clock may jump to.
+        self._time_is_up = self._time_is_up or self._seconds() >= self._turn_ends
+        return self._time_is_up
+
+    def _mind_input(self) -> None:
+        """Stop listening to a client that is far ahead of its replies, or of a back-end."""
+        if self._over or self._input_ended:
+            return
+        waiting = self._working or self._paused or self._queued
+        ahead = waiting and self._session.backlog > self.input_high
+        if ahead and not self._deaf:
+            self._deaf = True
+            self.transport.pauseProducing()
+        elif self._deaf and not ahead:
+            self._deaf = False
+            self.transport.resumeProducing()
+
+    def _flush(self, *, last: bool = False) -> None:
+        while data := self._session.data_to_send():
+            self._outlet.write(data, last=last and not self._session.waiting_to_send)
+
+    def _await(
+        self, answer: Any, good: Callable[[Any], None], bad: Callable[[Failure], None]
+    ) -> None:
+        """Have a back-end's answer taken, now or when it comes."""
+        if answer.called and not answer.paused and not isinstance(answer.result, Failure):
+            # It is there already, as nearly always; the pump that asked goes on.
+            try:
+                good(answer.result)
+            except Exception:
+                self._fault()
+            if self._lost:
+                self._settle()
+            return
+        self._working += 1
+
+        def answered(result: Any, take: Callable[[Any], None]) -> None:
+            self._working -= 1
+            self._watch.touch()
+            take(result)
+
+        def go_on(_: None) -> None:
+            self._pump()
+            if self._lost:
+                self._settle()
+
+        answer.addCallbacks(answered, answered, callbackArgs=(good,), errbackArgs=(bad,))
+        answer.addErrback(self._fault).addCallback(go_on)
+        if self._working:
+            self._watch.hurry()
+
+    def _fault(self, failure: Failure | None = None) -> None:
+        """Something is wrong with this program; in an ``except`` without a failure."""
+        self.log.failure("session {number}: a fault of ours", failure, number=self._number)
+        self.abort()
+
+    # -- what every session asks for -----------------------------------------
+
+    def _start_tls(self) -> None:
+        self._flush()
+        self.transport.unregisterProducer()
+        # Not the transport's own startTLS, which would close as soon as the client does.
+        self.transport = begin_tls(self._factory.tls, self, self.transport)
+        self.transport.registerProducer(self, True)
+        self._outlet = Outlet(self.transport)
+        self._paused = False
+        self._handshaking = True
+        self._session.secured()
+        self._watch.hurry()
+
+    def _hang_up(self, abort: bool) -> None:
+        self._flush(last=not abort)
+        self._over = True
+        self.transport.unregisterProducer()
+        if abort:
+            self.transport.abortConnection()
+        else:
+            self.transport.loseConnection()
+        self._watch.hurry()
+
+    # -- the end -------------------------------------------------------------
+
+    def drain(self) -> None:
+        """The server is stopping: finish what is running, then go."""
+        self._draining = True
+        self._pump()
+
+    def abort(self) -> None:
+        """Close now, whatever is waiting to be sent."""
+        self._over = True
+        self.transport.abortConnection()
+
+    def _allowed(self) -> float:
+        if self._handshaking and not self._over:
+            return float(self._factory.patience.handshake)
+        return self._patience()
+
+    def _expired(self) -> None:
+        if self._handshaking and not self._over:
+            silent = "" if self._tls_began() else ": the client sent nothing, as in plain text"
+            self._ending("TLS handshake failed", f"timed out{silent}")
+            self.abort()
+        elif self._over or self._paused:
+            self._ending("stalled")
+            self.abort()
+        elif self._working:
+            self._ending("a back-end took too long")
+            self.log.warn("session {number}: a back-end took too long", number=self._number)
+            self._session.give_up(TookTooLong())
+        else:
+            self._ending("idle")
+            self._session.idle()
+        self._pump()

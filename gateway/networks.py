@@ -1,0 +1,34 @@
+"""Client addresses, and the networks they are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+Network = IPv4Network | IPv6Network
+
+
+def client_address(host: str) -> IPv4Address | IPv6Address:
+    """The address that a transport names so, without its scope (``%eth0``).
+
+    An IPv4 client of a socket that takes both (``::ffff:192.0.2.1``) is one of
+    IPv4.  Raises ``ValueError`` for what is no address, as a UNIX socket's peer.
+    """
+    address = ip_address(host.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def within(networks: Sequence[Network]) -> Callable[[str], bool]:
+    """A test of addresses, which remembers its answers."""
+
+    @lru_cache(maxsize=4096)
+    def is_within(host: str) -> bool:
+        try:
+            address = client_address(host)
+        except ValueError:
+            # A UNIX socket's peer is on this machine, and only permissions keep it out.
+            return bool(networks) and not host
+        return any(address in network for network in networks)
+
+    return is_within

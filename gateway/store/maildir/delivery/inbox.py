@@ -1,0 +1,290 @@
+"""One Maildir as mail goes into it.  Blocks: for a worker, one call at a time.
+
+In this order, and a death between any two steps loses no message that was
+reported as delivered and shows no half one:
+
+1. the message is on stable storage in ``tmp``;
+2. under the Maildir's ``flock``: usage is read, the verdict given;
+3. under the uidlist's lock: the message gets its line, then its name in
+   ``new``, so that nobody ever sees it without its unique-id;
+4. ``maildirsize`` gets its line;
+5. ``new`` is on stable storage.
+
+The line of the uidlist need not be: if it is lost, the next reading gives an
+id to a message whose id nobody has seen, since a reader syncs before it shows.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from attrs import define, field
+from twisted.logger import Logger
+
+from gateway.durable import sync_directory
+from gateway.errors import GatewayError, LargerThanQuota, MailboxUnusable, OverQuota
+from gateway.interfaces import Admit
+from gateway.model import Limits, Usage
+from gateway.store.maildir.delivery import maildirsize
+from gateway.store.maildir.delivery.incoming import Draft, unique_name
+from gateway.store.maildir.folders.dotlock import flocked, lock_file
+from gateway.store.maildir.folders.files import store_error
+from gateway.store.maildir.folders.follow import follow, may_be_there
+from gateway.store.maildir.folders.place import ALL, Place, opened
+from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.uids.uidlist import NAME, Numbering
+
+log = Logger()
+
+SWEEP_EVERY = 3600
+"""Seconds between two looks for what dead programs left in a ``tmp``."""
+
+STALE = 36 * 3600
+"""Seconds after which a file in ``tmp`` is a dead program's."""
+
+
+@define(eq=False)
+class Put:
+    """A draft that is to come into the mailbox, and what became of that."""
+
+    draft: Draft
+    limits: Limits
+    error: GatewayError | None = None
+    name: str = field(default="", init=False)
+
+
+class Inbox:
+    """Delivers into one Maildir."""
+
+    def __init__(
+        self,
+        maildir: str,
+        reading: Reading,
+        admit: Admit,
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.maildir = maildir
+        self.is_there = False
+        """The Maildir was seen to be one."""
+        self._reading = reading
+        self._admit = admit
+        self._now_ns = now_ns
+        self._numbers = Numbering(f"{maildir}/{NAME}", reading.mark_of(maildir))
+        self._tally: maildirsize.Tally | None = None
+        self._swept = 0.0
+
+    @property
+    def _now(self) -> float:
+        return self._now_ns() / 1e9
+
+    def prepare(self) -> None:
+        """See that the Maildir is there.
+
+        Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
+        """
+        try:
+            with self._opened():
+                pass
+        except OSError as error:
+            raise store_error(error, self.maildir) from error
+        self.is_there = True
+
+    def _opened(self) -> AbstractContextManager[Place]:
+        """Its Maildir, made where it is missing."""
+        return opened(self.maildir, create=self._reading.create, folders=ALL)
+
+    def usage(self, otherwise: Limits) -> Usage:
+        """What the mailbox holds; ``otherwise`` is noted as its limits where none are.
+
+        Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
+        """
+        try:
+            with self._opened() as place:
+                tally = maildirsize.read(place)
+                if tally is not None and not tally.is_doubtful(self._now):
+                    return tally.usage
+                definition = tally.definition if tally else maildirsize.definition_of(otherwise)
+                with flocked(place.path, timeout=self._reading.lock_timeout):
+                    return maildirsize.current(
+                        place, definition, now=self._now, hidden=self._reading.count_hidden
+                    ).usage
+        except OSError as error:
+            raise store_error(error, self.maildir) from error
+
+    def deliver(self, puts: Sequence[Put]) -> None:
+        """Put all of them in, each for itself; ``error`` says why one is not there."""
+        try:
+            self._deliver(puts)
+        except GatewayError as error:
+            self._failed(puts, error)
+        except OSError as error:
+            self._failed(puts, store_error(error, self.maildir))
+
+    def _failed(self, puts: Sequence[Put], error: GatewayError) -> None:
+        for put in puts:
+            put.error = put.error or error
+
+    def _deliver(self, puts: Sequence[Put]) -> None:
+        for put in puts:
+            self.complete(put)
+        puts = [put for put in puts if put.error is None]
+        if not puts:
+            return
+        if not self.is_there:
+            self.prepare()
+        try:
+            with opened(self.maildir, folders=ALL) as place:
+                self._put_in(place, puts)
+                self._sweep(place)
+        except (FileNotFoundError, MailboxUnusable):
+            # The Maildir, or a part of it, has just gone: next time it is looked at first.
+            self.is_there = False
+            raise
+
+    def complete(self, put: Put) -> None:
+        """Have its draft on stable storage; ``error`` says why it is not."""
+        if put.error is not None:
+            return
+        try:
+            try:
+                put.draft.complete(self.maildir)
+            except FileNotFoundError:
+                self.prepare()
+                put.draft.complete(self.maildir)
+        except GatewayError as error:
+            put.error = error
+        except OSError as error:
+            put.error = store_error(error, f"{self.maildir}/tmp")
+
+    def _put_in(self, place: Place, puts: Sequence[Put]) -> None:
+        with flocked(place.path, timeout=self._reading.lock_timeout):
+            admitted = self._admitted(place, puts)
+            if not admitted:
+                return
+            with lock_file(place.at(NAME), timeout=self._reading.lock_timeout):
+                self._number(place, admitted)
+                self._place(place, admitted)
+            self._account(place, admitted)
+        try:
+            sync_directory(place.folder("new").path)
+        except BaseException:
+            self._take_back(place, admitted)
+            raise
+
+    # -- is there room? ------------------------------------------------------
+
+    def _admitted(self, place: Place, puts: Sequence[Put]) -> list[Put]:
+        """Those for which there is room, each counted for the next."""
+        limits = puts[-1].limits
+        usage, may_be_wrong = self._usage(place, limits)
+        admitted: list[Put] = []
+        added = Usage()
+        for put in puts:
+            size = put.draft.size
+            try:
+                try:
+                    self._admit(_sum(usage, added), size, put.limits)
+                except OverQuota as error:
+                    if isinstance(error, LargerThanQuota) or not may_be_wrong:
+                        raise
+                    # What was added up has been wrong before: nobody is refused for that.
+                    usage, may_be_wrong = self._counted(place, limits), False
+                    self._admit(_sum(usage, added), size, put.limits)
+            except GatewayError as error:
+                put.error = error
+                continue
+            added = Usage(added.octets + size, added.messages + 1)
+            admitted.append(put)
+        return admitted
+
+    def _usage(self, place: Place, limits: Limits) -> tuple[Usage, bool]:
+        """What the mailbox holds, and whether a count could say otherwise."""
+        if limits.is_none and not maildirsize.exists(place):
+            # Nobody asks, and a count of a large mailbox takes its time.
+            return Usage(), False
+        now = self._now
+        definition = maildirsize.definition_of(limits)
+        self._tally = tally = maildirsize.current(
+            place,
+            definition,
+            now=now,
+            before=self._tally,
+            hidden=self._reading.count_hidden,
+        )
+        return tally.usage, tally.may_be_wrong(now)
+
+    def _counted(self, place: Place, limits: Limits) -> Usage:
+        definition = maildirsize.definition_of(limits)
+        return maildirsize.count(
+            place, definition, now=self._now, hidden=self._reading.count_hidden
+        ).usage
+
+    def _account(self, place: Place, placed: Sequence[Put], sign: int = 1) -> None:
+        placed = [put for put in placed if put.error is None]
+        octets = sum(put.draft.size for put in placed)
+        if placed:
+            maildirsize.append(place, sign * octets, sign * len(placed))
+
+    # -- in it goes ----------------------------------------------------------
+
+    def _number(self, place: Place, puts: Sequence[Put]) -> None:
+        for put in puts:
+            size = put.draft.size
+            put.name = f"{unique_name(self._now_ns())},S={size},W={size}"
+        self._numbers.path = place.at(NAME)
+        self._numbers.number(
+            [put.name for put in puts],
+            now=self._now,
+            keep=lambda listed: may_be_there(place, listed),
+        )
+
+    def _place(self, place: Place, puts: Sequence[Put]) -> None:
+        for put in puts:
+            try:
+                put.draft.place(place, put.name)
+            except GatewayError as error:
+                put.error = error
+            except OSError as error:
+                put.error = store_error(place.worded(error), f"{self.maildir}/new")
+                self.is_there = False
+
+    def _take_back(self, place: Place, puts: Sequence[Put]) -> None:
+        """Nobody has been told that these are there, and they may not last."""
+        placed = [(put, f"new/{put.name}") for put in puts if put.error is None]
+        try:
+            follow(place, placed, lambda _, file: os.unlink(place.at(file)))
+        except OSError as error:
+            log.warn("{maildir}: {error}; mail may come twice", maildir=place, error=error)
+        self._account(place, puts, -1)
+
+    # -- what others left ----------------------------------------------------
+
+    def _sweep(self, place: Place) -> None:
+        """Now and then remove what has been in ``tmp`` for too long."""
+        now = self._now
+        if now - self._swept < SWEEP_EVERY:
+            return
+        self._swept = now
+        removed = 0
+        try:
+            with os.scandir(place.folder("tmp").path) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    # A copied file has the mtime of its original, which may be yet to come.
+                    age = now - status.st_ctime
+                    if age > STALE and not stat.S_ISDIR(status.st_mode):
+                        os.unlink(entry.path)
+                        removed += 1
+        except OSError as error:
+            log.warn("{maildir}/tmp: cannot clear it: {error}", maildir=self.maildir, error=error)
+        if removed:
+            log.info("{maildir}/tmp: cleared {count}", maildir=self.maildir, count=removed)
+
+
+def _sum(usage: Usage, added: Usage) -> Usage:
+    return Usage(usage.octets + added.octets, usage.messages + added.messages)

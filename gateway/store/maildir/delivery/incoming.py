@@ -1,0 +1,249 @@
+"""One message on its way in: a file in ``tmp`` until it is in a mailbox.  Blocks: for a worker."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import suppress
+from functools import cache
+from itertools import count
+from stat import S_IMODE
+from typing import NamedTuple
+
+from gateway.durable import write_all
+from gateway.errors import GatewayError, StoreDown
+from gateway.store.maildir.folders.files import remove, store_error
+from gateway.store.maildir.folders.moves import move
+from gateway.store.maildir.folders.place import Place, open_place
+from gateway.wire.body import Canonical
+
+HELD = 256 * 1024
+"""Octets from which on a message is written to its file before all of it is there."""
+
+PIECE = 1024 * 1024
+"""Octets that are copied at once."""
+
+_NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT})
+"""What says that a file cannot have another name there: it is copied."""
+
+_sequence = count(1)
+
+
+def unique_name(now_ns: int) -> str:
+    """A Maildir name that nobody else makes; ``now_ns`` since 1970."""
+    seconds, nanoseconds = divmod(now_ns, 1_000_000_000)
+    # Of one width, so that names sort as their times do.
+    unique = f"M{nanoseconds // 1000:06d}P{os.getpid()}Q{next(_sequence)}"
+    return f"{seconds}.{unique}.{_host()}"
+
+
+@cache
+def _host() -> str:
+    return host_part(socket.gethostname())
+
+
+def host_part(host: str) -> str:
+    """A host as a Maildir name has it, with no ``/`` and no ``:`` (cr.yp.to/proto/maildir.html)."""
+    return host.replace("/", "\\057").replace(":", "\\072")
+
+
+class Draft:
+    """A message being written; one thread at a time until it is complete, then any number.
+
+    What is stored is what RETR will send: CRLF line ends, the last one
+    included.  So the size is the same on disk and on the wire, and no reader
+    has to convert anything.
+    """
+
+    def __init__(self, now_ns: int, *, convert_cr: bool, share: bool = True) -> None:
+        """``share``: whether mailboxes may have one file."""
+        self.held = 0
+        """Octets that wait in memory."""
+        self.size = 0
+        """Octets stored."""
+        self._name = unique_name(now_ns)
+        self._convert_cr = convert_cr
+        self._share = share
+        self._text = Canonical(convert_cr=convert_cr)
+        self._parts: list[bytes] = []
+        self._file = -1
+        self._paths: list[str] = []
+        self._home: Place | None = None
+        """The Maildir in which it is written."""
+        self._owner = Owner(0, 0, 0)
+        self._complete = False
+        self._spilled = False
+        self._broken: GatewayError | None = None
+
+    def take(self, data: bytes) -> None:
+        """The next octets; does not block."""
+        self._parts.append(data)
+        self.held += len(data)
+
+    def spill(self, maildir: str) -> None:
+        """Write what is held to a file in this Maildir.
+
+        Raises ``StoreDown`` or ``MailboxUnusable``, and then the draft is lost.
+        """
+        try:
+            if self._file < 0:
+                self._open(maildir)
+            self._spilled = True
+            self._write(self._text.feed(b"".join(self._parts)))
+        except OSError as error:
+            self._broken = store_error(error)
+            self.discard()
+            raise self._broken from error
+        finally:
+            self._parts.clear()
+            self.held = 0
+
+    def complete(self, maildir: str) -> None:
+        """Have all of it on stable storage, in this Maildir's ``tmp`` if it is nowhere yet.
+
+        Nothing happens the second time.  Where it fails and all is still in
+        memory, it can be tried with another Maildir.  Raises ``OSError`` or as
+        ``spill`` does.
+        """
+        if self._broken is not None:
+            raise self._broken
+        if self._complete:
+            return
+        try:
+            if self._file < 0:
+                self._open(maildir)
+            text = self._text.feed(b"".join(self._parts)) + self._text.finish()
+            self._write(text)
+            os.fsync(self._file)
+        except OSError as error:
+            if self._spilled:
+                self._broken = store_error(error)
+            self.discard()
+            self._text, self.size = Canonical(convert_cr=self._convert_cr), 0
+            raise
+        self._complete = True
+        self._parts.clear()
+
+    def _open(self, maildir: str) -> None:
+        self._home = home = open_place(maildir, ("tmp",))
+        path = home.at(f"tmp/{self._name}")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._owner = _owner_of(home)
+        self._file = os.open(path, flags, self._owner.mode)
+        self._paths.append(path)
+        _give(self._file, self._owner)
+
+    def _write(self, data: bytes) -> None:
+        write_all(self._file, data)
+        self.size += len(data)
+
+    def place(self, maildir: Place, name: str) -> None:
+        """Make it appear in ``new`` as ``name``.  Raises ``OSError``, and then it does not.
+
+        Mailboxes of one owner on one file system share the file, if they may.
+        """
+        target = maildir.at(f"new/{name}")
+        if self._owner != _owner_of(maildir):
+            self._copy(maildir, name)
+            return
+        try:
+            # Whoever comes first has the file itself.
+            path = self._paths.pop()
+        except IndexError:
+            if self._share:
+                self._link(maildir, name)
+            else:
+                self._copy(maildir, name)
+            return
+        try:
+            move(path, target)
+        except OSError as error:
+            self._paths.append(path)
+            # Either on another file system, or somebody has cleared ``tmp``.
+            if error.errno not in _NO_LINKS:
+                raise
+            self._copy(maildir, name)
+
+    def _link(self, maildir: Place, name: str) -> None:
+        """Another name for the file, by whatever name it has by now."""
+        try:
+            # Only with a ``dir_fd`` does Python make the call that follows links.
+            os.link(
+                f"/proc/self/fd/{self._file}",
+                maildir.at(f"new/{name}"),
+                src_dir_fd=self._file,
+                follow_symlinks=True,
+            )
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._copy(maildir, name)
+
+    def _copy(self, maildir: Place, name: str) -> None:
+        path = maildir.at(f"tmp/{name}")
+        owner = _owner_of(maildir)
+        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, owner.mode)
+        try:
+            try:
+                _give(made, owner)
+                at = 0
+                while data := os.pread(self._file, PIECE, at):
+                    write_all(made, data)
+                    at += len(data)
+                if at != self.size:
+                    raise StoreDown(f"{path}: its original was changed")
+                os.fsync(made)
+            finally:
+                os.close(made)
+            move(path, maildir.at(f"new/{name}"))
+        except BaseException:
+            remove(path)
+            raise
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is complete, or never will be."""
+        return self._complete or self._broken is not None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether ``discard`` has something to remove."""
+        return bool(self._paths)
+
+    def discard(self) -> None:
+        """Give back what is open and what is in ``tmp``."""
+        for path in self._paths:
+            remove(path)
+        self._paths.clear()
+        if self._home is not None:
+            self._home.close()
+        file, self._file = self._file, -1
+        if file >= 0:
+            with suppress(OSError):
+                os.close(file)
+
+
+class Owner(NamedTuple):
+    """Whose a message is, and who may read it."""
+
+    user: int
+    group: int
+    mode: int
+
+
+def _owner_of(maildir: Place) -> Owner:
+    """What a message in this Maildir has."""
+    status = maildir.status
+    # Never for everybody to read, whatever the directory is.
+    return Owner(status.st_uid, status.st_gid, S_IMODE(status.st_mode) & 0o660 | 0o600)
+
+
+def _give(file: int, owner: Owner) -> None:
+    """Give a new file to its owner, as far as we may."""
+    status = os.fstat(file)
+    with suppress(PermissionError):
+        if S_IMODE(status.st_mode) != owner.mode:
+            os.fchmod(file, owner.mode)
+        if (status.st_uid, status.st_gid) != (owner.user, owner.group):
+            os.fchown(file, owner.user, owner.group)

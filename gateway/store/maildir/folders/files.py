@@ -1,0 +1,226 @@
+"""Files: messages from the page cache at once or from the disk on a worker; new ones safely."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from gateway.durable import FULL, write_all
+from gateway.errors import MailboxUnusable, MessageUnreadable, NoRoom, SizeChanged, StoreDown
+from gateway.interfaces import IBody, Run
+from gateway.model import Form
+from gateway.wire.body import Measure
+
+log = Logger()
+
+CHUNK = 128 * 1024
+"""Octets read at once."""
+
+
+_PERMANENT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
+
+
+def store_error(error: OSError, path: str = "file") -> StoreDown | MailboxUnusable:
+    """What an ``OSError`` means: wait and try again, make room, or call the administrator.
+
+    ``path`` is what it is about where it does not say so itself.
+    """
+    kind: type[StoreDown | MailboxUnusable] = StoreDown
+    if error.errno in _PERMANENT:
+        kind = MailboxUnusable
+    elif error.errno in FULL:
+        kind = NoRoom
+    elif error.errno == errno.EBADMSG:
+        kind = MessageUnreadable
+    return kind(f"{error.filename or path}: {error.strerror or error}")
+
+
+def no_link(path: str, flags: int) -> int:
+    """An ``opener`` that follows no link, which a user may have put there, nor waits for a fifo."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+
+
+def open_new(path: str, mode: int) -> int:
+    """A new file to write to, in place of whatever has the name.  Raises ``OSError``."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+
+def keep_owner(file: int, path: str) -> None:
+    """Give a new file the owner and mode of the one it replaces, or else of its directory.
+
+    Dovecot, which may run as somebody else, has to read and write it.
+    """
+    try:
+        old = _status_of(path) or os.stat(os.path.dirname(path))
+        os.fchmod(file, old.st_mode & 0o666)
+        os.fchown(file, old.st_uid, old.st_gid)
+    except PermissionError:
+        return
+
+
+def replace(path: str, data: bytes, *, sync: bool) -> os.stat_result:
+    """Put a file with this content in the place of what is there; its status.
+
+    ``sync``: once the content is on stable storage.  Raises ``OSError``, and
+    then what was there is.
+    """
+    written = f"{path}.pop3gw"
+    try:
+        made = open_new(written, 0o600)
+        try:
+            write_all(made, data)
+            if sync:
+                os.fsync(made)
+            keep_owner(made, path)
+            status = os.fstat(made)
+        finally:
+            os.close(made)
+        os.rename(written, path)
+    except OSError:
+        remove(written)
+        raise
+    return status
+
+
+def keep_copy(path: str, other: str) -> None:
+    """Have a file's content under another name too, if that can be."""
+    with suppress(OSError), open(path, "rb", opener=no_link) as file:
+        replace(other, file.read(), sync=False)
+
+
+def _status_of(path: str) -> os.stat_result | None:
+    """A file's own; None where there is none, or a link or another name of somebody's file."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else None
+
+
+def remove(path: str) -> None:
+    """Remove a file, if that can be."""
+    with suppress(OSError):
+        os.unlink(path)
+
+
+class NotRegular(FileNotFoundError):
+    """A link, a directory or a device stands where a message should be."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.ENOENT, "not a regular file", path)
+
+
+def open_message(path: str) -> tuple[int, int]:
+    """A descriptor and the size in octets.
+
+    Raises ``OSError``, ``FileNotFoundError`` included.  Links and devices that
+    a user may have put into a Maildir are not followed, nor waited for:
+    ``NotRegular``.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+            raise NotRegular(path) from None
+        raise
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(file)
+        raise NotRegular(path)
+    return file, status.st_size
+
+
+@implementer(IBody)
+class FileBody:
+    """One open message file."""
+
+    __slots__ = ("_at", "_counted", "_done", "_file", "_no_nuls", "_path", "_run", "_size", "form")
+
+    def __init__(
+        self,
+        file: int,
+        size: int,
+        form: Form,
+        *,
+        path: str,
+        no_nuls: bool,
+        run: Run[bytes],
+        counted: Measure | None = None,
+        done: Callable[[Measure], None] | None = None,
+    ) -> None:
+        """``path`` is for the log.
+
+        All that is read goes into ``counted``, and that, once it is all of the
+        message, to ``done``.
+        """
+        self.form = form
+        self._path = path
+        self._file = file
+        self._size = size
+        self._at = 0
+        self._no_nuls = no_nuls
+        self._run = run
+        self._counted = counted
+        self._done = done
+
+    def read_now(self) -> bytes | None:
+        """The next chunk if it is in the page cache."""
+        wanted = min(CHUNK, self._size - self._at)
+        if wanted <= 0:
+            return b""
+        buffer = bytearray(wanted)
+        try:
+            got = os.preadv(self._file, (buffer,), self._at, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return None
+            raise store_error(error, self._path) from error
+        return self._took(bytes(buffer) if got == wanted else bytes(buffer[:got]))
+
+    def read(self) -> Deferred[bytes]:
+        """The next chunk, read on a worker."""
+        return self._run(self._pread).addCallback(self._took)
+
+    def _pread(self) -> bytes:
+        try:
+            return os.pread(self._file, CHUNK, self._at)
+        except OSError as error:
+            raise store_error(error, self._path) from error
+
+    def _took(self, data: bytes) -> bytes:
+        if not data:
+            raise SizeChanged(f"{self._path}: the file ended before its size")
+        self._at += len(data)
+        if self._counted is not None and self._done is not None:
+            self._counted.feed(data)
+            if self._at == self._size:
+                self._done(self._counted)
+        return data.replace(b"\0", b"\x80") if self._no_nuls else data
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def complain(place: object, fault: str, found: Sequence[str]) -> None:
+    """Log, if anything was ``found``, how many it is and the first of it: one line for all."""
+    if found:
+        log.warn(
+            "{place}: {count} {fault}, the first is {first}",
+            place=place,
+            count=len(found),
+            fault=fault,
+            first=found[0],
+        )

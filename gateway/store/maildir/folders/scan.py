@@ -1,0 +1,137 @@
+"""What is in a Maildir's ``new`` and ``cur``."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from gateway.store.maildir.folders.place import FOLDERS, Place
+
+EXPIRED = ".Expired"
+"""The Maildir++ folder of what retention has hidden: beside ``cur``, where POP3 does not look."""
+
+TRIES = 4
+"""How often directories that change all the while are read for one scan."""
+
+_FINE = 50_000_000
+_COARSE = 2_000_000_000
+_STORED = re.compile(r",S=([0-9]{1,18})(?=[,:]|$)").search
+_WIRE = re.compile(r",W=([0-9]{1,18})(?=[,:]|$)").search
+
+Stamp = tuple[tuple[int, int, int, int, int] | None, ...]
+"""Of ``new``, ``cur`` and the uidlist, where they exist: inode, mtime in ns, size, and what tells
+another in their place: device and owner."""
+
+NEVER: Stamp = ()
+"""The stamp of no mailbox."""
+
+
+def stamp_of(new: str, cur: str, uidlist: str) -> Stamp:
+    """What changes whenever a message comes, goes, or gets another name.
+
+    It also tells whether another directory has come to one of these paths.
+    Raises ``OSError`` for all but a missing file.
+    """
+    stamps: list[tuple[int, int, int, int, int] | None] = []
+    for path in (new, cur, uidlist):
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            stamps.append(None)
+        else:
+            times = status.st_ino, status.st_mtime_ns, status.st_size
+            stamps.append((*times, status.st_dev, status.st_uid))
+    return tuple(stamps)
+
+
+def settled(stamp: Stamp, now_ns: int) -> bool:
+    """Whether a change after ``now_ns`` is sure to show in the stamp.
+
+    A file system's clock ticks coarsely: two changes within one tick leave
+    one mtime.  A stamp is good once its tick has passed.
+    """
+    return all(entry is None or now_ns - entry[1] >= tick(entry[1]) for entry in stamp)
+
+
+def tick(mtime: int) -> int:
+    """For how long after ``mtime`` another change may leave it as it is; both in ns."""
+    return _FINE if mtime % 1_000_000_000 else _COARSE
+
+
+def scan(maildir: Place) -> dict[str, str]:
+    """Base name to file (``new/...`` or ``cur/...``) of every message."""
+    return look(maildir)[0]
+
+
+def look(maildir: Place) -> tuple[dict[str, str], list[str]]:
+    """What ``scan`` says, and the files with a base name that another file has.
+
+    A file that is renamed while a directory is read can be missed, so a
+    directory that changed meanwhile is read again and nothing seen is
+    forgotten: at worst a message is listed that has just gone.
+    """
+    found: dict[str, str] = {}
+    there: dict[str, str] = {}
+    for _ in range(TRIES):
+        last, before, begun = there, mtimes(maildir), time.time_ns()
+        there, twins = _read(maildir)
+        found.update(there)
+        # A rename in the same tick as one before does not show in the time.  What
+        # is delivered needs no other look: it only adds a name to ``new``.
+        is_quiet = abs(begun - before[1]) >= tick(before[1]) or there == last
+        if is_quiet and mtimes(maildir) == before:
+            break
+    return found, twins
+
+
+def names(maildir: Place) -> dict[str, str]:
+    """Base name to file, as the directories are read once.  Raises ``OSError``."""
+    return _read(maildir)[0]
+
+
+def _read(maildir: Place) -> tuple[dict[str, str], list[str]]:
+    listed = {folder: os.listdir(maildir.folder(folder).path) for folder in FOLDERS}
+    found: dict[str, str] = {}
+    count = 0
+    for folder, names in listed.items():
+        prefix = folder + "/"
+        for name in names:
+            if name[0] != ".":
+                found[name.partition(":")[0]] = prefix + name
+                count += 1
+    if count == len(found):
+        return found, []
+    files = (f"{folder}/{name}" for folder, names in listed.items() for name in names)
+    return found, [
+        file for file in files if file[4] != "." and found[file[4:].partition(":")[0]] != file
+    ]
+
+
+def mtimes(maildir: Place) -> list[int]:
+    """When ``new`` and ``cur`` last changed, in ns.  Raises ``OSError``."""
+    return [os.stat(maildir.folder(folder).path).st_mtime_ns for folder in FOLDERS]
+
+
+def stored_size(base: str) -> int | None:
+    """``S=`` of a base name: octets on disk."""
+    match = _STORED(base)
+    return int(match[1]) if match else None
+
+
+def wire_size(base: str) -> int | None:
+    """``W=`` of a base name: octets with CRLF line ends."""
+    # Mostly it stands at the end, and is found there in half the time.
+    octets = base.rpartition(",W=")[2]
+    if octets.isdecimal() and octets.isascii() and len(octets) <= 18 and len(octets) < len(base):
+        return int(octets)
+    match = _WIRE(base)
+    return int(match[1]) if match else None
+
+
+def delivery_order(base: str) -> tuple[int, str]:
+    """A sort key: by the seconds that begin a Maildir name, then by the name."""
+    seconds = base.partition(".")[0]
+    if seconds.isascii() and seconds.isdigit():
+        return (int(seconds), base)
+    return (0, base)

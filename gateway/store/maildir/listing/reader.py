@@ -1,0 +1,273 @@
+"""From a Maildir and its uidlist to a snapshot.  Blocks: for a worker."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from array import array
+from collections.abc import Callable, Collection, Iterable
+
+from twisted.logger import Logger
+
+from gateway.durable import FULL
+from gateway.model import Listing
+from gateway.store.maildir.folders.dotlock import dotlock, flocked
+from gateway.store.maildir.folders.duplicates import is_plain, part
+from gateway.store.maildir.folders.files import store_error
+from gateway.store.maildir.folders.follow import may_be_there
+from gateway.store.maildir.folders.place import FOLDERS, Place, opened
+from gateway.store.maildir.folders.scan import NEVER, Stamp, delivery_order, look, scan, stamp_of
+from gateway.store.maildir.listing.sizes import Sizer, Sizes
+from gateway.store.maildir.listing.snapshot import UNKNOWN, Reading, Snapshot
+from gateway.store.maildir.uids.ids import ordered, shown_ids
+from gateway.store.maildir.uids.uidlist import NAME, UidList
+
+log = Logger()
+
+BIG = 1000
+"""Messages from which on replies are rendered on the worker, not in the reactor's thread."""
+
+WRITTEN_BACK = 600.0
+"""Seconds after which a kernel has written back what was written; Linux's default is 30."""
+
+_SECONDS = re.compile(r"[0-9]{10}\.")
+
+
+class Reader:
+    """Reads one mailbox again and again, each time only what is new."""
+
+    def __init__(
+        self, maildir: str, reading: Reading, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._path = maildir
+        self._maildir: Place
+        """Its directories, for as long as they are read."""
+        self.place: Place | None = None
+        """The same, where their paths go on leading to them."""
+        self._reading = reading
+        self._now = now
+        self._mark = reading.mark_of(maildir)
+        self._uidlist = UidList(f"{maildir}/{NAME}", self._mark)
+        self._removed: dict[str, int] = {}
+        """Base names of messages that sessions have removed, and what numbers they had."""
+        self.sizer = Sizer(maildir, reading)
+        """Finds its messages' sizes."""
+
+    def stamp(self) -> Stamp:
+        """The stamp of what is at the mailbox's path now."""
+        path = self._path
+        return stamp_of(f"{path}/new", f"{path}/cur", f"{path}/{NAME}")
+
+    @property
+    def _list_path(self) -> str:
+        return self._maildir.at(NAME)
+
+    def _stamp(self) -> Stamp:
+        """The stamp of what is being read."""
+        new, cur = (self._maildir.folder(name).path for name in FOLDERS)
+        return stamp_of(new, cur, self._list_path)
+
+    def read(self, before: Snapshot | None) -> Snapshot:
+        """The mailbox as it is now.
+
+        Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
+        """
+        try:
+            with opened(self._path, create=self._reading.create) as self._maildir:
+                self._uidlist.path = self._list_path
+                found = self._read(before)
+                self.place = self._maildir if self._maildir.stays else None
+            return found
+        except OSError as error:
+            raise store_error(error) from error
+        finally:
+            if self._uidlist.torn:
+                self._uidlist = UidList(self._uidlist.path, self._mark)
+
+    def _read(self, before: Snapshot | None) -> Snapshot:
+        known = before.files if before else ()
+        stamp, files = self._scanned(known)
+        sizes = Sizes(before)
+        for base in self._reborn(files):
+            sizes.forget(base)
+        sizes.forget_written(self._maildir, files)
+        listed = self._uidlist.uids
+        new = _in_order([base for base in files if base not in listed])
+        sized = sizes.octets
+        unknown = [base for base in listed if base in files and base not in sized]
+        unknown += [base for base in new if base not in sized]
+        self.sizer.find(self._maildir, unknown, files, self._uidlist, sizes)
+        new = [base for base in new if base in files]
+        if new or self._uidlist.faults:
+            complete = self._listed(new, files, sizes)
+            stamp = (*stamp[:2], self._stamp()[2]) if stamp and complete else NEVER
+        if not self._made_sure():
+            stamp = NEVER
+        # Others, Dovecot for one, give ids too.
+        self._mark.show(self._uidlist.next_uid, self._uidlist.beyond())
+        return self._snapshot(files, sizes, stamp)
+
+    def _made_sure(self) -> bool:
+        """See to it that ids given by others, who may not have waited for the disk, last.
+
+        False if there is no room for that, which is no reason to lock a user out.
+        """
+        uidlist = self._uidlist
+        if not uidlist.unsure:
+            return True
+        try:
+            if self._now() - os.stat(self._list_path).st_mtime < WRITTEN_BACK:
+                uidlist.make_sure()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            log.warn("{path}: {error}", path=self._list_path, error=error)
+            return False
+        uidlist.unsure = False
+        return True
+
+    def _scanned(self, known: Collection[str]) -> tuple[Stamp, dict[str, str]]:
+        """What is there, each file with a name of its own, and the uidlist read.
+
+        ``known`` are the files that clients have been shown.
+        """
+        stamp, (files, twins) = self._stamp(), look(self._maildir)
+        self._uidlist.refresh()
+        odd = self._odd(files)
+        if not (twins or odd):
+            return stamp, files
+        with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
+            is_done = part(self._maildir, odd, set(known), int(self._now() * 1e9))
+        stamp, files = self._stamp(), scan(self._maildir)
+        for base in self._odd(files):
+            del files[base]
+        return stamp if is_done else NEVER, files
+
+    def forget(self, bases: Iterable[str]) -> None:
+        """These messages were removed: whoever comes by one of the names is another."""
+        uids = self._uidlist.uids
+        self._removed.update({base: uids[base] for base in bases if base in uids})
+
+    def _reborn(self, files: dict[str, str]) -> list[str]:
+        """Base names of removed messages that another message has now; they leave the uidlist.
+
+        What makes Maildir names gives none twice, but cp does.
+        """
+        uids, fields, reborn = self._uidlist.uids, self._uidlist.fields, []
+        for base, uid in self._removed.copy().items():
+            if uids.get(base) != uid:
+                # Its line is gone, or has a successor.
+                del self._removed[base]
+            elif base in files:
+                del uids[base]
+                fields.pop(base, None)
+                reborn.append(base)
+        return reborn
+
+    def _odd(self, files: dict[str, str]) -> set[str]:
+        """New base names that the next message could have as well, or that no uidlist can."""
+        listed = self._uidlist.uids
+        return {base for base in files if base not in listed and not is_plain(files[base])}
+
+    # -- new messages --------------------------------------------------------
+
+    def _listed(self, new: list[str], files: dict[str, str], sizes: Sizes) -> bool:
+        """Give ids to new messages; False if there is no room for that.
+
+        Then what has ids already is served, since a user who cannot log in
+        cannot delete and make room.  None having one, an empty maildrop would
+        be a lie that makes clients forget what they know.  A lock that others
+        hold too long stays a failure: that passes by itself, and who holds it
+        may be giving ids to these very messages.
+        """
+        try:
+            self._list_new(new, files, sizes)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self._uidlist.refresh()
+            left_out = [base for base in files if base not in self._uidlist.uids]
+            if left_out and len(left_out) == len(files):
+                raise store_error(error, self._list_path) from error
+            log.warn(
+                "{maildir}: {count} messages are left out until they can get ids: {reason}",
+                maildir=self._maildir,
+                count=len(left_out),
+                reason=error.strerror,
+            )
+            return False
+        return True
+
+    def _list_new(self, new: list[str], files: dict[str, str], sizes: Sizes) -> None:
+        with dotlock(self._list_path, timeout=self._reading.lock_timeout):
+            uidlist = self._uidlist
+            ours = uidlist.next_uid
+            uidlist.refresh()
+            listed = uidlist.uids
+            new = [base for base in new if base not in listed]
+            if not (new or uidlist.faults):
+                return
+            measured = sizes.measured
+            fields = {
+                base: field
+                for base in new
+                if base in measured and (field := self.sizer.field(base, measured[base]))
+            }
+            try:
+                uidlist.add(
+                    new,
+                    fields,
+                    now=self._now(),
+                    there=len(files),
+                    keep=lambda _: self._worth_keeping(ours),
+                )
+            except BaseException:
+                # What memory says was not made to last.
+                self._uidlist = UidList(self._list_path, self._mark)
+                raise
+
+    def _worth_keeping(self, since: int) -> set[str]:
+        """Whose lines a rewritten uidlist needs; ``since``: the next id before the lock was had.
+
+        What was there when the mailbox was scanned does not tell: while
+        messages were measured, and the lock was waited for, others may have
+        been delivered and listed by another program.
+        """
+        uids = self._uidlist.uids
+        there = may_be_there(self._maildir, uids)
+        return {*there, *(base for base, uid in uids.items() if uid >= since)}
+
+    # -- the snapshot --------------------------------------------------------
+
+    def _snapshot(self, files: dict[str, str], sizes: Sizes, stamp: Stamp) -> Snapshot:
+        bases = ordered(self._uidlist, files)
+        # Loops of Python and not ``map``, which would keep the interpreter
+        # from the reactor's thread for as long as it takes.
+        octets = [sizes.octets[base] for base in bases]
+        listing = Listing(octets, shown_ids(self._uidlist, bases))
+        if len(listing) >= BIG:
+            listing.prepare()
+        forms = bytearray([sizes.forms[base] for base in bases])
+        stored = array("q", [sizes.stored.get(base, UNKNOWN) for base in bases])
+        young = {}
+        if sizes.young:
+            young = {at: sizes.young[base] for at, base in enumerate(bases) if base in sizes.young}
+        return Snapshot(
+            listing, bases, [files[base] for base in bases], forms, stored, young, stamp
+        )
+
+
+def _in_order(bases: list[str]) -> list[str]:
+    """Sorted by delivery, oldest first."""
+    # Almost always every name begins with ten digits of seconds, and then
+    # their order as texts is the same and found several times quicker; in
+    # pieces, since a sort keeps the interpreter to itself.
+    if all(_SECONDS.match(base) for base in bases):
+        hours: dict[str, list[str]] = {}
+        for base in bases:
+            hours.setdefault(base[:6], []).append(base)
+        return [base for hour in sorted(hours) for base in sorted(hours[hour])]
+    return sorted(bases, key=delivery_order)

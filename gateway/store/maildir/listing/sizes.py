@@ -1,0 +1,341 @@
+"""How large messages are: what is claimed, held against what is counted.  Blocks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping
+
+from twisted.logger import Logger
+
+from gateway.store.maildir.folders.files import (
+    CHUNK,
+    NotRegular,
+    complain,
+    open_message,
+    store_error,
+)
+from gateway.store.maildir.folders.follow import follow
+from gateway.store.maildir.folders.place import Place
+from gateway.store.maildir.folders.scan import stored_size, wire_size
+from gateway.store.maildir.listing.compressed import MOST, is_packed, unpacked
+from gateway.store.maildir.listing.snapshot import (
+    CLAIMED,
+    PACKED,
+    UNREADABLE,
+    Known,
+    Reading,
+    Seen,
+    Size,
+    Snapshot,
+)
+from gateway.store.maildir.uids.uidlines import decimal
+from gateway.store.maildir.uids.uidlist import UidList, base_of
+from gateway.wire.body import Measure
+
+log = Logger()
+
+YOUNG = 30.0
+"""Seconds without a change after which a file is taken for complete.
+
+Programs should write into ``tmp``, but ``cp`` and ``scp`` write right into ``cur``.
+"""
+
+OPENING = 16 * 1024
+"""What opening a file costs, as octets read."""
+
+_NOT_ITS_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What has nothing to do with the file that could not be read."""
+
+
+class Sizes:
+    """How large messages are, by base name."""
+
+    def __init__(self, before: Snapshot | None) -> None:
+        """``before`` is an earlier reading."""
+        known = before.known() if before else Known({}, {}, {}, {})
+        self.octets = known.octets
+        """All whose size is known, by whatever way."""
+        self.forms = known.forms
+        """As ``Snapshot.forms`` has them."""
+        self.stored = known.stored
+        """What the file has, where somebody has looked."""
+        self.young = known.young
+        """Those whose file may still be written."""
+        self.measured: dict[str, Size] = {}
+        """Those whose file was read this time."""
+        self.unreadable: dict[str, str] = {}
+        """Those whose file could not be read, so that their size is a guess; and why not."""
+        self._known = known
+
+    def forget_written(self, maildir: Place, files: Mapping[str, str]) -> None:
+        """Forget those that somebody has written to; raises ``OSError``."""
+        for base, seen in list(self.young.items()):
+            try:
+                status = os.lstat(maildir.at(files[base]))
+            except (KeyError, FileNotFoundError):
+                # Gone, or renamed this very moment.
+                self._known.forget(base)
+                continue
+            if (status.st_size, status.st_mtime_ns) != seen:
+                self._known.forget(base)
+            elif not is_recent(status.st_ctime_ns):
+                del self.young[base]
+
+    def forget(self, base: str) -> None:
+        """The name is another message's now."""
+        self._known.forget(base)
+
+    def take(self, base: str, size: Size) -> None:
+        """A file was looked at."""
+        self.octets[base] = size.octets
+        self.forms[base] = size.form
+        self.stored[base] = size.stored
+        if is_young(base, size):
+            self.young[base] = size.seen
+
+    def guess(self, base: str, octets: int, reason: str) -> None:
+        """A file could not be read."""
+        self.octets[base] = octets
+        self.forms[base] = UNREADABLE
+        self.unreadable[base] = reason
+
+
+def size_of(octets: int, status: os.stat_result, form: int = CLAIMED) -> Size:
+    """A size that goes with what a file's status says."""
+    return Size(octets, form, False, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def is_young(base: str, size: Size) -> bool:
+    """Whether somebody may still be writing the file.
+
+    Where the name tells the size that the file has, all of it is there.
+    """
+    return is_recent(size.changed) and stored_size(base) != size.stored
+
+
+def is_recent(changed: int) -> bool:
+    """Whether a file's last change, in ns since 1970, was less than ``YOUNG`` ago."""
+    # A file that says it changed in a year's time says nothing of the present.
+    return abs(time.time_ns() - changed) < YOUNG * 1e9
+
+
+def is_refuted(octets: int, stored: int, named: int | None) -> bool:
+    """Whether a file of ``stored`` octets shows that RETR cannot send ``octets``.
+
+    Each octet is sent as itself or, if it ends a line, as CRLF; and the last
+    line may get an end.  ``named``: ``S=`` of the name; where that is wrong the
+    name is about another file.
+    """
+    return named not in (None, stored) or not stored <= octets <= 2 * stored + 2
+
+
+def _may_be(claimed: int, stored: int, named: int | None, path: str) -> bool:
+    """Whether a file of ``stored`` octets may be a message of so many as is claimed."""
+    if not is_refuted(claimed, stored, named):
+        return True
+    # Or else the sizes in its name are of what is packed in it.
+    return claimed <= MOST and is_packed(path)
+
+
+class Sizer:
+    """Finds the sizes of one Maildir's messages."""
+
+    def __init__(self, maildir: str, reading: Reading) -> None:
+        self._maildir = maildir
+        self._reading = reading
+        self._told: set[str] = set()
+        """Base names of unreadable messages that the log has told of."""
+        self._damaged: dict[str, tuple[Seen, str]] = {}
+        """Those that cannot be unpacked, and why not, until somebody writes to them."""
+
+    def find(
+        self,
+        place: Place,
+        unknown: list[str],
+        files: dict[str, str],
+        uidlist: UidList,
+        sizes: Sizes,
+    ) -> None:
+        """Fill in ``sizes``; messages that are not there any more leave ``files``.
+
+        What a name or the uidlist claims is believed only if the file's size
+        allows it, and is held against the file as long as the budget suffices,
+        the newest first, since they are what a client will ask for.  Dovecot's
+        own claims miss the line end that RETR adds to an incomplete last line.
+        """
+        left = self._reading.verify_octets if self._reading.exact else 0
+        claim = self._claims(uidlist)
+
+        def look(base: str, file: str) -> None:
+            nonlocal left
+            claimed = claim(base)
+            try:
+                believed = self._believed(base, claimed, place.at(file))
+            except FileNotFoundError:
+                raise
+            except OSError:
+                # What is wrong with the file is seen when it is read.
+                believed = None
+            if believed is not None:
+                cost = max(believed.stored, believed.octets) + OPENING
+                if cost > left:
+                    # One of the older ones may be smaller.
+                    sizes.take(base, believed)
+                    files[base] = file
+                    return
+                left -= cost
+            self._look(place, base, claimed, file, sizes)
+            files[base] = file
+
+        newest_first = [(base, files[base]) for base in reversed(unknown)]
+        lost = follow(place, newest_first, look)
+        for base in lost.gone:
+            del files[base]
+        for base in lost.restless:
+            reason = f"{files[base]}: another program goes on renaming it"
+            sizes.guess(base, claim(base) or 0, reason)
+        self._tell(sizes.unreadable)
+
+    def _believed(self, base: str, claimed: int | None, path: str) -> Size | None:
+        """What may be believed of a message that is not read; raises ``OSError``."""
+        if claimed is None and self._reading.exact:
+            return None
+        status = os.lstat(path)
+        stored = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        named = stored_size(base)
+        if not self._reading.exact:
+            claimed = named if named and named != stored and is_packed(path) else stored
+        elif claimed is None or not _may_be(claimed, stored, named, path):
+            return None
+        return size_of(claimed, status)
+
+    def _look(self, place: Place, base: str, claimed: int | None, file: str, sizes: Sizes) -> None:
+        """Read one message; raises ``FileNotFoundError`` if that is not its name."""
+        try:
+            size = self.measured(place, file)
+        except NotRegular as error:
+            log.warn("left out {error}", error=error)
+            raise
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            sizes.guess(base, self._guess(place.at(file), claimed, error), str(store_error(error)))
+            return
+        sizes.take(base, size)
+        sizes.measured[base] = size
+        if claimed not in (None, size.octets):
+            self._warn(base, claimed, size.octets)
+
+    def _guess(self, path: str, claimed: int | None, error: OSError) -> int:
+        """A size for a message that cannot be read, so that the others can be had.
+
+        Raises ``error`` where it is not about this message alone.
+        """
+        if error.errno in _NOT_ITS_OWN:
+            raise error
+        try:
+            stored = os.lstat(path).st_size
+        except PermissionError:  # of the folder
+            raise error from None
+        except OSError:
+            stored = 0
+        return stored if claimed is None else claimed
+
+    def _tell(self, unreadable: dict[str, str]) -> None:
+        """Log which messages cannot be read, each once for as long as it cannot."""
+        new = [reason for base, reason in unreadable.items() if base not in self._told]
+        self._told = set(unreadable)
+        complain(self._maildir, "messages cannot be read", new)
+
+    def _claims(self, uidlist: UidList) -> Callable[[str], int | None]:
+        """What the uidlist or the name says of a size; the list has corrections."""
+        if not self._reading.exact:
+            return lambda _: None
+        if not uidlist.fields:
+            return wire_size
+
+        def claim(base: str) -> int | None:
+            listed = uidlist.field(base, "W")
+            octets = decimal(listed) if listed else None
+            return wire_size(base) if octets is None else octets
+
+        return claim
+
+    def measured(self, place: Place, file: str) -> Size:
+        """The size as the file has it; raises ``OSError``."""
+        path, base = place.at(file), base_of(file.partition("/")[2])
+        if base in self._damaged:
+            status, reason = os.lstat(path), self._damaged[base]
+            if (status.st_size, status.st_mtime_ns) == reason[0]:
+                # To find that out again could take seconds.
+                raise OSError(errno.EBADMSG, reason[1], path)
+        try:
+            return measure(path, exact=self._reading.exact, convert_cr=self._reading.convert_cr)
+        except OSError as error:
+            if error.errno == errno.EBADMSG:
+                status = os.lstat(path)
+                seen = status.st_size, status.st_mtime_ns
+                self._damaged[base] = seen, str(error.strerror)
+            raise
+
+    def _warn(self, base: str, claimed: int | None, octets: int) -> None:
+        log.warn(
+            "{maildir}: {base} claims {claimed} octets but RETR sends {octets}",
+            maildir=self._maildir,
+            base=base,
+            claimed=claimed,
+            octets=octets,
+        )
+
+    def field(self, base: str, size: Size) -> str:
+        """The uidlist's ``W`` for a message whose name has none, or a wrong one.
+
+        Where the name has none Dovecot goes by it too, and does not count the
+        line end that RETR adds to an incomplete last line.  None for a file
+        that may still be written.
+        """
+        if not self._reading.exact or is_young(base, size):
+            return ""
+        named = wire_size(base)
+        wanted = size.whole if named is None else named != size.octets
+        return f"W{size.octets}" if wanted else ""
+
+
+def measure(path: str, *, exact: bool, convert_cr: bool) -> Size:
+    """Read a whole message and count what RETR will send.  Blocks.
+
+    Not ``exact``: what the file takes.  Raises ``OSError`` that names the file.
+    """
+    counted = Measure(convert_cr=convert_cr)
+    file, _ = open_message(path)
+    try:
+        status = os.fstat(file)
+        packed = unpacked(file, path)
+        if packed is not None:
+            while data := packed.read():
+                counted.feed(data)
+            return _unpacked_size(counted, status, exact=exact)
+        if not exact:
+            return size_of(status.st_size, status)
+        stored = 0
+        while data := os.read(file, CHUNK):
+            counted.feed(data)
+            stored += len(data)
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(file)
+    size = size_of(counted.octets, status, counted.form)
+    return size._replace(whole=counted.whole, stored=stored)
+
+
+def _unpacked_size(counted: Measure, status: os.stat_result, *, exact: bool) -> Size:
+    if not exact:
+        return size_of(counted.length, status, PACKED)
+    return size_of(counted.octets, status, counted.form | PACKED)._replace(whole=counted.whole)

@@ -1,0 +1,354 @@
+"""One session's view of a Maildir, and what all sessions of a mailbox share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.errors import MailboxUnusable, MessageGone, SizeChanged
+from gateway.interfaces import Audit, IBody, IMaildrop, Run
+from gateway.model import Cause, Listing, Terms
+from gateway.store.maildir.folders.files import FileBody, complain, open_message, store_error
+from gateway.store.maildir.folders.follow import follow
+from gateway.store.maildir.folders.moves import move
+from gateway.store.maildir.folders.place import Place, open_place, opened
+from gateway.store.maildir.folders.scan import settled
+from gateway.store.maildir.listing.compressed import UnpackedBody, begins_packed
+from gateway.store.maildir.listing.reader import Reader
+from gateway.store.maildir.listing.sizes import is_recent
+from gateway.store.maildir.listing.snapshot import CLAIMED, UNREADABLE, Reading, Size, Snapshot
+from gateway.store.maildir.removal.expiry import Keeping
+from gateway.store.maildir.removal.message_info import raise_for
+from gateway.wire.body import Measure
+
+T = TypeVar("T")
+
+LARGE = 256 * 1024
+"""Octets from which on a message is measured before it is first sent."""
+
+FEW = 8
+"""Files that may be looked at in the reactor's thread."""
+
+
+class Mailbox:
+    """One mailbox as this process knows it; its sessions share the current snapshot."""
+
+    def __init__(
+        self,
+        maildir: str,
+        reading: Reading,
+        run: Run[Any],
+        audit: Audit,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self.maildir = maildir
+        self.reading = reading
+        self.run = run
+        self.audit = audit
+        self._now_ns = now_ns
+        self._reader = Reader(maildir, reading)
+        self._snapshot: Snapshot | None = None
+        self._settled = False
+        self._waiting: list[Deferred[Snapshot]] | None = None
+
+    def measured(self, place: Place, file: str) -> Size:
+        """The size of a message as its file has it.  Blocks; raises ``OSError``."""
+        return self._reader.sizer.measured(place, file)
+
+    @property
+    def place(self) -> Place | None:
+        """Its directories, where nobody but us and root can change what their paths lead to."""
+        return self._reader.place
+
+    @property
+    def messages(self) -> int:
+        """How many messages are held in memory."""
+        return 0 if self._snapshot is None else len(self._snapshot.bases)
+
+    def forget(self, bases: Iterable[str]) -> None:
+        """These messages were removed: whoever comes by one of the names is another."""
+        self._reader.forget(bases)
+
+    def has_changed(self, since: Snapshot) -> bool:
+        """Whether files may have come or gone, or got other names.  Blocks."""
+        try:
+            return self._reader.stamp()[:2] != since.stamp[:2]
+        except OSError:
+            return True
+
+    def current(self) -> Deferred[Snapshot]:
+        """The mailbox as it is now.  Nothing new on disk: a few ``stat`` calls and no wait."""
+        if self._waiting is not None:
+            # A reading that has begun may have missed what came since.
+            joined: Deferred[Snapshot] = Deferred()
+            self._waiting.append(joined)
+            return joined
+        snapshot = self._snapshot
+        if snapshot is not None and self._settled:
+            try:
+                if self._reader.stamp() == snapshot.stamp and self._is_as_seen(snapshot):
+                    return succeed(snapshot)
+            except OSError as error:
+                return fail(store_error(error))
+        return self._read()
+
+    def _is_as_seen(self, snapshot: Snapshot) -> bool:
+        """Whether nobody has written to the messages that were young; raises ``OSError``.
+
+        Such writing does not show in the stamp.
+        """
+        if len(snapshot.young) > FEW:
+            return False
+        for index, seen in list(snapshot.young.items()):
+            try:
+                status = os.lstat(f"{self.maildir}/{snapshot.files[index]}")
+            except FileNotFoundError:
+                return False
+            if (status.st_size, status.st_mtime_ns) != seen:
+                return False
+            if not is_recent(status.st_ctime_ns):
+                del snapshot.young[index]
+        return True
+
+    def _read(self) -> Deferred[Snapshot]:
+        self._waiting = []
+        before = self._snapshot
+        begun = self._now_ns()
+        reading: Deferred[Snapshot] = self.run(lambda: self._reader.read(before))
+
+        def done(result: Snapshot | Failure) -> Snapshot | Failure:
+            if isinstance(result, Snapshot):
+                self._snapshot = result
+                self._settled = settled(result.stamp, begun)
+            waiting, self._waiting = self._waiting or [], None
+            for joined in waiting:
+                if isinstance(result, Failure):
+                    joined.errback(result)
+                else:
+                    # Shares the answer when nothing has changed, else reads again.
+                    self.current().chainDeferred(joined)
+            return result
+
+        return reading.addBoth(done)
+
+
+@implementer(IMaildrop)
+class Maildrop:
+    """A session's view of a mailbox: the snapshot of its login."""
+
+    __slots__ = ("_cause", "_held", "_is_held", "_mailbox", "_snapshot", "name", "terms")
+
+    def __init__(
+        self,
+        name: str,
+        mailbox: Mailbox,
+        snapshot: Snapshot,
+        cause: Cause,
+        is_held: Callable[[], bool],
+    ) -> None:
+        """``cause`` is what the audit says of messages that the session removes.
+
+        ``is_held`` is asked at QUIT whether it hides them instead.
+        """
+        self.name = name
+        self.terms = Terms()
+        self._cause = cause
+        self._held: Place | None = None
+        self._is_held = is_held
+        self._mailbox = mailbox
+        self._snapshot = snapshot
+
+    def listing(self) -> Deferred[Listing]:
+        """The snapshot's listing."""
+        return succeed(self._snapshot.listing)
+
+    def retrieve(self, index: int) -> Deferred[IBody]:
+        """Open a message, wherever another program may have moved it."""
+        snapshot = self._snapshot
+        form, size = snapshot.forms[index], snapshot.listing.sizes[index]
+        if form != UNREADABLE and not (form == CLAIMED and size > LARGE):
+            try:
+                body = self._open(self._place(), index, snapshot.files[index])
+            except FileNotFoundError:
+                # A worker looks where it is now.
+                self.close()
+                body = None
+            except OSError as error:
+                return fail(store_error(error))
+            except (MailboxUnusable, SizeChanged) as error:
+                return fail(error)
+            if body is not None:
+                return succeed(body)
+        return self._mailbox.run(lambda: self._caught(index, self._look_at))
+
+    def _place(self) -> Place:
+        """The mailbox's directories, held until ``close`` where their paths are not enough."""
+        place = self._mailbox.place or self._held
+        if place is None:
+            place = self._held = open_place(self._mailbox.maildir, ())
+        return place
+
+    def close(self) -> None:
+        """Give back the directories: the session is over, or they have to be looked at again."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
+
+    def _look_at(self, place: Place, index: int, name: str) -> IBody:
+        """Open a message, but measure it first if nobody has.  Blocks.
+
+        Its line ends have to be looked at anyway, and not in the reactor's
+        thread; the next time it goes out as it is.  One that cannot be read
+        fails here, before any of it is sent.
+        """
+        if self._snapshot.forms[index] in (CLAIMED, UNREADABLE):
+            size = self._mailbox.measured(place, name)
+            self._check(index, size.stored)
+            self._snapshot.measured(index, size)
+        body = self._open(place, index, name, is_measured=True)
+        assert body is not None
+        return body
+
+    def _caught(self, index: int, act: Callable[[Place, int, str], T]) -> T:
+        """What ``act`` gives for a message's number and file, wherever it is now.  Blocks.
+
+        Raises ``MessageGone``, or ``StoreDown`` where another program moves it
+        all the while.
+        """
+        snapshot = self._snapshot
+        results: list[T] = []
+
+        def at(index: int, file: str) -> None:
+            results.append(act(place, index, file))
+            snapshot.files[index] = file
+
+        try:
+            with opened(self._mailbox.maildir) as place:
+                lost = follow(place, [(index, snapshot.files[index])], at)
+        except OSError as error:
+            raise store_error(error) from error
+        if lost.gone:
+            raise MessageGone(snapshot.bases[index])
+        raise_for(self._mailbox.maildir, [snapshot.files[index] for index in lost.restless])
+        return results[0]
+
+    def _open(
+        self, place: Place, index: int, name: str, *, is_measured: bool = False
+    ) -> IBody | None:
+        """The message in a file; None if that has to be unpacked and nobody has tried."""
+        mailbox, snapshot = self._mailbox, self._snapshot
+        reading, path = mailbox.reading, f"{mailbox.maildir}/{name}"
+        is_claimed = snapshot.forms[index] == CLAIMED
+        file, size = open_message(place.at(name))
+        try:
+            self._check(index, size)
+            if is_claimed and not is_measured and begins_packed(file) is not False:
+                os.close(file)
+                return None
+        except SizeChanged:
+            os.close(file)
+            raise
+        form, no_nuls = snapshot.form(index), reading.no_nuls
+        if snapshot.is_packed(index):
+            return UnpackedBody(file, form, path=path, no_nuls=no_nuls, run=mailbox.run)
+        return FileBody(
+            file,
+            size,
+            form,
+            path=path,
+            no_nuls=no_nuls,
+            run=mailbox.run,
+            counted=Measure(convert_cr=reading.convert_cr) if is_claimed else None,
+            done=partial(self._counted, index, size) if reading.exact else None,
+        )
+
+    def _check(self, index: int, stored: int) -> None:
+        """Raise ``SizeChanged`` if a file of ``stored`` octets is not what was listed.
+
+        The client would get another message than it was told of, half of it
+        perhaps while somebody still writes it, and then delete it.
+        """
+        if self._snapshot.is_other(index, stored):
+            base = self._snapshot.bases[index]
+            raise SizeChanged(
+                f"{self._mailbox.maildir}: {base}: was written to after it was listed"
+            )
+
+    def _counted(self, index: int, stored: int, counted: Measure) -> None:
+        """A message whose size was only claimed has gone out."""
+        size = Size(counted.octets, counted.form, counted.whole, stored)
+        self._snapshot.measured(index, size)
+
+    def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
+        """Remove what is marked, audited, or under a hold hide it; then mark what was fetched."""
+        read = set(retrieved) - set(removed) if self._mailbox.reading.mark_read else set()
+        if not (removed or read):
+            return succeed(None)
+        is_held = bool(removed) and self._is_held()
+
+        def both() -> None:
+            try:
+                self._remove(sorted(removed), is_held=is_held)
+            finally:
+                self._mark(read)
+
+        return self._mailbox.run(both)
+
+    def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
+        """Mark as read what was fetched."""
+        return self.finish((), retrieved)
+
+    def _remove(self, indexes: list[int], *, is_held: bool) -> None:
+        if indexes:
+            mailbox, snapshot = self._mailbox, self._snapshot
+            uids, files = snapshot.listing.uids, snapshot.files
+            keeping = Keeping(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
+            stored = snapshot.stored(indexes)
+            remove = keeping.put_away if is_held else partial(keeping.remove, stored=stored)
+            wanted = [(uids[index], files[index]) for index in indexes]
+            remove(wanted, self._cause, changed=mailbox.has_changed(snapshot))
+            if not is_held:
+                mailbox.forget(snapshot.bases[index] for index in indexes)
+
+    def _mark(self, indexes: Collection[int]) -> None:
+        """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""
+        if not indexes:
+            return
+        maildir, files = self._mailbox.maildir, self._snapshot.files
+        failed: list[str] = []
+
+        def mark(index: int, file: str) -> None:
+            read = seen_name(file)
+            try:
+                if read != file:
+                    move(place.at(file), place.at(read))
+                files[index] = read
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                # The name may be too long for a flag, for one.
+                failed.append(f"{file} ({error.strerror})")
+
+        try:
+            with opened(maildir) as place:
+                lost = follow(place, [(index, files[index]) for index in sorted(indexes)], mark)
+            failed += [files[index] for index in lost.restless]
+        except (OSError, MailboxUnusable) as error:
+            failed.append(str(error))
+        complain(maildir, "messages cannot be marked as read", failed)
+
+
+def seen_name(file: str) -> str:
+    """The name of a message file once it has been read: in ``cur``, with flag ``S``."""
+    name = file.partition("/")[2]
+    base, _, info = name.partition(":")
+    flags = info[2:] if info.startswith("2,") else ""
+    if "S" in flags:
+        return file
+    return f"cur/{base}:2,{''.join(sorted(flags + 'S'))}"

@@ -1,0 +1,407 @@
+"""What retention does in one Maildir, and how a session removes.  Blocks: for a worker.
+
+Whatever removes works under the Maildir's ``flock``, which all our processes
+share, and in this order, so that a death at any step loses no message that
+was to stay and shows none twice:
+
+- discard, purge: the audit has its lines, then each file goes;
+- hide: the audit has its lines, then each file gets its other name by one
+  rename, which carries the unique-id;
+- restore: the uidlist has the lines under its lock, then each file gets its
+  former name by one rename.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+import attrs
+
+from gateway.durable import sync_directory
+from gateway.errors import StoreDown
+from gateway.interfaces import Audit
+from gateway.model import Account, Cause, Kept, Removed
+from gateway.store.maildir.delivery import maildirsize
+from gateway.store.maildir.folders.dotlock import dotlock, flocked
+from gateway.store.maildir.folders.duplicates import part
+from gateway.store.maildir.folders.files import complain, store_error
+from gateway.store.maildir.folders.follow import follow, may_be_there
+from gateway.store.maildir.folders.moves import move
+from gateway.store.maildir.folders.place import Place, ensure_maildir, opened
+from gateway.store.maildir.folders.scan import look, scan
+from gateway.store.maildir.listing.reader import Reader
+from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.removal.hidden import (
+    Hidden,
+    folder_of,
+    hidden_files,
+    hidden_name,
+    hidden_of,
+    make_folder,
+    may_be_name,
+)
+from gateway.store.maildir.removal.message_info import (
+    as_hidden,
+    entries,
+    look_at,
+    look_for,
+    raise_for,
+)
+from gateway.store.maildir.removal.take_out import flocked_if_free, in_parts, take_out
+from gateway.store.maildir.uids.ids import ordered, shown_ids
+from gateway.store.maildir.uids.uidlist import NAME, UidList, base_of
+
+T = TypeVar("T")
+
+Wanted = Sequence[tuple[str, str]]
+"""Unique-ids and files."""
+
+Found = Sequence[tuple[Kept, str]]
+"""Messages that were looked at, and their files."""
+
+
+def no_audit(_: Iterable[Removed]) -> None:
+    """An ``Audit`` where none is wanted: nothing is even read for it."""
+
+
+def not_held(_: Account) -> bool:
+    """There is a hold on no mailbox."""
+    return False
+
+
+class Keeping:
+    """One Maildir, of which nothing is remembered."""
+
+    def __init__(
+        self,
+        maildir: str,
+        mailbox: str,
+        reading: Reading,
+        audit: Audit,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """``mailbox`` is its name for the audit."""
+        self._path = maildir
+        self._maildir: Place
+        """Its directories, for as long as something is done there."""
+        self._mailbox = mailbox
+        self._reading = reading
+        self._audit = audit
+        self._now_ns = now_ns
+
+    @property
+    def _now(self) -> float:
+        return self._now_ns() / 1e9
+
+    # Those of IKeeping; all raise NoSuchMailbox, MailboxUnusable or StoreDown.
+
+    def survey(self) -> list[Kept]:
+        """All that POP3 shows, what is new having been given its unique-ids."""
+        return self._safely(self._survey, [])
+
+    def glance(self) -> list[Kept]:
+        """The same, but nothing is written; a file's name stands for an id that is not there."""
+        return self._safely(self._glance, [], mend=False)
+
+    def discard(self, uids: Collection[str], cause: Cause) -> int:
+        """Remove for good; how many are gone."""
+        return self._safely(lambda: self._discard(uids, cause), 0)
+
+    def hide(self, uids: Collection[str], cause: Cause) -> int:
+        """Put into the folder; how many are there now."""
+        return self._safely(lambda: self._hide(uids, cause), 0)
+
+    def hidden(self) -> list[Kept]:
+        """What is in the folder."""
+        return self._safely(self._hidden, [])
+
+    def restore(self, uids: Collection[str]) -> int:
+        """Bring back; how many came."""
+        return self._safely(lambda: self._restore(uids), 0)
+
+    def move_ids(self, by: int) -> int:
+        """Have new messages get ids that are so much larger; the next one, 0 without a list."""
+        return self._safely(lambda: self._move_ids(by), 0)
+
+    def purge(self, uids: Collection[str], cause: Cause) -> int:
+        """Remove for good what is in the folder; how many are gone."""
+        return self._safely(lambda: self._purge(uids, cause), 0)
+
+    def _safely(self, work: Callable[[], T], nothing: T, *, mend: bool = True) -> T:
+        """Do it, with ``OSError`` put into the store's words.
+
+        A Maildir that the next login would make holds ``nothing``, and is not
+        made.  ``mend``: whether parts that one lacks are.
+        """
+        try:
+            try:
+                return self._done(work)
+            except FileNotFoundError:
+                is_there = os.path.lexists(self._path)
+                if self._reading.create and not is_there:
+                    return nothing
+                if is_there and not mend:
+                    raise
+                # Only a part of it may be missing.
+                ensure_maildir(self._path, create=self._reading.create)
+                return self._done(work)
+        except OSError as error:
+            raise store_error(error, self._path) from error
+
+    def _done(self, work: Callable[[], T]) -> T:
+        with opened(self._path) as self._maildir:
+            return work()
+
+    # -- what is there -------------------------------------------------------
+
+    def _survey(self) -> list[Kept]:
+        shown, others = self._shown()
+        if look_at(self._maildir, [("", file) for file in others]):
+            # As a login does, but that sizes in names are believed.
+            reading = attrs.evolve(self._reading, verify_octets=0)
+            Reader(self._path, reading, now=lambda: self._now).read(None)
+            shown, _ = self._shown()
+        return [kept for kept, _ in look_at(self._maildir, shown.items())]
+
+    def _glance(self) -> list[Kept]:
+        shown, others = self._shown()
+        unnamed = [(base_of(file.partition("/")[2]), file) for file in others]
+        return [kept for kept, _ in look_at(self._maildir, [*shown.items(), *unnamed])]
+
+    def _shown(self) -> tuple[dict[str, str], list[str]]:
+        """Unique-id to file of all that have one, and the files of the others."""
+        files, twins = look(self._maildir)
+        uidlist = UidList(self._maildir.at(NAME), self._reading.mark_of(self._path))
+        uidlist.refresh()
+        bases = ordered(uidlist, files)
+        shown = {
+            uid: files[base] for uid, base in zip(shown_ids(uidlist, bases), bases, strict=True)
+        }
+        others = [file for base, file in files.items() if base not in uidlist.uids]
+        return shown, others + twins
+
+    def part(self, known: Collection[str] = ()) -> None:
+        """See to it that no two files share a base name; the caller has the ``flock``."""
+        if look(self._maildir)[1]:
+            part(self._maildir, (), known, self._now_ns())
+
+    def _hidden(self) -> list[Kept]:
+        files = hidden_files(self._maildir)
+        if not files:
+            return []
+        folder = folder_of(self._maildir)
+        named = [(uid, hidden.file) for uid, hidden in files.items()]
+        return [kept for kept, _ in look_at(folder, named, as_hidden)]
+
+    # -- removing ------------------------------------------------------------
+
+    def _discard(self, uids: Collection[str], cause: Cause) -> int:
+        with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
+            self.part()
+            found = look_at(self._maildir, _of(self._shown()[0], uids))
+            return self._discarded(found, cause)
+
+    def remove(
+        self, wanted: Wanted, cause: Cause, *, stored: Mapping[str, int], changed: bool = True
+    ) -> None:
+        """Remove what a session has marked, once the audit has a line for each.
+
+        ``stored``: the files' sizes when the session began, by unique-id; what
+        somebody has written to since stays, for the client has not got that.
+        ``changed``: whether somebody may have put files there since then.
+        Raises ``StoreDown`` when something is still there.
+        """
+        try:
+            with (
+                opened(self._path) as self._maildir,
+                flocked_if_free(self._maildir, timeout=self._reading.lock_timeout),
+            ):
+                if changed:
+                    # What has the base name of a message that goes may not inherit its id.
+                    self.part({file for _, file in wanted})
+                found, restless, written = look_for(self._maildir, wanted, stored=stored)
+                self._discarded(found, cause)
+                raise_for(self._maildir, restless)
+                if written:
+                    raise StoreDown(f"{self._path}: somebody wrote to {len(written)} messages")
+        except OSError as error:
+            raise StoreDown(str(store_error(error, self._path))) from error
+
+    def _discarded(self, found: Found, cause: Cause) -> int:
+        take = partial(_unlink, self._maildir, counted_in=self._maildir)
+        return self._audited("discard", self._maildir, found, cause, take)
+
+    def _audited(
+        self,
+        action: str,
+        directory: Place,
+        found: Found,
+        cause: Cause,
+        take: Callable[[Found], int],
+    ) -> int:
+        """Take messages away once the audit has a line for each; how many were taken."""
+
+        def audit(part: Found) -> None:
+            self._audit(entries(action, directory, self._mailbox, part, cause))
+
+        return in_parts(found, audit, take)
+
+    def _purge(self, uids: Collection[str], cause: Cause) -> int:
+        with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
+            wanted = _of(hidden_files(self._maildir), uids)
+            if not wanted:
+                return 0
+            folder = folder_of(self._maildir)
+            found = look_at(folder, [(uid, hidden.file) for uid, hidden in wanted])
+            counted = self._maildir if self._reading.count_hidden else None
+            take = partial(_unlink, folder, counted_in=counted)
+            return self._audited("purge", folder, found, cause, take)
+
+    def _hide(self, uids: Collection[str], cause: Cause) -> int:
+        with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
+            self.part()
+            return self._put_away(_of(self._shown()[0], uids), cause)
+
+    def put_away(self, wanted: Wanted, cause: Cause, *, changed: bool = True) -> None:
+        """Hide what a session has marked in a mailbox that there is a hold on.
+
+        Raises ``StoreDown`` when something is still there.
+        """
+        try:
+            with (
+                opened(self._path) as self._maildir,
+                flocked(self._maildir.path, timeout=self._reading.lock_timeout),
+            ):
+                if changed:
+                    self.part({file for _, file in wanted})
+                self._put_away(wanted, cause)
+                left = look_at(self._maildir, wanted)
+        except OSError as error:
+            raise StoreDown(str(store_error(error, self._path))) from error
+        if left:
+            raise StoreDown(f"{self._path}: {len(left)} marked messages could not be hidden")
+
+    def _put_away(self, wanted: Wanted, cause: Cause) -> int:
+        """Hide unique-ids and files, under the ``flock``; how many are there now."""
+        found = look_for(self._maildir, wanted).found
+        if not found:
+            return 0
+        folder = make_folder(self._maildir)
+        taken = scan(folder)
+        fine: list[tuple[Kept, str]] = []
+        left: list[tuple[Kept, str]] = []
+        for kept, file in found:
+            name = hidden_name(file.partition("/")[2], kept.uid)
+            # What is there under this name is the same message, from a copy
+            # of the mailbox perhaps: neither may overwrite the other.
+            is_fine = may_be_name(name) and base_of(name) not in taken
+            (fine if is_fine else left).append((kept, file))
+        complain(self._maildir, "messages cannot be hidden", [file for _, file in left])
+        return self._audited(
+            "hide", self._maildir, fine, cause, lambda part: self._move(part, folder)
+        )
+
+    def _move(self, found: Found, folder: Place) -> int:
+        uids = {base_of(file.partition("/")[2]): kept.uid for kept, file in found}
+
+        def leave(path: str) -> None:
+            name = path.rpartition("/")[2]
+            move(path, folder.at(f"cur/{hidden_name(name, uids[base_of(name)])}"))
+
+        counted = None if self._reading.count_hidden else self._maildir
+        moved = take_out(self._maildir, _files(found), leave, counted_in=counted)
+        sync_directory(folder.folder("cur").path)
+        return moved
+
+    # -- bringing back -------------------------------------------------------
+
+    def _restore(self, uids: Collection[str]) -> int:
+        with dotlock(self._maildir.at(NAME), timeout=self._reading.lock_timeout):
+            there = scan(self._maildir)
+            back: list[Hidden] = []
+            twice = []
+            for _, hidden in _of(hidden_files(self._maildir), uids):
+                base = base_of(hidden.name)
+                if base in there:
+                    twice.append(hidden.file)
+                    continue
+                there[base] = hidden.file
+                back.append(hidden)
+            complain(self._maildir, "hidden messages are in the mailbox already", twice)
+            if not back:
+                return 0
+            self._list(back, len(there))
+            return self._bring_back(back)
+
+    def _list(self, back: Sequence[Hidden], there: int) -> None:
+        """Give each of them a new line in the uidlist that carries its old unique-id.
+
+        Even where the old line is still there: to IMAP a message that comes
+        back is a new one, and this is how Dovecot is told so.
+        """
+        uidlist = UidList(self._maildir.at(NAME), self._reading.mark_of(self._path))
+        uidlist.refresh()
+        fields = {}
+        for hidden in back:
+            base = base_of(hidden.name)
+            others = [word for word in uidlist.fields.get(base, "").split(" ") if word[:1] != "P"]
+            fields[base] = " ".join([f"P{hidden.uid}", *filter(None, others)])
+        uidlist.add(
+            list(fields),
+            fields,
+            now=self._now,
+            there=there,
+            keep=lambda listed: may_be_there(self._maildir, listed),
+        )
+
+    def _move_ids(self, by: int) -> int:
+        path = self._maildir.at(NAME)
+        with dotlock(path, timeout=self._reading.lock_timeout):
+            uidlist = UidList(path, self._reading.mark_of(self._path))
+            uidlist.refresh()
+            if not uidlist.uidvalidity:
+                return 0
+            uidlist.move_ahead(by, lambda listed: may_be_there(self._maildir, listed))
+            return uidlist.next_uid
+
+    def _bring_back(self, back: Sequence[Hidden]) -> int:
+        folder, sizes = folder_of(self._maildir), []
+
+        def bring(hidden: Hidden, file: str) -> None:
+            path = folder.at(file)
+            size = maildirsize.size_on_disk(path)
+            # Its age begins anew, or the next run of retention would hide it again.
+            os.utime(path, follow_symlinks=False)
+            # Another program has put a file of that name into the mailbox: it stays hidden.
+            with suppress(FileExistsError):
+                # Its flags are those of today.
+                name = (hidden_of(file) or hidden).name
+                move(path, self._maildir.at(f"cur/{name}"))
+                sizes.append(size)
+
+        try:
+            restless = follow(folder, [(hidden, hidden.file) for hidden in back], bring).restless
+        finally:
+            if sizes and not self._reading.count_hidden:
+                maildirsize.append(self._maildir, sum(sizes), len(sizes))
+        sync_directory(self._maildir.folder("cur").path)
+        raise_for(folder, [hidden.uid for hidden in restless])
+        return len(sizes)
+
+
+def _unlink(directory: Place, found: Found, *, counted_in: Place | None) -> int:
+    return take_out(directory, _files(found), counted_in=counted_in)
+
+
+def _files(found: Found) -> list[str]:
+    return [file for _, file in found]
+
+
+def _of(files: dict[str, T], uids: Collection[str]) -> list[tuple[str, T]]:
+    """Those unique-ids that are there, each once, and what is known of them."""
+    return [(uid, files[uid]) for uid in dict.fromkeys(uids) if uid in files]

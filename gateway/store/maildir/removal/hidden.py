@@ -1,0 +1,139 @@
+"""The folder of hidden messages, and how a name in it carries the old unique-id.  Blocks.
+
+So nothing needs to remember what was hidden: whatever happens to a uidlist or
+a database, the files say it themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from contextlib import suppress
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from gateway.errors import MailboxUnusable
+from gateway.store.maildir.folders.files import open_new
+from gateway.store.maildir.folders.paths import LONGEST
+from gateway.store.maildir.folders.place import FOLDERS, Place
+from gateway.store.maildir.folders.scan import EXPIRED, look
+from gateway.store.maildir.uids.ids import may_be_id
+
+MARK = "maildirfolder"
+"""The file that makes a directory a folder (Maildir++); made last."""
+
+_PLAIN = "!\"#$&'()*+-;<=>?@[\\]^`{|}"
+"""What a unique-id may have, besides letters, digits and ``._~``, that a name may have too."""
+
+_CARRIED = re.compile(r"(.+),U=([!-~]+)", re.S)
+
+
+def folder_of(maildir: Place) -> Place:
+    """Where a Maildir's hidden messages are.
+
+    Nobody has put a link in its place.  Raises ``MailboxUnusable`` or ``OSError``.
+    """
+    _checked_directory(maildir.at(EXPIRED), f"{maildir}/{EXPIRED}")
+    folder = maildir.folder(EXPIRED)
+    for kind in FOLDERS:
+        _checked_directory(folder.at(kind), f"{folder}/{kind}")
+    return folder
+
+
+def hidden_name(name: str, uid: str) -> str:
+    """The name under which a message is hidden."""
+    base, _, info = name.partition(":")
+    return f"{base},U={quote(uid, safe=_PLAIN)}:{info or '2,'}"
+
+
+def may_be_name(name: str) -> bool:
+    """Whether it is not too long for a file."""
+    return len(os.fsencode(name)) <= LONGEST
+
+
+class Hidden(NamedTuple):
+    """What the file of a hidden message says."""
+
+    file: str
+    """Below the folder."""
+
+    name: str
+    """What it is called in ``cur`` once it is back."""
+
+    uid: str
+    """The unique-id that it had."""
+
+
+def hidden_of(file: str) -> Hidden | None:
+    """What ``cur/...`` below the folder says; None for one that was not hidden by us."""
+    base, _, info = file.partition("/")[2].partition(":")
+    match = _CARRIED.fullmatch(base)
+    uid = unquote(match[2]) if match else ""
+    if not (match and may_be_id(uid)):
+        return None
+    # A line end in a name would end a line of the uidlist.
+    name = re.sub("[\r\n]", "_", match[1])
+    return Hidden(file, f"{name}:{info or '2,'}", uid)
+
+
+def hidden_files(maildir: Place) -> dict[str, Hidden]:
+    """All that were hidden, by unique-id.
+
+    Of two with one id, as there may be after a uidlist was lost, the later
+    gets a suffix.  Raises ``MailboxUnusable`` or ``OSError``.
+    """
+    try:
+        files, twins = look(folder_of(maildir))
+    except FileNotFoundError:
+        return {}
+    found: dict[str, Hidden] = {}
+    for file in sorted([*files.values(), *twins]):
+        # What another program's user has put there stays that user's.
+        if (hidden := hidden_of(file)) is not None:
+            uid, suffix = hidden.uid, 0
+            while uid in found:
+                suffix += 1
+                uid = f"{hidden.uid}.{suffix}"
+            found[uid] = hidden
+    return found
+
+
+def make_folder(maildir: Place) -> Place:
+    """Make the folder where it is missing, the Maildir's owner's and of its mode.
+
+    Raises ``MailboxUnusable`` or ``OSError``.
+    """
+    with suppress(FileNotFoundError):
+        os.lstat(maildir.at(f"{EXPIRED}/{MARK}"))
+        return folder_of(maildir)
+    owner = maildir.status
+    mode = stat.S_IMODE(owner.st_mode)
+    folder = _made(maildir, EXPIRED, owner, mode)
+    for kind in ("tmp", "new", "cur"):
+        _made(folder, kind, owner, mode)
+    mark = open_new(folder.at(MARK), 0o600)
+    try:
+        with suppress(PermissionError):
+            os.fchmod(mark, mode & 0o666)
+            os.fchown(mark, owner.st_uid, owner.st_gid)
+    finally:
+        os.close(mark)
+    return folder
+
+
+def _made(above: Place, name: str, owner: os.stat_result, mode: int) -> Place:
+    # One that is there may be a dead process's, that had not yet given it away.
+    with suppress(FileExistsError):
+        os.mkdir(above.at(name), 0o700)
+    _checked_directory(above.at(name), f"{above}/{name}")
+    made = above.folder(name)
+    with suppress(PermissionError):
+        os.chmod(made.path, mode)
+        os.chown(made.path, owner.st_uid, owner.st_gid)
+    return made
+
+
+def _checked_directory(path: str, name: str) -> None:
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise MailboxUnusable(f"{name} is not a directory")

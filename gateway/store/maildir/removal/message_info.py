@@ -1,0 +1,197 @@
+"""A stored message as retention and the audit see it.  Blocks: for a worker."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from gateway.errors import StoreDown
+from gateway.model import Cause, Kept, Removed
+from gateway.store.maildir.folders.files import open_message
+from gateway.store.maildir.folders.follow import follow
+from gateway.store.maildir.folders.place import Place
+from gateway.store.maildir.folders.scan import delivery_order, stored_size
+from gateway.store.maildir.listing.compressed import is_packed, unpacked
+from gateway.store.maildir.uids.uidlist import base_of
+
+OPENING = 4096
+"""Octets in which mostly all of a header is."""
+
+HEADER = 64 * 1024
+"""Octets in which a Message-ID is looked for."""
+
+LONGEST_ID = 998
+"""Octets of a Message-ID that are written down."""
+
+_END = re.compile(rb"(?:^|\n)\r?\n")
+_MESSAGE_ID = re.compile(rb"^message-id[ \t]*:((?:[^\r\n]|\r(?!\n)|\r?\n[ \t])*)", re.I | re.M)
+_FOLD = re.compile(rb"\r?\n")
+
+See = Callable[[str, str, os.stat_result], Kept]
+"""What a message's unique-id, name and file say of it."""
+
+
+def as_delivered(uid: str, name: str, status: os.stat_result) -> Kept:
+    """Its age is the least that its name and its file say.
+
+    So a copy, and one that somebody has touched, is kept for longer.  A
+    rename that adds the flag S sets the time of the last change; whatever
+    else sets it lets the reading seem later than it was.
+    """
+    base, _, info = name.partition(":")
+    received = max(float(delivery_order(base)[0]), status.st_mtime)
+    is_read = info.startswith("2,") and "S" in info
+    read = max(received, status.st_ctime) if is_read else None
+    return Kept(received, uid, status.st_size, read)
+
+
+def as_hidden(uid: str, name: str, status: os.stat_result) -> Kept:
+    """Its age is counted from the rename that has hidden it."""
+    return as_delivered(uid, name, status)._replace(received=status.st_ctime)
+
+
+class Looked(NamedTuple):
+    """What was found of messages that were looked for."""
+
+    found: list[tuple[Kept, str]]
+    """What is known of each, and its file's name as it is now."""
+
+    restless: list[str]
+    """The unique-ids of those that others renamed all the while."""
+
+    written: list[str]
+    """The unique-ids of those that have another size than was ``stored``."""
+
+
+def look_for(
+    maildir: Place,
+    wanted: Iterable[tuple[str, str]],
+    see: See = as_delivered,
+    stored: Mapping[str, int] = {},
+) -> Looked:
+    """Look at each unique-id and file, wherever another program may have moved it.
+
+    One that is no longer there, or is no regular file, is left out.  ``stored``:
+    by unique-id, what the files had in octets when they were last looked at.
+    """
+    written: list[str] = []
+    seen: dict[int, tuple[Kept, str]] = {}
+    uids = []
+    files = []
+    for index, (uid, file) in enumerate(wanted):
+        uids.append(uid)
+        files.append((index, file))
+
+    def look(index: int, file: str) -> None:
+        status = os.lstat(maildir.at(file))
+        if stored.get(uids[index], status.st_size) != status.st_size:
+            written.append(uids[index])
+        elif stat.S_ISREG(status.st_mode):
+            kept = see(uids[index], file.partition("/")[2], status)
+            octets = _octets(maildir, file, status.st_size)
+            seen[index] = kept if octets == kept.octets else kept._replace(octets=octets), file
+
+    restless = follow(maildir, files, look).restless
+    found = [seen[index] for index in sorted(seen)]
+    return Looked(found, [uids[index] for index in restless], written)
+
+
+def _octets(maildir: Place, file: str, stored: int) -> int:
+    """The size of a message as quotas count it: if it is packed, what its name says."""
+    named = stored_size(base_of(file.partition("/")[2]))
+    if named is None or named == stored:
+        return stored
+    try:
+        return named if is_packed(maildir.at(file)) else stored
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return stored
+
+
+def look_at(
+    maildir: Place, wanted: Iterable[tuple[str, str]], see: See = as_delivered
+) -> list[tuple[Kept, str]]:
+    """The same, but it raises ``StoreDown`` where it cannot be told what is there."""
+    looked = look_for(maildir, wanted, see)
+    raise_for(maildir, looked.restless)
+    return looked.found
+
+
+def raise_for(maildir: object, restless: Sequence[str]) -> None:
+    """Raise ``StoreDown`` if others renamed any messages all the while."""
+    if restless:
+        raise StoreDown(
+            f"{maildir}: another program goes on renaming {len(restless)} messages,"
+            f" the first is {restless[0]}"
+        )
+
+
+def entries(
+    action: str, maildir: Place, mailbox: str, found: Sequence[tuple[Kept, str]], cause: Cause
+) -> Iterator[Removed]:
+    """What the audit says of messages that were looked at."""
+    named: dict[int, str | None] = {}
+
+    def read(index: int, file: str) -> None:
+        try:
+            named[index] = message_id_in(_head(maildir.at(file)))
+        except FileNotFoundError:
+            raise
+        except OSError:
+            named[index] = None
+
+    follow(maildir, [(index, file) for index, (_, file) in enumerate(found)], read)
+    for index, (kept, _) in enumerate(found):
+        yield entry(action, mailbox, kept, named.get(index), cause)
+
+
+def entry(action: str, mailbox: str, kept: Kept, named: str | None, cause: Cause) -> Removed:
+    """What the audit says of one message; ``named`` is its Message-ID."""
+    return Removed(
+        action=action,
+        mailbox=mailbox,
+        uid=kept.uid,
+        message_id=named,
+        size=kept.octets,
+        received=kept.received,
+        read=kept.read,
+        cause=cause,
+    )
+
+
+def message_id(path: str) -> str | None:
+    """The Message-ID in a message's header; None where there is none to be had."""
+    try:
+        return message_id_in(_head(path))
+    except OSError:
+        return None
+
+
+def message_id_in(head: bytes) -> str | None:
+    """The Message-ID of a message that begins so; None where there is none."""
+    match = _MESSAGE_ID.search(_END.split(head, 1)[0])
+    if match is None:
+        return None
+    # Longer than a line of a header may be it is nobody's Message-ID (RFC 5322
+    # section 2.1.1), and would take the room of thousands of lines of the audit.
+    named = _FOLD.sub(b"", match[1]).strip()[:LONGEST_ID]
+    return named.decode("utf-8", "replace") or None
+
+
+def _head(path: str) -> bytes:
+    file, _ = open_message(path)
+    try:
+        packed = unpacked(file, path)
+        head = packed.read() if packed else os.pread(file, OPENING, 0)
+        while 0 < len(head) < HEADER and not _END.search(head):
+            more = packed.read() if packed else os.pread(file, HEADER - len(head), len(head))
+            if not more:
+                break
+            head += more
+        return head[:HEADER]
+    finally:
+        os.close(file)

@@ -1,0 +1,117 @@
+"""Messages leave a Maildir.  Blocks: for a worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
+
+from twisted.logger import Logger
+
+from gateway.errors import NoRoom, StoreDown
+from gateway.store.maildir.delivery import maildirsize
+from gateway.store.maildir.folders.dotlock import flocked
+from gateway.store.maildir.folders.follow import follow
+from gateway.store.maildir.folders.place import Place
+
+log = Logger()
+
+T = TypeVar("T")
+
+
+@contextmanager
+def flocked_if_free(maildir: Place, *, timeout: float) -> Iterator[None]:
+    """``flocked``, but that nobody has to wait for longer than ``timeout`` seconds."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(flocked(maildir.path, timeout=timeout))
+        except (OSError, StoreDown) as error:
+            # What somebody wants to be gone goes, whoever is adding up there.
+            log.warn("{maildir}: {error}; removing all the same", maildir=maildir, error=error)
+        yield
+
+
+def in_parts(
+    found: Sequence[T], audit: Callable[[Sequence[T]], None], take: Callable[[Sequence[T]], int]
+) -> int:
+    """Take away what is audited; how many were taken.
+
+    On a disk that is too full for so many lines half of them go first and make
+    room for those of the others.  Raises as both do.
+    """
+    try:
+        audit(found)
+    except NoRoom:
+        half = len(found) // 2
+        if not half:
+            raise
+        return sum(in_parts(part, audit, take) for part in (found[:half], found[half:]))
+    return take(found) if found else 0
+
+
+def take_out(
+    directory: Place,
+    files: Sequence[str],
+    leave: Callable[[str], None] | None = None,
+    *,
+    counted_in: Place | None,
+) -> int:
+    """Unlink ``new/...`` and ``cur/...``, wherever another program may have moved them.
+
+    The ``maildirsize`` of the Maildir ``counted_in`` is told, where there is
+    one, which is why the caller has that ``flocked``; None: they count nowhere.
+    The answer is how many were there.  ``leave`` makes the file of a path leave
+    the directory in another way; it raises ``OSError``.  Raises ``StoreDown``
+    when something is still there, or may be since others rename it all the while.
+    """
+    removal = _Removal(directory, leave or os.unlink, counted_in)
+    try:
+        removal.remove(files)
+    finally:
+        removal.account()
+    return removal.messages
+
+
+class _Removal:
+    """Removes, and counts what it removed."""
+
+    def __init__(
+        self, directory: Place, leave: Callable[[str], None], counted_in: Place | None
+    ) -> None:
+        self.messages = 0
+        self._counted_in = counted_in if counted_in and maildirsize.exists(counted_in) else None
+        self._directory = directory
+        self._leave = leave
+        self._octets = 0
+
+    def remove(self, files: Sequence[str]) -> None:
+        """Take them out; raises ``StoreDown`` when something is still there."""
+        failed: list[str] = []
+
+        def take(_: str, file: str) -> None:
+            try:
+                self._take(file)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                failed.append(f"{file} ({error.strerror})")
+
+        failed += follow(self._directory, [(file, file) for file in files], take).restless
+        if failed:
+            raise StoreDown(
+                f"{self._directory}: {len(failed)} of {len(files)} marked messages"
+                f" are still there, the first is {failed[0]}"
+            )
+
+    def _take(self, file: str) -> None:
+        path = self._directory.at(file)
+        octets = maildirsize.size_on_disk(path) if self._counted_in else 0
+        self._leave(path)
+        self._octets += octets
+        self.messages += 1
+
+    def account(self) -> None:
+        """Say what is gone."""
+        if self._counted_in and self.messages:
+            maildirsize.append(self._counted_in, -self._octets, -self.messages)

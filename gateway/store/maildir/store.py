@@ -1,0 +1,237 @@
+"""The Maildir store: mail on disk in the form other mail servers read and write."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.errors import (
+    BadMailboxName,
+    MaildropBusy,
+)
+from gateway.interfaces import Admit, Audit, IDelivery, IKeeping, IStore, Run
+from gateway.model import Account, Cause, Kept, Usage, cause_of
+from gateway.store.maildir.delivery.queue import Delivery, Incoming, no_limits
+from gateway.store.maildir.folders.files import store_error
+from gateway.store.maildir.folders.paths import mailbox_path, mailboxes
+from gateway.store.maildir.folders.place import opened
+from gateway.store.maildir.listing.snapshot import Reading, Snapshot
+from gateway.store.maildir.maildrop import Mailbox, Maildrop
+from gateway.store.maildir.removal.expiry import Keeping, no_audit, not_held
+
+__all__ = ["MaildirStore"]
+
+T = TypeVar("T")
+
+LOCK = "pop3gw.lock"
+"""The file in a Maildir whose ``flock`` a session holds under the exclusive policy."""
+
+
+@implementer(IStore, IDelivery, IKeeping)
+class MaildirStore:
+    """Maildirs below one directory."""
+
+    def __init__(
+        self,
+        root: str,
+        template: str,
+        run: Run[Any],
+        *,
+        reading: Reading | None = None,
+        exclusive: bool = False,
+        admit: Admit = no_limits,
+        audit: Audit = no_audit,
+        held: Callable[[Account], bool] = not_held,
+        share: bool = True,
+        cached_messages: int = 2_000_000,
+        deliver: Run[Any] | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """``cached_messages`` bounds the memory that snapshots of idle mailboxes take.
+
+        Mail that comes in waits for the disk, all else mostly for the processor:
+        what delivers may have more threads, by ``deliver``, than ``run`` has.
+        ``admit`` judges whether there is room for a message; ``audit`` hears of
+        each before it is removed.  ``held``, asked at a session's end, is
+        whether there is a hold on the account's mailbox: then DELE hides.
+        Without ``share`` every recipient of a message gets a file of its own,
+        as rules that count from the reading of mail want it.
+        """
+        self._root = root
+        self._template = template
+        self._run = run
+        self._reading = reading or Reading()
+        self._exclusive = exclusive
+        self._audit = audit
+        self._is_held = held
+        self._cached_messages = cached_messages
+        self._now_ns = now_ns
+        self._mailboxes: OrderedDict[str, Mailbox] = OrderedDict()
+        self._held: set[str] = set()
+        self._delivery = Delivery(
+            self._path, deliver or run, self._reading, admit, now_ns, share=share
+        )
+
+    def _path(self, account: Account) -> str:
+        return mailbox_path(self._template, self._root, account)
+
+    def prepare(self, account: Account) -> Deferred[None]:
+        """See that the account's Maildir is there."""
+        return self._delivery.prepare(account)
+
+    def receive(self, account: Account) -> Deferred[Incoming]:
+        """A message that is about to come."""
+        return self._delivery.receive(account)
+
+    def usage(self, account: Account) -> Deferred[Usage]:
+        """What the account's mailbox holds."""
+        return self._delivery.usage(account)
+
+    def names(self) -> Deferred[list[str]]:
+        """The names of all there are below the root, sorted."""
+        return self._run(lambda: sorted(name for name, _ in mailboxes(self._template, self._root)))
+
+    def present(self, accounts: Sequence[Account]) -> Deferred[list[Account]]:
+        """Of these those whose Maildir is there."""
+        return self._run(lambda: list(filter(self._is_there, accounts)))
+
+    def _is_there(self, account: Account) -> bool:
+        try:
+            return os.path.isdir(f"{self._path(account)}/cur")
+        except BadMailboxName:
+            # Nobody gets in there either, and is told so.
+            return False
+
+    def survey(self, account: Account) -> Deferred[list[Kept]]:
+        """All that POP3 shows."""
+        return self._keeping(account, Keeping.survey)
+
+    def glance(self, account: Account) -> Deferred[list[Kept]]:
+        """The same, nothing being written."""
+        return self._keeping(account, Keeping.glance)
+
+    def discard(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+        """Remove these for good."""
+        return self._keeping(account, lambda keeping: keeping.discard(uids, cause))
+
+    def hide(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+        """Put these into the folder ``.Expired``."""
+        return self._keeping(account, lambda keeping: keeping.hide(uids, cause))
+
+    def hidden(self, account: Account) -> Deferred[list[Kept]]:
+        """What is in that folder."""
+        return self._keeping(account, Keeping.hidden)
+
+    def restore(self, account: Account, uids: Collection[str]) -> Deferred[int]:
+        """Bring these back from there."""
+        return self._keeping(account, lambda keeping: keeping.restore(uids))
+
+    def move_ids(self, account: Account, by: int) -> Deferred[int]:
+        """Have new messages get ids that are so much larger."""
+        return self._keeping(account, lambda keeping: keeping.move_ids(by))
+
+    def purge(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+        """Remove these for good from there."""
+        return self._keeping(account, lambda keeping: keeping.purge(uids, cause))
+
+    def _keeping(self, account: Account, work: Callable[[Keeping], T]) -> Deferred[T]:
+        try:
+            path = self._path(account)
+        except BadMailboxName as error:
+            return fail(error)
+        keeping = Keeping(path, account.mailbox, self._reading, self._audit, self._now_ns)
+        return self._run(lambda: work(keeping))
+
+    def open(self, account: Account, mind: object) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
+        """The account's maildrop, snapshot taken, and what gives it back."""
+        try:
+            path = self._path(account)
+        except BadMailboxName as error:
+            return fail(error)
+        mailbox, cause = self._mailbox(path), cause_of(mind)
+        if not self._exclusive:
+            return self._opened(mailbox, account, cause).addCallback(
+                lambda drop: (drop, drop.close)
+            )
+        if path in self._held:
+            return fail(MaildropBusy(path))
+        self._held.add(path)
+        return self._open_exclusively(mailbox, account, cause)
+
+    def _opened(self, mailbox: Mailbox, account: Account, cause: Cause) -> Deferred[Maildrop]:
+        before = mailbox.messages
+
+        def opened(snapshot: Snapshot) -> Maildrop:
+            if mailbox.messages != before:
+                self._trim()
+            is_held = partial(self._is_held, account)
+            return Maildrop(account.mailbox, mailbox, snapshot, cause, is_held)
+
+        return mailbox.current().addCallback(opened)
+
+    def _mailbox(self, path: str) -> Mailbox:
+        mailbox = self._mailboxes.get(path)
+        if mailbox is None:
+            mailbox = Mailbox(path, self._reading, self._run, self._audit, self._now_ns)
+            self._mailboxes[path] = mailbox
+        self._mailboxes.move_to_end(path)
+        return mailbox
+
+    def _trim(self) -> None:
+        """Forget the mailboxes that were opened longest ago, until the rest fits."""
+        held = sum(mailbox.messages for mailbox in self._mailboxes.values())
+        while held > self._cached_messages and len(self._mailboxes) > 1:
+            _, oldest = self._mailboxes.popitem(last=False)
+            held -= oldest.messages
+
+    def _open_exclusively(
+        self, mailbox: Mailbox, account: Account, cause: Cause
+    ) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
+        held = ExitStack()
+        held.callback(self._held.discard, mailbox.maildir)
+
+        def locked() -> None:
+            held.callback(os.close, _lock(mailbox.maildir))
+
+        def opened_so(maildrop: Maildrop) -> tuple[Maildrop, Callable[[], None]]:
+            held.callback(maildrop.close)
+            return maildrop, held.close
+
+        def failed(failure: Failure) -> Failure:
+            held.close()
+            return failure
+
+        # Opened once to make sure that the Maildir is there to be locked, and
+        # looked at again under the lock.
+        return (
+            self._opened(mailbox, account, cause)
+            .addCallback(lambda _: self._run(locked))
+            .addCallback(lambda _: self._opened(mailbox, account, cause))
+            .addCallbacks(opened_so, failed)
+        )
+
+
+def _lock(maildir: str) -> int:
+    """Lock a Maildir against other processes; the kernel unlocks it if we die."""
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with opened(maildir) as place:
+            file = os.open(place.at(LOCK), flags, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise MaildropBusy(maildir) from None
+    except OSError as error:
+        raise store_error(error) from error
+    return file

@@ -1,0 +1,399 @@
+"""``dovecot-uidlist``: which file has which unique-id, in Dovecot's own format.
+
+Version 3 is read and written, version 1 read.  A file grows by whole lines;
+it is replaced only by rename, and both only under its lock.  Reading needs
+no lock: what follows the last line end is not there yet.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from twisted.logger import Logger
+
+from gateway.durable import sync_directory, write_all
+from gateway.errors import MailboxUnusable
+from gateway.store.maildir.folders.files import complain, keep_copy, no_link, replace
+from gateway.store.maildir.uids.high_water import Mark
+from gateway.store.maildir.uids.ids import renamed_ids
+from gateway.store.maildir.uids.uidlines import (
+    BOM,
+    HIGHEST,
+    carried_number,
+    joined,
+    kept_fields,
+    parse_header,
+)
+
+log = Logger()
+
+NAME = "dovecot-uidlist"
+REMEMBERED = 512
+"""Octets before the place where reading stopped, by which a replaced file is known."""
+
+
+Keep = Callable[[Collection[str]], Collection[str]]
+"""Of base names those that have a file, and maybe others."""
+
+
+def base_of(filename: str) -> str:
+    """A Maildir file's name without its flags."""
+    return filename.partition(":")[0]
+
+
+class UidList:
+    """What a uidlist says, and how much of the file has been read."""
+
+    def __init__(self, path: str, mark: Mark | None = None) -> None:
+        """``mark``: where ids go on if the list does not tell."""
+        self.path = path
+        self.mark = mark or Mark()
+        self._is_followed = False
+        """Since ids were last given from it nothing was done to it but to add lines."""
+        self.uids: dict[str, int] = {}
+        """Base name to unique-id, in the order of the file."""
+        self.fields: dict[str, str] = {}
+        """Base name to the fields between id and name, for those that have any."""
+        self.uidvalidity = 0
+        self.next_uid = 1
+        self.in_order = True
+        """The unique-ids increase from line to line."""
+        self.torn = False
+        """The file's last line is incomplete: a writer died."""
+        self.unsure = False
+        """Something was read that may not be on stable storage."""
+        self.version = "3"
+        self.faults: list[str] = []
+        """What does not read, for the log; the next change writes the list without it."""
+        self._kept: dict[str, str] = {}
+        """Base name to fields of messages whose line has no unique-id for them."""
+        self._is_next_lost = False
+        self._highest = 0
+        self._lines = 0
+        self._others: tuple[str, ...] = ()
+        self._inode = 0
+        self._offset = 0
+        self._head = self._tail = b""
+
+    @property
+    def name(self) -> str:
+        """What an administrator knows the file by."""
+        return f"{self.mark.maildir}/{NAME}" if self.mark.maildir else self.path
+
+    # -- reading -------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Read what is new: the tail of a file that grew, else all of it.
+
+        Raises ``MailboxUnusable`` when it is no file, or its first line not a
+        uidlist's.
+        """
+        try:
+            file = no_link(self.path, os.O_RDONLY)
+        except FileNotFoundError:
+            self._forget()
+            return
+        try:
+            data = self._read(file)
+        finally:
+            os.close(file)
+        end = data.rfind(b"\n") + 1
+        self.torn = end < len(data)
+        # Who writes a list by hand may have an editor that ends lines with CRLF.
+        text = os.fsdecode(data[:end].replace(b"\r\n", b"\n"))
+        self._take(text.split("\n")[:-1])
+        self._remember(data[:end])
+        self.unsure = self.unsure or end > 0
+
+    def _read(self, file: int) -> bytes:
+        """What follows that which was read before, if it is still there; else all."""
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise MailboxUnusable(f"{self.name} is not a regular file")
+        # The inode does not tell: a file system may give the number of a file
+        # that was replaced to the very next one.
+        if self._offset and status.st_ino == self._inode:
+            start = self._offset - len(self._tail)
+            data = os.pread(file, max(status.st_size - start, 0), start)
+            if data.startswith(self._tail) and self._begins_alike(file):
+                return data[len(self._tail) :]
+        self._forget()
+        self._inode = status.st_ino
+        return os.pread(file, status.st_size, 0)
+
+    def _begins_alike(self, file: int) -> bool:
+        # The tail of a short file has all of it, and has just been compared.
+        return len(self._tail) == self._offset or self._head == os.pread(file, len(self._head), 0)
+
+    def _remember(self, data: bytes) -> None:
+        """These octets follow those that were read or written before."""
+        if not self._offset:
+            self._head = data[: data.find(b"\n") + 1]
+        tail = data if len(data) >= REMEMBERED else self._tail + data
+        self._tail = tail[-REMEMBERED:]
+        self._offset += len(data)
+
+    def _forget(self) -> None:
+        self.__init__(self.path, self.mark)  # type: ignore[misc]
+
+    def _take(self, lines: list[str]) -> None:
+        if self._offset == 0 and lines:
+            self._take_header(lines[0])
+            del lines[0]
+        uids, fields = self.uids, self.fields
+        separator = " " if self.version == "1" else " :"
+        highest, taken = self._highest, None
+        for at, line in enumerate(lines, self._lines + 1):
+            head, _, name = line.partition(separator)
+            number, _, extra = head.partition(" ")
+            base = base_of(name)
+            uid = int(number) if number.isdecimal() and len(number) <= 10 else 0
+            if not (base and 0 < uid <= HIGHEST and number.isascii()):
+                # Its file, if there is one, gets an id of its own.
+                self._keep(at, line, base, kept_fields(number, extra))
+                continue
+            if uid > highest:
+                highest = uid
+            else:
+                self.in_order = False
+                taken = set(uids.values()) if taken is None else taken
+                if uid in taken and uids.get(base) != uid:
+                    self._keep(at, line, base, extra)
+                    continue
+            if taken is not None:
+                taken.add(uid)
+            # Python's dict keeps the first place of a key; the later line wins.
+            if uids.pop(base, None) is not None:
+                fields.pop(base, None)
+            uids[base] = uid
+            if extra:
+                fields[base] = extra
+        self._lines += len(lines)
+        self._highest = highest
+        self.next_uid = max(self.next_uid, highest + 1)
+
+    def _keep(self, at: int, line: str, base: str, fields: str) -> None:
+        self.faults.append(f"line {at}: {line[:100]!r}")
+        if base and fields:
+            self._kept[base] = fields
+
+    def _take_header(self, line: str) -> None:
+        try:
+            header = parse_header(line)
+        except ValueError:
+            raise MailboxUnusable(
+                f"{self.name}: line 1 is not a uidlist's of version 1 or 3; put back a good"
+                " copy, or move the file away and every message gets a new unique-id"
+            ) from None
+        self.version, self.uidvalidity = header.version, header.uidvalidity
+        self._others, self._lines = header.others, 1
+        self._is_next_lost = header.next_uid is None
+        self.next_uid = header.next_uid or 1
+        if self._is_next_lost or line.startswith(BOM):
+            self.faults.append(f"line 1: {line[:100]!r}")
+
+    def make_sure(self) -> None:
+        """Put on stable storage what was read, before a client sees ids of it.
+
+        Raises ``OSError``.
+        """
+        if self.unsure:
+            with open(self.path, "rb", opener=no_link) as file:
+                os.fsync(file.fileno())
+            self.unsure = False
+
+    def field(self, base: str, key: str) -> str | None:
+        """One field of a message, by its letter."""
+        for word in self.fields.get(base, "").split(" "):
+            if word[:1] == key:
+                return word[1:]
+        return None
+
+    # -- writing, under the lock ---------------------------------------------
+
+    def add(
+        self,
+        new: Sequence[str],
+        fields: Mapping[str, str],
+        *,
+        now: float,
+        there: int,
+        keep: Keep,
+        sync: bool = True,
+    ) -> None:
+        """Give each base name in ``new`` the next id and make that last.
+
+        ``new``, oldest first, is of names that have no id; ``fields`` are those
+        of them that are to have any.  The caller holds the lock and has
+        refreshed since.  ``now`` in seconds since 1970; ``there`` is about how
+        many messages there are; ``keep`` is asked which of the base names keep
+        their lines, if the file has to be rewritten.  Without ``sync`` lines
+        that are added may be lost with the machine's power: only for ids that
+        nobody sees before ``make_sure``.  Raises ``MailboxUnusable`` when the ids
+        would run out, or ``OSError``.
+        """
+        fresh = not self.uids and not self.uidvalidity
+        if fresh:
+            self._begin(now)
+        elif self._is_next_lost:
+            self.next_uid = max(self.next_uid, int(now))
+        if not self._is_followed or self.next_uid < self.mark.reached:
+            self.next_uid = self.mark.begin(self.next_uid, is_new=fresh)
+        self.next_uid = self.beyond()
+        self._check_room(len(new))
+        added = self._number(new, fields)
+        self.mark.cover(self.next_uid)
+        if fresh:
+            self._replace("".join([self._header(), *added]))
+        elif self._is_to_replace or len(self.uids) > 1000 + 2 * there:
+            self._rewrite({*keep(self.uids), *new})
+        else:
+            self._append(os.fsencode("".join(added)), sync=sync)
+        self._is_followed = True
+        self.mark.note(self.next_uid)
+
+    def move_ahead(self, by: int, keep: Keep) -> None:
+        """Have the next id be so much larger; the list is there, and all else as for ``add``."""
+        self.next_uid = self.beyond() + by
+        self._check_room()
+        self.mark.cover(self.next_uid)
+        self._rewrite({*keep(self.uids)})
+
+    @property
+    def _is_to_replace(self) -> bool:
+        return self.torn or bool(self.faults) or self.version != "3"
+
+    def _check_room(self, count: int = 0) -> None:
+        if self.next_uid + count > HIGHEST + 1:
+            raise MailboxUnusable(
+                f"{self.name}: unique-ids have run out; move the file away and every"
+                " message gets a new one"
+            )
+
+    def _begin(self, now: float) -> None:
+        """A list of which nothing is there, lost perhaps."""
+        # It must not start again at 1: a client would take a new message for
+        # one it has seen and never show it.  Where nothing else is known the
+        # time is beyond every id that went before, unless a mailbox gets more
+        # than a message a second all its life.
+        if self.torn:
+            log.warn("{path}: line 1 is incomplete; all messages get new ids", path=self.name)
+        self.uidvalidity = self.next_uid = int(now)
+        self._others = ("G" + secrets.token_hex(16),)
+
+    def _number(self, new: Sequence[str], fields: Mapping[str, str]) -> list[str]:
+        """The lines of new messages."""
+        added = []
+        for uid, base in enumerate(new, self.next_uid):
+            self.uids[base] = uid
+            if extra := joined(self._kept.get(base, ""), fields.get(base, "")):
+                self.fields[base] = extra
+            added.append(f"{uid} {extra} :{base}\n" if extra else f"{uid} :{base}\n")
+        self.next_uid += len(new)
+        return added
+
+    def beyond(self) -> int:
+        """What is larger than every number that is, or could be, the unique-id of a message."""
+        return max(self.next_uid, self._beyond_carried())
+
+    def _beyond_carried(self) -> int:
+        """What is larger than every carried-over id that a number of ours could equal."""
+        carried = [self.field(base, "P") for base, text in self.fields.items() if "P" in text]
+        return max((carried_number(text) for text in carried if text), default=0) + 1
+
+    def _append(self, lines: bytes, *, sync: bool) -> None:
+        file = no_link(self.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            write_all(file, lines)
+            if sync:
+                os.fsync(file)
+        except OSError:
+            # Half a batch must not become ids that nobody has promised.
+            os.ftruncate(file, self._offset)
+            raise
+        finally:
+            os.close(file)
+        self._remember(lines)
+        self.unsure = not sync
+
+    def _rewrite(self, keep: set[str]) -> None:
+        if self.faults:
+            # Somebody may have written them by hand.
+            keep_copy(self.path, f"{self.path}.damaged")
+        complain(self.name, "lines do not read and are left out", self.faults)
+        if self.torn:
+            log.warn("{path}: the last line is incomplete and is left out", path=self.name)
+        self._pin()
+        self.uids = {base: uid for base, uid in self.uids.items() if base in keep}
+        self.fields = {base: text for base, text in self.fields.items() if base in keep}
+        lines = [self._header()]
+        for base, uid in sorted(self.uids.items(), key=lambda item: item[1]):
+            extra = self.fields.get(base)
+            lines.append(f"{uid} {extra} :{base}\n" if extra else f"{uid} :{base}\n")
+        self._replace("".join(lines))
+
+    def _pin(self) -> None:
+        """Write down the ids that are shown only because an earlier line has the same one."""
+        for base, shown in renamed_ids(self).items():
+            self.fields[base] = joined(self.fields.get(base, ""), f"P{shown}")
+
+    def _header(self) -> str:
+        return " ".join(["3", f"V{self.uidvalidity}", f"N{self.next_uid}", *self._others]) + "\n"
+
+    def _replace(self, text: str) -> None:
+        data = os.fsencode(text)
+        status = replace(self.path, data, sync=True)
+        sync_directory(os.path.dirname(self.path))
+        self.torn, self.unsure, self.version = False, False, "3"
+        self.faults, self._kept, self._is_next_lost = [], {}, False
+        self._inode, self._offset, self._tail = status.st_ino, 0, b""
+        self._remember(data)
+
+
+class Numbering(UidList):
+    """A uidlist for giving ids only: it remembers the next one, and no messages.
+
+    So a mailbox of a million messages costs no more memory than an empty one.
+    """
+
+    def __init__(self, path: str, mark: Mark | None = None) -> None:
+        super().__init__(path, mark)
+        self._carried = 0
+
+    def refresh(self) -> None:
+        """Read what is new, and forget whose lines it was."""
+        super().refresh()
+        if self.fields:
+            self._carried = max(self._carried, super()._beyond_carried())
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.uids.clear()
+        self.fields.clear()
+        self._kept.clear()
+
+    def _beyond_carried(self) -> int:
+        return self._carried
+
+    def number(self, new: Sequence[str], *, now: float, keep: Keep) -> None:
+        """Add lines for messages about to appear; the caller holds the lock.
+
+        Not yet on stable storage: whoever shows the ids sees to that.  ``keep``
+        and what is raised are those of ``add``.
+        """
+        self.refresh()
+        if self._is_to_replace or (self._offset and not self.uidvalidity):
+            # All of it has to be rewritten.
+            whole = UidList(self.path, self.mark)
+            whole.refresh()
+            whole.add(new, {}, now=now, there=0, keep=keep)
+            return
+        try:
+            self.add(new, {}, now=now, there=0, keep=keep, sync=False)
+        except BaseException:
+            self._forget()
+            raise
+        self._let_go()

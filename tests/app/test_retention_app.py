@@ -1,0 +1,190 @@
+"""Retention as it is set up, with a ledger and a lease on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.task import Clock
+
+from gateway.app.retention import LEASE, Keeper, Work, policies_of
+from gateway.config.settings import Directory, DomainRetention, Retention, Settings
+from gateway.directory.memory import MemoryDirectory
+from gateway.errors import ConfigError, DirectoryDown
+from gateway.model import Account
+from gateway.state.leader import Lease
+from gateway.state.ledger import NAME
+from kept_mail import KeptMail
+
+DAY = 86_400.0
+ALICE, BOB, CAROL = "alice@example.org", "bob@other.example", "carol@example.org"
+ACCOUNTS = {
+    ALICE: Account(name=ALICE, mailbox=ALICE),
+    BOB: Account(name=BOB, mailbox=BOB),
+    CAROL: Account(name=CAROL, mailbox=CAROL, retention="hold", host="other"),
+}
+SAID = Retention(
+    enabled=True,
+    policy="any 10d",
+    domains={"Example.Org": DomainRetention(policy="any 2d")},
+)
+
+
+class Changing(MemoryDirectory):
+    """One that an administrator changes, and that is down at times."""
+
+    def __init__(self, told: dict[str, Account]) -> None:
+        super().__init__({}, told)
+        self.is_down = False
+        self._told = told
+
+    def accounts(self) -> Deferred[list[Account]]:
+        """All of them, or an outage."""
+        return fail(DirectoryDown("x")) if self.is_down else succeed(list(self._told.values()))
+
+
+class House:
+    """Three mailboxes with a message each, and keepers of them."""
+
+    def __init__(self, state: Path, said: Retention = SAID) -> None:
+        self.state, self.said, self.clock = state, said, Clock()
+        self.store = KeptMail(self.clock.seconds)
+        for name in ACCOUNTS:
+            self.store.add(name)
+        self.accounts = dict(ACCOUNTS)
+
+    def keeper(self, directory: MemoryDirectory | None = None) -> Keeper:
+        """One more, which begins."""
+        settings = Settings(
+            state=str(self.state), retention=self.said, directory=Directory(hosts=("here",))
+        )
+        directory = directory or MemoryDirectory({}, self.accounts)
+        work = Work(maybeDeferred, lambda: 0)
+        keeper = Keeper(
+            self.clock,
+            settings,
+            directory,
+            self.store,
+            work,
+            policies=policies_of(settings.retention),
+            now=self.clock.seconds,
+        )
+        keeper.start()
+        return keeper
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, five minutes at a time."""
+        self.clock.pump([300.0] * int(seconds / 300))
+
+    def left(self) -> list[str]:
+        """Mailboxes that still have their message."""
+        return [name for name, mail in self.store.mail.items() if mail]
+
+
+def test_each_mailbox_has_the_policy_of_its_own_domain_or_server(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.accounts[CAROL] = Account(name=CAROL, mailbox=CAROL, host="other")
+    keeper = house.keeper()
+    house.run(1.9 * DAY)
+    assert house.left() == [ALICE, BOB, CAROL]
+    house.run(0.3 * DAY)
+    assert house.left() == [BOB, CAROL]
+    house.run(8 * DAY)
+    assert house.left() == [CAROL]
+    keeper.stop()
+
+
+def test_nothing_is_removed_or_made_where_it_is_not_switched_on(tmp_path: Path) -> None:
+    house = House(tmp_path, Retention(policy="any 1d"))
+    keeper = house.keeper()
+    keeper.delivered(ACCOUNTS[ALICE])
+    house.run(5 * DAY)
+    keeper.stop()
+    assert house.left() == [ALICE, BOB, CAROL]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_has_no_retention_is_said_before_anything_starts(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    store: Any = object.__new__(type("Plain", (), {"names": None}))
+    house.store = store
+    with pytest.raises(ConfigError, match=r"retention\.enabled: expected false"):
+        house.keeper()
+
+
+def test_of_two_processes_one_removes_and_the_other_takes_over_at_its_end(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    first, second = house.keeper(), house.keeper()
+    house.run(3 * DAY)
+    assert house.left() == [BOB, CAROL]
+    assert house.store.surveys[ALICE] == 2
+    first.stop()
+    house.run(8 * DAY)
+    assert house.left() == [CAROL]
+    second.stop()
+    assert sorted(file.name for file in tmp_path.iterdir()) == [NAME, LEASE]
+
+
+def test_while_a_step_hangs_at_the_end_no_other_process_may_begin(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    answer = Deferred[Any]()
+    house.store.survey = lambda _: answer  # type: ignore[method-assign]
+    keeper, lease = house.keeper(), Lease(str(tmp_path / LEASE))
+    house.run(300)
+    ended = keeper.stop()
+    ended.addErrback(lambda _: None)
+    ended.cancel()
+    assert not lease.take()
+    answer.callback([])
+
+
+def test_before_a_login_the_smallest_value_of_any_user_is_told_at_once_by_every_process(
+    tmp_path: Path,
+) -> None:
+    house = House(tmp_path)
+    house.accounts[BOB] = Account(name=BOB, mailbox=BOB, retention="read 1d")
+    house.accounts[CAROL] = Account(name=CAROL, mailbox=CAROL, retention="any 0d", host="other")
+    keepers = [house.keeper(), house.keeper()]
+    assert [keeper.expire() for keeper in keepers] == ["1 USER"] * 2
+    house.accounts[BOB] = ACCOUNTS[BOB]
+    for keeper in keepers:
+        keeper.stop()
+    again = house.keeper()
+    assert again.expire() == "2 USER"
+    again.stop()
+
+
+def test_a_changed_policy_is_told_of_after_check_every_seconds(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    directory = Changing(house.accounts)
+    keepers = [house.keeper(directory), house.keeper(directory)]
+    house.accounts[ALICE] = Account(name=ALICE, mailbox=ALICE, retention="any 1d")
+    assert [keeper.expire() for keeper in keepers] == ["2 USER"] * 2
+    house.run(SAID.check_every)
+    assert [keeper.expire() for keeper in keepers] == ["1 USER"] * 2
+    for keeper in keepers:
+        keeper.stop()
+
+
+def test_while_a_directory_cannot_tell_nothing_is_promised(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    directory = Changing(house.accounts)
+    directory.is_down = True
+    keeper = house.keeper(directory)
+    assert keeper.expire() == ""
+    directory.is_down = False
+    house.run(300)
+    assert keeper.expire() == "2 USER"
+    # What was known stays known.
+    directory.is_down = True
+    house.run(2 * SAID.check_every)
+    assert keeper.expire() == "2 USER"
+    keeper.stop()
+
+
+def test_of_retention_that_is_switched_off_nothing_is_told(tmp_path: Path) -> None:
+    keeper = House(tmp_path, Retention(policy="any 1d")).keeper()
+    assert keeper.expire() == ""
+    keeper.stop()

@@ -1,0 +1,269 @@
+"""The operator's commands about retention."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Coroutine
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from gateway.app.assembly import Tools
+from gateway.cli import retention as keeping
+from gateway.cli.retention import Terminal
+from gateway.config.settings import Retention, Settings
+from gateway.directory.memory import MemoryDirectory
+from gateway.errors import StoreDown
+from gateway.model import Account
+from gateway.retention.records import Looked, Order
+from gateway.state.ledger import Ledger
+from kept_mail import KeptMail
+
+DAY = 86_400.0
+NOW = 1_800_000_000.0
+SETTINGS = Settings(retention=Retention(policy="unread 60d, read 7d, hide 14d"))
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
+
+
+class Desk:
+    """A store, and what an operator sees of it."""
+
+    def __init__(self) -> None:
+        self.store = KeptMail(lambda: NOW)
+        self.accounts: dict[str, Account] = {}
+        self.out, self.err = io.StringIO(), io.StringIO()
+
+    def add(self, mailbox: str, count: int, age: float) -> list[str]:
+        """Messages, unread."""
+        self.accounts[mailbox] = Account(name=mailbox, mailbox=mailbox)
+        return self.store.add(mailbox, count, age=age)
+
+    def do(self, work: Callable[..., Coroutine[Any, Any, int]], **options: Any) -> int:
+        """The command's exit status."""
+        said = Namespace(**({"mailbox": None, "json": False, "uids": []} | options))
+        found = Tools(MemoryDirectory({}, self.accounts), self.store)
+        terminal = Terminal(self.out, self.err)
+        results: list[int] = []
+        Deferred.fromCoroutine(work(SETTINGS, found, said, terminal, NOW)).addCallback(
+            results.append
+        )
+        return results[0]
+
+    @property
+    def lines(self) -> list[str]:
+        """What was printed."""
+        return self.out.getvalue().splitlines()
+
+
+def test_a_preview_says_what_would_go_and_why_and_touches_nothing() -> None:
+    desk = Desk()
+    desk.add("alice", 3, 61 * DAY)
+    desk.add("alice", 2, 59 * DAY)
+    desk.add("bob", 4, DAY)
+    before = {name: dict(mail) for name, mail in desk.store.mail.items()}
+    assert desk.do(keeping.preview) == 0
+    assert desk.lines == [
+        "alice: 3 of 5 messages would go (unread 3; 3); next look 2027-01-16T08:00:00Z;"
+        " policy unread 60d, read 7d, hide 14d",
+        "3 of 9 messages in 2 mailboxes would go",
+    ]
+    assert (desk.store.mail, desk.store.removals) == (before, [])
+    assert desk.err.getvalue() == ""
+
+
+def test_a_preview_of_one_mailbox_names_the_messages() -> None:
+    desk = Desk()
+    (uid,) = desk.add("alice", 1, 61 * DAY)
+    assert desk.do(keeping.preview, mailbox="alice") == 0
+    assert desk.lines[1].startswith(f"  {uid}: unread, due 2027-01-14T08:00:00Z; came 2026-11-15T")
+    assert desk.do(keeping.preview, mailbox="nobody") == 0
+    assert "nobody: retention has no policy for it" in desk.err.getvalue()
+
+
+def test_json_is_a_line_for_each_mailbox_and_one_for_the_store() -> None:
+    desk = Desk()
+    (uid,) = desk.add("alice", 1, 61 * DAY)
+    desk.add("bob", 1, DAY)
+    desk.do(keeping.preview, json=True)
+    alice, bob, store = map(json.loads, desk.lines)
+    assert (alice["would_go"], alice["rules"], bob["would_go"]) == (1, {"unread": 1}, 0)
+    assert store["store"] == {
+        "mailboxes": 2,
+        "failed": 0,
+        "messages": 2,
+        "would_go": 1,
+        "stops": None,
+    }
+    desk.out.truncate(0)
+    desk.out.seek(0)
+    desk.do(keeping.preview, json=True, mailbox="alice")
+    (removed,) = json.loads(desk.lines[0])["removed"]
+    assert (removed["uid"], removed["rule"], removed["read"]) == (uid, "unread", None)
+
+
+def test_a_preview_says_where_the_backlog_guard_would_stop() -> None:
+    desk = Desk()
+    desk.add("alice", 150, 61 * DAY)
+    desk.do(keeping.preview)
+    assert "STOPPED until it is released" in desk.lines[0]
+    assert desk.lines[2].startswith("150 of 150 messages of the store within a day would go")
+
+
+def test_a_mailbox_that_cannot_be_looked_into_is_said_and_the_others_are_shown() -> None:
+    desk = Desk()
+    desk.add("alice", 1, 61 * DAY)
+    desk.add("bob", 1, 61 * DAY)
+    desk.accounts["carol"] = Account(name="carol", mailbox="carol", retention="red 7d")
+    desk.store.add("carol")
+    desk.store.broken["alice"] = StoreDown("no")
+    assert desk.do(keeping.preview) == 1
+    assert desk.lines[-1] == "1 of 1 messages in 3 mailboxes would go"
+    assert "alice: no" in desk.err.getvalue()
+    assert "carol: column 1: 'red'" in desk.err.getvalue()
+
+
+def test_who_sits_at_a_terminal_sees_how_far_it_is_and_no_bar_is_left() -> None:
+    desk = Desk()
+    desk.err = Screen()
+    for number in range(4):
+        desk.add(f"u{number}", 1, DAY)
+    desk.do(keeping.preview)
+    assert f"\r[{'#' * 20}{' ' * 20}] 2/4" in desk.err.getvalue()
+    assert desk.err.getvalue().endswith(" \r")
+
+
+def test_what_was_hidden_is_listed_and_comes_back() -> None:
+    desk = Desk()
+    one, two = desk.add("alice", 2, DAY)
+    desk.store.away["alice"] = desk.store.mail["alice"]
+    desk.store.mail["alice"] = {}
+    assert desk.do(keeping.hidden, mailbox="alice", json=True) == 0
+    assert {json.loads(line)["uid"] for line in desk.lines} == {one, two}
+    assert desk.do(keeping.restore, mailbox="alice", uids=[two, "x"]) == 1
+    assert list(desk.store.mail["alice"]) == [two]
+    assert desk.do(keeping.restore, mailbox="alice") == 0
+    assert sorted(desk.store.mail["alice"]) == [one, two]
+    assert desk.do(keeping.hidden, mailbox="of a user who is gone") == 0
+
+
+# -- orders, and what the command itself says ----------------------------------
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    state = tmp_path / "var"
+    state.mkdir()
+    config = tmp_path / "pop3gw.toml"
+    config.write_text(f'state = "{state}"\n[listeners.a]\nendpoint = "tcp:0"\n')
+    stopped = Looked("any 1d", due=None, looked=1.0, messages=200, stopped="200 of 200 would go")
+    with closing(Ledger(str(state))) as ledger:
+        ledger.keep_look("alice", stopped)
+        ledger.keep_look("bob", stopped._replace(stopped=None))
+    return config
+
+
+def orders(file: Path) -> dict[str, bool]:
+    """Mailboxes that are ordered to be looked at, and whether they are released."""
+    with closing(Ledger(str(file.parent / "var"))) as ledger:
+        given: dict[str, Order] = ledger.orders()
+    return {name: order.released for name, order in given.items()}
+
+
+def test_a_release_is_an_order_that_the_server_finds(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert keeping.main(["release", "--config", str(file), "alice"]) == 0
+    assert orders(file) == {"alice": True}
+    assert "alice: 200 of 200 would go; released" in capsys.readouterr().out
+
+
+def test_all_means_all_that_are_stopped_for_a_release_and_all_else_otherwise(file: Path) -> None:
+    assert keeping.main(["release", "--config", str(file), "--all"]) == 0
+    assert orders(file) == {"alice": True}
+    assert keeping.main(["run-now", "--config", str(file), "--all"]) == 0
+    assert orders(file) == {"alice": True, "bob": False}
+
+
+def test_what_cannot_be_ordered_is_said(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert keeping.main(["run-now", "--config", str(file), "nobody"]) == 1
+    assert "nobody: retention has not looked there yet" in capsys.readouterr().err
+    assert keeping.main(["release", "--config", str(file.parent / "none.toml"), "--all"]) == 1
+    assert "none.toml: cannot be read" in capsys.readouterr().err
+    (file.parent / "var" / "ledger.sqlite3").write_bytes(b"x" * 5000)
+    assert keeping.main(["release", "--config", str(file), "--all"]) == 1
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_server_that_has_never_run_has_nothing_to_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "pop3gw.toml"
+    config.write_text(f'state = "{tmp_path}/no"\n[listeners.a]\nendpoint = "tcp:0"\n')
+    assert keeping.main(["release", "--config", str(config), "--all"]) == 1
+    assert "has the server never run?" in capsys.readouterr().err
+
+
+def test_root_makes_no_files_that_the_server_could_not_change(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if os.geteuid() == 0:
+        os.chown(file.parent / "var", 65534, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert keeping.main(["release", "--config", str(file), "--all"]) == 1
+    assert "run it as the server's user, as sudo -u " in capsys.readouterr().err
+    assert orders(file) == {}
+
+
+def test_a_directory_that_cannot_be_read_is_said_in_words(file: Path) -> None:
+    command = [sys.executable, "-m", "gateway.cli.retention", "preview", "--config", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("pop3gw keeping: ")
+    assert "var/accounts: No such file or directory" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_ids_of_all_mailboxes_are_moved_ahead_and_one_that_fails_is_named() -> None:
+    desk = Desk()
+    for name in ("alice", "bob", "carol"):
+        desk.add(name, 1, 0.0)
+    desk.store.broken["bob"] = StoreDown("its disk is gone")
+    assert desk.do(keeping.move_ids, by=5000) == 1
+    assert dict(desk.store.moved) == {"alice": 5000, "carol": 5000}
+    assert desk.lines == ["2 of 3 mailboxes go on 5000 further"]
+    assert "bob: its disk is gone" in desk.err.getvalue()
+
+
+def test_a_command_finds_the_bind_password_where_the_server_finds_it(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("reader\n")
+    config = tmp_path / "pop3gw.toml"
+    config.write_text(
+        f'state = "{tmp_path}"\n[listeners.a]\nendpoint = "tcp:0"\n[directory]\nkind = "ldap"\n'
+        '[ldap]\nuris = ["ldap://127.0.0.1:1"]\nbase = "dc=x"\nbind_dn = "cn=reader"\n'
+        'bind_password_file = "password"\n[store]\npath = "{home}/Maildir"\n'
+        '[retention]\npolicy = "any 5d"\n'
+    )
+    command = [sys.executable, "-m", "gateway.cli.retention", "preview", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    # It comes as far as the directory, which is not there.
+    assert "127.0.0.1:1" in done.stderr, done.stderr
+    assert "bind_password" not in done.stderr
+    (tmp_path / "password").unlink()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"ldap.bind_password_file: {tmp_path}/password: cannot be read" in done.stderr

@@ -1,0 +1,126 @@
+"""Retention in a server that runs, and the operator's commands beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import poplib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from disks import state_of
+from servers import PASSWORD, USER, Gateway, fill
+
+pytestmark = pytest.mark.interop
+
+DAY = 86_400
+
+
+@contextmanager
+def house(directory: Path, policy: str, *, old: int, young: int) -> Iterator[Gateway]:
+    """A gateway that is not yet started, and mail of which so much came 61 days ago."""
+    settings = f'[retention]\nenabled = true\npolicy = "{policy}"\ncheck_every = 0.4\n'
+    gateway = Gateway(directory, settings)
+    messages = [b"Subject: %d\r\n\r\n" % number for number in range(old + young)]
+    files = fill(gateway.maildir, messages)
+    for path in files[:old]:
+        then = time.time() - 61 * DAY
+        os.utime(path, (then, then))
+    # As after a migration: each has its id already.
+    lines = "".join(f"{uid} :{path.name}\n" for uid, path in enumerate(files, 1))
+    gateway.maildir.joinpath("dovecot-uidlist").write_text(f"3 V1 N{len(files) + 1}\n{lines}")
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
+    assert "Traceback" not in gateway.log
+
+
+def keeping(gateway: Gateway, command: str, *arguments: str) -> list[str]:
+    """What the command prints."""
+    options = [command, "--config", str(gateway.config), *arguments]
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway.cli.retention", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def shown(gateway: Gateway) -> set[str]:
+    """The unique-ids that a client sees."""
+    client = poplib.POP3("127.0.0.1", gateway.plain, timeout=60)
+    client.user(USER)
+    client.pass_(PASSWORD)
+    uids = {line.split()[1].decode() for line in client.uidl()[1]}
+    client.quit()
+    return uids
+
+
+def test_what_a_preview_foretells_is_hidden_and_can_be_brought_back(tmp_path: Path) -> None:
+    with house(tmp_path, "unread 60d, hide 14d", old=3, young=2) as gateway:
+        before = state_of(gateway.directory)
+        said = json.loads(keeping(gateway, "preview", "--json", USER)[0])
+        assert state_of(gateway.directory) == before
+        foretold = {one["uid"] for one in said["removed"]}
+        assert (len(foretold), said["messages"]) == (3, 5)
+        gateway.run()
+        gateway.wait_for(b"3 messages are gone, 2 are left")
+        left = shown(gateway)
+        hidden = {json.loads(line)["uid"] for line in keeping(gateway, "hidden", "--json", USER)}
+        assert (hidden, len(left)) == (foretold, 2)
+        assert keeping(gateway, "restore", USER) == [f"3 of 3 messages are back in {USER}"]
+        assert shown(gateway) == left | foretold
+
+
+def test_a_mailbox_that_would_lose_too_much_waits_for_its_release(tmp_path: Path) -> None:
+    with house(tmp_path, "unread 60d", old=120, young=2) as gateway:
+        gateway.run()
+        gateway.wait_for(b"120 of 122 messages of mailbox")
+        assert len(shown(gateway)) == 122
+        keeping(gateway, "release", USER)
+        gateway.wait_for(b"are left")
+        assert len(shown(gateway)) == 2
+        lines = map(json.loads, (tmp_path / "audit.log").read_text().splitlines())
+        assert [(one["action"], one["rule"]) for one in lines] == [("discard", "unread 60d")] * 120
+
+
+@pytest.mark.conformance("X-C0008", "O-C0040")
+def test_after_a_restore_no_id_means_another_message(tmp_path: Path) -> None:
+    def come(first: int) -> None:
+        for number in range(first, first + 20):
+            name = f"{1_710_000_000 + number}.M{number}P1.test"
+            (gateway.maildir / "new" / name).write_bytes(b"Subject: %d\r\n\r\n" % number)
+
+    def look() -> set[str]:
+        gateway.run()
+        uids = shown(gateway)
+        gateway.stop()
+        return uids
+
+    with house(tmp_path, "unread 60d", old=0, young=3) as gateway:
+        before = look()
+        saved = (gateway.maildir / "dovecot-uidlist", *tmp_path.rglob("ledger.sqlite3*"))
+        backup = {path: path.read_bytes() for path in saved}
+        come(100)
+        since = look() - before
+        for path in (gateway.maildir / "new").iterdir():
+            path.unlink()
+        for path, content in backup.items():
+            path.write_bytes(content)
+        assert keeping(gateway, "move-ids", "--by", "5000") == [
+            "1 of 1 mailboxes go on 5000 further"
+        ]
+        come(200)
+        anew = look()
+        assert len(since) == len(anew) == 20
+        assert anew.isdisjoint(before | since)

@@ -1,0 +1,323 @@
+"""Warnings of a full mailbox, on fakes and a clock that is advanced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.directory.memory import MemoryDirectory
+from gateway.errors import DirectoryDown, OverQuota, StoreDown
+from gateway.jobs.quota_warnings import Warner
+from gateway.mailboxes.recipients import Reception, admit
+from gateway.model import Account, Limits, Usage
+from gateway.quota.verdict import Level
+from gateway.state.ledger import Ledger
+from gateway.store.memory import MemoryStore
+
+ALICE = "alice@example.org"
+ACCOUNT = Account(name=ALICE, mailbox=ALICE)
+
+
+def heard(case: SynchronousTestCase) -> list[str]:
+    """What is logged from here on."""
+    said: list[str] = []
+
+    def hear(event: Any) -> None:
+        said.append(str(event["log_format"]).format(**event))
+
+    globalLogPublisher.addObserver(hear)
+    case.addCleanup(globalLogPublisher.removeObserver, hear)
+    return said
+
+
+class Office:
+    """A warner, whom it warns and what it remembers."""
+
+    def __init__(self, case: SynchronousTestCase) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore(admit=admit)
+        self.mailbox = self.store.add(ALICE)
+        self.limits = Limits(octets=1000, warn_octets=500)
+        directory = MemoryDirectory({ALICE: "x"})
+        self.directory = directory
+        self.waiting: list[Callable[[], None]] | None = None
+        path = case.mktemp()
+        os.mkdir(path)
+        self.ledger = Ledger(path)
+        case.addCleanup(self.ledger.close)
+
+        def compose(_: Account, __: Usage, ___: Limits, found: Level) -> bytes:
+            return b"Subject: " + found.name.encode() + b"\r\n\r\n"
+
+        self.reception = Reception(
+            directory,
+            self.store,
+            lambda _: self.limits,
+            lacked_room=lambda account, size: self.warner.lacked_room(account, size),
+        )
+        self.warner = Warner(
+            self.reception,
+            directory,
+            self.store,
+            lambda work: self.run(lambda: work(self.ledger)),
+            compose,
+            interval=100.0,
+            now=self.clock.seconds,
+        )
+
+    def run(self, work: Callable[[], Any]) -> Deferred[Any]:
+        """Now, or when the test does it."""
+        if self.waiting is None:
+            return maybeDeferred(work)
+        answer: Deferred[Any] = Deferred()
+        self.waiting.append(lambda: answer.callback(work()))
+        return answer
+
+    @property
+    def warned(self) -> list[bytes]:
+        """The warnings in the mailbox."""
+        return [one for one in self.mailbox.messages.values() if one.startswith(b"Subject")]
+
+
+class LookTests(SynchronousTestCase):
+    def test_a_warning_comes_into_a_mailbox_however_full_it_is_and_once_an_interval(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 2000)
+        for _ in range(3):
+            self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(office.warned, [b"Subject: OVER\r\n\r\n"])
+        office.clock.advance(100)
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(len(office.warned), 2)
+
+    def test_a_warning_that_could_not_be_sent_is_sent_at_the_next_look(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        receive = office.store.receive
+        office.store.receive = lambda _: fail(StoreDown("down"))  # type: ignore[method-assign]
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(office.warned, [])
+        office.store.receive = receive  # type: ignore[method-assign]
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(office.warned, [b"Subject: WARN\r\n\r\n"])
+
+    def test_what_changes_during_a_look_is_looked_at_once_more(self) -> None:
+        office = Office(self)
+        office.waiting = []
+        first = office.warner.look(ACCOUNT)
+        office.mailbox.deliver(b"x" * 600)
+        for _ in range(5):
+            self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(len(office.waiting), 1)
+        while office.waiting:
+            office.waiting.pop(0)()
+        self.successResultOf(first)
+        self.assertEqual(office.warned, [b"Subject: WARN\r\n\r\n"])
+
+    def test_a_store_that_breaks_does_not_keep_a_mailbox_from_being_looked_at_again(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        usage = office.store.usage
+
+        def broken(_: Account) -> Deferred[Usage]:
+            raise ZeroDivisionError
+
+        office.store.usage = broken  # type: ignore[method-assign]
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        office.store.usage = usage  # type: ignore[method-assign]
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual(len(office.warned), 1)
+
+
+class RefusalTests(SynchronousTestCase):
+    def offer(self, office: Office, size: int) -> None:
+        """A message that there is no room for."""
+        self.failureResultOf(office.reception.make_room(ACCOUNT, size), OverQuota)
+
+    def test_who_is_nearly_full_and_could_not_get_a_message_is_told_that_it_is_full(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.offer(office, 401)
+        self.assertEqual(office.warned, [b"Subject: WARN\r\n\r\n", b"Subject: OVER\r\n\r\n"])
+
+    def test_it_is_full_for_as_long_as_the_message_would_not_fit(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        self.offer(office, 500)
+        levels = []
+        for octets in (600, 500, 499, 600):
+            office.mailbox.messages = {1: b"x" * octets}
+            self.successResultOf(office.warner.look(ACCOUNT))
+            levels.append(office.ledger.warning_state(ALICE).level)
+        self.assertEqual(levels, [Level.OVER, Level.WARN, Level.NORMAL, Level.WARN])
+
+    def test_messages_that_come_and_fail_again_and_again_tell_once_an_interval(self) -> None:
+        office = Office(self)
+        told = []
+        for _ in range(250):
+            office.mailbox.messages = {1: b"x" * 600}
+            self.offer(office, 500)
+            told += office.warned
+            office.mailbox.messages = {1: b"x" * 550}
+            self.successResultOf(office.warner.look(ACCOUNT))
+            office.mailbox.messages = {1: b"x" * 400}
+            self.successResultOf(office.warner.look(ACCOUNT))
+            told += office.warned
+            office.clock.advance(1)
+        self.assertEqual(told, [b"Subject: OVER\r\n\r\n"] * 3)
+
+    def test_a_full_mailbox_is_looked_at_for_the_first_of_many_messages(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 1000)
+        looks: list[str] = []
+        look = office.warner.look
+        office.warner.look = lambda account: looks.append(account.name) or look(account)  # type: ignore[func-returns-value,method-assign]
+        for _ in range(100):
+            self.offer(office, 0)
+        self.assertEqual((looks, len(office.warned)), ([ALICE], 1))
+
+    def test_a_message_that_is_too_large_for_a_mailbox_with_room_warns_nobody(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 499)
+        self.offer(office, 900)
+        self.offer(office, 2000)
+        self.assertEqual(office.warned, [])
+        self.assertEqual(office.ledger.warning_states(), {})
+
+    def test_a_message_refused_during_a_look_is_not_forgotten_by_it(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        office.waiting = []
+        office.warner.look(ACCOUNT)
+        self.offer(office, 500)
+        while office.waiting:
+            office.waiting.pop(0)()
+        self.assertEqual(office.ledger.warning_state(ALICE).level, Level.OVER)
+
+
+class RoundTests(SynchronousTestCase):
+    def test_ten_thousand_mailboxes_of_nobody_need_no_stack_and_the_last_is_reached(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        names = [*(f"{number}@example.org" for number in range(10_000)), ALICE]
+        office.warner.start(office.clock, 10, lambda: succeed(names))
+        office.clock.advance(10)
+        self.assertEqual(len(office.warned), 1)
+        office.warner.stop()
+        self.assertEqual(office.clock.getDelayedCalls(), [])
+
+    def test_a_name_that_cannot_be_asked_for_costs_nobody_else_the_round(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        owner = office.directory.owner
+
+        def found(mailbox: str) -> Deferred[Account | None]:
+            mailbox.encode("utf-8")
+            return owner(mailbox)
+
+        office.directory.owner = found  # type: ignore[method-assign]
+        office.warner.start(office.clock, 10, lambda: succeed(["\udcff@example.org", ALICE]))
+        office.clock.advance(10)
+        self.assertEqual(len(office.warned), 1)
+        office.warner.stop()
+
+    def test_a_directory_that_is_down_ends_the_round_with_one_question(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        owner, asked = office.directory.owner, []
+
+        def down(mailbox: str) -> Deferred[Account | None]:
+            asked.append(mailbox)
+            return fail(DirectoryDown("down", logged=True))
+
+        office.directory.owner = down  # type: ignore[method-assign]
+        said = heard(self)
+        names = [*(f"{number}@example.org" for number in range(100)), ALICE]
+        office.warner.start(office.clock, 10, lambda: succeed(names))
+        office.clock.advance(10)
+        self.assertEqual((len(asked), said), (1, []))
+        office.directory.owner = owner  # type: ignore[method-assign]
+        office.clock.advance(10)
+        self.assertEqual(len(office.warned), 1)
+        office.warner.stop()
+
+    def test_a_round_that_fails_is_not_the_last(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        failing = [True, True, False]
+
+        def mailboxes() -> Deferred[list[str]]:
+            if failing.pop(0):
+                raise ZeroDivisionError
+            return succeed([ALICE])
+
+        office.warner.start(office.clock, 10, mailboxes)
+        for _ in range(3):
+            office.clock.advance(10)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        self.assertEqual(len(office.warned), 1)
+        office.warner.stop()
+
+    def test_the_end_waits_until_who_is_remembered_as_warned_has_been(self) -> None:
+        office = Office(self)
+        office.waiting = []
+        office.mailbox.deliver(b"x" * 600)
+        office.warner.look(ACCOUNT)
+        stopped = office.warner.stop()
+        self.assertNoResult(stopped)
+        office.waiting.pop(0)()
+        self.successResultOf(stopped)
+        self.assertEqual(office.warned, [b"Subject: WARN\r\n\r\n"])
+
+    def test_after_the_end_nobody_who_still_asks_makes_the_closed_ledger_be_asked(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 1000)
+        self.successResultOf(office.warner.stop())
+        office.ledger.close()
+        office.warner.lacked_room(ACCOUNT, 5)
+        self.successResultOf(office.warner.look(ACCOUNT))
+        self.assertEqual((office.warned, self.flushLoggedErrors()), ([], []))
+
+    def test_what_changes_during_the_last_look_does_not_begin_another(self) -> None:
+        office = Office(self)
+        office.waiting = []
+        office.warner.look(ACCOUNT)
+        office.warner.look(ACCOUNT)
+        stopped = office.warner.stop()
+        (answer,) = office.waiting
+        office.waiting = []
+        answer()
+        self.successResultOf(stopped)
+        self.assertEqual(office.waiting, [])
+
+    def test_the_end_waits_for_the_mailbox_that_a_round_has_come_to(self) -> None:
+        office = Office(self)
+        office.waiting = []
+        office.mailbox.deliver(b"x" * 600)
+        office.warner.start(office.clock, 10, lambda: succeed([ALICE, ALICE]))
+        office.clock.advance(10)
+        stopped = office.warner.stop()
+        self.assertNoResult(stopped)
+        (answer,) = office.waiting
+        answer()
+        self.successResultOf(stopped)
+        self.assertEqual(len(office.warned), 1)
+        self.assertEqual(office.clock.getDelayedCalls(), [])
+
+    def test_after_the_end_no_more_mailboxes_are_looked_at(self) -> None:
+        office = Office(self)
+        answer: Deferred[list[str]] = Deferred()
+        office.mailbox.deliver(b"x" * 600)
+        office.warner.start(office.clock, 10, lambda: answer)
+        office.clock.advance(10)
+        office.warner.stop()
+        answer.callback([ALICE])
+        self.assertEqual(office.warned, [])

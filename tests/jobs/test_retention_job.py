@@ -1,0 +1,598 @@
+"""Retention through months, on a clock that is advanced and a store that keeps account."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.directory.memory import MemoryDirectory
+from gateway.errors import DirectoryDown, StoreDown
+from gateway.jobs.expunger import Budget, Clearing
+from gateway.jobs.rate_limit import Pace
+from gateway.jobs.retention import Mailboxes, Sweeper
+from gateway.mailboxes.owners import Everyone
+from gateway.model import Account
+from gateway.retention.policies import Policies
+from gateway.retention.records import Order
+from gateway.retention.removal_guard import Guard
+from gateway.state.ledger import Ledger
+from harness import ALICE, Wire
+from kept_mail import KeptMail
+
+HOUR, DAY = 3600.0, 86_400.0
+EXAMPLE = "unread 60d, read 7d"
+UNGUARDED = Guard(share=1.0)
+START = 1_800_000_000.0
+LATE = 1.25 * HOUR + 60
+"""A message goes so late at most: a round's time, its mailbox's share of the spread, a turn."""
+
+
+class House:
+    """A store and a directory, and whoever sweeps there."""
+
+    def __init__(
+        self,
+        case: SynchronousTestCase,
+        *,
+        policy: str = EXAMPLE,
+        guard: Guard = UNGUARDED,
+        own: Mapping[str, str] | None = None,
+        listen: float = 60.0,
+        every: float = HOUR,
+    ) -> None:
+        self.clock = Clock()
+        self.wrong_by = START
+        """Seconds by which the time of day differs from the clock."""
+        self.store = KeptMail(self.now)
+        self.policy, self.guard, self.listen, self.every = policy, guard, listen, every
+        self.own = dict(own or {})
+        self.load = 0
+        self.rate, self.batch = 1e6, 100
+        self.directory: Any = MemoryDirectory({})
+        self.path = case.mktemp()
+        os.mkdir(self.path)
+        self.ledger = Ledger(self.path)
+        case.addCleanup(lambda: self.ledger.close())
+        self.leader: Sweeper | None = None
+
+    def now(self) -> float:
+        """The time of day."""
+        return self.wrong_by + self.clock.seconds()
+
+    def sweeper(self) -> Sweeper:
+        """One more, which begins."""
+
+        def leads() -> Deferred[bool]:
+            self.leader = self.leader or sweeper
+            return succeed(self.leader is sweeper)
+
+        pace = Pace(self.clock, rate=self.rate, load=lambda: self.load, most=4)
+        budget = Budget(self.guard, self.remember, self.now)
+        seconds = self.clock.seconds
+        clearing = Clearing(
+            self.store,
+            pace,
+            budget,
+            self.guard,
+            batch=self.batch,
+            now=self.now,
+            seconds=seconds,
+        )
+        sweeper = Sweeper(
+            Mailboxes(Everyone(self, self.store, in_homes=False, hosts=()), Policies(self.policy)),
+            clearing,
+            budget,
+            pace,
+            self.remember,
+            leads,
+            clock=self.clock,
+            now=self.now,
+            every=self.every,
+            listen=self.listen,
+        )
+        sweeper.start()
+        self.run(0)
+        return sweeper
+
+    def remember(self, work: Callable[[Any], Any]) -> Deferred[Any]:
+        """Ask the ledger."""
+        return maybeDeferred(work, self.ledger)
+
+    def owner(self, mailbox: str) -> Deferred[Account | None]:
+        """As a directory does, in which everybody is."""
+        return succeed(Account(name=mailbox, mailbox=mailbox, retention=self.own.get(mailbox, "")))
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, from one call to the next."""
+        end = self.clock.seconds() + seconds
+        while (calls := self.clock.getDelayedCalls()) and calls[0].getTime() <= end:
+            self.clock.advance(max(calls[0].getTime() - self.clock.seconds(), 0))
+        self.clock.advance(end - self.clock.seconds())
+
+    def count(self, mailbox: str) -> int:
+        """How many messages are there."""
+        return len(self.store.mail[mailbox])
+
+
+class SweeperCase(SynchronousTestCase):
+    def listen(self) -> list[str]:
+        """What is logged from here on."""
+        said: list[str] = []
+
+        def hear(event: Any) -> None:
+            said.append(str(event["log_format"]).format(**event))
+
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+        return said
+
+
+class MonthsTests(SweeperCase):
+    @pytest.mark.conformance("X-E0005")
+    def test_unread_mail_goes_after_60_days_and_read_mail_after_7(self) -> None:
+        house = House(self, listen=HOUR)
+        wire = Wire(store=house.store)
+        house.clock = wire.clock
+        read, unread = house.store.add(ALICE, 2)
+        house.sweeper()
+        house.run(30 * DAY)
+        client = wire.login()
+        self.assertTrue(client.send(b"RETR 1").startswith(b"+OK"))
+        client.send(b"QUIT")
+
+        def shown() -> list[str]:
+            client = wire.login()
+            uids = [line.split()[1].decode() for line in client.lines(b"UIDL")]
+            client.send(b"QUIT")
+            return uids
+
+        house.run(7 * DAY - 1)
+        self.assertEqual(shown(), [read, unread])
+        house.run(LATE + HOUR)
+        self.assertEqual(shown(), [unread])
+        house.run(23 * DAY - LATE - HOUR)
+        self.assertEqual(shown(), [unread])
+        house.run(LATE + HOUR)
+        self.assertEqual(shown(), [])
+        self.assertEqual([one.rule for one in house.store.removals], ["read 7d", "unread 60d"])
+
+    def test_a_session_that_has_seen_it_is_told_that_it_is_gone(self) -> None:
+        house = House(self, policy="any 1d")
+        house.store.add(ALICE, 2, age=2 * DAY)
+        wire = Wire(store=house.store)
+        house.clock = wire.clock
+        client = wire.login()
+        house.sweeper()
+        for _ in range(int(LATE / 300) + 1):
+            house.run(300)
+            self.assertTrue(client.send(b"NOOP").startswith(b"+OK"))
+        self.assertEqual(house.count(ALICE), 0)
+        self.assertTrue(client.send(b"STAT").startswith(b"+OK 2 "))
+        self.assertTrue(client.send(b"RETR 1").startswith(b"-ERR"))
+        self.assertTrue(client.send(b"QUIT").startswith(b"+OK"))
+
+    def test_a_message_a_day_for_a_year_goes_when_it_is_due_and_never_before(self) -> None:
+        house = House(self, listen=HOUR)
+        came: dict[str, float] = {}
+        was_read: dict[str, float] = {}
+        house.store.add("a", 0)
+        house.sweeper()
+        for day in range(365):
+            (uid,) = house.store.add("a")
+            came[uid] = house.now()
+            if day % 3 == 0:
+                house.run(DAY / 3)
+                house.store.read("a", uid)
+                was_read[uid] = house.now()
+                house.run(DAY * 2 / 3)
+            else:
+                house.run(DAY)
+        for one in house.store.removals:
+            due = was_read[one.uid] + 7 * DAY if one.uid in was_read else came[one.uid] + 60 * DAY
+            self.assertTrue(0 <= one.when - due <= LATE + HOUR, one)
+        self.assertGreater(len(house.store.removals), 300)
+        self.assertEqual(house.count("a"), 365 - len(house.store.removals))
+
+    def test_ten_thousand_mailboxes_are_looked_at_only_when_something_can_be_due(self) -> None:
+        house = House(self, policy="any 30d", listen=HOUR, every=8 * HOUR)
+        names = [f"u{number}" for number in range(10_000)]
+        for number, name in enumerate(names):
+            house.store.add(name, 2, age=number * 60.0)
+        house.sweeper()
+        house.run(45 * DAY)
+        self.assertEqual(sum(map(len, house.store.mail.values())), 0)
+        self.assertEqual(len(house.store.removals), 20_000)
+        late = {
+            one.when - (START - int(one.mailbox[1:]) * 60.0 + 30 * DAY)
+            for one in house.store.removals
+        }
+        self.assertGreaterEqual(min(late), 0)
+        self.assertLessEqual(max(late), 11 * HOUR)
+        # When it was new, when its mail was due, and once because of what might have come.
+        self.assertLessEqual(max(house.store.surveys.values()), 3)
+
+    def test_what_was_hidden_goes_for_good_when_its_time_is_over(self) -> None:
+        house = House(self, policy="any 20d, hide 14d", listen=HOUR)
+        house.store.add("a", 3)
+        house.sweeper()
+        house.run(20 * DAY + LATE + HOUR)
+        self.assertEqual((house.count("a"), len(house.store.away["a"])), (0, 3))
+        uid = next(iter(house.store.away["a"]))
+        self.successResultOf(house.store.restore(Account(name="a", mailbox="a"), [uid]))
+        house.run(14 * DAY + LATE + HOUR)
+        rules = {(one.action, one.rule) for one in house.store.removals}
+        self.assertEqual(rules, {("hide", "any 20d"), ("purge", "hide 14d")})
+        self.assertEqual(len(house.store.away["a"]), 0)
+        self.assertEqual(list(house.store.mail["a"]), [uid])
+
+
+class FindingTests(SweeperCase):
+    def test_a_new_mailbox_and_a_changed_policy_are_found_by_the_next_round(self) -> None:
+        house = House(self, policy="any 1y")
+        house.store.add("a", age=30 * DAY)
+        house.sweeper()
+        house.store.add("b", age=400 * DAY)
+        house.run(HOUR + LATE)
+        self.assertEqual((house.count("a"), house.count("b")), (1, 0))
+        house.own["a"] = "any 7d"
+        house.run(HOUR + LATE)
+        self.assertEqual(house.count("a"), 0)
+
+    def test_a_round_looks_into_no_mailbox_that_is_known(self) -> None:
+        house = House(self)
+        house.store.add("a")
+        house.sweeper()
+        house.run(7 * DAY)
+        self.assertEqual(house.store.surveys, {"a": 1})
+
+    def test_a_delivery_tells_of_a_new_mailbox_before_the_next_round(self) -> None:
+        house = House(self)
+        sweeper = house.sweeper()
+        house.store.add("a", age=90 * DAY)
+        sweeper.delivered(Account(name="a", mailbox="a"))
+        house.run(0)
+        self.assertEqual(house.count("a"), 0)
+        house.store.add("a")
+        sweeper.delivered(Account(name="a", mailbox="a"))
+        house.run(0)
+        self.assertEqual(house.store.surveys["a"], 1)
+
+    def test_where_nothing_is_said_nobody_looks(self) -> None:
+        house = House(self, policy="", own={"b": "never", "c": "hold, any 1d"})
+        for name in "abc":
+            house.store.add(name, age=1000 * DAY)
+        house.sweeper()
+        house.run(10 * DAY)
+        self.assertEqual(house.store.surveys, {"b": 1, "c": 1})
+        self.assertEqual(house.store.removals, [])
+
+    def test_a_policy_that_is_taken_away_is_forgotten(self) -> None:
+        house = House(self, policy="", own={"a": "any 10d"})
+        house.store.add("a")
+        house.sweeper()
+        self.assertEqual(list(house.ledger.looks()), ["a"])
+        del house.own["a"]
+        house.run(HOUR)
+        self.assertEqual(house.ledger.looks(), {})
+        house.run(20 * DAY)
+        self.assertEqual(house.count("a"), 1)
+
+    def test_what_crowds_out_is_found_within_a_day(self) -> None:
+        house = House(self, policy="newest 2")
+        house.store.add("a", 2)
+        house.sweeper()
+        house.run(HOUR)
+        house.store.add("a", 3)
+        house.run(DAY + LATE)
+        self.assertEqual(house.count("a"), 2)
+
+
+class FailureTests(SweeperCase):
+    def test_a_malformed_policy_keeps_everything_and_is_said_with_its_place(self) -> None:
+        house = House(self, policy="any 1d", own={"a": "any 1d, red 7d"})
+        house.store.add("a", age=90 * DAY)
+        house.store.add("b", age=90 * DAY)
+        said = self.listen()
+        house.sweeper()
+        house.run(LATE)
+        self.assertEqual((house.count("a"), house.count("b")), (1, 0))
+        wrong = "a: retention keeps everything: column 9: 'red': expected"
+        self.assertTrue([line for line in said if line.startswith(wrong)], said)
+        house.own["a"] = "any 1d, read 7d"
+        house.run(HOUR + LATE)
+        self.assertEqual(house.count("a"), 0)
+
+    def test_a_mailbox_that_fails_keeps_no_other_and_is_tried_again_later_and_later(self) -> None:
+        house = House(self, policy="any 1d")
+        for name in "abc":
+            house.store.add(name, age=90 * DAY)
+        house.store.broken = {"b": StoreDown("no"), "c": ZeroDivisionError()}
+        house.sweeper()
+        house.run(DAY)
+        self.assertEqual([house.count(name) for name in "abc"], [0, 1, 1])
+        self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
+        self.assertLess(house.store.surveys["b"], 45)
+        self.assertGreater(house.store.surveys["b"], 5)
+        house.store.broken.clear()
+        house.run(7 * HOUR)
+        self.assertEqual([house.count(name) for name in "abc"], [0, 0, 0])
+
+    def test_nothing_goes_while_the_directory_is_down_and_everything_is_caught_up(self) -> None:
+        house = House(self, policy="any 1d")
+        house.store.add("a")
+        sweeper = house.sweeper()
+        owner = house.owner
+        house.owner = lambda _: fail(DirectoryDown("down"))  # type: ignore[method-assign]
+        house.run(3 * DAY)
+        self.assertEqual(house.count("a"), 1)
+        house.owner = owner  # type: ignore[method-assign]
+        house.run(7 * HOUR)
+        self.assertEqual(house.count("a"), 0)
+        self.successResultOf(sweeper.stop())
+
+    def test_in_an_outage_all_mailboxes_wait_together_and_the_log_has_one_line(self) -> None:
+        for outage, lines in ((DirectoryDown("down"), 1), (DirectoryDown("down", logged=True), 0)):
+            house = House(self, policy="any 1d")
+            names = [f"{number}" for number in range(150)]
+            for name in names:
+                house.store.add(name, age=DAY)
+            house.sweeper()
+            owner, asked = house.owner, []
+            house.owner = lambda name: asked.append(name) or fail(outage)  # type: ignore[method-assign,func-returns-value]  # noqa: B023
+            said = self.listen()
+            house.run(DAY)
+            self.assertEqual(len(said), lines)
+            # One question in a minute, and not one for each mailbox.
+            self.assertLess(len(asked), DAY / 60 + 5)
+            house.owner = owner  # type: ignore[method-assign]
+            house.run(2 * HOUR)
+            self.assertEqual({house.count(name) for name in names}, {0})
+
+    def test_one_mailbox_that_cannot_be_asked_for_keeps_no_round_from_the_others(self) -> None:
+        house = House(self, policy="any 1d")
+        for name in "abc":
+            house.store.add(name, age=90 * DAY)
+        owner = house.owner
+
+        def found(name: str) -> Deferred[Account | None]:
+            return fail(DirectoryDown("too slow")) if name == "a" else owner(name)
+
+        house.owner = found  # type: ignore[method-assign]
+        house.sweeper()
+        house.run(DAY)
+        self.assertEqual([house.count(name) for name in "abc"], [1, 0, 0])
+
+    def test_a_store_that_cannot_tell_its_mailboxes_is_asked_again(self) -> None:
+        house = House(self, policy="any 1d")
+        house.store.add("a", age=90 * DAY)
+        names = house.store.names
+        house.store.names = lambda: fail(StoreDown("no"))  # type: ignore[method-assign]
+        house.sweeper()
+        house.run(HOUR)
+        self.assertEqual(house.count("a"), 1)
+        house.store.names = names  # type: ignore[method-assign]
+        house.run(12 * HOUR)
+        self.assertEqual(house.count("a"), 0)
+
+
+class GuardTests(SweeperCase):
+    def test_more_than_anybody_can_have_meant_stops_the_mailbox_until_it_is_released(self) -> None:
+        house = House(self, policy="any 1d", guard=Guard(share=0.5, least=100))
+        house.store.add("a", 200, age=90 * DAY)
+        house.store.add("b", 2000)
+        said = self.listen()
+        house.sweeper()
+        house.run(0.9 * DAY)
+        self.assertEqual((house.count("a"), house.count("b")), (200, 2000))
+        stopped = [line for line in said if "200 of 200 messages of mailbox a would go" in line]
+        self.assertEqual(len(stopped), 1)
+        self.assertIn("python -m gateway.cli.retention release --config FILE a", stopped[0])
+        self.assertIn("200 of 200", str(house.ledger.looks()["a"].stopped))
+        house.ledger.order("a", Order(house.now(), released=True))
+        house.run(61)
+        self.assertEqual(house.count("a"), 0)
+        self.assertEqual(house.ledger.orders(), {})
+        self.assertIsNone(house.ledger.looks()["a"].stopped)
+
+    def test_it_stays_stopped_over_a_restart_until_the_policy_changes(self) -> None:
+        house = House(self, policy="any 1d", guard=Guard(share=0.5, least=100))
+        house.store.add("a", 200, age=9 * DAY)
+        house.store.add("b", 2000)
+        self.successResultOf(house.sweeper().stop())
+        house.leader = None
+        house.sweeper()
+        house.run(0.9 * DAY)
+        self.assertEqual(house.count("a"), 200)
+        house.own["a"] = "any 10d"
+        house.store.add("a", 300)
+        house.run(1.1 * DAY + LATE)
+        self.assertEqual(house.count("a"), 300)
+
+    def test_many_small_mailboxes_together_stop_at_the_share_of_the_store(self) -> None:
+        house = House(self, policy="any 30d", guard=Guard(share=0.25, least=100))
+        for number in range(400):
+            house.store.add(f"u{number}", 5)
+        house.sweeper()
+        house.wrong_by += 100 * DAY
+        house.run(HOUR)
+        self.assertEqual(len(house.store.removals), 500)
+        self.assertEqual(sum(map(len, house.store.mail.values())), 1500)
+
+    def test_a_clock_that_jumps_ahead_and_back_costs_nothing_that_was_not_due(self) -> None:
+        house = House(self, policy="any 30d", guard=Guard(share=0.25, least=100))
+        house.store.add("a", 500)
+        house.sweeper()
+        house.wrong_by += 365 * DAY
+        house.run(HOUR)
+        self.assertEqual(house.count("a"), 500)
+        house.wrong_by -= 365 * DAY
+        house.run(29 * DAY)
+        self.assertEqual(house.count("a"), 500)
+        self.assertIsNone(house.ledger.looks()["a"].stopped)
+
+    def test_a_clock_that_was_behind_only_keeps_mail_longer(self) -> None:
+        house = House(self, policy="any 30d")
+        house.store.add("a", 1)
+        house.sweeper()
+        house.run(DAY)
+        house.wrong_by -= 10 * DAY
+        house.run(30 * DAY)
+        self.assertEqual(house.count("a"), 1)
+        house.run(9 * DAY + LATE + HOUR)
+        self.assertEqual(house.count("a"), 0)
+
+
+class PaceTests(SweeperCase):
+    def test_it_removes_so_many_a_second_at_most_and_other_mailboxes_get_their_turn(self) -> None:
+        house = House(self, policy="any 1d")
+        house.rate, house.batch = 10.0, 50
+        house.store.add("a", 2000, age=3 * DAY)
+        house.store.add("b", 50, age=2 * DAY)
+        house.sweeper()
+        house.run(2 * LATE)
+        removals = house.store.removals
+        self.assertEqual(len(removals), 2050)
+        self.assertGreaterEqual(removals[-1].when - removals[0].when, 2000 / 10)
+        last_of = {one.mailbox: one.when for one in removals}
+        self.assertEqual(set(last_of), {"a", "b"})
+
+    def test_it_waits_while_others_have_much_to_do(self) -> None:
+        house = House(self, policy="any 1d")
+        house.store.add("a", 5, age=3 * DAY)
+        house.load = 5
+        sweeper = house.sweeper()
+        house.run(DAY)
+        self.assertEqual((house.count("a"), house.store.surveys["a"]), (5, 0))
+        house.load = 4
+        house.run(LATE)
+        self.assertEqual(house.count("a"), 0)
+        self.successResultOf(sweeper.stop())
+
+    def test_who_reads_a_message_while_others_go_keeps_it(self) -> None:
+        house = House(self, policy="unread 1d, read 7d")
+        house.rate, house.batch = 1.0, 20
+        uids = house.store.add("a", 200, age=3 * DAY)
+        house.sweeper()
+        while not house.store.removals:
+            house.run(10)
+        left = [uid for uid in uids if uid in house.store.mail["a"]]
+        house.store.read("a", left[-1])
+        house.run(LATE)
+        self.assertEqual(list(house.store.mail["a"]), [left[-1]])
+
+    def test_the_end_waits_for_the_step_that_is_being_done_and_for_no_other(self) -> None:
+        house = House(self, policy="any 1d")
+        house.batch = 10
+        house.store.add("a", 100, age=3 * DAY)
+        answer: Deferred[Any] = Deferred()
+        really = house.store.discard
+
+        def slow(*arguments: Any) -> Deferred[int]:
+            done = really(*arguments)
+            return answer.addCallback(lambda _: done)
+
+        house.store.discard = slow  # type: ignore[method-assign]
+        sweeper = house.sweeper()
+        house.run(LATE)
+        ended = sweeper.stop()
+        self.assertNoResult(ended)
+        answer.callback(None)
+        self.successResultOf(ended)
+        self.assertEqual(house.count("a"), 90)
+        self.assertEqual(house.clock.getDelayedCalls(), [])
+
+
+class RestartTests(SweeperCase):
+    def test_after_a_restart_nothing_is_looked_at_whose_time_lies_ahead(self) -> None:
+        house = House(self, listen=HOUR)
+        for name in "abc":
+            house.store.add(name)
+        self.successResultOf(house.sweeper().stop())
+        house.leader = None
+        house.store.surveys.clear()
+        house.run(DAY)
+        house.store.add("d")
+        house.own["b"] = "any 30d"
+        house.sweeper()
+        house.run(6 * DAY)
+        self.assertEqual(house.store.surveys, {"b": 1, "d": 1})
+        house.run(60 * DAY)
+        self.assertEqual(sum(map(len, house.store.mail.values())), 0)
+
+    def test_a_run_that_was_cut_off_is_gone_on_with(self) -> None:
+        house = House(self, policy="any 1d")
+        house.rate, house.batch = 1.0, 10
+        house.store.add("a", 500, age=3 * DAY)
+        sweeper = house.sweeper()
+        while not house.store.removals:
+            house.run(10)
+        self.successResultOf(sweeper.stop())
+        self.assertGreater(house.count("a"), 400)
+        house.leader, house.rate = None, 1e6
+        house.sweeper()
+        house.run(LATE)
+        self.assertEqual(house.count("a"), 0)
+        self.assertEqual(len({one.uid for one in house.store.removals}), 500)
+
+    def test_of_two_on_one_ledger_only_one_removes_and_the_other_takes_over(self) -> None:
+        house = House(self, policy="any 1d")
+        first, second = house.sweeper(), house.sweeper()
+        house.store.add("a", 50, age=3 * DAY)
+        second.delivered(Account(name="a", mailbox="a"))
+        house.run(HOUR + LATE)
+        self.assertEqual(house.store.surveys["a"], 2)
+        self.assertEqual(len(house.store.removals), 50)
+        self.successResultOf(first.stop())
+        house.leader = None
+        house.store.add("a", 1, age=3 * DAY)
+        house.run(DAY + LATE + HOUR)
+        self.assertEqual(house.count("a"), 0)
+        self.assertIs(house.leader, second)
+
+    def test_an_order_of_a_mailbox_that_is_nobodys_is_done_with(self) -> None:
+        house = House(self)
+        house.owner = lambda _: succeed(None)  # type: ignore[method-assign]
+        house.sweeper()
+        house.ledger.order("nobody", Order(house.now(), released=False))
+        house.run(61)
+        self.assertEqual(house.ledger.orders(), {})
+
+
+AGES = st.lists(st.integers(0, 40), max_size=30)
+
+
+@settings(max_examples=40)
+@given(
+    AGES,
+    st.sets(st.integers(0, 29)),
+    st.integers(1, 7),
+    st.sampled_from([0.05, 1.0, 1e6]),
+    st.sampled_from([EXAMPLE, "any 20d, newest 5", "unread 10d, floor 15d", "size 9, read 1d"]),
+)
+def test_what_goes_does_not_depend_on_the_size_and_the_pace_of_steps(
+    ages: list[int], read: set[int], batch: int, rate: float, policy: str
+) -> None:
+    def left(batch: int, rate: float) -> tuple[list[str], set[str]]:
+        case = SynchronousTestCase()
+        house = House(case, policy=policy)
+        house.batch, house.rate = batch, rate
+        for age in ages:
+            house.store.add("a", age=age * DAY)
+        house.store.mail.setdefault("a", {})
+        house.store.read("a", *(str(one) for one in read))
+        sweeper = house.sweeper()
+        house.run(DAY / 2)
+        sweeper.stop()
+        house.ledger.close()
+        return sorted(house.store.mail["a"]), {one.rule for one in house.store.removals}
+
+    assert left(batch, rate) == left(1000, 1e6)

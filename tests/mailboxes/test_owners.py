@@ -1,0 +1,54 @@
+"""Which mailboxes there are, and whose."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.directory.memory import MemoryDirectory
+from gateway.mailboxes.owners import Everyone
+from gateway.model import Account
+from gateway.store.memory import MemoryStore
+
+ALICE = Account(name="alice", mailbox="m-1", home="/home/alice")
+ACCOUNTS = (
+    ALICE,
+    Account(name="bob", mailbox="m-2", home="/home/bob"),
+    Account(name="carol", mailbox="m-3", home="/home/carol", host="other"),
+    # His mailbox has been named twice.
+    Account(name="dave", mailbox="m-1", home="/home/dave"),
+)
+
+
+class EveryoneTests(SynchronousTestCase):
+    def everyone(self, *, in_homes: bool) -> Everyone:
+        directory = MemoryDirectory({}, {one.name: one for one in ACCOUNTS})
+        store = MemoryStore()
+        for name in ("m-1", "m-3", "m-9"):
+            store.add(name)
+        return Everyone(directory, store, in_homes=in_homes, hosts={"here"})
+
+    def told(self, everyone: Everyone) -> list[Account]:
+        return self.successResultOf(Deferred.fromCoroutine(everyone.accounts()))
+
+    def test_a_store_knows_the_names_of_its_mailboxes(self) -> None:
+        everyone = self.everyone(in_homes=False)
+        self.assertEqual([one.mailbox for one in self.told(everyone)], ["m-1", "m-3", "m-9"])
+
+    def test_in_homes_they_are_the_directorys_that_are_here_and_there_once(self) -> None:
+        self.assertEqual(self.told(self.everyone(in_homes=True)), [ALICE])
+
+    def test_nobody_here_owns_what_another_server_has(self) -> None:
+        everyone = self.everyone(in_homes=False)
+        for mailbox, name in {"m-2": "bob", "m-3": None, "m-9": None}.items():
+            owner = self.successResultOf(Deferred.fromCoroutine(everyone.owner(mailbox)))
+            self.assertEqual(owner and owner.name, name)
+
+    def test_all_that_is_known_is_told_of_who_was_told_of(self) -> None:
+        for in_homes in (False, True):
+            everyone = self.everyone(in_homes=in_homes)
+            nobody = Account(name="m-9", mailbox="m-9")
+            for account in (self.told(everyone)[0], nobody):
+                whole = self.successResultOf(Deferred.fromCoroutine(everyone.whole(account)))
+                known = account is not nobody
+                self.assertEqual((whole.mailbox, whole.home is not None), (account.mailbox, known))

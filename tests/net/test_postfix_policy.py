@@ -1,0 +1,261 @@
+"""Postfix's policy service on a transport: a fake line, store, directory and clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.directory.memory import MemoryDirectory
+from gateway.errors import DirectoryDown
+from gateway.mailboxes.recipients import Reception
+from gateway.model import Account, Limits
+from gateway.net.postfix_policy import AHEAD, PolicyFactory, PolicyProtocol
+from gateway.quota.policy import Answers
+from gateway.store.memory import MemoryStore
+from harness import Line
+
+ALICE, FULL, BARRED, AWAY = (f"{name}@example.org" for name in ("alice", "full", "barred", "away"))
+DUNNO = b"action=DUNNO\n\n"
+NOTHING_ASKED = b"request=smtpd_access_policy\nprotocol_state=MAIL\n\n"
+
+
+def ask(recipient: str, size: int = 10, state: str = "RCPT") -> bytes:
+    """A question."""
+    return (
+        f"request=smtpd_access_policy\nprotocol_state={state}\nrecipient={recipient}\n"
+        f"recipient_count=1\nsize={size}\n\n"
+    ).encode()
+
+
+class SlowDirectory(MemoryDirectory):
+    """One that answers when the test says so, if it is to."""
+
+    slow = False
+
+    def __init__(self) -> None:
+        accounts = {
+            BARRED: Account(name=BARRED, mailbox=BARRED, gets_mail=False),
+            AWAY: Account(name=AWAY, mailbox=AWAY, host="there.example.org"),
+        }
+        super().__init__(dict.fromkeys((ALICE, FULL), "x"), accounts)
+        self.asked: list[tuple[str, Deferred[Account | None]]] = []
+
+    def recipient(self, address: str) -> Deferred[Account | None]:
+        if not self.slow:
+            return super().recipient(address)
+        answer: Deferred[Account | None] = Deferred()
+        self.asked.append((address, answer))
+        return answer
+
+    def go(self) -> None:
+        """Answer the first question."""
+        address, answer = self.asked.pop(0)
+        super().recipient(address).chainDeferred(answer)
+
+
+class Wire:
+    """A service and one connection to it."""
+
+    def __init__(
+        self, *, answers: Answers | None = None, allows: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        self.clock = Clock()
+        self.directory = SlowDirectory()
+        store = MemoryStore()
+        store.add(ALICE)
+        store.add(FULL).deliver(b"x" * 100)
+        reception = Reception(
+            self.directory,
+            store,
+            lambda _: Limits(octets=90),
+            hosts={"here.example.org"},
+            lacked_room=lambda account, size: self.lacking.append((account.name, size)),
+        )
+        self.lacking: list[tuple[str, int]] = []
+        self.factory = PolicyFactory(
+            reception, clock=self.clock, allows=allows, answers=answers, connections=2
+        )
+        self.line, self.protocol = self.connect()
+
+    def connect(self) -> tuple[Line, PolicyProtocol]:
+        """One more connection."""
+        line, protocol = Line("192.0.2.1"), self.factory.buildProtocol(None)
+        protocol.makeConnection(line)
+        return line, protocol
+
+    def send(self, *octets: bytes) -> bytes:
+        """What came back by now."""
+        self.protocol.dataReceived(b"".join(octets))
+        return self.read()
+
+    def read(self) -> bytes:
+        data = self.line.value()
+        self.line.clear()
+        return data
+
+    def drop(self) -> None:
+        self.protocol.connectionLost(Failure(ConnectionLost()))
+
+
+class AnswerTests(SynchronousTestCase):
+    def test_each_question_gets_what_is_known_of_its_mailbox(self) -> None:
+        wire = Wire(answers=Answers(over=452, unknown="reject"))
+        self.assertEqual(wire.send(ask(ALICE)), DUNNO)
+        self.assertIn(b"452 4.2.2", wire.send(ask(FULL)))
+        self.assertIn(b"552 5.2.3", wire.send(ask(ALICE, 91, "END-OF-MESSAGE")))
+        self.assertIn(b"550 5.1.1", wire.send(ask("nobody@example.org")))
+        self.assertIn(b"550 5.2.1", wire.send(ask(BARRED)))
+        for one in (AWAY, "no address"):
+            self.assertEqual(wire.send(ask(one)), DUNNO)
+        self.assertEqual(wire.send(NOTHING_ASKED), DUNNO)
+
+    def test_who_leaves_unknown_recipients_to_postfix_leaves_it_disabled_ones_too(self) -> None:
+        wire = Wire()
+        for one in (BARRED, "nobody@example.org"):
+            self.assertEqual(wire.send(ask(one)), DUNNO)
+
+    def test_a_mailbox_without_room_is_told_of_and_none_for_which_a_message_is_too_large(
+        self,
+    ) -> None:
+        wire = Wire()
+        wire.send(ask(ALICE, 90), ask(ALICE, 91), ask(FULL, 7), NOTHING_ASKED)
+        self.assertEqual(wire.lacking, [(FULL, 7)])
+
+    def test_trouble_is_no_answer_and_the_line_is_closed(self) -> None:
+        wire = Wire()
+        wire.directory.slow = True
+        wire.send(ask(ALICE), ask(ALICE))
+        wire.directory.asked.pop()[1].errback(DirectoryDown("away"))
+        self.assertEqual(wire.read(), b"")
+        self.assertTrue(wire.line.disconnecting)
+        self.assertEqual(wire.directory.asked, [])
+        wire.drop()
+        self.assertEqual(wire.clock.getDelayedCalls(), [])
+
+    def test_a_fault_of_ours_is_no_answer_either(self) -> None:
+        wire = Wire()
+        wire.directory.recipient = lambda _: fail(ZeroDivisionError())  # type: ignore[method-assign]
+        self.assertEqual(wire.send(ask(ALICE)), b"")
+        self.assertTrue(wire.line.disconnecting)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_what_is_no_question_ends_the_connection(self) -> None:
+        wire = Wire()
+        self.assertEqual(wire.send(b"GET / HTTP/1.1\n\n", ask(ALICE)), b"")
+        self.assertTrue(wire.line.aborted)
+        self.assertEqual(wire.send(ask(ALICE)), b"")
+
+
+class PipelineTests(SynchronousTestCase):
+    def test_answers_come_in_the_order_of_the_questions_and_one_is_asked_at_a_time(self) -> None:
+        wire = Wire()
+        wire.directory.slow = True
+        self.assertEqual(wire.send(ask(FULL), ask(ALICE), ask(FULL)[:9]), b"")
+        self.assertEqual(len(wire.directory.asked), 1)
+        wire.directory.go()
+        self.assertIn(b"552 5.2.2", wire.read())
+        wire.directory.go()
+        self.assertEqual(wire.read(), DUNNO)
+        self.assertEqual(wire.directory.asked, [])
+        wire.send(ask(FULL)[9:])
+        self.assertEqual([address for address, _ in wire.directory.asked], [FULL])
+
+    def test_a_thousand_questions_in_one_piece_need_no_stack(self) -> None:
+        wire = Wire()
+        for question in (NOTHING_ASKED, ask(ALICE)):
+            self.assertEqual(wire.send(question * 1000), DUNNO * 1000)
+        self.assertFalse(wire.line.disconnecting)
+
+    def test_a_client_that_is_gone_is_asked_about_no_more(self) -> None:
+        wire = Wire()
+        wire.directory.slow = True
+        wire.send(ask(ALICE) * 3)
+        wire.drop()
+        wire.directory.go()
+        self.assertEqual(wire.directory.asked, [])
+        self.assertEqual(wire.read(), b"")
+        self.assertEqual(wire.clock.getDelayedCalls(), [])
+
+    def test_a_client_that_never_reads_gets_no_answers_and_is_dropped(self) -> None:
+        wire = Wire()
+        wire.protocol.pauseProducing()
+        self.assertEqual(wire.send(ask(ALICE)), b"")
+        wire.protocol.resumeProducing()
+        self.assertEqual(wire.read(), DUNNO)
+        wire.protocol.pauseProducing()
+        question = ask(ALICE)
+        for _ in range(AHEAD // len(question) + 1):
+            self.assertEqual(wire.send(question), b"")
+        self.assertTrue(wire.line.aborted)
+
+
+class DoorTests(SynchronousTestCase):
+    def test_a_network_that_may_not_ask_is_not_heard(self) -> None:
+        wire = Wire(allows=lambda _: False)
+        self.assertTrue(wire.line.aborted)
+        self.assertEqual(wire.send(ask(ALICE)), b"")
+        wire.drop()
+        self.assertEqual(wire.clock.getDelayedCalls(), [])
+
+    def test_one_connection_too_many_is_not_heard_and_takes_no_place(self) -> None:
+        events: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        wire = Wire()
+        wire.connect()
+        for _ in range(2):
+            line, protocol = wire.connect()
+            self.assertTrue(line.aborted)
+            protocol.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(
+            [formatEvent(event) for event in events if event["log_level"] is LogLevel.warn],
+            ["refused a connection from 192.0.2.1: 2 connections are open (policy.connections)"]
+            * 2,
+        )
+        wire.drop()
+        line, protocol = wire.connect()
+        protocol.dataReceived(ask(ALICE))
+        self.assertEqual(line.value(), DUNNO)
+
+    def test_who_asks_nothing_for_an_hour_is_closed(self) -> None:
+        wire = Wire()
+        wire.clock.advance(3000)
+        wire.send(ask(ALICE))
+        wire.clock.advance(3599)
+        self.assertFalse(wire.line.aborted)
+        wire.clock.advance(1)
+        self.assertTrue(wire.line.aborted)
+
+
+class EndTests(SynchronousTestCase):
+    def test_what_is_being_asked_is_answered_and_then_all_go(self) -> None:
+        wire = Wire()
+        idle, protocol = wire.connect()
+        wire.directory.slow = True
+        wire.send(ask(ALICE), ask(FULL))
+        drained = wire.factory.drain(10)
+        self.assertEqual((idle.disconnecting, wire.line.disconnecting), (True, False))
+        wire.directory.go()
+        self.assertEqual((wire.read(), wire.line.disconnecting), (DUNNO, True))
+        self.assertEqual(wire.directory.asked, [])
+        for ending in (wire.protocol, protocol):
+            ending.connectionLost(Failure(ConnectionDone()))
+        self.successResultOf(drained)
+        self.assertEqual(wire.clock.getDelayedCalls(), [])
+
+    def test_what_takes_too_long_is_dropped(self) -> None:
+        wire = Wire()
+        wire.directory.slow = True
+        wire.send(ask(ALICE))
+        drained = wire.factory.drain(10)
+        wire.clock.advance(10)
+        self.successResultOf(drained)
+        self.assertTrue(wire.line.aborted)
+        self.assertEqual(wire.read(), b"")

@@ -1,0 +1,62 @@
+"""What a preview says of one mailbox."""
+
+from __future__ import annotations
+
+from gateway.model import Kept
+from gateway.retention.preview import described, forecast, line, message_line, purged_line
+from gateway.retention.removal_guard import Guard
+from gateway.retention.rules import Policy
+from gateway.units import time_text
+
+KEPT = [Kept(5.0, "a", 1000, None), Kept(10.0, "b", 24, 20.0), Kept(90.0, "c", 1, None)]
+
+
+def test_each_message_is_shown_with_its_times_and_its_rule() -> None:
+    one = forecast("m", "text", Policy(unread=50, read=60), KEPT, [], Guard(), 100.0)
+    assert one.octets == 1024
+    assert [message_line(gone) for gone in one.gone] == [
+        "  a: unread, due 1970-01-01T00:00:55Z; came 1970-01-01T00:00:05Z, unread, 1000 octets",
+        "  b: read, due 1970-01-01T00:01:20Z; came 1970-01-01T00:00:10Z,"
+        " read 1970-01-01T00:00:20Z, 24 octets",
+    ]
+    said = described(one, messages=True)
+    assert [gone["read"] for gone in said["removed"]] == [None, "1970-01-01T00:00:20Z"]
+    assert said["next_look"] == "1970-01-01T00:02:20Z"
+
+
+def test_what_was_hidden_for_long_enough_is_shown_and_the_rest_looked_at_again() -> None:
+    one = forecast("m", "text", Policy(any=500, hide=40), [], KEPT, Guard(), 100.0)
+    assert line(one) == (
+        "m: 0 of 0 messages would go, 2 hidden ones for good;"
+        " next look 1970-01-01T00:02:10Z; policy text"
+    )
+    assert [purged_line(kept) for kept in one.purged] == [
+        "  a: hidden 1970-01-01T00:00:05Z, 1000 octets",
+        "  b: hidden 1970-01-01T00:00:10Z, 24 octets",
+    ]
+    said = described(one, messages=True)
+    assert (said["would_purge"], said["purged"][1]) == (
+        2,
+        {"uid": "b", "size": 24, "hidden": "1970-01-01T00:00:10Z"},
+    )
+
+
+def test_nothing_goes_from_a_mailbox_on_hold() -> None:
+    one = forecast("m", "hold", Policy(any=1, hold=True), KEPT, [], Guard(), 100.0)
+    assert line(one) == "m: 0 of 3 messages would go; next look never; policy hold"
+    assert described(one, messages=False) == {
+        "mailbox": "m",
+        "policy": "hold",
+        "messages": 3,
+        "would_go": 0,
+        "would_go_octets": 0,
+        "would_purge": 0,
+        "rules": {},
+        "next_look": None,
+        "stops": None,
+    }
+
+
+def test_a_time_beyond_all_calendars_is_shown_as_the_last_there_is() -> None:
+    assert time_text(1e30) == "9999-12-31T23:59:59Z"
+    assert time_text(-1.0) == "1970-01-01T00:00:00Z"

@@ -1,0 +1,337 @@
+"""Homes that belong to their users: no link and no folder of theirs leads into another's mail."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_store_contract import MaildirBench
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.errors import GatewayError, MailboxUnusable
+from gateway.model import Account, Cause, Limits, Removed
+from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.store import MaildirStore
+from gateway.testing.retention_store_contract import Trail, keeping_tests
+from gateway.testing.store_contract import delivery_tests, run_now, store_tests
+
+MALLORY, VICTIM = 12345, 12346
+MAIL = "1700000000.M1P1.host"
+"""The name of the victim's one message, and of Mallory's."""
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+
+
+class TheirOwnBench(MaildirBench):
+    """Maildirs that belong to another user than the one that serves them."""
+
+    def __init__(self, test: SynchronousTestCase, **reading: Any) -> None:
+        super().__init__(test, **reading)
+        for directory, _, _ in os.walk(self.root):
+            os.chown(directory, MALLORY, MALLORY)
+
+
+class StoreTests(store_tests(TheirOwnBench)):  # type: ignore[misc]
+    pass
+
+
+class DeliveryTests(delivery_tests(TheirOwnBench)):  # type: ignore[misc]
+    pass
+
+
+class KeepingTests(keeping_tests(TheirOwnBench)):  # type: ignore[misc]
+    pass
+
+
+class Homes:
+    """``/home`` with Mallory's home and the victim's, each with a Maildir and one message."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.trail = Trail()
+        self.store = self.make_store(self.trail)
+        self.victim = self.make("victim", VICTIM, b"secret\r\n")
+        self.mine = self.make("mallory", MALLORY, b"mine\r\n")
+
+    def make_store(self, audit: Callable[[Iterable[Removed]], None]) -> MaildirStore:
+        return MaildirStore(
+            str(self.root), "{home}/Maildir", run_now, audit=audit, reading=Reading()
+        )
+
+    def make(self, name: str, owner: int, content: bytes) -> Path:
+        maildir = self.root / name / "Maildir"
+        for folder in ("new", "tmp", "cur"):
+            (maildir / folder).mkdir(parents=True)
+        (maildir / "cur" / f"{MAIL}:2,").write_bytes(content)
+        give(self.root / name, owner)
+        return maildir
+
+    @property
+    def account(self) -> Account:
+        return Account(name="mallory", mailbox="mallory", home=str(self.root / "mallory"))
+
+    def link(self, place: Path, target: Path, owner: int) -> None:
+        """Put a link of somebody's in the place of a directory, which is kept beside it."""
+        place.rename(place.with_name(f"{place.name}.kept"))
+        place.symlink_to(target)
+        os.lchown(place, owner, owner)
+
+    def mail_of_victim(self) -> list[bytes]:
+        files = [*self.victim.glob("cur/*"), *self.victim.glob("new/*")]
+        return [file.read_bytes() for file in files]
+
+
+def give(tree: Path, owner: int) -> None:
+    for path in (tree, *tree.rglob("*")):
+        os.lchown(path, owner, owner)
+
+
+def outcome(done: Deferred[Any]) -> Any:
+    """What it came to; raises what it failed with."""
+    results: list[Any] = []
+    done.addBoth(results.append)
+    (result,) = results
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
+
+
+def listed(homes: Homes, account: Account) -> list[int]:
+    drop, _ = outcome(homes.store.open(account, None))
+    return list(outcome(drop.listing()).sizes)
+
+
+def deliver(homes: Homes, account: Account) -> None:
+    incoming = outcome(homes.store.receive(account))
+    try:
+        outcome(incoming.write(b"hello\r\n"))
+        outcome(incoming.commit(account, Limits(octets=10**6)))
+    finally:
+        outcome(incoming.close())
+
+
+WAYS: dict[str, Callable[[Homes, Account], Any]] = {
+    "a login": listed,
+    "a delivery": deliver,
+    "RCPT": lambda homes, account: outcome(homes.store.prepare(account)),
+    "a quota": lambda homes, account: outcome(homes.store.usage(account)),
+    "a survey": lambda homes, account: outcome(homes.store.survey(account)),
+    "a preview": lambda homes, account: outcome(homes.store.glance(account)),
+    "discarding": lambda homes, account: outcome(homes.store.discard(account, ["1"], Cause())),
+    "hiding": lambda homes, account: outcome(homes.store.hide(account, ["1"], Cause())),
+    "what is hidden": lambda homes, account: outcome(homes.store.hidden(account)),
+    "bringing back": lambda homes, account: outcome(homes.store.restore(account, ["1"])),
+    "purging": lambda homes, account: outcome(homes.store.purge(account, ["1"], Cause())),
+}
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Homes:
+    return Homes(tmp_path)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("part", ["", "/cur", "/new"])
+def test_a_link_that_a_user_has_made_leads_nobody_into_anothers_mail(
+    homes: Homes, way: str, part: str
+) -> None:
+    homes.link(Path(f"{homes.mine}{part}"), Path(f"{homes.victim}{part}"), MALLORY)
+    before = sorted(homes.victim.rglob("*"))
+    with pytest.raises(MailboxUnusable, match="is a link that user 12345 could have made"):
+        WAYS[way](homes, homes.account)
+    assert sorted(homes.victim.rglob("*")) == before
+    assert homes.trail.lines == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("part", ["", "/cur", "/new"])
+def test_a_folder_of_somebody_else_is_refused(homes: Homes, way: str, part: str) -> None:
+    give(Path(f"{homes.mine}{part}"), VICTIM)
+    if not part:
+        assert homes.mine.stat().st_uid == VICTIM
+    with pytest.raises(MailboxUnusable, match="belongs to user 12346"):
+        WAYS[way](homes, homes.account)
+
+
+@pytest.mark.parametrize("way", ["a delivery", "RCPT", "a quota"])
+def test_a_link_for_tmp_is_refused_where_mail_comes_in(homes: Homes, way: str) -> None:
+    homes.link(homes.mine / "tmp", homes.victim / "tmp", MALLORY)
+    with pytest.raises(MailboxUnusable):
+        WAYS[way](homes, homes.account)
+    assert list(homes.victim.glob("tmp/*")) == []
+
+
+def test_a_link_of_roots_that_lies_in_a_users_directory_may_have_been_moved_there(
+    homes: Homes,
+) -> None:
+    homes.link(homes.mine, homes.victim, 0)
+    with pytest.raises(MailboxUnusable):
+        listed(homes, homes.account)
+
+
+def test_a_chain_of_links_is_looked_at_link_by_link(homes: Homes) -> None:
+    homes.link(homes.root / "mallory", homes.root / "other", 0)
+    os.symlink(homes.victim.parent, homes.root / "other")
+    os.lchown(homes.root / "other", MALLORY, MALLORY)
+    with pytest.raises(MailboxUnusable):
+        listed(homes, homes.account)
+
+
+def test_links_that_go_in_a_circle_are_the_administrators_to_mend(homes: Homes) -> None:
+    homes.link(homes.root / "mallory", homes.root / "mallory", 0)
+    with pytest.raises(MailboxUnusable):
+        listed(homes, homes.account)
+
+
+@pytest.mark.parametrize("target", ["{disk}", "../disk"])
+def test_an_administrators_link_to_another_disk_goes_on_working(homes: Homes, target: str) -> None:
+    disk = homes.root.parent / f"{homes.root.name}-disk"
+    (homes.root / "disk").symlink_to(disk)
+    (homes.root / "mallory").rename(disk)
+    (homes.root / "mallory").symlink_to(
+        disk if target == "{disk}" else Path("..") / homes.root.name / "disk"
+    )
+    assert listed(homes, homes.account) == [6]
+    deliver(homes, homes.account)
+    assert listed(homes, homes.account) == [6, 7]
+
+
+def test_an_administrators_link_in_a_maildir_of_the_services_goes_on_working(
+    homes: Homes,
+) -> None:
+    give(homes.root, 0)
+    fast = homes.root / "fast"
+    fast.mkdir()
+    for folder in ("cur", "new"):
+        (homes.mine / folder).rename(fast / folder)
+        (homes.mine / folder).symlink_to(fast / folder)
+    deliver(homes, homes.account)
+    assert sorted(listed(homes, homes.account)) == [6, 7]
+    assert outcome(homes.store.hide(homes.account, ["1"], Cause())) in (0, 1)
+
+
+def test_an_administrators_link_into_a_users_directory_is_looked_at_each_time(
+    homes: Homes,
+) -> None:
+    give(homes.root / "mallory", 0)
+    theirs = homes.root / "theirs"
+    theirs.mkdir()
+    (homes.mine / "cur").rename(theirs / "cur")
+    (homes.mine / "cur").symlink_to(theirs / "cur")
+    give(theirs, MALLORY)
+    drop, close = outcome(homes.store.open(homes.account, None))
+    body = outcome(drop.retrieve(0))
+    assert body.read_now() == b"mine\r\n"
+    body.close()
+    close()
+    again, _ = outcome(homes.store.open(homes.account, None))
+    homes.link(theirs / "cur", homes.victim / "cur", MALLORY)
+    with pytest.raises(MailboxUnusable):
+        outcome(again.retrieve(0))
+
+
+def swap(homes: Homes) -> None:
+    homes.link(homes.mine / "cur", homes.victim / "cur", MALLORY)
+
+
+def test_what_is_swapped_after_the_login_is_not_read(homes: Homes) -> None:
+    drop, _ = outcome(homes.store.open(homes.account, None))
+    swap(homes)
+    with pytest.raises(MailboxUnusable):
+        outcome(drop.retrieve(0))
+
+
+def test_what_is_swapped_before_quit_is_not_removed_nor_marked(homes: Homes) -> None:
+    drop, _ = outcome(homes.store.open(homes.account, None))
+    swap(homes)
+    with pytest.raises(GatewayError):
+        outcome(drop.finish([0], [0]))
+    outcome(drop.abandon([0]))
+    assert homes.mail_of_victim() == [b"secret\r\n"]
+    assert os.listdir(homes.victim / "cur") == [f"{MAIL}:2,"]
+
+
+@pytest.mark.parametrize("doing", ["discard", "hide"])
+def test_what_is_swapped_at_the_last_moment_leaves_the_folder_that_was_looked_at(
+    homes: Homes, doing: str
+) -> None:
+    store = homes.make_store(lambda removed: swap(homes) if list(removed) else None)
+    (kept,) = outcome(store.survey(homes.account))
+    assert outcome(getattr(store, doing)(homes.account, [kept.uid], Cause())) == 1
+    assert homes.mail_of_victim() == [b"secret\r\n"]
+    assert os.listdir(homes.mine / "cur.kept") == []
+
+
+def test_a_message_of_which_a_part_has_come_goes_where_it_began(homes: Homes) -> None:
+    incoming = outcome(homes.store.receive(homes.account))
+    outcome(incoming.write(b"x" * 300_000))
+    homes.link(homes.mine / "tmp", homes.victim / "tmp", MALLORY)
+    with pytest.raises(MailboxUnusable):
+        outcome(incoming.commit(homes.account, Limits()))
+    outcome(incoming.close())
+    assert list(homes.victim.glob("tmp/*")) == list(homes.mine.glob("tmp.kept/*")) == []
+
+
+@pytest.mark.parametrize("name", ["maildirsize", "dovecot-uidlist.lock.pop3gw"])
+def test_a_link_in_the_place_of_our_files_gives_nothing_of_its_target_away(
+    homes: Homes, name: str
+) -> None:
+    precious = homes.root / "precious"
+    precious.write_bytes(b"secret\n")
+    os.chmod(precious, 0o666)
+    os.chown(precious, 54321, 54321)
+    (homes.mine / name).symlink_to(precious)
+    deliver(homes, homes.account)
+    listed(homes, homes.account)
+    status = (homes.mine / name).lstat()
+    assert stat.S_ISREG(status.st_mode)
+    assert status.st_uid != 54321
+    if name == "maildirsize":
+        assert stat.S_IMODE(status.st_mode) == stat.S_IMODE(homes.mine.stat().st_mode) & 0o666
+    assert precious.read_bytes() == b"secret\n"
+
+
+@pytest.mark.parametrize("name", ["dovecot-uidlist", "dovecot-uidlist.lock"])
+def test_a_link_in_the_place_of_what_is_shared_with_dovecot_is_refused(
+    homes: Homes, name: str
+) -> None:
+    (homes.mine / name).symlink_to(homes.victim / "cur" / f"{MAIL}:2,")
+    with pytest.raises(MailboxUnusable):
+        listed(homes, homes.account)
+    assert homes.mail_of_victim() == [b"secret\r\n"]
+
+
+def test_a_new_maildir_in_a_users_home_is_made_his_and_nowhere_else(homes: Homes) -> None:
+    homes.mine.rename(homes.root / "mallory" / "old")
+    deliver(homes, homes.account)
+    for path in (homes.mine, *homes.mine.iterdir()):
+        if path.is_dir():
+            assert path.stat().st_uid == MALLORY
+    homes.link(homes.mine, homes.root / "elsewhere", MALLORY)
+    with pytest.raises(MailboxUnusable):
+        deliver(homes, homes.account)
+    assert not (homes.root / "elsewhere").exists()
+
+
+def test_errors_name_the_path_that_an_administrator_knows(homes: Homes) -> None:
+    (homes.mine / "dovecot-uidlist").write_text("nonsense\n")
+    os.chown(homes.mine / "dovecot-uidlist", MALLORY, MALLORY)
+    with pytest.raises(MailboxUnusable, match=f"^{homes.mine}/dovecot-uidlist: line 1"):
+        listed(homes, homes.account)
+
+
+def test_no_descriptor_is_left_open(homes: Homes) -> None:
+    before = os.listdir("/proc/self/fd")
+    for way in WAYS.values():
+        way(homes, homes.account)
+    swap(homes)
+    for way in ("a login", "a delivery", "a quota", "a survey", "hiding"):
+        with pytest.raises(MailboxUnusable):
+            WAYS[way](homes, homes.account)
+    assert os.listdir("/proc/self/fd") == before

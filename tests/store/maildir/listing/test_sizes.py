@@ -1,0 +1,161 @@
+"""LIST tells what RETR sends: while files are written, and whatever names and lists claim."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_expiry import Box
+
+from answers import result
+from gateway.errors import SizeChanged, StoreDown
+from gateway.store.maildir.listing.sizes import OPENING, YOUNG, is_recent, is_refuted
+from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.store import MaildirStore
+from gateway.testing.store_contract import ALICE, run_now
+from gateway.wire.body import Measure
+from survival import sent_by
+
+
+def opened(store: MaildirStore) -> object:
+    maildrop, _ = result(store.open(ALICE, None))
+    return maildrop
+
+
+def sizes_in(maildrop: object) -> list[int]:
+    return list(result(maildrop.listing()).sizes)  # type: ignore[attr-defined]
+
+
+def fresh(box: Box, **reading: object) -> MaildirStore:
+    """A store as after a restart."""
+    wanted = Reading(create=False, **reading)  # type: ignore[arg-type]
+    return MaildirStore(str(box.root), "{name}", run_now, reading=wanted)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+# -- files that are being written ---------------------------------------------
+
+
+@pytest.mark.parametrize("ahead", [0, 20])
+def test_a_message_that_was_half_there_when_listed_is_listed_whole_by_the_next_login(
+    box: Box, ahead: int
+) -> None:
+    for number in range(ahead):
+        box.put(f"cur/1{number}.host:2,", b"other\n")
+    path = box.put("cur/999.host:2,", b"first half\n")
+    store = fresh(box)
+    maildrop = opened(store)
+    assert sizes_in(maildrop)[-1] == 12
+    with path.open("ab") as file:
+        file.write(b"second half\n")
+    again = opened(store)
+    assert sizes_in(again)[-1] == 25
+    assert len(sent_by(again, ahead)) == 25
+
+
+def test_what_was_written_to_since_it_was_listed_is_refused_until_the_next_login(box: Box) -> None:
+    path = box.put("cur/9.host:2,", b"first half\r\n")
+    store = fresh(box)
+    maildrop = opened(store)
+    sizes_in(maildrop)
+    path.write_bytes(b"first half\r\nsecond half\r\n")
+    for _ in range(2):
+        with pytest.raises(SizeChanged):
+            sent_by(maildrop, 0)
+    again = opened(store)
+    assert sizes_in(again) == [len(sent_by(again, 0))] == [25]
+
+
+def test_a_write_after_the_file_was_taken_for_complete_is_seen_when_it_is_fetched(
+    box: Box,
+) -> None:
+    path = box.put("cur/9.host,S=12,W=12:2,", b"first half\r\n")
+    store = fresh(box, verify_octets=0)
+    maildrop = opened(store)
+    assert sizes_in(maildrop) == [12]
+    path.write_bytes(b"first half\r\nsecond half\r\n")
+    # Nothing in the folders tells of it.
+    maildrop = opened(store)
+    assert sizes_in(maildrop) == [12]
+    with pytest.raises(SizeChanged):
+        sent_by(maildrop, 0)
+    again = opened(store)
+    assert sizes_in(again) == [len(sent_by(again, 0))] == [25]
+
+
+def test_quit_removes_nothing_that_was_written_to_since_it_was_listed(box: Box) -> None:
+    path = box.put("cur/9.host:2,", b"first half\r\n")
+    box.put("cur/8.host:2,", b"whole\r\n")
+    maildrop = opened(fresh(box))
+    assert len(sizes_in(maildrop)) == 2
+    assert sent_by(maildrop, 1) == b"first half\r\n"
+    with path.open("ab") as file:
+        file.write(b"second half\r\n")
+    with pytest.raises(StoreDown):
+        result(maildrop.finish({0, 1}, ()))  # type: ignore[attr-defined]
+    assert box.files() == ["cur/9.host:2,"]
+
+
+def test_the_size_of_what_may_still_be_written_is_not_left_for_dovecot(box: Box) -> None:
+    box.put("new/7.host", b"half\n")
+    box.put("new/8.host,S=6", b"whole\n")
+    sizes_in(opened(fresh(box)))
+    lines = (box.path / "dovecot-uidlist").read_text().splitlines()[1:]
+    assert [line.partition(" ")[2] for line in lines] == [":7.host", "W7 :8.host,S=6"]
+
+
+def test_what_changed_long_ago_or_in_years_to_come_is_complete() -> None:
+    now = time.time_ns()
+    assert is_recent(now)
+    for ages in (2, -2):
+        assert not is_recent(now - int(ages * YOUNG * 1e9))
+
+
+# -- claims -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("claim", [9999, 20, 45])
+def test_a_claim_that_the_files_size_refutes_is_never_believed(box: Box, claim: int) -> None:
+    text = b"Subject: x\n\nsome one\n"
+    box.put(f"cur/1.host,W={claim}:2,", text)
+    box.put(f"cur/2.host,S=9999,W={len(text)}:2,", text)
+    box.put("cur/3.host:2,", text)
+    box.write_list("1 :1.host,W=9999", f"3 W{claim} :3.host")
+    for _ in range(2):
+        maildrop = opened(fresh(box, verify_octets=0))
+        assert sizes_in(maildrop) == [24] * 3
+
+
+def test_one_large_message_does_not_keep_smaller_older_ones_from_being_checked(box: Box) -> None:
+    large = b"x" * 100_000 + b"\r\n"
+    box.put("cur/9.host,W=100002:2,", large)
+    for number in range(3):
+        box.put(f"cur/{number}.host,W=7:2,", b"abcd\n")
+    store = fresh(box, verify_octets=3 * (OPENING + 7))
+    assert sizes_in(opened(store)) == [6, 6, 6, 100_002]
+
+
+def test_a_wrong_claim_that_nobody_checked_is_put_right_once_the_message_was_sent(
+    box: Box,
+) -> None:
+    box.put("cur/1.host,W=7:2,", b"abcd\n")
+    store = fresh(box, verify_octets=0)
+    maildrop = opened(store)
+    assert sizes_in(maildrop) == [7]
+    assert sent_by(maildrop, 0) == b"abcd\r\n"
+    assert sizes_in(opened(store)) == [6]
+
+
+@given(st.binary(), st.booleans())
+def test_no_claim_that_is_true_is_refuted(stored: bytes, convert_cr: bool) -> None:
+    counted = Measure(convert_cr=convert_cr)
+    counted.feed(stored)
+    assert not is_refuted(counted.octets, len(stored), None)
+    assert not is_refuted(counted.octets, len(stored), len(stored))
