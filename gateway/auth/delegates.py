@@ -14,7 +14,11 @@ from gateway.saslprep import login_name
 
 __all__ = ["Delegates"]
 
-_ACTING = re.compile(r"(?P<who>[^\\/]+(?:[\\/][^\\/]+|@[^\\/]+))[\\/](?P<mailbox>[^\\/]+)")
+_ACTING = re.compile(
+    # A UPN has its domain already: another one before it says nothing.
+    r"(?:[^\\/]+[\\/](?=[^\\/]+@)|)(?P<who>[^\\/]+[\\/][^\\/]+|[^\\/]+@[^\\/]+)"
+    r"[\\/](?P<mailbox>[^\\/]+)"
+)
 
 
 class AnothersMailbox(bytes):

@@ -266,16 +266,17 @@ class LdapAccounts:
 
         Where the filter knows nothing of domains, ``domain/user`` is the user's
         address in that domain, or his name, or his address in the base's domain.
+        An address has its domain already and takes no other before it.
         """
         domain, separator, user = _form(login)
-        if not (separator and user) or "{user}" in self._filter:
+        if not (separator and user) or "@" in user or "{user}" in self._filter:
             return [login] if login else []
         names = [login]
         if "." in domain:
             names.append(f"{user}@{domain}")
         if self._user(login) == user:
             names += [user, f"{user}@{self._base_domain}"]
-        return [name for name in names if name.count("@") < 2]
+        return names
 
     def _search_for(
         self, connection: Any, request: Request, values: tuple[bytes, bytes], name: str
@@ -310,7 +311,8 @@ class LdapAccounts:
         ours = {*self._domains, self._base_domain} - {""}
         domain, separator, user = _form(login)
         if separator:
-            return user if not self._domains or domain in ours else login
+            is_ours = domain in ours if self._domains else "@" not in domain + user
+            return user if is_ours else login
         user, _, domain = login.rpartition("@")
         return user if user and domain in ours else login
 
@@ -331,7 +333,7 @@ class LdapAccounts:
 
 
 def _form(login: str) -> tuple[str, str, str]:
-    """What stands before the first backslash or slash, that, and what follows."""
+    """The domain before the first backslash or slash, that separator, and the user after it."""
     found = re.match(r"([^\\/]*)([\\/])", login)
     return (found[1], found[2], login[found.end() :]) if found else ("", "", login)
 

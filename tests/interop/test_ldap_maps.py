@@ -431,11 +431,9 @@ def test_a_delegate_may_be_named_with_a_domain(slapd: Slapd, filter: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["openldap", "qmail-ldap", "samba"])
-@pytest.mark.parametrize("form", ["example.org/{}", r"EXAMPLE\{}", "any/{}", "x/{}@example.org"])
+@pytest.mark.parametrize("form", ["example.org/{}", r"EXAMPLE\{}", "any/{}"])
 def test_every_map_knows_users_with_a_domain(slapd: Slapd, name: str, form: str) -> None:
     user = {"openldap": "oda", "qmail-ldap": "quinn", "samba": "sam"}[name]
-    if name == "samba" and "@" in form:
-        user, form = "sam", "example.org/{}"
     found = result(people(slapd, name).find(form.format(user).lower()))
     assert found is not None
     assert found.name == f"{user}@example.org"
@@ -445,9 +443,16 @@ def test_every_map_knows_users_with_a_domain(slapd: Slapd, name: str, form: str)
 
 def test_where_logins_are_addresses_a_domain_is_one_too(slapd: Slapd) -> None:
     there = people(slapd, "openldap", filter="(mail={login})")
-    for login in ("example.org/oda", r"example\oda", "example/oda@example.org"):
+    for login in ("example.org/oda", r"example\oda"):
         assert result(there.find(login)).name == "oda@example.org"
-    for login in ("example.net/nobody", "oda", r"example\u-17/x", "example/", "/"):
+    for login in (
+        "example.net/nobody",
+        "oda",
+        r"example\u-17/x",
+        "example/",
+        "/",
+        "x/oda@example.org",
+    ):
         assert result(there.find(login)) is None
 
 
