@@ -202,15 +202,15 @@ def tls_context() -> ssl.SSLContext:
 
 
 class Probe:
-    """Another user's session in a process of its own: NOOP every ``pace`` seconds.
+    """Another user's session in a process of its own: NOOP every ``rate_limit`` seconds.
 
     Its replies' times show how long other sessions are held up meanwhile.
     """
 
-    def __init__(self, port: int, steps: Sequence[Step], pace: float = 0.003) -> None:
+    def __init__(self, port: int, steps: Sequence[Step], rate_limit: float = 0.003) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_probe, args=(theirs, port, steps, pace))
+        self._process = context.Process(target=_probe, args=(theirs, port, steps, rate_limit))
         self._process.start()
         if not self._pipe.poll(20) or self._pipe.recv() != "ready":
             self.stop()
@@ -234,7 +234,7 @@ class Probe:
 
 
 def _probe(
-    pipe: multiprocessing.connection.Connection, port: int, steps: Sequence[Step], pace: float
+    pipe: multiprocessing.connection.Connection, port: int, steps: Sequence[Step], rate_limit: float
 ) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=20) as line:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -251,7 +251,7 @@ def _probe(
             line.sendall(b"NOOP\r\n")
             line.recv(512)
             times.append(time.perf_counter() - begun)
-            time.sleep(pace)
+            time.sleep(rate_limit)
         pipe.recv()
         line.sendall(b"QUIT\r\n")
         line.recv(512)

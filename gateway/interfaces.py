@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from gateway.model import Account, Cause, Kept, Limits, Listing, Removed, Usage
+from gateway.model import Account, Limits, Listing, Reason, Removed, StoredMessage, Usage
 
 __all__ = [
     "Admit",
@@ -23,11 +23,11 @@ __all__ = [
     "IDelivery",
     "IDirectory",
     "IIncoming",
-    "IKeeping",
     "IMaildrop",
     "IMechanism",
     "INtlmAuthority",
     "IOwnRetention",
+    "IRetentionStore",
     "IStore",
     "Run",
 ]
@@ -157,7 +157,7 @@ class IDelivery(Interface):
         """Of these those whose mailbox is there; none is made."""
 
 
-class IKeeping(Interface):
+class IRetentionStore(Interface):
     """A store whose mail retention may look at and remove.
 
     Retention calls it from one place at a time for a mailbox; sessions, other
@@ -165,19 +165,19 @@ class IKeeping(Interface):
     fails as ``IDelivery.receive`` does.
     """
 
-    def survey(account: Account) -> Deferred[list[Kept]]:
+    def survey(account: Account) -> Deferred[list[StoredMessage]]:
         """All messages that POP3 shows, in no order.
 
         What is not known for sure is told so that mail is kept longer.
         """
 
-    def glance(account: Account) -> Deferred[list[Kept]]:
+    def glance(account: Account) -> Deferred[list[StoredMessage]]:
         """The same, but nothing is written: for a preview.
 
         Where a message has no unique-id yet its file's name stands for one.
         """
 
-    def discard(account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+    def discard(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these for good, once the audit has a line for each; how many are gone.
 
         One that is no longer there is none of them.  Fails with ``StoreDown``
@@ -185,13 +185,13 @@ class IKeeping(Interface):
         where the disk is full (``NoRoom``), a part may be gone.
         """
 
-    def hide(account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+    def hide(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Put these where POP3 does not show them, audited as ``discard``; how many are there now.
 
         They keep their unique-ids for ``restore``.
         """
 
-    def hidden(account: Account) -> Deferred[list[Kept]]:
+    def hidden(account: Account) -> Deferred[list[StoredMessage]]:
         """What was hidden; ``received`` is when it was hidden."""
 
     def restore(account: Account, uids: Collection[str]) -> Deferred[int]:
@@ -206,7 +206,7 @@ class IKeeping(Interface):
         0 for a mailbox that has given none.
         """
 
-    def purge(account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+    def purge(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove hidden messages for good, audited as ``discard``; how many are gone."""
 
 

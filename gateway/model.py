@@ -12,14 +12,14 @@ from attrs import field, frozen
 __all__ = [
     "UNLIMITED",
     "Account",
-    "Cause",
     "Form",
-    "Kept",
     "Limits",
     "Listing",
     "Peer",
     "Quota",
+    "Reason",
     "Removed",
+    "StoredMessage",
     "Terms",
     "Usage",
     "cause_of",
@@ -123,7 +123,7 @@ class Limits:
         return self.octets is None and self.messages is None
 
 
-class Kept(NamedTuple):
+class StoredMessage(NamedTuple):
     """A stored message as retention sees it; times in Unix seconds.
 
     In the order of its fields, so that the older of two messages sorts first.
@@ -139,7 +139,7 @@ class Kept(NamedTuple):
 
 
 @frozen
-class Cause:
+class Reason:
     """Why messages are removed: by a rule of retention, or by a client's session."""
 
     rule: str = ""
@@ -164,7 +164,7 @@ class Removed(NamedTuple):
     size: int
     received: float
     read: float | None
-    cause: Cause
+    cause: Reason
 
 
 @frozen
@@ -248,6 +248,6 @@ class Peer(NamedTuple):
     """This server's certificate as the client has seen it, in DER; empty without TLS."""
 
 
-def cause_of(mind: object) -> Cause:
+def cause_of(mind: object) -> Reason:
     """Why a session removes messages, by the ``mind`` of its login; nothing is known of others."""
-    return Cause(session=mind.session, client=mind.host) if isinstance(mind, Peer) else Cause()
+    return Reason(session=mind.session, client=mind.host) if isinstance(mind, Peer) else Reason()

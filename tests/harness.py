@@ -13,8 +13,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import alsoProvides
 
-from gateway.admission.login_delay import LastLogins
-from gateway.auth.password_cache import Verified
+from gateway.admission.login_delay import LoginDelay
+from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
 from gateway.directory.memory import MemoryDirectory
@@ -94,14 +94,14 @@ class Wire:
             for message in messages:
                 self.mailbox.deliver(message)
         profile = profile or PROFILES["exchange2010"]
-        self.last_logins = LastLogins(profile, self.clock.seconds)
+        self.login_delay = LoginDelay(profile, self.clock.seconds)
         if portal is None:
-            verified = Verified(self.clock.seconds, ttl=60, size=10)
+            verified = PasswordCache(self.clock.seconds, ttl=60, size=10)
             checker = PasswordChecker(self.directory, verified)
-            admit = self.last_logins.check
+            admit = self.login_delay.check
             realm = MaildropRealm(self.directory, self.store, terms=terms, admit=admit)
             portal = Portal(realm, [checker])
-        factory = {"last_logins": self.last_logins} | factory
+        factory = {"login_delay": self.login_delay} | factory
         self.factory = POP3Factory(portal, profile=profile, clock=self.clock, **factory)
 
     def connect(self, host: str = "127.0.0.1", *, secure: bool = False) -> Client:

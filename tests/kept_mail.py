@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
 
 from gateway.errors import MessageGone
-from gateway.interfaces import IKeeping, IMaildrop
-from gateway.model import Account, Cause, Kept, Listing
+from gateway.interfaces import IMaildrop, IRetentionStore
+from gateway.model import Account, Listing, Reason, StoredMessage
 from gateway.store.memory import BytesBody, Form
 
 CONTENT = b"Subject: x\r\n\r\n"
@@ -64,13 +64,13 @@ class Drop:
         return succeed(None)
 
 
-@implementer(IKeeping)
+@implementer(IRetentionStore)
 class KeptMail:
     """Mailboxes by name, of messages that are nothing but what retention knows of them."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self.mail: dict[str, dict[str, Kept]] = {}
-        self.away: dict[str, dict[str, Kept]] = defaultdict(dict)
+        self.mail: dict[str, dict[str, StoredMessage]] = {}
+        self.away: dict[str, dict[str, StoredMessage]] = defaultdict(dict)
         self.removals: list[Removal] = []
         self.surveys: Counter[str] = Counter()
         self.moved: Counter[str] = Counter()
@@ -85,7 +85,7 @@ class KeptMail:
         """So many unread messages; their unique-ids."""
         uids = list(itertools.islice(self._ids, count))
         there = self.mail.setdefault(mailbox, {})
-        there.update({uid: Kept(self._now() - age, uid, 1, None) for uid in uids})
+        there.update({uid: StoredMessage(self._now() - age, uid, 1, None) for uid in uids})
         return uids
 
     def read(self, mailbox: str, *uids: str) -> None:
@@ -107,22 +107,22 @@ class KeptMail:
         """For a session."""
         return succeed((Drop(account.mailbox, self), lambda: None))
 
-    def survey(self, account: Account) -> Deferred[list[Kept]]:
+    def survey(self, account: Account) -> Deferred[list[StoredMessage]]:
         """All messages."""
         self.surveys[account.mailbox] += 1
         if account.mailbox in self.broken:
             raise self.broken[account.mailbox]
         return succeed(list(self.mail.get(account.mailbox, {}).values()))
 
-    def glance(self, account: Account) -> Deferred[list[Kept]]:
+    def glance(self, account: Account) -> Deferred[list[StoredMessage]]:
         """The same."""
         return self.survey(account)
 
-    def discard(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+    def discard(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these for good."""
         return self._take("discard", self.mail[account.mailbox], account, uids, cause)
 
-    def hide(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+    def hide(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Put these away."""
         there = self.mail[account.mailbox]
         now = self._now()
@@ -130,7 +130,7 @@ class KeptMail:
         self.away[account.mailbox].update(away)
         return self._take("hide", there, account, uids, cause)
 
-    def hidden(self, account: Account) -> Deferred[list[Kept]]:
+    def hidden(self, account: Account) -> Deferred[list[StoredMessage]]:
         """What was put away."""
         return succeed(list(self.away[account.mailbox].values()))
 
@@ -148,17 +148,17 @@ class KeptMail:
         self.moved[account.mailbox] += by
         return succeed(self.moved[account.mailbox])
 
-    def purge(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+    def purge(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these for good, which were put away."""
         return self._take("purge", self.away[account.mailbox], account, uids, cause)
 
     def _take(
         self,
         action: str,
-        there: dict[str, Kept],
+        there: dict[str, StoredMessage],
         account: Account,
         uids: Collection[str],
-        cause: Cause,
+        cause: Reason,
     ) -> Deferred[int]:
         self.before(account.mailbox)
         found = [uid for uid in uids if there.pop(uid, None)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from answers import result
 from gateway.model import Form
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.store.maildir.uids.uidlist import NAME
 from gateway.testing.store_contract import ALICE, run_now
@@ -24,7 +24,7 @@ Shown = dict[bytes, str]
 
 def open_store(root: str, *, create: bool = False, exclusive: bool = False) -> MaildirStore:
     """A store as after a restart, which remembers nothing."""
-    reading = Reading(create=create, lock_timeout=LOCK_TIMEOUT)
+    reading = MaildirOptions(create=create, lock_timeout=LOCK_TIMEOUT)
     return MaildirStore(root, "{name}", run_now, reading=reading, exclusive=exclusive)
 
 

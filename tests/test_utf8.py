@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.model import Account
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.store_contract import run_now
 from servers import PASSWORD, Gateway, fill
@@ -25,11 +25,11 @@ SCRIPT = """
 import sys
 from gateway.model import Account, Limits
 from gateway.store.maildir.store import MaildirStore
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.testing.store_contract import run_now
 
 assert sys.getfilesystemencoding() == "ascii"
-store = MaildirStore(sys.argv[1], "{path}", run_now, reading=Reading())
+store = MaildirStore(sys.argv[1], "{path}", run_now, reading=MaildirOptions())
 for name in {names!a}:
     account = Account(name=name, mailbox=name, home="/nowhere")
     done = []
@@ -60,7 +60,7 @@ def in_ascii(script: str, *arguments: str) -> list[str]:
 @pytest.mark.parametrize("path", ["mail/{name}", "post-ü/{domain}/{local}"])
 def test_a_mailbox_has_one_directory_and_its_ids_in_every_locale(tmp_path: Path, path: str) -> None:
     # A file whose name has no ASCII, with an id that is to stay.
-    store = MaildirStore(str(tmp_path), path, run_now, reading=Reading())
+    store = MaildirStore(str(tmp_path), path, run_now, reading=MaildirOptions())
     first = Account(name=NAMES[0], mailbox=NAMES[0])
     done: list[object] = []
     store.open(first, None).addBoth(done.append)

@@ -6,10 +6,10 @@ from collections import Counter
 
 from gateway.errors import TooManySessions
 
-__all__ = ["Census"]
+__all__ = ["ConnectionLimits"]
 
 
-class Census:
+class ConnectionLimits:
     """Counts, shared by all listeners of a server."""
 
     def __init__(

@@ -10,10 +10,10 @@ from gateway.model import Terms
 from gateway.pop3.capabilities import login_delay_seconds
 from gateway.pop3.profile import Profile
 
-__all__ = ["LastLogins"]
+__all__ = ["LoginDelay"]
 
 
-class LastLogins:
+class LoginDelay:
     """Shared by all listeners of a server, and forgotten when it stops.
 
     Only a login that was answered ``+OK`` begins a delay: neither one that

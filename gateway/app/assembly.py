@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
 
-from gateway.admission.limits import Census
-from gateway.admission.login_delay import LastLogins
+from gateway.admission.limits import ConnectionLimits
+from gateway.admission.login_delay import LoginDelay
 from gateway.admission.throttle import Limits as ThrottleLimits
 from gateway.admission.throttle import Throttle
 from gateway.app import demo
@@ -35,12 +35,12 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.interfaces import Audit as AuditOf
 from gateway.interfaces import IDirectory
 from gateway.jobs.certificate_expiry import Expiry
-from gateway.jobs.thread_pool import Worker
+from gateway.jobs.thread_pool import ThreadPool
 from gateway.mailboxes.recipients import admit
 from gateway.model import Account, Terms
-from gateway.net.fair_turns import Turns
+from gateway.net.fair_turns import FairTurns
 from gateway.net.pop3_factory import POP3Factory
-from gateway.net.timeouts import Patience
+from gateway.net.timeouts import Timeouts
 from gateway.net.tls import Certificate, bare_context
 from gateway.net.tls_line import tls_factory
 from gateway.observe.counts import Counts
@@ -48,7 +48,7 @@ from gateway.state.audit import Audit
 from gateway.state.high_water import LedgerHighWater
 from gateway.state.ledger import NAME as LEDGER
 from gateway.state.ledger import Ledger
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.removal.expiry import no_audit
 from gateway.store.maildir.store import MaildirStore
 from gateway.units import parse_size
@@ -167,7 +167,7 @@ class _Assembly:
         self._checkers = passwords
         directory, store = settings.directory, settings.store
         self._policies = policies_of(settings.retention)
-        self._turns = Turns(lambda: reactor)
+        self._turns = FairTurns(lambda: reactor)
         self._disk = self._worker("disk", store.workers, store.queue)
         self._deliveries = self._worker("deliveries", settings.lmtp.workers, store.queue)
         # What a passwd-file has is hashed, in libraries that do without the interpreter.
@@ -176,30 +176,30 @@ class _Assembly:
         # One at a time, and where it hangs nobody who logs in waits for it.
         self._listing = self._worker("listing", 1, directory.queue)
         limits = settings.limits
-        self._patience = Patience(
+        self._timeouts = Timeouts(
             stall=limits.stall_timeout,
             work=limits.work_timeout,
             handshake=settings.profile.preauth_idle_timeout,
         )
-        self._census = Census(
+        self._connection_limits = ConnectionLimits(
             connections=limits.connections,
             per_address=limits.connections_per_address,
             per_user=limits.sessions_per_user,
         )
-        self._last_logins = LastLogins(settings.profile, reactor.seconds)
+        self._login_delay = LoginDelay(settings.profile, reactor.seconds)
         throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
         self._throttle = Throttle(ThrottleLimits(**throttle), reactor.seconds)
         self._certificates: dict[tuple[str, ...], Certificate] = {}
         self.high_water = LedgerHighWater(settings.state)
         self.store = self._make_store()
 
-    def _worker(self, purpose: str, threads: int, queue: int, least: int = 1) -> Worker:
-        return Worker(
+    def _worker(self, purpose: str, threads: int, queue: int, least: int = 1) -> ThreadPool:
+        return ThreadPool(
             self._reactor, purpose, threads=threads, queue=queue, least=least, turns=self._turns
         )
 
     @property
-    def _workers(self) -> list[Worker]:
+    def _workers(self) -> list[ThreadPool]:
         return [self._disk, self._deliveries, self._passwords, self._listing]
 
     def stop_workers(self) -> None:
@@ -224,7 +224,7 @@ class _Assembly:
             self.store,
             self._passwords.run,
             self._checkers,
-            admit=self._last_logins.check,
+            admit=self._login_delay.check,
             terms=self._terms,
         )
 
@@ -244,7 +244,7 @@ class _Assembly:
             directory,
             self.store,
             run=self._disk.run,
-            patience=self._patience,
+            timeouts=self._timeouts,
             turns=self._turns,
             delivered=delivered,
         )
@@ -259,7 +259,7 @@ class _Assembly:
     def _make_store(self) -> MaildirStore:
         settings, profile = self._settings, self._settings.profile
         store = settings.store
-        reading = Reading(
+        reading = MaildirOptions(
             exact=profile.exact_sizes,
             convert_cr=store.bare_cr == "convert",
             no_nuls=store.outlook_no_nuls,
@@ -344,11 +344,11 @@ class _Assembly:
             mechanisms=logins.mechanisms,
             tls=tls,
             secure_networks=settings.pop3.secure_networks,
-            census=self._census,
-            last_logins=self._last_logins,
+            connection_limits=self._connection_limits,
+            login_delay=self._login_delay,
             throttle=self._throttle,
             identify=logins.identify if settings.refuse_after else None,
-            patience=self._patience,
+            timeouts=self._timeouts,
             greeting=settings.pop3.greeting,
             convert_cr=settings.store.bare_cr == "convert",
             expire=keeper.expire,

@@ -11,22 +11,22 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.web.server import Site
 
-from gateway.app.logins import everyone_of
+from gateway.app.logins import all_mailboxes_of
 from gateway.app.service import Listener, endpoint_of
 from gateway.config.settings import DomainQuota, Settings
 from gateway.config.settings import Quota as QuotaSettings
 from gateway.http.quota import quota_site
 from gateway.interfaces import IDelivery, IDirectory, Run
 from gateway.jobs.digest import ComposeDigest, Digest
-from gateway.jobs.quota_warnings import Compose, Warner
+from gateway.jobs.quota_warnings import Compose, QuotaWarner
 from gateway.lmtp.profile import Profile
-from gateway.mailboxes.recipients import Reception
-from gateway.mailboxes.usage import Survey
+from gateway.mailboxes.recipients import Recipients
+from gateway.mailboxes.usage import UsagePages
 from gateway.model import Account, Limits, Quota, Usage
-from gateway.net.fair_turns import Turns
+from gateway.net.fair_turns import FairTurns
 from gateway.net.lmtp_factory import LMTPFactory
 from gateway.net.postfix_policy import PolicyFactory
-from gateway.net.timeouts import Patience
+from gateway.net.timeouts import Timeouts
 from gateway.networks import within
 from gateway.quota.limits import resolve
 from gateway.quota.notice import Origin, Row, Stamp, digest, warning
@@ -51,8 +51,8 @@ class Mailroom:
         store: IDelivery,
         *,
         run: Run[Any],
-        patience: Patience,
-        turns: Turns | None = None,
+        timeouts: Timeouts,
+        turns: FairTurns | None = None,
         delivered: Callable[[Account], None] = lambda _: None,
     ) -> None:
         """``run`` does what may block; ``delivered`` is told whose mail came in.
@@ -62,12 +62,12 @@ class Mailroom:
         self._reactor = reactor
         self._settings = settings
         self._store = store
-        self._patience = patience
+        self._timeouts = timeouts
         self._turns = turns
         self._also_delivered = delivered
         self.ledger = Opened(lambda: Ledger(settings.state), run)
-        self._everyone = everyone_of(settings, directory, store)
-        self.reception = Reception(
+        self._all_mailboxes = all_mailboxes_of(settings, directory, store)
+        self.recipients = Recipients(
             directory,
             store,
             limits_of(settings.quota),
@@ -75,12 +75,12 @@ class Mailroom:
             detail=settings.lmtp.detail,
             lacked_room=self._lacked_room,
         )
-        self.warner = self._make_warner() if settings.quota.warn_from else None
+        self.quota_warner = self._make_warner() if settings.quota.warn_from else None
 
-    def _make_warner(self) -> Warner:
-        return Warner(
-            self.reception,
-            self._everyone,
+    def _make_warner(self) -> QuotaWarner:
+        return QuotaWarner(
+            self.recipients,
+            self._all_mailboxes,
             self._store,
             self.ledger.ask,
             composer(self._settings.quota),
@@ -92,8 +92,8 @@ class Mailroom:
     def _make_digest(self) -> Digest:
         quota = self._settings.quota
         return Digest(
-            self.reception,
-            self._everyone,
+            self.recipients,
+            self._all_mailboxes,
             self._store,
             self.ledger.ask,
             digest_composer(quota),
@@ -104,22 +104,22 @@ class Mailroom:
 
     def start(self) -> None:
         """Begin to look at mailboxes."""
-        if self.warner is not None:
+        if self.quota_warner is not None:
             every = self._settings.quota.warn_check
-            self.warner.start(self._reactor, every, self._to_look_at)
+            self.quota_warner.start(self._reactor, every, self._to_look_at)
 
     def _to_look_at(self) -> Deferred[list[str]]:
         return Deferred.fromCoroutine(self._known_names())
 
     async def _known_names(self) -> list[str]:
         """Of all mailboxes, and of those that nobody tells of but were found full."""
-        names = await self._everyone.names()
+        names = await self._all_mailboxes.names()
         remembered = await self.ledger.ask(lambda ledger: list(ledger.warning_states()))
         return sorted({*names, *remembered})
 
     def stop(self) -> Deferred[None]:
         """No more of that; fires when who was about to be warned has been."""
-        ended = succeed(None) if self.warner is None else self.warner.stop()
+        ended = succeed(None) if self.quota_warner is None else self.quota_warner.stop()
         return ended.addCallback(self._close)
 
     def _close(self, _: None) -> None:
@@ -150,7 +150,7 @@ class Mailroom:
     def _lmtp(self, tls: Any) -> LMTPFactory:
         lmtp = self._settings.lmtp
         return LMTPFactory(
-            self.reception,
+            self.recipients,
             self._store,
             clock=self._reactor,
             profile=Profile(
@@ -165,24 +165,24 @@ class Mailroom:
             allows=_local_or(within(lmtp.allowed_networks)),
             tls=tls,
             connections=lmtp.connections,
-            patience=self._patience,
+            timeouts=self._timeouts,
             turns=self._turns,
             delivered=self._delivered,
         )
 
     def _delivered(self, account: Account) -> None:
         self._also_delivered(account)
-        if self.warner is not None:
-            self.warner.look(account)
+        if self.quota_warner is not None:
+            self.quota_warner.look(account)
 
     def _lacked_room(self, account: Account, size: int) -> None:
-        if self.warner is not None:
-            self.warner.lacked_room(account, size)
+        if self.quota_warner is not None:
+            self.quota_warner.lacked_room(account, size)
 
     def _policy(self) -> PolicyFactory:
         policy = self._settings.policy
         return PolicyFactory(
-            self.reception,
+            self.recipients,
             clock=self._reactor,
             allows=_local_or(within(policy.allowed_networks)),
             connections=policy.connections,
@@ -191,8 +191,8 @@ class Mailroom:
         )
 
     def _http(self) -> Site:
-        survey = Survey(self.reception, self._everyone, self._reactor.seconds)
-        return quota_site(self.reception, survey.page, token=self._settings.http.token)
+        survey = UsagePages(self.recipients, self._all_mailboxes, self._reactor.seconds)
+        return quota_site(self.recipients, survey.page, token=self._settings.http.token)
 
 
 def _nothing() -> Deferred[None]:

@@ -14,11 +14,11 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 
-from gateway.auth.chain import FirstOf
+from gateway.auth.chain import Chain
 from gateway.auth.delegates import Delegates
 from gateway.auth.kerberos import PrincipalChecker
 from gateway.auth.ntlm import HashAuthority, NtlmChecker
-from gateway.auth.password_cache import Verified
+from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
 from gateway.auth.winbind import Winbind
@@ -30,7 +30,7 @@ from gateway.directory.memory import LoginIsMailbox
 from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError
 from gateway.interfaces import IDirectory, IMechanism, INtlmAuthority, IStore, Run
-from gateway.mailboxes.owners import Everyone
+from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account, Peer, Terms
 from gateway.networks import within
 from gateway.sasl.gssapi import Acceptor, Gssapi, check
@@ -79,10 +79,10 @@ def make_directory(
     )
 
 
-def everyone_of(settings: Settings, directory: IDirectory, store: Any) -> Everyone:
+def all_mailboxes_of(settings: Settings, directory: IDirectory, store: Any) -> AllMailboxes:
     """All mailboxes, for what goes through all of them."""
     hosts = settings.directory.here
-    return Everyone(directory, store, in_homes=settings.store.in_homes, hosts=hosts)
+    return AllMailboxes(directory, store, in_homes=settings.store.in_homes, hosts=hosts)
 
 
 def _check_authorities(path: str) -> None:
@@ -140,7 +140,7 @@ class Logins:
         self._directory = directory
         self._delegates = Delegates(directory, allowed=settings.directory.delegates)
         self._winbind: Winbind | None = None
-        verified = Verified(
+        verified = PasswordCache(
             reactor.seconds,
             ttl=settings.directory.cache_ttl,
             stale=settings.directory.stale_ttl,
@@ -149,7 +149,7 @@ class Logins:
         self.mechanisms: dict[str, Maker] = dict(MECHANISMS)
         self.counted = [verified.counts, getattr(directory, "counts", {})]
         own = PasswordChecker(directory, verified, self._delegates)
-        checkers: list[ICredentialsChecker] = [FirstOf(*passwords) if passwords else own]
+        checkers: list[ICredentialsChecker] = [Chain(*passwords) if passwords else own]
         profiles = [settings.profile, *map(settings.profile_of, settings.listeners)]
         wanted = {name for profile in profiles for name in profile.mechanisms}
         if "NTLM" in wanted:

@@ -9,18 +9,18 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
 
-from gateway.app.logins import everyone_of
+from gateway.app.logins import all_mailboxes_of
 from gateway.config.settings import Retention, Settings
 from gateway.errors import ConfigError
-from gateway.interfaces import IDirectory, IKeeping, Run
-from gateway.jobs.announced_expire import Announced
-from gateway.jobs.expunger import Budget, Clearing
-from gateway.jobs.rate_limit import Pace
-from gateway.jobs.retention import Mailboxes, Sweeper
+from gateway.interfaces import IDirectory, IRetentionStore, Run
+from gateway.jobs.announced_expire import AnnouncedExpire
+from gateway.jobs.expunger import Budget, Expunger
+from gateway.jobs.rate_limit import RateLimit
+from gateway.jobs.retention import Mailboxes, RetentionJob
 from gateway.model import Account
 from gateway.retention.policies import Policies
 from gateway.retention.removal_guard import Guard
-from gateway.state.leader import Lease
+from gateway.state.leader import LeaderLock
 from gateway.state.ledger import Ledger
 from gateway.state.shared import Opened
 
@@ -57,36 +57,36 @@ class Keeper:
         self._work = work
         self._now = now
         self.ledger = Opened(lambda: Ledger(settings.state), work.run)
-        self._lease = Lease(settings.path_of(LEASE))
+        self._lease = LeaderLock(settings.path_of(LEASE))
         self._mailboxes = mailboxes_of(settings, directory, store, policies)
-        self._announced = Announced(
+        self._announced = AnnouncedExpire(
             directory,
             policies,
             settings.directory.here,
             reactor,
             every=settings.retention.check_every,
         )
-        self.sweeper = self._make_sweeper(store) if settings.retention.enabled else None
+        self.retention_job = self._make_sweeper(store) if settings.retention.enabled else None
 
-    def _make_sweeper(self, store: Any) -> Sweeper:
+    def _make_sweeper(self, store: Any) -> RetentionJob:
         said = self._settings.retention
         guard, clock = guard_of(said), self._reactor
-        pace = Pace(clock, rate=said.rate, load=self._work.waiting, most=said.busy)
+        rate_limit = RateLimit(clock, rate=said.rate, load=self._work.waiting, most=said.busy)
         budget = Budget(guard, self.ledger.ask, self._now)
-        clearing = Clearing(
+        clearing = Expunger(
             keeping_of(store),
-            pace,
+            rate_limit,
             budget,
             guard,
             batch=said.batch,
             now=self._now,
             seconds=clock.seconds,
         )
-        return Sweeper(
+        return RetentionJob(
             self._mailboxes,
             clearing,
             budget,
-            pace,
+            rate_limit,
             self.ledger.ask,
             lambda: self._work.run(self._lease.take),
             clock=clock,
@@ -100,20 +100,20 @@ class Keeper:
 
     def start(self) -> Deferred[None]:
         """Begin; fires once ``expire`` is known, or nobody can tell just now."""
-        if self.sweeper is None:
+        if self.retention_job is None:
             return succeed(None)
-        self.sweeper.start()
+        self.retention_job.start()
         return self._announced.start()
 
     def delivered(self, account: Account) -> None:
         """A message came to this mailbox."""
-        if self.sweeper is not None:
-            self.sweeper.delivered(account)
+        if self.retention_job is not None:
+            self.retention_job.delivered(account)
 
     def stop(self) -> Deferred[None]:
         """No more of that; fires when the step that is being done is done."""
         self._announced.stop()
-        ended = succeed(None) if self.sweeper is None else self.sweeper.stop()
+        ended = succeed(None) if self.retention_job is None else self.retention_job.stop()
         return ended.addCallback(self._close)
 
     def _close(self, _: None) -> None:
@@ -123,9 +123,9 @@ class Keeper:
             self.ledger.made.close()
 
 
-def keeping_of(store: Any) -> IKeeping:
+def keeping_of(store: Any) -> IRetentionStore:
     """The store, if retention can work with it; raises ``ConfigError``."""
-    keeping: IKeeping | None = IKeeping(store, None)
+    keeping: IRetentionStore | None = IRetentionStore(store, None)
     if keeping is None:
         raise ConfigError(["retention.enabled: expected false, since the store has no retention"])
     return keeping
@@ -135,7 +135,7 @@ def mailboxes_of(
     settings: Settings, directory: IDirectory, store: Any, policies: Policies
 ) -> Mailboxes:
     """Those of the store, and what holds for them."""
-    return Mailboxes(everyone_of(settings, directory, store), policies)
+    return Mailboxes(all_mailboxes_of(settings, directory, store), policies)
 
 
 def guard_of(said: Retention) -> Guard:

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 
 from gateway.endpoints import parse, shown, with_mode
 from gateway.errors import ConfigError
-from gateway.jobs.thread_pool import Worker
+from gateway.jobs.thread_pool import ThreadPool
 from gateway.net.obstacles import cure, obstacle
 from gateway.net.tls import Certificate
 from gateway.observe.counts import Counts
@@ -84,7 +84,7 @@ class Server(Service):
         self,
         reactor: Any,
         listeners: Sequence[Listener],
-        workers: Sequence[Worker],
+        workers: Sequence[ThreadPool],
         certificates: Sequence[Certificate],
         *,
         counts: Counts,

@@ -46,7 +46,7 @@ class LdapCheckerFactory:
     def generateChecker(self, argstring: str) -> PasswordChecker:
         """The checker; raises ``InvalidAuthArgumentString`` that says what is wrong."""
         # Whoever lists twistd's plugins imports this file, and pays for no more than this.
-        from gateway.auth.password_cache import Verified
+        from gateway.auth.password_cache import PasswordCache
         from gateway.auth.passwords import PasswordChecker
         from gateway.directory.ldap import LdapDirectory
         from gateway.net.clock import installed_clock
@@ -56,7 +56,7 @@ class LdapCheckerFactory:
         directory = LdapDirectory(
             reach, search, entries, _Lazily(clock), cache_ttl=60.0, now=clock.seconds
         )
-        return PasswordChecker(directory, Verified(clock.seconds, ttl=60.0, size=10_000))
+        return PasswordChecker(directory, PasswordCache(clock.seconds, ttl=60.0, size=10_000))
 
 
 def _parse(text: str) -> tuple[Any, Any, Any]:
@@ -122,9 +122,9 @@ class _Lazily:
 
     def __call__(self, work: Callable[[], Any]) -> Deferred[Any]:
         if self._run is None:
-            from gateway.jobs.thread_pool import Worker
+            from gateway.jobs.thread_pool import ThreadPool
 
-            worker = Worker(self._reactor, "ldap", threads=4, queue=500)
+            worker = ThreadPool(self._reactor, "ldap", threads=4, queue=500)
             self._reactor.addSystemEventTrigger("during", "shutdown", worker.stop)
             self._run = worker.run
         return self._run(work)

@@ -13,11 +13,11 @@ from zope.interface import implementer
 
 from gateway.errors import BadCredentials, DirectoryDown
 
-__all__ = ["FirstOf"]
+__all__ = ["Chain"]
 
 
 @implementer(ICredentialsChecker)
-class FirstOf:
+class Chain:
     """The first checker that says yes.
 
     A portal keeps one checker for each kind of credentials, and of two the

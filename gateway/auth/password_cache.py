@@ -7,10 +7,10 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 
-__all__ = ["Verified"]
+__all__ = ["PasswordCache"]
 
 
-class Verified:
+class PasswordCache:
     """Remembers for a short time which password was right for whom.
 
     Clients poll every few minutes, in bursts, and a good password hash is

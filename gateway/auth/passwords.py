@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.auth.delegates import Delegates
-from gateway.auth.password_cache import Verified
+from gateway.auth.password_cache import PasswordCache
 from gateway.errors import BadCredentials, DirectoryDown, Overloaded
 from gateway.interfaces import IDirectory
 from gateway.model import Account
@@ -37,7 +37,7 @@ class PasswordChecker:
     credentialInterfaces = (IUsernamePassword, IActingPassword)
 
     def __init__(
-        self, directory: IDirectory, verified: Verified, delegates: Delegates | None = None
+        self, directory: IDirectory, verified: PasswordCache, delegates: Delegates | None = None
     ) -> None:
         self.directory = directory
         self._verified = verified

@@ -26,12 +26,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from gateway.app.assembly import Tools, tools
-from gateway.app.logins import everyone_of
+from gateway.app.logins import all_mailboxes_of
 from gateway.app.retention import guard_of, keeping_of, mailboxes_of, policies_of
 from gateway.config.load import load_settings
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError, GatewayError
-from gateway.interfaces import IKeeping
+from gateway.interfaces import IRetentionStore
 from gateway.jobs.retention import Mailboxes
 from gateway.model import Account
 from gateway.retention.preview import (
@@ -116,7 +116,7 @@ async def preview(
 
 
 async def _look(
-    mailboxes: Mailboxes, store: IKeeping, guard: Guard, name: str, now: float
+    mailboxes: Mailboxes, store: IRetentionStore, guard: Guard, name: str, now: float
 ) -> Forecast | None:
     account = await mailboxes.account(name)
     text = "" if account is None else mailboxes.policies.text(account)
@@ -166,7 +166,7 @@ async def move_ids(
 ) -> int:
     """Move the next ids of all mailboxes ahead; 1 when one could not be written."""
     store = keeping_of(found.store)
-    accounts = await everyone_of(settings, found.directory, found.store).accounts()
+    accounts = await all_mailboxes_of(settings, found.directory, found.store).accounts()
     failed = 0
     for number, account in enumerate(accounts):
         terminal.progress(number, len(accounts))

@@ -122,7 +122,7 @@ class LdapAccounts:
         home = f"({entries.home}=*)" if entries.home else ""
         self._has_retention = bool(entries.retention)
         own = f"({entries.retention}=*)" if entries.retention else ""
-        patience = max(reach.timeout, LISTING)
+        listing_timeout = max(reach.timeout, LISTING)
         self._by_login, self._by_address, self._by_mailbox, self._by_page, self._by_retention = (
             search_request(
                 *(search.base, wanted, entries.attributes, ("login", "user")),
@@ -134,15 +134,15 @@ class LdapAccounts:
                 (self._filter, 2, reach.timeout),
                 (recipients, 2, reach.timeout),
                 (owner, NAMESAKES, reach.timeout),
-                (f"(&{people}{home}{named})", 0, patience),
-                (f"(&{people}{own}{named})", 0, patience),
+                (f"(&{people}{home}{named})", 0, listing_timeout),
+                (f"(&{people}{own}{named})", 0, listing_timeout),
             )
         )
         self._domains = frozenset(name.lower() for name in search.domains)
         self._base_domain = ".".join(re.findall(r"\bdc=([^,+]+)", search.base.lower()))
         self.searching = Servers(reach, self._bind_service, now)
         # Apart, so that a server that takes long to tell of everybody is not down for logins.
-        patient = evolve(reach, timeout=patience)
+        patient = evolve(reach, timeout=listing_timeout)
         self._listing = Servers(patient, self._bind_service, now, beside=self.searching)
         self.binding = Servers(reach, _nobody, now, beside=self.searching)
 

@@ -18,7 +18,7 @@ from gateway.errors import (
     RecipientBarred,
     UnknownRecipient,
 )
-from gateway.mailboxes.recipients import Reception
+from gateway.mailboxes.recipients import Recipients
 from gateway.mailboxes.usage import described
 from gateway.model import Account, Usage
 from gateway.observe.failures import complain
@@ -73,9 +73,9 @@ class _Mailbox(_Guarded):
 
     isLeaf = True
 
-    def __init__(self, token: str, reception: Reception, address: str) -> None:
+    def __init__(self, token: str, recipients: Recipients, address: str) -> None:
         super().__init__(token)
-        self._reception = reception
+        self._recipients = recipients
         self._address = address
 
     def render_GET(self, request: Request) -> Any:
@@ -83,19 +83,19 @@ class _Mailbox(_Guarded):
         size = request.args.get(b"size", [b"1"])[0]
         if not (size.isdigit() and len(size) < 20):
             return answer(request, 400, {"error": "size: expected octets"})
-        asked = self._reception.account(self._address).addCallback(self._described, int(size))
+        asked = self._recipients.account(self._address).addCallback(self._described, int(size))
         asked.addErrback(_refused, request)
         _finish(request, asked)
         return NOT_DONE_YET
 
     def _described(self, account: Account, size: int) -> Deferred[tuple[int, Any]]:
-        limits = self._reception.limits(account)
+        limits = self._recipients.limits(account)
 
         def told(usage: Usage) -> tuple[int, Any]:
             said = described(account.name, usage, limits)
             return 200, said | {"accepts": verdict(usage, size, limits).name == "FINE"}
 
-        return self._reception.usage(account).addCallback(told)
+        return self._recipients.usage(account).addCallback(told)
 
 
 def _refused(failure: Failure, request: Request) -> tuple[int, Any]:
@@ -121,9 +121,9 @@ def _finish(request: Request, asked: Deferred[tuple[int, Any]]) -> None:
 class _Mailboxes(_Guarded):
     """``/v1/quota``: what is known of all mailboxes, a page at a time."""
 
-    def __init__(self, token: str, reception: Reception, known: Known) -> None:
+    def __init__(self, token: str, recipients: Recipients, known: Known) -> None:
         super().__init__(token)
-        self._reception = reception
+        self._recipients = recipients
         self._known = known
 
     def getChild(self, path: bytes, request: Request) -> Resource:
@@ -131,7 +131,7 @@ class _Mailboxes(_Guarded):
         if not path and not request.postpath:
             return self
         # Decoded by now; once more would make another address of one with a percent sign.
-        return _Mailbox(self._token, self._reception, path.decode("utf-8", "replace"))
+        return _Mailbox(self._token, self._recipients, path.decode("utf-8", "replace"))
 
     def render_GET(self, request: Request) -> Any:
         """``?sort=octets|messages|mailbox&page=0&per_page=100``."""
@@ -156,11 +156,11 @@ Known = Callable[[str, int, int], "Deferred[list[dict[str, Any]]]"]
 """What is known of mailboxes: sorted by, page, how many on a page."""
 
 
-def quota_site(reception: Reception, known: Known, *, token: str) -> Site:
+def quota_site(recipients: Recipients, known: Known, *, token: str) -> Site:
     """A site with ``/v1/quota`` and nothing else; an empty ``token`` lets everybody read."""
     root, version = Resource(), Resource()
     root.putChild(b"v1", version)
-    version.putChild(b"quota", _Mailboxes(token, reception, known))
+    version.putChild(b"quota", _Mailboxes(token, recipients, known))
     site = Site(root, requestFactory=_Bodiless)
     site.noisy = False
     return site

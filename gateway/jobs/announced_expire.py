@@ -21,7 +21,7 @@ AGAIN = 60.0
 """Seconds until a directory is asked again that did not answer."""
 
 
-class Announced:
+class AnnouncedExpire:
     """The smallest EXPIRE that any user has (RFC 2449 section 6.7).
 
     The default and the domains' policies are known; which users have one of

@@ -13,7 +13,7 @@ from gateway.errors import GatewayError
 from gateway.interfaces import IDelivery
 from gateway.jobs.notices import post
 from gateway.mailboxes.owners import Owners
-from gateway.mailboxes.recipients import Reception
+from gateway.mailboxes.recipients import Recipients
 from gateway.observe.failures import complain, meets_all
 from gateway.quota.notice import Row
 from gateway.quota.verdict import Level
@@ -30,7 +30,7 @@ class Digest:
 
     def __init__(
         self,
-        reception: Reception,
+        recipients: Recipients,
         owners: Owners,
         store: IDelivery,
         remember: Remember,
@@ -41,7 +41,7 @@ class Digest:
         now: Callable[[], float],
     ) -> None:
         """``to`` is an address whose mailbox is here; times in seconds."""
-        self._reception = reception
+        self._recipients = recipients
         self._owners = owners
         self._store = store
         self._remember = remember
@@ -61,7 +61,7 @@ class Digest:
         rows = await self._rows()
         if not rows:
             return
-        account = await self._reception.account(self._to)
+        account = await self._recipients.account(self._to)
         message = self._compose(rows)
         now = self._now()
         turn = await self._remember(lambda it: it.take_turn(self._to, now, self._interval))
@@ -86,8 +86,8 @@ class Digest:
             try:
                 account = await self._owners.owner(mailbox)
                 if account is not None:
-                    usage = await self._reception.usage(account)
-                    limits = self._reception.limits(account)
+                    usage = await self._recipients.usage(account)
+                    limits = self._recipients.limits(account)
                     rows.append(Row(account.name, state.level, usage, limits))
             except GatewayError as error:
                 if meets_all(error):

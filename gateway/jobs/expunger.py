@@ -8,12 +8,12 @@ from math import inf
 
 from attrs import frozen
 
-from gateway.interfaces import IKeeping
-from gateway.jobs.rate_limit import Pace
-from gateway.model import Account, Cause, Kept
+from gateway.interfaces import IRetentionStore
+from gateway.jobs.rate_limit import RateLimit
+from gateway.model import Account, Reason, StoredMessage
 from gateway.retention.due import next_look, over
 from gateway.retention.removal_guard import Guard, objection
-from gateway.retention.rules import Doomed, Policy, Rule, doomed
+from gateway.retention.rules import Expired, Policy, Rule, doomed
 from gateway.retention.text import text_of
 from gateway.state.shared import Remember
 
@@ -77,13 +77,13 @@ class Budget:
         return total
 
 
-class Clearing:
+class Expunger:
     """Does it, in pieces."""
 
     def __init__(
         self,
-        store: IKeeping,
-        pace: Pace,
+        store: IRetentionStore,
+        rate_limit: RateLimit,
         budget: Budget,
         guard: Guard,
         *,
@@ -93,7 +93,7 @@ class Clearing:
     ) -> None:
         """``batch``: messages in a piece; ``now`` in Unix seconds, ``seconds`` of any clock."""
         self._store = store
-        self._pace = pace
+        self._rate_limit = rate_limit
         self._budget = budget
         self._guard = guard
         self._batch = batch
@@ -102,7 +102,7 @@ class Clearing:
 
     async def look(self, account: Account, policy: Policy) -> Outcome:
         """Touch nothing; raises as a store does, and ``Stopping``."""
-        await self._pace.wait()
+        await self._rate_limit.wait()
         kept = await self._store.survey(account)
         self._budget.holds(account.mailbox, len(kept))
         due = next_look(kept, await self._hidden(account, policy), policy, self._now())
@@ -113,7 +113,7 @@ class Clearing:
 
         ``released``: what was due then goes however much it is, in Unix seconds.
         """
-        await self._pace.wait()
+        await self._rate_limit.wait()
         began, now = self._seconds(), self._now()
         kept = await self._store.survey(account)
         self._budget.holds(account.mailbox, len(kept))
@@ -124,7 +124,7 @@ class Clearing:
         gone: set[str] = set()
         removed = 0
         for batch in self._batches(wanted):
-            await self._pace.wait()
+            await self._rate_limit.wait()
             if self._seconds() - began > FRESH:
                 break
             removed += await self._remove(account, policy, batch, released)
@@ -138,13 +138,13 @@ class Clearing:
         return Outcome(len(left), due, removed, stopped)
 
     async def _objection(
-        self, account: Account, wanted: Sequence[Doomed], total: int, released: float
+        self, account: Account, wanted: Sequence[Expired], total: int, released: float
     ) -> str | None:
         asked = sum(one.due > released for one in wanted)
         where = f"mailbox {account.mailbox}"
         return objection(self._guard, asked, total, where) or await self._budget.objection(asked)
 
-    def _batches(self, wanted: Sequence[Doomed]) -> Iterator[Sequence[Doomed]]:
+    def _batches(self, wanted: Sequence[Expired]) -> Iterator[Sequence[Expired]]:
         """Pieces that go for the same reason."""
         for _, same in groupby(sorted(wanted, key=_by_rule), key=_by_rule):
             group = list(same)
@@ -152,35 +152,35 @@ class Clearing:
                 yield group[at : at + self._batch]
 
     async def _remove(
-        self, account: Account, policy: Policy, batch: Sequence[Doomed], released: float
+        self, account: Account, policy: Policy, batch: Sequence[Expired], released: float
     ) -> int:
         """Those of one rule; how many are gone."""
         uids = [one.message.uid for one in batch]
-        cause = Cause(rule=_said(policy, batch[0].rule))
-        self._pace.spend(len(uids))
+        cause = Reason(rule=_said(policy, batch[0].rule))
+        self._rate_limit.spend(len(uids))
         await self._budget.count(sum(one.due > released for one in batch))
         remove = self._store.hide if policy.hide else self._store.discard
         done: int = await remove(account, uids, cause)
         return done
 
-    async def _hidden(self, account: Account, policy: Policy) -> Collection[Kept]:
+    async def _hidden(self, account: Account, policy: Policy) -> Collection[StoredMessage]:
         """What is hidden, as far as the policy has a say in it."""
         return [] if policy.hide is None else await self._store.hidden(account)
 
-    async def _purge(self, account: Account, policy: Policy) -> list[Kept]:
+    async def _purge(self, account: Account, policy: Policy) -> list[StoredMessage]:
         """Have go for good what was hidden for long enough; what is still hidden."""
         hidden = await self._hidden(account, policy)
         old = [one.uid for one in over(hidden, policy, self._now())]
-        cause = Cause(rule=_said(policy, "hide"))
+        cause = Reason(rule=_said(policy, "hide"))
         for at in range(0, len(old), self._batch):
-            await self._pace.wait()
-            self._pace.spend(len(old[at : at + self._batch]))
+            await self._rate_limit.wait()
+            self._rate_limit.spend(len(old[at : at + self._batch]))
             await self._store.purge(account, old[at : at + self._batch], cause)
         gone = set(old)
         return [one for one in hidden if one.uid not in gone]
 
 
-def _by_rule(one: Doomed) -> Rule:
+def _by_rule(one: Expired) -> Rule:
     return one.rule
 
 

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from gateway.interfaces import IDelivery
 from gateway.jobs.notices import post
 from gateway.mailboxes.owners import Owners
-from gateway.mailboxes.recipients import Reception
+from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Limits, Usage
 from gateway.observe.failures import complain, meets_all
 from gateway.quota.verdict import Level, level
@@ -26,7 +26,7 @@ Compose = Callable[[Account, Usage, Limits, Level], bytes]
 """The message that warns a user."""
 
 
-class Warner:
+class QuotaWarner:
     """Looks at mailboxes after each change, and at all of them now and then.
 
     What it finds counts, not what has happened: a limit that was lowered warns
@@ -35,7 +35,7 @@ class Warner:
 
     def __init__(
         self,
-        reception: Reception,
+        recipients: Recipients,
         owners: Owners,
         store: IDelivery,
         remember: Remember,
@@ -49,7 +49,7 @@ class Warner:
 
         No kind of warning is sent to anybody twice within ``interval``; times in seconds.
         """
-        self._reception = reception
+        self._recipients = recipients
         self._owners = owners
         self._store = store
         self._remember = remember
@@ -101,8 +101,8 @@ class Warner:
         if self._stopped or account.mailbox in self._looking:
             return succeed(None)
         self._looking[account.mailbox] = False
-        limits = self._reception.limits(account)
-        looked: Deferred[Any] = maybeDeferred(self._reception.usage, account)
+        limits = self._recipients.limits(account)
+        looked: Deferred[Any] = maybeDeferred(self._recipients.usage, account)
         wanted = self._wanted.get(account.mailbox, 0)
         looked.addCallback(self._weigh, account, limits, wanted)
         return looked.addErrback(self._failed, account).addCallback(self._looked, account)

@@ -15,7 +15,7 @@ class Stopping(Exception):
     """The work is not to go on."""
 
 
-class Pace:
+class RateLimit:
     """Holds up one piece of work at a time, so that others come first."""
 
     def __init__(

@@ -11,13 +11,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import RetentionMalformed
-from gateway.jobs.expunger import NOTHING, Budget, Clearing, Outcome
-from gateway.jobs.rate_limit import Pace, Stopping
-from gateway.mailboxes.owners import Everyone
+from gateway.jobs.expunger import NOTHING, Budget, Expunger, Outcome
+from gateway.jobs.rate_limit import RateLimit, Stopping
+from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account
 from gateway.observe.failures import complain, meets_all
 from gateway.retention.policies import Policies
-from gateway.retention.records import Looked, Order
+from gateway.retention.records import LastScan, Order
 from gateway.retention.schedule import Schedule, jitter
 from gateway.state.shared import Remember
 
@@ -42,19 +42,19 @@ HOW_TO_GO_ON = "python -m gateway.cli.retention release --config FILE"
 class Mailboxes:
     """Which there are, and whose."""
 
-    everyone: Everyone
+    all_mailboxes: AllMailboxes
     policies: Policies
 
     async def names(self) -> list[str]:
         """Of all of them, sorted."""
-        return await self.everyone.names()
+        return await self.all_mailboxes.names()
 
     async def account(self, name: str) -> Account | None:
         """Whose mailbox it is; None: nobody's, or another server's."""
-        return await self.everyone.owner(name)
+        return await self.all_mailboxes.owner(name)
 
 
-class Sweeper:
+class RetentionJob:
     """Visits each mailbox when something is due in it.
 
     A round finds new mailboxes and changed policies; all others cost nothing
@@ -66,9 +66,9 @@ class Sweeper:
     def __init__(
         self,
         mailboxes: Mailboxes,
-        clearing: Clearing,
+        clearing: Expunger,
         budget: Budget,
-        pace: Pace,
+        rate_limit: RateLimit,
         remember: Remember,
         leads: Callable[[], Deferred[bool]],
         *,
@@ -83,9 +83,9 @@ class Sweeper:
         mailbox; ``now`` in Unix seconds, which may jump as ``clock`` may not.
         """
         self._mailboxes = mailboxes
-        self._clearing = clearing
+        self._expunger = clearing
         self._budget = budget
-        self._pace = pace
+        self._rate_limit = rate_limit
         self._remember = remember
         self._leads = leads
         self._clock = clock
@@ -93,7 +93,7 @@ class Sweeper:
         self._every = every
         self._listen = listen
         self._schedule = Schedule()
-        self._looks: dict[str, Looked] = {}
+        self._looks: dict[str, LastScan] = {}
         self._orders: dict[str, Order] = {}
         self._failures: dict[str, int] = {}
         """How often each mailbox has failed since it was last well."""
@@ -114,7 +114,7 @@ class Sweeper:
 
     def stop(self) -> Deferred[None]:
         """Fires when the step that is being done is done; none follows."""
-        self._pace.stop()
+        self._rate_limit.stop()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         # Of its own: who waits no longer does not break the step off.
@@ -135,7 +135,7 @@ class Sweeper:
     # -- when ----------------------------------------------------------------
 
     def _set_timer(self, delay: float) -> None:
-        if self._pace.stopped:
+        if self._rate_limit.stopped:
             return
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -206,7 +206,7 @@ class Sweeper:
             self._unchecked = sorted({*names, *self._looks}, reverse=True)
         while self._unchecked:
             if len(self._unchecked) % TURN == 0:
-                await self._pace.rest()
+                await self._rate_limit.rest()
             await self._guarded(self._unchecked.pop(), self._check)
         self._next_round = self._clock.seconds() + self._every
 
@@ -221,7 +221,7 @@ class Sweeper:
             await self._forget(name)
             return
         policy = self._mailboxes.policies.policy(account)
-        outcome = await self._clearing.look(account, policy)
+        outcome = await self._expunger.look(account, policy)
         await self._keep(name, text, outcome)
         self._put(name, outcome.due)
 
@@ -271,7 +271,7 @@ class Sweeper:
         name = account.mailbox
         policy = self._mailboxes.policies.policy(account)
         released = order.given if order is not None and order.released else NOTHING
-        outcome = await self._clearing.clear(account, policy, released)
+        outcome = await self._expunger.clear(account, policy, released)
         if outcome.removed:
             log.info(
                 "{name}: {count} messages are gone, {left} are left",
@@ -294,7 +294,7 @@ class Sweeper:
         return outcome.finished
 
     async def _keep(self, name: str, text: str, outcome: Outcome) -> None:
-        look = Looked(text, outcome.due, self._now(), outcome.messages, outcome.stopped)
+        look = LastScan(text, outcome.due, self._now(), outcome.messages, outcome.stopped)
         await self._remember(lambda ledger: ledger.keep_look(name, look))
         self._looks[name] = look
         self._failures.pop(name, None)

@@ -22,9 +22,9 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from gateway.errors import Overloaded
-from gateway.net.fair_turns import Turns
+from gateway.net.fair_turns import FairTurns
 
-__all__ = ["Worker"]
+__all__ = ["ThreadPool"]
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class Piece(NamedTuple):
     since: float
 
 
-class Worker:
+class ThreadPool:
     """A bounded pool for one purpose; ``run`` is what ``gateway.interfaces.Run`` asks for."""
 
     def __init__(
@@ -90,7 +90,7 @@ class Worker:
         threads: int,
         queue: int,
         least: int = 1,
-        turns: Turns | None = None,
+        turns: FairTurns | None = None,
         spent: Callable[[], float] = time.process_time,
     ) -> None:
         """``queue`` is how much work may wait beyond what the threads are doing.
@@ -101,7 +101,7 @@ class Worker:
         of a processor's time that this process has taken so far.
         """
         self._reactor = reactor
-        self._turns = turns or Turns(lambda: reactor)
+        self._turns = turns or FairTurns(lambda: reactor)
         self._purpose = purpose
         self._most = threads + queue
         # At half the price of Twisted's pool, which nests a context for each piece.

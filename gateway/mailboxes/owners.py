@@ -20,7 +20,7 @@ class Owners(Protocol):
         """The account; None: nobody's, or not here."""
 
 
-class Everyone:
+class AllMailboxes:
     """The mailboxes of a store, which has their names; or if they lie in homes, of a directory.
 
     All of it fails as a directory or a store does.

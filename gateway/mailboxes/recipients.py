@@ -20,10 +20,10 @@ from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Verdict, verdict
 from gateway.saslprep import login_name
 
-__all__ = ["Reception", "admit"]
+__all__ = ["Recipients", "admit"]
 
 
-class Reception:
+class Recipients:
     """Addresses to accounts, accounts to limits and usage."""
 
     def __init__(

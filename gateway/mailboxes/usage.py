@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from gateway.errors import DirectoryMisconfigured, GatewayError
-from gateway.mailboxes.owners import Everyone
-from gateway.mailboxes.recipients import Reception
+from gateway.mailboxes.owners import AllMailboxes
+from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Limits, Usage
 from gateway.observe.failures import meets_all
 from gateway.quota.verdict import level, verdict
@@ -59,7 +59,7 @@ class _Remembered(Generic[T]):
             return self._found
 
 
-class Survey:
+class UsagePages:
     """By name only a page's mailboxes are counted; by what they hold all of them must be.
 
     Such a count is made once for all who ask meanwhile, as is the list.
@@ -67,14 +67,14 @@ class Survey:
 
     def __init__(
         self,
-        reception: Reception,
-        everyone: Everyone,
+        recipients: Recipients,
+        all_mailboxes: AllMailboxes,
         now: Callable[[], float],
     ) -> None:
         """``now`` in seconds."""
-        self._reception = reception
-        self._everyone = everyone
-        self._listed = _Remembered(everyone.accounts, now)
+        self._recipients = recipients
+        self._all_mailboxes = all_mailboxes
+        self._listed = _Remembered(all_mailboxes.accounts, now)
         self._counted = _Remembered(self._count_all, now)
 
     def page(self, order: str, number: int, count: int) -> Deferred[list[dict[str, Any]]]:
@@ -94,13 +94,13 @@ class Survey:
         told = []
         for known, usage in rows:
             with self._left_out(known, DirectoryMisconfigured):
-                account = await self._everyone.whole(known)
-                told.append(described(known.mailbox, usage, self._reception.limits(account)))
+                account = await self._all_mailboxes.whole(known)
+                told.append(described(known.mailbox, usage, self._recipients.limits(account)))
         return told
 
     async def _count_all(self) -> dict[str, list[Row]]:
         """By order."""
-        rows = await self._count(await self._everyone.accounts())
+        rows = await self._count(await self._all_mailboxes.accounts())
         return {
             "octets": sorted(rows, key=lambda row: -row[1].octets),
             "messages": sorted(rows, key=lambda row: -row[1].messages),
@@ -111,7 +111,7 @@ class Survey:
         rows = []
         for account in accounts:
             with self._left_out(account, GatewayError):
-                rows.append((account, await self._reception.usage(account)))
+                rows.append((account, await self._recipients.usage(account)))
         return rows
 
     @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.tcp import Server
 
 
-class Outlet:
+class DirectWriter:
     """Writes at once where the socket takes it, and through the transport where not.
 
     ``transport.write`` leaves the sending to the reactor's next turn, which

@@ -39,7 +39,7 @@ class _Queue:
         self._paid = max(self._paid, begun) + 2 * (ended - begun)
 
 
-class Turns:
+class FairTurns:
     """Does at once what little there is, and the rest in turns.
 
     Two hundred clients that log in at one moment make as many events, each of

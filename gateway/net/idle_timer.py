@@ -1,4 +1,4 @@
-"""Waiting for others, with limited patience."""
+"""A timer that expires when nothing happens on a connection."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorTime
 
 
-class Watch:
+class IdleTimer:
     """Calls ``expired`` when nothing has happened for as long as is allowed just then.
 
     Something that happens costs no timer: the one there is looks, when it is
     due, whether it has to wait on.
     """
 
-    __slots__ = ("_clock", "_expired", "_patience", "_since", "_timer")
+    __slots__ = ("_clock", "_expired", "_since", "_timeout", "_timer")
 
     def __init__(
-        self, clock: IReactorTime, patience: Callable[[], float], expired: Callable[[], None]
+        self, clock: IReactorTime, timeout: Callable[[], float], expired: Callable[[], None]
     ) -> None:
-        """``patience`` tells the seconds that are allowed in the present state."""
+        """``timeout`` tells the seconds that are allowed in the present state."""
         self._clock = clock
-        self._patience = patience
+        self._timeout = timeout
         self._expired = expired
         self._since = clock.seconds()
-        self._timer = clock.callLater(patience(), self._check)
+        self._timer = clock.callLater(timeout(), self._check)
 
     def touch(self) -> None:
         """Something happened: time starts anew."""
@@ -32,7 +32,7 @@ class Watch:
 
     def hurry(self) -> None:
         """The state has changed, and less may be allowed in the new one."""
-        due = self._since + self._patience()
+        due = self._since + self._timeout()
         if self._timer.active() and self._timer.getTime() > due:
             self._timer.reset(max(0.0, due - self._clock.seconds()))
 
@@ -43,10 +43,10 @@ class Watch:
 
     def _check(self) -> None:
         now = self._clock.seconds()
-        left = self._since + self._patience() - now
+        left = self._since + self._timeout() - now
         if left > 0:
             self._timer = self._clock.callLater(left, self._check)
             return
         self._since = now
-        self._timer = self._clock.callLater(self._patience(), self._check)
+        self._timer = self._clock.callLater(self._timeout(), self._check)
         self._expired()

@@ -16,12 +16,12 @@ from gateway.lmtp import replies
 from gateway.lmtp.profile import Profile
 from gateway.lmtp.replies import Reply
 from gateway.lmtp.session import Session
-from gateway.mailboxes.recipients import Reception
+from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account
-from gateway.net.fair_turns import Turns
+from gateway.net.fair_turns import FairTurns
 from gateway.net.lmtp_protocol import LMTPProtocol
 from gateway.net.sessions import Sessions
-from gateway.net.timeouts import Patience
+from gateway.net.timeouts import Timeouts
 
 __all__ = ["LMTPFactory"]
 
@@ -35,7 +35,7 @@ class LMTPFactory(ServerFactory):
 
     def __init__(
         self,
-        reception: Reception,
+        recipients: Recipients,
         store: IDelivery,
         *,
         clock: IReactorTime,
@@ -43,8 +43,8 @@ class LMTPFactory(ServerFactory):
         allows: Callable[[str], bool],
         tls: object | None = None,
         connections: int = 100,
-        patience: Patience | None = None,
-        turns: Turns | None = None,
+        timeouts: Timeouts | None = None,
+        turns: FairTurns | None = None,
         delivered: Callable[[Account], None] = lambda _: None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -53,13 +53,13 @@ class LMTPFactory(ServerFactory):
         ``delivered`` is told of each mailbox that a message has come into.  What clients
         send is worked off in ``turns``, which others may share.
         """
-        self.reception = reception
+        self.recipients = recipients
         self.store = store
         self.clock = clock
         self.profile = profile
         self.tls = tls
-        self.patience = patience or Patience()
-        self.turns = turns or Turns(lambda: clock)
+        self.timeouts = timeouts or Timeouts()
+        self.turns = turns or FairTurns(lambda: clock)
         self.delivered = delivered
         self.now = now
         self._allows = allows

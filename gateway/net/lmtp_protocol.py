@@ -83,11 +83,11 @@ class LMTPProtocol(Shell):
         else:
             self._factory.closed(self)
 
-    def _patience(self) -> float:
+    def _timeouts(self) -> float:
         if self._working:
-            return self._factory.patience.work
+            return self._factory.timeouts.work
         if self._over or self._paused:
-            return self._factory.patience.stall
+            return self._factory.timeouts.stall
         return self._session.profile.idle_timeout
 
     # -- actions -------------------------------------------------------------
@@ -143,15 +143,15 @@ class LMTPProtocol(Shell):
     # -- mail ----------------------------------------------------------------
 
     def _recipient(self, action: Recipient) -> None:
-        reception = self._factory.reception
+        recipients = self._factory.recipients
 
         def accepted(account: Account) -> None:
             del self._accounts[action.place :]
             self._accounts.append(account)
             self._session.accepted()
 
-        asked = reception.account(action.address)
-        asked.addCallback(reception.make_room, action.size)
+        asked = recipients.account(action.address)
+        asked.addCallback(recipients.make_room, action.size)
         self._await(asked, accepted, self._logged(self._session.refused))
 
     def _begin(self, action: Begin) -> None:
@@ -182,7 +182,7 @@ class LMTPProtocol(Shell):
 
     def _finish(self) -> None:
         """Deliver to each mailbox once, however often it was named, and tell each recipient."""
-        incoming, reception = self._incoming, self._factory.reception
+        incoming, recipients = self._incoming, self._factory.recipients
         assert incoming is not None
         # The last reply lets the next message begin, before this one is closed.
         self._incoming = None
@@ -192,7 +192,7 @@ class LMTPProtocol(Shell):
         commits = []
         for numbers in places.values():
             account = self._accounts[numbers[0]]
-            done = maybeDeferred(incoming.commit, account, reception.limits(account))
+            done = maybeDeferred(incoming.commit, account, recipients.limits(account))
             self._await(done, *self._told(account, numbers))
             commits.append(done)
         closed = DeferredList(commits).addCallback(lambda _: incoming.close())
@@ -216,7 +216,7 @@ class LMTPProtocol(Shell):
         def refused(error: BaseException) -> None:
             for number in numbers:
                 self._session.delivered(number, error)
-            self._factory.reception.not_taken(account, error)
+            self._factory.recipients.not_taken(account, error)
 
         return delivered, self._logged(refused)
 

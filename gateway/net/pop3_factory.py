@@ -12,15 +12,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ServerFactory
 
-from gateway.admission.limits import Census
-from gateway.admission.login_delay import LastLogins
+from gateway.admission.limits import ConnectionLimits
+from gateway.admission.login_delay import LoginDelay
 from gateway.admission.throttle import Throttle
 from gateway.auth.login import Login
 from gateway.net.clock import installed_clock
-from gateway.net.fair_turns import Turns
+from gateway.net.fair_turns import FairTurns
 from gateway.net.pop3_protocol import POP3Protocol
 from gateway.net.sessions import Sessions
-from gateway.net.timeouts import Patience
+from gateway.net.timeouts import Timeouts
 from gateway.networks import Network, within
 from gateway.pop3.capabilities import Line
 from gateway.pop3.profile import Profile
@@ -53,17 +53,17 @@ class POP3Factory(ServerFactory):
         tls: object | None = None,
         secure_networks: Sequence[Network] = LOOPBACK,
         mechanisms: Mapping[str, Maker] = MECHANISMS,
-        census: Census | None = None,
-        last_logins: LastLogins | None = None,
+        connection_limits: ConnectionLimits | None = None,
+        login_delay: LoginDelay | None = None,
         throttle: Throttle | None = None,
         identify: Callable[[str], Deferred[str]] | None = None,
-        patience: Patience | None = None,
+        timeouts: Timeouts | None = None,
         greeting: str = "",
         convert_cr: bool = False,
         expire: Callable[[], str] = str,
         log_sessions: bool = True,
         clock: IReactorTime | None = None,
-        turns: Turns | None = None,
+        turns: FairTurns | None = None,
     ) -> None:
         """What is not said is as in the sample configuration.
 
@@ -81,19 +81,19 @@ class POP3Factory(ServerFactory):
         self.profile = evolve(profile, mechanisms=usable)
         self.tls = tls
         self.mechanisms = mechanisms
-        self.census = census or Census()
-        self.last_logins = (
-            LastLogins(self.profile, lambda: self.clock.seconds())
-            if last_logins is None
-            else last_logins
+        self.connection_limits = connection_limits or ConnectionLimits()
+        self.login_delay = (
+            LoginDelay(self.profile, lambda: self.clock.seconds())
+            if login_delay is None
+            else login_delay
         )
-        self.patience = evolve(patience or Patience(), handshake=self.profile.preauth_idle_timeout)
+        self.timeouts = evolve(timeouts or Timeouts(), handshake=self.profile.preauth_idle_timeout)
         self.log_sessions = log_sessions
         self._greeting = greeting
         self._expire = expire
         self._convert_cr = convert_cr
         self._clock = clock
-        self.turns = turns or Turns(lambda: self.clock)
+        self.turns = turns or FairTurns(lambda: self.clock)
         self._sessions: Sessions[POP3Protocol] = Sessions(lambda: self.clock)
         self.opened, self.closed = self._sessions.opened, self._sessions.closed
         self._trusts = within(secure_networks)

@@ -53,7 +53,7 @@ class POP3Protocol(Shell):
         host = getattr(self.transport.getPeer(), "host", "")
         self._log = SessionLog(self._number, host)
         try:
-            self._factory.census.connect(host)
+            self._factory.connection_limits.connect(host)
         except TooManySessions as error:
             self._log.refused(error)
             self._refuse(secure)
@@ -72,7 +72,7 @@ class POP3Protocol(Shell):
 
     def _ended(self) -> None:
         """Without QUIT nothing is removed."""
-        self._factory.census.disconnect(self._log.host)
+        self._factory.connection_limits.disconnect(self._log.host)
         log = self._log
         name, refusal = self._session.not_logged_in
         log.user, log.reason = log.user or shown_name(name), log.reason or refusal
@@ -92,12 +92,12 @@ class POP3Protocol(Shell):
         else:
             self._factory.closed(self)
 
-    def _patience(self) -> float:
-        patience, profile = self._factory.patience, self._session.profile
+    def _timeouts(self) -> float:
+        timeouts, profile = self._factory.timeouts, self._session.profile
         if self._over or self._paused:
-            return patience.stall
+            return timeouts.stall
         if self._working:
-            return patience.work
+            return timeouts.work
         if self._session.state is State.AUTHORIZATION:
             return profile.preauth_idle_timeout
         return profile.idle_timeout
@@ -187,7 +187,7 @@ class POP3Protocol(Shell):
             self._leave()
             return
         try:
-            self._factory.census.enter(self._maildrop.name)
+            self._factory.connection_limits.enter(self._maildrop.name)
         except TooManySessions:
             self._login_failed(Failure())
             return
@@ -200,13 +200,13 @@ class POP3Protocol(Shell):
             return
         maildrop = self._maildrop
         try:
-            self._factory.last_logins.begin(maildrop.name, maildrop.terms)
+            self._factory.login_delay.begin(maildrop.name, maildrop.terms)
         except LoginTooSoon:
             self._login_failed(Failure())
             return
         self._session.logged_in(listing, maildrop.terms)
         # idle_timeout may be the shorter one.
-        self._watch.hurry()
+        self._idle_timer.hurry()
 
     def _login_failed(self, failure: Failure) -> None:
         self._leave()
@@ -219,7 +219,7 @@ class POP3Protocol(Shell):
         """Give back the maildrop: before the last reply, so that a client may come again."""
         give_back, self._give_back = self._give_back, None
         if self._entered:
-            self._factory.census.leave(self._entered)
+            self._factory.connection_limits.leave(self._entered)
             self._entered = ""
         if give_back is not None:
             try:

@@ -19,10 +19,10 @@ from gateway.errors import (
     RequestMalformed,
     UnknownRecipient,
 )
-from gateway.mailboxes.recipients import Reception
+from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Usage
-from gateway.net.fair_turns import FIRST_TURN, TURN, Turns
-from gateway.net.idle_timer import Watch
+from gateway.net.fair_turns import FIRST_TURN, TURN, FairTurns
+from gateway.net.idle_timer import IdleTimer
 from gateway.net.sessions import Sessions
 from gateway.observe.failures import complain
 from gateway.quota.policy import Answers, Request, Requests, Room, Unsaid, decide, reply
@@ -69,12 +69,14 @@ class PolicyProtocol(Protocol):
         else:
             self._factory.opened(self)
             self.transport.registerProducer(self, True)
-        patience = self._factory.idle_timeout
-        self._watch = Watch(self._factory.clock, lambda: patience, self.transport.abortConnection)
+        idle_timeout = self._factory.idle_timeout
+        self._idle_timer = IdleTimer(
+            self._factory.clock, lambda: idle_timeout, self.transport.abortConnection
+        )
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Postfix has no more questions."""
-        self._watch.stop()
+        self._idle_timer.stop()
         self._factory.closed(self)
         # Whatever is being asked is answered to nobody, and nothing more is asked.
         self._over = True
@@ -120,7 +122,7 @@ class PolicyProtocol(Protocol):
         """Some of a question."""
         if self._over:
             return
-        self._watch.touch()
+        self._idle_timer.touch()
         self._requests.feed(data)
         if len(self._requests) > AHEAD:
             self.log.warn("a client asks faster than it can be answered")
@@ -199,14 +201,14 @@ class PolicyFactory(ServerFactory):
 
     def __init__(
         self,
-        reception: Reception,
+        recipients: Recipients,
         *,
         clock: IReactorTime,
         allows: Callable[[str], bool],
         answers: Answers | None = None,
         connections: int = 1000,
         idle_timeout: float = 3600.0,
-        turns: Turns | None = None,
+        turns: FairTurns | None = None,
     ) -> None:
         """``allows`` tells of a client's address whether it may ask.
 
@@ -214,14 +216,14 @@ class PolicyFactory(ServerFactory):
         answered in ``turns``, which others may share.
         """
         self.clock = clock
-        self.turns = turns or Turns(lambda: clock)
+        self.turns = turns or FairTurns(lambda: clock)
         self._allows = allows
         self._connections = connections
         self._open: Sessions[PolicyProtocol] = Sessions(lambda: clock)
         self.opened, self.closed = self._open.opened, self._open.closed
         self.answers = answers or Answers()
         self.idle_timeout = idle_timeout
-        self._reception = reception
+        self._recipients = recipients
 
     def buildProtocol(self, addr: object) -> PolicyProtocol:  # noqa: ARG002 - as all factories
         """One connection's protocol."""
@@ -245,18 +247,18 @@ class PolicyFactory(ServerFactory):
 
     def found(self, request: Request) -> Deferred[Room | Unsaid]:
         """What is known of the recipient's mailbox."""
-        reception, address = self._reception, request.recipient
+        recipients, address = self._recipients, request.recipient
         if address is None:
             return succeed(Unsaid.NOT_ASKED)
 
         def room(account: Account) -> Deferred[Room]:
             def with_limits(usage: Usage) -> Room:
-                limits = reception.limits(account)
+                limits = recipients.limits(account)
                 if verdict(usage, request.size, limits) is Verdict.OVER:
-                    reception.lacked_room(account, request.size)
+                    recipients.lacked_room(account, request.size)
                 return Room(usage, limits)
 
-            return reception.usage(account).addCallback(with_limits)
+            return recipients.usage(account).addCallback(with_limits)
 
         def unsaid(failure: Failure) -> Unsaid:
             for kind, meaning in _UNSAID.items():
@@ -265,4 +267,4 @@ class PolicyFactory(ServerFactory):
             complain(self.log, "{to}", failure, to=address)
             return Unsaid.TROUBLE
 
-        return reception.account(address).addCallback(room).addErrback(unsaid)
+        return recipients.account(address).addCallback(room).addErrback(unsaid)

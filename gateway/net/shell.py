@@ -20,9 +20,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import TookTooLong
-from gateway.net.direct_writer import Outlet
+from gateway.net.direct_writer import DirectWriter
 from gateway.net.fair_turns import FIRST_TURN, TURN
-from gateway.net.idle_timer import Watch
+from gateway.net.idle_timer import IdleTimer
 from gateway.net.tls_line import begin_tls, reason_of
 from gateway.wire.dialogue import Dialogue
 from gateway.wire.outgoing import SLICE
@@ -41,8 +41,8 @@ class Shell(Protocol, ABC):
     """Octets a client may be ahead before it is no longer read from."""
 
     _session: Dialogue[Any]
-    _outlet: Outlet
-    _watch: Watch
+    _writer: DirectWriter
+    _idle_timer: IdleTimer
     _seconds: Callable[[], float]
     """The clock, without the way to it: it is looked at after each command."""
 
@@ -81,7 +81,7 @@ class Shell(Protocol, ABC):
         """The line is down: once no answer is owed, the session is gone."""
 
     @abstractmethod
-    def _patience(self) -> float:
+    def _timeouts(self) -> float:
         """Seconds without progress that are allowed in the present state."""
 
     def _ending(self, how: str, reason: str = "") -> None:
@@ -99,9 +99,9 @@ class Shell(Protocol, ABC):
         with suppress(OSError, AttributeError):  # a UNIX socket has no such thing
             transport.setTcpNoDelay(True)
         transport.registerProducer(self, True)
-        self._outlet = Outlet(transport)
+        self._writer = DirectWriter(transport)
         self._handshaking = isinstance(transport, TLSMemoryBIOProtocol)
-        self._watch = Watch(factory.clock, self._allowed, self._expired)
+        self._idle_timer = IdleTimer(factory.clock, self._allowed, self._expired)
         self._heard()
 
     def dataReceived(self, data: bytes) -> None:
@@ -136,8 +136,8 @@ class Shell(Protocol, ABC):
     def handshakeCompleted(self) -> None:
         """TLS protects the line."""
         self._handshaking = False
-        self._watch.touch()
-        self._watch.hurry()
+        self._idle_timer.touch()
+        self._idle_timer.hurry()
 
     def _heard(self) -> None:
         """Take in what has arrived, now or in this session's turn."""
@@ -156,7 +156,7 @@ class Shell(Protocol, ABC):
         before = self._session.taken
         self._pump(seconds)
         if self._session.taken != before:
-            self._watch.touch()
+            self._idle_timer.touch()
 
     def _at_a_further_turn(self) -> None:
         self._at_its_turn(TURN)
@@ -168,7 +168,7 @@ class Shell(Protocol, ABC):
         if not self._over:
             self._tell_of_tls(reason.value)
         self._lost = self._over = True
-        self._watch.stop()
+        self._idle_timer.stop()
         self._ended()
         self._settle()
 
@@ -192,13 +192,13 @@ class Shell(Protocol, ABC):
     def pauseProducing(self) -> None:
         """The client takes no more just now."""
         self._paused = True
-        self._watch.hurry()
+        self._idle_timer.hurry()
 
     def resumeProducing(self) -> None:
         """The client has taken what was written."""
-        self._outlet.emptied()
+        self._writer.emptied()
         self._paused = False
-        self._watch.touch()
+        self._idle_timer.touch()
         if not self._queued:
             self._queued = True
             self._factory.turns.resume(self._at_a_further_turn)
@@ -227,7 +227,7 @@ class Shell(Protocol, ABC):
         session = self._session
         while not (self._paused or self._over):
             if session.waiting_to_send >= SLICE:
-                self._outlet.write(session.data_to_send())
+                self._writer.write(session.data_to_send())
             elif not self._advance():
                 break
             if self._is_time_up() and self._has_more():
@@ -236,13 +236,13 @@ class Shell(Protocol, ABC):
                 self._factory.turns.later(self._at_a_further_turn)
                 break
         if not (self._paused or self._over) and (data := session.data_to_send()):
-            self._outlet.write(data)
+            self._writer.write(data)
 
     def _advance(self) -> bool:
         """Do one thing that the session asks for; False when there is none just now."""
         session = self._session
         if (action := session.next_action(self._is_time_up)) is not None:
-            self._watch.touch()
+            self._idle_timer.touch()
             self._perform(action)
             return True
         if session.waiting_to_send >= SLICE or (self._is_time_up() and self._has_more()):
@@ -288,7 +288,7 @@ class Shell(Protocol, ABC):
 
     def _flush(self, *, last: bool = False) -> None:
         while data := self._session.data_to_send():
-            self._outlet.write(data, last=last and not self._session.waiting_to_send)
+            self._writer.write(data, last=last and not self._session.waiting_to_send)
 
     def _await(
         self, answer: Any, good: Callable[[Any], None], bad: Callable[[Failure], None]
@@ -307,7 +307,7 @@ class Shell(Protocol, ABC):
 
         def answered(result: Any, take: Callable[[Any], None]) -> None:
             self._working -= 1
-            self._watch.touch()
+            self._idle_timer.touch()
             take(result)
 
         def go_on(_: None) -> None:
@@ -318,7 +318,7 @@ class Shell(Protocol, ABC):
         answer.addCallbacks(answered, answered, callbackArgs=(good,), errbackArgs=(bad,))
         answer.addErrback(self._fault).addCallback(go_on)
         if self._working:
-            self._watch.hurry()
+            self._idle_timer.hurry()
 
     def _fault(self, failure: Failure | None = None) -> None:
         """Something is wrong with this program; in an ``except`` without a failure."""
@@ -333,11 +333,11 @@ class Shell(Protocol, ABC):
         # Not the transport's own startTLS, which would close as soon as the client does.
         self.transport = begin_tls(self._factory.tls, self, self.transport)
         self.transport.registerProducer(self, True)
-        self._outlet = Outlet(self.transport)
+        self._writer = DirectWriter(self.transport)
         self._paused = False
         self._handshaking = True
         self._session.secured()
-        self._watch.hurry()
+        self._idle_timer.hurry()
 
     def _hang_up(self, abort: bool) -> None:
         self._flush(last=not abort)
@@ -347,7 +347,7 @@ class Shell(Protocol, ABC):
             self.transport.abortConnection()
         else:
             self.transport.loseConnection()
-        self._watch.hurry()
+        self._idle_timer.hurry()
 
     # -- the end -------------------------------------------------------------
 
@@ -363,8 +363,8 @@ class Shell(Protocol, ABC):
 
     def _allowed(self) -> float:
         if self._handshaking and not self._over:
-            return float(self._factory.patience.handshake)
-        return self._patience()
+            return float(self._factory.timeouts.handshake)
+        return self._timeouts()
 
     def _expired(self) -> None:
         if self._handshaking and not self._over:

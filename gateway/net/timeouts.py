@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from attrs import frozen
 
-__all__ = ["Patience"]
+__all__ = ["Timeouts"]
 
 
 @frozen
-class Patience:
+class Timeouts:
     """How long the server waits for others, in seconds."""
 
     stall: float = 300.0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from gateway.model import Kept
+from gateway.model import StoredMessage
 from gateway.retention.rules import Policy, next_due
 
 CROWDED = 86_400.0
 """Seconds until the next look where mail that is yet to come may crowd out what is there."""
 
 
-def over(hidden: Iterable[Kept], policy: Policy, now: float) -> list[Kept]:
+def over(hidden: Iterable[StoredMessage], policy: Policy, now: float) -> list[StoredMessage]:
     """Of what is hidden that which goes for good.
 
     Nothing while the policy does not say for how long, nor in a mailbox on hold.
@@ -22,7 +22,7 @@ def over(hidden: Iterable[Kept], policy: Policy, now: float) -> list[Kept]:
 
 
 def next_look(
-    messages: Sequence[Kept], hidden: Iterable[Kept], policy: Policy, now: float
+    messages: Sequence[StoredMessage], hidden: Iterable[StoredMessage], policy: Policy, now: float
 ) -> float | None:
     """When to look again at a mailbox that holds these; None: nothing can ever be due in it.
 

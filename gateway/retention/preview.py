@@ -8,10 +8,10 @@ from typing import Any
 
 from attrs import frozen
 
-from gateway.model import Kept
+from gateway.model import StoredMessage
 from gateway.retention.due import next_look, over
 from gateway.retention.removal_guard import Guard, objection
-from gateway.retention.rules import Doomed, Policy, doomed
+from gateway.retention.rules import Expired, Policy, doomed
 from gateway.units import size_text, time_text
 
 
@@ -22,8 +22,8 @@ class Forecast:
     mailbox: str
     policy: str
     messages: int
-    gone: Sequence[Doomed]
-    purged: Sequence[Kept]
+    gone: Sequence[Expired]
+    purged: Sequence[StoredMessage]
     """What was hidden for long enough, and would go for good."""
 
     next_look: float | None
@@ -42,8 +42,8 @@ def forecast(
     mailbox: str,
     text: str,
     policy: Policy,
-    kept: Sequence[Kept],
-    hidden: Sequence[Kept],
+    kept: Sequence[StoredMessage],
+    hidden: Sequence[StoredMessage],
     guard: Guard,
     now: float,
 ) -> Forecast:
@@ -72,7 +72,7 @@ def line(one: Forecast) -> str:
     return f"{one.mailbox}: {going}{stops}; next look {then}; policy {one.policy}"
 
 
-def message_line(one: Doomed) -> str:
+def message_line(one: Expired) -> str:
     """A message in one line."""
     _, (received, uid, octets, read), rule = one
     seen = "unread" if read is None else f"read {time_text(read)}"
@@ -80,17 +80,17 @@ def message_line(one: Doomed) -> str:
     return f"  {uid}: {rule}, due {due}; came {came}, {seen}, {octets} octets"
 
 
-def hidden_line(one: Kept) -> str:
+def hidden_line(one: StoredMessage) -> str:
     """A hidden message in one line."""
     return f"{one.uid}: hidden {time_text(one.received)}, {one.octets} octets"
 
 
-def purged_line(one: Kept) -> str:
+def purged_line(one: StoredMessage) -> str:
     """One that would go for good, below its mailbox's line."""
     return f"  {hidden_line(one)}"
 
 
-def hidden_described(one: Kept) -> dict[str, Any]:
+def hidden_described(one: StoredMessage) -> dict[str, Any]:
     """The same for JSON."""
     return {"uid": one.uid, "size": one.octets, "hidden": time_text(one.received)}
 

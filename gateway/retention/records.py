@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Looked(NamedTuple):
+class LastScan(NamedTuple):
     """What retention found when it last looked at a mailbox; times in Unix seconds."""
 
     policy: str

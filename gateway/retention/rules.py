@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from attrs import field, frozen, validators
 
-from gateway.model import Kept
+from gateway.model import StoredMessage
 
 _LEAST_ZERO = validators.optional(validators.ge(0))
 
@@ -65,7 +65,7 @@ class Rule(StrEnum):
     SIZE = "size"
 
 
-class Doomed(NamedTuple):
+class Expired(NamedTuple):
     """A message that goes.
 
     In the order of its fields: what was due first, then the oldest.
@@ -74,12 +74,12 @@ class Doomed(NamedTuple):
     due: float
     """Since when, in Unix seconds."""
 
-    message: Kept
+    message: StoredMessage
     rule: Rule
     """The one that would have removed it first."""
 
 
-def doomed(messages: Iterable[Kept], policy: Policy, now: float) -> list[Doomed]:
+def doomed(messages: Iterable[StoredMessage], policy: Policy, now: float) -> list[Expired]:
     """What ``policy`` removes of a mailbox at ``now``, in order.
 
     The order of ``messages`` does not matter.  Removing any of them, for
@@ -100,7 +100,7 @@ def doomed(messages: Iterable[Kept], policy: Policy, now: float) -> list[Doomed]
     return found
 
 
-def next_due(messages: Iterable[Kept], policy: Policy, now: float) -> float | None:
+def next_due(messages: Iterable[StoredMessage], policy: Policy, now: float) -> float | None:
     """The first moment from ``now`` on at which something is doomed; None: there is none.
 
     In Unix seconds, for the case that no message comes, goes or is read.
@@ -120,7 +120,7 @@ def _limit(value: int | None) -> float:
     return inf if value is None else value
 
 
-def _by_age(messages: Iterable[Kept], policy: Policy) -> Iterator[Doomed]:
+def _by_age(messages: Iterable[StoredMessage], policy: Policy) -> Iterator[Expired]:
     """Every message with the rule about its age that is due first; infinite: none ever is."""
     unread, read, any_age = map(_limit, (policy.unread, policy.read, policy.any))
     floor = policy.floor or 0
@@ -133,10 +133,10 @@ def _by_age(messages: Iterable[Kept], policy: Policy) -> Iterator[Doomed]:
             own, own_rule = max(seen, received) + read, Rule.READ
         if own <= due:
             due, rule = own, own_rule
-        yield Doomed(max(due, received + floor), message, rule)
+        yield Expired(max(due, received + floor), message, rule)
 
 
-def _by_room(messages: Iterable[Kept], policy: Policy) -> Iterator[Doomed]:
+def _by_room(messages: Iterable[StoredMessage], policy: Policy) -> Iterator[Expired]:
     """What the rules about room remove, if not now then later: oldest first, so also due first."""
     if policy.newest is None and policy.size is None:
         return
@@ -154,17 +154,17 @@ def _by_room(messages: Iterable[Kept], policy: Policy) -> Iterator[Doomed]:
             due, rule = by_size, Rule.SIZE
         if due == inf:
             return
-        yield Doomed(max(due, message.received + floor), message, rule)
+        yield Expired(max(due, message.received + floor), message, rule)
 
 
-def _dues_by_number(messages: list[Kept], most: int | None) -> Iterator[float]:
+def _dues_by_number(messages: list[StoredMessage], most: int | None) -> Iterator[float]:
     """For each, oldest first, when the message came after which ``most`` newer ones were there."""
     if most is not None:
         yield from (message.received for message in messages[most:])
     yield from repeat(inf)
 
 
-def _dues_by_size(messages: list[Kept], most: int | None) -> Iterator[float]:
+def _dues_by_size(messages: list[StoredMessage], most: int | None) -> Iterator[float]:
     """For each, oldest first, when it and the newer ones became more than ``most`` octets."""
     limit = _limit(most)
     octets = end = 0

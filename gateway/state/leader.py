@@ -8,7 +8,7 @@ import os
 from gateway.errors import LedgerUnusable
 
 
-class Lease:
+class LeaderLock:
     """A file's ``flock``: whoever has it, the kernel takes it back when the process ends.
 
     So there is no time after which another may take over too early, and none

@@ -24,7 +24,7 @@ from attrs import asdict
 from gateway.errors import LedgerUnusable, StoreDown
 from gateway.quota.verdict import Level
 from gateway.quota.warnings import UNKNOWN, WarningState, step
-from gateway.retention.records import Looked, Order
+from gateway.retention.records import LastScan, Order
 
 NAME = "ledger.sqlite3"
 
@@ -153,11 +153,11 @@ class Ledger:
         self,
         directory: str,
         *,
-        patience: float = 10.0,
+        busy_timeout: float = 10.0,
         survives_power: bool = False,
         only_look: bool = False,
     ) -> None:
-        """Open it in ``directory``, or make it; other processes are waited for ``patience`` s.
+        """Open it in ``directory``, or make it; other processes are waited for ``busy_timeout`` s.
 
         ``survives_power``: whether each change by this one waits for the disk.
         ``only_look``: see whether it could be opened; it must be there, and is not changed.
@@ -170,7 +170,7 @@ class Ledger:
                 self._make_file()
             self._database = sqlite3.connect(
                 self._uri(only_look),
-                timeout=patience,
+                timeout=busy_timeout,
                 isolation_level=None,
                 check_same_thread=False,
                 uri=True,
@@ -278,11 +278,11 @@ class Ledger:
 
     # -- retention -----------------------------------------------------------
 
-    def looks(self) -> dict[str, Looked]:
+    def looks(self) -> dict[str, LastScan]:
         """What retention found, by mailbox."""
-        return {mailbox: Looked(*rest) for mailbox, *rest in self._do("SELECT * FROM retention")}
+        return {mailbox: LastScan(*rest) for mailbox, *rest in self._do("SELECT * FROM retention")}
 
-    def keep_look(self, mailbox: str, look: Looked) -> None:
+    def keep_look(self, mailbox: str, look: LastScan) -> None:
         """Remember it in place of the one before."""
         self._do(_LOOKED, mailbox=mailbox, **look._asdict())
 

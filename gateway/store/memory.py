@@ -16,17 +16,17 @@ from gateway.interfaces import (
     IBody,
     IDelivery,
     IIncoming,
-    IKeeping,
     IMaildrop,
+    IRetentionStore,
     IStore,
 )
 from gateway.model import (
     Account,
-    Cause,
     Form,
-    Kept,
     Limits,
     Listing,
+    Reason,
+    StoredMessage,
     Terms,
     Usage,
     cause_of,
@@ -71,7 +71,7 @@ class MemoryMailbox:
         self.received: dict[int, float] = {}
         self.read: dict[int, float] = {}
         """When each was first read."""
-        self.hidden: dict[int, tuple[bytes, Kept]] = {}
+        self.hidden: dict[int, tuple[bytes, StoredMessage]] = {}
         self.now = now
         self._next_uid = 1
 
@@ -94,13 +94,13 @@ class MemoryMailbox:
         """What it holds."""
         return Usage(sum(map(len, self.messages.values())), len(self.messages))
 
-    def kept(self, uid: int) -> Kept:
+    def kept(self, uid: int) -> StoredMessage:
         """One message as retention sees it."""
         content, read = self.messages[uid], self.read.get(uid)
-        return Kept(self.received[uid], str(uid), len(content), read)
+        return StoredMessage(self.received[uid], str(uid), len(content), read)
 
     def remove(
-        self, uids: Collection[int], action: str, name: str, cause: Cause, audit: Audit
+        self, uids: Collection[int], action: str, name: str, cause: Reason, audit: Audit
     ) -> None:
         """Discard or hide messages, once ``audit`` has heard of it."""
         audit(
@@ -126,7 +126,7 @@ class MemoryMaildrop:
         self,
         name: str,
         mailbox: MemoryMailbox,
-        cause: Cause,
+        cause: Reason,
         audit: Audit,
         is_held: Callable[[], bool],
     ) -> None:
@@ -210,7 +210,7 @@ class MemoryIncoming:
         return succeed(None)
 
 
-@implementer(IStore, IDelivery, IKeeping)
+@implementer(IStore, IDelivery, IRetentionStore)
 class MemoryStore:
     """Mailboxes by name."""
 
@@ -275,21 +275,21 @@ class MemoryStore:
         except NoSuchMailbox as error:
             return fail(error)
 
-    def survey(self, account: Account) -> Deferred[list[Kept]]:
+    def survey(self, account: Account) -> Deferred[list[StoredMessage]]:
         """All messages."""
         return execute(lambda: self._kept(account))
 
     glance = survey
 
-    def discard(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+    def discard(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these for good."""
         return execute(self._remove, account, uids, cause, "discard")
 
-    def hide(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+    def hide(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Put these out of sight."""
         return execute(self._remove, account, uids, cause, "hide")
 
-    def hidden(self, account: Account) -> Deferred[list[Kept]]:
+    def hidden(self, account: Account) -> Deferred[list[StoredMessage]]:
         """What is out of sight."""
         return execute(lambda: [kept for _, kept in self.mailbox_of(account).hidden.values()])
 
@@ -309,7 +309,7 @@ class MemoryStore:
         """Leave so many unique-ids out."""
         return execute(lambda: self.mailbox_of(account).move_ids(by))
 
-    def purge(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+    def purge(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these, which are out of sight, for good."""
 
         def purge() -> int:
@@ -326,11 +326,11 @@ class MemoryStore:
 
         return execute(purge)
 
-    def _kept(self, account: Account) -> list[Kept]:
+    def _kept(self, account: Account) -> list[StoredMessage]:
         mailbox = self.mailbox_of(account)
         return [mailbox.kept(uid) for uid in mailbox.messages]
 
-    def _remove(self, account: Account, uids: Collection[str], cause: Cause, action: str) -> int:
+    def _remove(self, account: Account, uids: Collection[str], cause: Reason, action: str) -> int:
         mailbox = self.mailbox_of(account)
         found = [uid for uid in mailbox.messages if str(uid) in set(uids)]
         mailbox.remove(found, action, account.mailbox, cause, self._audit)

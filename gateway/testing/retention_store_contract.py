@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import MessageGone, NoSuchMailbox, StoreDown
-from gateway.interfaces import IKeeping
-from gateway.model import Account, Cause, Kept, Peer, Removed, Usage
+from gateway.interfaces import IRetentionStore
+from gateway.model import Account, Peer, Reason, Removed, StoredMessage, Usage
 from gateway.testing.store_contract import ALICE, Bench, read_all
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "keeping_tests",
 ]
 
-RULE = Cause(rule="unread 60d")
+RULE = Reason(rule="unread 60d")
 
 
 class Trail:
@@ -72,7 +72,7 @@ def keeping_tests(
             """The result of a call that the store answers at once."""
             return self.successResultOf(getattr(self.store, what)(ALICE, *arguments))
 
-        def survey(self) -> dict[str, Kept]:
+        def survey(self) -> dict[str, StoredMessage]:
             """Every message, as retention sees it."""
             return {kept.uid: kept for kept in self.ask("survey")}
 
@@ -90,7 +90,7 @@ def keeping_tests(
             return [(line.action, line.uid) for line in self.bench.trail.lines]
 
         def test_it_provides_what_it_says(self) -> None:
-            self.assertTrue(IKeeping.providedBy(self.store))
+            self.assertTrue(IRetentionStore.providedBy(self.store))
 
         def test_a_survey_has_what_a_login_has(self) -> None:
             self.assertEqual(self.survey(), {})
@@ -231,7 +231,7 @@ def keeping_tests(
         def test_a_purge_removes_what_is_hidden_and_nothing_else(self) -> None:
             uids = self.deliver(3)
             self.ask("hide", uids[:2], RULE)
-            self.assertEqual(self.ask("purge", [uids[0], uids[2]], Cause(rule="hidden 14d")), 1)
+            self.assertEqual(self.ask("purge", [uids[0], uids[2]], Reason(rule="hidden 14d")), 1)
             self.assertEqual([kept.uid for kept in self.ask("hidden")], uids[1:2])
             self.assertEqual(list(self.shown()), uids[2:])
             self.assertEqual(self.said()[2:], [("purge", uids[0])])
@@ -251,14 +251,14 @@ def keeping_tests(
             self.assertIsNone(self.successResultOf(self.quit(peer, 1, 2)))
             self.assertEqual(self.said(), [("discard", uid) for uid in uids[1:]])
             line = self.bench.trail.lines[0]
-            self.assertEqual(line.cause, Cause(session="k3x9", client="192.0.2.7"))
+            self.assertEqual(line.cause, Reason(session="k3x9", client="192.0.2.7"))
             self.assertEqual(line.message_id, "<1@example.org>")
             self.assertEqual(line.mailbox, ALICE.mailbox)
 
         def test_a_mind_that_says_nothing_names_nobody(self) -> None:
             self.deliver(1)
             self.assertIsNone(self.successResultOf(self.quit(object(), 0)))
-            self.assertEqual(self.bench.trail.lines[0].cause, Cause())
+            self.assertEqual(self.bench.trail.lines[0].cause, Reason())
 
         def test_where_the_audit_cannot_be_written_quit_removes_nothing(self) -> None:
             uids = self.deliver(3)

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.admission.limits import Census
-from gateway.admission.login_delay import LastLogins
+from gateway.admission.limits import ConnectionLimits
+from gateway.admission.login_delay import LoginDelay
 from gateway.errors import LoginTooSoon, StoreDown
 from gateway.model import Account, Terms
 from gateway.pop3.profile import Profile
@@ -88,13 +88,17 @@ class WireTests(SynchronousTestCase):
         self.assertTrue(client.log_in().startswith(b"+OK "))
 
     def test_a_login_that_fails_once_the_maildrop_is_open_makes_nobody_wait(self) -> None:
-        wire = delayed("30 USER", terms=lambda _: Terms(login_delay=0), census=Census(per_user=1))
+        wire = delayed(
+            "30 USER",
+            terms=lambda _: Terms(login_delay=0),
+            connection_limits=ConnectionLimits(per_user=1),
+        )
         first = wire.login()
         wire.clock.advance(29)
         self.assertTrue(wire.connect().log_in().startswith(b"-ERR [SYS/TEMP] "))
         first.send(b"QUIT")
         wire.clock.advance(1)
-        wire.last_logins.check(ALICE, AS_FOR_ALL)
+        wire.login_delay.check(ALICE, AS_FOR_ALL)
 
     def test_one_user_does_not_wait_for_another(self) -> None:
         wire = delayed(passwords={ALICE: SECRET, BOB: "builder"})
@@ -126,7 +130,7 @@ class WireTests(SynchronousTestCase):
             wire = delayed(said)
             for _ in range(3):
                 self.assertTrue(wire.connect().log_in().startswith(b"+OK "), said)
-            self.assertEqual(len(wire.last_logins), 0)
+            self.assertEqual(len(wire.login_delay), 0)
 
     def test_the_reply_is_in_the_language_that_was_chosen(self) -> None:
         wire = delayed()
@@ -181,7 +185,7 @@ class OrderTests(SynchronousTestCase):
     def test_a_portal_that_knows_nothing_of_it_has_it_too(self) -> None:
         realm = ClassicRealm(ListMailbox([b"x\r\n"]))
         checker = InMemoryUsernamePasswordDatabaseDontUse(**{ALICE: SECRET.encode()})
-        wire = delayed(portal=Portal(realm, [checker]), last_logins=None)
+        wire = delayed(portal=Portal(realm, [checker]), login_delay=None)
         client = wire.login()
         self.assertIn(b"LOGIN-DELAY 30", client.lines(b"CAPA"))
         self.assertRegex(wire.connect().log_in(), TOO_SOON)
@@ -191,9 +195,9 @@ class OrderTests(SynchronousTestCase):
 
 
 class LastLoginsTests(SynchronousTestCase):
-    def last(self, said: str = "30 USER", **more: int) -> LastLogins:
+    def last(self, said: str = "30 USER", **more: int) -> LoginDelay:
         self.clock = Clock()
-        return LastLogins(Profile(login_delay=said), self.clock.seconds, **more)
+        return LoginDelay(Profile(login_delay=said), self.clock.seconds, **more)
 
     def test_a_clock_that_was_set_back_locks_nobody_out(self) -> None:
         last = self.last()

@@ -15,7 +15,7 @@ from gateway.app.delivery import Mailroom, composer
 from gateway.config.settings import Lmtp, Quota, Settings, Text, Texts
 from gateway.directory.memory import MemoryDirectory
 from gateway.model import Account, Limits, Usage
-from gateway.net.timeouts import Patience
+from gateway.net.timeouts import Timeouts
 from gateway.quota.verdict import Level
 from gateway.state.ledger import NAME, Ledger
 from gateway.store.memory import MemoryStore
@@ -47,7 +47,7 @@ def mailroom(state: Path, workers: Later) -> Mailroom:
     """One that nothing is set for."""
     settings = Settings(state=str(state))
     directory, store = MemoryDirectory({}), MemoryStore()
-    return Mailroom(Clock(), settings, directory, store, run=workers.run, patience=Patience())
+    return Mailroom(Clock(), settings, directory, store, run=workers.run, timeouts=Timeouts())
 
 
 def test_all_who_want_the_ledger_at_once_get_the_same(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_whoever_wants_to_know_is_told_whose_mail_came(tmp_path: Path) -> None:
         directory,
         store,
         run=maybeDeferred,
-        patience=Patience(),
+        timeouts=Timeouts(),
         delivered=told.append,
     )
     (listener,) = room.listeners(lambda: None)

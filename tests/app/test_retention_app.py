@@ -14,7 +14,7 @@ from gateway.config.settings import Directory, DomainRetention, Retention, Setti
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, DirectoryDown
 from gateway.model import Account
-from gateway.state.leader import Lease
+from gateway.state.leader import LeaderLock
 from gateway.state.ledger import NAME
 from kept_mail import KeptMail
 
@@ -131,7 +131,7 @@ def test_while_a_step_hangs_at_the_end_no_other_process_may_begin(tmp_path: Path
     house = House(tmp_path)
     answer = Deferred[Any]()
     house.store.survey = lambda _: answer  # type: ignore[method-assign]
-    keeper, lease = house.keeper(), Lease(str(tmp_path / LEASE))
+    keeper, lease = house.keeper(), LeaderLock(str(tmp_path / LEASE))
     house.run(300)
     ended = keeper.stop()
     ended.addErrback(lambda _: None)

@@ -12,7 +12,7 @@ from twisted.mail.interfaces import IMailboxPOP3
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.auth.login import Login
-from gateway.auth.password_cache import Verified
+from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
 from gateway.directory.memory import MemoryDirectory
@@ -41,7 +41,9 @@ class CheckerTests(SynchronousTestCase):
         self.directory = Counting({"alice": "a", "bob": "b"})
 
     def checker(self, ttl: float = 60, size: int = 10) -> PasswordChecker:
-        return PasswordChecker(self.directory, Verified(self.clock.seconds, ttl=ttl, size=size))
+        return PasswordChecker(
+            self.directory, PasswordCache(self.clock.seconds, ttl=ttl, size=size)
+        )
 
     def ask(self, checker: PasswordChecker, name: bytes, password: bytes) -> Any:
         return checker.requestAvatarId(UsernamePassword(name, password))
@@ -78,7 +80,7 @@ class CheckerTests(SynchronousTestCase):
         self.failureResultOf(self.ask(self.checker(), b"\xff", b"a"), BadCredentials)
 
     def test_in_an_outage_who_was_in_shortly_before_is_let_in_where_so_set(self) -> None:
-        verified = Verified(self.clock.seconds, ttl=60, size=10, stale=600)
+        verified = PasswordCache(self.clock.seconds, ttl=60, size=10, stale=600)
         checker = PasswordChecker(self.directory, verified)
         strict = self.checker()
         for one in (checker, strict):
@@ -92,7 +94,7 @@ class CheckerTests(SynchronousTestCase):
         self.failureResultOf(self.ask(checker, b"alice", b"a"), DirectoryDown)
 
     def test_in_an_outage_another_password_is_not_let_in_and_locks_nobody_out(self) -> None:
-        verified = Verified(self.clock.seconds, ttl=60, size=10, stale=600)
+        verified = PasswordCache(self.clock.seconds, ttl=60, size=10, stale=600)
         checker = PasswordChecker(self.directory, verified)
         self.successResultOf(self.ask(checker, b"alice", b"a"))
         # Before the outage a stranger guesses, or a phone sends an old password.
@@ -103,7 +105,7 @@ class CheckerTests(SynchronousTestCase):
             self.assertEqual(self.successResultOf(self.ask(checker, b"alice", b"a")), b"alice")
 
     def test_a_password_that_the_directory_refuses_is_not_let_in_in_an_outage(self) -> None:
-        verified = Verified(self.clock.seconds, ttl=1, size=10, stale=600)
+        verified = PasswordCache(self.clock.seconds, ttl=1, size=10, stale=600)
         checker = PasswordChecker(self.directory, verified)
         self.successResultOf(self.ask(checker, b"alice", b"a"))
         self.clock.advance(1)
@@ -113,7 +115,7 @@ class CheckerTests(SynchronousTestCase):
         self.failureResultOf(self.ask(checker, b"alice", b"a"), DirectoryDown)
 
     def test_neither_password_nor_name_can_be_read_from_what_is_remembered(self) -> None:
-        verified = Verified(self.clock.seconds, ttl=60, size=10)
+        verified = PasswordCache(self.clock.seconds, ttl=60, size=10)
         verified.keep("alice", b"c4nary")
         self.assertNotIn("c4nary", repr(vars(verified)))
 
@@ -127,7 +129,7 @@ class LoginTests(SynchronousTestCase):
         self.store = MemoryStore()
         self.store.add("alice")
         self.realm = MaildropRealm(self.directory, self.store)
-        self.checker = PasswordChecker(self.directory, Verified(lambda: 0, ttl=0, size=1))
+        self.checker = PasswordChecker(self.directory, PasswordCache(lambda: 0, ttl=0, size=1))
 
     def test_the_maildrop_of_the_account_is_opened(self) -> None:
         maildrop, _ = self.successResultOf(self.login(self.realm, self.checker))

@@ -21,9 +21,9 @@ from twisted.web.test.requesthelper import DummyRequest
 from zope.interface import implementer
 
 from gateway import errors
-from gateway.auth.chain import FirstOf
+from gateway.auth.chain import Chain
 from gateway.auth.login import Login
-from gateway.auth.password_cache import Verified
+from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
 from gateway.directory.memory import LoginIsMailbox, MemoryDirectory
@@ -43,7 +43,7 @@ PASSWORDS = {"alice": "wonderland", "jürgen": "grün €"}
 
 def checker(directory: Any) -> PasswordChecker:
     """Ours, which remembers nothing."""
-    return PasswordChecker(directory, Verified(Clock().seconds, ttl=0, size=1))
+    return PasswordChecker(directory, PasswordCache(Clock().seconds, ttl=0, size=1))
 
 
 @implementer(IRealm)
@@ -138,7 +138,7 @@ class OthersHereTests(SynchronousTestCase):
         store = MemoryStore()
         for name in ("alice", "bob", "jürgen"):
             store.add(name)
-        return Portal(MaildropRealm(LoginIsMailbox(), store), [FirstOf(*checkers)])
+        return Portal(MaildropRealm(LoginIsMailbox(), store), [Chain(*checkers)])
 
     def opened(self, *arguments: Any) -> str:
         maildrop, _ = self.successResultOf(self.log_in(*arguments))
@@ -182,7 +182,7 @@ class OthersHereTests(SynchronousTestCase):
             (NotAdmitted("no delegate"), NotAdmitted),
         ):
             realm = implementer(IRealm)(Answers)(refusal)
-            portal = Portal(realm, [FirstOf(Answers(b"alice"))])
+            portal = Portal(realm, [Chain(Answers(b"alice"))])
             self.failureResultOf(self.log_in(portal, "alice", "x"), wanted)
 
     def test_a_refusal_of_ours_keeps_what_it_knows_of_the_account(self) -> None:

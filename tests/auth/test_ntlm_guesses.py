@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.admission.throttle import Limits, Throttle
 from gateway.auth.ntlm import HashAuthority, NtlmChecker
-from gateway.auth.password_cache import Verified
+from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
 from gateway.directory.memory import MemoryDirectory
@@ -47,7 +47,7 @@ class NtlmGuessTests(SynchronousTestCase):
         for name in PEOPLE:
             store.add(name)
         checkers = [
-            PasswordChecker(directory, Verified(clock.seconds, ttl=0, size=1)),
+            PasswordChecker(directory, PasswordCache(clock.seconds, ttl=0, size=1)),
             NtlmChecker(HashAuthority(directory)),
         ]
         make = partial(Ntlm, Policy(), now=lambda: NOW, random=self.random)

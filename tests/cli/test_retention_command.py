@@ -23,7 +23,7 @@ from gateway.config.settings import Retention, Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import StoreDown
 from gateway.model import Account
-from gateway.retention.records import Looked, Order
+from gateway.retention.records import LastScan, Order
 from gateway.state.ledger import Ledger
 from kept_mail import KeptMail
 
@@ -170,7 +170,7 @@ def file(tmp_path: Path) -> Path:
     state.mkdir()
     config = tmp_path / "pop3gw.toml"
     config.write_text(f'state = "{state}"\n[listeners.a]\nendpoint = "tcp:0"\n')
-    stopped = Looked("any 1d", due=None, looked=1.0, messages=200, stopped="200 of 200 would go")
+    stopped = LastScan("any 1d", due=None, looked=1.0, messages=200, stopped="200 of 200 would go")
     with closing(Ledger(str(state))) as ledger:
         ledger.keep_look("alice", stopped)
         ledger.keep_look("bob", stopped._replace(stopped=None))

@@ -44,7 +44,7 @@ from gateway.config.settings import (
 )
 from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError, GatewayError
-from gateway.model import Cause, Removed
+from gateway.model import Reason, Removed
 from gateway.net.tls import make_certificate
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.state.ledger import Ledger
@@ -72,7 +72,7 @@ SECTIONS = {
     "audit": Audit,
     "log": Log,
 }
-REMOVED = Removed("discard", "alice", "1", None, 5, 0.0, None, Cause())
+REMOVED = Removed("discard", "alice", "1", None, 5, 0.0, None, Reason())
 LISTENER = '[listeners.a]\nendpoint = "tcp:0"\n'
 
 

@@ -16,9 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import BadMailboxName, DirectoryDown, DirectoryMisconfigured
 from gateway.http.quota import quota_site
-from gateway.mailboxes.owners import Everyone
-from gateway.mailboxes.recipients import Reception
-from gateway.mailboxes.usage import KEPT, Survey
+from gateway.mailboxes.owners import AllMailboxes
+from gateway.mailboxes.recipients import Recipients
+from gateway.mailboxes.usage import KEPT, UsagePages
 from gateway.model import Account, Limits, Usage
 from gateway.store.memory import MemoryStore
 
@@ -37,10 +37,10 @@ class Web:
         self.store.add(ALICE).deliver(b"x" * 100)
         self.directory = MemoryDirectory(dict.fromkeys(people, "x"))
         self.clock = Clock()
-        reception = Reception(self.directory, self.store, lambda _: Limits(octets=1024))
-        found = Everyone(self.directory, self.store, in_homes=False, hosts=())
-        survey = Survey(reception, found, self.clock.seconds)
-        self.site = quota_site(reception, survey.page, token=token)
+        recipients = Recipients(self.directory, self.store, lambda _: Limits(octets=1024))
+        found = AllMailboxes(self.directory, self.store, in_homes=False, hosts=())
+        survey = UsagePages(recipients, found, self.clock.seconds)
+        self.site = quota_site(recipients, survey.page, token=token)
 
     def connect(self) -> tuple[Any, StringTransport]:
         """A connection."""

@@ -13,7 +13,7 @@ from twisted.cred.credentials import UsernamePassword
 
 from answers import result
 from gateway.auth.delegates import Delegates
-from gateway.auth.password_cache import Verified
+from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
 from gateway.directory.entry_map import MAPS, EntryMap
 from gateway.directory.ldap import LdapDirectory
@@ -387,7 +387,7 @@ def checker(slapd: Slapd, *, allowed: bool = True) -> PasswordChecker:
     """A checker that knows delegates."""
     there = people(slapd, "openldap")
     delegates = Delegates(there, allowed=allowed)
-    return PasswordChecker(there, Verified(lambda: 0.0, ttl=60, size=9), delegates)
+    return PasswordChecker(there, PasswordCache(lambda: 0.0, ttl=60, size=9), delegates)
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_a_delegate_may_be_named_with_a_domain(slapd: Slapd, filter: str) -> Non
     there = people(slapd, "openldap", filter=filter, domains=("example",))
     acting = ActingPassword(rb"example\oda", b"secret", b"example/room")
     one = PasswordChecker(
-        there, Verified(lambda: 0.0, ttl=0, size=9), Delegates(there, allowed=True)
+        there, PasswordCache(lambda: 0.0, ttl=0, size=9), Delegates(there, allowed=True)
     )
     if filter != "(mail={login})":
         assert result(one.requestAvatarId(acting)) == b"example/room"

@@ -7,9 +7,9 @@ import time
 import pytest
 from test_shared_maildir import Shared, agree, shared
 
-from gateway.model import Kept
-from gateway.store.maildir.listing.snapshot import Reading
-from gateway.store.maildir.removal.expiry import Keeping, no_audit
+from gateway.model import StoredMessage
+from gateway.store.maildir.listing.snapshot import MaildirOptions
+from gateway.store.maildir.removal.expiry import MaildirRetention, no_audit
 from gateway.testing.retention_store_contract import RULE
 from servers import OWNER, USER
 
@@ -18,11 +18,11 @@ __all__ = ["shared"]
 pytestmark = pytest.mark.interop
 
 
-def keeping_in(place: Shared) -> Keeping:
-    return Keeping(str(place.maildir), USER, Reading(), no_audit)
+def keeping_in(place: Shared) -> MaildirRetention:
+    return MaildirRetention(str(place.maildir), USER, MaildirOptions(), no_audit)
 
 
-def surveyed(place: Shared) -> dict[str, Kept]:
+def surveyed(place: Shared) -> dict[str, StoredMessage]:
     return {kept.uid: kept for kept in keeping_in(place).survey()}
 
 

@@ -29,7 +29,7 @@ policy = "unread 60d, read 7d"
 """
 
 
-class Kept(Gateway):
+class StoredMessage(Gateway):
     """A gateway with retention, and a second user whose mail is held."""
 
     def __init__(self, directory: Path, settings: str = SETTINGS) -> None:
@@ -83,12 +83,12 @@ def text_of(number: int) -> bytes:
 
 
 @pytest.fixture
-def keep(tmp_path: Path) -> Iterator[Callable[..., Kept]]:
+def keep(tmp_path: Path) -> Iterator[Callable[..., StoredMessage]]:
     """Makes one; it is ended, and must have foreseen everything."""
-    made: list[Kept] = []
+    made: list[StoredMessage] = []
 
-    def make(settings: str = SETTINGS) -> Kept:
-        made.append(Kept(tmp_path, settings))
+    def make(settings: str = SETTINGS) -> StoredMessage:
+        made.append(StoredMessage(tmp_path, settings))
         return made[-1]
 
     yield make
@@ -99,7 +99,7 @@ def keep(tmp_path: Path) -> Iterator[Callable[..., Kept]]:
 
 
 def test_old_mail_goes_and_is_audited_and_each_is_told_what_holds_for_him(
-    keep: Callable[..., Kept],
+    keep: Callable[..., StoredMessage],
 ) -> None:
     gateway = keep()
     gateway.mail_of(USER, 3, days=61)
@@ -128,7 +128,7 @@ def test_old_mail_goes_and_is_audited_and_each_is_told_what_holds_for_him(
 
 
 def test_under_a_hold_dele_hides_and_an_operator_brings_it_back(
-    keep: Callable[..., Kept],
+    keep: Callable[..., StoredMessage],
 ) -> None:
     gateway = keep()
     gateway.mail_of(HELD, 2, days=400)
@@ -147,7 +147,7 @@ def test_under_a_hold_dele_hides_and_an_operator_brings_it_back(
 
 
 def test_killed_again_and_again_it_removes_what_is_due_and_nothing_else(
-    keep: Callable[..., Kept],
+    keep: Callable[..., StoredMessage],
 ) -> None:
     gateway = keep(f"{SETTINGS}backlog_share = 1.0\nbatch = 10\nrate = 400.0\n")
     gateway.mail_of(USER, 900, days=61)

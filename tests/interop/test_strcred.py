@@ -17,7 +17,7 @@ from twisted.internet.defer import fail, succeed
 
 from answers import result
 from gateway.app.strcred import LdapCheckerFactory
-from gateway.auth.chain import FirstOf
+from gateway.auth.chain import Chain
 from gateway.errors import BadCredentials, DirectoryDown
 from servers import Gateway, Server, Slapd, fill, free_port, need, until_listening
 
@@ -108,12 +108,12 @@ def test_of_several_sources_the_first_that_knows_the_password_counts() -> None:
     no, down, yes = Says(UnauthorizedLogin()), Says(DirectoryDown("x")), Says(b"alice")
     credentials = UsernamePassword(b"alice", b"x")
     for sources in ((yes,), (no, yes), (down, yes), (yes, no)):
-        assert result(FirstOf(*sources).requestAvatarId(credentials)) == b"alice"
+        assert result(Chain(*sources).requestAvatarId(credentials)) == b"alice"
     with pytest.raises(BadCredentials):
-        result(FirstOf(no, no).requestAvatarId(credentials))
+        result(Chain(no, no).requestAvatarId(credentials))
     for sources in ((no, down), (down, no)):
         with pytest.raises(DirectoryDown):
-            result(FirstOf(*sources).requestAvatarId(credentials))
+            result(Chain(*sources).requestAvatarId(credentials))
 
 
 def test_twisteds_ftp_server_lets_in_by_our_ldap_checker(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import StoreDown
 from gateway.jobs.digest import Digest
-from gateway.jobs.quota_warnings import Warner
-from gateway.mailboxes.recipients import Reception, admit
+from gateway.jobs.quota_warnings import QuotaWarner
+from gateway.mailboxes.recipients import Recipients, admit
 from gateway.model import Account, Limits, Usage
 from gateway.quota.notice import Row
 from gateway.quota.verdict import Level
@@ -35,7 +35,7 @@ class Office:
         for name in (ROOT, ALICE, BOB, CAROL):
             self.store.add(name)
         self.directory = MemoryDirectory(dict.fromkeys((ROOT, ALICE, BOB, CAROL), "x"))
-        self.reception = Reception(self.directory, self.store, lambda _: LIMITS)
+        self.recipients = Recipients(self.directory, self.store, lambda _: LIMITS)
         self.told: list[list[Row]] = []
         self.to = to
         path = case.mktemp()
@@ -48,7 +48,7 @@ class Office:
     def made(self) -> Digest:
         """One of the processes that send it."""
         return Digest(
-            self.reception,
+            self.recipients,
             self.directory,
             self.store,
             self.remember,
@@ -181,8 +181,8 @@ class DigestTests(SynchronousTestCase):
     def test_it_follows_a_round_and_tells_what_that_has_found(self) -> None:
         office = Office(self)
         office.store.mailboxes[ALICE].deliver(b"x" * 600)
-        warner = Warner(
-            office.reception,
+        quota_warner = QuotaWarner(
+            office.recipients,
             office.directory,
             office.store,
             office.remember,
@@ -191,11 +191,11 @@ class DigestTests(SynchronousTestCase):
             now=office.clock.seconds,
             after_round=office.digest.send,
         )
-        warner.start(office.clock, 3600, lambda: succeed([ALICE, BOB]))
+        quota_warner.start(office.clock, 3600, lambda: succeed([ALICE, BOB]))
         for _ in range(24):
             office.clock.advance(3600)
         self.assertEqual(office.sent, 1)
         office.clock.advance(3600)
         self.assertEqual(office.sent, 2)
         self.assertEqual([[row.mailbox for row in rows] for rows in office.told], [[ALICE]] * 2)
-        self.successResultOf(warner.stop())
+        self.successResultOf(quota_warner.stop())

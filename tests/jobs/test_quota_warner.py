@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import DirectoryDown, OverQuota, StoreDown
-from gateway.jobs.quota_warnings import Warner
-from gateway.mailboxes.recipients import Reception, admit
+from gateway.jobs.quota_warnings import QuotaWarner
+from gateway.mailboxes.recipients import Recipients, admit
 from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Level
 from gateway.state.ledger import Ledger
@@ -55,14 +55,14 @@ class Office:
         def compose(_: Account, __: Usage, ___: Limits, found: Level) -> bytes:
             return b"Subject: " + found.name.encode() + b"\r\n\r\n"
 
-        self.reception = Reception(
+        self.recipients = Recipients(
             directory,
             self.store,
             lambda _: self.limits,
-            lacked_room=lambda account, size: self.warner.lacked_room(account, size),
+            lacked_room=lambda account, size: self.quota_warner.lacked_room(account, size),
         )
-        self.warner = Warner(
-            self.reception,
+        self.quota_warner = QuotaWarner(
+            self.recipients,
             directory,
             self.store,
             lambda work: self.run(lambda: work(self.ledger)),
@@ -90,10 +90,10 @@ class LookTests(SynchronousTestCase):
         office = Office(self)
         office.mailbox.deliver(b"x" * 2000)
         for _ in range(3):
-            self.successResultOf(office.warner.look(ACCOUNT))
+            self.successResultOf(office.quota_warner.look(ACCOUNT))
         self.assertEqual(office.warned, [b"Subject: OVER\r\n\r\n"])
         office.clock.advance(100)
-        self.successResultOf(office.warner.look(ACCOUNT))
+        self.successResultOf(office.quota_warner.look(ACCOUNT))
         self.assertEqual(len(office.warned), 2)
 
     def test_a_warning_that_could_not_be_sent_is_sent_at_the_next_look(self) -> None:
@@ -101,19 +101,19 @@ class LookTests(SynchronousTestCase):
         office.mailbox.deliver(b"x" * 600)
         receive = office.store.receive
         office.store.receive = lambda _: fail(StoreDown("down"))  # type: ignore[method-assign]
-        self.successResultOf(office.warner.look(ACCOUNT))
+        self.successResultOf(office.quota_warner.look(ACCOUNT))
         self.assertEqual(office.warned, [])
         office.store.receive = receive  # type: ignore[method-assign]
-        self.successResultOf(office.warner.look(ACCOUNT))
+        self.successResultOf(office.quota_warner.look(ACCOUNT))
         self.assertEqual(office.warned, [b"Subject: WARN\r\n\r\n"])
 
     def test_what_changes_during_a_look_is_looked_at_once_more(self) -> None:
         office = Office(self)
         office.waiting = []
-        first = office.warner.look(ACCOUNT)
+        first = office.quota_warner.look(ACCOUNT)
         office.mailbox.deliver(b"x" * 600)
         for _ in range(5):
-            self.successResultOf(office.warner.look(ACCOUNT))
+            self.successResultOf(office.quota_warner.look(ACCOUNT))
         self.assertEqual(len(office.waiting), 1)
         while office.waiting:
             office.waiting.pop(0)()
@@ -129,22 +129,22 @@ class LookTests(SynchronousTestCase):
             raise ZeroDivisionError
 
         office.store.usage = broken  # type: ignore[method-assign]
-        self.successResultOf(office.warner.look(ACCOUNT))
+        self.successResultOf(office.quota_warner.look(ACCOUNT))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         office.store.usage = usage  # type: ignore[method-assign]
-        self.successResultOf(office.warner.look(ACCOUNT))
+        self.successResultOf(office.quota_warner.look(ACCOUNT))
         self.assertEqual(len(office.warned), 1)
 
 
 class RefusalTests(SynchronousTestCase):
     def offer(self, office: Office, size: int) -> None:
         """A message that there is no room for."""
-        self.failureResultOf(office.reception.make_room(ACCOUNT, size), OverQuota)
+        self.failureResultOf(office.recipients.make_room(ACCOUNT, size), OverQuota)
 
     def test_who_is_nearly_full_and_could_not_get_a_message_is_told_that_it_is_full(self) -> None:
         office = Office(self)
         office.mailbox.deliver(b"x" * 600)
-        self.successResultOf(office.warner.look(ACCOUNT))
+        self.successResultOf(office.quota_warner.look(ACCOUNT))
         self.offer(office, 401)
         self.assertEqual(office.warned, [b"Subject: WARN\r\n\r\n", b"Subject: OVER\r\n\r\n"])
 
@@ -155,7 +155,7 @@ class RefusalTests(SynchronousTestCase):
         levels = []
         for octets in (600, 500, 499, 600):
             office.mailbox.messages = {1: b"x" * octets}
-            self.successResultOf(office.warner.look(ACCOUNT))
+            self.successResultOf(office.quota_warner.look(ACCOUNT))
             levels.append(office.ledger.warning_state(ALICE).level)
         self.assertEqual(levels, [Level.OVER, Level.WARN, Level.NORMAL, Level.WARN])
 
@@ -167,9 +167,9 @@ class RefusalTests(SynchronousTestCase):
             self.offer(office, 500)
             told += office.warned
             office.mailbox.messages = {1: b"x" * 550}
-            self.successResultOf(office.warner.look(ACCOUNT))
+            self.successResultOf(office.quota_warner.look(ACCOUNT))
             office.mailbox.messages = {1: b"x" * 400}
-            self.successResultOf(office.warner.look(ACCOUNT))
+            self.successResultOf(office.quota_warner.look(ACCOUNT))
             told += office.warned
             office.clock.advance(1)
         self.assertEqual(told, [b"Subject: OVER\r\n\r\n"] * 3)
@@ -178,8 +178,8 @@ class RefusalTests(SynchronousTestCase):
         office = Office(self)
         office.mailbox.deliver(b"x" * 1000)
         looks: list[str] = []
-        look = office.warner.look
-        office.warner.look = lambda account: looks.append(account.name) or look(account)  # type: ignore[func-returns-value,method-assign]
+        look = office.quota_warner.look
+        office.quota_warner.look = lambda account: looks.append(account.name) or look(account)  # type: ignore[func-returns-value,method-assign]
         for _ in range(100):
             self.offer(office, 0)
         self.assertEqual((looks, len(office.warned)), ([ALICE], 1))
@@ -196,7 +196,7 @@ class RefusalTests(SynchronousTestCase):
         office = Office(self)
         office.mailbox.deliver(b"x" * 600)
         office.waiting = []
-        office.warner.look(ACCOUNT)
+        office.quota_warner.look(ACCOUNT)
         self.offer(office, 500)
         while office.waiting:
             office.waiting.pop(0)()
@@ -208,10 +208,10 @@ class RoundTests(SynchronousTestCase):
         office = Office(self)
         office.mailbox.deliver(b"x" * 600)
         names = [*(f"{number}@example.org" for number in range(10_000)), ALICE]
-        office.warner.start(office.clock, 10, lambda: succeed(names))
+        office.quota_warner.start(office.clock, 10, lambda: succeed(names))
         office.clock.advance(10)
         self.assertEqual(len(office.warned), 1)
-        office.warner.stop()
+        office.quota_warner.stop()
         self.assertEqual(office.clock.getDelayedCalls(), [])
 
     def test_a_name_that_cannot_be_asked_for_costs_nobody_else_the_round(self) -> None:
@@ -224,10 +224,10 @@ class RoundTests(SynchronousTestCase):
             return owner(mailbox)
 
         office.directory.owner = found  # type: ignore[method-assign]
-        office.warner.start(office.clock, 10, lambda: succeed(["\udcff@example.org", ALICE]))
+        office.quota_warner.start(office.clock, 10, lambda: succeed(["\udcff@example.org", ALICE]))
         office.clock.advance(10)
         self.assertEqual(len(office.warned), 1)
-        office.warner.stop()
+        office.quota_warner.stop()
 
     def test_a_directory_that_is_down_ends_the_round_with_one_question(self) -> None:
         office = Office(self)
@@ -241,13 +241,13 @@ class RoundTests(SynchronousTestCase):
         office.directory.owner = down  # type: ignore[method-assign]
         said = heard(self)
         names = [*(f"{number}@example.org" for number in range(100)), ALICE]
-        office.warner.start(office.clock, 10, lambda: succeed(names))
+        office.quota_warner.start(office.clock, 10, lambda: succeed(names))
         office.clock.advance(10)
         self.assertEqual((len(asked), said), (1, []))
         office.directory.owner = owner  # type: ignore[method-assign]
         office.clock.advance(10)
         self.assertEqual(len(office.warned), 1)
-        office.warner.stop()
+        office.quota_warner.stop()
 
     def test_a_round_that_fails_is_not_the_last(self) -> None:
         office = Office(self)
@@ -259,19 +259,19 @@ class RoundTests(SynchronousTestCase):
                 raise ZeroDivisionError
             return succeed([ALICE])
 
-        office.warner.start(office.clock, 10, mailboxes)
+        office.quota_warner.start(office.clock, 10, mailboxes)
         for _ in range(3):
             office.clock.advance(10)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
         self.assertEqual(len(office.warned), 1)
-        office.warner.stop()
+        office.quota_warner.stop()
 
     def test_the_end_waits_until_who_is_remembered_as_warned_has_been(self) -> None:
         office = Office(self)
         office.waiting = []
         office.mailbox.deliver(b"x" * 600)
-        office.warner.look(ACCOUNT)
-        stopped = office.warner.stop()
+        office.quota_warner.look(ACCOUNT)
+        stopped = office.quota_warner.stop()
         self.assertNoResult(stopped)
         office.waiting.pop(0)()
         self.successResultOf(stopped)
@@ -280,18 +280,18 @@ class RoundTests(SynchronousTestCase):
     def test_after_the_end_nobody_who_still_asks_makes_the_closed_ledger_be_asked(self) -> None:
         office = Office(self)
         office.mailbox.deliver(b"x" * 1000)
-        self.successResultOf(office.warner.stop())
+        self.successResultOf(office.quota_warner.stop())
         office.ledger.close()
-        office.warner.lacked_room(ACCOUNT, 5)
-        self.successResultOf(office.warner.look(ACCOUNT))
+        office.quota_warner.lacked_room(ACCOUNT, 5)
+        self.successResultOf(office.quota_warner.look(ACCOUNT))
         self.assertEqual((office.warned, self.flushLoggedErrors()), ([], []))
 
     def test_what_changes_during_the_last_look_does_not_begin_another(self) -> None:
         office = Office(self)
         office.waiting = []
-        office.warner.look(ACCOUNT)
-        office.warner.look(ACCOUNT)
-        stopped = office.warner.stop()
+        office.quota_warner.look(ACCOUNT)
+        office.quota_warner.look(ACCOUNT)
+        stopped = office.quota_warner.stop()
         (answer,) = office.waiting
         office.waiting = []
         answer()
@@ -302,9 +302,9 @@ class RoundTests(SynchronousTestCase):
         office = Office(self)
         office.waiting = []
         office.mailbox.deliver(b"x" * 600)
-        office.warner.start(office.clock, 10, lambda: succeed([ALICE, ALICE]))
+        office.quota_warner.start(office.clock, 10, lambda: succeed([ALICE, ALICE]))
         office.clock.advance(10)
-        stopped = office.warner.stop()
+        stopped = office.quota_warner.stop()
         self.assertNoResult(stopped)
         (answer,) = office.waiting
         answer()
@@ -316,8 +316,8 @@ class RoundTests(SynchronousTestCase):
         office = Office(self)
         answer: Deferred[list[str]] = Deferred()
         office.mailbox.deliver(b"x" * 600)
-        office.warner.start(office.clock, 10, lambda: answer)
+        office.quota_warner.start(office.clock, 10, lambda: answer)
         office.clock.advance(10)
-        office.warner.stop()
+        office.quota_warner.stop()
         answer.callback([ALICE])
         self.assertEqual(office.warned, [])

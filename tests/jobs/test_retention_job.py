@@ -16,10 +16,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import DirectoryDown, StoreDown
-from gateway.jobs.expunger import Budget, Clearing
-from gateway.jobs.rate_limit import Pace
-from gateway.jobs.retention import Mailboxes, Sweeper
-from gateway.mailboxes.owners import Everyone
+from gateway.jobs.expunger import Budget, Expunger
+from gateway.jobs.rate_limit import RateLimit
+from gateway.jobs.retention import Mailboxes, RetentionJob
+from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account
 from gateway.retention.policies import Policies
 from gateway.retention.records import Order
@@ -62,36 +62,38 @@ class House:
         os.mkdir(self.path)
         self.ledger = Ledger(self.path)
         case.addCleanup(lambda: self.ledger.close())
-        self.leader: Sweeper | None = None
+        self.leader: RetentionJob | None = None
 
     def now(self) -> float:
         """The time of day."""
         return self.wrong_by + self.clock.seconds()
 
-    def sweeper(self) -> Sweeper:
+    def retention_job(self) -> RetentionJob:
         """One more, which begins."""
 
         def leads() -> Deferred[bool]:
-            self.leader = self.leader or sweeper
-            return succeed(self.leader is sweeper)
+            self.leader = self.leader or retention_job
+            return succeed(self.leader is retention_job)
 
-        pace = Pace(self.clock, rate=self.rate, load=lambda: self.load, most=4)
+        rate_limit = RateLimit(self.clock, rate=self.rate, load=lambda: self.load, most=4)
         budget = Budget(self.guard, self.remember, self.now)
         seconds = self.clock.seconds
-        clearing = Clearing(
+        clearing = Expunger(
             self.store,
-            pace,
+            rate_limit,
             budget,
             self.guard,
             batch=self.batch,
             now=self.now,
             seconds=seconds,
         )
-        sweeper = Sweeper(
-            Mailboxes(Everyone(self, self.store, in_homes=False, hosts=()), Policies(self.policy)),
+        retention_job = RetentionJob(
+            Mailboxes(
+                AllMailboxes(self, self.store, in_homes=False, hosts=()), Policies(self.policy)
+            ),
             clearing,
             budget,
-            pace,
+            rate_limit,
             self.remember,
             leads,
             clock=self.clock,
@@ -99,9 +101,9 @@ class House:
             every=self.every,
             listen=self.listen,
         )
-        sweeper.start()
+        retention_job.start()
         self.run(0)
-        return sweeper
+        return retention_job
 
     def remember(self, work: Callable[[Any], Any]) -> Deferred[Any]:
         """Ask the ledger."""
@@ -143,7 +145,7 @@ class MonthsTests(SweeperCase):
         wire = Wire(store=house.store)
         house.clock = wire.clock
         read, unread = house.store.add(ALICE, 2)
-        house.sweeper()
+        house.retention_job()
         house.run(30 * DAY)
         client = wire.login()
         self.assertTrue(client.send(b"RETR 1").startswith(b"+OK"))
@@ -171,7 +173,7 @@ class MonthsTests(SweeperCase):
         wire = Wire(store=house.store)
         house.clock = wire.clock
         client = wire.login()
-        house.sweeper()
+        house.retention_job()
         for _ in range(int(LATE / 300) + 1):
             house.run(300)
             self.assertTrue(client.send(b"NOOP").startswith(b"+OK"))
@@ -185,7 +187,7 @@ class MonthsTests(SweeperCase):
         came: dict[str, float] = {}
         was_read: dict[str, float] = {}
         house.store.add("a", 0)
-        house.sweeper()
+        house.retention_job()
         for day in range(365):
             (uid,) = house.store.add("a")
             came[uid] = house.now()
@@ -207,7 +209,7 @@ class MonthsTests(SweeperCase):
         names = [f"u{number}" for number in range(10_000)]
         for number, name in enumerate(names):
             house.store.add(name, 2, age=number * 60.0)
-        house.sweeper()
+        house.retention_job()
         house.run(45 * DAY)
         self.assertEqual(sum(map(len, house.store.mail.values())), 0)
         self.assertEqual(len(house.store.removals), 20_000)
@@ -223,7 +225,7 @@ class MonthsTests(SweeperCase):
     def test_what_was_hidden_goes_for_good_when_its_time_is_over(self) -> None:
         house = House(self, policy="any 20d, hide 14d", listen=HOUR)
         house.store.add("a", 3)
-        house.sweeper()
+        house.retention_job()
         house.run(20 * DAY + LATE + HOUR)
         self.assertEqual((house.count("a"), len(house.store.away["a"])), (0, 3))
         uid = next(iter(house.store.away["a"]))
@@ -239,7 +241,7 @@ class FindingTests(SweeperCase):
     def test_a_new_mailbox_and_a_changed_policy_are_found_by_the_next_round(self) -> None:
         house = House(self, policy="any 1y")
         house.store.add("a", age=30 * DAY)
-        house.sweeper()
+        house.retention_job()
         house.store.add("b", age=400 * DAY)
         house.run(HOUR + LATE)
         self.assertEqual((house.count("a"), house.count("b")), (1, 0))
@@ -250,19 +252,19 @@ class FindingTests(SweeperCase):
     def test_a_round_looks_into_no_mailbox_that_is_known(self) -> None:
         house = House(self)
         house.store.add("a")
-        house.sweeper()
+        house.retention_job()
         house.run(7 * DAY)
         self.assertEqual(house.store.surveys, {"a": 1})
 
     def test_a_delivery_tells_of_a_new_mailbox_before_the_next_round(self) -> None:
         house = House(self)
-        sweeper = house.sweeper()
+        retention_job = house.retention_job()
         house.store.add("a", age=90 * DAY)
-        sweeper.delivered(Account(name="a", mailbox="a"))
+        retention_job.delivered(Account(name="a", mailbox="a"))
         house.run(0)
         self.assertEqual(house.count("a"), 0)
         house.store.add("a")
-        sweeper.delivered(Account(name="a", mailbox="a"))
+        retention_job.delivered(Account(name="a", mailbox="a"))
         house.run(0)
         self.assertEqual(house.store.surveys["a"], 1)
 
@@ -270,7 +272,7 @@ class FindingTests(SweeperCase):
         house = House(self, policy="", own={"b": "never", "c": "hold, any 1d"})
         for name in "abc":
             house.store.add(name, age=1000 * DAY)
-        house.sweeper()
+        house.retention_job()
         house.run(10 * DAY)
         self.assertEqual(house.store.surveys, {"b": 1, "c": 1})
         self.assertEqual(house.store.removals, [])
@@ -278,7 +280,7 @@ class FindingTests(SweeperCase):
     def test_a_policy_that_is_taken_away_is_forgotten(self) -> None:
         house = House(self, policy="", own={"a": "any 10d"})
         house.store.add("a")
-        house.sweeper()
+        house.retention_job()
         self.assertEqual(list(house.ledger.looks()), ["a"])
         del house.own["a"]
         house.run(HOUR)
@@ -289,7 +291,7 @@ class FindingTests(SweeperCase):
     def test_what_crowds_out_is_found_within_a_day(self) -> None:
         house = House(self, policy="newest 2")
         house.store.add("a", 2)
-        house.sweeper()
+        house.retention_job()
         house.run(HOUR)
         house.store.add("a", 3)
         house.run(DAY + LATE)
@@ -302,7 +304,7 @@ class FailureTests(SweeperCase):
         house.store.add("a", age=90 * DAY)
         house.store.add("b", age=90 * DAY)
         said = self.listen()
-        house.sweeper()
+        house.retention_job()
         house.run(LATE)
         self.assertEqual((house.count("a"), house.count("b")), (1, 0))
         wrong = "a: retention keeps everything: column 9: 'red': expected"
@@ -316,7 +318,7 @@ class FailureTests(SweeperCase):
         for name in "abc":
             house.store.add(name, age=90 * DAY)
         house.store.broken = {"b": StoreDown("no"), "c": ZeroDivisionError()}
-        house.sweeper()
+        house.retention_job()
         house.run(DAY)
         self.assertEqual([house.count(name) for name in "abc"], [0, 1, 1])
         self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
@@ -329,7 +331,7 @@ class FailureTests(SweeperCase):
     def test_nothing_goes_while_the_directory_is_down_and_everything_is_caught_up(self) -> None:
         house = House(self, policy="any 1d")
         house.store.add("a")
-        sweeper = house.sweeper()
+        retention_job = house.retention_job()
         owner = house.owner
         house.owner = lambda _: fail(DirectoryDown("down"))  # type: ignore[method-assign]
         house.run(3 * DAY)
@@ -337,7 +339,7 @@ class FailureTests(SweeperCase):
         house.owner = owner  # type: ignore[method-assign]
         house.run(7 * HOUR)
         self.assertEqual(house.count("a"), 0)
-        self.successResultOf(sweeper.stop())
+        self.successResultOf(retention_job.stop())
 
     def test_in_an_outage_all_mailboxes_wait_together_and_the_log_has_one_line(self) -> None:
         for outage, lines in ((DirectoryDown("down"), 1), (DirectoryDown("down", logged=True), 0)):
@@ -345,7 +347,7 @@ class FailureTests(SweeperCase):
             names = [f"{number}" for number in range(150)]
             for name in names:
                 house.store.add(name, age=DAY)
-            house.sweeper()
+            house.retention_job()
             owner, asked = house.owner, []
             house.owner = lambda name: asked.append(name) or fail(outage)  # type: ignore[method-assign,func-returns-value]  # noqa: B023
             said = self.listen()
@@ -367,7 +369,7 @@ class FailureTests(SweeperCase):
             return fail(DirectoryDown("too slow")) if name == "a" else owner(name)
 
         house.owner = found  # type: ignore[method-assign]
-        house.sweeper()
+        house.retention_job()
         house.run(DAY)
         self.assertEqual([house.count(name) for name in "abc"], [1, 0, 0])
 
@@ -376,7 +378,7 @@ class FailureTests(SweeperCase):
         house.store.add("a", age=90 * DAY)
         names = house.store.names
         house.store.names = lambda: fail(StoreDown("no"))  # type: ignore[method-assign]
-        house.sweeper()
+        house.retention_job()
         house.run(HOUR)
         self.assertEqual(house.count("a"), 1)
         house.store.names = names  # type: ignore[method-assign]
@@ -390,7 +392,7 @@ class GuardTests(SweeperCase):
         house.store.add("a", 200, age=90 * DAY)
         house.store.add("b", 2000)
         said = self.listen()
-        house.sweeper()
+        house.retention_job()
         house.run(0.9 * DAY)
         self.assertEqual((house.count("a"), house.count("b")), (200, 2000))
         stopped = [line for line in said if "200 of 200 messages of mailbox a would go" in line]
@@ -407,9 +409,9 @@ class GuardTests(SweeperCase):
         house = House(self, policy="any 1d", guard=Guard(share=0.5, least=100))
         house.store.add("a", 200, age=9 * DAY)
         house.store.add("b", 2000)
-        self.successResultOf(house.sweeper().stop())
+        self.successResultOf(house.retention_job().stop())
         house.leader = None
-        house.sweeper()
+        house.retention_job()
         house.run(0.9 * DAY)
         self.assertEqual(house.count("a"), 200)
         house.own["a"] = "any 10d"
@@ -421,7 +423,7 @@ class GuardTests(SweeperCase):
         house = House(self, policy="any 30d", guard=Guard(share=0.25, least=100))
         for number in range(400):
             house.store.add(f"u{number}", 5)
-        house.sweeper()
+        house.retention_job()
         house.wrong_by += 100 * DAY
         house.run(HOUR)
         self.assertEqual(len(house.store.removals), 500)
@@ -430,7 +432,7 @@ class GuardTests(SweeperCase):
     def test_a_clock_that_jumps_ahead_and_back_costs_nothing_that_was_not_due(self) -> None:
         house = House(self, policy="any 30d", guard=Guard(share=0.25, least=100))
         house.store.add("a", 500)
-        house.sweeper()
+        house.retention_job()
         house.wrong_by += 365 * DAY
         house.run(HOUR)
         self.assertEqual(house.count("a"), 500)
@@ -442,7 +444,7 @@ class GuardTests(SweeperCase):
     def test_a_clock_that_was_behind_only_keeps_mail_longer(self) -> None:
         house = House(self, policy="any 30d")
         house.store.add("a", 1)
-        house.sweeper()
+        house.retention_job()
         house.run(DAY)
         house.wrong_by -= 10 * DAY
         house.run(30 * DAY)
@@ -457,7 +459,7 @@ class PaceTests(SweeperCase):
         house.rate, house.batch = 10.0, 50
         house.store.add("a", 2000, age=3 * DAY)
         house.store.add("b", 50, age=2 * DAY)
-        house.sweeper()
+        house.retention_job()
         house.run(2 * LATE)
         removals = house.store.removals
         self.assertEqual(len(removals), 2050)
@@ -469,19 +471,19 @@ class PaceTests(SweeperCase):
         house = House(self, policy="any 1d")
         house.store.add("a", 5, age=3 * DAY)
         house.load = 5
-        sweeper = house.sweeper()
+        retention_job = house.retention_job()
         house.run(DAY)
         self.assertEqual((house.count("a"), house.store.surveys["a"]), (5, 0))
         house.load = 4
         house.run(LATE)
         self.assertEqual(house.count("a"), 0)
-        self.successResultOf(sweeper.stop())
+        self.successResultOf(retention_job.stop())
 
     def test_who_reads_a_message_while_others_go_keeps_it(self) -> None:
         house = House(self, policy="unread 1d, read 7d")
         house.rate, house.batch = 1.0, 20
         uids = house.store.add("a", 200, age=3 * DAY)
-        house.sweeper()
+        house.retention_job()
         while not house.store.removals:
             house.run(10)
         left = [uid for uid in uids if uid in house.store.mail["a"]]
@@ -501,9 +503,9 @@ class PaceTests(SweeperCase):
             return answer.addCallback(lambda _: done)
 
         house.store.discard = slow  # type: ignore[method-assign]
-        sweeper = house.sweeper()
+        retention_job = house.retention_job()
         house.run(LATE)
-        ended = sweeper.stop()
+        ended = retention_job.stop()
         self.assertNoResult(ended)
         answer.callback(None)
         self.successResultOf(ended)
@@ -516,13 +518,13 @@ class RestartTests(SweeperCase):
         house = House(self, listen=HOUR)
         for name in "abc":
             house.store.add(name)
-        self.successResultOf(house.sweeper().stop())
+        self.successResultOf(house.retention_job().stop())
         house.leader = None
         house.store.surveys.clear()
         house.run(DAY)
         house.store.add("d")
         house.own["b"] = "any 30d"
-        house.sweeper()
+        house.retention_job()
         house.run(6 * DAY)
         self.assertEqual(house.store.surveys, {"b": 1, "d": 1})
         house.run(60 * DAY)
@@ -532,20 +534,20 @@ class RestartTests(SweeperCase):
         house = House(self, policy="any 1d")
         house.rate, house.batch = 1.0, 10
         house.store.add("a", 500, age=3 * DAY)
-        sweeper = house.sweeper()
+        retention_job = house.retention_job()
         while not house.store.removals:
             house.run(10)
-        self.successResultOf(sweeper.stop())
+        self.successResultOf(retention_job.stop())
         self.assertGreater(house.count("a"), 400)
         house.leader, house.rate = None, 1e6
-        house.sweeper()
+        house.retention_job()
         house.run(LATE)
         self.assertEqual(house.count("a"), 0)
         self.assertEqual(len({one.uid for one in house.store.removals}), 500)
 
     def test_of_two_on_one_ledger_only_one_removes_and_the_other_takes_over(self) -> None:
         house = House(self, policy="any 1d")
-        first, second = house.sweeper(), house.sweeper()
+        first, second = house.retention_job(), house.retention_job()
         house.store.add("a", 50, age=3 * DAY)
         second.delivered(Account(name="a", mailbox="a"))
         house.run(HOUR + LATE)
@@ -561,7 +563,7 @@ class RestartTests(SweeperCase):
     def test_an_order_of_a_mailbox_that_is_nobodys_is_done_with(self) -> None:
         house = House(self)
         house.owner = lambda _: succeed(None)  # type: ignore[method-assign]
-        house.sweeper()
+        house.retention_job()
         house.ledger.order("nobody", Order(house.now(), released=False))
         house.run(61)
         self.assertEqual(house.ledger.orders(), {})
@@ -589,9 +591,9 @@ def test_what_goes_does_not_depend_on_the_size_and_the_pace_of_steps(
             house.store.add("a", age=age * DAY)
         house.store.mail.setdefault("a", {})
         house.store.read("a", *(str(one) for one in read))
-        sweeper = house.sweeper()
+        retention_job = house.retention_job()
         house.run(DAY / 2)
-        sweeper.stop()
+        retention_job.stop()
         house.ledger.close()
         return sorted(house.store.mail["a"]), {one.rule for one in house.store.removals}
 

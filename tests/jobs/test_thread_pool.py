@@ -19,8 +19,8 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from gateway.errors import Overloaded
-from gateway.jobs.thread_pool import LATE, LOOK, Width, Worker
-from gateway.net.direct_writer import Outlet
+from gateway.jobs.thread_pool import LATE, LOOK, ThreadPool, Width
+from gateway.net.direct_writer import DirectWriter
 from gateway.net.fair_turns import TURN
 
 
@@ -81,8 +81,8 @@ class Job:
 
 
 class WorkerTests(TestCase):
-    def worker(self, threads: int, queue: int) -> Worker:
-        worker = Worker(reactor, "test", threads=threads, queue=queue)
+    def worker(self, threads: int, queue: int) -> ThreadPool:
+        worker = ThreadPool(reactor, "test", threads=threads, queue=queue)
         self.addCleanup(worker.stop)
         return worker
 
@@ -110,7 +110,7 @@ class WorkerTests(TestCase):
 
     def test_many_answers_at_once_leave_the_reactor_its_turns(self) -> None:
         reactor, answers = Reactor(), []
-        worker = Worker(reactor, "test", threads=1, queue=10)
+        worker = ThreadPool(reactor, "test", threads=1, queue=10)
 
         def answered(number: int) -> None:
             answers.append(number)
@@ -140,7 +140,7 @@ class ThreadTests(SynchronousTestCase):
 
     def begin(self, jobs: int, **how: int) -> None:
         self.reactor = Reactor()
-        self.worker = Worker(
+        self.worker = ThreadPool(
             self.reactor,
             "test",
             **({"threads": 3, "queue": 10} | how),
@@ -294,7 +294,7 @@ class Writing(Protocol):
     pieces = [bytes([number]) * 300_000 for number in range(40)]  # noqa: RUF012
 
     def connectionMade(self) -> None:
-        outlet = Outlet(self.transport)
+        outlet = DirectWriter(self.transport)
         for piece in self.pieces:
             outlet.write(piece)
         transport: Any = self.transport

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
-from gateway.mailboxes.owners import Everyone
+from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account
 from gateway.store.memory import MemoryStore
 
@@ -21,34 +21,34 @@ ACCOUNTS = (
 
 
 class EveryoneTests(SynchronousTestCase):
-    def everyone(self, *, in_homes: bool) -> Everyone:
+    def all_mailboxes(self, *, in_homes: bool) -> AllMailboxes:
         directory = MemoryDirectory({}, {one.name: one for one in ACCOUNTS})
         store = MemoryStore()
         for name in ("m-1", "m-3", "m-9"):
             store.add(name)
-        return Everyone(directory, store, in_homes=in_homes, hosts={"here"})
+        return AllMailboxes(directory, store, in_homes=in_homes, hosts={"here"})
 
-    def told(self, everyone: Everyone) -> list[Account]:
-        return self.successResultOf(Deferred.fromCoroutine(everyone.accounts()))
+    def told(self, all_mailboxes: AllMailboxes) -> list[Account]:
+        return self.successResultOf(Deferred.fromCoroutine(all_mailboxes.accounts()))
 
     def test_a_store_knows_the_names_of_its_mailboxes(self) -> None:
-        everyone = self.everyone(in_homes=False)
-        self.assertEqual([one.mailbox for one in self.told(everyone)], ["m-1", "m-3", "m-9"])
+        all_mailboxes = self.all_mailboxes(in_homes=False)
+        self.assertEqual([one.mailbox for one in self.told(all_mailboxes)], ["m-1", "m-3", "m-9"])
 
     def test_in_homes_they_are_the_directorys_that_are_here_and_there_once(self) -> None:
-        self.assertEqual(self.told(self.everyone(in_homes=True)), [ALICE])
+        self.assertEqual(self.told(self.all_mailboxes(in_homes=True)), [ALICE])
 
     def test_nobody_here_owns_what_another_server_has(self) -> None:
-        everyone = self.everyone(in_homes=False)
+        all_mailboxes = self.all_mailboxes(in_homes=False)
         for mailbox, name in {"m-2": "bob", "m-3": None, "m-9": None}.items():
-            owner = self.successResultOf(Deferred.fromCoroutine(everyone.owner(mailbox)))
+            owner = self.successResultOf(Deferred.fromCoroutine(all_mailboxes.owner(mailbox)))
             self.assertEqual(owner and owner.name, name)
 
     def test_all_that_is_known_is_told_of_who_was_told_of(self) -> None:
         for in_homes in (False, True):
-            everyone = self.everyone(in_homes=in_homes)
+            all_mailboxes = self.all_mailboxes(in_homes=in_homes)
             nobody = Account(name="m-9", mailbox="m-9")
-            for account in (self.told(everyone)[0], nobody):
-                whole = self.successResultOf(Deferred.fromCoroutine(everyone.whole(account)))
+            for account in (self.told(all_mailboxes)[0], nobody):
+                whole = self.successResultOf(Deferred.fromCoroutine(all_mailboxes.whole(account)))
                 known = account is not nobody
                 self.assertEqual((whole.mailbox, whole.home is not None), (account.mailbox, known))

@@ -20,10 +20,10 @@ from gateway.admission.throttle import Limits as ThrottleLimits
 from gateway.admission.throttle import Throttle
 from gateway.directory.memory import MemoryDirectory
 from gateway.lmtp.profile import Profile
-from gateway.mailboxes.recipients import Reception
+from gateway.mailboxes.recipients import Recipients
 from gateway.model import Limits
 from gateway.net.lmtp_factory import LMTPFactory
-from gateway.net.timeouts import Patience
+from gateway.net.timeouts import Timeouts
 from gateway.net.tls import Certificate, make_certificate
 from gateway.net.tls_line import tls_factory
 from gateway.pop3.profile import Profile as PopProfile
@@ -178,7 +178,7 @@ class TimeTests(LoggedCase):
 
     def test_by_lmtp_too(self) -> None:
         clock = Clock()
-        factory = _lmtp(clock, self.certificate(), Patience(handshake=60))
+        factory = _lmtp(clock, self.certificate(), Timeouts(handshake=60))
         line, protocol = Line("192.0.2.1"), factory.buildProtocol(None)
         protocol.makeConnection(line)
         protocol.dataReceived(b"LHLO client\r\nSTARTTLS\r\n")
@@ -198,17 +198,17 @@ def _gone() -> Any:
     return Failure(ConnectionAborted())
 
 
-def _lmtp(clock: Any, certificate: Certificate, patience: Patience | None = None) -> LMTPFactory:
+def _lmtp(clock: Any, certificate: Certificate, timeouts: Timeouts | None = None) -> LMTPFactory:
     store = MemoryStore()
     store.add(ALICE)
     return LMTPFactory(
-        Reception(MemoryDirectory({ALICE: "x"}), store, lambda _: Limits()),
+        Recipients(MemoryDirectory({ALICE: "x"}), store, lambda _: Limits()),
         store,
         clock=clock,
         profile=Profile(name="mail.example.org"),
         allows=lambda _: True,
         tls=certificate,
-        patience=patience,
+        timeouts=timeouts,
     )
 
 

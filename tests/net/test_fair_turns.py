@@ -7,14 +7,14 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.net.fair_turns import TURN, Turns
+from gateway.net.fair_turns import TURN, FairTurns
 from harness import ALICE, SECRET, Wire
 
 
 class TurnsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.turns = Turns(lambda: self.clock)
+        self.turns = FairTurns(lambda: self.clock)
         self.done: list[str] = []
 
     def take(self, name: str, seconds: float = 0.0) -> None:
@@ -72,7 +72,7 @@ class TurnsTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
-class Busy(Turns):
+class Busy(FairTurns):
     """Whatever comes has to wait."""
 
     def take(self, work: Callable[[], None]) -> None:

@@ -9,9 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
 from gateway.lmtp.profile import Profile
-from gateway.mailboxes.recipients import Reception
+from gateway.mailboxes.recipients import Recipients
 from gateway.model import Limits, Listing
-from gateway.net.fair_turns import TURN, Turns
+from gateway.net.fair_turns import TURN, FairTurns
 from gateway.net.lmtp_factory import LMTPFactory
 from gateway.net.postfix_policy import PolicyFactory
 from gateway.pop3.capabilities import Line as PopLine
@@ -72,9 +72,9 @@ class FloodTests(SynchronousTestCase):
     def test_lmtp(self) -> None:
         store = MemoryStore()
         store.add(ALICE)
-        reception = Reception(MemoryDirectory({ALICE: "x"}), store, lambda _: Limits())
+        recipients = Recipients(MemoryDirectory({ALICE: "x"}), store, lambda _: Limits())
         factory = LMTPFactory(
-            reception,
+            recipients,
             store,
             clock=self.clock,
             profile=Profile(name="mail.example.org"),
@@ -90,8 +90,8 @@ class FloodTests(SynchronousTestCase):
     def test_the_policy_service(self) -> None:
         store = MemoryStore()
         store.add(ALICE)
-        reception = Reception(MemoryDirectory({ALICE: "x"}), store, lambda _: Limits())
-        factory = PolicyFactory(reception, clock=self.clock, allows=lambda _: True)
+        recipients = Recipients(MemoryDirectory({ALICE: "x"}), store, lambda _: Limits())
+        factory = PolicyFactory(recipients, clock=self.clock, allows=lambda _: True)
         line, protocol = Line("127.0.0.1"), factory.buildProtocol(None)
         protocol.makeConnection(line)
         question = b"request=smtpd_access_policy\nprotocol_state=RCPT\nrecipient=%b\n\n"
@@ -177,7 +177,7 @@ class FloodTests(SynchronousTestCase):
 class QueueTests(SynchronousTestCase):
     def test_each_queue_has_a_piece_of_its_work_done_in_every_turn(self) -> None:
         clock = Ticking()
-        turns, done = Turns(lambda: clock), list[str]()
+        turns, done = FairTurns(lambda: clock), list[str]()
 
         def work(name: str, put: Callable[[Callable[[], None]], None]) -> Callable[[], None]:
             def longer_than_a_turn() -> None:

@@ -16,9 +16,9 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from gateway.directory.memory import MemoryDirectory
-from gateway.jobs.thread_pool import Worker
+from gateway.jobs.thread_pool import ThreadPool
 from gateway.lmtp.profile import Profile
-from gateway.mailboxes.recipients import Reception
+from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Limits
 from gateway.net.lmtp_factory import LMTPFactory
 from gateway.net.postfix_policy import PolicyFactory
@@ -130,7 +130,7 @@ class HalfCloseTests(TestCase):
 
     def test_a_login_that_is_pending_on_a_worker_goes_on(self) -> Deferred[None]:
         closed = Event()
-        worker = Worker(reactor, "passwords", threads=1, queue=9)
+        worker = ThreadPool(reactor, "passwords", threads=1, queue=9)
         self.addCleanup(worker.stop)
         verify = self.wire.directory.verify
 
@@ -270,8 +270,8 @@ class HalfCloseTests(TestCase):
     def test_the_policy_service_answers_every_question(self) -> Deferred[None]:
         store = MemoryStore()
         store.add(ALICE)
-        reception = Reception(MemoryDirectory({ALICE: "x"}), store, lambda _: Limits())
-        factory = PolicyFactory(reception, clock=reactor, allows=lambda _: True)  # type: ignore[arg-type]
+        recipients = Recipients(MemoryDirectory({ALICE: "x"}), store, lambda _: Limits())
+        factory = PolicyFactory(recipients, clock=reactor, allows=lambda _: True)  # type: ignore[arg-type]
         question = b"request=smtpd_access_policy\nprotocol_state=RCPT\nrecipient=%b\n\n"
 
         def talk(line: socket.socket) -> bytes:
@@ -287,9 +287,9 @@ class HalfCloseTests(TestCase):
     def _lmtp(self) -> tuple[Any, LMTPFactory]:
         store = MemoryStore()
         mailbox = store.add(ALICE)
-        reception = Reception(MemoryDirectory({ALICE: "x"}), store, lambda _: Limits())
+        recipients = Recipients(MemoryDirectory({ALICE: "x"}), store, lambda _: Limits())
         factory = LMTPFactory(
-            reception,
+            recipients,
             store,
             clock=reactor,  # type: ignore[arg-type]
             profile=Profile(name="mail.example.org"),

@@ -17,10 +17,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import NoRoom, StoreDown
 from gateway.lmtp.profile import Profile
-from gateway.mailboxes.recipients import Reception, admit
+from gateway.mailboxes.recipients import Recipients, admit
 from gateway.model import Account, Limits, Usage
 from gateway.net.lmtp_factory import LMTPFactory
-from gateway.net.timeouts import Patience
+from gateway.net.timeouts import Timeouts
 from gateway.store.memory import MemoryIncoming, MemoryStore
 from harness import Line
 from lmtp_harness import codes
@@ -110,18 +110,18 @@ class Wire:
         for name in people:
             self.store.add(name)
         given = limits or {}
-        reception = Reception(
+        recipients = Recipients(
             MemoryDirectory(dict.fromkeys(people, "x")),
             self.store,
             lambda account: given.get(account.name, Limits()),
         )
         self.factory = LMTPFactory(
-            reception,
+            recipients,
             self.store,
             clock=self.clock,
             profile=more.pop("profile", None) or Profile(name="mail.example.org"),
             allows=more.pop("allows", lambda _: True),
-            patience=Patience(stall=50, work=20),
+            timeouts=Timeouts(stall=50, work=20),
             now=lambda: 1_700_000_000,
             **more,
         )
@@ -186,7 +186,7 @@ class FullTests(Case):
     def test_a_mailbox_that_had_no_room_is_told_of_with_the_size_of_the_message(self) -> None:
         wire = Wire(limits={ALICE: Limits(octets=1000), BOB: Limits(octets=1000)})
         lacking: list[tuple[str, int]] = []
-        wire.factory.reception.lacked_room = lambda account, size: lacking.append(
+        wire.factory.recipients.lacked_room = lambda account, size: lacking.append(
             (account.name, size)
         )
         for name in (ALICE, BOB):

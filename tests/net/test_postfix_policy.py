@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import DirectoryDown
-from gateway.mailboxes.recipients import Reception
+from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Limits
 from gateway.net.postfix_policy import AHEAD, PolicyFactory, PolicyProtocol
 from gateway.quota.policy import Answers
@@ -71,7 +71,7 @@ class Wire:
         store = MemoryStore()
         store.add(ALICE)
         store.add(FULL).deliver(b"x" * 100)
-        reception = Reception(
+        recipients = Recipients(
             self.directory,
             store,
             lambda _: Limits(octets=90),
@@ -80,7 +80,7 @@ class Wire:
         )
         self.lacking: list[tuple[str, int]] = []
         self.factory = PolicyFactory(
-            reception, clock=self.clock, allows=allows, answers=answers, connections=2
+            recipients, clock=self.clock, allows=allows, answers=answers, connections=2
         )
         self.line, self.protocol = self.connect()
 

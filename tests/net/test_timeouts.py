@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.net.timeouts import Patience
+from gateway.net.timeouts import Timeouts
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.store.memory import MemoryStore
 from harness import ALICE, SECRET, Client, Wire
@@ -117,7 +117,7 @@ class StallTests(SynchronousTestCase):
 
     @pytest.mark.conformance("P-22")
     def test_a_reader_that_stalls_for_too_long_is_dropped(self) -> None:
-        client = Wire([self.BIG], patience=Patience(stall=300)).login()
+        client = Wire([self.BIG], timeouts=Timeouts(stall=300)).login()
         client.send(b"RETR 1")
         client.protocol.pauseProducing()
         wait(client, 299)
@@ -128,7 +128,7 @@ class StallTests(SynchronousTestCase):
     @pytest.mark.conformance("P-19")
     def test_a_long_retr_is_no_idleness_while_it_makes_progress(self) -> None:
         profile = Profile(idle_timeout=100)
-        client = Wire([self.BIG] * 4, profile=profile, patience=Patience(stall=300)).login()
+        client = Wire([self.BIG] * 4, profile=profile, timeouts=Timeouts(stall=300)).login()
         client.protocol.pauseProducing()
         client.send(b"RETR 1", b"RETR 2", b"RETR 3", b"RETR 4")
         for _ in range(5):
@@ -178,7 +178,7 @@ class WorkTests(SynchronousTestCase):
             ("finish", (b"DELE 1", b"QUIT")),
         ):
             store = _Slow(waits_in)
-            wire = Wire(store=store, patience=Patience(work=120))
+            wire = Wire(store=store, timeouts=Timeouts(work=120))
             client = wire.connect() if waits_in == "open" else wire.login()
             client.send(*commands)
             self.assertEqual(wait(client, 119), b"", waits_in)
@@ -186,7 +186,7 @@ class WorkTests(SynchronousTestCase):
 
     def test_an_answer_that_comes_too_late_gives_back_what_it_brought(self) -> None:
         store = _Slow("open")
-        client = Wire(store=store, patience=Patience(work=120)).connect()
+        client = Wire(store=store, timeouts=Timeouts(work=120)).connect()
         client.send(b"USER " + ALICE.encode(), b"PASS " + SECRET.encode())
         wait(client, 120)
         self.assertTrue(client.closed)

@@ -8,7 +8,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import MessageGone, StoreDown
-from gateway.model import Cause
+from gateway.model import Reason
 from gateway.store.memory import MemoryStore
 from gateway.testing.retention_store_contract import Trail
 from harness import ALICE, MESSAGES, Wire
@@ -200,7 +200,7 @@ class UpdateTests(SynchronousTestCase):
             client.hang_up()
         (line,) = trail.lines
         (session,) = {event["number"] for event in events if "number" in event}
-        self.assertEqual(line.cause, Cause(session=session, client="192.0.2.7"))
+        self.assertEqual(line.cause, Reason(session=session, client="192.0.2.7"))
 
     def test_where_the_audit_cannot_be_written_quit_fails_and_removes_nothing(self) -> None:
         trail = Trail()

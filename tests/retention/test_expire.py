@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.model import Kept
+from gateway.model import StoredMessage
 from gateway.retention.expire import after_login, before_login, days_kept
 from gateway.retention.rules import Policy, doomed
 from gateway.retention.text import parse
@@ -59,7 +59,9 @@ class AfterLoginTests(SynchronousTestCase):
     def test_no_message_goes_younger_than_was_promised(
         self, policy: Policy, times: list[tuple[int, int | None]], now: int
     ) -> None:
-        mail = [Kept(came, str(number), 1, read) for number, (came, read) in enumerate(times)]
+        mail = [
+            StoredMessage(came, str(number), 1, read) for number, (came, read) in enumerate(times)
+        ]
         days = days_kept(policy)
         for one in doomed(mail, policy, now):
             assert days is not None

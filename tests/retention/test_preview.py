@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from gateway.model import Kept
+from gateway.model import StoredMessage
 from gateway.retention.preview import described, forecast, line, message_line, purged_line
 from gateway.retention.removal_guard import Guard
 from gateway.retention.rules import Policy
 from gateway.units import time_text
 
-KEPT = [Kept(5.0, "a", 1000, None), Kept(10.0, "b", 24, 20.0), Kept(90.0, "c", 1, None)]
+KEPT = [
+    StoredMessage(5.0, "a", 1000, None),
+    StoredMessage(10.0, "b", 24, 20.0),
+    StoredMessage(90.0, "c", 1, None),
+]
 
 
 def test_each_message_is_shown_with_its_times_and_its_rule() -> None:

@@ -9,15 +9,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.model import Kept
-from gateway.retention.rules import Doomed, Policy, Rule, doomed, next_due
+from gateway.model import StoredMessage
+from gateway.retention.rules import Expired, Policy, Rule, doomed, next_due
 
 DAY = 86_400
 
 TIMES = st.integers(0, 40).map(float) | st.floats(0, 40)
 MESSAGES = st.lists(
     st.builds(
-        Kept,
+        StoredMessage,
         received=TIMES,
         uid=st.integers(0, 99).map(str),
         octets=st.integers(0, 9),
@@ -39,9 +39,9 @@ POLICIES = st.builds(
 )
 
 
-def kept(uid: str, received: float, read: float | None = None, octets: int = 1) -> Kept:
+def kept(uid: str, received: float, read: float | None = None, octets: int = 1) -> StoredMessage:
     """A message; times in days."""
-    return Kept(
+    return StoredMessage(
         uid=uid,
         octets=octets,
         received=received * DAY,
@@ -49,12 +49,12 @@ def kept(uid: str, received: float, read: float | None = None, octets: int = 1) 
     )
 
 
-def uids(found: list[Doomed]) -> list[str]:
+def uids(found: list[Expired]) -> list[str]:
     """Which messages go, in order."""
     return [one.message.uid for one in found]
 
 
-def goes_by_age(message: Kept, policy: Policy, now: float) -> bool:
+def goes_by_age(message: StoredMessage, policy: Policy, now: float) -> bool:
     """Whether a rule about age removes a message: said over again, without due times."""
     if policy.floor is not None and now < message.received + policy.floor:
         return False
@@ -66,7 +66,7 @@ def goes_by_age(message: Kept, policy: Policy, now: float) -> bool:
     )
 
 
-def naive(messages: list[Kept], policy: Policy, now: float) -> set[str]:
+def naive(messages: list[StoredMessage], policy: Policy, now: float) -> set[str]:
     """What goes, by removing one message after the other."""
     gone = {one.uid for one in messages if goes_by_age(one, policy, now)}
     staying = sorted(one for one in messages if one.uid not in gone and one.received <= now)
@@ -103,9 +103,9 @@ class ExampleTests(SynchronousTestCase):
         self.assertEqual(
             doomed(mail, policy, 8 * DAY),
             [
-                Doomed(5.0 * DAY, mail[1], Rule.READ),
-                Doomed(5.0 * DAY, mail[2], Rule.NEWEST),
-                Doomed(6.0 * DAY, mail[0], Rule.UNREAD),
+                Expired(5.0 * DAY, mail[1], Rule.READ),
+                Expired(5.0 * DAY, mail[2], Rule.NEWEST),
+                Expired(6.0 * DAY, mail[0], Rule.UNREAD),
             ],
         )
 
@@ -137,7 +137,7 @@ class ExampleTests(SynchronousTestCase):
         mail = [kept(uid, day, octets=10) for day, uid in enumerate("abcd")]
         self.assertEqual(doomed(mail, Policy(size=40), 9 * DAY), [])
         found = doomed(mail, Policy(size=39), 9 * DAY)
-        self.assertEqual(found, [Doomed(3 * DAY, mail[0], Rule.SIZE)])
+        self.assertEqual(found, [Expired(3 * DAY, mail[0], Rule.SIZE)])
         self.assertEqual(uids(doomed(mail, Policy(size=20), 9 * DAY)), ["a", "b"])
         self.assertEqual(uids(doomed(mail, Policy(size=0), 9 * DAY)), list("abcd"))
 
@@ -202,7 +202,7 @@ class ExampleTests(SynchronousTestCase):
 class EveryMailboxTests(SynchronousTestCase):
     @given(MESSAGES, POLICIES, TIMES)
     def test_what_goes_is_what_removing_one_after_the_other_removes(
-        self, messages: list[Kept], policy: Policy, now: float
+        self, messages: list[StoredMessage], policy: Policy, now: float
     ) -> None:
         found = uids(doomed(messages, policy, now))
         self.assertEqual(set(found), naive(messages, policy, now))
@@ -210,7 +210,7 @@ class EveryMailboxTests(SynchronousTestCase):
 
     @given(MESSAGES, POLICIES, TIMES)
     def test_nothing_goes_below_the_floor_or_before_it_is_due(
-        self, messages: list[Kept], policy: Policy, now: float
+        self, messages: list[StoredMessage], policy: Policy, now: float
     ) -> None:
         for one in doomed(messages, policy, now):
             self.assertIn(one.message, messages)
@@ -219,7 +219,7 @@ class EveryMailboxTests(SynchronousTestCase):
 
     @given(MESSAGES, POLICIES, TIMES)
     def test_no_message_goes_younger_than_the_rule_it_goes_by_says(
-        self, messages: list[Kept], policy: Policy, now: float
+        self, messages: list[StoredMessage], policy: Policy, now: float
     ) -> None:
         limits = {Rule.UNREAD: policy.unread, Rule.READ: policy.read, Rule.ANY: policy.any}
         for _, message, rule in doomed(messages, policy, now):
@@ -235,7 +235,7 @@ class EveryMailboxTests(SynchronousTestCase):
 
     @given(MESSAGES, POLICIES, TIMES)
     def test_a_hold_keeps_everything(
-        self, messages: list[Kept], policy: Policy, now: float
+        self, messages: list[StoredMessage], policy: Policy, now: float
     ) -> None:
         held = evolve(policy, hold=True)
         self.assertEqual(doomed(messages, held, now), [])
@@ -243,7 +243,7 @@ class EveryMailboxTests(SynchronousTestCase):
 
     @given(MESSAGES, POLICIES, TIMES, st.randoms(use_true_random=False))
     def test_the_order_of_the_messages_does_not_matter(
-        self, messages: list[Kept], policy: Policy, now: float, random: Random
+        self, messages: list[StoredMessage], policy: Policy, now: float, random: Random
     ) -> None:
         shuffled = random.sample(messages, len(messages))
         self.assertEqual(doomed(shuffled, policy, now), doomed(messages, policy, now))
@@ -251,7 +251,7 @@ class EveryMailboxTests(SynchronousTestCase):
 
     @given(MESSAGES, POLICIES, TIMES, st.integers(0, 12))
     def test_the_work_may_be_done_in_pieces(
-        self, messages: list[Kept], policy: Policy, now: float, count: int
+        self, messages: list[StoredMessage], policy: Policy, now: float, count: int
     ) -> None:
         found = doomed(messages, policy, now)
         gone = {one.message for one in found[:count]}
@@ -260,7 +260,7 @@ class EveryMailboxTests(SynchronousTestCase):
 
     @given(MESSAGES, AGE_POLICIES, TIMES, TIMES)
     def test_for_ages_a_run_and_a_later_one_remove_what_the_later_one_alone_does(
-        self, messages: list[Kept], policy: Policy, one: float, other: float
+        self, messages: list[StoredMessage], policy: Policy, one: float, other: float
     ) -> None:
         first, second = sorted((one, other))
         early = doomed(messages, policy, first)
@@ -271,7 +271,7 @@ class EveryMailboxTests(SynchronousTestCase):
 
     @given(MESSAGES, POLICIES, TIMES, st.sets(st.integers(0, 11)))
     def test_removing_messages_dooms_no_others(
-        self, messages: list[Kept], policy: Policy, now: float, removed: set[int]
+        self, messages: list[StoredMessage], policy: Policy, now: float, removed: set[int]
     ) -> None:
         left = [message for place, message in enumerate(messages) if place not in removed]
         before = set(uids(doomed(messages, policy, now)))
@@ -279,7 +279,7 @@ class EveryMailboxTests(SynchronousTestCase):
 
     @given(MESSAGES, POLICIES, TIMES)
     def test_nothing_goes_before_it_is_said_to_be_due_and_something_then(
-        self, messages: list[Kept], policy: Policy, now: float
+        self, messages: list[StoredMessage], policy: Policy, now: float
     ) -> None:
         due = next_due(messages, policy, now)
         if due is None:
@@ -294,14 +294,14 @@ class EveryMailboxTests(SynchronousTestCase):
 
     @given(MESSAGES, AGE_POLICIES, TIMES, TIMES)
     def test_a_clock_that_is_behind_only_keeps_mail_longer(
-        self, messages: list[Kept], policy: Policy, now: float, behind: float
+        self, messages: list[StoredMessage], policy: Policy, now: float, behind: float
     ) -> None:
         early = uids(doomed(messages, policy, now - behind))
         self.assertLessEqual(set(early), set(uids(doomed(messages, policy, now))))
 
     @given(MESSAGES, POLICIES, TIMES, st.data())
     def test_a_message_with_a_later_time_is_kept_no_shorter(
-        self, messages: list[Kept], policy: Policy, now: float, data: st.DataObject
+        self, messages: list[StoredMessage], policy: Policy, now: float, data: st.DataObject
     ) -> None:
         """As after a copy that lost the times."""
         assume(messages)

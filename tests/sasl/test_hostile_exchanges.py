@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from answers import result
 from gateway.auth.delegates import Delegates
 from gateway.auth.ntlm import HashAuthority, NtlmChecker
-from gateway.auth.password_cache import Verified
+from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
 from gateway.directory.memory import MemoryDirectory
@@ -57,7 +57,7 @@ def wire(people: IDirectory | None = None) -> Wire:
     store.add(ALICE)
     checkers = [
         PasswordChecker(
-            people, Verified(lambda: NOW, ttl=0, size=1), Delegates(people, allowed=True)
+            people, PasswordCache(lambda: NOW, ttl=0, size=1), Delegates(people, allowed=True)
         ),
         NtlmChecker(HashAuthority(people)),
     ]

@@ -16,7 +16,7 @@ import pytest
 from disks import small_disk_at
 from doomed import Death, Doomed, serve
 from gateway.errors import StoreDown
-from gateway.model import Cause, Removed
+from gateway.model import Reason, Removed
 from gateway.state.audit import Audit
 
 NOW = 1_700_000_000.25
@@ -28,7 +28,7 @@ REMOVED = Removed(
     size=1234,
     received=1_690_000_000.0,
     read=1_695_000_000.5,
-    cause=Cause(rule="read 7d"),
+    cause=Reason(rule="read 7d"),
 )
 LINE = {
     "time": "2023-11-14T22:13:20.250Z",
@@ -60,7 +60,7 @@ def numbered(*uids: int) -> list[Removed]:
 def test_a_line_says_what_goes_when_and_why(tmp_path: Path) -> None:
     audit = audit_in(tmp_path)
     audit([REMOVED])
-    by_session = REMOVED._replace(read=None, cause=Cause(session="ab12", client="192.0.2.1"))
+    by_session = REMOVED._replace(read=None, cause=Reason(session="ab12", client="192.0.2.1"))
     audit([by_session])
     said = LINE | {"read": None, "rule": "", "session": "ab12", "client": "192.0.2.1"}
     assert lines_of(tmp_path / "audit.log") == [LINE, said]

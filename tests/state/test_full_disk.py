@@ -15,9 +15,9 @@ from twisted.python.failure import Failure
 
 from disks import small_disk_at
 from gateway.errors import StoreDown
-from gateway.model import Account, Cause, Removed
+from gateway.model import Account, Reason, Removed
 from gateway.state.audit import RESERVED, Audit
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.store_contract import run_now
 
@@ -56,7 +56,7 @@ class House:
             "{name}",
             run_now,
             audit=audit,
-            reading=Reading(),
+            reading=MaildirOptions(),
             held=lambda _: hold,
         )
 
@@ -146,14 +146,14 @@ def test_retention_and_holds_go_on_on_a_full_disk(disk: Path, hold: bool) -> Non
     house.put(ALICE, 500)
     store = house.another_process(hold=hold)
     uids = [kept.uid for kept in outcome(store.survey(ALICE))]
-    outcome(store.hide(ALICE, uids[:10], Cause(rule="age")))
+    outcome(store.hide(ALICE, uids[:10], Reason(rule="age")))
     drop, _ = outcome(store.open(ALICE, None))
     house.fill()
-    assert outcome(store.discard(ALICE, uids[10:200], Cause(rule="age"))) == 190
+    assert outcome(store.discard(ALICE, uids[10:200], Reason(rule="age"))) == 190
     house.fill()
-    assert outcome(store.hide(ALICE, uids[200:300], Cause(rule="age"))) == 100
+    assert outcome(store.hide(ALICE, uids[200:300], Reason(rule="age"))) == 100
     house.fill()
-    assert outcome(store.purge(ALICE, uids[:10], Cause(rule="age"))) == 10
+    assert outcome(store.purge(ALICE, uids[:10], Reason(rule="age"))) == 10
     house.fill()
     outcome(drop.finish(range(490), ()))
     assert house.left(ALICE) == 0
@@ -177,7 +177,7 @@ def test_a_refused_line_leaves_the_room_to_others(disk: Path) -> None:
     drop, _ = outcome(house.store.open(ALICE, None))
     house.fill()
     blocks = house.log.stat().st_blocks
-    line = Removed("discard", "alice", "1", None, 1, 0.0, None, Cause())
+    line = Removed("discard", "alice", "1", None, 1, 0.0, None, Reason())
     with pytest.raises(StoreDown):
         house.audit([line] * 40_000)
     assert house.log.stat().st_blocks == blocks

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import LedgerUnusable
-from gateway.state.leader import Lease
+from gateway.state.leader import LeaderLock
 
 
 def test_only_one_has_it_and_the_next_gets_what_is_given_back(tmp_path: Path) -> None:
-    one, other = (Lease(str(tmp_path / "lease")) for _ in range(2))
+    one, other = (LeaderLock(str(tmp_path / "lease")) for _ in range(2))
     assert (one.take(), one.take(), other.take()) == (True, True, False)
     one.give_back()
     one.give_back()
@@ -29,7 +29,7 @@ def test_it_comes_back_from_a_process_that_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "True\n"
-        lease = Lease(path)
+        lease = LeaderLock(path)
         assert not lease.take()
         process.kill()
     assert lease.take()
@@ -38,10 +38,10 @@ def test_it_comes_back_from_a_process_that_is_killed(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_made_is_said_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(LedgerUnusable, match=r"no/lease: No such file"):
-        Lease(str(tmp_path / "no" / "lease")).take()
+        LeaderLock(str(tmp_path / "no" / "lease")).take()
 
 
 if __name__ == "__main__":
-    kept = Lease(sys.argv[1])
+    kept = LeaderLock(sys.argv[1])
     print(kept.take(), flush=True)
     sys.stdin.read()

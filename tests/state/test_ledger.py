@@ -25,7 +25,7 @@ import pytest
 from gateway.errors import LedgerUnusable, StoreDown
 from gateway.quota.verdict import Level
 from gateway.quota.warnings import UNKNOWN, WarningState
-from gateway.retention.records import Looked, Order
+from gateway.retention.records import LastScan, Order
 from gateway.state.ledger import APPLICATION_ID, NAME, VERSIONS, Ledger
 
 NORMAL, WARN, OVER = Level
@@ -234,11 +234,11 @@ def test_a_file_of_the_first_version_keeps_what_is_in_it(tmp_path: Path) -> None
         assert ledger.looks() == {"alice": LOOK}
 
 
-LOOK = Looked("unread 60d", due=9.5, looked=1.5, messages=3)
+LOOK = LastScan("unread 60d", due=9.5, looked=1.5, messages=3)
 
 
 def test_what_retention_found_is_there_after_a_restart(tmp_path: Path) -> None:
-    stopped = Looked("read 7d", due=None, looked=2.0, messages=0, stopped="too many")
+    stopped = LastScan("read 7d", due=None, looked=2.0, messages=0, stopped="too many")
     with closing(Ledger(str(tmp_path))) as ledger:
         ledger.keep_look("jörg", stopped)
         ledger.keep_look("jörg", LOOK)
@@ -423,7 +423,7 @@ def test_a_full_disk_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_another_process_that_writes_for_too_long_passes(tmp_path: Path) -> None:
     with (
-        closing(Ledger(str(tmp_path), patience=0.01)) as ledger,
+        closing(Ledger(str(tmp_path), busy_timeout=0.01)) as ledger,
         closing(sqlite3.connect(tmp_path / NAME, isolation_level=None)) as database,
     ):
         database.execute("BEGIN IMMEDIATE")

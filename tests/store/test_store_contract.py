@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.store.memory import MemoryStore
 from gateway.testing.retention_store_contract import Trail, keeping_tests
@@ -55,7 +55,7 @@ class MaildirBench:
             self.root,
             "{name}",
             run_now,
-            reading=Reading(create=False, **reading),
+            reading=MaildirOptions(create=False, **reading),
             admit=admit,
             audit=self.trail,
             held=lambda account: account.mailbox in self.held,

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from gateway.errors import MailboxUnusable, MessageGone, SizeChanged
 from gateway.interfaces import Audit, IBody, IMaildrop, Run
-from gateway.model import Cause, Listing, Terms
+from gateway.model import Listing, Reason, Terms
 from gateway.store.maildir.folders.files import FileBody, complain, open_message, store_error
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.moves import move
@@ -22,8 +22,14 @@ from gateway.store.maildir.folders.scan import settled
 from gateway.store.maildir.listing.compressed import UnpackedBody, begins_packed
 from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.sizes import is_recent
-from gateway.store.maildir.listing.snapshot import CLAIMED, UNREADABLE, Reading, Size, Snapshot
-from gateway.store.maildir.removal.expiry import Keeping
+from gateway.store.maildir.listing.snapshot import (
+    CLAIMED,
+    UNREADABLE,
+    MaildirOptions,
+    Size,
+    Snapshot,
+)
+from gateway.store.maildir.removal.expiry import MaildirRetention
 from gateway.store.maildir.removal.message_info import raise_for
 from gateway.wire.body import Measure
 
@@ -42,7 +48,7 @@ class Mailbox:
     def __init__(
         self,
         maildir: str,
-        reading: Reading,
+        reading: MaildirOptions,
         run: Run[Any],
         audit: Audit,
         now_ns: Callable[[], int],
@@ -149,7 +155,7 @@ class Maildrop:
         name: str,
         mailbox: Mailbox,
         snapshot: Snapshot,
-        cause: Cause,
+        cause: Reason,
         is_held: Callable[[], bool],
     ) -> None:
         """``cause`` is what the audit says of messages that the session removes.
@@ -308,7 +314,7 @@ class Maildrop:
         if indexes:
             mailbox, snapshot = self._mailbox, self._snapshot
             uids, files = snapshot.listing.uids, snapshot.files
-            keeping = Keeping(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
+            keeping = MaildirRetention(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
             stored = snapshot.stored(indexes)
             remove = keeping.put_away if is_held else partial(keeping.remove, stored=stored)
             wanted = [(uids[index], files[index]) for index in indexes]

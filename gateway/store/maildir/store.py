@@ -19,15 +19,15 @@ from gateway.errors import (
     BadMailboxName,
     MaildropBusy,
 )
-from gateway.interfaces import Admit, Audit, IDelivery, IKeeping, IStore, Run
-from gateway.model import Account, Cause, Kept, Usage, cause_of
+from gateway.interfaces import Admit, Audit, IDelivery, IRetentionStore, IStore, Run
+from gateway.model import Account, Reason, StoredMessage, Usage, cause_of
 from gateway.store.maildir.delivery.queue import Delivery, Incoming, no_limits
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.paths import mailbox_path, mailboxes
 from gateway.store.maildir.folders.place import opened
-from gateway.store.maildir.listing.snapshot import Reading, Snapshot
+from gateway.store.maildir.listing.snapshot import MaildirOptions, Snapshot
 from gateway.store.maildir.maildrop import Mailbox, Maildrop
-from gateway.store.maildir.removal.expiry import Keeping, no_audit, not_held
+from gateway.store.maildir.removal.expiry import MaildirRetention, no_audit, not_held
 
 __all__ = ["MaildirStore"]
 
@@ -37,7 +37,7 @@ LOCK = "pop3gw.lock"
 """The file in a Maildir whose ``flock`` a session holds under the exclusive policy."""
 
 
-@implementer(IStore, IDelivery, IKeeping)
+@implementer(IStore, IDelivery, IRetentionStore)
 class MaildirStore:
     """Maildirs below one directory."""
 
@@ -47,7 +47,7 @@ class MaildirStore:
         template: str,
         run: Run[Any],
         *,
-        reading: Reading | None = None,
+        reading: MaildirOptions | None = None,
         exclusive: bool = False,
         admit: Admit = no_limits,
         audit: Audit = no_audit,
@@ -70,7 +70,7 @@ class MaildirStore:
         self._root = root
         self._template = template
         self._run = run
-        self._reading = reading or Reading()
+        self._reading = reading or MaildirOptions()
         self._exclusive = exclusive
         self._audit = audit
         self._is_held = held
@@ -112,25 +112,25 @@ class MaildirStore:
             # Nobody gets in there either, and is told so.
             return False
 
-    def survey(self, account: Account) -> Deferred[list[Kept]]:
+    def survey(self, account: Account) -> Deferred[list[StoredMessage]]:
         """All that POP3 shows."""
-        return self._keeping(account, Keeping.survey)
+        return self._keeping(account, MaildirRetention.survey)
 
-    def glance(self, account: Account) -> Deferred[list[Kept]]:
+    def glance(self, account: Account) -> Deferred[list[StoredMessage]]:
         """The same, nothing being written."""
-        return self._keeping(account, Keeping.glance)
+        return self._keeping(account, MaildirRetention.glance)
 
-    def discard(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+    def discard(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these for good."""
         return self._keeping(account, lambda keeping: keeping.discard(uids, cause))
 
-    def hide(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+    def hide(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Put these into the folder ``.Expired``."""
         return self._keeping(account, lambda keeping: keeping.hide(uids, cause))
 
-    def hidden(self, account: Account) -> Deferred[list[Kept]]:
+    def hidden(self, account: Account) -> Deferred[list[StoredMessage]]:
         """What is in that folder."""
-        return self._keeping(account, Keeping.hidden)
+        return self._keeping(account, MaildirRetention.hidden)
 
     def restore(self, account: Account, uids: Collection[str]) -> Deferred[int]:
         """Bring these back from there."""
@@ -140,16 +140,16 @@ class MaildirStore:
         """Have new messages get ids that are so much larger."""
         return self._keeping(account, lambda keeping: keeping.move_ids(by))
 
-    def purge(self, account: Account, uids: Collection[str], cause: Cause) -> Deferred[int]:
+    def purge(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these for good from there."""
         return self._keeping(account, lambda keeping: keeping.purge(uids, cause))
 
-    def _keeping(self, account: Account, work: Callable[[Keeping], T]) -> Deferred[T]:
+    def _keeping(self, account: Account, work: Callable[[MaildirRetention], T]) -> Deferred[T]:
         try:
             path = self._path(account)
         except BadMailboxName as error:
             return fail(error)
-        keeping = Keeping(path, account.mailbox, self._reading, self._audit, self._now_ns)
+        keeping = MaildirRetention(path, account.mailbox, self._reading, self._audit, self._now_ns)
         return self._run(lambda: work(keeping))
 
     def open(self, account: Account, mind: object) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
@@ -168,7 +168,7 @@ class MaildirStore:
         self._held.add(path)
         return self._open_exclusively(mailbox, account, cause)
 
-    def _opened(self, mailbox: Mailbox, account: Account, cause: Cause) -> Deferred[Maildrop]:
+    def _opened(self, mailbox: Mailbox, account: Account, cause: Reason) -> Deferred[Maildrop]:
         before = mailbox.messages
 
         def opened(snapshot: Snapshot) -> Maildrop:
@@ -195,7 +195,7 @@ class MaildirStore:
             held -= oldest.messages
 
     def _open_exclusively(
-        self, mailbox: Mailbox, account: Account, cause: Cause
+        self, mailbox: Mailbox, account: Account, cause: Reason
     ) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
         held = ExitStack()
         held.callback(self._held.discard, mailbox.maildir)

@@ -26,7 +26,7 @@ from gateway.errors import (
 )
 from gateway.store.maildir.folders.place import Place
 from gateway.store.maildir.listing.reader import Reader
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.maildrop import seen_name
 from gateway.store.maildir.store import MaildirStore
 from gateway.store.maildir.uids.uidlist import UidList
@@ -52,7 +52,7 @@ class MaildirCase(SynchronousTestCase):
             self.bench.root,
             "{name}",
             run_now,
-            reading=Reading(create=False, **reading),  # type: ignore[arg-type]
+            reading=MaildirOptions(create=False, **reading),  # type: ignore[arg-type]
         )
 
     def sizes(self, maildrop) -> list[int]:  # type: ignore[no-untyped-def]
@@ -392,7 +392,7 @@ class BrokenDiskTests(MaildirCase):
     ) -> None:
         self.bench.deliver(b"one\r\n")
         name = self.bench.deliver(b"other\r\n")
-        reader = Reader(self.maildir, Reading())
+        reader = Reader(self.maildir, MaildirOptions())
         find = reader.sizer.find
 
         def finding(*args: Any) -> None:
@@ -452,7 +452,7 @@ class BrokenDiskTests(MaildirCase):
 
 class ExclusiveTests(MaildirCase):
     def exclusive(self) -> MaildirStore:
-        reading = Reading(create=False)
+        reading = MaildirOptions(create=False)
         return MaildirStore(self.bench.root, "{name}", run_now, reading=reading, exclusive=True)
 
     def test_a_second_session_is_refused_until_the_first_gives_back(self) -> None:
@@ -485,7 +485,7 @@ class CachingTests(MaildirCase):
             self.bench.root,
             "{name}",
             run,
-            reading=Reading(create=False),
+            reading=MaildirOptions(create=False),
             now_ns=lambda: 4 * 10**18 + clock[0],
         )
         self.bench.deliver(b"one\r\n")
@@ -512,7 +512,7 @@ class CachingTests(MaildirCase):
             works.append((waiting, work))
             return waiting
 
-        store = MaildirStore(self.bench.root, "{name}", run, reading=Reading(create=False))
+        store = MaildirStore(self.bench.root, "{name}", run, reading=MaildirOptions(create=False))
         self.bench.deliver(b"one\r\n")
         first = store.open(ALICE, None)
         result = works[0][1]()
@@ -565,7 +565,7 @@ class ReaderTests(MaildirCase):
     def test_a_message_that_is_renamed_while_the_mailbox_is_read_is_listed(self) -> None:
         for number in range(3):
             self.bench.deliver(b"%d\r\n" % number)
-        reader = Reader(self.maildir, Reading())
+        reader = Reader(self.maildir, MaildirOptions())
         measured = reader.sizer.measured
 
         def renaming(place: Place, file: str) -> object:
@@ -580,7 +580,7 @@ class ReaderTests(MaildirCase):
 
     def test_a_message_that_is_removed_while_the_mailbox_is_read_is_left_out(self) -> None:
         name, _ = self.bench.deliver(b"one\r\n"), self.bench.deliver(b"two!\r\n")
-        reader = Reader(self.maildir, Reading())
+        reader = Reader(self.maildir, MaildirOptions())
         measured = reader.sizer.measured
 
         def removing(place: Place, file: str) -> object:
@@ -593,7 +593,7 @@ class ReaderTests(MaildirCase):
 
     def test_as_many_new_messages_as_were_removed_are_all_looked_at(self) -> None:
         first = self.bench.deliver(b"one\r\n")
-        reader = Reader(self.maildir, Reading())
+        reader = Reader(self.maildir, MaildirOptions())
         before = reader.read(None)
         os.unlink(f"{self.maildir}/new/{first}")
         second = self.bench.deliver(b"other\r\n")
@@ -609,7 +609,7 @@ class RewriteTests(MaildirCase):
 
     def read_while(self, meanwhile: Callable[[], None]) -> None:
         """Read the mailbox; ``meanwhile`` happens before its new message gets an id."""
-        reader = Reader(self.maildir, Reading())
+        reader = Reader(self.maildir, MaildirOptions())
         find = reader.sizer.find
 
         def finding(*args: Any) -> None:

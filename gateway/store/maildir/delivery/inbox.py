@@ -35,7 +35,7 @@ from gateway.store.maildir.folders.dotlock import flocked, lock_file
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.follow import follow, may_be_there
 from gateway.store.maildir.folders.place import ALL, Place, opened
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.uids.uidlist import NAME, Numbering
 
 log = Logger()
@@ -63,7 +63,7 @@ class Inbox:
     def __init__(
         self,
         maildir: str,
-        reading: Reading,
+        reading: MaildirOptions,
         admit: Admit,
         *,
         now_ns: Callable[[], int] = time.time_ns,

@@ -23,7 +23,7 @@ from gateway.interfaces import Admit, IIncoming, Run
 from gateway.model import Account, Limits, Usage
 from gateway.store.maildir.delivery.inbox import Inbox, Put
 from gateway.store.maildir.delivery.incoming import HELD, Draft
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 
 REMEMBERED = 10_000
 """Mailboxes of which is remembered what makes the next delivery quick; about 2 KB each."""
@@ -152,7 +152,7 @@ class Delivery:
         self,
         path_of: Callable[[Account], str],
         run: Run[Any],
-        reading: Reading,
+        reading: MaildirOptions,
         admit: Admit,
         now_ns: Callable[[], int],
         *,

@@ -76,7 +76,7 @@ def follow(
     files: Iterable[tuple[K, str]],
     act: Callable[[K, str], object],
     *,
-    patience: float = PATIENCE,
+    timeout: float = PATIENCE,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.monotonic,
 ) -> Followed[K]:
@@ -86,7 +86,7 @@ def follow(
     is none of that name, and is then called again with the next one.  Any other
     error ends the search.  Raises ``OSError`` of a scan, too.
     """
-    search, deadline, pause = Search(directory, now), now() + patience, FIRST_PAUSE
+    search, deadline, pause = Search(directory, now), now() + timeout, FIRST_PAUSE
     gone: list[K] = []
     left, _ = _missed(files, act, gone)
     while left:

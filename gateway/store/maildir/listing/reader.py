@@ -19,7 +19,7 @@ from gateway.store.maildir.folders.follow import may_be_there
 from gateway.store.maildir.folders.place import FOLDERS, Place, opened
 from gateway.store.maildir.folders.scan import NEVER, Stamp, delivery_order, look, scan, stamp_of
 from gateway.store.maildir.listing.sizes import Sizer, Sizes
-from gateway.store.maildir.listing.snapshot import UNKNOWN, Reading, Snapshot
+from gateway.store.maildir.listing.snapshot import UNKNOWN, MaildirOptions, Snapshot
 from gateway.store.maildir.uids.ids import ordered, shown_ids
 from gateway.store.maildir.uids.uidlist import NAME, UidList
 
@@ -38,7 +38,7 @@ class Reader:
     """Reads one mailbox again and again, each time only what is new."""
 
     def __init__(
-        self, maildir: str, reading: Reading, *, now: Callable[[], float] = time.time
+        self, maildir: str, reading: MaildirOptions, *, now: Callable[[], float] = time.time
     ) -> None:
         self._path = maildir
         self._maildir: Place

@@ -26,7 +26,7 @@ from gateway.store.maildir.listing.snapshot import (
     PACKED,
     UNREADABLE,
     Known,
-    Reading,
+    MaildirOptions,
     Seen,
     Size,
     Snapshot,
@@ -143,7 +143,7 @@ def _may_be(claimed: int, stored: int, named: int | None, path: str) -> bool:
 class Sizer:
     """Finds the sizes of one Maildir's messages."""
 
-    def __init__(self, maildir: str, reading: Reading) -> None:
+    def __init__(self, maildir: str, reading: MaildirOptions) -> None:
         self._maildir = maildir
         self._reading = reading
         self._told: set[str] = set()

@@ -15,7 +15,7 @@ from gateway.model import Form, Listing
 from gateway.store.maildir.folders.scan import NEVER, Stamp
 from gateway.store.maildir.uids.high_water import Mark, no_high_water
 
-__all__ = ["Reading"]
+__all__ = ["MaildirOptions"]
 
 CLAIMED = 255
 """In ``Snapshot.forms``: nobody has looked, the size is what a name or the uidlist says."""
@@ -31,7 +31,7 @@ UNKNOWN = -1
 
 
 @frozen
-class Reading:
+class MaildirOptions:
     """How mail is read.  ``[store]`` of the configuration explains each."""
 
     exact: bool = True

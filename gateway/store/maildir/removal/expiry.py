@@ -25,7 +25,7 @@ import attrs
 from gateway.durable import sync_directory
 from gateway.errors import StoreDown
 from gateway.interfaces import Audit
-from gateway.model import Account, Cause, Kept, Removed
+from gateway.model import Account, Reason, Removed, StoredMessage
 from gateway.store.maildir.delivery import maildirsize
 from gateway.store.maildir.folders.dotlock import dotlock, flocked
 from gateway.store.maildir.folders.duplicates import part
@@ -35,7 +35,7 @@ from gateway.store.maildir.folders.moves import move
 from gateway.store.maildir.folders.place import Place, ensure_maildir, opened
 from gateway.store.maildir.folders.scan import look, scan
 from gateway.store.maildir.listing.reader import Reader
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.removal.hidden import (
     Hidden,
     folder_of,
@@ -61,7 +61,7 @@ T = TypeVar("T")
 Wanted = Sequence[tuple[str, str]]
 """Unique-ids and files."""
 
-Found = Sequence[tuple[Kept, str]]
+Found = Sequence[tuple[StoredMessage, str]]
 """Messages that were looked at, and their files."""
 
 
@@ -74,14 +74,14 @@ def not_held(_: Account) -> bool:
     return False
 
 
-class Keeping:
+class MaildirRetention:
     """One Maildir, of which nothing is remembered."""
 
     def __init__(
         self,
         maildir: str,
         mailbox: str,
-        reading: Reading,
+        reading: MaildirOptions,
         audit: Audit,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -100,23 +100,23 @@ class Keeping:
 
     # Those of IKeeping; all raise NoSuchMailbox, MailboxUnusable or StoreDown.
 
-    def survey(self) -> list[Kept]:
+    def survey(self) -> list[StoredMessage]:
         """All that POP3 shows, what is new having been given its unique-ids."""
         return self._safely(self._survey, [])
 
-    def glance(self) -> list[Kept]:
+    def glance(self) -> list[StoredMessage]:
         """The same, but nothing is written; a file's name stands for an id that is not there."""
         return self._safely(self._glance, [], mend=False)
 
-    def discard(self, uids: Collection[str], cause: Cause) -> int:
+    def discard(self, uids: Collection[str], cause: Reason) -> int:
         """Remove for good; how many are gone."""
         return self._safely(lambda: self._discard(uids, cause), 0)
 
-    def hide(self, uids: Collection[str], cause: Cause) -> int:
+    def hide(self, uids: Collection[str], cause: Reason) -> int:
         """Put into the folder; how many are there now."""
         return self._safely(lambda: self._hide(uids, cause), 0)
 
-    def hidden(self) -> list[Kept]:
+    def hidden(self) -> list[StoredMessage]:
         """What is in the folder."""
         return self._safely(self._hidden, [])
 
@@ -128,7 +128,7 @@ class Keeping:
         """Have new messages get ids that are so much larger; the next one, 0 without a list."""
         return self._safely(lambda: self._move_ids(by), 0)
 
-    def purge(self, uids: Collection[str], cause: Cause) -> int:
+    def purge(self, uids: Collection[str], cause: Reason) -> int:
         """Remove for good what is in the folder; how many are gone."""
         return self._safely(lambda: self._purge(uids, cause), 0)
 
@@ -159,7 +159,7 @@ class Keeping:
 
     # -- what is there -------------------------------------------------------
 
-    def _survey(self) -> list[Kept]:
+    def _survey(self) -> list[StoredMessage]:
         shown, others = self._shown()
         if look_at(self._maildir, [("", file) for file in others]):
             # As a login does, but that sizes in names are believed.
@@ -168,7 +168,7 @@ class Keeping:
             shown, _ = self._shown()
         return [kept for kept, _ in look_at(self._maildir, shown.items())]
 
-    def _glance(self) -> list[Kept]:
+    def _glance(self) -> list[StoredMessage]:
         shown, others = self._shown()
         unnamed = [(base_of(file.partition("/")[2]), file) for file in others]
         return [kept for kept, _ in look_at(self._maildir, [*shown.items(), *unnamed])]
@@ -190,7 +190,7 @@ class Keeping:
         if look(self._maildir)[1]:
             part(self._maildir, (), known, self._now_ns())
 
-    def _hidden(self) -> list[Kept]:
+    def _hidden(self) -> list[StoredMessage]:
         files = hidden_files(self._maildir)
         if not files:
             return []
@@ -200,14 +200,14 @@ class Keeping:
 
     # -- removing ------------------------------------------------------------
 
-    def _discard(self, uids: Collection[str], cause: Cause) -> int:
+    def _discard(self, uids: Collection[str], cause: Reason) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             self.part()
             found = look_at(self._maildir, _of(self._shown()[0], uids))
             return self._discarded(found, cause)
 
     def remove(
-        self, wanted: Wanted, cause: Cause, *, stored: Mapping[str, int], changed: bool = True
+        self, wanted: Wanted, cause: Reason, *, stored: Mapping[str, int], changed: bool = True
     ) -> None:
         """Remove what a session has marked, once the audit has a line for each.
 
@@ -232,7 +232,7 @@ class Keeping:
         except OSError as error:
             raise StoreDown(str(store_error(error, self._path))) from error
 
-    def _discarded(self, found: Found, cause: Cause) -> int:
+    def _discarded(self, found: Found, cause: Reason) -> int:
         take = partial(_unlink, self._maildir, counted_in=self._maildir)
         return self._audited("discard", self._maildir, found, cause, take)
 
@@ -241,7 +241,7 @@ class Keeping:
         action: str,
         directory: Place,
         found: Found,
-        cause: Cause,
+        cause: Reason,
         take: Callable[[Found], int],
     ) -> int:
         """Take messages away once the audit has a line for each; how many were taken."""
@@ -251,7 +251,7 @@ class Keeping:
 
         return in_parts(found, audit, take)
 
-    def _purge(self, uids: Collection[str], cause: Cause) -> int:
+    def _purge(self, uids: Collection[str], cause: Reason) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             wanted = _of(hidden_files(self._maildir), uids)
             if not wanted:
@@ -262,12 +262,12 @@ class Keeping:
             take = partial(_unlink, folder, counted_in=counted)
             return self._audited("purge", folder, found, cause, take)
 
-    def _hide(self, uids: Collection[str], cause: Cause) -> int:
+    def _hide(self, uids: Collection[str], cause: Reason) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             self.part()
             return self._put_away(_of(self._shown()[0], uids), cause)
 
-    def put_away(self, wanted: Wanted, cause: Cause, *, changed: bool = True) -> None:
+    def put_away(self, wanted: Wanted, cause: Reason, *, changed: bool = True) -> None:
         """Hide what a session has marked in a mailbox that there is a hold on.
 
         Raises ``StoreDown`` when something is still there.
@@ -286,15 +286,15 @@ class Keeping:
         if left:
             raise StoreDown(f"{self._path}: {len(left)} marked messages could not be hidden")
 
-    def _put_away(self, wanted: Wanted, cause: Cause) -> int:
+    def _put_away(self, wanted: Wanted, cause: Reason) -> int:
         """Hide unique-ids and files, under the ``flock``; how many are there now."""
         found = look_for(self._maildir, wanted).found
         if not found:
             return 0
         folder = make_folder(self._maildir)
         taken = scan(folder)
-        fine: list[tuple[Kept, str]] = []
-        left: list[tuple[Kept, str]] = []
+        fine: list[tuple[StoredMessage, str]] = []
+        left: list[tuple[StoredMessage, str]] = []
         for kept, file in found:
             name = hidden_name(file.partition("/")[2], kept.uid)
             # What is there under this name is the same message, from a copy

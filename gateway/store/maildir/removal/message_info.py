@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.errors import StoreDown
-from gateway.model import Cause, Kept, Removed
+from gateway.model import Reason, Removed, StoredMessage
 from gateway.store.maildir.folders.files import open_message
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.place import Place
@@ -30,11 +30,11 @@ _END = re.compile(rb"(?:^|\n)\r?\n")
 _MESSAGE_ID = re.compile(rb"^message-id[ \t]*:((?:[^\r\n]|\r(?!\n)|\r?\n[ \t])*)", re.I | re.M)
 _FOLD = re.compile(rb"\r?\n")
 
-See = Callable[[str, str, os.stat_result], Kept]
+See = Callable[[str, str, os.stat_result], StoredMessage]
 """What a message's unique-id, name and file say of it."""
 
 
-def as_delivered(uid: str, name: str, status: os.stat_result) -> Kept:
+def as_delivered(uid: str, name: str, status: os.stat_result) -> StoredMessage:
     """Its age is the least that its name and its file say.
 
     So a copy, and one that somebody has touched, is kept for longer.  A
@@ -45,18 +45,18 @@ def as_delivered(uid: str, name: str, status: os.stat_result) -> Kept:
     received = max(float(delivery_order(base)[0]), status.st_mtime)
     is_read = info.startswith("2,") and "S" in info
     read = max(received, status.st_ctime) if is_read else None
-    return Kept(received, uid, status.st_size, read)
+    return StoredMessage(received, uid, status.st_size, read)
 
 
-def as_hidden(uid: str, name: str, status: os.stat_result) -> Kept:
+def as_hidden(uid: str, name: str, status: os.stat_result) -> StoredMessage:
     """Its age is counted from the rename that has hidden it."""
     return as_delivered(uid, name, status)._replace(received=status.st_ctime)
 
 
-class Looked(NamedTuple):
+class LastScan(NamedTuple):
     """What was found of messages that were looked for."""
 
-    found: list[tuple[Kept, str]]
+    found: list[tuple[StoredMessage, str]]
     """What is known of each, and its file's name as it is now."""
 
     restless: list[str]
@@ -71,14 +71,14 @@ def look_for(
     wanted: Iterable[tuple[str, str]],
     see: See = as_delivered,
     stored: Mapping[str, int] = {},
-) -> Looked:
+) -> LastScan:
     """Look at each unique-id and file, wherever another program may have moved it.
 
     One that is no longer there, or is no regular file, is left out.  ``stored``:
     by unique-id, what the files had in octets when they were last looked at.
     """
     written: list[str] = []
-    seen: dict[int, tuple[Kept, str]] = {}
+    seen: dict[int, tuple[StoredMessage, str]] = {}
     uids = []
     files = []
     for index, (uid, file) in enumerate(wanted):
@@ -96,7 +96,7 @@ def look_for(
 
     restless = follow(maildir, files, look).restless
     found = [seen[index] for index in sorted(seen)]
-    return Looked(found, [uids[index] for index in restless], written)
+    return LastScan(found, [uids[index] for index in restless], written)
 
 
 def _octets(maildir: Place, file: str, stored: int) -> int:
@@ -114,7 +114,7 @@ def _octets(maildir: Place, file: str, stored: int) -> int:
 
 def look_at(
     maildir: Place, wanted: Iterable[tuple[str, str]], see: See = as_delivered
-) -> list[tuple[Kept, str]]:
+) -> list[tuple[StoredMessage, str]]:
     """The same, but it raises ``StoreDown`` where it cannot be told what is there."""
     looked = look_for(maildir, wanted, see)
     raise_for(maildir, looked.restless)
@@ -131,7 +131,11 @@ def raise_for(maildir: object, restless: Sequence[str]) -> None:
 
 
 def entries(
-    action: str, maildir: Place, mailbox: str, found: Sequence[tuple[Kept, str]], cause: Cause
+    action: str,
+    maildir: Place,
+    mailbox: str,
+    found: Sequence[tuple[StoredMessage, str]],
+    cause: Reason,
 ) -> Iterator[Removed]:
     """What the audit says of messages that were looked at."""
     named: dict[int, str | None] = {}
@@ -149,7 +153,9 @@ def entries(
         yield entry(action, mailbox, kept, named.get(index), cause)
 
 
-def entry(action: str, mailbox: str, kept: Kept, named: str | None, cause: Cause) -> Removed:
+def entry(
+    action: str, mailbox: str, kept: StoredMessage, named: str | None, cause: Reason
+) -> Removed:
     """What the audit says of one message; ``named`` is its Message-ID."""
     return Removed(
         action=action,

@@ -31,7 +31,7 @@ from gateway.errors import (
 )
 from gateway.model import Account, Limits, Quota, Usage
 from gateway.store.maildir.delivery.incoming import HELD, host_part
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, admit, run_now
 
@@ -85,7 +85,7 @@ class DeliveryCase(SynchronousTestCase):
         return [getattr(end, "value", end) for end in ends]
 
     def another(self, run: Callable[[Callable[[], Any]], Deferred[Any]] = run_now, **more: Any):  # type: ignore[no-untyped-def]
-        reading = Reading(create=more.pop("create", False), lock_timeout=0.2)
+        reading = MaildirOptions(create=more.pop("create", False), lock_timeout=0.2)
         return MaildirStore(self.root, "{name}", run, reading=reading, admit=admit, **more)
 
 

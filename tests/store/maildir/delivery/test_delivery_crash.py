@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from answers import result
 from doomed import Death, Doomed, serve
 from gateway.model import Account, Limits
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.store.maildir.uids.uidlist import NAME
 from gateway.testing.store_contract import ALICE, BOB, run_now
@@ -47,7 +47,9 @@ def deliver(store: MaildirStore, tell: Callable[[Any], None], content: bytes) ->
 
 
 def store_in(root: str) -> MaildirStore:
-    return MaildirStore(root, "{name}", run_now, reading=Reading(create=True, lock_timeout=10.0))
+    return MaildirStore(
+        root, "{name}", run_now, reading=MaildirOptions(create=True, lock_timeout=10.0)
+    )
 
 
 def act_deliver(death: Death, root: str, tell: Callable[[Any], None], **_: bool) -> None:
@@ -70,7 +72,7 @@ def act_two_at_once(death: Death, root: str, tell: Callable[[Any], None], **_: b
         jobs.append((work, Deferred()))
         return jobs[-1][1]
 
-    store = MaildirStore(root, "{name}", run, reading=Reading(lock_timeout=10.0))
+    store = MaildirStore(root, "{name}", run, reading=MaildirOptions(lock_timeout=10.0))
     death.arm()
     for number in range(3):
         content = b"%d " % number + CONTENT

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_maildir import MaildirCase
 from twisted.logger import capturedLogs, formatEvent
 
-from gateway.model import Cause
+from gateway.model import Reason
 from gateway.testing.store_contract import ALICE
 
 LETTERS = tuple(f"cur/Re: letter {number}.eml" for number in range(8))
@@ -89,7 +89,7 @@ class SharedNameTests(TwinsCase):
         before = self.shown()
         store = self.fresh()
         uid = before[content(LETTERS[3])]
-        self.assertEqual(self.successResultOf(store.hide(ALICE, [uid], Cause())), 1)
+        self.assertEqual(self.successResultOf(store.hide(ALICE, [uid], Reason())), 1)
         del before[content(LETTERS[3])]
         self.assertEqual(self.shown(), before)
         self.assertEqual(self.successResultOf(store.restore(ALICE, [uid])), 1)
@@ -196,7 +196,7 @@ class HiddenTwinsTests(TwinsCase):
         self.put("new/17.M1P1.host")
         store = self.fresh()
         (uid,) = self.ids(self.open(store))
-        self.successResultOf(store.hide(ALICE, [uid], Cause()))
+        self.successResultOf(store.hide(ALICE, [uid], Reason()))
         folder = Path(self.maildir, ".Expired/cur")
         (name,) = os.listdir(folder)
         shutil.copy(folder / name, folder / f"{name}S")
@@ -216,8 +216,8 @@ class AnyNamesTests(TwinsCase):
         shown = self.shown()
         self.assertEqual(set(shown), set(wanted))
         self.assertEqual(len(set(shown.values())), len(wanted))
-        everyone = set(range(len(wanted)))
-        self.successResultOf(self.open().finish(set(), everyone))
+        all_mailboxes = set(range(len(wanted)))
+        self.successResultOf(self.open().finish(set(), all_mailboxes))
         self.assertEqual(self.shown(fresh=True), shown)
-        self.successResultOf(self.open().finish(everyone, set()))
+        self.successResultOf(self.open().finish(all_mailboxes, set()))
         self.assertEqual(self.files(), [])

@@ -25,7 +25,7 @@ from gateway.store.maildir.delivery.incoming import Draft
 from gateway.store.maildir.delivery.queue import no_limits
 from gateway.store.maildir.folders.follow import PATIENCE, follow, may_be_there
 from gateway.store.maildir.folders.place import FOLDERS, open_place
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.retention_store_contract import RULE
 from gateway.testing.store_contract import ALICE, run_now
@@ -66,7 +66,7 @@ def test_a_large_message_is_measured_and_sent_though_it_is_renamed_meanwhile(box
     large = b"x" * 300_000 + b"\r\n"
     box.put("cur/9.host,W=300002:2,", large)
     # Its claim is believed, so that the file is looked at when it is sent.
-    reading = Reading(create=False, verify_octets=0)
+    reading = MaildirOptions(create=False, verify_octets=0)
     store = MaildirStore(str(box.root), "{name}", run_now, reading=reading)
     maildrop, _ = result(store.open(ALICE, None))
     index = list(result(maildrop.listing()).sizes).index(300_002)
@@ -149,7 +149,7 @@ def test_what_is_renamed_at_each_attempt_to_count_it_is_counted(box: Box) -> Non
 
 
 def test_what_is_taken_back_from_new_is_found_in_cur(box: Box) -> None:
-    inbox = Inbox(str(box.path), Reading(), no_limits)
+    inbox = Inbox(str(box.path), MaildirOptions(), no_limits)
     draft = Draft(now_ns=10**18, convert_cr=False)
     draft.take(b"one\r\n")
     put = Put(draft, Limits())

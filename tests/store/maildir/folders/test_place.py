@@ -15,8 +15,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import GatewayError, MailboxUnusable
-from gateway.model import Account, Cause, Limits, Removed
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.model import Account, Limits, Reason, Removed
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.retention_store_contract import Trail, keeping_tests
 from gateway.testing.store_contract import delivery_tests, run_now, store_tests
@@ -61,7 +61,7 @@ class Homes:
 
     def make_store(self, audit: Callable[[Iterable[Removed]], None]) -> MaildirStore:
         return MaildirStore(
-            str(self.root), "{home}/Maildir", run_now, audit=audit, reading=Reading()
+            str(self.root), "{home}/Maildir", run_now, audit=audit, reading=MaildirOptions()
         )
 
     def make(self, name: str, owner: int, content: bytes) -> Path:
@@ -123,11 +123,11 @@ WAYS: dict[str, Callable[[Homes, Account], Any]] = {
     "a quota": lambda homes, account: outcome(homes.store.usage(account)),
     "a survey": lambda homes, account: outcome(homes.store.survey(account)),
     "a preview": lambda homes, account: outcome(homes.store.glance(account)),
-    "discarding": lambda homes, account: outcome(homes.store.discard(account, ["1"], Cause())),
-    "hiding": lambda homes, account: outcome(homes.store.hide(account, ["1"], Cause())),
+    "discarding": lambda homes, account: outcome(homes.store.discard(account, ["1"], Reason())),
+    "hiding": lambda homes, account: outcome(homes.store.hide(account, ["1"], Reason())),
     "what is hidden": lambda homes, account: outcome(homes.store.hidden(account)),
     "bringing back": lambda homes, account: outcome(homes.store.restore(account, ["1"])),
-    "purging": lambda homes, account: outcome(homes.store.purge(account, ["1"], Cause())),
+    "purging": lambda homes, account: outcome(homes.store.purge(account, ["1"], Reason())),
 }
 
 
@@ -213,7 +213,7 @@ def test_an_administrators_link_in_a_maildir_of_the_services_goes_on_working(
         (homes.mine / folder).symlink_to(fast / folder)
     deliver(homes, homes.account)
     assert sorted(listed(homes, homes.account)) == [6, 7]
-    assert outcome(homes.store.hide(homes.account, ["1"], Cause())) in (0, 1)
+    assert outcome(homes.store.hide(homes.account, ["1"], Reason())) in (0, 1)
 
 
 def test_an_administrators_link_into_a_users_directory_is_looked_at_each_time(
@@ -263,7 +263,7 @@ def test_what_is_swapped_at_the_last_moment_leaves_the_folder_that_was_looked_at
 ) -> None:
     store = homes.make_store(lambda removed: swap(homes) if list(removed) else None)
     (kept,) = outcome(store.survey(homes.account))
-    assert outcome(getattr(store, doing)(homes.account, [kept.uid], Cause())) == 1
+    assert outcome(getattr(store, doing)(homes.account, [kept.uid], Reason())) == 1
     assert homes.mail_of_victim() == [b"secret\r\n"]
     assert os.listdir(homes.mine / "cur.kept") == []
 

@@ -24,7 +24,7 @@ from twisted.logger import capturedLogs, formatEvent
 from answers import result
 from gateway.errors import MessageUnreadable
 from gateway.store.maildir.listing.compressed import MOST, STREAMS, Lz4, unpacked
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.retention_store_contract import RULE
 from gateway.testing.store_contract import ALICE, run_now
@@ -68,7 +68,7 @@ def box(tmp_path: Path) -> Box:
 
 
 def store_of(box: Box, **reading: object) -> MaildirStore:
-    wanted = Reading(create=False, **reading)  # type: ignore[arg-type]
+    wanted = MaildirOptions(create=False, **reading)  # type: ignore[arg-type]
     return MaildirStore(str(box.root), "{name}", run_now, reading=wanted, audit=box.trail)
 
 

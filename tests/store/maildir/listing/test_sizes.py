@@ -13,7 +13,7 @@ from test_expiry import Box
 from answers import result
 from gateway.errors import SizeChanged, StoreDown
 from gateway.store.maildir.listing.sizes import OPENING, YOUNG, is_recent, is_refuted
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.store_contract import ALICE, run_now
 from gateway.wire.body import Measure
@@ -31,7 +31,7 @@ def sizes_in(maildrop: object) -> list[int]:
 
 def fresh(box: Box, **reading: object) -> MaildirStore:
     """A store as after a restart."""
-    wanted = Reading(create=False, **reading)  # type: ignore[arg-type]
+    wanted = MaildirOptions(create=False, **reading)  # type: ignore[arg-type]
     return MaildirStore(str(box.root), "{name}", run_now, reading=wanted)
 
 

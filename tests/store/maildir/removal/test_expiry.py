@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from answers import result
 from disks import state_of
 from gateway.errors import BadMailboxName, MailboxUnusable, StoreDown
-from gateway.model import Account, Kept, Limits, Usage
+from gateway.model import Account, Limits, StoredMessage, Usage
 from gateway.store.maildir.folders.place import FOLDERS, open_place
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.removal.hidden import hidden_files, hidden_name, hidden_of
 from gateway.store.maildir.removal.message_info import (
     OPENING,
@@ -51,7 +51,7 @@ class Box:
 
     @property
     def store(self) -> Any:
-        reading = Reading(create=False, lock_timeout=0.05, count_hidden=self.count_hidden)
+        reading = MaildirOptions(create=False, lock_timeout=0.05, count_hidden=self.count_hidden)
         return MaildirStore(str(self.root), "{name}", run_now, reading=reading, audit=self.trail)
 
     def ask(self, what: str, *arguments: Any) -> Any:
@@ -104,7 +104,7 @@ def test_a_message_is_as_young_as_its_name_or_its_file_says(
     name: str, mtime: float, received: float
 ) -> None:
     kept = as_delivered("7", name, status(mtime=mtime, ctime=900))
-    assert kept == Kept(received, "7", 5, None)
+    assert kept == StoredMessage(received, "7", 5, None)
 
 
 @pytest.mark.parametrize(

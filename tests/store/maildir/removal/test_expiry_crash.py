@@ -15,9 +15,9 @@ import pytest
 
 from answers import result
 from doomed import Death, Doomed, serve
-from gateway.model import Kept, Usage
+from gateway.model import StoredMessage, Usage
 from gateway.state.audit import Audit
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.store.maildir.uids.uidlist import NAME
 from gateway.testing.retention_store_contract import RULE
@@ -35,7 +35,7 @@ CONTENTS = frozenset(as_sent(content_of(number)) for number in DUE)
 
 def store_in(root: str) -> MaildirStore:
     """A store as after a restart, with an audit beside the mail."""
-    reading = Reading(create=False, lock_timeout=LOCK_TIMEOUT)
+    reading = MaildirOptions(create=False, lock_timeout=LOCK_TIMEOUT)
     audit = Audit(f"{root}/audit.log", max_octets=10**6, keep=1)
     return MaildirStore(root, "{name}", run_now, reading=reading, audit=audit)
 
@@ -77,14 +77,14 @@ class Retained(Mailbox):
         self.stored = kept
         return shown
 
-    def hidden(self) -> dict[str, Kept]:
+    def hidden(self) -> dict[str, StoredMessage]:
         return {kept.uid: kept for kept in self.ask("hidden")}
 
     def audited(self) -> str:
         path = self.root / "audit.log"
         return path.read_text() if path.exists() else ""
 
-    def check(self) -> tuple[Shown, dict[str, Kept]]:
+    def check(self) -> tuple[Shown, dict[str, StoredMessage]]:
         """What was to stay is there, and nothing in two places."""
         shown, hidden = self.shown(), self.hidden()
         assert set(self.seen.values()) - set(UIDS) <= set(shown.values())

@@ -20,7 +20,7 @@ from gateway.errors import LedgerUnusable, MailboxUnusable, StoreDown
 from gateway.interfaces import HighWater
 from gateway.state.high_water import LedgerHighWater
 from gateway.state.ledger import NAME
-from gateway.store.maildir.listing.snapshot import Reading
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.store.maildir.uids.high_water import BLOCK, Mark, MemoryHighWater
 from gateway.store.maildir.uids.uidlines import HIGHEST
@@ -95,7 +95,7 @@ class HighWaterCase(MaildirCase):
     def started(self, now: float | None = None) -> MaildirStore:
         """A process that has just begun."""
         more: dict[str, Any] = {} if now is None else {"now_ns": lambda: int(now * 1e9)}
-        reading = Reading(high_water=self.marks)
+        reading = MaildirOptions(high_water=self.marks)
         return MaildirStore(self.bench.root, "{name}", run_now, reading=reading, **more)
 
     def by_lmtp(self, count: int) -> None:
@@ -375,7 +375,7 @@ class TroubleTests(HighWaterCase):
 
 class ThreadsTests(SynchronousTestCase):
     def test_threads_that_begin_with_a_mailbox_at_once_share_what_is_known(self) -> None:
-        threads, reading = 4, Reading()
+        threads, reading = 4, MaildirOptions()
         begun = Barrier(threads)
 
         def begin(maildir: str) -> Mark:
