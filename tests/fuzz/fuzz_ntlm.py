@@ -13,7 +13,7 @@ from pathlib import Path
 import atheris
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
 with atheris.instrument_imports(include=["gateway.sasl"]):
     from gateway.errors import BadCredentials, MechanismFailed

@@ -441,7 +441,7 @@ def with_quotas(tmp_path: Path) -> Iterator[tuple[Gateway, int]]:
         "uid: own\ncn: o\nsn: o\nmail: own@example.org\nuserPassword: wonderland\n"
         "pop3gwQuota: 20000\npop3gwQuotaWarn: 12000"
     )
-    schemas = [Path(__file__).parents[2] / "etc/ldap/pop3gw.schema"]
+    schemas = [Path(__file__).parents[3] / "etc/ldap/pop3gw.schema"]
     slapd = Slapd(tmp_path / "slapd", {USER: PASSWORD}, schemas=schemas, more=own).run()
     port = free_port()
     more = (

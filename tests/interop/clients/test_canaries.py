@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import verbose_log
 from gateway.cli import passwd
 from gateway.sasl.md4 import nt_hash
 from gateway.sasl.ntlm_proof import ntowf_v2
@@ -343,7 +344,7 @@ def test_no_proof_of_anybody_shows_itself_anywhere(tmp_path: Path, kdc: Kdc) -> 
     )
     canaries = Canaries()
     passwd.put(str(gateway.accounts), "alice", canaries.password("alice").encode(), "SSHA256")
-    gateway.run(PYTHONPATH=str(Path(__file__).parent.parent))
+    gateway.run(PYTHONPATH=str(Path(verbose_log.__file__).parent))
     talk = Talk(gateway, canaries, kdc)
     try:
         for part in (good_logins, bad_logins, malformed, oversized, dropped, outages):

@@ -26,7 +26,7 @@ from servers import Gateway, Slapd, free_port, need
 
 pytestmark = pytest.mark.interop
 
-TESTS = Path(__file__).parent.parent
+TESTS = Path(__file__).parents[2]
 SCHEMAS = (
     TESTS.parent / "etc/ldap/pop3gw.schema",
     TESTS / "schemas/qmail.schema",

@@ -23,7 +23,7 @@ from servers import PASSWORD, Server, free_port
 
 pytestmark = pytest.mark.interop
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BOB = "bob@example.org"
 
 

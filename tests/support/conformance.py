@@ -20,7 +20,7 @@ _HEAD = """\
 
 Every statement of [MS-STANXPOP3] (`X-`) and [MS-STANOPOP3] (`O-`), and every point where POP3
 servers are known to go wrong (`P-`), with the tests that show it. Written by `make test` from
-what its run showed; edit `tests/conformance.toml` and the tests instead.
+what its run showed; edit `tests/support/conformance.toml` and the tests instead.
 
 | id | requirement | tests | result |
 |---|---|---|---|

@@ -22,7 +22,7 @@ from gateway.cli import passwd
 from gateway.net.tls import make_certificate
 from programs import need
 
-CORPUS = Path(__file__).parent / "corpus"
+CORPUS = Path(__file__).parents[1] / "corpus"
 USER, PASSWORD = "alice@example.org", "wonderland"
 OWNER = 20000
 """User and group id of Dovecot's mail processes and its mail; no entry in /etc/passwd needed."""

@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.interop
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 def run(*command: object, cwd: Path) -> str:
