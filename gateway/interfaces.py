@@ -233,7 +233,12 @@ class IIncoming(Interface):
 
 
 class IDirectory(Interface):
-    """Accounts: who exists, and whose password is right."""
+    """Accounts: who exists, and whose password is right.
+
+    A directory that logs an outage itself, once when it begins and once when
+    it is over, fails with ``DirectoryDown(..., logged=True)``: then no session
+    and no mailbox that meets the outage logs it again.
+    """
 
     def find(login: str) -> Deferred[Account | None]:
         """The account behind a canonical login name, or None.

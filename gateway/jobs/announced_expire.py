@@ -10,9 +10,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import GatewayError
 from gateway.interfaces import IDirectory, IOwnRetention
 from gateway.model import Account
+from gateway.observe.failures import complain
 from gateway.retention.policies import Policies
 
 log = Logger()
@@ -64,10 +64,7 @@ class AnnouncedExpire:
         self._again(self._every)
 
     def _not_told(self, failure: Failure) -> None:
-        if failure.check(GatewayError):
-            log.warn("EXPIRE is not known anew: {error}", error=failure.value)
-        else:
-            log.failure("a fault while EXPIRE was looked for", failure)
+        complain(log, "no smallest EXPIRE to announce", failure)
         self._again(min(AGAIN, self._every))
 
     def _again(self, seconds: float) -> None:
