@@ -27,7 +27,7 @@ COPY etc/pop3gw.toml /etc/pop3gw/pop3gw.toml
 ENV PATH=/opt/pop3gw/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     POP3GW_CONFIG=/etc/pop3gw/pop3gw.toml \
-    POP3GW_STATE=/var/lib/pop3gw \
+    POP3GW_STATE_DIR=/var/lib/pop3gw \
     POP3GW_LISTENERS__POP3__ENDPOINT=tcp:1110 \
     POP3GW_LISTENERS__POP3S__ENDPOINT=tcp:1995
 USER 10001:10001

@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 .PHONY: run test lint format bench clean
 
 run: $(VENV)/.ready
-	POP3GW_DEMO=$${POP3GW_DEMO:-true} POP3GW_STATE=$${POP3GW_STATE:-./var} \
+	POP3GW_DEMO=$${POP3GW_DEMO:-true} POP3GW_STATE_DIR=$${POP3GW_STATE_DIR:-./var} \
 	    exec $(BIN)/twistd -n --pidfile= pop3gw --config etc/pop3gw.toml
 
 test: $(VENV)/.test-ready

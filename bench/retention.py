@@ -50,7 +50,7 @@ enabled = true
 policy = "unread 60d, read 7d"
 check_every = {self.check_every}
 rate = {self.rate}
-backlog_share = 1.0
+max_removal_share = 1.0
 """
 
     def looked(self, since: float) -> int:

@@ -153,7 +153,7 @@ class Gateway(Server):
 
     def _settings(self) -> str:
         return f"""\
-state = "{self.directory}"
+state_dir = "{self.directory}"
 
 [listeners.plain]
 endpoint = "tcp:{self.plain}:interface=127.0.0.1"
@@ -166,7 +166,7 @@ tls = "implicit"
 [tls]
 certificate = "{self.certificate}"
 key = "{self.key}"
-self_made = false
+self_signed = false
 
 [limits]
 connections = 12000

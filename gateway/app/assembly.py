@@ -111,7 +111,7 @@ def check(
     directory_there = next(iter(accounts), MemoryDirectory({}))
     attempt(lambda: parts.logins(directory_there))
     attempt(lambda: parts.keeper(directory_there))
-    attempt(partial(_look_at_ledger, settings.state))
+    attempt(partial(_look_at_ledger, settings.state_dir))
     mailroom = parts.mailroom(directory_there)
     for part in mailroom.wanted:
         attempt(partial(mailroom.listener, part, parts.mail_certificate_there))
@@ -190,7 +190,7 @@ class _Assembly:
         throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
         self._throttle = Throttle(ThrottleLimits(**throttle), reactor.seconds)
         self._certificates: dict[tuple[str, ...], Certificate] = {}
-        self.high_water = LedgerHighWater(settings.state)
+        self.high_water = LedgerHighWater(settings.state_dir)
         self.store = self._make_store()
 
     def _worker(self, purpose: str, threads: int, queue: int, least: int = 1) -> ThreadPool:
@@ -271,7 +271,7 @@ class _Assembly:
             high_water=self.high_water,
         )
         return MaildirStore(
-            settings.state,
+            settings.state_dir,
             store.path,
             self._disk.run,
             reading=reading,

@@ -50,4 +50,4 @@ def _of(line: str, settings: Settings) -> Iterator[str]:
 def _check_mailbox(account: Account, settings: Settings) -> None:
     here = settings.directory.here
     if not account.is_elsewhere(here):
-        mailbox_path(settings.store.path, settings.state, account)
+        mailbox_path(settings.store.path, settings.state_dir, account)

@@ -65,14 +65,14 @@ class Mailroom:
         self._timeouts = timeouts
         self._turns = turns
         self._also_delivered = delivered
-        self.ledger = Opened(lambda: Ledger(settings.state), run)
+        self.ledger = Opened(lambda: Ledger(settings.state_dir), run)
         self._all_mailboxes = all_mailboxes_of(settings, directory, store)
         self.recipients = Recipients(
             directory,
             store,
             limits_of(settings.quota),
             hosts=settings.directory.here,
-            detail=settings.lmtp.detail,
+            delimiter=settings.lmtp.recipient_delimiter,
             lacked_room=self._lacked_room,
         )
         self.quota_warner = self._make_warner() if settings.quota.warn_from else None

@@ -75,19 +75,19 @@ def prepare(settings: Settings, user: User | None) -> None:
     # Asked of root, who sees what is there.
     certificate = makes_certificate(settings)
     try:
-        _make_state(settings.state, user)
+        _make_state(settings.state_dir, user)
         with _acting(user):
             if settings.demo:
                 account = Account(name=demo.ACCOUNT, mailbox=demo.ACCOUNT)
-                maildir = mailbox_path(settings.store.path, settings.state, account)
+                maildir = mailbox_path(settings.store.path, settings.state_dir, account)
                 demo.make_demo(settings.path_of(settings.directory.file), maildir)
             if certificate:
                 tls = settings.tls
                 make_certificate(settings.path_of(tls.certificate), settings.path_of(tls.key))
     except OSError as error:
-        path = error.filename or settings.state
-        cure = _CURES.get(error.errno or 0) or _ownership(settings.state, user)
-        raise ConfigError([f"{path}: {error.strerror}: state; {cure}"]) from error
+        path = error.filename or settings.state_dir
+        cure = _CURES.get(error.errno or 0) or _ownership(settings.state_dir, user)
+        raise ConfigError([f"{path}: {error.strerror}: state_dir; {cure}"]) from error
 
 
 def reserve(settings: Settings, user: User | None) -> None:
@@ -105,7 +105,7 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
 
     ``directory``: whether ``[directory]`` is used at all.
     """
-    state, accounts = settings.state, settings.path_of(settings.directory.file)
+    state, accounts = settings.state_dir, settings.path_of(settings.directory.file)
     keeps_mail = not os.path.isabs(settings.store.path) and "{home}" not in settings.store.path
     if not os.path.lexists(state):
         user, needed = None, [(existing(state), _WRITE)]
@@ -120,9 +120,9 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
     there = os.path.exists(keytab)
     with _acting(user):
         problems = [
-            f"{place}: may not be {_WORDS[mode]}: state; {_ownership(state, user)}"
+            f"{place}: may not be {_WORDS[mode]}: state_dir; {_ownership(state, user)}"
             if os.path.isdir(place)
-            else f"{place}: expected a directory: state; {IN_THE_WAY}"
+            else f"{place}: expected a directory: state_dir; {IN_THE_WAY}"
             for place, mode in needed
             if not (os.path.isdir(place) and os.access(place, mode, effective_ids=True))
         ]

@@ -8,7 +8,7 @@ import stat
 from gateway.config.settings import Settings, Tls
 
 _NOT_MADE = " (one is made only where neither path is set and neither file is there)"
-ANOTHER = "set another one (POP3GW_STATE)"
+ANOTHER = "set another one (POP3GW_STATE_DIR)"
 IN_THE_WAY = f"move away what is in its place, or {ANOTHER}"
 """What helps where the state directory cannot be."""
 
@@ -29,7 +29,7 @@ def makes_certificate(settings: Settings) -> bool:
     ) or (settings.lmtp.endpoint != "" and settings.lmtp.tls != "none")
     return (
         wanted
-        and tls.self_made
+        and tls.self_signed
         and (tls.certificate, tls.key) == (default.certificate, default.key)
         and not any(os.path.lexists(settings.path_of(path)) for path in (tls.certificate, tls.key))
     )
@@ -40,9 +40,9 @@ def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
 
     ``directory``: whether ``[directory]`` is used at all.
     """
-    place = existing(settings.state)
+    place = existing(settings.state_dir)
     if not os.path.isdir(place):
-        return [f"{place}: expected a directory: state; {IN_THE_WAY}"]
+        return [f"{place}: expected a directory: state_dir; {IN_THE_WAY}"]
     wanted: dict[str, str] = {}
     made = makes_certificate(settings)
     for name, listener in settings.listeners.items():
@@ -50,7 +50,7 @@ def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
             continue
         for key, path in zip(("certificate", "key"), settings.certificate_of(name), strict=True):
             own = f"listeners.{name}.{key}" if getattr(listener, key) else ""
-            wanted[path] = own or f"tls.{key}{_NOT_MADE if settings.tls.self_made else ''}"
+            wanted[path] = own or f"tls.{key}{_NOT_MADE if settings.tls.self_signed else ''}"
     if settings.lmtp.endpoint and settings.lmtp.tls != "none" and not made:
         for key in ("certificate", "key"):
             wanted.setdefault(settings.path_of(getattr(settings.tls, key)), f"tls.{key} (for lmtp)")
@@ -70,7 +70,7 @@ def _places_of_files(settings: Settings) -> list[str]:
     path, problems = settings.path_of(settings.audit.path), []
     place = os.path.dirname(path)
     # The state directory is made where it is missing.
-    if settings.audit.path and place != settings.state and not os.path.isdir(place):
+    if settings.audit.path and place != settings.state_dir and not os.path.isdir(place):
         problems.append(f"{place}: no such directory: audit.path")
     elif settings.audit.path and os.path.exists(path) and not os.path.isfile(path):
         problems.append(f"{path}: {_NO_FILE}: audit.path")

@@ -56,7 +56,7 @@ class Keeper:
         self._settings = settings
         self._work = work
         self._now = now
-        self.ledger = Opened(lambda: Ledger(settings.state), work.run)
+        self.ledger = Opened(lambda: Ledger(settings.state_dir), work.run)
         self._lease = LeaderLock(settings.path_of(LEASE))
         self._mailboxes = mailboxes_of(settings, directory, store, policies)
         self._announced = AnnouncedExpire(
@@ -71,7 +71,9 @@ class Keeper:
     def _make_sweeper(self, store: Any) -> RetentionJob:
         said = self._settings.retention
         guard, clock = guard_of(said), self._reactor
-        rate_limit = RateLimit(clock, rate=said.rate, load=self._work.waiting, most=said.busy)
+        rate_limit = RateLimit(
+            clock, rate=said.rate, load=self._work.waiting, most=said.pause_above_queue
+        )
         budget = Budget(guard, self.ledger.ask, self._now)
         clearing = Expunger(
             keeping_of(store),
@@ -140,7 +142,7 @@ def mailboxes_of(
 
 def guard_of(said: Retention) -> Guard:
     """How much may go without an operator's word."""
-    return Guard(share=said.backlog_share, least=said.backlog_least)
+    return Guard(share=said.max_removal_share, least=said.max_removal_least)
 
 
 def policies_of(said: Retention) -> Policies:

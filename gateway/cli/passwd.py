@@ -203,7 +203,7 @@ def _file_of(path: str, name: str) -> str:
         raise ValueError(f"{path}: directory.kind is {settings.directory.kind!r}")
     if not settings.store.in_homes:
         login = login_name(name.encode("utf-8"))
-        mailbox_path(settings.store.path, settings.state, Account(name=login, mailbox=login))
+        mailbox_path(settings.store.path, settings.state_dir, Account(name=login, mailbox=login))
     return settings.path_of(settings.directory.file)
 
 

@@ -184,7 +184,7 @@ async def move_ids(
 
 def _raise_high_water(settings: Settings, by: int) -> None:
     """For mailboxes that have lost their uidlist, too."""
-    ledger = Ledger(settings.state, survives_power=True)
+    ledger = Ledger(settings.state_dir, survives_power=True)
     try:
         ledger.raise_all(by)
     finally:
@@ -202,7 +202,7 @@ async def _account(settings: Settings, found: Tools, name: str) -> Account:
 def order(settings: Settings, options: Any, terminal: Terminal, now: float) -> int:
     """Leave word for the server; 1 when there is nobody to leave it for."""
     release = options.command == "release"
-    ledger = Ledger(settings.state)
+    ledger = Ledger(settings.state_dir)
     try:
         looks = ledger.looks()
         wanted = [name for name, look in sorted(looks.items()) if look.stopped or not release]
@@ -314,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminal = Terminal(sys.stdout, sys.stderr)
     try:
         settings = load_settings(options.config, os.environ)
-        _check_user(settings.state)
+        _check_user(settings.state_dir)
         return perform(settings, options, terminal)
     except ConfigError as error:
         for problem in error.problems:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 import attrs
 
 from gateway.config.checks import SECRET
+from gateway.config.renamed import RENAMED
 from gateway.config.settings import Settings
 
 PREFIX = "POP3GW_"
@@ -78,6 +79,8 @@ def _put(
 
 
 def _no_setting(variable: str, parts: list[str]) -> str:
+    if renamed := RENAMED.get(".".join(parts)):
+        return f"this setting is called {PREFIX}{renamed.replace('.', '__').upper()} now"
     meant = [*parts[:-1], parts[-1].removesuffix("_file")]
     if parts == meant or _found(meant)[0] is None:
         return f"there is no setting {'.'.join(parts)}"

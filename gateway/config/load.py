@@ -20,6 +20,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from gateway.config import environment
 from gateway.config.checks import CHECK, SECRET
 from gateway.config.contradictions import Fault, contradictions
+from gateway.config.renamed import RENAMED
 from gateway.config.settings import (
     DEFAULT_LISTENERS,
     Audit,
@@ -110,11 +111,13 @@ def _with_state(settings: Settings) -> tuple[Settings, list[Fault]]:
         here = os.getcwd()
     except OSError:
         here = "/"
-    if here == "/" and not os.path.isabs(settings.state):
+    if here == "/" and not os.path.isabs(settings.state_dir):
         # systemd starts its services there: mail would be in /var/mail of all places.
         fault = 'expected an absolute path such as "/var/lib/pop3gw", since the working'
-        return settings, [("state", f"{fault} directory is /, found {shown(settings.state)}")]
-    return attrs.evolve(settings, state=os.path.normpath(os.path.join(here, settings.state))), []
+        fault = f"{fault} directory is /, found {shown(settings.state_dir)}"
+        return settings, [("state_dir", fault)]
+    path = os.path.normpath(os.path.join(here, settings.state_dir))
+    return attrs.evolve(settings, state_dir=path), []
 
 
 def _with_secrets(settings: Settings) -> tuple[Settings, list[Fault]]:
@@ -238,6 +241,8 @@ def _unknown(name: str, kind: Any, key: str, table: Mapping[str, Any]) -> str:
             rest.append(nested[0])
             value = value[nested[0]]
         return f'a name with a dot stands in quotes: [{section}."{".".join(rest)}"]'
+    if renamed := RENAMED.get(f"{key}.{name}" if key else name):
+        return f"this setting is called {renamed} now"
     near = get_close_matches(name[:100], [item.name for item in attrs.fields(kind)], n=1)
     return "there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
 

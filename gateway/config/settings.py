@@ -56,7 +56,7 @@ class Tls:
 
     certificate: str = field(default="tls/cert.pem", **check.PATH)
     key: str = field(default="tls/key.pem", **check.PATH)
-    self_made: bool = True
+    self_signed: bool = True
     names: tuple[str, ...] = ()
     expiry_warning: float = field(default=14.0, **check.within(0, 10**6))
 
@@ -245,7 +245,7 @@ class Lmtp:
     connections: int = field(default=100, **check.COUNT)
     over_quota: Literal["defer", "bounce"] = "defer"
     elsewhere: Literal["defer", "bounce"] = "defer"
-    detail: str = field(default="+", **check.shaped(r".?", "one character, or none"))
+    recipient_delimiter: str = field(default="+", **check.shaped(r".?", "one character, or none"))
     idle_timeout: float = field(default=300.0, **check.POSITIVE)
     workers: int = field(default=16, **check.within(1, 64))
 
@@ -329,9 +329,9 @@ class Retention:
     check_every: float = field(default=3600.0, **check.POSITIVE)
     batch: int = field(default=50, **check.within(1, 10_000))
     rate: float = field(default=50.0, **check.POSITIVE)
-    busy: int = field(default=8, **check.within(0, 2**31 - 1))
-    backlog_share: float = field(default=0.5, **check.within(0, 1))
-    backlog_least: int = field(default=100, **check.within(0, 2**31 - 1))
+    pause_above_queue: int = field(default=8, **check.within(0, 2**31 - 1))
+    max_removal_share: float = field(default=0.5, **check.within(0, 1))
+    max_removal_least: int = field(default=100, **check.within(0, 2**31 - 1))
     hidden_counts: bool = False
     domains: dict[str, DomainRetention] = field(factory=dict, **check.DOMAINS)
 
@@ -379,7 +379,7 @@ class Log:
 class Settings:
     """Everything that can be set."""
 
-    state: str = field(default="./var", **check.PATH)
+    state_dir: str = field(default="./var", **check.PATH)
     demo: bool = False
     listeners: dict[str, Listener] = field(factory=dict, **check.LISTENER_NAMES)
     tls: Tls = Factory(Tls)
@@ -401,7 +401,7 @@ class Settings:
 
     def path_of(self, path: str) -> str:
         """An absolute path as it is, any other below ``state``."""
-        return os.path.join(self.state, path)
+        return os.path.join(self.state_dir, path)
 
     @property
     def profile(self) -> Profile:

@@ -33,12 +33,12 @@ class Recipients:
         limits: Callable[[Account], Limits],
         *,
         hosts: Collection[str] = frozenset(),
-        detail: str = "+",
+        delimiter: str = "+",
         lacked_room: Callable[[Account, int], None] = lambda _, __: None,
     ) -> None:
         """``hosts``: this server's names; empty: every mailbox is here.
 
-        ``detail`` begins what of a local part is the user's own; empty: nothing.
+        ``delimiter`` (Postfix's ``recipient_delimiter``) begins an address extension; empty: none.
         ``lacked_room`` is told of mailboxes that had no room for a message of so
         many octets (0: nobody knows), though it would fit into an empty one.
         """
@@ -46,7 +46,7 @@ class Recipients:
         self._store = store
         self.limits = limits
         self._hosts = hosts
-        self._detail = detail
+        self._delimiter = delimiter
         self.lacked_room = lacked_room
 
     def account(self, address: str) -> Deferred[Account]:
@@ -62,7 +62,7 @@ class Recipients:
         return self._first(names, address)
 
     def _spellings(self, address: str) -> list[str]:
-        users = without_detail(address, self._detail)
+        users = without_detail(address, self._delimiter)
         return [address] if users is None else [address, users]
 
     def _first(self, names: list[str], address: str) -> Deferred[Account]:

@@ -45,7 +45,7 @@ class Later:
 
 def mailroom(state: Path, workers: Later) -> Mailroom:
     """One that nothing is set for."""
-    settings = Settings(state=str(state))
+    settings = Settings(state_dir=str(state))
     directory, store = MemoryDirectory({}), MemoryStore()
     return Mailroom(Clock(), settings, directory, store, run=workers.run, timeouts=Timeouts())
 
@@ -116,7 +116,7 @@ def test_who_reads_another_language_is_warned_in_it_as_far_as_it_is_known() -> N
 
 
 def test_whoever_wants_to_know_is_told_whose_mail_came(tmp_path: Path) -> None:
-    settings = Settings(state=str(tmp_path), lmtp=Lmtp(endpoint="tcp:24"))
+    settings = Settings(state_dir=str(tmp_path), lmtp=Lmtp(endpoint="tcp:24"))
     directory, store, told = MemoryDirectory({"a@a.example": "x"}), MemoryStore(), list[Account]()
     store.add("a@a.example")
     room = Mailroom(

@@ -58,7 +58,7 @@ class House:
     def keeper(self, directory: MemoryDirectory | None = None) -> Keeper:
         """One more, which begins."""
         settings = Settings(
-            state=str(self.state), retention=self.said, directory=Directory(hosts=("here",))
+            state_dir=str(self.state), retention=self.said, directory=Directory(hosts=("here",))
         )
         directory = directory or MemoryDirectory({}, self.accounts)
         work = Work(maybeDeferred, lambda: 0)

@@ -78,7 +78,7 @@ class NameTests(CommandCase):
 
     def test_a_configuration_names_the_file_and_says_who_could_have_a_mailbox(self) -> None:
         config = self.directory / "pop3gw.toml"
-        config.write_text(f'state = "{self.directory}"\n[listeners.a]\nendpoint = "tcp:0"\n')
+        config.write_text(f'state_dir = "{self.directory}"\n[listeners.a]\nendpoint = "tcp:0"\n')
         self.assertEqual(self.run_it("--config", str(config), NAME), (0, ""))
         self.password_is(b"secret")
         status, said = self.run_it("--config", str(config), "nodomain")

@@ -169,7 +169,7 @@ def file(tmp_path: Path) -> Path:
     state = tmp_path / "var"
     state.mkdir()
     config = tmp_path / "pop3gw.toml"
-    config.write_text(f'state = "{state}"\n[listeners.a]\nendpoint = "tcp:0"\n')
+    config.write_text(f'state_dir = "{state}"\n[listeners.a]\nendpoint = "tcp:0"\n')
     stopped = LastScan("any 1d", due=None, looked=1.0, messages=200, stopped="200 of 200 would go")
     with closing(Ledger(str(state))) as ledger:
         ledger.keep_look("alice", stopped)
@@ -213,7 +213,7 @@ def test_a_server_that_has_never_run_has_nothing_to_order(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "pop3gw.toml"
-    config.write_text(f'state = "{tmp_path}/no"\n[listeners.a]\nendpoint = "tcp:0"\n')
+    config.write_text(f'state_dir = "{tmp_path}/no"\n[listeners.a]\nendpoint = "tcp:0"\n')
     assert keeping.main(["release", "--config", str(config), "--all"]) == 1
     assert "has the server never run?" in capsys.readouterr().err
 
@@ -253,7 +253,7 @@ def test_a_command_finds_the_bind_password_where_the_server_finds_it(tmp_path: P
     (tmp_path / "password").write_text("reader\n")
     config = tmp_path / "pop3gw.toml"
     config.write_text(
-        f'state = "{tmp_path}"\n[listeners.a]\nendpoint = "tcp:0"\n[directory]\nkind = "ldap"\n'
+        f'state_dir = "{tmp_path}"\n[listeners.a]\nendpoint = "tcp:0"\n[directory]\nkind = "ldap"\n'
         '[ldap]\nuris = ["ldap://127.0.0.1:1"]\nbase = "dc=x"\nbind_dn = "cn=reader"\n'
         'bind_password_file = "password"\n[store]\npath = "{home}/Maildir"\n'
         '[retention]\npolicy = "any 5d"\n'

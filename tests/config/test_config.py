@@ -20,6 +20,7 @@ from disks import no_room
 from gateway.app import assembly
 from gateway.app.needed_files import missing_files
 from gateway.config.load import load_settings
+from gateway.config.renamed import RENAMED
 from gateway.config.settings import (
     Audit,
     Directory,
@@ -297,7 +298,10 @@ class FaultTests(ConfigCase):
                 '[retention.domains."a.example"]\npolicy = "any 7"\n',
                 "FILE:4: retention.domains.a.example.policy: expected a policy as",
             ),
-            ("[retention]\nbacklog_share = 50\n", "FILE:4: retention.backlog_share: expected 0 to"),
+            (
+                "[retention]\nmax_removal_share = 50\n",
+                "FILE:4: retention.max_removal_share: expected 0 to",
+            ),
         ):
             (fault,) = self.faults(LISTENER + text)
             self.assertTrue(fault.startswith(words), fault)
@@ -354,7 +358,7 @@ class FaultTests(ConfigCase):
 class EnvironmentTests(ConfigCase):
     def test_every_setting_can_come_from_the_environment_and_wins(self) -> None:
         settings = self.load(
-            POP3GW_STATE="/srv",
+            POP3GW_STATE_DIR="/srv",
             POP3GW_LIMITS__SESSIONS_PER_USER="3",
             POP3GW_POP3__IDLE_NOTICE="false",
             POP3GW_POP3__MECHANISMS='["LOGIN"]',
@@ -365,7 +369,7 @@ class EnvironmentTests(ConfigCase):
             POP3GW_QUOTA__TEXTS__DE__WARN__SUBJECT="Fast voll",
         )
         self.assertEqual(settings.quota.texts["de"].warn.subject, "Fast voll")
-        self.assertEqual(settings.state, "/srv")
+        self.assertEqual(settings.state_dir, "/srv")
         self.assertEqual(settings.limits.sessions_per_user, 3)
         self.assertFalse(settings.profile.idle_notice)
         self.assertEqual(settings.profile.mechanisms, ("LOGIN",))
@@ -412,7 +416,7 @@ class EnvironmentTests(ConfigCase):
 
     def test_a_container_that_uses_ldap_needs_no_file(self) -> None:
         environ = {
-            "POP3GW_STATE": os.path.abspath(self.mktemp()),
+            "POP3GW_STATE_DIR": os.path.abspath(self.mktemp()),
             "POP3GW_DIRECTORY__KIND": "ldap",
             "POP3GW_LDAP__URIS": "ldaps://one.example.org,ldaps://two.example.org",
             "POP3GW_LDAP__BASE": "dc=example,dc=org",
@@ -422,6 +426,16 @@ class EnvironmentTests(ConfigCase):
         }
         self.assertEqual(assembly.check(None, environ), [])
         self.assertEqual(load_settings(None, environ).ldap.bind_password, "s3cret")
+
+    def test_the_old_name_of_a_setting_is_an_error_that_names_the_new_one(self) -> None:
+        for old, new in RENAMED.items():
+            section, _, name = old.rpartition(".")
+            text = f"{LISTENER}[{section}]\n{name} = 1\n" if section else f"{old} = 1\n{LISTENER}"
+            (fault,) = self.faults(text)
+            self.assertIn(f"{old}: this setting is called {new} now", fault)
+            variable, wanted = (f"POP3GW_{key.replace('.', '__').upper()}" for key in (old, new))
+            (fault,) = self.faults(**{variable: "1"})
+            self.assertEqual(fault, f"{variable}: this setting is called {wanted} now")
 
     def test_what_kubernetes_and_docker_say_of_a_service_named_pop3gw_is_no_setting(self) -> None:
         for prefix in ("POP3GW_", "POP3GW_PLAIN_"):
@@ -438,7 +452,7 @@ class EnvironmentTests(ConfigCase):
                 "ENV_PATH": "/usr/bin",
             }
             self.load(**{prefix + name: value for name, value in said.items()})
-        for name in ("PORT", "LIMITS_CONNECTIONS", "STATE_DIR", "LDAP__PORT"):
+        for name in ("PORT", "LIMITS_CONNECTIONS", "STATE_DIRECTORY", "LDAP__PORT"):
             (fault,) = self.faults(**{f"POP3GW_{name}": "110"})
             self.assertIn("there is no setting", fault)
 
@@ -451,7 +465,7 @@ class CheckTests(ConfigCase):
     def test_missing_and_bad_files_are_named_and_nothing_is_made(self) -> None:
         state = self.mktemp()
         os.makedirs(state)
-        text = f'state = "{state}"\n{LISTENER}[tls]\nself_made = false\n'
+        text = f'state_dir = "{state}"\n{LISTENER}[tls]\nself_signed = false\n'
         problems = assembly.check(self.file(text), {})
         self.assertEqual(len(problems), 3)
         for problem, path in zip(
@@ -465,7 +479,7 @@ class CheckTests(ConfigCase):
         make_certificate(f"{state}/cert.pem", f"{state}/key.pem")
         os.mkdir(f"{state}/tls")
         text = (
-            f'state = "{state}"\n{LISTENER}[tls]\ncertificate = "crt.pem"\nkey = "key.pem"\n'
+            f'state_dir = "{state}"\n{LISTENER}[tls]\ncertificate = "crt.pem"\nkey = "key.pem"\n'
             '[listeners.b]\nendpoint = "tcp:0"\ncertificate = "cert.pem"\nkey = "b.pem"\n'
         )
         with open(f"{state}/accounts", "w"):
@@ -483,7 +497,7 @@ class CheckTests(ConfigCase):
         os.unlink(f"{state}/tls/key.pem")
         with open(f"{state}/accounts", "w"):
             pass
-        for problems in self.checked_and_started(f'state = "{state}"\n{LISTENER}'):
+        for problems in self.checked_and_started(f'state_dir = "{state}"\n{LISTENER}'):
             self.assertEqual(len(problems), 1)
             self.assertIn("tls/key.pem: no such file: tls.key (one is made only", problems[0])
 
@@ -493,7 +507,7 @@ class CheckTests(ConfigCase):
             os.mkdir(state)
             with open(f"{state}/accounts", "w"):
                 pass
-            text = f'state = "{state}"\n{LISTENER}{extra}'
+            text = f'state_dir = "{state}"\n{LISTENER}{extra}'
             self.assertEqual(self.checked_and_started(text), ([], []))
             self.assertEqual(os.path.exists(f"{state}/tls/key.pem"), made)
 
@@ -524,7 +538,7 @@ class CheckTests(ConfigCase):
                 "ntlm.helper: no program no-such-program",
             ),
         ):
-            checked, started = self.checked_and_started(f'state = "{state}"\n{text}')
+            checked, started = self.checked_and_started(f'state_dir = "{state}"\n{text}')
             self.assertEqual(checked, started, text)
             (problem,) = checked
             self.assertIn(words, problem)
@@ -535,19 +549,19 @@ class CheckTests(ConfigCase):
             '[listeners.b]\nendpoint = "tpc:1"\n[directory]\nfile = "."\n'
             '[ntlm]\nprovider = "winbind"\nhelper = []\n'
         )
-        problems = assembly.check(self.file(f'state = "{self.usable()}"\n{text}'), {})
+        problems = assembly.check(self.file(f'state_dir = "{self.usable()}"\n{text}'), {})
         self.assertEqual(len(problems), 5)
 
     def test_a_certificate_that_no_listener_uses_fails_no_check(self) -> None:
         state = self.usable()
         with open(f"{state}/tls/cert.pem", "w") as file:
             file.write("no certificate")
-        text = f'state = "{state}"\n[listeners.a]\nendpoint = "tcp:0"\ntls = "none"\n'
+        text = f'state_dir = "{state}"\n[listeners.a]\nendpoint = "tcp:0"\ntls = "none"\n'
         self.assertEqual(self.checked_and_started(text), ([], []))
 
     def test_a_socket_that_systemd_has_not_handed_down_is_named_by_check_and_start(self) -> None:
         state = self.usable()
-        text = f'state = "{state}"\n[listeners.a]\nendpoint = "%s"\ntls = "none"\n'
+        text = f'state_dir = "{state}"\n[listeners.a]\nendpoint = "%s"\ntls = "none"\n'
         for endpoint in ("systemd:domain=INET:index=0", "systemd:domain=INET6:name=pop3"):
             for problems in self.checked_and_started(text % endpoint):
                 self.assertEqual(len(problems), 1)
@@ -564,16 +578,16 @@ class CheckTests(ConfigCase):
     def test_a_state_directory_that_is_a_file_is_named_with_the_cure(self) -> None:
         file = self.file("")
         for state in (file, f"{file}/var"):
-            text = f'state = "{state}"\ndemo = true\n{LISTENER}'
+            text = f'state_dir = "{state}"\ndemo = true\n{LISTENER}'
             for problems in self.checked_and_started(text):
                 (problem,) = problems
                 self.assertIn(f"{file}", problem)
-                self.assertIn("state; move away what is in its place, or set another", problem)
-                self.assertIn("POP3GW_STATE", problem)
+                self.assertIn("state_dir; move away what is in its place, or set another", problem)
+                self.assertIn("POP3GW_STATE_DIR", problem)
                 self.assertNotIn("belong", problem)
             # Without the demonstration accounts are missing too, which is no news then.
-            (problem,) = assembly.check(self.file(f'state = "{state}"\n{LISTENER}'), {})
-            self.assertIn("state; move away what is in its place", problem)
+            (problem,) = assembly.check(self.file(f'state_dir = "{state}"\n{LISTENER}'), {})
+            self.assertIn("state_dir; move away what is in its place", problem)
 
     def test_a_disk_that_is_full_at_the_first_start_is_not_said_to_be_anothers(self) -> None:
         for number, cure in (
@@ -583,7 +597,7 @@ class CheckTests(ConfigCase):
             (errno.EACCES, "and what is in it belong to the user that runs pop3gw"),
         ):
             state = self.mktemp()
-            path = self.file(f'state = "{state}"\ndemo = true\n{LISTENER}')
+            path = self.file(f'state_dir = "{state}"\ndemo = true\n{LISTENER}')
             for pattern in ("*accounts*", "*cert.pem*"):
                 with no_room("open", pattern, number), self.assertRaises(ConfigError) as caught:
                     assembly.assemble(MemoryReactorClock(), path, {})
@@ -603,11 +617,11 @@ class CheckTests(ConfigCase):
                 ("audit", "path"),
             ):
                 extra = "" if table == "listeners.a" else f"[{table}]\n"
-                text = f'state = "{state}"\n{LISTENER}{extra}{key} = "{name}"\n'
+                text = f'state_dir = "{state}"\n{LISTENER}{extra}{key} = "{name}"\n'
                 for problems in self.checked_and_started(text):
                     wanted = f"{state}/{name}: expected a file, found a directory or a device"
                     self.assertIn(f"{wanted}: {table}.{key}", problems)
-        text = f'state = "{state}"\n{LISTENER}[store]\npath = "accounts/{{name}}"\n'
+        text = f'state_dir = "{state}"\n{LISTENER}[store]\npath = "accounts/{{name}}"\n'
         for problems in self.checked_and_started(text):
             self.assertEqual(problems, [f"{state}/accounts: expected a directory: store.path"])
 
@@ -629,7 +643,7 @@ class CheckTests(ConfigCase):
         )
         with open(f"{state}/accounts", "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
-        problems = assembly.check(self.file(f'state = "{state}"\n{LISTENER}'), {})
+        problems = assembly.check(self.file(f'state_dir = "{state}"\n{LISTENER}'), {})
         numbers = [problem.removeprefix(f"{state}/accounts:").split(":")[0] for problem in problems]
         self.assertEqual(sorted(map(int, numbers)), list(range(2, 12)))
         self.assertIn(
@@ -639,7 +653,7 @@ class CheckTests(ConfigCase):
     def test_accounts_that_cannot_be_read_are_not_said_to_be_missing(self) -> None:
         state = os.path.abspath(self.usable())
         os.chmod(f"{state}/accounts", 0)
-        settings = load_settings(self.file(f'state = "{state}"\n{LISTENER}'), {})
+        settings = load_settings(self.file(f'state_dir = "{state}"\n{LISTENER}'), {})
         os.chmod(state, 0o755)
         for above in (state, *map(str, Path(state).parents)):
             if os.geteuid() == 0 and above != "/":
@@ -667,7 +681,7 @@ class CheckTests(ConfigCase):
 
     def test_a_ledger_that_is_none_is_found_before_somebody_needs_it(self) -> None:
         state = os.path.abspath(self.usable())
-        path = self.file(f'state = "{state}"\n{LISTENER}')
+        path = self.file(f'state_dir = "{state}"\n{LISTENER}')
         ledger = f"{state}/ledger.sqlite3"
         Ledger(state).close()
         before = sorted(os.listdir(state))
@@ -691,21 +705,21 @@ class CheckTests(ConfigCase):
         os.makedirs(state)
         with open(f"{state}/accounts", "w"):
             pass
-        text = f'state = "{state}"\n{LISTENER}ciphers = "NOPE"\n'
+        text = f'state_dir = "{state}"\n{LISTENER}ciphers = "NOPE"\n'
         for problems in self.checked_and_started(text):
             (problem,) = problems
             self.assertIn("listeners.a: ciphers 'NOPE': no cipher match", problem)
 
     def test_a_check_before_the_first_start_makes_nothing(self) -> None:
         state = self.mktemp()
-        text = f'state = "{state}"\ndemo = true\n{LISTENER}'
+        text = f'state_dir = "{state}"\ndemo = true\n{LISTENER}'
         self.assertEqual(assembly.check(self.file(text), {}), [])
         self.assertFalse(os.path.exists(state))
 
     def test_a_good_configuration_has_no_problems_and_a_bad_accounts_file_has(self) -> None:
         state = self.mktemp()
         make_certificate(f"{state}/tls/cert.pem", f"{state}/tls/key.pem")
-        text = f'state = "{state}"\n{LISTENER}'
+        text = f'state_dir = "{state}"\n{LISTENER}'
         with open(f"{state}/accounts", "w") as file:
             file.write("alice@example.org:{PLAIN}x\n")
         self.assertEqual(assembly.check(self.file(text), {}), [])
@@ -719,7 +733,7 @@ class CheckTests(ConfigCase):
 
     def test_where_the_audit_cannot_be_is_said_at_the_start(self) -> None:
         state = self.usable()
-        text = f'state = "{state}"\n{LISTENER}[audit]\npath = "logs/removed"\n'
+        text = f'state_dir = "{state}"\n{LISTENER}[audit]\npath = "logs/removed"\n'
         for problems in self.checked_and_started(text):
             wanted = f"{os.path.abspath(state)}/logs: no such directory: audit.path"
             self.assertEqual(problems, [wanted])
@@ -733,7 +747,7 @@ class CheckTests(ConfigCase):
             ("", "1", []),
         ):
             state = self.usable()
-            text = f'state = "{state}"\n{LISTENER}[audit]\npath = "{path}"\n'
+            text = f'state_dir = "{state}"\n{LISTENER}[audit]\npath = "{path}"\n'
             text += f'max_size = "{max_size}"\nkeep = 1\n'
             settings = load_settings(self.file(text), {})
             audit = assembly.make_audit(settings)
@@ -780,7 +794,7 @@ class ListenerTests(ConfigCase):
 
     def test_a_start_without_a_file_serves_with_the_documented_defaults(self) -> None:
         state = os.path.abspath(self.mktemp())
-        environ = {"POP3GW_STATE": state, "POP3GW_DEMO": "true"}
+        environ = {"POP3GW_STATE_DIR": state, "POP3GW_DEMO": "true"}
         self.assertEqual(assembly.check(None, environ), [])
         assembly.assemble(MemoryReactorClock(), None, environ)
 
@@ -818,7 +832,7 @@ class ListenerTests(ConfigCase):
         os.makedirs(state)
         with open(f"{state}/accounts", "w"):
             pass
-        text = f'state = "{state}"\n{LISTENER}tls = "none"\n[tls]\nself_made = false\n'
+        text = f'state_dir = "{state}"\n{LISTENER}tls = "none"\n[tls]\nself_signed = false\n'
         text += '[lmtp]\nendpoint = "tcp:0"\ntls = "stls"\n'
         path = self.file(text)
         problems = assembly.check(path, {})
@@ -830,7 +844,7 @@ class ListenerTests(ConfigCase):
         os.makedirs(state)
         with open(f"{state}/accounts", "w"):
             pass
-        top = f'state = "{state}"\n[listeners.a]\ntls = "none"\n'
+        top = f'state_dir = "{state}"\n[listeners.a]\ntls = "none"\n'
         for table, text in (
             ("listeners.a", 'endpoint = "haproxy:tcp:7"\n'),
             ("lmtp", 'endpoint = "tcp:0"\n[lmtp]\nendpoint = "haproxy:tcp:7"\n'),
@@ -873,7 +887,7 @@ class SecretFileTests(ConfigCase):
 
     def test_its_path_lies_below_the_state_directory(self) -> None:
         state, name = os.path.split(self.secret(b"s3cret"))
-        text = f'state = "{state}"\n{LISTENER}{self.LDAP}bind_password_file = "{name}"\n'
+        text = f'state_dir = "{state}"\n{LISTENER}{self.LDAP}bind_password_file = "{name}"\n'
         self.assertEqual(self.load(text).ldap.bind_password, "s3cret")
 
     def test_the_environment_wins_whichever_way_it_says_it(self) -> None:
@@ -958,10 +972,10 @@ class TextTests(ConfigCase):
         self.addCleanup(os.chdir, os.getcwd())
         path = os.path.abspath(self.file(LISTENER))
         os.chdir("/")
-        for environ in ({}, {"POP3GW_STATE": "./var"}):
+        for environ in ({}, {"POP3GW_STATE_DIR": "./var"}):
             with self.assertRaises(ConfigError) as caught:
                 load_settings(path, environ)
-            self.assertIn("state: expected an absolute path", str(caught.exception))
-        self.assertEqual(load_settings(path, {"POP3GW_STATE": "/var"}).state, "/var")
-        (fault,) = self.faults(POP3GW_STATE="")
-        self.assertEqual(fault, "POP3GW_STATE: state: expected a path, found ''")
+            self.assertIn("state_dir: expected an absolute path", str(caught.exception))
+        self.assertEqual(load_settings(path, {"POP3GW_STATE_DIR": "/var"}).state_dir, "/var")
+        (fault,) = self.faults(POP3GW_STATE_DIR="")
+        self.assertEqual(fault, "POP3GW_STATE_DIR: state_dir: expected a path, found ''")

@@ -81,7 +81,7 @@ class SettingsCase(SynchronousTestCase):
         with open(f"{self.state}/accounts", "w"):
             pass
         self.base = {
-            "state": f'"{self.state}"',
+            "state_dir": f'"{self.state}"',
             "listeners\na\nendpoint": '"tcp:0"',
             "listeners\na\ntls": '"none"',
         }
@@ -107,7 +107,7 @@ class SettingsCase(SynchronousTestCase):
             return []
         problems = assembly.check(path, environ)
         # That a file is not there is no news of another state directory.
-        about = "" if section == "state" else section
+        about = "" if section == "state_dir" else section
         return [one for one in problems if not is_good(one, about)]
 
     def wrong(self, cases: Iterator[tuple[str, str, dict[str, str], str]]) -> list[str]:
@@ -185,7 +185,7 @@ GOOD: dict[str, tuple[str, Any]] = {
     "lmtp\nendpoint": ("unix:/run/lmtp", "unix:/run/lmtp"),
     "policy\nendpoint": ("tcp:8", "tcp:8"),
     "http\nendpoint": ("tcp:9", "tcp:9"),
-    "lmtp\ndetail": ("-", "-"),
+    "lmtp\nrecipient_delimiter": ("-", "-"),
     "lmtp\nmax_size": ("7 MB", "7 MB"),
     "audit\nmax_size": ("7 MB", "7 MB"),
     "directory\nstale_ttl": ("5", 5.0),
@@ -247,7 +247,7 @@ class EnvironmentTests(SettingsCase):
             text, value = good_value(key, kind)
             settings = load_settings(None, {**NEEDED, variable_of(key): text})
             found = value_of(settings, key)
-            self.assertEqual(os.path.basename(found) if key == "state" else found, value, key)
+            self.assertEqual(os.path.basename(found) if key == "state_dir" else found, value, key)
 
     def test_every_list_is_taken_with_commas_and_as_json_and_toml_have_it(self) -> None:
         for key, kind in SETTINGS.items():

@@ -216,7 +216,7 @@ class Gateway(Server):
             "listeners.secure": (
                 f'endpoint = "tcp:{self.tls}:interface=127.0.0.1"\ntls = "implicit"'
             ),
-            "tls": 'certificate = "cert.pem"\nkey = "key.pem"\nself_made = false',
+            "tls": 'certificate = "cert.pem"\nkey = "key.pem"\nself_signed = false',
             "directory": 'file = "accounts"',
         }
         if "[directory]" in settings:
@@ -224,7 +224,7 @@ class Gateway(Server):
         if "[store]" not in settings:
             tables["store"] = 'path = "mail/{name}"'
         text = "".join(f"[{name}]\n{body}\n" for name, body in tables.items())
-        self.config.write_text(f'state = "{directory}"\n{text}{settings}\n')
+        self.config.write_text(f'state_dir = "{directory}"\n{text}{settings}\n')
 
     @property
     def command(self) -> list[str]:

@@ -149,7 +149,7 @@ def test_under_a_hold_dele_hides_and_an_operator_brings_it_back(
 def test_killed_again_and_again_it_removes_what_is_due_and_nothing_else(
     keep: Callable[..., StoredMessage],
 ) -> None:
-    gateway = keep(f"{SETTINGS}backlog_share = 1.0\nbatch = 10\nrate = 400.0\n")
+    gateway = keep(f"{SETTINGS}max_removal_share = 1.0\nbatch = 10\nrate = 400.0\n")
     gateway.mail_of(USER, 900, days=61)
     young = {
         gateway.maildir / "new" / f"{int(time.time())}.M{number}P2.test" for number in range(50)

@@ -413,7 +413,7 @@ class Rooted(Gateway):
         passwd.put(str(self.accounts), USER, PASSWORD.encode(), "SSHA256")
         self.accounts.chmod(0o644)
         self.config.write_text(
-            f'state = "{self.state}"\n'
+            f'state_dir = "{self.state}"\n'
             f'[listeners.secure]\nendpoint = "tcp:{self.plain}:interface=127.0.0.1"\n'
             f'[directory]\nfile = "{self.accounts}"\n'
         )

@@ -44,7 +44,7 @@ def unit() -> dict[str, str]:
 
 def test_the_unit_the_sample_and_the_readme_name_the_same_places() -> None:
     service, typed = unit(), "\n".join(commands("useradd"))
-    state = tomllib.loads(text("pop3gw.toml"))["state"]
+    state = tomllib.loads(text("pop3gw.toml"))["state_dir"]
     assert state == f"/var/lib/{service['StateDirectory']}"
     assert f"install -d -o {service['User']} -g {service['Group']} -m 750 {state}" in typed
     assert f"--home-dir {state} " in typed
@@ -58,7 +58,7 @@ def test_the_unit_the_sample_and_the_readme_name_the_same_places() -> None:
     image = re.search(r"POP3GW_CONFIG=(\S+)", dockerfile)[1]  # type: ignore[index]
     assert f"--config {image} " in inside
     assert f"-v pop3gw:{state} " in inside
-    assert f"POP3GW_STATE={state}" in dockerfile
+    assert f"POP3GW_STATE_DIR={state}" in dockerfile
 
 
 class Installed(Server):

@@ -1,0 +1,15 @@
+"""Settings that had another name before the first release."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+RENAMED: Mapping[str, str] = {
+    "state": "state_dir",
+    "tls.self_made": "tls.self_signed",
+    "lmtp.detail": "lmtp.recipient_delimiter",
+    "retention.busy": "retention.pause_above_queue",
+    "retention.backlog_share": "retention.max_removal_share",
+    "retention.backlog_least": "retention.max_removal_least",
+}
+"""Old key to new key; an old one is an error that names the new one."""
