@@ -7,10 +7,12 @@ import re
 import time
 from array import array
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 
 from twisted.logger import Logger
 
 from gateway.durable import FULL
+from gateway.errors import StoreDown
 from gateway.model import Listing
 from gateway.store.maildir.folders.dotlock import dotlock, flocked
 from gateway.store.maildir.folders.duplicates import is_plain, part
@@ -20,6 +22,7 @@ from gateway.store.maildir.folders.place import FOLDERS, Place, opened
 from gateway.store.maildir.folders.scan import NEVER, Stamp, delivery_order, look, scan, stamp_of
 from gateway.store.maildir.listing.sizes import Sizer, Sizes
 from gateway.store.maildir.listing.snapshot import UNKNOWN, MaildirOptions, Snapshot
+from gateway.store.maildir.uids.gone import any_may_come_again, drop_lines, may_come_again
 from gateway.store.maildir.uids.ids import ordered, shown_ids
 from gateway.store.maildir.uids.uidlist import NAME, UidList
 
@@ -88,12 +91,16 @@ class Reader:
     def _read(self, before: Snapshot | None) -> Snapshot:
         known = before.files if before else ()
         stamp, files = self._scanned(known)
+        if self._dropped(files):
+            stamp = (*stamp[:2], self._stamp()[2]) if stamp else NEVER
         sizes = Sizes(before)
         for base in self._reborn(files):
             sizes.forget(base)
         sizes.forget_written(self._maildir, files)
         listed = self._uidlist.uids
         new = _in_order([base for base in files if base not in listed])
+        for base in filter(may_come_again, new):
+            sizes.forget(base)
         sized = sizes.octets
         unknown = [base for base in listed if base in files and base not in sized]
         unknown += [base for base in new if base not in sized]
@@ -145,6 +152,24 @@ class Reader:
         for base in self._odd(files):
             del files[base]
         return stamp if is_done else NEVER, files
+
+    def _dropped(self, files: dict[str, str]) -> bool:
+        """Drop the lines of missing messages under names that another message may get.
+
+        Returns whether the uidlist was rewritten.
+        """
+        if not any_may_come_again(self._uidlist.uids.keys() - files.keys()):
+            return False
+        is_done = False
+        # Do not wait for a lock: the next reading tries again.
+        with suppress(StoreDown), flocked(self._maildir.path, timeout=0):
+            is_done = drop_lines(
+                self._uidlist, lambda listed: may_be_there(self._maildir, listed), timeout=0
+            )
+        if not is_done:
+            self._uidlist = UidList(self._list_path, self._mark)
+            self._uidlist.refresh()
+        return is_done
 
     def forget(self, bases: Iterable[str]) -> None:
         """These messages were removed: whoever comes by one of the names is another."""

@@ -53,6 +53,7 @@ from gateway.store.maildir.removal.message_info import (
     raise_for,
 )
 from gateway.store.maildir.removal.take_out import flocked_if_free, in_parts, take_out
+from gateway.store.maildir.uids.gone import any_may_come_again, drop_lines
 from gateway.store.maildir.uids.ids import ordered, shown_ids
 from gateway.store.maildir.uids.uidlist import NAME, UidList, base_of
 
@@ -219,22 +220,32 @@ class MaildirRetention:
         try:
             with (
                 opened(self._path) as self._maildir,
-                flocked_if_free(self._maildir, timeout=self._reading.lock_timeout),
+                flocked_if_free(self._maildir, timeout=self._reading.lock_timeout) as is_flocked,
             ):
                 if changed:
                     # What has the base name of a message that goes may not inherit its id.
                     self.part({file for _, file in wanted})
                 found, restless, written = look_for(self._maildir, wanted, stored=stored)
-                self._discarded(found, cause)
+                self._discarded(found, cause, is_flocked=is_flocked)
                 raise_for(self._maildir, restless)
                 if written:
                     raise StoreDown(f"{self._path}: somebody wrote to {len(written)} messages")
         except OSError as error:
             raise StoreDown(str(store_error(error, self._path))) from error
 
-    def _discarded(self, found: Found, cause: Reason) -> int:
+    def _discarded(self, found: Found, cause: Reason, *, is_flocked: bool = True) -> int:
         take = partial(_unlink, self._maildir, counted_in=self._maildir)
-        return self._audited("discard", self._maildir, found, cause, take)
+        taken = self._audited("discard", self._maildir, found, cause, take)
+        if is_flocked:
+            self._drop_lines(found)
+        return taken
+
+    def _drop_lines(self, found: Found) -> None:
+        """Drop the uidlist's lines of messages with names that another message may get."""
+        gone = {base_of(file.partition("/")[2]) for _, file in found}
+        if any_may_come_again(gone):
+            uidlist = UidList(self._maildir.at(NAME), self._reading.mark_of(self._path))
+            drop_lines(uidlist, lambda listed: set(listed) - gone, timeout=1)
 
     def _audited(
         self,
@@ -302,9 +313,11 @@ class MaildirRetention:
             is_fine = may_be_name(name) and base_of(name) not in taken
             (fine if is_fine else left).append((kept, file))
         complain(self._maildir, "messages cannot be hidden", [file for _, file in left])
-        return self._audited(
+        hidden = self._audited(
             "hide", self._maildir, fine, cause, lambda part: self._move(part, folder)
         )
+        self._drop_lines(fine)
+        return hidden
 
     def _move(self, found: Found, folder: Place) -> int:
         uids = {base_of(file.partition("/")[2]): kept.uid for kept, file in found}

@@ -21,15 +21,17 @@ T = TypeVar("T")
 
 
 @contextmanager
-def flocked_if_free(maildir: Place, *, timeout: float) -> Iterator[None]:
-    """``flocked``, but that nobody has to wait for longer than ``timeout`` seconds."""
+def flocked_if_free(maildir: Place, *, timeout: float) -> Iterator[bool]:
+    """``flocked`` within ``timeout`` seconds, else without it; yields whether it is locked."""
     with ExitStack() as held:
+        is_flocked = False
         try:
             held.enter_context(flocked(maildir.path, timeout=timeout))
+            is_flocked = True
         except (OSError, StoreDown) as error:
             # What somebody wants to be gone goes, whoever is adding up there.
             log.warn("{maildir}: {error}; removing all the same", maildir=maildir, error=error)
-        yield
+        yield is_flocked
 
 
 def in_parts(

@@ -13,6 +13,7 @@ from test_maildir import MaildirCase
 from twisted.logger import capturedLogs, formatEvent
 
 from gateway.model import Reason
+from gateway.store.maildir.maildrop import Maildrop
 from gateway.testing.store_contract import ALICE
 
 LETTERS = tuple(f"cur/Re: letter {number}.eml" for number in range(8))
@@ -170,6 +171,60 @@ class SameNameAgainTests(TwinsCase):
             self.assertEqual(self.ids(self.open(self.fresh())), [uid])
             self.successResultOf(maildrop.finish({0}, set()))
             seen.add(uid)
+
+    def uid_of(self, text: bytes) -> str:
+        """The unique-id of a message that is put there by the same name as others before."""
+        Path(self.maildir, "new/letter").write_bytes(text)
+        (uid,) = self.ids(self.open(self.fresh()))
+        return uid
+
+    def remove_all(self, maildrop: Maildrop) -> None:
+        self.successResultOf(maildrop.finish({0}, set()))
+
+    def test_it_gets_a_new_id_from_a_process_that_did_not_delete_the_first(self) -> None:
+        first = self.uid_of(b"one\r\n")
+        self.remove_all(self.open(self.fresh()))
+        second = self.uid_of(b"two, and longer\r\n")
+        self.assertGreater(int(second), int(first))
+
+    def test_it_gets_a_new_id_after_retention_has_removed_the_first(self) -> None:
+        for removed in ("discard", "hide"):
+            first = self.uid_of(b"one\r\n")
+            remove = getattr(self.fresh(), removed)
+            self.successResultOf(remove(ALICE, [first], Reason(rule="any 1d")))
+            second = self.uid_of(b"two, and longer\r\n")
+            self.assertGreater(int(second), int(first), removed)
+            self.remove_all(self.open(self.fresh()))
+
+    def test_it_gets_a_new_id_after_another_program_has_removed_the_first(self) -> None:
+        first = self.uid_of(b"one\r\n")
+        for file in self.files():
+            os.unlink(f"{self.maildir}/{file}")
+        self.assertEqual(self.ids(self.open(self.fresh())), [])
+        self.assertGreater(int(self.uid_of(b"two\r\n")), int(first))
+
+    def test_a_message_that_another_program_has_elsewhere_for_a_moment_keeps_its_id(self) -> None:
+        # As a Maildir name has it, which is given once: it comes back from a backup, say.
+        name = "1700000000.M1P1.host"
+        self.put(f"new/{name}")
+        before = self.ids(self.open())
+        os.rename(f"{self.maildir}/new/{name}", f"{self.maildir}/tmp/{name}")
+        self.assertEqual(self.ids(self.open()), [])
+        os.rename(f"{self.maildir}/tmp/{name}", f"{self.maildir}/cur/{name}:2,S")
+        self.assertEqual(self.ids(self.open(self.fresh())), before)
+
+    def test_others_keep_their_ids_when_one_goes(self) -> None:
+        self.put("new/letter", "new/note", "new/1700000000.M1P1.host")
+        before = self.ids(self.open())
+        self.remove_all(self.open(self.fresh()))
+        self.assertEqual(self.ids(self.open(self.fresh())), before[1:])
+
+    def test_a_lock_of_another_program_keeps_nobody_out_when_a_message_is_gone(self) -> None:
+        self.put("new/letter", "new/note")
+        (_, note) = self.ids(self.open())
+        os.unlink(f"{self.maildir}/new/letter")
+        Path(self.maildir, "dovecot-uidlist.lock").write_bytes(b"1:another")
+        self.assertEqual(self.ids(self.open(self.fresh())), [note])
 
     def test_one_that_a_hold_has_kept_comes_back_as_it_was(self) -> None:
         self.put("new/letter")

@@ -492,11 +492,11 @@ def test_a_carried_id_that_is_a_number_is_given_to_no_other(box: Box) -> None:
 
 
 def test_what_comes_back_keeps_what_the_uidlist_knew_of_it(box: Box) -> None:
-    box.put("cur/1.host:2,")
-    box.write_list("5 Gguid W5 :1.host")
+    box.put("cur/1700000000.M1P1.host:2,")
+    box.write_list("5 Gguid W5 :1700000000.M1P1.host")
     box.ask("hide", ["5"], RULE)
     box.ask("restore", ["5"])
-    assert (box.path / NAME).read_text().splitlines()[-1] == "9 P5 Gguid W5 :1.host"
+    assert (box.path / NAME).read_text().splitlines()[-1] == "9 P5 Gguid W5 :1700000000.M1P1.host"
 
 
 def test_what_comes_back_has_its_flags_and_is_in_cur(box: Box) -> None:
@@ -533,15 +533,18 @@ def test_under_a_hold_what_cannot_be_hidden_stays_and_quit_says_so(box: Box) -> 
 
 
 def test_of_a_copy_and_what_is_hidden_neither_overwrites_the_other(box: Box) -> None:
-    box.put("cur/1.host:2,", b"hidden\r\n")
-    box.write_list("1 :1.host")
+    box.put("cur/1700000000.M1P1.host:2,", b"hidden\r\n")
+    box.write_list("1 :1700000000.M1P1.host")
     box.ask("hide", ["1"], RULE)
     # Somebody puts the mailbox back from a backup.
-    box.put("cur/1.host:2,S", b"copy\r\n")
+    box.put("cur/1700000000.M1P1.host:2,S", b"copy\r\n")
     assert box.ask("hide", ["1"], RULE) == 0
     assert box.ask("restore", ["1"]) == 0
     assert box.shown() == {"1": b"copy\r\n"}
-    assert box.files() == [".Expired/cur/1.host,U=1:2,", "cur/1.host:2,S"]
+    assert box.files() == [
+        ".Expired/cur/1700000000.M1P1.host,U=1:2,",
+        "cur/1700000000.M1P1.host:2,S",
+    ]
 
 
 def test_two_that_had_one_id_are_told_apart_and_both_come_back(box: Box) -> None:
