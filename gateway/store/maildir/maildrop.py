@@ -11,17 +11,23 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import MailboxUnusable, MessageGone, SizeChanged
+from gateway.errors import MailboxUnusable, MessageGone, SizeChanged, StoreDown
 from gateway.interfaces import Audit, IBody, IMaildrop, Run
 from gateway.model import Listing, Reason, Terms
-from gateway.store.maildir.folders.files import FileBody, complain, open_message, store_error
+from gateway.store.maildir.folders.files import (
+    FileBody,
+    complain,
+    open_message,
+    store_error,
+    version_of,
+)
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.moves import move
 from gateway.store.maildir.folders.place import Place, open_place, opened
 from gateway.store.maildir.folders.scan import settled
 from gateway.store.maildir.listing.compressed import UnpackedBody, begins_packed
 from gateway.store.maildir.listing.reader import Reader
-from gateway.store.maildir.listing.sizes import is_recent
+from gateway.store.maildir.listing.sizes import is_recent, size_of
 from gateway.store.maildir.listing.snapshot import (
     CLAIMED,
     UNREADABLE,
@@ -111,15 +117,15 @@ class Mailbox:
         """
         if len(snapshot.young) > FEW:
             return False
-        for index, seen in list(snapshot.young.items()):
+        for index in list(snapshot.young):
             try:
                 status = os.lstat(f"{self.maildir}/{snapshot.files[index]}")
             except FileNotFoundError:
                 return False
-            if (status.st_size, status.st_mtime_ns) != seen:
+            if not snapshot.is_version(index, version_of(status)):
                 return False
             if not is_recent(status.st_ctime_ns):
-                del snapshot.young[index]
+                snapshot.young.discard(index)
         return True
 
     def _read(self) -> Deferred[Snapshot]:
@@ -207,16 +213,18 @@ class Maildrop:
             held.close()
 
     def _look_at(self, place: Place, index: int, name: str) -> IBody:
-        """Open a message, but measure it first if nobody has.  Blocks.
+        """Open a message, but measure it first unless it is as it was measured.  Blocks.
 
         Its line ends have to be looked at anyway, and not in the reactor's
         thread; the next time it goes out as it is.  One that cannot be read
         fails here, before any of it is sent.
         """
-        if self._snapshot.forms[index] in (CLAIMED, UNREADABLE):
+        snapshot = self._snapshot
+        is_measured = snapshot.forms[index] not in (CLAIMED, UNREADABLE)
+        if not (is_measured and snapshot.is_version(index, version_of(os.lstat(place.at(name))))):
             size = self._mailbox.measured(place, name)
-            self._check(index, size.stored)
-            self._snapshot.measured(index, size)
+            self._check(index, size)
+            snapshot.measured(index, size)
         body = self._open(place, index, name, is_measured=True)
         assert body is not None
         return body
@@ -247,49 +255,52 @@ class Maildrop:
     def _open(
         self, place: Place, index: int, name: str, *, is_measured: bool = False
     ) -> IBody | None:
-        """The message in a file; None if that has to be unpacked and nobody has tried."""
+        """The message in a file; None if a worker has to measure it first."""
         mailbox, snapshot = self._mailbox, self._snapshot
         reading, path = mailbox.reading, f"{mailbox.maildir}/{name}"
         is_claimed = snapshot.forms[index] == CLAIMED
-        file, size = open_message(place.at(name))
-        try:
-            self._check(index, size)
-            if is_claimed and not is_measured and begins_packed(file) is not False:
-                os.close(file)
-                return None
-        except SizeChanged:
+        file, status = open_message(place.at(name))
+        is_as_listed = snapshot.is_version(index, version_of(status))
+        if not (is_as_listed and (is_measured or not is_claimed or begins_packed(file) is False)):
             os.close(file)
-            raise
+            if is_measured:
+                raise self._changed(index)
+            return None
         form, no_nuls = snapshot.form(index), reading.no_nuls
         if snapshot.is_packed(index):
             return UnpackedBody(file, form, path=path, no_nuls=no_nuls, run=mailbox.run)
         return FileBody(
             file,
-            size,
+            status.st_size,
             form,
             path=path,
             no_nuls=no_nuls,
             run=mailbox.run,
             counted=Measure(convert_cr=reading.convert_cr) if is_claimed else None,
-            done=partial(self._counted, index, size) if reading.exact else None,
+            done=partial(self._counted, index, status) if reading.exact else None,
         )
 
-    def _check(self, index: int, stored: int) -> None:
-        """Raise ``SizeChanged`` if a file of ``stored`` octets is not what was listed.
+    def _check(self, index: int, size: Size) -> None:
+        """Raise ``SizeChanged`` if somebody wrote to the file and it has another size now.
 
-        The client would get another message than it was told of, half of it
+        The client would get another message than LIST announced, half of it
         perhaps while somebody still writes it, and then delete it.
         """
-        if self._snapshot.is_other(index, stored):
-            base = self._snapshot.bases[index]
-            raise SizeChanged(
-                f"{self._mailbox.maildir}: {base}: was written to after it was listed"
-            )
+        snapshot = self._snapshot
+        is_version = snapshot.is_version(index, size.version)
+        if not is_version and size.octets != snapshot.listing.sizes[index]:
+            raise self._changed(index)
 
-    def _counted(self, index: int, stored: int, counted: Measure) -> None:
+    def _changed(self, index: int) -> SizeChanged:
+        """The error for a file that somebody wrote to; the next login measures it again."""
+        self._snapshot.refute(index)
+        name = f"{self._mailbox.maildir}: {self._snapshot.bases[index]}"
+        return SizeChanged(f"{name}: was written to after it was listed")
+
+    def _counted(self, index: int, status: os.stat_result, counted: Measure) -> None:
         """A message whose size was only claimed has gone out."""
-        size = Size(counted.octets, counted.form, counted.whole, stored)
-        self._snapshot.measured(index, size)
+        size = size_of(counted.octets, status, counted.form)
+        self._snapshot.measured(index, size._replace(whole=counted.whole))
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove what is marked, audited, or under a hold hide it; then mark what was fetched."""
@@ -315,12 +326,19 @@ class Maildrop:
             mailbox, snapshot = self._mailbox, self._snapshot
             uids, files = snapshot.listing.uids, snapshot.files
             keeping = MaildirRetention(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
-            stored = snapshot.stored(indexes)
-            remove = keeping.put_away if is_held else partial(keeping.remove, stored=stored)
             wanted = [(uids[index], files[index]) for index in indexes]
-            remove(wanted, self._cause, changed=mailbox.has_changed(snapshot))
-            if not is_held:
-                mailbox.forget(snapshot.bases[index] for index in indexes)
+            changed = mailbox.has_changed(snapshot)
+            if is_held:
+                keeping.put_away(wanted, self._cause, changed=changed)
+                return
+            versions = snapshot.versions(indexes)
+            written = keeping.remove(wanted, self._cause, versions=versions, changed=changed)
+            for index in indexes:
+                if uids[index] in written:
+                    snapshot.refute(index)
+            mailbox.forget(snapshot.bases[index] for index in indexes)
+            if written:
+                raise StoreDown(f"{mailbox.maildir}: somebody wrote to {len(written)} messages")
 
     def _mark(self, indexes: Collection[int]) -> None:
         """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""

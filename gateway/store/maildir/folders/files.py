@@ -120,8 +120,8 @@ class NotRegular(FileNotFoundError):
         super().__init__(errno.ENOENT, "not a regular file", path)
 
 
-def open_message(path: str) -> tuple[int, int]:
-    """A descriptor and the size in octets.
+def open_message(path: str) -> tuple[int, os.stat_result]:
+    """A descriptor and the file's status.
 
     Raises ``OSError``, ``FileNotFoundError`` included.  Links and devices that
     a user may have put into a Maildir are not followed, nor waited for:
@@ -137,7 +137,16 @@ def open_message(path: str) -> tuple[int, int]:
     if not stat.S_ISREG(status.st_mode):
         os.close(file)
         raise NotRegular(path)
-    return file, status.st_size
+    return file, status
+
+
+def version_of(status: os.stat_result) -> int:
+    """A number that is another once somebody has written to the file.
+
+    It stands for the size and the ``mtime``, in one word, since a mailbox has one for each
+    message.  It is the same in all threads and fits a signed 64-bit integer.
+    """
+    return hash((status.st_size, status.st_mtime_ns))
 
 
 @implementer(IBody)

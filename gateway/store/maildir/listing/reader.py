@@ -276,12 +276,12 @@ class Reader:
         if len(listing) >= BIG:
             listing.prepare()
         forms = bytearray([sizes.forms[base] for base in bases])
-        stored = array("q", [sizes.stored.get(base, UNKNOWN) for base in bases])
-        young = {}
+        versions = array("q", [sizes.versions.get(base, UNKNOWN) for base in bases])
+        young: set[int] = set()
         if sizes.young:
-            young = {at: sizes.young[base] for at, base in enumerate(bases) if base in sizes.young}
+            young = {index for index, base in enumerate(bases) if base in sizes.young}
         return Snapshot(
-            listing, bases, [files[base] for base in bases], forms, stored, young, stamp
+            listing, bases, [files[base] for base in bases], forms, versions, young, stamp
         )
 
 

@@ -16,6 +16,7 @@ from gateway.store.maildir.folders.files import (
     complain,
     open_message,
     store_error,
+    version_of,
 )
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.place import Place
@@ -27,7 +28,6 @@ from gateway.store.maildir.listing.snapshot import (
     UNREADABLE,
     Known,
     MaildirOptions,
-    Seen,
     Size,
     Snapshot,
 )
@@ -55,15 +55,17 @@ class Sizes:
 
     def __init__(self, before: Snapshot | None) -> None:
         """``before`` is an earlier reading."""
-        known = before.known() if before else Known({}, {}, {}, {})
+        known = before.known() if before else Known({}, {}, {}, set(), set())
         self.octets = known.octets
         """All whose size is known, by whatever way."""
         self.forms = known.forms
         """As ``Snapshot.forms`` has them."""
-        self.stored = known.stored
-        """What the file has, where somebody has looked."""
+        self.versions = known.versions
+        """``version_of`` the file, where somebody has looked."""
         self.young = known.young
         """Those whose file may still be written."""
+        self.doubted = known.doubted
+        """Those that no claim tells the size of."""
         self.measured: dict[str, Size] = {}
         """Those whose file was read this time."""
         self.unreadable: dict[str, str] = {}
@@ -72,17 +74,17 @@ class Sizes:
 
     def forget_written(self, maildir: Place, files: Mapping[str, str]) -> None:
         """Forget those that somebody has written to; raises ``OSError``."""
-        for base, seen in list(self.young.items()):
+        for base in list(self.young):
             try:
                 status = os.lstat(maildir.at(files[base]))
             except (KeyError, FileNotFoundError):
                 # Gone, or renamed this very moment.
                 self._known.forget(base)
                 continue
-            if (status.st_size, status.st_mtime_ns) != seen:
+            if version_of(status) != self.versions[base]:
                 self._known.forget(base)
             elif not is_recent(status.st_ctime_ns):
-                del self.young[base]
+                self.young.discard(base)
 
     def forget(self, base: str) -> None:
         """The name is another message's now."""
@@ -92,9 +94,9 @@ class Sizes:
         """A file was looked at."""
         self.octets[base] = size.octets
         self.forms[base] = size.form
-        self.stored[base] = size.stored
+        self.versions[base] = size.version
         if is_young(base, size):
-            self.young[base] = size.seen
+            self.young.add(base)
 
     def guess(self, base: str, octets: int, reason: str) -> None:
         """A file could not be read."""
@@ -105,7 +107,7 @@ class Sizes:
 
 def size_of(octets: int, status: os.stat_result, form: int = CLAIMED) -> Size:
     """A size that goes with what a file's status says."""
-    return Size(octets, form, False, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return Size(octets, form, False, status.st_size, version_of(status), status.st_ctime_ns)
 
 
 def is_young(base: str, size: Size) -> bool:
@@ -148,8 +150,8 @@ class Sizer:
         self._reading = reading
         self._told: set[str] = set()
         """Base names of unreadable messages that the log has told of."""
-        self._damaged: dict[str, tuple[Seen, str]] = {}
-        """Those that cannot be unpacked, and why not, until somebody writes to them."""
+        self._damaged: dict[str, tuple[int, str]] = {}
+        """Those that cannot be unpacked: ``version_of`` the file, and the reason."""
 
     def find(
         self,
@@ -172,8 +174,9 @@ class Sizer:
         def look(base: str, file: str) -> None:
             nonlocal left
             claimed = claim(base)
+            to_believe = None if base in sizes.doubted else claimed
             try:
-                believed = self._believed(base, claimed, place.at(file))
+                believed = self._believed(base, to_believe, place.at(file))
             except FileNotFoundError:
                 raise
             except OSError:
@@ -270,17 +273,15 @@ class Sizer:
         """The size as the file has it; raises ``OSError``."""
         path, base = place.at(file), base_of(file.partition("/")[2])
         if base in self._damaged:
-            status, reason = os.lstat(path), self._damaged[base]
-            if (status.st_size, status.st_mtime_ns) == reason[0]:
+            version, reason = self._damaged[base]
+            if version_of(os.lstat(path)) == version:
                 # To find that out again could take seconds.
-                raise OSError(errno.EBADMSG, reason[1], path)
+                raise OSError(errno.EBADMSG, reason, path)
         try:
             return measure(path, exact=self._reading.exact, convert_cr=self._reading.convert_cr)
         except OSError as error:
             if error.errno == errno.EBADMSG:
-                status = os.lstat(path)
-                seen = status.st_size, status.st_mtime_ns
-                self._damaged[base] = seen, str(error.strerror)
+                self._damaged[base] = version_of(os.lstat(path)), str(error.strerror)
             raise
 
     def _warn(self, base: str, claimed: int | None, octets: int) -> None:
@@ -312,9 +313,8 @@ def measure(path: str, *, exact: bool, convert_cr: bool) -> Size:
     Not ``exact``: what the file takes.  Raises ``OSError`` that names the file.
     """
     counted = Measure(convert_cr=convert_cr)
-    file, _ = open_message(path)
+    file, status = open_message(path)
     try:
-        status = os.fstat(file)
         packed = unpacked(file, path)
         if packed is not None:
             while data := packed.read():

@@ -27,7 +27,7 @@ PACKED = 16
 """In ``Snapshot.forms``, added to the ``Form`` of what is unpacked from the file."""
 
 UNKNOWN = -1
-"""As ``Size.stored``: nobody has looked at the file."""
+"""As ``Size.version``: nobody has looked at the file."""
 
 
 @frozen
@@ -52,10 +52,6 @@ class MaildirOptions:
             return self.marks.setdefault(maildir, Mark(maildir, self.high_water))
 
 
-Seen = tuple[int, int]
-"""A file's size in octets and its ``mtime`` in ns."""
-
-
 class Size(NamedTuple):
     """How large a message is, and how that is known."""
 
@@ -64,19 +60,14 @@ class Size(NamedTuple):
     whole: bool = False
     """The stored octets end with a line end."""
 
-    stored: int = UNKNOWN
-    """What the file had when it was looked at."""
+    stored: int = 0
+    """Octets in the file when it was looked at."""
 
-    written: int = 0
-    """When somebody last wrote to the file, by its ``mtime`` in ns since 1970."""
+    version: int = UNKNOWN
+    """``version_of`` the file when it was looked at."""
 
     changed: int = 0
-    """When anything of it changed, by its ``ctime``."""
-
-    @property
-    def seen(self) -> Seen:
-        """What is another once somebody has written to the file."""
-        return self.stored, self.written
+    """When anything of the file changed, by its ``ctime``, in ns since 1970."""
 
 
 class Known(NamedTuple):
@@ -84,13 +75,18 @@ class Known(NamedTuple):
 
     octets: dict[str, int]
     forms: dict[str, int]
-    stored: dict[str, int]
-    young: dict[str, Seen]
+    versions: dict[str, int]
+    young: set[str]
+    doubted: set[str]
+    """Those of which something else was known before: no claim about them is believed."""
 
     def forget(self, base: str) -> None:
-        """Of this message nothing is known."""
-        for told in self:
-            told.pop(base, None)
+        """Drop what is known of this message: somebody wrote to it, or another has its name."""
+        if self.octets.pop(base, None) is not None:
+            self.doubted.add(base)
+        self.forms.pop(base, None)
+        self.versions.pop(base, None)
+        self.young.discard(base)
 
 
 class Snapshot:
@@ -100,7 +96,7 @@ class Snapshot:
     to be visited by every garbage collection.
     """
 
-    __slots__ = ("_corrected", "_stored", "bases", "files", "forms", "listing", "stamp", "young")
+    __slots__ = ("_corrected", "_versions", "bases", "files", "forms", "listing", "stamp", "young")
 
     def __init__(
         self,
@@ -108,8 +104,8 @@ class Snapshot:
         bases: Sequence[str],
         files: list[str],
         forms: bytearray,
-        stored: array[int],
-        young: dict[int, Seen],
+        versions: array[int],
+        young: set[int],
         stamp: Stamp,
     ) -> None:
         self.listing = listing
@@ -119,10 +115,10 @@ class Snapshot:
         self.forms = forms
         """For each message its ``Form``, perhaps ``PACKED``; or ``CLAIMED``, or ``UNREADABLE``."""
         self.young = young
-        """By index, those that may still be written, and what ``Size.seen`` said of them."""
+        """Indexes of those that somebody may still be writing."""
         self.stamp = stamp
         """``NEVER`` for one that is not all there was, or is wrong: good for this login only."""
-        self._stored = stored
+        self._versions = versions
         self._corrected: dict[int, int] = {}
 
     def measured(self, index: int, size: Size) -> None:
@@ -131,19 +127,17 @@ class Snapshot:
         if size.octets != self.listing.sizes[index]:
             self._corrected[index] = size.octets
             self.stamp = NEVER
-        self._stored[index] = size.stored
+        self._versions[index] = size.version
         self.forms[index] = size.form
 
-    def is_other(self, index: int, stored: int) -> bool:
-        """Whether a file of so many octets is not the one that was listed.
+    def is_version(self, index: int, version: int) -> bool:
+        """Whether nobody has written to a file of this version since it was looked at."""
+        return self._versions[index] in (UNKNOWN, version)
 
-        Then the next listing has the message's new size.
-        """
-        if self._stored[index] in (UNKNOWN, stored):
-            return False
+    def refute(self, index: int) -> None:
+        """Somebody has written to the file: the next listing measures it again."""
         self.forms[index] = UNREADABLE
         self.stamp = NEVER
-        return True
 
     def known(self) -> Known:
         """For the next snapshot."""
@@ -155,18 +149,19 @@ class Snapshot:
         known = Known(
             octets,
             dict(zip(bases, forms, strict=True)),
-            dict(zip(bases, self._stored, strict=True)),
-            {bases[index]: seen for index, seen in list(self.young.items())},
+            dict(zip(bases, self._versions, strict=True)),
+            {bases[index] for index in list(self.young)},
+            set(),
         )
         if UNREADABLE in forms:
             for base in [base for base, form in known.forms.items() if form == UNREADABLE]:
                 known.forget(base)
         return known
 
-    def stored(self, indexes: Iterable[int]) -> dict[str, int]:
-        """What the files of these had, in octets, when they were looked at; by unique-id."""
-        uids, stored = self.listing.uids, self._stored
-        return {uids[index]: stored[index] for index in indexes if stored[index] != UNKNOWN}
+    def versions(self, indexes: Iterable[int]) -> dict[str, int]:
+        """``version_of`` the files of these when they were looked at, by unique-id."""
+        uids, versions = self.listing.uids, self._versions
+        return {uids[index]: versions[index] for index in indexes if versions[index] != UNKNOWN}
 
     def is_packed(self, index: int) -> bool:
         """Whether the message was unpacked from its file when it was measured."""

@@ -208,14 +208,14 @@ class MaildirRetention:
             return self._discarded(found, cause)
 
     def remove(
-        self, wanted: Wanted, cause: Reason, *, stored: Mapping[str, int], changed: bool = True
-    ) -> None:
+        self, wanted: Wanted, cause: Reason, *, versions: Mapping[str, int], changed: bool = True
+    ) -> Collection[str]:
         """Remove what a session has marked, once the audit has a line for each.
 
-        ``stored``: the files' sizes when the session began, by unique-id; what
-        somebody has written to since stays, for the client has not got that.
-        ``changed``: whether somebody may have put files there since then.
-        Raises ``StoreDown`` when something is still there.
+        ``versions``: ``version_of`` the files when the session began, by unique-id.
+        What somebody has written to since stays, for the client has not got that;
+        its unique-ids are returned.  ``changed``: whether somebody may have put
+        files there since then.  Raises ``StoreDown`` when something else is left.
         """
         try:
             with (
@@ -225,11 +225,10 @@ class MaildirRetention:
                 if changed:
                     # What has the base name of a message that goes may not inherit its id.
                     self.part({file for _, file in wanted})
-                found, restless, written = look_for(self._maildir, wanted, stored=stored)
+                found, restless, written = look_for(self._maildir, wanted, versions=versions)
                 self._discarded(found, cause, is_flocked=is_flocked)
                 raise_for(self._maildir, restless)
-                if written:
-                    raise StoreDown(f"{self._path}: somebody wrote to {len(written)} messages")
+                return written
         except OSError as error:
             raise StoreDown(str(store_error(error, self._path))) from error
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gateway.errors import StoreDown
 from gateway.model import Reason, Removed, StoredMessage
-from gateway.store.maildir.folders.files import open_message
+from gateway.store.maildir.folders.files import open_message, version_of
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.place import Place
 from gateway.store.maildir.folders.scan import delivery_order, stored_size
@@ -63,19 +63,19 @@ class LastScan(NamedTuple):
     """The unique-ids of those that others renamed all the while."""
 
     written: list[str]
-    """The unique-ids of those that have another size than was ``stored``."""
+    """The unique-ids of those that somebody has written to."""
 
 
 def look_for(
     maildir: Place,
     wanted: Iterable[tuple[str, str]],
     see: See = as_delivered,
-    stored: Mapping[str, int] = {},
+    versions: Mapping[str, int] = {},
 ) -> LastScan:
     """Look at each unique-id and file, wherever another program may have moved it.
 
-    One that is no longer there, or is no regular file, is left out.  ``stored``:
-    by unique-id, what the files had in octets when they were last looked at.
+    One that is no longer there, or is no regular file, is left out.  ``versions``:
+    by unique-id, ``version_of`` the files when they were last looked at.
     """
     written: list[str] = []
     seen: dict[int, tuple[StoredMessage, str]] = {}
@@ -87,7 +87,8 @@ def look_for(
 
     def look(index: int, file: str) -> None:
         status = os.lstat(maildir.at(file))
-        if stored.get(uids[index], status.st_size) != status.st_size:
+        version = versions.get(uids[index])
+        if version is not None and version != version_of(status):
             written.append(uids[index])
         elif stat.S_ISREG(status.st_mode):
             kept = see(uids[index], file.partition("/")[2], status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -101,6 +102,60 @@ def test_quit_removes_nothing_that_was_written_to_since_it_was_listed(box: Box) 
     with pytest.raises(StoreDown):
         result(maildrop.finish({0, 1}, ()))  # type: ignore[attr-defined]
     assert box.files() == ["cur/9.host:2,"]
+
+
+def written_later(path: Path, text: bytes) -> None:
+    """Write to a file as if that were some seconds after it was listed."""
+    before = path.stat().st_mtime_ns
+    path.write_bytes(text)
+    os.utime(path, ns=(before, before + 5 * 10**9))
+
+
+@pytest.mark.parametrize("name", ["9.host:2,", "9.host,S=12,W=14:2,", "9.host,W=14:2,"])
+@pytest.mark.parametrize("verify_octets", [0, 10**6])
+def test_other_line_ends_at_the_same_size_in_the_file_are_refused_until_the_next_login(
+    box: Box, name: str, verify_octets: int
+) -> None:
+    path = box.put(f"cur/{name}", b"one\ntwo six\n")
+    store = fresh(box, verify_octets=verify_octets)
+    maildrop = opened(store)
+    assert sizes_in(maildrop) == [14]
+    for text in (b"one two six\n", b"a\nb\nc\nd\nefg\n"):
+        assert len(text) == 12
+        written_later(path, text)
+        for _ in range(2):
+            with pytest.raises(SizeChanged):
+                sent_by(maildrop, 0)
+        maildrop = opened(store)
+        assert sizes_in(maildrop) == [len(sent_by(maildrop, 0))] != [14]
+
+
+def test_a_file_that_was_only_touched_is_sent(box: Box) -> None:
+    path = box.put("cur/9.host:2,", b"one\ntwo\n")
+    store = fresh(box)
+    maildrop = opened(store)
+    sizes_in(maildrop)
+    written_later(path, b"one\ntwo\n")
+    assert sent_by(maildrop, 0) == b"one\r\ntwo\r\n"
+    result(maildrop.finish({0}, ()))  # type: ignore[attr-defined]
+    assert box.files() == []
+
+
+def test_quit_leaves_what_was_written_to_at_the_same_size_and_a_later_one_removes_it(
+    box: Box,
+) -> None:
+    path = box.put("cur/9.host,S=5:2,", b"one\r\n")
+    store = fresh(box)
+    assert sent_by(opened(store), 0) == b"one\r\n"
+    maildrop = opened(store)
+    sizes_in(maildrop)
+    written_later(path, b"two\r\n")
+    with pytest.raises(StoreDown):
+        result(maildrop.finish({0}, ()))  # type: ignore[attr-defined]
+    again = opened(store)
+    sizes_in(again)
+    result(again.finish({0}, ()))  # type: ignore[attr-defined]
+    assert box.files() == []
 
 
 def test_the_size_of_what_may_still_be_written_is_not_left_for_dovecot(box: Box) -> None:
