@@ -35,7 +35,7 @@ Opened = tuple[Any, Callable[[], object]]
 """An ``IMaildrop`` and what gives it back."""
 
 
-class Login:
+class PortalLogin:
     """Credentials in, an open maildrop out, whatever realm and checkers the portal has."""
 
     def __init__(

@@ -15,7 +15,7 @@ from twisted.internet.protocol import ServerFactory
 from gateway.admission.limits import ConnectionLimits
 from gateway.admission.login_delay import LoginDelay
 from gateway.admission.throttle import Throttle
-from gateway.auth.login import Login
+from gateway.auth.login import PortalLogin
 from gateway.net.clock import installed_clock
 from gateway.net.fair_turns import FairTurns
 from gateway.net.pop3_protocol import POP3Protocol
@@ -75,7 +75,7 @@ class POP3Factory(ServerFactory):
         may share.  ``expire`` gives the parameters of EXPIRE before login (RFC 2449
         section 6.7): asked at each connection, so it must be quick; empty: none.
         """
-        self.login = Login(portal, throttle, lambda: self.clock, identify)
+        self.login = PortalLogin(portal, throttle, lambda: self.clock, identify)
         profile = profile or Profile()
         usable = tuple(name for name in profile.mechanisms if name in mechanisms)
         self.profile = evolve(profile, mechanisms=usable)

@@ -16,8 +16,7 @@ from gateway.interfaces import IBody, IMechanism
 from gateway.model import Listing, Peer
 from gateway.net.shell import Shell
 from gateway.observe.session_log import SessionLog
-from gateway.pop3.actions import Action, Commit, Fetch, HangUp, StartTLS, Step
-from gateway.pop3.actions import Login as UserPass
+from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step
 from gateway.pop3.session import Session, State
 from gateway.sasl.outcome import Challenge, Proven
 from gateway.saslprep import shown_name
@@ -127,7 +126,7 @@ class POP3Protocol(Shell):
         match action:
             case Fetch():
                 self._await(self._maildrop.retrieve(action.message), self._fetched, self._unfetched)
-            case UserPass():
+            case Login():
                 self._log.method = "PASS"
                 self._authenticate(UsernamePassword(action.name, action.password))
             case Step():

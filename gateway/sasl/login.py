@@ -13,7 +13,7 @@ from gateway.saslprep import login_name
 
 
 @implementer(IMechanism)
-class Login:
+class LoginMechanism:
     """One exchange of LOGIN."""
 
     def __init__(self) -> None:

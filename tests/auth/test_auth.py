@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.mail.interfaces import IMailboxPOP3
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.auth.login import Login
+from gateway.auth.login import PortalLogin
 from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
@@ -122,7 +122,7 @@ class CheckerTests(SynchronousTestCase):
 
 class LoginTests(SynchronousTestCase):
     def login(self, realm: Any, checker: Any) -> Deferred[Any]:
-        return Login(Portal(realm, [checker]))(UsernamePassword(b"alice", b"a"), PEER)
+        return PortalLogin(Portal(realm, [checker]))(UsernamePassword(b"alice", b"a"), PEER)
 
     def setUp(self) -> None:
         self.directory = MemoryDirectory({"alice": "a"})
@@ -144,7 +144,7 @@ class LoginTests(SynchronousTestCase):
         self.failureResultOf(self.login(self.realm, self.checker), DirectoryDown)
 
     def test_a_portal_without_a_fitting_checker_is_a_misconfiguration(self) -> None:
-        answer = Login(Portal(self.realm, []))(UsernamePassword(b"alice", b"a"), PEER)
+        answer = PortalLogin(Portal(self.realm, []))(UsernamePassword(b"alice", b"a"), PEER)
         self.failureResultOf(answer, DirectoryMisconfigured)
 
     def test_the_realm_has_maildrops_and_nothing_else(self) -> None:

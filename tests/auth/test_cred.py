@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from gateway import errors
 from gateway.auth.chain import Chain
-from gateway.auth.login import Login
+from gateway.auth.login import PortalLogin
 from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
@@ -132,7 +132,7 @@ class OursElsewhereTests(SynchronousTestCase):
 class OthersHereTests(SynchronousTestCase):
     def log_in(self, portal: Portal, name: str, password: str) -> Any:
         credentials = UsernamePassword(name.encode(), password.encode())
-        return Login(portal)(credentials, Peer("192.0.2.1", True, "1"))
+        return PortalLogin(portal)(credentials, Peer("192.0.2.1", True, "1"))
 
     def portal(self, *checkers: Any) -> Portal:
         store = MemoryStore()

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.errors import GatewayError, MechanismFailed
 from gateway.interfaces import IMechanism
 from gateway.model import Peer
-from gateway.sasl.login import Login
+from gateway.sasl.login import LoginMechanism
 from gateway.sasl.mechanisms import MECHANISMS
 from gateway.sasl.outcome import Challenge, Proven
 from gateway.sasl.plain import Plain
@@ -66,14 +66,14 @@ class PlainTests(MechanismCase):
 
 class LoginTests(MechanismCase):
     def test_it_asks_for_the_name_and_then_for_the_password(self) -> None:
-        login = Login()
+        login = LoginMechanism()
         self.assertEqual(self.successResultOf(login.step(None)), Challenge(b"Username:"))
         self.assertEqual(self.successResultOf(login.step(b"a")), Challenge(b"Password:"))
         self.assertEqual(self.proven(self.successResultOf(login.step(b" p "))), (b"a", b" p "))
 
     def test_a_bad_name_and_an_empty_password_fail(self) -> None:
-        self.failureResultOf(Login().step(b"\xff"), MechanismFailed)
-        login = Login()
+        self.failureResultOf(LoginMechanism().step(b"\xff"), MechanismFailed)
+        login = LoginMechanism()
         self.successResultOf(login.step(b"a"))
         self.failureResultOf(login.step(b""), MechanismFailed)
 
