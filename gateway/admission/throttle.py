@@ -27,11 +27,11 @@ from gateway.auth.delegates import split_login
 from gateway.errors import BadCredentials, GatewayError, TooManyGuesses
 from gateway.networks import client_address
 
-__all__ = ["Limits", "Throttle"]
+__all__ = ["Throttle", "ThrottleLimits"]
 
 
 @frozen
-class Limits:
+class ThrottleLimits:
     """When to slow down, and how much.  Times in seconds."""
 
     free: int = 3
@@ -126,7 +126,7 @@ class _Wrong:
 class Throttle:
     """What is remembered of failed and good logins."""
 
-    def __init__(self, limits: Limits, seconds: Callable[[], float]) -> None:
+    def __init__(self, limits: ThrottleLimits, seconds: Callable[[], float]) -> None:
         self._limits = limits
         self._seconds = seconds
         # Wrong passwords are often right ones of another account, or nearly so.
@@ -278,7 +278,7 @@ def _bare(login: str) -> str:
     return login
 
 
-def _networks(limits: Limits) -> Callable[[str], str]:
+def _networks(limits: ThrottleLimits) -> Callable[[str], str]:
     def network(host: str) -> str:
         try:
             address = client_address(host)

@@ -16,8 +16,7 @@ from twisted.internet.task import Clock
 
 from gateway.admission.limits import ConnectionLimits
 from gateway.admission.login_delay import LoginDelay
-from gateway.admission.throttle import Limits as ThrottleLimits
-from gateway.admission.throttle import Throttle
+from gateway.admission.throttle import Throttle, ThrottleLimits
 from gateway.app import demo
 from gateway.app.certificates import shown_by
 from gateway.app.changed_meanings import changed_meanings

@@ -30,7 +30,7 @@ from gateway.config.settings import (
     Gssapi,
     Http,
     Ldap,
-    Limits,
+    LimitSettings,
     Listener,
     Lmtp,
     Log,
@@ -276,7 +276,7 @@ def _make_converter() -> cattrs.Converter:
         for wanted in (tuple[items, ...], tuple[items, ...] | None):  # type: ignore[valid-type]
             converter.register_structure_hook_func(partial(operator.eq, wanted), hook)
     for section in (
-        *(Listener, Tls, Pop3, Limits, Directory, Ldap, Ntlm, Gssapi, Throttle, Store, Lmtp),
+        *(Listener, Tls, Pop3, LimitSettings, Directory, Ldap, Ntlm, Gssapi, Throttle, Store, Lmtp),
         *(DomainQuota, Text, Texts, Quota, DomainRetention, Retention, Policy, Http, Audit, Log),
         Settings,
     ):

@@ -87,7 +87,7 @@ class Pop3:
 
 
 @frozen
-class Limits:
+class LimitSettings:
     """``[limits]``: how many, and how long."""
 
     connections: int = field(default=10_000, **check.COUNT)
@@ -384,7 +384,7 @@ class Settings:
     listeners: dict[str, Listener] = field(factory=dict, **check.LISTENER_NAMES)
     tls: Tls = Factory(Tls)
     pop3: Pop3 = Factory(Pop3)
-    limits: Limits = Factory(Limits)
+    limits: LimitSettings = Factory(LimitSettings)
     directory: Directory = Factory(Directory)
     ldap: Ldap = Factory(Ldap)
     ntlm: Ntlm = Factory(Ntlm)

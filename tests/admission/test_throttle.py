@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.admission.throttle import Attempt, Limits, Throttle
+from gateway.admission.throttle import Attempt, Throttle, ThrottleLimits
 from gateway.errors import BadCredentials, TooManyGuesses
 from harness import ALICE, SECRET, Wire, plain
 
@@ -19,7 +19,7 @@ class ThrottleCase(SynchronousTestCase):
         self.clock = Clock()
 
     def throttle(self, **limits: float) -> Throttle:
-        return Throttle(Limits(**limits), self.clock.seconds)  # type: ignore[arg-type]
+        return Throttle(ThrottleLimits(**limits), self.clock.seconds)  # type: ignore[arg-type]
 
     def weigh(
         self, throttle: Throttle, login: str = "alice", host: str = HERE, guess: bytes = b"new"
@@ -244,7 +244,7 @@ class DelayTests(ThrottleCase):
 class WireTests(SynchronousTestCase):
     def setUp(self) -> None:
         clock = Clock()
-        self.wire = Wire(throttle=Throttle(Limits(free=2, delay=4), clock.seconds))
+        self.wire = Wire(throttle=Throttle(ThrottleLimits(free=2, delay=4), clock.seconds))
         self.client = self.wire.connect(HERE, secure=True)
 
     def test_a_guess_waits_and_so_does_the_right_password_after_guesses(self) -> None:
@@ -272,7 +272,7 @@ class WireTests(SynchronousTestCase):
 
     def test_too_many_guesses_are_told_from_a_wrong_password(self) -> None:
         self.wire.factory.login._throttle = Throttle(
-            Limits(free=9, refuse_after=2), self.wire.clock.seconds
+            ThrottleLimits(free=9, refuse_after=2), self.wire.clock.seconds
         )
         for number in range(2):
             self.client.log_in(password=f"guess {number}")

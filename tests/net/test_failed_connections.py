@@ -16,8 +16,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from gateway.admission.throttle import Limits as ThrottleLimits
-from gateway.admission.throttle import Throttle
+from gateway.admission.throttle import Throttle, ThrottleLimits
 from gateway.directory.memory import MemoryDirectory
 from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients
