@@ -30,7 +30,7 @@ from gateway.net.timeouts import Timeouts
 from gateway.networks import within
 from gateway.quota.limits import resolve
 from gateway.quota.notice import Origin, Row, Stamp, digest, warning
-from gateway.quota.policy import Answers
+from gateway.quota.postfix_policy import Answers
 from gateway.quota.texts import language_for, template_for
 from gateway.quota.verdict import Level
 from gateway.state.ledger import Ledger

@@ -35,7 +35,7 @@ from gateway.model import Account, Peer, Terms
 from gateway.networks import within
 from gateway.sasl.gssapi import Acceptor, Gssapi, check
 from gateway.sasl.mechanisms import MECHANISMS, Maker
-from gateway.sasl.ntlm import Ntlm, Policy
+from gateway.sasl.ntlm import Ntlm, NtlmOptions
 
 
 def make_directory(
@@ -162,7 +162,7 @@ class Logins:
 
     def _ntlm(self, reactor: Any) -> NtlmChecker:
         ntlm = self._settings.ntlm
-        policy = Policy(
+        options = NtlmOptions(
             computer=ntlm.computer or _computer(ntlm.provider),
             domain=ntlm.domain,
             dns_computer=ntlm.dns_computer,
@@ -177,7 +177,7 @@ class Logins:
 
         def make(peer: Peer) -> IMechanism:
             legacy = is_legacy(peer.host)
-            return Ntlm(policy, peer, now=time.time, random=os.urandom, legacy=legacy)
+            return Ntlm(options, peer, now=time.time, random=os.urandom, legacy=legacy)
 
         self.mechanisms["NTLM"] = make
         domains = (ntlm.domain, ntlm.dns_domain)

@@ -36,7 +36,7 @@ from gateway.config.settings import (
     Log,
     Network,
     Ntlm,
-    Policy,
+    PolicyServiceSettings,
     Pop3,
     Quota,
     Retention,
@@ -277,7 +277,18 @@ def _make_converter() -> cattrs.Converter:
             converter.register_structure_hook_func(partial(operator.eq, wanted), hook)
     for section in (
         *(Listener, Tls, Pop3, LimitSettings, Directory, Ldap, Ntlm, Gssapi, Throttle, Store, Lmtp),
-        *(DomainQuota, Text, Texts, Quota, DomainRetention, Retention, Policy, Http, Audit, Log),
+        *(
+            DomainQuota,
+            Text,
+            Texts,
+            Quota,
+            DomainRetention,
+            Retention,
+            PolicyServiceSettings,
+            Http,
+            Audit,
+            Log,
+        ),
         Settings,
     ):
         checks: dict[str, Any] = {

@@ -337,7 +337,7 @@ class Retention:
 
 
 @frozen
-class Policy:
+class PolicyServiceSettings:
     """``[policy]``: Postfix's ``check_policy_service``."""
 
     endpoint: str = field(default="", **check.NO_OR_ENDPOINT)
@@ -394,7 +394,7 @@ class Settings:
     lmtp: Lmtp = Factory(Lmtp)
     quota: Quota = Factory(Quota)
     retention: Retention = Factory(Retention)
-    policy: Policy = Factory(Policy)
+    policy: PolicyServiceSettings = Factory(PolicyServiceSettings)
     http: Http = Factory(Http)
     audit: Audit = Factory(Audit)
     log: Log = Factory(Log)

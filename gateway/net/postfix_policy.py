@@ -25,7 +25,7 @@ from gateway.net.fair_turns import FIRST_TURN, TURN, FairTurns
 from gateway.net.idle_timer import IdleTimer
 from gateway.net.sessions import Sessions
 from gateway.observe.failures import complain
-from gateway.quota.policy import Answers, Request, Requests, Room, Unsaid, decide, reply
+from gateway.quota.postfix_policy import Answers, Request, Requests, Room, Unsaid, decide, reply
 from gateway.quota.verdict import Verdict, verdict
 
 _UNSAID = {

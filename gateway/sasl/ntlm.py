@@ -52,7 +52,7 @@ def filetime(seconds: float) -> int:
 
 
 @frozen
-class Policy:
+class NtlmOptions:
     """Who this server is in its challenges, and what it wants of clients."""
 
     computer: str = "MAIL"
@@ -105,7 +105,7 @@ class Ntlm:
 
     def __init__(
         self,
-        policy: Policy,
+        options: NtlmOptions,
         peer: Peer,
         *,
         now: Callable[[], float],
@@ -117,7 +117,7 @@ class Ntlm:
 
         ``end_point`` tells of a certificate what clients bind themselves to.
         """
-        self._policy = policy
+        self._options = options
         self._peer = peer
         self._now = now
         self._random = random
@@ -138,13 +138,13 @@ class Ntlm:
         return Proven(self._answered(response))
 
     def _challenged(self, message: bytes) -> bytes:
-        flags, policy = read_negotiate(message), self._policy
+        flags, options = read_negotiate(message), self._options
         self._negotiate = message
         # Clients that speak OEM only, as curl does, know no integrity code
         # either; a timestamp would ask for one ([MS-NLMP] 3.1.5.1.2).
-        timestamp = policy.require_mic and bool(flags & Flags.UNICODE)
-        target, kind = policy.target
-        pairs = policy.pairs(self._now(), timestamp=timestamp)
+        timestamp = options.require_mic and bool(flags & Flags.UNICODE)
+        target, kind = options.target
+        pairs = options.pairs(self._now(), timestamp=timestamp)
         self._challenge = build_challenge(flags, target, self._random(8), pairs, kind=kind)
         return self._challenge
 
@@ -154,7 +154,7 @@ class Ntlm:
         if not answer.user or answer.flags & Flags.ANONYMOUS:
             raise MechanismFailed("NTLM: anonymous logins are refused")
         return Response(
-            sent, answer, self._proof(answer), self._policy, self._bound_to, self._now()
+            sent, answer, self._proof(answer), self._options, self._bound_to, self._now()
         )
 
     def _proof(self, answer: Authenticate) -> Proof | None:
@@ -201,7 +201,7 @@ class Response:
         sent: Sent,
         answer: Authenticate,
         proof: Proof | None,
-        policy: Policy,
+        options: NtlmOptions,
         end_point: Callable[[], bytes],
         now: float,
     ) -> None:
@@ -223,7 +223,7 @@ class Response:
             self.challenge = session_challenge(sent.server_challenge, answer.lm_response[:8])
         self._sent = sent
         self._answer = answer
-        self._policy = policy
+        self._options = options
         self._end_point = end_point
         self._now = now
 
@@ -237,7 +237,7 @@ class Response:
         self._check_integrity(session_base_key, self.proof)
         self._check_echo(self.proof)
         skew = abs(self.proof.timestamp - filetime(self._now)) / 10_000_000
-        if skew > self._policy.max_skew:
+        if skew > self._options.max_skew:
             raise self._refused(f"the client's clock is {skew:.0f} s off")
         self._check_binding(self.proof)
         self._check_target(self.proof)
@@ -271,11 +271,11 @@ class Response:
             raise self._refused("the timestamp is missing")
 
     def _check_binding(self, proof: Proof) -> None:
-        policy, value = self._policy.bindings, proof.pairs.get(Av.CHANNEL_BINDINGS, b"")
-        if policy == "off":
+        binding, value = self._options.bindings, proof.pairs.get(Av.CHANNEL_BINDINGS, b"")
+        if binding == "off":
             return
         if not value.strip(b"\0"):
-            if policy == "require":
+            if binding == "require":
                 raise self._refused("no channel binding")
             return
         hashed = self._end_point()
@@ -283,8 +283,8 @@ class Response:
             raise self._refused("the channel binding is of another connection")
 
     def _check_target(self, proof: Proof) -> None:
-        if proof.flags & UNTRUSTED_TARGET or not self._policy.targets:
+        if proof.flags & UNTRUSTED_TARGET or not self._options.targets:
             return
         name = proof.pairs.get(Av.TARGET_NAME, b"").decode("utf-16-le", "replace").lower()
-        if name and name not in self._policy.targets:
+        if name and name not in self._options.targets:
             raise self._refused(f"meant for {name!r}")

@@ -20,7 +20,7 @@ from gateway.model import Account
 from gateway.pop3.profile import Profile
 from gateway.sasl.md4 import nt_hash
 from gateway.sasl.mechanisms import MECHANISMS
-from gateway.sasl.ntlm import Ntlm, Policy
+from gateway.sasl.ntlm import Ntlm, NtlmOptions
 from gateway.store.memory import MemoryStore
 from harness import SECRET, Client, Wire
 from ntlm_client import Client as NtlmClient
@@ -50,7 +50,7 @@ class NtlmGuessTests(SynchronousTestCase):
             PasswordChecker(directory, PasswordCache(clock.seconds, ttl=0, size=1)),
             NtlmChecker(HashAuthority(directory)),
         ]
-        make = partial(Ntlm, Policy(), now=lambda: NOW, random=self.random)
+        make = partial(Ntlm, NtlmOptions(), now=lambda: NOW, random=self.random)
         return Wire(
             store=store,
             portal=Portal(MaildropRealm(directory, store), checkers),

@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 with atheris.instrument_imports(include=["gateway.sasl"]):
     from gateway.errors import BadCredentials, MechanismFailed
     from gateway.model import Peer
-    from gateway.sasl.ntlm import Ntlm, Policy
+    from gateway.sasl.ntlm import Ntlm, NtlmOptions
     from gateway.sasl.ntlmssp import (
         Flags,
         read_authenticate,
@@ -32,7 +32,7 @@ from answers import result  # noqa: E402
 from ntlm_client import Client  # noqa: E402
 
 NOW = 1_609_459_200.0
-POLICY = Policy("MAIL", "EXAMPLE", bindings="require", targets=frozenset({"pop/mail"}))
+OPTIONS = NtlmOptions("MAIL", "EXAMPLE", bindings="require", targets=frozenset({"pop/mail"}))
 PEER = Peer("192.0.2.1", True, "1")
 
 
@@ -66,7 +66,7 @@ def proof(data: bytes) -> None:
 def exchange(data: bytes) -> None:
     """A whole exchange, and every check once the proof is taken for right."""
     first, last = data[1 : 1 + data[0]], data[1 + data[0] :]
-    mechanism = Ntlm(POLICY, PEER, now=lambda: NOW, random=bytes, legacy=True)
+    mechanism = Ntlm(OPTIONS, PEER, now=lambda: NOW, random=bytes, legacy=True)
     assert isinstance(result(mechanism.step(first)), Challenge)
     credentials = result(mechanism.step(last)).credentials
     assert credentials.username.decode().isprintable()
@@ -92,7 +92,7 @@ def seeds() -> list[bytes]:
     for how in ({}, {"oem": True, "mic": False}, {"v1": True, "mic": False}, {"version": False}):
         client = Client("alice", "wonderland", domain="EXAMPLE", now=NOW, **how)  # type: ignore[arg-type]
         first = client.negotiate()
-        mechanism = Ntlm(POLICY, PEER, now=lambda: NOW, random=bytes, legacy=True)
+        mechanism = Ntlm(OPTIONS, PEER, now=lambda: NOW, random=bytes, legacy=True)
         challenge = result(mechanism.step(first)).octets
         last = client.authenticate(challenge)
         response = read_authenticate(last, Flags(int.from_bytes(challenge[20:24], "little")))

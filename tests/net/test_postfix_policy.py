@@ -17,7 +17,7 @@ from gateway.errors import DirectoryDown
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Limits
 from gateway.net.postfix_policy import AHEAD, PolicyFactory, PolicyProtocol
-from gateway.quota.policy import Answers
+from gateway.quota.postfix_policy import Answers
 from gateway.store.memory import MemoryStore
 from harness import Line
 

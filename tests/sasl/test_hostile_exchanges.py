@@ -25,7 +25,7 @@ from gateway.model import Account, Peer
 from gateway.pop3.profile import Profile
 from gateway.sasl.md4 import nt_hash
 from gateway.sasl.mechanisms import MECHANISMS
-from gateway.sasl.ntlm import Ntlm, Policy
+from gateway.sasl.ntlm import Ntlm, NtlmOptions
 from gateway.saslprep import login_name
 from gateway.store.memory import MemoryStore
 from gateway.testing.directory_contract import PASSWORDS
@@ -35,7 +35,7 @@ from ntlm_client import Client as NtlmClient
 from servers import Slapd
 
 NOW = 1_609_459_200.0
-POLICY = Policy("MAIL", "EXAMPLE")
+OPTIONS = NtlmOptions("MAIL", "EXAMPLE")
 PROFILE = Profile(mechanisms=("NTLM", "PLAIN", "LOGIN"))
 OPENED = b"+OK The maildrop is open.\r\n"
 WRONG = b"-ERR [AUTH] Wrong name or password.\r\n"
@@ -45,7 +45,7 @@ TOO_LONG = b"-ERR The line is too long.\r\n"
 
 def ntlm(peer: Peer) -> Ntlm:
     """A mechanism that always asks the same."""
-    return Ntlm(POLICY, peer, now=lambda: NOW, random=bytes, legacy=True)
+    return Ntlm(OPTIONS, peer, now=lambda: NOW, random=bytes, legacy=True)
 
 
 def wire(people: IDirectory | None = None) -> Wire:

@@ -14,7 +14,7 @@ from gateway.errors import BadCredentials, MechanismFailed
 from gateway.model import Peer
 from gateway.sasl import ntlm_proof as arithmetic
 from gateway.sasl.md4 import md4, nt_hash
-from gateway.sasl.ntlm import Ntlm, Policy, Response, filetime
+from gateway.sasl.ntlm import Ntlm, NtlmOptions, Response, filetime
 from gateway.sasl.ntlmssp import (
     Av,
     Flags,
@@ -29,7 +29,7 @@ from ntlm_client import Client
 CHALLENGE = bytes.fromhex("0123456789abcdef")
 PASSWORD, USER, DOMAIN = "Pässwörd", "jürgen", "EXAMPLE"
 NEW_YEAR_2021 = 1_609_459_200.0
-POLICY = Policy("MAIL", "EXAMPLE", "mail.example.com", "example.com")
+OPTIONS = NtlmOptions("MAIL", "EXAMPLE", "mail.example.com", "example.com")
 END_POINT = bytes.fromhex("89eee6b6c7541508d753a43e2aaf9267e81f1c8e4302146769742c93d293077c")
 BINDING = bytes.fromhex("b4b3ef4fb372f37b23353169cde98ab5")
 
@@ -159,10 +159,10 @@ BOUND = Peer("192.0.2.1", True, "1", lambda: b"certificate")
 """A peer on the connection that the transcripts' binding belongs to."""
 
 
-def exchange(peer: Peer, policy: Policy = POLICY, *, legacy: bool = False) -> Ntlm:
+def exchange(peer: Peer, options: NtlmOptions = OPTIONS, *, legacy: bool = False) -> Ntlm:
     """A mechanism at the transcripts' moment, with their challenge and their end point."""
     return Ntlm(
-        policy,
+        options,
         peer,
         now=lambda: NEW_YEAR_2021,
         random=lambda _: CHALLENGE,
@@ -243,9 +243,9 @@ def test_any_change_to_a_transcript_is_refused(what: str) -> None:
 PLAIN_PEER = Peer("192.0.2.1", False, "1")
 
 
-def log_in(client: Client, policy: Policy = POLICY, *, legacy: bool = False) -> None:
+def log_in(client: Client, options: NtlmOptions = OPTIONS, *, legacy: bool = False) -> None:
     """A whole exchange with a client of our own; raises as the gateway would."""
-    mechanism = exchange(PLAIN_PEER, policy, legacy=legacy)
+    mechanism = exchange(PLAIN_PEER, options, legacy=legacy)
     challenge = result(mechanism.step(client.negotiate())).octets
     credentials = result(mechanism.step(client.authenticate(challenge))).credentials
     key = base_key(credentials, PASSWORD)
@@ -274,7 +274,7 @@ def test_oem_strings_are_read_as_curl_sends_them() -> None:
 def test_without_an_integrity_code_only_where_no_timestamp_was_sent() -> None:
     with pytest.raises(BadCredentials, match="no integrity code"):
         log_in(client(mic=False))
-    log_in(client(mic=False), evolve(POLICY, require_mic=False))
+    log_in(client(mic=False), evolve(OPTIONS, require_mic=False))
 
 
 def test_an_integrity_code_at_64_without_a_version_is_found() -> None:
@@ -285,7 +285,7 @@ def test_a_client_whose_clock_is_off_by_more_than_allowed_is_refused() -> None:
     late = client(oem=True, mic=False, timestamp=False, now=NEW_YEAR_2021 + 37 * 3600)
     with pytest.raises(BadCredentials, match="clock is"):
         log_in(late)
-    log_in(late, evolve(POLICY, max_skew=38 * 3600))
+    log_in(late, evolve(OPTIONS, max_skew=38 * 3600))
 
 
 def test_a_response_that_was_made_for_another_server_is_refused() -> None:
@@ -295,7 +295,7 @@ def test_a_response_that_was_made_for_another_server_is_refused() -> None:
 
 
 def test_a_channel_binding_is_wanted_checked_or_left_alone() -> None:
-    required = evolve(POLICY, bindings="require")
+    required = evolve(OPTIONS, bindings="require")
     log_in(client())
     with pytest.raises(BadCredentials, match="no channel binding"):
         log_in(client(), required)
@@ -304,19 +304,19 @@ def test_a_channel_binding_is_wanted_checked_or_left_alone() -> None:
     wrong = client(pairs={Av.CHANNEL_BINDINGS: b"x" * 16})
     with pytest.raises(BadCredentials, match="of another connection"):
         log_in(wrong)
-    log_in(wrong, evolve(POLICY, bindings="off"))
+    log_in(wrong, evolve(OPTIONS, bindings="off"))
 
 
 def test_the_target_name_is_checked_where_names_are_set() -> None:
-    policy = evolve(POLICY, targets=frozenset({"pop/mail.example.com"}))
+    options = evolve(OPTIONS, targets=frozenset({"pop/mail.example.com"}))
     for name in ("pop/mail.example.com", "POP/Mail.Example.COM", ""):
-        log_in(client(pairs={Av.TARGET_NAME: name.encode("utf-16-le")}), policy)
-    log_in(client(), policy)
+        log_in(client(pairs={Av.TARGET_NAME: name.encode("utf-16-le")}), options)
+    log_in(client(), options)
     other = {Av.TARGET_NAME: "http/www.example.com".encode("utf-16-le")}
     with pytest.raises(BadCredentials, match="meant for"):
-        log_in(client(pairs=other), policy)
+        log_in(client(pairs=other), options)
     log_in(client(pairs=other))
-    log_in(client(pairs=other, av_flags=6), policy)
+    log_in(client(pairs=other, av_flags=6), options)
 
 
 def test_anonymous_and_lm_only_responses_are_always_refused() -> None:
@@ -430,7 +430,7 @@ def test_nothing_secret_is_shown_by_what_is_logged() -> None:
 
 def test_a_challenge_for_oem_has_its_target_in_oem() -> None:
     challenge = build_challenge(
-        Flags.OEM | Flags.NTLM, "MAIL", CHALLENGE, POLICY.pairs(0, timestamp=False)
+        Flags.OEM | Flags.NTLM, "MAIL", CHALLENGE, OPTIONS.pairs(0, timestamp=False)
     )
     assert challenge[56:60] == b"MAIL"
     assert not Flags(int.from_bytes(challenge[20:24], "little")) & Flags.UNICODE
@@ -442,7 +442,7 @@ def test_a_member_of_a_domain_names_the_domain_and_any_other_server_itself() -> 
         (False, b"MAIL", Flags.TARGET_TYPE_SERVER),
         (True, b"EXAMPLE", Flags.TARGET_TYPE_DOMAIN),
     ):
-        mechanism = exchange(PLAIN_PEER, evolve(POLICY, joined=joined))
+        mechanism = exchange(PLAIN_PEER, evolve(OPTIONS, joined=joined))
         negotiate = Client(USER, PASSWORD, now=NEW_YEAR_2021, oem=True).negotiate()
         challenge = result(mechanism.step(negotiate)).octets
         assert challenge[56:].startswith(name + bytes((Av.NB_DOMAIN, 0)))

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import RequestMalformed
 from gateway.model import Limits, Usage
-from gateway.quota.policy import (
+from gateway.quota.postfix_policy import (
     DUNNO,
     LARGEST,
     LONGEST_LINE,
