@@ -26,8 +26,8 @@ log = Logger()
 LISTEN = 60.0
 """Seconds until an order is heard, a clock that was changed is noticed, or another's end."""
 
-TURN = 100
-"""So many mailboxes, and then it is looked at orders again."""
+ORDERS_EVERY = 100
+"""Mailboxes after which the job looks for an operator's orders again."""
 
 SPREAD = 0.25
 """Over this part of the time between two rounds mailboxes are spread that are due together."""
@@ -172,7 +172,7 @@ class RetentionJob:
         if self._clock.seconds() >= self._next_round:
             await self._round()
         end = self._clock.seconds() + self._listen
-        for _ in range(TURN):
+        for _ in range(ORDERS_EVERY):
             if self._clock.seconds() >= end or not (due := self._schedule.take(self._now(), 1)):
                 break
             await self._guarded(due[0], self._visit)
@@ -205,7 +205,7 @@ class RetentionJob:
             names = await self._mailboxes.names()
             self._unchecked = sorted({*names, *self._looks}, reverse=True)
         while self._unchecked:
-            if len(self._unchecked) % TURN == 0:
+            if len(self._unchecked) % ORDERS_EVERY == 0:
                 await self._rate_limit.rest()
             await self._guarded(self._unchecked.pop(), self._check)
         self._next_round = self._clock.seconds() + self._every

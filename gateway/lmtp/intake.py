@@ -17,7 +17,7 @@ from gateway.wire.lines import LineBuffer
 _CHUNK = re.compile(r"([0-9]{1,20})(?:[ \t]+(LAST))?", re.IGNORECASE | re.ASCII)
 
 
-class Tally:
+class SessionCounts:
     """What a session has done, for its log line."""
 
     __slots__ = ("delivered", "messages", "octets", "refused")
@@ -33,7 +33,7 @@ class Intake:
         self, profile: Profile, say: Callable[[Reply], None], ask: Callable[[Action], None]
     ) -> None:
         """``say`` sends a reply, ``ask`` has the shell do something once the call returns."""
-        self.tally = Tally()
+        self.counts = SessionCounts()
         self._profile = profile
         self._say = say
         self._ask = ask
@@ -231,8 +231,8 @@ class Intake:
         self._outcome(index, error)
         if self._outcomes.unknown:
             return False
-        self.tally.messages += 1
-        self.tally.octets += self._present().octets
+        self.counts.messages += 1
+        self.counts.octets += self._present().octets
         self._conclude()
         return True
 
@@ -243,10 +243,10 @@ class Intake:
 
     def _outcome(self, index: int, error: BaseException | None) -> None:
         if error is None:
-            self.tally.delivered += 1
+            self.counts.delivered += 1
             reply = replies.DELIVERED
         else:
-            self.tally.refused += 1
+            self.counts.refused += 1
             reply = refusal_of(error, self._profile)
         for ready in self._outcomes.put(index, reply):
             self._say(ready)

@@ -43,7 +43,7 @@ class Session(Dialogue[Action]):
         """How the client calls itself; empty before LHLO."""
         self._refused = 0
         self._intake = Intake(profile, self._say, self._ask)
-        self.tally = self._intake.tally
+        self.counts = self._intake.counts
         self._out.put(b"220 %b LMTP ready.\r\n" % profile.name.encode("ascii"))
 
     # -- commands ------------------------------------------------------------

@@ -54,7 +54,7 @@ class LMTPProtocol(Shell):
 
     def _ended(self) -> None:
         """What was not finished is nowhere."""
-        tally = self._session.tally
+        counts = self._session.counts
         self.log.info(
             "session {number}: {end}; from={host} tls={tls} lhlo={lhlo} messages={messages}"
             " delivered={delivered} refused={refused} octets={octets}{why}",
@@ -64,10 +64,10 @@ class LMTPProtocol(Shell):
             tls="yes" if self._is_encrypted(self._session.secure) else "no",
             # One word, or a client could write fields of its own.
             lhlo=repr(self._session.lhlo)[1:-1].replace(" ", "\\x20") or "-",
-            messages=tally.messages,
-            delivered=tally.delivered,
-            refused=tally.refused,
-            octets=tally.octets,
+            messages=counts.messages,
+            delivered=counts.delivered,
+            refused=counts.refused,
+            octets=counts.octets,
             why=f' reason="{self._reason}"' if self._reason else "",
         )
 

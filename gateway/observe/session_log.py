@@ -60,7 +60,7 @@ class SessionLog:
 
     def ended(self, session: Session, seconds: float, *, encrypted: bool) -> None:
         """The session's own line."""
-        tally = session.tally
+        counts = session.counts
         fields = {
             "number": self.number,
             "end": self.end or "dropped",
@@ -68,11 +68,11 @@ class SessionLog:
             "host": self.host,
             "tls": "yes" if encrypted else "no",
             "method": self.method or "-",
-            "retr": tally.retr,
-            "retr_octets": tally.retr_octets,
-            "top": tally.top,
-            "top_octets": tally.top_octets,
-            "removed": tally.removed,
+            "retr": counts.retr,
+            "retr_octets": counts.retr_octets,
+            "top": counts.top,
+            "top_octets": counts.top_octets,
+            "removed": counts.removed,
             "messages": len(session.marks.listing),
             "seconds": seconds,
             "why": f' reason="{self.reason}"' if self.reason else "",

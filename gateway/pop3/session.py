@@ -39,7 +39,7 @@ class State(Enum):
     UPDATE = 3
 
 
-class Tally:
+class SessionCounts:
     """What a session has done, for its log line."""
 
     __slots__ = ("removed", "retr", "retr_octets", "top", "top_octets")
@@ -65,7 +65,7 @@ class Session(Dialogue[Action]):
         self.profile = profile
         self.line = line
         self.state = State.AUTHORIZATION
-        self.tally = Tally()
+        self.counts = SessionCounts()
         self.marks = Marks(Listing((), ()))
         self._convert_cr = convert_cr
         self._expire = expire
@@ -332,11 +332,11 @@ class Session(Dialogue[Action]):
         self._owed, self._reply = False, None
         self.marks.unread.discard(reply.index)
         if reply.is_top:
-            self.tally.top += 1
-            self.tally.top_octets += reply.octets
+            self.counts.top += 1
+            self.counts.top_octets += reply.octets
             return
-        self.tally.retr += 1
-        self.tally.retr_octets += reply.octets
+        self.counts.retr += 1
+        self.counts.retr_octets += reply.octets
         self.marks.retrieved.add(reply.index)
 
     def fetch_failed(self, error: BaseException) -> None:
@@ -367,7 +367,7 @@ class Session(Dialogue[Action]):
     def committed(self) -> None:
         """What was marked is removed."""
         self._owed = False
-        self.tally.removed = len(self.marks.removed)
+        self.counts.removed = len(self.marks.removed)
         self._ok("bye")
         self._close()
 

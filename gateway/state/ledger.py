@@ -92,11 +92,11 @@ _ADD = f"""
     ON CONFLICT DO UPDATE SET {_NEW} WHERE {_UNCHANGED} RETURNING 1
 """
 
-_TURN = """
+_DIGEST_SENT = """
     INSERT INTO digests VALUES (:recipient, :new) ON CONFLICT
     DO UPDATE SET sent = :new WHERE sent = :was RETURNING 1
 """
-_NO_TURN = "DELETE FROM digests WHERE recipient = :recipient AND sent = :was RETURNING 1"
+_DIGEST_NOT_SENT = "DELETE FROM digests WHERE recipient = :recipient AND sent = :was RETURNING 1"
 
 _LOOKED = """
     INSERT INTO retention VALUES (:mailbox, :policy, :due, :looked, :messages, :stopped)
@@ -273,7 +273,7 @@ class Ledger:
         return next((float(sent) for (sent,) in rows), None)
 
     def _keep_digest_sent(self, recipient: str, new: float | None, was: float | None) -> bool:
-        statement = _NO_TURN if new is None else _TURN
+        statement = _DIGEST_NOT_SENT if new is None else _DIGEST_SENT
         return bool(self._do(statement, recipient=recipient, new=new, was=was))
 
     # -- retention -----------------------------------------------------------

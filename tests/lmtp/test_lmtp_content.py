@@ -72,8 +72,8 @@ class DataTests(SynchronousTestCase):
         one = ["250 2.1.0", "250 2.1.5", "354", "250 2.0.0"]
         self.assertEqual(sent, ["250", *one, *one, "221 2.0.0"])
         self.assertEqual(content(shell), [TEXT, TEXT])
-        tally = shell.session.tally
-        self.assertEqual((tally.messages, tally.delivered, tally.octets), (2, 2, 2 * len(TEXT)))
+        counts = shell.session.counts
+        self.assertEqual((counts.messages, counts.delivered, counts.octets), (2, 2, 2 * len(TEXT)))
 
     def test_after_a_message_data_needs_another_mail(self) -> None:
         shell = ready()
@@ -293,7 +293,7 @@ class GivingUpTests(SynchronousTestCase):
         self.assertEqual(codes(shell.pump()), ["451 4.3.0", "250 2.0.0", "451 4.3.0", "421 4.3.0"])
         shell.session.delivered(0)
         self.assertEqual(shell.pump(), b"")
-        self.assertEqual(shell.session.tally.refused, 2)
+        self.assertEqual(shell.session.counts.refused, 2)
 
     def test_whatever_is_waited_for_the_session_ends_and_late_answers_do_nothing(self) -> None:
         session = Shell().session

@@ -75,7 +75,7 @@ class Inbox:
         self._admit = admit
         self._now_ns = now_ns
         self._numbers = Numbering(f"{maildir}/{NAME}", reading.mark_of(maildir))
-        self._tally: maildirsize.Tally | None = None
+        self._totals: maildirsize.Totals | None = None
         self._swept = 0.0
 
     @property
@@ -105,10 +105,10 @@ class Inbox:
         """
         try:
             with self._opened() as place:
-                tally = maildirsize.read(place)
-                if tally is not None and not tally.is_doubtful(self._now):
-                    return tally.usage
-                definition = tally.definition if tally else maildirsize.definition_of(otherwise)
+                totals = maildirsize.read(place)
+                if totals is not None and not totals.is_doubtful(self._now):
+                    return totals.usage
+                definition = totals.definition if totals else maildirsize.definition_of(otherwise)
                 with flocked(place.path, timeout=self._reading.lock_timeout):
                     return maildirsize.current(
                         place, definition, now=self._now, hidden=self._reading.count_hidden
@@ -209,14 +209,14 @@ class Inbox:
             return Usage(), False
         now = self._now
         definition = maildirsize.definition_of(limits)
-        self._tally = tally = maildirsize.current(
+        self._totals = totals = maildirsize.current(
             place,
             definition,
             now=now,
-            before=self._tally,
+            before=self._totals,
             hidden=self._reading.count_hidden,
         )
-        return tally.usage, tally.may_be_wrong(now)
+        return totals.usage, totals.may_be_wrong(now)
 
     def _counted(self, place: Place, limits: Limits) -> Usage:
         definition = maildirsize.definition_of(limits)

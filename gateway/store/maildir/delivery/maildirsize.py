@@ -51,7 +51,7 @@ Definition = tuple[int, int]
 """The quota of line 1 in octets and in messages; 0 for none, as is the custom."""
 
 
-class Tally(NamedTuple):
+class Totals(NamedTuple):
     """What a ``maildirsize`` says."""
 
     definition: Definition
@@ -102,7 +102,7 @@ def definition_of(limits: Limits) -> Definition:
     )
 
 
-def parse(data: bytes, changed: float = 0, before: Tally | None = None) -> Tally | None:
+def parse(data: bytes, changed: float = 0, before: Totals | None = None) -> Totals | None:
     """What the content of a file says; None where it has to be counted anew.
 
     ``before`` is what an earlier content said, of which this may be more.
@@ -125,14 +125,14 @@ def parse(data: bytes, changed: float = 0, before: Tally | None = None) -> Tally
     if not lines or octets < 0 or messages < 0:
         return None
     checksum = zlib.crc32(rest, before.checksum)
-    return Tally(before.definition, octets, messages, lines, changed, len(data), checksum)
+    return Totals(before.definition, octets, messages, lines, changed, len(data), checksum)
 
 
-def _only_grew(data: bytes, before: Tally) -> bool:
+def _only_grew(data: bytes, before: Totals) -> bool:
     return zlib.crc32(memoryview(data)[: before.length]) == before.checksum
 
 
-def _begun(data: bytes) -> Tally | None:
+def _begun(data: bytes) -> Totals | None:
     """What line 1 says."""
     first = data[: data.index(b"\n") + 1]
     limits = {b"S": 0, b"C": 0}
@@ -142,10 +142,10 @@ def _begun(data: bytes) -> Tally | None:
             return None
         limits[match[2]] = int(match[1])
     definition = limits[b"S"], limits[b"C"]
-    return Tally(definition, 0, 0, 0, length=len(first), checksum=zlib.crc32(first))
+    return Totals(definition, 0, 0, 0, length=len(first), checksum=zlib.crc32(first))
 
 
-def read(maildir: Place, before: Tally | None = None) -> Tally | None:
+def read(maildir: Place, before: Totals | None = None) -> Totals | None:
     """What the file says; None where there is none or it has to be counted anew.
 
     ``before`` is what was read earlier.  Raises ``OSError``.
@@ -174,23 +174,23 @@ def current(
     definition: Definition,
     *,
     now: float,
-    before: Tally | None = None,
+    before: Totals | None = None,
     hidden: bool = False,
-) -> Tally:
+) -> Totals:
     """What the mailbox holds, counted if need be, and ``definition`` in line 1.
 
     The caller holds the ``flock``.  ``now`` in seconds since 1970; ``before``
     is what was read earlier; ``hidden``: whether hidden messages count.
     Raises ``OSError``.
     """
-    tally = read(maildir, before)
+    totals = read(maildir, before)
     # A new line 1 takes a count as well: a copy could lose a line that comes meanwhile.
-    if tally is None or tally.definition != definition or tally.is_doubtful(now):
+    if totals is None or totals.definition != definition or totals.is_doubtful(now):
         return count(maildir, definition, now=now, hidden=hidden)
-    return tally
+    return totals
 
 
-def count(maildir: Place, definition: Definition, *, now: float, hidden: bool = False) -> Tally:
+def count(maildir: Place, definition: Definition, *, now: float, hidden: bool = False) -> Totals:
     """Add up what is there, and write it down.
 
     ``hidden``: whether hidden messages count.  A mailbox that changes all the
@@ -200,12 +200,12 @@ def count(maildir: Place, definition: Definition, *, now: float, hidden: bool = 
     for _ in range(4):
         before = _changes(maildir, hidden=hidden)
         octets, messages = _sum(maildir, before)
-        tally = Tally(definition, octets, messages, changed=now)
-        _write(maildir, tally)
+        totals = Totals(definition, octets, messages, changed=now)
+        _write(maildir, totals)
         if _changes(maildir, hidden=hidden) == before:
-            return tally
+            return totals
     remove(maildir.at(NAME))
-    return tally
+    return totals
 
 
 def append(maildir: Place, octets: int, messages: int) -> None:
@@ -298,12 +298,12 @@ def _sizes_in(path: str) -> Iterator[int]:
         names = [name for name in os.listdir(path) if base_of(name) in missed]
 
 
-def _write(maildir: Place, tally: Tally) -> None:
+def _write(maildir: Place, totals: Totals) -> None:
     """Put a file of one number in the place of what is there."""
-    octets, messages = tally.definition
+    octets, messages = totals.definition
     # Without a limit there has to be something to read all the same.
     line = f"{octets}S,{messages}C" if messages else f"{octets}S"
-    data = f"{line}\n{tally.octets} {tally.messages}\n".encode("ascii")
+    data = f"{line}\n{totals.octets} {totals.messages}\n".encode("ascii")
     try:
         replace(maildir.at(NAME), data, sync=False)
     except OSError as error:

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.model import Limits, Usage
 from gateway.store.maildir.delivery import maildirsize
-from gateway.store.maildir.delivery.maildirsize import LONGEST, SETTLED, Tally, parse
+from gateway.store.maildir.delivery.maildirsize import LONGEST, SETTLED, Totals, parse
 from gateway.store.maildir.folders.place import FOLDERS, open_place
 
 NOW = 1_700_000_000.0
@@ -24,16 +24,16 @@ numbers = st.integers(-(10**18) + 1, 10**18 - 1)
 
 class ParseTests(SynchronousTestCase):
     def test_numbers_are_added_up_however_they_are_padded(self) -> None:
-        tally = parse(b"1000S,10C\n  500   3  \n-100 -1\n+7\t+1     \n")
-        assert tally is not None
-        self.assertEqual((tally.definition, tally.usage), ((1000, 10), Usage(407, 3)))
-        self.assertEqual(tally.lines, 3)
+        totals = parse(b"1000S,10C\n  500   3  \n-100 -1\n+7\t+1     \n")
+        assert totals is not None
+        self.assertEqual((totals.definition, totals.usage), ((1000, 10), Usage(407, 3)))
+        self.assertEqual(totals.lines, 3)
 
     def test_no_limit_may_be_written_in_several_ways(self) -> None:
         for first, wanted in ((b"", (0, 0)), (b"0S", (0, 0)), (b"5C", (0, 5)), (b"5S", (5, 0))):
-            tally = parse(first + b"\n1 1\n")
-            assert tally is not None
-            self.assertEqual(tally.definition, wanted)
+            totals = parse(first + b"\n1 1\n")
+            assert totals is not None
+            self.assertEqual(totals.definition, wanted)
 
     def test_what_is_odd_is_counted_anew(self) -> None:
         good = b"1000S\n5 1\n"
@@ -48,9 +48,9 @@ class ParseTests(SynchronousTestCase):
             self.assertIsNone(parse(data), data)
 
     @given(st.binary(max_size=200) | st.text("0123456789SC,- \n\r\t", max_size=80).map(str.encode))
-    def test_any_octets_are_a_tally_or_are_not(self, data: bytes) -> None:
-        tally = parse(data)
-        self.assertTrue(tally is None or (tally.octets >= 0 and tally.messages >= 0))
+    def test_any_octets_are_totals_or_are_not(self, data: bytes) -> None:
+        totals = parse(data)
+        self.assertTrue(totals is None or (totals.octets >= 0 and totals.messages >= 0))
 
     @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=60), st.integers(0, 60))
     def test_what_was_added_up_before_is_the_same_as_adding_up_all(
@@ -61,22 +61,22 @@ class ParseTests(SynchronousTestCase):
         before = parse(b"".join(texts[:known]))
         self.assertEqual(parse(data, before=before), parse(data))
         sums = [sum(column) for column in zip(*lines, strict=True)]
-        tally = parse(data)
-        if tally is None:
+        totals = parse(data)
+        if totals is None:
             self.assertTrue(min(sums) < 0 or len(data) >= LONGEST)
         else:
-            self.assertEqual([tally.octets, tally.messages], sums)
+            self.assertEqual([totals.octets, totals.messages], sums)
 
     def test_another_file_that_is_longer_is_not_taken_for_the_same(self) -> None:
         before = parse(b"1000S\n5 1\n")
-        tally = parse(b"2000S\n6 1\n7 1\n", before=before)
-        assert tally is not None
-        self.assertEqual((tally.definition, tally.usage), ((2000, 0), Usage(13, 2)))
+        totals = parse(b"2000S\n6 1\n7 1\n", before=before)
+        assert totals is not None
+        self.assertEqual((totals.definition, totals.usage), ((2000, 0), Usage(13, 2)))
 
 
 class DoubtTests(SynchronousTestCase):
     def doubtful(self, octets: int, lines: int, age: float) -> bool:
-        return Tally((1000, 0), octets, 1, lines, NOW - age).is_doubtful(NOW)
+        return Totals((1000, 0), octets, 1, lines, NOW - age).is_doubtful(NOW)
 
     def test_full_is_doubted_where_it_was_added_up_or_is_old(self) -> None:
         self.assertFalse(self.doubtful(1001, 1, 0))
@@ -89,7 +89,7 @@ class DoubtTests(SynchronousTestCase):
         self.assertFalse(self.doubtful(700, 9, 10 * SETTLED))
 
     def test_without_a_limit_nothing_is_full(self) -> None:
-        self.assertFalse(Tally((0, 0), 10**12, 10**9, 5, 0).is_doubtful(NOW))
+        self.assertFalse(Totals((0, 0), 10**12, 10**9, 5, 0).is_doubtful(NOW))
 
 
 class FileTests(SynchronousTestCase):
