@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from commands import PROGRAM
 from gateway.model import Account
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
@@ -88,7 +89,7 @@ def test_a_server_and_its_commands_read_every_path_as_utf8_in_every_locale(tmp_p
     gateway.config = gateway.config.rename(place / "konfiguration-ł.toml")
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "gateway.cli.passwd", "--stdin", "--scheme", "SSHA256"),
+            *(*PROGRAM, "passwd", "--stdin", "--scheme", "SSHA256"),
             *("--file", str(gateway.accounts), "łukasz"),
         ],
         env=os.environ | ASCII,

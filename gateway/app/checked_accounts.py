@@ -35,7 +35,7 @@ def _of(line: str, settings: Settings) -> Iterator[str]:
         if account.secret:
             whole(account.secret)
     except DirectoryMisconfigured as error:
-        yield f"{account.name}: {error}; python -m gateway.cli.passwd --file makes another"
+        yield f"{account.name}: {error}; make another with pop3gw passwd --file"
     try:
         _check_mailbox(account, settings)
     except BadMailboxName as error:

@@ -108,7 +108,7 @@ def files_of_logins(settings: Settings, *, directory: bool = True) -> dict[str, 
     wanted: dict[str, str] = {}
     if directory and settings.directory.kind == "passwd-file" and not settings.demo:
         accounts = settings.path_of(settings.directory.file)
-        wanted[accounts] = "directory.file (make it with python -m gateway.cli.passwd --file)"
+        wanted[accounts] = "directory.file (make it with pop3gw passwd --file)"
     if directory and settings.directory.kind == "ldap" and settings.ldap.ca_file:
         wanted[settings.path_of(settings.ldap.ca_file)] = "ldap.ca_file"
     return wanted

@@ -271,7 +271,7 @@ class PasswdFile:
 
 def _cure(error: OSError, path: str) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"make it with python -m gateway.cli.passwd --file {path}"
+        return f"make it with pop3gw passwd --file {path} NAME"
     if isinstance(error, PermissionError):
         return "let the user that runs pop3gw read it: chgrp, and chmod 640"
     return "expected a file of accounts"

@@ -646,9 +646,7 @@ class CheckTests(ConfigCase):
         problems = assembly.check(self.file(f'state_dir = "{state}"\n{LISTENER}'), {})
         numbers = [problem.removeprefix(f"{state}/accounts:").split(":")[0] for problem in problems]
         self.assertEqual(sorted(map(int, numbers)), list(range(2, 12)))
-        self.assertIn(
-            "python -m gateway.cli.passwd", "".join(one for one in problems if "SSHA" in one)
-        )
+        self.assertIn("pop3gw passwd", "".join(one for one in problems if "SSHA" in one))
 
     def test_accounts_that_cannot_be_read_are_not_said_to_be_missing(self) -> None:
         state = os.path.abspath(self.usable())

@@ -6,7 +6,7 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.cli import passwd
+from gateway.directory import passwd_entries
 from gateway.directory.memory import MemoryDirectory
 from gateway.directory.passwd import PasswdFile
 from gateway.interfaces import IDirectory
@@ -23,7 +23,7 @@ def passwd_file(test: SynchronousTestCase, passwords: dict[str, str]) -> IDirect
     """Accounts in a file."""
     path = os.path.join(test.mktemp(), "accounts")
     for name, password in passwords.items():
-        passwd.put(path, name, password.encode(), "SSHA256")
+        passwd_entries.put(path, name, password.encode(), "SSHA256")
     return PasswdFile(path, run_now)
 
 

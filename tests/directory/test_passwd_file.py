@@ -1,23 +1,19 @@
-"""The passwd-file: schemes, lines, changes, and the command that makes entries."""
+"""The passwd-file: schemes, lines, changes."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.cli import passwd
-from gateway.directory import schemes
+from gateway.directory import passwd_entries, schemes
 from gateway.directory.passwd import PasswdFile, parse
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.model import UNLIMITED, Quota
-from gateway.sasl.md4 import nt_hash
 from gateway.testing.store_contract import run_now
 
 # Made by Dovecot 2.3's doveadm pw for the password "wonderland".
@@ -146,7 +142,7 @@ class FileTests(SynchronousTestCase):
     def test_a_missing_file_at_the_start_is_named_with_the_cure(self) -> None:
         with self.assertRaises(DirectoryMisconfigured) as caught:
             PasswdFile(self.path + ".none", run_now)
-        self.assertIn("gateway.cli.passwd --file", str(caught.exception))
+        self.assertIn("pop3gw passwd --file", str(caught.exception))
 
     def test_a_fault_is_named_with_its_line(self) -> None:
         for line, words in (
@@ -268,7 +264,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(len(works), 3)
 
     def test_a_password_counts_as_it_came_and_as_saslprep_has_it(self) -> None:
-        passwd.put(self.path, "carol", "IX\u00aa".encode(), "SSHA")
+        passwd_entries.put(self.path, "carol", "IX\u00aa".encode(), "SSHA")
         directory = PasswdFile(self.path, run_now)
         for typed in ("IXa", "IX\u00aa", "\u2168a"):
             self.successResultOf(directory.verify("carol", typed.encode()))
@@ -284,97 +280,3 @@ class FileTests(SynchronousTestCase):
     def test_no_file_crashes_the_parser(self, text: str) -> None:
         with contextlib.suppress(DirectoryMisconfigured):
             parse(text, "F")
-
-
-class CommandTests(SynchronousTestCase):
-    def run_command(self, *arguments: str, password: str = "secret") -> tuple[int, str, str]:
-        out, err = io.StringIO(), io.StringIO()
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            mock.patch("sys.stdin", io.StringIO(password + "\n")),
-        ):
-            status = passwd.main([*arguments, "--stdin"])
-        return status, out.getvalue(), err.getvalue()
-
-    def test_it_prints_an_entry_that_the_directory_takes(self) -> None:
-        for scheme in schemes.SCHEMES:
-            status, line, _ = self.run_command("bob@example.org", "--scheme", scheme)
-            self.assertEqual(status, 0)
-            account = parse(line, "F")["bob@example.org"]
-            self.assertTrue(schemes.verify(account.secret, b"secret"), scheme)
-
-    def test_it_adds_replaces_and_deletes_and_keeps_all_other_lines(self) -> None:
-        path = os.path.join(self.mktemp(), "accounts")
-        os.makedirs(os.path.dirname(path))
-        with open(path, "w") as file:
-            file.write("# staff\nalice:{PLAIN}a::::::\n")
-        self.assertEqual(self.run_command("bob", "--file", path)[0], 0)
-        self.assertEqual(self.run_command("BOB", "--file", path, password="new")[0], 0)
-        with open(path) as file:
-            text = file.read()
-        self.assertTrue(text.startswith("# staff\nalice:{PLAIN}a::::::\nbob:{ARGON2ID}"))
-        self.assertEqual(text.count("\n"), 3)
-        self.assertTrue(schemes.verify(parse(text, path)["bob"].secret, b"new"))
-        self.assertEqual(self.run_command("bob", "--file", path, "--delete")[0], 0)
-        status, _, error = self.run_command("bob", "--file", path, "--delete")
-        self.assertEqual(status, 1)
-        self.assertIn("bob is not in", error)
-
-    def test_a_name_that_cannot_be_is_refused_in_words(self) -> None:
-        # The last two become the others in the form in which names are stored.
-        for name in ("a:b", "#a", "a\uff1ab", " \uff03a"):
-            status, _, error = self.run_command(name)
-            self.assertEqual(status, 1)
-            self.assertEqual(
-                error, "pop3gw passwd: a name has no colon, and no # at its beginning\n"
-            )
-
-    def changed(self, line: str, *arguments: str) -> str:
-        """What becomes of a line between two others when its password is changed to "secret"."""
-        path = self.mktemp()
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(f"a:{{PLAIN}}a\n{line}\nz:{{PLAIN}}z\n")
-        self.assertEqual(self.run_command("bob", "--file", path, *arguments)[0], 0)
-        with open(path, encoding="utf-8") as file:
-            first, new, last, nothing = file.read().split("\n")
-        self.assertEqual((first, last, nothing), ("a:{PLAIN}a", "z:{PLAIN}z", ""))
-        self.assertTrue(schemes.verify(parse(new, path)["bob"].secret, b"secret"))
-        return new
-
-    def test_a_changed_password_leaves_the_rest_of_the_entry_as_it_was(self) -> None:
-        new = self.changed("Bob:{PLAIN}b:5:6:B. B\u2028\x85:/home/bob:/bin/sh:host=x nologin a=b:c")
-        name, _, *rest = new.split(":")
-        self.assertEqual(name, "bob")
-        self.assertEqual(
-            rest, ["5", "6", "B. B\u2028\x85", "/home/bob", "/bin/sh", "host=x nologin a=b", "c"]
-        )
-        self.assertFalse(parse(new, "F")["bob"].may_log_in)
-        self.assertEqual(self.changed("bob:{PLAIN}b:::::").split(":")[2:], [""] * 6)
-
-    def test_an_nt_hash_is_stored_where_it_is_asked_for(self) -> None:
-        _, line, _ = self.run_command("bob", "--nt-hash")
-        self.assertEqual(parse(line, "F")["bob"].nt_hash, nt_hash("secret"))
-        _, line, _ = self.run_command("bob")
-        self.assertEqual(parse(line, "F")["bob"].nt_hash, b"")
-        new = self.changed("bob:{PLAIN}b::::/home/bob::host=x", "--nt-hash")
-        account = parse(new, "F")["bob"]
-        self.assertEqual((account.nt_hash, account.host), (nt_hash("secret"), "x"))
-
-    def test_an_nt_hash_is_of_the_password_as_it_was_typed(self) -> None:
-        # Windows hashes what was typed; only the other schemes have it prepared.
-        _, line, _ = self.run_command("bob", "--nt-hash", password="IX\u00aa")
-        account = parse(line, "F")["bob"]
-        self.assertEqual(account.nt_hash, nt_hash("IX\u00aa"))
-        self.assertTrue(schemes.verify(account.secret, b"IXa"))
-
-    def test_no_former_nt_hash_outlives_a_change_of_the_password(self) -> None:
-        former = nt_hash("former").hex()
-        for extra in (f"nt_hash={former} host=x", f"nt_hash=0 nt_hash={former.upper()} host=x"):
-            new = self.changed(f"bob:{{PLAIN}}b:::::: {extra}")
-            account = parse(new, "F")["bob"]
-            self.assertEqual((account.nt_hash, account.host), (nt_hash("secret"), "x"))
-            self.assertEqual(new.count("nt_hash"), 1)
-        new = self.changed(f"bob:{{PLAIN}}b::::::nt_hash={former}", "--no-nt-hash")
-        self.assertEqual(parse(new, "F")["bob"].nt_hash, b"")
-        self.assertNotIn("nt_hash", self.changed("bob:{PLAIN}b::::::nt_hash="))

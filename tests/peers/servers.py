@@ -18,7 +18,7 @@ from itertools import cycle
 from pathlib import Path
 
 from bench import dovecot_config
-from gateway.cli import passwd
+from gateway.directory import passwd_entries
 from gateway.net.tls import make_certificate
 from programs import need
 
@@ -209,7 +209,7 @@ class Gateway(Server):
         self.certificate = directory / "cert.pem"
         self.config = directory / "pop3gw.toml"
         self.plain, self.tls = free_port(), free_port()
-        passwd.put(str(self.accounts), USER, PASSWORD.encode(), "SSHA256")
+        passwd_entries.put(str(self.accounts), USER, PASSWORD.encode(), "SSHA256")
         make_certificate(str(self.certificate), str(directory / "key.pem"))
         tables = {
             "listeners.plain": f'endpoint = "tcp:{self.plain}:interface=127.0.0.1"\ntls = "stls"',

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from importlib.resources import files
 
-from gateway.cli import passwd
+from gateway.directory import passwd_entries
 
 ACCOUNT = "alice@example.org"
 PASSWORD = "wonderland"
@@ -14,7 +14,7 @@ PASSWORD = "wonderland"
 def make_demo(accounts: str, maildir: str) -> None:
     """Make the account where it is missing, and its Maildir with mail where there is none."""
     if not _has_account(accounts):
-        passwd.put(accounts, ACCOUNT, PASSWORD.encode())
+        passwd_entries.put(accounts, ACCOUNT, PASSWORD.encode())
     if os.path.exists(maildir):
         return
     for folder in ("tmp", "cur", "new"):

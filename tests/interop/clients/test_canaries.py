@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import verbose_log
-from gateway.cli import passwd
+from gateway.directory import passwd_entries
 from gateway.sasl.md4 import nt_hash
 from gateway.sasl.ntlm_proof import ntowf_v2
 from gateway.sasl.ntlmssp import Flags, read_authenticate
@@ -105,7 +105,7 @@ class Talk:
         self._people += 1
         name, password = f"user{self._people}", self.canaries.password(case)
         accounts = str(self.gateway.accounts)
-        passwd.put(accounts, name, password.encode(), "SSHA256", nt_hash=with_hash)
+        passwd_entries.put(accounts, name, password.encode(), "SSHA256", nt_hash=with_hash)
         return name, password
 
     def say(self, *lines: bytes, line: str = "plain", end: bytes = b"\r\n") -> bytes:
@@ -343,7 +343,9 @@ def test_no_proof_of_anybody_shows_itself_anywhere(tmp_path: Path, kdc: Kdc) -> 
         "[throttle]\ndelay = 0.0",
     )
     canaries = Canaries()
-    passwd.put(str(gateway.accounts), "alice", canaries.password("alice").encode(), "SSHA256")
+    passwd_entries.put(
+        str(gateway.accounts), "alice", canaries.password("alice").encode(), "SSHA256"
+    )
     gateway.run(PYTHONPATH=str(Path(verbose_log.__file__).parent))
     talk = Talk(gateway, canaries, kdc)
     try:

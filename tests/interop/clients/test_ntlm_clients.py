@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from client_process import curl, fetchmail, mpop
-from gateway.cli import passwd
+from gateway.directory import passwd_entries
 from gateway.net.tls import make_certificate
 from gateway.sasl.channel import end_point
 from gateway.sasl.ntlm_proof import channel_binding
@@ -45,9 +45,9 @@ def make(tmp_path: Path) -> Iterator[Make]:
         gateway = Gateway(tmp_path, settings)
         accounts = str(gateway.accounts)
         for name, password in ((USER, PASSWORD), BOB, ("jürgen", "Pässwörd")):
-            passwd.put(accounts, name, password.encode(), "SSHA256", nt_hash=True)
+            passwd_entries.put(accounts, name, password.encode(), "SSHA256", nt_hash=True)
             fill(tmp_path / "mail" / name, [MAIL])
-        passwd.put(accounts, "nohash", b"password", "SSHA256")
+        passwd_entries.put(accounts, "nohash", b"password", "SSHA256")
         made.append(gateway)
         return gateway
 
@@ -181,7 +181,7 @@ def test_who_has_not_the_password_is_refused(make: Make) -> None:
 def test_a_changed_password_counts_at_the_next_login(make: Make) -> None:
     gateway = make().run()
     assert log_in(gateway) == OPENED
-    passwd.put(str(gateway.accounts), USER, b"looking-glass", "SSHA256")
+    passwd_entries.put(str(gateway.accounts), USER, b"looking-glass", "SSHA256")
     assert log_in(gateway) == WRONG
     assert log_in(gateway, password="looking-glass") == OPENED
 

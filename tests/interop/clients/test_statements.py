@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import passwd
+from gateway.directory import passwd_entries
 from ldap_people import settings as ldap_settings
 from programs import need
 from servers import PASSWORD, USER, Gateway, Slapd, fill, free_port
@@ -99,7 +99,7 @@ class Served:
         """A new one, with the messages."""
         self._users += 1
         name = f"user{self._users}@example.org"
-        passwd.put(str(self.gateway.accounts), name, PASSWORD.encode(), "SSHA256")
+        passwd_entries.put(str(self.gateway.accounts), name, PASSWORD.encode(), "SSHA256")
         fill(self.gateway.maildir.parent / name, MESSAGES)
         return name
 
@@ -230,7 +230,7 @@ def test_what_is_for_after_the_login_is_refused_before(served: Served) -> None:
 @pytest.mark.conformance("X-C0005", "O-C0010", "X-V0001", "X-V0011", "X-V0012", "O-V0008")
 def test_a_refusal_says_why_and_leaves_the_session_to_try_again(served: Served) -> None:
     user = served.user()
-    passwd.put(str(served.gateway.accounts), user, b"a b  c ", "SSHA256")
+    passwd_entries.put(str(served.gateway.accounts), user, b"a b  c ", "SSHA256")
     with served.connect() as client:
         assert b"<" not in client.greeting
         said = [client.ask(command) for command in (b"APOP a b", b"XYZZY", b"STAT", b"USER")]

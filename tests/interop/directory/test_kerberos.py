@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from client_process import curl, fetchmail, mpop
-from gateway.cli import passwd
+from gateway.directory import passwd_entries
 from kdc import OTHER_REALM, Kdc, need_kerberos
 from sasl_client import LINES, SaslClient, Ticket
 from servers import Gateway, fill
@@ -60,7 +60,7 @@ def make(tmp_path: Path, kdc: Kdc) -> Iterator[Make]:
             f'login = "{login}"\n{services}\n',
         )
         for name in ("alice", "bob", "alice@mit.test"):
-            passwd.put(str(gateway.accounts), name, b"of no use", "SSHA256")
+            passwd_entries.put(str(gateway.accounts), name, b"of no use", "SSHA256")
         text = gateway.accounts.read_text()
         (bob,) = (line for line in text.splitlines() if line.startswith("bob:"))
         gateway.accounts.write_text(text.replace(bob, f"{bob}delegates=alice"))

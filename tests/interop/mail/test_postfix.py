@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import passwd
+from gateway.directory import passwd_entries
 from postfix import Postfix, need_postfix
 from programs import need
 from servers import PASSWORD, USER, Gateway, corpus, free_port
@@ -55,7 +55,7 @@ token = "{TOKEN}"
 """,
         )
         accounts = self.gateway.accounts
-        passwd.put(str(accounts), SMALL, PASSWORD.encode(), "SSHA256")
+        passwd_entries.put(str(accounts), SMALL, PASSWORD.encode(), "SSHA256")
         lines = accounts.read_text().splitlines()
         lines[-1] = lines[-1].rpartition(":")[0] + ":quota=20K aliases=little@example.org"
         accounts.write_text("\n".join(lines) + "\n")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import passwd
+from gateway.directory import passwd_entries
 from servers import PASSWORD, USER, Gateway, fill
 
 pytestmark = pytest.mark.interop
@@ -34,7 +34,7 @@ class StoredMessage(Gateway):
 
     def __init__(self, directory: Path, settings: str = SETTINGS) -> None:
         super().__init__(directory, settings)
-        passwd.put(str(self.accounts), HELD, PASSWORD.encode(), "SSHA256")
+        passwd_entries.put(str(self.accounts), HELD, PASSWORD.encode(), "SSHA256")
         *others, held = self.accounts.read_text().splitlines()
         held = held.rpartition(":")[0] + ":retention=hold"
         self.accounts.write_text("\n".join([*others, held]) + "\n")

@@ -22,7 +22,7 @@ import pytest
 from cryptography import x509
 
 from disks import small_disk_at
-from gateway.cli import passwd
+from gateway.directory import passwd_entries
 from gateway.net.tls import make_certificate
 from programs import need
 from servers import PASSWORD, USER, Gateway, fill, refuses_connections
@@ -410,7 +410,7 @@ class Rooted(Gateway):
         super().__init__(Path(tempfile.mkdtemp()))
         self.directory.chmod(0o755)
         self.state = self.directory / "srv" / "var"
-        passwd.put(str(self.accounts), USER, PASSWORD.encode(), "SSHA256")
+        passwd_entries.put(str(self.accounts), USER, PASSWORD.encode(), "SSHA256")
         self.accounts.chmod(0o644)
         self.config.write_text(
             f'state_dir = "{self.state}"\n'
@@ -671,7 +671,7 @@ def test_no_password_is_ever_in_the_log(gateway: Gateway, tmp_path: Path) -> Non
         return used[-1]
 
     good = canary()
-    passwd.put(str(gateway.accounts), USER, good.encode(), "SSHA256")
+    passwd_entries.put(str(gateway.accounts), USER, good.encode(), "SSHA256")
     fill(gateway.maildir, [text_of(1)])
     gateway.run()
     for password, status in ((good, b"+OK"), (canary(), b"-ERR")):

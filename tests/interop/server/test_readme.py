@@ -54,7 +54,7 @@ def test_the_unit_the_sample_and_the_readme_name_the_same_places() -> None:
     assert f"passwd --config {config} " in typed
     assert f"pop3gw.toml > {config}" in typed
     dockerfile = (ROOT / "Dockerfile").read_text()
-    (inside,) = (line for line in commands("docker build") if "gateway.cli.passwd" in line)
+    (inside,) = (line for line in commands("docker build") if "pop3gw passwd" in line)
     image = re.search(r"POP3GW_CONFIG=(\S+)", dockerfile)[1]  # type: ignore[index]
     assert f"--config {image} " in inside
     assert f"-v pop3gw:{state} " in inside
@@ -70,9 +70,9 @@ class Installed(Server):
         self.port = free_port()
         for place in ("etc/systemd/system", "var/lib", "opt/pop3gw/bin"):
             (root / place).mkdir(parents=True)
-        for name in ("python", "twistd"):
+        for name in ("python", "twistd", "pop3gw"):
             script = root / "opt/pop3gw/bin" / name
-            ours = Path(sys.executable).with_name("twistd") if name == "twistd" else ""
+            ours = "" if name == "python" else Path(sys.executable).with_name(name)
             script.write_text(f'#!/bin/sh\nexec {sys.executable} {ours} "$@"\n')
             script.chmod(0o755)
 

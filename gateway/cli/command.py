@@ -1,0 +1,131 @@
+"""What every command has: examples, ``--json``, errors without tracebacks, exit codes."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any
+
+import click
+
+from gateway.cli.terminal import Terminal
+from gateway.errors import ConfigError, GatewayError
+
+
+class Exit(IntEnum):
+    """Exit codes."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    PARTLY = 3
+    INTERRUPTED = 130
+
+
+MEANINGS: Mapping[Exit, str] = {
+    Exit.DONE: "Done.",
+    Exit.FAILED: "Not done; standard error says why and what to do. For check-config: the"
+    " configuration has faults.",
+    Exit.USAGE: "Wrong usage: an unknown command or option, or a missing argument.",
+    Exit.PARTLY: "Done in part; standard error names each mailbox that failed, or the result says"
+    " how much was done.",
+    Exit.INTERRUPTED: "Interrupted by SIGINT (Ctrl-C).",
+}
+"""The table of exit codes: in the manual page, and in docs/operations.md."""
+
+_CURES: Mapping[int | None, str] = {
+    errno.EACCES: "run this as the owner of the file, or as root",
+    errno.EPERM: "run this as the owner of the file, or as root",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file",
+    errno.ENOSPC: "make room on its disk",
+    errno.EDQUOT: "make room on its disk",
+    errno.EROFS: "mount its disk so that it can be written",
+}
+
+CONFIG = click.option(
+    "--config",
+    "-c",
+    metavar="FILE",
+    type=click.Path(),
+    help="Configuration of the server. Default: $POP3GW_CONFIG, else the environment alone.",
+)
+
+
+class Command(click.Command):
+    """A command that prints through a ``Terminal``, its first argument, and returns an ``Exit``.
+
+    None stands for ``Exit.DONE``.
+    """
+
+    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.examples = tuple(examples)
+        text = "Print JSON: one object a line."
+        self.params.append(click.Option(["--json", "as_json"], is_flag=True, help=text))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; turn its errors into lines and an exit code."""
+        as_json = ctx.params.pop("as_json")
+        ctx.obj = terminal = Terminal(as_json=as_json, name=ctx.command_path)
+        try:
+            code = super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except KeyboardInterrupt:
+            code = Exit.INTERRUPTED
+        except (GatewayError, OSError, ValueError) as error:
+            for line in _lines(error):
+                terminal.complain(line)
+            code = Exit.FAILED
+        ctx.exit(code or Exit.DONE)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The examples, each on a line of its own."""
+        write_examples(self.examples, formatter)
+        super().format_epilog(ctx, formatter)
+
+
+class Group(click.Group):
+    """Commands under one name."""
+
+    command_class = Command
+
+    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The examples, each on a line of its own."""
+        write_examples(self.examples, formatter)
+        super().format_epilog(ctx, formatter)
+
+
+Group.group_class = Group
+
+
+def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
+    """The section of the examples."""
+    with formatter.section("Examples"):
+        for example in examples:
+            formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+
+def command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Command]:
+    """Make a ``Command`` of a function; its docstring is the help."""
+
+    def make(function: Callable[..., Any]) -> Command:
+        return click.command(name, cls=Command, examples=examples)(click.pass_obj(function))
+
+    return make
+
+
+def _lines(error: Exception) -> list[str]:
+    if isinstance(error, ConfigError):
+        return error.problems
+    if isinstance(error, OSError) and error.filename:
+        cure = _CURES.get(error.errno)
+        return [f"{error.filename}: {error.strerror}" + (f"; {cure}" if cure else "")]
+    return [str(error)]

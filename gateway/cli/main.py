@@ -1,0 +1,41 @@
+"""The command ``pop3gw``."""
+
+from __future__ import annotations
+
+import click
+
+import gateway
+from gateway.cli.command import Group
+from gateway.cli.passwd import passwd
+from gateway.utf8 import insist
+
+NAME = "pop3gw"
+
+
+@click.group(
+    cls=Group,
+    examples=(
+        "pop3gw check-config --config /etc/pop3gw.toml",
+        "pop3gw passwd --config /etc/pop3gw.toml bob@example.org",
+        "pop3gw retention preview --config /etc/pop3gw.toml",
+        "pop3gw retention release --help",
+    ),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(gateway.__version__, prog_name=NAME, message="%(prog)s %(version)s")
+def pop3gw() -> None:
+    """Administer a pop3gw server.
+
+    'twistd pop3gw' runs the server; this command checks its configuration and
+    works on its accounts and its mail. Run it as the user that the server runs as.
+    """
+
+
+for one in (passwd,):
+    pop3gw.add_command(one)
+
+
+def main() -> None:
+    """The console script."""
+    insist()
+    pop3gw(prog_name=NAME)

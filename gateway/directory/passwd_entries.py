@@ -1,0 +1,152 @@
+"""Entries of a passwd-file: make, replace and remove them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+
+from gateway.directory.schemes import make
+from gateway.sasl import md4
+from gateway.saslprep import login_name, saslprep
+
+
+def canonical_name(name: str) -> str:
+    """The form in which the file has a login name.
+
+    Raises ``ValueError`` for a name that no line can have.
+    """
+    try:
+        canonical = login_name(name.encode("utf-8"))
+    except UnicodeError:
+        raise ValueError("expected a name in UTF-8") from None
+    if ":" in canonical or canonical.startswith("#"):
+        raise ValueError("a name has no colon, and no # at its beginning")
+    return canonical
+
+
+def entry(
+    name: str,
+    password: bytes,
+    scheme: str = "ARGON2ID",
+    *,
+    nt_hash: bool | None = None,
+    old: str = "",
+) -> str:
+    """A line of a passwd-file; keeps everything of the line ``old`` but name and password.
+
+    ``nt_hash``: whether the line has an NT hash, which NTLM needs; None: if
+    ``old`` has one.  Raises ``ValueError`` for a name or a password that no line can have.
+    """
+    canonical = canonical_name(name)
+    try:
+        text = password.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("expected a password in UTF-8") from None
+    prepared = saslprep(text, stored=True).encode("utf-8")
+    if b":" in prepared and scheme == "PLAIN":
+        raise ValueError("a PLAIN password has no colon; take another scheme")
+    secret = make(scheme, prepared)
+    *middle, extra = (old.split(":", 7) + [""] * 8)[2:8]
+    extra = _extra(extra, text, nt_hash)
+    return ":".join([canonical, secret, *middle, extra])
+
+
+def put(
+    path: str,
+    name: str,
+    password: bytes,
+    scheme: str = "ARGON2ID",
+    *,
+    nt_hash: bool | None = None,
+) -> bool:
+    """Add the account to the file, or change its password; True when it was there.
+
+    Raises ``ValueError`` as ``entry`` does, and ``OSError``.
+    """
+    return _replace(path, name, lambda old: entry(name, password, scheme, nt_hash=nt_hash, old=old))
+
+
+def delete(path: str, name: str) -> bool:
+    """Remove the account from the file; False when it was not there."""
+    return _replace(path, name, None)
+
+
+def _extra(old: str, password: str, with_hash: bool | None) -> str:
+    """The extra fields without an NT hash of a former password."""
+    fields = [word.partition("=") for word in old.split()]
+    kept = ["".join(field) for field in fields if field[0] != "nt_hash"]
+    had = any(value for key, _, value in fields if key == "nt_hash")
+    if had if with_hash is None else with_hash:
+        # Of the password as it was typed: NTLM clients prepare nothing.
+        kept.append(f"nt_hash={md4.nt_hash(password).hex()}")
+    return " ".join(kept)
+
+
+def _replace(path: str, name: str, make_line: Callable[[str], str] | None) -> bool:
+    """Write the file anew and rename it into place; all other lines stay as they were.
+
+    ``make_line`` gets the former line, or "".  True when there was one.
+    """
+    canonical = login_name(name.encode("utf-8"))
+    # A link to the file stays one.
+    path = os.path.realpath(path)
+    lines = _lines(path)
+    former = [at for at, line in enumerate(lines) if _is_of(line, canonical)]
+    first = former[0] if former else len(lines)
+    new = [make_line("".join(lines[first : first + 1]))] if make_line else []
+    kept = [line for at, line in enumerate(lines) if at not in former]
+    if new or former:
+        _write(path, [*kept[:first], *new, *kept[first:]])
+    return bool(former)
+
+
+def _lines(path: str) -> list[str]:
+    if not os.path.lexists(path):
+        return []
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        # Not splitlines: to the directory only a newline ends a line.
+        text = file.read()
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _write(path: str, lines: list[str]) -> None:
+    """Write all or nothing, with owner and mode of the file that was there."""
+    directory = os.path.dirname(path)
+    os.makedirs(directory, mode=0o750, exist_ok=True)
+    made, written = tempfile.mkstemp(dir=directory, prefix=f".{os.path.basename(path)}.")
+    try:
+        with open(made, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            _keep_owner(made, path)
+            os.fsync(made)
+        os.rename(written, path)
+    except BaseException:
+        os.unlink(written)
+        raise
+
+
+def _keep_owner(file: int, path: str) -> None:
+    """Give a new file the owner of its directory, so that the server can read what root makes."""
+    there = os.path.exists(path)
+    wanted, now = os.stat(path if there else os.path.dirname(path)), os.fstat(file)
+    if (wanted.st_uid, wanted.st_gid) != (now.st_uid, now.st_gid) and (there or not os.geteuid()):
+        try:
+            os.chown(file, wanted.st_uid, wanted.st_gid)
+        except PermissionError:
+            raise ValueError(
+                f"{path} belongs to user {wanted.st_uid}, group {wanted.st_gid}: run this as that"
+                " user, or as root"
+            ) from None
+    os.chmod(file, stat.S_IMODE(wanted.st_mode) if there else 0o640)
+
+
+def _is_of(line: str, canonical: str) -> bool:
+    if line.startswith("#"):
+        return False
+    try:
+        return login_name(line.partition(":")[0].encode("utf-8", "surrogateescape")) == canonical
+    except ValueError:
+        return False
