@@ -22,6 +22,7 @@ __all__ = [
     "IBody",
     "IDelivery",
     "IDirectory",
+    "IHidingMaildrop",
     "IIncoming",
     "IMaildrop",
     "IMechanism",
@@ -117,6 +118,16 @@ class IMaildrop(Interface):
 
     def abandon(retrieved: Collection[int]) -> Deferred[None]:
         """The line dropped without QUIT: remove nothing, still mark what was read."""
+
+
+class IHidingMaildrop(IMaildrop):
+    """A maildrop that can hide messages, as a hold on the mailbox demands."""
+
+    def hide(removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
+        """QUIT under a hold: as ``finish``, but put ``removed`` where POP3 does not show it.
+
+        The audit has a line for each, as for ``IRetentionStore.hide``.
+        """
 
 
 class IStore(Interface):

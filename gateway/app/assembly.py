@@ -225,6 +225,7 @@ class _Assembly:
             self._checkers,
             admit=self._login_delay.check,
             terms=self._terms,
+            is_held=self._policies.is_held,
         )
 
     def _terms(self, account: Account) -> Terms:
@@ -277,7 +278,6 @@ class _Assembly:
             exclusive=profile.exclusive,
             admit=admit,
             audit=make_audit(settings),
-            held=self._policies.is_held,
             # Rules that count from the reading of mail want a file for each reader.
             share=not settings.retention.enabled,
             cached_messages=store.cached_messages,

@@ -130,10 +130,11 @@ class Logins:
         *,
         admit: Callable[[str, Terms], None],
         terms: Callable[[Account], Terms],
+        is_held: Callable[[Account], bool],
     ) -> None:
         """``passwords``: who checks them in place of ``directory``.
 
-        ``admit`` and ``terms`` as in the realm.
+        ``admit``, ``terms`` and ``is_held`` as in the realm.
         """
         self._settings = settings
         self._run = run
@@ -157,7 +158,7 @@ class Logins:
         if "GSSAPI" in wanted:
             checkers.append(self._gssapi())
         hosts = settings.directory.here
-        realm = MaildropRealm(directory, store, hosts, admit=admit, terms=terms)
+        realm = MaildropRealm(directory, store, hosts, admit=admit, terms=terms, is_held=is_held)
         self.portal = Portal(realm, checkers)
 
     def _ntlm(self, reactor: Any) -> NtlmChecker:

@@ -7,15 +7,56 @@ from typing import Any
 
 from twisted.cred.checkers import ANONYMOUS
 from twisted.cred.portal import IRealm
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from zope.interface import Interface, implementer
 
 from gateway.auth.delegates import AnothersMailbox
-from gateway.errors import BadCredentials, BadMailboxName, HomedElsewhere
-from gateway.interfaces import IDirectory, IMaildrop, IStore
-from gateway.model import Account, Terms
+from gateway.errors import BadCredentials, BadMailboxName, HomedElsewhere, StoreDown
+from gateway.interfaces import IBody, IDirectory, IHidingMaildrop, IMaildrop, IStore
+from gateway.model import Account, Listing, Terms
 
 __all__ = ["MaildropRealm"]
+
+
+@implementer(IMaildrop)
+class _MayBeHeld:
+    """A maildrop on which there may be a hold: then QUIT hides what it would remove."""
+
+    __slots__ = ("_account", "_is_held", "_maildrop", "name", "terms")
+
+    def __init__(
+        self, maildrop: IMaildrop, account: Account, is_held: Callable[[Account], bool]
+    ) -> None:
+        self.name = maildrop.name
+        self.terms = maildrop.terms
+        self._account = account
+        self._is_held = is_held
+        self._maildrop = maildrop
+
+    def listing(self) -> Deferred[Listing]:
+        """The maildrop's."""
+        return self._maildrop.listing()
+
+    def retrieve(self, index: int) -> Deferred[IBody]:
+        """The maildrop's."""
+        return self._maildrop.retrieve(index)
+
+    def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
+        """Remove or hide.  Fails with ``StoreDown`` under a hold where the store cannot hide."""
+        if not (removed and self._is_held(self._account)):
+            return self._maildrop.finish(removed, retrieved)
+        hiding = IHidingMaildrop(self._maildrop, None)
+        if hiding is not None:
+            done: Deferred[None] = hiding.hide(removed, retrieved)
+            return done
+        failed: Deferred[None] = fail(
+            StoreDown(f"{self.name}: kept what DELE marked: the store cannot hide it under a hold")
+        )
+        return self._maildrop.abandon(retrieved).addCallback(lambda _: failed)
+
+    def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
+        """The maildrop's."""
+        return self._maildrop.abandon(retrieved)
 
 
 @implementer(IRealm)
@@ -30,17 +71,21 @@ class MaildropRealm:
         *,
         terms: Callable[[Account], Terms] = lambda _: Terms(),
         admit: Callable[[str, Terms], None] = lambda *_: None,
+        is_held: Callable[[Account], bool] | None = None,
     ) -> None:
         """``hosts``: the names of this server, in lower case; empty: every account is at home.
 
         ``terms``: what CAPA tells the account's user; ``admit`` is asked before
         a mailbox is opened, by its name, and raises what the login fails with.
+        ``is_held``, asked at QUIT: whether there is a hold on the mailbox, so that
+        what DELE marked is hidden and not removed; None: there are no holds.
         """
         self._directory = directory
         self._store = store
         self._hosts = hosts
         self._terms = terms
         self._admit = admit
+        self._is_held = is_held
 
     def requestAvatar(
         self,
@@ -63,10 +108,14 @@ class MaildropRealm:
                 raise HomedElsewhere(f"the mailbox of {login} is on {account.host}")
             terms = self._terms(account)
             self._admit(account.mailbox, terms)
-            return self._store.open(account, mind).addCallback(answer, terms)
+            return self._store.open(account, mind).addCallback(answer, account, terms)
 
-        def answer(opened: tuple[Any, Callable[[], None]], terms: Terms) -> Any:
+        def answer(
+            opened: tuple[IMaildrop, Callable[[], None]], account: Account, terms: Terms
+        ) -> tuple[type[Interface], IMaildrop, Callable[[], None]]:
             maildrop, give_back = opened
+            if self._is_held is not None:
+                maildrop = _MayBeHeld(maildrop, account, self._is_held)
             maildrop.terms = terms
             return IMaildrop, maildrop, give_back
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 
 from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
@@ -15,8 +14,8 @@ from gateway.interfaces import (
     Audit,
     IBody,
     IDelivery,
+    IHidingMaildrop,
     IIncoming,
-    IMaildrop,
     IRetentionStore,
     IStore,
 )
@@ -32,7 +31,7 @@ from gateway.model import (
     cause_of,
 )
 from gateway.store.maildir.delivery.queue import no_limits
-from gateway.store.maildir.removal.expiry import no_audit, not_held
+from gateway.store.maildir.removal.expiry import no_audit
 from gateway.store.maildir.removal.message_info import entry, message_id_in
 from gateway.wire.body import Canonical, Measure
 
@@ -118,7 +117,7 @@ class MemoryMailbox:
         self.received[uid] = self.now()
 
 
-@implementer(IMaildrop)
+@implementer(IHidingMaildrop)
 class MemoryMaildrop:
     """A session's view of a ``MemoryMailbox``."""
 
@@ -128,11 +127,9 @@ class MemoryMaildrop:
         mailbox: MemoryMailbox,
         cause: Reason,
         audit: Audit,
-        is_held: Callable[[], bool],
     ) -> None:
         self.name = name
         self.terms = Terms()
-        self._is_held = is_held
         self._cause = cause
         self._audit = audit
         self._mailbox = mailbox
@@ -154,10 +151,18 @@ class MemoryMaildrop:
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove and mark."""
+        return self._end(removed, retrieved, "discard")
+
+    def hide(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
+        """Hide and mark."""
+        return self._end(removed, retrieved, "hide")
+
+    def _end(
+        self, removed: Collection[int], retrieved: Collection[int], action: str
+    ) -> Deferred[None]:
         uids = [self._uids[index] for index in removed]
         there = [uid for uid in uids if uid in self._mailbox.messages]
         try:
-            action = "hide" if self._is_held() else "discard"
             self._mailbox.remove(there, action, self.name, self._cause, self._audit)
         except StoreDown as error:
             failed: Deferred[None] = fail(error)
@@ -219,17 +224,12 @@ class MemoryStore:
         *,
         admit: Admit = no_limits,
         audit: Audit = no_audit,
-        held: Callable[[Account], bool] = not_held,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``admit`` judges whether there is room for a message; ``audit`` hears of removals.
-
-        ``held`` is whether there is a hold on the account's mailbox: then DELE hides.
-        """
+        """``admit`` judges whether there is room for a message; ``audit`` hears of removals."""
         self.mailboxes: dict[str, MemoryMailbox] = {}
         self.admit = admit
         self._audit = audit
-        self._is_held = held
         self._now = now
 
     def add(self, name: str) -> MemoryMailbox:
@@ -244,8 +244,7 @@ class MemoryStore:
             mailbox = self.mailbox_of(account)
         except NoSuchMailbox as error:
             return fail(error)
-        held = partial(self._is_held, account)
-        maildrop = MemoryMaildrop(account.mailbox, mailbox, cause_of(mind), self._audit, held)
+        maildrop = MemoryMaildrop(account.mailbox, mailbox, cause_of(mind), self._audit)
         return succeed((maildrop, _nothing))
 
     def prepare(self, account: Account) -> Deferred[None]:

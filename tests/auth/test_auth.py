@@ -10,13 +10,21 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.mail.interfaces import IMailboxPOP3
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from gateway.auth.login import PortalLogin
 from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
 from gateway.directory.memory import MemoryDirectory
-from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured, Overloaded
+from gateway.errors import (
+    BadCredentials,
+    DirectoryDown,
+    DirectoryMisconfigured,
+    Overloaded,
+    StoreDown,
+)
 from gateway.interfaces import IMaildrop
 from gateway.model import Account, Peer
 from gateway.store.memory import MemoryStore
@@ -33,6 +41,25 @@ class Counting(MemoryDirectory):
         """As its parent."""
         self.verified += 1
         return super().verify(login, password)
+
+
+@implementer(IMaildrop)
+class CannotHide:
+    """Another maildrop, without its ``hide``."""
+
+    def __init__(self, maildrop: Any) -> None:
+        self.name, self.terms = maildrop.name, maildrop.terms
+        self.listing, self.retrieve = maildrop.listing, maildrop.retrieve
+        self.finish, self.abandon = maildrop.finish, maildrop.abandon
+
+
+class StoreThatCannotHide(MemoryStore):
+    """Has such maildrops."""
+
+    def open(self, account: Account, mind: object) -> Deferred[Any]:
+        """As its parent."""
+        opened = super().open(account, mind)
+        return opened.addCallback(lambda opened: (CannotHide(opened[0]), opened[1]))
 
 
 class CheckerTests(SynchronousTestCase):
@@ -152,3 +179,48 @@ class LoginTests(SynchronousTestCase):
             self.realm.requestAvatar(b"alice", PEER, IMailboxPOP3)
         answer = self.realm.requestAvatar(b"alice", PEER, IMailboxPOP3, IMaildrop)
         self.assertIs(self.successResultOf(answer)[0], IMaildrop)
+
+
+class HoldTests(SynchronousTestCase):
+    """What DELE marks in a mailbox that has a hold, or gets one while a session is open."""
+
+    def setUp(self) -> None:
+        self.held: set[str] = set()
+
+    def log_in(self, store: MemoryStore) -> IMaildrop:
+        self.mailbox = store.add("alice")
+        for number in range(3):
+            self.mailbox.deliver(b"%d\r\n" % number)
+        realm = MaildropRealm(
+            MemoryDirectory({"alice": "a"}), store, is_held=lambda one: one.name in self.held
+        )
+        avatar: IMaildrop
+        _, avatar, _ = self.successResultOf(realm.requestAvatar(b"alice", PEER, IMaildrop))
+        self.assertTrue(verifyObject(IMaildrop, avatar))
+        return avatar
+
+    def test_a_hold_that_comes_while_a_session_is_open_makes_quit_hide(self) -> None:
+        maildrop = self.log_in(MemoryStore())
+        self.held.add("alice")
+        self.successResultOf(maildrop.finish({0, 2}, {1}))
+        self.assertEqual(list(self.mailbox.messages), [2])
+        self.assertEqual(list(self.mailbox.hidden), [1, 3])
+        self.assertEqual(list(self.mailbox.read), [2])
+
+    def test_without_a_hold_quit_removes(self) -> None:
+        self.held.add("bob")
+        maildrop = self.log_in(MemoryStore())
+        self.successResultOf(maildrop.finish({0, 2}, {1}))
+        self.assertEqual(list(self.mailbox.messages), [2])
+        self.assertEqual(self.mailbox.hidden, {})
+
+    def test_what_a_store_cannot_hide_stays_and_what_was_read_is_marked(self) -> None:
+        maildrop = self.log_in(StoreThatCannotHide())
+        self.held.add("alice")
+        self.failureResultOf(maildrop.finish({0}, {1}), StoreDown)
+        self.assertEqual(list(self.mailbox.messages), [1, 2, 3])
+        self.assertEqual(list(self.mailbox.read), [2])
+        self.successResultOf(maildrop.finish((), {0}))
+        self.held.clear()
+        self.successResultOf(maildrop.finish({0}, ()))
+        self.assertEqual(list(self.mailbox.messages), [2, 3])

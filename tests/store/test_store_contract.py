@@ -17,10 +17,7 @@ from gateway.testing.store_contract import ALICE, BOB, admit, delivery_tests, ru
 class MemoryBench:
     def __init__(self, test: SynchronousTestCase) -> None:  # noqa: ARG002
         self.trail = Trail()
-        self.held: set[str] = set()
-        self.store = MemoryStore(
-            admit=admit, audit=self.trail, held=lambda account: account.mailbox in self.held
-        )
+        self.store = MemoryStore(admit=admit, audit=self.trail)
         self._mailbox = self.store.add(ALICE.mailbox)
         self.store.add(BOB.mailbox)
 
@@ -50,7 +47,6 @@ class MaildirBench:
             for folder in ("tmp", "new", "cur"):
                 os.makedirs(f"{self.root}/{account.mailbox}/{folder}")
         self.trail = Trail()
-        self.held: set[str] = set()
         self.store = MaildirStore(
             self.root,
             "{name}",
@@ -58,7 +54,6 @@ class MaildirBench:
             reading=MaildirOptions(create=False, **reading),
             admit=admit,
             audit=self.trail,
-            held=lambda account: account.mailbox in self.held,
         )
         self._count = 0
 

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import MailboxUnusable, MessageGone, SizeChanged, StoreDown
-from gateway.interfaces import Audit, IBody, IMaildrop, Run
+from gateway.interfaces import Audit, IBody, IHidingMaildrop, Run
 from gateway.model import Listing, Reason, Terms
 from gateway.store.maildir.folders.files import (
     FileBody,
@@ -150,11 +150,11 @@ class Mailbox:
         return reading.addBoth(done)
 
 
-@implementer(IMaildrop)
+@implementer(IHidingMaildrop)
 class Maildrop:
     """A session's view of a mailbox: the snapshot of its login."""
 
-    __slots__ = ("_cause", "_held", "_is_held", "_mailbox", "_snapshot", "name", "terms")
+    __slots__ = ("_cause", "_held", "_mailbox", "_snapshot", "name", "terms")
 
     def __init__(
         self,
@@ -162,17 +162,12 @@ class Maildrop:
         mailbox: Mailbox,
         snapshot: Snapshot,
         cause: Reason,
-        is_held: Callable[[], bool],
     ) -> None:
-        """``cause`` is what the audit says of messages that the session removes.
-
-        ``is_held`` is asked at QUIT whether it hides them instead.
-        """
+        """``cause`` is what the audit says of messages that the session removes."""
         self.name = name
         self.terms = Terms()
         self._cause = cause
         self._held: Place | None = None
-        self._is_held = is_held
         self._mailbox = mailbox
         self._snapshot = snapshot
 
@@ -303,15 +298,27 @@ class Maildrop:
         self._snapshot.measured(index, size._replace(whole=counted.whole))
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
-        """Remove what is marked, audited, or under a hold hide it; then mark what was fetched."""
+        """Remove what is marked, audited; then mark what was fetched."""
+        return self._end(removed, retrieved, self._remove)
+
+    def hide(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
+        """Move what is marked to the folder ``.Expired``, audited; then mark what was fetched."""
+        return self._end(removed, retrieved, self._hide)
+
+    def _end(
+        self,
+        removed: Collection[int],
+        retrieved: Collection[int],
+        take: Callable[[list[int]], None],
+    ) -> Deferred[None]:
         read = set(retrieved) - set(removed) if self._mailbox.reading.mark_read else set()
         if not (removed or read):
             return succeed(None)
-        is_held = bool(removed) and self._is_held()
 
         def both() -> None:
             try:
-                self._remove(sorted(removed), is_held=is_held)
+                if removed:
+                    take(sorted(removed))
             finally:
                 self._mark(read)
 
@@ -321,24 +328,30 @@ class Maildrop:
         """Mark as read what was fetched."""
         return self.finish((), retrieved)
 
-    def _remove(self, indexes: list[int], *, is_held: bool) -> None:
-        if indexes:
-            mailbox, snapshot = self._mailbox, self._snapshot
-            uids, files = snapshot.listing.uids, snapshot.files
-            keeping = MaildirRetention(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
-            wanted = [(uids[index], files[index]) for index in indexes]
-            changed = mailbox.has_changed(snapshot)
-            if is_held:
-                keeping.put_away(wanted, self._cause, changed=changed)
-                return
-            versions = snapshot.versions(indexes)
-            written = keeping.remove(wanted, self._cause, versions=versions, changed=changed)
-            for index in indexes:
-                if uids[index] in written:
-                    snapshot.refute(index)
-            mailbox.forget(snapshot.bases[index] for index in indexes)
-            if written:
-                raise StoreDown(f"{mailbox.maildir}: somebody wrote to {len(written)} messages")
+    def _remove(self, indexes: list[int]) -> None:
+        mailbox, snapshot = self._mailbox, self._snapshot
+        wanted, changed = self._marked(indexes), mailbox.has_changed(snapshot)
+        versions = snapshot.versions(indexes)
+        written = self._retention().remove(wanted, self._cause, versions=versions, changed=changed)
+        for index, (uid, _) in zip(indexes, wanted, strict=True):
+            if uid in written:
+                snapshot.refute(index)
+        mailbox.forget(snapshot.bases[index] for index in indexes)
+        if written:
+            raise StoreDown(f"{mailbox.maildir}: somebody wrote to {len(written)} messages")
+
+    def _hide(self, indexes: list[int]) -> None:
+        changed = self._mailbox.has_changed(self._snapshot)
+        self._retention().put_away(self._marked(indexes), self._cause, changed=changed)
+
+    def _retention(self) -> MaildirRetention:
+        mailbox = self._mailbox
+        return MaildirRetention(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
+
+    def _marked(self, indexes: list[int]) -> list[tuple[str, str]]:
+        """Unique-ids and files of these messages."""
+        uids, files = self._snapshot.listing.uids, self._snapshot.files
+        return [(uids[index], files[index]) for index in indexes]
 
     def _mark(self, indexes: Collection[int]) -> None:
         """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""

@@ -8,7 +8,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
@@ -27,7 +26,7 @@ from gateway.store.maildir.folders.paths import mailbox_path, mailboxes
 from gateway.store.maildir.folders.place import opened
 from gateway.store.maildir.listing.snapshot import MaildirOptions, Snapshot
 from gateway.store.maildir.maildrop import Mailbox, Maildrop
-from gateway.store.maildir.removal.expiry import MaildirRetention, no_audit, not_held
+from gateway.store.maildir.removal.expiry import MaildirRetention, no_audit
 
 __all__ = ["MaildirStore"]
 
@@ -51,7 +50,6 @@ class MaildirStore:
         exclusive: bool = False,
         admit: Admit = no_limits,
         audit: Audit = no_audit,
-        held: Callable[[Account], bool] = not_held,
         share: bool = True,
         cached_messages: int = 2_000_000,
         deliver: Run[Any] | None = None,
@@ -62,8 +60,7 @@ class MaildirStore:
         Mail that comes in waits for the disk, all else mostly for the processor:
         what delivers may have more threads, by ``deliver``, than ``run`` has.
         ``admit`` judges whether there is room for a message; ``audit`` hears of
-        each before it is removed.  ``held``, asked at a session's end, is
-        whether there is a hold on the account's mailbox: then DELE hides.
+        each before it is removed.
         Without ``share`` every recipient of a message gets a file of its own,
         as rules that count from the reading of mail want it.
         """
@@ -73,7 +70,6 @@ class MaildirStore:
         self._reading = reading or MaildirOptions()
         self._exclusive = exclusive
         self._audit = audit
-        self._is_held = held
         self._cached_messages = cached_messages
         self._now_ns = now_ns
         self._mailboxes: OrderedDict[str, Mailbox] = OrderedDict()
@@ -174,8 +170,7 @@ class MaildirStore:
         def opened(snapshot: Snapshot) -> Maildrop:
             if mailbox.messages != before:
                 self._trim()
-            is_held = partial(self._is_held, account)
-            return Maildrop(account.mailbox, mailbox, snapshot, cause, is_held)
+            return Maildrop(account.mailbox, mailbox, snapshot, cause)
 
         return mailbox.current().addCallback(opened)
 

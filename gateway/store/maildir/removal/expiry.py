@@ -25,7 +25,7 @@ import attrs
 from gateway.durable import sync_directory
 from gateway.errors import StoreDown
 from gateway.interfaces import Audit
-from gateway.model import Account, Reason, Removed, StoredMessage
+from gateway.model import Reason, Removed, StoredMessage
 from gateway.store.maildir.delivery import maildirsize
 from gateway.store.maildir.folders.dotlock import dotlock, flocked
 from gateway.store.maildir.folders.duplicates import part
@@ -68,11 +68,6 @@ Found = Sequence[tuple[StoredMessage, str]]
 
 def no_audit(_: Iterable[Removed]) -> None:
     """An ``Audit`` where none is wanted: nothing is even read for it."""
-
-
-def not_held(_: Account) -> bool:
-    """There is a hold on no mailbox."""
-    return False
 
 
 class MaildirRetention:

@@ -143,9 +143,9 @@ class LaterTests(TwinsCase):
         for held in (False, True):
             self.setUp()
             maildrop = self.open()
-            maildrop._is_held = lambda held=held: held
             self.put("cur/17.M1P1.host:2,S")
-            self.successResultOf(maildrop.finish({0}, set()))
+            take = maildrop.hide if held else maildrop.finish
+            self.successResultOf(take({0}, set()))
             shown = self.shown(fresh=True)
             self.assertEqual(set(shown), {content("cur/17.M1P1.host:2,S")})
             self.assertNotEqual(set(shown.values()), set(self.before.values()))
@@ -229,9 +229,8 @@ class SameNameAgainTests(TwinsCase):
     def test_one_that_a_hold_has_kept_comes_back_as_it_was(self) -> None:
         self.put("new/letter")
         maildrop = self.open()
-        maildrop._is_held = lambda: True
         before = self.ids(maildrop)
-        self.successResultOf(maildrop.finish({0}, set()))
+        self.successResultOf(maildrop.hide({0}, set()))
         self.successResultOf(self.bench.store.restore(ALICE, before))
         self.assertEqual(self.ids(self.open()), before)
 

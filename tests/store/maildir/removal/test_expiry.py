@@ -522,14 +522,14 @@ def test_under_a_hold_what_cannot_be_hidden_stays_and_quit_says_so(box: Box) -> 
     box.put(f"cur/1.{'x' * 240}:2,")
     box.put("cur/2.host:2,", b"two\r\n")
     box.write_list(f"1 P{'y' * 20} :1.{'x' * 240}", "2 :2.host")
-    store = MaildirStore(str(box.root), "{name}", run_now, held=lambda _: True)
+    store = MaildirStore(str(box.root), "{name}", run_now)
     maildrop, _ = result(store.open(ALICE, None))
     with pytest.raises(StoreDown, match="1 marked messages could not be hidden"):
-        result(maildrop.finish({0, 1}, set()))
+        result(maildrop.hide({0, 1}, set()))
     assert set(box.shown()) == {"y" * 20}
     (box.path / "cur").rename(box.path / "moved")
     with pytest.raises(StoreDown):
-        result(maildrop.finish({0}, set()))
+        result(maildrop.hide({0}, set()))
 
 
 def test_of_a_copy_and_what_is_hidden_neither_overwrites_the_other(box: Box) -> None:
