@@ -18,6 +18,7 @@ from gateway.jobs.expunger import Budget, Expunger
 from gateway.jobs.rate_limit import RateLimit
 from gateway.jobs.retention import Mailboxes, RetentionJob
 from gateway.model import Account
+from gateway.operations.retention import Retained
 from gateway.retention.policies import Policies
 from gateway.retention.removal_guard import Guard
 from gateway.state.leader import LeaderLock
@@ -131,6 +132,16 @@ def keeping_of(store: Any) -> IRetentionStore:
     if keeping is None:
         raise ConfigError(["retention.enabled: expected false, since the store has no retention"])
     return keeping
+
+
+def retained_of(settings: Settings, directory: IDirectory, store: Any) -> Retained:
+    """What operations about retention work with; raises ``ConfigError``."""
+    return Retained(
+        all_mailboxes_of(settings, directory, store),
+        keeping_of(store),
+        policies_of(settings.retention),
+        guard_of(settings.retention),
+    )
 
 
 def mailboxes_of(

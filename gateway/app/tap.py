@@ -25,7 +25,7 @@ class Options(BaseOptions, AuthOptionMixin):
     synopsis = "[options]"
     supportedInterfaces = (IUsernamePassword,)
     longdesc = (
-        "A POP3 gateway to Maildir mail. 'python -m gateway.samples pop3gw.toml' prints a"
+        "A POP3 gateway to Maildir mail. 'pop3gw samples pop3gw.toml' prints a"
         " configuration that documents every setting."
     )
     optParameters = [  # noqa: RUF012 - twisted's way to declare them

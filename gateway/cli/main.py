@@ -7,6 +7,9 @@ import click
 import gateway
 from gateway.cli.command import Group
 from gateway.cli.passwd import passwd
+from gateway.cli.retention import retention
+from gateway.cli.samples import samples
+from gateway.cli.unique_ids import move_ids
 from gateway.utf8 import insist
 
 NAME = "pop3gw"
@@ -31,7 +34,7 @@ def pop3gw() -> None:
     """
 
 
-for one in (passwd,):
+for one in (passwd, retention, move_ids, samples):
     pop3gw.add_command(one)
 
 

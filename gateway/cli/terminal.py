@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
 from attrs import field, frozen
@@ -53,7 +53,7 @@ class Terminal:
         """Whether results are read on a terminal."""
         return not self.as_json and self._out.isatty()
 
-    def say(self, text: str, **described: Any) -> None:
+    def say(self, text: str, /, **described: Any) -> None:
         """Print one result: ``text``, or with ``--json`` the other arguments, if there are any."""
         if not self.as_json:
             print(text, file=self._out, flush=True)
@@ -74,8 +74,15 @@ class Terminal:
             self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def rows(self, view: View[T]) -> Rows[T]:
-        """A list of results, of any length."""
+        """A list of results that are still being found."""
         return Rows(self, view)
+
+    def list(self, view: View[T], values: Iterable[T]) -> None:
+        """Print a list of results."""
+        rows = self.rows(view)
+        for value in values:
+            rows.add(value)
+        rows.end()
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Draw a table."""
@@ -84,7 +91,9 @@ class Terminal:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for heading in columns:
+            table.add_column(heading, overflow="fold")
         for row in rows:
             # Text: names may have brackets, which are markup in a str.
             table.add_row(*map(Text, row))
@@ -112,7 +121,7 @@ class Rows(Generic[T]):
 
     _terminal: Terminal
     _view: View[T]
-    _cells: list[Sequence[str]] = field(factory=list)
+    _cells: MutableSequence[Sequence[str]] = field(factory=list)
 
     def add(self, value: T) -> None:
         """Print one, or keep it for the table."""

@@ -35,7 +35,7 @@ SPREAD = 0.25
 _FIRST_DELAY, _LONGEST_DELAY = 60.0, 6 * 3600.0
 """Seconds until what failed is tried again."""
 
-HOW_TO_GO_ON = "python -m gateway.cli.retention release --config FILE"
+HOW_TO_GO_ON = "pop3gw retention release --config FILE"
 
 
 @frozen

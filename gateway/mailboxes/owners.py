@@ -56,6 +56,13 @@ class AllMailboxes:
         account: Account | None = await self._directory.owner(mailbox)
         return None if account is None or account.is_elsewhere(self._hosts) else account
 
+    async def find(self, mailbox: str) -> Account | None:
+        """As ``owner``; outside homes also the mailbox of a user who is gone."""
+        account = await self.owner(mailbox)
+        if account is None and not self._in_homes:
+            account = Account(name=mailbox, mailbox=mailbox)
+        return account
+
     async def whole(self, account: Account) -> Account:
         """All that is known of one of ``accounts``."""
         if self._in_homes:

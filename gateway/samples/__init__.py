@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-NAMES = ("pop3gw.toml", "pop3gw.service", "pop3gw.schema", "pop3gw.ldif")
-"""Of the files; in the source tree each is a link to the one below ``etc``."""
+NAMES = {
+    "pop3gw.toml": "the configuration, with every setting explained",
+    "pop3gw.service": "a unit for systemd",
+    "pop3gw.schema": "the LDAP schema, for slapd.conf",
+    "pop3gw.ldif": "the LDAP schema, for cn=config",
+}
+"""The files and what each is; in the source tree each is a link to a file below ``etc``."""
 
 
 def text(name: str) -> str:
-    """What the file of that name says."""
+    """The content of a file."""
     return files(__name__).joinpath(name).read_text(encoding="utf-8")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
-import sys
-from argparse import Namespace
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
@@ -16,9 +15,12 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from gateway.app.assembly import Tools
-from gateway.cli import retention as keeping
-from gateway.cli.retention import Terminal
+from commands import PROGRAM, run_here
+from gateway.app.retention import retained_of
+from gateway.cli.command import Exit
+from gateway.cli.retention import show_hidden, show_preview, show_restored
+from gateway.cli.terminal import Terminal
+from gateway.cli.unique_ids import show_moved
 from gateway.config.settings import Retention, Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import StoreDown
@@ -53,16 +55,22 @@ class Desk:
         self.accounts[mailbox] = Account(name=mailbox, mailbox=mailbox)
         return self.store.add(mailbox, count, age=age)
 
-    def do(self, work: Callable[..., Coroutine[Any, Any, int]], **options: Any) -> int:
-        """The command's exit status."""
-        said = Namespace(**({"mailbox": None, "json": False, "uids": []} | options))
-        found = Tools(MemoryDirectory({}, self.accounts), self.store)
-        terminal = Terminal(self.out, self.err)
-        results: list[int] = []
-        Deferred.fromCoroutine(work(SETTINGS, found, said, terminal, NOW)).addCallback(
-            results.append
-        )
+    def do(
+        self,
+        work: Callable[..., Coroutine[Any, Any, Exit]],
+        *arguments: object,
+        as_json: bool = False,
+    ) -> Exit:
+        """The exit code of a command's rendering."""
+        retained = retained_of(SETTINGS, MemoryDirectory({}, self.accounts), self.store)
+        terminal = Terminal(self.out, self.err, as_json=as_json)
+        results: list[Exit] = []
+        Deferred.fromCoroutine(work(terminal, retained, *arguments)).addCallback(results.append)
         return results[0]
+
+    def preview(self, mailbox: str | None = None, *, as_json: bool = False) -> Exit:
+        """The exit code of a preview."""
+        return self.do(show_preview, mailbox, NOW, as_json=as_json)
 
     @property
     def lines(self) -> list[str]:
@@ -76,7 +84,7 @@ def test_a_preview_says_what_would_go_and_why_and_touches_nothing() -> None:
     desk.add("alice", 2, 59 * DAY)
     desk.add("bob", 4, DAY)
     before = {name: dict(mail) for name, mail in desk.store.mail.items()}
-    assert desk.do(keeping.preview) == 0
+    assert desk.preview() == 0
     assert desk.lines == [
         "alice: 3 of 5 messages would go (unread 3; 3); next look 2027-01-16T08:00:00Z;"
         " policy unread 60d, read 7d, hide 14d",
@@ -89,9 +97,9 @@ def test_a_preview_says_what_would_go_and_why_and_touches_nothing() -> None:
 def test_a_preview_of_one_mailbox_names_the_messages() -> None:
     desk = Desk()
     (uid,) = desk.add("alice", 1, 61 * DAY)
-    assert desk.do(keeping.preview, mailbox="alice") == 0
+    assert desk.preview("alice") == 0
     assert desk.lines[1].startswith(f"  {uid}: unread, due 2027-01-14T08:00:00Z; came 2026-11-15T")
-    assert desk.do(keeping.preview, mailbox="nobody") == 0
+    assert desk.preview("nobody") == 0
     assert "nobody: retention has no policy for it" in desk.err.getvalue()
 
 
@@ -99,7 +107,7 @@ def test_json_is_a_line_for_each_mailbox_and_one_for_the_store() -> None:
     desk = Desk()
     (uid,) = desk.add("alice", 1, 61 * DAY)
     desk.add("bob", 1, DAY)
-    desk.do(keeping.preview, json=True)
+    desk.preview(as_json=True)
     alice, bob, store = map(json.loads, desk.lines)
     assert (alice["would_go"], alice["rules"], bob["would_go"]) == (1, {"unread": 1}, 0)
     assert store["store"] == {
@@ -111,7 +119,7 @@ def test_json_is_a_line_for_each_mailbox_and_one_for_the_store() -> None:
     }
     desk.out.truncate(0)
     desk.out.seek(0)
-    desk.do(keeping.preview, json=True, mailbox="alice")
+    desk.preview("alice", as_json=True)
     (removed,) = json.loads(desk.lines[0])["removed"]
     assert (removed["uid"], removed["rule"], removed["read"]) == (uid, "unread", None)
 
@@ -119,7 +127,7 @@ def test_json_is_a_line_for_each_mailbox_and_one_for_the_store() -> None:
 def test_a_preview_says_where_the_backlog_guard_would_stop() -> None:
     desk = Desk()
     desk.add("alice", 150, 61 * DAY)
-    desk.do(keeping.preview)
+    desk.preview()
     assert "STOPPED until it is released" in desk.lines[0]
     assert desk.lines[2].startswith("150 of 150 messages of the store within a day would go")
 
@@ -131,7 +139,7 @@ def test_a_mailbox_that_cannot_be_looked_into_is_said_and_the_others_are_shown()
     desk.accounts["carol"] = Account(name="carol", mailbox="carol", retention="red 7d")
     desk.store.add("carol")
     desk.store.broken["alice"] = StoreDown("no")
-    assert desk.do(keeping.preview) == 1
+    assert desk.preview() == Exit.PARTLY
     assert desk.lines[-1] == "1 of 1 messages in 3 mailboxes would go"
     assert "alice: no" in desk.err.getvalue()
     assert "carol: column 1: 'red'" in desk.err.getvalue()
@@ -142,9 +150,27 @@ def test_who_sits_at_a_terminal_sees_how_far_it_is_and_no_bar_is_left() -> None:
     desk.err = Screen()
     for number in range(4):
         desk.add(f"u{number}", 1, DAY)
-    desk.do(keeping.preview)
-    assert f"\r[{'#' * 20}{' ' * 20}] 2/4" in desk.err.getvalue()
-    assert desk.err.getvalue().endswith(" \r")
+    desk.preview()
+    assert "2/4" in desk.err.getvalue()
+    # The last thing written goes to the line of the bar and erases it.
+    assert desk.err.getvalue().endswith("\r\x1b[1A\x1b[2K")
+
+
+def test_results_are_a_table_on_a_terminal_and_names_are_no_markup(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    desk = Desk()
+    desk.out = Screen()
+    desk.add("[red]alice", 2, 61 * DAY)
+    desk.add("bob", 1, DAY)
+    assert desk.preview() == Exit.DONE
+    heading, rule, alice, total = [line.split() for line in desk.lines]
+    assert {"Would", "Policy"} <= {re.sub(r"\x1b\[[0-9;]*m", "", word) for word in heading}
+    assert set("".join(rule)) == {"─"}
+    assert alice[:3] == ["[red]alice", "2", "2"]
+    assert total[:3] == ["2", "of", "3"]
+    assert desk.err.getvalue() == ""
 
 
 def test_what_was_hidden_is_listed_and_comes_back() -> None:
@@ -152,13 +178,13 @@ def test_what_was_hidden_is_listed_and_comes_back() -> None:
     one, two = desk.add("alice", 2, DAY)
     desk.store.away["alice"] = desk.store.mail["alice"]
     desk.store.mail["alice"] = {}
-    assert desk.do(keeping.hidden, mailbox="alice", json=True) == 0
+    assert desk.do(show_hidden, "alice", as_json=True) == 0
     assert {json.loads(line)["uid"] for line in desk.lines} == {one, two}
-    assert desk.do(keeping.restore, mailbox="alice", uids=[two, "x"]) == 1
+    assert desk.do(show_restored, "alice", [two, "x"]) == Exit.PARTLY
     assert list(desk.store.mail["alice"]) == [two]
-    assert desk.do(keeping.restore, mailbox="alice") == 0
+    assert desk.do(show_restored, "alice", ()) == 0
     assert sorted(desk.store.mail["alice"]) == [one, two]
-    assert desk.do(keeping.hidden, mailbox="of a user who is gone") == 0
+    assert desk.do(show_hidden, "of a user who is gone") == 0
 
 
 # -- orders, and what the command itself says ----------------------------------
@@ -184,56 +210,60 @@ def orders(file: Path) -> dict[str, bool]:
     return {name: order.released for name, order in given.items()}
 
 
-def test_a_release_is_an_order_that_the_server_finds(
-    file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert keeping.main(["release", "--config", str(file), "alice"]) == 0
+def test_a_release_is_an_order_that_the_server_finds(file: Path) -> None:
+    code, out, _ = run_here("retention", "release", "--config", str(file), "alice")
+    assert code == 0
     assert orders(file) == {"alice": True}
-    assert "alice: 200 of 200 would go; released" in capsys.readouterr().out
+    assert "alice: 200 of 200 would go; released" in out
 
 
 def test_all_means_all_that_are_stopped_for_a_release_and_all_else_otherwise(file: Path) -> None:
-    assert keeping.main(["release", "--config", str(file), "--all"]) == 0
+    assert run_here("retention", "release", "--config", str(file), "--all")[0] == 0
     assert orders(file) == {"alice": True}
-    assert keeping.main(["run-now", "--config", str(file), "--all"]) == 0
+    assert run_here("retention", "run", "--config", str(file), "--all")[0] == 0
     assert orders(file) == {"alice": True, "bob": False}
 
 
-def test_what_cannot_be_ordered_is_said(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert keeping.main(["run-now", "--config", str(file), "nobody"]) == 1
-    assert "nobody: retention has not looked there yet" in capsys.readouterr().err
-    assert keeping.main(["release", "--config", str(file.parent / "none.toml"), "--all"]) == 1
-    assert "none.toml: cannot be read" in capsys.readouterr().err
+def failure(*arguments: str) -> str:
+    """What a command that fails prints to standard error."""
+    code, _, err = run_here("retention", *arguments)
+    assert code == 1
+    return err
+
+
+def test_what_cannot_be_ordered_is_said(file: Path) -> None:
+    assert "nobody: retention has not looked there yet" in failure(
+        "run", "--config", str(file), "nobody"
+    )
+    assert "none.toml: cannot be read" in failure(
+        "release", "--config", str(file.parent / "none.toml"), "--all"
+    )
     (file.parent / "var" / "ledger.sqlite3").write_bytes(b"x" * 5000)
-    assert keeping.main(["release", "--config", str(file), "--all"]) == 1
-    assert "is damaged" in capsys.readouterr().err
+    assert "is damaged" in failure("release", "--config", str(file), "--all")
 
 
-def test_a_server_that_has_never_run_has_nothing_to_order(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_that_has_never_run_has_nothing_to_order(tmp_path: Path) -> None:
     config = tmp_path / "pop3gw.toml"
     config.write_text(f'state_dir = "{tmp_path}/no"\n[listeners.a]\nendpoint = "tcp:0"\n')
-    assert keeping.main(["release", "--config", str(config), "--all"]) == 1
-    assert "has the server never run?" in capsys.readouterr().err
+    assert "has the server never run?" in failure("release", "--config", str(config), "--all")
 
 
 def test_root_makes_no_files_that_the_server_could_not_change(
-    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if os.geteuid() == 0:
         os.chown(file.parent / "var", 65534, -1)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert keeping.main(["release", "--config", str(file), "--all"]) == 1
-    assert "run it as the server's user, as sudo -u " in capsys.readouterr().err
+    err = failure("release", "--config", str(file), "--all")
+    assert "run it as the server's user, as sudo -u " in err
     assert orders(file) == {}
 
 
 def test_a_directory_that_cannot_be_read_is_said_in_words(file: Path) -> None:
-    command = [sys.executable, "-m", "gateway.cli.retention", "preview", "--config", str(file)]
+    command = [*PROGRAM, "retention", "preview", "--config", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("pop3gw keeping: ")
+    assert done.stderr.startswith("pop3gw retention preview: ")
     assert "var/accounts: No such file or directory" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
@@ -243,7 +273,7 @@ def test_ids_of_all_mailboxes_are_moved_ahead_and_one_that_fails_is_named() -> N
     for name in ("alice", "bob", "carol"):
         desk.add(name, 1, 0.0)
     desk.store.broken["bob"] = StoreDown("its disk is gone")
-    assert desk.do(keeping.move_ids, by=5000) == 1
+    assert desk.do(show_moved, 5000) == Exit.PARTLY
     assert dict(desk.store.moved) == {"alice": 5000, "carol": 5000}
     assert desk.lines == ["2 of 3 mailboxes go on 5000 further"]
     assert "bob: its disk is gone" in desk.err.getvalue()
@@ -258,7 +288,7 @@ def test_a_command_finds_the_bind_password_where_the_server_finds_it(tmp_path: P
         'bind_password_file = "password"\n[store]\npath = "{home}/Maildir"\n'
         '[retention]\npolicy = "any 5d"\n'
     )
-    command = [sys.executable, "-m", "gateway.cli.retention", "preview", "--config", str(config)]
+    command = [*PROGRAM, "retention", "preview", "--config", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     # It comes as far as the directory, which is not there.
     assert "127.0.0.1:1" in done.stderr, done.stderr

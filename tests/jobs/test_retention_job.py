@@ -397,7 +397,7 @@ class GuardTests(SweeperCase):
         self.assertEqual((house.count("a"), house.count("b")), (200, 2000))
         stopped = [line for line in said if "200 of 200 messages of mailbox a would go" in line]
         self.assertEqual(len(stopped), 1)
-        self.assertIn("python -m gateway.cli.retention release --config FILE a", stopped[0])
+        self.assertIn("pop3gw retention release --config FILE a", stopped[0])
         self.assertIn("200 of 200", str(house.ledger.looks()["a"].stopped))
         house.ledger.order("a", Order(house.now(), released=True))
         house.run(61)

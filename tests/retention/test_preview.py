@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.cli.retention_views import described, line, message_line, purged_line
 from gateway.model import StoredMessage
-from gateway.retention.preview import described, forecast, line, message_line, purged_line
+from gateway.retention.preview import forecast
 from gateway.retention.removal_guard import Guard
 from gateway.retention.rules import Policy
 from gateway.units import time_text

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from commands import PROGRAM
 from servers import USER, Gateway, fill, free_port
 
 pytestmark = pytest.mark.interop
@@ -68,9 +68,8 @@ class Homes(Gateway):
     def preview(self) -> str:
         """What an operator is told of all mailboxes."""
         command = [
-            sys.executable,
-            "-m",
-            "gateway.cli.retention",
+            *PROGRAM,
+            "retention",
             "preview",
             "--config",
             str(self.config),

@@ -6,7 +6,6 @@ import json
 import os
 import poplib
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from commands import PROGRAM
 from disks import state_of
 from servers import PASSWORD, USER, Gateway, fill
 
@@ -44,9 +44,8 @@ def house(directory: Path, policy: str, *, old: int, young: int) -> Iterator[Gat
 
 def keeping(gateway: Gateway, command: str, *arguments: str) -> list[str]:
     """What the command prints."""
-    options = [command, "--config", str(gateway.config), *arguments]
     done = subprocess.run(
-        [sys.executable, "-m", "gateway.cli.retention", *options],
+        [*PROGRAM, *command.split(), "--config", str(gateway.config), *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -69,16 +68,20 @@ def shown(gateway: Gateway) -> set[str]:
 def test_what_a_preview_foretells_is_hidden_and_can_be_brought_back(tmp_path: Path) -> None:
     with house(tmp_path, "unread 60d, hide 14d", old=3, young=2) as gateway:
         before = state_of(gateway.directory)
-        said = json.loads(keeping(gateway, "preview", "--json", USER)[0])
+        said = json.loads(keeping(gateway, "retention preview", "--json", USER)[0])
         assert state_of(gateway.directory) == before
         foretold = {one["uid"] for one in said["removed"]}
         assert (len(foretold), said["messages"]) == (3, 5)
         gateway.run()
         gateway.wait_for(b"3 messages are gone, 2 are left")
         left = shown(gateway)
-        hidden = {json.loads(line)["uid"] for line in keeping(gateway, "hidden", "--json", USER)}
+        hidden = {
+            json.loads(line)["uid"] for line in keeping(gateway, "retention hidden", "--json", USER)
+        }
         assert (hidden, len(left)) == (foretold, 2)
-        assert keeping(gateway, "restore", USER) == [f"3 of 3 messages are back in {USER}"]
+        assert keeping(gateway, "retention restore", USER) == [
+            f"3 of 3 messages are back in {USER}"
+        ]
         assert shown(gateway) == left | foretold
 
 
@@ -87,7 +90,7 @@ def test_a_mailbox_that_would_lose_too_much_waits_for_its_release(tmp_path: Path
         gateway.run()
         gateway.wait_for(b"120 of 122 messages of mailbox")
         assert len(shown(gateway)) == 122
-        keeping(gateway, "release", USER)
+        keeping(gateway, "retention release", USER)
         gateway.wait_for(b"are left")
         assert len(shown(gateway)) == 2
         lines = map(json.loads, (tmp_path / "audit.log").read_text().splitlines())

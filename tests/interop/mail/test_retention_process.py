@@ -7,13 +7,13 @@ import os
 import poplib
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from commands import PROGRAM
 from gateway.directory import passwd_entries
 from servers import PASSWORD, USER, Gateway, fill
 
@@ -65,7 +65,7 @@ class StoredMessage(Gateway):
 
     def keeping(self, *command: str) -> str:
         """What an operator's command says."""
-        program = [sys.executable, "-m", "gateway.cli.retention", *command]
+        program = [*PROGRAM, "retention", *command]
         done = subprocess.run(
             [*program, "--config", str(self.config)],
             capture_output=True,

@@ -15,6 +15,7 @@ import pytest
 from test_installed import ROOT, run
 
 import gateway
+from commands import PROGRAM
 
 pytestmark = pytest.mark.interop
 
@@ -89,7 +90,7 @@ def test_the_metadata_names_licence_author_and_addresses(wheel: zipfile.ZipFile)
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_command_prints_each_sample(name: str, tmp_path: Path) -> None:
-    said = run(sys.executable, "-m", "gateway.samples", name, cwd=tmp_path)
+    said = run(*PROGRAM, "samples", name, cwd=tmp_path)
     assert said == (ROOT / SAMPLES[name]).read_text()
 
 

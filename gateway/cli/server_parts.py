@@ -1,0 +1,74 @@
+"""What commands have in common that work on a server's mail: settings, user, directory, store."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gateway.config.settings import Settings
+    from gateway.operations.retention import Retained
+
+T = TypeVar("T")
+
+
+def settings_of(config: str | None) -> Settings:
+    """The settings of the server whose files this process may change; raises ``ConfigError``."""
+    from gateway.config.load import load_settings
+
+    settings = load_settings(config, os.environ)
+    _check_user(settings.state_dir)
+    return settings
+
+
+def with_mailboxes(settings: Settings, work: Callable[[Retained], Coroutine[Any, Any, T]]) -> T:
+    """What ``work`` returns, in a reactor of its own; raises what ``work`` raises."""
+    from twisted.internet.defer import Deferred
+    from twisted.internet.task import react
+
+    from gateway.app.assembly import tools
+    from gateway.app.retention import retained_of
+
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    async def run(reactor: Any) -> None:
+        try:
+            with tools(reactor, settings) as found:
+                results.append(await work(retained_of(settings, found.directory, found.store)))
+        except Exception as error:
+            failures.append(error)
+
+    try:
+        react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+    except SystemExit:
+        for failure in failures:
+            raise failure from None
+        if results:
+            return results[0]
+    # A signal has stopped the reactor.
+    raise KeyboardInterrupt
+
+
+def _check_user(state_dir: str) -> None:
+    """Raise where this process would make files that the server cannot change."""
+    if not os.path.isdir(state_dir):
+        raise ConfigError(
+            [
+                f"{state_dir}: no such directory: has the server never run?"
+                " Name its configuration with --config"
+            ]
+        )
+    owner = os.stat(state_dir).st_uid
+    if os.geteuid() == 0 != owner:
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        raise ConfigError(
+            [f"{state_dir}: run it as the server's user, as sudo -u {name} does, not as root"]
+        )

@@ -1,0 +1,163 @@
+"""Retention: what it would remove, orders to the running server, hidden mail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection
+
+from attrs import frozen
+
+from gateway.errors import ConfigError, GatewayError
+from gateway.interfaces import IRetentionStore
+from gateway.mailboxes.owners import AllMailboxes
+from gateway.model import Account, StoredMessage
+from gateway.retention.policies import Policies
+from gateway.retention.preview import Forecast, forecast
+from gateway.retention.records import Order
+from gateway.retention.removal_guard import Guard, objection
+from gateway.state.ledger import Ledger
+
+Progress = Callable[[int, int], None]
+"""Called with how many are done, and of how many."""
+
+
+@frozen
+class Retained:
+    """Mailboxes and the rules of retention that hold for them."""
+
+    mailboxes: AllMailboxes
+    store: IRetentionStore
+    policies: Policies
+    guard: Guard
+
+
+@frozen
+class Unseen:
+    """A mailbox that a preview has nothing of."""
+
+    mailbox: str
+    reason: str
+    failed: bool = True
+    """False: retention has no policy for it."""
+
+
+@frozen
+class Total:
+    """The last value of a preview: all mailboxes together."""
+
+    mailboxes: int
+    failed: int
+    messages: int
+    would_go: int
+    stops: str | None
+    """Why nothing would be removed before an operator releases it; None: it would."""
+
+
+async def preview(
+    retained: Retained, now: float, mailbox: str | None = None, progress: Progress | None = None
+) -> AsyncIterator[Forecast | Unseen | Total]:
+    """What retention would remove at ``now`` (Unix seconds); nothing is changed.
+
+    A value for each mailbox that has a policy, or for ``mailbox`` alone, and
+    the ``Total``.  Raises ``GatewayError`` where the mailboxes cannot be listed.
+    """
+    names = [mailbox] if mailbox else await retained.mailboxes.names()
+    going = messages = failed = 0
+    for number, name in enumerate(names):
+        if progress is not None:
+            progress(number, len(names))
+        try:
+            found = await _forecast(retained, name, now)
+        except GatewayError as error:
+            failed += 1
+            yield Unseen(name, str(error))
+            continue
+        if found is not None:
+            going, messages = going + len(found.gone), messages + found.messages
+            yield found
+        elif mailbox:
+            yield Unseen(name, "retention has no policy for it", failed=False)
+    if progress is not None:
+        progress(len(names), len(names))
+    stops = objection(retained.guard, going, messages, "the store within a day")
+    yield Total(len(names), failed, messages, going, stops)
+
+
+async def _forecast(retained: Retained, name: str, now: float) -> Forecast | None:
+    account = await retained.mailboxes.owner(name)
+    text = "" if account is None else retained.policies.text(account)
+    if account is None or not text:
+        return None
+    policy, store = retained.policies.policy(account), retained.store
+    kept, hidden = await store.glance(account), await store.hidden(account)
+    return forecast(name, text, policy, kept, hidden, retained.guard, now)
+
+
+@frozen
+class Ordered:
+    """A mailbox that the running server will look at."""
+
+    mailbox: str
+    released: bool
+    stopped: str | None
+    """What had stopped the run there; None: nothing had."""
+
+
+def run(ledger: Ledger, mailbox: str | None, now: float) -> list[Ordered]:
+    """Have the running server look at ``mailbox`` at once, or at all mailboxes.
+
+    Raises ``ConfigError`` for a mailbox that retention does not know, and as the ledger does.
+    """
+    return _order(ledger, mailbox, now, released=False)
+
+
+def release(ledger: Ledger, mailbox: str | None, now: float) -> list[Ordered]:
+    """As ``run``, and let all that is due there go; None: where the guard has stopped a run."""
+    return _order(ledger, mailbox, now, released=True)
+
+
+def _order(ledger: Ledger, mailbox: str | None, now: float, *, released: bool) -> list[Ordered]:
+    looks = ledger.looks()
+    if mailbox and mailbox not in looks:
+        fault = "retention has not looked there yet: check the name, or wait for its next round"
+        raise ConfigError([f"{mailbox}: {fault}"])
+    wanted = [name for name, look in sorted(looks.items()) if look.stopped or not released]
+    names = [mailbox] if mailbox else wanted
+    for name in names:
+        ledger.order(name, Order(now, released=released))
+    return [Ordered(name, released, looks[name].stopped) for name in names]
+
+
+async def hidden(retained: Retained, mailbox: str) -> list[StoredMessage]:
+    """The hidden messages of a mailbox, the first hidden first; ``received``: when it was hidden.
+
+    Raises ``GatewayError``.
+    """
+    account = await _account(retained, mailbox)
+    return sorted(await retained.store.hidden(account))
+
+
+@frozen
+class Restored:
+    """How many hidden messages came back."""
+
+    mailbox: str
+    wanted: int
+    restored: int
+
+
+async def restore(retained: Retained, mailbox: str, uids: Collection[str] = ()) -> Restored:
+    """Bring back the hidden messages with these unique-ids; all of them, where none is named.
+
+    Raises ``GatewayError``.
+    """
+    account = await _account(retained, mailbox)
+    wanted = uids or [one.uid for one in await retained.store.hidden(account)]
+    return Restored(mailbox, len(wanted), await retained.store.restore(account, wanted))
+
+
+async def _account(retained: Retained, mailbox: str) -> Account:
+    account = await retained.mailboxes.find(mailbox)
+    if account is None:
+        fault = "no account here has it, and only the directory knows its home: check the name"
+        raise ConfigError([f"{mailbox}: {fault}"])
+    return account
