@@ -55,12 +55,33 @@ def written(local: str) -> str:
     return '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
 
 
+def forms(address: str) -> list[str]:
+    """An address as it is, and then as a directory may have it, if that is another text.
+
+    The forms with and without quotes are one address (RFC 5321 section 4.1.2).  Postfix writes
+    ``<"e."@example.org>`` by LMTP and asks its policy service about ``e.@example.org``.  The
+    quotes stay around a local part that means something else without them: one that has an
+    ``@``, or spaces that a directory ignores.
+    """
+    local, at, domain = _parted(address)
+    other = bare(local)
+    if other == local:
+        other = written(local)
+    elif not other or "@" in other or other != " ".join(other.split()):
+        return [address]
+    return [address] if other == local else [address, f"{other}{at}{domain}"]
+
+
+def _parted(address: str) -> tuple[str, str, str]:
+    return address.rpartition("@") if "@" in address else (address, "", "")
+
+
 def without_detail(address: str, delimiter: str) -> str | None:
     """The address of the user alone, without what follows the delimiter; None: there is none."""
-    local, at, domain = address.rpartition("@") if "@" in address else (address, "", "")
-    said = bare(local)
-    user, found, _ = said.partition(delimiter) if delimiter else ("", "", "")
-    name = user if said == local else written(user)
+    local, at, domain = _parted(address)
+    text = bare(local)
+    user, found, _ = text.partition(delimiter) if delimiter else ("", "", "")
+    name = user if text == local else written(user)
     return f"{name}{at}{domain}" if user and found else None
 
 

@@ -15,7 +15,7 @@ from gateway.errors import (
     UnknownRecipient,
 )
 from gateway.interfaces import IDelivery, IDirectory
-from gateway.lmtp.envelope import without_detail
+from gateway.lmtp.envelope import forms, without_detail
 from gateway.model import Account, Limits, Usage
 from gateway.quota.verdict import Verdict, verdict
 from gateway.saslprep import login_name
@@ -62,8 +62,8 @@ class Recipients:
         return self._first(names, address)
 
     def _spellings(self, address: str) -> list[str]:
-        users = without_detail(address, self._delimiter)
-        return [address] if users is None else [address, users]
+        user = without_detail(address, self._delimiter)
+        return forms(address) if user is None else forms(address) + forms(user)
 
     def _first(self, names: list[str], address: str) -> Deferred[Account]:
         name, *others = names

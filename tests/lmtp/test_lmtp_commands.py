@@ -243,6 +243,22 @@ class EnvelopeTests(SynchronousTestCase):
         self.assertEqual(envelope.path(f"<{address}>"), (address, ""))
 
 
+class FormsTests(SynchronousTestCase):
+    def test_an_address_is_the_same_with_quotes_and_without(self) -> None:
+        for address, others in (
+            *(("alice@e", []), ("a.b@e", []), ("Postmaster", []), ("jürgen@e", [])),
+            *(("e.@e", ['"e."@e']), ('"e."@e', ["e.@e"]), ("a..b", ['"a..b"'])),
+            *((".e@e", ['".e"@e']), ('"a..b"@e', ["a..b@e"]), ('"a b"@e', ["a b@e"])),
+            *(("a b@e", ['"a b"@e']), (r'"a\"b"@e', ['a"b@e']), ('a"b@e', [r'"a\"b"@e'])),
+            *((r'"a\\b"@e', [r"a\b@e"]), (r"a\b@e", [r'"a\\b"@e']), ('"jür gen"@e', ["jür gen@e"])),
+        ):
+            self.assertEqual(envelope.forms(address), [address, *others])
+
+    def test_quotes_stay_where_the_address_would_be_another_one_without_them(self) -> None:
+        for local in ('""', '"a@b"', '" alice"', '"alice "', '"a  b"', '"a\t"'):
+            self.assertEqual(envelope.forms(f"{local}@e"), [f"{local}@e"])
+
+
 class DetailTests(SynchronousTestCase):
     def test_quotes_are_no_part_of_what_stands_before_the_delimiter(self) -> None:
         for address, delimiter, users in (

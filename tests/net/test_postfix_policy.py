@@ -22,6 +22,7 @@ from gateway.store.memory import MemoryStore
 from harness import Line
 
 ALICE, FULL, BARRED, AWAY = (f"{name}@example.org" for name in ("alice", "full", "barred", "away"))
+NEED_QUOTES = ("e.@example.org", "a..b@example.org", '"q q"@example.org')
 DUNNO = b"action=DUNNO\n\n"
 NOTHING_ASKED = b"request=smtpd_access_policy\nprotocol_state=MAIL\n\n"
 
@@ -44,7 +45,7 @@ class SlowDirectory(MemoryDirectory):
             BARRED: Account(name=BARRED, mailbox=BARRED, gets_mail=False),
             AWAY: Account(name=AWAY, mailbox=AWAY, host="there.example.org"),
         }
-        super().__init__(dict.fromkeys((ALICE, FULL), "x"), accounts)
+        super().__init__(dict.fromkeys((ALICE, FULL, *NEED_QUOTES), "x"), accounts)
         self.asked: list[tuple[str, Deferred[Account | None]]] = []
 
     def recipient(self, address: str) -> Deferred[Account | None]:
@@ -69,7 +70,8 @@ class Wire:
         self.clock = Clock()
         self.directory = SlowDirectory()
         store = MemoryStore()
-        store.add(ALICE)
+        for name in (ALICE, *NEED_QUOTES):
+            store.add(name)
         store.add(FULL).deliver(b"x" * 100)
         recipients = Recipients(
             self.directory,
@@ -115,6 +117,13 @@ class AnswerTests(SynchronousTestCase):
         for one in (AWAY, "no address"):
             self.assertEqual(wire.send(ask(one)), DUNNO)
         self.assertEqual(wire.send(NOTHING_ASKED), DUNNO)
+
+    def test_a_local_part_that_needs_quotes_is_found_with_quotes_and_without(self) -> None:
+        wire = Wire(answers=Answers(unknown="reject"))
+        for local in ("e.", '"e."', "e.+x", '"e.+x y"', "a..b", '"a..b+"', '"q q"', "q q", "q q+x"):
+            self.assertEqual(wire.send(ask(f"{local}@example.org")), DUNNO, local)
+        for local in ("e..", '"e.."', '".e"', "qq", '"alice@example.org"'):
+            self.assertIn(b"550 5.1.1", wire.send(ask(f"{local}@example.org")), local)
 
     def test_who_leaves_unknown_recipients_to_postfix_leaves_it_disabled_ones_too(self) -> None:
         wire = Wire()

@@ -24,6 +24,7 @@ from servers import PASSWORD, USER, Gateway, corpus, free_port
 pytestmark = pytest.mark.interop
 
 SENDER, SMALL, TOKEN = "sender@example.net", "small@example.org", "t0ken"
+NEED_QUOTES = ("w.@example.org", "z..b@example.org")
 
 TRACE = re.compile(
     rb"Return-Path: <sender@example\.net>\r\nDelivered-To: alice@example\.org\r\n"
@@ -55,7 +56,8 @@ token = "{TOKEN}"
 """,
         )
         accounts = self.gateway.accounts
-        passwd_entries.put(str(accounts), SMALL, PASSWORD.encode(), "SSHA256")
+        for name in (*NEED_QUOTES, SMALL):
+            passwd_entries.put(str(accounts), name, PASSWORD.encode(), "SSHA256")
         lines = accounts.read_text().splitlines()
         lines[-1] = lines[-1].rpartition(":")[0] + ":quota=20K aliases=little@example.org"
         accounts.write_text("\n".join(lines) + "\n")
@@ -178,6 +180,19 @@ def test_postfix_delivers_to_several_and_the_sender_reads_who_is_full(stack: Sta
         assert (code, text.split()[0]) == (552, b"5.2.3")
     assert len([one for one in stack.mailbox(SMALL) if b"Subject: big" in one]) == 1
     assert len([one for one in stack.mailbox() if b"Subject: big" in one]) == 1
+
+
+def test_postfix_reaches_addresses_that_need_quotes_in_smtp(stack: Stack) -> None:
+    with smtplib.SMTP("127.0.0.1", stack.postfix.port, timeout=60) as client:
+        for address in NEED_QUOTES:
+            local = address.partition("@")[0]
+            for to in (address, f'<"{local}"@example.org>', f'<"{local}+x y"@example.org>'):
+                message = f"Subject: {to}\r\n\r\nx\r\n"
+                assert client.sendmail(SENDER, [to], message) == {}
+    stack.postfix.until_empty()
+    for address in NEED_QUOTES:
+        assert len(stack.mailbox(address)) == 3
+        assert stack.ask(f"/v1/quota/{address}")[0] == 200
 
 
 @pytest.mark.conformance("X-E0003")
