@@ -19,7 +19,6 @@ from gateway.admission.login_delay import LoginDelay
 from gateway.admission.throttle import Throttle, ThrottleLimits
 from gateway.app import demo
 from gateway.app.certificates import shown_by
-from gateway.app.changed_meanings import changed_meanings
 from gateway.app.checked_accounts import faults_of_accounts
 from gateway.app.delivery import Mailroom
 from gateway.app.first_start import User, foreseen, prepare, reserve
@@ -43,6 +42,7 @@ from gateway.net.timeouts import Timeouts
 from gateway.net.tls import Certificate, bare_context
 from gateway.net.tls_line import tls_factory
 from gateway.observe.counts import Counts
+from gateway.operations.changed_meanings import changed_meanings
 from gateway.state.audit import Audit
 from gateway.state.high_water import LedgerHighWater
 from gateway.state.ledger import NAME as LEDGER
