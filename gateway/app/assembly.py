@@ -42,7 +42,8 @@ from gateway.net.timeouts import Timeouts
 from gateway.net.tls import Certificate, bare_context
 from gateway.net.tls_line import tls_factory
 from gateway.observe.counts import Counts
-from gateway.operations.changed_meanings import changed_meanings
+from gateway.operations.configuration import Checked
+from gateway.operations.configuration import check as check_configuration
 from gateway.state.audit import Audit
 from gateway.state.high_water import LedgerHighWater
 from gateway.state.ledger import NAME as LEDGER
@@ -80,16 +81,18 @@ def check(
     environ: Mapping[str, str],
     passwords: Sequence[ICredentialsChecker] = (),
     user: User | None = None,
-) -> list[str]:
-    """Everything that is wrong with a configuration, a line each.
+) -> Checked:
+    """Check a configuration as ``assemble`` takes it.
 
     Builds what a start builds, but for the files that a start would make:
     nothing is changed, no port is bound and nobody is asked.
     """
-    try:
-        settings = load_settings(path, environ)
-    except ConfigError as error:
-        return error.problems
+    return check_configuration(path, environ, lambda found: _faults(found, passwords, user))
+
+
+def _faults(
+    settings: Settings, passwords: Sequence[ICredentialsChecker], user: User | None
+) -> list[str]:
     directory = not passwords
     problems = missing_files(settings, directory=directory)
     problems = problems or foreseen(settings, user, directory=directory)
@@ -117,21 +120,13 @@ def check(
     for name in settings.listeners:
         attempt(partial(parts.certificate_there, name))
         attempt(partial(parts.endpoint, name))
-    return ConfigError(problems).problems
+    return problems
 
 
 def _look_at_ledger(state: str) -> None:
     """A start does without, and only what needs it would fail."""
     if os.path.lexists(os.path.join(state, LEDGER)):
         Ledger(state, only_look=True).close()
-
-
-def remarks(path: str | None, environ: Mapping[str, str]) -> list[str]:
-    """What has another meaning than it once had, a line each; none of it keeps a server down."""
-    try:
-        return changed_meanings(load_settings(path, environ))
-    except ConfigError:
-        return []
 
 
 @frozen

@@ -55,17 +55,16 @@ class Options(BaseOptions, AuthOptionMixin):
         """Perform ``--check``, before anything is started."""
         insist()
         if self["check"]:
-            from gateway.app.assembly import check, remarks
+            from gateway.app.assembly import check
             from gateway.errors import ConfigError
 
             try:
-                user = _user(self)
-                problems = check(self["config"], os.environ, self.get("credCheckers", ()), user)
+                found = check(self["config"], os.environ, self.get("credCheckers", ()), _user(self))
+                lines, faults = found.remarks, found.faults
             except ConfigError as error:
-                problems = error.problems
-            lines = remarks(self["config"], os.environ)
-            print("\n".join([*lines, *(problems or ["The configuration is fine."])]))
-            sys.exit(1 if problems else 0)
+                lines, faults = [], error.problems
+            print("\n".join([*lines, *(faults or ["The configuration is fine."])]))
+            sys.exit(1 if faults else 0)
 
 
 class InWords(MultiService):

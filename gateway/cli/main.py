@@ -6,6 +6,7 @@ import click
 
 import gateway
 from gateway.cli.command import Group
+from gateway.cli.configuration import check_config, config
 from gateway.cli.passwd import passwd
 from gateway.cli.retention import retention
 from gateway.cli.samples import samples
@@ -34,7 +35,7 @@ def pop3gw() -> None:
     """
 
 
-for one in (passwd, retention, move_ids, samples):
+for one in (check_config, config, passwd, retention, move_ids, samples):
     pop3gw.add_command(one)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -20,6 +19,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from gateway.config import environment
 from gateway.config.checks import CHECK, SECRET
 from gateway.config.contradictions import Fault, contradictions
+from gateway.config.places import Places
 from gateway.config.renamed import RENAMED
 from gateway.config.settings import (
     DEFAULT_LISTENERS,
@@ -69,6 +69,11 @@ def load_settings(path: str | None, environ: Mapping[str, str]) -> Settings:
 
     Raises ``ConfigError`` with one line for each fault there is.
     """
+    return load_with_places(path, environ)[0]
+
+
+def load_with_places(path: str | None, environ: Mapping[str, str]) -> tuple[Settings, Places]:
+    """The same, and the origin of each setting."""
     path = path or environ.get("POP3GW_CONFIG") or None
     text = _text_of(path) if path else ""
     table = _table_of(text, path)
@@ -76,7 +81,7 @@ def load_settings(path: str | None, environ: Mapping[str, str]) -> Settings:
     problems = environment.apply(table, environ, origins)
     if path is None:
         table.setdefault("listeners", DEFAULT_LISTENERS)
-    place = _Places(path, text, origins, table)
+    place = Places(path, text, origins, table)
     try:
         settings = _CONVERTER.structure(table, Settings)
     except Exception as error:
@@ -87,7 +92,7 @@ def load_settings(path: str | None, environ: Mapping[str, str]) -> Settings:
     problems += [place(key) + fault for key, fault in faults or contradictions(settings, table)]
     if problems:
         raise ConfigError(problems)
-    return settings
+    return settings, place
 
 
 def _table_of(text: str, path: str | None) -> dict[str, Any]:
@@ -169,45 +174,10 @@ def _text_of(path: str) -> str:
     raise ConfigError([f"{path}: cannot be read: {reason}"])
 
 
-class _Places:
-    """Where a key was set, for the beginning of a fault's line."""
-
-    def __init__(
-        self, path: str | None, text: str, origins: Mapping[str, str], table: Mapping[str, Any]
-    ) -> None:
-        self._path = path
-        self._lines = text.split("\n")
-        self._origins = origins
-        self.table = table
-
-    def __call__(self, key: str) -> str:
-        if key in self._origins:
-            return f"{self._origins[key]}: {key}: "
-        if self._path is None:
-            return f"{key}: "
-        number = self._line(key)
-        return f"{self._path}:{number}: {key}: " if number else f"{self._path}: {key}: "
-
-    def _line(self, key: str) -> int:
-        """A line that sets the key or opens its table; 0 when there is none so plain."""
-        table = ""
-        for number, line in enumerate(self._lines, 1):
-            if header := re.match(r"\s*\[([^\]]+)\]", line):
-                table = header[1].strip().replace('"', "")
-                name = table
-            elif item := re.match(r"\s*([A-Za-z0-9_.-]+)\s*=", line):
-                name = f"{table}.{item[1]}" if table else item[1]
-            else:
-                continue
-            if name == key:
-                return number
-        return 0
-
-
 # -- faults -------------------------------------------------------------------
 
 
-def _faults(error: BaseException, key: str, kind: Any, place: _Places) -> list[str]:
+def _faults(error: BaseException, key: str, kind: Any, place: Places) -> list[str]:
     """A line for everything that is wrong in what cattrs found."""
     if isinstance(error, ClassValidationError | IterableValidationError):
         lines = []

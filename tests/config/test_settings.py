@@ -105,7 +105,7 @@ class SettingsCase(SynchronousTestCase):
             return [one for one in error.problems if not is_good(one, section)]
         if section in NUMBERS_ONLY:
             return []
-        problems = assembly.check(path, environ)
+        problems = assembly.check(path, environ).faults
         # That a file is not there is no news of another state directory.
         about = "" if section == "state_dir" else section
         return [one for one in problems if not is_good(one, about)]

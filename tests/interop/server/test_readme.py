@@ -50,7 +50,8 @@ def test_the_unit_the_sample_and_the_readme_name_the_same_places() -> None:
     assert f"--home-dir {state} " in typed
     assert typed.splitlines()[0].endswith(service["User"])
     program, config = re.fullmatch(r"(\S+) .* --config (\S+)", service["ExecStart"]).groups()  # type: ignore[union-attr]
-    assert f"{program} --uid {service['User']} pop3gw --check --config {config}" in typed
+    command = Path(program).with_name("pop3gw")
+    assert f"{command} check-config --user {service['User']} --config {config}" in typed
     assert f"passwd --config {config} " in typed
     assert f"pop3gw.toml > {config}" in typed
     dockerfile = (ROOT / "Dockerfile").read_text()
@@ -81,7 +82,7 @@ class Installed(Server):
         words = re.sub(r"(?<![\w.])/(etc|var/lib|opt)/", rf"{self.root}/\1/", words)
         group = pwd.getpwnam("nobody").pw_gid
         words = words.replace("-o pop3gw -g pop3gw", f"-o nobody -g {group}")
-        return words.replace("--uid pop3gw", "--uid nobody")
+        return re.sub(r"--(uid|user) pop3gw", r"--\1 nobody", words)
 
     def type(self, line: str) -> None:
         """Do what a line says, at the root directory and without a terminal."""
