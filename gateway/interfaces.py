@@ -176,19 +176,19 @@ class IRetentionStore(Interface):
     fails as ``IDelivery.receive`` does.
     """
 
-    def survey(account: Account) -> Deferred[list[StoredMessage]]:
+    def scan(account: Account) -> Deferred[list[StoredMessage]]:
         """All messages that POP3 shows, in no order.
 
         What is not known for sure is told so that mail is kept longer.
         """
 
-    def glance(account: Account) -> Deferred[list[StoredMessage]]:
+    def scan_readonly(account: Account) -> Deferred[list[StoredMessage]]:
         """The same, but nothing is written: for a preview.
 
         Where a message has no unique-id yet its file's name stands for one.
         """
 
-    def discard(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
+    def remove(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these for good, once the audit has a line for each; how many are gone.
 
         One that is no longer there is none of them.  Fails with ``StoreDown``
@@ -197,12 +197,12 @@ class IRetentionStore(Interface):
         """
 
     def hide(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
-        """Put these where POP3 does not show them, audited as ``discard``; how many are there now.
+        """Put these where POP3 does not show them, audited as ``remove``; how many are there now.
 
         They keep their unique-ids for ``restore``.
         """
 
-    def hidden(account: Account) -> Deferred[list[StoredMessage]]:
+    def list_hidden(account: Account) -> Deferred[list[StoredMessage]]:
         """What was hidden; ``received`` is when it was hidden."""
 
     def restore(account: Account, uids: Collection[str]) -> Deferred[int]:
@@ -218,7 +218,7 @@ class IRetentionStore(Interface):
         """
 
     def purge(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
-        """Remove hidden messages for good, audited as ``discard``; how many are gone."""
+        """Remove hidden messages for good, audited as ``remove``; how many are gone."""
 
 
 class IIncoming(Interface):

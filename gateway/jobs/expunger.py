@@ -103,7 +103,7 @@ class Expunger:
     async def look(self, account: Account, policy: Policy) -> Outcome:
         """Touch nothing; raises as a store does, and ``Stopping``."""
         await self._rate_limit.wait()
-        kept = await self._store.survey(account)
+        kept = await self._store.scan(account)
         self._budget.holds(account.mailbox, len(kept))
         due = next_look(kept, await self._hidden(account, policy), policy, self._now())
         return Outcome(len(kept), due)
@@ -115,7 +115,7 @@ class Expunger:
         """
         await self._rate_limit.wait()
         began, now = self._seconds(), self._now()
-        kept = await self._store.survey(account)
+        kept = await self._store.scan(account)
         self._budget.holds(account.mailbox, len(kept))
         wanted = doomed(kept, policy, now)
         stopped = await self._objection(account, wanted, len(kept), released)
@@ -159,13 +159,13 @@ class Expunger:
         cause = Reason(rule=_said(policy, batch[0].rule))
         self._rate_limit.spend(len(uids))
         await self._budget.count(sum(one.due > released for one in batch))
-        remove = self._store.hide if policy.hide else self._store.discard
+        remove = self._store.hide if policy.hide else self._store.remove
         done: int = await remove(account, uids, cause)
         return done
 
     async def _hidden(self, account: Account, policy: Policy) -> Collection[StoredMessage]:
         """What is hidden, as far as the policy has a say in it."""
-        return [] if policy.hide is None else await self._store.hidden(account)
+        return [] if policy.hide is None else await self._store.list_hidden(account)
 
     async def _purge(self, account: Account, policy: Policy) -> list[StoredMessage]:
         """Have go for good what was hidden for long enough; what is still hidden."""

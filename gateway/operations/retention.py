@@ -88,7 +88,7 @@ async def _forecast(retained: Retained, name: str, now: float) -> Forecast | Non
     if account is None or not text:
         return None
     policy, store = retained.policies.policy(account), retained.store
-    kept, hidden = await store.glance(account), await store.hidden(account)
+    kept, hidden = await store.scan_readonly(account), await store.list_hidden(account)
     return forecast(name, text, policy, kept, hidden, retained.guard, now)
 
 
@@ -133,7 +133,7 @@ async def hidden(retained: Retained, mailbox: str) -> list[StoredMessage]:
     Raises ``GatewayError``.
     """
     account = await _account(retained, mailbox)
-    return sorted(await retained.store.hidden(account))
+    return sorted(await retained.store.list_hidden(account))
 
 
 @frozen
@@ -151,7 +151,7 @@ async def restore(retained: Retained, mailbox: str, uids: Collection[str] = ()) 
     Raises ``GatewayError``.
     """
     account = await _account(retained, mailbox)
-    wanted = uids or [one.uid for one in await retained.store.hidden(account)]
+    wanted = uids or [one.uid for one in await retained.store.list_hidden(account)]
     return Restored(mailbox, len(wanted), await retained.store.restore(account, wanted))
 
 

@@ -274,13 +274,13 @@ class MemoryStore:
         except NoSuchMailbox as error:
             return fail(error)
 
-    def survey(self, account: Account) -> Deferred[list[StoredMessage]]:
+    def scan(self, account: Account) -> Deferred[list[StoredMessage]]:
         """All messages."""
         return execute(lambda: self._kept(account))
 
-    glance = survey
+    scan_readonly = scan
 
-    def discard(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
+    def remove(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these for good."""
         return execute(self._remove, account, uids, cause, "discard")
 
@@ -288,7 +288,7 @@ class MemoryStore:
         """Put these out of sight."""
         return execute(self._remove, account, uids, cause, "hide")
 
-    def hidden(self, account: Account) -> Deferred[list[StoredMessage]]:
+    def list_hidden(self, account: Account) -> Deferred[list[StoredMessage]]:
         """What is out of sight."""
         return execute(lambda: [kept for _, kept in self.mailbox_of(account).hidden.values()])
 

@@ -70,9 +70,9 @@ def keeping_tests(
             """The result of a call that the store answers at once."""
             return self.successResultOf(getattr(self.store, what)(ALICE, *arguments))
 
-        def survey(self) -> dict[str, StoredMessage]:
+        def scan(self) -> dict[str, StoredMessage]:
             """Every message, as retention sees it."""
-            return {kept.uid: kept for kept in self.ask("survey")}
+            return {kept.uid: kept for kept in self.ask("scan")}
 
         def test_ids_can_be_moved_ahead_and_those_that_are_there_stay(self) -> None:
             self.assertEqual(self.ask("move_ids", 5000), 0)
@@ -90,44 +90,44 @@ def keeping_tests(
         def test_it_provides_what_it_says(self) -> None:
             self.assertTrue(IRetentionStore.providedBy(self.store))
 
-        def test_a_survey_has_what_a_login_has(self) -> None:
-            self.assertEqual(self.survey(), {})
+        def test_a_scan_has_what_a_login_has(self) -> None:
+            self.assertEqual(self.scan(), {})
             self.deliver(3)
-            surveyed, shown = self.survey(), self.shown()
-            self.assertEqual(surveyed.keys(), shown.keys())
-            for uid, kept in surveyed.items():
+            scanned, shown = self.scan(), self.shown()
+            self.assertEqual(scanned.keys(), shown.keys())
+            for uid, kept in scanned.items():
                 self.assertEqual(kept.octets, len(shown[uid]))
                 self.assertGreater(kept.received, 1_600_000_000)
                 self.assertIsNone(kept.read)
 
-        def test_ids_that_a_survey_has_seen_first_are_those_of_the_next_login(self) -> None:
+        def test_ids_that_a_scan_has_seen_first_are_those_of_the_next_login(self) -> None:
             self.bench.deliver(b"one\r\n")
             self.bench.deliver(b"two\r\n")
-            uids = list(self.survey())
+            uids = list(self.scan())
             self.assertEqual(sorted(uids, key=int), list(self.shown()))
 
         def test_what_was_fetched_is_read_and_the_rest_is_not(self) -> None:
             first, second = self.deliver(2)
             maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
             self.successResultOf(maildrop.finish(set(), {1}))
-            surveyed = self.survey()
-            self.assertIsNone(surveyed[first].read)
-            read = surveyed[second].read
+            scanned = self.scan()
+            self.assertIsNone(scanned[first].read)
+            read = scanned[second].read
             assert read is not None
-            self.assertGreaterEqual(read, surveyed[second].received)
+            self.assertGreaterEqual(read, scanned[second].received)
 
         def test_what_is_discarded_is_gone_and_nothing_else_is(self) -> None:
             uids = self.deliver(4)
-            self.assertEqual(self.ask("discard", [uids[0], uids[2]], RULE), 2)
+            self.assertEqual(self.ask("remove", [uids[0], uids[2]], RULE), 2)
             self.assertEqual(list(self.shown()), [uids[1], uids[3]])
-            self.assertEqual(list(self.ask("hidden")), [])
-            self.assertEqual(self.ask("discard", uids, RULE), 2)
+            self.assertEqual(list(self.ask("list_hidden")), [])
+            self.assertEqual(self.ask("remove", uids, RULE), 2)
             self.assertEqual(self.shown(), {})
 
         def test_the_audit_has_a_line_for_each_with_all_that_is_known(self) -> None:
             uids = self.deliver(2)
-            kept = self.survey()[uids[1]]
-            self.ask("discard", [uids[1], "no such id", uids[1]], RULE)
+            kept = self.scan()[uids[1]]
+            self.ask("remove", [uids[1], "no such id", uids[1]], RULE)
             (line,) = self.bench.trail.lines
             wanted = Removed(
                 action="discard",
@@ -145,15 +145,15 @@ def keeping_tests(
             uids = self.deliver(3)
             self.ask("hide", uids[:1], RULE)
             self.bench.trail.fails = True
-            for what, of in (("discard", uids[1:]), ("hide", uids[1:]), ("purge", uids[:1])):
+            for what, of in (("remove", uids[1:]), ("hide", uids[1:]), ("purge", uids[:1])):
                 self.failureResultOf(getattr(self.store, what)(ALICE, of, RULE), StoreDown)
             self.assertEqual(list(self.shown()), uids[1:])
-            self.assertEqual([kept.uid for kept in self.ask("hidden")], uids[:1])
+            self.assertEqual([kept.uid for kept in self.ask("list_hidden")], uids[:1])
 
         def test_one_that_is_no_longer_there_is_not_counted_and_not_audited(self) -> None:
             uids = self.deliver(2)
             self.bench.expunge_first()
-            self.assertEqual(self.ask("discard", uids[:1], RULE), 0)
+            self.assertEqual(self.ask("remove", uids[:1], RULE), 0)
             self.assertEqual(self.ask("hide", uids[:1], RULE), 0)
             self.assertEqual(self.ask("purge", uids, RULE), 0)
             self.assertEqual(self.ask("restore", uids), 0)
@@ -162,13 +162,13 @@ def keeping_tests(
 
         def test_what_is_hidden_pop3_does_not_show_and_takes_no_room(self) -> None:
             uids = self.deliver(3)
-            before = self.survey()
+            before = self.scan()
             self.assertEqual(self.ask("hide", uids[:2], RULE), 2)
             self.assertEqual(list(self.shown()), uids[2:])
-            self.assertEqual(list(self.survey()), uids[2:])
+            self.assertEqual(list(self.scan()), uids[2:])
             octets = before[uids[2]].octets
             self.assertEqual(self.ask("usage"), Usage(octets, 1))
-            hidden = {kept.uid: kept for kept in self.ask("hidden")}
+            hidden = {kept.uid: kept for kept in self.ask("list_hidden")}
             self.assertEqual(set(hidden), set(uids[:2]))
             for uid, kept in hidden.items():
                 self.assertEqual(kept.octets, before[uid].octets)
@@ -179,8 +179,8 @@ def keeping_tests(
             uids = self.deliver(2)
             self.ask("hide", uids, RULE)
             self.assertEqual(self.ask("hide", uids, RULE), 0)
-            self.assertEqual(self.ask("discard", uids, RULE), 0)
-            self.assertEqual(len(self.ask("hidden")), 2)
+            self.assertEqual(self.ask("remove", uids, RULE), 0)
+            self.assertEqual(len(self.ask("list_hidden")), 2)
 
         def test_what_is_restored_has_its_old_id_and_its_content(self) -> None:
             uids = self.deliver(4)
@@ -188,7 +188,7 @@ def keeping_tests(
             self.ask("hide", uids[:3], RULE)
             self.assertEqual(self.ask("restore", [uids[2], uids[0], uids[0]]), 2)
             self.assertEqual(self.shown(), {uid: before[uid] for uid in (*uids[2:], uids[0])})
-            self.assertEqual([kept.uid for kept in self.ask("hidden")], uids[1:2])
+            self.assertEqual([kept.uid for kept in self.ask("list_hidden")], uids[1:2])
             self.assertEqual(self.ask("restore", uids), 1)
             self.assertEqual(self.shown(), before)
             self.assertEqual(self.ask("usage").messages, 4)
@@ -206,9 +206,9 @@ def keeping_tests(
         def test_what_is_restored_is_as_young_as_what_comes_now(self) -> None:
             (uid,) = self.deliver(1)
             self.ask("hide", [uid], RULE)
-            (hidden,) = self.ask("hidden")
+            (hidden,) = self.ask("list_hidden")
             self.ask("restore", [uid])
-            self.assertGreaterEqual(self.survey()[uid].received, hidden.received - 0.1)
+            self.assertGreaterEqual(self.scan()[uid].received, hidden.received - 0.1)
 
         def test_what_was_read_is_read_when_it_comes_back(self) -> None:
             (uid,) = self.deliver(1)
@@ -216,7 +216,7 @@ def keeping_tests(
             self.successResultOf(maildrop.finish(set(), {0}))
             self.ask("hide", [uid], RULE)
             self.ask("restore", [uid])
-            self.assertIsNotNone(self.survey()[uid].read)
+            self.assertIsNotNone(self.scan()[uid].read)
 
         def test_it_can_be_hidden_and_restored_again_and_again(self) -> None:
             uids = self.deliver(2)
@@ -230,7 +230,7 @@ def keeping_tests(
             uids = self.deliver(3)
             self.ask("hide", uids[:2], RULE)
             self.assertEqual(self.ask("purge", [uids[0], uids[2]], Reason(rule="hidden 14d")), 1)
-            self.assertEqual([kept.uid for kept in self.ask("hidden")], uids[1:2])
+            self.assertEqual([kept.uid for kept in self.ask("list_hidden")], uids[1:2])
             self.assertEqual(list(self.shown()), uids[2:])
             self.assertEqual(self.said()[2:], [("purge", uids[0])])
             line = self.bench.trail.lines[-1]
@@ -284,7 +284,7 @@ def keeping_tests(
             self.assertIsNone(self.successResultOf(maildrop.hide({0, 2}, {1})))
             self.assertEqual(self.bench.read_count(), 1)
             self.assertEqual(list(self.shown()), uids[1:2])
-            self.assertEqual({kept.uid for kept in self.ask("hidden")}, {uids[0], uids[2]})
+            self.assertEqual({kept.uid for kept in self.ask("list_hidden")}, {uids[0], uids[2]})
             self.assertEqual(self.said(), [("hide", uids[0]), ("hide", uids[2])])
             self.assertEqual(self.bench.trail.lines[0].cause.session, "k3x9")
             self.assertEqual(self.ask("restore", uids), 2)
@@ -301,7 +301,7 @@ def keeping_tests(
             maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
             self.bench.expunge_first()
             self.assertIsNone(self.successResultOf(maildrop.hide({0}, set())))
-            self.assertEqual(self.ask("hidden"), [])
+            self.assertEqual(self.ask("list_hidden"), [])
 
         def test_a_session_that_is_open_finds_it_gone_and_ends_well(self) -> None:
             uids = self.deliver(2)
@@ -309,15 +309,15 @@ def keeping_tests(
             self.ask("hide", uids[:1], RULE)
             self.failureResultOf(maildrop.retrieve(0), MessageGone)
             self.assertIsNone(self.successResultOf(maildrop.finish({0}, {1})))
-            self.assertEqual([kept.uid for kept in self.ask("hidden")], uids[:1])
+            self.assertEqual([kept.uid for kept in self.ask("list_hidden")], uids[:1])
             self.assertEqual(list(self.shown()), uids[1:])
 
         def test_an_unknown_mailbox_is_refused_where_none_is_made(self) -> None:
             stranger = Account(name="x", mailbox="nobody@example.org")
-            for what in ("survey", "glance", "hidden"):
+            for what in ("scan", "scan_readonly", "list_hidden"):
                 self.failureResultOf(getattr(self.store, what)(stranger), NoSuchMailbox)
             self.failureResultOf(self.store.restore(stranger, ["1"]), NoSuchMailbox)
-            for what in ("discard", "hide", "purge"):
+            for what in ("remove", "hide", "purge"):
                 done = getattr(self.store, what)(stranger, ["1"], RULE)
                 self.failureResultOf(done, NoSuchMailbox)
 

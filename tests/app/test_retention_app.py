@@ -119,7 +119,7 @@ def test_of_two_processes_one_removes_and_the_other_takes_over_at_its_end(tmp_pa
     first, second = house.keeper(), house.keeper()
     house.run(3 * DAY)
     assert house.left() == [BOB, CAROL]
-    assert house.store.surveys[ALICE] == 2
+    assert house.store.scans[ALICE] == 2
     first.stop()
     house.run(8 * DAY)
     assert house.left() == [CAROL]
@@ -130,7 +130,7 @@ def test_of_two_processes_one_removes_and_the_other_takes_over_at_its_end(tmp_pa
 def test_while_a_step_hangs_at_the_end_no_other_process_may_begin(tmp_path: Path) -> None:
     house = House(tmp_path)
     answer = Deferred[Any]()
-    house.store.survey = lambda _: answer  # type: ignore[method-assign]
+    house.store.scan = lambda _: answer  # type: ignore[method-assign]
     keeper, lease = house.keeper(), LeaderLock(str(tmp_path / LEASE))
     house.run(300)
     ended = keeper.stop()

@@ -220,7 +220,7 @@ class MonthsTests(SweeperCase):
         self.assertGreaterEqual(min(late), 0)
         self.assertLessEqual(max(late), 11 * HOUR)
         # When it was new, when its mail was due, and once because of what might have come.
-        self.assertLessEqual(max(house.store.surveys.values()), 3)
+        self.assertLessEqual(max(house.store.scans.values()), 3)
 
     def test_what_was_hidden_goes_for_good_when_its_time_is_over(self) -> None:
         house = House(self, policy="any 20d, hide 14d", listen=HOUR)
@@ -254,7 +254,7 @@ class FindingTests(SweeperCase):
         house.store.add("a")
         house.retention_job()
         house.run(7 * DAY)
-        self.assertEqual(house.store.surveys, {"a": 1})
+        self.assertEqual(house.store.scans, {"a": 1})
 
     def test_a_delivery_tells_of_a_new_mailbox_before_the_next_round(self) -> None:
         house = House(self)
@@ -266,7 +266,7 @@ class FindingTests(SweeperCase):
         house.store.add("a")
         retention_job.delivered(Account(name="a", mailbox="a"))
         house.run(0)
-        self.assertEqual(house.store.surveys["a"], 1)
+        self.assertEqual(house.store.scans["a"], 1)
 
     def test_where_nothing_is_said_nobody_looks(self) -> None:
         house = House(self, policy="", own={"b": "never", "c": "hold, any 1d"})
@@ -274,7 +274,7 @@ class FindingTests(SweeperCase):
             house.store.add(name, age=1000 * DAY)
         house.retention_job()
         house.run(10 * DAY)
-        self.assertEqual(house.store.surveys, {"b": 1, "c": 1})
+        self.assertEqual(house.store.scans, {"b": 1, "c": 1})
         self.assertEqual(house.store.removals, [])
 
     def test_a_policy_that_is_taken_away_is_forgotten(self) -> None:
@@ -322,8 +322,8 @@ class FailureTests(SweeperCase):
         house.run(DAY)
         self.assertEqual([house.count(name) for name in "abc"], [0, 1, 1])
         self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
-        self.assertLess(house.store.surveys["b"], 45)
-        self.assertGreater(house.store.surveys["b"], 5)
+        self.assertLess(house.store.scans["b"], 45)
+        self.assertGreater(house.store.scans["b"], 5)
         house.store.broken.clear()
         house.run(7 * HOUR)
         self.assertEqual([house.count(name) for name in "abc"], [0, 0, 0])
@@ -473,7 +473,7 @@ class PaceTests(SweeperCase):
         house.load = 5
         retention_job = house.retention_job()
         house.run(DAY)
-        self.assertEqual((house.count("a"), house.store.surveys["a"]), (5, 0))
+        self.assertEqual((house.count("a"), house.store.scans["a"]), (5, 0))
         house.load = 4
         house.run(LATE)
         self.assertEqual(house.count("a"), 0)
@@ -496,13 +496,13 @@ class PaceTests(SweeperCase):
         house.batch = 10
         house.store.add("a", 100, age=3 * DAY)
         answer: Deferred[Any] = Deferred()
-        really = house.store.discard
+        really = house.store.remove
 
         def slow(*arguments: Any) -> Deferred[int]:
             done = really(*arguments)
             return answer.addCallback(lambda _: done)
 
-        house.store.discard = slow  # type: ignore[method-assign]
+        house.store.remove = slow  # type: ignore[method-assign]
         retention_job = house.retention_job()
         house.run(LATE)
         ended = retention_job.stop()
@@ -520,13 +520,13 @@ class RestartTests(SweeperCase):
             house.store.add(name)
         self.successResultOf(house.retention_job().stop())
         house.leader = None
-        house.store.surveys.clear()
+        house.store.scans.clear()
         house.run(DAY)
         house.store.add("d")
         house.own["b"] = "any 30d"
         house.retention_job()
         house.run(6 * DAY)
-        self.assertEqual(house.store.surveys, {"b": 1, "d": 1})
+        self.assertEqual(house.store.scans, {"b": 1, "d": 1})
         house.run(60 * DAY)
         self.assertEqual(sum(map(len, house.store.mail.values())), 0)
 
@@ -551,7 +551,7 @@ class RestartTests(SweeperCase):
         house.store.add("a", 50, age=3 * DAY)
         second.delivered(Account(name="a", mailbox="a"))
         house.run(HOUR + LATE)
-        self.assertEqual(house.store.surveys["a"], 2)
+        self.assertEqual(house.store.scans["a"], 2)
         self.assertEqual(len(house.store.removals), 50)
         self.successResultOf(first.stop())
         house.leader = None

@@ -144,11 +144,11 @@ def test_retention_and_holds_go_on_on_a_full_disk(disk: Path, hold: bool) -> Non
     house.audit.reserve()
     house.put(ALICE, 500)
     store = house.another_process()
-    uids = [kept.uid for kept in outcome(store.survey(ALICE))]
+    uids = [kept.uid for kept in outcome(store.scan(ALICE))]
     outcome(store.hide(ALICE, uids[:10], Reason(rule="age")))
     drop, _ = outcome(store.open(ALICE, None))
     house.fill()
-    assert outcome(store.discard(ALICE, uids[10:200], Reason(rule="age"))) == 190
+    assert outcome(store.remove(ALICE, uids[10:200], Reason(rule="age"))) == 190
     house.fill()
     assert outcome(store.hide(ALICE, uids[200:300], Reason(rule="age"))) == 100
     house.fill()

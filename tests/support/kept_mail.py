@@ -72,7 +72,7 @@ class KeptMail:
         self.mail: dict[str, dict[str, StoredMessage]] = {}
         self.away: dict[str, dict[str, StoredMessage]] = defaultdict(dict)
         self.removals: list[Removal] = []
-        self.surveys: Counter[str] = Counter()
+        self.scans: Counter[str] = Counter()
         self.moved: Counter[str] = Counter()
         self.broken: dict[str, Exception] = {}
         """What looking into a mailbox fails with."""
@@ -107,18 +107,18 @@ class KeptMail:
         """For a session."""
         return succeed((Drop(account.mailbox, self), lambda: None))
 
-    def survey(self, account: Account) -> Deferred[list[StoredMessage]]:
+    def scan(self, account: Account) -> Deferred[list[StoredMessage]]:
         """All messages."""
-        self.surveys[account.mailbox] += 1
+        self.scans[account.mailbox] += 1
         if account.mailbox in self.broken:
             raise self.broken[account.mailbox]
         return succeed(list(self.mail.get(account.mailbox, {}).values()))
 
-    def glance(self, account: Account) -> Deferred[list[StoredMessage]]:
+    def scan_readonly(self, account: Account) -> Deferred[list[StoredMessage]]:
         """The same."""
-        return self.survey(account)
+        return self.scan(account)
 
-    def discard(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
+    def remove(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these for good."""
         return self._take("discard", self.mail[account.mailbox], account, uids, cause)
 
@@ -130,7 +130,7 @@ class KeptMail:
         self.away[account.mailbox].update(away)
         return self._take("hide", there, account, uids, cause)
 
-    def hidden(self, account: Account) -> Deferred[list[StoredMessage]]:
+    def list_hidden(self, account: Account) -> Deferred[list[StoredMessage]]:
         """What was put away."""
         return succeed(list(self.away[account.mailbox].values()))
 

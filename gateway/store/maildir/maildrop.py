@@ -332,7 +332,9 @@ class Maildrop:
         mailbox, snapshot = self._mailbox, self._snapshot
         wanted, changed = self._marked(indexes), mailbox.has_changed(snapshot)
         versions = snapshot.versions(indexes)
-        written = self._retention().remove(wanted, self._cause, versions=versions, changed=changed)
+        written = self._retention().remove_marked(
+            wanted, self._cause, versions=versions, changed=changed
+        )
         for index, (uid, _) in zip(indexes, wanted, strict=True):
             if uid in written:
                 snapshot.refute(index)
@@ -342,7 +344,7 @@ class Maildrop:
 
     def _hide(self, indexes: list[int]) -> None:
         changed = self._mailbox.has_changed(self._snapshot)
-        self._retention().put_away(self._marked(indexes), self._cause, changed=changed)
+        self._retention().hide_marked(self._marked(indexes), self._cause, changed=changed)
 
     def _retention(self) -> MaildirRetention:
         mailbox = self._mailbox

@@ -108,45 +108,47 @@ class MaildirStore:
             # Nobody gets in there either, and is told so.
             return False
 
-    def survey(self, account: Account) -> Deferred[list[StoredMessage]]:
+    def scan(self, account: Account) -> Deferred[list[StoredMessage]]:
         """All that POP3 shows."""
-        return self._keeping(account, MaildirRetention.survey)
+        return self._retain(account, MaildirRetention.scan)
 
-    def glance(self, account: Account) -> Deferred[list[StoredMessage]]:
+    def scan_readonly(self, account: Account) -> Deferred[list[StoredMessage]]:
         """The same, nothing being written."""
-        return self._keeping(account, MaildirRetention.glance)
+        return self._retain(account, MaildirRetention.scan_readonly)
 
-    def discard(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
+    def remove(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these for good."""
-        return self._keeping(account, lambda keeping: keeping.discard(uids, cause))
+        return self._retain(account, lambda retention: retention.remove(uids, cause))
 
     def hide(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Put these into the folder ``.Expired``."""
-        return self._keeping(account, lambda keeping: keeping.hide(uids, cause))
+        return self._retain(account, lambda retention: retention.hide(uids, cause))
 
-    def hidden(self, account: Account) -> Deferred[list[StoredMessage]]:
+    def list_hidden(self, account: Account) -> Deferred[list[StoredMessage]]:
         """What is in that folder."""
-        return self._keeping(account, MaildirRetention.hidden)
+        return self._retain(account, MaildirRetention.list_hidden)
 
     def restore(self, account: Account, uids: Collection[str]) -> Deferred[int]:
         """Bring these back from there."""
-        return self._keeping(account, lambda keeping: keeping.restore(uids))
+        return self._retain(account, lambda retention: retention.restore(uids))
 
     def move_ids(self, account: Account, by: int) -> Deferred[int]:
         """Have new messages get ids that are so much larger."""
-        return self._keeping(account, lambda keeping: keeping.move_ids(by))
+        return self._retain(account, lambda retention: retention.move_ids(by))
 
     def purge(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these for good from there."""
-        return self._keeping(account, lambda keeping: keeping.purge(uids, cause))
+        return self._retain(account, lambda retention: retention.purge(uids, cause))
 
-    def _keeping(self, account: Account, work: Callable[[MaildirRetention], T]) -> Deferred[T]:
+    def _retain(self, account: Account, work: Callable[[MaildirRetention], T]) -> Deferred[T]:
         try:
             path = self._path(account)
         except BadMailboxName as error:
             return fail(error)
-        keeping = MaildirRetention(path, account.mailbox, self._reading, self._audit, self._now_ns)
-        return self._run(lambda: work(keeping))
+        retention = MaildirRetention(
+            path, account.mailbox, self._reading, self._audit, self._now_ns
+        )
+        return self._run(lambda: work(retention))
 
     def open(self, account: Account, mind: object) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
         """The account's maildrop, snapshot taken, and what gives it back."""

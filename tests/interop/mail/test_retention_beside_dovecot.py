@@ -22,18 +22,18 @@ def keeping_in(place: Shared) -> MaildirRetention:
     return MaildirRetention(str(place.maildir), USER, MaildirOptions(), no_audit)
 
 
-def surveyed(place: Shared) -> dict[str, StoredMessage]:
-    return {kept.uid: kept for kept in keeping_in(place).survey()}
+def scanned(place: Shared) -> dict[str, StoredMessage]:
+    return {kept.uid: kept for kept in keeping_in(place).scan()}
 
 
 def test_what_imap_marks_as_read_has_been_read_since(shared: Shared) -> None:
     shared.deliver(3)
     uids = list(agree(shared))
-    assert [surveyed(shared)[uid].read for uid in uids] == [None] * 3
+    assert [scanned(shared)[uid].read for uid in uids] == [None] * 3
     begun = time.time()
     with shared.imap() as client:
         assert client.store("2", "+FLAGS", r"(\Seen)")[0] == "OK"
-    read = [surveyed(shared)[uid].read for uid in uids]
+    read = [scanned(shared)[uid].read for uid in uids]
     assert read[0] is read[2] is None
     assert read[1] is not None
     assert begun - 1 <= read[1] <= time.time() + 1

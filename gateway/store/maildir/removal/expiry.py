@@ -4,7 +4,7 @@ Whatever removes works under the Maildir's ``flock``, which all our processes
 share, and in this order, so that a death at any step loses no message that
 was to stay and shows none twice:
 
-- discard, purge: the audit has its lines, then each file goes;
+- remove, purge: the audit has its lines, then each file goes;
 - hide: the audit has its lines, then each file gets its other name by one
   rename, which carries the unique-id;
 - restore: the uidlist has the lines under its lock, then each file gets its
@@ -94,25 +94,25 @@ class MaildirRetention:
     def _now(self) -> float:
         return self._now_ns() / 1e9
 
-    # Those of IKeeping; all raise NoSuchMailbox, MailboxUnusable or StoreDown.
+    # Those of IRetentionStore; all raise NoSuchMailbox, MailboxUnusable or StoreDown.
 
-    def survey(self) -> list[StoredMessage]:
+    def scan(self) -> list[StoredMessage]:
         """All that POP3 shows, what is new having been given its unique-ids."""
-        return self._safely(self._survey, [])
+        return self._safely(self._scan, [])
 
-    def glance(self) -> list[StoredMessage]:
+    def scan_readonly(self) -> list[StoredMessage]:
         """The same, but nothing is written; a file's name stands for an id that is not there."""
-        return self._safely(self._glance, [], mend=False)
+        return self._safely(self._scan_readonly, [], mend=False)
 
-    def discard(self, uids: Collection[str], cause: Reason) -> int:
+    def remove(self, uids: Collection[str], cause: Reason) -> int:
         """Remove for good; how many are gone."""
-        return self._safely(lambda: self._discard(uids, cause), 0)
+        return self._safely(lambda: self._remove(uids, cause), 0)
 
     def hide(self, uids: Collection[str], cause: Reason) -> int:
         """Put into the folder; how many are there now."""
         return self._safely(lambda: self._hide(uids, cause), 0)
 
-    def hidden(self) -> list[StoredMessage]:
+    def list_hidden(self) -> list[StoredMessage]:
         """What is in the folder."""
         return self._safely(self._hidden, [])
 
@@ -155,7 +155,7 @@ class MaildirRetention:
 
     # -- what is there -------------------------------------------------------
 
-    def _survey(self) -> list[StoredMessage]:
+    def _scan(self) -> list[StoredMessage]:
         shown, others = self._shown()
         if look_at(self._maildir, [("", file) for file in others]):
             # As a login does, but that sizes in names are believed.
@@ -164,7 +164,7 @@ class MaildirRetention:
             shown, _ = self._shown()
         return [kept for kept, _ in look_at(self._maildir, shown.items())]
 
-    def _glance(self) -> list[StoredMessage]:
+    def _scan_readonly(self) -> list[StoredMessage]:
         shown, others = self._shown()
         unnamed = [(base_of(file.partition("/")[2]), file) for file in others]
         return [kept for kept, _ in look_at(self._maildir, [*shown.items(), *unnamed])]
@@ -196,13 +196,13 @@ class MaildirRetention:
 
     # -- removing ------------------------------------------------------------
 
-    def _discard(self, uids: Collection[str], cause: Reason) -> int:
+    def _remove(self, uids: Collection[str], cause: Reason) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             self.part()
             found = look_at(self._maildir, _of(self._shown()[0], uids))
-            return self._discarded(found, cause)
+            return self._removed(found, cause)
 
-    def remove(
+    def remove_marked(
         self, wanted: Wanted, cause: Reason, *, versions: Mapping[str, int], changed: bool = True
     ) -> Collection[str]:
         """Remove what a session has marked, once the audit has a line for each.
@@ -221,13 +221,13 @@ class MaildirRetention:
                     # What has the base name of a message that goes may not inherit its id.
                     self.part({file for _, file in wanted})
                 found, restless, written = look_for(self._maildir, wanted, versions=versions)
-                self._discarded(found, cause, is_flocked=is_flocked)
+                self._removed(found, cause, is_flocked=is_flocked)
                 raise_for(self._maildir, restless)
                 return written
         except OSError as error:
             raise StoreDown(str(store_error(error, self._path))) from error
 
-    def _discarded(self, found: Found, cause: Reason, *, is_flocked: bool = True) -> int:
+    def _removed(self, found: Found, cause: Reason, *, is_flocked: bool = True) -> int:
         take = partial(_unlink, self._maildir, counted_in=self._maildir)
         taken = self._audited("discard", self._maildir, found, cause, take)
         if is_flocked:
@@ -272,7 +272,7 @@ class MaildirRetention:
             self.part()
             return self._put_away(_of(self._shown()[0], uids), cause)
 
-    def put_away(self, wanted: Wanted, cause: Reason, *, changed: bool = True) -> None:
+    def hide_marked(self, wanted: Wanted, cause: Reason, *, changed: bool = True) -> None:
         """Hide what a session has marked in a mailbox that there is a hold on.
 
         Raises ``StoreDown`` when something is still there.

@@ -96,11 +96,11 @@ class SharedNameTests(TwinsCase):
         self.assertEqual(self.successResultOf(store.restore(ALICE, [uid])), 1)
         self.assertEqual(self.shown()[content(LETTERS[3])], uid)
 
-    def test_a_survey_sees_them_all_and_a_glance_changes_nothing(self) -> None:
+    def test_a_scan_sees_them_all_and_a_readonly_one_changes_nothing(self) -> None:
         wanted = self.put(*LETTERS)
-        self.assertEqual(len(self.successResultOf(self.fresh().glance(ALICE))), len(wanted))
+        self.assertEqual(len(self.successResultOf(self.fresh().scan_readonly(ALICE))), len(wanted))
         self.assertEqual(sorted(self.files()), sorted(LETTERS))
-        kept = self.successResultOf(self.fresh().survey(ALICE))
+        kept = self.successResultOf(self.fresh().scan(ALICE))
         self.assertEqual(len({one.uid for one in kept}), len(wanted))
 
     def test_the_log_has_one_line_for_a_mailbox_and_only_once(self) -> None:
@@ -188,7 +188,7 @@ class SameNameAgainTests(TwinsCase):
         self.assertGreater(int(second), int(first))
 
     def test_it_gets_a_new_id_after_retention_has_removed_the_first(self) -> None:
-        for removed in ("discard", "hide"):
+        for removed in ("remove", "hide"):
             first = self.uid_of(b"one\r\n")
             remove = getattr(self.fresh(), removed)
             self.successResultOf(remove(ALICE, [first], Reason(rule="any 1d")))
@@ -254,7 +254,7 @@ class HiddenTwinsTests(TwinsCase):
         folder = Path(self.maildir, ".Expired/cur")
         (name,) = os.listdir(folder)
         shutil.copy(folder / name, folder / f"{name}S")
-        self.assertEqual(len(self.successResultOf(store.hidden(ALICE))), 2)
+        self.assertEqual(len(self.successResultOf(store.list_hidden(ALICE))), 2)
 
 
 names = st.text("ab:,2S\n .", min_size=1, max_size=6).filter(lambda name: name[0] != ".")

@@ -123,13 +123,13 @@ def test_discard_hide_purge_and_restore_find_what_is_renamed_at_each_attempt(box
     box.write_list(*(f"{number + 1} :{number}.host" for number in range(COUNT)))
     uids = [str(number + 1) for number in range(COUNT)]
     with renamed_before("lstat", TIMES):
-        assert len(box.ask("survey")) == COUNT
+        assert len(box.ask("scan")) == COUNT
     with renamed_before("unlink", TIMES):
-        assert box.ask("discard", uids[:1], RULE) == 1
+        assert box.ask("remove", uids[:1], RULE) == 1
     with renamed_before("rename", TIMES):
         assert box.ask("hide", uids[1:], RULE) == COUNT - 1
     with renamed_before("lstat", TIMES):
-        assert len(box.ask("hidden")) == COUNT - 1
+        assert len(box.ask("list_hidden")) == COUNT - 1
     with renamed_before("unlink", TIMES):
         assert box.ask("purge", uids[1:2], RULE) == 1
     for path in (box.path / ".Expired" / "cur").iterdir():

@@ -121,11 +121,11 @@ WAYS: dict[str, Callable[[Homes, Account], Any]] = {
     "a delivery": deliver,
     "RCPT": lambda homes, account: outcome(homes.store.prepare(account)),
     "a quota": lambda homes, account: outcome(homes.store.usage(account)),
-    "a survey": lambda homes, account: outcome(homes.store.survey(account)),
-    "a preview": lambda homes, account: outcome(homes.store.glance(account)),
-    "discarding": lambda homes, account: outcome(homes.store.discard(account, ["1"], Reason())),
+    "a scan": lambda homes, account: outcome(homes.store.scan(account)),
+    "a preview": lambda homes, account: outcome(homes.store.scan_readonly(account)),
+    "removing": lambda homes, account: outcome(homes.store.remove(account, ["1"], Reason())),
     "hiding": lambda homes, account: outcome(homes.store.hide(account, ["1"], Reason())),
-    "what is hidden": lambda homes, account: outcome(homes.store.hidden(account)),
+    "what is hidden": lambda homes, account: outcome(homes.store.list_hidden(account)),
     "bringing back": lambda homes, account: outcome(homes.store.restore(account, ["1"])),
     "purging": lambda homes, account: outcome(homes.store.purge(account, ["1"], Reason())),
 }
@@ -257,12 +257,12 @@ def test_what_is_swapped_before_quit_is_not_removed_nor_marked(homes: Homes) -> 
     assert os.listdir(homes.victim / "cur") == [f"{MAIL}:2,"]
 
 
-@pytest.mark.parametrize("doing", ["discard", "hide"])
+@pytest.mark.parametrize("doing", ["remove", "hide"])
 def test_what_is_swapped_at_the_last_moment_leaves_the_folder_that_was_looked_at(
     homes: Homes, doing: str
 ) -> None:
     store = homes.make_store(lambda removed: swap(homes) if list(removed) else None)
-    (kept,) = outcome(store.survey(homes.account))
+    (kept,) = outcome(store.scan(homes.account))
     assert outcome(getattr(store, doing)(homes.account, [kept.uid], Reason())) == 1
     assert homes.mail_of_victim() == [b"secret\r\n"]
     assert os.listdir(homes.mine / "cur.kept") == []
@@ -331,7 +331,7 @@ def test_no_descriptor_is_left_open(homes: Homes) -> None:
     for way in WAYS.values():
         way(homes, homes.account)
     swap(homes)
-    for way in ("a login", "a delivery", "a quota", "a survey", "hiding"):
+    for way in ("a login", "a delivery", "a quota", "a scan", "hiding"):
         with pytest.raises(MailboxUnusable):
             WAYS[way](homes, homes.account)
     assert os.listdir("/proc/self/fd") == before

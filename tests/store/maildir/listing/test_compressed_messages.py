@@ -264,9 +264,9 @@ def test_what_was_found_to_be_damaged_is_not_unpacked_again_until_it_changes(box
 def test_retention_and_audit_see_the_message_and_not_the_file(box: Box, kind: str) -> None:
     box.put(f"cur/1.host,S={len(TEXT)}:2,", PACK[kind](TEXT))
     box.write_list(f"1 :1.host,S={len(TEXT)}")
-    (kept,) = box.ask("survey")
+    (kept,) = box.ask("scan")
     assert kept.octets == len(TEXT) == box.ask("usage").octets
-    assert box.ask("discard", ["1"], RULE) == 1
+    assert box.ask("remove", ["1"], RULE) == 1
     (line,) = box.trail.lines
     assert (line.message_id, line.size) == ("<1@x>", len(TEXT))
     assert box.ask("usage").octets == 0
@@ -275,4 +275,4 @@ def test_retention_and_audit_see_the_message_and_not_the_file(box: Box, kind: st
 def test_a_wrong_size_in_the_name_of_a_plain_message_is_not_what_the_audit_says(box: Box) -> None:
     box.put("cur/1.host,S=9999:2,", b"plain\r\n")
     box.write_list("1 :1.host,S=9999")
-    assert [kept.octets for kept in box.ask("survey")] == [7]
+    assert [kept.octets for kept in box.ask("scan")] == [7]

@@ -162,45 +162,43 @@ def test_marking_as_read_begins_the_time_since_it_was_read(box: Box) -> None:
     box.write_list("1 :500.M1P1.host")
     before = time.time()
     path.rename(box.path / "cur/500.M1P1.host:2,S")
-    (kept,) = box.ask("survey")
+    (kept,) = box.ask("scan")
     assert kept.received == 600
     assert kept.read >= before - 1
 
 
-# -- a survey -----------------------------------------------------------------
+# -- scans --------------------------------------------------------------------
 
 
-def test_a_survey_tells_ids_as_pop3_shows_them(box: Box) -> None:
+def test_a_scan_tells_ids_as_pop3_shows_them(box: Box) -> None:
     for number in range(1, 6):
         box.put(f"cur/{number}.host:2,", b"%d\r\n" % number)
     box.write_list("1 P!old+1 :1.host", "2 :2.host", "3 P2 :3.host", "4 :4.host", "7 :5.host")
-    surveyed = {kept.uid for kept in box.ask("survey")}
-    assert surveyed == {"!old+1", "2", "2.3", "4", "7"}
-    assert surveyed == set(box.shown())
+    scanned = {kept.uid for kept in box.ask("scan")}
+    assert scanned == {"!old+1", "2", "2.3", "4", "7"}
+    assert scanned == set(box.shown())
 
 
-def test_a_glance_sees_what_a_survey_does_and_writes_nothing(box: Box) -> None:
+def test_a_readonly_scan_sees_what_a_scan_does_and_writes_nothing(box: Box) -> None:
     box.put("cur/1.host:2,S")
     box.put("new/2.host", b"two...\r\n")
     box.write_list("7 :1.host")
     before = state_of(box.root)
-    seen = box.ask("glance")
+    seen = box.ask("scan_readonly")
     assert state_of(box.root) == before
     assert [kept.uid for kept in seen] == ["7", "2.host"]
-    assert [kept[2:] for kept in seen] == [kept[2:] for kept in box.ask("survey")]
+    assert [kept[2:] for kept in seen] == [kept[2:] for kept in box.ask("scan")]
 
 
 @pytest.mark.parametrize("part", ["new", "cur"])
 def test_a_glance_makes_no_part_of_a_maildir(box: Box, part: str) -> None:
     (box.path / part).rmdir()
     with pytest.raises(StoreDown, match=part):
-        box.ask("glance")
+        box.ask("scan_readonly")
     assert not (box.path / part).exists()
 
 
-def test_a_survey_reads_no_message_that_has_an_id(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_scan_reads_no_message_that_has_an_id(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     box.put("cur/1.host:2,")
     box.write_list("1 :1.host")
     opened: list[str] = []
@@ -213,7 +211,7 @@ def test_a_survey_reads_no_message_that_has_an_id(
         return file
 
     monkeypatch.setattr(os, "open", note)
-    assert [kept.uid for kept in box.ask("survey")] == ["1"]
+    assert [kept.uid for kept in box.ask("scan")] == ["1"]
     assert opened == [str(box.path / NAME)]
 
 
@@ -221,15 +219,15 @@ def test_a_link_in_a_mailbox_is_no_message_and_gets_no_id(box: Box) -> None:
     box.put("cur/1.host:2,")
     (box.path / "cur/2.host:2,").symlink_to("1.host:2,")
     box.write_list("1 :1.host")
-    assert [kept.uid for kept in box.ask("survey")] == ["1"]
+    assert [kept.uid for kept in box.ask("scan")] == ["1"]
     assert (box.path / NAME).read_text().count("\n") == 2
 
 
 def test_a_mailbox_that_the_next_login_would_make_is_empty_and_is_not_made(tmp_path: Path) -> None:
     store = MaildirStore(str(tmp_path), "{name}", run_now)
-    assert result(store.survey(ALICE)) == []
-    assert result(store.hidden(ALICE)) == []
-    assert result(store.discard(ALICE, ["1"], RULE)) == 0
+    assert result(store.scan(ALICE)) == []
+    assert result(store.list_hidden(ALICE)) == []
+    assert result(store.remove(ALICE, ["1"], RULE)) == 0
     assert result(store.hide(ALICE, ["1"], RULE)) == 0
     assert result(store.restore(ALICE, ["1"])) == 0
     assert not list(tmp_path.iterdir())
@@ -240,13 +238,13 @@ def test_a_maildir_that_lacks_a_part_is_made_whole(tmp_path: Path) -> None:
     box.put("cur/1.host:2,")
     (box.path / "new").rmdir()
     store = MaildirStore(str(tmp_path), "{name}", run_now)
-    assert len(result(store.survey(ALICE))) == 1
+    assert len(result(store.scan(ALICE))) == 1
 
 
 def test_a_name_that_is_no_directory_is_refused(box: Box) -> None:
     bad = Account(name="x", mailbox="../elsewhere")
     with pytest.raises(BadMailboxName):
-        result(box.store.survey(bad))
+        result(box.store.scan(bad))
     with pytest.raises(BadMailboxName):
         result(box.store.hide(bad, ["1"], RULE))
 
@@ -254,7 +252,7 @@ def test_a_name_that_is_no_directory_is_refused(box: Box) -> None:
 # -- removing -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["discard", "hide"])
+@pytest.mark.parametrize("what", ["remove", "hide"])
 def test_a_message_is_found_wherever_another_program_moves_it_meanwhile(
     box: Box, what: str
 ) -> None:
@@ -275,7 +273,7 @@ def test_a_message_is_found_wherever_another_program_moves_it_meanwhile(
         assert box.files()[0] == ".Expired/cur/1.host,S=5,U=1:2,S"
 
 
-@pytest.mark.parametrize("what", ["discard", "hide", "purge"])
+@pytest.mark.parametrize("what", ["remove", "hide", "purge"])
 def test_two_processes_never_remove_in_one_mailbox_at_once(box: Box, what: str) -> None:
     box.put("cur/1.host:2,")
     box.write_list("1 :1.host")
@@ -307,7 +305,7 @@ def test_what_cannot_be_removed_is_reported(box: Box, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "unlink", failing)
     with pytest.raises(StoreDown, match="1 of 1"):
-        box.ask("discard", ["1"], RULE)
+        box.ask("remove", ["1"], RULE)
 
 
 def test_where_no_file_is_shared_what_one_loses_makes_no_others_mail_younger(box: Box) -> None:
@@ -320,11 +318,11 @@ def test_where_no_file_is_shared_what_one_loses_makes_no_others_mail_younger(box
         result(incoming.commit(account, Limits()))
         result(result(store.open(account, None))[0].finish(set(), {0}))
     result(incoming.close())
-    (before,) = result(store.survey(BOB))
+    (before,) = result(store.scan(BOB))
     assert before.read is not None
-    (kept,) = result(store.survey(ALICE))
-    assert result(store.discard(ALICE, [kept.uid], RULE)) == 1
-    assert result(store.survey(BOB)) == [before]
+    (kept,) = result(store.scan(ALICE))
+    assert result(store.remove(ALICE, [kept.uid], RULE)) == 1
+    assert result(store.scan(BOB)) == [before]
 
 
 # -- hiding -------------------------------------------------------------------
@@ -438,7 +436,7 @@ def test_a_name_that_carries_no_id_is_not_one_of_ours(box: Box, name: str) -> No
     box.write_list("1 :1.host")
     box.ask("hide", ["1"], RULE)
     box.put(f".Expired/cur/{name}")
-    assert [kept.uid for kept in box.ask("hidden")] == ["1"]
+    assert [kept.uid for kept in box.ask("list_hidden")] == ["1"]
     assert box.ask("purge", ["1", "", "a\nb", "a b"], RULE) == 1
     assert box.files() == [f".Expired/cur/{name}"]
 
@@ -554,7 +552,7 @@ def test_two_that_had_one_id_are_told_apart_and_both_come_back(box: Box) -> None
     box.put("cur/2.host:2,", b"two\r\n")
     box.write_list("5 :2.host")
     box.ask("hide", ["5"], RULE)
-    assert sorted(kept.uid for kept in box.ask("hidden")) == ["5", "5.1"]
+    assert sorted(kept.uid for kept in box.ask("list_hidden")) == ["5", "5.1"]
     assert box.ask("restore", ["5", "5.1"]) == 2
     shown = box.shown()
     assert "5" in shown

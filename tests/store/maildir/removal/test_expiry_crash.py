@@ -49,7 +49,7 @@ def act(what: str, *arguments: Any) -> Callable[..., None]:
 
 
 ACTS = {
-    "discard": act("discard", RULE),
+    "remove": act("remove", RULE),
     "hide": act("hide", RULE),
     "restore": act("restore"),
     "purge": act("purge", RULE),
@@ -78,7 +78,7 @@ class Retained(Mailbox):
         return shown
 
     def hidden(self) -> dict[str, StoredMessage]:
-        return {kept.uid: kept for kept in self.ask("hidden")}
+        return {kept.uid: kept for kept in self.ask("list_hidden")}
 
     def audited(self) -> str:
         path = self.root / "audit.log"
@@ -99,9 +99,11 @@ class Retained(Mailbox):
         assert self.ask("usage") == Usage(sum(held), len(held))
 
 
-@pytest.mark.parametrize(("what", "marks"), [("discard", False), ("purge", True)])
+@pytest.mark.parametrize(
+    ("what", "action", "marks"), [("remove", "discard", False), ("purge", "purge", True)]
+)
 def test_a_death_while_removing_takes_what_was_due_only_and_only_what_was_audited(
-    doomed: Doomed, tmp_path: Path, what: str, marks: bool
+    doomed: Doomed, tmp_path: Path, what: str, action: str, marks: bool
 ) -> None:
     step, killed, left = 0, True, set()
     while killed:
@@ -112,7 +114,7 @@ def test_a_death_while_removing_takes_what_was_due_only_and_only_what_was_audite
         there = set(hidden) if marks else set(UIDS) & set(shown.values())
         gone = set(UIDS) - there
         for uid in gone:
-            assert f'"action": "{what}", "mailbox": "alice@example.org", "uid": "{uid}"' in (
+            assert f'"action": "{action}", "mailbox": "alice@example.org", "uid": "{uid}"' in (
                 mailbox.audited()
             )
         left.add(len(there))
