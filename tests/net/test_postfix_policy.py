@@ -122,7 +122,7 @@ class AnswerTests(SynchronousTestCase):
         wire = Wire(answers=Answers(unknown="reject"))
         for local in ("e.", '"e."', "e.+x", '"e.+x y"', "a..b", '"a..b+"', '"q q"', "q q", "q q+x"):
             self.assertEqual(wire.send(ask(f"{local}@example.org")), DUNNO, local)
-        for local in ("e..", '"e.."', '".e"', "qq", '"alice@example.org"'):
+        for local in ("e..", '"e.."', '".e"', "q r", "qq", '"alice@example.org"'):
             self.assertIn(b"550 5.1.1", wire.send(ask(f"{local}@example.org")), local)
 
     def test_who_leaves_unknown_recipients_to_postfix_leaves_it_disabled_ones_too(self) -> None:

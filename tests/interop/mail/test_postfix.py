@@ -60,6 +60,7 @@ token = "{TOKEN}"
             passwd_entries.put(str(accounts), name, PASSWORD.encode(), "SSHA256")
         lines = accounts.read_text().splitlines()
         lines[-1] = lines[-1].rpartition(":")[0] + ":quota=20K aliases=little@example.org"
+        lines.append(lines[-1].replace(SMALL, "v w@example.org").partition(" aliases")[0])
         accounts.write_text("\n".join(lines) + "\n")
         self.postfix = Postfix(
             directory / "postfix", lmtp=f"inet:127.0.0.1:{self.lmtp}", policy=self.policy
@@ -186,13 +187,22 @@ def test_postfix_reaches_addresses_that_need_quotes_in_smtp(stack: Stack) -> Non
     with smtplib.SMTP("127.0.0.1", stack.postfix.port, timeout=60) as client:
         for address in NEED_QUOTES:
             local = address.partition("@")[0]
-            for to in (address, f'<"{local}"@example.org>', f'<"{local}+x y"@example.org>'):
+            for to in (f"<{address}>", f'<"{local}"@example.org>', f'<"{local}+x y"@example.org>'):
                 message = f"Subject: {to}\r\n\r\nx\r\n"
                 assert client.sendmail(SENDER, [to], message) == {}
     stack.postfix.until_empty()
     for address in NEED_QUOTES:
         assert len(stack.mailbox(address)) == 3
         assert stack.ask(f"/v1/quota/{address}")[0] == 200
+
+
+def test_postfix_learns_that_a_mailbox_is_full_under_an_address_that_needs_quotes(
+    stack: Stack,
+) -> None:
+    with smtplib.SMTP("127.0.0.1", stack.postfix.port, timeout=60) as client:
+        client.ehlo()
+        client.mail(SENDER, ["SIZE=30000"])
+        assert client.rcpt('<"v w"@example.org>')[0] == 552
 
 
 @pytest.mark.conformance("X-E0003")
