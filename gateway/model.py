@@ -13,15 +13,19 @@ __all__ = [
     "UNLIMITED",
     "Account",
     "Form",
+    "LastScan",
+    "Level",
     "Limits",
     "Listing",
     "Peer",
     "Quota",
     "Reason",
     "Removed",
+    "RetentionOrder",
     "StoredMessage",
     "Terms",
     "Usage",
+    "WarningState",
     "cause_of",
 ]
 
@@ -123,6 +127,29 @@ class Limits:
         return self.octets is None and self.messages is None
 
 
+class Level(IntEnum):
+    """How full a mailbox is, as its user should know."""
+
+    NORMAL = 0
+    WARN = 1
+    OVER = 2
+    """It takes no more mail, or not the message that came."""
+
+
+@frozen
+class WarningState:
+    """How full a mailbox was, and when its user was warned; in Unix seconds, None: never."""
+
+    level: Level = Level.NORMAL
+    """As it was found last."""
+
+    warned: float | None = None
+    """When the user was last warned that the mailbox is nearly full."""
+
+    over: float | None = None
+    """When the user was last warned that the mailbox is full."""
+
+
 class StoredMessage(NamedTuple):
     """A stored message as retention sees it; times in Unix seconds.
 
@@ -136,6 +163,35 @@ class StoredMessage(NamedTuple):
     octets: int
     read: float | None
     """When it was read; None: it has not been."""
+
+
+class LastScan(NamedTuple):
+    """What retention found when it last scanned a mailbox; times in Unix seconds."""
+
+    policy: str
+    """The text of the policy that held."""
+
+    due: float | None
+    """When to scan again; None: not before something else changes."""
+
+    looked: float
+    """When it was scanned."""
+
+    messages: int
+    """How many were left."""
+
+    stopped: str | None = None
+    """Why nothing is removed before an operator releases it."""
+
+
+class RetentionOrder(NamedTuple):
+    """An operator's order that retention visits a mailbox now."""
+
+    given: float
+    """When, in Unix seconds."""
+
+    released: bool
+    """Whether all that was due then may go, however much it is."""
 
 
 @frozen

@@ -22,7 +22,7 @@ from gateway.jobs.quota_warnings import Compose, QuotaWarner
 from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients
 from gateway.mailboxes.usage import UsagePages
-from gateway.model import Account, Limits, Quota, Usage
+from gateway.model import Account, Level, Limits, Quota, Usage
 from gateway.net.fair_turns import FairTurns
 from gateway.net.lmtp_factory import LMTPFactory
 from gateway.net.postfix_policy import PolicyFactory
@@ -32,7 +32,6 @@ from gateway.quota.limits import resolve
 from gateway.quota.notice import Origin, Row, Stamp, digest, warning
 from gateway.quota.postfix_policy import Answers
 from gateway.quota.texts import language_for, template_for
-from gateway.quota.verdict import Level
 from gateway.state.ledger import Ledger
 from gateway.state.shared import Opened
 from gateway.units import limit_of, parse_size

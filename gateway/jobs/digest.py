@@ -14,9 +14,9 @@ from gateway.interfaces import IDelivery
 from gateway.jobs.notices import post
 from gateway.mailboxes.owners import Owners
 from gateway.mailboxes.recipients import Recipients
+from gateway.model import Level
 from gateway.observe.failures import complain, meets_all
 from gateway.quota.notice import Row
-from gateway.quota.verdict import Level
 from gateway.state.shared import Remember
 
 log = Logger()

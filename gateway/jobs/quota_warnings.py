@@ -15,9 +15,9 @@ from gateway.interfaces import IDelivery
 from gateway.jobs.notices import post
 from gateway.mailboxes.owners import Owners
 from gateway.mailboxes.recipients import Recipients
-from gateway.model import Account, Limits, Usage
+from gateway.model import Account, Level, Limits, Usage
 from gateway.observe.failures import complain, meets_all
-from gateway.quota.verdict import Level, level
+from gateway.quota.verdict import level
 from gateway.state.shared import Remember
 
 log = Logger()

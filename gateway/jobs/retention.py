@@ -14,10 +14,9 @@ from gateway.errors import RetentionMalformed
 from gateway.jobs.expunger import NOTHING, Budget, Expunger, Outcome
 from gateway.jobs.rate_limit import RateLimit, Stopping
 from gateway.mailboxes.owners import AllMailboxes
-from gateway.model import Account
+from gateway.model import Account, LastScan, RetentionOrder
 from gateway.observe.failures import complain, meets_all
 from gateway.retention.policies import Policies
-from gateway.retention.records import LastScan, Order
 from gateway.retention.schedule import Schedule, jitter
 from gateway.state.shared import Remember
 
@@ -94,7 +93,7 @@ class RetentionJob:
         self._listen = listen
         self._schedule = Schedule()
         self._looks: dict[str, LastScan] = {}
-        self._orders: dict[str, Order] = {}
+        self._orders: dict[str, RetentionOrder] = {}
         self._failures: dict[str, int] = {}
         """How often each mailbox has failed since it was last well."""
         self._leading = False
@@ -188,7 +187,7 @@ class RetentionJob:
 
     async def _hear(self) -> None:
         """What operators have asked for meanwhile."""
-        orders: dict[str, Order] = await self._remember(lambda ledger: ledger.orders())
+        orders: dict[str, RetentionOrder] = await self._remember(lambda ledger: ledger.orders())
         for name, order in orders.items():
             if self._orders.get(name) != order:
                 self._schedule.put(name, self._now())
@@ -267,7 +266,7 @@ class RetentionJob:
             await self._remember(lambda ledger: ledger.done(name, order))
             self._orders.pop(name, None)
 
-    async def _clear(self, account: Account, text: str, order: Order | None) -> bool:
+    async def _clear(self, account: Account, text: str, order: RetentionOrder | None) -> bool:
         name = account.mailbox
         policy = self._mailboxes.policies.policy(account)
         released = order.given if order is not None and order.released else NOTHING

@@ -9,10 +9,9 @@ from attrs import frozen
 from gateway.errors import ConfigError, GatewayError
 from gateway.interfaces import IRetentionStore
 from gateway.mailboxes.owners import AllMailboxes
-from gateway.model import Account, StoredMessage
+from gateway.model import Account, RetentionOrder, StoredMessage
 from gateway.retention.policies import Policies
 from gateway.retention.preview import Forecast, forecast
-from gateway.retention.records import Order
 from gateway.retention.removal_guard import Guard, objection
 from gateway.state.ledger import Ledger
 
@@ -123,7 +122,7 @@ def _order(ledger: Ledger, mailbox: str | None, now: float, *, released: bool) -
     wanted = [name for name, look in sorted(looks.items()) if look.stopped or not released]
     names = [mailbox] if mailbox else wanted
     for name in names:
-        ledger.order(name, Order(now, released=released))
+        ledger.order(name, RetentionOrder(now, released=released))
     return [Ordered(name, released, looks[name].stopped) for name in names]
 
 

@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 from attrs import frozen
 
-from gateway.model import Limits, Usage
+from gateway.model import Level, Limits, Usage
 from gateway.quota.texts import Language, Template
-from gateway.quota.verdict import Level
 
 MOST_ROWS = 1000
 """In a digest; nobody reads more."""

@@ -8,7 +8,7 @@ from textwrap import fill
 
 from attrs import asdict, frozen
 
-from gateway.quota.verdict import Level
+from gateway.model import Level
 
 FIELDS = ("name", "used", "limit", "percent")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from gateway.model import Limits, Usage
+from gateway.model import Level, Limits, Usage
 
 
 class Verdict(IntEnum):
@@ -17,15 +17,6 @@ class Verdict(IntEnum):
 
     LARGER_THAN_QUOTA = 2
     """It would not fit if the mailbox were empty."""
-
-
-class Level(IntEnum):
-    """How full a mailbox is, as its user should know."""
-
-    NORMAL = 0
-    WARN = 1
-    OVER = 2
-    """It takes no more mail, or not what came."""
 
 
 def verdict(usage: Usage, size: int, limits: Limits) -> Verdict:

@@ -6,24 +6,9 @@ was missed by one look is found by the next.
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from gateway.quota.verdict import Level
-
-
-@frozen
-class WarningState:
-    """What is remembered of a mailbox; times in Unix seconds, None for never."""
-
-    level: Level = Level.NORMAL
-    """As it was found last."""
-
-    warned: float | None = None
-    """When its user was last told that it is getting full."""
-
-    over: float | None = None
-    """When its user was last told that it takes no more mail."""
-
+from gateway.model import Level, WarningState
 
 UNKNOWN = WarningState()
 """Of a mailbox that nothing is remembered of."""

@@ -22,9 +22,8 @@ from urllib.parse import quote
 from attrs import asdict
 
 from gateway.errors import LedgerUnusable, StoreDown
-from gateway.quota.verdict import Level
-from gateway.quota.warnings import UNKNOWN, WarningState, step
-from gateway.retention.records import LastScan, Order
+from gateway.model import LastScan, Level, RetentionOrder, WarningState
+from gateway.quota.warnings import UNKNOWN, step
 
 NAME = "ledger.sqlite3"
 
@@ -290,16 +289,16 @@ class Ledger:
         """Remember nothing of the mailbox."""
         self._do("DELETE FROM retention WHERE mailbox = :mailbox", mailbox=mailbox)
 
-    def order(self, mailbox: str, order: Order) -> None:
+    def order(self, mailbox: str, order: RetentionOrder) -> None:
         """Have retention look at a mailbox; the later of two counts, and a release of either."""
         self._do(_ORDER, mailbox=mailbox, given=order.given, released=int(order.released))
 
-    def orders(self) -> dict[str, Order]:
+    def orders(self) -> dict[str, RetentionOrder]:
         """What has been ordered and not done, by mailbox."""
         rows = self._do("SELECT mailbox, given, released FROM orders")
-        return {mailbox: Order(given, bool(released)) for mailbox, given, released in rows}
+        return {mailbox: RetentionOrder(given, bool(released)) for mailbox, given, released in rows}
 
-    def done(self, mailbox: str, order: Order) -> None:
+    def done(self, mailbox: str, order: RetentionOrder) -> None:
         """That order was carried out; one that was given meanwhile stays."""
         self._do(
             "DELETE FROM orders WHERE mailbox = :mailbox AND given = :given"

@@ -14,9 +14,8 @@ from twisted.internet.task import Clock
 from gateway.app.delivery import Mailroom, composer
 from gateway.config.settings import Lmtp, Quota, Settings, Text, Texts
 from gateway.directory.memory import MemoryDirectory
-from gateway.model import Account, Limits, Usage
+from gateway.model import Account, Level, Limits, Usage
 from gateway.net.timeouts import Timeouts
-from gateway.quota.verdict import Level
 from gateway.state.ledger import NAME, Ledger
 from gateway.store.memory import MemoryStore
 from harness import Line

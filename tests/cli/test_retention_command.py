@@ -24,8 +24,7 @@ from gateway.cli.unique_ids import show_moved
 from gateway.config.settings import Retention, Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import StoreDown
-from gateway.model import Account
-from gateway.retention.records import LastScan, Order
+from gateway.model import Account, LastScan, RetentionOrder
 from gateway.state.ledger import Ledger
 from kept_mail import KeptMail
 
@@ -206,7 +205,7 @@ def file(tmp_path: Path) -> Path:
 def orders(file: Path) -> dict[str, bool]:
     """Mailboxes that are ordered to be looked at, and whether they are released."""
     with closing(Ledger(str(file.parent / "var"))) as ledger:
-        given: dict[str, Order] = ledger.orders()
+        given: dict[str, RetentionOrder] = ledger.orders()
     return {name: order.released for name, order in given.items()}
 
 

@@ -15,9 +15,8 @@ from gateway.errors import StoreDown
 from gateway.jobs.digest import Digest
 from gateway.jobs.quota_warnings import QuotaWarner
 from gateway.mailboxes.recipients import Recipients, admit
-from gateway.model import Account, Limits, Usage
+from gateway.model import Account, Level, Limits, Usage
 from gateway.quota.notice import Row
-from gateway.quota.verdict import Level
 from gateway.state.ledger import Ledger
 from gateway.store.memory import MemoryStore
 

@@ -15,8 +15,7 @@ from gateway.directory.memory import MemoryDirectory
 from gateway.errors import DirectoryDown, OverQuota, StoreDown
 from gateway.jobs.quota_warnings import QuotaWarner
 from gateway.mailboxes.recipients import Recipients, admit
-from gateway.model import Account, Limits, Usage
-from gateway.quota.verdict import Level
+from gateway.model import Account, Level, Limits, Usage
 from gateway.state.ledger import Ledger
 from gateway.store.memory import MemoryStore
 

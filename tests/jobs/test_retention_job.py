@@ -20,9 +20,8 @@ from gateway.jobs.expunger import Budget, Expunger
 from gateway.jobs.rate_limit import RateLimit
 from gateway.jobs.retention import Mailboxes, RetentionJob
 from gateway.mailboxes.owners import AllMailboxes
-from gateway.model import Account
+from gateway.model import Account, RetentionOrder
 from gateway.retention.policies import Policies
-from gateway.retention.records import Order
 from gateway.retention.removal_guard import Guard
 from gateway.state.ledger import Ledger
 from harness import ALICE, Wire
@@ -399,7 +398,7 @@ class GuardTests(SweeperCase):
         self.assertEqual(len(stopped), 1)
         self.assertIn("pop3gw retention release --config FILE a", stopped[0])
         self.assertIn("200 of 200", str(house.ledger.looks()["a"].stopped))
-        house.ledger.order("a", Order(house.now(), released=True))
+        house.ledger.order("a", RetentionOrder(house.now(), released=True))
         house.run(61)
         self.assertEqual(house.count("a"), 0)
         self.assertEqual(house.ledger.orders(), {})
@@ -564,7 +563,7 @@ class RestartTests(SweeperCase):
         house = House(self)
         house.owner = lambda _: succeed(None)  # type: ignore[method-assign]
         house.retention_job()
-        house.ledger.order("nobody", Order(house.now(), released=False))
+        house.ledger.order("nobody", RetentionOrder(house.now(), released=False))
         house.run(61)
         self.assertEqual(house.ledger.orders(), {})
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.model import Limits, Usage
+from gateway.model import Level, Limits, Usage
 from gateway.quota.notice import MOST_ROWS, Figures, Origin, Row, Stamp, digest, figures, warning
 from gateway.quota.texts import (
     BUILT_IN,
@@ -26,7 +26,6 @@ from gateway.quota.texts import (
     own_templates,
     template_for,
 )
-from gateway.quota.verdict import Level
 
 KB, MB, GB = 1024, 1024**2, 1024**3
 ORIGIN = Origin("postmaster@example.org", "Mail Administration")

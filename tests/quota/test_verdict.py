@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.model import UNLIMITED, Limits, Quota, Usage
+from gateway.model import UNLIMITED, Level, Limits, Quota, Usage
 from gateway.quota.limits import resolve
-from gateway.quota.verdict import Level, Verdict, level, verdict
+from gateway.quota.verdict import Verdict, level, verdict
 
 NUMBERS = st.integers(0, 40)
 MAYBE = st.none() | NUMBERS

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.quota.verdict import Level
-from gateway.quota.warnings import UNKNOWN, WarningState, step
+from gateway.model import Level, WarningState
+from gateway.quota.warnings import UNKNOWN, step
 
 NORMAL, WARN, OVER = Level
 DAY = 86_400.0

@@ -23,9 +23,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import LedgerUnusable, StoreDown
-from gateway.quota.verdict import Level
-from gateway.quota.warnings import UNKNOWN, WarningState
-from gateway.retention.records import LastScan, Order
+from gateway.model import LastScan, Level, RetentionOrder, WarningState
+from gateway.quota.warnings import UNKNOWN
 from gateway.state.ledger import APPLICATION_ID, NAME, VERSIONS, Ledger
 
 NORMAL, WARN, OVER = Level
@@ -250,13 +249,13 @@ def test_what_retention_found_is_there_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_an_order_is_done_once_and_one_given_meanwhile_stays(ledger: Ledger) -> None:
-    first = Order(1.0, released=True)
+    first = RetentionOrder(1.0, released=True)
     ledger.order("alice", first)
     assert ledger.orders() == {"alice": first}
-    ledger.order("alice", Order(2.0, released=False))
+    ledger.order("alice", RetentionOrder(2.0, released=False))
     ledger.done("alice", first)
-    assert ledger.orders() == {"alice": Order(2.0, released=True)}
-    ledger.done("alice", Order(2.0, released=True))
+    assert ledger.orders() == {"alice": RetentionOrder(2.0, released=True)}
+    ledger.done("alice", RetentionOrder(2.0, released=True))
     assert ledger.orders() == {}
 
 
