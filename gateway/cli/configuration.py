@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     "--user", metavar="NAME", help="Check as root what this user, who runs the server, may do."
 )
 def check_config(terminal: Terminal, config: str | None, user: str | None) -> Exit:
-    """Check a configuration and all files that it names. Nothing is changed.
+    """Check a configuration and the files that it names.
 
-    Prints each fault with its file, line and setting. The same as
-    'twistd pop3gw --check', which also takes --auth.
+    Prints each fault with its file, line and setting. Nothing is changed, and
+    no port is bound. The same as 'twistd pop3gw --check', which takes --auth.
     """
     from gateway.app.assembly import check
 

@@ -6,6 +6,7 @@ import click
 
 import gateway
 from gateway.cli.command import Group
+from gateway.cli.completion import completion
 from gateway.cli.configuration import check_config, config
 from gateway.cli.passwd import passwd
 from gateway.cli.retention import retention
@@ -35,7 +36,7 @@ def pop3gw() -> None:
     """
 
 
-for one in (check_config, config, passwd, retention, move_ids, samples):
+for one in (check_config, config, passwd, retention, move_ids, samples, completion):
     pop3gw.add_command(one)
 
 

@@ -34,6 +34,7 @@ from gateway.directory.schemes import SCHEMES
 @click.option(
     "--scheme",
     type=click.Choice(list(SCHEMES)),
+    metavar="|".join(SCHEMES),
     default="ARGON2ID",
     show_default=True,
     help="How the password is hashed.",
@@ -54,7 +55,7 @@ def passwd(
     nt_hash: bool | None,
     stdin: bool,
 ) -> None:
-    """Set the password of an account in a passwd-file, and add the account if it is new.
+    """Add an account to a passwd-file, or change its password.
 
     Asks for the password twice; without a terminal reads one line of
     standard input. Without --file and --config prints the entry.

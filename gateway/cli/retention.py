@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     ),
 )
 def retention() -> None:
-    """Show what retention would remove, release it, bring hidden mail back."""
+    """Preview, run and release retention; restore mail."""
 
 
 # -- preview ------------------------------------------------------------------
@@ -118,7 +118,10 @@ def _which(function: Callable[..., Any]) -> Callable[..., Any]:
 @CONFIG
 @_which
 def run(terminal: Terminal, config: str | None, mailbox: str | None, everywhere: bool) -> None:
-    """Have the running server look at MAILBOX at once, or at --all mailboxes."""
+    """Have the server look at MAILBOX at once.
+
+    With --all: at all mailboxes. The running server begins within a minute.
+    """
     from gateway.operations.retention import run as operation
 
     _order(terminal, config, mailbox, everywhere, operation)
@@ -132,9 +135,10 @@ def run(terminal: Terminal, config: str | None, mailbox: str | None, everywhere:
 @CONFIG
 @_which
 def release(terminal: Terminal, config: str | None, mailbox: str | None, everywhere: bool) -> None:
-    """Let a run that the removal guard has stopped remove all that is due.
+    """Release a run that the removal guard has stopped.
 
-    In MAILBOX, or in --all mailboxes where a run is stopped.
+    All that is due in MAILBOX is removed, however much it is. With --all: in
+    all mailboxes where a run is stopped.
     """
     from gateway.operations.retention import release as operation
 
@@ -206,7 +210,11 @@ async def show_hidden(terminal: Terminal, retained: Retained, mailbox: str) -> E
 @click.argument("mailbox")
 @click.argument("uids", nargs=-1, metavar="[UID]...")
 def restore(terminal: Terminal, config: str | None, mailbox: str, uids: tuple[str, ...]) -> Exit:
-    """Bring hidden messages of MAILBOX back: these UIDs, or all."""
+    """Bring hidden messages of MAILBOX back.
+
+    Those with these UIDs, or all. They keep their unique-ids; their age is
+    counted anew.
+    """
     return with_mailboxes(
         settings_of(config), lambda retained: show_restored(terminal, retained, mailbox, uids)
     )

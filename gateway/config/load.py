@@ -75,7 +75,7 @@ def load_settings(path: str | None, environ: Mapping[str, str]) -> Settings:
 def load_with_places(path: str | None, environ: Mapping[str, str]) -> tuple[Settings, Places]:
     """The same, and the origin of each setting."""
     path = path or environ.get("POP3GW_CONFIG") or None
-    text = _text_of(path) if path else ""
+    text = _text_of(path, "; check --config and POP3GW_CONFIG") if path else ""
     table = _table_of(text, path)
     origins: dict[str, str] = {}
     problems = environment.apply(table, environ, origins)
@@ -159,7 +159,7 @@ def _secret_in(path: str) -> str:
     return secret
 
 
-def _text_of(path: str) -> str:
+def _text_of(path: str, cure: str = "") -> str:
     """A file that people write: UTF-8, with a byte order mark at its beginning or without."""
     try:
         with open(path, "rb") as file:
@@ -171,7 +171,7 @@ def _text_of(path: str) -> str:
         reason = "not UTF-8"
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-    raise ConfigError([f"{path}: cannot be read: {reason}"])
+    raise ConfigError([f"{path}: cannot be read: {reason}{cure}"])
 
 
 # -- faults -------------------------------------------------------------------

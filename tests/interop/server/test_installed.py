@@ -62,3 +62,30 @@ def test_a_store_from_outside_runs_the_suites_that_the_wheel_brings(
     assert run(python, "-c", where, cwd=tmp_path).startswith(str(python.parent.parent))
     said = run(python, "-m", *runner, cwd=tmp_path)
     assert "passed" in said or "PASSED" in said, said
+
+
+def test_the_command_that_the_wheel_brings_makes_a_configuration_that_is_fine(
+    python: Path, tmp_path: Path
+) -> None:
+    command = python.with_name("pop3gw")
+    config = tmp_path / "pop3gw.toml"
+    sample = run(command, "samples", "pop3gw.toml", cwd=tmp_path)
+    config.write_text(sample.replace("/var/lib/pop3gw", str(tmp_path / "state")))
+    done = subprocess.run(
+        [command, "passwd", "--config", config, "bob@example.org"],
+        cwd="/",
+        input=b"secret\n",
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    said = run(command, "check-config", "--config", config, cwd=Path("/"))
+    assert said == "The configuration is fine.\n"
+    shown = run(command, "config", "show", "--config", config, "state_dir", cwd=Path("/"))
+    assert shown.startswith(f'state_dir = "{tmp_path}/state"  # {config}:')
+    assert run(command, "--version", cwd=tmp_path).startswith("pop3gw ")
+
+
+def test_the_wheel_puts_the_manual_page_where_man_looks_beside_the_command(python: Path) -> None:
+    page = python.parent.parent / "share" / "man" / "man1" / "pop3gw.1"
+    assert page.read_text() == (ROOT / "etc" / "pop3gw.1").read_text()

@@ -1,0 +1,246 @@
+"""What holds for every command of ``pop3gw``: help, examples, JSON, errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import click
+import pytest
+from attrs import frozen
+from click.testing import CliRunner
+
+from commands import PROGRAM
+from gateway.cli.command import MEANINGS, Command, Exit, Group
+from gateway.cli.main import pop3gw
+from gateway.cli.manual import manual
+from gateway.model import LastScan
+from gateway.operations.accounts import set_password
+from gateway.state.ledger import Ledger
+from programs import need
+
+ROOT = Path(__file__).parents[2]
+USER = "bob@example.org"
+
+
+def leaves(group: Group, *path: str) -> Iterator[tuple[str, Command | Group]]:
+    """Every command and group below, by the words that name it."""
+    for name, inner in group.commands.items():
+        assert isinstance(inner, Command | Group), f"{name} has no examples"
+        yield " ".join((*path, name)), inner
+        if isinstance(inner, Group):
+            yield from leaves(inner, *path, name)
+
+
+EVERY = dict(leaves(pop3gw))
+COMMANDS = {words: one for words, one in EVERY.items() if isinstance(one, Command)}
+
+
+@frozen
+class Uses:
+    """How a command is called so that it works, and so that it fails."""
+
+    works: str
+    fails: str
+    place: str
+    cure: str
+    code: Exit = Exit.FAILED
+    out: bool = False
+    """Whether faults are the result, and so on standard output."""
+
+
+USES = {
+    "check-config": Uses(
+        "-c {config}",
+        "-c {bad}",
+        "{bad}:3: limits.connections:",
+        "expected a whole number",
+        out=True,
+    ),
+    "config show": Uses("-c {config}", "-c {none}", "{none}: cannot be read", "check --config"),
+    "passwd": Uses(
+        f"--stdin --file {{state}}/accounts {USER}",
+        "--delete --file {state}/accounts nobody",
+        "nobody is not in {state}/accounts",
+        "check the name",
+    ),
+    "retention preview": Uses(
+        "-c {config}", "-c {bare}", "/accounts: No such file", "make it with pop3gw passwd --file"
+    ),
+    "retention run": Uses(
+        f"-c {{config}} {USER}", "-c {config} nobody", "nobody: retention", "check the name"
+    ),
+    "retention release": Uses(
+        "-c {config} --all", "-c {broken} --all", "ledger.sqlite3: is damaged", "move it away"
+    ),
+    "retention hidden": Uses(
+        f"-c {{config}} {USER}", f"-c {{unborn}} {USER}", "/unborn: no such directory", "--config"
+    ),
+    "retention restore": Uses(
+        f"-c {{config}} {USER}", f"-c {{none}} {USER}", "{none}: cannot be read", "check --config"
+    ),
+    "move-ids": Uses("-c {config}", "-c {broken}", "ledger.sqlite3: is damaged", "move it away"),
+    "samples": Uses("pop3gw.toml", "pop3gw.ini", "pop3gw.ini", "pop3gw.toml", Exit.USAGE),
+    "completion": Uses("bash", "csh", "csh", "bash", Exit.USAGE),
+}
+
+
+def configuration(place: Path, state: Path, *, more: str = "") -> Path:
+    """A file with a state directory and a listener."""
+    text = f'state_dir = "{state}"\n[limits]\n{more}\n[listeners.a]\nendpoint = "tcp:0"\n'
+    place.write_text(f'{text}tls = "none"\n[retention]\npolicy = "unread 60d"\n')
+    return place
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Configurations: one that works and some that do not, each with a state directory."""
+    root = tmp_path_factory.mktemp("commands")
+    for name in ("state", "bare", "broken"):
+        (root / name).mkdir()
+    made = {
+        "config": configuration(root / "pop3gw.toml", root / "state"),
+        "bad": configuration(root / "bad.toml", root / "state", more="connections = 'x'"),
+        "bare": configuration(root / "bare.toml", root / "bare"),
+        "broken": configuration(root / "broken.toml", root / "broken"),
+        "unborn": configuration(root / "unborn.toml", root / "unborn"),
+        "none": root / "none.toml",
+        "state": root / "state",
+    }
+    set_password(str(root / "state/accounts"), USER, b"secret", "SSHA256")
+    for folder in ("cur", "new", "tmp"):
+        (root / "state/mail/example.org/bob" / folder).mkdir(parents=True)
+    message = root / "state/mail/example.org/bob/cur/1700000000.M1P1.host"
+    message.write_bytes(b"Subject: x\r\n\r\n")
+    os.utime(message, (1_700_000_000, 1_700_000_000))
+    with closing(Ledger(str(root / "state"))) as ledger:
+        ledger.keep_look(USER, LastScan("unread 60d", None, 1.0, 200, stopped="200 of 200"))
+    (root / "broken/ledger.sqlite3").write_bytes(b"x" * 5000)
+    return {name: str(path) for name, path in made.items()}
+
+
+def run(words: str, arguments: str, places: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, without a terminal."""
+    command = [*PROGRAM, *words.split(), *arguments.format(**places).split()]
+    return subprocess.run(
+        command, input="secret\n", capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_every_command_is_in_the_table() -> None:
+    assert set(USES) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", ["", *EVERY])
+def test_help_has_examples_that_the_command_takes(words: str) -> None:
+    done = CliRunner().invoke(pop3gw, [*words.split(), "--help"], prog_name="pop3gw")
+    assert done.exit_code == 0
+    examples = done.stdout.partition("Examples:\n")[2].splitlines()
+    assert examples
+    for example in examples:
+        _, typed, rest = example.partition("pop3gw ")
+        assert typed, example
+        assert words == "" or rest.startswith(words), example
+        ctx = click.Context(pop3gw, info_name="pop3gw", **pop3gw.context_settings)
+        arguments = shlex.split(rest.partition(" > ")[0])
+        while isinstance(ctx.command, Group):
+            name, command, arguments = ctx.command.resolve_command(ctx, arguments)
+            assert command is not None
+            if arguments == ["--help"]:
+                break
+            ctx = command.make_context(name, arguments, parent=ctx)
+            arguments = [*ctx._protected_args, *ctx.args] if isinstance(command, Group) else []
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_it_works_without_a_terminal_and_prints_json(words: str, places: dict[str, str]) -> None:
+    plain = run(words, USES[words].works, places)
+    assert (plain.returncode, plain.stderr) == (0, ""), plain
+    done = run(words, f"{USES[words].works} --json", places)
+    assert (done.returncode, done.stderr) == (0, "")
+    for line in done.stdout.splitlines():
+        assert isinstance(json.loads(line), dict)
+    assert "\x1b" not in plain.stdout + done.stdout
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_an_error_names_the_place_and_the_cure(words: str, places: dict[str, str]) -> None:
+    uses = USES[words]
+    done = run(words, uses.fails, places)
+    found, other = (done.stdout, done.stderr) if uses.out else (done.stderr, done.stdout)
+    assert (done.returncode, other) == (uses.code, ""), done
+    assert "Traceback" not in found
+    assert uses.place.format(**places) in found
+    assert uses.cure in found
+    if uses.code == Exit.FAILED and not uses.out:
+        assert all(line.startswith(f"pop3gw {words}: ") for line in found.splitlines())
+        done = run(words, f"{uses.fails} --json", places)
+        assert (done.returncode, done.stdout) == (uses.code, "")
+        for line in done.stderr.splitlines():
+            assert list(json.loads(line)) == ["error"]
+
+
+def test_the_documented_exit_codes_are_those_of_the_code() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    rows = dict(re.findall(r"^\| `(\d+)` \| (.*) \|$", text, re.M))
+    assert rows == {str(int(code)): meaning for code, meaning in MEANINGS.items()}
+    assert set(MEANINGS) == set(Exit)
+
+
+def test_the_manual_page_is_made_of_the_help() -> None:
+    assert (ROOT / "etc/pop3gw.1").read_text() == manual(), "run scripts/make-manual"
+    for words, one in COMMANDS.items():
+        name = words.replace("-", r"\-")
+        assert f'.SS "pop3gw {name}"' in manual()
+        assert all(example.replace("-", r"\-") in manual() for example in one.examples)
+
+
+COMPLETE = """
+source {script}
+COMP_WORDS=(pop3gw retention re) COMP_CWORD=2
+_pop3gw_completion pop3gw
+echo "${{COMPREPLY[@]}}"
+"""
+
+
+def test_bash_completes_commands(tmp_path: Path) -> None:
+    need("bash")
+    script = tmp_path / "completion"
+    environment = os.environ | {"PATH": f"{Path(PROGRAM[1]).parent}:{os.environ['PATH']}"}
+
+    def output(*command: str) -> str:
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+
+    script.write_text(output(*PROGRAM, "completion", "bash"))
+    text = COMPLETE.format(script=script)
+    assert output("bash", "-c", text).split() == ["release", "restore"]
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_ask_the_command_in_the_same_way(shell: str) -> None:
+    def ask(*arguments: str, **environment: str) -> str:
+        done = subprocess.run(
+            [*PROGRAM, *arguments],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout
+
+    script = ask("completion", shell)
+    assert f"_POP3GW_COMPLETE={shell}_complete" in script
+    word = {"fish": "re", "zsh": "2"}[shell]
+    words = "pop3gw retention re"
+    said = ask(_POP3GW_COMPLETE=f"{shell}_complete", COMP_WORDS=words, COMP_CWORD=word)
+    assert "release" in said
+    assert "preview" not in said
