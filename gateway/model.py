@@ -12,6 +12,7 @@ from attrs import field, frozen
 __all__ = [
     "UNLIMITED",
     "Account",
+    "Connection",
     "Form",
     "LastScan",
     "Level",
@@ -288,6 +289,22 @@ class Terms:
     """Seconds from one login to the next, no more than all were told; None: as many."""
 
 
+class Connection(NamedTuple):
+    """One client's connection, the same for every protocol.  The acceptor makes it."""
+
+    id: str
+    """Ties log lines together; no connection of any process ever has the same."""
+
+    host: str
+    """The client's IP address; empty for a client of a UNIX socket."""
+
+    secure: bool = False
+    """TLS protects the connection."""
+
+    listener: str = ""
+    """The listener's name in the configuration; empty for an application's own endpoint."""
+
+
 class Peer(NamedTuple):
     """Who is on the other end of a session; the ``mind`` of ``Portal.login``."""
 
@@ -298,7 +315,7 @@ class Peer(NamedTuple):
     """True once TLS protects the line."""
 
     session: str
-    """A short id that ties a session's log lines together."""
+    """The connection's id, which ties a session's log lines together."""
 
     certificate: Callable[[], bytes] = bytes
     """This server's certificate as the client has seen it, in DER; empty without TLS."""

@@ -36,6 +36,7 @@ from gateway.jobs.certificate_expiry import Expiry
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.mailboxes.recipients import admit
 from gateway.model import Account, Terms
+from gateway.net.acceptor import Acceptor
 from gateway.net.fair_turns import FairTurns
 from gateway.net.pop3_factory import POP3Factory
 from gateway.net.timeouts import Timeouts
@@ -351,8 +352,10 @@ class _Assembly:
             turns=self._turns,
         )
         wire: Any = sessions
-        if listener.tls == "implicit" and tls is not None:
+        is_secure = listener.tls == "implicit" and tls is not None
+        if is_secure:
             wire = tls_factory(tls, sessions, self._reactor)
+        wire = Acceptor(name, wire, secure=is_secure)
         section, endpoint = f"listeners.{name}", self.endpoint(name)
         return Listener(name, endpoint, wire, sessions, tls=listener.tls, section=section)
 

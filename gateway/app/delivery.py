@@ -23,6 +23,7 @@ from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients
 from gateway.mailboxes.usage import UsagePages
 from gateway.model import Account, Level, Limits, Quota, Usage
+from gateway.net.acceptor import Acceptor
 from gateway.net.fair_turns import FairTurns
 from gateway.net.lmtp_factory import LMTPFactory
 from gateway.net.postfix_policy import PolicyFactory
@@ -141,10 +142,10 @@ class Mailroom:
         section = getattr(self._settings, part)
         endpoint = endpoint_of(self._reactor, f"{part}.endpoint", section.endpoint)
         if part == "http":
-            return Listener(part, endpoint, self._http(), section=part)
+            return Listener(part, endpoint, Acceptor(part, self._http()), section=part)
         mode = getattr(section, "tls", "none")
         wire = self._policy() if part == "policy" else self._lmtp(tls() if mode == "stls" else None)
-        return Listener(part, endpoint, wire, wire, tls=mode, section=part)
+        return Listener(part, endpoint, Acceptor(part, wire), wire, tls=mode, section=part)
 
     def _lmtp(self, tls: Any) -> LMTPFactory:
         lmtp = self._settings.lmtp

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -24,8 +23,6 @@ from gateway.net.sessions import Sessions
 from gateway.net.timeouts import Timeouts
 
 __all__ = ["LMTPFactory"]
-
-_NUMBERS = count(1)
 
 
 class LMTPFactory(ServerFactory):
@@ -67,9 +64,9 @@ class LMTPFactory(ServerFactory):
         self._sessions: Sessions[LMTPProtocol] = Sessions(lambda: clock)
         self.opened, self.closed = self._sessions.opened, self._sessions.closed
 
-    def buildProtocol(self, addr: object) -> LMTPProtocol:  # noqa: ARG002 - the transport knows
-        """One connection's protocol."""
-        return LMTPProtocol(self, f"L{next(_NUMBERS):x}")
+    def buildProtocol(self, addr: object) -> LMTPProtocol:
+        """One connection's protocol; ``addr`` is a ``Connection`` or an address."""
+        return LMTPProtocol(self, addr)
 
     def refusal(self, host: str) -> tuple[Reply, str] | None:
         """What a client is told that is not let in, and why; or None."""

@@ -15,6 +15,7 @@ from gateway.lmtp.actions import Abort, Action, Begin, Finish, HangUp, Recipient
 from gateway.lmtp.session import Session
 from gateway.lmtp.trace import date_of, trace_header
 from gateway.model import Account
+from gateway.net.acceptor import connection_of
 from gateway.net.shell import Shell
 
 if TYPE_CHECKING:
@@ -29,9 +30,8 @@ class LMTPProtocol(Shell):
     _factory: LMTPFactory
     _session: Session
 
-    def __init__(self, factory: LMTPFactory, number: str) -> None:
-        super().__init__(factory, number)
-        self._host = ""
+    def __init__(self, factory: LMTPFactory, address: object) -> None:
+        super().__init__(factory, address)
         self._messages = 0
         self._end, self._reason = "over", ""
         self._accounts: list[Account] = []
@@ -42,11 +42,11 @@ class LMTPProtocol(Shell):
     def connectionMade(self) -> None:
         """Greet, or send away who may not deliver here."""
         transport, factory = self.transport, self._factory
-        self._host = getattr(transport.getPeer(), "host", "")
-        if (refusal := factory.refusal(self._host)) is not None:
+        connection = self.connection = connection_of(self._address, transport)
+        if (refusal := factory.refusal(connection.host)) is not None:
             self._over = self._lost = True
             reply, why = refusal
-            self.log.warn("refused a connection from {host}: {why}", host=self._host, why=why)
+            self.log.warn("refused a connection from {host}: {why}", host=connection.host, why=why)
             transport.write(reply.line)
             transport.loseConnection()
             return
@@ -58,9 +58,9 @@ class LMTPProtocol(Shell):
         self.log.info(
             "session {number}: {end}; from={host} tls={tls} lhlo={lhlo} messages={messages}"
             " delivered={delivered} refused={refused} octets={octets}{why}",
-            number=self._number,
+            number=self.connection.id,
             end=self._end,
-            host=self._host or "-",
+            host=self.connection.host or "-",
             tls="yes" if self._is_encrypted(self._session.secure) else "no",
             # One word, or a client could write fields of its own.
             lhlo=repr(self._session.lhlo)[1:-1].replace(" ", "\\x20") or "-",
@@ -127,7 +127,7 @@ class LMTPProtocol(Shell):
         return failed
 
     def _tell(self, failure: Failure, error: BaseException) -> None:
-        number, host = self._number, self._host or "-"
+        number, host = self.connection.id, self.connection.host or "-"
         if isinstance(error, GatewayError) and error.logged:
             return
         if isinstance(error, GatewayError):
@@ -162,9 +162,9 @@ class LMTPProtocol(Shell):
             utf8=action.utf8,
             secure=self._session.secure,
             lhlo=self._session.lhlo,
-            client=self._host,
+            client=self.connection.host,
             name=self._session.profile.name,
-            number=f"{self._number}.{self._messages}",
+            number=f"{self.connection.id}.{self._messages}",
             date=date_of(int(self._factory.now())),
         )
 
@@ -201,7 +201,7 @@ class LMTPProtocol(Shell):
     def _told(
         self, account: Account, numbers: list[int]
     ) -> tuple[Callable[[Any], None], Callable[[Failure], None]]:
-        name = f"{self._number}.{self._messages}"
+        name = f"{self.connection.id}.{self._messages}"
 
         def delivered(_: None) -> None:
             self.log.info("message {name} is in the mailbox of {to}", name=name, to=account.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
-from itertools import count
 
 from attrs import evolve
 from twisted.cred.portal import Portal
@@ -16,6 +15,7 @@ from gateway.admission.limits import ConnectionLimits
 from gateway.admission.login_delay import LoginDelay
 from gateway.admission.throttle import Throttle
 from gateway.auth.login import PortalLogin
+from gateway.model import Connection
 from gateway.net.clock import installed_clock
 from gateway.net.fair_turns import FairTurns
 from gateway.net.pop3_protocol import POP3Protocol
@@ -32,7 +32,6 @@ __all__ = ["POP3Factory"]
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
-_NUMBERS = count(1)
 """Numbers for the log, one series for all listeners of the process."""
 
 
@@ -105,16 +104,16 @@ class POP3Factory(ServerFactory):
             self._clock = installed_clock()
         return self._clock
 
-    def buildProtocol(self, addr: object) -> POP3Protocol:  # noqa: ARG002 - the transport knows
-        """One connection's protocol."""
-        return POP3Protocol(self, f"{next(_NUMBERS):x}")
+    def buildProtocol(self, addr: object) -> POP3Protocol:
+        """One connection's protocol; ``addr`` is a ``Connection`` or an address."""
+        return POP3Protocol(self, addr)
 
-    def session(self, host: str, *, secure: bool) -> Session:
-        """A new session for a client at ``host``."""
+    def session(self, connection: Connection) -> Session:
+        """A new session."""
         line = Line(
-            secure=secure,
-            can_start_tls=self.tls is not None and not secure,
-            trusted=self._trusts(host),
+            secure=connection.secure,
+            can_start_tls=self.tls is not None and not connection.secure,
+            trusted=self._trusts(connection.host),
         )
         return Session(
             self.profile,

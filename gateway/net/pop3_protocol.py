@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 from twisted.cred.credentials import UsernamePassword
-from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError, LoginTooSoon, TooManySessions
 from gateway.interfaces import IBody, IMechanism
 from gateway.model import Listing, Peer
+from gateway.net.acceptor import connection_of
 from gateway.net.shell import Shell
 from gateway.observe.session_log import SessionLog
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step
@@ -34,8 +34,8 @@ class POP3Protocol(Shell):
     _session: Session
     _log: SessionLog
 
-    def __init__(self, factory: POP3Factory, number: str) -> None:
-        super().__init__(factory, number)
+    def __init__(self, factory: POP3Factory, address: object) -> None:
+        super().__init__(factory, address)
         self._mechanism: IMechanism | None = None
         self._maildrop: Any = None
         self._give_back: Callable[[], object] | None = None
@@ -48,17 +48,16 @@ class POP3Protocol(Shell):
 
     def connectionMade(self) -> None:
         """Greet, whatever the state of the back-ends."""
-        secure = ISSLTransport.providedBy(self.transport)
-        host = getattr(self.transport.getPeer(), "host", "")
-        self._log = SessionLog(self._number, host)
+        connection = self.connection = connection_of(self._address, self.transport)
+        self._log = SessionLog(connection.id, connection.host)
         try:
-            self._factory.connection_limits.connect(host)
+            self._factory.connection_limits.connect(connection.host)
         except TooManySessions as error:
             self._log.refused(error)
-            self._refuse(secure)
+            self._refuse(connection.secure)
             return
         self._started = self._factory.clock.seconds()
-        self._open(self._factory.session(host, secure=secure))
+        self._open(self._factory.session(connection))
 
     def _refuse(self, secure: bool) -> None:
         self._lost = self._over = True
@@ -172,8 +171,8 @@ class POP3Protocol(Shell):
         self._await(login, self._enter, self._login_failed)
 
     def _peer(self) -> Peer:
-        secure = self._session.line.secure
-        return Peer(self._log.host, secure, self._number, self._certificate if secure else bytes)
+        id_, host, secure, _ = self.connection
+        return Peer(host, secure, id_, self._certificate if secure else bytes)
 
     def _certificate(self) -> bytes:
         connection = getattr(self.transport, "getHandle", lambda: None)()
@@ -224,7 +223,7 @@ class POP3Protocol(Shell):
             try:
                 give_back()
             except Exception:
-                self.log.failure("session {number}: a fault of ours", number=self._number)
+                self.log.failure("session {id}: internal error", id=self.connection.id)
 
     # -- messages ------------------------------------------------------------
 

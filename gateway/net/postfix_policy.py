@@ -21,6 +21,7 @@ from gateway.errors import (
 )
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Usage
+from gateway.net.acceptor import connection_of
 from gateway.net.fair_turns import FIRST_TURN, TURN, FairTurns
 from gateway.net.idle_timer import IdleTimer
 from gateway.net.sessions import Sessions
@@ -48,8 +49,9 @@ class PolicyProtocol(Protocol):
     transport: Any
     log = Logger("pop3gw.policy")
 
-    def __init__(self, factory: PolicyFactory) -> None:
+    def __init__(self, factory: PolicyFactory, address: object) -> None:
         self._factory = factory
+        self._address = address
         self._requests = Requests()
         self._asking = False
         self._going_on = False
@@ -62,9 +64,9 @@ class PolicyProtocol(Protocol):
 
     def connectionMade(self) -> None:
         """Nobody is greeted here."""
-        host = getattr(self.transport.getPeer(), "host", "")
-        if (why := self._factory.refusal(host)) is not None:
-            self.log.warn("refused a connection from {host}: {why}", host=host, why=why)
+        connection = self.connection = connection_of(self._address, self.transport)
+        if (why := self._factory.refusal(connection.host)) is not None:
+            self.log.warn("refused a connection from {host}: {why}", host=connection.host, why=why)
             self.abort()
         else:
             self._factory.opened(self)
@@ -225,9 +227,9 @@ class PolicyFactory(ServerFactory):
         self.idle_timeout = idle_timeout
         self._recipients = recipients
 
-    def buildProtocol(self, addr: object) -> PolicyProtocol:  # noqa: ARG002 - as all factories
-        """One connection's protocol."""
-        return PolicyProtocol(self)
+    def buildProtocol(self, addr: object) -> PolicyProtocol:
+        """One connection's protocol; ``addr`` is a ``Connection`` or an address."""
+        return PolicyProtocol(self, addr)
 
     def refusal(self, host: str) -> str | None:
         """Why a client is not heard, for the log; or None."""

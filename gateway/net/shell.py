@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import TookTooLong
+from gateway.model import Connection
 from gateway.net.direct_writer import DirectWriter
 from gateway.net.fair_turns import FIRST_TURN, TURN
 from gateway.net.idle_timer import IdleTimer
@@ -46,10 +47,13 @@ class Shell(Protocol, ABC):
     _seconds: Callable[[], float]
     """The clock, without the way to it: it is looked at after each command."""
 
-    def __init__(self, factory: Any, number: str) -> None:
-        """``number`` ties the log's lines together."""
+    connection: Connection
+    """The client, from ``connectionMade`` on."""
+
+    def __init__(self, factory: Any, address: object) -> None:
+        """``address``: what the factory's ``buildProtocol`` was given."""
         self._factory = factory
-        self._number = number
+        self._address = address
         self._working = 0
         """Answers that back-ends owe; a line that is down still waits for them."""
         self._pumping = False
@@ -322,7 +326,7 @@ class Shell(Protocol, ABC):
 
     def _fault(self, failure: Failure | None = None) -> None:
         """Something is wrong with this program; in an ``except`` without a failure."""
-        self.log.failure("session {number}: a fault of ours", failure, number=self._number)
+        self.log.failure("session {id}: internal error", failure, id=self.connection.id)
         self.abort()
 
     # -- what every session asks for -----------------------------------------
@@ -336,6 +340,7 @@ class Shell(Protocol, ABC):
         self._writer = DirectWriter(self.transport)
         self._paused = False
         self._handshaking = True
+        self.connection = self.connection._replace(secure=True)
         self._session.secured()
         self._idle_timer.hurry()
 
@@ -376,7 +381,7 @@ class Shell(Protocol, ABC):
             self.abort()
         elif self._working:
             self._ending("a back-end took too long")
-            self.log.warn("session {number}: a back-end took too long", number=self._number)
+            self.log.warn("session {id}: a back-end took too long", id=self.connection.id)
             self._session.give_up(TookTooLong())
         else:
             self._ending("idle")

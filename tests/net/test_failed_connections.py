@@ -113,7 +113,7 @@ class NameTests(LoggedCase):
         wire.clock.advance(4)
         client.send(b"QUIT")
         client.hang_up()
-        waits, failed, _, ended = self.lines(f"session {client.protocol._number}:")
+        waits, failed, _, ended = self.lines(f"session {client.protocol.connection.id}:")
         self.assertRegex(waits, r"login of alice@example.org from 127.0.0.1 waits 2\.0 s\Z")
         self.assertIn(f"login of {ALICE} from 127.0.0.1 failed", failed)
         self.assertIn(f" user={ALICE} ", ended)

@@ -28,7 +28,7 @@ NEED_QUOTES = ("w.@example.org", "z..b@example.org")
 
 TRACE = re.compile(
     rb"Return-Path: <sender@example\.net>\r\nDelivered-To: alice@example\.org\r\n"
-    rb"Received: from [^\r]*\r\n\tby mail\.example\.org with LMTP id L[^\r]*\r\n"
+    rb"Received: from [^\r]*\r\n\tby mail\.example\.org with LMTP id \w+\.\d+\r\n"
     rb"\tfor <alice@example\.org>;\r\n\t[^\r]*\r\n"
 )
 OLD_RETURN_PATH = re.compile(rb"\AReturn-Path:[^\r]*\r\n(?:[ \t][^\r]*\r\n)*", re.IGNORECASE)
