@@ -54,15 +54,29 @@ CONFIG = click.option(
 )
 
 
-class Command(click.Command):
+class _WithExamples(click.Command):
+    """Examples at the end of the help, each on a line of its own."""
+
+    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the section of the examples."""
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+        super().format_epilog(ctx, formatter)
+
+
+class Command(_WithExamples):
     """A command that prints through a ``Terminal``, its first argument, and returns an ``Exit``.
 
     None stands for ``Exit.DONE``.
     """
 
-    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **options: Any) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.examples = tuple(examples)
         text = "Print JSON: one object a line."
         self.params.append(click.Option(["--json", "as_json"], is_flag=True, help=text))
 
@@ -73,6 +87,7 @@ class Command(click.Command):
         try:
             code = super().invoke(ctx)
         except BrokenPipeError:
+            # The reader has enough, as head(1) has; click ends quietly.
             raise
         except KeyboardInterrupt:
             code = Exit.INTERRUPTED
@@ -82,35 +97,11 @@ class Command(click.Command):
             code = Exit.FAILED
         ctx.exit(code or Exit.DONE)
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The examples, each on a line of its own."""
-        write_examples(self.examples, formatter)
-        super().format_epilog(ctx, formatter)
 
-
-class Group(click.Group):
+class Group(_WithExamples, click.Group):
     """Commands under one name."""
 
     command_class = Command
-
-    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.examples = tuple(examples)
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The examples, each on a line of its own."""
-        write_examples(self.examples, formatter)
-        super().format_epilog(ctx, formatter)
-
-
-Group.group_class = Group
-
-
-def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
-    """The section of the examples."""
-    with formatter.section("Examples"):
-        for example in examples:
-            formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
 
 def command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Command]:

@@ -16,7 +16,7 @@ from gateway.cli.server_parts import settings_of, with_mailboxes
 from gateway.cli.terminal import Terminal, View
 
 if TYPE_CHECKING:
-    from gateway.operations.retention import Ordered, Retained, Total
+    from gateway.operations.retention import Ordered, Retained, StorePreview
     from gateway.retention.preview import Forecast
     from gateway.state.ledger import Ledger
 
@@ -66,12 +66,12 @@ async def show_preview(
     rows = terminal.rows(MAILBOXES)
     found = operations.preview(retained, now, mailbox, terminal.progress)
     async for one in found:
-        if isinstance(one, operations.Unseen):
+        if isinstance(one, operations.NoPreview):
             terminal.complain(f"{one.mailbox}: {one.reason}")
             code = Exit.PARTLY if one.failed else code
-        elif isinstance(one, operations.Total):
+        elif isinstance(one, operations.StorePreview):
             rows.end()
-            _show_total(terminal, one)
+            _show_store(terminal, one)
         elif mailbox:
             _show_mailbox(terminal, one)
         elif one.gone or one.purged or terminal.as_json:
@@ -86,19 +86,13 @@ def _show_mailbox(terminal: Terminal, one: Forecast) -> None:
         terminal.list(PURGED, one.purged)
 
 
-def _show_total(terminal: Terminal, total: Total) -> None:
+def _show_store(terminal: Terminal, store: StorePreview) -> None:
     terminal.say(
-        f"{total.would_go} of {total.messages} messages in {total.mailboxes} mailboxes would go",
-        store={
-            "mailboxes": total.mailboxes,
-            "failed": total.failed,
-            "messages": total.messages,
-            "would_go": total.would_go,
-            "stops": total.stops,
-        },
+        f"{store.would_go} of {store.messages} messages in {store.mailboxes} mailboxes would go",
+        store=asdict(store),
     )
-    if total.stops:
-        terminal.say(total.stops)
+    if store.stops:
+        terminal.say(store.stops)
 
 
 # -- orders to the running server ---------------------------------------------

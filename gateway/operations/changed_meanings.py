@@ -1,4 +1,4 @@
-"""What a configuration says that had another meaning once: for ``--check``."""
+"""Settings that had another meaning in an earlier version."""
 
 from __future__ import annotations
 

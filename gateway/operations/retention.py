@@ -30,7 +30,7 @@ class Retained:
 
 
 @frozen
-class Unseen:
+class NoPreview:
     """A mailbox that a preview has nothing of."""
 
     mailbox: str
@@ -40,7 +40,7 @@ class Unseen:
 
 
 @frozen
-class Total:
+class StorePreview:
     """The last value of a preview: all mailboxes together."""
 
     mailboxes: int
@@ -53,11 +53,11 @@ class Total:
 
 async def preview(
     retained: Retained, now: float, mailbox: str | None = None, progress: Progress | None = None
-) -> AsyncIterator[Forecast | Unseen | Total]:
+) -> AsyncIterator[Forecast | NoPreview | StorePreview]:
     """What retention would remove at ``now`` (Unix seconds); nothing is changed.
 
     A value for each mailbox that has a policy, or for ``mailbox`` alone, and
-    the ``Total``.  Raises ``GatewayError`` where the mailboxes cannot be listed.
+    the ``StorePreview``.  Raises ``GatewayError`` where the mailboxes cannot be listed.
     """
     names = [mailbox] if mailbox else await retained.mailboxes.names()
     going = messages = failed = 0
@@ -68,17 +68,17 @@ async def preview(
             found = await _forecast(retained, name, now)
         except GatewayError as error:
             failed += 1
-            yield Unseen(name, str(error))
+            yield NoPreview(name, str(error))
             continue
         if found is not None:
             going, messages = going + len(found.gone), messages + found.messages
             yield found
         elif mailbox:
-            yield Unseen(name, "retention has no policy for it", failed=False)
+            yield NoPreview(name, "retention has no policy for it", failed=False)
     if progress is not None:
         progress(len(names), len(names))
     stops = objection(retained.guard, going, messages, "the store within a day")
-    yield Total(len(names), failed, messages, going, stops)
+    yield StorePreview(len(names), failed, messages, going, stops)
 
 
 async def _forecast(retained: Retained, name: str, now: float) -> Forecast | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -184,6 +185,21 @@ def test_an_error_names_the_place_and_the_cure(words: str, places: dict[str, str
         assert (done.returncode, done.stdout) == (uses.code, "")
         for line in done.stderr.splitlines():
             assert list(json.loads(line)) == ["error"]
+
+
+def test_what_is_done_in_part_has_an_exit_code_of_its_own(places: dict[str, str]) -> None:
+    done = run("retention restore", f"-c {{config}} {USER} 4711", places)
+    assert done.returncode == Exit.PARTLY
+    assert done.stdout == f"0 of 1 messages are back in {USER}\n"
+
+
+def test_an_interrupted_command_ends_without_a_traceback() -> None:
+    class Interrupted(io.BytesIO):
+        def readline(self, _: int | None = None) -> bytes:
+            raise KeyboardInterrupt
+
+    done = CliRunner().invoke(pop3gw, ["passwd", "--stdin", "bob"], input=Interrupted())
+    assert (done.exit_code, done.output) == (Exit.INTERRUPTED, "")
 
 
 def test_the_documented_exit_codes_are_those_of_the_code() -> None:
