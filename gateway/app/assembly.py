@@ -43,6 +43,7 @@ from gateway.net.timeouts import Timeouts
 from gateway.net.tls import Certificate, bare_context
 from gateway.net.tls_line import tls_factory
 from gateway.observe.counts import Counts
+from gateway.observe.log import logged_events
 from gateway.operations.configuration import Checked
 from gateway.operations.configuration import check as check_configuration
 from gateway.state.audit import Audit
@@ -160,6 +161,7 @@ class _Assembly:
         self._reactor = reactor
         self._settings = settings
         self._checkers = passwords
+        self._events = logged_events(sessions=settings.log.sessions)
         directory, store = settings.directory, settings.store
         self._policies = policies_of(settings.retention)
         self._turns = FairTurns(lambda: reactor)
@@ -347,7 +349,7 @@ class _Assembly:
             greeting=settings.pop3.greeting,
             convert_cr=settings.store.bare_cr == "convert",
             expire=keeper.expire,
-            log_sessions=settings.log.sessions,
+            emit=self._events.emit,
             clock=self._reactor,
             turns=self._turns,
         )

@@ -15,6 +15,7 @@ from gateway.admission.limits import ConnectionLimits
 from gateway.admission.login_delay import LoginDelay
 from gateway.admission.throttle import Throttle
 from gateway.auth.login import PortalLogin
+from gateway.events import Emit
 from gateway.model import Connection
 from gateway.net.clock import installed_clock
 from gateway.net.fair_turns import FairTurns
@@ -22,6 +23,7 @@ from gateway.net.pop3_protocol import POP3Protocol
 from gateway.net.sessions import Sessions
 from gateway.net.timeouts import Timeouts
 from gateway.networks import Network, within
+from gateway.observe.log import emit_to_log
 from gateway.pop3.capabilities import Line
 from gateway.pop3.profile import Profile
 from gateway.pop3.session import Session
@@ -30,9 +32,6 @@ from gateway.sasl.mechanisms import MECHANISMS, Maker
 __all__ = ["POP3Factory"]
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
-
-
-"""Numbers for the log, one series for all listeners of the process."""
 
 
 class POP3Factory(ServerFactory):
@@ -60,7 +59,7 @@ class POP3Factory(ServerFactory):
         greeting: str = "",
         convert_cr: bool = False,
         expire: Callable[[], str] = str,
-        log_sessions: bool = True,
+        emit: Emit = emit_to_log,
         clock: IReactorTime | None = None,
         turns: FairTurns | None = None,
     ) -> None:
@@ -73,6 +72,7 @@ class POP3Factory(ServerFactory):
         name one is.  What happens before a login happens in ``turns``, which others
         may share.  ``expire`` gives the parameters of EXPIRE before login (RFC 2449
         section 6.7): asked at each connection, so it must be quick; empty: none.
+        ``emit`` takes what happens; by default the log does.
         """
         self.login = PortalLogin(portal, throttle, lambda: self.clock, identify)
         profile = profile or Profile()
@@ -87,7 +87,7 @@ class POP3Factory(ServerFactory):
             else login_delay
         )
         self.timeouts = evolve(timeouts or Timeouts(), handshake=self.profile.preauth_idle_timeout)
-        self.log_sessions = log_sessions
+        self.emit = emit
         self._greeting = greeting
         self._expire = expire
         self._convert_cr = convert_cr

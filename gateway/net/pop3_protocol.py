@@ -11,11 +11,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError, LoginTooSoon, TooManySessions
+from gateway.events import (
+    ActionFailed,
+    ConnectionOpened,
+    ConnectionRefused,
+    LoginFailed,
+    LoginSucceeded,
+    POP3SessionEnded,
+    Problem,
+    problem_of,
+)
 from gateway.interfaces import IBody, IMechanism
 from gateway.model import Listing, Peer
 from gateway.net.acceptor import connection_of
 from gateway.net.shell import Shell
-from gateway.observe.session_log import SessionLog
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step
 from gateway.pop3.session import Session, State
 from gateway.sasl.outcome import Challenge, Proven
@@ -32,10 +41,17 @@ class POP3Protocol(Shell):
     input_high = 64 * 1024
     _factory: POP3Factory
     _session: Session
-    _log: SessionLog
 
     def __init__(self, factory: POP3Factory, address: object) -> None:
         super().__init__(factory, address)
+        self._user = ""
+        """As far as the client has said."""
+        self._method = ""
+        """``PASS`` or the SASL mechanism."""
+        self._end = ""
+        """How the session ended; empty: the client just went."""
+        self._reason = ""
+        """Why it ended so, or why nobody logged in, where no other event says it."""
         self._mechanism: IMechanism | None = None
         self._maildrop: Any = None
         self._give_back: Callable[[], object] | None = None
@@ -49,15 +65,16 @@ class POP3Protocol(Shell):
     def connectionMade(self) -> None:
         """Greet, whatever the state of the back-ends."""
         connection = self.connection = connection_of(self._address, self.transport)
-        self._log = SessionLog(connection.id, connection.host)
+        factory = self._factory
         try:
-            self._factory.connection_limits.connect(connection.host)
+            factory.connection_limits.connect(connection.host)
         except TooManySessions as error:
-            self._log.refused(error)
+            factory.emit(ConnectionRefused(connection, "pop3", str(error)))
             self._refuse(connection.secure)
             return
-        self._started = self._factory.clock.seconds()
-        self._open(self._factory.session(connection))
+        factory.emit(ConnectionOpened(connection, "pop3"))
+        self._started = factory.clock.seconds()
+        self._open(factory.session(connection))
 
     def _refuse(self, secure: bool) -> None:
         self._lost = self._over = True
@@ -70,16 +87,29 @@ class POP3Protocol(Shell):
 
     def _ended(self) -> None:
         """Without QUIT nothing is removed."""
-        self._factory.connection_limits.disconnect(self._log.host)
-        log = self._log
-        name, refusal = self._session.not_logged_in
-        log.user, log.reason = log.user or shown_name(name), log.reason or refusal
-        if self._factory.log_sessions or log.reason:
-            encrypted = self._is_encrypted(self._session.line.secure)
-            log.ended(self._session, self._seconds() - self._started, encrypted=encrypted)
+        self._factory.connection_limits.disconnect(self.connection.host)
+        session, counts = self._session, self._session.counts
+        name, refusal = session.not_logged_in
+        self._factory.emit(
+            POP3SessionEnded(
+                self.connection,
+                self._end or "dropped",
+                self._user or shown_name(name),
+                self._is_encrypted(session.line.secure),
+                self._method,
+                counts.retr,
+                counts.retr_octets,
+                counts.top,
+                counts.top_octets,
+                counts.removed,
+                len(session.marks.listing),
+                self._seconds() - self._started,
+                self._reason or refusal,
+            )
+        )
 
     def _ending(self, how: str, reason: str = "") -> None:
-        self._log.end, self._log.reason = how, reason
+        self._end, self._reason = how, reason
 
     def _settle(self) -> None:
         if self._working:
@@ -126,7 +156,7 @@ class POP3Protocol(Shell):
             case Fetch():
                 self._await(self._maildrop.retrieve(action.message), self._fetched, self._unfetched)
             case Login():
-                self._log.method = "PASS"
+                self._method = "PASS"
                 self._authenticate(UsernamePassword(action.name, action.password))
             case Step():
                 self._step(action)
@@ -139,7 +169,7 @@ class POP3Protocol(Shell):
                 self._hang_up(action.abort)
 
     def _hang_up(self, abort: bool) -> None:
-        self._log.end = self._log.end or ("aborted" if abort else "quit")
+        self._end = self._end or ("aborted" if abort else "quit")
         if self._give_back is not None and self._session.marks.retrieved:
             # No QUIT: what was read is marked all the same.
             self._abandon()
@@ -152,7 +182,7 @@ class POP3Protocol(Shell):
     def _step(self, action: Step) -> None:
         if action.first:
             self._mechanism = self._factory.mechanisms[action.mechanism](self._peer())
-            self._log.method = action.mechanism
+            self._method = action.mechanism
         assert self._mechanism is not None
         self._await(self._mechanism.step(action.response), self._stepped, self._login_failed)
 
@@ -166,7 +196,7 @@ class POP3Protocol(Shell):
             self._authenticate(outcome.credentials)
 
     def _authenticate(self, credentials: Any) -> None:
-        self._log.user = shown_name(bytes(getattr(credentials, "username", b"")))
+        self._user = shown_name(bytes(getattr(credentials, "username", b"")))
         login = self._factory.login(credentials, self._peer())
         self._await(login, self._enter, self._login_failed)
 
@@ -203,12 +233,14 @@ class POP3Protocol(Shell):
             self._login_failed(Failure())
             return
         self._session.logged_in(listing, maildrop.terms)
+        self._factory.emit(LoginSucceeded(self.connection, self._user, maildrop.name, self._method))
         # idle_timeout may be the shorter one.
         self._idle_timer.hurry()
 
     def _login_failed(self, failure: Failure) -> None:
         self._leave()
-        self._log.failed(failure, "login")
+        problem = self._problem(failure, "login")
+        self._factory.emit(LoginFailed(self.connection, self._user, self._method, problem))
         self._maildrop = None
         if not self._over:
             self._session.login_failed(_error(failure))
@@ -235,7 +267,7 @@ class POP3Protocol(Shell):
         self._session.fetched(body.form)
 
     def _unfetched(self, failure: Failure) -> None:
-        self._log.failed(failure, "fetch")
+        self._action_failed(failure, "fetch")
         if not self._over:
             self._session.fetch_failed(_error(failure))
 
@@ -280,22 +312,39 @@ class POP3Protocol(Shell):
         self._leave()
         if not self._over:
             self._session.committed()
-        self._log.end = "quit"
+        self._end = "quit"
 
     def _uncommitted(self, failure: Failure) -> None:
-        self._log.failed(failure, "QUIT")
+        self._action_failed(failure, "QUIT")
         self._leave()
         if not self._over:
             self._session.commit_failed(_error(failure))
-        self._log.end = "quit, not all was removed"
+        self._end = "quit, not all was removed"
 
     def _abandon(self) -> None:
         done = self._maildrop.abandon(frozenset(self._session.marks.retrieved))
         self._await(done, lambda _: self._leave(), self._abandoned)
 
     def _abandoned(self, failure: Failure) -> None:
-        self._log.failed(failure, "marking as read")
+        self._action_failed(failure, "marking as read")
         self._leave()
+
+    def _action_failed(self, failure: Failure, action: str) -> None:
+        problem = self._problem(failure, action)
+        self._factory.emit(ActionFailed(self.connection, self._user, action, problem))
+
+    def _problem(self, failure: Failure, doing: str) -> Problem:
+        """What events say of it; the log gets the traceback of what nobody foresaw."""
+        if not isinstance(failure.value, GatewayError):
+            self.log.failure(
+                "session {id}: {doing} of {user} from {host} failed",
+                failure,
+                id=self.connection.id,
+                doing=doing,
+                user=self._user,
+                host=self.connection.host,
+            )
+        return problem_of(_error(failure))
 
 
 def _error(failure: Failure) -> BaseException:

@@ -25,6 +25,7 @@ from gateway.net.lmtp_factory import LMTPFactory
 from gateway.net.timeouts import Timeouts
 from gateway.net.tls import Certificate, make_certificate
 from gateway.net.tls_line import tls_factory
+from gateway.observe.log import logged_events
 from gateway.pop3.profile import Profile as PopProfile
 from gateway.store.memory import MemoryStore
 from harness import ALICE, SECRET, Line, Wire
@@ -53,7 +54,7 @@ class LoggedCase(SynchronousTestCase):
 
 class UnencryptedTests(LoggedCase):
     def refused(self, *commands: bytes, log_sessions: bool = True) -> str:
-        wire = Wire(secure_networks=(), log_sessions=log_sessions)
+        wire = Wire(secure_networks=(), emit=logged_events(sessions=log_sessions).emit)
         client = wire.connect("192.0.2.1")
         for command in commands:
             self.assertTrue(client.send(command).startswith(b"-ERR "), command)
@@ -93,7 +94,7 @@ class UnencryptedTests(LoggedCase):
         self.assertNotIn("reason", line)
 
     def test_without_lines_for_sessions_a_port_check_leaves_none(self) -> None:
-        wire = Wire(log_sessions=False)
+        wire = Wire(emit=logged_events(sessions=False).emit)
         wire.connect("192.0.2.1").hang_up()
         self.assertEqual(self.lines("192.0.2.1"), [])
 
@@ -151,7 +152,7 @@ class TimeTests(LoggedCase):
 
     def test_a_check_whether_the_port_is_open_is_no_failure(self) -> None:
         for log_sessions in (True, False):
-            wire = Wire(log_sessions=log_sessions)
+            wire = Wire(emit=logged_events(sessions=log_sessions).emit)
             factory = tls_factory(self.certificate(), wire.factory, wire.clock)
             protocol = factory.buildProtocol(None)
             protocol.makeConnection(Line("192.0.2.1"))
@@ -219,7 +220,7 @@ class HandshakeTests(TestCase):
         self.events: list[dict[str, Any]] = []
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
-        self.wire = Wire(log_sessions=False)
+        self.wire = Wire(emit=logged_events(sessions=False).emit)
         self.wire.factory._clock = None
 
     certificate = LoggedCase.certificate

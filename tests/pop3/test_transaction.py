@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from twisted.internet.defer import Deferred, fail
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import MessageGone, StoreDown
@@ -199,7 +201,7 @@ class UpdateTests(SynchronousTestCase):
             client.send(b"DELE 1", b"QUIT")
             client.hang_up()
         (line,) = trail.lines
-        (session,) = {event["number"] for event in events if "number" in event}
+        (session,) = set(re.findall(r"\bsession (\w+):", "\n".join(map(formatEvent, events))))
         self.assertEqual(line.cause, Reason(session=session, client="192.0.2.7"))
 
     def test_where_the_audit_cannot_be_written_quit_fails_and_removes_nothing(self) -> None:

@@ -1,0 +1,102 @@
+"""Events, the bus, and how a subscriber is added."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.errors import BadCredentials, DirectoryDown
+from gateway.events import (
+    EVENTS,
+    Event,
+    Events,
+    LoginFailed,
+    LoginSucceeded,
+    POP3SessionEnded,
+    problem_of,
+)
+from gateway.model import Connection
+from gateway.observe.log import logged_events
+from harness import ALICE, SECRET, Wire
+
+CLIENT = Connection("1f", "192.0.2.1")
+
+
+class BusTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.faults: list[str] = []
+        self.events = Events(lambda event: self.faults.append(type(event).__name__))
+        self.failed = LoginFailed(CLIENT, "alice", "PASS", problem_of(BadCredentials()))
+
+    def test_each_subscriber_gets_the_kinds_that_it_wants_in_the_order_of_subscription(
+        self,
+    ) -> None:
+        got: list[tuple[str, Any]] = []
+        self.events.subscribe({LoginFailed: lambda event: got.append(("first", event))})
+        self.events.subscribe({LoginFailed: lambda event: got.append(("second", event))})
+        self.events.subscribe({LoginSucceeded: lambda event: got.append(("third", event))})
+        self.events.emit(self.failed)
+        self.assertEqual(got, [("first", self.failed), ("second", self.failed)])
+
+    def test_a_subscriber_that_fails_harms_nobody(self) -> None:
+        got: list[Event] = []
+
+        def fails(_: Event) -> None:
+            raise ZeroDivisionError
+
+        self.events.subscribe({LoginFailed: fails})
+        self.events.subscribe({LoginFailed: got.append})
+        self.events.emit(self.failed)
+        self.assertEqual(got, [self.failed])
+        self.assertEqual(self.faults, ["LoginFailed"])
+
+    def test_the_log_has_the_traceback_of_a_subscriber_that_fails(self) -> None:
+        events = logged_events()
+        events.subscribe({LoginFailed: lambda _: 1 // 0})
+        with capturedLogs() as lines:
+            events.emit(self.failed)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertIn("event=LoginFailed", "\n".join(map(formatEvent, lines)))
+
+    def test_a_problem_has_the_reason_of_an_error_on_purpose_and_of_no_other(self) -> None:
+        known = problem_of(BadCredentials("wrong password"))
+        self.assertEqual((known.error, known.reason), (BadCredentials, "wrong password"))
+        self.assertFalse(known.logged)
+        self.assertTrue(problem_of(DirectoryDown("refused", logged=True)).logged)
+        unforeseen = problem_of(RuntimeError("PASS secret"))
+        self.assertEqual(unforeseen.reason, "internal error")
+        self.assertTrue(unforeseen.logged)
+
+
+class SessionEventTests(SynchronousTestCase):
+    def story(self, *commands: bytes) -> list[Event]:
+        """All events of a session with these commands."""
+        got: list[Event] = []
+        events = Events(lambda _: self.fail("a subscriber failed"))
+        events.subscribe(dict.fromkeys(EVENTS, got.append))
+        client = Wire(emit=events.emit).connect()
+        for command in commands:
+            client.send(command)
+        client.hang_up()
+        return got
+
+    def test_a_session_is_told_from_its_connection_to_its_end(self) -> None:
+        name = b"USER Alice@example.org"
+        login = name, b"PASS shibboleth", name, b"PASS " + SECRET.encode()
+        story = self.story(*login, b"RETR 1", b"DELE 1", b"QUIT")
+        kinds = [type(event).__name__ for event in story]
+        self.assertEqual(
+            kinds, ["ConnectionOpened", "LoginFailed", "LoginSucceeded", "POP3SessionEnded"]
+        )
+        self.assertEqual({event[0] for event in story}, {story[0].connection})
+        _, failed, succeeded, ended = story
+        assert isinstance(failed, LoginFailed)
+        self.assertIs(failed.problem.error, BadCredentials)
+        assert isinstance(succeeded, LoginSucceeded)
+        self.assertEqual(succeeded[1:], (ALICE, ALICE, "PASS"))
+        assert isinstance(ended, POP3SessionEnded)
+        self.assertEqual((ended.end, ended.retr, ended.removed), ("quit", 1, 1))
+        for password in ("shibboleth", SECRET):
+            self.assertNotIn(password, repr(story))
