@@ -82,6 +82,15 @@ class ArchitectureTests(SynchronousTestCase):
         }
         self.assertEqual(naming, {"app/tap.py", "net/clock.py"})
 
+    def test_only_the_command_knows_terminals(self) -> None:
+        knowing = {
+            part_of(file)
+            for file in sources()
+            for _, name in imports(file)
+            if name.split(".")[0] in ("click", "rich", "getpass", "argparse")
+        }
+        self.assertEqual(knowing, {"cli"})
+
     def test_only_the_worker_has_threads(self) -> None:
         ways = (".deferToThread", "callInThread", ".ThreadPoolExecutor")
         naming = {

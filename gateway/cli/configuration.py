@@ -83,7 +83,7 @@ def show(terminal: Terminal, config: str | None, non_default: bool, names: tuple
     for name in names:
         if not any(_is_in(one, name) for one in settings):
             raise click.UsageError(f"there is no setting or section {name}")
-    terminal.list(
+    terminal.show(
         SETTINGS,
         (
             one

@@ -1,4 +1,8 @@
-"""The command ``pop3gw``."""
+"""The command ``pop3gw``.
+
+Each command imports what it works with only when it runs: a shell that completes
+a word starts the program.
+"""
 
 from __future__ import annotations
 

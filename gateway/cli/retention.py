@@ -82,8 +82,8 @@ async def show_preview(
 def _show_mailbox(terminal: Terminal, one: Forecast) -> None:
     terminal.say(line(one), **described(one, messages=True))
     if not terminal.as_json:
-        terminal.list(MESSAGES, one.gone)
-        terminal.list(PURGED, one.purged)
+        terminal.show(MESSAGES, one.gone)
+        terminal.show(PURGED, one.purged)
 
 
 def _show_store(terminal: Terminal, store: StorePreview) -> None:
@@ -152,7 +152,7 @@ def _order(
         raise click.UsageError("expected MAILBOX or --all")
     with closing(Ledger(settings_of(config).state_dir)) as ledger:
         ordered = operation(ledger, mailbox, time.time())
-    terminal.list(ORDERED, ordered)
+    terminal.show(ORDERED, ordered)
     terminal.say(f"{len(ordered)} mailboxes; a running server begins within a minute")
 
 
@@ -191,7 +191,7 @@ async def show_hidden(terminal: Terminal, retained: Retained, mailbox: str) -> E
     """Print the list."""
     from gateway.operations.retention import hidden as operation
 
-    terminal.list(HIDDEN, await operation(retained, mailbox))
+    terminal.show(HIDDEN, await operation(retained, mailbox))
     return Exit.DONE
 
 

@@ -21,7 +21,7 @@ FILES: View[tuple[str, str]] = View(
 def samples(terminal: Terminal, name: str | None) -> None:
     """Print a sample file; without NAME list them."""
     if name is None:
-        terminal.list(FILES, NAMES.items())
+        terminal.show(FILES, NAMES.items())
     elif terminal.as_json:
         terminal.say("", name=name, text=text(name))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
 from attrs import field, frozen
@@ -77,7 +77,7 @@ class Terminal:
         """A list of results that are still being found."""
         return Rows(self, view)
 
-    def list(self, view: View[T], values: Iterable[T]) -> None:
+    def show(self, view: View[T], values: Iterable[T]) -> None:
         """Print a list of results."""
         rows = self.rows(view)
         for value in values:
@@ -121,7 +121,7 @@ class Rows(Generic[T]):
 
     _terminal: Terminal
     _view: View[T]
-    _cells: MutableSequence[Sequence[str]] = field(factory=list)
+    _cells: list[Sequence[str]] = field(factory=list)
 
     def add(self, value: T) -> None:
         """Print one, or keep it for the table."""

@@ -153,7 +153,7 @@ def test_settings_are_a_table_on_a_terminal(config: Path) -> None:
             return True
 
     out = Screen()
-    Terminal(out, io.StringIO()).list(SETTINGS, operation(str(config), {}))
+    Terminal(out, io.StringIO()).show(SETTINGS, operation(str(config), {}))
     assert "(hidden)" in out.getvalue()
     assert "─" in out.getvalue()
     assert "do-not-show" not in out.getvalue()

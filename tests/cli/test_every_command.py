@@ -24,6 +24,7 @@ from gateway.cli.manual import manual
 from gateway.model import LastScan
 from gateway.operations.accounts import set_password
 from gateway.state.ledger import Ledger
+from gateway.store.maildir.removal.hidden import hidden_name
 from programs import need
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,10 @@ USES = {
         f"-c {{config}} {USER}", f"-c {{unborn}} {USER}", "/unborn: no such directory", "--config"
     ),
     "retention restore": Uses(
-        f"-c {{config}} {USER}", f"-c {{none}} {USER}", "{none}: cannot be read", "check --config"
+        "-c {config} ann@example.org",
+        f"-c {{none}} {USER}",
+        "{none}: cannot be read",
+        "check --config",
     ),
     "move-ids": Uses("-c {config}", "-c {broken}", "ledger.sqlite3: is damaged", "move it away"),
     "samples": Uses("pop3gw.toml", "pop3gw.ini", "pop3gw.ini", "pop3gw.toml", Exit.USAGE),
@@ -115,11 +119,13 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "state": root / "state",
     }
     set_password(str(root / "state/accounts"), USER, b"secret", "SSHA256")
-    for folder in ("cur", "new", "tmp"):
-        (root / "state/mail/example.org/bob" / folder).mkdir(parents=True)
-    message = root / "state/mail/example.org/bob/cur/1700000000.M1P1.host"
-    message.write_bytes(b"Subject: x\r\n\r\n")
-    os.utime(message, (1_700_000_000, 1_700_000_000))
+    maildir = root / "state/mail/example.org/bob"
+    name = "1700000000.M1P1.host"
+    for message in (maildir / "cur" / name, maildir / ".Expired/cur" / hidden_name(name, "17")):
+        for folder in ("cur", "new", "tmp"):
+            (message.parents[1] / folder).mkdir(parents=True)
+        message.write_bytes(b"Subject: x\r\n\r\n")
+        os.utime(message, (1_700_000_000, 1_700_000_000))
     with closing(Ledger(str(root / "state"))) as ledger:
         ledger.keep_look(USER, LastScan("unread 60d", None, 1.0, 200, stopped="200 of 200"))
     (root / "broken/ledger.sqlite3").write_bytes(b"x" * 5000)
@@ -134,8 +140,17 @@ def run(words: str, arguments: str, places: dict[str, str]) -> subprocess.Comple
     )
 
 
-def test_every_command_is_in_the_table() -> None:
-    assert set(USES) == set(COMMANDS)
+def json_rows() -> dict[str, str]:
+    """Command to the keys of its JSON, as docs/operations.md has them."""
+    text = (ROOT / "docs/operations.md").read_text()
+    section = text.partition("| command | keys |\n")[2].partition("\n\n")[0]
+    rows = dict(re.findall(r"^\| `([\w -]+)` \| (.*) \|$", section, re.M))
+    rows["retention release"] = rows["retention run"]
+    return rows
+
+
+def test_every_command_is_in_the_tables() -> None:
+    assert set(USES) == set(COMMANDS) == set(json_rows())
 
 
 @pytest.mark.parametrize("words", ["", *EVERY])
@@ -165,8 +180,10 @@ def test_it_works_without_a_terminal_and_prints_json(words: str, places: dict[st
     assert (plain.returncode, plain.stderr) == (0, ""), plain
     done = run(words, f"{USES[words].works} --json", places)
     assert (done.returncode, done.stderr) == (0, "")
+    documented = set(re.findall(r"`(\w+)`", json_rows()[words]))
     for line in done.stdout.splitlines():
-        assert isinstance(json.loads(line), dict)
+        assert set(json.loads(line)) <= documented
+    assert done.stdout
     assert "\x1b" not in plain.stdout + done.stdout
 
 
