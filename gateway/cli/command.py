@@ -30,7 +30,8 @@ MEANINGS: Mapping[Exit, str] = {
     Exit.USAGE: "Wrong usage: an unknown command or option, or a missing argument.",
     Exit.PARTLY: "Done in part; standard error names each mailbox that failed, or the result says"
     " how much was done.",
-    Exit.INTERRUPTED: "Interrupted by SIGINT (Ctrl-C).",
+    Exit.INTERRUPTED: "Interrupted by SIGINT (Ctrl-C). A step that was begun is finished first; a"
+    " second SIGINT ends the command at once.",
 }
 """The table of exit codes: in the manual page, and in docs/operations.md."""
 

@@ -6,6 +6,8 @@ a word starts the program.
 
 from __future__ import annotations
 
+import signal
+
 import click
 
 import gateway
@@ -47,4 +49,8 @@ for one in (check_config, config, passwd, retention, move_ids, samples, completi
 def main() -> None:
     """The console script."""
     insist()
-    pop3gw(prog_name=NAME)
+    try:
+        pop3gw(prog_name=NAME)
+    finally:
+        # Python waits for threads, which finish what they have begun; a second Ctrl-C does not.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
