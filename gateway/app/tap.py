@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.application.service import IService, MultiService
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
+from twisted.python.logfile import LogFile
+from twisted.python.threadable import isInIOThread
 from twisted.python.usage import Options as BaseOptions
 from twisted.python.usage import UsageError
 
 import gateway
+from gateway.observe.log_file import BufferedLog, write_to
 from gateway.utf8 import insist
 
 if TYPE_CHECKING:
@@ -54,6 +60,8 @@ class Options(BaseOptions, AuthOptionMixin):
     def postOptions(self) -> None:
         """Perform ``--check``, before anything is started."""
         insist()
+        if self.parent is not None:
+            _write_log_in_batches(self.parent)
         if self["check"]:
             from gateway.app.assembly import check
             from gateway.errors import ConfigError
@@ -97,6 +105,39 @@ def makeService(options: Options) -> IService:
         return InWords(assemble(reactor, options["config"], os.environ, checkers, user))
     except GatewayError as error:
         _give_up(getattr(error, "problems", [str(error)]))
+
+
+_logfile: list[str] = []
+"""Twistd's ``--logfile``, for what twistd makes by its name alone; empty: standard output."""
+
+
+def _write_log_in_batches(twistd: Any) -> None:
+    """Set twistd's ``--logger``, unless it is told to log elsewhere than to a file."""
+    name = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
+    is_refused = name == "-" and not twistd.get("nodaemon")
+    if not (twistd.get("logger") or twistd.get("syslog") or is_refused):
+        _logfile[:] = [] if name == "-" else [name]
+        twistd["logger"] = "gateway.app.tap.batched_log"
+
+
+def batched_log() -> BufferedLog:
+    """The log observer that twistd starts."""
+    from twisted.internet import reactor
+
+    running: Any = reactor
+    write = _rotated(_logfile[0], running) if _logfile else write_to(sys.stdout.fileno())
+    log = BufferedLog(write, running.callLater, lambda: running.running and isInIOThread())
+    atexit.register(log.flush)
+    return log
+
+
+def _rotated(path: str, reactor: Any) -> Callable[[bytes], object]:
+    """A log file as twistd has it: rotated at 1 MB, and at SIGUSR1."""
+    file = LogFile.fromFullPath(path)
+    if not signal.getsignal(signal.SIGUSR1):
+        signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(file.rotate))
+    write: Callable[[bytes], object] = file.write
+    return write
 
 
 def _user(options: Options) -> User | None:

@@ -1,0 +1,129 @@
+"""The log of a server: lines rendered once and written in batches."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
+from threading import Lock
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
+from zope.interface import implementer
+
+FLUSH_AFTER = 0.5
+"""Seconds that a line waits at most for others."""
+
+BATCH = 4096
+"""Octets in one write: POSIX keeps that many together in a pipe (PIPE_BUF on Linux)."""
+
+_AT_ONCE = {LogLevel.warn, LogLevel.error, LogLevel.critical}
+
+
+@implementer(ILogObserver)
+class BufferedLog:
+    """A log observer that writes whole lines, many at a time.
+
+    A line of level info or debug waits for others, if a timer will write it.  Any
+    other line is written at once, after all that wait, so lines keep their order.
+    Several processes may write to one file that is open for appending.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        later: Callable[[float, Callable[[], object]], object],
+        may_wait: Callable[[], bool],
+    ) -> None:
+        """``write`` takes whole lines; ``later`` is ``reactor.callLater``.
+
+        ``may_wait``: whether ``later`` may be called: the reactor runs, in this thread.
+        """
+        self._write = write
+        self._later = later
+        self._may_wait = may_wait
+        self._lines: deque[bytes] = deque()
+        self._octets = 0
+        self._scheduled = False
+        self._writing = Lock()
+
+    def __call__(self, event: LogEvent) -> None:
+        """Take an event; never fails for one that can be formatted."""
+        line = _line(event)
+        if not line:
+            return
+        if self._octets + len(line) > BATCH:
+            self.flush()
+        self._octets += len(line)
+        self._lines.append(line)
+        if event.get("log_level") in _AT_ONCE or not self._may_wait():
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._later(FLUSH_AFTER, self._flush_in_time)
+
+    def _flush_in_time(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Write all lines that wait.
+
+        A thread or a signal handler that comes while another writes leaves its
+        lines to that one, which looks again before it ends.
+        """
+        while self._lines and self._writing.acquire(blocking=False):
+            try:
+                self._octets = 0
+                self._write_all()
+            finally:
+                self._writing.release()
+
+    def _write_all(self) -> None:
+        while self._lines:
+            batch = [self._lines.popleft()]
+            size = len(batch[0])
+            while self._lines and size + len(self._lines[0]) <= BATCH:
+                batch.append(self._lines.popleft())
+                size += len(batch[-1])
+            self._write(b"".join(batch))
+
+
+def _line(event: LogEvent) -> bytes:
+    line = event.get("line")
+    if line is None or event.get("log_format") != "{line}":
+        text = eventAsText(event, formatTime=_time)
+        if not text:
+            return b""
+        # As Twisted's own observer has it: a message of several lines is indented.
+        return (text.replace("\n", "\n\t") + "\n").encode("utf-8", "backslashreplace")
+    level, when = event["log_level"].name, _second(int(event["log_time"]))
+    if "\n" in line:
+        line = line.replace("\n", "\n\t")
+    text = f"{when} [{event['log_namespace']}#{level}] {line}\n"
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _time(when: float | None) -> str:
+    return "-" if when is None else _second(int(when))
+
+
+@lru_cache(maxsize=2)
+def _second(when: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(when))
+
+
+def write_to(descriptor: int) -> Callable[[bytes], None]:
+    """A function that writes octets to an open file, all of them."""
+
+    def write(data: bytes) -> None:
+        while data:
+            try:
+                data = data[os.write(descriptor, data) :]
+            except BlockingIOError:
+                # Somebody else made the pipe non-blocking.
+                select.select([], [descriptor], [])
+
+    return write
