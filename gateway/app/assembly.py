@@ -50,8 +50,8 @@ from gateway.state.audit import Audit
 from gateway.state.high_water import LedgerHighWater
 from gateway.state.ledger import NAME as LEDGER
 from gateway.state.ledger import Ledger
+from gateway.store.audited import no_audit
 from gateway.store.maildir.listing.snapshot import MaildirOptions
-from gateway.store.maildir.removal.expiry import no_audit
 from gateway.store.maildir.store import MaildirStore
 from gateway.units import parse_size
 

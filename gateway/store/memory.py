@@ -30,9 +30,7 @@ from gateway.model import (
     Usage,
     cause_of,
 )
-from gateway.store.maildir.delivery.queue import no_limits
-from gateway.store.maildir.removal.expiry import no_audit
-from gateway.store.maildir.removal.message_info import entry, message_id_in
+from gateway.store.audited import entry, message_id_in, no_audit, no_limits
 from gateway.wire.body import Canonical, Measure
 
 __all__ = ["BytesBody", "MemoryMailbox", "MemoryStore"]

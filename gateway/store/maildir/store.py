@@ -20,13 +20,14 @@ from gateway.errors import (
 )
 from gateway.interfaces import Admit, Audit, IDelivery, IRetentionStore, IStore, Run
 from gateway.model import Account, Reason, StoredMessage, Usage, cause_of
-from gateway.store.maildir.delivery.queue import Delivery, Incoming, no_limits
+from gateway.store.audited import no_audit, no_limits
+from gateway.store.maildir.delivery.queue import Delivery, Incoming
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.paths import mailbox_path, mailboxes
 from gateway.store.maildir.folders.place import opened
 from gateway.store.maildir.listing.snapshot import MaildirOptions, Snapshot
 from gateway.store.maildir.maildrop import Mailbox, Maildrop
-from gateway.store.maildir.removal.expiry import MaildirRetention, no_audit
+from gateway.store.maildir.removal.expiry import MaildirRetention
 
 __all__ = ["MaildirStore"]
 

@@ -8,8 +8,9 @@ import pytest
 from test_shared_maildir import Shared, agree, shared
 
 from gateway.model import StoredMessage
+from gateway.store.audited import no_audit
 from gateway.store.maildir.listing.snapshot import MaildirOptions
-from gateway.store.maildir.removal.expiry import MaildirRetention, no_audit
+from gateway.store.maildir.removal.expiry import MaildirRetention
 from gateway.testing.retention_store_contract import RULE
 from servers import OWNER, USER
 

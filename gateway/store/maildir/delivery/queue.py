@@ -29,10 +29,6 @@ REMEMBERED = 10_000
 """Mailboxes of which is remembered what makes the next delivery quick; about 2 KB each."""
 
 
-def no_limits(usage: Usage, size: int, limits: Limits) -> None:
-    """An ``Admit`` of a store that has room for all."""
-
-
 class Queue:
     """What waits to come into one mailbox, and never two threads at once."""
 

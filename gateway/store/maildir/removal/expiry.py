@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -25,7 +25,7 @@ import attrs
 from gateway.durable import sync_directory
 from gateway.errors import StoreDown
 from gateway.interfaces import Audit
-from gateway.model import Reason, Removed, StoredMessage
+from gateway.model import Reason, StoredMessage
 from gateway.store.maildir.delivery import maildirsize
 from gateway.store.maildir.folders.dotlock import dotlock, flocked
 from gateway.store.maildir.folders.duplicates import part
@@ -64,10 +64,6 @@ Wanted = Sequence[tuple[str, str]]
 
 Found = Sequence[tuple[StoredMessage, str]]
 """Messages that were looked at, and their files."""
-
-
-def no_audit(_: Iterable[Removed]) -> None:
-    """An ``Audit`` where none is wanted: nothing is even read for it."""
 
 
 class MaildirRetention:

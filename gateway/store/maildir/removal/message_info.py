@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.errors import StoreDown
 from gateway.model import Reason, Removed, StoredMessage
+from gateway.store.audited import END_OF_HEADER, entry, message_id_in
 from gateway.store.maildir.folders.files import open_message, version_of
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.place import Place
@@ -22,13 +22,6 @@ OPENING = 4096
 
 HEADER = 64 * 1024
 """Octets in which a Message-ID is looked for."""
-
-LONGEST_ID = 998
-"""Octets of a Message-ID that are written down."""
-
-_END = re.compile(rb"(?:^|\n)\r?\n")
-_MESSAGE_ID = re.compile(rb"^message-id[ \t]*:((?:[^\r\n]|\r(?!\n)|\r?\n[ \t])*)", re.I | re.M)
-_FOLD = re.compile(rb"\r?\n")
 
 See = Callable[[str, str, os.stat_result], StoredMessage]
 """What a message's unique-id, name and file say of it."""
@@ -154,22 +147,6 @@ def entries(
         yield entry(action, mailbox, kept, named.get(index), cause)
 
 
-def entry(
-    action: str, mailbox: str, kept: StoredMessage, named: str | None, cause: Reason
-) -> Removed:
-    """What the audit says of one message; ``named`` is its Message-ID."""
-    return Removed(
-        action=action,
-        mailbox=mailbox,
-        uid=kept.uid,
-        message_id=named,
-        size=kept.octets,
-        received=kept.received,
-        read=kept.read,
-        cause=cause,
-    )
-
-
 def message_id(path: str) -> str | None:
     """The Message-ID in a message's header; None where there is none to be had."""
     try:
@@ -178,23 +155,12 @@ def message_id(path: str) -> str | None:
         return None
 
 
-def message_id_in(head: bytes) -> str | None:
-    """The Message-ID of a message that begins so; None where there is none."""
-    match = _MESSAGE_ID.search(_END.split(head, 1)[0])
-    if match is None:
-        return None
-    # Longer than a line of a header may be it is nobody's Message-ID (RFC 5322
-    # section 2.1.1), and would take the room of thousands of lines of the audit.
-    named = _FOLD.sub(b"", match[1]).strip()[:LONGEST_ID]
-    return named.decode("utf-8", "replace") or None
-
-
 def _head(path: str) -> bytes:
     file, _ = open_message(path)
     try:
         packed = unpacked(file, path)
         head = packed.read() if packed else os.pread(file, OPENING, 0)
-        while 0 < len(head) < HEADER and not _END.search(head):
+        while 0 < len(head) < HEADER and not END_OF_HEADER.search(head):
             more = packed.read() if packed else os.pread(file, HEADER - len(head), len(head))
             if not more:
                 break

@@ -20,9 +20,9 @@ from answers import result
 from disks import renamed_before
 from gateway.errors import MessageGone, StoreDown
 from gateway.model import Limits
+from gateway.store.audited import no_limits
 from gateway.store.maildir.delivery.inbox import Inbox, Put
 from gateway.store.maildir.delivery.incoming import Draft
-from gateway.store.maildir.delivery.queue import no_limits
 from gateway.store.maildir.folders.follow import PATIENCE, follow, may_be_there
 from gateway.store.maildir.folders.place import FOLDERS, open_place
 from gateway.store.maildir.listing.snapshot import MaildirOptions
