@@ -8,7 +8,7 @@ client as ``[SYS/TEMP]``.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -35,11 +35,13 @@ __all__ = [
 
 T = TypeVar("T")
 
-Run = Callable[[Callable[[], T]], "Deferred[T]"]
-"""Runs blocking work elsewhere and answers in the reactor's thread.
 
-Fails with ``Overloaded`` when its queue is full.
-"""
+class Run(Protocol):
+    """Runs blocking work elsewhere and answers in the reactor's thread."""
+
+    def __call__(self, work: Callable[[], T], /) -> Deferred[T]:
+        """What ``work`` returns or raises; fails with ``Overloaded`` when the queue is full."""
+
 
 Admit = Callable[[Usage, int, Limits], None]
 """Whether a message of so many octets may come into a mailbox that holds so much.

@@ -50,7 +50,7 @@ class Mailroom:
         directory: IDirectory,
         store: IDelivery,
         *,
-        run: Run[Any],
+        run: Run,
         timeouts: Timeouts,
         turns: FairTurns | None = None,
         delivered: Callable[[Account], None] = lambda _: None,

@@ -39,7 +39,7 @@ from gateway.sasl.ntlm import Ntlm, NtlmOptions
 
 
 def make_directory(
-    settings: Settings, run: Run[Any], now: Callable[[], float], list_all: Run[Any] | None = None
+    settings: Settings, run: Run, now: Callable[[], float], list_all: Run | None = None
 ) -> Any:
     """The directory that the settings name; its work is done by ``run``.
 
@@ -125,7 +125,7 @@ class Logins:
         settings: Settings,
         directory: IDirectory,
         store: IStore,
-        run: Run[Any],
+        run: Run,
         passwords: Sequence[ICredentialsChecker] = (),
         *,
         admit: Callable[[str, Terms], None],

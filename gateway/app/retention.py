@@ -33,7 +33,7 @@ LEASE = "retention.lock"
 class Work:
     """What blocks, and how it is done elsewhere."""
 
-    run: Run[Any]
+    run: Run
     waiting: Callable[[], int]
     """How much of it there is."""
 

@@ -34,14 +34,14 @@ class LdapDirectory:
         reach: Reach,
         search: Search,
         entries: EntryMap,
-        run: Run[Any],
+        run: Run,
         *,
         cache_ttl: float = 0.0,
         stale_ttl: float = 0.0,
         cache_size: int = 10_000,
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
-        list_all: Run[Any] | None = None,
+        list_all: Run | None = None,
     ) -> None:
         """``list_all`` does what takes long and is to keep no login waiting, if not ``run``.
 

@@ -182,7 +182,7 @@ def _flag(said: Mapping[str, str], name: str) -> bool:
 class PasswdFile:
     """A passwd-file, read again whenever it has changed."""
 
-    def __init__(self, path: str, run: Run[bool]) -> None:
+    def __init__(self, path: str, run: Run) -> None:
         """Raises ``DirectoryMisconfigured`` when there is nothing good to start with."""
         self._path = path
         self._run = run

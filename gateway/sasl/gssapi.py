@@ -132,7 +132,7 @@ def check(acceptor: Acceptor) -> list[str]:
 class Gssapi:
     """One exchange of GSSAPI."""
 
-    def __init__(self, acceptor: Acceptor, run: Run[Any]) -> None:
+    def __init__(self, acceptor: Acceptor, run: Run) -> None:
         """``run`` does what may read the keytab or write the replay cache."""
         self._acceptor = acceptor
         self._run = run

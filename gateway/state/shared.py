@@ -19,7 +19,7 @@ Remember = Callable[[Callable[[Any], Any]], "Deferred[Any]"]
 class Opened(Generic[T]):
     """Opened when it is first wanted, and once, however many want it then."""
 
-    def __init__(self, make: Callable[[], T], run: Run[Any]) -> None:
+    def __init__(self, make: Callable[[], T], run: Run) -> None:
         """``run`` does what may block: ``make`` opens it."""
         self._make = make
         self._run = run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
@@ -55,7 +55,7 @@ class Mailbox:
         self,
         maildir: str,
         reading: MaildirOptions,
-        run: Run[Any],
+        run: Run,
         audit: Audit,
         now_ns: Callable[[], int],
     ) -> None:

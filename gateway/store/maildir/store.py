@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
@@ -45,7 +45,7 @@ class MaildirStore:
         self,
         root: str,
         template: str,
-        run: Run[Any],
+        run: Run,
         *,
         reading: MaildirOptions | None = None,
         exclusive: bool = False,
@@ -53,7 +53,7 @@ class MaildirStore:
         audit: Audit = no_audit,
         share: bool = True,
         cached_messages: int = 2_000_000,
-        deliver: Run[Any] | None = None,
+        deliver: Run | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """``cached_messages`` bounds the memory that snapshots of idle mailboxes take.

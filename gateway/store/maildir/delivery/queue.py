@@ -32,7 +32,7 @@ REMEMBERED = 10_000
 class Queue:
     """What waits to come into one mailbox, and never two threads at once."""
 
-    def __init__(self, inbox: Inbox, run: Run[Any]) -> None:
+    def __init__(self, inbox: Inbox, run: Run) -> None:
         self.inbox = inbox
         self.run = run
         self._waiting: list[tuple[Put, Deferred[None]]] = []
@@ -147,7 +147,7 @@ class Delivery:
     def __init__(
         self,
         path_of: Callable[[Account], str],
-        run: Run[Any],
+        run: Run,
         reading: MaildirOptions,
         admit: Admit,
         now_ns: Callable[[], int],

@@ -163,7 +163,7 @@ class FileBody:
         *,
         path: str,
         no_nuls: bool,
-        run: Run[bytes],
+        run: Run,
         counted: Measure | None = None,
         done: Callable[[Measure], None] | None = None,
     ) -> None:

@@ -302,7 +302,7 @@ class UnpackedBody:
 
     __slots__ = ("_ended", "_file", "_no_nuls", "_packed", "_path", "_run", "form")
 
-    def __init__(self, file: int, form: Form, *, path: str, no_nuls: bool, run: Run[bytes]) -> None:
+    def __init__(self, file: int, form: Form, *, path: str, no_nuls: bool, run: Run) -> None:
         """``path`` is for the log."""
         self.form = form
         self._file = file
