@@ -148,6 +148,10 @@ class IStore(Interface):
 class IDelivery(Interface):
     """A store that takes mail in."""
 
+    lists_mailboxes = Attribute(
+        "bool: ``names`` has every mailbox; False: only a directory knows them."
+    )
+
     def prepare(account: Account) -> Deferred[None]:
         """See that the account's mailbox is there: at RCPT, where nothing limits it.
 
@@ -164,7 +168,7 @@ class IDelivery(Interface):
         """What the account's mailbox holds now; fails as ``receive`` does."""
 
     def names() -> Deferred[list[str]]:
-        """The names of all mailboxes that the store can tell of, sorted."""
+        """The names of all mailboxes, sorted; none where the store does not list them."""
 
     def present(accounts: Sequence[Account]) -> Deferred[list[Account]]:
         """Of these those whose mailbox is there; none is made."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import asdict, frozen
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
 
@@ -19,11 +19,10 @@ from gateway.admission.login_delay import LoginDelay
 from gateway.admission.throttle import Throttle, ThrottleLimits
 from gateway.app import demo
 from gateway.app.certificates import shown_by
-from gateway.app.checked_accounts import faults_of_accounts
-from gateway.app.delivery import Mailroom
+from gateway.app.delivery import Mailroom, delivery_of
 from gateway.app.first_start import User, foreseen, prepare, reserve
-from gateway.app.logins import Logins, directory_behind, make_directory
-from gateway.app.needed_files import missing_files
+from gateway.app.logins import Logins, directory_behind
+from gateway.app.needed_files import directory_files, missing_files
 from gateway.app.retention import Keeper, Work, policies_of
 from gateway.app.service import Listener, Server, endpoint_of
 from gateway.config.load import load_settings
@@ -31,9 +30,10 @@ from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
 from gateway.interfaces import Audit as AuditOf
-from gateway.interfaces import IDirectory
+from gateway.interfaces import IDirectory, IStore
 from gateway.jobs.certificate_expiry import Expiry
 from gateway.jobs.thread_pool import ThreadPool
+from gateway.kinds import DirectoryParts, StoreParts
 from gateway.mailboxes.recipients import admit
 from gateway.model import Account, Terms
 from gateway.net.acceptor import Acceptor
@@ -51,9 +51,9 @@ from gateway.state.high_water import LedgerHighWater
 from gateway.state.ledger import NAME as LEDGER
 from gateway.state.ledger import Ledger
 from gateway.store.audited import no_audit
-from gateway.store.maildir.listing.snapshot import MaildirOptions
-from gateway.store.maildir.store import MaildirStore
 from gateway.units import parse_size
+
+T = TypeVar("T")
 
 
 def assemble(
@@ -107,22 +107,30 @@ def _faults(
         except GatewayError as error:
             problems.extend(getattr(error, "problems", [str(error)]))
 
-    file = settings.path_of(settings.directory.file)
-    if passwords or settings.directory.kind != "passwd-file" or os.path.isfile(file):
+    if passwords or all(map(os.path.isfile, directory_files(settings))):
         attempt(lambda: accounts.append(parts.directory()))
-    if directory and settings.directory.kind == "passwd-file":
-        problems += [one for one in faults_of_accounts(settings) if one not in problems]
+    if directory:
+        problems += [one for one in _faults_of_accounts(settings) if one not in problems]
     directory_there = next(iter(accounts), MemoryDirectory({}))
     attempt(lambda: parts.logins(directory_there))
     attempt(lambda: parts.keeper(directory_there))
     attempt(partial(_look_at_ledger, settings.state_dir))
-    mailroom = parts.mailroom(directory_there)
-    for part in mailroom.wanted:
-        attempt(partial(mailroom.listener, part, parts.mail_certificate_there))
+    attempt(lambda: parts.check_mail(directory_there, attempt))
     for name in settings.listeners:
         attempt(partial(parts.certificate_there, name))
         attempt(partial(parts.endpoint, name))
     return problems
+
+
+def _faults_of_accounts(settings: Settings) -> Iterable[str]:
+    """What is wrong with single accounts, which a start leaves to their logins; a line each."""
+    kind = settings.directory_kind
+
+    def check_mailbox(account: Account) -> None:
+        if not account.is_elsewhere(settings.directory.here):
+            settings.store_kind.check_account(settings.store, settings.state_dir, account)
+
+    return kind.account_faults(settings.of(kind), settings, check_mailbox)
 
 
 def _look_at_ledger(state: str) -> None:
@@ -168,7 +176,7 @@ class _Assembly:
         self._disk = self._worker("disk", store.workers, store.queue)
         self._deliveries = self._worker("deliveries", settings.lmtp.workers, store.queue)
         # What a passwd-file has is hashed, in libraries that do without the interpreter.
-        hashes = directory.workers if directory.kind == "passwd-file" else 1
+        hashes = directory.workers if settings.directory_kind.hashes else 1
         self._passwords = self._worker("passwords", directory.workers, directory.queue, hashes)
         # One at a time, and where it hangs nobody who logs in waits for it.
         self._listing = self._worker("listing", 1, directory.queue)
@@ -209,8 +217,18 @@ class _Assembly:
         """Who may log in."""
         if self._checkers:
             return directory_behind(self._checkers)
-        run, list_all = self._passwords.run, self._listing.run
-        return make_directory(self._settings, run, self._reactor.seconds, list_all)
+        settings, common = self._settings, self._settings.directory
+        kind = settings.directory_kind
+        parts = DirectoryParts(
+            whole=settings,
+            run=self._passwords.run,
+            list_all=self._listing.run,
+            seconds=self._reactor.seconds,
+            cache_ttl=common.cache_ttl,
+            stale_ttl=common.stale_ttl,
+            cache_size=common.cache_size,
+        )
+        return _made("directory", lambda: kind.make(settings.of(kind), parts))
 
     def logins(self, directory: IDirectory) -> Logins:
         """All between a client's proof and its maildrop."""
@@ -234,18 +252,34 @@ class _Assembly:
 
     def mailroom(
         self, directory: IDirectory, delivered: Callable[[Account], None] = lambda _: None
-    ) -> Mailroom:
-        """What takes mail in, and tells of quotas; ``delivered`` is told whose mail came."""
+    ) -> Mailroom | None:
+        """What takes mail in, and tells of quotas; ``delivered`` is told whose mail came.
+
+        None where the store takes no mail in.  Raises ``ConfigError`` where it should.
+        """
+        store = delivery_of(self._settings, self.store)
+        if store is None:
+            return None
         return Mailroom(
             self._reactor,
             self._settings,
             directory,
-            self.store,
+            store,
             run=self._disk.run,
             timeouts=self._timeouts,
             turns=self._turns,
             delivered=delivered,
         )
+
+    def check_mail(
+        self, directory: IDirectory, attempt: Callable[[Callable[[], object]], None]
+    ) -> None:
+        """Build every listener for mail in an ``attempt`` of its own; raises ``ConfigError``."""
+        mailroom = self.mailroom(directory)
+        if mailroom is None:
+            return
+        for part in mailroom.wanted:
+            attempt(partial(mailroom.listener, part, self.mail_certificate_there))
 
     def keeper(self, directory: IDirectory) -> Keeper:
         """What removes mail whose time has come."""
@@ -254,33 +288,21 @@ class _Assembly:
             self._reactor, self._settings, directory, self.store, work, policies=self._policies
         )
 
-    def _make_store(self) -> MaildirStore:
+    def _make_store(self) -> IStore:
         settings, profile = self._settings, self._settings.profile
-        store = settings.store
-        reading = MaildirOptions(
-            exact=profile.exact_sizes,
-            convert_cr=store.bare_cr == "convert",
-            no_nuls=store.outlook_no_nuls,
-            mark_read=store.mark_read,
-            create=store.missing == "create",
-            count_hidden=settings.retention.hidden_counts,
-            verify_octets=store.verify_octets,
-            lock_timeout=store.lock_timeout,
-            high_water=self.high_water,
-        )
-        return MaildirStore(
-            settings.state_dir,
-            store.path,
-            self._disk.run,
-            reading=reading,
-            exclusive=profile.exclusive,
+        parts = StoreParts(
+            state_dir=settings.state_dir,
+            run=self._disk.run,
+            deliver=self._deliveries.run,
             admit=admit,
             audit=make_audit(settings),
-            # Rules that count from the reading of mail want a file for each reader.
-            share=not settings.retention.enabled,
-            cached_messages=store.cached_messages,
-            deliver=self._deliveries.run,
+            high_water=self.high_water,
+            exclusive=profile.exclusive,
+            exact_sizes=profile.exact_sizes,
+            counts_reading=settings.retention.enabled,
+            count_hidden=settings.retention.hidden_counts,
         )
+        return _made("store", lambda: settings.store_kind.make(settings.store, parts))
 
     def certificate(self, name: str) -> Certificate:
         """A listener's certificate; the same object for all who have the same."""
@@ -369,7 +391,8 @@ class _Assembly:
         keeper = self.keeper(directory)
         listeners = [self._listener(name, logins, keeper) for name in settings.listeners]
         mailroom = self.mailroom(directory, keeper.delivered)
-        listeners += mailroom.listeners(self._mail_certificate)
+        if mailroom is not None:
+            listeners += mailroom.listeners(self._mail_certificate)
 
         used = list(self._certificates.values())
         shown = shown_by(settings, used)
@@ -377,14 +400,16 @@ class _Assembly:
 
         def start() -> Deferred[None]:
             expiry.start()
-            mailroom.start()
+            if mailroom is not None:
+                mailroom.start()
             return keeper.start()
 
         def stop() -> Deferred[Any]:
             expiry.stop()
             logins.stop()
             # Both begin to end at once: the second is not to wait for the first.
-            return gatherResults([keeper.stop(), mailroom.stop()], consumeErrors=True)
+            stopped = succeed(None) if mailroom is None else mailroom.stop()
+            return gatherResults([keeper.stop(), stopped], consumeErrors=True)
 
         return Server(
             self._reactor,
@@ -399,6 +424,14 @@ class _Assembly:
             drain_timeout=settings.limits.drain_timeout,
             words=[_how_to_try(settings)] if settings.demo else [],
         )
+
+
+def _made(section: str, make: Callable[[], T]) -> T:
+    """What a row makes; what it says of its settings is said with their section."""
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        raise ConfigError([f"{section}: {error}"]) from error
 
 
 def make_audit(settings: Settings) -> AuditOf:

@@ -15,8 +15,9 @@ from gateway.app.logins import all_mailboxes_of
 from gateway.app.service import Listener, endpoint_of
 from gateway.config.settings import DomainQuota, Settings
 from gateway.config.settings import Quota as QuotaSettings
+from gateway.errors import ConfigError
 from gateway.http.quota import quota_site
-from gateway.interfaces import IDelivery, IDirectory, Run
+from gateway.interfaces import IDelivery, IDirectory, IStore, Run
 from gateway.jobs.digest import ComposeDigest, Digest
 from gateway.jobs.quota_warnings import Compose, QuotaWarner
 from gateway.lmtp.profile import Profile
@@ -37,7 +38,24 @@ from gateway.state.ledger import Ledger
 from gateway.state.shared import Opened
 from gateway.units import limit_of, parse_size
 
+_PARTS = ("lmtp", "policy", "http")
+
 _OVER = {"defer": 452, "bounce": 552}
+
+
+def delivery_of(settings: Settings, store: IStore) -> IDelivery | None:
+    """The store as one that takes mail in; None: it does not, and nothing wants it to.
+
+    Raises ``ConfigError`` where something does.
+    """
+    delivery: IDelivery | None = IDelivery(store, None)
+    wanting = [f"{part}.endpoint" for part in _PARTS if getattr(settings, part).endpoint]
+    if settings.quota.warn_from:
+        wanting.append("quota.warn_from")
+    if delivery is None and wanting:
+        fault = f"expected none: store.kind {settings.store.kind!r} takes no mail in"
+        raise ConfigError([f"{key}: {fault}" for key in wanting])
+    return delivery
 
 
 class Mailroom:
@@ -134,8 +152,7 @@ class Mailroom:
     @property
     def wanted(self) -> list[str]:
         """What has an endpoint."""
-        parts = ("lmtp", "policy", "http")
-        return [part for part in parts if getattr(self._settings, part).endpoint]
+        return [part for part in _PARTS if getattr(self._settings, part).endpoint]
 
     def listener(self, part: str, tls: Callable[[], Any]) -> Listener:
         """One of ``wanted``; raises ``ConfigError``."""

@@ -14,16 +14,15 @@ from gateway.app import demo
 from gateway.app.needed_files import (
     ANOTHER,
     IN_THE_WAY,
+    directory_files,
     existing,
     files_of_logins,
     makes_certificate,
 )
 from gateway.config.settings import Settings
-from gateway.errors import ConfigError
-from gateway.model import Account
+from gateway.errors import ConfigError, GatewayError
 from gateway.net.tls import make_certificate
 from gateway.state.audit import Audit
-from gateway.store.maildir.folders.paths import mailbox_path
 from gateway.units import parse_size
 
 _ENTER, _WRITE = os.X_OK, os.W_OK | os.X_OK
@@ -78,12 +77,12 @@ def prepare(settings: Settings, user: User | None) -> None:
         _make_state(settings.state_dir, user)
         with _acting(user):
             if settings.demo:
-                account = Account(name=demo.ACCOUNT, mailbox=demo.ACCOUNT)
-                maildir = mailbox_path(settings.store.path, settings.state_dir, account)
-                demo.make_demo(settings.path_of(settings.directory.file), maildir)
+                demo.make_demo(settings)
             if certificate:
                 tls = settings.tls
                 make_certificate(settings.path_of(tls.certificate), settings.path_of(tls.key))
+    except GatewayError as error:
+        raise ConfigError([f"demo: {error}"]) from error
     except OSError as error:
         path = error.filename or settings.state_dir
         cure = _CURES.get(error.errno or 0) or _ownership(settings.state_dir, user)
@@ -105,19 +104,25 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
 
     ``directory``: whether ``[directory]`` is used at all.
     """
-    state, accounts = settings.state_dir, settings.path_of(settings.directory.file)
-    keeps_mail = not os.path.isabs(settings.store.path) and "{home}" not in settings.store.path
+    state = settings.state_dir
+    places = settings.store_kind.places(settings.store, state)
+    keeps_mail = any(os.path.commonpath((place, state)) == state for place in places)
     if not os.path.lexists(state):
         user, needed = None, [(existing(state), _WRITE)]
     else:
         needed = [(state, _ENTER)] if keeps_mail else []
         if makes_certificate(settings):
             needed.append((existing(settings.path_of(settings.tls.key)), _WRITE))
-        if settings.demo and not os.path.lexists(accounts):
-            needed.append((existing(accounts), _WRITE))
-    keytab = settings.path_of(settings.gssapi.keytab) if settings.gssapi.keytab else ""
+        if settings.demo:
+            accounts = directory_files(settings)
+            needed += [(existing(one), _WRITE) for one in accounts if not os.path.lexists(one)]
     # That one is missing is said where it is opened.
-    there = os.path.exists(keytab)
+    there = {
+        path: key
+        for kind in settings.mechanism_kinds.values()
+        for path, key in kind.files(settings.of(kind), settings).items()
+        if os.path.exists(path)
+    }
     with _acting(user):
         problems = [
             f"{place}: may not be {_WORDS[mode]}: state_dir; {_ownership(state, user)}"
@@ -130,9 +135,7 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
         if os.path.lexists(state) and not problems:
             problems += _unwritable(settings, user)
         if user is not None:
-            read = files_of_logins(settings, directory=directory)
-            if there:
-                read[keytab] = "gssapi.keytab"
+            read = files_of_logins(settings, directory=directory) | there
             problems += [
                 f"{path}: user {user.uid} may not read it: {purpose.partition(' ')[0]};"
                 " chgrp it to that user's group, and chmod 640"

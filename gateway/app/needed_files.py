@@ -74,10 +74,11 @@ def _places_of_files(settings: Settings) -> list[str]:
         problems.append(f"{place}: no such directory: audit.path")
     elif settings.audit.path and os.path.exists(path) and not os.path.isfile(path):
         problems.append(f"{path}: {_NO_FILE}: audit.path")
-    above = settings.path_of(os.path.dirname(settings.store.path.partition("{")[0]))
-    if os.path.lexists(above) and not os.path.isdir(above):
-        problems.append(f"{above}: expected a directory: store.path")
-    return problems
+    return problems + [
+        f"{place}: expected a directory: {key}"
+        for place, key in settings.store_kind.places(settings.store, settings.state_dir).items()
+        if os.path.lexists(place) and not os.path.isdir(place)
+    ]
 
 
 def _fault(path: str) -> str:
@@ -105,10 +106,10 @@ def files_of_logins(settings: Settings, *, directory: bool = True) -> dict[str, 
 
     ``directory``: whether ``[directory]`` is used at all.
     """
-    wanted: dict[str, str] = {}
-    if directory and settings.directory.kind == "passwd-file" and not settings.demo:
-        accounts = settings.path_of(settings.directory.file)
-        wanted[accounts] = "directory.file (make it with pop3gw passwd --file)"
-    if directory and settings.directory.kind == "ldap" and settings.ldap.ca_file:
-        wanted[settings.path_of(settings.ldap.ca_file)] = "ldap.ca_file"
-    return wanted
+    return directory_files(settings) if directory and not settings.demo else {}
+
+
+def directory_files(settings: Settings) -> dict[str, str]:
+    """The files of the directory, also of one that a demonstration makes."""
+    kind = settings.directory_kind
+    return dict(kind.files(settings.of(kind), settings))

@@ -1,16 +1,20 @@
-"""The checker for Kerberos principals."""
+"""GSSAPI, that is Kerberos: the row of the mechanism, and the checker for principals."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from typing import Literal
 
+from attrs import frozen
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
 from gateway.auth.delegates import Delegates
-from gateway.errors import BadCredentials
+from gateway.errors import BadCredentials, ConfigError
+from gateway.kinds import Fault, MechanismKind, MechanismParts, Offer, Whole
 from gateway.sasl.credentials import IGssName
+from gateway.sasl.gssapi import Acceptor, Gssapi, check
 
 __all__ = ["PrincipalChecker"]
 
@@ -50,3 +54,51 @@ class PrincipalChecker:
             # pass: Active Directory has names as users type them.
             return fail(BadCredentials(f"{principal} is not how {login} is written"))
         return self._delegates.admit(login, wanted)
+
+
+@frozen
+class GssapiSettings:
+    """``[gssapi]``: AUTH GSSAPI, that is Kerberos."""
+
+    keytab: str = ""
+    services: tuple[str, ...] = ("pop", "POP", "pop3", "POP3")
+    realms: tuple[str, ...] = ()
+    login: Literal["principal", "user"] = "principal"
+
+
+def acceptor(gssapi: GssapiSettings, whole: Whole) -> Acceptor:
+    """Which Kerberos tickets are taken."""
+    return Acceptor(
+        keytab=whole.path_of(gssapi.keytab),
+        services=gssapi.services,
+        replays=whole.path_of("krb5.rcache2"),
+    )
+
+
+def _make(gssapi: GssapiSettings, parts: MechanismParts) -> Offer:
+    accepts = acceptor(gssapi, parts.whole)
+    if problems := check(accepts):
+        raise ConfigError([f"gssapi: {problem}" for problem in problems])
+    delegates = Delegates(parts.directory, allowed=parts.delegates)
+    with_realm = gssapi.login == "principal"
+    checker = PrincipalChecker(delegates, gssapi.realms, with_realm=with_realm)
+    return Offer(lambda _: Gssapi(accepts, parts.run), checker)
+
+
+def _faults(gssapi: GssapiSettings, _: Whole) -> Iterator[Fault]:
+    if gssapi.keytab and not gssapi.realms:
+        yield "gssapi.realms", "expected the realms whose users are yours"
+
+
+def _files(gssapi: GssapiSettings, whole: Whole) -> Mapping[str, str]:
+    return {whole.path_of(gssapi.keytab): "gssapi.keytab"} if gssapi.keytab else {}
+
+
+GSSAPI = MechanismKind(
+    name="GSSAPI",
+    settings=GssapiSettings,
+    make=_make,
+    faults=_faults,
+    files=_files,
+    is_set_up=lambda gssapi: bool(gssapi.keytab),
+)

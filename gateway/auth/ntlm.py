@@ -1,19 +1,29 @@
-"""The checker for NTLM responses, and the authority that has NT hashes at hand."""
+"""NTLM: the row of the mechanism, the checker, and the authority that has NT hashes at hand."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import time
+from typing import Literal
 
+from attrs import field, frozen
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import BadCredentials
+from gateway.auth.winbind import Winbind
+from gateway.config import checks as check
+from gateway.errors import BadCredentials, ConfigError
 from gateway.interfaces import IDirectory, INtlmAuthority
-from gateway.model import Account
+from gateway.kinds import MechanismKind, MechanismParts, Offer
+from gateway.model import Account, Peer
+from gateway.networks import Network, within
 from gateway.sasl.credentials import INtlmResponse
+from gateway.sasl.ntlm import Ntlm, NtlmOptions
 from gateway.sasl.ntlm_proof import prove_v1, prove_v2
 from gateway.saslprep import login_name, shown_name
 
@@ -115,3 +125,70 @@ def _compare(claim: INtlmResponse, account: Account | None) -> bytes:
     if key is None:
         raise BadCredentials(f"wrong NTLM response for {name}", account=account.name)
     return key
+
+
+@frozen
+class NtlmSettings:
+    """``[ntlm]``: AUTH NTLM."""
+
+    provider: Literal["off", "hashes", "winbind"] = "off"
+    computer: str = ""
+    domain: str = field(default="WORKGROUP", **check.NAME)
+    dns_computer: str = field(default="", **check.NAME)
+    dns_domain: str = field(default="", **check.NAME)
+    mic: Literal["require", "allow"] = "require"
+    channel_binding: Literal["off", "allow", "require"] = "allow"
+    targets: tuple[str, ...] = ()
+    max_skew: float = field(default=36 * 3600.0, **check.POSITIVE)
+    legacy_networks: tuple[Network, ...] = ()
+    helper: tuple[str, ...] = ("ntlm_auth",)
+    helpers: int = field(default=4, **check.within(1, 64))
+    timeout: float = field(default=10.0, **check.POSITIVE)
+
+
+def _make(ntlm: NtlmSettings, parts: MechanismParts) -> Offer:
+    options = NtlmOptions(
+        computer=ntlm.computer or _computer(ntlm.provider),
+        domain=ntlm.domain,
+        dns_computer=ntlm.dns_computer,
+        dns_domain=ntlm.dns_domain,
+        joined=ntlm.provider == "winbind",
+        require_mic=ntlm.mic == "require",
+        bindings=ntlm.channel_binding,
+        targets=frozenset(name.lower() for name in ntlm.targets),
+        max_skew=ntlm.max_skew,
+    )
+    is_legacy = within(ntlm.legacy_networks)
+
+    def make(peer: Peer) -> Ntlm:
+        legacy = is_legacy(peer.host)
+        return Ntlm(options, peer, now=time.time, random=os.urandom, legacy=legacy)
+
+    domains = (ntlm.domain, ntlm.dns_domain)
+    if ntlm.provider != "winbind":
+        return Offer(make, NtlmChecker(HashAuthority(parts.directory, domains)))
+    if not (ntlm.helper and shutil.which(ntlm.helper[0])):
+        program = " ".join(ntlm.helper[:1])
+        raise ConfigError([f"ntlm.helper: no program {program}: install winbind"])
+    winbind = Winbind(
+        parts.reactor, ntlm.helper, helpers=ntlm.helpers, timeout=ntlm.timeout, domains=domains
+    )
+    return Offer(make, NtlmChecker(winbind), winbind.stop)
+
+
+def _computer(provider: str) -> str:
+    """What the server calls itself to whoever begins AUTH NTLM, before any login.
+
+    A domain controller wants the name that the machine joined the domain with
+    (CVE-2015-0005); nobody else has to know it.
+    """
+    return socket.gethostname().partition(".")[0].upper()[:15] if provider == "winbind" else "MAIL"
+
+
+NTLM = MechanismKind(
+    name="NTLM",
+    settings=NtlmSettings,
+    make=_make,
+    is_set_up=lambda ntlm: ntlm.provider != "off",
+    locks=lambda ntlm: ntlm.provider == "winbind",
+)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from string import Formatter
 from typing import Any
-from urllib.parse import urlsplit
 
-from gateway.directory.ldap_filters import check_filter
 from gateway.endpoints import shown
 from gateway.errors import RetentionMalformed
 from gateway.quota.notice import Origin
@@ -27,7 +24,7 @@ def checked(check: Callable[[Any], object]) -> dict[str, Any]:
     return {"metadata": {CHECK: check}}
 
 
-def _optional(check: Callable[[Any], object]) -> dict[str, Any]:
+def optional(check: Callable[[Any], object]) -> dict[str, Any]:
     """The same where empty, or None, stands for nothing."""
     return checked(lambda value: check(value) if value else None)
 
@@ -73,15 +70,11 @@ DELAY = shaped(r"|[0-9]{1,9}( USER)?", "seconds, then maybe USER (RFC 2449 6.5)"
 PATH = shaped(r"(?s:.+)", "a path")
 ADDRESS = shaped(r"|[^\s@<>]+@[^\s@<>]+", "a mail address")
 NAME = shaped(r"[!-~]{0,255}", "a name in ASCII without spaces, of at most 255 characters")
-ATTRIBUTE = shaped(
-    r"|([A-Za-z][A-Za-z0-9-]*|[0-9]+(\.[0-9]+)+)(;[A-Za-z0-9-]+)*", "the name of an LDAP attribute"
-)
-BASE = shaped(r"|[^=]+=(?s:.+)", "a DN such as ou=people,dc=example,dc=org")
 TOKEN = shaped(r"[!-~]{0,1000}", "printable ASCII without spaces")
-SIZE = _optional(parse_size)
+SIZE = optional(parse_size)
 """A size, or empty."""
 SOME_SIZE = checked(parse_size)
-SENDER = _optional(Origin)
+SENDER = optional(Origin)
 
 
 def _check_endpoint(value: str) -> None:
@@ -96,62 +89,7 @@ def _check_endpoint(value: str) -> None:
 
 ENDPOINT = checked(_check_endpoint)
 """As far as its shape tells; ``gateway.endpoints`` reads it."""
-NO_OR_ENDPOINT = _optional(_check_endpoint)
-
-
-def _check_uris(value: tuple[str, ...]) -> None:
-    for uri in value:
-        if not _is_server(uri):
-            raise ValueError(f"expected ldap://HOST:PORT or ldaps://HOST:PORT, found {shown(uri)}")
-
-
-def _is_server(uri: str) -> bool:
-    try:
-        parts = urlsplit(uri)
-        port = parts.port
-    except ValueError:
-        return False
-    rest = (parts.username, parts.password, parts.path.strip("/"), parts.query, parts.fragment)
-    host = re.fullmatch(r"[^\s\\]+", parts.hostname or "")
-    return parts.scheme in ("ldap", "ldaps") and bool(host) and port != 0 and not any(rest)
-
-
-URIS = checked(_check_uris)
-
-
-def filter_with(*places: str) -> dict[str, Any]:
-    """An LDAP filter that has one of these places in it, or empty."""
-
-    def check(value: str) -> None:
-        try:
-            check_filter(value, places)
-        except ValueError as error:
-            wanted = " or ".join(f"{{{place}}}" for place in places)
-            raise ValueError(
-                f"expected a filter in parentheses with {wanted} in it, found {shown(value)}"
-                f" ({str(error)[:200]})"
-            ) from None
-
-    return _optional(check)
-
-
-def _check_mail_path(value: str) -> None:
-    try:
-        parts = [part for part in Formatter().parse(value) if part[1] is not None]
-    except ValueError as error:
-        raise ValueError(
-            f"expected a path with {{fields}}, found {shown(value)} ({error})"
-        ) from None
-    fields = {name for _, name, _, _ in parts}
-    plain = not any(form or conversion for _, _, form, conversion in parts)
-    if not fields or fields - {"name", "local", "domain", "home"} or not plain:
-        raise ValueError(
-            f"expected a path with at least one of {{name}} {{local}} {{domain}} {{home}}"
-            f" as they stand here and no other field, found {shown(value)}"
-        )
-
-
-MAIL_PATH = checked(_check_mail_path)
+NO_OR_ENDPOINT = optional(_check_endpoint)
 
 
 def _check_policy(value: str) -> None:
@@ -161,7 +99,7 @@ def _check_policy(value: str) -> None:
         raise ValueError(f"expected a policy as 'unread 60d, read 7d': {error}") from None
 
 
-POLICY = _optional(_check_policy)
+POLICY = optional(_check_policy)
 
 
 def _check_domains(value: dict[str, Any]) -> None:

@@ -13,8 +13,6 @@ from gateway.config.settings import Listener, Settings
 Fault = tuple[str, str]
 """The key of a setting, and what is wrong."""
 
-_PASSWORDS = {"PLAIN", "LOGIN"}
-
 
 def contradictions(settings: Settings, table: Mapping[str, Any]) -> list[Fault]:
     """All of them; ``table`` tells what was set at all."""
@@ -24,7 +22,7 @@ def contradictions(settings: Settings, table: Mapping[str, Any]) -> list[Fault]:
         *_of_pop3(settings),
         *_of_mechanisms(settings),
         *_of_quota(settings),
-        *_of_ldap(settings),
+        *_of_kinds(settings),
     ]
 
 
@@ -40,7 +38,7 @@ def _of_listeners(settings: Settings, table: Mapping[str, Any]) -> Iterator[Faul
                 f'expected tls = "implicit" (TLS from the first octet) or tls = "stls" (plain'
                 f" text until the client asks for TLS) to be set, since the {said} says TLS",
             )
-        if _lets_nobody_in(settings, listener):
+        if _lets_nobody_in(settings, name, listener):
             yield (
                 f"listeners.{name}.tls",
                 'expected "stls" or "implicit", or networks in pop3.secure_networks: nobody could'
@@ -53,19 +51,15 @@ def _says_tls(name: str) -> bool:
     return bool(re.search(r"tls|ssl|implicit|995|spop|pop3?s(?![a-z])", lower))
 
 
-def _lets_nobody_in(settings: Settings, listener: Listener) -> bool:
+def _lets_nobody_in(settings: Settings, name: str, listener: Listener) -> bool:
     networks = settings.pop3.secure_networks
     endpoint = endpoints.find(listener.endpoint)
     if endpoint and endpoint.is_for_the_network:
         # Whoever gets there does not come from an address of loopback's.
         networks = tuple(one for one in networks if not one.is_loopback)
-    passwords_only = _PASSWORDS.issuperset(_mechanisms(settings, listener))
+    profile = settings.profile_of(name)
+    passwords_only = profile.cleartext.issuperset(profile.mechanisms)
     return listener.tls == "none" and not networks and passwords_only
-
-
-def _mechanisms(settings: Settings, listener: Listener) -> tuple[str, ...]:
-    own = listener.mechanisms
-    return settings.profile.mechanisms if own is None else own
 
 
 def _of_endpoints(settings: Settings) -> Iterator[Fault]:
@@ -96,19 +90,18 @@ def _of_mechanisms(settings: Settings) -> Iterator[Fault]:
     profile = settings.profile
     if not (profile.user_pass or profile.mechanisms):
         yield "pop3.mechanisms", "expected a mechanism, since user_pass is off"
-    configured = {"NTLM": settings.ntlm.provider != "off", "GSSAPI": settings.gssapi.keytab}
+    kinds = settings.mechanism_kinds
     offered = {"pop3": profile.mechanisms}
     for listener, own in settings.listeners.items():
-        offered[f"listeners.{listener}"] = own.mechanisms or ()
+        if own.mechanisms:
+            offered[f"listeners.{listener}"] = settings.profile_of(listener).mechanisms
         if own.mechanisms == () and not profile.user_pass:
             yield f"listeners.{listener}.mechanisms", "expected a mechanism, since user_pass is off"
     for place, names in offered.items():
-        for name in names:
-            if not configured.get(name, True):
-                fault = f"expected no {name}, since [{name.lower()}] is not set up"
+        for kind in map(kinds.__getitem__, names):
+            if not kind.is_set_up(settings.of(kind)):
+                fault = f"expected no {kind.name}, since [{kind.section}] is not set up"
                 yield f"{place}.mechanisms", fault
-    if settings.gssapi.keytab and not settings.gssapi.realms:
-        yield "gssapi.realms", "expected the realms whose users are yours"
 
 
 def _of_quota(settings: Settings) -> Iterator[Fault]:
@@ -121,18 +114,9 @@ def _of_quota(settings: Settings) -> Iterator[Fault]:
         yield "http.token", "expected a token, or a unix: endpoint to guard by permissions"
 
 
-def _of_ldap(settings: Settings) -> Iterator[Fault]:
-    ldap = settings.ldap
-    if settings.directory.kind != "ldap":
-        return
-    for key in ("uris", "base"):
-        if not getattr(ldap, key):
-            yield f"ldap.{key}", 'expected for directory.kind = "ldap"'
-    if settings.ntlm.provider == "winbind" and not ldap.domains:
-        # Else another domain's alice, whom a domain controller vouches for, were ours.
-        yield "ldap.domains", 'expected your domains for ntlm.provider = "winbind"'
-    if ldap.bind_dn and not ldap.bind_password:
-        # A server would take that for an anonymous bind (RFC 4513 section 5.1.2), or refuse.
-        yield "ldap.bind_password", "expected the password of ldap.bind_dn, or bind_password_file"
-    if settings.demo:
+def _of_kinds(settings: Settings) -> Iterator[Fault]:
+    for kind in settings.login_kinds:
+        yield from kind.faults(settings.of(kind), settings)
+    yield from settings.store_kind.faults(settings.store, settings)
+    if settings.demo and settings.directory_kind.add_account is None:
         yield "demo", "expected false: the demo account lives in a passwd-file"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
@@ -13,6 +14,9 @@ import attrs
 from gateway.config.checks import SECRET
 from gateway.config.renamed import RENAMED
 from gateway.config.settings import Settings
+
+_Find = Callable[[list[str]], tuple[Any, Mapping[str, Any]]]
+"""Type and metadata of the setting at a path."""
 
 PREFIX = "POP3GW_"
 NOT_SETTINGS = frozenset({"POP3GW_CONFIG"})
@@ -29,12 +33,19 @@ _INJECTED = re.compile(
 with pop3gw."""
 
 
-def apply(table: dict[str, Any], environ: Mapping[str, str], origins: dict[str, str]) -> list[str]:
+def apply(
+    table: dict[str, Any],
+    environ: Mapping[str, str],
+    origins: dict[str, str],
+    settings: type[Settings],
+) -> list[str]:
     """Put what is set there into ``table``, and which variable set what into ``origins``.
 
-    The answer is what is wrong with names and encodings, a line each.
+    ``settings`` has all that can be set.  Returns what is wrong with names and
+    encodings, a line each.
     """
     problems = []
+    find = partial(_found, settings)
     for variable in sorted(environ):
         value = environ[variable]
         if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
@@ -42,9 +53,9 @@ def apply(table: dict[str, Any], environ: Mapping[str, str], origins: dict[str, 
         if "__" not in variable and _INJECTED.fullmatch(f"{variable}={value}"):
             continue
         parts = variable.removeprefix(PREFIX).lower().split("__")
-        kind, _ = _found(parts)
+        kind, _ = find(parts)
         if kind is None or get_origin(kind) is dict or attrs.has(kind):
-            problems.append(f"{variable}: {_no_setting(variable, parts)}")
+            problems.append(f"{variable}: {_no_setting(find, variable, parts)}")
             continue
         try:
             # What the locale made of the octets does not matter.
@@ -52,12 +63,17 @@ def apply(table: dict[str, Any], environ: Mapping[str, str], origins: dict[str, 
         except UnicodeError:
             problems.append(f"{variable}: expected UTF-8")
             continue
-        _put(table, parts, _value_of(text, kind), origins, variable)
+        _put(find, table, parts, _value_of(text, kind), origins, variable)
     return problems
 
 
 def _put(
-    table: dict[str, Any], parts: list[str], value: Any, origins: dict[str, str], variable: str
+    find: _Find,
+    table: dict[str, Any],
+    parts: list[str],
+    value: Any,
+    origins: dict[str, str],
+    variable: str,
 ) -> None:
     section: Any = table
     for part in parts[:-1]:
@@ -68,7 +84,7 @@ def _put(
             return
     name, key = parts[-1], ".".join(parts)
     other = name.removesuffix("_file") if name.endswith("_file") else f"{name}_file"
-    if SECRET in _found([*parts[:-1], name.removesuffix("_file")])[1]:
+    if SECRET in find([*parts[:-1], name.removesuffix("_file")])[1]:
         # The other way to give the secret: the file's word for it gives way, not another variable.
         if ".".join([*parts[:-1], other]) not in origins:
             section.pop(other, None)
@@ -78,20 +94,19 @@ def _put(
     origins[key] = variable
 
 
-def _no_setting(variable: str, parts: list[str]) -> str:
+def _no_setting(find: _Find, variable: str, parts: list[str]) -> str:
     if renamed := RENAMED.get(".".join(parts)):
         return f"this setting is called {PREFIX}{renamed.replace('.', '__').upper()} now"
     meant = [*parts[:-1], parts[-1].removesuffix("_file")]
-    if parts == meant or _found(meant)[0] is None:
+    if parts == meant or find(meant)[0] is None:
         return f"there is no setting {'.'.join(parts)}"
     # Most who write this mean a setting that is a path.
     known = variable.removesuffix("_FILE")
     return f"only a secret can be read from a file; set {known} to the path or value itself"
 
 
-def _found(parts: list[str]) -> tuple[Any, Mapping[str, Any]]:
-    """Type and metadata of the setting at this path; None and nothing where there is none."""
-    kind: Any = Settings
+def _found(kind: Any, parts: list[str]) -> tuple[Any, Mapping[str, Any]]:
+    """Type and metadata of the setting at this path of a class; None and nothing without one."""
     metadata: Mapping[str, Any] = {}
     for part in parts:
         if get_origin(kind) is dict:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
 from ipaddress import ip_network
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import attrs
 import cattrs
@@ -23,35 +24,25 @@ from gateway.config.places import Places
 from gateway.config.renamed import RENAMED
 from gateway.config.settings import (
     DEFAULT_LISTENERS,
-    Audit,
-    Directory,
     DomainQuota,
     DomainRetention,
-    Gssapi,
-    Http,
-    Ldap,
-    LimitSettings,
     Listener,
-    Lmtp,
-    Log,
-    Network,
-    Ntlm,
-    PolicyServiceSettings,
-    Pop3,
-    Quota,
-    Retention,
     Settings,
-    Store,
-    Text,
-    Texts,
-    Throttle,
-    Tls,
+    check_directory,
+    check_store,
+    mechanism_kinds,
+    settings_class,
 )
+from gateway.config.table import DIRECTORIES, find_directory, find_mechanism, find_store
 from gateway.endpoints import shown
 from gateway.errors import ConfigError
+from gateway.networks import Network
 
 _NAMED = (DomainQuota, DomainRetention, Listener)
 """What tables of people's own names have."""
+
+_NAMING = re.compile(r"__(KIND|MECHANISMS)$", re.I)
+"""Variables of settings that decide which others there are."""
 
 _LARGEST = 2**24
 """Octets of a configuration file; one of a secret's is no larger either."""
@@ -78,14 +69,15 @@ def load_with_places(path: str | None, environ: Mapping[str, str]) -> tuple[Sett
     text = _text_of(path, "; check --config and POP3GW_CONFIG") if path else ""
     table = _table_of(text, path)
     origins: dict[str, str] = {}
-    problems = environment.apply(table, environ, origins)
+    kinds = _kinds_of(table, environ)
+    problems = environment.apply(table, environ, origins, kinds)
     if path is None:
         table.setdefault("listeners", DEFAULT_LISTENERS)
     place = Places(path, text, origins, table)
     try:
-        settings = _CONVERTER.structure(table, Settings)
+        settings = _converter(kinds).structure(table, kinds)  # type: ignore[arg-type]
     except Exception as error:
-        raise ConfigError(problems + _faults(error, "", Settings, place)) from None
+        raise ConfigError(problems + _faults(error, "", kinds, place)) from None
     settings, faults = _with_state(settings)
     if not faults:
         settings, faults = _with_secrets(settings)
@@ -93,6 +85,48 @@ def load_with_places(path: str | None, environ: Mapping[str, str]) -> tuple[Sett
     if problems:
         raise ConfigError(problems)
     return settings, place
+
+
+def _kinds_of(table: dict[str, Any], environ: Mapping[str, str]) -> type[Settings]:
+    """What can be set, with the kinds of store and directory and the mechanisms that are named.
+
+    What no name stands for adds nothing: it is a fault of its own setting.
+    """
+    chosen = {name: _copy(table.get(name, {})) for name in ("store", "directory", "pop3")}
+    chosen["listeners"] = {name: _copy(one) for name, one in _get_all(table, "listeners").items()}
+    naming = {name: text for name, text in environ.items() if _NAMING.search(name)}
+    environment.apply(chosen, naming, {}, Settings)
+    sections = [chosen["pop3"], *_get_all(chosen, "listeners").values()]
+    listed = [names for one in sections if isinstance(names := _get(one, "mechanisms"), list)]
+    mechanisms = [name for names in listed for name in names if _is_found(name, find_mechanism)]
+    directory, store = _get(chosen["directory"], "kind"), _get(chosen["store"], "kind")
+    directories: list[str] = [*DIRECTORIES]
+    if _is_found(directory, check_directory):
+        directories.append(directory)
+    rows = (*map(find_directory, directories), *mechanism_kinds(mechanisms).values())
+    return settings_class(find_store(store if _is_found(store, check_store) else "maildir"), rows)
+
+
+def _get(section: object, name: str) -> object:
+    return section.get(name) if isinstance(section, dict) else None
+
+
+def _get_all(table: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return found if isinstance(found := table.get(name), dict) else {}
+
+
+def _copy(section: Any) -> Any:
+    return dict(section) if isinstance(section, dict) else section
+
+
+def _is_found(name: object, find: Callable[[str], object]) -> TypeGuard[str]:
+    try:
+        if not isinstance(name, str):
+            return False
+        find(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _table_of(text: str, path: str | None) -> dict[str, Any]:
@@ -128,8 +162,10 @@ def _with_state(settings: Settings) -> tuple[Settings, list[Fault]]:
 def _with_secrets(settings: Settings) -> tuple[Settings, list[Fault]]:
     """What stands in files of its own, read; key and fault of what does not."""
     faults = []
-    for part in ("ldap", "http"):
+    for part in (item.name for item in attrs.fields(type(settings))):
         section = getattr(settings, part)
+        if not attrs.has(type(section)):
+            continue
         for item in attrs.fields(type(section)):
             file = getattr(section, f"{item.name}_file", "")
             if SECRET not in item.metadata or not file:
@@ -234,7 +270,8 @@ def _literals(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if getattr(kind, "__origin__", None) is Literal else ()
 
 
-def _make_converter() -> cattrs.Converter:
+@cache
+def _converter(whole: type[Settings]) -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
     for kind in _PLAIN:
         hook = _exactly(kind)
@@ -245,22 +282,7 @@ def _make_converter() -> cattrs.Converter:
         hook = _listed(converter, items)
         for wanted in (tuple[items, ...], tuple[items, ...] | None):  # type: ignore[valid-type]
             converter.register_structure_hook_func(partial(operator.eq, wanted), hook)
-    for section in (
-        *(Listener, Tls, Pop3, LimitSettings, Directory, Ldap, Ntlm, Gssapi, Throttle, Store, Lmtp),
-        *(
-            DomainQuota,
-            Text,
-            Texts,
-            Quota,
-            DomainRetention,
-            Retention,
-            PolicyServiceSettings,
-            Http,
-            Audit,
-            Log,
-        ),
-        Settings,
-    ):
+    for section in _sections(whole):
         checks: dict[str, Any] = {
             item.name: override(struct_hook=_checking(converter, item.metadata))
             for item in attrs.fields(section)
@@ -269,6 +291,15 @@ def _make_converter() -> cattrs.Converter:
         made = make_dict_structure_fn(section, converter, _cattrs_forbid_extra_keys=True, **checks)
         converter.register_structure_hook(section, made)
     return converter
+
+
+def _sections(section: Any) -> Iterator[Any]:
+    """The classes of all tables below this one, and itself: the innermost first."""
+    for item in attrs.fields(attrs.resolve_types(section)):
+        for kind in (item.type, *get_args(item.type)):
+            if attrs.has(kind):
+                yield from _sections(kind)
+    yield section
 
 
 def _exactly(kind: Any) -> Any:
@@ -322,6 +353,3 @@ def _checking(converter: cattrs.Converter, metadata: Mapping[str, Any]) -> Any:
             raise ValueError(f"expected {_PLAIN[kind]} (what was found is not shown)") from None
 
     return structure_secret if SECRET in metadata else structure
-
-
-_CONVERTER = _make_converter()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from ipaddress import ip_network
+from typing import Any, Literal, TypeVar
 
 import attrs
 from attrs import Factory, field, frozen
 
 from gateway.config import checks as check
-from gateway.directory.entry_map import MAPS, EntryMap
+from gateway.config.table import MECHANISMS, find_directory, find_mechanism, find_store
+from gateway.kinds import DirectoryKind, MechanismKind, NoSettings, StoreKind
+from gateway.networks import Network
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.pop3.texts import LANGUAGES, SETS
 from gateway.quota.texts import (
@@ -22,12 +26,30 @@ from gateway.quota.texts import (
     own_templates,
 )
 
-Network = IPv4Network | IPv6Network
+S = TypeVar("S")
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
-MECHANISMS = ("GSSAPI", "NTLM", "PLAIN", "LOGIN")
-"""All there are, in the order in which CAPA lists them."""
+
+def _check_mechanisms(value: tuple[str, ...] | None) -> None:
+    for name in value or ():
+        find_mechanism(name)
+
+
+def check_directory(name: str) -> None:
+    """Raise ``ValueError`` if there is no such kind of directory."""
+    kind = find_directory(name)
+    if kind.section == "directory" and not issubclass(kind.settings, DirectorySettings):
+        raise ValueError(f"expected the settings of {name} to inherit {__name__}.DirectorySettings")
+
+
+def check_store(name: str) -> None:
+    """Raise ``ValueError`` if there is no such kind of store."""
+    if not issubclass(find_store(name).settings, StoreSettings):
+        raise ValueError(f"expected the settings of {name} to inherit {__name__}.StoreSettings")
+
+
+_MECHANISM_NAMES = check.checked(_check_mechanisms)
 
 
 @frozen
@@ -40,7 +62,7 @@ class Listener:
     ciphers: str = ""
     certificate: str = ""
     key: str = ""
-    mechanisms: tuple[str, ...] | None = field(default=None, **check.one_of(MECHANISMS))
+    mechanisms: tuple[str, ...] | None = field(default=None, **_MECHANISM_NAMES)
 
 
 DEFAULT_LISTENERS = {
@@ -77,7 +99,7 @@ class Pop3:
     exact_sizes: bool | None = None
     refused_in_a_row: int | None = field(default=None, **check.COUNT)
     user_pass: bool | None = None
-    mechanisms: tuple[str, ...] | None = field(default=None, **check.one_of(MECHANISMS))
+    mechanisms: tuple[str, ...] | None = field(default=None, **_MECHANISM_NAMES)
     expire: str | None = field(default=None, **check.EXPIRE)
     login_delay: str | None = field(default=None, **check.DELAY)
     implementation: str | None = field(default=None, **check.TEXT)
@@ -99,10 +121,10 @@ class LimitSettings:
 
 
 @frozen
-class Directory:
-    """``[directory]``: who may log in."""
+class DirectorySettings:
+    """``[directory]``: who may log in; ``kind`` decides what else there is."""
 
-    kind: Literal["passwd-file", "ldap"] = "passwd-file"
+    kind: str = field(default="passwd-file", **check.checked(check_directory))
     file: str = field(default="accounts", **check.PATH)
     hosts: tuple[str, ...] = ()
     delegates: bool = False
@@ -136,100 +158,13 @@ class Throttle:
 
 
 @frozen
-class Ldap:
-    """``[ldap]``: the servers of ``directory.kind = "ldap"``, and where accounts are in them."""
+class StoreSettings:
+    """``[store]``: what every store has; ``kind`` decides what else there is."""
 
-    uris: tuple[str, ...] = field(default=(), **check.URIS)
-    start_tls: bool = False
-    ca_file: str = ""
-    timeout: int = field(default=5, **check.within(1, 60))
-    retry_after: float = field(default=10.0, **check.within(0, 3600))
-    bind_dn: str = ""
-    bind_password: str = field(default="", repr=False, metadata={check.SECRET: True})
-    bind_password_file: str = ""
-    base: str = field(default="", **check.BASE)
-    scope: Literal["subtree", "one"] = "subtree"
-    filter: str = field(default="", **check.filter_with("login", "user"))
-    recipient_filter: str = field(default="", **check.filter_with("login"))
-    bind_as: str = field(default="", **check.shaped(r"|.*\{login\}.*", "a name with {login} in it"))
-    domains: tuple[str, ...] = ()
-    map: str = field(default="openldap", **check.one_of(MAPS))
-    mailbox: str = field(default="", **check.ATTRIBUTE)
-    home: str = field(default="", **check.ATTRIBUTE)
-    addresses: str = field(default="", **check.ATTRIBUTE)
-    host: str = field(default="", **check.ATTRIBUTE)
-    enabled: str = field(default="", **check.ATTRIBUTE)
-    login: str = field(default="", **check.ATTRIBUTE)
-    receives: str = field(default="", **check.ATTRIBUTE)
-    nt_hash: str = field(default="", **check.ATTRIBUTE)
-    groups: str = field(default="", **check.ATTRIBUTE)
-    delegates: str = field(default="", **check.ATTRIBUTE)
-    quota: str = field(default="", **check.ATTRIBUTE)
-    quota_warn: str = field(default="", **check.ATTRIBUTE)
-    quota_messages: str = field(default="", **check.ATTRIBUTE)
-    retention: str = field(default="", **check.ATTRIBUTE)
-    language: str = field(default="", **check.ATTRIBUTE)
-
-    @property
-    def entries(self) -> EntryMap:
-        """The named map with every attribute that is set besides."""
-        own: dict[str, Any] = {
-            item.name: (name,) if item.name in ("mailbox", "addresses") else name
-            for item in attrs.fields(EntryMap)
-            if item.name != "filter" and (name := getattr(self, item.name, ""))
-        }
-        return attrs.evolve(MAPS[self.map], **own)
-
-
-@frozen
-class Ntlm:
-    """``[ntlm]``: AUTH NTLM."""
-
-    provider: Literal["off", "hashes", "winbind"] = "off"
-    computer: str = ""
-    domain: str = field(default="WORKGROUP", **check.NAME)
-    dns_computer: str = field(default="", **check.NAME)
-    dns_domain: str = field(default="", **check.NAME)
-    mic: Literal["require", "allow"] = "require"
-    channel_binding: Literal["off", "allow", "require"] = "allow"
-    targets: tuple[str, ...] = ()
-    max_skew: float = field(default=36 * 3600.0, **check.POSITIVE)
-    legacy_networks: tuple[Network, ...] = ()
-    helper: tuple[str, ...] = ("ntlm_auth",)
-    helpers: int = field(default=4, **check.within(1, 64))
-    timeout: float = field(default=10.0, **check.POSITIVE)
-
-
-@frozen
-class Gssapi:
-    """``[gssapi]``: AUTH GSSAPI, that is Kerberos."""
-
-    keytab: str = ""
-    services: tuple[str, ...] = ("pop", "POP", "pop3", "POP3")
-    realms: tuple[str, ...] = ()
-    login: Literal["principal", "user"] = "principal"
-
-
-@frozen
-class Store:
-    """``[store]``: where mail is and how it is read."""
-
-    kind: Literal["maildir"] = "maildir"
-    path: str = field(default="mail/{domain}/{local}", **check.MAIL_PATH)
-    missing: Literal["create", "refuse"] = "create"
-    mark_read: bool = True
+    kind: str = field(default="maildir", **check.checked(check_store))
     bare_cr: Literal["keep", "convert"] = "keep"
-    outlook_no_nuls: bool = False
-    verify_octets: int = field(default=16 * 1024 * 1024, **check.within(0, 2**50))
-    cached_messages: int = field(default=2_000_000, **check.within(0, 2**40))
-    lock_timeout: float = field(default=20.0, **check.POSITIVE)
     workers: int = field(default=4, **check.within(1, 64))
     queue: int = field(default=1000, **check.COUNT)
-
-    @property
-    def in_homes(self) -> bool:
-        """Whether only the directory knows where mailboxes are."""
-        return "{home}" in self.path
 
 
 @frozen
@@ -385,12 +320,9 @@ class Settings:
     tls: Tls = Factory(Tls)
     pop3: Pop3 = Factory(Pop3)
     limits: LimitSettings = Factory(LimitSettings)
-    directory: Directory = Factory(Directory)
-    ldap: Ldap = Factory(Ldap)
-    ntlm: Ntlm = Factory(Ntlm)
-    gssapi: Gssapi = Factory(Gssapi)
+    directory: DirectorySettings = Factory(DirectorySettings)
     throttle: Throttle = Factory(Throttle)
-    store: Store = Factory(Store)
+    store: StoreSettings = Factory(lambda: find_store("maildir").settings())
     lmtp: Lmtp = Factory(Lmtp)
     quota: Quota = Factory(Quota)
     retention: Retention = Factory(Retention)
@@ -403,6 +335,39 @@ class Settings:
         """An absolute path as it is, any other below ``state``."""
         return os.path.join(self.state_dir, path)
 
+    def value(self, key: str) -> object:
+        """The value of a setting, such as ``ntlm.provider``; None if there is none."""
+        found: object = self
+        for name in key.split("."):
+            found = getattr(found, name, None)
+        return found
+
+    def of(self, kind: DirectoryKind[S] | MechanismKind[S]) -> S:
+        """The settings of a directory kind or a SASL mechanism."""
+        found = getattr(self, kind.section, None)
+        return found if isinstance(found, kind.settings) else kind.settings()
+
+    @property
+    def store_kind(self) -> StoreKind[Any]:
+        """The row of ``store.kind``."""
+        return find_store(self.store.kind)
+
+    @property
+    def directory_kind(self) -> DirectoryKind[Any]:
+        """The row of ``directory.kind``."""
+        return find_directory(self.directory.kind)
+
+    @property
+    def mechanism_kinds(self) -> Mapping[str, MechanismKind[Any]]:
+        """By name the rows of all SASL mechanisms that could be offered, in CAPA's order."""
+        listed = [self.pop3.mechanisms, *(one.mechanisms for one in self.listeners.values())]
+        return mechanism_kinds(name for names in listed for name in names or ())
+
+    @property
+    def login_kinds(self) -> list[DirectoryKind[Any] | MechanismKind[Any]]:
+        """All that logins may be decided by."""
+        return [self.directory_kind, *self.mechanism_kinds.values()]
+
     @property
     def profile(self) -> Profile:
         """The named profile with everything that is set besides."""
@@ -411,25 +376,26 @@ class Settings:
             for item in attrs.fields(Profile)
             if (value := getattr(self.pop3, item.name, None)) is not None
         }
-        configured = {
-            "GSSAPI": bool(self.gssapi.keytab),
-            "NTLM": self.ntlm.provider != "off",
-        }
-        usable = tuple(name for name in MECHANISMS if configured.get(name, True))
-        return attrs.evolve(PROFILES[self.pop3.profile], **({"mechanisms": usable} | overrides))
+        kinds = self.mechanism_kinds
+        cleartext = frozenset(name for name, kind in kinds.items() if kind.cleartext)
+        usable = tuple(name for name, kind in kinds.items() if kind.is_set_up(self.of(kind)))
+        if self.pop3.mechanisms is not None:
+            usable = _names_of(self.pop3.mechanisms)
+        more = {"mechanisms": usable, "cleartext": cleartext}
+        return attrs.evolve(PROFILES[self.pop3.profile], **(overrides | more))
 
     def profile_of(self, listener: str) -> Profile:
         """The same with the mechanisms of one listener, where it has its own."""
         own = self.listeners[listener].mechanisms
-        return self.profile if own is None else attrs.evolve(self.profile, mechanisms=own)
+        profile = self.profile
+        return profile if own is None else attrs.evolve(profile, mechanisms=_names_of(own))
 
     @property
     def refuse_after(self) -> int:
         """``throttle.refuse_after``, or what Active Directory's usual lock-out makes wise."""
         if self.throttle.refuse_after is not None:
             return self.throttle.refuse_after
-        locks = self.directory.kind == "ldap" and self.ldap.map == "activedirectory"
-        return 4 if locks or self.ntlm.provider == "winbind" else 0
+        return 4 if any(kind.locks(self.of(kind)) for kind in self.login_kinds) else 0
 
     def certificate_of(self, listener: str) -> tuple[str, str]:
         """The paths of a listener's certificate and key."""
@@ -438,3 +404,28 @@ class Settings:
             self.path_of(own.certificate or self.tls.certificate),
             self.path_of(own.key or self.tls.key),
         )
+
+
+def _names_of(mechanisms: Iterable[str]) -> tuple[str, ...]:
+    return tuple(find_mechanism(name).name for name in mechanisms)
+
+
+def mechanism_kinds(listed: Iterable[str]) -> dict[str, MechanismKind[Any]]:
+    """By name the rows of the table, and those of dotted names that are listed."""
+    rows = (find_mechanism(name) for name in dict.fromkeys((*MECHANISMS, *listed)))
+    return {row.name: row for row in rows}
+
+
+@lru_cache
+def settings_class(
+    store: StoreKind[Any], kinds: tuple[DirectoryKind[Any] | MechanismKind[Any], ...]
+) -> type[Settings]:
+    """``Settings`` with the sections of these rows."""
+    sections = {kind.section: kind.settings for kind in kinds if kind.settings is not NoSettings}
+    own: dict[str, Any] = {}
+    for item in attrs.fields(attrs.resolve_types(Settings)):
+        own[item.name] = field(default=item.default, type=item.type, metadata=item.metadata)
+        if item.name == "directory":
+            own |= {name: field(factory=kind, type=kind) for name, kind in sections.items()}
+    own["store"] = field(factory=store.settings, type=store.settings)
+    return attrs.make_class("Settings", own, bases=(Settings,), frozen=True, slots=True)

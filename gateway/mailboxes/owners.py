@@ -21,23 +21,20 @@ class Owners(Protocol):
 
 
 class AllMailboxes:
-    """The mailboxes of a store, which has their names; or if they lie in homes, of a directory.
+    """The mailboxes that a store lists; of one that lists none, those of a directory.
 
-    All of it fails as a directory or a store does.
+    All methods fail as a directory or a store does.
     """
 
-    def __init__(
-        self, directory: IDirectory, store: IDelivery, *, in_homes: bool, hosts: Collection[str]
-    ) -> None:
+    def __init__(self, directory: IDirectory, store: IDelivery, *, hosts: Collection[str]) -> None:
         """``hosts``: this server's names; empty: every mailbox is here."""
         self._directory = directory
         self._store = store
-        self._in_homes = in_homes
         self._hosts = hosts
 
     async def accounts(self) -> list[Account]:
         """One for each mailbox that is there, by name; nothing but that may be known of it yet."""
-        if not self._in_homes:
+        if self._store.lists_mailboxes:
             return [Account(name=name, mailbox=name) for name in sorted(await self._store.names())]
         told: list[Account] = await self._directory.accounts()
         here = [one for one in told if not one.is_elsewhere(self._hosts)]
@@ -57,14 +54,14 @@ class AllMailboxes:
         return None if account is None or account.is_elsewhere(self._hosts) else account
 
     async def find(self, mailbox: str) -> Account | None:
-        """As ``owner``; outside homes also the mailbox of a user who is gone."""
+        """As ``owner``; where the store lists mailboxes also the mailbox of a user who is gone."""
         account = await self.owner(mailbox)
-        if account is None and not self._in_homes:
+        if account is None and self._store.lists_mailboxes:
             account = Account(name=mailbox, mailbox=mailbox)
         return account
 
     async def whole(self, account: Account) -> Account:
         """All that is known of one of ``accounts``."""
-        if self._in_homes:
+        if not self._store.lists_mailboxes:
             return account
         return await self._directory.owner(account.mailbox) or account

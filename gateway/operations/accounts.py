@@ -8,6 +8,7 @@ from attrs import frozen
 
 from gateway.config.settings import Settings
 from gateway.directory import passwd_entries
+from gateway.directory.passwd_kind import PASSWD_FILE
 from gateway.errors import BadMailboxName, ConfigError
 from gateway.model import Account
 from gateway.store.maildir.folders.paths import mailbox_path
@@ -44,12 +45,13 @@ def accounts_file(settings: Settings, name: str, place: str = "") -> str:
     accounts are elsewhere, and ``BadMailboxName`` where ``name`` can have no
     mailbox in ``store.path``.
     """
-    if settings.directory.kind != "passwd-file":
+    if settings.directory_kind is not PASSWD_FILE:
         fault = f"directory.kind is {settings.directory.kind!r}: change the account there"
         raise ConfigError([f"{place}: {fault}" if place else fault])
-    if not settings.store.in_homes:
-        login = passwd_entries.canonical_name(name)
-        mailbox_path(settings.store.path, settings.state_dir, Account(name=login, mailbox=login))
+    login = passwd_entries.canonical_name(name)
+    # Any home will do: the entry's line has none yet.
+    account = Account(name=login, mailbox=login, home="/")
+    settings.store_kind.check_account(settings.store, settings.state_dir, account)
     return settings.path_of(settings.directory.file)
 
 

@@ -16,9 +16,6 @@ from gateway.pop3.profile import Profile
 
 _DIFFERS = " USER"
 
-CLEARTEXT = frozenset({"PLAIN", "LOGIN"})
-"""Mechanisms that show the password to whoever listens on an unencrypted line."""
-
 
 @frozen
 class Line:
@@ -43,7 +40,7 @@ def mechanisms(profile: Profile, line: Line) -> tuple[str, ...]:
     """The SASL mechanisms that may be used on this line."""
     if line.cleartext_allowed:
         return profile.mechanisms
-    return tuple(name for name in profile.mechanisms if name not in CLEARTEXT)
+    return tuple(name for name in profile.mechanisms if name not in profile.cleartext)
 
 
 @lru_cache(maxsize=256)

@@ -54,6 +54,9 @@ class Profile:
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
     """SASL mechanisms offered, in the order in which CAPA lists them."""
 
+    cleartext: frozenset[str] = frozenset({"PLAIN", "LOGIN"})
+    """Mechanisms that show the password to whoever listens on an unencrypted line."""
+
     expire: str = ""
     """The parameters of CAPA's EXPIRE: days, ``NEVER``, optionally ``USER``.
 

@@ -1,10 +1,11 @@
-"""The mechanisms that exist, by their names."""
+"""The rows of the mechanisms that need nothing but a password checker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from gateway.interfaces import IMechanism
+from gateway.kinds import MechanismKind, NoSettings, Offer
 from gateway.model import Peer
 from gateway.sasl.login import LoginMechanism
 from gateway.sasl.plain import Plain
@@ -12,5 +13,15 @@ from gateway.sasl.plain import Plain
 Maker = Callable[[Peer], IMechanism]
 """Makes the mechanism for one exchange with a client."""
 
-MECHANISMS: Mapping[str, Maker] = {"PLAIN": lambda _: Plain(), "LOGIN": lambda _: LoginMechanism()}
-"""Those that need nothing but a password checker."""
+MECHANISMS: Mapping[str, Maker] = {
+    "PLAIN": lambda _: Plain(),
+    "LOGIN": lambda _: LoginMechanism(),
+}
+"""What ``POP3Factory`` offers unless others are handed in."""
+
+PLAIN = MechanismKind[NoSettings](
+    name="PLAIN", make=lambda *_: Offer(MECHANISMS["PLAIN"]), cleartext=True
+)
+LOGIN = MechanismKind[NoSettings](
+    name="LOGIN", make=lambda *_: Offer(MECHANISMS["LOGIN"]), cleartext=True
+)

@@ -217,6 +217,8 @@ class MemoryIncoming:
 class MemoryStore:
     """Mailboxes by name."""
 
+    lists_mailboxes = True
+
     def __init__(
         self,
         *,

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 
 from gateway.app.retention import LEASE, Keeper, Work, policies_of
-from gateway.config.settings import Directory, DomainRetention, Retention, Settings
+from gateway.config.settings import DirectorySettings, DomainRetention, Retention, Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, DirectoryDown
 from gateway.model import Account
@@ -58,7 +58,9 @@ class House:
     def keeper(self, directory: MemoryDirectory | None = None) -> Keeper:
         """One more, which begins."""
         settings = Settings(
-            state_dir=str(self.state), retention=self.said, directory=Directory(hosts=("here",))
+            state_dir=str(self.state),
+            retention=self.said,
+            directory=DirectorySettings(hosts=("here",)),
         )
         directory = directory or MemoryDirectory({}, self.accounts)
         work = Work(maybeDeferred, lambda: 0)

@@ -19,36 +19,36 @@ from twisted.trial.unittest import SynchronousTestCase
 from disks import no_room
 from gateway.app import assembly
 from gateway.app.needed_files import missing_files
+from gateway.auth.kerberos import GssapiSettings
+from gateway.auth.ntlm import NtlmSettings
 from gateway.config.load import load_settings
 from gateway.config.renamed import RENAMED
 from gateway.config.settings import (
     Audit,
-    Directory,
-    Gssapi,
+    DirectorySettings,
     Http,
-    Ldap,
     LimitSettings,
     Listener,
     Lmtp,
     Log,
-    Ntlm,
     PolicyServiceSettings,
     Pop3,
     Quota,
     Retention,
     Settings,
-    Store,
     Text,
     Texts,
     Throttle,
     Tls,
 )
+from gateway.directory.ldap_kind import LdapSettings
 from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError, GatewayError
 from gateway.model import Reason, Removed
 from gateway.net.tls import make_certificate
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.state.ledger import Ledger
+from gateway.store.maildir.kind import MaildirSettings
 
 SAMPLE = Path(__file__).parents[2] / "etc" / "pop3gw.toml"
 SECTIONS = {
@@ -56,12 +56,12 @@ SECTIONS = {
     "tls": Tls,
     "pop3": Pop3,
     "limits": LimitSettings,
-    "directory": Directory,
-    "ldap": Ldap,
+    "directory": DirectorySettings,
+    "ldap": LdapSettings,
     "throttle": Throttle,
-    "ntlm": Ntlm,
-    "gssapi": Gssapi,
-    "store": Store,
+    "ntlm": NtlmSettings,
+    "gssapi": GssapiSettings,
+    "store": MaildirSettings,
     "lmtp": Lmtp,
     "quota": Quota,
     "quota.texts.en": Texts,
@@ -117,7 +117,8 @@ class SampleTests(ConfigCase):
             for part in name.split("."):
                 shown = shown[part]
             self.assertEqual(set(shown), {item.name for item in attrs.fields(section)}, name)
-        self.assertEqual(set(table), {item.name for item in attrs.fields(Settings)})
+        settings = attrs.fields(type(load_settings(None, {})))
+        self.assertEqual(set(table), {item.name for item in settings})
 
     def test_what_it_shows_are_the_defaults(self) -> None:
         sample = load_settings(str(SAMPLE), {})

@@ -15,14 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.app import assembly
 from gateway.config.load import load_settings
-from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 
 NAMES = {"listeners": "a", "domains": "example.org", "texts": "de"}
 """What people name themselves."""
 
 
-def every_setting(kind: Any = Settings, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+def every_setting(kind: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     """Dotted key and type of all that can be set."""
     for item in attrs.fields(attrs.resolve_types(kind)):
         inner, under = item.type, (*path, item.name)
@@ -34,7 +33,7 @@ def every_setting(kind: Any = Settings, path: tuple[str, ...] = ()) -> Iterator[
             yield "\n".join(under), inner
 
 
-SETTINGS = dict(every_setting())
+SETTINGS = dict(every_setting(type(load_settings(None, {}))))
 
 BAD = {
     "empty": '""',
@@ -164,6 +163,7 @@ class BadValueTests(SettingsCase):
 GOOD: dict[str, tuple[str, Any]] = {
     "listeners\na\nendpoint": ("tcp:7", "tcp:7"),
     "directory\nkind": ("passwd-file", "passwd-file"),
+    "store\nkind": ("maildir", "maildir"),
     "pop3\nexpire": ("7 USER", "7 USER"),
     "pop3\nlogin_delay": ("60", "60"),
     "pop3\ntexts": ("exchange", "exchange"),

@@ -38,7 +38,7 @@ class Web:
         self.directory = MemoryDirectory(dict.fromkeys(people, "x"))
         self.clock = Clock()
         recipients = Recipients(self.directory, self.store, lambda _: Limits(octets=1024))
-        found = AllMailboxes(self.directory, self.store, in_homes=False, hosts=())
+        found = AllMailboxes(self.directory, self.store, hosts=())
         survey = UsagePages(recipients, found, self.clock.seconds)
         self.site = quota_site(recipients, survey.page, token=token)
 

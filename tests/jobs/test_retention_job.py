@@ -87,9 +87,7 @@ class House:
             seconds=seconds,
         )
         retention_job = RetentionJob(
-            Mailboxes(
-                AllMailboxes(self, self.store, in_homes=False, hosts=()), Policies(self.policy)
-            ),
+            Mailboxes(AllMailboxes(self, self.store, hosts=()), Policies(self.policy)),
             clearing,
             budget,
             rate_limit,

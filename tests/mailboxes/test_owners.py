@@ -21,32 +21,33 @@ ACCOUNTS = (
 
 
 class EveryoneTests(SynchronousTestCase):
-    def all_mailboxes(self, *, in_homes: bool) -> AllMailboxes:
+    def all_mailboxes(self, *, lists: bool) -> AllMailboxes:
         directory = MemoryDirectory({}, {one.name: one for one in ACCOUNTS})
         store = MemoryStore()
+        store.lists_mailboxes = lists
         for name in ("m-1", "m-3", "m-9"):
             store.add(name)
-        return AllMailboxes(directory, store, in_homes=in_homes, hosts={"here"})
+        return AllMailboxes(directory, store, hosts={"here"})
 
     def told(self, all_mailboxes: AllMailboxes) -> list[Account]:
         return self.successResultOf(Deferred.fromCoroutine(all_mailboxes.accounts()))
 
     def test_a_store_knows_the_names_of_its_mailboxes(self) -> None:
-        all_mailboxes = self.all_mailboxes(in_homes=False)
+        all_mailboxes = self.all_mailboxes(lists=True)
         self.assertEqual([one.mailbox for one in self.told(all_mailboxes)], ["m-1", "m-3", "m-9"])
 
     def test_in_homes_they_are_the_directorys_that_are_here_and_there_once(self) -> None:
-        self.assertEqual(self.told(self.all_mailboxes(in_homes=True)), [ALICE])
+        self.assertEqual(self.told(self.all_mailboxes(lists=False)), [ALICE])
 
     def test_nobody_here_owns_what_another_server_has(self) -> None:
-        all_mailboxes = self.all_mailboxes(in_homes=False)
+        all_mailboxes = self.all_mailboxes(lists=True)
         for mailbox, name in {"m-2": "bob", "m-3": None, "m-9": None}.items():
             owner = self.successResultOf(Deferred.fromCoroutine(all_mailboxes.owner(mailbox)))
             self.assertEqual(owner and owner.name, name)
 
     def test_all_that_is_known_is_told_of_who_was_told_of(self) -> None:
-        for in_homes in (False, True):
-            all_mailboxes = self.all_mailboxes(in_homes=in_homes)
+        for lists in (True, False):
+            all_mailboxes = self.all_mailboxes(lists=lists)
             nobody = Account(name="m-9", mailbox="m-9")
             for account in (self.told(all_mailboxes)[0], nobody):
                 whole = self.successResultOf(Deferred.fromCoroutine(all_mailboxes.whole(account)))

@@ -68,6 +68,8 @@ class Drop:
 class KeptMail:
     """Mailboxes by name, of messages that are nothing but what retention knows of them."""
 
+    lists_mailboxes = True
+
     def __init__(self, now: Callable[[], float]) -> None:
         self.mail: dict[str, dict[str, StoredMessage]] = {}
         self.away: dict[str, dict[str, StoredMessage]] = defaultdict(dict)

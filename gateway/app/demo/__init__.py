@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
-import os
 from importlib.resources import files
 
-from gateway.directory import passwd_entries
+from twisted.internet.defer import Deferred, execute
+from twisted.python.failure import Failure
+
+from gateway.config.settings import Settings
+from gateway.interfaces import IDelivery
+from gateway.kinds import StoreParts
+from gateway.model import Account, Limits
+from gateway.store.audited import no_audit, no_limits
 
 ACCOUNT = "alice@example.org"
 PASSWORD = "wonderland"
 
+_MESSAGES = ("welcome.eml", "dots.eml", "html.eml")
 
-def make_demo(accounts: str, maildir: str) -> None:
-    """Make the account where it is missing, and its Maildir with mail where there is none."""
-    if not _has_account(accounts):
-        passwd_entries.put(accounts, ACCOUNT, PASSWORD.encode())
-    if os.path.exists(maildir):
+
+def make_demo(settings: Settings) -> None:
+    """Make the account where it is missing, and a mailbox with mail where there is none.
+
+    Raises ``OSError`` and what a store fails with.
+    """
+    directory = settings.directory_kind
+    if directory.add_account is not None:
+        directory.add_account(settings.of(directory), settings, ACCOUNT, PASSWORD)
+    parts = StoreParts(
+        state_dir=settings.state_dir,
+        run=execute,
+        deliver=execute,
+        admit=no_limits,
+        audit=no_audit,
+        high_water=lambda _place, least: least,
+    )
+    store = IDelivery(settings.store_kind.make(settings.store, parts), None)
+    if store is not None:
+        failures: list[Failure] = []
+        Deferred.fromCoroutine(_deliver(store)).addErrback(failures.append)
+        for failure in failures:
+            failure.raiseException()
+
+
+async def _deliver(store: IDelivery) -> None:
+    account = Account(name=ACCOUNT, mailbox=ACCOUNT)
+    if await store.present([account]):
         return
-    for folder in ("tmp", "cur", "new"):
-        os.makedirs(f"{maildir}/{folder}", mode=0o700)
-    messages = (entry for entry in files(__name__).iterdir() if entry.name.endswith(".eml"))
-    order = ("welcome.eml", "dots.eml", "html.eml")
-    for number, message in enumerate(sorted(messages, key=lambda file: order.index(file.name))):
-        name = f"{1_793_610_000 + 60 * number}.M{number}P1.demo"
-        with open(f"{maildir}/new/{name}", "wb") as out:
-            out.write(message.read_bytes())
-
-
-def _has_account(accounts: str) -> bool:
-    try:
-        with open(accounts, encoding="utf-8") as file:
-            return any(line.partition(":")[0] == ACCOUNT for line in file)
-    except FileNotFoundError:
-        return False
+    for name in _MESSAGES:
+        incoming = await store.receive(account)
+        await incoming.write(files(__name__).joinpath(name).read_bytes())
+        await incoming.commit(account, Limits())
+        await incoming.close()

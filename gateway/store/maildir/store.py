@@ -23,7 +23,7 @@ from gateway.model import Account, Reason, StoredMessage, Usage, cause_of
 from gateway.store.audited import no_audit, no_limits
 from gateway.store.maildir.delivery.queue import Delivery, Incoming
 from gateway.store.maildir.folders.files import store_error
-from gateway.store.maildir.folders.paths import mailbox_path, mailboxes
+from gateway.store.maildir.folders.paths import lies_in_homes, mailbox_path, mailboxes
 from gateway.store.maildir.folders.place import opened
 from gateway.store.maildir.listing.snapshot import MaildirOptions, Snapshot
 from gateway.store.maildir.maildrop import Mailbox, Maildrop
@@ -65,6 +65,7 @@ class MaildirStore:
         Without ``share`` every recipient of a message gets a file of its own,
         as rules that count from the reading of mail want it.
         """
+        self.lists_mailboxes = not lies_in_homes(template)
         self._root = root
         self._template = template
         self._run = run

@@ -26,10 +26,10 @@ import pytest
 
 from answers import result
 from client_process import fetchmail, mpop, run
-from gateway.config.settings import Ldap
 from gateway.directory.entry_map import MAPS
 from gateway.directory.ldap import LdapDirectory
 from gateway.directory.ldap_accounts import Search
+from gateway.directory.ldap_kind import LdapSettings
 from gateway.directory.ldap_servers import Reach
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.model import Account, Quota
@@ -109,7 +109,7 @@ def _fill(server: SambaDC) -> None:
         server.modify(ldif)
 
 
-def ldap(dc: SambaDC, **changes: Any) -> Ldap:
+def ldap(dc: SambaDC, **changes: Any) -> LdapSettings:
     """How the gateway is told of it."""
     settings = {
         "uris": (f"ldap://localhost:{dc.plain}",),
@@ -122,7 +122,7 @@ def ldap(dc: SambaDC, **changes: Any) -> Ldap:
         "domains": (dc.DOMAIN.lower(),),
         "delegates": "secretary",
     }
-    return Ldap(**(settings | changes))  # type: ignore[arg-type]
+    return LdapSettings(**(settings | changes))  # type: ignore[arg-type]
 
 
 def people(dc: SambaDC, **changes: Any) -> LdapDirectory:

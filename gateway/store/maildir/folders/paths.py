@@ -43,7 +43,7 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
 
     None where Maildirs lie in homes, which only the directory knows.
     """
-    if "home" in _fields(template):
+    if lies_in_homes(template):
         return
     shown = "".join(
         re.escape(text) + ("" if field is None else f"(?P<{field}>[^/]+)")
@@ -59,6 +59,11 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
             name = said.get("name") or (f"{local}@{domain}" if domain else local)
             if _leads_to(template, root, name, path):
                 yield name, path
+
+
+def lies_in_homes(template: str) -> bool:
+    """Whether only the directory knows where Maildirs are."""
+    return "home" in _fields(template)
 
 
 @cache

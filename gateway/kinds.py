@@ -1,0 +1,247 @@
+"""What a SASL mechanism, a directory and a store are to the server: one row of a table each.
+
+A row has the class of its settings and what makes it from them.  The tables are
+in ``gateway.config.table``; a dotted name in the configuration stands for a row
+in another package.  ``docs/embedding.md`` shows one of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, Protocol, TypeVar
+
+from attrs import frozen
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.internet.interfaces import IReactorTime
+
+from gateway.interfaces import Admit, Audit, HighWater, IDirectory, IMechanism, IStore, Run
+from gateway.model import Account, Peer
+
+__all__ = [
+    "DirectoryKind",
+    "DirectoryParts",
+    "MechanismKind",
+    "MechanismParts",
+    "NoSettings",
+    "Offer",
+    "StoreKind",
+    "StoreParts",
+]
+
+S = TypeVar("S")
+
+Fault = tuple[str, str]
+"""The key of a setting, and what is wrong with it."""
+
+
+class Whole(Protocol):
+    """The whole configuration, as far as a row may ask about it."""
+
+    @property
+    def state_dir(self) -> str:
+        """The state directory; an absolute path."""
+
+    def path_of(self, path: str) -> str:
+        """An absolute path as it is, any other below the state directory."""
+
+    def value(self, key: str) -> object:
+        """The value of a setting, such as ``ntlm.provider``; None if there is none."""
+
+
+@frozen
+class NoSettings:
+    """Of what has nothing to set."""
+
+
+def _nothing(*_: object) -> tuple[()]:
+    return ()
+
+
+def _no_files(*_: object) -> Mapping[str, str]:
+    return {}
+
+
+def _never(_: object) -> bool:
+    return False
+
+
+def _always(_: object) -> bool:
+    return True
+
+
+@frozen
+class StoreParts:
+    """What a store is made with."""
+
+    state_dir: str
+    """An absolute path, below which relative paths of settings are."""
+
+    run: Run
+    """Does what may block."""
+
+    deliver: Run
+    """Does what may block while mail comes in."""
+
+    admit: Admit
+    audit: Audit
+    high_water: HighWater
+    exclusive: bool = False
+    """One session per maildrop at a time; others fail with ``MaildropBusy``."""
+
+    exact_sizes: bool = True
+    """Sizes are what RETR sends; else what a message takes on disk."""
+
+    counts_reading: bool = False
+    """Retention may count from the reading of mail: each reader needs marks of its own."""
+
+    count_hidden: bool = False
+    """Hidden messages count in ``IDelivery.usage``."""
+
+
+@frozen
+class StoreKind(Generic[S]):
+    """A row of the table of stores: ``store.kind``."""
+
+    settings: type[S]
+    """An attrs class that inherits ``gateway.config.settings.StoreSettings``: section [store]."""
+
+    make: Callable[[S, StoreParts], IStore]
+    """Makes the store.  Raises ``ConfigError``; touches no file."""
+
+    faults: Callable[[S, Whole], Iterable[Fault]] = _nothing
+    """What is wrong with settings that are each right by themselves."""
+
+    places: Callable[[S, str], Mapping[str, str]] = _no_files
+    """The directories that mail lies below, absolute, and the key of the setting that names each.
+
+    The second argument is the state directory.
+    """
+
+    check_account: Callable[[S, str, Account], object] = _nothing
+    """Raises ``BadMailboxName`` for an account that can have no mailbox; touches no file.
+
+    The second argument is the state directory.
+    """
+
+
+@frozen
+class DirectoryParts:
+    """What a directory is made with."""
+
+    whole: Whole
+    run: Run
+    """Does what may block."""
+
+    list_all: Run
+    """Does what takes long, so that no login waits for it."""
+
+    seconds: Callable[[], float]
+    """A clock."""
+
+    cache_ttl: float
+    """Seconds for which a directory that is asked over a network may answer from memory."""
+
+    stale_ttl: float
+    """Seconds after that for which it may do so in an outage."""
+
+    cache_size: int
+    """Accounts to remember."""
+
+
+@frozen
+class DirectoryKind(Generic[S]):
+    """A row of the table of directories: ``directory.kind``."""
+
+    settings: type[S]
+    """An attrs class: the section named ``section``.
+
+    In the section [directory] it inherits ``gateway.config.settings.DirectorySettings``.
+    """
+
+    make: Callable[[S, DirectoryParts], IDirectory]
+    """Makes the directory.  Raises ``ConfigError`` or ``DirectoryMisconfigured``; asks nobody."""
+
+    section: str = "directory"
+    faults: Callable[[S, Whole], Iterable[Fault]] = _nothing
+    """What is wrong with settings that are each right by themselves."""
+
+    files: Callable[[S, Whole], Mapping[str, str]] = _no_files
+    """The files that logins need, absolute, and what each is for: a setting's key, then a cure."""
+
+    remarks: Callable[[S, Whole], Iterable[str]] = _nothing
+    """What has another meaning than it once had, a line each."""
+
+    account_faults: Callable[[S, Whole, Callable[[Account], object]], Iterable[str]] = _nothing
+    """What is wrong with single accounts, a line each; the last argument is what
+    ``StoreKind.check_account`` does for one account."""
+
+    add_account: Callable[[S, Whole, str, str], None] | None = None
+    """Adds an account with this name and password if it is missing; None: cannot."""
+
+    hashes: bool = False
+    """It hashes passwords itself: several threads work at once."""
+
+    locks: Callable[[S], bool] = _never
+    """Whether it locks accounts after wrong passwords."""
+
+
+@frozen
+class MechanismParts:
+    """What a SASL mechanism is made with."""
+
+    whole: Whole
+    reactor: IReactorTime
+    run: Run
+    """Does what may block."""
+
+    directory: IDirectory
+    delegates: bool
+    """Users may open mailboxes of others who let them."""
+
+
+@frozen
+class Offer:
+    """A SASL mechanism that is ready for clients."""
+
+    make: Callable[[Peer], IMechanism]
+    """Makes it for one exchange."""
+
+    checker: ICredentialsChecker | None = None
+    """Checks the credentials that it proves; None: names with passwords, for which there is one."""
+
+    stop: Callable[[], None] = _nothing  # type: ignore[assignment]
+    """Ends what runs beside this process."""
+
+
+@frozen
+class MechanismKind(Generic[S]):
+    """A row of the table of SASL mechanisms: one that ``pop3.mechanisms`` may list."""
+
+    name: str
+    """As clients say it and CAPA lists it, in capitals (RFC 4422 section 3.1)."""
+
+    make: Callable[[S, MechanismParts], Offer]
+    """Makes it ready.  Raises ``ConfigError``."""
+
+    settings: type[S] = NoSettings  # type: ignore[assignment]
+    """An attrs class: the section of the name in small letters."""
+
+    faults: Callable[[S, Whole], Iterable[Fault]] = _nothing
+    """What is wrong with settings that are each right by themselves."""
+
+    files: Callable[[S, Whole], Mapping[str, str]] = _no_files
+    """As in ``DirectoryKind``, but ``make`` says when one is missing."""
+
+    is_set_up: Callable[[S], bool] = _always
+    """Whether it can be offered with these settings."""
+
+    cleartext: bool = False
+    """It shows the password to whoever listens on an unencrypted line (RFC 2595 section 2.1)."""
+
+    locks: Callable[[S], bool] = _never
+    """Whether whoever is asked locks accounts after wrong passwords."""
+
+    @property
+    def section(self) -> str:
+        """The section of its settings."""
+        return self.name.lower()
