@@ -20,12 +20,14 @@ from gateway.model import Account, Peer
 __all__ = [
     "DirectoryKind",
     "DirectoryParts",
+    "Fault",
     "MechanismKind",
     "MechanismParts",
     "NoSettings",
     "Offer",
     "StoreKind",
     "StoreParts",
+    "Whole",
 ]
 
 S = TypeVar("S")
