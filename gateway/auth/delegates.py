@@ -20,6 +20,9 @@ _ACTING = re.compile(
     r"[\\/](?P<mailbox>[^\\/]+)"
 )
 
+_DOMAIN = re.compile(r"[^\\/]+[\\/]")
+"""What stands before the user in ``DOMAIN\\user`` and ``domain/user``."""
+
 
 class AnothersMailbox(bytes):
     """An avatar id that a delegate has been given: its owner may be one who may not log in."""
@@ -73,7 +76,7 @@ class Delegates:
         def ask_for_mailbox(delegate: Account | None) -> Deferred[bytes | tuple[()]]:
             if delegate is None or not delegate.may_log_in:
                 raise NotAdmitted(f"{login} may not log in")
-            return self._open(delegate, *_names(wanted, delegate))
+            return self._open(delegate, *_names(wanted, login, delegate))
 
         return self._directory.find(login).addCallback(ask_for_mailbox)
 
@@ -94,8 +97,17 @@ class Delegates:
         return self._directory.find(name).addCallback(decide)
 
 
-def _names(wanted: str, delegate: Account) -> list[str]:
-    """The names that may be meant: an alias is one in the delegate's own domain."""
-    _, at, domain = delegate.name.rpartition("@")
-    is_alias = {"@", "/", "\\"}.isdisjoint(wanted)
-    return [wanted, f"{wanted}@{domain}"] if at and is_alias else [wanted]
+def _names(wanted: str, login: str, delegate: Account) -> list[str]:
+    """The names that may be meant: an alias is one in the delegate's own domain.
+
+    That is the domain of his account, and the one that he logged in with.
+    """
+    if not {"@", "/", "\\"}.isdisjoint(wanted):
+        return [wanted]
+    names = [wanted]
+    for name in (delegate.name, login):
+        if "@" in name:
+            names.append(f"{wanted}@{name.rpartition('@')[2]}")
+        elif domain := _DOMAIN.match(name):
+            names.append(domain[0] + wanted)
+    return list(dict.fromkeys(names))

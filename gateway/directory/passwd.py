@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, execute, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -40,7 +41,18 @@ class Entries(Mapping[str, Account]):
         secrets = {account.secret for account in accounts.values()}
         self.decoy = schemes.decoy(secrets - {""})
 
+        self._resolve_delegates()
         self.with_retention = [account for account in accounts.values() if account.retention]
+
+    def _resolve_delegates(self) -> None:
+        """Add the names of those who are delegates by a name with a domain before it."""
+        for name, account in list(self._accounts.items()):
+            forms = [one for one in account.delegates if _FORM.fullmatch(one)]
+            found = {one.name for form in forms if (one := self.named(form))}
+            if found:
+                account = evolve(account, delegates=account.delegates | found)
+                self._accounts[name] = account
+                self.addresses |= dict.fromkeys(account.addresses, account)
 
     def __getitem__(self, name: str) -> Account:
         return self._accounts[name]
@@ -67,22 +79,22 @@ class Entries(Mapping[str, Account]):
             return self.addresses.get(user)
         users = self._users.get(user, {})
         fits = {
-            account.name: account
-            for there, account in users.items()
+            name
+            for there, name in users.items()
             if domain and domain in (there, there.partition(".")[0])
         }
         if not fits and "." not in domain:
-            fits = {account.name: account for account in users.values()}
-        return self._accounts.get(user) if len(fits) != 1 else next(iter(fits.values()))
+            fits = set(users.values())
+        return self._accounts.get(fits.pop() if len(fits) == 1 else user)
 
     @cached_property
-    def _users(self) -> dict[str, dict[str, Account]]:
-        """Accounts by local part, then domain; only who logs in by a domain needs them."""
-        users: dict[str, dict[str, Account]] = {}
+    def _users(self) -> dict[str, dict[str, str]]:
+        """Names of accounts by local part, then domain; a login with a domain needs them."""
+        users: dict[str, dict[str, str]] = {}
         for address, account in self.addresses.items():
             local, at, domain = address.rpartition("@")
             local, domain = (local, domain) if at else (address, "")
-            users.setdefault(local, {})[domain] = account
+            users.setdefault(local, {})[domain] = account.name
         return users
 
 

@@ -172,6 +172,19 @@ class FileTests(SynchronousTestCase):
         for address in ("alice", "a@e", "b@e"):
             self.assertIs(self.successResultOf(directory.recipient(address)), account)
 
+    def test_a_delegate_may_be_named_with_a_domain_before_the_name(self) -> None:
+        self.write(
+            "ann@example.org:{PLAIN}x\nbob@example.net:{PLAIN}x\n"
+            "room@example.org:{PLAIN}x::::::delegates=EXAMPLE\\ann,example.net/bob,EXAMPLE\\no\n"
+        )
+        directory = PasswdFile(self.path, run_now)
+        room, ann, bob = (
+            self.successResultOf(directory.find(name))
+            for name in ("example\\room", "ann@example.org", "bob@example.net")
+        )
+        self.assertTrue(room.admits(ann) and room.admits(bob))
+        self.assertFalse(bob.admits(ann))
+
     def test_a_file_that_is_being_written_in_place_locks_nobody_out(self) -> None:
         self.write("alice:{PLAIN}a\n")
         directory = PasswdFile(self.path, run_now)

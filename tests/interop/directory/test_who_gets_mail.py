@@ -25,7 +25,7 @@ ACCOUNTS = f"""\
 ann@example.org:{{PLAIN}}ann's::::::nt_hash={nt_hash("ann's").hex()} aliases=anna@example.net
 bert@example.org:{{PLAIN}}bert's
 bert@example.com:{{PLAIN}}bert's
-cy:{{PLAIN}}cy's
+cy:{{PLAIN}}cy's::::::aliases=cy@example.org
 shared@example.org:::::::nologin delegates=ann@example.org,CY aliases=info@example.net
 room@example.org:*::::::nologin=yes delegates=anna@example.net
 vault@example.org:{{PLAIN}}vault's::::::nologin delegates=nobody
@@ -129,6 +129,7 @@ def test_who_takes_no_mail_is_refused_at_rcpt_and_may_log_in_or_not(serve: Serve
         *("example.org/ann/shared", "EXAMPLE/ann/shared@example.org"),
         *(r"example.org\ann\shared", r"EXAMPLE\ann/shared", "example/ann/info@example.net"),
         *("anna@example.net/shared", "ann@example.org/room", "x/cy/shared@example.org"),
+        *("cy@example.org/shared", "example.org/cy/shared", r"EXAMPLE\cy\shared"),
     ],
 )
 def test_delegates_are_found_by_all_forms_of_user(serve: Serve, name: str) -> None:
