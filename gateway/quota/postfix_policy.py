@@ -67,6 +67,15 @@ class Request:
         return address if _ADDRESS.fullmatch(address) else None
 
     @property
+    def names_nobody(self) -> bool:
+        """Whether RCPT has an address with a domain that no mailbox can have, as ``@domain``.
+
+        Not one with a second ``@``, which Postfix may take for a route.
+        """
+        is_rcpt, address = self["protocol_state"] == "RCPT", self["recipient"]
+        return is_rcpt and address.count("@") == 1 and not _ADDRESS.fullmatch(address)
+
+    @property
     def size(self) -> int:
         """Octets: what MAIL FROM said, at the end of the message what has come; 0: not known."""
         return self.number("size")
@@ -185,10 +194,10 @@ def decide(request: Request, found: Room | Unsaid, answers: Answers) -> str | No
     """The action to reply with (access(5)); None: no reply, close the connection.
 
     ``found`` is about ``request.recipient``; a request without one gets
-    ``DUNNO`` whatever was found.
+    ``DUNNO`` whatever was found, or is refused if its address cannot be anybody's.
     """
     if request.recipient is None:
-        return DUNNO
+        found = Unsaid.UNKNOWN if request.names_nobody else Unsaid.NOT_ASKED
     if isinstance(found, Room):
         said = verdict(found.usage, request.size, found.limits)
         over = OVER[answers.over]

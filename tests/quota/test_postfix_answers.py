@@ -255,6 +255,19 @@ class DecisionTests(SynchronousTestCase):
         assert action is not None
         self.assertTrue(action.startswith("550 5.2.1 "), action)
 
+    def test_an_address_that_no_mailbox_can_have_is_refused_before_a_bounce_would_be_sent(
+        self,
+    ) -> None:
+        for address in ("@example.org", "a\x01@example.org", "a@b c", "\udcff@example.org"):
+            for unknown, begins in (("reject", "550 5.1.1 "), ("dunno", DUNNO)):
+                answers = Answers(unknown=unknown)  # type: ignore[arg-type]
+                action = self.decided(Unsaid.NOT_ASKED, answers, recipient=address)
+                assert action is not None
+                self.assertTrue(action.startswith(begins), address)
+        for address in ("postmaster", "user@far.example@example.org"):
+            action = self.decided(Unsaid.NOT_ASKED, Answers(unknown="reject"), recipient=address)
+            self.assertEqual(action, DUNNO)
+
     def test_a_mailbox_elsewhere_is_no_reason_for_an_opinion(self) -> None:
         self.assertEqual(self.decided(Unsaid.NOT_ASKED, Answers(unknown="reject")), DUNNO)
 
