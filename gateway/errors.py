@@ -49,7 +49,7 @@ class GatewayError(Exception):
     """Parent of all of them; anything else that escapes is a bug."""
 
     logged = False
-    """Whoever raised it has logged it, once for all who meet it."""
+    """True if the code that raised the error has logged it, once for all callers."""
 
 
 class BadCredentials(GatewayError, UnauthorizedLogin):
@@ -78,7 +78,7 @@ class NotAdmitted(BadCredentials):
 
 
 class TooManyGuesses(GatewayError):
-    """So many wrong passwords came from there that no other is looked at for a while."""
+    """Too many wrong passwords came from there: new ones are rejected for a while."""
 
 
 class CleartextRefused(GatewayError):

@@ -1,4 +1,4 @@
-"""The seams.  Whoever plugs something into pop3gw reads this file and no other.
+"""All interfaces.  To plug something into pop3gw, read this file and no other.
 
 Every method says who calls it, when, and which of :mod:`gateway.errors` it may
 fail with; any other failure is logged with its traceback and reaches the
@@ -44,7 +44,7 @@ class Run(Protocol):
 
 
 Admit = Callable[[Usage, int, Limits], None]
-"""Whether a message of so many octets may come into a mailbox that holds so much.
+"""Whether a message of this size in octets may be added to a mailbox with this usage.
 
 Pure, and called on any thread.  Raises ``OverQuota`` or ``LargerThanQuota``.
 """
@@ -159,7 +159,7 @@ class IDelivery(Interface):
         """
 
     def receive(account: Account) -> Deferred[Any]:
-        """An ``IIncoming`` for a message, the first of whose recipients is ``account``.
+        """An ``IIncoming`` for a message; ``account`` is its first recipient.
 
         Fails with ``NoSuchMailbox``, ``BadMailboxName``, ``MailboxUnusable``, ``StoreDown``.
         """
@@ -171,11 +171,11 @@ class IDelivery(Interface):
         """The names of all mailboxes, sorted; none where the store does not list them."""
 
     def present(accounts: Sequence[Account]) -> Deferred[list[Account]]:
-        """Of these those whose mailbox is there; none is made."""
+        """Those of these accounts that have a mailbox; none is created."""
 
 
 class IRetentionStore(Interface):
-    """A store whose mail retention may look at and remove.
+    """A store with mail that retention may scan and remove.
 
     Retention calls it from one place at a time for a mailbox; sessions, other
     programs and other processes may change the mailbox meanwhile.  All of it
@@ -185,7 +185,7 @@ class IRetentionStore(Interface):
     def scan(account: Account) -> Deferred[list[StoredMessage]]:
         """All messages that POP3 shows, in no order.
 
-        What is not known for sure is told so that mail is kept longer.
+        What is uncertain is reported such that mail is kept longer.
         """
 
     def scan_readonly(account: Account) -> Deferred[list[StoredMessage]]:
@@ -250,7 +250,7 @@ class IIncoming(Interface):
 
 
 class IDirectory(Interface):
-    """Accounts: who exists, and whose password is right.
+    """Accounts: which exist, and whether a password is right.
 
     A directory that logs an outage itself, once when it begins and once when
     it is over, fails with ``DirectoryDown(..., logged=True)``: then no session
@@ -270,7 +270,7 @@ class IDirectory(Interface):
         """
 
     def owner(mailbox: str) -> Deferred[Account | None]:
-        """The account whose mailbox has this name, or None.
+        """The account that owns the mailbox of this name, or None.
 
         Fails as ``find`` does.
         """
@@ -306,7 +306,7 @@ class IMechanism(Interface):
 
 
 class INtlmAuthority(Interface):
-    """Whoever can tell whether an NTLM response is right."""
+    """Verifies NTLM responses."""
 
     def prove(claim: Any) -> Deferred[tuple[str, bytes]]:
         """The login name and the session base key behind an ``INtlmResponse``.

@@ -90,7 +90,7 @@ UNLIMITED = 2**63 - 1
 
 @frozen
 class Quota:
-    """What a mailbox may hold; None: nothing is said.
+    """What a mailbox may hold; None: not set.
 
     0 allows nothing.  What means no limit by 0 has made it ``UNLIMITED`` before.
     """
@@ -247,7 +247,7 @@ class Account:
     """False: no login, whatever is proven; delegates may still open the mailbox."""
 
     gets_mail: bool = True
-    """False: mail to it is refused, whoever may log in."""
+    """False: mail to it is refused; logins are another matter."""
 
     host: str = ""
     """The server that has the mailbox; empty where the directory says nothing of it."""
@@ -283,7 +283,7 @@ class Terms:
     """What CAPA tells one user, where it is not the same for all (RFC 2449 section 6)."""
 
     expire: str = ""
-    """So many days mail stays at least, or ``NEVER``; empty: what all were told, if anything."""
+    """EXPIRE in CAPA after login: days, or ``NEVER``; empty: the value from before the login."""
 
     login_delay: int | None = None
     """Seconds from one login to the next, no more than all were told; None: as many."""

@@ -12,7 +12,7 @@ import sys
 
 
 def on_disk(path: str) -> str:
-    """What Python's functions call the file whose name is this text in UTF-8."""
+    """The path that Python's functions need for a file with this name in UTF-8."""
     return path if _is_on() else os.fsdecode(path.encode("utf-8", "surrogateescape"))
 
 
@@ -22,7 +22,7 @@ def as_text(path: str) -> str:
 
 
 def insist() -> None:
-    """Start this program again in UTF-8 mode, if it is not: for whoever is the whole program.
+    """Start this program again in UTF-8 mode, if it is not.  For main programs only.
 
     So that paths in the configuration, arguments and the environment, and what is
     logged and printed, are UTF-8 too.

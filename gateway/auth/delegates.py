@@ -1,4 +1,4 @@
-"""Whose mailbox somebody may open: his own, or another's as its delegate."""
+"""Delegates: which mailbox a user may open, the user's own or another one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AnothersMailbox(bytes):
 
 
 def split_login(login: str) -> tuple[str, str]:
-    """Who logs in, and whose mailbox he wants; an empty one is his own.
+    """The user who logs in, and the wanted mailbox; empty: the user's own.
 
     The four forms of USER in [MS-OXPOP3]: ``domain/delegate/mailbox`` and
     ``delegate@domain/mailbox``, where the mailbox is an alias or a UPN; with
@@ -41,7 +41,7 @@ def split_login(login: str) -> tuple[str, str]:
 
 
 class Delegates:
-    """The one place where it is decided who gets whose mailbox."""
+    """The one place that decides who may open which mailbox."""
 
     def __init__(self, directory: IDirectory, *, allowed: bool = False) -> None:
         """``allowed``: accounts may have delegates at all."""
@@ -49,7 +49,7 @@ class Delegates:
         self._allowed = allowed
 
     def parties(self, username: bytes, acts_as: bytes = b"") -> tuple[str, str]:
-        """Who logs in and whose mailbox he wants, in canonical form.
+        """The user who logs in and the wanted mailbox, in canonical form.
 
         Raises ``BadCredentials`` for names that cannot be.
         """
@@ -63,7 +63,7 @@ class Delegates:
         return login, "" if wanted == login else wanted
 
     def admit(self, login: str, wanted: str) -> Deferred[bytes | tuple[()]]:
-        """The avatar id: the login name whose mailbox is to be opened.
+        """The avatar id: the login name of the owner of the mailbox to open.
 
         ``login`` has proven who he is.  Fails with ``NotAdmitted`` where
         the directory does not say that he may, and with a directory's errors.

@@ -21,14 +21,14 @@ __all__ = ["PrincipalChecker"]
 
 @implementer(ICredentialsChecker)
 class PrincipalChecker:
-    """The ticket has been proven; here is decided whose login name the principal is."""
+    """Maps the principal of a verified ticket to a login name."""
 
     credentialInterfaces = (IGssName,)
 
     def __init__(
         self, delegates: Delegates, realms: Collection[str], *, with_realm: bool = True
     ) -> None:
-        """``realms`` are those whose users are ours; ``with_realm``: user@realm is the name."""
+        """``realms``: those of our users; ``with_realm``: the login name is user@realm."""
         self._delegates = delegates
         self._realms = realms
         self._with_realm = with_realm

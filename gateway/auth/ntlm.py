@@ -65,7 +65,7 @@ class HashAuthority:
         self._domains = domains
 
     def prove(self, claim: INtlmResponse) -> Deferred[tuple[str, bytes]]:
-        """The account whose hash the response was made with, by its name."""
+        """The name of the account with the hash that the response was made with."""
         names = logins(claim.user, claim.domain, self._domains)
 
         def compare(found: list[Account | None]) -> tuple[str, bytes]:
@@ -110,7 +110,7 @@ def _compare(claim: INtlmResponse, account: Account | None) -> bytes:
     that try NTLM for every user are no guessers.  Nor is there one for an account
     that is not there; whether it is is not to be told by how long a login takes.
     """
-    # Whoever is not there, or has no hash, costs the same work.
+    # An unknown account, or one without a hash, costs the same work.
     nt_hash = (account.nt_hash if account else b"") or os.urandom(16)
     key: bytes | None = b""
     if claim.proof is not None:

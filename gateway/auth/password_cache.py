@@ -43,7 +43,7 @@ class PasswordCache:
         return known
 
     def knew(self, login: str, password: bytes) -> bool:
-        """The same, a longer time ago: for an outage of whoever could tell."""
+        """As ``knows``, for longer: for an outage of the directory."""
         known = self._is_kept(login, password) and self._seconds() < self._kept[login][1]
         self.counts["passwords stale"] += known
         return known

@@ -28,7 +28,7 @@ log = Logger()
 class PasswordChecker:
     """Asks a directory, and remembers right answers for a short time.
 
-    The avatar id is the login name, canonical, whose mailbox is to be opened.
+    The avatar id is the canonical login name of the mailbox's owner.
     An ordinary checker: any Twisted application can register it in its own
     portal.  Most of Twisted's services hand in octets and expect an avatar id
     in octets; FTP and IRC hand in text and expect text.  Each gets its own.

@@ -76,7 +76,7 @@ class _Helper(ProcessProtocol):
         self._said = (self._said + data)[-400:]
 
     def processEnded(self, reason: Failure) -> None:
-        """It is gone; whoever waits is told."""
+        """The process ended: fail what waits for it."""
         self._pool.ended(self)
         said = self._said.decode("utf-8", "replace").strip().rpartition("\n")[2]
         self._failed(DirectoryDown(f"the NTLM helper ended: {said or reason.getErrorMessage()}"))

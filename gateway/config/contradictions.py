@@ -55,7 +55,7 @@ def _lets_nobody_in(settings: Settings, name: str, listener: Listener) -> bool:
     networks = settings.pop3.secure_networks
     endpoint = endpoints.find(listener.endpoint)
     if endpoint and endpoint.is_for_the_network:
-        # Whoever gets there does not come from an address of loopback's.
+        # Clients of that address do not come from the loopback network.
         networks = tuple(one for one in networks if not one.is_loopback)
     profile = settings.profile_of(name)
     passwords_only = profile.cleartext.issuperset(profile.mechanisms)

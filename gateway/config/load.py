@@ -1,4 +1,4 @@
-"""TOML and environment to frozen settings; whatever is wrong is said with its place."""
+"""TOML and environment to frozen settings, with the place of every error."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ class DomainQuota:
 
 @frozen
 class Text:
-    """``[quota.texts.LANGUAGE.KIND]``: a warning in words of your own; empty: as built in."""
+    """``[quota.texts.LANGUAGE.KIND]``: your own text of a warning; empty: the built-in text."""
 
     subject: str = field(default="", **check.checked(check_subject))
     text: str = field(default="", **check.checked(check_template))
@@ -218,7 +218,7 @@ def _own_templates(value: dict[str, Texts]) -> Templates:
 
 @frozen
 class Quota:
-    """``[quota]``: what mailboxes may hold whose directory does not say so."""
+    """``[quota]``: limits of mailboxes without a limit in the directory, and warnings."""
 
     octets: str = field(default="", **check.SIZE)
     warn_octets: str = field(default="", **check.SIZE)
@@ -257,7 +257,7 @@ class DomainRetention:
 
 @frozen
 class Retention:
-    """``[retention]``: how long mail stays in mailboxes whose directory does not say so."""
+    """``[retention]``: policy of mailboxes without one in the directory, and the job's pace."""
 
     enabled: bool = False
     policy: str = field(default="", **check.POLICY)

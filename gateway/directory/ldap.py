@@ -22,7 +22,7 @@ from gateway.model import Account
 __all__ = ["LdapDirectory"]
 
 _LOGIN = 1.0
-"""Seconds: whoever verified a password can look up the account without another search."""
+"""Seconds in which the account of a verified password needs no other search."""
 
 
 @implementer(IDirectory, IOwnRetention)
@@ -70,7 +70,7 @@ class LdapDirectory:
         return self._known(f"\0{address}", lambda: self.entries.recipient(address))
 
     def owner(self, mailbox: str) -> Deferred[Account | None]:
-        """The account whose mailbox it is.
+        """The account that owns the mailbox.
 
         By login first, which is remembered: most mailboxes have the name of one.
         """
@@ -146,7 +146,7 @@ class LdapDirectory:
                 raise BadCredentials(f"{login} may not log in ({found.dn})")
             return account
 
-        # Whoever had to know whose name it is has just searched for it.
+        # The throttle has just searched for the owner of the name.
         found = self._found_within(login, _LOGIN)
         return self._run(lambda: self.entries.verify(login, password, found)).addCallback(verified)
 

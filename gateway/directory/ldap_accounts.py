@@ -1,4 +1,4 @@
-"""Accounts as LDAP servers tell of them: search for the entry, bind as it.
+"""Accounts in LDAP: search for the entry, bind as it.
 
 Everything here blocks: for a worker.
 """
@@ -141,7 +141,7 @@ class LdapAccounts:
         self._domains = frozenset(name.lower() for name in search.domains)
         self._base_domain = ".".join(re.findall(r"\bdc=([^,+]+)", search.base.lower()))
         self.searching = Servers(reach, self._bind_service, now)
-        # Apart, so that a server that takes long to tell of everybody is not down for logins.
+        # Separate, so that a server that lists entries slowly is not down for logins.
         patient = evolve(reach, timeout=listing_timeout)
         self._listing = Servers(patient, self._bind_service, now, beside=self.searching)
         self.binding = Servers(reach, _nobody, now, beside=self.searching)
@@ -158,7 +158,7 @@ class LdapAccounts:
         )
 
     def owner(self, mailbox: str) -> Found | None:
-        """The one entry whose mailbox has this name, or None."""
+        """The one entry with this mailbox, or None."""
         return self.searching.use(lambda connection: self._owner(connection, mailbox))
 
     def _owner(self, connection: Any, mailbox: str) -> Found | None:
@@ -184,7 +184,11 @@ class LdapAccounts:
         found = self._listing.use(lambda connection: self._all(connection, self._by_page))
         if not found:
             base, wanted = self._search.base, self._by_page.wanted
-            log.warn("{base} has nobody: {wanted}", base=base, wanted=wanted)
+            log.warn(
+                "LDAP search under {base} found no mailboxes: filter={wanted}",
+                base=base,
+                wanted=wanted,
+            )
         return found
 
     def with_retention(self) -> list[Found]:
@@ -201,7 +205,7 @@ class LdapAccounts:
             entries, result = ask(connection, request, (b"", b""), page(PAGE, cookie))
             if result.code == _SIZE_LIMIT_EXCEEDED:
                 raise DirectoryMisconfigured(
-                    f"the directory tells of no more than {len(found) + len(entries)} entries:"
+                    f"the directory returns no more than {len(found) + len(entries)} entries:"
                     " raise its limit for ldap.bind_dn, also of what it tells in pages"
                 )
             self._check_search(result, entries or found)
@@ -359,7 +363,7 @@ def _raise(result: Result, doing: str) -> None:
 
 
 def _reason(result: Result) -> str:
-    """A result code in words, with Active Directory's own reason where there is one."""
+    """A result code as text, with Active Directory's own reason if there is one."""
     code = re.search(r"\bdata ([0-9a-f]+)", result.words)
     words = _AD_REASONS.get(code[1]) if code else None
     known = RESULT_CODES.get(result.code, "unknown")

@@ -47,7 +47,7 @@ def login_attributes(wanted: str) -> tuple[str, ...]:
 
 
 def any_of(names: tuple[str, ...], value: str) -> str:
-    """The filter for entries one of whose attributes has this value, in which ``*`` is any."""
+    """The filter for entries with this value in one of the attributes; ``*`` matches any text."""
     return f"(|{''.join(f'({name}={value})' for name in names)})"
 
 

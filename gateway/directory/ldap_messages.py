@@ -157,7 +157,7 @@ def _cookie(controls: Sequence[Element]) -> bytes:
 
 
 def page(entries: int, cookie: bytes) -> bytes:
-    """The control that asks for the next so many, where the last page ended (RFC 2696)."""
+    """The control that asks for the next page of ``entries`` entries (RFC 2696)."""
     place = _encoded(_INTEGER, _octets(entries)) + _encoded(_OCTETS, cookie)
     value = _encoded(_OCTETS, _encoded(_SEQUENCE, place))
     return _encoded(_CONTROLS, _encoded(_SEQUENCE, _encoded(_OCTETS, _PAGES) + value))
@@ -191,7 +191,7 @@ class Request:
         self.ends = ends
         """The only kind of result that answers it."""
         self.wanted = wanted
-        """What is searched for, as whoever set it has written it."""
+        """The filter as it was configured."""
         message = LDAPMessage()
         message["messageID"] = MessageID(1)
         message["protocolOp"] = ProtocolOp().setComponentByName(kind, operation)

@@ -49,7 +49,7 @@ _NO_ANSWER = (
     *(LDAPCommunicationError, LDAPResponseTimeoutError, LDAPStartTLSError, LDAPCertificateError),
     OSError,
 )
-"""What tells of a server; ldap3's other errors are about what we asked for."""
+"""Errors of a server; ldap3's other errors are about the request."""
 
 
 @frozen
@@ -102,7 +102,7 @@ class _Punctual:
 
 
 class _Tls(ldap3.Tls):
-    """TLS whose names OpenSSL compares.
+    """TLS with names compared by OpenSSL.
 
     ldap3 does it itself where Python has no ``ssl.match_hostname`` any more
     (3.12), and knows no IP addresses; nor does it say the name to the server.
@@ -325,7 +325,7 @@ class Servers:
     def _use(self, server: _Server, work: Callable[[Any], T]) -> T:
         kept = server.take()
         if kept is not None:
-            # Whoever closed it did so before it could answer.
+            # The server closed it before it answered.
             with suppress(*_NO_ANSWER):
                 return self._work(server, kept, work)
         connection = server.open()

@@ -32,14 +32,14 @@ class MemoryDirectory:
         return succeed(self._accounts.get(login))
 
     def recipient(self, address: str) -> Deferred[Account | None]:
-        """The account that has this address, or whose name it is."""
+        """The account with this address or name."""
         for account in self._accounts.values():
             if address == account.name or address in account.addresses:
                 return succeed(account)
         return succeed(None)
 
     def owner(self, mailbox: str) -> Deferred[Account | None]:
-        """The account whose mailbox it is."""
+        """The account that owns the mailbox."""
         owners = (one for one in self._accounts.values() if one.mailbox == mailbox)
         return succeed(next(owners, None))
 

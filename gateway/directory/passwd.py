@@ -64,7 +64,7 @@ class Entries(Mapping[str, Account]):
         return len(self._accounts)
 
     def named(self, login: str) -> Account | None:
-        """Whose login name it is: his own, one of his addresses, or one with a domain before it."""
+        """The account of a login name: its own name, an address, or a name after a domain."""
         account = self.addresses.get(login)
         form = None if account else _FORM.fullmatch(login)
         return self._of_domain(form["user"], form["domain"]) if form else account
@@ -214,7 +214,7 @@ class PasswdFile:
     def _read(self, *, again: bool = False) -> Entries:
         text = read(self._path)
         if again and not text.endswith("\n"):
-            # Whoever writes it in place has not finished, or has run out of space.
+            # A program that writes it in place has not finished, or has run out of space.
             raise DirectoryMisconfigured(f"{self._path}: empty, or its last line has no end")
         return parse(text, self._path)
 

@@ -1,4 +1,4 @@
-"""The storage quota as JSON over HTTP, for whoever else wants to know."""
+"""The storage quota as JSON over HTTP."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def answer(request: Request, status: int, content: Any) -> bytes:
 
 
 class _Bodiless(Request):
-    """A request whose body, if it sends one, is kept nowhere."""
+    """A request that drops its body."""
 
     def gotLength(self, length: int | None) -> None:  # noqa: ARG002
         """Neither a file nor memory is made ready for it."""
@@ -115,7 +115,7 @@ def _finish(request: Request, asked: Deferred[tuple[int, Any]]) -> None:
             request.write(answer(request, *said))
             request.finish()
 
-    asked.addCallback(told).addErrback(lambda failure: log.failure("a fault of ours", failure))
+    asked.addCallback(told).addErrback(lambda failure: log.failure("internal error", failure))
 
 
 class _Mailboxes(_Guarded):

@@ -41,7 +41,7 @@ class Expiry:
         days: float,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``days``: so long before its end a certificate is warned of; ``now`` in Unix seconds."""
+        """``days`` before a certificate expires the warnings begin; ``now`` in Unix seconds."""
         self._shown = shown
         self._days = days
         self._now = now

@@ -1,4 +1,4 @@
-"""Tells an administrator whose mailboxes are full, or nearly so."""
+"""The list of full and nearly full mailboxes that an administrator gets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Digest:
         interval: float,
         now: Callable[[], float],
     ) -> None:
-        """``to`` is an address whose mailbox is here; times in seconds."""
+        """``to`` is an address with a mailbox here; times in seconds."""
         self._recipients = recipients
         self._owners = owners
         self._store = store

@@ -34,7 +34,7 @@ class Outcome:
     """What a visit has come to."""
 
     messages: int
-    """So many are left."""
+    """Messages that are left."""
 
     due: float | None
     """When to look again, in Unix seconds; None: nothing can be due."""
@@ -59,7 +59,7 @@ class Budget:
         self._total = 0
 
     def holds(self, mailbox: str, messages: int) -> None:
-        """So many are there now; what is known of all mailboxes is the store."""
+        """Record how many messages the mailbox has; the sum over all mailboxes is the store."""
         self._total += messages - self._messages.get(mailbox, 0)
         self._messages[mailbox] = messages
 
@@ -71,7 +71,7 @@ class Budget:
         return objection(self._guard, gone + wanted, gone + self._total, "the store within a day")
 
     async def count(self, messages: int) -> int:
-        """So many go; how many that makes today."""
+        """Count removals; returns today's total."""
         day = int(self._now() // DAY)
         total: int = await self._remember(lambda ledger: ledger.count_removed(day, messages))
         return total

@@ -1,4 +1,4 @@
-"""Warns users whose mailbox is getting full, and tells an administrator who they are."""
+"""Quota warnings to users with a full or nearly full mailbox, and a list to an administrator."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class QuotaWarner:
     def start(
         self, clock: IReactorTime, every: float, mailboxes: Callable[[], Deferred[list[str]]]
     ) -> None:
-        """Look at all ``mailboxes`` every so many seconds, one after the other."""
+        """Check all ``mailboxes`` at this interval in seconds, one after the other."""
         self._mailboxes = mailboxes
         self._sweeping.clock = clock
         self._swept = self._sweeping.start(every, now=False)

@@ -33,7 +33,7 @@ class RateLimit:
         self._free_at = 0.0
         self._resting: tuple[IDelayedCall, Deferred[None]] | None = None
         self.stopped = False
-        """Whether everybody is told to stop."""
+        """Whether ``stop`` was called."""
 
     async def wait(self) -> None:
         """Until the next piece may be begun; raises ``Stopping``."""
@@ -46,7 +46,7 @@ class RateLimit:
             await self.rest(delay)
 
     async def rest(self, seconds: float = 0.0) -> None:
-        """So long, and for a moment at least; raises ``Stopping``."""
+        """Wait this many seconds, and at least a moment; raises ``Stopping``."""
         if not self.stopped:
             over = Deferred[None]()
             call = self._clock.callLater(max(seconds, 0.0), over.callback, None)
@@ -57,11 +57,11 @@ class RateLimit:
             raise Stopping
 
     def spend(self, pieces: int) -> None:
-        """So many are begun."""
+        """Count this many messages as begun."""
         self._free_at = max(self._free_at, self._clock.seconds()) + pieces / self._rate
 
     def stop(self) -> None:
-        """Whoever waits, or will, is told to stop."""
+        """Have all who wait, now or later, fail with ``Stopping``."""
         self.stopped = True
         if self._resting is not None:
             call, over = self._resting

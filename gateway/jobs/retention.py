@@ -39,7 +39,7 @@ HOW_TO_GO_ON = "pop3gw retention release --config FILE"
 
 @frozen
 class Mailboxes:
-    """Which there are, and whose."""
+    """All mailboxes and their owners."""
 
     all_mailboxes: AllMailboxes
     policies: Policies
@@ -49,7 +49,7 @@ class Mailboxes:
         return await self.all_mailboxes.names()
 
     async def account(self, name: str) -> Account | None:
-        """Whose mailbox it is; None: nobody's, or another server's."""
+        """The owner of a mailbox; None: it has none, or another server has the mailbox."""
         return await self.all_mailboxes.owner(name)
 
 

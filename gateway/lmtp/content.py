@@ -38,7 +38,7 @@ class Dotted:
 
 
 class Chunk:
-    """So many octets after BDAT (RFC 3030)."""
+    """A chunk of known size after BDAT (RFC 3030)."""
 
     __slots__ = ("_left", "_size", "last")
 
@@ -62,7 +62,7 @@ class Chunk:
 
     @property
     def noted(self) -> Reply:
-        """What is said when it is in, if it is not the last of its message."""
+        """The reply once the chunk is in, unless it is the last of its message."""
         return Reply(250, "2.0.0", f"{self._size} octets")
 
 

@@ -191,7 +191,7 @@ class Intake:
             self._ask(actions.Finish())
 
     def _conclude(self) -> None:
-        """All is said about a message."""
+        """Every recipient of a message has its reply."""
         self._transaction = None
         self._over = True
 

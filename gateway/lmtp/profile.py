@@ -32,7 +32,7 @@ class Profile:
     """Until a session is closed (RFC 5321 section 4.5.3.2.7)."""
 
     refused_in_a_row: int = 10
-    """After so many lines that are no commands, with none accepted between, it is closed."""
+    """Close a session after this many unknown commands in a row."""
 
     over_quota: Literal["defer", "bounce"] = "defer"
     """Mail for a full mailbox: try again later (452 4.2.2), or never (552 5.2.2)."""
@@ -41,11 +41,11 @@ class Profile:
     """Mail for a mailbox on another server: try again later (451 4.3.5), or never (550 5.1.6)."""
 
     def too_large(self, octets: int) -> bool:
-        """Whether a message of so many octets is over the limit."""
+        """Whether a message of this size in octets is over the limit."""
         return 0 < self.max_size < octets
 
     def lhlo_reply(self, *, tls: bool) -> bytes:
-        """What LHLO is told: ``tls`` says whether STARTTLS can be used now."""
+        """Replies to LHLO; ``tls``: STARTTLS is available now."""
         lines = [
             self.name,
             "PIPELINING",

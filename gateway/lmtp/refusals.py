@@ -23,7 +23,7 @@ DEFER: Mapping[type[Exception], Reply] = {
     # RFC 3463 calls X.2.2 a persistent transient condition: its owner may remove mail.
     errors.OverQuota: replies.FULL_FOR_NOW,
     # X.3.5, "not configured in a manner that will permit it to accept this message":
-    # whoever routed the mail here is wrong about it, or not up to date yet.
+    # the server that routed the mail here is wrong, or not up to date yet.
     errors.HomedElsewhere: replies.NOT_YET_HERE,
     errors.NoRoom: replies.NO_ROOM,
     # The account is there, so these are faults of the directory's data or of ours.
@@ -44,7 +44,7 @@ BOUNCE: Mapping[Reply, Reply] = {
 
 
 def refusal_of(error: BaseException, profile: Profile) -> Reply:
-    """What is said about ``error``."""
+    """The reply for ``error``."""
     kind = next((kind for kind in type(error).__mro__ if kind in DEFER), None)
     if kind is None:
         return replies.TROUBLE

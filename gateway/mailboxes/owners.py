@@ -1,4 +1,4 @@
-"""All mailboxes there are and whose they are, for what goes through all of them."""
+"""All mailboxes and their owners, for jobs that go through all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = Logger()
 
 
 class Owners(Protocol):
-    """Whoever can tell whose a mailbox is."""
+    """A directory that knows the owner of a mailbox."""
 
     def owner(self, mailbox: str) -> Awaitable[Account | None]:
         """The account; None: nobody's, or not here."""
@@ -49,7 +49,7 @@ class AllMailboxes:
         return [account.mailbox for account in await self.accounts()]
 
     async def owner(self, mailbox: str) -> Account | None:
-        """Whose mailbox it is; None: nobody's, or another server's."""
+        """The owner of a mailbox; None: it has none, or another server has the mailbox."""
         account: Account | None = await self._directory.owner(mailbox)
         return None if account is None or account.is_elsewhere(self._hosts) else account
 

@@ -1,4 +1,4 @@
-"""Whose mail it is, and whether there is room for it: one answer for all who ask."""
+"""Recipients: the account of an address, and whether its mailbox has room."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Row = tuple[Account, Usage]
 
 
 def described(name: str, usage: Usage, limits: Limits) -> dict[str, Any]:
-    """One mailbox, as everybody is told of it."""
+    """Usage and limits of one mailbox, as the API and the lists show them."""
     return {
         "mailbox": name,
         "octets": usage.octets,

@@ -16,7 +16,7 @@ from gateway.wire.lines import LineTooLong
 
 
 class Authorization:
-    """What a client has said of itself so far."""
+    """State of a client's authentication."""
 
     __slots__ = ("_profile", "claimed", "mechanism", "name", "refusal")
 
@@ -27,7 +27,7 @@ class Authorization:
         self.claimed = b""
         """The last name that USER said, whatever became of it; for the log."""
         self.mechanism: str | None = None
-        """Whose exchange is under way: the next line is a response."""
+        """The SASL mechanism of a running exchange: the next line is a response."""
         self.refusal = ""
         """Why what was to become a login was refused at once, by the key of its text."""
 

@@ -46,7 +46,7 @@ class Profile:
     """STAT and LIST count what RETR sends; else what the message takes on disk."""
 
     refused_in_a_row: int = 10
-    """After so many refused commands with none accepted between, the session is closed."""
+    """Close a session after this many rejected commands in a row."""
 
     user_pass: bool = True
     """USER and PASS are offered."""

@@ -259,7 +259,7 @@ class Session(Dialogue[Action]):
     # -- answers to Login, Step, StartTLS ------------------------------------
 
     def logged_in(self, listing: Listing, terms: Terms = _AS_FOR_ALL) -> None:
-        """The client is who it says; this is its maildrop, and what it is told of it."""
+        """The login succeeded: the maildrop's listing, and what CAPA announces to its user."""
         self._owed = False
         self._authorization.over()
         self._refused = 0

@@ -125,7 +125,7 @@ def warning(
     origin: Origin,
     stamp: Stamp,
 ) -> bytes:
-    """A warning for the user whose address, or login name, is ``to``.
+    """A warning for the user with the address or login name ``to``.
 
     Internet text (RFC 5322) with CRLF line ends, as it goes into the maildrop.
     """

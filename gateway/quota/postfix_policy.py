@@ -1,4 +1,4 @@
-"""Postfix's policy protocol (SMTPD_POLICY_README), and what is said to its questions.
+"""Postfix's policy protocol (SMTPD_POLICY_README), and the answers to its requests.
 
 A request is lines ``name=value`` ended by an empty one, a reply is one line
 and an empty one; LF ends lines.  Where nothing can be said there is no reply:

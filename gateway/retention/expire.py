@@ -31,7 +31,7 @@ def days_kept(policy: Policy) -> int | None:
 
 
 def after_login(policy: Policy) -> str:
-    """The arguments of EXPIRE for the user whose mailbox has ``policy``."""
+    """The arguments of EXPIRE for the user of a mailbox with ``policy``."""
     days = days_kept(policy)
     return "NEVER" if days is None else str(days)
 

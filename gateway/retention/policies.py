@@ -16,10 +16,10 @@ _parsed = lru_cache(maxsize=1000)(parse)
 
 
 class Policies:
-    """All that is said of retention outside the directory."""
+    """Retention policies of the configuration: the default and those of domains."""
 
     def __init__(self, default: str = "", domains: Mapping[str, str] | None = None) -> None:
-        """Texts; empty: nothing is said."""
+        """Texts of policies; empty: not set."""
         self._default = default
         self._domains = {name.lower(): text for name, text in (domains or {}).items()}
 
@@ -34,7 +34,7 @@ class Policies:
         return _parsed(text) if text else Policy()
 
     def is_held(self, account: Account) -> bool:
-        """Whether nothing may go, by DELE neither; also where nobody can read what is said."""
+        """Whether nothing may be removed, not by DELE either; true for a policy with errors."""
         try:
             return self.policy(account).hold
         except RetentionMalformed:

@@ -40,10 +40,10 @@ class Policy:
     """The age, from receipt, at which every message goes."""
 
     newest: int | None = field(default=None, validator=_LEAST_ZERO)
-    """So many of the messages that no age removes are kept, the oldest beyond them go."""
+    """Messages to keep of those that no age removes; the oldest beyond them are due."""
 
     size: int | None = field(default=None, validator=_LEAST_ZERO)
-    """So many octets of them are kept; while there are more, the oldest goes."""
+    """Octets to keep of them; while there are more, the oldest is due."""
 
     floor: int | None = field(default=None, validator=_LEAST_ZERO)
     """The age, from receipt, below which no rule removes a message."""

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 
 _SLACK = 64
-"""So many superseded entries are never worth the work of dropping them."""
+"""Number of superseded entries up to which dropping them costs more than it saves."""
 
 
 class Schedule:

@@ -23,7 +23,7 @@ class IActing(ICredentials):
     """Somebody who may want to act as another; who takes these must decide whether he may."""
 
     username = Attribute("bytes: who proves to be himself.")
-    acts_as = Attribute('bytes: whose mailbox is wanted; b"" for his own.')
+    acts_as = Attribute('bytes: owner of the wanted mailbox; b"" for the own one.')
 
 
 class IActingPassword(IActing):
@@ -62,7 +62,7 @@ class INtlmResponse(ICredentials):
 
 
 class IGssName(IActing):
-    """A Kerberos principal that has shown its ticket, and whose mail it asks for."""
+    """A Kerberos principal with a verified ticket, and the mailbox that it asks for."""
 
     username = Attribute("bytes: the principal in UTF-8, for the log.")
     principal = Attribute(

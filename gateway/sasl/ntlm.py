@@ -80,7 +80,7 @@ class NtlmOptions:
 
     @property
     def target(self) -> tuple[str, Flags]:
-        """What a challenge is said to come from ([MS-NLMP] 3.2.5.1.1)."""
+        """The server's names in a challenge ([MS-NLMP] 3.2.5.1.1)."""
         if self.joined:
             return self.domain, Flags.TARGET_TYPE_DOMAIN
         return self.computer, Flags.TARGET_TYPE_SERVER
@@ -243,7 +243,7 @@ class Response:
         self._check_target(self.proof)
 
     def _refused(self, reason: str) -> BadCredentials:
-        # Whoever gets here has shown the password.
+        # The client has proven the password.
         return BadCredentials(f"NTLM: {reason}", guessed=False)
 
     def _check_integrity(self, session_base_key: bytes, proof: Proof) -> None:

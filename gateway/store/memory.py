@@ -80,7 +80,7 @@ class MemoryMailbox:
         return uid
 
     def move_ids(self, by: int) -> int:
-        """Leave so many unique-ids out; the next one."""
+        """Skip this many unique-ids; returns the next one."""
         if self._next_uid == 1:
             return 0
         self._next_uid += by
@@ -264,7 +264,7 @@ class MemoryStore:
         return succeed(sorted(self.mailboxes))
 
     def present(self, accounts: Sequence[Account]) -> Deferred[list[Account]]:
-        """Of these those whose mailbox is there."""
+        """Those of these accounts that have a mailbox."""
         return succeed([account for account in accounts if account.mailbox in self.mailboxes])
 
     def usage(self, account: Account) -> Deferred[Usage]:
@@ -305,7 +305,7 @@ class MemoryStore:
         return execute(restore)
 
     def move_ids(self, account: Account, by: int) -> Deferred[int]:
-        """Leave so many unique-ids out."""
+        """Skip this many unique-ids."""
         return execute(lambda: self.mailbox_of(account).move_ids(by))
 
     def purge(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:

@@ -1,1 +1,1 @@
-"""What whoever writes a store or a directory tests it with; of tests only, and installed."""
+"""Contract suites for authors of stores and directories.  Installed, for use in tests only."""

@@ -44,7 +44,7 @@ class KeepingBench(Bench, Protocol):
 def keeping_tests(
     make_bench: Callable[[SynchronousTestCase], KeepingBench],
 ) -> type[SynchronousTestCase]:
-    """The suite for a store whose mail retention may look at and remove."""
+    """The suite for an ``IRetentionStore``."""
 
     class KeepingTests(SynchronousTestCase):
         def setUp(self) -> None:

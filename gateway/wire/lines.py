@@ -61,7 +61,7 @@ class LineBuffer:
         return self._data[start:end]
 
     def take(self, most: int) -> bytes:
-        """The next octets, lines or not, at most so many; ``b""`` when there are none."""
+        """The next octets, lines or not, up to ``most``; ``b""`` when there are none."""
         start = self._at
         data = self._data[start : start + most]
         self._at += len(data)

@@ -84,7 +84,7 @@ class Mailbox:
         return 0 if self._snapshot is None else len(self._snapshot.bases)
 
     def forget(self, bases: Iterable[str]) -> None:
-        """These messages were removed: whoever comes by one of the names is another."""
+        """These messages were removed: a new file of such a name is another message."""
         self._reader.forget(bases)
 
     def has_changed(self, since: Snapshot) -> bool:
@@ -293,7 +293,7 @@ class Maildrop:
         return SizeChanged(f"{name}: was written to after it was listed")
 
     def _counted(self, index: int, status: os.stat_result, counted: Measure) -> None:
-        """A message whose size was only claimed has gone out."""
+        """Record the measured size of a sent message that only had a claimed one."""
         size = size_of(counted.octets, status, counted.form)
         self._snapshot.measured(index, size._replace(whole=counted.whole))
 

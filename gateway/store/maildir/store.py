@@ -34,7 +34,7 @@ __all__ = ["MaildirStore"]
 T = TypeVar("T")
 
 LOCK = "pop3gw.lock"
-"""The file in a Maildir whose ``flock`` a session holds under the exclusive policy."""
+"""The file in a Maildir that an exclusive session holds the ``flock`` of."""
 
 
 @implementer(IStore, IDelivery, IRetentionStore)
@@ -100,14 +100,14 @@ class MaildirStore:
         return self._run(lambda: sorted(name for name, _ in mailboxes(self._template, self._root)))
 
     def present(self, accounts: Sequence[Account]) -> Deferred[list[Account]]:
-        """Of these those whose Maildir is there."""
+        """Those of these accounts that have a Maildir."""
         return self._run(lambda: list(filter(self._is_there, accounts)))
 
     def _is_there(self, account: Account) -> bool:
         try:
             return os.path.isdir(f"{self._path(account)}/cur")
         except BadMailboxName:
-            # Nobody gets in there either, and is told so.
+            # A login to it fails as well, with an error.
             return False
 
     def scan(self, account: Account) -> Deferred[list[StoredMessage]]:

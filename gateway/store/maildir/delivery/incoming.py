@@ -148,7 +148,7 @@ class Draft:
             self._copy(maildir, name)
             return
         try:
-            # Whoever comes first has the file itself.
+            # The first mailbox gets the file itself, the others links.
             path = self._paths.pop()
         except IndexError:
             if self._share:
@@ -225,7 +225,7 @@ class Draft:
 
 
 class Owner(NamedTuple):
-    """Whose a message is, and who may read it."""
+    """Owner and mode of a message file."""
 
     user: int
     group: int

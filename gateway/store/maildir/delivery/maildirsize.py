@@ -84,8 +84,8 @@ class Totals(NamedTuple):
         return self.lines > 1 or self._is_settled(now)
 
     def is_doubtful(self, now: float) -> bool:
-        """Whether to count anew before anybody is told that the mailbox is full."""
-        # Whoever asks before a message comes may refuse it a little below the limit.
+        """Whether to count again before the mailbox is reported as full."""
+        # A check before delivery may refuse a message a little below the limit.
         return (self.lines > 1 and self.fills(1)) or (self._is_settled(now) and self.fills(0.75))
 
     def _is_settled(self, now: float) -> bool:

@@ -74,7 +74,7 @@ class Incoming:
     """One message on its way into Maildirs."""
 
     def __init__(self, first: Queue, queue_of: Callable[[Account], Queue], draft: Draft) -> None:
-        """``first`` is of the mailbox in whose ``tmp`` it is written."""
+        """``first``: the mailbox with the ``tmp`` that the message is written to."""
         self._first = first
         self._queue_of = queue_of
         self._draft = draft
@@ -93,7 +93,7 @@ class Incoming:
         return self._first.run(lambda: draft.spill(maildir)).addBoth(self._written)
 
     def commit(self, account: Account, limits: Limits) -> Deferred[None]:
-        """Put it into one mailbox; whoever comes first waits for the disk, for all."""
+        """Put the message into one mailbox; the first caller waits for the disk, for all."""
         try:
             queue = self._queue_of(account)
         except BadMailboxName as error:

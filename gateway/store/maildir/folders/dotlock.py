@@ -51,7 +51,7 @@ def lock_file(
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.time,
 ) -> Iterator[None]:
-    """Hold ``path`` + ``.lock`` (made with O_EXCL), for whoever has its directory ``flocked``.
+    """Hold ``path`` + ``.lock`` (made with O_EXCL); the caller has the directory ``flocked``.
 
     Among our own processes it is never contended; it is there for other
     programs.  One whose writer is dead is removed.  Raises as ``flocked`` does.
@@ -134,7 +134,7 @@ def _ready(ours: str, mark: bytes) -> int:
         file = no_link(ours, os.O_RDONLY)
         try:
             if os.read(file, len(mark) + 1) == mark:
-                # By its age others tell whether whoever made it still lives.
+                # Others see by its age whether its owner still lives.
                 os.utime(file)
                 return file
         except OSError:
@@ -192,5 +192,5 @@ def _abandoned(lock: str, mark: bytes, now: Callable[[], float]) -> bool:
         return False
     # Anybody may set the one time to what is yet to come; the other is when that was done.
     age = now() - min(status.st_mtime, status.st_ctime)
-    # We hold the flock, so whoever of us left its mark there has died.
+    # We hold the flock, so a process of ours that left its mark has died.
     return content == mark or age > STALE or age < -AHEAD

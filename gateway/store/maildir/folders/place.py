@@ -213,7 +213,7 @@ def _way_to(
 
 
 def _entered(above: Directory, name: str, links: int, *, make: bool = False) -> Directory:
-    """What has this name in a directory, if whoever could have put it there may have."""
+    """A descriptor of this name in a directory, if only permitted users could have put it there."""
     try:
         file = os.open(name, _LOOK, dir_fd=above.file)
     except FileNotFoundError:

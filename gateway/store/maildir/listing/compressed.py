@@ -58,7 +58,7 @@ class Stream(Protocol):
         """What follows the stream's end."""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """What comes next, so many octets at the most; raises what is wrong with it."""
+        """The next octets, up to this number; raises the library's error."""
 
 
 class Gzip:
@@ -84,7 +84,7 @@ class Gzip:
         return self._stream.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """What comes next, so many octets at the most; raises ``zlib.error``."""
+        """The next octets, up to this number; raises ``zlib.error``."""
         made = self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
         # Then zlib may have more, though it has taken all that it was given.
         self._full = len(made) == max_length

@@ -172,7 +172,7 @@ class Reader:
         return is_done
 
     def forget(self, bases: Iterable[str]) -> None:
-        """These messages were removed: whoever comes by one of the names is another."""
+        """These messages were removed: a new file of such a name is another message."""
         uids = self._uidlist.uids
         self._removed.update({base: uids[base] for base in bases if base in uids})
 

@@ -57,19 +57,19 @@ class Sizes:
         """``before`` is an earlier reading."""
         known = before.known() if before else Known({}, {}, {}, set(), set())
         self.octets = known.octets
-        """All whose size is known, by whatever way."""
+        """All known sizes in octets, measured or claimed."""
         self.forms = known.forms
         """As ``Snapshot.forms`` has them."""
         self.versions = known.versions
         """``version_of`` the file, where somebody has looked."""
         self.young = known.young
-        """Those whose file may still be written."""
+        """Messages that may still be written."""
         self.doubted = known.doubted
-        """Those that no claim tells the size of."""
+        """Messages to measure whatever their names claim."""
         self.measured: dict[str, Size] = {}
-        """Those whose file was read this time."""
+        """Messages that this reading has read."""
         self.unreadable: dict[str, str] = {}
-        """Those whose file could not be read, so that their size is a guess; and why not."""
+        """Messages that could not be read, with the reason; their sizes are guesses."""
         self._known = known
 
     def forget_written(self, maildir: Place, files: Mapping[str, str]) -> None:
@@ -135,7 +135,7 @@ def is_refuted(octets: int, stored: int, named: int | None) -> bool:
 
 
 def _may_be(claimed: int, stored: int, named: int | None, path: str) -> bool:
-    """Whether a file of ``stored`` octets may be a message of so many as is claimed."""
+    """Whether a file of ``stored`` octets may be a message of ``claimed`` octets."""
     if not is_refuted(claimed, stored, named):
         return True
     # Or else the sizes in its name are of what is packed in it.
@@ -294,7 +294,7 @@ class Sizer:
         )
 
     def field(self, base: str, size: Size) -> str:
-        """The uidlist's ``W`` for a message whose name has none, or a wrong one.
+        """The uidlist's ``W`` field for a message with none, or a wrong one, in its name.
 
         Where the name has none Dovecot goes by it too, and does not count the
         line end that RETR adds to an incomplete last line.  None for a file

@@ -29,7 +29,7 @@ def flocked_if_free(maildir: Place, *, timeout: float) -> Iterator[bool]:
             held.enter_context(flocked(maildir.path, timeout=timeout))
             is_flocked = True
         except (OSError, StoreDown) as error:
-            # What somebody wants to be gone goes, whoever is adding up there.
+            # Remove what the user wants removed, even while another program counts.
             log.warn("{maildir}: {error}; removing all the same", maildir=maildir, error=error)
         yield is_flocked
 

@@ -17,7 +17,7 @@ BOM = "\ufeff"
 
 
 def decimal(text: str, digits: int = 18) -> int | None:
-    """What a text of so many ASCII digits says; None for any other."""
+    """The number that a text of ASCII digits means; None for any other text."""
     if text.isdecimal() and text.isascii() and len(text) <= digits:
         return int(text)
     return None

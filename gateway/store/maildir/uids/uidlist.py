@@ -69,7 +69,7 @@ class UidList:
         self.faults: list[str] = []
         """What does not read, for the log; the next change writes the list without it."""
         self._kept: dict[str, str] = {}
-        """Base name to fields of messages whose line has no unique-id for them."""
+        """Base name to fields of messages with a line that has no unique-id for them."""
         self._is_next_lost = False
         self._highest = 0
         self._lines = 0
@@ -364,7 +364,7 @@ class Numbering(UidList):
         self._carried = 0
 
     def refresh(self) -> None:
-        """Read what is new, and forget whose lines it was."""
+        """Read what is new, and forget the names."""
         super().refresh()
         if self.fields:
             self._carried = max(self._carried, super()._beyond_carried())
