@@ -7,13 +7,27 @@ client as ``[SYS/TEMP]``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from gateway.model import Account, Limits, Listing, Reason, Removed, StoredMessage, Usage
+from gateway.model import (
+    Account,
+    DigestClaim,
+    LastScan,
+    Level,
+    Limits,
+    Listing,
+    Reason,
+    Removed,
+    RetentionOrder,
+    StoredMessage,
+    Usage,
+    WarningChange,
+    WarningState,
+)
 
 __all__ = [
     "Admit",
@@ -21,15 +35,22 @@ __all__ = [
     "HighWater",
     "IBody",
     "IDelivery",
+    "IDigestState",
     "IDirectory",
     "IHidingMaildrop",
+    "IHighWaterState",
     "IIncoming",
+    "ILeader",
     "IMaildrop",
     "IMechanism",
     "INtlmAuthority",
     "IOwnRetention",
+    "IRetentionOrders",
+    "IRetentionState",
     "IRetentionStore",
+    "IState",
     "IStore",
+    "IWarningState",
     "Run",
 ]
 
@@ -315,3 +336,108 @@ class INtlmAuthority(Interface):
         same work as known ones.  Fails with ``BadCredentials``,
         ``DirectoryDown`` or ``DirectoryMisconfigured``.
         """
+
+
+class IWarningState(Interface):
+    """How full mailboxes were, and when their users were warned.  Fails as ``IState`` does."""
+
+    def weigh(mailbox: str, level: Level, now: float, interval: float) -> Deferred[WarningChange]:
+        """Record how full a mailbox is; the answer has the warning to send, if one is due.
+
+        ``gateway.quota.warnings.step`` is the rule.  Called after deliveries and refusals,
+        by every process, and by the rounds of the leader.  The warning counts as sent from
+        here on, also after a crash.  ``now`` in Unix seconds, ``interval`` in seconds.
+        """
+
+    def take_back(mailbox: str, change: WarningChange) -> Deferred[bool]:
+        """The warning was not sent: it is due again; False if the state has changed since."""
+
+    def warning_states(least: Level) -> Deferred[Mapping[str, WarningState]]:
+        """The mailboxes that were last found at ``least`` or above, sorted by name."""
+
+
+class IDigestState(Interface):
+    """When administrators were sent a digest.  Fails as ``IState`` does."""
+
+    def is_digest_due(recipient: str, now: float, interval: float) -> Deferred[bool]:
+        """Whether ``recipient`` was sent none for ``interval`` seconds.
+
+        A time in the future, from when a clock was wrong, becomes ``now`` (Unix seconds).
+        """
+
+    def take_digest(recipient: str, now: float, interval: float) -> Deferred[DigestClaim | None]:
+        """The right to send one, if it is due; no other process gets it then.
+
+        It counts as sent from here on, also after a crash.
+        """
+
+    def return_digest(recipient: str, claim: DigestClaim) -> Deferred[bool]:
+        """It was not sent: it is due again; False if another was sent since."""
+
+
+class IRetentionState(Interface):
+    """What retention knows of each mailbox; the leader alone calls it.  Fails as ``IState``."""
+
+    def last_scans() -> Deferred[Mapping[str, LastScan]]:
+        """What it found, by mailbox; asked for when a process begins to lead, and by commands."""
+
+    def keep_scan(mailbox: str, scan: LastScan) -> Deferred[None]:
+        """Store it in place of the one before."""
+
+    def forget_scan(mailbox: str) -> Deferred[None]:
+        """The mailbox is gone, or has no policy any more."""
+
+    def count_removed(day: int, messages: int) -> Deferred[int]:
+        """Count ``messages`` more as removed on ``day``; how many that makes.
+
+        ``day`` is any number that tells days apart.  Other days are forgotten.
+        """
+
+
+class IRetentionOrders(Interface):
+    """Orders that operators give to a running server.  Fails as ``IState`` does."""
+
+    def add_order(mailbox: str, order: RetentionOrder) -> Deferred[None]:
+        """Have retention visit a mailbox; of two orders the later counts, and either release."""
+
+    def orders() -> Deferred[Mapping[str, RetentionOrder]]:
+        """The orders that are not done, by mailbox; the leader asks every minute."""
+
+    def finish_order(mailbox: str, order: RetentionOrder) -> Deferred[None]:
+        """The order is done; one that was given meanwhile stays."""
+
+
+class IHighWaterState(Interface):
+    """The numbers beyond all unique-ids that clients were shown."""
+
+    def high_water(maildir: str, least: int) -> int:
+        """A ``HighWater``: it blocks, and stores call it on workers."""
+
+    def raise_high_water(by: int) -> Deferred[None]:
+        """Raise every number by ``by``, after a restore from a backup.  Fails as ``IState``."""
+
+
+class IState(IWarningState, IDigestState, IRetentionState, IRetentionOrders, IHighWaterState):
+    """What a server keeps beside the mail, for all its processes: opened once in each.
+
+    Every method fails with ``StoreDown`` where there is no room or another
+    process writes for too long, with ``Overloaded``, and with
+    ``LedgerUnusable`` where an administrator must act.  What a method has
+    answered survives the end of any process.
+    """
+
+    def close() -> Deferred[None]:
+        """Give back what is open; called once, after everything else."""
+
+
+class ILeader(Interface):
+    """Which of several processes does what is done once: retention, warning rounds, digests."""
+
+    def is_leader() -> Deferred[bool]:
+        """Whether this process is the leader; it becomes the leader where there is none.
+
+        Called before each turn of such work.  Fails with ``LedgerUnusable`` or ``Overloaded``.
+        """
+
+    def resign() -> Deferred[None]:
+        """Let another process lead; called at the end, once none of this work is running."""

@@ -13,6 +13,7 @@ __all__ = [
     "UNLIMITED",
     "Account",
     "Connection",
+    "DigestClaim",
     "Form",
     "LastScan",
     "Level",
@@ -26,6 +27,7 @@ __all__ = [
     "StoredMessage",
     "Terms",
     "Usage",
+    "WarningChange",
     "WarningState",
     "cause_of",
 ]
@@ -149,6 +151,24 @@ class WarningState:
 
     over: float | None = None
     """When the user was last warned that the mailbox is full."""
+
+
+class WarningChange(NamedTuple):
+    """What recording a mailbox's level has changed."""
+
+    was: WarningState
+    now: WarningState
+    notice: Level | None
+    """The warning to send; no other process gets the same."""
+
+
+class DigestClaim(NamedTuple):
+    """The right to send one digest; times in Unix seconds."""
+
+    was: float | None
+    """When the last one was sent."""
+
+    now: float
 
 
 class StoredMessage(NamedTuple):

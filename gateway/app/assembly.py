@@ -23,14 +23,14 @@ from gateway.app.delivery import Mailroom, delivery_of
 from gateway.app.first_start import User, foreseen, prepare, reserve
 from gateway.app.logins import Logins, directory_behind
 from gateway.app.needed_files import directory_files, missing_files
-from gateway.app.retention import Keeper, Work, policies_of
+from gateway.app.retention import Keeper, policies_of
 from gateway.app.service import Listener, Server, endpoint_of
 from gateway.config.load import load_settings
 from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
 from gateway.interfaces import Audit as AuditOf
-from gateway.interfaces import IDirectory, IStore
+from gateway.interfaces import IDirectory, IState, IStore
 from gateway.jobs.certificate_expiry import Expiry
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.kinds import DirectoryParts, StoreParts
@@ -47,9 +47,9 @@ from gateway.observe.log import logged_events
 from gateway.operations.configuration import Checked
 from gateway.operations.configuration import check as check_configuration
 from gateway.state.audit import Audit
-from gateway.state.high_water import LedgerHighWater
-from gateway.state.ledger import NAME as LEDGER
-from gateway.state.ledger import Ledger
+from gateway.state.leader import FlockLeader
+from gateway.state.ledger import Ledger, LedgerState
+from gateway.state.ledger_file import NAME as LEDGER
 from gateway.store.audited import no_audit
 from gateway.units import parse_size
 
@@ -145,17 +145,18 @@ class Tools:
 
     directory: IDirectory
     store: Any
+    state: IState
 
 
 @contextmanager
 def tools(reactor: Any, settings: Settings) -> Iterator[Tools]:
-    """The directory and the store as a server has them; nothing else is begun.
+    """The directory, the store and the state as a server has them; nothing else is begun.
 
     Raises what a directory cannot be made for.
     """
     parts = _Assembly(reactor, settings, ())
     try:
-        yield Tools(parts.directory(), parts.store)
+        yield Tools(parts.directory(), parts.store, parts.state)
     finally:
         parts.stop_workers()
 
@@ -195,7 +196,8 @@ class _Assembly:
         throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
         self._throttle = Throttle(ThrottleLimits(**throttle), reactor.seconds)
         self._certificates: dict[tuple[str, ...], Certificate] = {}
-        self.high_water = LedgerHighWater(settings.state_dir)
+        self.state = LedgerState(settings.state_dir, self._disk.run)
+        self._leader = FlockLeader(settings.state_dir, self._disk.run)
         self.store = self._make_store()
 
     def _worker(self, purpose: str, threads: int, queue: int, least: int = 1) -> ThreadPool:
@@ -211,7 +213,7 @@ class _Assembly:
         """What was begun is done first."""
         for worker in self._workers:
             worker.stop()
-        self.high_water.close()
+        self.state.close_now()
 
     def directory(self) -> Any:
         """Who may log in."""
@@ -265,7 +267,8 @@ class _Assembly:
             self._settings,
             directory,
             store,
-            run=self._disk.run,
+            self.state,
+            self._leader,
             timeouts=self._timeouts,
             turns=self._turns,
             delivered=delivered,
@@ -283,9 +286,15 @@ class _Assembly:
 
     def keeper(self, directory: IDirectory) -> Keeper:
         """What removes mail whose time has come."""
-        work = Work(self._disk.run, lambda: self._disk.outstanding + self._deliveries.outstanding)
         return Keeper(
-            self._reactor, self._settings, directory, self.store, work, policies=self._policies
+            self._reactor,
+            self._settings,
+            directory,
+            self.store,
+            self.state,
+            self._leader,
+            queued=lambda: self._disk.outstanding + self._deliveries.outstanding,
+            policies=self._policies,
         )
 
     def _make_store(self) -> IStore:
@@ -296,7 +305,7 @@ class _Assembly:
             deliver=self._deliveries.run,
             admit=admit,
             audit=make_audit(settings),
-            high_water=self.high_water,
+            high_water=self.state.high_water,
             exclusive=profile.exclusive,
             exact_sizes=profile.exact_sizes,
             counts_reading=settings.retention.enabled,
@@ -409,7 +418,11 @@ class _Assembly:
             logins.stop()
             # Both begin to end at once: the second is not to wait for the first.
             stopped = succeed(None) if mailroom is None else mailroom.stop()
-            return gatherResults([keeper.stop(), stopped], consumeErrors=True)
+            ended = gatherResults([keeper.stop(), stopped], consumeErrors=True)
+            # Where one hangs this process leads to its end.
+            return ended.addCallback(
+                lambda _: gatherResults([self._leader.resign(), self.state.close()])
+            )
 
         return Server(
             self._reactor,

@@ -17,7 +17,7 @@ from gateway.config.settings import DomainQuota, Settings
 from gateway.config.settings import Quota as QuotaSettings
 from gateway.errors import ConfigError
 from gateway.http.quota import quota_site
-from gateway.interfaces import IDelivery, IDirectory, IStore, Run
+from gateway.interfaces import IDelivery, IDirectory, ILeader, IState, IStore
 from gateway.jobs.digest import ComposeDigest, Digest
 from gateway.jobs.quota_warnings import Compose, QuotaWarner
 from gateway.lmtp.profile import Profile
@@ -34,8 +34,6 @@ from gateway.quota.limits import resolve
 from gateway.quota.notice import Origin, Row, Stamp, digest, warning
 from gateway.quota.postfix_policy import Answers
 from gateway.quota.texts import language_for, template_for
-from gateway.state.ledger import Ledger
-from gateway.state.shared import Opened
 from gateway.units import limit_of, parse_size
 
 _PARTS = ("lmtp", "policy", "http")
@@ -67,15 +65,16 @@ class Mailroom:
         settings: Settings,
         directory: IDirectory,
         store: IDelivery,
+        state: IState,
+        leader: ILeader,
         *,
-        run: Run,
         timeouts: Timeouts,
         turns: FairTurns | None = None,
         delivered: Callable[[Account], None] = lambda _: None,
     ) -> None:
-        """``run`` does what may block; ``delivered`` is told whose mail came in.
+        """``delivered`` is called with the account of each message that came in.
 
-        What clients send is worked off in ``turns``.
+        Connections take ``turns`` at working off what clients send.
         """
         self._reactor = reactor
         self._settings = settings
@@ -83,7 +82,8 @@ class Mailroom:
         self._timeouts = timeouts
         self._turns = turns
         self._also_delivered = delivered
-        self.ledger = Opened(lambda: Ledger(settings.state_dir), run)
+        self._state = state
+        self._leader = leader
         self._all_mailboxes = all_mailboxes_of(settings, directory, store)
         self.recipients = Recipients(
             directory,
@@ -100,7 +100,8 @@ class Mailroom:
             self.recipients,
             self._all_mailboxes,
             self._store,
-            self.ledger.ask,
+            self._state,
+            self._leader,
             composer(self._settings.quota),
             interval=self._settings.quota.warn_again,
             now=time.time,
@@ -113,7 +114,7 @@ class Mailroom:
             self.recipients,
             self._all_mailboxes,
             self._store,
-            self.ledger.ask,
+            self._state,
             digest_composer(quota),
             to=quota.digest_to,
             interval=quota.digest_every,
@@ -132,18 +133,11 @@ class Mailroom:
     async def _known_names(self) -> list[str]:
         """Of all mailboxes, and of those that nobody tells of but were found full."""
         names = await self._all_mailboxes.names()
-        remembered = await self.ledger.ask(lambda ledger: list(ledger.warning_states()))
-        return sorted({*names, *remembered})
+        return sorted({*names, *await self._state.warning_states(Level.NORMAL)})
 
     def stop(self) -> Deferred[None]:
         """No more of that; fires when who was about to be warned has been."""
-        ended = succeed(None) if self.quota_warner is None else self.quota_warner.stop()
-        return ended.addCallback(self._close)
-
-    def _close(self, _: None) -> None:
-        """Where a look hangs the ledger stays open, and ends with the process."""
-        if self.ledger.made is not None:
-            self.ledger.made.close()
+        return succeed(None) if self.quota_warner is None else self.quota_warner.stop()
 
     def listeners(self, tls: Callable[[], Any]) -> list[Listener]:
         """Whatever has an endpoint; ``tls`` gives the certificate to begin TLS with."""

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
 
 from gateway.app.logins import all_mailboxes_of
 from gateway.config.settings import Retention, Settings
 from gateway.errors import ConfigError
-from gateway.interfaces import IDirectory, IRetentionStore, Run
+from gateway.interfaces import IDirectory, ILeader, IRetentionStore, IState
 from gateway.jobs.announced_expire import AnnouncedExpire
 from gateway.jobs.expunger import Budget, Expunger
 from gateway.jobs.rate_limit import RateLimit
@@ -21,21 +20,6 @@ from gateway.model import Account
 from gateway.operations.retention import Retained
 from gateway.retention.policies import Policies
 from gateway.retention.removal_guard import Guard
-from gateway.state.leader import LeaderLock
-from gateway.state.ledger import Ledger
-from gateway.state.shared import Opened
-
-LEASE = "retention.lock"
-"""The file in the state directory whose ``flock`` the one process has that removes mail."""
-
-
-@frozen
-class Work:
-    """What blocks, and how it is done elsewhere."""
-
-    run: Run
-    waiting: Callable[[], int]
-    """How much of it there is."""
 
 
 class Keeper:
@@ -47,18 +31,23 @@ class Keeper:
         settings: Settings,
         directory: IDirectory,
         store: Any,
-        work: Work,
+        state: IState,
+        leader: ILeader,
         *,
+        queued: Callable[[], int],
         policies: Policies,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``now`` in Unix seconds; raises ``ConfigError``."""
+        """``queued``: how much work waits for threads; ``now`` in Unix seconds.
+
+        Raises ``ConfigError``.
+        """
         self._reactor = reactor
         self._settings = settings
-        self._work = work
+        self._state = state
+        self._leader = leader
+        self._queued = queued
         self._now = now
-        self.ledger = Opened(lambda: Ledger(settings.state_dir), work.run)
-        self._lease = LeaderLock(settings.path_of(LEASE))
         self._mailboxes = mailboxes_of(settings, directory, store, policies)
         self._announced = AnnouncedExpire(
             directory,
@@ -73,9 +62,9 @@ class Keeper:
         said = self._settings.retention
         guard, clock = guard_of(said), self._reactor
         rate_limit = RateLimit(
-            clock, rate=said.rate, load=self._work.waiting, most=said.pause_above_queue
+            clock, rate=said.rate, load=self._queued, most=said.pause_above_queue
         )
-        budget = Budget(guard, self.ledger.ask, self._now)
+        budget = Budget(guard, self._state, self._now)
         clearing = Expunger(
             keeping_of(store),
             rate_limit,
@@ -90,8 +79,8 @@ class Keeper:
             clearing,
             budget,
             rate_limit,
-            self.ledger.ask,
-            lambda: self._work.run(self._lease.take),
+            self._state,
+            self._leader,
             clock=clock,
             now=self._now,
             every=said.check_every,
@@ -116,14 +105,7 @@ class Keeper:
     def stop(self) -> Deferred[None]:
         """No more of that; fires when the step that is being done is done."""
         self._announced.stop()
-        ended = succeed(None) if self.retention_job is None else self.retention_job.stop()
-        return ended.addCallback(self._close)
-
-    def _close(self, _: None) -> None:
-        """Where a step hangs all this stays open, and ends with the process."""
-        self._lease.give_back()
-        if self.ledger.made is not None:
-            self.ledger.made.close()
+        return succeed(None) if self.retention_job is None else self.retention_job.stop()
 
 
 def keeping_of(store: Any) -> IRetentionStore:
@@ -134,11 +116,12 @@ def keeping_of(store: Any) -> IRetentionStore:
     return keeping
 
 
-def retained_of(settings: Settings, directory: IDirectory, store: Any) -> Retained:
+def retained_of(settings: Settings, directory: IDirectory, store: Any, state: IState) -> Retained:
     """What operations about retention work with; raises ``ConfigError``."""
     return Retained(
         all_mailboxes_of(settings, directory, store),
         keeping_of(store),
+        state,
         policies_of(settings.retention),
         guard_of(settings.retention),
     )

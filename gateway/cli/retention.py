@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,13 +11,13 @@ from attrs import asdict
 
 from gateway.cli.command import CONFIG, Exit, Group, command
 from gateway.cli.retention_views import HIDDEN, MAILBOXES, MESSAGES, PURGED, described, line
-from gateway.cli.server_parts import settings_of, with_mailboxes
+from gateway.cli.server_parts import settings_of, with_mailboxes, with_state
 from gateway.cli.terminal import Terminal, View
 
 if TYPE_CHECKING:
+    from gateway.interfaces import IState
     from gateway.operations.retention import Ordered, Retained, StorePreview
     from gateway.retention.preview import Forecast
-    from gateway.state.ledger import Ledger
 
 
 @click.group(
@@ -144,14 +143,12 @@ def _order(
     config: str | None,
     mailbox: str | None,
     everywhere: bool,
-    operation: Callable[[Ledger, str | None, float], list[Ordered]],
+    operation: Callable[[IState, str | None, float], Coroutine[Any, Any, list[Ordered]]],
 ) -> None:
-    from gateway.state.ledger import Ledger
-
     if everywhere == bool(mailbox):
         raise click.UsageError("expected MAILBOX or --all")
-    with closing(Ledger(settings_of(config).state_dir)) as ledger:
-        ordered = operation(ledger, mailbox, time.time())
+    now = time.time()
+    ordered = with_state(settings_of(config), lambda state: operation(state, mailbox, now))
     terminal.show(ORDERED, ordered)
     terminal.say(f"{len(ordered)} mailboxes; a running server begins within a minute")
 

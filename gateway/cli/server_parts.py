@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
     from gateway.config.settings import Settings
+    from gateway.interfaces import IState
     from gateway.operations.retention import Retained
 
 T = TypeVar("T")
@@ -25,7 +28,7 @@ def settings_of(config: str | None) -> Settings:
     return settings
 
 
-def with_mailboxes(settings: Settings, work: Callable[[Retained], Coroutine[Any, Any, T]]) -> T:
+def with_mailboxes(settings: Settings, work: Callable[[Retained], Awaitable[T]]) -> T:
     """What ``work`` returns, in a reactor of its own; raises what ``work`` raises."""
     from twisted.internet.defer import Deferred
     from twisted.internet.task import react
@@ -39,7 +42,8 @@ def with_mailboxes(settings: Settings, work: Callable[[Retained], Coroutine[Any,
     async def run(reactor: Any) -> None:
         try:
             with tools(reactor, settings) as found:
-                results.append(await work(retained_of(settings, found.directory, found.store)))
+                retained = retained_of(settings, found.directory, found.store, found.state)
+                results.append(await work(retained))
         except Exception as error:
             failures.append(error)
 
@@ -52,6 +56,25 @@ def with_mailboxes(settings: Settings, work: Callable[[Retained], Coroutine[Any,
             return results[0]
     # A signal has stopped the reactor.
     raise KeyboardInterrupt
+
+
+def with_state(settings: Settings, work: Callable[[IState], Coroutine[Any, Any, T]]) -> T:
+    """What ``work`` returns, given the state of a server; raises what ``work`` raises.
+
+    Needs no reactor: the ledger is read and written in this thread.
+    """
+    from twisted.internet.defer import Deferred, execute
+
+    from gateway.state.ledger import LedgerState
+
+    results: list[T] = []
+    failures: list[Failure] = []
+    state = LedgerState(settings.state_dir, execute)
+    Deferred.fromCoroutine(work(state)).addCallbacks(results.append, failures.append)
+    state.close_now()
+    for failure in failures:
+        failure.raiseException()
+    return results[0]
 
 
 def _check_user(state_dir: str) -> None:

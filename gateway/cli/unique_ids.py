@@ -34,18 +34,16 @@ def move_ids(terminal: Terminal, config: str | None, by: int) -> Exit:
     For use after a restore of everything from a backup, while the server is
     stopped: no unique-id that a client has seen then means another message.
     """
-    from gateway.operations.unique_ids import raise_high_water
-
-    settings = settings_of(config)
-    raise_high_water(settings.state_dir, by)
-    return with_mailboxes(settings, lambda retained: show_moved(terminal, retained, by))
+    return with_mailboxes(settings_of(config), lambda retained: show_moved(terminal, retained, by))
 
 
 async def show_moved(terminal: Terminal, retained: Retained, by: int) -> Exit:
     """Move the ids and print for how many mailboxes; ``PARTLY`` where one failed."""
     from gateway.operations import unique_ids
 
-    done = await unique_ids.move_ids(retained.mailboxes, retained.store, by, terminal.progress)
+    done = await unique_ids.move_ids(
+        retained.state, retained.mailboxes, retained.store, by, terminal.progress
+    )
     for mailbox, reason in done.failed.items():
         terminal.complain(f"{mailbox}: {reason}")
     moved = done.mailboxes - len(done.failed)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError
-from gateway.interfaces import IDelivery
+from gateway.interfaces import IDelivery, IState
 from gateway.jobs.notices import post
 from gateway.mailboxes.owners import Owners
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Level
 from gateway.observe.failures import complain, meets_all
 from gateway.quota.notice import Row
-from gateway.state.shared import Remember
 
 log = Logger()
 
@@ -33,7 +31,7 @@ class Digest:
         recipients: Recipients,
         owners: Owners,
         store: IDelivery,
-        remember: Remember,
+        state: IState,
         compose: ComposeDigest,
         *,
         to: str,
@@ -44,7 +42,7 @@ class Digest:
         self._recipients = recipients
         self._owners = owners
         self._store = store
-        self._remember = remember
+        self._state = state
         self._compose = compose
         self._to = to
         self._interval = interval
@@ -64,25 +62,22 @@ class Digest:
         account = await self._recipients.account(self._to)
         message = self._compose(rows)
         now = self._now()
-        turn = await self._remember(lambda it: it.take_turn(self._to, now, self._interval))
-        if turn is None:
+        claim = await self._state.take_digest(self._to, now, self._interval)
+        if claim is None:
             return  # Another process was quicker.
         try:
             await post(self._store, account, message)
         except BaseException:
-            await self._remember(lambda it: it.give_turn_back(self._to, turn))
+            await self._state.return_digest(self._to, claim)
             raise
         log.info("{to} is told of {count} mailboxes", to=self._to, count=len(rows))
 
     async def _rows(self) -> list[Row]:
         """Of all mailboxes that were last found to be nearly full or worse, if a digest is due."""
-        now, rows = self._now(), []
-
-        def found(ledger: Any) -> Any:
-            due = ledger.is_due(self._to, now, self._interval)
-            return ledger.warning_states(Level.WARN) if due else {}
-
-        for mailbox, state in (await self._remember(found)).items():
+        if not await self._state.is_digest_due(self._to, self._now(), self._interval):
+            return []
+        rows = []
+        for mailbox, state in (await self._state.warning_states(Level.WARN)).items():
             try:
                 account = await self._owners.owner(mailbox)
                 if account is not None:

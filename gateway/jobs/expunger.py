@@ -8,14 +8,13 @@ from math import inf
 
 from attrs import frozen
 
-from gateway.interfaces import IRetentionStore
+from gateway.interfaces import IRetentionState, IRetentionStore
 from gateway.jobs.rate_limit import RateLimit
 from gateway.model import Account, Reason, StoredMessage
 from gateway.retention.due import next_look, over
 from gateway.retention.removal_guard import Guard, objection
 from gateway.retention.rules import Expired, Policy, Rule, doomed
 from gateway.retention.text import text_of
-from gateway.state.shared import Remember
 
 FRESH = 30.0
 """Seconds for which a look is true enough: then others have their turn, and it is looked again.
@@ -50,10 +49,10 @@ class Outcome:
 class Budget:
     """How much of the whole store may go in a day, without an operator's word."""
 
-    def __init__(self, guard: Guard, remember: Remember, now: Callable[[], float]) -> None:
+    def __init__(self, guard: Guard, state: IRetentionState, now: Callable[[], float]) -> None:
         """``now`` in Unix seconds."""
         self._guard = guard
-        self._remember = remember
+        self._state = state
         self._now = now
         self._messages: dict[str, int] = {}
         self._total = 0
@@ -73,7 +72,7 @@ class Budget:
     async def count(self, messages: int) -> int:
         """Count removals; returns today's total."""
         day = int(self._now() // DAY)
-        total: int = await self._remember(lambda ledger: ledger.count_removed(day, messages))
+        total: int = await self._state.count_removed(day, messages)
         return total
 
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.interfaces import IDelivery
+from gateway.errors import GatewayError
+from gateway.interfaces import IDelivery, ILeader, IWarningState
 from gateway.jobs.notices import post
 from gateway.mailboxes.owners import Owners
 from gateway.mailboxes.recipients import Recipients
-from gateway.model import Account, Level, Limits, Usage
+from gateway.model import Account, Level, Limits, Usage, WarningChange
 from gateway.observe.failures import complain, meets_all
 from gateway.quota.verdict import level
-from gateway.state.shared import Remember
 
 log = Logger()
 
@@ -27,7 +28,7 @@ Compose = Callable[[Account, Usage, Limits, Level], bytes]
 
 
 class QuotaWarner:
-    """Looks at mailboxes after each change, and at all of them now and then.
+    """Checks mailboxes after each change, and all of them in rounds, if this process leads.
 
     What it finds counts, not what has happened: a limit that was lowered warns
     as well as a message that came in.
@@ -38,7 +39,8 @@ class QuotaWarner:
         recipients: Recipients,
         owners: Owners,
         store: IDelivery,
-        remember: Remember,
+        state: IWarningState,
+        leader: ILeader,
         compose: Compose,
         *,
         interval: float,
@@ -52,7 +54,8 @@ class QuotaWarner:
         self._recipients = recipients
         self._owners = owners
         self._store = store
-        self._remember = remember
+        self._state = state
+        self._leader = leader
         self._compose = compose
         self._interval = interval
         self._now = now
@@ -101,11 +104,8 @@ class QuotaWarner:
         if self._stopped or account.mailbox in self._looking:
             return succeed(None)
         self._looking[account.mailbox] = False
-        limits = self._recipients.limits(account)
-        looked: Deferred[Any] = maybeDeferred(self._recipients.usage, account)
-        wanted = self._wanted.get(account.mailbox, 0)
-        looked.addCallback(self._weigh, account, limits, wanted)
-        return looked.addErrback(self._failed, account).addCallback(self._looked, account)
+        checked = Deferred.fromCoroutine(self._check(account))
+        return checked.addErrback(self._failed, account).addCallback(self._looked, account)
 
     def lacked_room(self, account: Account, size: int) -> None:
         """A message did not fit; looked at for the first of them only, however many come."""
@@ -113,32 +113,26 @@ class QuotaWarner:
             self._wanted[account.mailbox] = max(size, 1)
             self.look(account)
 
-    def _weigh(self, usage: Usage, account: Account, limits: Limits, wanted: int) -> Deferred[None]:
+    async def _check(self, account: Account) -> None:
+        limits = self._recipients.limits(account)
+        wanted = self._wanted.get(account.mailbox, 0)
+        usage = await self._recipients.usage(account)
         found = level(usage, limits, wanted)
         if wanted and found is not Level.OVER:
             del self._wanted[account.mailbox]
+        change = await self._state.weigh(account.mailbox, found, self._now(), self._interval)
+        if change.notice is not None:
+            await self._send(account, change, self._compose(account, usage, limits, change.notice))
+            log.info("{name} is warned: {found}", name=account.name, found=change.notice.name)
 
-        def weighed(change: Any) -> Any:
-            if change.notice is None:
-                return None
-
-            def told(_: object) -> None:
-                log.info("{name} is warned: {found}", name=account.name, found=change.notice.name)
-
-            sent = Deferred.fromCoroutine(self._send(account, usage, limits, change.notice))
-            return sent.addCallback(told).addErrback(self._not_sent, account, change)
-
-        now, interval = self._now(), self._interval
-        remembered = self._remember(lambda it: it.weigh(account.mailbox, found, now, interval))
-        return remembered.addCallback(weighed)
-
-    async def _send(self, account: Account, usage: Usage, limits: Limits, notice: Level) -> None:
-        await post(self._store, account, self._compose(account, usage, limits, notice))
-
-    def _not_sent(self, failure: Failure, account: Account, change: Any) -> Deferred[Failure]:
-        """The next look is to try again."""
-        taken = self._remember(lambda it: it.take_back(account.mailbox, change))
-        return taken.addBoth(lambda _: failure)
+    async def _send(self, account: Account, change: WarningChange, message: bytes) -> None:
+        try:
+            await post(self._store, account, message)
+        except BaseException:
+            # The next check is to try again.
+            with suppress(GatewayError):
+                await self._state.take_back(account.mailbox, change)
+            raise
 
     def _failed(self, failure: Failure, account: Account) -> None:
         complain(log, "{name} is not looked at", failure, name=account.name)
@@ -163,6 +157,8 @@ class QuotaWarner:
 
     async def _round(self) -> None:
         """One after the other, however many there are: a loop needs no stack."""
+        if not await self._leader.is_leader():
+            return
         for name in await self._mailboxes():
             if not self._sweeping.running:
                 return

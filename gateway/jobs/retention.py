@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import RetentionMalformed
+from gateway.interfaces import ILeader, IState
 from gateway.jobs.expunger import NOTHING, Budget, Expunger, Outcome
 from gateway.jobs.rate_limit import RateLimit, Stopping
 from gateway.mailboxes.owners import AllMailboxes
@@ -18,7 +19,6 @@ from gateway.model import Account, LastScan, RetentionOrder
 from gateway.observe.failures import complain, meets_all
 from gateway.retention.policies import Policies
 from gateway.retention.schedule import Schedule, jitter
-from gateway.state.shared import Remember
 
 log = Logger()
 
@@ -68,25 +68,24 @@ class RetentionJob:
         clearing: Expunger,
         budget: Budget,
         rate_limit: RateLimit,
-        remember: Remember,
-        leads: Callable[[], Deferred[bool]],
+        state: IState,
+        leader: ILeader,
         *,
         clock: IReactorTime,
         now: Callable[[], float],
         every: float,
         listen: float = LISTEN,
     ) -> None:
-        """``leads``: whether this process is the one that does it.
+        """``every``: seconds between two rounds, and between two visits to a mailbox.
 
-        ``every``: seconds between two rounds, and between two visits to a
-        mailbox; ``now`` in Unix seconds, which may jump as ``clock`` may not.
+        ``now`` in Unix seconds, which may jump as ``clock`` may not.
         """
         self._mailboxes = mailboxes
         self._expunger = clearing
         self._budget = budget
         self._rate_limit = rate_limit
-        self._remember = remember
-        self._leads = leads
+        self._state = state
+        self._leader = leader
         self._clock = clock
         self._now = now
         self._every = every
@@ -160,7 +159,7 @@ class RetentionJob:
         self._set_timer(max(delay, 0.0) if self._leading else self._listen)
 
     async def _turn(self) -> None:
-        led, self._leading = self._leading, await self._leads()
+        led, self._leading = self._leading, await self._leader.is_leader()
         if not self._leading:
             return
         # A clock that was wrong has perhaps put off what it should not have.
@@ -178,7 +177,7 @@ class RetentionJob:
 
     async def _recall(self) -> None:
         """What was known before this process, or another, stopped."""
-        self._looks = await self._remember(lambda ledger: ledger.looks())
+        self._looks = dict(await self._state.last_scans())
         now = self._now()
         for name, look in self._looks.items():
             self._budget.holds(name, look.messages)
@@ -187,11 +186,11 @@ class RetentionJob:
 
     async def _hear(self) -> None:
         """What operators have asked for meanwhile."""
-        orders: dict[str, RetentionOrder] = await self._remember(lambda ledger: ledger.orders())
+        orders: Mapping[str, RetentionOrder] = await self._state.orders()
         for name, order in orders.items():
             if self._orders.get(name) != order:
                 self._schedule.put(name, self._now())
-        self._orders = orders
+        self._orders = dict(orders)
 
     def _put(self, name: str, due: float | None) -> None:
         later = jitter(name, self._every * SPREAD)
@@ -263,7 +262,7 @@ class RetentionJob:
             finished = await self._clear(account, text, order)
         self._failures.pop(name, None)
         if finished and order is not None:
-            await self._remember(lambda ledger: ledger.done(name, order))
+            await self._state.finish_order(name, order)
             self._orders.pop(name, None)
 
     async def _clear(self, account: Account, text: str, order: RetentionOrder | None) -> bool:
@@ -294,12 +293,12 @@ class RetentionJob:
 
     async def _keep(self, name: str, text: str, outcome: Outcome) -> None:
         look = LastScan(text, outcome.due, self._now(), outcome.messages, outcome.stopped)
-        await self._remember(lambda ledger: ledger.keep_look(name, look))
+        await self._state.keep_scan(name, look)
         self._looks[name] = look
         self._failures.pop(name, None)
 
     async def _forget(self, name: str) -> None:
-        await self._remember(lambda ledger: ledger.forget_look(name))
+        await self._state.forget_scan(name)
         self._looks.pop(name, None)
         self._budget.holds(name, 0)
         self._schedule.put(name, None)

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Callable, Collection
 from attrs import frozen
 
 from gateway.errors import ConfigError, GatewayError
-from gateway.interfaces import IRetentionStore
+from gateway.interfaces import IRetentionStore, IState
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account, RetentionOrder, StoredMessage
 from gateway.retention.policies import Policies
 from gateway.retention.preview import Forecast, forecast
 from gateway.retention.removal_guard import Guard, objection
-from gateway.state.ledger import Ledger
 
 Progress = Callable[[int, int], None]
 """Called with how many are done, and of how many."""
@@ -21,10 +20,11 @@ Progress = Callable[[int, int], None]
 
 @frozen
 class Retained:
-    """Mailboxes and the rules of retention that hold for them."""
+    """Mailboxes, what is known of them, and the rules of retention that hold for them."""
 
     mailboxes: AllMailboxes
     store: IRetentionStore
+    state: IState
     policies: Policies
     guard: Guard
 
@@ -101,29 +101,31 @@ class Ordered:
     """What had stopped the run there; None: nothing had."""
 
 
-def run(ledger: Ledger, mailbox: str | None, now: float) -> list[Ordered]:
+async def run(state: IState, mailbox: str | None, now: float) -> list[Ordered]:
     """Have the running server look at ``mailbox`` at once, or at all mailboxes.
 
-    Raises ``ConfigError`` for a mailbox that retention does not know, and as the ledger does.
+    Raises ``ConfigError`` for a mailbox that retention does not know, and as ``IState`` does.
     """
-    return _order(ledger, mailbox, now, released=False)
+    return await _order(state, mailbox, now, released=False)
 
 
-def release(ledger: Ledger, mailbox: str | None, now: float) -> list[Ordered]:
+async def release(state: IState, mailbox: str | None, now: float) -> list[Ordered]:
     """As ``run``, and let all that is due there go; None: where the guard has stopped a run."""
-    return _order(ledger, mailbox, now, released=True)
+    return await _order(state, mailbox, now, released=True)
 
 
-def _order(ledger: Ledger, mailbox: str | None, now: float, *, released: bool) -> list[Ordered]:
-    looks = ledger.looks()
-    if mailbox and mailbox not in looks:
+async def _order(
+    state: IState, mailbox: str | None, now: float, *, released: bool
+) -> list[Ordered]:
+    scans = await state.last_scans()
+    if mailbox and mailbox not in scans:
         fault = "retention has not looked there yet: check the name, or wait for its next round"
         raise ConfigError([f"{mailbox}: {fault}"])
-    wanted = [name for name, look in sorted(looks.items()) if look.stopped or not released]
+    wanted = [name for name, scan in sorted(scans.items()) if scan.stopped or not released]
     names = [mailbox] if mailbox else wanted
     for name in names:
-        ledger.order(name, RetentionOrder(now, released=released))
-    return [Ordered(name, released, looks[name].stopped) for name in names]
+        await state.add_order(name, RetentionOrder(now, released=released))
+    return [Ordered(name, released, scans[name].stopped) for name in names]
 
 
 async def hidden(retained: Retained, mailbox: str) -> list[StoredMessage]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from attrs import frozen
 
 from gateway.errors import GatewayError
-from gateway.interfaces import IRetentionStore
+from gateway.interfaces import IHighWaterState, IRetentionStore
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.operations.retention import Progress
-from gateway.state.ledger import Ledger
 
 
 @frozen
@@ -21,25 +20,19 @@ class MovedIds:
     """Mailbox to reason."""
 
 
-def raise_high_water(state_dir: str, by: int) -> None:
-    """Move the ids on in the ledger too, for mailboxes that have lost their uidlist.
-
-    Raises as the ledger does.
-    """
-    ledger = Ledger(state_dir, survives_power=True)
-    try:
-        ledger.raise_all(by)
-    finally:
-        ledger.close()
-
-
 async def move_ids(
-    mailboxes: AllMailboxes, store: IRetentionStore, by: int, progress: Progress
+    state: IHighWaterState,
+    mailboxes: AllMailboxes,
+    store: IRetentionStore,
+    by: int,
+    progress: Progress,
 ) -> MovedIds:
     """Let the unique-ids of new messages of all mailboxes begin ``by`` further on.
 
-    Raises ``GatewayError`` where the mailboxes cannot be listed.
+    Also in mailboxes that have lost their uidlist.  Raises ``GatewayError``
+    where the mailboxes cannot be listed, and as ``IState`` fails.
     """
+    await state.raise_high_water(by)
     accounts = await mailboxes.accounts()
     failed = {}
     for number, account in enumerate(accounts):

@@ -1,46 +1,76 @@
-"""Of several processes one does what is to be done once.  Blocks, for a moment."""
+"""Leader election by file lock: of several processes one does what is done once."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+from threading import Lock
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
 
 from gateway.errors import LedgerUnusable
+from gateway.interfaces import ILeader, Run
+
+NAME = "leader.lock"
+"""The file in the state directory."""
 
 
 class LeaderLock:
-    """A file's ``flock``: whoever has it, the kernel takes it back when the process ends.
+    """A file's ``flock``, which the kernel takes back when its process ends.  Blocks, briefly.
 
-    So there is no time after which another may take over too early, and none
-    to wait for after a crash.
+    So no other process takes over too early, and none waits after a crash.
     """
 
     def __init__(self, path: str) -> None:
         """The file is made where it is missing, and stays."""
         self.path = path
         self._file: int | None = None
+        self._one_at_a_time = Lock()
 
     def take(self) -> bool:
         """Whether it is ours, now or since an earlier call; raises ``LedgerUnusable``."""
-        if self._file is not None:
-            return True
-        try:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise LedgerUnusable(f"{self.path}: {error.strerror}") from error
+        with self._one_at_a_time:
+            if self._file is None:
+                try:
+                    self._file = self._take()
+                except OSError as error:
+                    raise LedgerUnusable(f"{self.path}: {error.strerror}") from error
+            return self._file is not None
+
+    def _take(self) -> int | None:
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(file)
-            return False
-        except OSError as error:
+            return None
+        except OSError:
             os.close(file)
-            raise LedgerUnusable(f"{self.path}: {error.strerror}") from error
-        self._file = file
-        return True
+            raise
+        return file
 
     def give_back(self) -> None:
-        """The next who asks may have it."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        """Let another process take it."""
+        with self._one_at_a_time:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+
+
+@implementer(ILeader)
+class FlockLeader:
+    """An ``ILeader`` among the processes that use the same state directory."""
+
+    def __init__(self, directory: str, run: Run) -> None:
+        """``run``: does what blocks."""
+        self._lock = LeaderLock(os.path.join(directory, NAME))
+        self._run = run
+
+    def is_leader(self) -> Deferred[bool]:
+        """Whether the lock is ours; it is taken where it is free."""
+        return self._run(self._lock.take)
+
+    def resign(self) -> Deferred[None]:
+        """Give the lock back."""
+        return self._run(self._lock.give_back)

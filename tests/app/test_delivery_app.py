@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
-from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from gateway.app.delivery import Mailroom, composer
@@ -16,78 +13,9 @@ from gateway.config.settings import Lmtp, Quota, Settings, Text, Texts
 from gateway.directory.memory import MemoryDirectory
 from gateway.model import Account, Level, Limits, Usage
 from gateway.net.timeouts import Timeouts
-from gateway.state.ledger import NAME, Ledger
+from gateway.state.memory import MemoryLeader, MemoryState
 from gateway.store.memory import MemoryStore
 from harness import Line
-
-
-class Later:
-    """What the workers are to do, done when the test says so."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Callable[[], None]] = []
-
-    def run(self, work: Callable[[], Any]) -> Deferred[Any]:
-        """As a worker has it."""
-        answer: Deferred[Any] = Deferred()
-        self.waiting.append(lambda: maybeDeferred(work).chainDeferred(answer))
-        return answer
-
-    def go(self) -> int:
-        """Do all of it; how much that was."""
-        done = 0
-        while self.waiting:
-            self.waiting.pop(0)()
-            done += 1
-        return done
-
-
-def mailroom(state: Path, workers: Later) -> Mailroom:
-    """One that nothing is set for."""
-    settings = Settings(state_dir=str(state))
-    directory, store = MemoryDirectory({}), MemoryStore()
-    return Mailroom(Clock(), settings, directory, store, run=workers.run, timeouts=Timeouts())
-
-
-def test_all_who_want_the_ledger_at_once_get_the_same(tmp_path: Path) -> None:
-    workers = Later()
-    room, got = mailroom(tmp_path, workers), list[Ledger]()
-    for _ in range(3):
-        room.ledger.ask(got.append)
-    assert workers.go() == 4
-    assert got == [room.ledger.made] * 3
-    room.stop()
-
-
-def test_a_ledger_that_could_not_be_opened_is_tried_again(tmp_path: Path) -> None:
-    workers, state = Later(), tmp_path / "var"
-    room, got, failed = mailroom(state, workers), list[Ledger](), list[Any]()
-    for _ in range(2):
-        room.ledger.ask(got.append).addErrback(failed.append)
-    workers.go()
-    assert (len(got), len(failed)) == (0, 2)
-    state.mkdir()
-    room.ledger.ask(got.append)
-    workers.go()
-    assert len(got) == 1
-    room.stop()
-
-
-def test_a_ledger_that_nobody_wants_is_not_made(tmp_path: Path) -> None:
-    room = mailroom(tmp_path, Later())
-    room.start()
-    room.stop()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_ledger_is_closed_at_the_end(tmp_path: Path) -> None:
-    workers, got = Later(), list[Ledger]()
-    room = mailroom(tmp_path, workers)
-    room.ledger.ask(got.append)
-    workers.go()
-    assert len(list(tmp_path.iterdir())) > 1
-    room.stop()
-    assert [file.name for file in tmp_path.iterdir()] == [NAME]
 
 
 def test_users_read_the_texts_that_are_set_for_the_language_and_the_level() -> None:
@@ -123,7 +51,8 @@ def test_whoever_wants_to_know_is_told_whose_mail_came(tmp_path: Path) -> None:
         settings,
         directory,
         store,
-        run=maybeDeferred,
+        MemoryState(),
+        MemoryLeader(),
         timeouts=Timeouts(),
         delivered=told.append,
     )

@@ -9,13 +9,15 @@ import pytest
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 
-from gateway.app.retention import LEASE, Keeper, Work, policies_of
+from gateway.app.retention import Keeper, policies_of
 from gateway.config.settings import DirectorySettings, DomainRetention, Retention, Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, DirectoryDown
 from gateway.model import Account
-from gateway.state.leader import LeaderLock
-from gateway.state.ledger import NAME
+from gateway.state.leader import NAME as LOCK
+from gateway.state.leader import FlockLeader, LeaderLock
+from gateway.state.ledger import LedgerState
+from gateway.state.ledger_file import NAME
 from kept_mail import KeptMail
 
 DAY = 86_400.0
@@ -45,6 +47,17 @@ class Changing(MemoryDirectory):
         return fail(DirectoryDown("x")) if self.is_down else succeed(list(self._told.values()))
 
 
+class Process(Keeper):
+    """A server that does nothing else."""
+
+    def stop(self) -> Deferred[None]:
+        """End as a server does."""
+        ended = super().stop()
+        return ended.addCallback(lambda _: self._leader.resign()).addCallback(
+            lambda _: self._state.close()
+        )
+
+
 class House:
     """Three mailboxes with a message each, and keepers of them."""
 
@@ -55,7 +68,7 @@ class House:
             self.store.add(name)
         self.accounts = dict(ACCOUNTS)
 
-    def keeper(self, directory: MemoryDirectory | None = None) -> Keeper:
+    def keeper(self, directory: MemoryDirectory | None = None) -> Process:
         """One more, which begins."""
         settings = Settings(
             state_dir=str(self.state),
@@ -63,13 +76,14 @@ class House:
             directory=DirectorySettings(hosts=("here",)),
         )
         directory = directory or MemoryDirectory({}, self.accounts)
-        work = Work(maybeDeferred, lambda: 0)
-        keeper = Keeper(
+        keeper = Process(
             self.clock,
             settings,
             directory,
             self.store,
-            work,
+            LedgerState(str(self.state), maybeDeferred),
+            FlockLeader(str(self.state), maybeDeferred),
+            queued=lambda: 0,
             policies=policies_of(settings.retention),
             now=self.clock.seconds,
         )
@@ -126,14 +140,14 @@ def test_of_two_processes_one_removes_and_the_other_takes_over_at_its_end(tmp_pa
     house.run(8 * DAY)
     assert house.left() == [CAROL]
     second.stop()
-    assert sorted(file.name for file in tmp_path.iterdir()) == [NAME, LEASE]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [LOCK, NAME]
 
 
 def test_while_a_step_hangs_at_the_end_no_other_process_may_begin(tmp_path: Path) -> None:
     house = House(tmp_path)
     answer = Deferred[Any]()
     house.store.scan = lambda _: answer  # type: ignore[method-assign]
-    keeper, lease = house.keeper(), LeaderLock(str(tmp_path / LEASE))
+    keeper, lease = house.keeper(), LeaderLock(str(tmp_path / LOCK))
     house.run(300)
     ended = keeper.stop()
     ended.addErrback(lambda _: None)

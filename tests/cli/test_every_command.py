@@ -118,7 +118,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "none": root / "none.toml",
         "state": root / "state",
     }
-    set_password(str(root / "state/accounts"), USER, b"secret", "SSHA256")
+    for state in ("state", "broken"):
+        set_password(str(root / state / "accounts"), USER, b"secret", "SSHA256")
     maildir = root / "state/mail/example.org/bob"
     name = "1700000000.M1P1.host"
     for message in (maildir / "cur" / name, maildir / ".Expired/cur" / hidden_name(name, "17")):
@@ -127,7 +128,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         message.write_bytes(b"Subject: x\r\n\r\n")
         os.utime(message, (1_700_000_000, 1_700_000_000))
     with closing(Ledger(str(root / "state"))) as ledger:
-        ledger.keep_look(USER, LastScan("unread 60d", None, 1.0, 200, stopped="200 of 200"))
+        ledger.keep_scan(USER, LastScan("unread 60d", None, 1.0, 200, stopped="200 of 200"))
     (root / "broken/ledger.sqlite3").write_bytes(b"x" * 5000)
     return {name: str(path) for name, path in made.items()}
 

@@ -26,6 +26,7 @@ from gateway.directory.memory import MemoryDirectory
 from gateway.errors import StoreDown
 from gateway.model import Account, LastScan, RetentionOrder
 from gateway.state.ledger import Ledger
+from gateway.state.memory import MemoryState
 from kept_mail import KeptMail
 
 DAY = 86_400.0
@@ -61,7 +62,9 @@ class Desk:
         as_json: bool = False,
     ) -> Exit:
         """The exit code of a command's rendering."""
-        retained = retained_of(SETTINGS, MemoryDirectory({}, self.accounts), self.store)
+        retained = retained_of(
+            SETTINGS, MemoryDirectory({}, self.accounts), self.store, MemoryState()
+        )
         terminal = Terminal(self.out, self.err, as_json=as_json)
         results: list[Exit] = []
         Deferred.fromCoroutine(work(terminal, retained, *arguments)).addCallback(results.append)
@@ -197,8 +200,8 @@ def file(tmp_path: Path) -> Path:
     config.write_text(f'state_dir = "{state}"\n[listeners.a]\nendpoint = "tcp:0"\n')
     stopped = LastScan("any 1d", due=None, looked=1.0, messages=200, stopped="200 of 200 would go")
     with closing(Ledger(str(state))) as ledger:
-        ledger.keep_look("alice", stopped)
-        ledger.keep_look("bob", stopped._replace(stopped=None))
+        ledger.keep_scan("alice", stopped)
+        ledger.keep_scan("bob", stopped._replace(stopped=None))
     return config
 
 

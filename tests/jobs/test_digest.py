@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
@@ -17,7 +16,8 @@ from gateway.jobs.quota_warnings import QuotaWarner
 from gateway.mailboxes.recipients import Recipients, admit
 from gateway.model import Account, Level, Limits, Usage
 from gateway.quota.notice import Row
-from gateway.state.ledger import Ledger
+from gateway.state.ledger import Ledger, LedgerState
+from gateway.state.memory import MemoryLeader
 from gateway.store.memory import MemoryStore
 
 ROOT, ALICE, BOB, CAROL = (f"{name}@example.org" for name in ("root", "alice", "bob", "carol"))
@@ -39,9 +39,11 @@ class Office:
         self.to = to
         path = case.mktemp()
         os.mkdir(path)
-        self.open = lambda: Ledger(path)
-        self.ledger = self.open()
-        case.addCleanup(lambda: self.ledger.close())
+        self.open = lambda: LedgerState(path, maybeDeferred)
+        self.state = self.open()
+        self.ledger = Ledger(path)
+        case.addCleanup(self.ledger.close)
+        case.addCleanup(lambda: self.state.close())
         self.digest = self.made()
 
     def made(self) -> Digest:
@@ -50,16 +52,12 @@ class Office:
             self.recipients,
             self.directory,
             self.store,
-            self.remember,
+            self.state,
             self.compose,
             to=self.to,
             interval=DAY,
             now=self.clock.seconds,
         )
-
-    def remember(self, work: Callable[[Ledger], Any]) -> Deferred[Any]:
-        """At once."""
-        return maybeDeferred(work, self.ledger)
 
     def compose(self, rows: Sequence[Row]) -> bytes:
         """A digest, kept besides."""
@@ -114,9 +112,9 @@ class DigestTests(SynchronousTestCase):
         office.find(ALICE, Level.OVER)
         for _ in range(3):
             self.send(office)
+            office.state.close()
+            office.state = office.open()
             office.digest = office.made()
-            office.ledger.close()
-            office.ledger = office.open()
         office.clock.advance(DAY - 1)
         self.send(office)
         self.assertEqual(office.sent, 1)
@@ -175,7 +173,7 @@ class DigestTests(SynchronousTestCase):
         office.find(ALICE, Level.OVER)
         self.send(office)
         self.assertEqual(self.flushLoggedErrors(), [])
-        self.assertTrue(office.ledger.is_due("nobody@example.org", 0, DAY))
+        self.assertTrue(office.ledger.is_digest_due("nobody@example.org", 0, DAY))
 
     def test_it_follows_a_round_and_tells_what_that_has_found(self) -> None:
         office = Office(self)
@@ -184,7 +182,8 @@ class DigestTests(SynchronousTestCase):
             office.recipients,
             office.directory,
             office.store,
-            office.remember,
+            office.state,
+            MemoryLeader(),
             lambda *_: b"Subject: warned\r\n\r\n",
             interval=DAY,
             now=office.clock.seconds,

@@ -16,7 +16,8 @@ from gateway.errors import DirectoryDown, OverQuota, StoreDown
 from gateway.jobs.quota_warnings import QuotaWarner
 from gateway.mailboxes.recipients import Recipients, admit
 from gateway.model import Account, Level, Limits, Usage
-from gateway.state.ledger import Ledger
+from gateway.state.ledger import Ledger, LedgerState
+from gateway.state.memory import MemoryLeader
 from gateway.store.memory import MemoryStore
 
 ALICE = "alice@example.org"
@@ -48,6 +49,8 @@ class Office:
         self.waiting: list[Callable[[], None]] | None = None
         path = case.mktemp()
         os.mkdir(path)
+        self.seat: list[object] = []
+        """Where a test puts another process that leads."""
         self.ledger = Ledger(path)
         case.addCleanup(self.ledger.close)
 
@@ -64,7 +67,8 @@ class Office:
             self.recipients,
             directory,
             self.store,
-            lambda work: self.run(lambda: work(self.ledger)),
+            LedgerState(path, self.run),
+            MemoryLeader(self.seat),
             compose,
             interval=100.0,
             now=self.clock.seconds,
@@ -213,6 +217,22 @@ class RoundTests(SynchronousTestCase):
         office.quota_warner.stop()
         self.assertEqual(office.clock.getDelayedCalls(), [])
 
+    def test_a_round_is_the_leaders_and_a_delivery_is_looked_at_by_any_process(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        office.seat.append("another process")
+        office.quota_warner.start(office.clock, 10, lambda: succeed([ALICE]))
+        office.clock.advance(10)
+        self.assertEqual(office.warned, [])
+        office.seat.clear()
+        office.clock.advance(10)
+        self.assertEqual(len(office.warned), 1)
+        office.seat[:] = ["another process"]
+        office.mailbox.messages = {1: b"x" * 1000}
+        self.successResultOf(office.quota_warner.look(ACCOUNT))
+        self.assertEqual(office.warned, [b"Subject: OVER\r\n\r\n"])
+        office.quota_warner.stop()
+
     def test_a_name_that_cannot_be_asked_for_costs_nobody_else_the_round(self) -> None:
         office = Office(self)
         office.mailbox.deliver(b"x" * 600)
@@ -280,10 +300,11 @@ class RoundTests(SynchronousTestCase):
         office = Office(self)
         office.mailbox.deliver(b"x" * 1000)
         self.successResultOf(office.quota_warner.stop())
-        office.ledger.close()
+        office.waiting = []
         office.quota_warner.lacked_room(ACCOUNT, 5)
         self.successResultOf(office.quota_warner.look(ACCOUNT))
         self.assertEqual((office.warned, self.flushLoggedErrors()), ([], []))
+        self.assertEqual(office.waiting, [])
 
     def test_what_changes_during_the_last_look_does_not_begin_another(self) -> None:
         office = Office(self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -23,7 +23,8 @@ from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account, RetentionOrder
 from gateway.retention.policies import Policies
 from gateway.retention.removal_guard import Guard
-from gateway.state.ledger import Ledger
+from gateway.state.ledger import Ledger, LedgerState
+from gateway.state.memory import MemoryLeader
 from harness import ALICE, Wire
 from kept_mail import KeptMail
 
@@ -60,8 +61,12 @@ class House:
         self.path = case.mktemp()
         os.mkdir(self.path)
         self.ledger = Ledger(self.path)
+        self.state = LedgerState(self.path, maybeDeferred)
         case.addCleanup(lambda: self.ledger.close())
-        self.leader: RetentionJob | None = None
+        case.addCleanup(self.state.close)
+        self.leaders: list[object] = []
+        """Who leads, if anybody does."""
+        self.candidates: dict[RetentionJob, MemoryLeader] = {}
 
     def now(self) -> float:
         """The time of day."""
@@ -69,13 +74,8 @@ class House:
 
     def retention_job(self) -> RetentionJob:
         """One more, which begins."""
-
-        def leads() -> Deferred[bool]:
-            self.leader = self.leader or retention_job
-            return succeed(self.leader is retention_job)
-
         rate_limit = RateLimit(self.clock, rate=self.rate, load=lambda: self.load, most=4)
-        budget = Budget(self.guard, self.remember, self.now)
+        budget = Budget(self.guard, self.state, self.now)
         seconds = self.clock.seconds
         clearing = Expunger(
             self.store,
@@ -91,20 +91,17 @@ class House:
             clearing,
             budget,
             rate_limit,
-            self.remember,
-            leads,
+            self.state,
+            leader := MemoryLeader(self.leaders),
             clock=self.clock,
             now=self.now,
             every=self.every,
             listen=self.listen,
         )
+        self.candidates[retention_job] = leader
         retention_job.start()
         self.run(0)
         return retention_job
-
-    def remember(self, work: Callable[[Any], Any]) -> Deferred[Any]:
-        """Ask the ledger."""
-        return maybeDeferred(work, self.ledger)
 
     def owner(self, mailbox: str) -> Deferred[Account | None]:
         """As a directory does, in which everybody is."""
@@ -278,10 +275,10 @@ class FindingTests(SweeperCase):
         house = House(self, policy="", own={"a": "any 10d"})
         house.store.add("a")
         house.retention_job()
-        self.assertEqual(list(house.ledger.looks()), ["a"])
+        self.assertEqual(list(house.ledger.last_scans()), ["a"])
         del house.own["a"]
         house.run(HOUR)
-        self.assertEqual(house.ledger.looks(), {})
+        self.assertEqual(house.ledger.last_scans(), {})
         house.run(20 * DAY)
         self.assertEqual(house.count("a"), 1)
 
@@ -395,19 +392,19 @@ class GuardTests(SweeperCase):
         stopped = [line for line in said if "200 of 200 messages of mailbox a would go" in line]
         self.assertEqual(len(stopped), 1)
         self.assertIn("pop3gw retention release --config FILE a", stopped[0])
-        self.assertIn("200 of 200", str(house.ledger.looks()["a"].stopped))
-        house.ledger.order("a", RetentionOrder(house.now(), released=True))
+        self.assertIn("200 of 200", str(house.ledger.last_scans()["a"].stopped))
+        house.ledger.add_order("a", RetentionOrder(house.now(), released=True))
         house.run(61)
         self.assertEqual(house.count("a"), 0)
         self.assertEqual(house.ledger.orders(), {})
-        self.assertIsNone(house.ledger.looks()["a"].stopped)
+        self.assertIsNone(house.ledger.last_scans()["a"].stopped)
 
     def test_it_stays_stopped_over_a_restart_until_the_policy_changes(self) -> None:
         house = House(self, policy="any 1d", guard=Guard(share=0.5, least=100))
         house.store.add("a", 200, age=9 * DAY)
         house.store.add("b", 2000)
         self.successResultOf(house.retention_job().stop())
-        house.leader = None
+        house.leaders.clear()
         house.retention_job()
         house.run(0.9 * DAY)
         self.assertEqual(house.count("a"), 200)
@@ -436,7 +433,7 @@ class GuardTests(SweeperCase):
         house.wrong_by -= 365 * DAY
         house.run(29 * DAY)
         self.assertEqual(house.count("a"), 500)
-        self.assertIsNone(house.ledger.looks()["a"].stopped)
+        self.assertIsNone(house.ledger.last_scans()["a"].stopped)
 
     def test_a_clock_that_was_behind_only_keeps_mail_longer(self) -> None:
         house = House(self, policy="any 30d")
@@ -516,7 +513,7 @@ class RestartTests(SweeperCase):
         for name in "abc":
             house.store.add(name)
         self.successResultOf(house.retention_job().stop())
-        house.leader = None
+        house.leaders.clear()
         house.store.scans.clear()
         house.run(DAY)
         house.store.add("d")
@@ -536,7 +533,8 @@ class RestartTests(SweeperCase):
             house.run(10)
         self.successResultOf(retention_job.stop())
         self.assertGreater(house.count("a"), 400)
-        house.leader, house.rate = None, 1e6
+        house.leaders.clear()
+        house.rate = 1e6
         house.retention_job()
         house.run(LATE)
         self.assertEqual(house.count("a"), 0)
@@ -551,17 +549,17 @@ class RestartTests(SweeperCase):
         self.assertEqual(house.store.scans["a"], 2)
         self.assertEqual(len(house.store.removals), 50)
         self.successResultOf(first.stop())
-        house.leader = None
+        house.leaders.clear()
         house.store.add("a", 1, age=3 * DAY)
         house.run(DAY + LATE + HOUR)
         self.assertEqual(house.count("a"), 0)
-        self.assertIs(house.leader, second)
+        self.assertIs(house.leaders[0], house.candidates[second])
 
     def test_an_order_of_a_mailbox_that_is_nobodys_is_done_with(self) -> None:
         house = House(self)
         house.owner = lambda _: succeed(None)  # type: ignore[method-assign]
         house.retention_job()
-        house.ledger.order("nobody", RetentionOrder(house.now(), released=False))
+        house.ledger.add_order("nobody", RetentionOrder(house.now(), released=False))
         house.run(61)
         self.assertEqual(house.ledger.orders(), {})
 

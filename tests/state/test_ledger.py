@@ -23,9 +23,10 @@ from typing import Any
 import pytest
 
 from gateway.errors import LedgerUnusable, StoreDown
-from gateway.model import LastScan, Level, RetentionOrder, WarningState
+from gateway.model import LastScan, Level, WarningState
 from gateway.quota.warnings import UNKNOWN
-from gateway.state.ledger import APPLICATION_ID, NAME, VERSIONS, Ledger
+from gateway.state.ledger import Ledger
+from gateway.state.ledger_file import APPLICATION_ID, NAME, VERSIONS
 
 NORMAL, WARN, OVER = Level
 DAY = 86_400.0
@@ -148,35 +149,6 @@ def test_a_state_that_says_nothing_is_as_good_as_none(ledger: Ledger, tmp_path: 
     assert ledger.weigh("alice", WARN, 5.0, DAY).notice is WARN
 
 
-def test_one_look_after_the_other_warns_once_in_an_interval(ledger: Ledger) -> None:
-    looks = [(0.0, WARN), (1.0, WARN), (2.0, OVER), (3.0, NORMAL), (4.0, OVER), (DAY + 2, OVER)]
-    notices = [ledger.weigh("alice", level, now, DAY).notice for now, level in looks]
-    assert notices == [WARN, None, OVER, None, None, OVER]
-    assert ledger.warning_state("alice") == WarningState(OVER, warned=0.0, over=DAY + 2)
-
-
-def test_who_had_room_for_long_enough_is_forgotten(ledger: Ledger) -> None:
-    ledger.weigh("alice", WARN, 0.0, DAY)
-    assert ledger.weigh("alice", NORMAL, DAY, DAY) == (WarningState(WARN, 0.0), UNKNOWN, None)
-    assert ledger.warning_states() == {}
-
-
-def test_a_warning_that_could_not_be_sent_is_due_again(ledger: Ledger) -> None:
-    change = ledger.weigh("alice", WARN, 0.0, DAY)
-    assert ledger.take_back("alice", change)
-    assert ledger.weigh("alice", WARN, 1.0, DAY).notice is WARN
-    change = ledger.weigh("alice", OVER, 2.0, DAY)
-    assert ledger.take_back("alice", change)
-    assert ledger.weigh("alice", OVER, 3.0, DAY).notice is OVER
-
-
-def test_what_others_have_changed_since_is_not_taken_back(ledger: Ledger) -> None:
-    change = ledger.weigh("alice", WARN, 0.0, DAY)
-    ledger.weigh("alice", OVER, 1.0, DAY)
-    assert not ledger.take_back("alice", change)
-    assert ledger.warning_state("alice") == WarningState(OVER, warned=0.0, over=1.0)
-
-
 def test_of_two_that_look_at_once_the_second_sees_what_the_first_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,33 +165,6 @@ def test_of_two_that_look_at_once_the_second_sees_what_the_first_did(
         assert one.weigh("alice", WARN, 0.0, DAY).notice is None
 
 
-def test_a_digest_is_due_once_in_an_interval_for_each_address(ledger: Ledger) -> None:
-    assert ledger.is_due("root", 5.0, DAY)
-    assert ledger.take_turn("root", 5.0, DAY) == (None, 5.0)
-    assert ledger.take_turn("root", DAY, DAY) is None
-    assert not ledger.is_due("root", DAY, DAY)
-    assert ledger.take_turn("other", DAY, DAY) == (None, DAY)
-    assert ledger.take_turn("root", DAY + 5, DAY) == (5.0, DAY + 5)
-
-
-def test_a_digest_that_could_not_be_sent_is_due_again(ledger: Ledger) -> None:
-    for now in (0.0, DAY):
-        turn = ledger.take_turn("root", now, DAY)
-        assert turn
-        assert ledger.give_turn_back("root", turn)
-        assert not ledger.give_turn_back("root", turn)
-        turn = ledger.take_turn("root", now, DAY)
-        assert turn
-    assert turn == (0.0, DAY)
-
-
-def test_a_digest_from_the_future_keeps_silent_for_one_interval_only(ledger: Ledger) -> None:
-    ledger.take_turn("root", 100 * DAY, DAY)
-    assert not ledger.is_due("root", 0.0, DAY)
-    assert ledger.take_turn("root", DAY - 1, DAY) is None
-    assert ledger.take_turn("root", DAY, DAY) == (0.0, DAY)
-
-
 def test_a_file_of_the_first_version_keeps_what_is_in_it(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / NAME, isolation_level=None)) as database:
         database.execute(VERSIONS[0])
@@ -228,40 +173,24 @@ def test_a_file_of_the_first_version_keeps_what_is_in_it(tmp_path: Path) -> None
         database.execute("PRAGMA user_version = 1")
     with closing(Ledger(str(tmp_path))) as ledger:
         assert ledger.warning_states() == {"alice": WarningState(WARN, warned=5.0)}
-        assert ledger.take_turn("root", 5.0, DAY)
-        ledger.keep_look("alice", LOOK)
-        assert ledger.looks() == {"alice": LOOK}
+        assert ledger.take_digest("root", 5.0, DAY)
+        ledger.keep_scan("alice", SCAN)
+        assert ledger.last_scans() == {"alice": SCAN}
 
 
-LOOK = LastScan("unread 60d", due=9.5, looked=1.5, messages=3)
+SCAN = LastScan("unread 60d", due=9.5, looked=1.5, messages=3)
 
 
 def test_what_retention_found_is_there_after_a_restart(tmp_path: Path) -> None:
     stopped = LastScan("read 7d", due=None, looked=2.0, messages=0, stopped="too many")
     with closing(Ledger(str(tmp_path))) as ledger:
-        ledger.keep_look("jörg", stopped)
-        ledger.keep_look("jörg", LOOK)
-        ledger.keep_look("alice", stopped)
+        ledger.keep_scan("jörg", stopped)
+        ledger.keep_scan("jörg", SCAN)
+        ledger.keep_scan("alice", stopped)
     with closing(Ledger(str(tmp_path))) as ledger:
-        assert ledger.looks() == {"alice": stopped, "jörg": LOOK}
-        ledger.forget_look("jörg")
-        assert ledger.looks() == {"alice": stopped}
-
-
-def test_an_order_is_done_once_and_one_given_meanwhile_stays(ledger: Ledger) -> None:
-    first = RetentionOrder(1.0, released=True)
-    ledger.order("alice", first)
-    assert ledger.orders() == {"alice": first}
-    ledger.order("alice", RetentionOrder(2.0, released=False))
-    ledger.done("alice", first)
-    assert ledger.orders() == {"alice": RetentionOrder(2.0, released=True)}
-    ledger.done("alice", RetentionOrder(2.0, released=True))
-    assert ledger.orders() == {}
-
-
-def test_what_is_removed_is_counted_by_day(ledger: Ledger) -> None:
-    counts = [(1, 5), (1, 0), (1, 7), (2, 1), (1, 1)]
-    assert [ledger.count_removed(*one) for one in counts] == [5, 5, 12, 1, 1]
+        assert ledger.last_scans() == {"alice": stopped, "jörg": SCAN}
+        ledger.forget_scan("jörg")
+        assert ledger.last_scans() == {"alice": stopped}
 
 
 class Watched(sqlite3.Connection):
@@ -286,6 +215,33 @@ def test_threads_use_its_connection_one_after_the_other(
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
     with closing(Ledger(str(tmp_path))) as ledger, ThreadPoolExecutor(4) as pool:
         list(pool.map(ledger.warning_state, MAILBOXES * 10))
+
+
+class Waiting(sqlite3.Connection):
+    """Notes which statements wait for the disk."""
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        ((level,),) = super().execute("PRAGMA synchronous").fetchall()
+        waited.extend([arguments[0]] * (level == 2))
+        return super().execute(*arguments)
+
+
+waited: list[str] = []
+
+
+def test_what_no_unique_id_reaches_survives_a_loss_of_power_and_the_rest_waits_for_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Waiting))
+    with closing(Ledger(str(tmp_path))) as ledger:
+        waited.clear()
+        ledger.weigh("alice", WARN, 5.0, DAY)
+        ledger.high_water("/mail/alice")
+        assert waited == []
+        ledger.high_water("/mail/alice", 5)
+        ledger.raise_high_water(5)
+        ledger.keep_scan("alice", SCAN)
+        assert [one.split()[0] for one in waited if "PRAGMA" not in one] == ["INSERT", "UPDATE"]
 
 
 def test_threads_may_share_it(ledger: Ledger) -> None:

@@ -28,19 +28,6 @@ def no_high_water(_: str, __: int) -> int:
     return 0
 
 
-class MemoryHighWater:
-    """A ``HighWater`` that lasts as long as the process."""
-
-    def __init__(self) -> None:
-        self.marks: dict[str, int] = {}
-
-    def __call__(self, maildir: str, least: int) -> int:
-        """The mark, raised to ``least`` if it is lower."""
-        if least:
-            self.marks[maildir] = max(least, self.marks.get(maildir, 0))
-        return self.marks.get(maildir, 0)
-
-
 class Mark:
     """One Maildir's, for all in this process who read its uidlist.  Blocks."""
 

@@ -18,75 +18,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import LedgerUnusable, MailboxUnusable, StoreDown
 from gateway.interfaces import HighWater
-from gateway.state.high_water import LedgerHighWater
-from gateway.state.ledger import NAME
+from gateway.state.memory import MemoryState
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
-from gateway.store.maildir.uids.high_water import BLOCK, Mark, MemoryHighWater
+from gateway.store.maildir.uids.high_water import BLOCK, Mark
 from gateway.store.maildir.uids.uidlines import HIGHEST
 from gateway.testing.store_contract import ALICE, NO_LIMITS, run_now
-
-
-class MemoryHighWaterTests(SynchronousTestCase):
-    """What every ``HighWater`` promises."""
-
-    def setUp(self) -> None:
-        self.state = os.path.abspath(self.mktemp())
-        os.mkdir(self.state)
-        self.marks = self.make()
-
-    def make(self) -> Any:
-        return MemoryHighWater()
-
-    def test_nothing_is_known_at_first_and_to_ask_changes_nothing(self) -> None:
-        self.assertEqual(self.marks(f"{self.state}/mail/alice", 0), 0)
-        self.assertEqual(self.marks(f"{self.state}/mail/alice", 0), 0)
-
-    def test_it_is_only_ever_raised_and_each_maildir_has_its_own(self) -> None:
-        self.assertEqual(self.marks(f"{self.state}/a", 500), 500)
-        self.assertEqual(self.marks(f"{self.state}/a", 400), 500)
-        self.assertEqual(self.marks(f"{self.state}/a", 0), 500)
-        self.assertEqual(self.marks("/home/bob/Maildir", HIGHEST), HIGHEST)
-        self.assertEqual(self.marks(f"{self.state}/b", 0), 0)
-
-    def test_a_path_may_be_of_any_octets(self) -> None:
-        odd = os.fsdecode(b"/home/\xff\n/Maildir")
-        self.assertEqual(self.marks(odd, 7), 7)
-        self.assertEqual(self.marks(odd, 0), 7)
-
-
-class LedgerHighWaterTests(MemoryHighWaterTests):
-    def make(self) -> Any:
-        marks = LedgerHighWater(self.state)
-        self.addCleanup(marks.close)
-        return marks
-
-    def test_it_is_there_after_a_restart_and_for_other_processes(self) -> None:
-        self.marks(f"{self.state}/a", 500)
-        self.assertEqual(self.make()(f"{self.state}/a", 0), 500)
-
-    def test_a_state_directory_that_is_moved_keeps_what_it_knows(self) -> None:
-        self.marks(f"{self.state}/a", 500)
-        self.marks.close()
-        os.rename(self.state, f"{self.state}.moved")
-        self.state += ".moved"
-        self.assertEqual(self.make()(f"{self.state}/a", 0), 500)
-
-    def test_all_are_raised_at_once(self) -> None:
-        self.marks(f"{self.state}/a", 500)
-        self.marks("/b", 7)
-        self.marks.raise_all(1000)
-        self.assertEqual((self.marks(f"{self.state}/a", 0), self.marks("/b", 0)), (1500, 1007))
-
-    def test_a_file_that_is_no_ledger_is_for_the_administrator(self) -> None:
-        Path(self.state, NAME).write_bytes(b"garbage" * 1000)
-        self.assertRaises(LedgerUnusable, self.marks, "/a", 1)
 
 
 class HighWaterCase(MaildirCase):
     def setUp(self) -> None:
         super().setUp()
-        self.marks: HighWater = MemoryHighWater()
+        self.marks: HighWater = MemoryState().high_water
         self.list = Path(self.maildir, "dovecot-uidlist")
         self.shown: dict[str, bytes] = {}
         self.number = 0
@@ -213,12 +156,13 @@ class RestoredTests(HighWaterCase):
     def test_after_a_restore_of_everything_ids_that_were_moved_ahead_are_new(self) -> None:
         self.by_lmtp(3)
         self.look()
-        old, marks = self.list.read_bytes(), dict(self.marks.marks)  # type: ignore[attr-defined]
+        old, mark = self.list.read_bytes(), self.marks(self.maildir, 0)
         self.by_lmtp(50)
         self.look()
         self.remove_all()
         self.list.write_bytes(old)
-        self.marks.marks = marks  # type: ignore[attr-defined]
+        self.marks = MemoryState().high_water
+        self.marks(self.maildir, mark)
         self.store = self.started()
         self.successResultOf(self.store.move_ids(ALICE, 1_000_000))
         self.assertIn(b" N", self.list.read_bytes())
@@ -320,7 +264,7 @@ class SaidTests(HighWaterCase):
 class CostTests(HighWaterCase):
     def test_a_message_costs_nothing_and_a_block_one_write(self) -> None:
         asked: list[int] = []
-        marks = MemoryHighWater()
+        marks = MemoryState().high_water
 
         def counting(maildir: str, least: int) -> int:
             asked.append(least)

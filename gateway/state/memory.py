@@ -1,0 +1,169 @@
+"""An ``IState`` and an ``ILeader`` that last as long as the process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from gateway.interfaces import ILeader, IState
+from gateway.model import (
+    DigestClaim,
+    LastScan,
+    Level,
+    RetentionOrder,
+    WarningChange,
+    WarningState,
+)
+from gateway.quota.warnings import UNKNOWN, step
+
+__all__ = ["MemoryLeader", "MemoryState"]
+
+
+@implementer(IState)
+class MemoryState:
+    """State in dictionaries: for tests, and for servers that keep none."""
+
+    def __init__(self) -> None:
+        self._warnings: dict[str, WarningState] = {}
+        self._digests: dict[str, float] = {}
+        self._scans: dict[str, LastScan] = {}
+        self._orders: dict[str, RetentionOrder] = {}
+        self._removed = (0, 0)
+        """A day and how many messages were removed on it."""
+        self._marks: dict[str, int] = {}
+
+    # -- warnings and digests -------------------------------------------------
+
+    def weigh(
+        self, mailbox: str, level: Level, now: float, interval: float
+    ) -> Deferred[WarningChange]:
+        """Record how full a mailbox is."""
+        was = self._warnings.get(mailbox, UNKNOWN)
+        state, notice = step(was, level, now, interval)
+        self._keep(mailbox, state)
+        return succeed(WarningChange(was, state, notice))
+
+    def take_back(self, mailbox: str, change: WarningChange) -> Deferred[bool]:
+        """The warning was not sent."""
+        is_current = self._warnings.get(mailbox, UNKNOWN) == change.now
+        if is_current:
+            self._keep(mailbox, change.was)
+        return succeed(is_current)
+
+    def _keep(self, mailbox: str, state: WarningState) -> None:
+        self._warnings[mailbox] = state
+        if state == UNKNOWN:
+            del self._warnings[mailbox]
+
+    def warning_states(self, least: Level) -> Deferred[Mapping[str, WarningState]]:
+        """The mailboxes that were last found at ``least`` or above."""
+        states = sorted(self._warnings.items())
+        return succeed({name: state for name, state in states if state.level >= least})
+
+    def is_digest_due(self, recipient: str, now: float, interval: float) -> Deferred[bool]:
+        """Whether ``recipient`` was sent none for ``interval`` seconds."""
+        return succeed(self._is_due(recipient, now, interval))
+
+    def _is_due(self, recipient: str, now: float, interval: float) -> bool:
+        sent = self._digests.get(recipient)
+        if sent is not None and sent > now:
+            sent = self._digests[recipient] = now
+        return sent is None or now - sent >= interval
+
+    def take_digest(
+        self, recipient: str, now: float, interval: float
+    ) -> Deferred[DigestClaim | None]:
+        """The right to send one, if it is due."""
+        was = self._digests.get(recipient)
+        if not self._is_due(recipient, now, interval):
+            return succeed(None)
+        self._digests[recipient] = now
+        return succeed(DigestClaim(was, now))
+
+    def return_digest(self, recipient: str, claim: DigestClaim) -> Deferred[bool]:
+        """The digest was not sent."""
+        is_current = self._digests.get(recipient) == claim.now
+        if is_current:
+            del self._digests[recipient]
+            if claim.was is not None:
+                self._digests[recipient] = claim.was
+        return succeed(is_current)
+
+    # -- retention ------------------------------------------------------------
+
+    def last_scans(self) -> Deferred[Mapping[str, LastScan]]:
+        """What retention found, by mailbox."""
+        return succeed(dict(self._scans))
+
+    def keep_scan(self, mailbox: str, scan: LastScan) -> Deferred[None]:
+        """Store it in place of the one before."""
+        self._scans[mailbox] = scan
+        return succeed(None)
+
+    def forget_scan(self, mailbox: str) -> Deferred[None]:
+        """Delete what is known of the mailbox."""
+        self._scans.pop(mailbox, None)
+        return succeed(None)
+
+    def count_removed(self, day: int, messages: int) -> Deferred[int]:
+        """Count ``messages`` more as removed on ``day``."""
+        counted, total = self._removed
+        self._removed = day, messages + (total if counted == day else 0)
+        return succeed(self._removed[1])
+
+    def add_order(self, mailbox: str, order: RetentionOrder) -> Deferred[None]:
+        """Have retention visit a mailbox."""
+        was = self._orders.get(mailbox, order)
+        given, released = max(was.given, order.given), was.released or order.released
+        self._orders[mailbox] = RetentionOrder(given, released)
+        return succeed(None)
+
+    def orders(self) -> Deferred[Mapping[str, RetentionOrder]]:
+        """The orders that are not done, by mailbox."""
+        return succeed(dict(self._orders))
+
+    def finish_order(self, mailbox: str, order: RetentionOrder) -> Deferred[None]:
+        """The order is done."""
+        if self._orders.get(mailbox) == order:
+            del self._orders[mailbox]
+        return succeed(None)
+
+    # -- unique-ids -----------------------------------------------------------
+
+    def high_water(self, maildir: str, least: int) -> int:
+        """A ``HighWater``."""
+        if least:
+            self._marks[maildir] = max(least, self._marks.get(maildir, 0))
+        return self._marks.get(maildir, 0)
+
+    def raise_high_water(self, by: int) -> Deferred[None]:
+        """Raise every number by ``by``."""
+        self._marks = {maildir: mark + by for maildir, mark in self._marks.items()}
+        return succeed(None)
+
+    def close(self) -> Deferred[None]:
+        """Nothing is open."""
+        return succeed(None)
+
+
+@implementer(ILeader)
+class MemoryLeader:
+    """A candidate among those that were given the same ``seat``; alone, it leads."""
+
+    def __init__(self, seat: list[object] | None = None) -> None:
+        """``seat``: holds the leader, if there is one."""
+        self._seat = [] if seat is None else seat
+
+    def is_leader(self) -> Deferred[bool]:
+        """Whether the seat is this one's, which takes it if it is free."""
+        if not self._seat:
+            self._seat.append(self)
+        return succeed(self._seat[0] is self)
+
+    def resign(self) -> Deferred[None]:
+        """Leave the seat."""
+        if self in self._seat:
+            self._seat.remove(self)
+        return succeed(None)

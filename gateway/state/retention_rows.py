@@ -1,0 +1,89 @@
+"""What retention knows of mailboxes and unique-ids: rows of the ledger.  Blocks: for a worker."""
+
+from __future__ import annotations
+
+import os
+
+from gateway.model import LastScan, RetentionOrder
+from gateway.state.ledger_file import LedgerFile
+
+_SCANNED = """
+    INSERT INTO retention VALUES (:mailbox, :policy, :due, :looked, :messages, :stopped)
+    ON CONFLICT DO UPDATE SET policy = :policy, due = :due, looked = :looked,
+    messages = :messages, stopped = :stopped
+"""
+_ORDER = """
+    INSERT INTO orders VALUES (:mailbox, :given, :released) ON CONFLICT
+    DO UPDATE SET given = max(given, :given), released = max(released, :released)
+"""
+_COUNT = """
+    INSERT INTO removals VALUES (:day, :messages) ON CONFLICT
+    DO UPDATE SET messages = messages + :messages RETURNING messages
+"""
+
+_RAISE = """
+    INSERT INTO high_water VALUES (:maildir, :least) ON CONFLICT
+    DO UPDATE SET uid = max(uid, :least) RETURNING uid
+"""
+
+
+class RetentionRows(LedgerFile):
+    """Scans, orders, counts of removals, high-water marks."""
+
+    # -- retention -----------------------------------------------------------
+
+    def last_scans(self) -> dict[str, LastScan]:
+        """What retention found, by mailbox."""
+        return {mailbox: LastScan(*rest) for mailbox, *rest in self._do("SELECT * FROM retention")}
+
+    def keep_scan(self, mailbox: str, scan: LastScan) -> None:
+        """Store it in place of the one before."""
+        self._do(_SCANNED, mailbox=mailbox, **scan._asdict())
+
+    def forget_scan(self, mailbox: str) -> None:
+        """Delete what is known of the mailbox."""
+        self._do("DELETE FROM retention WHERE mailbox = :mailbox", mailbox=mailbox)
+
+    def add_order(self, mailbox: str, order: RetentionOrder) -> None:
+        """Have retention visit a mailbox; of two the later counts, and either release."""
+        self._do(_ORDER, mailbox=mailbox, given=order.given, released=int(order.released))
+
+    def orders(self) -> dict[str, RetentionOrder]:
+        """The orders that are not done, by mailbox."""
+        rows = self._do("SELECT mailbox, given, released FROM orders")
+        return {mailbox: RetentionOrder(given, bool(released)) for mailbox, given, released in rows}
+
+    def finish_order(self, mailbox: str, order: RetentionOrder) -> None:
+        """The order is done; one that was given meanwhile stays."""
+        self._do(
+            "DELETE FROM orders WHERE mailbox = :mailbox AND given = :given"
+            " AND released = :released",
+            mailbox=mailbox,
+            given=order.given,
+            released=int(order.released),
+        )
+
+    def count_removed(self, day: int, messages: int) -> int:
+        """Count ``messages`` more as removed on ``day``; how many that makes."""
+        ((total,),) = self._do(_COUNT, day=day, messages=messages)
+        self._do("DELETE FROM removals WHERE day != :day", day=day)
+        return int(total)
+
+    # -- unique-ids ----------------------------------------------------------
+
+    def high_water(self, maildir: str, least: int = 0) -> int:
+        """The number beyond all unique-ids that were shown of a Maildir, raised to ``least``.
+
+        0: none is known.  A raise waits for the disk: after a loss of power it is what is left.
+        """
+        # SQLite takes no text that is not UTF-8, which a path need not be.
+        name = os.fsencode(maildir).decode("utf-8", "backslashreplace")
+        if least:
+            rows = self._do_lastingly(_RAISE, maildir=name, least=least)
+        else:
+            rows = self._do("SELECT uid FROM high_water WHERE maildir = :maildir", maildir=name)
+        return next((int(uid) for (uid,) in rows), 0)
+
+    def raise_high_water(self, by: int) -> None:
+        """Raise every number by ``by``."""
+        self._do_lastingly("UPDATE high_water SET uid = uid + :by", by=by)

@@ -1,0 +1,218 @@
+"""What every ``IState`` and every ``ILeader`` promises, as suites."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from gateway.interfaces import ILeader, IState
+from gateway.model import LastScan, Level, RetentionOrder, WarningState
+
+__all__ = ["leader_tests", "state_tests"]
+
+NORMAL, WARN, OVER = Level
+DAY = 86_400.0
+SCAN = LastScan("unread 60d", due=9.5, looked=1.5, messages=3)
+STOPPED = LastScan("read 7d", due=None, looked=2.0, messages=0, stopped="too many")
+
+Open = Callable[[], Any]
+"""Opens one more, as another process does: all of a test share what they hold."""
+
+
+def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[SynchronousTestCase]:
+    """The suite for the ``IState`` that what ``make`` returns opens."""
+
+    class StateTests(SynchronousTestCase):
+        def setUp(self) -> None:
+            self.open = make(self)
+            self.state = self.open()
+
+        def get(self, what: str, *arguments: object, of: Any = None) -> Any:
+            """What a method answers, of ``self.state`` or another."""
+            return self.successResultOf(getattr(of or self.state, what)(*arguments))
+
+        def warnings(self, least: Level = NORMAL) -> dict[str, WarningState]:
+            """The mailboxes at ``least`` or above."""
+            return dict(self.get("warning_states", least))
+
+        def test_it_provides_what_it_says(self) -> None:
+            verifyObject(IState, self.state)
+
+        def test_another_process_sees_it_all(self) -> None:
+            self.get("weigh", "jörg", WARN, 5.0, DAY)
+            self.get("take_digest", "root", 5.0, DAY)
+            self.get("keep_scan", "jörg", SCAN)
+            self.get("add_order", "jörg", RetentionOrder(1.0, released=True))
+            self.state.high_water("/mail/jörg", 7)
+            other = self.open()
+            warned = {"jörg": WarningState(WARN, warned=5.0)}
+            self.assertEqual(self.get("warning_states", NORMAL, of=other), warned)
+            self.assertFalse(self.get("is_digest_due", "root", 6.0, DAY, of=other))
+            self.assertEqual(self.get("last_scans", of=other), {"jörg": SCAN})
+            self.assertEqual(list(self.get("orders", of=other)), ["jörg"])
+            self.assertEqual(other.high_water("/mail/jörg", 0), 7)
+
+        # -- warnings ----------------------------------------------------------
+
+        def test_one_level_after_the_other_warns_once_in_an_interval(self) -> None:
+            found = [
+                (0.0, WARN),
+                (1.0, WARN),
+                (2.0, OVER),
+                (3.0, NORMAL),
+                (4.0, OVER),
+                (DAY + 2, OVER),
+            ]
+            notices = [self.get("weigh", "alice", level, now, DAY).notice for now, level in found]
+            self.assertEqual(notices, [WARN, None, OVER, None, None, OVER])
+            state = WarningState(OVER, warned=0.0, over=DAY + 2)
+            self.assertEqual(self.warnings(), {"alice": state})
+
+        def test_of_two_processes_only_one_warns(self) -> None:
+            both = (self.state, self.open())
+            notices = [self.get("weigh", "alice", WARN, 5.0, DAY, of=one).notice for one in both]
+            self.assertEqual(notices, [WARN, None])
+
+        def test_mailboxes_are_listed_by_name_from_a_level_on(self) -> None:
+            for mailbox, level in (("jörg", WARN), ("bob", OVER), ("alice", OVER), ("x", NORMAL)):
+                self.get("weigh", mailbox, level, 0.0, DAY)
+            self.assertEqual(list(self.warnings()), ["alice", "bob", "jörg"])
+            self.assertEqual(list(self.warnings(OVER)), ["alice", "bob"])
+
+        def test_who_had_room_for_long_enough_is_forgotten(self) -> None:
+            self.get("weigh", "alice", WARN, 0.0, DAY)
+            change = self.get("weigh", "alice", NORMAL, DAY, DAY)
+            self.assertEqual(change, (WarningState(WARN, 0.0), WarningState(), None))
+            self.assertEqual(self.warnings(), {})
+
+        def test_a_warning_that_could_not_be_sent_is_due_again(self) -> None:
+            for level, first, second in ((WARN, 0.0, 1.0), (OVER, 2.0, 3.0)):
+                change = self.get("weigh", "alice", level, first, DAY)
+                self.assertTrue(self.get("take_back", "alice", change))
+                self.assertIs(self.get("weigh", "alice", level, second, DAY).notice, level)
+
+        def test_what_others_have_changed_since_is_not_taken_back(self) -> None:
+            change = self.get("weigh", "alice", WARN, 0.0, DAY)
+            self.get("weigh", "alice", OVER, 1.0, DAY)
+            self.assertFalse(self.get("take_back", "alice", change))
+            state = WarningState(OVER, warned=0.0, over=1.0)
+            self.assertEqual(self.warnings(), {"alice": state})
+
+        # -- digests -----------------------------------------------------------
+
+        def test_a_digest_is_due_once_in_an_interval_for_each_address(self) -> None:
+            self.assertTrue(self.get("is_digest_due", "root", 5.0, DAY))
+            self.assertEqual(self.get("take_digest", "root", 5.0, DAY), (None, 5.0))
+            self.assertIsNone(self.get("take_digest", "root", DAY, DAY))
+            self.assertFalse(self.get("is_digest_due", "root", DAY, DAY))
+            self.assertEqual(self.get("take_digest", "other", DAY, DAY), (None, DAY))
+            self.assertEqual(self.get("take_digest", "root", DAY + 5, DAY), (5.0, DAY + 5))
+
+        def test_of_two_processes_only_one_sends_a_digest(self) -> None:
+            both = (self.state, self.open())
+            claims = [self.get("take_digest", "root", 5.0, DAY, of=one) for one in both]
+            self.assertEqual(claims, [(None, 5.0), None])
+
+        def test_a_digest_that_could_not_be_sent_is_due_again(self) -> None:
+            claim = None
+            for now in (0.0, DAY):
+                claim = self.get("take_digest", "root", now, DAY)
+                self.assertTrue(self.get("return_digest", "root", claim))
+                self.assertFalse(self.get("return_digest", "root", claim))
+                claim = self.get("take_digest", "root", now, DAY)
+            self.assertEqual(claim, (0.0, DAY))
+
+        def test_a_digest_from_the_future_keeps_silent_for_one_interval_only(self) -> None:
+            self.get("take_digest", "root", 100 * DAY, DAY)
+            self.assertFalse(self.get("is_digest_due", "root", 0.0, DAY))
+            self.assertIsNone(self.get("take_digest", "root", DAY - 1, DAY))
+            self.assertEqual(self.get("take_digest", "root", DAY, DAY), (0.0, DAY))
+
+        # -- retention ---------------------------------------------------------
+
+        def test_the_last_scan_of_each_mailbox_is_kept_until_it_is_forgotten(self) -> None:
+            for mailbox, scan in (("jörg", STOPPED), ("jörg", SCAN), ("alice", STOPPED)):
+                self.get("keep_scan", mailbox, scan)
+            self.assertEqual(self.get("last_scans"), {"alice": STOPPED, "jörg": SCAN})
+            self.get("forget_scan", "jörg")
+            self.get("forget_scan", "nobody")
+            self.assertEqual(self.get("last_scans"), {"alice": STOPPED})
+
+        def test_an_order_is_done_once_and_one_given_meanwhile_stays(self) -> None:
+            first = RetentionOrder(1.0, released=True)
+            self.get("add_order", "alice", first)
+            self.assertEqual(self.get("orders"), {"alice": first})
+            self.get("add_order", "alice", RetentionOrder(2.0, released=False))
+            self.get("finish_order", "alice", first)
+            both = RetentionOrder(2.0, released=True)
+            self.assertEqual(self.get("orders"), {"alice": both})
+            self.get("finish_order", "alice", both)
+            self.assertEqual(self.get("orders"), {})
+
+        def test_what_is_removed_is_counted_by_day(self) -> None:
+            counts = [(1, 5), (1, 0), (1, 7), (2, 1), (1, 1)]
+            totals = [self.get("count_removed", *one) for one in counts]
+            self.assertEqual(totals, [5, 5, 12, 1, 1])
+
+        # -- unique-ids --------------------------------------------------------
+
+        def test_no_number_is_known_at_first_and_to_ask_changes_nothing(self) -> None:
+            self.assertEqual(self.state.high_water("/mail/alice", 0), 0)
+            self.assertEqual(self.state.high_water("/mail/alice", 0), 0)
+
+        def test_a_number_only_ever_rises_and_each_maildir_has_its_own(self) -> None:
+            for least, number in ((500, 500), (400, 500), (0, 500)):
+                self.assertEqual(self.state.high_water("/mail/a", least), number)
+            self.assertEqual(self.state.high_water("/home/bob/Maildir", 2**32 - 1), 2**32 - 1)
+            self.assertEqual(self.state.high_water("/mail/b", 0), 0)
+
+        def test_all_numbers_are_raised_at_once(self) -> None:
+            self.state.high_water("/a", 500)
+            self.state.high_water("/b", 7)
+            self.get("raise_high_water", 1000)
+            numbers = [self.state.high_water(path, 0) for path in ("/a", "/b", "/c")]
+            self.assertEqual(numbers, [1500, 1007, 0])
+
+        def test_a_path_may_be_of_any_octets(self) -> None:
+            odd = os.fsdecode(b"/home/\xff\n/Maildir")
+            self.assertEqual(self.state.high_water(odd, 7), 7)
+            self.assertEqual(self.state.high_water(odd, 0), 7)
+
+    return StateTests
+
+
+def leader_tests(make: Callable[[SynchronousTestCase], Open]) -> type[SynchronousTestCase]:
+    """The suite for the ``ILeader`` that what ``make`` returns opens, one for each process."""
+
+    class LeaderTests(SynchronousTestCase):
+        def setUp(self) -> None:
+            open_one = make(self)
+            self.one, self.other = open_one(), open_one()
+
+        def leads(self, candidate: Any) -> Any:
+            """Whether it is the leader."""
+            return self.successResultOf(candidate.is_leader())
+
+        def test_it_provides_what_it_says(self) -> None:
+            verifyObject(ILeader, self.one)
+
+        def test_only_one_leads_for_as_long_as_it_does_not_resign(self) -> None:
+            for _ in range(2):
+                self.assertEqual((self.leads(self.one), self.leads(self.other)), (True, False))
+
+        def test_another_leads_once_the_leader_has_resigned(self) -> None:
+            self.leads(self.one)
+            for _ in range(2):
+                self.successResultOf(self.one.resign())
+            self.assertEqual((self.leads(self.other), self.leads(self.one)), (True, False))
+
+        def test_who_does_not_lead_cannot_resign_for_another(self) -> None:
+            self.leads(self.one)
+            self.successResultOf(self.other.resign())
+            self.assertEqual((self.leads(self.other), self.leads(self.one)), (False, True))
+
+    return LeaderTests
