@@ -112,7 +112,7 @@ class LMTPSessionEnded(NamedTuple):
     end: str
     tls: bool
     lhlo: str
-    """The client's name as it gave it, in printable ASCII without spaces."""
+    """The name that the client gave itself."""
 
     messages: int
     delivered: int

@@ -252,12 +252,10 @@ class _Assembly:
             return Terms()
         return Terms(expire=self._policies.expire(account))
 
-    def mailroom(
-        self, directory: IDirectory, delivered: Callable[[Account], None] = lambda _: None
-    ) -> Mailroom | None:
-        """What takes mail in, and tells of quotas; ``delivered`` is told whose mail came.
+    def mailroom(self, directory: IDirectory) -> Mailroom | None:
+        """What takes mail in, and tells of quotas; None where the store takes no mail in.
 
-        None where the store takes no mail in.  Raises ``ConfigError`` where it should.
+        Raises ``ConfigError`` where it should.
         """
         store = delivery_of(self._settings, self.store)
         if store is None:
@@ -271,7 +269,7 @@ class _Assembly:
             self._leader,
             timeouts=self._timeouts,
             turns=self._turns,
-            delivered=delivered,
+            emit=self._events.emit,
         )
 
     def check_mail(
@@ -399,8 +397,10 @@ class _Assembly:
         logins = self.logins(directory)
         keeper = self.keeper(directory)
         listeners = [self._listener(name, logins, keeper) for name in settings.listeners]
-        mailroom = self.mailroom(directory, keeper.delivered)
+        self._events.subscribe(keeper.subscription)
+        mailroom = self.mailroom(directory)
         if mailroom is not None:
+            self._events.subscribe(mailroom.subscription)
             listeners += mailroom.listeners(self._mail_certificate)
 
         used = list(self._certificates.values())

@@ -16,6 +16,7 @@ from gateway.app.service import Listener, endpoint_of
 from gateway.config.settings import DomainQuota, Settings
 from gateway.config.settings import Quota as QuotaSettings
 from gateway.errors import ConfigError
+from gateway.events import Emit, Subscription
 from gateway.http.quota import quota_site
 from gateway.interfaces import IDelivery, IDirectory, ILeader, IState, IStore
 from gateway.jobs.digest import ComposeDigest, Digest
@@ -30,6 +31,7 @@ from gateway.net.lmtp_factory import LMTPFactory
 from gateway.net.postfix_policy import PolicyFactory
 from gateway.net.timeouts import Timeouts
 from gateway.networks import within
+from gateway.observe.log import emit_to_log
 from gateway.quota.limits import resolve
 from gateway.quota.notice import Origin, Row, Stamp, digest, warning
 from gateway.quota.postfix_policy import Answers
@@ -70,9 +72,9 @@ class Mailroom:
         *,
         timeouts: Timeouts,
         turns: FairTurns | None = None,
-        delivered: Callable[[Account], None] = lambda _: None,
+        emit: Emit = emit_to_log,
     ) -> None:
-        """``delivered`` is called with the account of each message that came in.
+        """``emit`` takes what happens.
 
         Connections take ``turns`` at working off what clients send.
         """
@@ -81,7 +83,7 @@ class Mailroom:
         self._store = store
         self._timeouts = timeouts
         self._turns = turns
-        self._also_delivered = delivered
+        self._emit = emit
         self._state = state
         self._leader = leader
         self._all_mailboxes = all_mailboxes_of(settings, directory, store)
@@ -91,7 +93,7 @@ class Mailroom:
             limits_of(settings.quota),
             hosts=settings.directory.here,
             delimiter=settings.lmtp.recipient_delimiter,
-            lacked_room=self._lacked_room,
+            emit=emit,
         )
         self.quota_warner = self._make_warner() if settings.quota.warn_from else None
 
@@ -106,6 +108,7 @@ class Mailroom:
             interval=self._settings.quota.warn_again,
             now=time.time,
             after_round=self._make_digest().send if self._settings.quota.digest_to else _nothing,
+            emit=self._emit,
         )
 
     def _make_digest(self) -> Digest:
@@ -119,7 +122,13 @@ class Mailroom:
             to=quota.digest_to,
             interval=quota.digest_every,
             now=time.time,
+            emit=self._emit,
         )
+
+    @property
+    def subscription(self) -> Subscription:
+        """What quota warnings want to know."""
+        return {} if self.quota_warner is None else self.quota_warner.subscription
 
     def start(self) -> None:
         """Begin to look at mailboxes."""
@@ -178,17 +187,8 @@ class Mailroom:
             connections=lmtp.connections,
             timeouts=self._timeouts,
             turns=self._turns,
-            delivered=self._delivered,
+            emit=self._emit,
         )
-
-    def _delivered(self, account: Account) -> None:
-        self._also_delivered(account)
-        if self.quota_warner is not None:
-            self.quota_warner.look(account)
-
-    def _lacked_room(self, account: Account, size: int) -> None:
-        if self.quota_warner is not None:
-            self.quota_warner.lacked_room(account, size)
 
     def _policy(self) -> PolicyFactory:
         policy = self._settings.policy
@@ -198,6 +198,7 @@ class Mailroom:
             allows=_local_or(within(policy.allowed_networks)),
             connections=policy.connections,
             turns=self._turns,
+            emit=self._emit,
             answers=Answers(over=_OVER[policy.over_quota], unknown=policy.unknown),  # type: ignore[arg-type]
         )
 

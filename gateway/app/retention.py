@@ -11,12 +11,12 @@ from twisted.internet.defer import Deferred, succeed
 from gateway.app.logins import all_mailboxes_of
 from gateway.config.settings import Retention, Settings
 from gateway.errors import ConfigError
+from gateway.events import MessageDelivered, Subscription
 from gateway.interfaces import IDirectory, ILeader, IRetentionStore, IState
 from gateway.jobs.announced_expire import AnnouncedExpire
 from gateway.jobs.expunger import Budget, Expunger
 from gateway.jobs.rate_limit import RateLimit
 from gateway.jobs.retention import Mailboxes, RetentionJob
-from gateway.model import Account
 from gateway.operations.retention import Retained
 from gateway.retention.policies import Policies
 from gateway.retention.removal_guard import Guard
@@ -97,10 +97,11 @@ class Keeper:
         self.retention_job.start()
         return self._announced.start()
 
-    def delivered(self, account: Account) -> None:
-        """A message came to this mailbox."""
-        if self.retention_job is not None:
-            self.retention_job.delivered(account)
+    @property
+    def subscription(self) -> Subscription:
+        """What retention wants to know."""
+        job = self.retention_job
+        return {} if job is None else {MessageDelivered: lambda event: job.delivered(event.account)}
 
     def stop(self) -> Deferred[None]:
         """No more of that; fires when the step that is being done is done."""

@@ -9,12 +9,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError
+from gateway.events import Emit, QuotaDigestSent
 from gateway.interfaces import IDelivery, IState
 from gateway.jobs.notices import post
 from gateway.mailboxes.owners import Owners
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Level
 from gateway.observe.failures import complain, meets_all
+from gateway.observe.log import emit_to_log
 from gateway.quota.notice import Row
 
 log = Logger()
@@ -37,6 +39,7 @@ class Digest:
         to: str,
         interval: float,
         now: Callable[[], float],
+        emit: Emit = emit_to_log,
     ) -> None:
         """``to`` is an address with a mailbox here; times in seconds."""
         self._recipients = recipients
@@ -47,6 +50,7 @@ class Digest:
         self._to = to
         self._interval = interval
         self._now = now
+        self._emit = emit
 
     def send(self) -> Deferred[None]:
         """Send what is due, if anything is; fires when it is there, and never fails."""
@@ -70,7 +74,7 @@ class Digest:
         except BaseException:
             await self._state.return_digest(self._to, claim)
             raise
-        log.info("{to} is told of {count} mailboxes", to=self._to, count=len(rows))
+        self._emit(QuotaDigestSent(self._to, len(rows)))
 
     async def _rows(self) -> list[Row]:
         """Of all mailboxes that were last found to be nearly full or worse, if a digest is due."""

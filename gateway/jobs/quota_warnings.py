@@ -13,12 +13,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError
+from gateway.events import (
+    Emit,
+    MessageDelivered,
+    QuotaExceeded,
+    QuotaWarningSent,
+    Subscription,
+)
 from gateway.interfaces import IDelivery, ILeader, IWarningState
 from gateway.jobs.notices import post
 from gateway.mailboxes.owners import Owners
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Level, Limits, Usage, WarningChange
 from gateway.observe.failures import complain, meets_all
+from gateway.observe.log import emit_to_log
 from gateway.quota.verdict import level
 
 log = Logger()
@@ -46,6 +54,7 @@ class QuotaWarner:
         interval: float,
         now: Callable[[], float],
         after_round: Callable[[], Deferred[None]] = lambda: succeed(None),
+        emit: Emit = emit_to_log,
     ) -> None:
         """``after_round`` tells the administrator, and does not fail.
 
@@ -60,6 +69,7 @@ class QuotaWarner:
         self._interval = interval
         self._now = now
         self._after_round = after_round
+        self._emit = emit
         self._looking: dict[str, bool] = {}
         """Mailboxes that are being looked at; True: they have changed meanwhile."""
         self._idle: Deferred[None] | None = None
@@ -78,6 +88,14 @@ class QuotaWarner:
         self._mailboxes = mailboxes
         self._sweeping.clock = clock
         self._swept = self._sweeping.start(every, now=False)
+
+    @property
+    def subscription(self) -> Subscription:
+        """Look at a mailbox that mail came into, or that had no room for it."""
+        return {
+            MessageDelivered: lambda event: self.look(event.account),
+            QuotaExceeded: self.over_quota,
+        }
 
     def stop(self) -> Deferred[None]:
         """No more looks begin; fires when nothing is being looked at any more.
@@ -107,10 +125,11 @@ class QuotaWarner:
         checked = Deferred.fromCoroutine(self._check(account))
         return checked.addErrback(self._failed, account).addCallback(self._looked, account)
 
-    def lacked_room(self, account: Account, size: int) -> None:
-        """A message did not fit; looked at for the first of them only, however many come."""
+    def over_quota(self, event: QuotaExceeded) -> None:
+        """Look at a mailbox at the first message that did not fit, not at each that follows."""
+        account = event.account
         if account.mailbox not in self._wanted:
-            self._wanted[account.mailbox] = max(size, 1)
+            self._wanted[account.mailbox] = max(event.octets, 1)
             self.look(account)
 
     async def _check(self, account: Account) -> None:
@@ -123,7 +142,7 @@ class QuotaWarner:
         change = await self._state.weigh(account.mailbox, found, self._now(), self._interval)
         if change.notice is not None:
             await self._send(account, change, self._compose(account, usage, limits, change.notice))
-            log.info("{name} is warned: {found}", name=account.name, found=change.notice.name)
+            self._emit(QuotaWarningSent(account.name, change.notice))
 
     async def _send(self, account: Account, change: WarningChange, message: bytes) -> None:
         try:

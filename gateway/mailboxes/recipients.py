@@ -14,9 +14,11 @@ from gateway.errors import (
     RecipientBarred,
     UnknownRecipient,
 )
+from gateway.events import Emit, QuotaExceeded
 from gateway.interfaces import IDelivery, IDirectory
 from gateway.lmtp.envelope import forms, without_detail
 from gateway.model import Account, Limits, Usage
+from gateway.observe.log import emit_to_log
 from gateway.quota.verdict import Verdict, verdict
 from gateway.saslprep import login_name
 
@@ -34,20 +36,19 @@ class Recipients:
         *,
         hosts: Collection[str] = frozenset(),
         delimiter: str = "+",
-        lacked_room: Callable[[Account, int], None] = lambda _, __: None,
+        emit: Emit = emit_to_log,
     ) -> None:
         """``hosts``: this server's names; empty: every mailbox is here.
 
         ``delimiter`` (Postfix's ``recipient_delimiter``) begins an address extension; empty: none.
-        ``lacked_room`` is told of mailboxes that had no room for a message of so
-        many octets (0: nobody knows), though it would fit into an empty one.
+        ``emit`` takes ``QuotaExceeded``.
         """
         self._directory = directory
         self._store = store
         self.limits = limits
         self._hosts = hosts
         self._delimiter = delimiter
-        self.lacked_room = lacked_room
+        self._emit = emit
 
     def account(self, address: str) -> Deferred[Account]:
         """The account that mail to ``address`` is for.
@@ -108,7 +109,11 @@ class Recipients:
     def not_taken(self, account: Account, error: BaseException) -> None:
         """A message did not get into the mailbox, and why."""
         if isinstance(error, OverQuota) and not isinstance(error, LargerThanQuota):
-            self.lacked_room(account, error.size)
+            self.over_quota(account, error.size)
+
+    def over_quota(self, account: Account, octets: int) -> None:
+        """The mailbox had no room for a message of this size (0: not known)."""
+        self._emit(QuotaExceeded(account, octets))
 
 
 def admit(usage: Usage, size: int, limits: Limits) -> None:

@@ -10,17 +10,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import ServerFactory
 
+from gateway.events import Emit
 from gateway.interfaces import IDelivery
 from gateway.lmtp import replies
 from gateway.lmtp.profile import Profile
 from gateway.lmtp.replies import Reply
 from gateway.lmtp.session import Session
 from gateway.mailboxes.recipients import Recipients
-from gateway.model import Account
 from gateway.net.fair_turns import FairTurns
 from gateway.net.lmtp_protocol import LMTPProtocol
 from gateway.net.sessions import Sessions
 from gateway.net.timeouts import Timeouts
+from gateway.observe.log import emit_to_log
 
 __all__ = ["LMTPFactory"]
 
@@ -42,13 +43,13 @@ class LMTPFactory(ServerFactory):
         connections: int = 100,
         timeouts: Timeouts | None = None,
         turns: FairTurns | None = None,
-        delivered: Callable[[Account], None] = lambda _: None,
+        emit: Emit = emit_to_log,
         now: Callable[[], float] = time.time,
     ) -> None:
         """``allows`` tells of a client's address whether it may deliver; ``now`` in Unix seconds.
 
-        ``delivered`` is told of each mailbox that a message has come into.  What clients
-        send is worked off in ``turns``, which others may share.
+        ``emit`` takes what happens.  What clients send is worked off in ``turns``, which
+        others may share.
         """
         self.recipients = recipients
         self.store = store
@@ -57,7 +58,7 @@ class LMTPFactory(ServerFactory):
         self.tls = tls
         self.timeouts = timeouts or Timeouts()
         self.turns = turns or FairTurns(lambda: clock)
-        self.delivered = delivered
+        self.emit = emit
         self.now = now
         self._allows = allows
         self._connections = connections

@@ -10,6 +10,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError
+from gateway.events import (
+    ConnectionOpened,
+    ConnectionRefused,
+    DeliveryFailed,
+    LMTPSessionEnded,
+    MessageDelivered,
+    RecipientRefused,
+    problem_of,
+)
 from gateway.interfaces import IIncoming
 from gateway.lmtp.actions import Abort, Action, Begin, Finish, HangUp, Recipient, StartTLS, Write
 from gateway.lmtp.session import Session
@@ -17,6 +26,7 @@ from gateway.lmtp.trace import date_of, trace_header
 from gateway.model import Account
 from gateway.net.acceptor import connection_of
 from gateway.net.shell import Shell
+from gateway.observe.failures import complain
 
 if TYPE_CHECKING:
     from gateway.net.lmtp_factory import LMTPFactory
@@ -46,29 +56,28 @@ class LMTPProtocol(Shell):
         if (refusal := factory.refusal(connection.host)) is not None:
             self._over = self._lost = True
             reply, why = refusal
-            self.log.warn("refused a connection from {host}: {why}", host=connection.host, why=why)
+            factory.emit(ConnectionRefused(connection, "lmtp", why))
             transport.write(reply.line)
             transport.loseConnection()
             return
+        factory.emit(ConnectionOpened(connection, "lmtp"))
         self._open(factory.session())
 
     def _ended(self) -> None:
         """What was not finished is nowhere."""
-        counts = self._session.counts
-        self.log.info(
-            "session {number}: {end}; from={host} tls={tls} lhlo={lhlo} messages={messages}"
-            " delivered={delivered} refused={refused} octets={octets}{why}",
-            number=self.connection.id,
-            end=self._end,
-            host=self.connection.host or "-",
-            tls="yes" if self._is_encrypted(self._session.secure) else "no",
-            # One word, or a client could write fields of its own.
-            lhlo=repr(self._session.lhlo)[1:-1].replace(" ", "\\x20") or "-",
-            messages=counts.messages,
-            delivered=counts.delivered,
-            refused=counts.refused,
-            octets=counts.octets,
-            why=f' reason="{self._reason}"' if self._reason else "",
+        session, counts = self._session, self._session.counts
+        self._factory.emit(
+            LMTPSessionEnded(
+                self.connection,
+                self._end,
+                self._is_encrypted(session.secure),
+                session.lhlo,
+                counts.messages,
+                counts.delivered,
+                counts.refused,
+                counts.octets,
+                self._reason,
+            )
         )
 
     def _ending(self, how: str, reason: str = "") -> None:
@@ -101,7 +110,7 @@ class LMTPProtocol(Shell):
             case Write():
                 assert self._incoming is not None
                 done = self._incoming.write(action.data)
-                self._await(done, lambda _: session.written(), self._logged(session.write_failed))
+                self._await(done, lambda _: session.written(), self._failed(session.write_failed))
             case Recipient():
                 self._recipient(action)
             case Begin():
@@ -115,30 +124,27 @@ class LMTPProtocol(Shell):
             case HangUp():
                 self._hang_up(action.abort)
 
-    def _logged(self, take: Callable[[BaseException], None]) -> Callable[[Failure], None]:
-        """What takes a failure: it is logged, and ``take`` gets the error."""
+    def _failed(
+        self, take: Callable[[BaseException], None], recipient: str | None = None
+    ) -> Callable[[Failure], None]:
+        """What takes a failure: of one recipient, or of the message for all of them."""
 
         def failed(failure: Failure) -> None:
             error = failure.value
             assert error is not None
-            self._tell(failure, error)
+            problem, client = problem_of(error), self.connection
+            if not isinstance(error, GatewayError):
+                self.log.failure("session {id}: internal error", failure, id=client.id)
+            if recipient is None:
+                self._factory.emit(DeliveryFailed(client, problem))
+            else:
+                self._factory.emit(RecipientRefused(client, recipient, problem))
             take(error)
 
         return failed
 
-    def _tell(self, failure: Failure, error: BaseException) -> None:
-        number, host = self.connection.id, self.connection.host or "-"
-        if isinstance(error, GatewayError) and error.logged:
-            return
-        if isinstance(error, GatewayError):
-            kind = type(error).__name__
-            self.log.info(
-                "session {number}: {kind}: {error}", number=number, kind=kind, error=error
-            )
-        else:
-            self.log.failure(
-                "session {number} from {host} failed", failure, number=number, host=host
-            )
+    def _not_closed(self, failure: Failure) -> None:
+        complain(self.log, "session {id}: cannot close a message", failure, id=self.connection.id)
 
     # -- mail ----------------------------------------------------------------
 
@@ -152,7 +158,7 @@ class LMTPProtocol(Shell):
 
         asked = recipients.account(action.address)
         asked.addCallback(recipients.make_room, action.size)
-        self._await(asked, accepted, self._logged(self._session.refused))
+        self._await(asked, accepted, self._failed(self._session.refused, action.address))
 
     def _begin(self, action: Begin) -> None:
         self._messages += 1
@@ -178,7 +184,7 @@ class LMTPProtocol(Shell):
             self._session.begin_failed(error)
 
         asked = self._factory.store.receive(self._accounts[0]).addCallback(opened)
-        self._await(asked, lambda _: self._session.begun(), self._logged(failed))
+        self._await(asked, lambda _: self._session.begun(), self._failed(failed))
 
     def _finish(self) -> None:
         """Deliver to each mailbox once, however often it was named, and tell each recipient."""
@@ -196,7 +202,7 @@ class LMTPProtocol(Shell):
             self._await(done, *self._told(account, numbers))
             commits.append(done)
         closed = DeferredList(commits).addCallback(lambda _: incoming.close())
-        self._await(closed, _ignore, self._logged(_ignore))
+        self._await(closed, _ignore, self._not_closed)
 
     def _told(
         self, account: Account, numbers: list[int]
@@ -204,21 +210,16 @@ class LMTPProtocol(Shell):
         name = f"{self.connection.id}.{self._messages}"
 
         def delivered(_: None) -> None:
-            self.log.info("message {name} is in the mailbox of {to}", name=name, to=account.name)
             for number in numbers:
                 self._session.delivered(number)
-            try:
-                self._factory.delivered(account)
-            except Exception:
-                # The message is there all the same, and the client is to read so.
-                self.log.failure("message {name}: a fault of ours", name=name)
+            self._factory.emit(MessageDelivered(self.connection, name, account))
 
         def refused(error: BaseException) -> None:
             for number in numbers:
                 self._session.delivered(number, error)
             self._factory.recipients.not_taken(account, error)
 
-        return delivered, self._logged(refused)
+        return delivered, self._failed(refused, account.name)
 
     def _closed(self) -> Deferred[Any]:
         incoming, self._incoming = self._incoming, None

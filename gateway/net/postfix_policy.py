@@ -19,6 +19,7 @@ from gateway.errors import (
     RequestMalformed,
     UnknownRecipient,
 )
+from gateway.events import ConnectionRefused, Emit
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Usage
 from gateway.net.acceptor import connection_of
@@ -26,6 +27,7 @@ from gateway.net.fair_turns import FIRST_TURN, TURN, FairTurns
 from gateway.net.idle_timer import IdleTimer
 from gateway.net.sessions import Sessions
 from gateway.observe.failures import complain
+from gateway.observe.log import emit_to_log
 from gateway.quota.postfix_policy import Answers, Request, Requests, Room, Unsaid, decide, reply
 from gateway.quota.verdict import Verdict, verdict
 
@@ -66,7 +68,7 @@ class PolicyProtocol(Protocol):
         """Nobody is greeted here."""
         connection = self.connection = connection_of(self._address, self.transport)
         if (why := self._factory.refusal(connection.host)) is not None:
-            self.log.warn("refused a connection from {host}: {why}", host=connection.host, why=why)
+            self._factory.emit(ConnectionRefused(connection, "policy", why))
             self.abort()
         else:
             self._factory.opened(self)
@@ -211,13 +213,15 @@ class PolicyFactory(ServerFactory):
         connections: int = 1000,
         idle_timeout: float = 3600.0,
         turns: FairTurns | None = None,
+        emit: Emit = emit_to_log,
     ) -> None:
         """``allows`` tells of a client's address whether it may ask.
 
         ``idle_timeout`` in seconds; Postfix itself closes after 300.  Questions are
-        answered in ``turns``, which others may share.
+        answered in ``turns``, which others may share.  ``emit`` takes what happens.
         """
         self.clock = clock
+        self.emit = emit
         self.turns = turns or FairTurns(lambda: clock)
         self._allows = allows
         self._connections = connections
@@ -257,7 +261,7 @@ class PolicyFactory(ServerFactory):
             def with_limits(usage: Usage) -> Room:
                 limits = recipients.limits(account)
                 if verdict(usage, request.size, limits) is Verdict.OVER:
-                    recipients.lacked_room(account, request.size)
+                    recipients.over_quota(account, request.size)
                 return Room(usage, limits)
 
             return recipients.usage(account).addCallback(with_limits)

@@ -61,6 +61,38 @@ def _pop3_ended(event: events.POP3SessionEnded) -> str:
     )
 
 
+def _lmtp_ended(event: events.LMTPSessionEnded) -> str:
+    (id_, host, *_), end, tls, name, messages, delivered, refused, octets, reason = event
+    # One word, or a client could write fields of its own.
+    lhlo = repr(name)[1:-1].replace(" ", "\\x20")
+    return (
+        f"session {id_}: {end}; from={host or '-'} tls={_yes(tls)} lhlo={lhlo or '-'}"
+        f" messages={messages} delivered={delivered} refused={refused} octets={octets}"
+        f"{_because(reason)}"
+    )
+
+
+def _delivered(event: events.MessageDelivered) -> str:
+    return f"message {event.message} is in the mailbox of {event.account.name}"
+
+
+def _recipient_refused(event: events.RecipientRefused) -> str:
+    client, recipient, problem = event
+    return _with(problem, f"session {client.id}: refused {repr(recipient)[1:-1]}")
+
+
+def _delivery_failed(event: events.DeliveryFailed) -> str:
+    return _with(event.problem, f"session {event.connection.id}: took no message")
+
+
+def _warned(event: events.QuotaWarningSent) -> str:
+    return f"sent quota warning: user={event.user} level={event.level.name}"
+
+
+def _digested(event: events.QuotaDigestSent) -> str:
+    return f"sent list of full mailboxes: to={event.to} mailboxes={event.mailboxes}"
+
+
 class Row(NamedTuple):
     """How a kind of event becomes a line."""
 
@@ -77,6 +109,12 @@ ROWS: dict[type[Event], Row] = {
     events.LoginFailed: Row("pop3gw.pop3", _level, _login_failed),
     events.ActionFailed: Row("pop3gw.pop3", _level, _action_failed),
     events.POP3SessionEnded: Row("pop3gw.pop3", LogLevel.info, _pop3_ended),
+    events.LMTPSessionEnded: Row("pop3gw.lmtp", LogLevel.info, _lmtp_ended),
+    events.MessageDelivered: Row("pop3gw.lmtp", LogLevel.info, _delivered),
+    events.RecipientRefused: Row("pop3gw.lmtp", LogLevel.info, _recipient_refused),
+    events.QuotaWarningSent: Row("pop3gw.quota", LogLevel.info, _warned),
+    events.QuotaDigestSent: Row("pop3gw.quota", LogLevel.info, _digested),
+    events.DeliveryFailed: Row("pop3gw.lmtp", LogLevel.info, _delivery_failed),
 }
 
 

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from gateway.app.delivery import Mailroom, composer
 from gateway.config.settings import Lmtp, Quota, Settings, Text, Texts
 from gateway.directory.memory import MemoryDirectory
+from gateway.events import Event, MessageDelivered
 from gateway.model import Account, Level, Limits, Usage
 from gateway.net.timeouts import Timeouts
 from gateway.state.memory import MemoryLeader, MemoryState
@@ -44,7 +45,7 @@ def test_who_reads_another_language_is_warned_in_it_as_far_as_it_is_known() -> N
 
 def test_whoever_wants_to_know_is_told_whose_mail_came(tmp_path: Path) -> None:
     settings = Settings(state_dir=str(tmp_path), lmtp=Lmtp(endpoint="tcp:24"))
-    directory, store, told = MemoryDirectory({"a@a.example": "x"}), MemoryStore(), list[Account]()
+    directory, store, told = MemoryDirectory({"a@a.example": "x"}), MemoryStore(), list[Event]()
     store.add("a@a.example")
     room = Mailroom(
         Clock(),
@@ -54,7 +55,7 @@ def test_whoever_wants_to_know_is_told_whose_mail_came(tmp_path: Path) -> None:
         MemoryState(),
         MemoryLeader(),
         timeouts=Timeouts(),
-        delivered=told.append,
+        emit=told.append,
     )
     (listener,) = room.listeners(lambda: None)
     line = Line("127.0.0.1")
@@ -63,5 +64,6 @@ def test_whoever_wants_to_know_is_told_whose_mail_came(tmp_path: Path) -> None:
     protocol.dataReceived(
         b"LHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@a.example>\r\nDATA\r\nSubject: x\r\n.\r\nQUIT\r\n"
     )
-    assert [account.name for account in told] == ["a@a.example"]
+    delivered = [event for event in told if isinstance(event, MessageDelivered)]
+    assert [event.account.name for event in delivered] == ["a@a.example"]
     room.stop()

@@ -115,7 +115,7 @@ def test_each_mailbox_has_the_policy_of_its_own_domain_or_server(tmp_path: Path)
 def test_nothing_is_removed_or_made_where_it_is_not_switched_on(tmp_path: Path) -> None:
     house = House(tmp_path, Retention(policy="any 1d"))
     keeper = house.keeper()
-    keeper.delivered(ACCOUNTS[ALICE])
+    assert keeper.subscription == {}
     house.run(5 * DAY)
     keeper.stop()
     assert house.left() == [ALICE, BOB, CAROL]

@@ -13,9 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import DirectoryDown, OverQuota, StoreDown
+from gateway.events import QuotaExceeded
 from gateway.jobs.quota_warnings import QuotaWarner
 from gateway.mailboxes.recipients import Recipients, admit
 from gateway.model import Account, Level, Limits, Usage
+from gateway.observe.log import logged_events
 from gateway.state.ledger import Ledger, LedgerState
 from gateway.state.memory import MemoryLeader
 from gateway.store.memory import MemoryStore
@@ -57,13 +59,14 @@ class Office:
         def compose(_: Account, __: Usage, ___: Limits, found: Level) -> bytes:
             return b"Subject: " + found.name.encode() + b"\r\n\r\n"
 
+        events = logged_events()
         self.recipients = Recipients(
             directory,
             self.store,
             lambda _: self.limits,
-            lacked_room=lambda account, size: self.quota_warner.lacked_room(account, size),
+            emit=events.emit,
         )
-        self.quota_warner = QuotaWarner(
+        self.quota_warner = warner = QuotaWarner(
             self.recipients,
             directory,
             self.store,
@@ -73,6 +76,7 @@ class Office:
             interval=100.0,
             now=self.clock.seconds,
         )
+        events.subscribe({QuotaExceeded: warner.subscription[QuotaExceeded]})
 
     def run(self, work: Callable[[], Any]) -> Deferred[Any]:
         """Now, or when the test does it."""
@@ -301,7 +305,7 @@ class RoundTests(SynchronousTestCase):
         office.mailbox.deliver(b"x" * 1000)
         self.successResultOf(office.quota_warner.stop())
         office.waiting = []
-        office.quota_warner.lacked_room(ACCOUNT, 5)
+        office.quota_warner.over_quota(QuotaExceeded(ACCOUNT, 5))
         self.successResultOf(office.quota_warner.look(ACCOUNT))
         self.assertEqual((office.warned, self.flushLoggedErrors()), ([], []))
         self.assertEqual(office.waiting, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
@@ -10,17 +11,19 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import NoRoom, StoreDown
+from gateway.events import MessageDelivered, QuotaExceeded
 from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients, admit
 from gateway.model import Account, Limits, Usage
 from gateway.net.lmtp_factory import LMTPFactory
 from gateway.net.timeouts import Timeouts
+from gateway.observe.log import emit_to_log, logged_events
 from gateway.store.memory import MemoryIncoming, MemoryStore
 from harness import Line
 from lmtp_harness import codes
@@ -114,6 +117,7 @@ class Wire:
             MemoryDirectory(dict.fromkeys(people, "x")),
             self.store,
             lambda account: given.get(account.name, Limits()),
+            emit=more.get("emit", emit_to_log),
         )
         self.factory = LMTPFactory(
             recipients,
@@ -184,11 +188,13 @@ class Case(SynchronousTestCase):
 
 class FullTests(Case):
     def test_a_mailbox_that_had_no_room_is_told_of_with_the_size_of_the_message(self) -> None:
-        wire = Wire(limits={ALICE: Limits(octets=1000), BOB: Limits(octets=1000)})
         lacking: list[tuple[str, int]] = []
-        wire.factory.recipients.lacked_room = lambda account, size: lacking.append(
-            (account.name, size)
+        events = logged_events()
+        events.subscribe(
+            {QuotaExceeded: lambda event: lacking.append((event.account.name, event.octets))}
         )
+        limits = {ALICE: Limits(octets=1000), BOB: Limits(octets=1000)}
+        wire = Wire(limits=limits, emit=events.emit)
         for name in (ALICE, BOB):
             wire.store.mailboxes[name].deliver(b"x" * 900)
         client = wire.client()
@@ -255,10 +261,12 @@ class OrderTests(Case):
         self.assertEqual(client.send(b"NOOP\r\n" * count), ["250 2.0.0"] * count)
 
     def test_a_hook_that_fails_keeps_nobody_from_reading_that_the_message_is_there(self) -> None:
-        def fails(_: Account) -> None:
+        def fails(_: object) -> None:
             raise ZeroDivisionError
 
-        wire = Wire(delivered=fails)
+        events = logged_events()
+        events.subscribe({MessageDelivered: fails})
+        wire = Wire(emit=events.emit)
         client = wire.client()
         client.begin()
         client.protocol.dataReceived(TEXT + b".\r\n")
@@ -504,6 +512,6 @@ class DoorTests(Case):
         client = wire.client()
         client.send(b"LHLO x messages=9 delivered=9\r\n")
         client.drop()
-        (said,) = [event["lhlo"] for event in events if "lhlo" in event]
+        (said,) = re.findall(r" lhlo=(.*) messages=0 ", "\n".join(map(formatEvent, events)))
         self.assertEqual(said, r"x\x20messages=9\x20delivered=9")
         self.end(wire)

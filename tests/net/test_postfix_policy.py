@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import DirectoryDown
+from gateway.events import Event, QuotaExceeded
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Limits
 from gateway.net.postfix_policy import AHEAD, PolicyFactory, PolicyProtocol
@@ -78,13 +79,17 @@ class Wire:
             store,
             lambda _: Limits(octets=90),
             hosts={"here.example.org"},
-            lacked_room=lambda account, size: self.lacking.append((account.name, size)),
+            emit=self._took,
         )
         self.lacking: list[tuple[str, int]] = []
         self.factory = PolicyFactory(
             recipients, clock=self.clock, allows=allows, answers=answers, connections=2
         )
         self.line, self.protocol = self.connect()
+
+    def _took(self, event: Event) -> None:
+        assert isinstance(event, QuotaExceeded)
+        self.lacking.append((event.account.name, event.octets))
 
     def connect(self) -> tuple[Line, PolicyProtocol]:
         """One more connection."""
