@@ -98,7 +98,10 @@ def _faults(
     directory = not passwords
     problems = missing_files(settings, directory=directory)
     problems = problems or foreseen(settings, user, directory=directory)
-    parts = _Assembly(Clock(), settings, passwords)
+    try:
+        parts = _Assembly(Clock(), settings, passwords)
+    except ConfigError as error:
+        return problems + error.problems
     accounts: list[IDirectory] = []
 
     def attempt(build: Callable[[], object]) -> None:

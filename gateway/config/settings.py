@@ -26,6 +26,8 @@ from gateway.quota.texts import (
     own_templates,
 )
 
+__all__ = ["DirectorySettings", "StoreSettings"]
+
 S = TypeVar("S")
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
