@@ -16,6 +16,7 @@ from zope.interface import Attribute, Interface
 from gateway.model import (
     Account,
     DigestClaim,
+    KnownExpire,
     LastScan,
     Level,
     Limits,
@@ -37,6 +38,7 @@ __all__ = [
     "IDelivery",
     "IDigestState",
     "IDirectory",
+    "IExpireState",
     "IHidingMaildrop",
     "IHighWaterState",
     "IIncoming",
@@ -407,6 +409,16 @@ class IRetentionOrders(Interface):
         """The order is done; one that was given meanwhile stays."""
 
 
+class IExpireState(Interface):
+    """What all processes announce as EXPIRE.  Fails as ``IState`` does."""
+
+    def keep_expire(known: KnownExpire) -> Deferred[None]:
+        """Store it in place of the one before; the leader calls it."""
+
+    def find_expire() -> Deferred[KnownExpire | None]:
+        """The one that is stored; the other processes ask at ``until`` at the latest."""
+
+
 class IHighWaterState(Interface):
     """The numbers beyond all unique-ids that clients were shown."""
 
@@ -417,7 +429,14 @@ class IHighWaterState(Interface):
         """Raise every number by ``by``, after a restore from a backup.  Fails as ``IState``."""
 
 
-class IState(IWarningState, IDigestState, IRetentionState, IRetentionOrders, IHighWaterState):
+class IState(
+    IWarningState,
+    IDigestState,
+    IRetentionState,
+    IRetentionOrders,
+    IExpireState,
+    IHighWaterState,
+):
     """What a server keeps beside the mail, for all its processes: opened once in each.
 
     Every method fails with ``StoreDown`` where there is no room or another

@@ -15,6 +15,7 @@ __all__ = [
     "Connection",
     "DigestClaim",
     "Form",
+    "KnownExpire",
     "LastScan",
     "Level",
     "Limits",
@@ -203,6 +204,16 @@ class LastScan(NamedTuple):
 
     stopped: str | None = None
     """Why nothing is removed before an operator releases it."""
+
+
+class KnownExpire(NamedTuple):
+    """What CAPA announces as EXPIRE before a login (RFC 2449 section 6.7)."""
+
+    expire: str
+    """The arguments; empty: nothing is announced."""
+
+    until: float
+    """When the leader asks the directory again, in Unix seconds."""
 
 
 class RetentionOrder(NamedTuple):

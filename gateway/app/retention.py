@@ -53,7 +53,10 @@ class Keeper:
             directory,
             policies,
             settings.directory.here,
-            reactor,
+            state,
+            leader,
+            clock=reactor,
+            now=now,
             every=settings.retention.check_every,
         )
         self.retention_job = self._make_sweeper(store) if settings.retention.enabled else None

@@ -1,32 +1,36 @@
-"""What CAPA announces as EXPIRE before a login, in every process, from its start on."""
+"""What CAPA announces as EXPIRE before a login: the same in every process."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.interfaces import IDirectory, IOwnRetention
-from gateway.model import Account
+from gateway.interfaces import IDirectory, IExpireState, ILeader, IOwnRetention
+from gateway.model import Account, KnownExpire
 from gateway.observe.failures import complain
 from gateway.retention.policies import Policies
 
 log = Logger()
 
 AGAIN = 60.0
-"""Seconds until a directory is asked again that did not answer."""
+"""Seconds until the leader asks a directory again that did not answer."""
+
+SOON = 2.0
+"""Seconds until a follower looks again for what the leader is about to store."""
 
 
 class AnnouncedExpire:
-    """The smallest EXPIRE that any user has (RFC 2449 section 6.7).
+    """The smallest EXPIRE of all users (RFC 2449 section 6.7), which every process announces.
 
-    The default and the domains' policies are known; which users have one of
-    their own the directory is asked, at the start and again and again.  Until
-    it has answered nothing is announced: any number might promise too much.
+    The leader asks the directory which users have a policy of their own, at the
+    start and every ``every`` seconds, and stores the value.  The others read it.
+    Until the directory has answered nothing is announced: any number might
+    promise too much.
     """
 
     def __init__(
@@ -34,45 +38,85 @@ class AnnouncedExpire:
         directory: IDirectory,
         policies: Policies,
         hosts: Collection[str],
-        clock: IReactorTime,
+        state: IExpireState,
+        leader: ILeader,
         *,
+        clock: IReactorTime,
+        now: Callable[[], float],
         every: float,
     ) -> None:
-        """``hosts``: this server's names; ``every``: seconds between two questions."""
+        """``hosts``: this server's names; ``now`` in Unix seconds."""
         self._directory = directory
         self._policies = policies
         self._hosts = hosts
+        self._state = state
+        self._leader = leader
         self._clock = clock
+        self._now = now
         self._every = every
+        self._pause = SOON
+        """Seconds until a follower looks again: twice as many each time, for a value that was
+        stored before the last start may still be there at first."""
+        self._problem = ""
+        """Why the last turn failed, as it was logged; empty: it did not."""
         self._timer: IDelayedCall | None = None
         self._stopped = False
         self.expire = ""
-        """The arguments of EXPIRE; empty: nothing can be said."""
+        """The arguments of EXPIRE; empty: nothing is announced."""
 
     def start(self) -> Deferred[None]:
-        """Begin; fires when the directory has answered for the first time, or has not."""
-        asked: Deferred[list[Account]] = maybeDeferred(self._ask)
-        return asked.addCallbacks(self._told, self._not_told)
+        """Begin; fires after the first turn, however it went."""
+        turn: Deferred[float] = Deferred.fromCoroutine(self._turn())
+        return turn.addErrback(self._failed).addCallback(self._again)
 
-    def _ask(self) -> Deferred[list[Account]]:
+    async def _turn(self) -> float:
+        """Learn what to announce; seconds until the next turn."""
+        if await self._leader.is_leader():
+            return await self._lead()
+        known = await self._state.find_expire()
+        if known is not None:
+            self.expire = known.expire
+        left = 0.0 if known is None else known.until - self._now()
+        self._problem = ""
+        self._pause *= 2
+        return min(left if left > 0 else SOON, self._pause, self._every)
+
+    async def _lead(self) -> float:
+        delay = self._every
+        try:
+            accounts = await self._accounts()
+        except Exception as error:
+            self._complain(Failure(error))
+            delay = min(AGAIN, self._every)
+        else:
+            here = (one for one in accounts if not one.is_elsewhere(self._hosts))
+            self.expire = self._policies.expire_of_all({one.retention for one in here})
+            self._problem = ""
+        # Also what was known before an outage, or that nothing is known.
+        await self._state.keep_expire(KnownExpire(self.expire, self._now() + delay))
+        return delay
+
+    async def _accounts(self) -> list[Account]:
         own: Any = IOwnRetention(self._directory, None)
-        return self._directory.accounts() if own is None else own.with_retention()
+        return await (self._directory.accounts() if own is None else own.with_retention())
 
-    def _told(self, accounts: list[Account]) -> None:
-        here = (one for one in accounts if not one.is_elsewhere(self._hosts))
-        self.expire = self._policies.expire_of_all({one.retention for one in here})
-        self._again(self._every)
+    def _failed(self, failure: Failure) -> float:
+        self._complain(failure)
+        return min(AGAIN, self._every)
 
-    def _not_told(self, failure: Failure) -> None:
-        complain(log, "no smallest EXPIRE to announce", failure)
-        self._again(min(AGAIN, self._every))
+    def _complain(self, failure: Failure) -> None:
+        """Log a problem once, for as long as it is the same."""
+        problem = str(failure.value)
+        if problem != self._problem:
+            complain(log, "smallest EXPIRE of all users not known", failure)
+        self._problem = problem
 
     def _again(self, seconds: float) -> None:
         if not self._stopped:
             self._timer = self._clock.callLater(seconds, self.start)
 
     def stop(self) -> None:
-        """Ask no more."""
+        """No more turns."""
         self._stopped = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()

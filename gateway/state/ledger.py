@@ -13,6 +13,7 @@ from zope.interface import implementer
 from gateway.interfaces import IState, Run
 from gateway.model import (
     DigestClaim,
+    KnownExpire,
     LastScan,
     Level,
     RetentionOrder,
@@ -104,6 +105,14 @@ class LedgerState:
     def finish_order(self, mailbox: str, order: RetentionOrder) -> Deferred[None]:
         """The order is done."""
         return self._ask(lambda ledger: ledger.finish_order(mailbox, order))
+
+    def keep_expire(self, known: KnownExpire) -> Deferred[None]:
+        """Store what is announced as EXPIRE."""
+        return self._ask(lambda ledger: ledger.keep_expire(known))
+
+    def find_expire(self) -> Deferred[KnownExpire | None]:
+        """What is announced as EXPIRE."""
+        return self._ask(Ledger.find_expire)
 
     # -- unique-ids -----------------------------------------------------------
 

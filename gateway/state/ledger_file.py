@@ -70,6 +70,13 @@ VERSIONS = (
         uid INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
+    """
+    CREATE TABLE announced (
+        capability TEXT PRIMARY KEY,
+        arguments TEXT NOT NULL,
+        until REAL NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 """What makes each version of the file of the one before; a new file has version 0.
 

@@ -10,6 +10,7 @@ from zope.interface import implementer
 from gateway.interfaces import ILeader, IState
 from gateway.model import (
     DigestClaim,
+    KnownExpire,
     LastScan,
     Level,
     RetentionOrder,
@@ -32,6 +33,7 @@ class MemoryState:
         self._orders: dict[str, RetentionOrder] = {}
         self._removed = (0, 0)
         """A day and how many messages were removed on it."""
+        self._expire: KnownExpire | None = None
         self._marks: dict[str, int] = {}
 
     # -- warnings and digests -------------------------------------------------
@@ -129,6 +131,15 @@ class MemoryState:
         if self._orders.get(mailbox) == order:
             del self._orders[mailbox]
         return succeed(None)
+
+    def keep_expire(self, known: KnownExpire) -> Deferred[None]:
+        """Store what is announced as EXPIRE."""
+        self._expire = known
+        return succeed(None)
+
+    def find_expire(self) -> Deferred[KnownExpire | None]:
+        """What is announced as EXPIRE."""
+        return succeed(self._expire)
 
     # -- unique-ids -----------------------------------------------------------
 

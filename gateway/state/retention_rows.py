@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from gateway.model import LastScan, RetentionOrder
+from gateway.model import KnownExpire, LastScan, RetentionOrder
 from gateway.state.ledger_file import LedgerFile
 
 _SCANNED = """
@@ -19,6 +19,11 @@ _ORDER = """
 _COUNT = """
     INSERT INTO removals VALUES (:day, :messages) ON CONFLICT
     DO UPDATE SET messages = messages + :messages RETURNING messages
+"""
+
+_ANNOUNCE = """
+    INSERT INTO announced VALUES ('EXPIRE', :expire, :until)
+    ON CONFLICT DO UPDATE SET arguments = :expire, until = :until
 """
 
 _RAISE = """
@@ -68,6 +73,17 @@ class RetentionRows(LedgerFile):
         ((total,),) = self._do(_COUNT, day=day, messages=messages)
         self._do("DELETE FROM removals WHERE day != :day", day=day)
         return int(total)
+
+    # -- CAPA ----------------------------------------------------------------
+
+    def keep_expire(self, known: KnownExpire) -> None:
+        """Store it in place of the one before."""
+        self._do(_ANNOUNCE, **known._asdict())
+
+    def find_expire(self) -> KnownExpire | None:
+        """The one that is stored."""
+        rows = self._do("SELECT arguments, until FROM announced WHERE capability = 'EXPIRE'")
+        return next((KnownExpire(*row) for row in rows), None)
 
     # -- unique-ids ----------------------------------------------------------
 

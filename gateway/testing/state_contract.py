@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from gateway.interfaces import ILeader, IState
-from gateway.model import LastScan, Level, RetentionOrder, WarningState
+from gateway.model import KnownExpire, LastScan, Level, RetentionOrder, WarningState
 
 __all__ = ["leader_tests", "state_tests"]
 
@@ -157,6 +157,12 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
             counts = [(1, 5), (1, 0), (1, 7), (2, 1), (1, 1)]
             totals = [self.get("count_removed", *one) for one in counts]
             self.assertEqual(totals, [5, 5, 12, 1, 1])
+
+        def test_what_one_process_announces_all_do(self) -> None:
+            self.assertIsNone(self.get("find_expire"))
+            for known in (KnownExpire("7 USER", 9.5), KnownExpire("", 99.5)):
+                self.get("keep_expire", known)
+                self.assertEqual(self.get("find_expire", of=self.open()), known)
 
         # -- unique-ids --------------------------------------------------------
 

@@ -184,6 +184,46 @@ def test_a_changed_policy_is_told_of_after_check_every_seconds(tmp_path: Path) -
         keeper.stop()
 
 
+def test_all_processes_say_the_same_whatever_each_could_ask(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    directory, silent = Changing(house.accounts), Changing({})
+    silent.is_down = True
+    first, second = house.keeper(directory), house.keeper(silent)
+    assert [first.expire(), second.expire()] == ["2 USER"] * 2
+    # One that begins while the leader's answer is an hour old asks for no other.
+    house.accounts[ALICE] = Account(name=ALICE, mailbox=ALICE, retention="any 1d")
+    house.run(SAID.check_every - 600)
+    third = house.keeper(directory)
+    assert [one.expire() for one in (first, second, third)] == ["2 USER"] * 3
+    house.run(900)
+    assert [one.expire() for one in (first, second, third)] == ["1 USER"] * 3
+    # The next leader has a directory that is down, and goes on with what was known.
+    first.stop()
+    house.run(2 * SAID.check_every)
+    assert [second.expire(), third.expire()] == ["1 USER"] * 2
+    second.stop()
+    house.accounts[ALICE] = ACCOUNTS[ALICE]
+    house.run(600)
+    assert third.expire() == "2 USER"
+    third.stop()
+
+
+def test_what_was_announced_before_a_restart_is_replaced_in_every_process(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.keeper().stop()
+    house.said = Retention(enabled=True, policy="any 1d")
+    leader = LeaderLock(str(tmp_path / LOCK))
+    leader.take()
+    early = house.keeper()
+    assert early.expire() == "2 USER"
+    leader.give_back()
+    late = house.keeper()
+    house.run(300)
+    assert [early.expire(), late.expire()] == ["1"] * 2
+    early.stop()
+    late.stop()
+
+
 def test_while_a_directory_cannot_tell_nothing_is_promised(tmp_path: Path) -> None:
     house = House(tmp_path)
     directory = Changing(house.accounts)
