@@ -1,4 +1,4 @@
-"""Which files a configuration needs, and which of them a start makes itself."""
+"""The files that a configuration needs, and those that a start makes itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.config.settings import Settings, Tls
 _NOT_MADE = " (one is made only where neither path is set and neither file is there)"
 ANOTHER = "set another one (POP3GW_STATE_DIR)"
 IN_THE_WAY = f"move away what is in its place, or {ANOTHER}"
-"""What helps where the state directory cannot be."""
+"""The cure where the state directory cannot be made."""
 
 _MISSING = "no such file"
 _NO_FILE = "expected a file, found a directory or a device"
@@ -19,8 +19,8 @@ _NO_FILE = "expected a file, found a directory or a device"
 def makes_certificate(settings: Settings) -> bool:
     """Whether a start makes a certificate of its own.
 
-    Only where nobody has said where one is: at a path that was set there is
-    one, or the path has a slip of the pen.
+    Only where no path of a certificate is set: a path that is set and has no
+    file is a mistake in the configuration.
     """
     default, tls = Tls(), settings.tls
     wanted = any(
@@ -36,7 +36,7 @@ def makes_certificate(settings: Settings) -> bool:
 
 
 def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
-    """The files that must be there at start and are not, a line each.
+    """The files that a start needs and that are missing, one line each.
 
     ``directory``: whether ``[directory]`` is used at all.
     """
@@ -66,7 +66,7 @@ def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
 
 
 def _places_of_files(settings: Settings) -> list[str]:
-    """What is wrong where files of ours are to be."""
+    """Faults of the places where the server writes files."""
     path, problems = settings.path_of(settings.audit.path), []
     place = os.path.dirname(path)
     # The state directory is made where it is missing.
@@ -82,7 +82,7 @@ def _places_of_files(settings: Settings) -> list[str]:
 
 
 def _fault(path: str) -> str:
-    """What keeps it from being a file that could be read; empty: nothing, or only its mode."""
+    """Why the path is no file that can be read, its mode aside; empty: it is one."""
     try:
         is_file = stat.S_ISREG(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -95,14 +95,14 @@ def _fault(path: str) -> str:
 
 
 def existing(path: str) -> str:
-    """It, or the nearest place above that is there."""
+    """The path, or the nearest directory above it that exists."""
     while not os.path.lexists(path):
         path = os.path.dirname(path)
     return path
 
 
 def files_of_logins(settings: Settings, *, directory: bool = True) -> dict[str, str]:
-    """The files that are read whenever somebody logs in, and what each is for.
+    """The files that each login reads: path to setting.
 
     ``directory``: whether ``[directory]`` is used at all.
     """

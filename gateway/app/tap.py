@@ -1,4 +1,4 @@
-"""``twistd pop3gw``: options, and the one place that names the reactor."""
+"""``twistd pop3gw``: its options and its service.  Only this file imports the reactor."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Options(BaseOptions, AuthOptionMixin):
         ],
     ]
     optFlags = [  # noqa: RUF012
-        ["check", None, "Say what is wrong with the configuration, exit 1; or 0 when all is well."],
+        ["check", None, "Check the configuration and exit: 0 without faults, else 1."],
     ]
 
     def opt_version(self) -> NoReturn:
@@ -53,7 +53,7 @@ class Options(BaseOptions, AuthOptionMixin):
         sys.exit(0)
 
     def parseArgs(self, *arguments: str) -> None:
-        """There are none."""
+        """Refuse arguments."""
         if arguments:
             raise UsageError(f"unexpected argument: {arguments[0]}")
 
@@ -75,15 +75,15 @@ class Options(BaseOptions, AuthOptionMixin):
             sys.exit(1 if faults else 0)
 
 
-class InWords(MultiService):
-    """Around the server: its faults at the start are said in words, not by a traceback."""
+class PlainErrors(MultiService):
+    """Prints the server's configuration errors at the start as lines, without a traceback."""
 
     def __init__(self, server: IService) -> None:
         MultiService.__init__(self)
         MultiService.addService(self, server)
 
     def privilegedStartService(self) -> None:
-        """Bind the ports; a port that is taken ends the process."""
+        """Bind the ports; exit where one is taken."""
         from gateway.errors import ConfigError
 
         try:
@@ -93,7 +93,7 @@ class InWords(MultiService):
 
 
 def makeService(options: Options) -> IService:
-    """The whole server; what is wrong with the configuration ends the process, in words."""
+    """The server; prints what is wrong with the configuration and exits."""
     from twisted.internet import reactor
 
     from gateway.app.assembly import assemble
@@ -102,7 +102,7 @@ def makeService(options: Options) -> IService:
     checkers = options.get("credCheckers", ())
     try:
         user = _user(options)
-        return InWords(assemble(reactor, options["config"], os.environ, checkers, user))
+        return PlainErrors(assemble(reactor, options["config"], os.environ, checkers, user))
     except GatewayError as error:
         _give_up(getattr(error, "problems", [str(error)]))
 
@@ -141,7 +141,7 @@ def _rotated(path: str, reactor: Any) -> Callable[[bytes], object]:
 
 
 def _user(options: Options) -> User | None:
-    """Whom twistd will make of us: its own options stand before ours."""
+    """The user of twistd's options --uid and --gid, which stand before ours."""
     from gateway.app.first_start import user_of
 
     own: Any = options.parent or {}

@@ -42,7 +42,7 @@ def house(directory: Path, policy: str, *, old: int, young: int) -> Iterator[Gat
     assert "Traceback" not in gateway.log
 
 
-def keeping(gateway: Gateway, command: str, *arguments: str) -> list[str]:
+def operator(gateway: Gateway, command: str, *arguments: str) -> list[str]:
     """What the command prints."""
     done = subprocess.run(
         [*PROGRAM, *command.split(), "--config", str(gateway.config), *arguments],
@@ -68,7 +68,7 @@ def shown(gateway: Gateway) -> set[str]:
 def test_what_a_preview_foretells_is_hidden_and_can_be_brought_back(tmp_path: Path) -> None:
     with house(tmp_path, "unread 60d, hide 14d", old=3, young=2) as gateway:
         before = state_of(gateway.directory)
-        said = json.loads(keeping(gateway, "retention preview", "--json", USER)[0])
+        said = json.loads(operator(gateway, "retention preview", "--json", USER)[0])
         assert state_of(gateway.directory) == before
         foretold = {one["uid"] for one in said["removed"]}
         assert (len(foretold), said["messages"]) == (3, 5)
@@ -76,10 +76,11 @@ def test_what_a_preview_foretells_is_hidden_and_can_be_brought_back(tmp_path: Pa
         gateway.wait_for(b"3 messages are gone, 2 are left")
         left = shown(gateway)
         hidden = {
-            json.loads(line)["uid"] for line in keeping(gateway, "retention hidden", "--json", USER)
+            json.loads(line)["uid"]
+            for line in operator(gateway, "retention hidden", "--json", USER)
         }
         assert (hidden, len(left)) == (foretold, 2)
-        assert keeping(gateway, "retention restore", USER) == [
+        assert operator(gateway, "retention restore", USER) == [
             f"3 of 3 messages are back in {USER}"
         ]
         assert shown(gateway) == left | foretold
@@ -90,7 +91,7 @@ def test_a_mailbox_that_would_lose_too_much_waits_for_its_release(tmp_path: Path
         gateway.run()
         gateway.wait_for(b"120 of 122 messages of mailbox")
         assert len(shown(gateway)) == 122
-        keeping(gateway, "retention release", USER)
+        operator(gateway, "retention release", USER)
         gateway.wait_for(b"are left")
         assert len(shown(gateway)) == 2
         lines = map(json.loads, (tmp_path / "audit.log").read_text().splitlines())
@@ -120,7 +121,7 @@ def test_after_a_restore_no_id_means_another_message(tmp_path: Path) -> None:
             path.unlink()
         for path, content in backup.items():
             path.write_bytes(content)
-        assert keeping(gateway, "move-ids", "--by", "5000") == [
+        assert operator(gateway, "move-ids", "--by", "5000") == [
             "1 of 1 mailboxes go on 5000 further"
         ]
         come(200)

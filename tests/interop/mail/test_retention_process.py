@@ -63,7 +63,7 @@ class StoredMessage(Gateway):
         """The lines of the audit."""
         return [json.loads(line) for line in (self.directory / "audit.log").open()]
 
-    def keeping(self, *command: str) -> str:
+    def operator(self, *command: str) -> str:
         """What an operator's command says."""
         program = [*PROGRAM, "retention", *command]
         done = subprocess.run(
@@ -141,8 +141,8 @@ def test_under_a_hold_dele_hides_and_an_operator_brings_it_back(
     (line,) = gateway.audited()
     assert (line["action"], line["uid"]) == ("hide", before[0].decode())
     assert (line["client"], line["message_id"]) == ("127.0.0.1", "<400@example.net>")
-    assert before[0].decode() in gateway.keeping("hidden", HELD)
-    gateway.keeping("restore", HELD)
+    assert before[0].decode() in gateway.operator("hidden", HELD)
+    gateway.operator("restore", HELD)
     assert sorted(gateway.uids(HELD)) == sorted(before)
 
 
