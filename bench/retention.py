@@ -19,7 +19,7 @@ from bench.program import main
 from bench.servers import Gateway, changed, made, running
 from bench.visitors import Times, visit
 from bench.work import percentile
-from gateway.config.settings import Retention
+from gateway.config.retention import Retention
 
 IDLE = 60.0
 """Seconds for which a server is looked at that has nothing to do."""

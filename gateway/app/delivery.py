@@ -13,8 +13,9 @@ from twisted.web.server import Site
 
 from gateway.app.logins import all_mailboxes_of
 from gateway.app.service import Listener, endpoint_of
-from gateway.config.settings import DomainQuota, Settings
-from gateway.config.settings import Quota as QuotaSettings
+from gateway.config.quota import DomainQuota
+from gateway.config.quota import Quota as QuotaSettings
+from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.events import Emit, Subscription
 from gateway.http.quota import quota_site

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
-from gateway.config.settings import Settings, Tls
+from gateway.config.listeners import Tls
+from gateway.config.settings import Settings
 
 _NOT_MADE = " (one is made only where neither path is set and neither file is there)"
 ANOTHER = "set another one (POP3GW_STATE_DIR)"

@@ -9,7 +9,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from gateway.app.logins import all_mailboxes_of
-from gateway.config.settings import Retention, Settings
+from gateway.config.retention import Retention
+from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.events import MessageDelivered, Subscription
 from gateway.interfaces import IDirectory, ILeader, IRetentionStore, IState

@@ -8,7 +8,8 @@ from itertools import combinations
 from typing import Any
 
 from gateway import endpoints
-from gateway.config.settings import Listener, Settings
+from gateway.config.listeners import Listener
+from gateway.config.settings import Settings
 
 Fault = tuple[str, str]
 """The key of a setting, and what is wrong."""

@@ -20,13 +20,12 @@ from cattrs.gen import make_dict_structure_fn, override
 from gateway.config import environment
 from gateway.config.checks import CHECK, SECRET
 from gateway.config.contradictions import Fault, contradictions
+from gateway.config.listeners import DEFAULT_LISTENERS, Listener
 from gateway.config.places import Places
+from gateway.config.quota import DomainQuota
 from gateway.config.renamed import RENAMED
+from gateway.config.retention import DomainRetention
 from gateway.config.settings import (
-    DEFAULT_LISTENERS,
-    DomainQuota,
-    DomainRetention,
-    Listener,
     Settings,
     check_directory,
     check_store,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.config.settings import DomainQuota, Quota, Settings
+from gateway.config.quota import DomainQuota, Quota
+from gateway.config.settings import Settings
 from gateway.units import parse_size
 
 _ZERO = 'a quota of 0 is no limit; it used to refuse all mail. "unlimited" says the same'

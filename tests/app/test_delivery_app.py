@@ -9,7 +9,9 @@ from pathlib import Path
 from twisted.internet.task import Clock
 
 from gateway.app.delivery import Mailroom, composer
-from gateway.config.settings import Lmtp, Quota, Settings, Text, Texts
+from gateway.config.quota import Quota, Text, Texts
+from gateway.config.services import Lmtp
+from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.events import Event, MessageDelivered
 from gateway.model import Account, Level, Limits, Usage

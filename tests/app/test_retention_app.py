@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 
 from gateway.app.retention import Keeper, policies_of
-from gateway.config.settings import DirectorySettings, DomainRetention, Retention, Settings
+from gateway.config.retention import DomainRetention, Retention
+from gateway.config.settings import DirectorySettings, Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, DirectoryDown
 from gateway.model import Account

@@ -21,7 +21,8 @@ from gateway.cli.command import Exit
 from gateway.cli.retention import show_hidden, show_preview, show_restored
 from gateway.cli.terminal import Terminal
 from gateway.cli.unique_ids import show_moved
-from gateway.config.settings import Retention, Settings
+from gateway.config.retention import Retention
+from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import StoreDown
 from gateway.model import Account, LastScan, RetentionOrder

@@ -21,26 +21,13 @@ from gateway.app import assembly
 from gateway.app.needed_files import missing_files
 from gateway.auth.kerberos import GssapiSettings
 from gateway.auth.ntlm import NtlmSettings
+from gateway.config.listeners import LimitSettings, Listener, Pop3, Throttle, Tls
 from gateway.config.load import load_settings
+from gateway.config.quota import Quota, Text, Texts
 from gateway.config.renamed import RENAMED
-from gateway.config.settings import (
-    Audit,
-    DirectorySettings,
-    Http,
-    LimitSettings,
-    Listener,
-    Lmtp,
-    Log,
-    PolicyServiceSettings,
-    Pop3,
-    Quota,
-    Retention,
-    Settings,
-    Text,
-    Texts,
-    Throttle,
-    Tls,
-)
+from gateway.config.retention import Audit, Retention
+from gateway.config.services import Http, Lmtp, Log, PolicyServiceSettings
+from gateway.config.settings import DirectorySettings, Settings
 from gateway.directory.ldap_kind import LdapSettings
 from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError, GatewayError

@@ -17,7 +17,8 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.app.certificates import shown_by
-from gateway.config.settings import Listener, Settings, Tls
+from gateway.config.listeners import Listener, Tls
+from gateway.config.settings import Settings
 from gateway.jobs.certificate_expiry import DAY, Expiry, fits
 from gateway.net.tls import Certificate
 

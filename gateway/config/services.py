@@ -1,0 +1,58 @@
+"""The settings of the services beside POP3: ``[lmtp]``, ``[policy]``, ``[http]``, ``[log]``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import field, frozen
+
+from gateway.config import checks as check
+from gateway.networks import LOOPBACK, Network
+
+
+@frozen
+class Lmtp:
+    """``[lmtp]``: the LMTP server."""
+
+    endpoint: str = field(default="", **check.NO_OR_ENDPOINT)
+    tls: Literal["none", "stls"] = "none"
+    allowed_networks: tuple[Network, ...] = LOOPBACK
+    name: str = field(default="", **check.NAME)
+    max_size: str = field(default="50 MB", **check.SOME_SIZE)
+    max_recipients: int = field(default=1000, **check.within(100, 100_000))
+    connections: int = field(default=100, **check.COUNT)
+    over_quota: Literal["defer", "bounce"] = "defer"
+    elsewhere: Literal["defer", "bounce"] = "defer"
+    recipient_delimiter: str = field(default="+", **check.shaped(r".?", "one character, or none"))
+    idle_timeout: float = field(default=300.0, **check.POSITIVE)
+    workers: int = field(default=16, **check.within(1, 64))
+
+
+@frozen
+class PolicyServiceSettings:
+    """``[policy]``: the server for Postfix's ``check_policy_service``."""
+
+    endpoint: str = field(default="", **check.NO_OR_ENDPOINT)
+    allowed_networks: tuple[Network, ...] = LOOPBACK
+    connections: int = field(default=1000, **check.COUNT)
+    over_quota: Literal["defer", "bounce"] = "bounce"
+    unknown: Literal["dunno", "reject"] = "dunno"
+
+
+@frozen
+class Http:
+    """``[http]``: the quota API."""
+
+    endpoint: str = field(default="", **check.NO_OR_ENDPOINT)
+    token: str = field(
+        default="", repr=False, metadata={check.SECRET: True, **check.TOKEN["metadata"]}
+    )
+    token_file: str = ""
+
+
+@frozen
+class Log:
+    """``[log]``: lines beside warnings and errors."""
+
+    sessions: bool = True
+    counts: float = field(default=3600.0, **check.within(0, 10**9))
