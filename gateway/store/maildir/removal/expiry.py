@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -26,22 +25,19 @@ from gateway.durable import sync_directory
 from gateway.errors import StoreDown
 from gateway.interfaces import Audit
 from gateway.model import Reason, StoredMessage
-from gateway.store.maildir.delivery import maildirsize
-from gateway.store.maildir.folders.dotlock import dotlock, flocked
+from gateway.store.maildir.folders.dotlock import flocked
 from gateway.store.maildir.folders.duplicates import part
 from gateway.store.maildir.folders.files import complain, store_error
-from gateway.store.maildir.folders.follow import follow, may_be_there
 from gateway.store.maildir.folders.moves import move
 from gateway.store.maildir.folders.place import Place, ensure_maildir, opened
 from gateway.store.maildir.folders.scan import look, scan
 from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.snapshot import MaildirOptions
+from gateway.store.maildir.removal.coming_back import ComingBack
 from gateway.store.maildir.removal.hidden import (
-    Hidden,
     folder_of,
     hidden_files,
     hidden_name,
-    hidden_of,
     make_folder,
     may_be_name,
 )
@@ -50,6 +46,7 @@ from gateway.store.maildir.removal.message_info import (
     entries,
     look_at,
     look_for,
+    only,
     raise_for,
 )
 from gateway.store.maildir.removal.take_out import flocked_if_free, in_parts, take_out
@@ -67,7 +64,7 @@ Found = Sequence[tuple[StoredMessage, str]]
 
 
 class MaildirRetention:
-    """One Maildir, of which nothing is remembered."""
+    """One Maildir, read anew for each call."""
 
     def __init__(
         self,
@@ -114,11 +111,11 @@ class MaildirRetention:
 
     def restore(self, uids: Collection[str]) -> int:
         """Bring back; how many came."""
-        return self._safely(lambda: self._restore(uids), 0)
+        return self._safely(lambda: self._coming_back().restore(uids), 0)
 
     def move_ids(self, by: int) -> int:
         """Have new messages get ids that are so much larger; the next one, 0 without a list."""
-        return self._safely(lambda: self._move_ids(by), 0)
+        return self._safely(lambda: self._coming_back().move_ids(by), 0)
 
     def purge(self, uids: Collection[str], cause: Reason) -> int:
         """Remove for good what is in the folder; how many are gone."""
@@ -148,6 +145,10 @@ class MaildirRetention:
     def _done(self, work: Callable[[], T]) -> T:
         with opened(self._path) as self._maildir:
             return work()
+
+    def _coming_back(self) -> ComingBack:
+        mark = self._reading.mark_of(self._path)
+        return ComingBack(self._maildir, self._reading, mark, self._now)
 
     # -- what is there -------------------------------------------------------
 
@@ -195,7 +196,7 @@ class MaildirRetention:
     def _remove(self, uids: Collection[str], cause: Reason) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             self.part()
-            found = look_at(self._maildir, _of(self._shown()[0], uids))
+            found = look_at(self._maildir, only(self._shown()[0], uids))
             return self._removed(found, cause)
 
     def remove_marked(
@@ -254,7 +255,7 @@ class MaildirRetention:
 
     def _purge(self, uids: Collection[str], cause: Reason) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
-            wanted = _of(hidden_files(self._maildir), uids)
+            wanted = only(hidden_files(self._maildir), uids)
             if not wanted:
                 return 0
             folder = folder_of(self._maildir)
@@ -266,7 +267,7 @@ class MaildirRetention:
     def _hide(self, uids: Collection[str], cause: Reason) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             self.part()
-            return self._put_away(_of(self._shown()[0], uids), cause)
+            return self._put_away(only(self._shown()[0], uids), cause)
 
     def hide_marked(self, wanted: Wanted, cause: Reason, *, changed: bool = True) -> None:
         """Hide what a session has marked in a mailbox that there is a hold on.
@@ -321,81 +322,6 @@ class MaildirRetention:
         sync_directory(folder.folder("cur").path)
         return moved
 
-    # -- bringing back -------------------------------------------------------
-
-    def _restore(self, uids: Collection[str]) -> int:
-        with dotlock(self._maildir.at(NAME), timeout=self._reading.lock_timeout):
-            there = scan(self._maildir)
-            back: list[Hidden] = []
-            twice = []
-            for _, hidden in _of(hidden_files(self._maildir), uids):
-                base = base_of(hidden.name)
-                if base in there:
-                    twice.append(hidden.file)
-                    continue
-                there[base] = hidden.file
-                back.append(hidden)
-            complain(self._maildir, "hidden messages are in the mailbox already", twice)
-            if not back:
-                return 0
-            self._list(back, len(there))
-            return self._bring_back(back)
-
-    def _list(self, back: Sequence[Hidden], there: int) -> None:
-        """Give each of them a new line in the uidlist that carries its old unique-id.
-
-        Even where the old line is still there: to IMAP a message that comes
-        back is a new one, and this is how Dovecot is told so.
-        """
-        uidlist = UidList(self._maildir.at(NAME), self._reading.mark_of(self._path))
-        uidlist.refresh()
-        fields = {}
-        for hidden in back:
-            base = base_of(hidden.name)
-            others = [word for word in uidlist.fields.get(base, "").split(" ") if word[:1] != "P"]
-            fields[base] = " ".join([f"P{hidden.uid}", *filter(None, others)])
-        uidlist.add(
-            list(fields),
-            fields,
-            now=self._now,
-            there=there,
-            keep=lambda listed: may_be_there(self._maildir, listed),
-        )
-
-    def _move_ids(self, by: int) -> int:
-        path = self._maildir.at(NAME)
-        with dotlock(path, timeout=self._reading.lock_timeout):
-            uidlist = UidList(path, self._reading.mark_of(self._path))
-            uidlist.refresh()
-            if not uidlist.uidvalidity:
-                return 0
-            uidlist.move_ahead(by, lambda listed: may_be_there(self._maildir, listed))
-            return uidlist.next_uid
-
-    def _bring_back(self, back: Sequence[Hidden]) -> int:
-        folder, sizes = folder_of(self._maildir), []
-
-        def bring(hidden: Hidden, file: str) -> None:
-            path = folder.at(file)
-            size = maildirsize.size_on_disk(path)
-            # Its age begins anew, or the next run of retention would hide it again.
-            os.utime(path, follow_symlinks=False)
-            # Another program has put a file of that name into the mailbox: it stays hidden.
-            with suppress(FileExistsError):
-                # Its flags are those of today.
-                name = (hidden_of(file) or hidden).name
-                move(path, self._maildir.at(f"cur/{name}"))
-                sizes.append(size)
-
-        try:
-            restless = follow(folder, [(hidden, hidden.file) for hidden in back], bring).restless
-        finally:
-            if sizes and not self._reading.count_hidden:
-                maildirsize.append(self._maildir, sum(sizes), len(sizes))
-        sync_directory(self._maildir.folder("cur").path)
-        raise_for(folder, [hidden.uid for hidden in restless])
-        return len(sizes)
-
 
 def _unlink(directory: Place, found: Found, *, counted_in: Place | None) -> int:
     return take_out(directory, _files(found), counted_in=counted_in)
@@ -403,8 +329,3 @@ def _unlink(directory: Place, found: Found, *, counted_in: Place | None) -> int:
 
 def _files(found: Found) -> list[str]:
     return [file for _, file in found]
-
-
-def _of(files: dict[str, T], uids: Collection[str]) -> list[tuple[str, T]]:
-    """Those unique-ids that are there, each once, and what is known of them."""
-    return [(uid, files[uid]) for uid in dict.fromkeys(uids) if uid in files]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from gateway.errors import StoreDown
 from gateway.model import Reason, Removed, StoredMessage
@@ -22,6 +22,8 @@ OPENING = 4096
 
 HEADER = 64 * 1024
 """Octets in which a Message-ID is looked for."""
+
+T = TypeVar("T")
 
 See = Callable[[str, str, os.stat_result], StoredMessage]
 """What a message's unique-id, name and file say of it."""
@@ -46,8 +48,8 @@ def as_hidden(uid: str, name: str, status: os.stat_result) -> StoredMessage:
     return as_delivered(uid, name, status)._replace(received=status.st_ctime)
 
 
-class LastScan(NamedTuple):
-    """What was found of messages that were looked for."""
+class Looked(NamedTuple):
+    """What ``look_for`` found."""
 
     found: list[tuple[StoredMessage, str]]
     """What is known of each, and its file's name as it is now."""
@@ -64,7 +66,7 @@ def look_for(
     wanted: Iterable[tuple[str, str]],
     see: See = as_delivered,
     versions: Mapping[str, int] = {},
-) -> LastScan:
+) -> Looked:
     """Look at each unique-id and file, wherever another program may have moved it.
 
     One that is no longer there, or is no regular file, is left out.  ``versions``:
@@ -90,7 +92,7 @@ def look_for(
 
     restless = follow(maildir, files, look).restless
     found = [seen[index] for index in sorted(seen)]
-    return LastScan(found, [uids[index] for index in restless], written)
+    return Looked(found, [uids[index] for index in restless], written)
 
 
 def _octets(maildir: Place, file: str, stored: int) -> int:
@@ -168,3 +170,8 @@ def _head(path: str) -> bytes:
         return head[:HEADER]
     finally:
         os.close(file)
+
+
+def only(files: Mapping[str, T], uids: Collection[str]) -> list[tuple[str, T]]:
+    """Those of ``uids`` that are in ``files``, each once, with what is known of them."""
+    return [(uid, files[uid]) for uid in dict.fromkeys(uids) if uid in files]

@@ -1,0 +1,112 @@
+"""What comes back: hidden messages, and unique-ids after a restore from a backup.  Blocks.
+
+Both change the uidlist under its lock, which Dovecot shares.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+
+from gateway.durable import sync_directory
+from gateway.store.maildir.delivery import maildirsize
+from gateway.store.maildir.folders.dotlock import dotlock
+from gateway.store.maildir.folders.files import complain
+from gateway.store.maildir.folders.follow import follow, may_be_there
+from gateway.store.maildir.folders.moves import move
+from gateway.store.maildir.folders.place import Place
+from gateway.store.maildir.folders.scan import scan
+from gateway.store.maildir.listing.snapshot import MaildirOptions
+from gateway.store.maildir.removal.hidden import Hidden, folder_of, hidden_files, hidden_of
+from gateway.store.maildir.removal.message_info import only, raise_for
+from gateway.store.maildir.uids.high_water import Mark
+from gateway.store.maildir.uids.uidlist import NAME, UidList, base_of
+
+
+class ComingBack:
+    """One open Maildir into which something comes back."""
+
+    def __init__(self, maildir: Place, reading: MaildirOptions, mark: Mark, now: float) -> None:
+        """``now`` in Unix seconds."""
+        self._maildir = maildir
+        self._reading = reading
+        self._mark = mark
+        self._now = now
+
+    def restore(self, uids: Collection[str]) -> int:
+        """Bring hidden messages back under their old unique-ids; how many came."""
+        with dotlock(self._maildir.at(NAME), timeout=self._reading.lock_timeout):
+            there = scan(self._maildir)
+            back: list[Hidden] = []
+            twice = []
+            for _, hidden in only(hidden_files(self._maildir), uids):
+                base = base_of(hidden.name)
+                if base in there:
+                    twice.append(hidden.file)
+                    continue
+                there[base] = hidden.file
+                back.append(hidden)
+            complain(self._maildir, "hidden messages are in the mailbox already", twice)
+            if not back:
+                return 0
+            self._list(back, len(there))
+            return self._bring_back(back)
+
+    def _list(self, back: Sequence[Hidden], there: int) -> None:
+        """Give each of them a new line in the uidlist that carries its old unique-id.
+
+        Even where the old line is still there: to IMAP a message that comes
+        back is a new one, and so Dovecot learns of it.
+        """
+        uidlist = self._uidlist()
+        fields = {}
+        for hidden in back:
+            base = base_of(hidden.name)
+            others = [word for word in uidlist.fields.get(base, "").split(" ") if word[:1] != "P"]
+            fields[base] = " ".join([f"P{hidden.uid}", *filter(None, others)])
+        uidlist.add(
+            list(fields),
+            fields,
+            now=self._now,
+            there=there,
+            keep=lambda listed: may_be_there(self._maildir, listed),
+        )
+
+    def _bring_back(self, back: Sequence[Hidden]) -> int:
+        folder, sizes = folder_of(self._maildir), []
+
+        def bring(hidden: Hidden, file: str) -> None:
+            path = folder.at(file)
+            size = maildirsize.size_on_disk(path)
+            # Its age begins anew, or the next run of retention would hide it again.
+            os.utime(path, follow_symlinks=False)
+            # Another program has put a file of that name into the mailbox: it stays hidden.
+            with suppress(FileExistsError):
+                # Its flags are those of today.
+                name = (hidden_of(file) or hidden).name
+                move(path, self._maildir.at(f"cur/{name}"))
+                sizes.append(size)
+
+        try:
+            restless = follow(folder, [(hidden, hidden.file) for hidden in back], bring).restless
+        finally:
+            if sizes and not self._reading.count_hidden:
+                maildirsize.append(self._maildir, sum(sizes), len(sizes))
+        sync_directory(self._maildir.folder("cur").path)
+        raise_for(folder, [hidden.uid for hidden in restless])
+        return len(sizes)
+
+    def move_ids(self, by: int) -> int:
+        """Have new messages get ids that are ``by`` larger; the next one, 0 without a uidlist."""
+        with dotlock(self._maildir.at(NAME), timeout=self._reading.lock_timeout):
+            uidlist = self._uidlist()
+            if not uidlist.uidvalidity:
+                return 0
+            uidlist.move_ahead(by, lambda listed: may_be_there(self._maildir, listed))
+            return uidlist.next_uid
+
+    def _uidlist(self) -> UidList:
+        uidlist = UidList(self._maildir.at(NAME), self._mark)
+        uidlist.refresh()
+        return uidlist
