@@ -117,6 +117,9 @@ def _toml(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        pairs = (f"{_toml(str(name))} = {_toml(one)}" for name, one in value.items())
+        return f"{{ {', '.join(pairs)} }}"
     return repr(value) if isinstance(value, int | float) else _toml(str(value))
 
 

@@ -77,7 +77,8 @@ def show(path: str | None, environ: Mapping[str, str]) -> list[Setting]:
 
 
 def _setting(key: Key, value: Any, item: attrs.Attribute[Any], places: Places) -> Setting:
-    secret = SECRET in item.metadata
+    # Kinds from outside the package may have secrets of their own.
+    secret = SECRET in item.metadata or item.repr is False
     # A secret may stand in a file of its own.
     keys = [key, (*key[:-1], f"{key[-1]}_file")] if secret else [key]
     origins = [places.origin(one) for one in keys]
@@ -91,7 +92,7 @@ def _walk(section: Any, at: Key) -> Iterator[tuple[Key, Any, attrs.Attribute[Any
     """Key, value and field of each setting."""
     for item in attrs.fields(type(section)):
         key, value = (*at, item.name), getattr(section, item.name)
-        if isinstance(value, dict):
+        if isinstance(value, dict) and all(attrs.has(type(one)) for one in value.values()):
             for name, inner in value.items():
                 yield from _walk(inner, (*key, name))
         elif attrs.has(type(value)):

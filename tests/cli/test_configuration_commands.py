@@ -157,3 +157,25 @@ def test_settings_are_a_table_on_a_terminal(config: Path) -> None:
     assert "(hidden)" in out.getvalue()
     assert "─" in out.getvalue()
     assert "do-not-show" not in out.getvalue()
+
+
+OUTSIDE = """
+[directory]
+kind = "toy_kinds.TOY_DIRECTORY"
+users = ["bob", "carol"]
+[store]
+kind = "toy_kinds.TOY_STORE"
+copies = 2
+"""
+
+
+def test_settings_of_kinds_from_outside_the_package_are_shown(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "outside")
+    text = config.read_text().replace("demo = true", "demo = false")
+    config.write_text(text.replace("[pop3]", f"{OUTSIDE}[pop3]"))
+    found = {one["setting"]: (one["value"], one["origin"]) for one in show("-c", str(config))}
+    assert found["directory.users"] == (["bob", "carol"], f"{config}:11")
+    assert found["store.copies"] == (2, f"{config}:14")
+    assert found["store.letter"] == ("Hello.", "default")
