@@ -13,6 +13,7 @@ __all__ = [
     "BadCredentials",
     "BadMailboxName",
     "CleartextRefused",
+    "ClientNotAllowed",
     "ConfigError",
     "DirectoryDown",
     "DirectoryMisconfigured",
@@ -91,6 +92,10 @@ class MechanismUnknown(GatewayError):
 
 class MechanismFailed(GatewayError):
     """The client's SASL response does not follow the mechanism's grammar."""
+
+
+class ClientNotAllowed(GatewayError):
+    """The client's address is in none of the networks that may connect."""
 
 
 class TooManySessions(GatewayError):

@@ -38,7 +38,7 @@ class ConnectionOpened(NamedTuple):
 
     connection: Connection
     protocol: str
-    """``pop3`` or ``lmtp``."""
+    """``pop3``, ``lmtp`` or ``policy``."""
 
 
 class ConnectionRefused(NamedTuple):

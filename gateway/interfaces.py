@@ -15,16 +15,19 @@ from zope.interface import Attribute, Interface
 
 from gateway.model import (
     Account,
+    Connection,
     DigestClaim,
     KnownExpire,
     LastScan,
     Level,
     Limits,
     Listing,
+    LoginAttempt,
     Reason,
     Removed,
     RetentionOrder,
     StoredMessage,
+    Terms,
     Usage,
     WarningChange,
     WarningState,
@@ -34,6 +37,7 @@ __all__ = [
     "Admit",
     "Audit",
     "HighWater",
+    "IAdmission",
     "IBody",
     "IDelivery",
     "IDigestState",
@@ -53,6 +57,7 @@ __all__ = [
     "IState",
     "IStore",
     "IWarningState",
+    "Leave",
     "Run",
 ]
 
@@ -87,6 +92,47 @@ It is raised to the number given, if it is lower, and is on stable storage when
 it is answered; 0 only asks, and is the answer where none is known.  Called on
 workers.  Raises ``StoreDown`` or ``LedgerUnusable``.
 """
+
+
+Leave = Callable[[], None]
+"""Gives back a place among connections or sessions.  A second call does nothing."""
+
+
+class IAdmission(Interface):
+    """Who may come in now: connection limits, login throttle, LOGIN-DELAY.
+
+    One admission serves all listeners that share its limits.  Nothing else
+    counts connections, sessions or wrong passwords.
+    """
+
+    def connect(connection: Connection) -> Deferred[Leave]:
+        """Count a new connection, before anything is read from it or sent to it.
+
+        Called once for each; the protocol calls the answer when the connection
+        is closed.  Fails with ``TooManySessions``, and then counts nothing.
+        """
+
+    def attempt(attempt: LoginAttempt, log_in: Callable[[], Deferred[T]]) -> Deferred[T]:
+        """Try a password: call ``log_in``, now or after a delay, and answer as it does.
+
+        ``BadCredentials`` from ``log_in`` is a wrong password if ``guessed``;
+        a result is a right one.  Fails with ``BadCredentials`` or
+        ``TooManyGuesses`` where ``log_in`` is not called.
+        """
+
+    def check(mailbox: str, terms: Terms) -> Deferred[None]:
+        """Whether LOGIN-DELAY (RFC 2449 section 6.5) lets a user log in now.
+
+        The realm calls it before it opens the mailbox; nothing is counted.
+        Fails with ``LoginTooSoon``.
+        """
+
+    def enter(connection: Connection, mailbox: str, terms: Terms) -> Deferred[Leave]:
+        """Count a session in ``mailbox`` and begin its LOGIN-DELAY: the last step of a login.
+
+        The session calls the answer when it leaves the mailbox.  Fails with
+        ``TooManySessions`` or ``LoginTooSoon``, and then does neither.
+        """
 
 
 class IBody(Interface):

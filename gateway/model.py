@@ -20,6 +20,7 @@ __all__ = [
     "Level",
     "Limits",
     "Listing",
+    "LoginAttempt",
     "Peer",
     "Quota",
     "Reason",
@@ -350,6 +351,24 @@ class Peer(NamedTuple):
 
     certificate: Callable[[], bytes] = bytes
     """This server's certificate as the client has seen it, in DER; empty without TLS."""
+
+
+@frozen
+class LoginAttempt:
+    """A login with something that can be guessed, before it is tried."""
+
+    peer: Peer
+    username: bytes
+    """As the client sent it."""
+
+    secret: bytes = field(repr=False)
+    """The password, or the answer to a challenge."""
+
+    account: str = ""
+    """The name of the account that has this login name; empty: not known."""
+
+    is_answer: bool = False
+    """``secret`` answers a challenge: the same password never gives the same answer."""
 
 
 def cause_of(mind: object) -> Reason:

@@ -1,4 +1,4 @@
-"""SASLprep (RFC 4013): the one form in which names and passwords are compared."""
+"""Login names and passwords in the one form in which they are compared: SASLprep (RFC 4013)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ _PROHIBITED = (
     stringprep.in_table_c7,
     stringprep.in_table_c8,
     stringprep.in_table_c9,
+)
+
+_ACTING = re.compile(
+    # A UPN has its domain already: another one before it adds nothing.
+    r"(?:[^\\/]+[\\/](?=[^\\/]+@)|)(?P<who>[^\\/]+[\\/][^\\/]+|[^\\/]+@[^\\/]+)"
+    r"[\\/](?P<mailbox>[^\\/]+)"
 )
 
 
@@ -63,8 +69,20 @@ def login_name(name: bytes) -> str:
     return prepared
 
 
+def split_login(login: str) -> tuple[str, str]:
+    """The user who logs in, and the wanted mailbox; empty: the user's own.
+
+    The four forms of USER in [MS-OXPOP3]: ``domain/delegate/mailbox`` and
+    ``delegate@domain/mailbox``, where the mailbox is an alias or a UPN; with
+    backslashes, as in older versions of Exchange, too.  ``domain/user`` alone
+    is nobody's delegate.
+    """
+    acting = _ACTING.fullmatch(login)
+    return (acting["who"], acting["mailbox"]) if acting else (login, "")
+
+
 def shown_name(name: bytes) -> str:
-    """How the log names a user: as ``login_name``, or where there is none with escapes."""
+    """The login name for the log: ``login_name``, or with escapes where it is not valid."""
     try:
         return login_name(name)
     except ValueError:

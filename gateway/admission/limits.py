@@ -1,50 +1,83 @@
-"""How many sessions there are: in all, from one address, of one user."""
+"""Connection limits: in all, from one address, and sessions of one user."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+
+from attrs import frozen
 
 from gateway.errors import TooManySessions
+from gateway.interfaces import Leave
 
 __all__ = ["ConnectionLimits"]
 
 
+@frozen
 class ConnectionLimits:
-    """Counts, shared by all listeners of a server."""
+    """The most connections and sessions at one time."""
 
-    def __init__(
-        self, *, connections: int = 10_000, per_address: int = 1000, per_user: int = 16
-    ) -> None:
-        self._connections = connections
-        self._per_address = per_address
-        self._per_user = per_user
+    connections: int = 10_000
+    """Connections in all."""
+
+    per_address: int = 1000
+    """Connections from one client address."""
+
+    per_user: int = 16
+    """Sessions of one mailbox."""
+
+    setting: str = "limits.connections"
+    """The setting that ``connections`` comes from, for the log."""
+
+
+class ConnectionCounts:
+    """The connections and sessions that are open now."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self._limits = limits
         self._addresses: Counter[str] = Counter()
         self._users: Counter[str] = Counter()
-        self._count = 0
+        self._connections = 0
 
-    def connect(self, address: str) -> None:
-        """A client came; raises ``TooManySessions``, and then it is not counted."""
-        if self._count >= self._connections:
-            raise TooManySessions(f"the server has {self._count} connections")
-        if self._addresses[address] >= self._per_address:
-            raise TooManySessions(f"{address} has {self._addresses[address]} connections")
-        self._count += 1
-        self._addresses[address] += 1
+    def connect(self, address: str) -> Leave:
+        """Count a connection.  Raises ``TooManySessions``, and then does not count it."""
+        limits, here = self._limits, self._addresses[address]
+        if self._connections >= limits.connections:
+            raise TooManySessions(f"{self._connections} connections are open ({limits.setting})")
+        if here >= limits.per_address:
+            raise TooManySessions(f"{address} has {here} connections")
+        self._connections += 1
+        self._addresses[address] = here + 1
+        return _Place(self._disconnect, address)
 
-    def disconnect(self, address: str) -> None:
-        """A client that was counted went."""
-        self._count -= 1
-        _decrease(self._addresses, address)
-
-    def enter(self, user: str) -> None:
-        """A user logged in; raises ``TooManySessions``, and then it is not counted."""
-        if self._users[user] >= self._per_user:
+    def enter(self, user: str) -> Leave:
+        """Count a session.  Raises ``TooManySessions``, and then does not count it."""
+        if self._users[user] >= self._limits.per_user:
             raise TooManySessions(f"{user} has {self._users[user]} sessions")
         self._users[user] += 1
+        return _Place(self._leave, user)
 
-    def leave(self, user: str) -> None:
-        """A session that was counted ended."""
+    def _disconnect(self, address: str) -> None:
+        self._connections -= 1
+        _decrease(self._addresses, address)
+
+    def _leave(self, user: str) -> None:
         _decrease(self._users, user)
+
+
+class _Place:
+    """Gives back what was counted, once."""
+
+    __slots__ = ("_give_back", "_key")
+
+    def __init__(self, give_back: Callable[[str], None], key: str) -> None:
+        self._give_back: Callable[[str], None] | None = give_back
+        self._key = key
+
+    def __call__(self) -> None:
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back(self._key)
 
 
 def _decrease(counts: Counter[str], key: str) -> None:

@@ -10,8 +10,6 @@ from gateway.model import Terms
 from gateway.pop3.capabilities import login_delay_seconds
 from gateway.pop3.profile import Profile
 
-__all__ = ["LoginDelay"]
-
 
 class LoginDelay:
     """Shared by all listeners of a server, and forgotten when it stops.

@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 
 from attrs import frozen
 
-from gateway.auth.delegates import split_login
 from gateway.errors import BadCredentials, GatewayError, TooManyGuesses
 from gateway.networks import client_address
+from gateway.saslprep import split_login
 
-__all__ = ["Throttle", "ThrottleLimits"]
+__all__ = ["ThrottleLimits"]
 
 
 @frozen

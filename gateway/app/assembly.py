@@ -15,8 +15,8 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
 
 from gateway.admission.limits import ConnectionLimits
-from gateway.admission.login_delay import LoginDelay
-from gateway.admission.throttle import Throttle, ThrottleLimits
+from gateway.admission.local import LocalAdmission
+from gateway.admission.throttle import ThrottleLimits
 from gateway.app import demo
 from gateway.app.certificates import shown_by
 from gateway.app.delivery import Mailroom, delivery_of
@@ -38,7 +38,7 @@ from gateway.mailboxes.recipients import admit
 from gateway.model import Account, Terms
 from gateway.net.acceptor import Acceptor
 from gateway.net.fair_turns import FairTurns
-from gateway.net.pop3_factory import POP3Factory
+from gateway.net.pop3_factory import POP3Factory, POP3Options
 from gateway.net.timeouts import Timeouts
 from gateway.net.tls import Certificate, bare_context
 from gateway.net.tls_line import tls_factory
@@ -190,14 +190,17 @@ class _Assembly:
             work=limits.work_timeout,
             handshake=settings.profile.preauth_idle_timeout,
         )
-        self._connection_limits = ConnectionLimits(
-            connections=limits.connections,
-            per_address=limits.connections_per_address,
-            per_user=limits.sessions_per_user,
-        )
-        self._login_delay = LoginDelay(settings.profile, reactor.seconds)
         throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
-        self._throttle = Throttle(ThrottleLimits(**throttle), reactor.seconds)
+        self._admission = LocalAdmission(
+            lambda: reactor,
+            limits=ConnectionLimits(
+                connections=limits.connections,
+                per_address=limits.connections_per_address,
+                per_user=limits.sessions_per_user,
+            ),
+            throttle=ThrottleLimits(**throttle),
+            profile=settings.profile,
+        )
         self._certificates: dict[tuple[str, ...], Certificate] = {}
         self.state = LedgerState(settings.state_dir, self._disk.run)
         self._leader = FlockLeader(settings.state_dir, self._disk.run)
@@ -244,7 +247,7 @@ class _Assembly:
             self.store,
             self._passwords.run,
             self._checkers,
-            admit=self._login_delay.check,
+            admission=self._admission,
             terms=self._terms,
             is_held=self._policies.is_held,
         )
@@ -369,18 +372,18 @@ class _Assembly:
         tls = None if listener.tls == "none" else self.certificate(name)
         sessions = POP3Factory(
             logins.portal,
-            profile=settings.profile_of(name),
-            mechanisms=logins.mechanisms,
-            tls=tls,
-            secure_networks=settings.pop3.secure_networks,
-            connection_limits=self._connection_limits,
-            login_delay=self._login_delay,
-            throttle=self._throttle,
-            identify=logins.identify if settings.refuse_after else None,
-            timeouts=self._timeouts,
-            greeting=settings.pop3.greeting,
-            convert_cr=settings.store.bare_cr == "convert",
-            expire=keeper.expire,
+            POP3Options(
+                profile=settings.profile_of(name),
+                tls=tls,
+                secure_networks=settings.pop3.secure_networks,
+                mechanisms=logins.mechanisms,
+                identify=logins.identify if settings.refuse_after else None,
+                timeouts=self._timeouts,
+                greeting=settings.pop3.greeting,
+                convert_cr=settings.store.bare_cr == "convert",
+                expire=keeper.expire,
+            ),
+            admission=self._admission,
             emit=self._events.emit,
             clock=self._reactor,
             turns=self._turns,

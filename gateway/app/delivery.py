@@ -11,6 +11,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.web.server import Site
 
+from gateway.admission.limits import ConnectionLimits
+from gateway.admission.local import LocalAdmission
 from gateway.app.logins import all_mailboxes_of
 from gateway.app.service import Listener, endpoint_of
 from gateway.config.quota import DomainQuota
@@ -28,8 +30,8 @@ from gateway.mailboxes.usage import UsagePages
 from gateway.model import Account, Level, Limits, Quota, Usage
 from gateway.net.acceptor import Acceptor
 from gateway.net.fair_turns import FairTurns
-from gateway.net.lmtp_factory import LMTPFactory
-from gateway.net.postfix_policy import PolicyFactory
+from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
+from gateway.net.postfix_policy import PolicyFactory, PolicyOptions
 from gateway.net.timeouts import Timeouts
 from gateway.networks import within
 from gateway.observe.log import emit_to_log
@@ -170,10 +172,7 @@ class Mailroom:
 
     def _lmtp(self, tls: Any) -> LMTPFactory:
         lmtp = self._settings.lmtp
-        return LMTPFactory(
-            self.recipients,
-            self._store,
-            clock=self._reactor,
+        options = LMTPOptions(
             profile=Profile(
                 name=lmtp.name or socket.getfqdn(),
                 max_size=parse_size(lmtp.max_size),
@@ -182,25 +181,38 @@ class Mailroom:
                 over_quota=lmtp.over_quota,
                 elsewhere=lmtp.elsewhere,
             ),
-            # A UNIX socket's peers are those that its permissions let in.
+            # Clients of a UNIX socket have its permissions.
             allows=_local_or(within(lmtp.allowed_networks)),
             tls=tls,
-            connections=lmtp.connections,
             timeouts=self._timeouts,
-            turns=self._turns,
-            emit=self._emit,
         )
+        return LMTPFactory(
+            self.recipients,
+            self._store,
+            options,
+            admission=self._admission("lmtp", lmtp.connections),
+            emit=self._emit,
+            clock=self._reactor,
+            turns=self._turns,
+        )
+
+    def _admission(self, part: str, connections: int) -> LocalAdmission:
+        limits = ConnectionLimits(connections, connections, setting=f"{part}.connections")
+        return LocalAdmission(lambda: self._reactor, limits=limits)
 
     def _policy(self) -> PolicyFactory:
         policy = self._settings.policy
+        options = PolicyOptions(
+            allows=_local_or(within(policy.allowed_networks)),
+            answers=Answers(over=_OVER[policy.over_quota], unknown=policy.unknown),  # type: ignore[arg-type]
+        )
         return PolicyFactory(
             self.recipients,
-            clock=self._reactor,
-            allows=_local_or(within(policy.allowed_networks)),
-            connections=policy.connections,
-            turns=self._turns,
+            options,
+            admission=self._admission("policy", policy.connections),
             emit=self._emit,
-            answers=Answers(over=_OVER[policy.over_quota], unknown=policy.unknown),  # type: ignore[arg-type]
+            clock=self._reactor,
+            turns=self._turns,
         )
 
     def _http(self) -> Site:

@@ -17,7 +17,7 @@ from gateway.auth.realm import MaildropRealm
 from gateway.config.settings import Settings
 from gateway.directory.memory import LoginIsMailbox
 from gateway.errors import ConfigError
-from gateway.interfaces import IDirectory, IStore, Run
+from gateway.interfaces import IAdmission, IDirectory, IStore, Run
 from gateway.kinds import MechanismKind, MechanismParts, Offer
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account, Terms
@@ -47,13 +47,13 @@ class Logins:
         run: Run,
         passwords: Sequence[ICredentialsChecker] = (),
         *,
-        admit: Callable[[str, Terms], None],
+        admission: IAdmission,
         terms: Callable[[Account], Terms],
         is_held: Callable[[Account], bool],
     ) -> None:
         """``passwords``: who checks them in place of ``directory``.
 
-        ``admit``, ``terms`` and ``is_held`` as in the realm.
+        ``admission``, ``terms`` and ``is_held`` as in the realm.
         """
         self._settings = settings
         self._directory = directory
@@ -79,7 +79,9 @@ class Logins:
         self.mechanisms = {name: offer.make for name, offer in self._offers.items()}
         checkers += [one.checker for one in self._offers.values() if one.checker is not None]
         hosts = settings.directory.here
-        realm = MaildropRealm(directory, store, hosts, admit=admit, terms=terms, is_held=is_held)
+        realm = MaildropRealm(
+            directory, store, hosts, admission=admission, terms=terms, is_held=is_held
+        )
         self.portal = Portal(realm, checkers)
 
     def _offer(self, kind: MechanismKind[Any], parts: MechanismParts) -> Offer:

@@ -10,15 +10,9 @@ from twisted.internet.defer import Deferred, succeed
 from gateway.errors import BadCredentials, NotAdmitted
 from gateway.interfaces import IDirectory
 from gateway.model import Account
-from gateway.saslprep import login_name
+from gateway.saslprep import login_name, split_login
 
 __all__ = ["Delegates"]
-
-_ACTING = re.compile(
-    # A UPN has its domain already: another one before it says nothing.
-    r"(?:[^\\/]+[\\/](?=[^\\/]+@)|)(?P<who>[^\\/]+[\\/][^\\/]+|[^\\/]+@[^\\/]+)"
-    r"[\\/](?P<mailbox>[^\\/]+)"
-)
 
 _DOMAIN = re.compile(r"[^\\/]+[\\/]")
 """What stands before the user in ``DOMAIN\\user`` and ``domain/user``."""
@@ -26,18 +20,6 @@ _DOMAIN = re.compile(r"[^\\/]+[\\/]")
 
 class AnothersMailbox(bytes):
     """An avatar id that a delegate has been given: its owner may be one who may not log in."""
-
-
-def split_login(login: str) -> tuple[str, str]:
-    """The user who logs in, and the wanted mailbox; empty: the user's own.
-
-    The four forms of USER in [MS-OXPOP3]: ``domain/delegate/mailbox`` and
-    ``delegate@domain/mailbox``, where the mailbox is an alias or a UPN; with
-    backslashes, as older versions of Exchange have it, too.  A ``domain/user``
-    alone is nobody's delegate.
-    """
-    acting = _ACTING.fullmatch(login)
-    return (acting["who"], acting["mailbox"]) if acting else (login, "")
 
 
 class Delegates:

@@ -12,7 +12,7 @@ from zope.interface import Interface, implementer
 
 from gateway.auth.delegates import AnothersMailbox
 from gateway.errors import BadCredentials, BadMailboxName, HomedElsewhere, StoreDown
-from gateway.interfaces import IBody, IDirectory, IHidingMaildrop, IMaildrop, IStore
+from gateway.interfaces import IAdmission, IBody, IDirectory, IHidingMaildrop, IMaildrop, IStore
 from gateway.model import Account, Listing, Terms
 
 __all__ = ["MaildropRealm"]
@@ -70,13 +70,13 @@ class MaildropRealm:
         hosts: Collection[str] = frozenset(),
         *,
         terms: Callable[[Account], Terms] = lambda _: Terms(),
-        admit: Callable[[str, Terms], None] = lambda *_: None,
+        admission: IAdmission | None = None,
         is_held: Callable[[Account], bool] | None = None,
     ) -> None:
         """``hosts``: the names of this server, in lower case; empty: every account is at home.
 
-        ``terms``: what CAPA tells the account's user; ``admit`` is asked before
-        a mailbox is opened, by its name, and raises what the login fails with.
+        ``terms``: what CAPA tells the account's user.  ``admission`` checks LOGIN-DELAY
+        before a mailbox is opened; without it the session alone does, afterwards.
         ``is_held``, asked at QUIT: whether there is a hold on the mailbox, so that
         what DELE marked is hidden and not removed; None: there are no holds.
         """
@@ -84,7 +84,7 @@ class MaildropRealm:
         self._store = store
         self._hosts = hosts
         self._terms = terms
-        self._admit = admit
+        self._admission = admission
         self._is_held = is_held
 
     def requestAvatar(
@@ -107,7 +107,12 @@ class MaildropRealm:
                 # Never [AUTH]: the password is right, and clients would drop it.
                 raise HomedElsewhere(f"the mailbox of {login} is on {account.host}")
             terms = self._terms(account)
-            self._admit(account.mailbox, terms)
+            if self._admission is None:
+                return open_admitted(None, account, terms)
+            checked = self._admission.check(account.mailbox, terms)
+            return checked.addCallback(open_admitted, account, terms)
+
+        def open_admitted(_: None, account: Account, terms: Terms) -> Any:
             return self._store.open(account, mind).addCallback(answer, account, terms)
 
         def answer(

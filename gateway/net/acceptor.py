@@ -1,15 +1,21 @@
-"""The acceptor: below TLS and above every protocol, it makes a ``Connection`` of each client."""
+"""Where clients come in: each becomes a ``Connection``, and begins once admission lets it in."""
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from base64 import b32encode
 from itertools import count
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory, ISSLTransport
-from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from gateway.errors import GatewayError
+from gateway.events import ConnectionOpened, ConnectionRefused
+from gateway.interfaces import Leave
 from gateway.model import Connection
 
 _process: list[str] = []
@@ -65,3 +71,81 @@ def connection_of(address: object, transport: Any) -> Connection:
 
 def _host(address: object) -> str:
     return str(getattr(address, "host", ""))
+
+
+class AdmittedProtocol(Protocol, ABC):
+    """A protocol that begins once admission has let its client in.
+
+    Until then it reads nothing and sends nothing; a client that is not let in
+    is in no count.
+    """
+
+    transport: Any
+    log: Logger
+    connection: Connection
+    """The client, from ``connectionMade`` on."""
+
+    def __init__(self, factory: Any, address: object) -> None:
+        """``address``: what the factory's ``buildProtocol`` was given."""
+        self._factory = factory
+        self._address = address
+        self._disconnect: Leave | None = None
+        """Gives back the place among the connections; None: not let in."""
+        self._over = False
+        self._lost = False
+
+    @abstractmethod
+    def _greet(self) -> None:
+        """Begin the session: the client is let in."""
+
+    @abstractmethod
+    def _refuse(self, error: GatewayError) -> None:
+        """Close the connection: the client is not let in."""
+
+    def connectionMade(self) -> None:
+        """Ask admission."""
+        self.connection = connection_of(self._address, self.transport)
+        asked = self._factory.admit(self.connection)
+        if not asked.called:
+            self.transport.pauseProducing()
+            asked.addBoth(self._answered)
+        asked.addCallbacks(self._admitted, self._not_admitted).addErrback(self._fault)
+
+    def _answered(self, answer: Any) -> Any:
+        if not self._lost:
+            self.transport.resumeProducing()
+        return answer
+
+    def _admitted(self, disconnect: Leave) -> None:
+        if self._lost or self._factory.draining:
+            disconnect()
+            self.abort()
+            return
+        self._disconnect = disconnect
+        self._factory.emit(ConnectionOpened(self.connection, self._factory.protocol_name))
+        self._greet()
+
+    def _not_admitted(self, failure: Failure) -> None:
+        failure.trap(GatewayError)
+        name, error = self._factory.protocol_name, failure.value
+        assert isinstance(error, GatewayError)
+        self._factory.emit(ConnectionRefused(self.connection, name, str(error)))
+        self._over = True
+        if not self._lost:
+            self._refuse(error)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+        """The connection is closed."""
+        self._lost = self._over = True
+        if self._disconnect is not None:
+            self._disconnect()
+
+    def abort(self) -> None:
+        """Close now, whatever is waiting to be sent."""
+        self._over = True
+        self.transport.abortConnection()
+
+    def _fault(self, failure: Failure | None = None) -> None:
+        """Log an internal error and close; without ``failure``: the exception at hand."""
+        self.log.failure("session {id}: internal error", failure, id=self.connection.id)
+        self.abort()

@@ -9,10 +9,8 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import GatewayError
+from gateway.errors import ClientNotAllowed, GatewayError
 from gateway.events import (
-    ConnectionOpened,
-    ConnectionRefused,
     DeliveryFailed,
     LMTPSessionEnded,
     MessageDelivered,
@@ -20,11 +18,11 @@ from gateway.events import (
     problem_of,
 )
 from gateway.interfaces import IIncoming
+from gateway.lmtp import replies
 from gateway.lmtp.actions import Abort, Action, Begin, Finish, HangUp, Recipient, StartTLS, Write
 from gateway.lmtp.session import Session
 from gateway.lmtp.trace import date_of, trace_header
 from gateway.model import Account
-from gateway.net.acceptor import connection_of
 from gateway.net.shell import Shell
 from gateway.observe.failures import complain
 
@@ -49,19 +47,14 @@ class LMTPProtocol(Shell):
 
     # -- the line ------------------------------------------------------------
 
-    def connectionMade(self) -> None:
-        """Greet, or send away who may not deliver here."""
-        transport, factory = self.transport, self._factory
-        connection = self.connection = connection_of(self._address, transport)
-        if (refusal := factory.refusal(connection.host)) is not None:
-            self._over = self._lost = True
-            reply, why = refusal
-            factory.emit(ConnectionRefused(connection, "lmtp", why))
-            transport.write(reply.line)
-            transport.loseConnection()
-            return
-        factory.emit(ConnectionOpened(connection, "lmtp"))
-        self._open(factory.session())
+    def _greet(self) -> None:
+        self._open(self._factory.session())
+
+    def _refuse(self, error: GatewayError) -> None:
+        not_allowed = isinstance(error, ClientNotAllowed)
+        reply = replies.NOT_FROM_HERE if not_allowed else replies.TOO_MANY_CONNECTIONS
+        self.transport.write(reply.line)
+        self.transport.loseConnection()
 
     def _ended(self) -> None:
         """What was not finished is nowhere."""

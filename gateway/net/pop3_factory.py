@@ -1,26 +1,23 @@
-"""POP3 on a transport: performs what a session asks for, one action at a time."""
+"""POP3 before a portal: what a listener, or an application's endpoint, listens with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import ServerFactory
 
-from gateway.admission.limits import ConnectionLimits
-from gateway.admission.login_delay import LoginDelay
-from gateway.admission.throttle import Throttle
+from gateway.admission.local import LocalAdmission
 from gateway.auth.login import PortalLogin
 from gateway.events import Emit
+from gateway.interfaces import IAdmission
 from gateway.model import Connection
-from gateway.net.clock import installed_clock
 from gateway.net.fair_turns import FairTurns
 from gateway.net.pop3_protocol import POP3Protocol
-from gateway.net.sessions import Sessions
+from gateway.net.sessions import SessionFactory
 from gateway.net.timeouts import Timeouts
 from gateway.networks import Network, within
 from gateway.observe.log import emit_to_log
@@ -29,80 +26,83 @@ from gateway.pop3.profile import Profile
 from gateway.pop3.session import Session
 from gateway.sasl.mechanisms import MECHANISMS, Maker
 
-__all__ = ["POP3Factory"]
+__all__ = ["POP3Factory", "POP3Options"]
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
-class POP3Factory(ServerFactory):
+@frozen
+class POP3Options:
+    """How a POP3 listener behaves.  The defaults are those of the sample configuration."""
+
+    profile: Profile = Profile()
+    tls: object | None = None
+    """An ``IOpenSSLServerConnectionCreator``, for STLS; None: no STLS."""
+
+    secure_networks: Sequence[Network] = LOOPBACK
+    """Clients in these networks may send passwords without TLS."""
+
+    mechanisms: Mapping[str, Maker] = MECHANISMS
+    """SASL mechanisms; the profile names those that are offered."""
+
+    identify: Callable[[str], Deferred[str]] | None = None
+    """Finds the account name of a login name, an empty one for none.
+
+    For directories that lock accounts: guesses count for the account, however
+    its name is spelt.
+    """
+
+    timeouts: Timeouts = Timeouts()
+    """``handshake`` is the profile's ``preauth_idle_timeout``."""
+
+    greeting: str = ""
+    convert_cr: bool = False
+    """RETR sends a lone CR as CRLF."""
+
+    expire: Callable[[], str] = str
+    """The parameters of EXPIRE before login (RFC 2449 section 6.7); empty: no EXPIRE.
+
+    Called at each connection, so it must not block.
+    """
+
+
+class POP3Factory(SessionFactory):
     """A POP3 server before any portal.
 
     ``POP3Factory(portal)`` is enough: an avatar that provides ``IMaildrop``
     is used as it is, a classic ``twisted.mail.pop3.IMailbox`` is wrapped.
     """
 
-    noisy = False
+    protocol_name = "pop3"
 
     def __init__(
         self,
         portal: Portal,
+        options: POP3Options = POP3Options(),
         *,
-        profile: Profile | None = None,
-        tls: object | None = None,
-        secure_networks: Sequence[Network] = LOOPBACK,
-        mechanisms: Mapping[str, Maker] = MECHANISMS,
-        connection_limits: ConnectionLimits | None = None,
-        login_delay: LoginDelay | None = None,
-        throttle: Throttle | None = None,
-        identify: Callable[[str], Deferred[str]] | None = None,
-        timeouts: Timeouts | None = None,
-        greeting: str = "",
-        convert_cr: bool = False,
-        expire: Callable[[], str] = str,
+        admission: IAdmission | None = None,
         emit: Emit = emit_to_log,
         clock: IReactorTime | None = None,
         turns: FairTurns | None = None,
     ) -> None:
-        """What is not said is as in the sample configuration.
+        """``admission``: limits that other factories may share; None: the default limits.
 
-        ``tls``, an ``IOpenSSLServerConnectionCreator``, makes STLS available;
-        for implicit TLS wrap the factory or use an ``ssl:`` endpoint.
-        ``secure_networks`` may send passwords over an unencrypted line;
-        ``throttle`` slows down who guesses them, ``identify`` tells it whose login
-        name one is.  What happens before a login happens in ``turns``, which others
-        may share.  ``expire`` gives the parameters of EXPIRE before login (RFC 2449
-        section 6.7): asked at each connection, so it must be quick; empty: none.
-        ``emit`` takes what happens; by default the log does.
+        ``emit`` takes events; logins take ``turns``, which others may share.  For
+        implicit TLS use an ``ssl:`` endpoint.
         """
-        self.login = PortalLogin(portal, throttle, lambda: self.clock, identify)
-        profile = profile or Profile()
-        usable = tuple(name for name in profile.mechanisms if name in mechanisms)
+        profile = options.profile
+        usable = tuple(name for name in profile.mechanisms if name in options.mechanisms)
         self.profile = evolve(profile, mechanisms=usable)
-        self.tls = tls
-        self.mechanisms = mechanisms
-        self.connection_limits = connection_limits or ConnectionLimits()
-        self.login_delay = (
-            LoginDelay(self.profile, lambda: self.clock.seconds())
-            if login_delay is None
-            else login_delay
+        if admission is None:
+            admission = LocalAdmission(lambda: self.clock, profile=self.profile)
+        timeouts = evolve(options.timeouts, handshake=profile.preauth_idle_timeout)
+        super().__init__(
+            admission, tls=options.tls, timeouts=timeouts, emit=emit, clock=clock, turns=turns
         )
-        self.timeouts = evolve(timeouts or Timeouts(), handshake=self.profile.preauth_idle_timeout)
-        self.emit = emit
-        self._greeting = greeting
-        self._expire = expire
-        self._convert_cr = convert_cr
-        self._clock = clock
-        self.turns = turns or FairTurns(lambda: self.clock)
-        self._sessions: Sessions[POP3Protocol] = Sessions(lambda: self.clock)
-        self.opened, self.closed = self._sessions.opened, self._sessions.closed
-        self._trusts = within(secure_networks)
-
-    @property
-    def clock(self) -> IReactorTime:
-        """Where the time comes from."""
-        if self._clock is None:
-            self._clock = installed_clock()
-        return self._clock
+        self.login = PortalLogin(portal, admission, options.identify)
+        self.mechanisms = options.mechanisms
+        self._options = options
+        self._trusts = within(options.secure_networks)
 
     def buildProtocol(self, addr: object) -> POP3Protocol:
         """One connection's protocol; ``addr`` is a ``Connection`` or an address."""
@@ -115,22 +115,11 @@ class POP3Factory(ServerFactory):
             can_start_tls=self.tls is not None and not connection.secure,
             trusted=self._trusts(connection.host),
         )
+        options = self._options
         return Session(
             self.profile,
             line,
-            greeting=self._greeting,
-            convert_cr=self._convert_cr,
-            expire=self._expire(),
+            greeting=options.greeting,
+            convert_cr=options.convert_cr,
+            expire=options.expire(),
         )
-
-    def drain(self, seconds: float) -> Deferred[None]:
-        """Let running work finish, close what is idle, and after ``seconds`` all that is left.
-
-        Fires when no session holds anything any more, at the latest a moment
-        after ``seconds``.
-        """
-        return self._sessions.drain(seconds)
-
-    def abort(self) -> None:
-        """End all sessions now."""
-        self._sessions.abort()

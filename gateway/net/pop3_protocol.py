@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
@@ -10,20 +11,17 @@ from twisted.cred.credentials import UsernamePassword
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import GatewayError, LoginTooSoon, TooManySessions
+from gateway.errors import GatewayError
 from gateway.events import (
     ActionFailed,
-    ConnectionOpened,
-    ConnectionRefused,
     LoginFailed,
     LoginSucceeded,
     POP3SessionEnded,
     Problem,
     problem_of,
 )
-from gateway.interfaces import IBody, IMechanism
+from gateway.interfaces import IBody, IMechanism, Leave
 from gateway.model import Listing, Peer
-from gateway.net.acceptor import connection_of
 from gateway.net.shell import Shell
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step
 from gateway.pop3.session import Session, State
@@ -55,31 +53,21 @@ class POP3Protocol(Shell):
         self._mechanism: IMechanism | None = None
         self._maildrop: Any = None
         self._give_back: Callable[[], object] | None = None
-        self._entered = ""
+        self._leave_mailbox: Leave | None = None
         self._body: IBody | None = None
         self._reading = False
         self._started = 0.0
 
     # -- the line ------------------------------------------------------------
 
-    def connectionMade(self) -> None:
+    def _greet(self) -> None:
         """Greet, whatever the state of the back-ends."""
-        connection = self.connection = connection_of(self._address, self.transport)
-        factory = self._factory
-        try:
-            factory.connection_limits.connect(connection.host)
-        except TooManySessions as error:
-            factory.emit(ConnectionRefused(connection, "pop3", str(error)))
-            self._refuse(connection.secure)
-            return
-        factory.emit(ConnectionOpened(connection, "pop3"))
-        self._started = factory.clock.seconds()
-        self._open(factory.session(connection))
+        self._started = self._factory.clock.seconds()
+        self._open(self._factory.session(self.connection))
 
-    def _refuse(self, secure: bool) -> None:
-        self._lost = self._over = True
-        if secure:
-            # Whoever floods the server does not get a handshake's work as well.
+    def _refuse(self, error: GatewayError) -> None:  # noqa: ARG002
+        if self.connection.secure:
+            # A TLS handshake costs more than the flood of connections itself.
             self.transport.abortConnection()
         else:
             self.transport.write(b"-ERR [SYS/TEMP] Too many connections.\r\n")
@@ -87,7 +75,6 @@ class POP3Protocol(Shell):
 
     def _ended(self) -> None:
         """Without QUIT nothing is removed."""
-        self._factory.connection_limits.disconnect(self.connection.host)
         session, counts = self._session, self._session.counts
         name, refusal = session.not_logged_in
         self._factory.emit(
@@ -214,12 +201,6 @@ class POP3Protocol(Shell):
         if self._over:
             self._leave()
             return
-        try:
-            self._factory.connection_limits.enter(self._maildrop.name)
-        except TooManySessions:
-            self._login_failed(Failure())
-            return
-        self._entered = self._maildrop.name
         self._await(self._maildrop.listing(), self._listed, self._login_failed)
 
     def _listed(self, listing: Listing) -> None:
@@ -227,13 +208,17 @@ class POP3Protocol(Shell):
             self._leave()
             return
         maildrop = self._maildrop
-        try:
-            self._factory.login_delay.begin(maildrop.name, maildrop.terms)
-        except LoginTooSoon:
-            self._login_failed(Failure())
+        asked = self._factory.admission.enter(self.connection, maildrop.name, maildrop.terms)
+        self._await(asked, partial(self._entered, listing), self._login_failed)
+
+    def _entered(self, listing: Listing, leave: Leave) -> None:
+        self._leave_mailbox = leave
+        if self._over:
+            self._leave()
             return
-        self._session.logged_in(listing, maildrop.terms)
-        self._factory.emit(LoginSucceeded(self.connection, self._user, maildrop.name, self._method))
+        mailbox = self._maildrop
+        self._session.logged_in(listing, mailbox.terms)
+        self._factory.emit(LoginSucceeded(self.connection, self._user, mailbox.name, self._method))
         # idle_timeout may be the shorter one.
         self._idle_timer.hurry()
 
@@ -248,9 +233,8 @@ class POP3Protocol(Shell):
     def _leave(self) -> None:
         """Give back the maildrop: before the last reply, so that a client may come again."""
         give_back, self._give_back = self._give_back, None
-        if self._entered:
-            self._factory.connection_limits.leave(self._entered)
-            self._entered = ""
+        if self._leave_mailbox is not None:
+            self._leave_mailbox()
         if give_back is not None:
             try:
                 give_back()

@@ -1,13 +1,23 @@
-"""The sessions that there are, and their orderly end."""
+"""The sessions of one protocol: which are open, how they begin, and their orderly end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
+
+from gateway.errors import ClientNotAllowed
+from gateway.events import Emit
+from gateway.interfaces import IAdmission, Leave
+from gateway.model import Connection
+from gateway.net.clock import installed_clock
+from gateway.net.fair_turns import FairTurns
+from gateway.net.timeouts import Timeouts
+from gateway.observe.log import emit_to_log
 
 
 class Drainable(Protocol):
@@ -30,6 +40,8 @@ class Sessions(Generic[S]):
         self._clock = clock
         self._open: set[S] = set()
         self._empty: Deferred[None] | None = None
+        self.draining = False
+        """Whether ``drain`` or ``abort`` was called."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -51,6 +63,7 @@ class Sessions(Generic[S]):
         Fires when no session holds anything any more, at the latest a moment
         after ``seconds``.
         """
+        self.draining = True
         drained: Deferred[None] = Deferred()
         self._empty = drained
         if not self._open:
@@ -71,7 +84,8 @@ class Sessions(Generic[S]):
         return drained.addBoth(in_time)
 
     def abort(self) -> None:
-        """End all of them now; whoever drains waits no longer."""
+        """End all of them now; ``drain`` waits no longer."""
+        self.draining = True
         for session in list(self._open):
             session.abort()
         if self._empty is not None:
@@ -79,3 +93,68 @@ class Sessions(Generic[S]):
             # that it may.
             empty, self._empty = self._empty, None
             empty.callback(None)
+
+
+class SessionFactory(ServerFactory):
+    """What the factories of all protocols share: who may begin a session, and its end."""
+
+    noisy = False
+    protocol_name = ""
+    """Its settings are in the section of this name; for events, too."""
+
+    def __init__(
+        self,
+        admission: IAdmission,
+        *,
+        allows: Callable[[str], bool] | None = None,
+        tls: object | None = None,
+        timeouts: Timeouts = Timeouts(),
+        emit: Emit = emit_to_log,
+        clock: IReactorTime | None = None,
+        turns: FairTurns | None = None,
+    ) -> None:
+        """``allows``: whether a client address may connect; None: all may.
+
+        ``tls``, an ``IOpenSSLServerConnectionCreator``, makes STARTTLS available.
+        Sessions take ``turns``, which other factories may share.
+        """
+        self.admission = admission
+        self.tls = tls
+        self.timeouts = timeouts
+        self.emit = emit
+        self._allows = allows
+        self._clock = clock
+        self.turns = turns or FairTurns(lambda: self.clock)
+        self._sessions: Sessions[Drainable] = Sessions(lambda: self.clock)
+        self.opened, self.closed = self._sessions.opened, self._sessions.closed
+
+    @property
+    def clock(self) -> IReactorTime:
+        """The clock; by default the reactor's."""
+        if self._clock is None:
+            self._clock = installed_clock()
+        return self._clock
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is stopping: no session begins any more."""
+        return self._sessions.draining
+
+    def admit(self, connection: Connection) -> Deferred[Leave]:
+        """Count a new connection; fails with ``ClientNotAllowed`` or as ``IAdmission.connect``."""
+        if self._allows is not None and not self._allows(connection.host):
+            setting = f"{self.protocol_name}.allowed_networks"
+            return fail(ClientNotAllowed(f"{setting} has no such address"))
+        return self.admission.connect(connection)
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Let running work finish, close what is idle, and after ``seconds`` all that is left.
+
+        Fires when no session holds anything any more, at the latest a moment
+        after ``seconds``.
+        """
+        return self._sessions.drain(seconds)
+
+    def abort(self) -> None:
+        """End all sessions now."""
+        self._sessions.abort()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -13,14 +13,13 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     IPushProducer,
 )
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import TookTooLong
-from gateway.model import Connection
+from gateway.net.acceptor import AdmittedProtocol
 from gateway.net.direct_writer import DirectWriter
 from gateway.net.fair_turns import FIRST_TURN, TURN
 from gateway.net.idle_timer import IdleTimer
@@ -33,11 +32,9 @@ TLS_RECORD = b"\x16"
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol, IHandshakeListener)
-class Shell(Protocol, ABC):
+class Shell(AdmittedProtocol):
     """One connection: bytes to the session, actions to the world, answers back."""
 
-    transport: Any
-    log: Logger
     input_high: int
     """Octets a client may be ahead before it is no longer read from."""
 
@@ -47,13 +44,9 @@ class Shell(Protocol, ABC):
     _seconds: Callable[[], float]
     """The clock, without the way to it: it is looked at after each command."""
 
-    connection: Connection
-    """The client, from ``connectionMade`` on."""
-
     def __init__(self, factory: Any, address: object) -> None:
         """``address``: what the factory's ``buildProtocol`` was given."""
-        self._factory = factory
-        self._address = address
+        super().__init__(factory, address)
         self._working = 0
         """Answers that back-ends owe; a line that is down still waits for them."""
         self._pumping = False
@@ -66,8 +59,6 @@ class Shell(Protocol, ABC):
         self._input_ended = False
         """The client sends nothing more, and still gets what it has asked for."""
         self._handshaking = False
-        self._over = False
-        self._lost = False
         self._draining = False
 
     # -- what each protocol has of its own -----------------------------------
@@ -171,7 +162,9 @@ class Shell(Protocol, ABC):
             return
         if not self._over:
             self._tell_of_tls(reason.value)
-        self._lost = self._over = True
+        super().connectionLost(reason)
+        if self._disconnect is None:
+            return
         self._idle_timer.stop()
         self._ended()
         self._settle()
@@ -324,11 +317,6 @@ class Shell(Protocol, ABC):
         if self._working:
             self._idle_timer.hurry()
 
-    def _fault(self, failure: Failure | None = None) -> None:
-        """Something is wrong with this program; in an ``except`` without a failure."""
-        self.log.failure("session {id}: internal error", failure, id=self.connection.id)
-        self.abort()
-
     # -- what every session asks for -----------------------------------------
 
     def _start_tls(self) -> None:
@@ -360,11 +348,6 @@ class Shell(Protocol, ABC):
         """The server is stopping: finish what is running, then go."""
         self._draining = True
         self._pump()
-
-    def abort(self) -> None:
-        """Close now, whatever is waiting to be sent."""
-        self._over = True
-        self.transport.abortConnection()
 
     def _allowed(self) -> float:
         if self._handshaking and not self._over:

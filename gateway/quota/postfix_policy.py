@@ -18,6 +18,8 @@ from attrs import frozen
 from gateway.errors import RequestMalformed
 from gateway.model import Limits, Usage
 from gateway.quota.verdict import Verdict, verdict
+from gateway.wire.dialogue import Dialogue
+from gateway.wire.lines import LineBuffer
 
 LONGEST_LINE = 4096
 """Octets, the LF included.  Postfix cuts SMTP lines, and so addresses, at 2048."""
@@ -81,24 +83,16 @@ class Request:
         return self.number("size")
 
 
-class Requests:
+class Requests(LineBuffer):
     """Octets in, requests out; where the octets are cut does not matter."""
 
+    __slots__ = ("_attributes", "_lines", "_octets", "_wrong")
+
     def __init__(self) -> None:
-        self._data = b""
-        self._at = 0
+        super().__init__()
         self._attributes: dict[str, str] = {}
         self._lines = self._octets = 0
         self._wrong = ""
-
-    def __len__(self) -> int:
-        """Octets that wait to be taken."""
-        return len(self._data) - self._at
-
-    def feed(self, data: bytes) -> None:
-        """Add what has arrived."""
-        self._data = self._data[self._at :] + data
-        self._at = 0
 
     def take_request(self) -> Request | None:
         """The next request, None when none is whole.
@@ -109,7 +103,8 @@ class Requests:
         try:
             return self._take()
         except RequestMalformed as error:
-            self._wrong, self._data, self._at = str(error), b"", 0
+            self._wrong = str(error)
+            self.clear()
             raise
 
     def _take(self) -> Request | None:
@@ -210,3 +205,76 @@ def decide(request: Request, found: Room | Unsaid, answers: Answers) -> str | No
 def reply(action: str) -> bytes:
     """An action as Postfix reads it; ``action`` is a line of ASCII."""
     return f"action={action}\n\n".encode("ascii")
+
+
+# -- the session ---------------------------------------------------------------
+
+
+@frozen
+class Ask:
+    """Look up the recipient's mailbox; then ``Session.answered``."""
+
+    request: Request
+
+
+@frozen
+class HangUp:
+    """Close the connection; with ``abort`` at once."""
+
+    abort: bool = False
+    malformed: str = ""
+    """Why the client's request cannot be read."""
+
+
+class Session(Dialogue[Ask | HangUp]):
+    """The server's side of one connection: one request is looked up at a time."""
+
+    _input: Requests
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__()
+        self._input = Requests()
+        self._answers = answers
+        self._request = Request({})
+        self._stopping = False
+
+    def _take_next(self) -> bool:
+        try:
+            request = self._input.take_request()
+        except RequestMalformed as error:
+            self._hang_up(HangUp(abort=True, malformed=str(error)))
+            return True
+        if request is None:
+            return False
+        self._request = request
+        self._action = Ask(request)
+        return True
+
+    def answered(self, found: Room | Unsaid) -> None:
+        """Reply to the last ``Ask``."""
+        if self.closed:
+            return
+        self._owed = False
+        action = decide(self._request, found, self._answers)
+        if action is not None:
+            self._out.put(reply(action))
+        if action is None or self._stopping:
+            # Without a reply Postfix asks again, and then does what it is set to.
+            self._hang_up(HangUp())
+
+    def secured(self) -> None:
+        """Never called: the policy protocol has no TLS."""
+
+    def idle(self) -> None:
+        """Close: the client has been silent for too long."""
+        self._hang_up(HangUp(abort=True))
+
+    def dismiss(self) -> None:
+        """Close, after the reply that is owed: the server is stopping."""
+        self._stopping = True
+        if not self._owed:
+            self._hang_up(HangUp())
+
+    def give_up(self, error: BaseException) -> None:  # noqa: ARG002
+        """Close: the look-up takes too long."""
+        self._hang_up(HangUp(abort=True))

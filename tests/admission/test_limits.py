@@ -13,7 +13,7 @@ from harness import ALICE, Wire
 
 class CensusTests(SynchronousTestCase):
     def test_one_connection_too_many_is_told_so_and_closed(self) -> None:
-        wire = Wire(connection_limits=ConnectionLimits(connections=2))
+        wire = Wire(limits=ConnectionLimits(connections=2))
         wire.connect()
         second = wire.connect()
         third = wire.connect()
@@ -25,13 +25,13 @@ class CensusTests(SynchronousTestCase):
         self.assertTrue(wire.connect().greeting.startswith(b"-ERR "))
 
     def test_over_tls_it_is_dropped_without_the_work_of_a_handshake(self) -> None:
-        wire = Wire(connection_limits=ConnectionLimits(connections=1))
+        wire = Wire(limits=ConnectionLimits(connections=1))
         wire.connect()
         refused = wire.connect(secure=True)
         self.assertTrue(refused.line.aborted)
 
     def test_one_address_cannot_take_all(self) -> None:
-        wire = Wire(connection_limits=ConnectionLimits(per_address=1))
+        wire = Wire(limits=ConnectionLimits(per_address=1))
         wire.connect("192.0.2.1")
         self.assertTrue(wire.connect("192.0.2.1").greeting.startswith(b"-ERR [SYS/TEMP] "))
         self.assertTrue(wire.connect("192.0.2.2").greeting.startswith(b"+OK "))

@@ -91,7 +91,7 @@ class WireTests(SynchronousTestCase):
         wire = delayed(
             "30 USER",
             terms=lambda _: Terms(login_delay=0),
-            connection_limits=ConnectionLimits(per_user=1),
+            limits=ConnectionLimits(per_user=1),
         )
         first = wire.login()
         wire.clock.advance(29)
@@ -185,7 +185,7 @@ class OrderTests(SynchronousTestCase):
     def test_a_portal_that_knows_nothing_of_it_has_it_too(self) -> None:
         realm = ClassicRealm(ListMailbox([b"x\r\n"]))
         checker = InMemoryUsernamePasswordDatabaseDontUse(**{ALICE: SECRET.encode()})
-        wire = delayed(portal=Portal(realm, [checker]), login_delay=None)
+        wire = delayed(portal=Portal(realm, [checker]), admission=lambda _: None)
         client = wire.login()
         self.assertIn(b"LOGIN-DELAY 30", client.lines(b"CAPA"))
         self.assertRegex(wire.connect().log_in(), TOO_SOON)

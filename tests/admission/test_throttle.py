@@ -243,8 +243,7 @@ class DelayTests(ThrottleCase):
 
 class WireTests(SynchronousTestCase):
     def setUp(self) -> None:
-        clock = Clock()
-        self.wire = Wire(throttle=Throttle(ThrottleLimits(free=2, delay=4), clock.seconds))
+        self.wire = Wire(throttle=ThrottleLimits(free=2, delay=4))
         self.client = self.wire.connect(HERE, secure=True)
 
     def test_a_guess_waits_and_so_does_the_right_password_after_guesses(self) -> None:
@@ -271,13 +270,12 @@ class WireTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(self.wire.factory.drain(1)))
 
     def test_too_many_guesses_are_told_from_a_wrong_password(self) -> None:
-        self.wire.factory.login._throttle = Throttle(
-            ThrottleLimits(free=9, refuse_after=2), self.wire.clock.seconds
-        )
+        wire = Wire(throttle=ThrottleLimits(free=9, refuse_after=2))
+        client = wire.connect(HERE, secure=True)
         for number in range(2):
-            self.client.log_in(password=f"guess {number}")
-        self.assertTrue(self.client.log_in(password="guess 3").startswith(b"-ERR [SYS/TEMP] "))
-        self.assertTrue(self.client.log_in(password="guess 1").startswith(b"-ERR [AUTH] "))
+            client.log_in(password=f"guess {number}")
+        self.assertTrue(client.log_in(password="guess 3").startswith(b"-ERR [SYS/TEMP] "))
+        self.assertTrue(client.log_in(password="guess 1").startswith(b"-ERR [AUTH] "))
 
     def test_who_may_not_open_anothers_mailbox_has_no_wrong_password(self) -> None:
         for _ in range(5):

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from gateway.admission.local import LocalAdmission
 from gateway.auth.login import PortalLogin
 from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
@@ -30,6 +31,7 @@ from gateway.model import Account, Peer
 from gateway.store.memory import MemoryStore
 
 PEER = Peer("192.0.2.1", True, "1")
+ADMISSION = LocalAdmission(Clock)
 
 
 class Counting(MemoryDirectory):
@@ -149,7 +151,9 @@ class CheckerTests(SynchronousTestCase):
 
 class LoginTests(SynchronousTestCase):
     def login(self, realm: Any, checker: Any) -> Deferred[Any]:
-        return PortalLogin(Portal(realm, [checker]))(UsernamePassword(b"alice", b"a"), PEER)
+        return PortalLogin(Portal(realm, [checker]), ADMISSION)(
+            UsernamePassword(b"alice", b"a"), PEER
+        )
 
     def setUp(self) -> None:
         self.directory = MemoryDirectory({"alice": "a"})
@@ -171,7 +175,9 @@ class LoginTests(SynchronousTestCase):
         self.failureResultOf(self.login(self.realm, self.checker), DirectoryDown)
 
     def test_a_portal_without_a_fitting_checker_is_a_misconfiguration(self) -> None:
-        answer = PortalLogin(Portal(self.realm, []))(UsernamePassword(b"alice", b"a"), PEER)
+        answer = PortalLogin(Portal(self.realm, []), ADMISSION)(
+            UsernamePassword(b"alice", b"a"), PEER
+        )
         self.failureResultOf(answer, DirectoryMisconfigured)
 
     def test_the_realm_has_maildrops_and_nothing_else(self) -> None:

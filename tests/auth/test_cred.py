@@ -21,6 +21,7 @@ from twisted.web.test.requesthelper import DummyRequest
 from zope.interface import implementer
 
 from gateway import errors
+from gateway.admission.local import LocalAdmission
 from gateway.auth.chain import Chain
 from gateway.auth.login import PortalLogin
 from gateway.auth.password_cache import PasswordCache
@@ -132,7 +133,7 @@ class OursElsewhereTests(SynchronousTestCase):
 class OthersHereTests(SynchronousTestCase):
     def log_in(self, portal: Portal, name: str, password: str) -> Any:
         credentials = UsernamePassword(name.encode(), password.encode())
-        return PortalLogin(portal)(credentials, Peer("192.0.2.1", True, "1"))
+        return PortalLogin(portal, LocalAdmission(Clock))(credentials, Peer("192.0.2.1", True, "1"))
 
     def portal(self, *checkers: Any) -> Portal:
         store = MemoryStore()

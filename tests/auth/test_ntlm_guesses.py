@@ -10,7 +10,7 @@ from twisted.cred.portal import Portal
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.admission.throttle import Throttle, ThrottleLimits
+from gateway.admission.throttle import ThrottleLimits
 from gateway.auth.ntlm import HashAuthority, NtlmChecker
 from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
@@ -56,7 +56,7 @@ class NtlmGuessTests(SynchronousTestCase):
             portal=Portal(MaildropRealm(directory, store), checkers),
             profile=Profile(mechanisms=("NTLM", "PLAIN"), refused_in_a_row=10**6),
             mechanisms={**MECHANISMS, "NTLM": make},
-            throttle=Throttle(ThrottleLimits(**limits), clock.seconds),
+            throttle=ThrottleLimits(**limits),
             clock=clock,
         )
 

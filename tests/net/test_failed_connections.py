@@ -16,12 +16,12 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from gateway.admission.throttle import Throttle, ThrottleLimits
+from gateway.admission.throttle import ThrottleLimits
 from gateway.directory.memory import MemoryDirectory
 from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Limits
-from gateway.net.lmtp_factory import LMTPFactory
+from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.timeouts import Timeouts
 from gateway.net.tls import Certificate, make_certificate
 from gateway.net.tls_line import tls_factory
@@ -101,10 +101,7 @@ class UnencryptedTests(LoggedCase):
 
 class NameTests(LoggedCase):
     def test_a_user_is_named_alike_in_all_lines_of_a_session(self) -> None:
-        wire = Wire()
-        limits = ThrottleLimits(free=0, network_free=0)
-        throttle = Throttle(limits, wire.clock.seconds)
-        wire = Wire(throttle=throttle, clock=wire.clock)
+        wire = Wire(throttle=ThrottleLimits(free=0, network_free=0))
         first = wire.connect("127.0.0.1")
         first.log_in("ALICE@example.ORG", "wrong")
         client = wire.connect("127.0.0.1")
@@ -198,17 +195,19 @@ def _gone() -> Any:
     return Failure(ConnectionAborted())
 
 
-def _lmtp(clock: Any, certificate: Certificate, timeouts: Timeouts | None = None) -> LMTPFactory:
+def _lmtp(clock: Any, certificate: Certificate, timeouts: Timeouts = Timeouts()) -> LMTPFactory:
     store = MemoryStore()
     store.add(ALICE)
     return LMTPFactory(
         Recipients(MemoryDirectory({ALICE: "x"}), store, lambda _: Limits()),
         store,
+        LMTPOptions(
+            Profile(name="mail.example.org"),
+            allows=lambda _: True,
+            tls=certificate,
+            timeouts=timeouts,
+        ),
         clock=clock,
-        profile=Profile(name="mail.example.org"),
-        allows=lambda _: True,
-        tls=certificate,
-        timeouts=timeouts,
     )
 
 

@@ -12,8 +12,8 @@ from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Limits, Listing
 from gateway.net.fair_turns import TURN, FairTurns
-from gateway.net.lmtp_factory import LMTPFactory
-from gateway.net.postfix_policy import PolicyFactory
+from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
+from gateway.net.postfix_policy import PolicyFactory, PolicyOptions
 from gateway.pop3.capabilities import Line as PopLine
 from gateway.pop3.profile import Profile as PopProfile
 from gateway.pop3.session import Session
@@ -76,9 +76,8 @@ class FloodTests(SynchronousTestCase):
         factory = LMTPFactory(
             recipients,
             store,
+            LMTPOptions(Profile(name="mail.example.org"), allows=lambda _: True),
             clock=self.clock,
-            profile=Profile(name="mail.example.org"),
-            allows=lambda _: True,
         )
         envelope = b"MAIL FROM:<>\r\nRCPT TO:<alice@example.org>\r\nRSET\r\n"
         for command, reply in ((b"NOOP\r\n", b"250 "), (envelope, b"250 2.1.5")):
@@ -91,7 +90,7 @@ class FloodTests(SynchronousTestCase):
         store = MemoryStore()
         store.add(ALICE)
         recipients = Recipients(MemoryDirectory({ALICE: "x"}), store, lambda _: Limits())
-        factory = PolicyFactory(recipients, clock=self.clock, allows=lambda _: True)
+        factory = PolicyFactory(recipients, PolicyOptions(allows=lambda _: True), clock=self.clock)
         line, protocol = Line("127.0.0.1"), factory.buildProtocol(None)
         protocol.makeConnection(line)
         question = b"request=smtpd_access_policy\nprotocol_state=RCPT\nrecipient=%b\n\n"

@@ -20,8 +20,8 @@ from gateway.jobs.thread_pool import ThreadPool
 from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Limits
-from gateway.net.lmtp_factory import LMTPFactory
-from gateway.net.postfix_policy import PolicyFactory
+from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
+from gateway.net.postfix_policy import PolicyFactory, PolicyOptions
 from gateway.net.tls import Certificate, make_certificate
 from gateway.net.tls_line import tls_factory
 from gateway.store.memory import MemoryStore
@@ -271,7 +271,7 @@ class HalfCloseTests(TestCase):
         store = MemoryStore()
         store.add(ALICE)
         recipients = Recipients(MemoryDirectory({ALICE: "x"}), store, lambda _: Limits())
-        factory = PolicyFactory(recipients, clock=reactor, allows=lambda _: True)  # type: ignore[arg-type]
+        factory = PolicyFactory(recipients, PolicyOptions(allows=lambda _: True))
         question = b"request=smtpd_access_policy\nprotocol_state=RCPT\nrecipient=%b\n\n"
 
         def talk(line: socket.socket) -> bytes:
@@ -291,9 +291,8 @@ class HalfCloseTests(TestCase):
         factory = LMTPFactory(
             recipients,
             store,
-            clock=reactor,  # type: ignore[arg-type]
-            profile=Profile(name="mail.example.org"),
-            allows=lambda _: True,
-            tls=self.certificate,
+            LMTPOptions(
+                Profile(name="mail.example.org"), allows=lambda _: True, tls=self.certificate
+            ),
         )
         return mailbox, factory

@@ -15,13 +15,15 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.admission.limits import ConnectionLimits
+from gateway.admission.local import LocalAdmission
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import NoRoom, StoreDown
 from gateway.events import MessageDelivered, QuotaExceeded
 from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients, admit
 from gateway.model import Account, Limits, Usage
-from gateway.net.lmtp_factory import LMTPFactory
+from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.timeouts import Timeouts
 from gateway.observe.log import emit_to_log, logged_events
 from gateway.store.memory import MemoryIncoming, MemoryStore
@@ -122,11 +124,17 @@ class Wire:
         self.factory = LMTPFactory(
             recipients,
             self.store,
+            LMTPOptions(
+                more.pop("profile", Profile(name="mail.example.org")),
+                allows=more.pop("allows", lambda _: True),
+                timeouts=Timeouts(stall=50, work=20),
+                now=lambda: 1_700_000_000,
+            ),
+            admission=LocalAdmission(
+                lambda: self.clock,
+                limits=ConnectionLimits(more.pop("connections", 100), setting="lmtp.connections"),
+            ),
             clock=self.clock,
-            profile=more.pop("profile", None) or Profile(name="mail.example.org"),
-            allows=more.pop("allows", lambda _: True),
-            timeouts=Timeouts(stall=50, work=20),
-            now=lambda: 1_700_000_000,
             **more,
         )
 

@@ -12,12 +12,14 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.admission.limits import ConnectionLimits
+from gateway.admission.local import LocalAdmission
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import DirectoryDown
 from gateway.events import Event, QuotaExceeded
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Limits
-from gateway.net.postfix_policy import AHEAD, PolicyFactory, PolicyProtocol
+from gateway.net.postfix_policy import AHEAD, PolicyFactory, PolicyOptions, PolicyProtocol
 from gateway.quota.postfix_policy import Answers
 from gateway.store.memory import MemoryStore
 from harness import Line
@@ -66,7 +68,7 @@ class Wire:
     """A service and one connection to it."""
 
     def __init__(
-        self, *, answers: Answers | None = None, allows: Callable[[str], bool] = lambda _: True
+        self, *, answers: Answers = Answers(), allows: Callable[[str], bool] = lambda _: True
     ) -> None:
         self.clock = Clock()
         self.directory = SlowDirectory()
@@ -83,7 +85,12 @@ class Wire:
         )
         self.lacking: list[tuple[str, int]] = []
         self.factory = PolicyFactory(
-            recipients, clock=self.clock, allows=allows, answers=answers, connections=2
+            recipients,
+            PolicyOptions(allows, answers),
+            admission=LocalAdmission(
+                lambda: self.clock, limits=ConnectionLimits(2, setting="policy.connections")
+            ),
+            clock=self.clock,
         )
         self.line, self.protocol = self.connect()
 

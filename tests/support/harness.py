@@ -13,13 +13,18 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import alsoProvides
 
-from gateway.admission.login_delay import LoginDelay
+from gateway.admission.limits import ConnectionLimits
+from gateway.admission.local import LocalAdmission
+from gateway.admission.throttle import ThrottleLimits
 from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
 from gateway.directory.memory import MemoryDirectory
+from gateway.events import Emit
+from gateway.interfaces import IAdmission
 from gateway.model import Account, Terms
-from gateway.net.pop3_factory import POP3Factory
+from gateway.net.pop3_factory import POP3Factory, POP3Options
+from gateway.observe.log import emit_to_log
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.store.memory import MemoryMailbox, MemoryStore
 
@@ -84,8 +89,13 @@ class Wire:
         portal: Portal | None = None,
         terms: Callable[[Account], Terms] = lambda _: Terms(),
         clock: Clock | None = None,
-        **factory: Any,
+        limits: ConnectionLimits = ConnectionLimits(),
+        throttle: ThrottleLimits | None = None,
+        admission: Callable[[LocalAdmission], IAdmission | None] = lambda local: local,
+        emit: Emit = emit_to_log,
+        **options: Any,
     ) -> None:
+        """``options``: of ``POP3Options``; ``admission``: what takes the place of the local one."""
         self.clock = clock or Clock()
         self.directory = MemoryDirectory(passwords or {ALICE: SECRET})
         self.store = store if store is not None else MemoryStore()
@@ -94,15 +104,23 @@ class Wire:
             for message in messages:
                 self.mailbox.deliver(message)
         profile = profile or PROFILES["exchange2010"]
-        self.login_delay = LoginDelay(profile, self.clock.seconds)
+        local = LocalAdmission(
+            lambda: self.clock, limits=limits, throttle=throttle, profile=profile
+        )
+        self.login_delay = local.login_delay
+        door = admission(local)
         if portal is None:
             verified = PasswordCache(self.clock.seconds, ttl=60, size=10)
             checker = PasswordChecker(self.directory, verified)
-            admit = self.login_delay.check
-            realm = MaildropRealm(self.directory, self.store, terms=terms, admit=admit)
+            realm = MaildropRealm(self.directory, self.store, terms=terms, admission=door)
             portal = Portal(realm, [checker])
-        factory = {"login_delay": self.login_delay} | factory
-        self.factory = POP3Factory(portal, profile=profile, clock=self.clock, **factory)
+        self.factory = POP3Factory(
+            portal,
+            POP3Options(profile, **options),
+            admission=door,
+            emit=emit,
+            clock=self.clock,
+        )
 
     def connect(self, host: str = "127.0.0.1", *, secure: bool = False) -> Client:
         """A new client; its greeting is read."""
