@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from twisted.application.service import IServiceCollection
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harness import Line
@@ -19,6 +20,8 @@ class EmbeddingTests(SynchronousTestCase):
         names: dict[str, object] = {}
         exec(compile(program, str(DOCUMENT), "exec"), names)
         (service,) = IServiceCollection(names["application"])
+        # A slow machine would leave the last commands to a turn of the reactor.
+        service.factory._clock = Clock()
         protocol = service.factory.buildProtocol(None)
         line = Line("127.0.0.1")
         protocol.makeConnection(line)
