@@ -221,6 +221,17 @@ class BackEndBack(NamedTuple):
     """How long it did not."""
 
 
+class CacheLookup(NamedTuple):
+    """A cache was asked: how much work it saves."""
+
+    cache: str
+    """``passwords`` or ``accounts``."""
+
+    outcome: str
+    """``remembered``: it knew.  ``asked``, ``searched``: the directory was asked.  ``stale``: in an
+    outage it knew what would else have expired."""
+
+
 class ListenerStarted(NamedTuple):
     """Clients can connect."""
 
@@ -274,6 +285,7 @@ Event = (
     | RetentionPostponed
     | BackEndDown
     | BackEndBack
+    | CacheLookup
     | ListenerStarted
     | ListenerStopped
     | CertificateReloaded

@@ -14,6 +14,7 @@ from attrs import frozen
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.interfaces import IReactorTime
 
+from gateway.events import Emit
 from gateway.interfaces import Admit, Audit, HighWater, IDirectory, IMechanism, IStore, Run
 from gateway.model import Account, Peer
 
@@ -149,6 +150,9 @@ class DirectoryParts:
     cache_size: int
     """Accounts to remember."""
 
+    emit: Emit
+    """Takes what happens, such as an outage."""
+
 
 @frozen
 class DirectoryKind(Generic[S]):
@@ -199,6 +203,9 @@ class MechanismParts:
     directory: IDirectory
     delegates: bool
     """Users may open mailboxes of others who let them."""
+
+    emit: Emit
+    """Takes what happens, such as an outage."""
 
 
 @frozen

@@ -235,6 +235,7 @@ class _Assembly:
             cache_ttl=common.cache_ttl,
             stale_ttl=common.stale_ttl,
             cache_size=common.cache_size,
+            emit=self._events.emit,
         )
         return _made("directory", lambda: kind.make(settings.of(kind), parts))
 
@@ -250,6 +251,7 @@ class _Assembly:
             admission=self._admission,
             terms=self._terms,
             is_held=self._policies.is_held,
+            emit=self._events.emit,
         )
 
     def _terms(self, account: Account) -> Terms:
@@ -299,6 +301,7 @@ class _Assembly:
             self._leader,
             queued=lambda: self._disk.outstanding + self._deliveries.outstanding,
             policies=self._policies,
+            emit=self._events.emit,
         )
 
     def _make_store(self) -> IStore:
@@ -411,7 +414,9 @@ class _Assembly:
 
         used = list(self._certificates.values())
         shown = shown_by(settings, used)
-        expiry = Expiry(self._reactor, shown, days=settings.tls.expiry_warning)
+        emit, counts = self._events.emit, Counts(self._reactor)
+        self._events.subscribe(counts.subscription)
+        expiry = Expiry(self._reactor, shown, days=settings.tls.expiry_warning, emit=emit)
 
         def start() -> Deferred[None]:
             expiry.start()
@@ -435,7 +440,8 @@ class _Assembly:
             listeners,
             self._workers,
             used,
-            counts=Counts(self._reactor, logins.counted),
+            counts=counts,
+            emit=emit,
             count_every=settings.log.counts,
             at_start=start,
             at_reload=expiry.check,

@@ -17,6 +17,7 @@ from gateway.auth.realm import MaildropRealm
 from gateway.config.settings import Settings
 from gateway.directory.memory import LoginIsMailbox
 from gateway.errors import ConfigError
+from gateway.events import Emit
 from gateway.interfaces import IAdmission, IDirectory, IStore, Run
 from gateway.kinds import MechanismKind, MechanismParts, Offer
 from gateway.mailboxes.owners import AllMailboxes
@@ -50,10 +51,11 @@ class Logins:
         admission: IAdmission,
         terms: Callable[[Account], Terms],
         is_held: Callable[[Account], bool],
+        emit: Emit,
     ) -> None:
         """``passwords``: who checks them in place of ``directory``.
 
-        ``admission``, ``terms`` and ``is_held`` as in the realm.
+        ``admission``, ``terms`` and ``is_held`` as in the realm; ``emit`` takes what happens.
         """
         self._settings = settings
         self._directory = directory
@@ -63,14 +65,14 @@ class Logins:
             ttl=settings.directory.cache_ttl,
             stale=settings.directory.stale_ttl,
             size=settings.directory.cache_size,
+            emit=emit,
         )
-        self.counted = [verified.counts, getattr(directory, "counts", {})]
         own = PasswordChecker(directory, verified, self._delegates)
         checkers: list[ICredentialsChecker] = [Chain(*passwords) if passwords else own]
         profiles = [settings.profile, *map(settings.profile_of, settings.listeners)]
         wanted = {name for profile in profiles for name in profile.mechanisms}
         allowed = settings.directory.delegates
-        parts = MechanismParts(settings, reactor, run, directory, allowed)
+        parts = MechanismParts(settings, reactor, run, directory, allowed, emit)
         self._offers = {
             name: self._offer(kind, parts)
             for name, kind in settings.mechanism_kinds.items()

@@ -12,12 +12,13 @@ from gateway.app.logins import all_mailboxes_of
 from gateway.config.retention import Retention
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
-from gateway.events import MessageDelivered, Subscription
+from gateway.events import Emit, MessageDelivered, Subscription
 from gateway.interfaces import IDirectory, ILeader, IRetentionStore, IState
 from gateway.jobs.announced_expire import AnnouncedExpire
 from gateway.jobs.expunger import Budget, Expunger
 from gateway.jobs.rate_limit import RateLimit
 from gateway.jobs.retention import Mailboxes, RetentionJob
+from gateway.observe.log import emit_to_log
 from gateway.operations.retention import Retained
 from gateway.retention.policies import Policies
 from gateway.retention.removal_guard import Guard
@@ -38,10 +39,11 @@ class Keeper:
         queued: Callable[[], int],
         policies: Policies,
         now: Callable[[], float] = time.time,
+        emit: Emit = emit_to_log,
     ) -> None:
         """``queued``: how much work waits for threads; ``now`` in Unix seconds.
 
-        Raises ``ConfigError``.
+        ``emit`` takes what happens.  Raises ``ConfigError``.
         """
         self._reactor = reactor
         self._settings = settings
@@ -49,6 +51,7 @@ class Keeper:
         self._leader = leader
         self._queued = queued
         self._now = now
+        self._emit = emit
         self._mailboxes = mailboxes_of(settings, directory, store, policies)
         self._announced = AnnouncedExpire(
             directory,
@@ -88,6 +91,7 @@ class Keeper:
             clock=clock,
             now=self._now,
             every=said.check_every,
+            emit=self._emit,
         )
 
     def expire(self) -> str:

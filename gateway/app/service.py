@@ -25,10 +25,18 @@ from twisted.python.failure import Failure
 
 from gateway.endpoints import parse, shown, with_mode
 from gateway.errors import ConfigError
+from gateway.events import (
+    CertificateRejected,
+    CertificateReloaded,
+    Emit,
+    ListenerStarted,
+    ListenerStopped,
+)
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.net.obstacles import cure, obstacle
 from gateway.net.tls import Certificate
 from gateway.observe.counts import Counts
+from gateway.observe.log import emit_to_log
 
 SWITCH_INTERVAL = 0.0005
 """Seconds that a thread may keep the interpreter while another one wants it."""
@@ -91,6 +99,7 @@ class Server(Service):
         count_every: float,
         drain_timeout: float,
         words: Sequence[str] = (),
+        emit: Emit = emit_to_log,
         at_start: Callable[[], Deferred[None]] = lambda: succeed(None),
         at_reload: Callable[[], None] = lambda: None,
         at_end: Callable[[], Deferred[None]] = lambda: succeed(None),
@@ -114,6 +123,7 @@ class Server(Service):
         self._certificates = certificates
         self._drain_timeout = drain_timeout
         self._words = words
+        self._emit = emit
         self._ports: list[IListeningPort] = []
         self._deadline = 0.0
         self._finishing: Deferred[None] = succeed(None)
@@ -149,12 +159,7 @@ class Server(Service):
         for words in self._words:
             self.log.info("{words}", words=words)
         for listener, port in zip(self._listeners, self._ports, strict=True):
-            self.log.info(
-                "listener {name} at {address} tls={tls}",
-                name=listener.name,
-                address=port.getHost(),
-                tls=listener.tls,
-            )
+            self._emit(ListenerStarted(listener.name, str(port.getHost()), listener.tls))
 
     def _when_ready(self, ready: Deferred[None]) -> None:
         if ready.called:
@@ -180,11 +185,9 @@ class Server(Service):
             try:
                 certificate.reload()
             except ConfigError as error:
-                self.log.error(
-                    "kept the old certificate: {problem}", problem="; ".join(error.problems)
-                )
+                self._emit(CertificateRejected("; ".join(error.problems)))
             else:
-                self.log.info("reloaded {path}", path=certificate.certificate)
+                self._emit(CertificateReloaded(certificate.certificate))
         self._at_reload()
 
     def stopService(self) -> Deferred[Any]:
@@ -195,11 +198,17 @@ class Server(Service):
             signal.signal(number, self._told_again)
         self.log.info("stopping: at most {seconds:g} s for open work", seconds=self._drain_timeout)
         self._deadline = self._reactor.seconds() + self._drain_timeout
-        closing: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self._ports]
+        closing = [
+            maybeDeferred(port.stopListening).addCallback(self._stopped_listening, listener.name)
+            for listener, port in zip(self._listeners, self._ports, strict=True)
+        ]
         self._ports = []
         draining = [sessions.drain(self._drain_timeout) for sessions in self._sessions()]
         drained: Deferred[Any] = DeferredList([*closing, *draining])
         return drained.addCallback(self._finish).addCallback(self._end_work)
+
+    def _stopped_listening(self, _: object, name: str) -> None:
+        self._emit(ListenerStopped(name))
 
     def _sessions(self) -> set[Any]:
         return {listener.sessions for listener in self._listeners} - {None}

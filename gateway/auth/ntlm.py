@@ -171,7 +171,12 @@ def _make(ntlm: NtlmSettings, parts: MechanismParts) -> Offer:
         program = " ".join(ntlm.helper[:1])
         raise ConfigError([f"ntlm.helper: no program {program}: install winbind"])
     winbind = Winbind(
-        parts.reactor, ntlm.helper, helpers=ntlm.helpers, timeout=ntlm.timeout, domains=domains
+        parts.reactor,
+        ntlm.helper,
+        helpers=ntlm.helpers,
+        timeout=ntlm.timeout,
+        domains=domains,
+        emit=parts.emit,
     )
     return Offer(make, NtlmChecker(winbind), winbind.stop)
 

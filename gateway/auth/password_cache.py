@@ -7,6 +7,9 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 
+from gateway.events import CacheLookup, Emit
+from gateway.observe.log import emit_to_log
+
 __all__ = ["PasswordCache"]
 
 
@@ -19,7 +22,13 @@ class PasswordCache:
     """
 
     def __init__(
-        self, seconds: Callable[[], float], *, ttl: float, size: int, stale: float = 0.0
+        self,
+        seconds: Callable[[], float],
+        *,
+        ttl: float,
+        size: int,
+        stale: float = 0.0,
+        emit: Emit = emit_to_log,
     ) -> None:
         """``ttl`` in seconds, 0 remembers nothing; ``size`` entries at the most.
 
@@ -31,7 +40,7 @@ class PasswordCache:
         self._size = size
         self._key = os.urandom(32)
         self._kept: OrderedDict[str, tuple[float, float, bytes]] = OrderedDict()
-        self.counts = {"passwords remembered": 0, "passwords asked": 0, "passwords stale": 0}
+        self._emit = emit
 
     def _digest(self, login: str, password: bytes) -> bytes:
         return hmac.digest(self._key, b"%b\0%b" % (login.encode(), password), "sha256")
@@ -39,13 +48,14 @@ class PasswordCache:
     def knows(self, login: str, password: bytes) -> bool:
         """Whether this password was right for ``login`` within the time kept."""
         known = self._is_kept(login, password) and self._seconds() < self._kept[login][0]
-        self.counts["passwords remembered" if known else "passwords asked"] += 1
+        self._emit(CacheLookup("passwords", "remembered" if known else "asked"))
         return known
 
     def knew(self, login: str, password: bytes) -> bool:
         """As ``knows``, for longer: for an outage of the directory."""
         known = self._is_kept(login, password) and self._seconds() < self._kept[login][1]
-        self.counts["passwords stale"] += known
+        if known:
+            self._emit(CacheLookup("passwords", "stale"))
         return known
 
     def _is_kept(self, login: str, password: bytes) -> bool:

@@ -20,7 +20,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import BadCredentials, DirectoryDown, GatewayError, Overloaded
+from gateway.events import Emit
 from gateway.interfaces import INtlmAuthority
+from gateway.observe.log import emit_to_log
 from gateway.observe.outage import Outage
 from gateway.sasl.credentials import INtlmResponse
 from gateway.saslprep import login_name
@@ -126,6 +128,7 @@ class Winbind:
         helpers: int,
         timeout: float,
         domains: Collection[str],
+        emit: Emit = emit_to_log,
     ) -> None:
         """``domains``: in them ``DOMAIN\\user`` has the login name ``user``; ``timeout`` in s."""
         self.reactor = reactor
@@ -135,7 +138,7 @@ class Winbind:
         self._domains = frozenset(name.lower() for name in domains if name)
         self._helpers: set[_Helper] = set()
         self._idle: list[_Helper] = []
-        self._outage = Outage("winbind", reactor.seconds)
+        self._outage = Outage("winbind", reactor.seconds, emit)
         self._waiting: deque[tuple[bytes, Deferred[list[str]]]] = deque()
 
     def prove(self, claim: INtlmResponse) -> Deferred[tuple[str, bytes]]:

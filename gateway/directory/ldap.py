@@ -16,8 +16,10 @@ from gateway.directory.entry_map import EntryMap, Found
 from gateway.directory.ldap_accounts import LdapAccounts, Search
 from gateway.directory.ldap_servers import Reach
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.events import CacheLookup, Emit
 from gateway.interfaces import IDirectory, IOwnRetention, Run
 from gateway.model import Account
+from gateway.observe.log import emit_to_log
 
 __all__ = ["LdapDirectory"]
 
@@ -42,6 +44,7 @@ class LdapDirectory:
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
         list_all: Run | None = None,
+        emit: Emit = emit_to_log,
     ) -> None:
         """``list_all`` does what takes long and is to keep no login waiting, if not ``run``.
 
@@ -50,8 +53,8 @@ class LdapDirectory:
         ``stale_ttl``: seconds after that for which it still serves in an outage.
         ``unix_time``: for accounts that expire.
         """
-        self.entries = LdapAccounts(reach, search, entries, now, unix_time=unix_time)
-        self.counts = {"accounts remembered": 0, "accounts searched": 0, "accounts stale": 0}
+        self.entries = LdapAccounts(reach, search, entries, now, unix_time=unix_time, emit=emit)
+        self._emit = emit
         self._run = run
         self._list_all = list_all or run
         self._ttl = max(cache_ttl, _LOGIN)
@@ -96,9 +99,9 @@ class LdapDirectory:
     def _known(self, key: str, search: Callable[[], Found | None]) -> Deferred[Account | None]:
         known = self._found_within(key, self._ttl)
         if known is not None:
-            self.counts["accounts remembered"] += 1
+            self._emit(CacheLookup("accounts", "remembered"))
             return succeed(known.account)
-        self.counts["accounts searched"] += 1
+        self._emit(CacheLookup("accounts", "searched"))
         return self._run(search).addCallbacks(
             self._taken, self._not_taken, callbackArgs=(key,), errbackArgs=(key,)
         )
@@ -112,7 +115,7 @@ class LdapDirectory:
     def _not_taken(self, failure: Failure, login: str) -> Account | Failure:
         known = self._found_within(login, self._ttl + self._stale)
         if known is not None and failure.check(DirectoryDown):
-            self.counts["accounts stale"] += 1
+            self._emit(CacheLookup("accounts", "stale"))
             return known.account
         return failure
 

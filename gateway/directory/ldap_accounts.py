@@ -29,6 +29,8 @@ from gateway.directory.ldap_messages import (
 )
 from gateway.directory.ldap_servers import Reach, Servers, ask
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.events import Emit
+from gateway.observe.log import emit_to_log
 
 __all__ = ["Search"]
 
@@ -108,6 +110,7 @@ class LdapAccounts:
         now: Callable[[], float],
         *,
         unix_time: Callable[[], float] = time.time,
+        emit: Emit = emit_to_log,
     ) -> None:
         """``now`` is for the servers; ``unix_time`` for accounts that expire."""
         self._search = search
@@ -140,7 +143,7 @@ class LdapAccounts:
         )
         self._domains = frozenset(name.lower() for name in search.domains)
         self._base_domain = ".".join(re.findall(r"\bdc=([^,+]+)", search.base.lower()))
-        self.searching = Servers(reach, self._bind_service, now)
+        self.searching = Servers(reach, self._bind_service, now, emit=emit)
         # Separate, so that a server that lists entries slowly is not down for logins.
         patient = evolve(reach, timeout=listing_timeout)
         self._listing = Servers(patient, self._bind_service, now, beside=self.searching)

@@ -37,6 +37,8 @@ from gateway.directory.ldap_messages import (
     start_tls_request,
 )
 from gateway.errors import DirectoryDown, DirectoryMisconfigured, GatewayError
+from gateway.events import Emit
+from gateway.observe.log import emit_to_log
 from gateway.observe.outage import Outage
 
 __all__ = ["Reach"]
@@ -256,6 +258,7 @@ class Servers:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         beside: Servers | None = None,
+        emit: Emit = emit_to_log,
     ) -> None:
         """``beside``: the same servers for other work; an outage of one is the same for both.
 
@@ -269,7 +272,7 @@ class Servers:
         self._prepare = prepare
         self._now = now
         self._monotonic = monotonic
-        outages = [Outage(f"LDAP server {uri}", now) for uri in reach.uris]
+        outages = [Outage(f"LDAP server {uri}", now, emit) for uri in reach.uris]
         if beside is not None:
             outages = [server.outage for server in beside._servers]
         self._servers: list[_Server] = [

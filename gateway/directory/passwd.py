@@ -16,8 +16,10 @@ from zope.interface import implementer
 from gateway.directory import schemes
 from gateway.directory.entry_map import named
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.events import Emit
 from gateway.interfaces import IDirectory, IOwnRetention, Run
 from gateway.model import Account, Quota
+from gateway.observe.log import emit_to_log
 from gateway.observe.outage import Outage
 from gateway.saslprep import login_name, saslprep
 from gateway.units import limit_of, parse_size
@@ -194,11 +196,11 @@ def _flag(said: Mapping[str, str], name: str) -> bool:
 class PasswdFile:
     """A passwd-file, read again whenever it has changed."""
 
-    def __init__(self, path: str, run: Run) -> None:
+    def __init__(self, path: str, run: Run, emit: Emit = emit_to_log) -> None:
         """Raises ``DirectoryMisconfigured`` when there is nothing good to start with."""
         self._path = path
         self._run = run
-        self._outage = Outage(f"accounts file {path}")
+        self._outage = Outage(f"accounts file {path}", emit=emit)
         try:
             self._stamp = self._bad = self._stamped()
             self._entries = self._read()

@@ -11,11 +11,10 @@ from attrs import frozen
 from cryptography import x509
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
+from gateway.events import CertificateProblem, Emit
 from gateway.net.tls import Certificate
-
-log = Logger()
+from gateway.observe.log import emit_to_log
 
 DAY = 86_400.0
 
@@ -40,11 +39,13 @@ class Expiry:
         *,
         days: float,
         now: Callable[[], float] = time.time,
+        emit: Emit = emit_to_log,
     ) -> None:
         """``days`` before a certificate expires the warnings begin; ``now`` in Unix seconds."""
         self._shown = shown
         self._days = days
         self._now = now
+        self._emit = emit
         self._daily = LoopingCall(self.check)
         self._daily.clock = clock
 
@@ -65,10 +66,10 @@ class Expiry:
             path = one.certificate.certificate
             try:
                 for problem in problems(one, now, early):
-                    log.warn("certificate {path}: {problem}", path=path, problem=problem)
+                    self._emit(CertificateProblem(path, problem))
             except ValueError as error:
                 # OpenSSL shows a client what the library that reads it here does not take.
-                log.warn("certificate {path}: cannot be read: {error}", path=path, error=error)
+                self._emit(CertificateProblem(path, f"cannot be read: {error}"))
 
 
 def problems(shown: Shown, now: datetime.datetime, early: datetime.timedelta) -> Iterator[str]:

@@ -10,13 +10,21 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import RetentionMalformed
+from gateway.errors import GatewayError, RetentionMalformed
+from gateway.events import (
+    Emit,
+    MessagesExpired,
+    RetentionPostponed,
+    RetentionStopped,
+    problem_of,
+)
 from gateway.interfaces import ILeader, IState
 from gateway.jobs.expunger import NOTHING, Budget, Expunger, Outcome
 from gateway.jobs.rate_limit import RateLimit, Stopping
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account, LastScan, RetentionOrder
-from gateway.observe.failures import complain, meets_all
+from gateway.observe.failures import meets_all
+from gateway.observe.log import emit_to_log
 from gateway.retention.policies import Policies
 from gateway.retention.schedule import Schedule, jitter
 
@@ -75,6 +83,7 @@ class RetentionJob:
         now: Callable[[], float],
         every: float,
         listen: float = LISTEN,
+        emit: Emit = emit_to_log,
     ) -> None:
         """``every``: seconds between two rounds, and between two visits to a mailbox.
 
@@ -90,6 +99,7 @@ class RetentionJob:
         self._now = now
         self._every = every
         self._listen = listen
+        self._emit = emit
         self._schedule = Schedule()
         self._looks: dict[str, LastScan] = {}
         self._orders: dict[str, RetentionOrder] = {}
@@ -146,7 +156,8 @@ class RetentionJob:
     def _turn_failed(self, failure: Failure) -> None:
         why = str(failure.value)
         if not failure.check(Stopping) and why != self._waits_for:
-            complain(log, "retention waits", failure)
+            assert failure.value is not None
+            self._postponed("", failure.value)
             self._waits_for = why
         self._set_timer(self._listen)
 
@@ -243,12 +254,17 @@ class RetentionJob:
         failed = self._failures[name] = self._failures.get(name, 0) + 1
         if isinstance(error, RetentionMalformed):
             # Nothing is to be done before somebody corrects it; each round says so again.
-            log.error("{name}: retention keeps everything: {error}", name=name, error=error)
+            self._emit(RetentionStopped(name, f"retention keeps everything: {error}"))
             self._schedule.put(name, None)
             return
-        complain(log, "{name}: retention waits", Failure(error), name=name)
+        self._postponed(name, error)
         delay = min(_FIRST_DELAY * 2.0 ** min(failed - 1, 20), _LONGEST_DELAY)
         self._schedule.put(name, self._now() + delay)
+
+    def _postponed(self, name: str, error: BaseException) -> None:
+        if not isinstance(error, GatewayError):
+            log.failure("internal error: retention mailbox={name}", Failure(error), name=name)
+        self._emit(RetentionPostponed(name, problem_of(error)))
 
     async def _visit(self, name: str) -> None:
         """Remove what is due, and say when to come again."""
@@ -271,19 +287,11 @@ class RetentionJob:
         released = order.given if order is not None and order.released else NOTHING
         outcome = await self._expunger.clear(account, policy, released)
         if outcome.removed:
-            log.info(
-                "{name}: {count} messages are gone, {left} are left",
-                name=name,
-                count=outcome.removed,
-                left=outcome.messages,
-            )
+            hidden = bool(policy.hide)
+            self._emit(MessagesExpired(name, outcome.removed, outcome.messages, hidden))
         if outcome.stopped:
-            log.error(
-                "{name}: {why}; to go on: {how} {name}",
-                name=name,
-                why=outcome.stopped,
-                how=HOW_TO_GO_ON,
-            )
+            cure = f"{outcome.stopped}; to go on: {HOW_TO_GO_ON} {name}"
+            self._emit(RetentionStopped(name, cure))
         await self._keep(name, text, outcome)
         if not outcome.finished:
             self._schedule.put(name, outcome.due)

@@ -1,44 +1,48 @@
-"""A line in the log now and then about how often something happened."""
+"""A line in the log now and then: how often caches knew the answer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from gateway.events import CacheLookup, Subscription
+
 
 class Counts:
-    """Logs what has been counted since the last time, when anything has."""
+    """Counts events, and logs the numbers since the last line, if there are any."""
 
     log = Logger("pop3gw.counts")
 
-    def __init__(self, clock: IReactorTime, counted: Sequence[Mapping[str, int]]) -> None:
-        """``counted`` are numbers that only grow, by what they count."""
-        self._counted = counted
-        self._before: dict[str, int] = {}
+    def __init__(self, clock: IReactorTime) -> None:
+        self._since: Counter[str] = Counter()
         self._looping = LoopingCall(self.tell)
         self._looping.clock = clock
 
+    @property
+    def subscription(self) -> Subscription:
+        """What is counted."""
+        return {CacheLookup: self._count}
+
+    def _count(self, event: CacheLookup) -> None:
+        self._since[f"{event.cache} {event.outcome}"] += 1
+
     def start(self, seconds: float) -> None:
-        """From now on every so many seconds; 0: never."""
+        """Log at this interval from now on, in seconds; 0: never."""
         if seconds:
             self._looping.start(seconds, now=False)
 
     def stop(self) -> None:
-        """For the last time."""
+        """Log for the last time."""
         if self._looping.running:
             self._looping.stop()
             self.tell()
 
     def tell(self) -> None:
-        """Now."""
-        now = {name: number for counts in self._counted for name, number in counts.items()}
-        since = {name: number - self._before.get(name, 0) for name, number in now.items()}
-        self._before = now
-        if any(since.values()):
-            words = ", ".join(f"{name} {number}" for name, number in since.items() if number)
-            self.log.info(
-                "{words}", words=words, **{k.replace(" ", "_"): n for k, n in since.items()}
-            )
+        """Log now."""
+        since, self._since = self._since, Counter()
+        if since:
+            words = ", ".join(f"{name} {number}" for name, number in since.items())
+            self.log.info("{words}", words=words)

@@ -93,6 +93,21 @@ def _digested(event: events.QuotaDigestSent) -> str:
     return f"sent list of full mailboxes: to={event.to} mailboxes={event.mailboxes}"
 
 
+def _expired(event: events.MessagesExpired) -> str:
+    done = "hid" if event.hidden else "removed"
+    return f"{event.mailbox}: retention {done} {event.messages} messages, {event.left} left"
+
+
+def _postponed(event: events.RetentionPostponed) -> str:
+    if event.mailbox:
+        return _with(event.problem, f"{event.mailbox}: retention postponed")
+    return _with(event.problem, "retention run postponed")
+
+
+def _listening(event: events.ListenerStarted) -> str:
+    return f"listener {event.name} at {event.address} tls={event.tls}"
+
+
 class Row(NamedTuple):
     """How a kind of event becomes a line."""
 
@@ -114,6 +129,32 @@ ROWS: dict[type[Event], Row] = {
     events.RecipientRefused: Row("pop3gw.lmtp", LogLevel.info, _recipient_refused),
     events.QuotaWarningSent: Row("pop3gw.quota", LogLevel.info, _warned),
     events.QuotaDigestSent: Row("pop3gw.quota", LogLevel.info, _digested),
+    events.MessagesExpired: Row("pop3gw.retention", LogLevel.info, _expired),
+    events.RetentionStopped: Row(
+        "pop3gw.retention", LogLevel.error, lambda event: f"{event.mailbox}: {event.reason}"
+    ),
+    events.RetentionPostponed: Row("pop3gw.retention", LogLevel.warn, _postponed),
+    events.BackEndDown: Row(
+        "pop3gw.directory", LogLevel.error, lambda event: f"{event.name} down: {event.reason}"
+    ),
+    events.BackEndBack: Row(
+        "pop3gw.directory",
+        LogLevel.info,
+        lambda event: f"{event.name} back: after={event.seconds} s",
+    ),
+    events.ListenerStarted: Row("pop3gw.server", LogLevel.info, _listening),
+    events.ListenerStopped: Row(
+        "pop3gw.server", LogLevel.info, lambda event: f"listener {event.name} stopped"
+    ),
+    events.CertificateReloaded: Row(
+        "pop3gw.tls", LogLevel.info, lambda event: f"reloaded {event.path}"
+    ),
+    events.CertificateRejected: Row(
+        "pop3gw.tls", LogLevel.error, lambda event: f"kept the old certificate: {event.reason}"
+    ),
+    events.CertificateProblem: Row(
+        "pop3gw.tls", LogLevel.warn, lambda event: f"certificate {event.path}: {event.reason}"
+    ),
     events.DeliveryFailed: Row("pop3gw.lmtp", LogLevel.info, _delivery_failed),
 }
 

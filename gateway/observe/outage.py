@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from twisted.logger import Logger
-
-log = Logger()
+from gateway.events import BackEndBack, BackEndDown, Emit
+from gateway.observe.log import emit_to_log
 
 QUIET = 10.0
 """Seconds after which a back-end that is back may be reported as down again."""
@@ -21,9 +20,15 @@ class Outage:
     line for each login and each mailbox.  May be told from any thread.
     """
 
-    def __init__(self, what: str, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        what: str,
+        now: Callable[[], float] = time.monotonic,
+        emit: Emit = emit_to_log,
+    ) -> None:
         """``what`` names the back-end for an administrator; ``now`` in seconds."""
         self._what = what
+        self._emit = emit
         self._now = now
         # A dictionary, whose single steps no other thread interrupts.
         self._down: dict[str, tuple[float]] = {}
@@ -35,7 +40,7 @@ class Outage:
         if since[0] - self._back < QUIET:
             return
         if self._down.setdefault("since", since) is since:
-            log.error("{what} down: {error}", what=self._what, error=error)
+            self._emit(BackEndDown(self._what, str(error)))
 
     def answered(self) -> None:
         """It did."""
@@ -44,5 +49,4 @@ class Outage:
         since = self._down.pop("since", None)
         if since is not None:
             self._back = self._now()
-            seconds = round(self._back - since[0])
-            log.info("{what} back: after={seconds} s", what=self._what, seconds=seconds)
+            self._emit(BackEndBack(self._what, round(self._back - since[0])))

@@ -43,7 +43,7 @@ class AcceptTests(TestCase):
             ],
             [],
             [],
-            counts=Counts(reactor, []),
+            counts=Counts(reactor),
             count_every=0,
             drain_timeout=1.0,
         )

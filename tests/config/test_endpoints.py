@@ -166,7 +166,7 @@ class PlaceTests(SynchronousTestCase):
                 )
                 server = Server(
                     *(reactor, [listener], [], []),
-                    counts=Counts(reactor, []),
+                    counts=Counts(reactor),
                     count_every=0,
                     drain_timeout=1.0,
                 )

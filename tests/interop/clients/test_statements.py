@@ -495,14 +495,14 @@ def test_mail_in_a_maildir_goes_by_its_age_read_and_unread(tmp_path: Path) -> No
         os.utime(file, (time.time() - 61 * 86_400,) * 2)
     gateway.run()
     try:
-        gateway.wait_for(f"{USER}: 2 messages are gone, 3 are left".encode())
+        gateway.wait_for(f"{USER}: retention removed 2 messages, 3 left".encode())
         line = socket.create_connection(("127.0.0.1", gateway.plain), timeout=30)
         with Talk(line) as client:
             client.log_in()
             assert client.content(1) == b"Subject: new\r\n\r\n"
             assert client.ask(b"QUIT").startswith(b"+OK")
         # What was read goes, with no client to ask for it: POP3 has no part in it.
-        gateway.wait_for(f"{USER}: 1 messages are gone, 2 are left".encode())
+        gateway.wait_for(f"{USER}: retention removed 1 messages, 2 left".encode())
     finally:
         gateway.stop()
 

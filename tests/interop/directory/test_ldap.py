@@ -285,4 +285,4 @@ def test_an_outage_is_one_line_when_it_begins_and_one_when_it_is_over(tmp_path: 
         server.stop()
     lines = [line for line in gateway.log.splitlines() if "LDAP" in line or "Directory" in line]
     assert [re.sub(r".*(down|back): .*", r"\1", line) for line in lines] == ["down", "back"], lines
-    assert not [line for line in gateway.log.splitlines() if "retention waits" in line]
+    assert not [line for line in gateway.log.splitlines() if "retention run postponed" in line]

@@ -73,7 +73,7 @@ def test_what_a_preview_foretells_is_hidden_and_can_be_brought_back(tmp_path: Pa
         foretold = {one["uid"] for one in said["removed"]}
         assert (len(foretold), said["messages"]) == (3, 5)
         gateway.run()
-        gateway.wait_for(b"3 messages are gone, 2 are left")
+        gateway.wait_for(b"retention removed 3 messages, 2 left")
         left = shown(gateway)
         hidden = {
             json.loads(line)["uid"]
