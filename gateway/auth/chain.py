@@ -1,4 +1,4 @@
-"""Several password sources as one checker."""
+"""Several password checkers as one."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Chain"]
 
 @implementer(ICredentialsChecker)
 class Chain:
-    """The first checker that says yes.
+    """Tries password checkers in order, until one accepts the password.
 
-    A portal keeps one checker for each kind of credentials, and of two the
-    last one wins without a word.
+    A ``Portal`` keeps one checker per kind of credentials: of two it would
+    silently use the last one.
     """
 
     credentialInterfaces = (IUsernamePassword,)
@@ -30,7 +30,10 @@ class Chain:
         self._checkers = [_in_octets(checker) for checker in checkers]
 
     def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
-        """The first avatar id.  Where one of them could not say, nor does this one."""
+        """The avatar id of the first checker that accepts the password.
+
+        Fails with ``BadCredentials`` if all reject it, else with the first outage.
+        """
         return self._ask(0, credentials, None)
 
     def _ask(self, number: int, credentials: Any, outage: Failure | None) -> Deferred[Any]:
@@ -46,16 +49,16 @@ class Chain:
 
 
 def _trouble(failure: Failure) -> Failure | None:
-    """Why nothing is known of the password; None where it is wrong."""
+    """The failure if the checker could not verify the password; None if it is wrong."""
     if not failure.check(LoginFailed):
         return failure
-    # What ``--auth file:`` refuses everybody for while its file cannot be read.
+    # ``--auth file:`` rejects every password while its file cannot be read.
     cause = getattr(failure.value, "__context__", None)
     return Failure(DirectoryDown(str(cause))) if isinstance(cause, OSError) else None
 
 
 def _in_octets(checker: ICredentialsChecker) -> ICredentialsChecker:
-    """``--auth memory:`` keeps the text of the command line, and clients send octets."""
+    """``--auth memory:`` keeps str from the command line; clients send octets."""
     if type(checker) is not InMemoryUsernamePasswordDatabaseDontUse:
         return checker
     octets = InMemoryUsernamePasswordDatabaseDontUse()

@@ -15,25 +15,25 @@ from gateway.saslprep import login_name, split_login
 __all__ = ["Delegates"]
 
 _DOMAIN = re.compile(r"[^\\/]+[\\/]")
-"""What stands before the user in ``DOMAIN\\user`` and ``domain/user``."""
+"""The domain in ``DOMAIN\\user`` and ``domain/user``."""
 
 
 class AnothersMailbox(bytes):
-    """An avatar id that a delegate has been given: its owner may be one who may not log in."""
+    """The avatar id of a delegate: the owner of the mailbox, who need not be allowed to log in."""
 
 
 class Delegates:
     """The one place that decides who may open which mailbox."""
 
     def __init__(self, directory: IDirectory, *, allowed: bool = False) -> None:
-        """``allowed``: accounts may have delegates at all."""
+        """``allowed``: the setting ``directory.delegates``."""
         self._directory = directory
         self._allowed = allowed
 
     def parties(self, username: bytes, acts_as: bytes = b"") -> tuple[str, str]:
         """The user who logs in and the wanted mailbox, in canonical form.
 
-        Raises ``BadCredentials`` for names that cannot be.
+        Raises ``BadCredentials`` for names that SASLprep rejects.
         """
         try:
             login = login_name(username)
@@ -47,12 +47,12 @@ class Delegates:
     def admit(self, login: str, wanted: str) -> Deferred[bytes | tuple[()]]:
         """The avatar id: the login name of the owner of the mailbox to open.
 
-        ``login`` has proven who he is.  Fails with ``NotAdmitted`` where
-        the directory does not say that he may, and with a directory's errors.
+        ``login`` is authenticated.  Fails with ``NotAdmitted`` unless the
+        directory lists it as a delegate, and with a directory's errors.
         """
         if not wanted:
-            # Looked up again by the very name that was proven: the name of a
-            # mailbox may be somebody else's login.
+            # Look up the name that was authenticated: the name of a
+            # mailbox may be the login name of another account.
             return succeed(login.encode())
 
         def ask_for_mailbox(delegate: Account | None) -> Deferred[bytes | tuple[()]]:
@@ -63,7 +63,7 @@ class Delegates:
         return self._directory.find(login).addCallback(ask_for_mailbox)
 
     def _open(self, delegate: Account, name: str, *others: str) -> Deferred[bytes | tuple[()]]:
-        """The mailbox that has the first of these names that there is."""
+        """The account of the first of these names that exists."""
 
         def decide(account: Account | None) -> Any:
             if account is None and others:
@@ -80,9 +80,9 @@ class Delegates:
 
 
 def _names(wanted: str, login: str, delegate: Account) -> list[str]:
-    """The names that may be meant: an alias is one in the delegate's own domain.
+    """The names to try: an alias belongs to the delegate's own domain.
 
-    That is the domain of his account, and the one that he logged in with.
+    That is the domain of the delegate's account, or the one given at login.
     """
     if not {"@", "/", "\\"}.isdisjoint(wanted):
         return [wanted]

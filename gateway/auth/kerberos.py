@@ -1,4 +1,4 @@
-"""GSSAPI, that is Kerberos: the row of the mechanism, and the checker for principals."""
+"""GSSAPI (Kerberos): the row of the mechanism, and the checker of principals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PrincipalChecker:
     def __init__(
         self, delegates: Delegates, realms: Collection[str], *, with_realm: bool = True
     ) -> None:
-        """``realms``: those of our users; ``with_realm``: the login name is user@realm."""
+        """``realms``: the realms of our users; ``with_realm``: login names are user@realm."""
         self._delegates = delegates
         self._realms = realms
         self._with_realm = with_realm
@@ -37,8 +37,8 @@ class PrincipalChecker:
         """The login name; fails with ``BadCredentials`` or a directory's errors."""
         principal = credentials.principal
         user, _, realm = principal.rpartition("@")
-        # Another realm's alice is not ours, however much this one trusts that
-        # one; and alice/admin or an escaped name is no user's.
+        # With cross-realm trust a ticket may name alice of another realm, who is
+        # another user; alice/admin and escaped names are no users.
         if realm not in self._realms or not user or not {"/", "\\", "@"}.isdisjoint(user):
             return fail(BadCredentials(f"{principal} is no user of {', '.join(self._realms)}"))
         name = principal if self._with_realm else user
@@ -50,15 +50,15 @@ class PrincipalChecker:
         except BadCredentials as error:
             return fail(error)
         if login != name.lower():
-            # To a KDC a full-width alice is somebody else.  Only case is let
-            # pass: Active Directory has names as users type them.
+            # To a KDC a full-width alice is another principal.  Only case may
+            # differ: Active Directory keeps names as users type them.
             return fail(BadCredentials(f"{principal} is not how {login} is written"))
         return self._delegates.admit(login, wanted)
 
 
 @frozen
 class GssapiSettings:
-    """``[gssapi]``: AUTH GSSAPI, that is Kerberos."""
+    """``[gssapi]``: AUTH GSSAPI (Kerberos)."""
 
     keytab: str = ""
     services: tuple[str, ...] = ("pop", "POP", "pop3", "POP3")
@@ -67,7 +67,7 @@ class GssapiSettings:
 
 
 def acceptor(gssapi: GssapiSettings, whole: Whole) -> Acceptor:
-    """Which Kerberos tickets are taken."""
+    """Which Kerberos tickets the server accepts."""
     return Acceptor(
         keytab=whole.path_of(gssapi.keytab),
         services=gssapi.services,
@@ -87,7 +87,7 @@ def _make(gssapi: GssapiSettings, parts: MechanismParts) -> Offer:
 
 def _faults(gssapi: GssapiSettings, _: Whole) -> Iterator[Fault]:
     if gssapi.keytab and not gssapi.realms:
-        yield "gssapi.realms", "expected the realms whose users are yours"
+        yield "gssapi.realms", "expected the realms of your users"
 
 
 def _files(gssapi: GssapiSettings, whole: Whole) -> Mapping[str, str]:

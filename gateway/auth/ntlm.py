@@ -1,4 +1,4 @@
-"""NTLM: the row of the mechanism, the checker, and the authority that has NT hashes at hand."""
+"""NTLM: the row of the mechanism, the checker, and the authority that uses NT hashes."""
 
 from __future__ import annotations
 
@@ -57,22 +57,22 @@ class NtlmChecker:
 
 @implementer(INtlmAuthority)
 class HashAuthority:
-    """Computes what the response must be from the NT hash in a directory."""
+    """Verifies responses with the NT hashes of a directory ([MS-NLMP] section 3.3)."""
 
     def __init__(self, directory: IDirectory, domains: tuple[str, str] = ("", "")) -> None:
-        """``domains``: the name that this server's domain has in Windows, and the one in DNS."""
+        """``domains``: the NetBIOS name of this server's domain, and its DNS name."""
         self._directory = directory
         self._domains = domains
 
     def prove(self, claim: INtlmResponse) -> Deferred[tuple[str, bytes]]:
-        """The name of the account with the hash that the response was made with."""
+        """The name of the account with the NT hash of the response."""
         names = logins(claim.user, claim.domain, self._domains)
 
         def compare(found: list[Account | None]) -> tuple[str, bytes]:
             known = [(login, one) for login, one in zip(names, found, strict=True) if one]
             login, account = known[0] if known else ("", None)
             if account is not None and (account.name, account) in known:
-                # Of several names that are his, the one that all other logins have.
+                # Of several names of the account, the one that its other logins have.
                 login = account.name
             return login, _compare(claim, account)
 
@@ -84,11 +84,11 @@ class HashAuthority:
 
 
 def logins(user: str, domain: str, ours: tuple[str, str] = ("", "")) -> list[str]:
-    """The names by which a directory may know a client's two names.
+    """The login names that a client's user and domain may stand for.
 
-    All are always asked for, so that it takes as long for unknown users.
-    ``ours`` as the authority has them: with our domain's name in Windows, or
-    with none, the user is one of our domain in DNS.
+    The authority looks up all of them, so that unknown users take as long.
+    ``ours``: NetBIOS and DNS name of our domain; a client that sends the former,
+    or no domain, is a user of the latter.
     """
     windows, dns = ours
     is_ours = dns and "@" not in user and domain.lower() in ("", windows.lower())
@@ -106,9 +106,9 @@ def logins(user: str, domain: str, ours: tuple[str, str] = ("", "")) -> list[str
 def _compare(claim: INtlmResponse, account: Account | None) -> bytes:
     """The session base key; raises ``BadCredentials``.
 
-    Without a hash there is no password that could be guessed in this way: clients
-    that try NTLM for every user are no guessers.  Nor is there one for an account
-    that is not there; whether it is is not to be told by how long a login takes.
+    An account without a hash has no password that NTLM could guess, so clients that
+    try NTLM for every user are not throttled; nor are unknown accounts.  Both cost
+    the same time, which does not reveal whether an account exists.
     """
     # An unknown account, or one without a hash, costs the same work.
     nt_hash = (account.nt_hash if account else b"") or os.urandom(16)
@@ -182,10 +182,10 @@ def _make(ntlm: NtlmSettings, parts: MechanismParts) -> Offer:
 
 
 def _computer(provider: str) -> str:
-    """What the server calls itself to whoever begins AUTH NTLM, before any login.
+    """The computer name of the NTLM challenge, which anyone may read before login.
 
-    A domain controller wants the name that the machine joined the domain with
-    (CVE-2015-0005); nobody else has to know it.
+    A domain controller requires the name of the domain member (CVE-2015-0005);
+    otherwise the name of the machine stays private.
     """
     return socket.gethostname().partition(".")[0].upper()[:15] if provider == "winbind" else "MAIL"
 

@@ -1,4 +1,4 @@
-"""Passwords that were right a moment ago."""
+"""The password cache: passwords that were verified a short time ago."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["PasswordCache"]
 
 
 class PasswordCache:
-    """Remembers for a short time which password was right for whom.
+    """Remembers verified passwords of login names for a short time.
 
-    Clients poll every few minutes, in bursts, and a good password hash is
-    meant to be slow.  Kept is an HMAC under a key that only this process
-    knows; only right answers are kept.
+    Clients poll every few minutes, in bursts, and good password hashes are slow.
+    The cache keeps an HMAC under a random key of this process, and only of right
+    passwords.
     """
 
     def __init__(
@@ -30,9 +30,9 @@ class PasswordCache:
         stale: float = 0.0,
         emit: Emit = emit_to_log,
     ) -> None:
-        """``ttl`` in seconds, 0 remembers nothing; ``size`` entries at the most.
+        """``ttl``: seconds, 0: off; ``size``: most entries.
 
-        ``stale``: seconds after ``ttl`` for which ``knew`` still answers.
+        ``stale``: seconds after ``ttl`` for which ``knew`` still accepts.
         """
         self._seconds = seconds
         self._ttl = ttl
@@ -46,13 +46,13 @@ class PasswordCache:
         return hmac.digest(self._key, b"%b\0%b" % (login.encode(), password), "sha256")
 
     def knows(self, login: str, password: bytes) -> bool:
-        """Whether this password was right for ``login`` within the time kept."""
+        """Whether this password was verified for ``login`` within ``ttl``."""
         known = self._is_kept(login, password) and self._seconds() < self._kept[login][0]
         self._emit(CacheLookup("passwords", "remembered" if known else "asked"))
         return known
 
     def knew(self, login: str, password: bytes) -> bool:
-        """As ``knows``, for longer: for an outage of the directory."""
+        """Whether it was verified within ``ttl`` and ``stale``: for an outage of the directory."""
         known = self._is_kept(login, password) and self._seconds() < self._kept[login][1]
         if known:
             self._emit(CacheLookup("passwords", "stale"))
@@ -63,10 +63,10 @@ class PasswordCache:
         return kept is not None and hmac.compare_digest(kept[2], self._digest(login, password))
 
     def refused(self, login: str, password: bytes) -> None:
-        """Whoever can tell says no: from now on he is asked again.
+        """Forget the password, because the directory rejected it.
 
-        Another password than the kept one may be a stranger's guess: the
-        owner's is still good for an outage.
+        Another password than the cached one may be a guess: the cached one stays
+        for an outage.
         """
         if self._is_kept(login, password):
             del self._kept[login]
@@ -75,7 +75,7 @@ class PasswordCache:
             self._kept[login] = (0.0, until, digest)
 
     def keep(self, login: str, password: bytes) -> None:
-        """This password is right for ``login``."""
+        """Remember this password of ``login``."""
         if not (self._ttl or self._stale):
             return
         until = self._seconds() + self._ttl

@@ -1,4 +1,4 @@
-"""The checker for names and passwords."""
+"""The checker of login names and passwords."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ log = Logger()
 
 @implementer(ICredentialsChecker)
 class PasswordChecker:
-    """Asks a directory, and remembers right answers for a short time.
+    """Asks a directory, with a password cache.
 
-    The avatar id is the canonical login name of the mailbox's owner.
-    An ordinary checker: any Twisted application can register it in its own
-    portal.  Most of Twisted's services hand in octets and expect an avatar id
-    in octets; FTP and IRC hand in text and expect text.  Each gets its own.
+    The avatar id is the canonical login name of the mailbox's owner.  Any Twisted
+    application can register it in its portal.  Most services of Twisted pass octets
+    and expect an avatar id in octets; FTP and IRC pass and expect str.
     """
 
     credentialInterfaces = (IUsernamePassword, IActingPassword)
@@ -44,7 +43,7 @@ class PasswordChecker:
         self._delegates = delegates or Delegates(directory)
 
     def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[Any]:
-        """The login name, of the type that theirs is.
+        """The login name, as bytes or str like the name in ``credentials``.
 
         Fails with ``BadCredentials`` or a directory's errors.
         """
@@ -69,10 +68,14 @@ class PasswordChecker:
             if failure.check(BadCredentials):
                 self._verified.refused(login, password)
             elif failure.check(DirectoryDown, Overloaded) and self._verified.knew(login, password):
-                # Counted by ``verified`` in any case.
+                # ``verified`` counts it in any case.
                 if not getattr(failure.value, "logged", False):
                     name, error = shown_name(username), failure.value
-                    log.warn("let {login} in as before: {error}", login=name, error=error)
+                    log.warn(
+                        "directory down: accepted cached password of {login}: {error}",
+                        login=name,
+                        error=error,
+                    )
                 return login
             return failure
 
@@ -81,10 +84,10 @@ class PasswordChecker:
 
 
 def _octets(text: bytes | str) -> bytes:
-    """What a client sent, in UTF-8.
+    """The octets that a client sent.
 
-    Twisted's FTP server reads all octets as Latin-1, so that a client's UTF-8
-    comes as other letters; what is Latin-1 indeed is seldom UTF-8 as well.
+    Twisted's FTP server decodes octets as Latin-1.  If the text encodes back to
+    valid UTF-8, that is what the client sent: real Latin-1 is seldom valid UTF-8.
     """
     if isinstance(text, bytes):
         return text

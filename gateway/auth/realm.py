@@ -1,4 +1,4 @@
-"""The realm: from a proven name to its open maildrop."""
+"""The realm: opens the maildrop of an authenticated login name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["MaildropRealm"]
 
 @implementer(IMaildrop)
 class _MayBeHeld:
-    """A maildrop on which there may be a hold: then QUIT hides what it would remove."""
+    """A maildrop that may be on hold: QUIT then hides messages in place of removing them."""
 
     __slots__ = ("_account", "_is_held", "_maildrop", "name", "terms")
 
@@ -34,15 +34,15 @@ class _MayBeHeld:
         self._maildrop = maildrop
 
     def listing(self) -> Deferred[Listing]:
-        """The maildrop's."""
+        """As ``IMaildrop.listing`` of the maildrop."""
         return self._maildrop.listing()
 
     def retrieve(self, index: int) -> Deferred[IBody]:
-        """The maildrop's."""
+        """As ``IMaildrop.retrieve`` of the maildrop."""
         return self._maildrop.retrieve(index)
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
-        """Remove or hide.  Fails with ``StoreDown`` under a hold where the store cannot hide."""
+        """Remove or hide.  Fails with ``StoreDown`` on hold if the store cannot hide."""
         if not (removed and self._is_held(self._account)):
             return self._maildrop.finish(removed, retrieved)
         hiding = IHidingMaildrop(self._maildrop, None)
@@ -55,7 +55,7 @@ class _MayBeHeld:
         return self._maildrop.abandon(retrieved).addCallback(lambda _: failed)
 
     def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
-        """The maildrop's."""
+        """As ``IMaildrop.abandon`` of the maildrop."""
         return self._maildrop.abandon(retrieved)
 
 
@@ -73,12 +73,12 @@ class MaildropRealm:
         admission: IAdmission | None = None,
         is_held: Callable[[Account], bool] | None = None,
     ) -> None:
-        """``hosts``: the names of this server, in lower case; empty: every account is at home.
+        """``hosts``: the names of this server, in lower case; empty: every account is here.
 
-        ``terms``: what CAPA tells the account's user.  ``admission`` checks LOGIN-DELAY
-        before a mailbox is opened; without it the session alone does, afterwards.
-        ``is_held``, asked at QUIT: whether there is a hold on the mailbox, so that
-        what DELE marked is hidden and not removed; None: there are no holds.
+        ``terms``: EXPIRE and LOGIN-DELAY of CAPA for the account.  ``admission`` checks
+        LOGIN-DELAY before a mailbox is opened; without it only the session does, later.
+        ``is_held`` is called at QUIT with the account: whether its mailbox is on hold,
+        so that marked messages are hidden and not removed; None: there are no holds.
         """
         self._directory = directory
         self._store = store
@@ -104,7 +104,7 @@ class MaildropRealm:
             if not account.may_log_in and not isinstance(avatarId, AnothersMailbox):
                 raise BadCredentials(f"{login} may not log in")
             if account.is_elsewhere(self._hosts):
-                # Never [AUTH]: the password is right, and clients would drop it.
+                # Not [AUTH]: the password is right, and clients would drop it.
                 raise HomedElsewhere(f"the mailbox of {login} is on {account.host}")
             terms = self._terms(account)
             if self._admission is None:
@@ -129,9 +129,9 @@ class MaildropRealm:
 
 def _login(avatar_id: bytes | str | tuple[()]) -> str:
     if avatar_id == ANONYMOUS:
-        raise BadCredentials("nobody in particular has no mailbox")
+        raise BadCredentials("anonymous login has no mailbox")
     try:
-        # Twisted's own checkers answer with either.
+        # Twisted's checkers return bytes or str.
         return avatar_id if isinstance(avatar_id, str) else bytes(avatar_id).decode()
     except UnicodeDecodeError:
         raise BadMailboxName(f"the checker's name {avatar_id!r} is not UTF-8") from None

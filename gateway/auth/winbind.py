@@ -1,7 +1,7 @@
-"""NTLM responses judged by a domain controller, through Samba's ``ntlm_auth`` helper.
+"""NTLM responses verified by a domain controller, through Samba's ``ntlm_auth`` helper.
 
-The helper blocks for as long as the domain controller takes, so several run,
-each with one question at a time, and none that missed its time is used again.
+A helper blocks until the domain controller answers.  So several run, each with one
+request at a time; one that times out is killed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ log = Logger()
 PROTOCOL = "--helper-protocol=ntlm-server-1"
 
 _WAITING = 200
-"""Questions that may wait for a helper."""
+"""Requests that may wait for a helper."""
 
-# In the words of Samba's get_friendly_nt_error_msg; whatever else it says is
-# trouble of its own, and no wrong password.
+# Texts of Samba's get_friendly_nt_error_msg.  Any other text is a failure of the
+# helper, not a wrong password.
 _REFUSED = re.compile(r"password|account|logon is invalid|NTLM was blocked|Not Enough Quota")
-# The account is not there or may not log in, or not in this way, or its password is too old:
-# domain controllers say so only of the right password, or without having looked at it.
+# The account is missing, may not log in (in this way), or has an expired password.  Domain
+# controllers report these for the right password only, or without checking it.
 _NO_GUESS = re.compile(r"NTLM was blocked|disabled|expired|must change|restriction|does not exist")
 _TROUBLE = re.compile(r"trust relationship|logon server")
 
@@ -57,7 +57,7 @@ class _Helper(ProcessProtocol):
         self._said = b""
 
     def ask(self, question: bytes, seconds: float) -> Deferred[list[str]]:
-        """The lines of its answer; fails with ``DirectoryDown``."""
+        """The lines of the answer; fails with ``DirectoryDown``."""
         self._answer = Deferred()
         self._late = self._pool.reactor.callLater(seconds, self._too_late)
         self.transport.write(question)
@@ -74,11 +74,11 @@ class _Helper(ProcessProtocol):
                 self._answered(answer)
 
     def errReceived(self, data: bytes) -> None:
-        """Kept, in case it ends."""
+        """Keep what it writes to stderr, for the failure if it ends."""
         self._said = (self._said + data)[-400:]
 
     def processEnded(self, reason: Failure) -> None:
-        """The process ended: fail what waits for it."""
+        """The process ended: fail the pending request."""
         self._pool.ended(self)
         said = self._said.decode("utf-8", "replace").strip().rpartition("\n")[2]
         self._failed(DirectoryDown(f"the NTLM helper ended: {said or reason.getErrorMessage()}"))
@@ -88,7 +88,7 @@ class _Helper(ProcessProtocol):
         self._failed(DirectoryDown("the NTLM helper did not answer in time"))
 
     def kill(self) -> None:
-        """End it now; an answer that is late must never be taken for another's."""
+        """Kill it: its late answer must not be taken for that of another request."""
         self._pool.ended(self)
         if self.transport.pid is not None:
             self.transport.signalProcess("KILL")
@@ -97,7 +97,7 @@ class _Helper(ProcessProtocol):
     def _answered(self, lines: list[str]) -> None:
         answer = self._take()
         if answer is None or any(line.startswith(("Error:", "ERR")) for line in lines):
-            # It is out of step.
+            # Requests and answers no longer match.
             self.kill()
         else:
             self._pool.free(self)
@@ -142,10 +142,10 @@ class Winbind:
         self._waiting: deque[tuple[bytes, Deferred[list[str]]]] = deque()
 
     def prove(self, claim: INtlmResponse) -> Deferred[tuple[str, bytes]]:
-        """Ask whether the response is right."""
+        """Verify the response.  Fails with ``BadCredentials`` or ``DirectoryDown``."""
         user, domain = claim.user, claim.domain
         if "\0" in user + domain:
-            # The helper would not see what follows.
+            # The helper would ignore what follows a NUL.
             return fail(BadCredentials("a NUL in an NTLM name"))
         foreign = domain and domain.lower() not in self._domains and "@" not in user
         name = rf"{domain}\{user}" if foreign else user
@@ -170,7 +170,7 @@ class Winbind:
 
     def _ask(self, question: bytes) -> Deferred[list[str]]:
         if len(self._waiting) >= _WAITING:
-            return fail(Overloaded(f"winbind: {_WAITING} questions wait"))
+            return fail(Overloaded(f"winbind: {_WAITING} requests wait"))
         answer: Deferred[list[str]] = Deferred()
         self._waiting.append((question, answer))
         self._go_on()
@@ -194,12 +194,12 @@ class Winbind:
         self._idle.append(helper)
 
     def free(self, helper: _Helper) -> None:
-        """It has answered."""
+        """The helper has answered: it is free."""
         self._idle.append(helper)
         self._go_on()
 
     def ended(self, helper: _Helper) -> None:
-        """It is not to be used again."""
+        """Do not use the helper again."""
         if helper in self._helpers:
             self._helpers.discard(helper)
             if helper in self._idle:

@@ -1,4 +1,4 @@
-"""What checks the value of a setting; every fault says what was expected."""
+"""Checks of single settings; every error says what was expected."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from gateway.retention.text import parse
 from gateway.units import parse_size
 
 CHECK = "check"
-"""The key of a field's metadata under which ``gateway.config.load`` finds what checks a value."""
+"""Key of a field's metadata: the function that checks its value (``gateway.config.load``)."""
 
 SECRET = "secret"
-"""The same for a value that no message shows."""
+"""Key of a field's metadata: no message shows the value."""
 
 
 def checked(check: Callable[[Any], object]) -> dict[str, Any]:
-    """What ``field`` takes, so that ``check`` sees each value; it raises ``ValueError``."""
+    """Arguments of ``field``: ``check`` raises ``ValueError`` for a bad value."""
     return {"metadata": {CHECK: check}}
 
 
 def optional(check: Callable[[Any], object]) -> dict[str, Any]:
-    """The same where empty, or None, stands for nothing."""
+    """As ``checked``, for a value that may be empty or None, which is not checked."""
     return checked(lambda value: check(value) if value else None)
 
 
@@ -72,7 +72,7 @@ ADDRESS = shaped(r"|[^\s@<>]+@[^\s@<>]+", "a mail address")
 NAME = shaped(r"[!-~]{0,255}", "a name in ASCII without spaces, of at most 255 characters")
 TOKEN = shaped(r"[!-~]{0,1000}", "printable ASCII without spaces")
 SIZE = optional(parse_size)
-"""A size, or empty."""
+"""A size; or empty: not set."""
 SOME_SIZE = checked(parse_size)
 SENDER = optional(Origin)
 
@@ -88,7 +88,7 @@ def _check_endpoint(value: str) -> None:
 
 
 ENDPOINT = checked(_check_endpoint)
-"""As far as its shape tells; ``gateway.endpoints`` reads it."""
+"""The form of an endpoint; ``gateway.endpoints`` parses it."""
 NO_OR_ENDPOINT = optional(_check_endpoint)
 
 
@@ -112,7 +112,7 @@ DOMAINS = checked(_check_domains)
 
 
 def languages(names: Iterable[str]) -> None:
-    """Raise for what cannot be a language's name, as it will stand in a header."""
+    """Raise ``ValueError`` for names that are no language tags (RFC 5646): headers contain them."""
     for name in names:
         if not re.fullmatch(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,9}", name):
             raise ValueError(f"expected languages such as fr or pt-BR, found {shown(name)}")

@@ -1,4 +1,4 @@
-"""What is wrong with settings each of which is right by itself."""
+"""Errors in combinations of settings that are valid one by one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gateway.config.listeners import Listener
 from gateway.config.settings import Settings
 
 Fault = tuple[str, str]
-"""The key of a setting, and what is wrong."""
+"""The key of a setting, and the error."""
 
 
 def contradictions(settings: Settings, table: Mapping[str, Any]) -> list[Fault]:
-    """All of them; ``table`` tells what was set at all."""
+    """All contradictions; ``table``: what the file and the environment set."""
     return [
         *_of_listeners(settings, table),
         *_of_endpoints(settings),

@@ -1,4 +1,4 @@
-"""Environment variables to the tables that a configuration file would have."""
+"""Environment variables as settings: they override the tables of the configuration file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.config.renamed import RENAMED
 from gateway.config.settings import Settings
 
 _Find = Callable[[list[str]], tuple[Any, Mapping[str, Any]]]
-"""Type and metadata of the setting at a path."""
+"""Finds type and metadata of the setting at a path."""
 
 PREFIX = "POP3GW_"
 NOT_SETTINGS = frozenset({"POP3GW_CONFIG"})
@@ -29,8 +29,8 @@ _INJECTED = re.compile(
     r"|NAME=/.*|ENV_.*)",
     re.S,
 )
-"""What Kubernetes, and Docker with ``--link``, tell everybody about services whose names begin
-with pop3gw."""
+"""Variables that Kubernetes, and Docker with ``--link``, set for services named pop3gw...; they are
+not settings."""
 
 
 def apply(
@@ -39,10 +39,10 @@ def apply(
     origins: dict[str, str],
     settings: type[Settings],
 ) -> list[str]:
-    """Put what is set there into ``table``, and which variable set what into ``origins``.
+    """Put the values of ``environ`` into ``table``, and the variable of each key into ``origins``.
 
-    ``settings`` has all that can be set.  Returns what is wrong with names and
-    encodings, a line each.
+    ``settings``: the class of the whole configuration.  Returns errors in names
+    and encodings, one line each.
     """
     problems = []
     find = partial(_found, settings)
@@ -58,7 +58,7 @@ def apply(
             problems.append(f"{variable}: {_no_setting(find, variable, parts)}")
             continue
         try:
-            # What the locale made of the octets does not matter.
+            # The octets count, not the locale in which Python decoded them.
             text = os.fsencode(value).decode("utf-8")
         except UnicodeError:
             problems.append(f"{variable}: expected UTF-8")
@@ -77,7 +77,7 @@ def _put(
 ) -> None:
     section: Any = table
     for part in parts[:-1]:
-        # Variables are in capitals: names that people give need not be in small letters.
+        # Variables are in capitals; names of listeners and domains may be in any case.
         known = (name for name in section if name.lower() == part)
         section = section.setdefault(next(known, part), {})
         if not isinstance(section, dict):
@@ -85,7 +85,7 @@ def _put(
     name, key = parts[-1], ".".join(parts)
     other = name.removesuffix("_file") if name.endswith("_file") else f"{name}_file"
     if SECRET in find([*parts[:-1], name.removesuffix("_file")])[1]:
-        # The other way to give the secret: the file's word for it gives way, not another variable.
+        # A variable replaces both forms of a secret in the file, but not another variable.
         if ".".join([*parts[:-1], other]) not in origins:
             section.pop(other, None)
         if name.endswith("_file") and value:
@@ -100,13 +100,13 @@ def _no_setting(find: _Find, variable: str, parts: list[str]) -> str:
     meant = [*parts[:-1], parts[-1].removesuffix("_file")]
     if parts == meant or find(meant)[0] is None:
         return f"there is no setting {'.'.join(parts)}"
-    # Most who write this mean a setting that is a path.
+    # POP3GW_..._FILE usually means a setting that is a path itself.
     known = variable.removesuffix("_FILE")
     return f"only a secret can be read from a file; set {known} to the path or value itself"
 
 
 def _found(kind: Any, parts: list[str]) -> tuple[Any, Mapping[str, Any]]:
-    """Type and metadata of the setting at this path of a class; None and nothing without one."""
+    """Type and metadata of the setting at this path of a class; None and {} if there is none."""
     metadata: Mapping[str, Any] = {}
     for part in parts:
         if get_origin(kind) is dict:
@@ -121,7 +121,7 @@ def _found(kind: Any, parts: list[str]) -> tuple[Any, Mapping[str, Any]]:
 
 
 def _value_of(text: str, kind: Any) -> Any:
-    """A string as it is, a list as TOML or JSON have it or with commas, all else as in TOML."""
+    """The value: strings unchanged, lists in TOML syntax or with commas, all else as TOML."""
     kinds = {get_origin(one) or one for one in (kind, *get_args(kind))}
     if tuple in kinds:
         listed = _as_toml(text) if text.strip().startswith("[") else None
@@ -137,5 +137,5 @@ def _as_toml(text: str) -> Any:
         found = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
         return text
-    # More than one value is more than one line.
+    # Text with a line end could set further keys.
     return found["value"] if len(found) == 1 else text

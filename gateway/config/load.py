@@ -1,4 +1,4 @@
-"""TOML and environment to frozen settings, with the place of every error."""
+"""Load settings from TOML and the environment; every error names its place."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from gateway.errors import ConfigError
 from gateway.networks import Network
 
 _NAMED = (DomainQuota, DomainRetention, Listener)
-"""What tables of people's own names have."""
+"""Sections with names of the administrator's choice."""
 
 _NAMING = re.compile(r"__(KIND|MECHANISMS)$", re.I)
-"""Variables of settings that decide which others there are."""
+"""Variables of settings that add further sections and settings."""
 
 _LARGEST = 2**24
-"""Octets of a configuration file; one of a secret's is no larger either."""
+"""Most octets of a configuration file, and of a file with a secret."""
 
 _PLAIN: Mapping[Any, str] = {
     int: "a whole number",
@@ -55,15 +55,15 @@ _PLAIN: Mapping[Any, str] = {
 
 
 def load_settings(path: str | None, environ: Mapping[str, str]) -> Settings:
-    """The settings of a file (or of none) and the environment, which wins.
+    """The settings of a file, if any, and of the environment, which takes precedence.
 
-    Raises ``ConfigError`` with one line for each fault there is.
+    Raises ``ConfigError`` with one line per error.
     """
     return load_with_places(path, environ)[0]
 
 
 def load_with_places(path: str | None, environ: Mapping[str, str]) -> tuple[Settings, Places]:
-    """The same, and the origin of each setting."""
+    """As ``load_settings``, with the origin of each setting."""
     path = path or environ.get("POP3GW_CONFIG") or None
     text = _text_of(path, "; check --config and POP3GW_CONFIG") if path else ""
     table = _table_of(text, path)
@@ -87,9 +87,9 @@ def load_with_places(path: str | None, environ: Mapping[str, str]) -> tuple[Sett
 
 
 def _kinds_of(table: dict[str, Any], environ: Mapping[str, str]) -> type[Settings]:
-    """What can be set, with the kinds of store and directory and the mechanisms that are named.
+    """The class of the configuration, with the sections of the kinds and mechanisms it names.
 
-    What no name stands for adds nothing: it is a fault of its own setting.
+    An unknown name adds nothing; it is an error of the setting that has it.
     """
     chosen = {name: _copy(table.get(name, {})) for name in ("store", "directory", "pop3")}
     chosen["listeners"] = {name: _copy(one) for name, one in _get_all(table, "listeners").items()}
@@ -134,7 +134,7 @@ def _table_of(text: str, path: str | None) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: not TOML: {error}"]) from None
     except (ValueError, RecursionError):
-        # Python reads no number of 4,301 digits, and no list in a thousand others.
+        # Python parses no number of 4,301 digits, and no list nested a thousand times.
         lines = enumerate(text.split("\n"), 1)
         line, row = next((one for one in lines if len(one[1]) > 1000), (1, ""))
         key, equals, _ = row.partition("=")
@@ -144,13 +144,13 @@ def _table_of(text: str, path: str | None) -> dict[str, Any]:
 
 
 def _with_state(settings: Settings) -> tuple[Settings, list[Fault]]:
-    """With an absolute path of the state directory; key and fault where there is none."""
+    """The settings with an absolute ``state_dir``, and the errors of that."""
     try:
         here = os.getcwd()
     except OSError:
         here = "/"
     if here == "/" and not os.path.isabs(settings.state_dir):
-        # systemd starts its services there: mail would be in /var/mail of all places.
+        # systemd starts services in /: ./var/mail would be the /var/mail of the system.
         fault = 'expected an absolute path such as "/var/lib/pop3gw", since the working'
         fault = f"{fault} directory is /, found {shown(settings.state_dir)}"
         return settings, [("state_dir", fault)]
@@ -159,7 +159,7 @@ def _with_state(settings: Settings) -> tuple[Settings, list[Fault]]:
 
 
 def _with_secrets(settings: Settings) -> tuple[Settings, list[Fault]]:
-    """What stands in files of its own, read; key and fault of what does not."""
+    """The settings with the secrets of ``*_file`` settings read, and the errors of that."""
     faults = []
     for part in (item.name for item in attrs.fields(type(settings))):
         section = getattr(settings, part)
@@ -195,7 +195,7 @@ def _secret_in(path: str) -> str:
 
 
 def _text_of(path: str, cure: str = "") -> str:
-    """A file that people write: UTF-8, with a byte order mark at its beginning or without."""
+    """The text of a file in UTF-8, with or without a byte order mark.  Raises ``ConfigError``."""
     try:
         with open(path, "rb") as file:
             octets = file.read(_LARGEST + 1)
@@ -209,11 +209,11 @@ def _text_of(path: str, cure: str = "") -> str:
     raise ConfigError([f"{path}: cannot be read: {reason}{cure}"])
 
 
-# -- faults -------------------------------------------------------------------
+# -- errors -------------------------------------------------------------------
 
 
 def _faults(error: BaseException, key: str, kind: Any, place: Places) -> list[str]:
-    """A line for everything that is wrong in what cattrs found."""
+    """One line per error that cattrs found."""
     if isinstance(error, ClassValidationError | IterableValidationError):
         lines = []
         notes, rest = error.group_exceptions()
@@ -241,7 +241,7 @@ def _unknown(name: str, kind: Any, key: str, table: Mapping[str, Any]) -> str:
     for part in (*filter(None, key.split(".")), name):
         value = value.get(part) if isinstance(value, dict) else None
     if kind in _NAMED and isinstance(value, dict):
-        # A dot outside of quotes begins another table.
+        # In TOML an unquoted dot begins a subtable.
         while nested := [part for part in value if isinstance(value[part], dict)]:
             rest.append(nested[0])
             value = value[nested[0]]
@@ -293,7 +293,7 @@ def _converter(whole: type[Settings]) -> cattrs.Converter:
 
 
 def _sections(section: Any) -> Iterator[Any]:
-    """The classes of all tables below this one, and itself: the innermost first."""
+    """The classes of all tables below this one and of itself, innermost first."""
     for item in attrs.fields(attrs.resolve_types(section)):
         for kind in (item.type, *get_args(item.type)):
             if attrs.has(kind):
@@ -302,7 +302,7 @@ def _sections(section: Any) -> Iterator[Any]:
 
 
 def _exactly(kind: Any) -> Any:
-    """No conversions: ``"5"`` is no number and ``1`` is not true."""
+    """Accept values of this type only: ``"5"`` is no number and ``1`` is not true."""
 
     def structure(value: Any, _: Any) -> Any:
         if kind is float and type(value) is int and value.bit_length() < 1000:
@@ -326,7 +326,7 @@ def _network(value: Any, _: Any) -> Network:
 
 
 def _listed(converter: cattrs.Converter, kind: Any) -> Any:
-    """A TOML array; without this a string would be one, of its letters."""
+    """Accept a TOML array only; cattrs would take a string for a list of its characters."""
 
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, list):

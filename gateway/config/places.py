@@ -11,7 +11,7 @@ DEFAULT = "default"
 
 
 class Places:
-    """The origins of all settings of one configuration."""
+    """The origins of all settings of a configuration."""
 
     def __init__(
         self, path: str | None, text: str, variables: Mapping[str, str], table: Mapping[str, Any]
@@ -23,18 +23,18 @@ class Places:
         self.table = table
 
     def __call__(self, key: str) -> str:
-        """What begins the line of a fault."""
+        """The beginning of an error line about this key: its origin and the key."""
         if key in self._variables:
             return f"{self._variables[key]}: {key}: "
         return f"{self._file(key)}: {key}: " if self._path else f"{key}: "
 
     def origin(self, key: Sequence[str]) -> str:
-        """The variable, ``FILE:LINE``, or ``default``; the file alone where the line is not plain.
+        """The variable, ``FILE:LINE`` or ``default``; ``FILE`` if the line cannot be found.
 
         ``key``: the names of the sections and of the setting.
         """
         dotted = ".".join(key)
-        # Variables are in capitals, and names that people give need not be in small letters.
+        # Variables are in capitals; names of listeners and domains may be in any case.
         if variable := self._variables.get(dotted.lower()):
             return variable
         return self._file(dotted) if self._path and self._is_set(key) else DEFAULT
@@ -52,7 +52,7 @@ class Places:
         return f"{self._path}:{number}" if number else f"{self._path}"
 
     def _line(self, key: str) -> int:
-        """A line that sets the key or opens its table; 0 when there is none so plain."""
+        """The number of the line that sets the key or opens its table; 0: not found."""
         table = ""
         for number, line in enumerate(self._lines, 1):
             if header := re.match(r"\s*\[([^\]]+)\]", line):

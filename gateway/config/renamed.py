@@ -12,4 +12,4 @@ RENAMED: Mapping[str, str] = {
     "retention.backlog_share": "retention.max_removal_share",
     "retention.backlog_least": "retention.max_removal_least",
 }
-"""Old key to new key; an old one is an error that names the new one."""
+"""Old key to new key.  An old key is an error that names the new one."""

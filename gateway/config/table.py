@@ -1,7 +1,7 @@
-"""The tables of SASL mechanisms, directories and stores, and what their names stand for.
+"""The tables of SASL mechanisms, directory kinds and store kinds: name to row.
 
-Adding one of these is one line here and a file with its row.  The right side is
-where the row is, so that nothing is imported that no configuration names.
+To add one, write a file with its row and a line here.  The line has the dotted
+name of the row, so that the server imports only what the configuration names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MECHANISMS: Mapping[str, str] = {
     "PLAIN": "gateway.sasl.mechanisms.PLAIN",
     "LOGIN": "gateway.sasl.mechanisms.LOGIN",
 }
-"""In the order in which CAPA lists them."""
+"""In the order of CAPA."""
 
 DIRECTORIES: Mapping[str, str] = {
     "passwd-file": "gateway.directory.passwd_kind.PASSWD_FILE",
@@ -34,17 +34,17 @@ R = TypeVar("R", StoreKind[Any], DirectoryKind[Any], MechanismKind[Any])
 
 
 def find_mechanism(name: str) -> MechanismKind[Any]:
-    """The row of a name; raises ``ValueError`` that says what was expected."""
+    """The row of a name or dotted name.  Raises ``ValueError`` that says what was expected."""
     return _find(MECHANISMS, name, MechanismKind, "mypackage.sasl.MY_MECHANISM")
 
 
 def find_directory(name: str) -> DirectoryKind[Any]:
-    """The row of a name; raises ``ValueError`` that says what was expected."""
+    """The row of a name or dotted name.  Raises ``ValueError`` that says what was expected."""
     return _find(DIRECTORIES, name, DirectoryKind, "mypackage.directory.MY_KIND")
 
 
 def find_store(name: str) -> StoreKind[Any]:
-    """The row of a name; raises ``ValueError`` that says what was expected."""
+    """The row of a name or dotted name.  Raises ``ValueError`` that says what was expected."""
     return _find(STORES, name, StoreKind, "mypackage.store.MY_KIND")
 
 
