@@ -350,7 +350,8 @@ def _nobody(_: Any) -> None:
 
 
 def _bind(connection: Any, dn: str, password: bytes) -> Result:
-    return ask(connection, _BIND, (dn.encode("utf-8"), password))[1]
+    # Octet for octet as the server wrote it, UTF-8 or not.
+    return ask(connection, _BIND, (dn.encode("utf-8", "surrogateescape"), password))[1]
 
 
 def _check_user(result: Result, login: str) -> None:

@@ -17,7 +17,6 @@ _CURES = {
     "http request": "the client sends plain text to a port that begins with TLS",
     "wrong version number": "the client sends plain text to a port that begins with TLS",
     "packet length too long": "the client sends plain text to a port that begins with TLS",
-    "record layer failure": "the client sends plain text to a port that begins with TLS",
     "unknown ca": "the client does not trust the certificate",
     "certificate unknown": "the client does not trust the certificate",
     "bad certificate": "the client does not trust the certificate",
@@ -30,7 +29,8 @@ def reason_of(error: BaseException) -> str:
     """OpenSSL's reason for a failure, and what it means where that is not plain."""
     found = dict.fromkeys(reason for _, _, reason in _entries(error) if reason)
     said = ", ".join(found) or str(error) or type(error).__name__
-    meant = next((cure for end, cure in _CURES.items() if said.endswith(end)), "")
+    cures = (cure for one in found for end, cure in _CURES.items() if one.endswith(end))
+    meant = next(cures, "")
     return f"{said} ({meant})" if meant else said
 
 

@@ -36,7 +36,9 @@ class Authorization:
         self.mechanism, self.refusal = None, ""
 
     def _refused(self, key: str) -> Refused:
-        self.refusal = key
+        """What is raised.  An unencrypted line stays the reason, whatever the client tries next."""
+        if self.refusal != "cleartext":
+            self.refusal = key
         return Refused(key)
 
     def user(self, name: bytes, line: Line) -> None:

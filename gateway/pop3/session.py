@@ -294,6 +294,7 @@ class Session(Dialogue[Action]):
         self._texts = SETS[self.profile.texts]
         self._utf8 = False
         self._refused = 0
+        self._authorization.over()
 
     # -- answers to Fetch ----------------------------------------------------
 

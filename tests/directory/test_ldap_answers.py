@@ -109,6 +109,12 @@ def test_a_server_that_answers_rightly_lets_in(serve: Serve) -> None:
         result(serve(ended(0x61, 49), FOUND).verify("alice", b"x"))
 
 
+def test_a_dn_that_is_not_utf_8_is_bound_as_it_was_found(serve: Serve) -> None:
+    entry = reply(0x64, tlv(0x04, b"cn=\xff\xfe"), tlv(0x30, MAIL))
+    found = both(entry, ended(0x65))
+    assert result(serve(ended(0x61), found).verify("alice", b"x")).name == "alice@e"
+
+
 @pytest.mark.parametrize(
     "bind",
     [

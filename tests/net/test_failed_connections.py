@@ -79,6 +79,16 @@ class UnencryptedTests(LoggedCase):
     def test_a_mechanism_that_there_is_not(self) -> None:
         self.assertTrue(self.refused(b"AUTH NTLM").endswith('"No such mechanism here."'))
 
+    def test_an_unencrypted_line_stays_the_reason_whatever_else_is_tried(self) -> None:
+        for command in (b"AUTH CRAM-MD5", b"AUTH NTLM"):
+            self.events.clear()
+            client = Wire(secure_networks=(), emit=logged_events().emit).connect("192.0.2.1")
+            client.send(b"USER alice")
+            client.send(command)
+            client.hang_up()
+            (line,) = self.lines("192.0.2.1")
+            self.assertTrue(line.endswith(' reason="Use TLS before sending a password."'), line)
+
     def test_a_name_cannot_begin_a_line_of_the_log(self) -> None:
         line = self.refused(b"USER a\x1b[1m\x85b")
         self.assertTrue(line.isprintable(), line)
@@ -301,6 +311,24 @@ class HandshakeTests(TestCase):
             line.recv(512)
 
         return self.implicit(talk, r"http request \(the client sends plain text to a port")
+
+    def test_a_damaged_record_is_not_taken_for_plain_text(self) -> Deferred[None]:
+        factory = tls_factory(self.certificate(), self.wire.factory)
+
+        def talk(line: socket.socket) -> None:
+            # A connection of its own for the damage, below TLS.
+            below = line.dup()
+            with _careless().wrap_socket(line) as client, below:
+                client.recv(512)
+                below.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+                with self.assertRaises(ssl.SSLError):
+                    client.recv(512)
+
+        def check(line: str) -> None:
+            self.assertRegex(line, r"TLS failed; .* tls=yes .*bad record mac")
+            self.assertNotIn("plain text", line)
+
+        return self.said(factory, self.wire.factory, talk).addCallback(check)
 
     def test_a_client_that_goes_during_the_handshake(self) -> Deferred[None]:
         def talk(line: socket.socket) -> None:
