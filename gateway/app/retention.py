@@ -1,4 +1,4 @@
-"""Settings to retention: what removes mail whose time has come."""
+"""Settings to retention."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gateway.retention.removal_guard import Guard
 
 
 class Keeper:
-    """Retention, as far as it is set up."""
+    """Retention, if it is enabled, and the EXPIRE that CAPA announces."""
 
     def __init__(
         self,
@@ -63,43 +63,43 @@ class Keeper:
             now=now,
             every=settings.retention.check_every,
         )
-        self.retention_job = self._make_sweeper(store) if settings.retention.enabled else None
+        self.retention_job = self._make_job(store) if settings.retention.enabled else None
 
-    def _make_sweeper(self, store: Any) -> RetentionJob:
-        said = self._settings.retention
-        guard, clock = guard_of(said), self._reactor
+    def _make_job(self, store: Any) -> RetentionJob:
+        section = self._settings.retention
+        guard, clock = guard_of(section), self._reactor
         rate_limit = RateLimit(
-            clock, rate=said.rate, load=self._queued, most=said.pause_above_queue
+            clock, rate=section.rate, load=self._queued, most=section.pause_above_queue
         )
         budget = Budget(guard, self._state, self._now)
-        clearing = Expunger(
+        expunger = Expunger(
             keeping_of(store),
             rate_limit,
             budget,
             guard,
-            batch=said.batch,
+            batch=section.batch,
             now=self._now,
             seconds=clock.seconds,
         )
         return RetentionJob(
             self._mailboxes,
-            clearing,
+            expunger,
             budget,
             rate_limit,
             self._state,
             self._leader,
             clock=clock,
             now=self._now,
-            every=said.check_every,
+            every=section.check_every,
             emit=self._emit,
         )
 
     def expire(self) -> str:
-        """The arguments of CAPA's EXPIRE before a login; empty: nothing is to be said."""
+        """The arguments of EXPIRE in CAPA before a login; empty: CAPA has no EXPIRE."""
         return self._announced.expire
 
     def start(self) -> Deferred[None]:
-        """Begin; fires once ``expire`` is known, or nobody can tell just now."""
+        """Begin; fires once ``expire`` is known, or cannot be known now."""
         if self.retention_job is None:
             return succeed(None)
         self.retention_job.start()
@@ -112,13 +112,13 @@ class Keeper:
         return {} if job is None else {MessageDelivered: lambda event: job.delivered(event.account)}
 
     def stop(self) -> Deferred[None]:
-        """No more of that; fires when the step that is being done is done."""
+        """End; fires when the current step is done."""
         self._announced.stop()
         return succeed(None) if self.retention_job is None else self.retention_job.stop()
 
 
 def keeping_of(store: Any) -> IRetentionStore:
-    """The store, if retention can work with it; raises ``ConfigError``."""
+    """The store as one that retention can work on; raises ``ConfigError`` if it is none."""
     keeping: IRetentionStore | None = IRetentionStore(store, None)
     if keeping is None:
         raise ConfigError(["retention.enabled: expected false, since the store has no retention"])
@@ -126,7 +126,7 @@ def keeping_of(store: Any) -> IRetentionStore:
 
 
 def retained_of(settings: Settings, directory: IDirectory, store: Any, state: IState) -> Retained:
-    """What operations about retention work with; raises ``ConfigError``."""
+    """What the operations of retention need; raises ``ConfigError``."""
     return Retained(
         all_mailboxes_of(settings, directory, store),
         keeping_of(store),
@@ -139,15 +139,15 @@ def retained_of(settings: Settings, directory: IDirectory, store: Any, state: IS
 def mailboxes_of(
     settings: Settings, directory: IDirectory, store: Any, policies: Policies
 ) -> Mailboxes:
-    """Those of the store, and what holds for them."""
+    """The mailboxes of the store, and their policies."""
     return Mailboxes(all_mailboxes_of(settings, directory, store), policies)
 
 
-def guard_of(said: Retention) -> Guard:
-    """How much may go without an operator's word."""
-    return Guard(share=said.max_removal_share, least=said.max_removal_least)
+def guard_of(section: Retention) -> Guard:
+    """How much may be removed without an operator's release."""
+    return Guard(share=section.max_removal_share, least=section.max_removal_least)
 
 
-def policies_of(said: Retention) -> Policies:
-    """What holds for whom."""
-    return Policies(said.policy, {name: one.policy for name, one in said.domains.items()})
+def policies_of(section: Retention) -> Policies:
+    """The policies by default and by domain."""
+    return Policies(section.policy, {name: one.policy for name, one in section.domains.items()})

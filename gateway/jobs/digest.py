@@ -26,7 +26,7 @@ ComposeDigest = Callable[[Sequence[Row]], bytes]
 
 
 class Digest:
-    """A message into the administrator's mailbox, once in an interval and if there is news."""
+    """A message into the administrator's mailbox, once in an interval, if a mailbox is full."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Digest:
         self._emit = emit
 
     def send(self) -> Deferred[None]:
-        """Send what is due, if anything is; fires when it is there, and never fails."""
+        """Send the digest, if one is due; fires when it is in the mailbox, and never fails."""
         return Deferred.fromCoroutine(self._send()).addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
@@ -77,7 +77,7 @@ class Digest:
         self._emit(QuotaDigestSent(self._to, len(rows)))
 
     async def _rows(self) -> list[Row]:
-        """Of all mailboxes that were last found to be nearly full or worse, if a digest is due."""
+        """A row for each mailbox that was last found nearly full or full, if a digest is due."""
         if not await self._state.is_digest_due(self._to, self._now(), self._interval):
             return []
         rows = []
@@ -90,7 +90,7 @@ class Digest:
                     rows.append(Row(account.name, state.level, usage, limits))
             except GatewayError as error:
                 if meets_all(error):
-                    # A digest without most of them would be none.
+                    # A digest without most of the mailboxes would mislead.
                     raise
                 log.warn("{name} is left out: {error}", name=mailbox, error=error)
         return rows

@@ -1,4 +1,4 @@
-"""What retention does in one mailbox: it looks, asks whether so much may go, and removes."""
+"""Retention in one mailbox: scan it, ask the removal guard, remove in batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.retention.rules import Expired, Policy, Rule, doomed
 from gateway.retention.text import text_of
 
 FRESH = 30.0
-"""Seconds for which a look is true enough: then others have their turn, and it is looked again.
+"""Seconds for which a scan is used; then other mailboxes have their turn, and it is made anew.
 
 Who reads a message meanwhile keeps it for as long as read mail is kept.
 """
@@ -25,12 +25,12 @@ Who reads a message meanwhile keeps it for as long as read mail is kept.
 DAY = 86_400
 
 NOTHING = -inf
-"""For ``released``: nobody has said anything."""
+"""For ``released``: no operator has released anything."""
 
 
 @frozen
 class Outcome:
-    """What a visit has come to."""
+    """The result of a visit."""
 
     messages: int
     """Messages that are left."""
@@ -40,14 +40,14 @@ class Outcome:
 
     removed: int = 0
     stopped: str | None = None
-    """Why the rest is not removed without an operator's word."""
+    """Why the rest waits for an operator's release."""
 
     finished: bool = True
     """False: there is more to do at once."""
 
 
 class Budget:
-    """How much of the whole store may go in a day, without an operator's word."""
+    """How much of the whole store may be removed in a day without an operator's release."""
 
     def __init__(self, guard: Guard, state: IRetentionState, now: Callable[[], float]) -> None:
         """``now`` in Unix seconds."""
@@ -63,7 +63,7 @@ class Budget:
         self._messages[mailbox] = messages
 
     async def objection(self, wanted: int) -> str | None:
-        """Why ``wanted`` more are not to go today."""
+        """Why ``wanted`` more may not be removed today; None: they may."""
         if not wanted:
             return None
         gone = await self.count(0)
@@ -77,7 +77,7 @@ class Budget:
 
 
 class Expunger:
-    """Does it, in pieces."""
+    """Scans a mailbox and removes what is due, in batches."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Expunger:
         now: Callable[[], float],
         seconds: Callable[[], float],
     ) -> None:
-        """``batch``: messages in a piece; ``now`` in Unix seconds, ``seconds`` of any clock."""
+        """``batch``: messages in one batch; ``now`` in Unix seconds, ``seconds`` of any clock."""
         self._store = store
         self._rate_limit = rate_limit
         self._budget = budget
@@ -100,7 +100,7 @@ class Expunger:
         self._seconds = seconds
 
     async def look(self, account: Account, policy: Policy) -> Outcome:
-        """Touch nothing; raises as a store does, and ``Stopping``."""
+        """Scan, and change nothing; raises as a store does, and ``Stopping``."""
         await self._rate_limit.wait()
         kept = await self._store.scan(account)
         self._budget.holds(account.mailbox, len(kept))
@@ -144,7 +144,7 @@ class Expunger:
         return objection(self._guard, asked, total, where) or await self._budget.objection(asked)
 
     def _batches(self, wanted: Sequence[Expired]) -> Iterator[Sequence[Expired]]:
-        """Pieces that go for the same reason."""
+        """Batches of messages of one rule each."""
         for _, same in groupby(sorted(wanted, key=_by_rule), key=_by_rule):
             group = list(same)
             for at in range(0, len(group), self._batch):
@@ -153,9 +153,9 @@ class Expunger:
     async def _remove(
         self, account: Account, policy: Policy, batch: Sequence[Expired], released: float
     ) -> int:
-        """Those of one rule; how many are gone."""
+        """Remove or hide messages of one rule; how many are gone."""
         uids = [one.message.uid for one in batch]
-        cause = Reason(rule=_said(policy, batch[0].rule))
+        cause = Reason(rule=_rule_text(policy, batch[0].rule))
         self._rate_limit.spend(len(uids))
         await self._budget.count(sum(one.due > released for one in batch))
         remove = self._store.hide if policy.hide else self._store.remove
@@ -163,14 +163,14 @@ class Expunger:
         return done
 
     async def _hidden(self, account: Account, policy: Policy) -> Collection[StoredMessage]:
-        """What is hidden, as far as the policy has a say in it."""
+        """The hidden messages, if the policy removes hidden messages."""
         return [] if policy.hide is None else await self._store.list_hidden(account)
 
     async def _purge(self, account: Account, policy: Policy) -> list[StoredMessage]:
-        """Have go for good what was hidden for long enough; what is still hidden."""
+        """Remove what was hidden for long enough; what is still hidden."""
         hidden = await self._hidden(account, policy)
         old = [one.uid for one in over(hidden, policy, self._now())]
-        cause = Reason(rule=_said(policy, "hide"))
+        cause = Reason(rule=_rule_text(policy, "hide"))
         for at in range(0, len(old), self._batch):
             await self._rate_limit.wait()
             self._rate_limit.spend(len(old[at : at + self._batch]))
@@ -183,6 +183,6 @@ def _by_rule(one: Expired) -> Rule:
     return one.rule
 
 
-def _said(policy: Policy, name: str) -> str:
-    """The item of the policy that is the reason, as its text has it."""
+def _rule_text(policy: Policy, name: str) -> str:
+    """One rule of the policy, as its text has it."""
     return text_of(Policy(**{name: getattr(policy, name)}))

@@ -56,7 +56,7 @@ class QuotaWarner:
         after_round: Callable[[], Deferred[None]] = lambda: succeed(None),
         emit: Emit = emit_to_log,
     ) -> None:
-        """``after_round`` tells the administrator, and does not fail.
+        """``after_round`` sends the digest, and does not fail.
 
         No kind of warning is sent to anybody twice within ``interval``; times in seconds.
         """
@@ -71,11 +71,11 @@ class QuotaWarner:
         self._after_round = after_round
         self._emit = emit
         self._looking: dict[str, bool] = {}
-        """Mailboxes that are being looked at; True: they have changed meanwhile."""
+        """Mailboxes that are being checked; True: they have changed meanwhile."""
         self._idle: Deferred[None] | None = None
-        """Fires when none of them is any more."""
+        """Fires when no mailbox is being checked any more."""
         self._wanted: dict[str, int] = {}
-        """Octets of the message that a mailbox had no room for, and still has not."""
+        """Octets of the message that a mailbox had no room for and still has none for."""
         self._stopped = False
         self._sweeping = LoopingCall(self._sweep)
         self._swept: Deferred[Any] = succeed(None)
@@ -91,14 +91,14 @@ class QuotaWarner:
 
     @property
     def subscription(self) -> Subscription:
-        """Look at a mailbox that mail came into, or that had no room for it."""
+        """Check a mailbox that mail came into, or that had no room for it."""
         return {
             MessageDelivered: lambda event: self.look(event.account),
             QuotaExceeded: self.over_quota,
         }
 
     def stop(self) -> Deferred[None]:
-        """No more looks begin; fires when nothing is being looked at any more.
+        """Begin no more checks; fires when no mailbox is being checked any more.
 
         Who was found to be warned has been by then: what is remembered says so already.
         """
@@ -116,7 +116,7 @@ class QuotaWarner:
     # -- one mailbox ---------------------------------------------------------
 
     def look(self, account: Account) -> Deferred[None]:
-        """Something has changed there; fires when whoever has to be warned has been."""
+        """Check a mailbox that has changed; fires when the warning, if one is due, is sent."""
         if account.mailbox in self._looking:
             self._looking[account.mailbox] = True
         if self._stopped or account.mailbox in self._looking:
@@ -126,7 +126,7 @@ class QuotaWarner:
         return checked.addErrback(self._failed, account).addCallback(self._looked, account)
 
     def over_quota(self, event: QuotaExceeded) -> None:
-        """Look at a mailbox at the first message that did not fit, not at each that follows."""
+        """Check a mailbox at the first message that did not fit, not at each that follows."""
         account = event.account
         if account.mailbox not in self._wanted:
             self._wanted[account.mailbox] = max(event.octets, 1)
@@ -167,7 +167,7 @@ class QuotaWarner:
     # -- all of them ---------------------------------------------------------
 
     def _sweep(self) -> Deferred[Any]:
-        """A round, which survives whatever goes wrong with one mailbox, or with all."""
+        """A round; failures of one mailbox or of all are logged, and the next round runs."""
 
         def failed(failure: Failure) -> None:
             complain(log, "no mailbox is looked at", failure)
@@ -175,7 +175,7 @@ class QuotaWarner:
         return Deferred.fromCoroutine(self._round()).addErrback(failed)
 
     async def _round(self) -> None:
-        """One after the other, however many there are: a loop needs no stack."""
+        """Check one mailbox after the other, in a loop: recursion would exhaust the stack."""
         if not await self._leader.is_leader():
             return
         for name in await self._mailboxes():
@@ -188,6 +188,6 @@ class QuotaWarner:
             except Exception as error:
                 if meets_all(error):
                     raise
-                # A name on the disk may be one that no directory can be asked for.
+                # A directory cannot be asked for every name that a disk can have.
                 log.warn("{name!r} is not looked at: {error}", name=name, error=error)
         await self._after_round()

@@ -1,4 +1,4 @@
-"""Retention that runs by itself: one timer for all mailboxes, set to what is due first."""
+"""Retention in the leader: one timer for all mailboxes, set to the earliest due time."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from gateway.retention.schedule import Schedule, jitter
 log = Logger()
 
 LISTEN = 60.0
-"""Seconds until an order is heard, a clock that was changed is noticed, or another's end."""
+"""Seconds between two looks at orders, at the time of day, and at who leads."""
 
 ORDERS_EVERY = 100
-"""Mailboxes after which the job looks for an operator's orders again."""
+"""Mailboxes after which the job reads operators' orders again."""
 
 SPREAD = 0.25
-"""Over this part of the time between two rounds mailboxes are spread that are due together."""
+"""Share of the interval between rounds over which mailboxes with the same due time are spread."""
 
 _FIRST_DELAY, _LONGEST_DELAY = 60.0, 6 * 3600.0
-"""Seconds until what failed is tried again."""
+"""Seconds until a mailbox that failed is tried again: the first time, and at most."""
 
 HOW_TO_GO_ON = "pop3gw retention release --config FILE"
 
@@ -53,7 +53,7 @@ class Mailboxes:
     policies: Policies
 
     async def names(self) -> list[str]:
-        """Of all of them, sorted."""
+        """All of them, sorted."""
         return await self.all_mailboxes.names()
 
     async def account(self, name: str) -> Account | None:
@@ -73,7 +73,7 @@ class RetentionJob:
     def __init__(
         self,
         mailboxes: Mailboxes,
-        clearing: Expunger,
+        expunger: Expunger,
         budget: Budget,
         rate_limit: RateLimit,
         state: IState,
@@ -90,7 +90,7 @@ class RetentionJob:
         ``now`` in Unix seconds, which may jump as ``clock`` may not.
         """
         self._mailboxes = mailboxes
-        self._expunger = clearing
+        self._expunger = expunger
         self._budget = budget
         self._rate_limit = rate_limit
         self._state = state
@@ -104,15 +104,15 @@ class RetentionJob:
         self._looks: dict[str, LastScan] = {}
         self._orders: dict[str, RetentionOrder] = {}
         self._failures: dict[str, int] = {}
-        """How often each mailbox has failed since it was last well."""
+        """How often each mailbox has failed since its last success."""
         self._leading = False
         self._latest = NOTHING
-        """The latest that ``now`` has said."""
+        """The latest value of ``now``."""
         self._next_round = 0.0
         self._waits_for = ""
-        """Why the last turn failed, as the log has it; empty: it did not."""
+        """Why the last turn failed, as it was logged; empty: it did not."""
         self._unchecked: list[str] = []
-        """What is left of a round that was broken off, the first at the end."""
+        """Mailboxes that an interrupted round has not checked, the next one last."""
         self._timer: IDelayedCall | None = None
         self._running: Deferred[None] = succeed(None)
 
@@ -121,11 +121,11 @@ class RetentionJob:
         self._set_timer(0)
 
     def stop(self) -> Deferred[None]:
-        """Fires when the step that is being done is done; none follows."""
+        """End; fires when the current step is done."""
         self._rate_limit.stop()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        # Of its own: who waits no longer does not break the step off.
+        # A separate Deferred: cancelling it does not cancel the step.
         ended = Deferred[None]()
         self._running.addCallback(ended.callback)
         return ended
@@ -173,7 +173,7 @@ class RetentionJob:
         led, self._leading = self._leading, await self._leader.is_leader()
         if not self._leading:
             return
-        # A clock that was wrong has perhaps put off what it should not have.
+        # A wrong clock may have postponed mailboxes.
         if not led or self._now() < self._latest - self._listen:
             await self._recall()
         self._latest = self._now()
@@ -187,16 +187,16 @@ class RetentionJob:
             await self._guarded(due[0], self._visit)
 
     async def _recall(self) -> None:
-        """What was known before this process, or another, stopped."""
+        """Load what the last leader stored."""
         self._looks = dict(await self._state.last_scans())
         now = self._now()
         for name, look in self._looks.items():
             self._budget.holds(name, look.messages)
-            # What was found at a time that is yet to come was found by a wrong clock.
+            # A scan with a time in the future was made by a wrong clock.
             self._put(name, now if look.looked > now else look.due)
 
     async def _hear(self) -> None:
-        """What operators have asked for meanwhile."""
+        """Read new orders of operators."""
         orders: Mapping[str, RetentionOrder] = await self._state.orders()
         for name, order in orders.items():
             if self._orders.get(name) != order:
@@ -220,7 +220,7 @@ class RetentionJob:
         self._next_round = self._clock.seconds() + self._every
 
     async def _check(self, name: str) -> None:
-        """Look at the mailbox if it is new, or its policy is."""
+        """Scan the mailbox if it is new, or has a new policy."""
         known = self._looks.get(name)
         account = await self._mailboxes.account(name)
         text = "" if account is None else self._mailboxes.policies.text(account)
@@ -248,12 +248,12 @@ class RetentionJob:
 
     def _failed(self, name: str, error: Exception) -> None:
         if meets_all(error):
-            # No fault of this mailbox: it is to wait no longer than the others.
+            # Not this mailbox's fault: it waits no longer than the others.
             self._schedule.put(name, self._now() + _FIRST_DELAY)
             return
         failed = self._failures[name] = self._failures.get(name, 0) + 1
         if isinstance(error, RetentionMalformed):
-            # Nothing is to be done before somebody corrects it; each round says so again.
+            # Wait until somebody corrects the policy; each round logs it again.
             self._emit(RetentionStopped(name, f"retention keeps everything: {error}"))
             self._schedule.put(name, None)
             return
@@ -267,7 +267,7 @@ class RetentionJob:
         self._emit(RetentionPostponed(name, problem_of(error)))
 
     async def _visit(self, name: str) -> None:
-        """Remove what is due, and say when to come again."""
+        """Remove what is due, and schedule the next visit."""
         order = self._orders.get(name)
         account = await self._mailboxes.account(name)
         text = "" if account is None else self._mailboxes.policies.text(account)

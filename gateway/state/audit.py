@@ -24,7 +24,7 @@ RESERVED = 4 * 1024 * 1024
 """Octets behind the end of the file that only the audit can use: more than 10,000 lines."""
 
 _OVERHEAD = 16 * 1024
-"""Octets of the blocks of a file that may hold something else than its content."""
+"""Octets of a file's blocks that may hold metadata."""
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRECISION = "milliseconds"
@@ -36,7 +36,7 @@ class Audit:
     def __init__(
         self, path: str, *, max_octets: int, keep: int, now: Callable[[], float] = time.time
     ) -> None:
-        """So many old files are kept: ``path`` with ``.1``, the latest, ``.2`` and so on."""
+        """``keep``: how many old files stay: ``path`` with ``.1``, the latest, ``.2`` and so on."""
         self.path = path
         self._max_octets = max_octets
         self._keep = keep
@@ -56,13 +56,13 @@ class Audit:
             raise kind(f"{self.path}: {error.strerror or error}") from error
 
     def reserve(self) -> None:
-        """Have the file and its room before the disk may be full.  Raises ``OSError``."""
+        """Make the file and reserve its room, before the disk is full.  Raises ``OSError``."""
         with self._opened(0) as file:
             _make_room(file, 0)
 
     @contextmanager
     def _opened(self, octets: int) -> Iterator[int]:
-        """The file, locked, with room for so many more octets before another is begun."""
+        """The file, locked; rotated before if ``octets`` more would exceed its largest size."""
         may_rotate = True
         while True:
             if not os.path.lexists(self.path):
@@ -75,7 +75,7 @@ class Audit:
                 status = os.fstat(file)
                 size = status.st_size
                 if status.st_nlink > 1:
-                    # Somebody died while he put it in its place.
+                    # A process died in ``_take_next``.
                     self._drop_next()
                 if may_rotate and size and size + octets > self._max_octets:
                     may_rotate = self._rotate(file, size)
@@ -96,17 +96,17 @@ class Audit:
         return os.path.dirname(self.path) or "."
 
     def _is_current(self, file: int) -> bool:
-        """Whether nobody has put another in its place while we waited for the lock."""
+        """Whether the path still names this file, after waiting for the lock."""
         try:
             return os.path.samestat(os.stat(self.path), os.fstat(file))
         except FileNotFoundError:
             return False
 
     def _rotate(self, file: int, size: int) -> bool:
-        """Give every file the next number, by whoever has the current one locked.
+        """Give every file the next number; the caller has the current one locked.
 
-        The next one has its room before that; on a full disk there is none, the
-        answer is False, and the current one grows on.
+        The next file gets its room first.  On a full disk it gets none: then the
+        answer is False, and the current file goes on growing.
         """
         self._drop_next()
         try:
@@ -129,9 +129,9 @@ class Audit:
         return True
 
     def _take_next(self) -> None:
-        """Put the next file, if there is one, in its place, unless another is there by now.
+        """Give the next file, if there is one, the current name, unless that is taken.
 
-        One is left over where a process died in ``_rotate``.
+        One may be left over from a process that died in ``_rotate``.
         """
         with suppress(OSError):
             os.link(self._next, self.path)
@@ -143,10 +143,10 @@ class Audit:
 
 
 def _append(file: int, lines: bytes) -> None:
-    """Write all of it and make it last, or leave the file as it was."""
+    """Write all lines to stable storage, or leave the file as it was."""
     size = os.fstat(file).st_size
     if size and os.pread(file, 1, size - 1) != b"\n":
-        # Another process died while it wrote: its half line must not spoil ours.
+        # Another process died while it wrote: end its half line.
         lines = b"\n" + lines
     _make_room(file, len(lines))
     try:
@@ -158,10 +158,10 @@ def _append(file: int, lines: bytes) -> None:
 
 
 def _make_room(file: int, octets: int) -> None:
-    """See that so many octets can be written, and reserve what later ones take.
+    """Reserve room for ``octets`` and for later lines.
 
-    Raises ``OSError`` if there is no room, before anything is written: to take
-    a half line back would give the room away that is left.
+    Raises ``OSError`` if there is none, before anything is written: truncating
+    a half line would free the room that is left.
     """
     status = os.fstat(file)
     left = status.st_blocks * 512 - status.st_size - _OVERHEAD
@@ -182,7 +182,7 @@ def _make_room(file: int, octets: int) -> None:
 
 
 def _line(when: float, removed: Removed) -> str:
-    said = {
+    fields = {
         "time": time_text(when, _PRECISION),
         "action": removed.action,
         "mailbox": removed.mailbox,
@@ -195,4 +195,4 @@ def _line(when: float, removed: Removed) -> str:
         "session": removed.cause.session,
         "client": removed.cause.client,
     }
-    return json.dumps(said) + "\n"
+    return json.dumps(fields) + "\n"

@@ -77,7 +77,7 @@ class House:
         rate_limit = RateLimit(self.clock, rate=self.rate, load=lambda: self.load, most=4)
         budget = Budget(self.guard, self.state, self.now)
         seconds = self.clock.seconds
-        clearing = Expunger(
+        expunger = Expunger(
             self.store,
             rate_limit,
             budget,
@@ -88,7 +88,7 @@ class House:
         )
         retention_job = RetentionJob(
             Mailboxes(AllMailboxes(self, self.store, hosts=()), Policies(self.policy)),
-            clearing,
+            expunger,
             budget,
             rate_limit,
             self.state,

@@ -77,7 +77,7 @@ class MaildirRetention:
         """``mailbox`` is its name for the audit."""
         self._path = maildir
         self._maildir: Place
-        """Its directories, for as long as something is done there."""
+        """Its open directories, during a call."""
         self._mailbox = mailbox
         self._reading = reading
         self._audit = audit
@@ -114,7 +114,7 @@ class MaildirRetention:
         return self._safely(lambda: self._coming_back().restore(uids), 0)
 
     def move_ids(self, by: int) -> int:
-        """Have new messages get ids that are so much larger; the next one, 0 without a list."""
+        """Have new messages get ids that are ``by`` larger; the next one, 0 without a uidlist."""
         return self._safely(lambda: self._coming_back().move_ids(by), 0)
 
     def purge(self, uids: Collection[str], cause: Reason) -> int:
@@ -122,7 +122,7 @@ class MaildirRetention:
         return self._safely(lambda: self._purge(uids, cause), 0)
 
     def _safely(self, work: Callable[[], T], nothing: T, *, mend: bool = True) -> T:
-        """Do it, with ``OSError`` put into the store's words.
+        """Do it; turn an ``OSError`` into the store's errors.
 
         A Maildir that the next login would make holds ``nothing``, and is not
         made.  ``mend``: whether parts that one lacks are.
@@ -179,7 +179,7 @@ class MaildirRetention:
         return shown, others + twins
 
     def part(self, known: Collection[str] = ()) -> None:
-        """See to it that no two files share a base name; the caller has the ``flock``."""
+        """Rename files until no two share a base name; the caller has the ``flock``."""
         if look(self._maildir)[1]:
             part(self._maildir, (), known, self._now_ns())
 
@@ -270,7 +270,7 @@ class MaildirRetention:
             return self._put_away(only(self._shown()[0], uids), cause)
 
     def hide_marked(self, wanted: Wanted, cause: Reason, *, changed: bool = True) -> None:
-        """Hide what a session has marked in a mailbox that there is a hold on.
+        """Hide what a session has marked in a mailbox under a hold.
 
         Raises ``StoreDown`` when something is still there.
         """
