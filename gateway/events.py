@@ -13,6 +13,42 @@ from typing import Any, NamedTuple, get_args
 from gateway.errors import GatewayError
 from gateway.model import Account, Connection, Level
 
+__all__ = [
+    "EVENTS",
+    "ActionFailed",
+    "BackEndBack",
+    "BackEndDown",
+    "CacheLookup",
+    "CertificateProblem",
+    "CertificateRejected",
+    "CertificateReloaded",
+    "ConnectionClosed",
+    "ConnectionOpened",
+    "ConnectionRefused",
+    "DeliveryFailed",
+    "Emit",
+    "Event",
+    "Events",
+    "LMTPSessionEnded",
+    "ListenerStarted",
+    "ListenerStopped",
+    "LoginDelayed",
+    "LoginFailed",
+    "LoginSucceeded",
+    "MessageDelivered",
+    "MessagesExpired",
+    "POP3SessionEnded",
+    "Problem",
+    "QuotaDigestSent",
+    "QuotaExceeded",
+    "QuotaWarningSent",
+    "RecipientRefused",
+    "RetentionPostponed",
+    "RetentionStopped",
+    "Subscription",
+    "problem_of",
+]
+
 
 class Problem(NamedTuple):
     """Why something failed, for the log and for counters; clients read less."""
@@ -49,6 +85,24 @@ class ConnectionRefused(NamedTuple):
     """``pop3``, ``lmtp`` or ``policy``."""
 
     reason: str
+
+
+class ConnectionClosed(NamedTuple):
+    """A connection that was opened is closed."""
+
+    connection: Connection
+    protocol: str
+
+
+class LoginDelayed(NamedTuple):
+    """After wrong passwords a login waits before its password is looked at."""
+
+    session: str
+    """The connection's id."""
+
+    user: str
+    host: str
+    seconds: float
 
 
 class LoginSucceeded(NamedTuple):
@@ -269,6 +323,8 @@ class CertificateProblem(NamedTuple):
 Event = (
     ConnectionOpened
     | ConnectionRefused
+    | ConnectionClosed
+    | LoginDelayed
     | LoginSucceeded
     | LoginFailed
     | ActionFailed

@@ -88,10 +88,15 @@ class SessionEventTests(SynchronousTestCase):
         story = self.story(*login, b"RETR 1", b"DELE 1", b"QUIT")
         kinds = [type(event).__name__ for event in story]
         self.assertEqual(
-            kinds, ["ConnectionOpened", "LoginFailed", "LoginSucceeded", "POP3SessionEnded"]
+            kinds,
+            [
+                *("ConnectionOpened", "LoginFailed", "LoginSucceeded"),
+                "ConnectionClosed",
+                "POP3SessionEnded",
+            ],
         )
         self.assertEqual({event[0] for event in story}, {story[0].connection})
-        _, failed, succeeded, ended = story
+        _, failed, succeeded, _, ended = story
         assert isinstance(failed, LoginFailed)
         self.assertIs(failed.problem.error, BadCredentials)
         assert isinstance(succeeded, LoginSucceeded)

@@ -8,7 +8,6 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -16,8 +15,10 @@ from gateway.admission.limits import ConnectionCounts, ConnectionLimits
 from gateway.admission.login_delay import LoginDelay
 from gateway.admission.throttle import Attempt, Throttle, ThrottleLimits
 from gateway.errors import BadCredentials, GatewayError
+from gateway.events import Emit, LoginDelayed
 from gateway.interfaces import IAdmission, Leave
 from gateway.model import Connection, LoginAttempt, Terms
+from gateway.observe.log import emit_to_log
 from gateway.pop3.profile import Profile
 from gateway.saslprep import login_name, shown_name
 
@@ -30,8 +31,6 @@ T = TypeVar("T")
 class LocalAdmission:
     """Counts in memory; a restart forgets everything."""
 
-    log = Logger("pop3gw.admission")
-
     def __init__(
         self,
         clock: Callable[[], IReactorTime],
@@ -39,16 +38,18 @@ class LocalAdmission:
         limits: ConnectionLimits = ConnectionLimits(),
         throttle: ThrottleLimits | None = None,
         profile: Profile = Profile(),
+        emit: Emit = emit_to_log,
     ) -> None:
         """``profile`` has the LOGIN-DELAY; without ``throttle`` nobody waits after wrong passwords.
 
-        ``clock`` gives the clock when it is first needed.
+        ``clock`` gives the clock when it is first needed; ``emit`` takes events.
         """
 
         def seconds() -> float:
             return clock().seconds()
 
         self._clock = clock
+        self._emit = emit
         self._counts = ConnectionCounts(limits)
         self._throttle = None if throttle is None else Throttle(throttle, seconds)
         self.login_delay = LoginDelay(profile, seconds)
@@ -108,13 +109,8 @@ class LocalAdmission:
     def _wait(
         self, weighed: Attempt, attempt: LoginAttempt, log_in: Callable[[], Deferred[T]]
     ) -> Deferred[T]:
-        self.log.info(
-            "session {id}: login of {login} from {host} waits {wait:.1f} s",
-            id=attempt.peer.session,
-            login=shown_name(attempt.username),
-            host=attempt.peer.host,
-            wait=weighed.wait,
-        )
+        peer, name = attempt.peer, shown_name(attempt.username)
+        self._emit(LoginDelayed(peer.session, name, peer.host, weighed.wait))
         return deferLater(self._clock(), weighed.wait, lambda: None).addCallback(
             lambda _: _try(weighed, log_in)
         )

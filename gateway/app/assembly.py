@@ -23,12 +23,14 @@ from gateway.app.delivery import Mailroom, delivery_of
 from gateway.app.first_start import User, foreseen, prepare, reserve
 from gateway.app.logins import Logins, directory_behind
 from gateway.app.needed_files import directory_files, missing_files
+from gateway.app.observers import OBSERVERS
 from gateway.app.retention import Keeper, policies_of
 from gateway.app.service import Listener, Server, endpoint_of
 from gateway.config.load import load_settings
 from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
+from gateway.events import Events
 from gateway.interfaces import Audit as AuditOf
 from gateway.interfaces import IDirectory, IState, IStore
 from gateway.jobs.certificate_expiry import Expiry
@@ -42,8 +44,7 @@ from gateway.net.pop3_factory import POP3Factory, POP3Options
 from gateway.net.timeouts import Timeouts
 from gateway.net.tls import Certificate, bare_context
 from gateway.net.tls_line import tls_factory
-from gateway.observe.counts import Counts
-from gateway.observe.log import logged_events
+from gateway.observe.log import log_fault
 from gateway.operations.configuration import Checked
 from gateway.operations.configuration import check as check_configuration
 from gateway.state.audit import Audit
@@ -173,7 +174,10 @@ class _Assembly:
         self._reactor = reactor
         self._settings = settings
         self._checkers = passwords
-        self._events = logged_events(sessions=settings.log.sessions)
+        self._events = Events(log_fault)
+        self._observers = [make(settings, reactor) for make in OBSERVERS]
+        for observer in self._observers:
+            self._events.subscribe(observer.subscription)
         directory, store = settings.directory, settings.store
         self._policies = policies_of(settings.retention)
         self._turns = FairTurns(lambda: reactor)
@@ -200,6 +204,7 @@ class _Assembly:
             ),
             throttle=ThrottleLimits(**throttle),
             profile=settings.profile,
+            emit=self._events.emit,
         )
         self._certificates: dict[tuple[str, ...], Certificate] = {}
         self.state = LedgerState(settings.state_dir, self._disk.run)
@@ -414,8 +419,7 @@ class _Assembly:
 
         used = list(self._certificates.values())
         shown = shown_by(settings, used)
-        emit, counts = self._events.emit, Counts(self._reactor)
-        self._events.subscribe(counts.subscription)
+        emit = self._events.emit
         expiry = Expiry(self._reactor, shown, days=settings.tls.expiry_warning, emit=emit)
 
         def start() -> Deferred[None]:
@@ -440,9 +444,8 @@ class _Assembly:
             listeners,
             self._workers,
             used,
-            counts=counts,
             emit=emit,
-            count_every=settings.log.counts,
+            observers=self._observers,
             at_start=start,
             at_reload=expiry.check,
             at_end=stop,

@@ -23,6 +23,7 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gateway.app.observers import Observer
 from gateway.endpoints import parse, shown, with_mode
 from gateway.errors import ConfigError
 from gateway.events import (
@@ -35,7 +36,6 @@ from gateway.events import (
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.net.obstacles import cure, obstacle
 from gateway.net.tls import Certificate
-from gateway.observe.counts import Counts
 from gateway.observe.log import emit_to_log
 
 SWITCH_INTERVAL = 0.0005
@@ -95,8 +95,7 @@ class Server(Service):
         workers: Sequence[ThreadPool],
         certificates: Sequence[Certificate],
         *,
-        counts: Counts,
-        count_every: float,
+        observers: Sequence[Observer] = (),
         drain_timeout: float,
         words: Sequence[str] = (),
         emit: Emit = emit_to_log,
@@ -110,10 +109,9 @@ class Server(Service):
         ``at_reload`` is called once the certificates have been read again.
 
         ``at_end`` is called once no session holds anything any more, and waited for
-        as long as is left of ``drain_timeout``; this and ``count_every`` in seconds.
+        as long as is left of ``drain_timeout``, in seconds.
         """
-        self._counts = counts
-        self._count_every = count_every
+        self._observers = observers
         self._at_start = at_start
         self._at_reload = at_reload
         self._at_end = at_end
@@ -153,7 +151,8 @@ class Server(Service):
         # all of it again and again would hold up every session for 50 ms.
         gc.collect()
         gc.freeze()
-        self._counts.start(self._count_every)
+        for observer in self._observers:
+            observer.start()
         self._when_ready(self._at_start())
         signal.signal(signal.SIGHUP, self._hung_up)
         for words in self._words:
@@ -237,11 +236,12 @@ class Server(Service):
             self.log.failure("a fault at the end", failure)
 
     def _end_work(self, _: object) -> None:
-        self._counts.stop()
         for worker in self._workers:
             # Threads are joined only where nothing hangs; the rest ends with the process.
             if not worker.outstanding:
                 worker.stop()
+        for observer in self._observers:
+            observer.stop()
         self.log.info("stopped")
 
 

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError
-from gateway.events import ConnectionOpened, ConnectionRefused
+from gateway.events import ConnectionClosed, ConnectionOpened, ConnectionRefused
 from gateway.interfaces import Leave
 from gateway.model import Connection
 
@@ -139,6 +139,7 @@ class AdmittedProtocol(Protocol, ABC):
         self._lost = self._over = True
         if self._disconnect is not None:
             self._disconnect()
+            self._factory.emit(ConnectionClosed(self.connection, self._factory.protocol_name))
 
     def abort(self) -> None:
         """Close now, whatever is waiting to be sent."""

@@ -34,6 +34,11 @@ def _login_failed(event: events.LoginFailed) -> str:
     return _with(problem, f"session {id_}: login of {user} from {host} failed")
 
 
+def _login_delayed(event: events.LoginDelayed) -> str:
+    id_, user, host, seconds = event
+    return f"session {id_}: login of {user} from {host} waits {seconds:.1f} s"
+
+
 def _action_failed(event: events.ActionFailed) -> str:
     (id_, host, *_), user, action, problem = event
     return _with(problem, f"session {id_}: {action} of {user} from {host} failed")
@@ -121,6 +126,7 @@ class Row(NamedTuple):
 
 ROWS: dict[type[Event], Row] = {
     events.ConnectionRefused: Row("pop3gw.connections", LogLevel.warn, _refused),
+    events.LoginDelayed: Row("pop3gw.pop3", LogLevel.info, _login_delayed),
     events.LoginFailed: Row("pop3gw.pop3", _level, _login_failed),
     events.ActionFailed: Row("pop3gw.pop3", _level, _action_failed),
     events.POP3SessionEnded: Row("pop3gw.pop3", LogLevel.info, _pop3_ended),

@@ -11,7 +11,6 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
 from gateway.app.service import ACCEPTS, Listener, Server
-from gateway.observe.counts import Counts
 
 
 class AcceptTests(TestCase):
@@ -43,8 +42,6 @@ class AcceptTests(TestCase):
             ],
             [],
             [],
-            counts=Counts(reactor),
-            count_every=0,
             drain_timeout=1.0,
         )
         server.privilegedStartService()

@@ -14,7 +14,6 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.app.service import READY, Listener, Server
-from gateway.observe.counts import Counts
 
 
 class Reactor(MemoryReactorClock):
@@ -66,8 +65,6 @@ class StartTests(SynchronousTestCase):
             [Listener("plain", endpoint, None)],
             [],
             [],
-            counts=Counts(self.reactor),
-            count_every=0,
             drain_timeout=10,
             at_start=lambda: self.ready,
         )
@@ -105,8 +102,6 @@ class EndTests(SynchronousTestCase):
             [],
             [],
             [],
-            counts=Counts(self.reactor),
-            count_every=0,
             drain_timeout=10,
             at_end=lambda: self.left,
         )

@@ -17,7 +17,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.app.service import Listener, Server, endpoint_of
 from gateway.endpoints import find, parse, with_mode
 from gateway.errors import ConfigError
-from gateway.observe.counts import Counts
 from servers import free_port
 
 
@@ -166,8 +165,6 @@ class PlaceTests(SynchronousTestCase):
                 )
                 server = Server(
                     *(reactor, [listener], [], []),
-                    counts=Counts(reactor),
-                    count_every=0,
                     drain_timeout=1.0,
                 )
                 with self.assertRaises(ConfigError) as caught:

@@ -1,0 +1,43 @@
+"""What observes a running server: one row for each subscriber to all that happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+
+from gateway.config.settings import Settings
+from gateway.events import Subscription
+from gateway.observe.counts import Counts
+from gateway.observe.log import log_lines
+
+
+def _nothing() -> None:
+    """There is nothing to begin or to end."""
+
+
+@frozen
+class Observer:
+    """One of them."""
+
+    subscription: Subscription
+    start: Callable[[], object] = _nothing
+    """Called when the ports are bound."""
+
+    stop: Callable[[], object] = _nothing
+    """Called last, when no more events come; must not block."""
+
+
+def _log(settings: Settings, _: Any) -> Observer:
+    return Observer(log_lines(sessions=settings.log.sessions))
+
+
+def _counts(settings: Settings, reactor: Any) -> Observer:
+    counts = Counts(reactor)
+    return Observer(counts.subscription, lambda: counts.start(settings.log.counts), counts.stop)
+
+
+OBSERVERS: tuple[Callable[[Settings, Any], Observer], ...] = (_log, _counts)
+"""Makes each, from the settings and the reactor.  The check of a configuration makes them too, so
+making one touches no file."""
