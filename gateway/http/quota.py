@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,7 +21,7 @@ from gateway.errors import (
 )
 from gateway.mailboxes.recipients import Recipients
 from gateway.mailboxes.usage import described
-from gateway.model import Account, Usage
+from gateway.model import Account, Connection, Usage
 from gateway.observe.failures import complain
 from gateway.quota.verdict import verdict
 
@@ -57,8 +58,12 @@ def answer(request: Request, status: int, content: Any) -> bytes:
     return json.dumps(content).encode("utf-8") + b"\n"
 
 
-class _Bodiless(Request):
-    """A request that drops its body."""
+class _Request(Request):
+    """A request that knows its connection and drops its body."""
+
+    def __init__(self, *arguments: Any, connection: Connection) -> None:
+        super().__init__(*arguments)  # type: ignore[no-untyped-call]
+        self.connection = connection
 
     def gotLength(self, length: int | None) -> None:  # noqa: ARG002
         """Neither a file nor memory is made ready for it."""
@@ -66,6 +71,19 @@ class _Bodiless(Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         """Dropped: nobody has shown a token by now."""
+
+
+class _QuotaSite(Site):
+    """Hands the ``Connection`` of a client to its requests."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: object) -> Any:
+        """One connection's protocol; ``addr`` is a ``Connection`` or an address."""
+        channel = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+        connection = addr if isinstance(addr, Connection) else Connection("-", "")
+        channel.requestFactory = partial(_Request, connection=connection)
+        return channel
 
 
 class _Mailbox(_Guarded):
@@ -78,7 +96,7 @@ class _Mailbox(_Guarded):
         self._recipients = recipients
         self._address = address
 
-    def render_GET(self, request: Request) -> Any:
+    def render_GET(self, request: _Request) -> Any:
         """The one mailbox."""
         size = request.args.get(b"size", [b"1"])[0]
         if not (size.isdigit() and len(size) < 20):
@@ -98,24 +116,27 @@ class _Mailbox(_Guarded):
         return self._recipients.usage(account).addCallback(told)
 
 
-def _refused(failure: Failure, request: Request) -> tuple[int, Any]:
+def _refused(failure: Failure, request: _Request) -> tuple[int, Any]:
     for kind, status in _STATUS.items():
         if failure.check(kind):
             return status, {"error": kind.__name__}
-    complain(log, "{uri}", failure, uri=request.uri)
+    complain(log, "session {id}: {uri}", failure, id=request.connection.id, uri=request.uri)
     return 503, {"error": "temporary trouble"}
 
 
-def _finish(request: Request, asked: Deferred[tuple[int, Any]]) -> None:
+def _finish(request: _Request, asked: Deferred[tuple[int, Any]]) -> None:
     gone: list[Any] = []
     request.notifyFinish().addErrback(gone.append)
 
     def told(said: tuple[int, Any]) -> None:
         if not gone:
-            request.write(answer(request, *said))
-            request.finish()
+            request.write(answer(request, *said))  # type: ignore[no-untyped-call]
+            request.finish()  # type: ignore[no-untyped-call]
 
-    asked.addCallback(told).addErrback(lambda failure: log.failure("internal error", failure))
+    def failed(failure: Failure) -> None:
+        log.failure("session {id}: internal error", failure, id=request.connection.id)
+
+    asked.addCallback(told).addErrback(failed)
 
 
 class _Mailboxes(_Guarded):
@@ -133,7 +154,7 @@ class _Mailboxes(_Guarded):
         # Decoded by now; once more would make another address of one with a percent sign.
         return _Mailbox(self._token, self._recipients, path.decode("utf-8", "replace"))
 
-    def render_GET(self, request: Request) -> Any:
+    def render_GET(self, request: _Request) -> Any:
         """``?sort=octets|messages|mailbox&page=0&per_page=100``."""
         sort = request.args.get(b"sort", [b"octets"])[0].decode("ascii", "replace")
         page, count = (
@@ -161,6 +182,4 @@ def quota_site(recipients: Recipients, known: Known, *, token: str) -> Site:
     root, version = Resource(), Resource()
     root.putChild(b"v1", version)
     version.putChild(b"quota", _Mailboxes(token, recipients, known))
-    site = Site(root, requestFactory=_Bodiless)
-    site.noisy = False
-    return site
+    return _QuotaSite(root)  # type: ignore[no-untyped-call]

@@ -37,6 +37,7 @@ class Acceptor(ServerFactory):
     """What a listener listens with: it hands each client's ``Connection`` to a protocol.
 
     ``Connection`` takes the place of the address in ``buildProtocol``, also through TLS.
+    A PROXY header would be read here, before the ``Connection`` is made and TLS begins.
     """
 
     noisy = False
@@ -106,9 +107,16 @@ class AdmittedProtocol(Protocol, ABC):
         """Ask admission."""
         self.connection = connection_of(self._address, self.transport)
         asked = self._factory.admit(self.connection)
-        if not asked.called:
+        if not asked.called or asked.paused:
             self.transport.pauseProducing()
             asked.addBoth(self._answered)
+        elif not isinstance(asked.result, Failure):
+            # As within one process.  The callbacks of a Deferred would cost more.
+            try:
+                self._admitted(asked.result)
+            except Exception:
+                self._fault()
+            return
         asked.addCallbacks(self._admitted, self._not_admitted).addErrback(self._fault)
 
     def _answered(self, answer: Any) -> Any:

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,11 +20,13 @@ from gateway.http.quota import quota_site
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.mailboxes.recipients import Recipients
 from gateway.mailboxes.usage import KEPT, UsagePages
-from gateway.model import Account, Limits, Usage
+from gateway.model import Account, Connection, Limits, Usage
 from gateway.store.memory import MemoryStore
 
 ALICE, TOKEN = "alice@example.org", "t0ken-ü"
 ODD = ("a%41@example.org", "a+b@example.org", "a/b@example.org", "ü@example.org", "?#@example.org")
+
+CLIENT = Connection("7f", "192.0.2.1", listener="http")
 
 
 class Web:
@@ -46,7 +49,7 @@ class Web:
         """A connection."""
         line = StringTransport(peerAddress=IPv4Address("TCP", "192.0.2.1", 1))
         line.abortConnection = line.loseConnection  # type: ignore[method-assign]
-        channel = self.site.buildProtocol(None)
+        channel = self.site.buildProtocol(CLIENT)
         channel.callLater = Clock().callLater
         channel.makeConnection(line)
         return channel, line
@@ -109,7 +112,11 @@ class MailboxTests(SynchronousTestCase):
     def test_an_outage_is_503_and_tells_nothing(self) -> None:
         web = Web()
         web.directory.recipient = lambda _: fail(DirectoryDown("secret"))  # type: ignore[method-assign]
-        self.assertEqual(web.ask(f"/v1/quota/{ALICE}"), (503, {"error": "temporary trouble"}))
+        with capturedLogs() as events:
+            answer = web.ask(f"/v1/quota/{ALICE}")
+        self.assertEqual(answer, (503, {"error": "temporary trouble"}))
+        (line,) = [formatEvent(event) for event in events]
+        self.assertEqual(line, f"session {CLIENT.id}: {f'/v1/quota/{ALICE}'.encode()}: secret")
 
     def test_a_client_that_has_gone_is_answered_nothing(self) -> None:
         web = Web()
