@@ -43,6 +43,7 @@ __all__ = [
     "IDigestState",
     "IDirectory",
     "IExpireState",
+    "IHiddenMail",
     "IHidingMaildrop",
     "IHighWaterState",
     "IIncoming",
@@ -197,7 +198,7 @@ class IHidingMaildrop(IMaildrop):
     def hide(removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """QUIT under a hold: as ``finish``, but put ``removed`` where POP3 does not show it.
 
-        The audit has a line for each, as for ``IRetentionStore.hide``.
+        The audit has a line for each, as for ``IHiddenMail.hide``.
         """
 
 
@@ -243,7 +244,26 @@ class IDelivery(Interface):
         """Those of these accounts that have a mailbox; none is created."""
 
 
-class IRetentionStore(Interface):
+class IHiddenMail(Interface):
+    """A store that can hide messages from POP3.  Fails as ``IRetentionStore`` does."""
+
+    def hide(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
+        """Put these where POP3 does not show them; how many are there now.
+
+        Audited as ``IRetentionStore.remove``.  They keep their unique-ids.
+        """
+
+    def list_hidden(account: Account) -> Deferred[list[StoredMessage]]:
+        """The hidden messages; ``received`` is when they were hidden."""
+
+    def restore(account: Account, uids: Collection[str]) -> Deferred[int]:
+        """Bring these back under their old unique-ids; how many came.  Their age begins anew."""
+
+    def purge(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
+        """Remove these for good, audited as ``IRetentionStore.remove``; how many are gone."""
+
+
+class IRetentionStore(IHiddenMail):
     """A store with mail that retention may scan and remove.
 
     Retention calls it from one place at a time for a mailbox; sessions, other
@@ -258,42 +278,24 @@ class IRetentionStore(Interface):
         """
 
     def scan_readonly(account: Account) -> Deferred[list[StoredMessage]]:
-        """The same, but nothing is written: for a preview.
+        """The same, for a preview: writes nothing.
 
-        Where a message has no unique-id yet its file's name stands for one.
+        A message without a unique-id has the name of its file instead.
         """
 
     def remove(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these for good, once the audit has a line for each; how many are gone.
 
-        One that is no longer there is none of them.  Fails with ``StoreDown``
-        where the audit cannot be written, and what it has no line for stays;
-        where the disk is full (``NoRoom``), a part may be gone.
-        """
-
-    def hide(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
-        """Put these where POP3 does not show them, audited as ``remove``; how many are there now.
-
-        They keep their unique-ids for ``restore``.
-        """
-
-    def list_hidden(account: Account) -> Deferred[list[StoredMessage]]:
-        """What was hidden; ``received`` is when it was hidden."""
-
-    def restore(account: Account, uids: Collection[str]) -> Deferred[int]:
-        """Bring hidden messages back under their old unique-ids; how many came back.
-
-        Their age is counted anew.
+        A message that is no longer there does not count.  Fails with ``StoreDown``
+        where the audit cannot be written: messages without a line stay.  On a full
+        disk (``NoRoom``) some may be gone.
         """
 
     def move_ids(account: Account, by: int) -> Deferred[int]:
-        """Have the unique-ids of new messages begin so much further on; where they begin now.
+        """Have the unique-ids of new messages begin ``by`` further on; where they begin now.
 
         0 for a mailbox that has given none.
         """
-
-    def purge(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
-        """Remove hidden messages for good, audited as ``remove``; how many are gone."""
 
 
 class IIncoming(Interface):
