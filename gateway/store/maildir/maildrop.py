@@ -78,6 +78,10 @@ class Mailbox:
         """Its directories, where nobody but us and root can change what their paths lead to."""
         return self._reader.place
 
+    def open_place(self) -> Place:
+        """Its directories, looked at now and held until ``close``.  Raises as ``Place.folder``."""
+        return open_place(self.maildir, (), trusted=self._reader.trusted)
+
     @property
     def messages(self) -> int:
         """How many messages are held in memory."""
@@ -196,10 +200,10 @@ class Maildrop:
 
     def _place(self) -> Place:
         """The mailbox's directories, held until ``close`` where their paths are not enough."""
-        place = self._mailbox.place or self._held
-        if place is None:
-            place = self._held = open_place(self._mailbox.maildir, ())
-        return place
+        if place := self._mailbox.place or self._held:
+            return place
+        self._held = self._mailbox.open_place()
+        return self._held
 
     def close(self) -> None:
         """Give back the directories: the session is over, or they have to be looked at again."""
@@ -254,7 +258,11 @@ class Maildrop:
         mailbox, snapshot = self._mailbox, self._snapshot
         reading, path = mailbox.reading, f"{mailbox.maildir}/{name}"
         is_claimed = snapshot.forms[index] == CLAIMED
-        file, status = open_message(place.at(name))
+        try:
+            file, status = open_message(*place.to_open(name))
+        except OSError as error:
+            error.filename = path
+            raise
         is_as_listed = snapshot.is_version(index, version_of(status))
         if not (is_as_listed and (is_measured or not is_claimed or begins_packed(file) is False)):
             os.close(file)
@@ -264,16 +272,12 @@ class Maildrop:
         form, no_nuls = snapshot.form(index), reading.no_nuls
         if snapshot.is_packed(index):
             return UnpackedBody(file, form, path=path, no_nuls=no_nuls, run=mailbox.run)
-        return FileBody(
-            file,
-            status.st_size,
-            form,
-            path=path,
-            no_nuls=no_nuls,
-            run=mailbox.run,
-            counted=Measure(convert_cr=reading.convert_cr) if is_claimed else None,
-            done=partial(self._counted, index, status) if reading.exact else None,
-        )
+        size = status.st_size
+        body = FileBody(file, size, form, path=path, no_nuls=no_nuls, run=mailbox.run)
+        if is_claimed and reading.exact:
+            counted = Measure(convert_cr=reading.convert_cr)
+            body.count(counted, partial(self._counted, index, status))
+        return body
 
     def _check(self, index: int, size: Size) -> None:
         """Raise ``SizeChanged`` if somebody wrote to the file and it has another size now.

@@ -113,6 +113,9 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
+_MESSAGE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
 class NotRegular(FileNotFoundError):
     """A link, a directory or a device stands where a message should be."""
 
@@ -120,15 +123,15 @@ class NotRegular(FileNotFoundError):
         super().__init__(errno.ENOENT, "not a regular file", path)
 
 
-def open_message(path: str) -> tuple[int, os.stat_result]:
-    """A descriptor and the file's status.
+def open_message(path: str, directory: int | None = None) -> tuple[int, os.stat_result]:
+    """A descriptor and the file's status.  A relative path starts from an open ``directory``.
 
     Raises ``OSError``, ``FileNotFoundError`` included.  Links and devices that
     a user may have put into a Maildir are not followed, nor waited for:
     ``NotRegular``.
     """
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = os.open(path, _MESSAGE, dir_fd=directory)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
             raise NotRegular(path) from None
@@ -164,14 +167,8 @@ class FileBody:
         path: str,
         no_nuls: bool,
         run: Run,
-        counted: Measure | None = None,
-        done: Callable[[Measure], None] | None = None,
     ) -> None:
-        """``path`` is for the log.
-
-        All that is read goes into ``counted``, and that, once it is all of the
-        message, to ``done``.
-        """
+        """``path`` is for the log."""
         self.form = form
         self._path = path
         self._file = file
@@ -179,8 +176,12 @@ class FileBody:
         self._at = 0
         self._no_nuls = no_nuls
         self._run = run
-        self._counted = counted
-        self._done = done
+        self._counted: Measure | None = None
+        self._done: Callable[[Measure], None] | None = None
+
+    def count(self, counted: Measure, done: Callable[[Measure], None]) -> None:
+        """Feed all that is read to ``counted``; call ``done`` with it after the last octet."""
+        self._counted, self._done = counted, done
 
     def read_now(self) -> bytes | None:
         """The next chunk if it is in the page cache."""

@@ -14,7 +14,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, TypeVar
 
 from gateway.errors import GatewayError, MailboxUnusable, NoSuchMailbox
@@ -29,6 +29,8 @@ LINKS = 40
 
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_CLOSED = -1
+
 T = TypeVar("T", bound=Exception)
 
 
@@ -40,6 +42,9 @@ class Directory(NamedTuple):
     fixed: bool
     """Only root and this process's user can put another one at its path."""
 
+    trusted: int = 0
+    """How many of the first names on the way to it go on leading where they lead."""
+
 
 class Place:
     """A directory of a mailbox, to be reached until ``close``."""
@@ -50,13 +55,13 @@ class Place:
         self.status = directory.status
         self.path = name if directory.fixed else f"/proc/self/fd/{directory.file}"
         """How the kernel finds it, whatever others do meanwhile."""
+        self.trusted = directory.trusted
+        """How much of its path the next ``open_place`` need not look at."""
         self._is_fixed = directory.fixed
+        self._file: int | None = None if directory.fixed else directory.file
         self._folders: dict[str, Place] = {}
-        self._held = ExitStack()
         if directory.fixed:
             os.close(directory.file)
-        else:
-            self._held.callback(os.close, directory.file)
 
     def __str__(self) -> str:
         return self.name
@@ -69,7 +74,6 @@ class Place:
         found = self._folders.get(name)
         if found is None:
             found = self._folders[name] = self._enter(name, make=make)
-            self._held.callback(found.close)
         return found
 
     @contextmanager
@@ -84,6 +88,9 @@ class Place:
     def _enter(self, name: str, *, make: bool = False) -> Place:
         path = f"{self.name}/{name}"
         with _named(path):
+            if self._file is not None:
+                above = Directory(self._file, self.status, fixed=False)
+                return Place(path, _entered(above, name, LINKS, make=make))
             file = os.open(self.path, os.O_PATH | os.O_CLOEXEC)
             try:
                 above = Directory(file, os.fstat(file), self._is_fixed)
@@ -96,6 +103,15 @@ class Place:
         folder, _, name = file.rpartition("/")
         return f"{self.folder(folder).path if folder else self.path}/{name}"
 
+    def to_open(self, file: str) -> tuple[str, int | None]:
+        """A file as in ``at`` for ``os.open``: a path, and the ``dir_fd`` that it starts from.
+
+        It costs less than the path alone, which leads through /proc to what is held.
+        """
+        folder, _, name = file.rpartition("/")
+        place = self.folder(folder) if folder else self
+        return (f"{place.path}/{name}", None) if place._is_fixed else (name, place._file)
+
     @property
     def stays(self) -> bool:
         """Whether it is good once it is closed: nothing is held, for it nor its folders so far."""
@@ -103,7 +119,11 @@ class Place:
 
     def close(self) -> None:
         """Give back what is held."""
-        self._held.close()
+        for folder in self._folders.values():
+            folder.close()
+        if self._file is not None and self._file != _CLOSED:
+            os.close(self._file)
+            self._file = _CLOSED
 
     def worded(self, error: T) -> T:
         """An error in which paths are what an administrator knows them by."""
@@ -166,10 +186,16 @@ def make_maildir(maildir: str) -> None:
     open_place(maildir, ALL, make=True).close()
 
 
-def open_place(maildir: str, folders: tuple[str, ...], *, make: bool = False) -> Place:
-    """A Maildir that somebody closes; raises as ``Place.folder``."""
+def open_place(
+    maildir: str, folders: tuple[str, ...], *, make: bool = False, trusted: int = 0
+) -> Place:
+    """A Maildir that somebody closes; raises as ``Place.folder``.
+
+    ``trusted``: as an earlier ``Place`` of this path had it.
+    """
     with _named(maildir):
-        place = Place(maildir, _way_to(os.path.join(os.getcwd(), maildir), make=make))
+        path = os.path.join(os.getcwd(), maildir)
+        place = Place(maildir, _way_to(path, make=make, trusted=trusted))
     try:
         for folder in folders:
             place.folder(folder, make=make)
@@ -190,26 +216,32 @@ def _named(path: str) -> Iterator[None]:
 
 
 def _way_to(
-    path: str, start: Directory | None = None, links: int = LINKS, *, make: bool = False
+    path: str,
+    start: Directory | None = None,
+    links: int = LINKS,
+    *,
+    make: bool = False,
+    trusted: int = 0,
 ) -> Directory:
-    """The directory at a path, every directory on the way looked at.
+    """The directory at a path, every directory on the way looked at that is not ``trusted``.
 
     A relative path begins at ``start``.
     """
+    names = [name for name in path.split("/") if name not in ("", ".")]
     if start is None or path.startswith("/"):
-        file = os.open("/", _LOOK)
+        file = os.open("/" + "/".join(names[:trusted]), os.O_PATH | os.O_CLOEXEC)
         here = Directory(file, os.fstat(file), fixed=True)
     else:
         here = start._replace(file=os.dup(start.file))
-    for name in path.split("/"):
-        if name in ("", "."):
-            continue
+    for depth, name in enumerate(names[trusted:], trusted + 1):
         try:
             there = _entered(here, name, links, make=make)
         finally:
             os.close(here.file)
         here = there
-    return here
+        if here.fixed:
+            trusted = depth
+    return here._replace(trusted=trusted)
 
 
 def _entered(above: Directory, name: str, links: int, *, make: bool = False) -> Directory:

@@ -48,6 +48,8 @@ class Reader:
         """Its directories, for as long as they are read."""
         self.place: Place | None = None
         """The same, where their paths go on leading to them."""
+        self.trusted = 0
+        """How much of its path does so: as ``Place.trusted``."""
         self._reading = reading
         self._now = now
         self._mark = reading.mark_of(maildir)
@@ -81,6 +83,7 @@ class Reader:
                 self._uidlist.path = self._list_path
                 found = self._read(before)
                 self.place = self._maildir if self._maildir.stays else None
+                self.trusted = self._maildir.trusted
             return found
         except OSError as error:
             raise store_error(error) from error

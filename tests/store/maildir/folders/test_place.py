@@ -236,15 +236,36 @@ def test_an_administrators_link_into_a_users_directory_is_looked_at_each_time(
         outcome(again.retrieve(0))
 
 
-def swap(homes: Homes) -> None:
-    homes.link(homes.mine / "cur", homes.victim / "cur", MALLORY)
+def swap(homes: Homes, part: str = "cur") -> None:
+    homes.link(homes.mine / part, homes.victim / part, MALLORY)
 
 
-def test_what_is_swapped_after_the_login_is_not_read(homes: Homes) -> None:
+@pytest.mark.parametrize("part", ["", "cur"])
+def test_what_is_swapped_after_the_login_is_not_read(homes: Homes, part: str) -> None:
     drop, _ = outcome(homes.store.open(homes.account, None))
-    swap(homes)
+    swap(homes, part)
     with pytest.raises(MailboxUnusable):
         outcome(drop.retrieve(0))
+
+
+@pytest.mark.parametrize("part", ["", "cur"])
+def test_a_session_reads_on_in_the_folder_that_it_has_looked_at(homes: Homes, part: str) -> None:
+    drop, _ = outcome(homes.store.open(homes.account, None))
+    for _ in range(2):
+        body = outcome(drop.retrieve(0))
+        assert body.read_now() == b"mine\r\n"
+        body.close()
+        if not (homes.mine / part).is_symlink():
+            swap(homes, part)
+
+
+def test_reading_leaves_no_descriptor_open(homes: Homes) -> None:
+    before = os.listdir("/proc/self/fd")
+    drop, close = outcome(homes.store.open(homes.account, None))
+    for _ in range(2):
+        outcome(drop.retrieve(0)).close()
+    close()
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_what_is_swapped_before_quit_is_not_removed_nor_marked(homes: Homes) -> None:
