@@ -1,4 +1,4 @@
-"""How entries of different schemas tell the same things."""
+"""Maps of LDAP schemas: which attributes describe an account."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"[0-9]{1,30}")
 _LOOSE_COMMA = re.compile(r"(?<!\\),\s+")
 
 Bars = Callable[[str, float], bool]
-"""Whether a value bars the account; the second argument is the time, in Unix seconds."""
+"""Whether a value disables the account; the second argument: the time, in Unix seconds."""
 
 
 def _words(*words: str) -> Bars:
@@ -48,16 +48,16 @@ def _as_it_is(name: str) -> str:
 
 @frozen
 class EntryMap:
-    """Which attributes of an entry say what; an empty name says nothing."""
+    """The attributes of a schema; an empty name: there is none."""
 
     filter: str = "(|(uid={login})(mail={login}))"
-    """``{login}`` is the login name, ``{user}`` the same without a domain of this directory."""
+    """Filter of logins: ``{login}`` is the login name, ``{user}`` without a domain of ours."""
 
     recipients: str = "(mail={login})"
-    """The same for mail: here ``{login}`` is an address."""
+    """Filter of recipients: ``{login}`` is the address."""
 
     mailbox: tuple[str, ...] = ("mail",)
-    """The first of them that the entry has names the mailbox; it must have one value."""
+    """The first of them in the entry names the mailbox; it must have one value."""
 
     home: str = ""
     addresses: tuple[str, ...] = ("mail",)
@@ -68,20 +68,20 @@ class EntryMap:
     """32 hexadecimal digits."""
 
     groups: str = ""
-    """DNs of the groups that the entry is in."""
+    """DNs of the groups of the entry."""
 
     delegates: str = ""
     quota: str = ""
     quota_warn: str = ""
     quota_messages: str = ""
     quota_unit: int = 1
-    """Octets in what ``quota`` and ``quota_warn`` count."""
+    """Octets per unit of ``quota`` and ``quota_warn``."""
 
     zero_allows_nothing: bool = False
-    """Whether a quota of 0 allows nothing, as in Exchange; else it is no limit."""
+    """A quota of 0 allows nothing, as in Exchange; else 0 is no limit."""
 
     quota_inherited: str = ""
-    """Unless FALSE, the entry's own quotas do not count; if FALSE, no default counts."""
+    """If FALSE, the entry's quotas apply and no default; else only the defaults."""
 
     retention: str = ""
     language: str = "preferredLanguage"
@@ -91,26 +91,26 @@ class EntryMap:
     """FALSE: no login and no mail."""
 
     login: str = ""
-    """FALSE: no login; mail comes, and delegates open the mailbox."""
+    """FALSE: no login; mail arrives, and delegates may open the mailbox."""
 
     receives: str = ""
-    """FALSE: no mail; logins go on."""
+    """FALSE: no mail; the user may log in."""
 
     no_login: Mapping[str, Bars] = {}
-    """What else keeps users from logging in, by attribute."""
+    """Further attributes that disable login, and their tests."""
 
     no_mail: Mapping[str, Bars] = {}
-    """What else refuses mail, by attribute."""
+    """Further attributes that disable mail, and their tests."""
 
     logins: tuple[str, ...] = ()
-    """All values are login names; what asks the directory takes them from its filter."""
+    """Attributes with login names; the directory takes them from its filter."""
 
     bare: Callable[[str], str] = _as_it_is
-    """A login name without a domain of this directory before it; likewise."""
+    """Attributes with login names without a domain; from the filter as well."""
 
     @property
     def attributes(self) -> list[str]:
-        """All that is asked for."""
+        """All attributes to request."""
         single = (self.home, self.host, self.nt_hash, self.groups, self.delegates)
         told = (self.retention, self.language, self.enabled, self.login, self.receives)
         quotas = (self.quota, self.quota_warn, self.quota_messages, self.quota_inherited)
@@ -174,12 +174,12 @@ MAPS: Mapping[str, EntryMap] = {
         recipients="(&(objectClass=sambaSamAccount)(mail={login}))",
         nt_hash="sambaNTPassword",
         groups="memberOf",
-        # Disabled, locked, without a password, or no user but a machine or a domain.
+        # D: disabled, L: locked, N: no password; W, S, I: accounts of machines and domains.
         no_login={"sambaAcctFlags": _letters("DLNWSI"), "sambaKickoffTime": _past},
         no_mail={"sambaAcctFlags": _letters("WSI")},
     ),
 }
-"""Ready-made maps, by the schemas they fit."""
+"""Ready-made maps, by name of the schema."""
 
 
 class Found(NamedTuple):
@@ -188,16 +188,16 @@ class Found(NamedTuple):
     dn: str
     account: Account
     problems: list[str]
-    """What was wrong with it and did not matter for a login."""
+    """Errors in the entry that do not prevent a login."""
 
 
 def folded(name: str) -> str:
-    """The form in which DNs and names are compared."""
+    """The form of DNs and names for comparison."""
     return _LOOSE_COMMA.sub(",", name.casefold())
 
 
 def named(value: str) -> str:
-    """The form in which those are compared who may be delegates: DNs, login names, addresses."""
+    """The form of delegates for comparison: DNs, login names, addresses."""
     try:
         return folded(value if "=" in value else login_name(value.encode("utf-8")))
     except ValueError:
@@ -205,7 +205,7 @@ def named(value: str) -> str:
 
 
 def languages_of(text: str) -> tuple[str, ...]:
-    """Those of ``fr, en-gb;q=0.8``, the preferred one first; what makes no sense is left out."""
+    """The languages of ``fr, en-gb;q=0.8``, preferred first, without malformed ones."""
     return tuple(tag for _, tag in sorted(_weighed(text), key=lambda found: -found[0]))
 
 
@@ -220,16 +220,16 @@ def read_entry(
 ) -> Found:
     """The account that an entry describes; ``now`` in Unix seconds.
 
-    ``values`` by the names of attributes in lower case.
+    ``values``: by attribute name in lower case.
 
-    Raises ``DirectoryMisconfigured`` that names entry and attribute where
-    nobody could say whose mailbox it is, or whether the account may log in.
+    Raises ``DirectoryMisconfigured``, with entry and attribute, if the mailbox is
+    ambiguous or login permission cannot be determined.
     """
     return _Reader(dn, values, entries).read(now)
 
 
 class _Reader:
-    """One entry, by what its attributes mean."""
+    """An entry and the map of its schema."""
 
     def __init__(self, dn: str, values: Mapping[str, Sequence[bytes]], entries: EntryMap) -> None:
         self._dn = dn
@@ -247,7 +247,7 @@ class _Reader:
         return next(iter(self._all(name)), "")
 
     def read(self, now: float) -> Found:
-        """All of it."""
+        """The account of the entry."""
         entries, name = self._map, self._mailbox()
         addresses = [value.lower().removeprefix("smtp:") for value in self._all(*entries.addresses)]
         account = Account(
@@ -275,10 +275,10 @@ class _Reader:
             raise DirectoryMisconfigured(f"{self._dn}: has no {wanted} to name its mailbox")
         values = self._all(attribute)
         if len(values) > 1:
-            # Values of an attribute have no order: the first of today may be
-            # another tomorrow, and a client would fetch all its mail again.
+            # Values of an attribute have no order: with another first value the
+            # client would get another mailbox and download all mail again.
             raise DirectoryMisconfigured(
-                f"{self._dn}: {attribute} has {len(values)} values and a mailbox one name;"
+                f"{self._dn}: {attribute} has {len(values)} values, but a mailbox has one name;"
                 f" set ldap.mailbox to an attribute that has one value"
             )
         try:
@@ -299,7 +299,7 @@ class _Reader:
                 yield self._map.bare(name)
 
     def _barred(self, flag: str, others: Mapping[str, Bars], now: float) -> bool:
-        """Whether one of them says no, or what says so of everything."""
+        """Whether one of these attributes, or ``enabled``, disables it."""
         if "FALSE" in (self._first(name).upper() for name in (self._map.enabled, flag)):
             return True
         for attribute, bars in others.items():
@@ -336,7 +336,7 @@ class _Reader:
 
     def _limit(self, attribute: str, unit: int) -> int | None:
         if self._map.quota_inherited and attribute and not self._first(attribute):
-            # What does not inherit, and says nothing, has no limit.
+            # An entry that takes no defaults and sets no limit has none.
             return UNLIMITED
         return self._count(attribute, unit)
 

@@ -1,4 +1,4 @@
-"""Accounts from an LDAP directory, remembered for a while."""
+"""Accounts from LDAP, with a cache."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from gateway.observe.log import emit_to_log
 __all__ = ["LdapDirectory"]
 
 _LOGIN = 1.0
-"""Seconds in which the account of a verified password needs no other search."""
+"""Seconds for which the account of a verified password is not searched again."""
 
 
 @implementer(IDirectory, IOwnRetention)
 class LdapDirectory:
-    """Asks LDAP servers on a worker."""
+    """An ``IDirectory`` that asks LDAP servers in threads."""
 
     def __init__(
         self,
@@ -46,11 +46,10 @@ class LdapDirectory:
         list_all: Run | None = None,
         emit: Emit = emit_to_log,
     ) -> None:
-        """``list_all`` does what takes long and is to keep no login waiting, if not ``run``.
+        """``list_all`` runs long searches, so that they delay no login; None: ``run`` does.
 
-        ``cache_ttl``: seconds for which an account that was found is remembered.
-
-        ``stale_ttl``: seconds after that for which it still serves in an outage.
+        ``cache_ttl``: seconds for which a found account is cached.
+        ``stale_ttl``: seconds after that for which it is used in an outage.
         ``unix_time``: for accounts that expire.
         """
         self.entries = LdapAccounts(reach, search, entries, now, unix_time=unix_time, emit=emit)
@@ -69,13 +68,13 @@ class LdapDirectory:
 
     def recipient(self, address: str) -> Deferred[Account | None]:
         """The account that has this address."""
-        # A key that is no login name.
+        # A key of the cache that no login name equals.
         return self._known(f"\0{address}", lambda: self.entries.recipient(address))
 
     def owner(self, mailbox: str) -> Deferred[Account | None]:
         """The account that owns the mailbox.
 
-        By login first, which is remembered: most mailboxes have the name of one.
+        Searches by login name first, which is cached: most mailboxes have that name.
         """
 
         def found(account: Account | None) -> Any:
@@ -83,16 +82,16 @@ class LdapDirectory:
                 return account
             return self._run(lambda: self.entries.owner(mailbox)).addCallback(_account_of)
 
-        # A login that several have, or one without a mailbox, says nothing of who has this one.
+        # An ambiguous login name, or one without a mailbox, does not tell the owner of this one.
         return self.find(mailbox).addErrback(_trap_misconfigured).addCallback(found)
 
     def accounts(self) -> Deferred[list[Account]]:
-        """All of them."""
+        """All accounts with a mailbox."""
         asked = self._list_all(self.entries.everybody)
         return asked.addCallback(lambda everybody: [found.account for found in everybody])
 
     def with_retention(self) -> Deferred[list[Account]]:
-        """Those that have a policy."""
+        """The accounts with a retention policy of their own."""
         asked = self._list_all(self.entries.with_retention)
         return asked.addCallback(lambda some: [found.account for found in some])
 
@@ -124,7 +123,7 @@ class LdapDirectory:
         return found if when + seconds > self._now() else None
 
     def _remember(self, login: str, found: Found) -> Account:
-        # Under no other name: that of its mailbox may be somebody else's login.
+        # Not under other names: the mailbox name may be another account's login name.
         self._found[login] = self._now(), found
         self._found.move_to_end(login)
         if len(self._found) > self._size:
@@ -132,10 +131,10 @@ class LdapDirectory:
         return found.account
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
-        """The account, if the directory takes the password for it."""
+        """The account, if its bind with the password succeeds."""
         if not password:
-            # Many servers answer success to a bind without a password
-            # (RFC 4513 section 5.1.2): none ever gets there.
+            # Many servers accept a bind without a password as unauthenticated
+            # (RFC 4513 section 5.1.2): never send one.
             return fail(BadCredentials(f"no password for {login}"))
         try:
             password.decode("utf-8")
@@ -149,7 +148,7 @@ class LdapDirectory:
                 raise BadCredentials(f"{login} may not log in ({found.dn})")
             return account
 
-        # The throttle has just searched for the owner of the name.
+        # The throttle has just searched for the account of the name.
         found = self._found_within(login, _LOGIN)
         return self._run(lambda: self.entries.verify(login, password, found)).addCallback(verified)
 

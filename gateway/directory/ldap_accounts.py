@@ -1,6 +1,6 @@
-"""Accounts in LDAP: search for the entry, bind as it.
+"""Accounts in LDAP: search the entry, bind as it.
 
-Everything here blocks: for a worker.
+All functions block: call them in a thread.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ __all__ = ["Search"]
 
 log = Logger()
 
-# RFC 4511 section 4.1.9; what they mean for a user's bind.
+# Result codes (RFC 4511 section 4.1.9) that reject a user's bind.
 _REFUSED = frozenset({19, 32, 48, 49, 53})
 _MISCONFIGURED = frozenset({1, 2, 8, 13, 34, 50})
 _BIND = bind_request()
 PAGE = 500
-"""Entries that are asked for at once where all are wanted."""
+"""Entries per page of a search for all accounts."""
 
 LISTING = 60
-"""Seconds for each page of them."""
+"""Timeout of a page, in seconds."""
 
 NAMESAKES = 20
-"""Entries that may have the name of one mailbox in some attribute."""
+"""Most entries to read for the name of a mailbox."""
 
 _PARTITIONS = re.compile(
     r"ldaps?://[^/]*/(?:CN=Configuration|DC=DomainDnsZones|DC=ForestDnsZones),", re.I
 )
-"""What Active Directory refers to whenever it is asked from its root on; nobody is in there."""
+"""Referrals that Active Directory returns for a search from its root; no users are there."""
 
 _REFERRAL = 10
 _SIZE_LIMIT_EXCEEDED = 4
@@ -71,32 +71,32 @@ _AD_REASONS: Mapping[str, str] = {
     "773": "the password must be changed",
     "775": "account locked out",
 }
-"""Active Directory's sub-codes, for the log; a client that read them would learn too much."""
+"""Active Directory's sub-codes as text, for the log only: clients must not learn the reason."""
 
 
 @frozen
 class Search:
-    """Where accounts are looked for, and who looks."""
+    """Parameters of a search for accounts."""
 
     base: str
     scope: str = "subtree"
-    """``subtree``, or ``one`` for what stands right below the base."""
+    """``subtree``, or ``one`` for entries directly below the base."""
 
     filter: str = ""
-    """Instead of the map's."""
+    """Filter of logins in place of the map's."""
 
     recipients: str = ""
-    """The filter for mail addresses; instead of the map's."""
+    """Filter of recipients in place of the map's."""
 
     bind_dn: str = ""
-    """Who searches; empty: nobody, anonymously."""
+    """Bind DN of searches; empty: anonymous."""
 
     bind_password: str = field(default="", repr=False)
     bind_as: str = ""
-    """``{login}`` in a DN or another name: the user binds so, and searches for the entry."""
+    """A DN or other name with ``{login}``: users bind by it and search their own entry."""
 
     domains: tuple[str, ...] = ()
-    """What may stand before a backslash or slash, or after an at sign, for no domain at all."""
+    """Domains to strip before a backslash or slash, and after an at sign."""
 
 
 class LdapAccounts:
@@ -112,7 +112,7 @@ class LdapAccounts:
         unix_time: Callable[[], float] = time.time,
         emit: Emit = emit_to_log,
     ) -> None:
-        """``now`` is for the servers; ``unix_time`` for accounts that expire."""
+        """``now``: a clock for the servers, in seconds; ``unix_time``: for accounts that expire."""
         self._search = search
         self._unix_time = unix_time
         self._filter = search.filter or entries.filter
@@ -144,7 +144,7 @@ class LdapAccounts:
         self._domains = frozenset(name.lower() for name in search.domains)
         self._base_domain = ".".join(re.findall(r"\bdc=([^,+]+)", search.base.lower()))
         self.searching = Servers(reach, self._bind_service, now, emit=emit)
-        # Separate, so that a server that lists entries slowly is not down for logins.
+        # Separate servers: slow lists of entries must not count as an outage for logins.
         patient = evolve(reach, timeout=listing_timeout)
         self._listing = Servers(patient, self._bind_service, now, beside=self.searching)
         self.binding = Servers(reach, _nobody, now, beside=self.searching)
@@ -165,7 +165,7 @@ class LdapAccounts:
         return self.searching.use(lambda connection: self._owner(connection, mailbox))
 
     def _owner(self, connection: Any, mailbox: str) -> Found | None:
-        # An attribute that names mailboxes may stand in another's entry too, as an address does.
+        # The value may be in another account's entry too, for example as an address.
         values = (mailbox.encode("utf-8"), b"")
         entries, result = ask(connection, self._by_mailbox, values)
         if result.code != _SIZE_LIMIT_EXCEEDED:
@@ -178,12 +178,12 @@ class LdapAccounts:
                 f"more than one entry for the mailbox {mailbox}: {self._by_mailbox.wanted}"
             )
         if problems and not owners:
-            # One of them may be the owner: not to know is not that there is none.
+            # One of them may be the owner: unknown is not absent.
             raise problems[0]
         return owners[0] if owners else None
 
     def everybody(self) -> list[Found]:
-        """All that have a mailbox; those who have none that could be named are logged."""
+        """All accounts with a mailbox; logs those with a malformed one."""
         found = self._listing.use(lambda connection: self._all(connection, self._by_page))
         if not found:
             base, wanted = self._search.base, self._by_page.wanted
@@ -195,26 +195,26 @@ class LdapAccounts:
         return found
 
     def with_retention(self) -> list[Found]:
-        """All that have a mailbox and a retention policy."""
+        """All accounts with a mailbox and a retention policy."""
         if not self._has_retention:
             return []
         return self._listing.use(lambda connection: self._all(connection, self._by_retention))
 
     def _all(self, connection: Any, request: Request) -> list[Found]:
-        """In pages: servers answer no more than some hundred or thousand entries at once."""
+        """Search in pages (RFC 2696): servers return some hundred or thousand entries at once."""
         found: list[Found] = []
         cookie, more = b"", True
         while more:
             entries, result = ask(connection, request, (b"", b""), page(PAGE, cookie))
             if result.code == _SIZE_LIMIT_EXCEEDED:
                 raise DirectoryMisconfigured(
-                    f"the directory returns no more than {len(found) + len(entries)} entries:"
-                    " raise its limit for ldap.bind_dn, also of what it tells in pages"
+                    f"the directory returns only {len(found) + len(entries)} entries:"
+                    " raise its size limit for ldap.bind_dn, for paged searches too"
                 )
             self._check_search(result, entries or found)
             found += self._read(entries, lambda error: log.warn("{error}", error=error))
             if cookie and not entries and result.cookie == cookie:
-                raise DirectoryDown("the directory comes to no end of its pages")
+                raise DirectoryDown("the directory returns pages without end")
             cookie = result.cookie
             more = bool(cookie)
         return found
@@ -229,12 +229,12 @@ class LdapAccounts:
                 unreadable(error)
 
     def verify(self, login: str, password: bytes, found: Found | None = None) -> Found:
-        """The same, if the server takes the password for it; not searched if ``found`` before."""
+        """The account, if its bind with the password succeeds; ``found``: skip the search."""
         if self._search.bind_as:
             return self._verify_directly(login, password)
         found = found or self.find(login)
         if found is None:
-            # Costs what a wrong password costs, and cannot succeed.
+            # Takes as long as a wrong password, and cannot succeed.
             with suppress(BadCredentials):
                 self._bind(f"cn={secrets.token_hex(8)},{self._search.base}", password, login)
             raise BadCredentials(f"{login} is not in the directory")
@@ -254,8 +254,8 @@ class LdapAccounts:
             if found is None:
                 raise BadCredentials(f"{login} may bind but {self._filter} does not find it")
             if folded(found.dn) != folded(name):
-                # Active Directory takes display names too: that somebody could
-                # bind so does not say that this is the entry.
+                # Active Directory accepts binds by display name too: a
+                # successful bind does not prove that this is the entry.
                 _check_user(_bind(connection, found.dn, password), login)
             return found
 
@@ -269,11 +269,11 @@ class LdapAccounts:
         return None
 
     def _spellings(self, login: str) -> list[str]:
-        """Under which an entry is looked for, one after the other.
+        """The names to search, one after the other.
 
-        Where the filter knows nothing of domains, ``domain/user`` is the user's
-        address in that domain, or his name, or his address in the base's domain.
-        An address has its domain already and takes no other before it.
+        If the filter does not handle domains, ``domain/user`` means the address in that
+        domain, the user's name, or the address in the domain of the base.  An address
+        takes no domain before it.
         """
         domain, separator, user = _form(login)
         if not (separator and user) or "@" in user or "{user}" in self._filter:
@@ -302,19 +302,19 @@ class LdapAccounts:
     def _check_search(self, result: Result, found: Sequence[Any]) -> None:
         elsewhere = [uri for uri in result.referrals if not _PARTITIONS.match(uri)]
         if result.code == _REFERRAL or (result.code == 0 and elsewhere and not found):
-            # Not that there is no such user: another server may know, and is not asked.
+            # Not an unknown user: the entry may be on another server, which is not asked.
             raise DirectoryMisconfigured(
-                f"ldap.base {self._search.base}: the directory only refers to"
+                f"ldap.base {self._search.base}: the directory returned only referrals to"
                 f" {' '.join(elsewhere) or 'another'}; name that server in ldap.uris"
             )
         if result.code == _NO_SUCH_OBJECT:
-            # Not that there is no such user: where users are looked for is not there.
+            # Not an unknown user: the search base does not exist.
             raise DirectoryMisconfigured(f"ldap.base {self._search.base}: no such entry")
         if result.code != 0:
             _raise(result, "the search")
 
     def _user(self, login: str) -> str:
-        """The name without a domain that is this directory's."""
+        """The name without a domain of this directory."""
         ours = {*self._domains, self._base_domain} - {""}
         domain, separator, user = _form(login)
         if separator:
@@ -346,7 +346,7 @@ def _form(login: str) -> tuple[str, str, str]:
 
 
 def _nobody(_: Any) -> None:
-    """A connection for users' binds begins with nobody bound."""
+    """Connections for users' binds start unbound."""
 
 
 def _bind(connection: Any, dn: str, password: bytes) -> Result:
@@ -367,7 +367,7 @@ def _raise(result: Result, doing: str) -> None:
 
 
 def _reason(result: Result) -> str:
-    """A result code as text, with Active Directory's own reason if there is one."""
+    """A result code as text, with Active Directory's sub-code if there is one."""
     code = re.search(r"\bdata ([0-9a-f]+)", result.words)
     words = _AD_REASONS.get(code[1]) if code else None
     known = RESULT_CODES.get(result.code, "unknown")

@@ -1,4 +1,4 @@
-"""Filters (RFC 4515) of one's own: whether they can be sent, and what finds everybody at once."""
+"""Filters (RFC 4515) of the configuration: checks, and the filter that finds all accounts."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ANYTHING = "(objectClass=*)"
 
 
 def everybody(wanted: str) -> str:
-    """The filter without the name: ``{login}`` and ``{user}`` may be anything.
+    """The filter for all accounts: ``{login}`` and ``{user}`` match any value.
 
-    What is compared with a name by a rule of its own must be there; what must
-    not equal it says nothing.
+    A comparison by a matching rule becomes a test for presence; a negated
+    comparison is left out.
     """
     return _ASSERTION.sub(_without_name, wanted)
 
@@ -38,7 +38,7 @@ def _without_name(found: re.Match[str]) -> str:
 
 
 def login_attributes(wanted: str) -> tuple[str, ...]:
-    """The attributes that must equal the login name, and so have login names as their values."""
+    """The attributes that the filter compares with the login name."""
     found = (match for match in _ASSERTION.finditer(wanted) if not match["excluded"])
     exact = (
         match["name"] for match in found if not match["rule"] and _EXACTLY.fullmatch(match["value"])
@@ -47,12 +47,12 @@ def login_attributes(wanted: str) -> tuple[str, ...]:
 
 
 def any_of(names: tuple[str, ...], value: str) -> str:
-    """The filter for entries with this value in one of the attributes; ``*`` matches any text."""
+    """The filter of entries with this value in one of the attributes; ``*``: any value."""
     return f"(|{''.join(f'({name}={value})' for name in names)})"
 
 
 def check_filter(wanted: str, fields: Sequence[str] = ("login", "user")) -> None:
-    """Raise ``ValueError`` where it cannot be sent, or is the same for everybody."""
+    """Raise ``ValueError`` if the filter is malformed or contains none of ``places``."""
     places = [f"{{{field}}}" for field in fields]
     if not any(place in wanted for place in places):
         raise ValueError(f"no {' or '.join(places)} is in it")

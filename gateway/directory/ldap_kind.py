@@ -1,4 +1,4 @@
-"""The row of ``directory.kind = "ldap"``: the section [ldap], and the directory that it makes."""
+"""The row of ``directory.kind = "ldap"``: its section [ldap], and the directory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ URIS = check.checked(_check_uris)
 
 
 def filter_with(*places: str) -> dict[str, Any]:
-    """An LDAP filter that has one of these places in it, or empty."""
+    """A check: an LDAP filter with one of these variables, or empty."""
 
     def look(value: str) -> None:
         try:
@@ -65,7 +65,7 @@ def filter_with(*places: str) -> dict[str, Any]:
 
 @frozen
 class LdapSettings:
-    """``[ldap]``: the servers of ``directory.kind = "ldap"``, and where accounts are in them."""
+    """``[ldap]``: servers, search and attributes of ``directory.kind = "ldap"``."""
 
     uris: tuple[str, ...] = field(default=(), **URIS)
     start_tls: bool = False
@@ -100,7 +100,7 @@ class LdapSettings:
 
     @property
     def entries(self) -> EntryMap:
-        """The named map with every attribute that is set besides."""
+        """The map ``map`` with the attributes that the section sets."""
         own: dict[str, Any] = {
             item.name: (name,) if item.name in ("mailbox", "addresses") else name
             for item in attrs.fields(EntryMap)
@@ -154,10 +154,10 @@ def _faults(ldap: LdapSettings, whole: Whole) -> Iterator[Fault]:
         if not getattr(ldap, key):
             yield f"ldap.{key}", 'expected for directory.kind = "ldap"'
     if whole.value("ntlm.provider") == "winbind" and not ldap.domains:
-        # Else another domain's alice, whom a domain controller vouches for, were ours.
+        # Else alice of another domain, whom the domain controller accepts, would be our alice.
         yield "ldap.domains", 'expected your domains for ntlm.provider = "winbind"'
     if ldap.bind_dn and not ldap.bind_password:
-        # A server would take that for an anonymous bind (RFC 4513 section 5.1.2), or refuse.
+        # A server accepts that as an unauthenticated bind (RFC 4513 section 5.1.2), or rejects it.
         yield "ldap.bind_password", "expected the password of ldap.bind_dn, or bind_password_file"
 
 

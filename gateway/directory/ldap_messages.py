@@ -1,8 +1,8 @@
-"""LDAP messages (RFC 4511) in BER: requests that are filled in, responses that are read.
+"""LDAP messages (RFC 4511) in BER: request templates, and a parser of responses.  Pure.
 
-ldap3 makes a request anew each time out of some hundred objects, and that takes
-half a millisecond of a thread that others wait for.  Here it makes each kind of
-request once, with placeholders; from then on only those are filled in.  Pure.
+ldap3 builds each request from about a hundred objects, which takes half a
+millisecond.  Here ldap3 builds each kind of request once, with placeholders; then
+only the values are filled in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ldap3.protocol.rfc4511 import LDAPMessage, MessageID, ProtocolOp
 from pyasn1.codec.ber.encoder import encode
 
 LONGEST = 1 << 20
-"""Octets of a response; an account's entry has some hundred."""
+"""Most octets of a response; the entry of an account has some hundred."""
 
 _CONSTRUCTED = 0x20
 _SEQUENCE, _INTEGER, _OCTETS, _CONTROLS = 0x30, 0x02, 0x04, 0xA0
@@ -25,48 +25,48 @@ _ENUMERATED = 0x0A
 _ENTRY, _REFERENCE, _REFERRAL = 0x64, 0x73, 0xA3
 _PAGES = b"1.2.840.113556.1.4.319"
 BOUND, SEARCHED, EXTENDED = 0x61, 0x65, 0x78
-"""What ends an operation: BindResponse, SearchResultDone, ExtendedResponse."""
+"""Responses that end an operation: BindResponse, SearchResultDone, ExtendedResponse."""
 
 Content = bytes | list["Element"]
 
 
 class Element(NamedTuple):
-    """A tag and what it holds: octets, or elements where the tag says so."""
+    """A tag and its content: octets, or elements if the tag is constructed."""
 
     tag: int
     content: Any
 
 
 class Result(NamedTuple):
-    """How an operation ended: the code and the server's own words."""
+    """The result of an operation: code and diagnostic message."""
 
     code: int
     words: str
     cookie: bytes = b""
-    """Where a search in pages goes on; empty at its end (RFC 2696)."""
+    """Cookie of the next page; empty: the last one (RFC 2696)."""
 
     kind: int = 0
-    """Which operation it ends."""
+    """The tag of the response."""
 
     referrals: tuple[str, ...] = ()
-    """URIs of other servers that may know more."""
+    """Referrals: URIs of other servers."""
 
 
 class Reference(NamedTuple):
-    """Where a search should be continued."""
+    """A search continuation (RFC 4511 section 4.5.3): URIs of other servers."""
 
     uris: tuple[str, ...]
 
 
 class Entry(NamedTuple):
-    """An entry that a search has found; attributes' names in lower case."""
+    """An entry of a search; attribute names in lower case."""
 
     dn: str
     values: Mapping[str, list[bytes]]
 
 
 def message_length(data: bytes | bytearray) -> int:
-    """Octets of the message that begins here; 0 where that cannot be said yet."""
+    """Octets of the message at the start of ``data``; 0: more data needed."""
     if len(data) < 2:
         return 0
     if data[0] != _SEQUENCE:
@@ -84,7 +84,7 @@ def message_length(data: bytes | bytearray) -> int:
 
 
 def read_elements(data: bytes, depth: int = 0) -> list[Element]:
-    """All elements of ``data``; raises ``ConnectionError`` for what is not BER."""
+    """All elements of ``data``.  Raises ``ConnectionError`` if it is not BER."""
     elements, at, end = [], 0, len(data)
     while at < end:
         if at + 2 > end or depth > 16:
@@ -94,8 +94,8 @@ def read_elements(data: bytes, depth: int = 0) -> list[Element]:
         if length >= 0x80:
             count = length & 0x7F
             if not 0 < count <= 8:
-                # RFC 4511 section 5.1: lengths are always said.
-                raise ConnectionError("the server's answer is not BER as LDAP has it")
+                # RFC 4511 section 5.1: only definite lengths.
+                raise ConnectionError("the server's answer is not BER as in LDAP")
             length = int.from_bytes(data[at : at + count], "big")
             at += count
         if at + length > end:
@@ -108,7 +108,7 @@ def read_elements(data: bytes, depth: int = 0) -> list[Element]:
 
 
 def read_response(message: bytes) -> tuple[int, Entry | Reference | Result | None]:
-    """The message id and what it says; None for what is of no interest."""
+    """Message id and content; None for messages that are not needed."""
     try:
         number, operation, *controls = read_elements(message)[0].content
         identity = _number(number, _INTEGER)
@@ -135,7 +135,7 @@ def read_response(message: bytes) -> tuple[int, Entry | Reference | Result | Non
 
 
 def _number(element: Element, tag: int) -> int:
-    """What is no number is not 0, which would be success."""
+    """The number; raises ``ConnectionError`` for anything else: 0 would mean success."""
     octets = element.content
     if element.tag != tag or not 1 <= len(octets) <= 4:
         raise ValueError("no number")
@@ -147,7 +147,7 @@ def _texts(element: Element) -> tuple[str, ...]:
 
 
 def _cookie(controls: Sequence[Element]) -> bytes:
-    """That of the control for pages, if there is one."""
+    """The cookie of the control for pages, if there is one."""
     for control in (one for some in controls for one in some.content):
         kind, *rest = control.content
         if kind.content == _PAGES:
@@ -187,11 +187,11 @@ class Request:
         *,
         ends: int,
     ) -> None:
-        """``operation`` as ldap3 makes it, with the placeholders where values will stand."""
+        """``operation``: a request of ldap3 with placeholders in place of values."""
         self.ends = ends
-        """The only kind of result that answers it."""
+        """Tag of the response that ends it."""
         self.wanted = wanted
-        """The filter as it was configured."""
+        """The filter of the configuration."""
         message = LDAPMessage()
         message["messageID"] = MessageID(1)
         message["protocolOp"] = ProtocolOp().setComponentByName(kind, operation)
@@ -200,7 +200,7 @@ class Request:
         self._operation = self._prepared(made)
 
     def _prepared(self, element: Element) -> bytes | Element:
-        """What will not change in one piece, encoded."""
+        """Encode the constant parts, each in one piece."""
         tag, content = element
         if isinstance(content, bytes):
             changes = any(placeholder in content for placeholder in self._placeholders)
@@ -216,9 +216,9 @@ class Request:
         return Element(tag, parts)
 
     def filled(self, identity: int, values: Sequence[bytes], controls: bytes = b"") -> bytes:
-        """The message with these values for the placeholders, in their order, and ``controls``.
+        """The message with these values in the order of the placeholders, and ``controls``.
 
-        Values stand in elements of their own length: nothing in them can end one.
+        Each value has an element with its length, so no value can inject another.
         """
         body = _encoded(_INTEGER, _octets(identity)) + self._fill(self._operation, values)
         return _encoded(_SEQUENCE, body + controls)
@@ -240,13 +240,13 @@ _NAME, _PASSWORD = b"6E616D65@name", b"70617373@password"
 
 
 def bind_request() -> Request:
-    """A simple bind; its values are name and password."""
+    """A simple bind.  Values: name and password."""
     operation = bind_operation(3, "SIMPLE", _NAME.decode(), _PASSWORD.decode())
     return Request("bindRequest", operation, (_NAME, _PASSWORD), ends=BOUND)
 
 
 def start_tls_request() -> Request:
-    """StartTLS (RFC 4511 section 4.14); without values."""
+    """StartTLS (RFC 4511 section 4.14).  No values."""
     operation = extended_operation(_START_TLS, no_encode=True)
     return Request("extendedReq", operation, (), ends=EXTENDED)
 
@@ -261,7 +261,7 @@ def search_request(
     scope: str = "subtree",
     most: int = 2,
 ) -> Request:
-    """A search for so many entries at the most, 0: for all; its values are those of ``fields``.
+    """A search with this size limit, 0: none.  Values: those of ``fields``.
 
     ``wanted`` is a filter (RFC 4515) with those fields in braces.  Raises
     ``ldap3.core.exceptions.LDAPInvalidFilterError``.

@@ -1,8 +1,8 @@
-"""Connections to LDAP servers: kept, opened anew, and to the next server when one is down.
+"""Connections to LDAP servers: pooling, reconnection, failover.
 
-Everything here blocks: for a worker.  ldap3's defaults would fetch the schema
-with every bind, follow referrals with the service's password, and take any
-certificate; each is set otherwise.
+All functions block: call them in a thread.  ldap3's defaults would fetch the schema
+at every bind, follow referrals with the service account's password, and accept any
+certificate; all three are off.
 """
 
 from __future__ import annotations
@@ -51,32 +51,32 @@ _NO_ANSWER = (
     *(LDAPCommunicationError, LDAPResponseTimeoutError, LDAPStartTLSError, LDAPCertificateError),
     OSError,
 )
-"""Errors of a server; ldap3's other errors are about the request."""
+"""Failures of a server; ldap3's other errors concern the request."""
 
 
 @frozen
 class Reach:
-    """How servers are reached."""
+    """Parameters of connections."""
 
     uris: Sequence[str]
-    """``ldap://`` or ``ldaps://`` with host and port; the first that answers is used."""
+    """``ldap://`` or ``ldaps://`` with host and port, in order of preference."""
 
     start_tls: bool = False
     ca_file: str = ""
-    """PEM file of authorities; empty: those of the system."""
+    """File of CA certificates (PEM); empty: those of the system."""
 
     timeout: int = 5
-    """Seconds for a connection, and for each answer as a whole."""
+    """Timeout of connecting, and of each complete answer, in seconds."""
 
     retry_after: float = 10.0
-    """Seconds for which a server that did not answer is left alone."""
+    """Seconds for which a failed server is not tried."""
 
 
 class _Punctual:
-    """A socket that waits for each answer as a whole no longer than for one silence.
+    """A socket with a timeout for each complete answer.
 
-    ldap3's own timeout begins anew with every octet that arrives, so that a
-    server that dribbles could hold a worker for ever.
+    ldap3's timeout restarts with every octet: a server that sends slowly could
+    block a thread for ever.
     """
 
     def __init__(self, inner: Any, timeout: float, monotonic: Callable[[], float]) -> None:
@@ -89,13 +89,13 @@ class _Punctual:
         return getattr(self.inner, name)
 
     def sendall(self, data: bytes) -> None:
-        """Send a request; its answer is due from now on."""
+        """Send a request; the timeout of its answer starts now."""
         self._until = self._monotonic() + self._timeout
         self.inner.settimeout(self._timeout)
         self.inner.sendall(data)
 
     def recv(self, size: int) -> bytes:
-        """Some of the answer; raises ``TimeoutError`` when its time is over."""
+        """Octets of the answer; raises ``TimeoutError``."""
         left = self._until - self._monotonic()
         if left <= 0:
             raise TimeoutError("the answer took too long")
@@ -104,28 +104,28 @@ class _Punctual:
 
 
 class _Tls(ldap3.Tls):
-    """TLS with names compared by OpenSSL.
+    """TLS with names verified by OpenSSL, and with SNI.
 
-    ldap3 does it itself where Python has no ``ssl.match_hostname`` any more
-    (3.12), and knows no IP addresses; nor does it say the name to the server.
+    ldap3 verifies names itself since Python 3.12 has no ``ssl.match_hostname``, but
+    no IP addresses, and sends no SNI.
     """
 
     def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:
         """Begin TLS on a connection's socket."""
         context = ssl.create_default_context(cafile=self.ca_certs_file)
-        # The same on each Python: 3.13 would refuse the certificates of many a
-        # private authority for what is missing in them, as no LDAP client does.
+        # The same on each Python: 3.13 rejects certificates of many private CAs
+        # that lack extensions; no LDAP client requires them.
         context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
         connection.socket = context.wrap_socket(
             connection.socket,
-            # An IPv6 address may have a zone, which is of this machine only.
+            # The zone of an IPv6 address is local to this machine.
             server_hostname=connection.server.host.partition("%")[0],
             do_handshake_on_connect=do_handshake,
         )
 
 
 class _Server:
-    """One server: how it is, and connections that nobody uses just now."""
+    """A server: its state, and its idle connections."""
 
     def __init__(
         self, uri: str, reach: Reach, outage: Outage, monotonic: Callable[[], float]
@@ -134,35 +134,35 @@ class _Server:
         self.outage = outage
         self.down_until = 0.0
         self.silent = False
-        """When last asked it did not refuse, it did not answer."""
+        """It timed out when last tried, and did not refuse."""
         self._reach = reach
         self._monotonic = monotonic
         parts = urlsplit(uri)
         self._host = parts.hostname or ""
         self._secure = parts.scheme == "ldaps"
         self._port = parts.port or (636 if self._secure else 389)
-        # A deque, since several threads take and keep.
+        # A deque: safe for several threads.
         self._idle: deque[Any] = deque()
 
     def take(self) -> Any:
-        """A connection that is kept, or None."""
+        """An idle connection, or None."""
         try:
             return self._idle.pop()
         except IndexError:
             return None
 
     def answered(self, connection: Any) -> None:
-        """It is up; keep the connection for the next."""
+        """Mark the server as up, and keep the connection."""
         self.down_until, self.silent = 0.0, False
         self.outage.answered()
         self.keep(connection)
 
     def keep(self, connection: Any) -> None:
-        """Have the connection ready for the next."""
+        """Keep the connection as idle."""
         self._idle.append(connection)
 
     def open(self) -> Any:
-        """A new connection, TLS begun, nobody bound."""
+        """A new connection with TLS, not bound."""
         tls = _Tls(
             validate=ssl.CERT_REQUIRED,
             ca_certs_file=self._reach.ca_file or None,
@@ -195,10 +195,10 @@ class _Server:
         return _Punctual(inner, self._reach.timeout, self._monotonic)
 
     def _start_tls(self, connection: Any, tls: _Tls) -> None:
-        """Not by ldap3, which takes any success for its own and trips over what is no answer."""
+        """StartTLS without ldap3, which does not check that the response matches."""
         _, result = ask(connection, _START_TLS, ())
         if result.code != 0:
-            raise LDAPStartTLSError(f"the server does not begin TLS: {result.code} {result.words}")
+            raise LDAPStartTLSError(f"StartTLS failed: {result.code} {result.words}")
         connection.socket = connection.socket.inner
         connection.socket.settimeout(self._reach.timeout)
         tls.wrap_socket(connection, do_handshake=True)
@@ -208,10 +208,10 @@ class _Server:
 def ask(
     connection: Any, request: Request, values: Sequence[bytes], controls: bytes = b""
 ) -> tuple[list[Entry], Result]:
-    """Send a request with these values, and read all that answers it.
+    """Send a request with these values, and read its responses.
 
-    Raises ``OSError`` for a server that closes, dribbles, does not speak LDAP,
-    or answers another question.
+    Raises ``OSError`` if the server closes, times out, sends no LDAP, or answers
+    another request.
     """
     identity = connection.server.next_message_id()
     connection.socket.sendall(request.filled(identity, values, controls))
@@ -229,13 +229,13 @@ def ask(
         answered, said = read_response(bytes(data[:length]))
         del data[:length]
         if answered != identity:
-            # 0 is the server's notice that it disconnects (RFC 4511 section 4.4.1).
+            # 0: Notice of Disconnection (RFC 4511 section 4.4.1).
             raise ConnectionError(f"the server answers {answered}, not {identity}: {_kind(said)}")
         if isinstance(said, Result) and said.kind == request.ends:
             return entries, said._replace(referrals=(*referrals, *said.referrals))
         if isinstance(said, Result) or request.ends != SEARCHED:
-            # Another operation may have succeeded: it says nothing of this one.
-            raise ConnectionError(f"the server answers another question: {_kind(said)}")
+            # The success of another operation is not that of this one.
+            raise ConnectionError(f"the server answers another request: {_kind(said)}")
         if isinstance(said, Reference):
             referrals += said.uris
         elif said is not None:
@@ -243,7 +243,7 @@ def ask(
 
 
 def _kind(said: Entry | Reference | Result | None) -> str:
-    """For the log: an entry may have what is nobody's business."""
+    """The kind of a response, for the log: entries may contain private data."""
     return str(said) if isinstance(said, Result) else type(said).__name__
 
 
@@ -260,13 +260,11 @@ class Servers:
         beside: Servers | None = None,
         emit: Emit = emit_to_log,
     ) -> None:
-        """``beside``: the same servers for other work; an outage of one is the same for both.
+        """``beside``: the same servers for other work; both share the state of outages.
 
-        ``prepare`` is done once with every new connection: a service's bind.
-
-        ``now`` says how long a server is left alone, ``monotonic`` how long it takes
-        to answer: a clock that is set back must hold no worker.
-        Raises ``ValueError`` where one of the URIs is none.
+        ``prepare`` is called once with every new connection: the service account's bind.
+        ``now`` times retries.  ``monotonic`` times answers, so that a clock that is set
+        back blocks no thread.  Raises ``ValueError`` for a bad URI.
         """
         self._reach = reach
         self._prepare = prepare
@@ -283,11 +281,10 @@ class Servers:
     def use(self, work: Callable[[Any], T]) -> T:
         """Do ``work`` with a connection to the first server that answers.
 
-        A connection that was kept may have been closed by the other end: then
-        the work is done once more with a new one.  A server that does not
-        answer is left alone for a while, unless none does.  Raises
-        ``DirectoryDown``, ``DirectoryMisconfigured`` where ldap3 cannot ask for
-        that at all, and whatever else ``work`` and ``prepare`` raise.
+        If the server closed an idle connection, ``work`` runs again with a new one.
+        A failed server is not tried for a while, unless all have failed.  Raises
+        ``DirectoryDown``, ``DirectoryMisconfigured`` if ldap3 rejects the request,
+        and whatever ``work`` and ``prepare`` raise.
         """
         problems = []
         for server in self._candidates():
@@ -303,7 +300,7 @@ class Servers:
                 _log_once(server, error)
                 raise
             except LDAPException as error:
-                # Another server would not be asked either.
+                # Every server would fail alike: the request is at fault.
                 raise DirectoryMisconfigured(f"{type(error).__name__}: {error}") from error
             else:
                 return result
@@ -312,11 +309,11 @@ class Servers:
         )
 
     def _candidates(self) -> list[_Server]:
-        """Whom to ask, in this order.
+        """The servers to try, in order.
 
-        Where all are down, those that refuse at once are asked again: it
-        costs nothing.  One that keeps silent would hold up everybody for its
-        whole time-out, so only the first who comes after a while tries.
+        If all are down, those that refuse at once are tried again, which is cheap.
+        One that times out would delay every login, so one login at a time tries it
+        after ``retry_after``.
         """
         now = self._now()
         ready = [server for server in self._servers if server.down_until <= now]
@@ -337,7 +334,7 @@ class Servers:
         except BaseException as error:
             _close(connection)
             if isinstance(error, GatewayError):
-                # It meets everybody alike.
+                # Every server fails alike.
                 _log_once(server, error)
             raise
         return self._work(server, connection, work)
@@ -346,11 +343,11 @@ class Servers:
         try:
             result = work(connection)
         except DirectoryDown:
-            # It answers, and says that it cannot tell.
+            # It answers that it is busy or unavailable.
             server.keep(connection)
             raise
         except GatewayError:
-            # The server has answered; that it says no does not hurt the connection.
+            # The server has answered: a rejection leaves the connection usable.
             server.answered(connection)
             raise
         except BaseException:

@@ -22,7 +22,7 @@ class MemoryDirectory:
     def __init__(
         self, passwords: Mapping[str, str], accounts: Mapping[str, Account] | None = None
     ) -> None:
-        """``accounts``: those of which more is known than that their name is their mailbox."""
+        """``accounts``: accounts that need more than a name; other names are their mailboxes."""
         self._passwords = {name: text.encode("utf-8") for name, text in passwords.items()}
         self._accounts = {name: Account(name=name, mailbox=name) for name in passwords}
         self._accounts.update(accounts or {})
@@ -44,7 +44,7 @@ class MemoryDirectory:
         return succeed(next(owners, None))
 
     def accounts(self) -> Deferred[list[Account]]:
-        """All of them."""
+        """All accounts."""
         return succeed(list(self._accounts.values()))
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
@@ -58,7 +58,7 @@ class MemoryDirectory:
 
 @implementer(IDirectory)
 class LoginIsMailbox:
-    """Every name is an account, and its mailbox has that name: for checkers of others."""
+    """Every name is an account with a mailbox of that name: for checkers of other packages."""
 
     def find(self, login: str) -> Deferred[Account | None]:
         """The account of that name."""
@@ -74,9 +74,9 @@ class LoginIsMailbox:
         return self.find(mailbox)
 
     def accounts(self) -> Deferred[list[Account]]:
-        """Nobody knows them."""
+        """Accounts cannot be listed."""
         return succeed([])
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:  # noqa: ARG002
-        """Nobody is verified here."""
+        """Fails: another checker verifies passwords."""
         return fail(BadCredentials(f"no password of {login} is known here"))

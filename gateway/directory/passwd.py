@@ -1,4 +1,4 @@
-"""Accounts from a Dovecot-style passwd-file."""
+"""Accounts from a passwd-file in Dovecot's format."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FORM = re.compile(r"(?P<domain>[^\\/]*)[\\/](?P<user>[^\\/]+)")
 
 
 class Entries(Mapping[str, Account]):
-    """A file's accounts by canonical name."""
+    """The accounts of a file, by canonical name."""
 
     def __init__(self, accounts: dict[str, Account]) -> None:
         self._accounts = accounts
@@ -47,7 +47,7 @@ class Entries(Mapping[str, Account]):
         self.with_retention = [account for account in accounts.values() if account.retention]
 
     def _resolve_delegates(self) -> None:
-        """Add the names of those who are delegates by a name with a domain before it."""
+        """Resolve delegates that are listed with a domain before the name."""
         for name, account in list(self._accounts.items()):
             forms = [one for one in account.delegates if _FORM.fullmatch(one)]
             found = {one.name for form in forms if (one := self.named(form))}
@@ -66,7 +66,7 @@ class Entries(Mapping[str, Account]):
         return len(self._accounts)
 
     def named(self, login: str) -> Account | None:
-        """The account of a login name: its own name, an address, or a name after a domain."""
+        """The account of a login name: a name, an address, or a name with a domain before it."""
         account = self.addresses.get(login)
         form = None if account else _FORM.fullmatch(login)
         return self._of_domain(form["user"], form["domain"]) if form else account
@@ -74,8 +74,8 @@ class Entries(Mapping[str, Account]):
     def _of_domain(self, user: str, domain: str) -> Account | None:
         """The only ``user`` of a mail domain, or of a Windows domain, which has no dots.
 
-        A Windows domain may have any name: where it is not the first part of a
-        mail domain, it says nothing.
+        A Windows domain may have any name: unless it is the first label of a mail
+        domain, it is ignored.
         """
         if "@" in user:
             return self.addresses.get(user)
@@ -91,7 +91,7 @@ class Entries(Mapping[str, Account]):
 
     @cached_property
     def _users(self) -> dict[str, dict[str, str]]:
-        """Names of accounts by local part, then domain; a login with a domain needs them."""
+        """Names of accounts by local part and domain, for logins with a domain."""
         users: dict[str, dict[str, str]] = {}
         for address, account in self.addresses.items():
             local, at, domain = address.rpartition("@")
@@ -124,13 +124,13 @@ def parse(text: str, path: str) -> Entries:
 
 
 def read(path: str) -> str:
-    """The text of a file of accounts, whatever octets it has; raises ``OSError``."""
+    """The text of a passwd-file; keeps octets that are not UTF-8.  Raises ``OSError``."""
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
         return file.read()
 
 
 def lines_of(text: str) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that is an entry, or should be one."""
+    """Number and text of each line that is neither empty nor a comment."""
     for number, line in enumerate(text.split("\n"), 1):
         line = line.removesuffix("\r")
         if line.strip() and not line.startswith("#"):
@@ -138,7 +138,7 @@ def lines_of(text: str) -> Iterator[tuple[int, str]]:
 
 
 def entry(line: str) -> Account:
-    """What one line says; raises ``ValueError`` or ``DirectoryMisconfigured``."""
+    """The account of a line.  Raises ``ValueError`` or ``DirectoryMisconfigured``."""
     name, *fields = line.split(":", 7)
     if not fields:
         raise ValueError("expected name:{SCHEME}hash")
@@ -158,7 +158,7 @@ def entry(line: str) -> Account:
     except DirectoryMisconfigured:
         if may_log_in:
             raise
-        # As a shared mailbox has it: there is no password.
+        # A shared mailbox, for example: there is no password.
         secret = ""
     nt_hash = said.get("nt_hash", "")
     if not re.fullmatch(r"([0-9A-Fa-f]{32})?", nt_hash):
@@ -175,7 +175,7 @@ def entry(line: str) -> Account:
         addresses=(canonical, *map(_address, filter(None, said.get("aliases", "").split(",")))),
         quota=Quota(octets=limit_of(parse_size(said["quota"]))) if "quota" in said else Quota(),
         delegates=frozenset(map(named, filter(None, said.get("delegates", "").split(",")))),
-        # Spaces separate the extra fields from each other.
+        # Spaces separate extra fields, so policies have _ for spaces.
         retention=said.get("retention", "").replace("_", " "),
         languages=tuple(filter(None, said.get("language", "").lower().split(","))),
     )
@@ -194,10 +194,10 @@ def _flag(said: Mapping[str, str], name: str) -> bool:
 
 @implementer(IDirectory, IOwnRetention)
 class PasswdFile:
-    """A passwd-file, read again whenever it has changed."""
+    """An ``IDirectory`` on a passwd-file, read again when it has changed."""
 
     def __init__(self, path: str, run: Run, emit: Emit = emit_to_log) -> None:
-        """Raises ``DirectoryMisconfigured`` when there is nothing good to start with."""
+        """Raises ``DirectoryMisconfigured`` if the file cannot be read or parsed."""
         self._path = path
         self._run = run
         self._outage = Outage(f"accounts file {path}", emit=emit)
@@ -216,12 +216,12 @@ class PasswdFile:
     def _read(self, *, again: bool = False) -> Entries:
         text = read(self._path)
         if again and not text.endswith("\n"):
-            # A program that writes it in place has not finished, or has run out of space.
+            # A program that writes it in place is not done yet, or the disk is full.
             raise DirectoryMisconfigured(f"{self._path}: empty, or its last line has no end")
         return parse(text, self._path)
 
     def _current(self) -> Entries:
-        """The accounts as they are now; the last good ones where the file has turned bad."""
+        """The current accounts; while the file is faulty, the last good ones."""
         try:
             stamp = self._stamped()
         except OSError as error:
@@ -249,15 +249,15 @@ class PasswdFile:
         return execute(lambda: self._current().get(mailbox))
 
     def accounts(self) -> Deferred[list[Account]]:
-        """One for each line."""
+        """All accounts, one per line."""
         return execute(lambda: list(self._current().values()))
 
     def with_retention(self) -> Deferred[list[Account]]:
-        """One for each line that has a policy."""
+        """The accounts with a retention policy of their own."""
         return execute(lambda: self._current().with_retention)
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
-        """The account, if the password is right; the hashing is done on a worker."""
+        """The account, if the password is right; a thread computes the hash."""
         try:
             entries = self._current()
         except DirectoryDown as error:
@@ -266,7 +266,7 @@ class PasswdFile:
         secret = (account.secret if account else "") or entries.decoy
 
         def checked(right: bool) -> Account:
-            # All reasons look alike from outside, and have cost the same work.
+            # Clients get the same reply for each reason, after the same work.
             if account is None:
                 raise BadCredentials(f"{login} is not in {self._path}")
             if not right or not password:
@@ -296,7 +296,7 @@ def _matches(secret: str, password: bytes) -> bool:
 
 
 def _forms(password: bytes) -> list[bytes]:
-    """The password as it came, and where that differs as SASLprep would have it."""
+    """The password as sent, and in SASLprep form (RFC 4013) if that differs."""
     forms = [password]
     if not password.isascii():
         try:

@@ -13,9 +13,9 @@ from gateway.saslprep import login_name, saslprep
 
 
 def canonical_name(name: str) -> str:
-    """The form in which the file has a login name.
+    """The login name as written in the file.
 
-    Raises ``ValueError`` for a name that no line can have.
+    Raises ``ValueError`` for a name that a line cannot contain.
     """
     try:
         canonical = login_name(name.encode("utf-8"))
@@ -34,10 +34,10 @@ def entry(
     nt_hash: bool | None = None,
     old: str = "",
 ) -> str:
-    """A line of a passwd-file; keeps everything of the line ``old`` but name and password.
+    """A line of a passwd-file: ``old`` with another name and password.
 
     ``nt_hash``: whether the line has an NT hash, which NTLM needs; None: if
-    ``old`` has one.  Raises ``ValueError`` for a name or a password that no line can have.
+    ``old`` has one.  Raises ``ValueError`` for a name or password that a line cannot contain.
     """
     canonical = canonical_name(name)
     try:
@@ -61,7 +61,7 @@ def put(
     *,
     nt_hash: bool | None = None,
 ) -> bool:
-    """Add the account to the file, or change its password; True when it was there.
+    """Add the account to the file, or change its password; True: it existed.
 
     Raises ``ValueError`` as ``entry`` does, and ``OSError``.
     """
@@ -69,28 +69,28 @@ def put(
 
 
 def delete(path: str, name: str) -> bool:
-    """Remove the account from the file; False when it was not there."""
+    """Remove the account from the file; False: there was none."""
     return _replace(path, name, None)
 
 
 def _extra(old: str, password: str, with_hash: bool | None) -> str:
-    """The extra fields without an NT hash of a former password."""
+    """The extra fields without the NT hash of the old password."""
     fields = [word.partition("=") for word in old.split()]
     kept = ["".join(field) for field in fields if field[0] != "nt_hash"]
     had = any(value for key, _, value in fields if key == "nt_hash")
     if had if with_hash is None else with_hash:
-        # Of the password as it was typed: NTLM clients prepare nothing.
+        # The hash of the password as typed: NTLM clients do not apply SASLprep.
         kept.append(f"nt_hash={md4.nt_hash(password).hex()}")
     return " ".join(kept)
 
 
 def _replace(path: str, name: str, make_line: Callable[[str], str] | None) -> bool:
-    """Write the file anew and rename it into place; all other lines stay as they were.
+    """Replace the file by rename, with one line changed.
 
-    ``make_line`` gets the former line, or "".  True when there was one.
+    ``make_line`` gets the old line, or "".  True: there was one.
     """
     canonical = login_name(name.encode("utf-8"))
-    # A link to the file stays one.
+    # Keep a symbolic link to the file.
     path = os.path.realpath(path)
     lines = _lines(path)
     former = [at for at, line in enumerate(lines) if _is_of(line, canonical)]
@@ -106,13 +106,13 @@ def _lines(path: str) -> list[str]:
     if not os.path.lexists(path):
         return []
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        # Not splitlines: to the directory only a newline ends a line.
+        # Not splitlines: only a newline ends a line of a passwd-file.
         text = file.read()
     return text.removesuffix("\n").split("\n") if text else []
 
 
 def _write(path: str, lines: list[str]) -> None:
-    """Write all or nothing, with owner and mode of the file that was there."""
+    """Replace the file atomically, with owner and mode of the old one."""
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o750, exist_ok=True)
     made, written = tempfile.mkstemp(dir=directory, prefix=f".{os.path.basename(path)}.")
@@ -129,7 +129,7 @@ def _write(path: str, lines: list[str]) -> None:
 
 
 def _keep_owner(file: int, path: str) -> None:
-    """Give a new file the owner of its directory, so that the server can read what root makes."""
+    """Give a new file the owner of its directory, so that the server can read it."""
     there = os.path.exists(path)
     wanted, now = os.stat(path if there else os.path.dirname(path)), os.fstat(file)
     if (wanted.st_uid, wanted.st_gid) != (now.st_uid, now.st_gid) and (there or not os.geteuid()):

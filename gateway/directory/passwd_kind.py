@@ -1,4 +1,4 @@
-"""The row of ``directory.kind = "passwd-file"``, and what is wrong with a passwd-file."""
+"""The row of ``directory.kind = "passwd-file"``, and checks of a passwd-file."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def _add_account(own: DirectorySettings, whole: Whole, name: str, password: str)
 
 
 def _lines(path: str) -> list[tuple[int, str]]:
-    """Its lines with their numbers; none where it cannot be read."""
+    """The lines of the file with their numbers; none if it cannot be read."""
     try:
-        # A device could be read for ever.
+        # A device may have no end.
         return list(lines_of(read(path) if os.path.isfile(path) else ""))
     except OSError:
         return []

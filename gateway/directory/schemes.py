@@ -1,4 +1,4 @@
-"""Password schemes, as a table: how each checks a password and makes an entry."""
+"""The table of password schemes: how each verifies a password and makes an entry."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from gateway.errors import DirectoryMisconfigured
 
 
 class Scheme(NamedTuple):
-    """One way to keep a password."""
+    """A password scheme."""
 
     verify: Callable[[str, bytes], bool]
-    """Whether the password fits; only asked of what is whole."""
+    """Verifies a password; called only with a well-formed hash."""
 
     make: Callable[[bytes], str]
     cost: int
-    """Higher takes longer; tells which scheme the decoy has to match."""
+    """Rank by duration: the decoy uses the slowest scheme."""
 
     is_whole: Callable[[str], object]
-    """Something true where that can be an entry."""
+    """A true value if the text is a well-formed hash."""
 
 
-# OWASP's parameters: 19 MiB, two passes, one lane.
+# Parameters of OWASP: 19 MiB, two passes, one lane.
 _ARGON2 = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 
@@ -52,7 +52,7 @@ def _verify_bcrypt(stored: str, password: bytes) -> bool:
     if b"\0" in password:
         return False
     try:
-        # Every crypt(3) reads 72 octets and no further.
+        # bcrypt uses the first 72 octets only.
         return bcrypt.checkpw(password[:72], stored.encode("ascii"))
     except ValueError as error:
         raise DirectoryMisconfigured(f"the hash cannot be computed: {error}") from None
@@ -82,10 +82,7 @@ def _salted(name: str) -> Scheme:
 
 
 def _octets(stored: str, length: int) -> bytes:
-    """Base64, or hexadecimal digits, which Dovecot's ``.HEX`` leaves to be recognized.
-
-    Nothing where it is neither.
-    """
+    """The octets of Base64 or hexadecimal digits (Dovecot's ``.HEX``); b"" for other text."""
     octets = b""
     with suppress(ValueError):
         octets = base64.b64decode(stored, validate=True)
@@ -96,7 +93,7 @@ def _octets(stored: str, length: int) -> bytes:
 
 
 class _Libcrypt:
-    """``crypt_r`` of the C library: unlike the late ``crypt`` module it lets other threads run."""
+    """``crypt_r`` of the C library; unlike Python's ``crypt`` it lets other threads run."""
 
     def __init__(self) -> None:
         name = ctypes.util.find_library("crypt") or "libcrypt.so.1"
@@ -109,7 +106,7 @@ class _Libcrypt:
         self._crypt_r.restype = ctypes.c_char_p
 
     def hash(self, password: bytes, setting: bytes) -> bytes:
-        """The hash of ``password`` in the scheme and with the salt of ``setting``."""
+        """The hash of ``password`` with scheme and salt of ``setting``."""
         # struct crypt_data is 128 KiB in glibc and 32 KiB in libxcrypt.
         state = ctypes.create_string_buffer(131_232)
         return self._crypt_r(password, setting, state) or b""
@@ -119,13 +116,13 @@ _libcrypt = cache(_Libcrypt)
 
 
 _LONGEST_CRYPT = 511
-"""Octets of a password that libxcrypt hashes; what is longer it does not look at."""
+"""Longest password in octets that libxcrypt hashes."""
 
 
 def _verify_crypt(stored: str, password: bytes) -> bool:
     if b"\0" in password:
         return False
-    # What is too long to be right costs the same work.
+    # A password that is too long takes as long as a wrong one.
     hashed = _libcrypt().hash(password[:_LONGEST_CRYPT], stored.encode("ascii"))
     if len(hashed) < 13:
         raise DirectoryMisconfigured("this machine's crypt does not know the hash")
@@ -176,10 +173,10 @@ _PREFIXES = {"$6$": "SHA512-CRYPT", "$2": "BLF-CRYPT", "$argon2": "ARGON2ID"}
 
 
 def scheme_of(secret: str) -> tuple[str, str]:
-    """A scheme's name in ``SCHEMES``, and what follows the braces.
+    """The name of the scheme in ``SCHEMES``, and the hash after the braces.
 
-    Raises ``DirectoryMisconfigured``: a password without a scheme is never
-    taken for a plain one.
+    Raises ``DirectoryMisconfigured``, also for text without a scheme, which is
+    never a plain-text password.
     """
     stored = secret
     name = ""
@@ -202,9 +199,9 @@ def scheme_of(secret: str) -> tuple[str, str]:
 
 
 def whole(secret: str) -> tuple[Scheme, str]:
-    """The scheme, and the hash that it can have made.
+    """The scheme and the hash of a password field.
 
-    Raises ``DirectoryMisconfigured``, with nothing of the hash in it.
+    Raises ``DirectoryMisconfigured`` for a malformed hash, without showing it.
     """
     name, stored = scheme_of(secret)
     if not SCHEMES[name].is_whole(stored):
@@ -213,22 +210,22 @@ def whole(secret: str) -> tuple[Scheme, str]:
 
 
 def verify(secret: str, password: bytes) -> bool:
-    """Whether ``password`` is the one behind ``secret``.
+    """Whether ``password`` matches ``secret``.
 
-    A password that the scheme cannot have hashed is a wrong one.  Slow by
-    design, so it belongs on a worker.  Raises ``DirectoryMisconfigured``.
+    A password that the scheme cannot hash is wrong.  Slow by design: call it in a
+    thread.  Raises ``DirectoryMisconfigured``.
     """
     scheme, stored = whole(secret)
     return scheme.verify(stored, password)
 
 
 def make(scheme: str, password: bytes) -> str:
-    """An entry for ``password``; raises ``ValueError`` where the scheme cannot hold it."""
+    """A hash of ``password``.  Raises ``ValueError`` if the scheme cannot hash it."""
     return f"{{{scheme}}}{SCHEMES[scheme].make(password)}"
 
 
 def decoy(secrets: Iterable[str]) -> str:
-    """A secret that nobody knows, as costly to check as the costliest of ``secrets``."""
+    """The hash of a random password, as slow to verify as the slowest of ``secrets``."""
     names = {scheme_of(secret)[0] for secret in secrets}
     costliest = max(names, key=lambda name: SCHEMES[name].cost, default="ARGON2ID")
     return make(costliest, randomness.token_hex(16).encode())

@@ -1,4 +1,4 @@
-"""Which limits a mailbox has, once its directory and the defaults are heard."""
+"""The limits of a mailbox: from its account, its domain and the defaults."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ def resolve(
     *,
     warn_percent: int | None = None,
 ) -> Limits:
-    """Item by item the account's own value, else its domain's, else the store's.
+    """Each value of the account, else of its domain, else the default.
 
-    ``grace`` in octets.  With ``warn_percent`` a mailbox that has a limit, and
-    for which nobody says below it where warnings begin, is warned from that
-    part of the limit on: an account's own limit may well be far below the
-    place where the store's default warns.
+    ``grace`` in octets.  ``warn_percent`` applies to mailboxes with a limit and without
+    a warning level below it: the account's limit may be far below the default warning
+    level.
     """
     said = (account, domain, store)
     octets = _limit(_first(*(quota.octets for quota in said)))

@@ -1,4 +1,4 @@
-"""The messages that tell users, and an administrator, of full mailboxes."""
+"""Quota warnings to users, and the digest to an administrator, as messages."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from gateway.model import Level, Limits, Usage
 from gateway.quota.texts import Language, Template
 
 MOST_ROWS = 1000
-"""In a digest; nobody reads more."""
+"""Most mailboxes in a digest."""
 
 _NO_DOMAIN = "invalid"
-"""Instead of one that is none (RFC 2606)."""
+"""Domain in place of an invalid one (RFC 2606)."""
 
 _UNITS = ("KB", "MB", "GB", "TB", "PB", "EB")
 
 
 @frozen
 class Origin:
-    """Who sends it.  Raises ``ValueError`` unless it can be written into a header."""
+    """The sender.  Raises ``ValueError`` for an address or id that a header cannot contain."""
 
     address: str
     name: str = ""
     list_id: str = ""
-    """RFC 2919, without brackets; empty: ``quota.`` and the address's domain."""
+    """List-Id (RFC 2919) without brackets; empty: ``quota.`` and the domain of the address."""
 
     def __attrs_post_init__(self) -> None:
         if not re.fullmatch(r"[^\s@<>]+@[^\s@<>]+", self.address) or self.domain == _NO_DOMAIN:
@@ -45,18 +45,18 @@ class Origin:
 
     @property
     def domain(self) -> str:
-        """The address's, in ASCII."""
+        """The domain of the address, in ASCII."""
         return _ascii_domain(self.address.rpartition("@")[2])
 
 
 class Stamp(NamedTuple):
-    """What makes one message differ from the next."""
+    """Date and id of a message."""
 
     now: float
     """Unix seconds."""
 
     unique: str
-    """Letters and digits that no other message of this server has."""
+    """Letters and digits, unique on this server."""
 
 
 @frozen
@@ -70,7 +70,7 @@ class Row:
 
 
 class Figures(NamedTuple):
-    """Of the limit that a mailbox is nearest to, as people read them."""
+    """Usage of the limit that is closest, as text."""
 
     used: str
     limit: str
@@ -78,9 +78,9 @@ class Figures(NamedTuple):
 
 
 def figures(usage: Usage, limits: Limits, language: Language) -> Figures:
-    """The mailbox's octets or messages, whichever have the larger part of their limit.
+    """Octets or messages of the mailbox, whichever is closer to its limit.
 
-    Where nothing limits the octets, the figure at which warnings begin is taken for it.
+    Without a limit of octets the warning level takes its place.
     """
     found = []
     octets = limits.warn_octets if limits.octets is None else limits.octets
@@ -106,7 +106,7 @@ def _messages(count: int, language: Language) -> str:
 
 
 def _size(octets: int, language: Language) -> str:
-    """Rounded down, so that what is not full does not look so."""
+    """The percentage, rounded down: only a full mailbox has 100 %."""
     power = min((max(octets, 1).bit_length() - 1) // 10, len(_UNITS))
     if power == 0:
         return f"{octets} {language.octet if octets == 1 else language.octets}"
@@ -176,7 +176,7 @@ def _message(to: str, subject: str, text: str, html: str, origin: Origin, stamp:
     ascii_only = sender.addr_spec.isascii() and recipient.addr_spec.isascii()
     message = EmailMessage(SMTP if ascii_only else SMTPUTF8)
     message["From"], message["To"], message["Subject"] = sender, recipient, subject
-    # Not every way to a client is 8-bit clean.
+    # Not every path to a client is 8-bit clean.
     message.set_content(text, cte="quoted-printable")
     message.add_alternative(html, subtype="html", cte="quoted-printable")
     message.set_boundary(f"=_{stamp.unique}")
@@ -184,11 +184,11 @@ def _message(to: str, subject: str, text: str, html: str, origin: Origin, stamp:
 
 
 def _head(origin: Origin, stamp: Stamp) -> bytes:
-    """Headers that are tokens, which the email package would break into encoded words."""
+    """Headers with tokens, which the email package would split into encoded words."""
     date = format_datetime(datetime.fromtimestamp(int(stamp.now), UTC))
     headers = {
-        # Nobody is to answer: RFC 5321 section 4.5.5, RFC 3834, and for programs that
-        # are older than it.
+        # No automatic replies: RFC 5321 section 4.5.5, RFC 3834, and the header that
+        # older programs know.
         "Return-Path": "<>",
         "Auto-Submitted": "auto-generated",
         "Precedence": "bulk",
@@ -200,7 +200,7 @@ def _head(origin: Origin, stamp: Stamp) -> bytes:
 
 
 def _address(text: str, domain: str, name: str = "") -> Address:
-    """The address, or the one that a login name has in ``domain``."""
+    """The address; for a login name without a domain, the address in ``domain``."""
     local, at, own = _clean(text).rpartition("@")
     if not (local and own):
         local, own = (local or own or at), domain
@@ -218,5 +218,5 @@ def _ascii_domain(domain: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """No line ends, nor anything else that would be a fault in a header."""
+    """The text without line ends and other characters that a header cannot contain."""
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,9 +1,8 @@
-"""Postfix's policy protocol (SMTPD_POLICY_README), and the answers to its requests.
+"""Postfix's policy protocol (SMTPD_POLICY_README): requests, and the actions to reply with.
 
-A request is lines ``name=value`` ended by an empty one, a reply is one line
-and an empty one; LF ends lines.  Where nothing can be said there is no reply:
-the connection is closed, Postfix asks once more and then does what its
-``smtpd_policy_service_default_action`` says.
+A request is lines ``name=value`` and an empty line; a reply is one line and an empty
+line; LF ends lines.  If no action is known, the connection is closed without a reply:
+Postfix asks again, and then uses its ``smtpd_policy_service_default_action``.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from gateway.wire.dialogue import Dialogue
 from gateway.wire.lines import LineBuffer
 
 LONGEST_LINE = 4096
-"""Octets, the LF included.  Postfix cuts SMTP lines, and so addresses, at 2048."""
+"""Octets of a line with its LF.  Postfix limits SMTP lines, and so addresses, to 2048."""
 
 MOST_LINES = 100
-"""In one request; Postfix 3.10 sends about 30."""
+"""Lines of a request; Postfix 3.10 sends about 30."""
 
 LARGEST = 64 * 1024
-"""Octets of one request."""
+"""Octets of a request."""
 
 DUNNO = "DUNNO"
-"""No opinion; ``OK`` would let the message past all restrictions that follow."""
+"""No decision.  ``OK`` would skip all restrictions that follow."""
 
 _ADDRESS = re.compile(
     # RFC 5321 section 4.1.2, with UTF-8 (RFC 6531).  Postfix takes the quotes off a local part:
-    # it asks about ``"a b"@example.org`` as ``a b@example.org``.  Surrogates were no UTF-8.
+    # it sends ``"a b"@example.org`` as ``a b@example.org``.  Surrogates: octets that are not UTF-8.
     r"""(?:"(?:[^"\\\x00-\x1f\ud800-\udfff]|\\[ -~])*"|[^@\x00-\x1f\x7f\ud800-\udfff]+)"""
     r"""@([^\s"(),:;<>@\[\]\\\x00-\x20\x7f\ud800-\udfff]+|\[[!-Z^-~]+\])"""
 )
@@ -43,7 +42,7 @@ _ADDRESS = re.compile(
 
 @frozen
 class Request:
-    """What Postfix asks, as far as anybody here reads it."""
+    """A request; only the attributes that are used."""
 
     attributes: Mapping[str, str]
 
@@ -51,15 +50,15 @@ class Request:
         return self.attributes.get(name, "")
 
     def number(self, name: str) -> int:
-        """Of an attribute; 0 where it is absent, empty or none."""
+        """The number in an attribute; 0: absent, empty or no number."""
         text = self[name]
         return int(text) if text.isascii() and text.isdigit() else 0
 
     @property
     def recipient(self) -> str | None:
-        """The one address that the request is about; None: nothing is asked of a mailbox.
+        """The recipient of the request; None: no single one.
 
-        A check at ``END-OF-MESSAGE`` has one only where the message has one.
+        At ``END-OF-MESSAGE`` there is one only if the message has one recipient.
         """
         if self["protocol_state"] not in ("RCPT", "END-OF-MESSAGE"):
             return None
@@ -70,21 +69,21 @@ class Request:
 
     @property
     def names_nobody(self) -> bool:
-        """Whether RCPT has an address with a domain that no mailbox can have, as ``@domain``.
+        """Whether RCPT has an address that no mailbox can have, such as ``@domain``.
 
-        Not one with a second ``@``, which Postfix may take for a route.
+        Addresses with a second ``@`` are excluded: Postfix may take them for a route.
         """
         is_rcpt, address = self["protocol_state"] == "RCPT", self["recipient"]
         return is_rcpt and address.count("@") == 1 and not _ADDRESS.fullmatch(address)
 
     @property
     def size(self) -> int:
-        """Octets: what MAIL FROM said, at the end of the message what has come; 0: not known."""
+        """Octets: SIZE of MAIL FROM; at the end of the message its real size; 0: unknown."""
         return self.number("size")
 
 
 class Requests(LineBuffer):
-    """Octets in, requests out; where the octets are cut does not matter."""
+    """Parses requests from octets, however the octets are split."""
 
     __slots__ = ("_attributes", "_lines", "_octets", "_wrong")
 
@@ -95,10 +94,10 @@ class Requests(LineBuffer):
         self._wrong = ""
 
     def take_request(self) -> Request | None:
-        """The next request, None when none is whole.
+        """The next request; None: more octets needed.
 
-        Raises ``RequestMalformed``, and from then on always: nobody knows where
-        another request would begin.
+        Raises ``RequestMalformed``, and then at every further call, because the start
+        of the next request is unknown.
         """
         try:
             return self._take()
@@ -144,23 +143,23 @@ class Requests(LineBuffer):
 
 @frozen
 class Room:
-    """What is known of the recipient's mailbox."""
+    """The mailbox of the recipient, and whether it has room."""
 
     usage: Usage
     limits: Limits
 
 
 class Unsaid(Enum):
-    """Why nothing is known of it."""
+    """Why there is no verdict."""
 
     UNKNOWN = "unknown"
     """There is no such address."""
 
     BARRED = "barred"
-    """Its mailbox takes no mail: an administrator has disabled it."""
+    """The account gets no mail: an administrator disabled it."""
 
     NOT_ASKED = "not asked"
-    """It is no matter of ours: another server has the mailbox, or it has no mailbox."""
+    """Another server has the mailbox, or the request has no single recipient."""
 
     TROUBLE = "trouble"
     """The directory or the store did not answer."""
@@ -168,13 +167,13 @@ class Unsaid(Enum):
 
 @frozen
 class Answers:
-    """What can be set about the answers."""
+    """Settings of the answers."""
 
     over: Literal[452, 552] = 552
     """To mail for a full mailbox: 452 has the sender try again, 552 give up."""
 
     unknown: Literal["dunno", "reject"] = "dunno"
-    """To mail for an address that nobody has, or that takes none."""
+    """For an unknown recipient, or one that gets no mail."""
 
 
 OVER = {452: "452 4.2.2 Mailbox is full, try again later", 552: "552 5.2.2 Mailbox is full"}
@@ -188,8 +187,8 @@ REJECTED = {
 def decide(request: Request, found: Room | Unsaid, answers: Answers) -> str | None:
     """The action to reply with (access(5)); None: no reply, close the connection.
 
-    ``found`` is about ``request.recipient``; a request without one gets
-    ``DUNNO`` whatever was found, or is refused if its address cannot be anybody's.
+    ``found`` belongs to ``request.recipient``.  A request without a recipient gets
+    ``DUNNO``, or is rejected if no mailbox can have its address.
     """
     if request.recipient is None:
         found = Unsaid.UNKNOWN if request.names_nobody else Unsaid.NOT_ASKED
@@ -203,7 +202,7 @@ def decide(request: Request, found: Room | Unsaid, answers: Answers) -> str | No
 
 
 def reply(action: str) -> bytes:
-    """An action as Postfix reads it; ``action`` is a line of ASCII."""
+    """The reply with an action, which is one line of ASCII."""
     return f"action={action}\n\n".encode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""What warnings and digests say, in the languages that are built in."""
+"""The texts of quota warnings and digests in the built-in languages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIELDS = ("name", "used", "limit", "percent")
 
 
 def check_template(text: str) -> None:
-    """Raises ``ValueError`` unless all that stands in braces is the name of a field."""
+    """Raise ``ValueError`` unless all braces contain the name of a field."""
     known = " ".join(f"{{{name}}}" for name in FIELDS)
     try:
         parts = list(Formatter().parse(text))
@@ -26,7 +26,7 @@ def check_template(text: str) -> None:
 
 
 def check_subject(text: str) -> None:
-    """The same, and unless it is one line."""
+    """As ``check_template``; the text must also be one line."""
     check_template(text)
     if not text.isprintable():
         raise ValueError(f"expected one line, found {text!r}")
@@ -39,7 +39,7 @@ class Template:
     subject: str
     text: str
     html: str
-    """A whole document; what is filled in is escaped."""
+    """A complete document; values are escaped."""
 
     def __attrs_post_init__(self) -> None:
         for part, text in asdict(self).items():
@@ -50,12 +50,12 @@ class Template:
 
 
 Templates = Mapping[str, Mapping[Level, Template]]
-"""By language, in lower case, and what they are about."""
+"""Warnings by language in lower case, and by level."""
 
 
 @frozen
 class Language:
-    """How figures and the digest are written."""
+    """Formats of numbers, and texts of the digest."""
 
     point: str
     group: str
@@ -66,10 +66,10 @@ class Language:
     of: str
     levels: Mapping[Level, str]
     digest: str
-    """Its subject, with ``{count}``."""
+    """Subject of the digest, with ``{count}``."""
 
     more: str
-    """Its last line where there are more, with ``{count}``."""
+    """Last line of the digest if there are more mailboxes, with ``{count}``."""
 
 
 ENGLISH = Language(
@@ -149,7 +149,7 @@ BUILT_IN: Templates = {
 
 
 KINDS: Mapping[str, Level] = {"warn": Level.WARN, "over": Level.OVER}
-"""How a configuration calls what there are warnings about."""
+"""The names of levels in the configuration."""
 
 
 def _tag(language: str) -> str:
@@ -157,15 +157,15 @@ def _tag(language: str) -> str:
 
 
 def _tags(*languages: str) -> tuple[str, ...]:
-    """What to look for: each language, the same without its region; at last English."""
+    """The languages to try: each, each without its region, then English."""
     known = (tag for tag in map(_tag, languages) for tag in (tag, tag.partition("-")[0]))
     return (*known, "en")
 
 
 def own_templates(said: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Templates:
-    """One's own, by language, by one of ``KINDS`` and by part; empty parts are as built in.
+    """Templates of the configuration, by language, kind and part; empty parts: the built-in text.
 
-    Raises ``ValueError`` for a part that is missing in a language that is not built in.
+    Raises ``ValueError`` for a missing part in a language that is not built in.
     """
     found: dict[str, dict[Level, Template]] = {}
     for language, kinds in said.items():
@@ -187,10 +187,10 @@ def own_templates(said: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Templa
 def template_for(
     languages: Sequence[str], level: Level, own: Templates
 ) -> tuple[Template, Language]:
-    """The warning about ``level`` in the first language that has one, and how it writes figures.
+    """The warning of ``level`` in the first of ``languages`` that has one, and its formats.
 
-    ``own`` ones go before those that are built in.  Where nobody has any of
-    these languages it is English; there is none of ``Level.NORMAL``: ``KeyError``.
+    Templates in ``own`` take precedence over the built-in ones; the fallback is English.
+    Raises ``KeyError`` for ``Level.NORMAL``, which has no warning.
     """
     for tag in _tags(*languages):
         for templates in (own, BUILT_IN):
@@ -200,10 +200,10 @@ def template_for(
 
 
 def is_known(language: str, own: Templates) -> bool:
-    """Whether there is a warning in this language, region aside."""
+    """Whether there is a warning in this language, ignoring the region."""
     return any(tag in own or tag in BUILT_IN for tag in _tags(language)[:-1])
 
 
 def language_for(language: str) -> Language:
-    """How figures are written in a language, English where that is not known."""
+    """The formats of a language; those of English if it is unknown."""
     return next(LANGUAGES[tag] for tag in _tags(language) if tag in LANGUAGES)

@@ -1,4 +1,4 @@
-"""The one answer to whether a message may go into a mailbox, for all who ask."""
+"""The quota verdict: whether a message fits into a mailbox."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from gateway.model import Level, Limits, Usage
 
 
 class Verdict(IntEnum):
-    """What a mailbox has to say to one more message; the larger, the less it can be helped."""
+    """Whether a mailbox has room for a message; larger values are more permanent."""
 
     FINE = 0
 
     OVER = 1
-    """It is full, or would be more than full; that may change."""
+    """The mailbox is full or would exceed its limit; later it may fit."""
 
     LARGER_THAN_QUOTA = 2
-    """It would not fit if the mailbox were empty."""
+    """The message would not fit into an empty mailbox."""
 
 
 def verdict(usage: Usage, size: int, limits: Limits) -> Verdict:
-    """Whether a message of ``size`` octets may go into a mailbox that holds ``usage``.
+    """Whether a message of ``size`` octets fits into a mailbox that holds ``usage``.
 
-    The last message that is let in may go beyond the limit by the grace; a
-    mailbox at its limit takes none.  What has an unknown size, 0, or less,
-    counts as an octet, so that it does not get into a full mailbox.
+    The last message may exceed the limit by the grace; a mailbox at its limit takes
+    none.  A size of 0 or less is unknown and counts as one octet, so that a full
+    mailbox rejects it.
     """
     size = max(size, 1)
     most = None if limits.octets is None else limits.octets + limits.grace_octets
@@ -36,11 +36,11 @@ def verdict(usage: Usage, size: int, limits: Limits) -> Verdict:
 
 
 def level(usage: Usage, limits: Limits, wanted: int = 0) -> Level:
-    """How full a mailbox is; ``OVER`` when it takes no message of any size.
+    """The level of a mailbox; ``OVER``: it takes no message.
 
-    Or not the one of ``wanted`` octets that came last in vain, from where
-    warnings begin: below that a message too large for the room that is left
-    says more about the message than about the mailbox.
+    Also ``OVER`` if the mailbox is above its warning level and has no room for the
+    last rejected message, of ``wanted`` octets.  Below that level the message is large,
+    and the mailbox is not full.
     """
     if _is_full(usage, limits):
         return Level.OVER
@@ -51,7 +51,7 @@ def level(usage: Usage, limits: Limits, wanted: int = 0) -> Level:
 
 
 def _is_full(usage: Usage, limits: Limits) -> bool:
-    """A count below zero, which a maildirsize may show for a while, counts as zero."""
+    """Usage with negative counts, which maildirsize may briefly have, as zero."""
     return (limits.octets is not None and max(usage.octets, 0) >= limits.octets) or (
         limits.messages is not None and max(usage.messages, 0) >= limits.messages
     )

@@ -1,7 +1,7 @@
-"""When a user is warned of a full mailbox: by its level, not by the moment it changes.
+"""When to send a quota warning: by the level of the mailbox, not by its changes.
 
-So a limit that was lowered warns as well as a message that came in, and what
-was missed by one look is found by the next.
+So a lowered limit warns as well as a delivery, and a missed check is made good by
+the next one.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from attrs import evolve
 from gateway.model import Level, WarningState
 
 UNKNOWN = WarningState()
-"""Of a mailbox that nothing is remembered of."""
+"""The state of a mailbox without a record."""
 
 
 def step(
     state: WarningState, level: Level, now: float, interval: float
 ) -> tuple[WarningState, Level | None]:
-    """What to remember, and which notice to send, if any, of a mailbox now at ``level``.
+    """The new state of a mailbox at ``level``, and the warning to send, if any.
 
-    To be called after every change of usage or limits, and now and then.  No
-    kind of notice is sent twice within ``interval`` seconds, whatever the level
-    does; the worse news is sent at once, and after it not the lesser.  A time
-    that has not come yet, since a clock was wrong, is taken for ``now``.
+    Call it after every change of usage or limits, and periodically.  Each kind of
+    warning is sent at most once in ``interval`` seconds; the higher level is sent at
+    once, and the lower one not after it.  A time in the future, from a wrong clock,
+    counts as ``now``.
     """
     warned, over = (None if time is None else min(time, now) for time in (state.warned, state.over))
     state = WarningState(level, warned, over)

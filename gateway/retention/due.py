@@ -1,4 +1,4 @@
-"""What has been hidden for long enough, and when a mailbox is to be looked at again."""
+"""Which hidden messages are due for purging, and when to scan a mailbox next."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from gateway.model import StoredMessage
 from gateway.retention.rules import Policy, next_due
 
 CROWDED = 86_400.0
-"""Seconds until the next look where mail that is yet to come may crowd out what is there."""
+"""Seconds until the next scan if new mail may exceed ``newest`` or ``size``."""
 
 
 def over(hidden: Iterable[StoredMessage], policy: Policy, now: float) -> list[StoredMessage]:
-    """Of what is hidden that which goes for good.
+    """The hidden messages to purge.
 
-    Nothing while the policy does not say for how long, nor in a mailbox on hold.
+    None if the policy has no ``hide``, or has ``hold``.
     """
     if policy.hide is None or policy.hold:
         return []
@@ -24,11 +24,10 @@ def over(hidden: Iterable[StoredMessage], policy: Policy, now: float) -> list[St
 def next_look(
     messages: Sequence[StoredMessage], hidden: Iterable[StoredMessage], policy: Policy, now: float
 ) -> float | None:
-    """When to look again at a mailbox that holds these; None: nothing can ever be due in it.
+    """When to scan a mailbox with these messages next; None: never.
 
-    In Unix seconds, not before ``now``.  Whatever comes, goes or is read
-    meanwhile, by age nothing is due earlier; and what goes for want of room
-    waits for a day at most.
+    In Unix seconds, not before ``now``.  Whatever arrives, goes or is read meanwhile,
+    no rule about age is due earlier; ``newest`` and ``size`` wait a day at most.
     """
     if policy.hold:
         return None
@@ -40,7 +39,7 @@ def next_look(
 
 
 def _yet_to_come(policy: Policy, now: float) -> Iterator[float]:
-    """When at the earliest a message may be due that comes, or is read, from now on."""
+    """The earliest time at which a message may be due that arrives or is read from now on."""
     for age in (policy.unread, policy.any):
         if age is not None:
             yield now + max(age, policy.floor or 0)

@@ -1,10 +1,9 @@
-"""What CAPA's EXPIRE says of retention policies (RFC 2449 section 6.7).
+"""The EXPIRE capability of retention policies (RFC 2449 section 6.7).
 
-Its number is a promise: so many days at least a message stays.  What is
-promised is therefore rounded down, and of all rules the one counts that may
-remove a message first.  The rules about room remove messages of any age, those
-about age of no lesser one than theirs, and none of them anything below the
-floor.  Mail that is only hidden is gone for POP3.
+EXPIRE promises the minimum number of days that a message stays.  So it is rounded
+down, and the rule counts that may remove a message first.  ``newest`` and ``size`` may
+remove messages of any age; no rule removes a message below the floor.  For POP3 a
+hidden message is gone.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ _DAY = 86_400
 
 
 def days_kept(policy: Policy) -> int | None:
-    """The whole days that a message stays at least; None: it is never removed.
+    """The minimum number of whole days that a message stays; None: it is never removed.
 
-    0 where it may go within a day, at worst as soon as it is retrieved; a
-    client that relies on nothing then leaves no mail on the server.
+    0: it may go within a day, or as soon as it is retrieved.  A client that heeds it
+    leaves no mail on the server.
     """
     ages = [age for age in (policy.unread, policy.read, policy.any) if age is not None]
     if policy.newest is not None or policy.size is not None:
@@ -37,10 +36,10 @@ def after_login(policy: Policy) -> str:
 
 
 def before_login(policies: Iterable[Policy]) -> str:
-    """The arguments of EXPIRE while the user is not known, from the policies of all users.
+    """The arguments of EXPIRE before login, from the policies of all users.
 
-    The smallest value that any of them has, with ``USER`` if not all have the
-    same; of no users ``NEVER``.
+    The smallest value of all users, with ``USER`` if they differ; without users
+    ``NEVER``.
     """
     values = {days_kept(policy) for policy in policies}
     days = [value for value in values if value is not None]

@@ -1,4 +1,4 @@
-"""Which policy holds for a mailbox: its own, its domain's, or the default."""
+"""The policy of a mailbox: its own, its domain's, or the default."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.retention.rules import Policy
 from gateway.retention.text import parse
 
 _parsed = lru_cache(maxsize=1000)(parse)
-"""A few texts hold for all mailboxes."""
+"""Parse a text once: few texts serve all mailboxes."""
 
 
 class Policies:
@@ -24,12 +24,12 @@ class Policies:
         self._domains = {name.lower(): text for name, text in (domains or {}).items()}
 
     def text(self, account: Account) -> str:
-        """The one text that counts, as it is written; empty: retention leaves the mailbox alone."""
+        """The text that applies to the mailbox; empty: no retention."""
         domain = account.mailbox.rpartition("@")[2].lower()
         return account.retention or self._domains.get(domain, "") or self._default
 
     def policy(self, account: Account) -> Policy:
-        """What it stands for; raises ``RetentionMalformed``, and then everything is to be kept."""
+        """The policy of the mailbox.  Raises ``RetentionMalformed``: then keep all mail."""
         text = self.text(account)
         return _parsed(text) if text else Policy()
 
@@ -41,16 +41,16 @@ class Policies:
             return True
 
     def expire(self, account: Account) -> str:
-        """What EXPIRE says to the account's user once he has logged in."""
+        """The arguments of EXPIRE after login of the account."""
         try:
             return after_login(self.policy(account))
         except RetentionMalformed:
             return after_login(Policy())
 
     def expire_of_all(self, own: Iterable[str]) -> str:
-        """What EXPIRE says before a login, where accounts have these policies of their own.
+        """The arguments of EXPIRE before login; ``own``: the policies of accounts.
 
-        The default and the domains' hold for whoever comes tomorrow, and so count.
+        The default and the domains' policies count too, because new accounts get them.
         """
         policies = []
         for text in {self._default, *filter(None, (*self._domains.values(), *own))}:

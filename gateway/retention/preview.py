@@ -14,24 +14,24 @@ from gateway.retention.rules import Expired, Policy, doomed
 
 @frozen
 class Forecast:
-    """One mailbox at one moment."""
+    """The preview of a mailbox at one time."""
 
     mailbox: str
     policy: str
     messages: int
     gone: Sequence[Expired]
     purged: Sequence[StoredMessage]
-    """What was hidden for long enough, and would go for good."""
+    """Hidden messages that would be purged."""
 
     next_look: float | None
-    """When something may be due that is left, in Unix seconds; None: never."""
+    """Time of the next scan, in Unix seconds; None: never."""
 
     stops: str | None
-    """Why nothing would go without an operator's word."""
+    """Why the removal guard would stop the run; empty: it would not."""
 
     @property
     def octets(self) -> int:
-        """Of all that would go."""
+        """Octets of all messages that would be removed."""
         return sum(one.message.octets for one in self.gone)
 
 

@@ -1,4 +1,4 @@
-"""The guard that stops a run which would remove more than anybody can have meant."""
+"""The removal guard: stops a run that would remove unexpectedly many messages."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from attrs import field, frozen, validators
 
 @frozen
 class Guard:
-    """How much may go at once without an operator's word."""
+    """How much a run may remove before an operator must release it."""
 
     share: float = field(default=0.5, validator=(validators.ge(0), validators.le(1)))
-    """A run stops that would remove more than this part of all messages; 1: none does."""
+    """Largest share of all messages; 1: no limit."""
 
     least: int = field(default=100, validator=validators.ge(0))
-    """A run that would remove fewer messages than this never stops."""
+    """Fewer messages than this are always removed."""
 
 
 def objection(guard: Guard, doomed: int, total: int, where: str) -> str | None:
-    """Why ``doomed`` of ``total`` messages are not to be removed, for an operator; None: they are.
+    """Why the guard stops the removal of ``doomed`` of ``total`` messages; None: it does not.
 
-    ``where``: what holds them, as ``mailbox alice`` or ``the store``.  A share
-    is meant as it is written: 0.29 of 100 messages are 29.
+    ``where``: ``mailbox alice`` or ``the store``, for the text.  The share is exact as
+    written: 0.29 of 100 messages are 29.
     """
     if doomed < guard.least or doomed <= Fraction(str(guard.share)) * total:
         return None

@@ -1,9 +1,8 @@
 """Which messages a retention policy removes, why, and when the next one is due.
 
-What goes is decided by one number for each message, the moment it is due: it
-goes once ``due <= now``, so exactly at the age that a rule says, and everything
-here agrees on it.  A clock that was wrong only ever keeps mail longer: what was
-received or read in the future is not yet due and crowds nothing out.
+Each message has a time at which it is due.  It is removed once ``due <= now``, so
+exactly at the age of the rule.  A wrong clock can only keep mail longer: a message
+received or read in the future is not due, and does not count against others.
 """
 
 from __future__ import annotations
@@ -23,40 +22,39 @@ _LEAST_ZERO = validators.optional(validators.ge(0))
 
 @frozen
 class Policy:
-    """When messages of a mailbox are removed; None: that rule is not there.
+    """The rules of a retention policy; None: no such rule.
 
-    Times in seconds, none of them below 0: ``ValueError``.  A message is
-    removed as soon as one of the rules says so, unless the floor or the hold
-    protects it.
+    Times in seconds, 0 or more; raises ``ValueError``.  A message is removed as soon as
+    one rule applies, unless the floor or the hold protects it.
     """
 
     unread: int | None = field(default=None, validator=_LEAST_ZERO)
-    """The age, from receipt, at which a message that has not been read goes."""
+    """Age from receipt at which an unread message is removed."""
 
     read: int | None = field(default=None, validator=_LEAST_ZERO)
-    """The age, counted from when it was read, at which one that has been read goes."""
+    """Time after reading at which a read message is removed."""
 
     any: int | None = field(default=None, validator=_LEAST_ZERO)
-    """The age, from receipt, at which every message goes."""
+    """Age from receipt at which any message is removed."""
 
     newest: int | None = field(default=None, validator=_LEAST_ZERO)
-    """Messages to keep of those that no age removes; the oldest beyond them are due."""
+    """Most messages to keep, apart from those due by age; the oldest are removed."""
 
     size: int | None = field(default=None, validator=_LEAST_ZERO)
-    """Octets to keep of them; while there are more, the oldest is due."""
+    """Most octets to keep of them; the oldest are removed."""
 
     floor: int | None = field(default=None, validator=_LEAST_ZERO)
-    """The age, from receipt, below which no rule removes a message."""
+    """Age from receipt below which no rule removes a message."""
 
     hold: bool = False
-    """Nothing is removed at all."""
+    """Remove nothing."""
 
     hide: int | None = field(default=None, validator=_LEAST_ZERO)
-    """How long what goes is hidden before it is gone for good; None or 0: not at all."""
+    """How long messages are hidden before they are purged; None or 0: not hidden."""
 
 
 class Rule(StrEnum):
-    """What removes a message, in the word that the policy's text has for it."""
+    """The rule that removes a message, by its name in the text of a policy."""
 
     UNREAD = "unread"
     READ = "read"
@@ -66,26 +64,25 @@ class Rule(StrEnum):
 
 
 class Expired(NamedTuple):
-    """A message that goes.
+    """A message that is due for removal.
 
-    In the order of its fields: what was due first, then the oldest.
+    Sorted by its fields: first due first, then oldest first.
     """
 
     due: float
-    """Since when, in Unix seconds."""
+    """Since when it is due, in Unix seconds."""
 
     message: StoredMessage
     rule: Rule
-    """The one that would have removed it first."""
+    """The rule that is due first."""
 
 
 def doomed(messages: Iterable[StoredMessage], policy: Policy, now: float) -> list[Expired]:
-    """What ``policy`` removes of a mailbox at ``now``, in order.
+    """The messages that ``policy`` removes at ``now``, in order of removal.
 
-    The order of ``messages`` does not matter.  Removing any of them, for
-    whatever reason, dooms no other; and after the first few of the result are
-    removed exactly the others are still doomed, so that the work may be done
-    in pieces.
+    ``messages`` may be in any order.  Removing some of them makes no other message
+    due; after the first ones of the result are removed exactly the rest is due.  So
+    removal may proceed in batches.
     """
     if policy.hold:
         return []
@@ -101,14 +98,14 @@ def doomed(messages: Iterable[StoredMessage], policy: Policy, now: float) -> lis
 
 
 def next_due(messages: Iterable[StoredMessage], policy: Policy, now: float) -> float | None:
-    """The first moment from ``now`` on at which something is doomed; None: there is none.
+    """The first time from ``now`` on at which a message is due; None: never.
 
-    In Unix seconds, for the case that no message comes, goes or is read.
+    In Unix seconds, provided that no message arrives, goes or is read.
     """
     if policy.hold:
         return None
-    # Before the first message is due by its age every other one stays, so
-    # that all of them count for the rules about room.
+    # Until the first message is due by age all stay, and all of them count for
+    # ``newest`` and ``size``.
     messages = list(messages)
     ages = (one.due for one in _by_age(messages, policy))
     rooms = (one.due for one in _by_room(messages, policy))
@@ -121,7 +118,7 @@ def _limit(value: int | None) -> float:
 
 
 def _by_age(messages: Iterable[StoredMessage], policy: Policy) -> Iterator[Expired]:
-    """Every message with the rule about its age that is due first; infinite: none ever is."""
+    """Each message with the rule about age that is due first; infinite: never."""
     unread, read, any_age = map(_limit, (policy.unread, policy.read, policy.any))
     floor = policy.floor or 0
     for message in messages:
@@ -137,7 +134,7 @@ def _by_age(messages: Iterable[StoredMessage], policy: Policy) -> Iterator[Expir
 
 
 def _by_room(messages: Iterable[StoredMessage], policy: Policy) -> Iterator[Expired]:
-    """What the rules about room remove, if not now then later: oldest first, so also due first."""
+    """What ``newest`` and ``size`` remove, now or later: oldest first, so first due first."""
     if policy.newest is None and policy.size is None:
         return
     oldest_first = sorted(messages)
@@ -158,14 +155,14 @@ def _by_room(messages: Iterable[StoredMessage], policy: Policy) -> Iterator[Expi
 
 
 def _dues_by_number(messages: list[StoredMessage], most: int | None) -> Iterator[float]:
-    """For each, oldest first, when the message came after which ``most`` newer ones were there."""
+    """For each, oldest first: when the message arrived that made ``most`` newer ones."""
     if most is not None:
         yield from (message.received for message in messages[most:])
     yield from repeat(inf)
 
 
 def _dues_by_size(messages: list[StoredMessage], most: int | None) -> Iterator[float]:
-    """For each, oldest first, when it and the newer ones became more than ``most`` octets."""
+    """For each, oldest first: when it and newer ones first exceeded ``most`` octets."""
     limit = _limit(most)
     octets = end = 0
     for message in messages:

@@ -1,4 +1,4 @@
-"""When which mailbox is to be looked at: one heap of due times for all of them."""
+"""The schedule: one heap with the due time of each mailbox."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 
 _SLACK = 64
-"""Number of superseded entries up to which dropping them costs more than it saves."""
+"""Superseded entries up to which a cleanup costs more than it saves."""
 
 
 class Schedule:
-    """Mailboxes by the time at which something is due in them, in Unix seconds.
+    """Mailboxes by due time, in Unix seconds.
 
-    A mailbox with nothing due is not there and costs nothing.  An entry that is
-    superseded stays in the heap until its time has come or such entries are the
-    most, so that every call takes time logarithmic in the number of mailboxes,
-    and the memory stays in proportion to them.
+    A mailbox with nothing due has no entry.  A superseded entry stays in the heap until
+    its time comes or such entries are the majority.  So every call takes time
+    logarithmic in the number of mailboxes, and memory is proportional to them.
     """
 
     def __init__(self) -> None:
@@ -23,11 +22,11 @@ class Schedule:
         self._heap: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
-        """How many mailboxes are there."""
+        """The number of mailboxes."""
         return len(self._dues)
 
     def put(self, mailbox: str, due: float | None) -> None:
-        """Have ``mailbox`` there at ``due`` and at no other time; None: not at all."""
+        """Set the due time of ``mailbox``; None: remove it."""
         if due is None:
             self._dues.pop(mailbox, None)
         elif self._dues.get(mailbox) != due:
@@ -36,10 +35,7 @@ class Schedule:
         self._compact()
 
     def take(self, now: float, most: int) -> list[str]:
-        """Up to ``most`` of the mailboxes that are due at ``now``, the first due first.
-
-        They are no longer there afterwards.
-        """
+        """Remove and return up to ``most`` mailboxes that are due at ``now``, first due first."""
         taken: list[str] = []
         while len(taken) < most and (due := self.next_due()) is not None and due <= now:
             mailbox = heappop(self._heap)[1]
@@ -49,7 +45,7 @@ class Schedule:
         return taken
 
     def next_due(self) -> float | None:
-        """When the first mailbox is due; None: there is none."""
+        """The due time of the first mailbox; None: the schedule is empty."""
         while self._heap and self._dues.get(self._heap[0][1]) != self._heap[0][0]:
             heappop(self._heap)
         return self._heap[0][0] if self._heap else None
@@ -61,10 +57,10 @@ class Schedule:
 
 
 def jitter(mailbox: str, spread: float) -> float:
-    """Seconds from 0 to ``spread``, the same for a mailbox in every process and after every start.
+    """Seconds from 0 to ``spread``; constant for a mailbox across processes and restarts.
 
-    To be added to a due time, so that mailboxes that fall due together are not
-    all looked at in the same second.
+    Added to a due time, so that mailboxes that are due together are not all scanned in
+    the same second.
     """
     digest = blake2b(mailbox.encode("utf-8", "surrogatepass"), digest_size=6).digest()
     return int.from_bytes(digest) / 2**48 * spread

@@ -1,22 +1,22 @@
-"""The text of a retention policy, as ``unread 60d, read 7d``, in the directory and in settings.
+"""The text form of a retention policy, for example ``unread 60d, read 7d``.
 
-Items in any order and any case, with commas between them, each at most once:
+Items in any order and case, separated by commas, each at most once:
 
 ==================  =========================================================
-``unread 60d``      unread mail goes 60 days after it came
-``read 7d``         read mail goes 7 days after it was read
-``any 1y``          all mail goes a year after it came
-``newest 1000``     the newest 1000 messages are kept, the oldest beyond them go
-``size 2G``         while there are more than 2 GiB, the oldest message goes
-``floor 3d``        nothing goes that came less than 3 days ago
-``hide 14d``        what goes can be brought back for 14 days
-``hold``            nothing goes
-``never``           alone: there is no rule, whatever the defaults are
+``unread 60d``      remove unread mail 60 days after it arrived
+``read 7d``         remove read mail 7 days after it was read
+``any 1y``          remove all mail a year after it arrived
+``newest 1000``     keep the newest 1000 messages, remove older ones
+``size 2G``         remove the oldest messages beyond 2 GiB
+``floor 3d``        keep mail that arrived less than 3 days ago
+``hide 14d``        hide mail for 14 days before it is removed
+``hold``            remove nothing
+``never``           alone: no rule, whatever the defaults are
 ==================  =========================================================
 
 Times are whole numbers of ``s``, ``min``, ``h``, ``d``, ``w`` or ``y`` (365 days);
-sizes as quotas have them.  There is no ``m``: who wrote it for months would lose
-mail within minutes.
+sizes as in quotas.  There is no ``m``: meant as months it would remove mail within
+minutes.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from gateway.retention.rules import Policy
 from gateway.units import parse_size, size_text
 
 NOTHING = ("never", "none")
-"""What an empty policy is called; the first when it is written."""
+"""Names of the empty policy; the first is written."""
 
 _SECONDS = {"y": 365 * 86_400, "w": 7 * 86_400, "d": 86_400, "h": 3600, "min": 60, "s": 1}
 
 _WRITTEN = ("y", "d", "h", "min", "s")
-"""The units of times that we write; people say 7 days."""
+"""The units in written texts."""
 
 LONGEST = 1000 * _SECONDS["y"]
-"""Seconds; dates beyond could not be shown."""
+"""Longest time in seconds, so that every date can be shown."""
 
 _EXAMPLE = "as in 'unread 60d, read 7d'"
 
@@ -53,7 +53,7 @@ class _Word(NamedTuple):
     text: str
 
     def wrong(self, cure: str) -> RetentionMalformed:
-        """What to raise about it."""
+        """The error to raise about it."""
         return RetentionMalformed(self.column, self.text, cure)
 
 
@@ -62,7 +62,7 @@ class _Item(NamedTuple):
 
     name: _Word
     value: _Word
-    """Empty where there is none."""
+    """The value; empty: there is none."""
 
 
 def _time(value: _Word) -> int:
@@ -102,7 +102,7 @@ def _size(value: _Word) -> int:
 
 
 class _Kind(NamedTuple):
-    """What follows the name of an item."""
+    """A kind of value after the name of an item."""
 
     read: Callable[[_Word], int]
     """Raises ``RetentionMalformed``."""
@@ -122,16 +122,16 @@ _KINDS = {
     "floor": _TIME,
     "hide": _TIME,
 }
-"""By name of the item, which is that of the policy's field; ``hold`` has no value."""
+"""By name of the item, which is the field of the policy; ``hold`` has no value."""
 
 _NAMES = (*(one.name for one in fields(Policy)), *NOTHING)
 
 
 def parse(text: str) -> Policy:
-    """The policy that ``text`` stands for; ``never`` or ``none`` is the empty one.
+    """The policy of ``text``; ``never`` and ``none``: the empty one.
 
-    Raises ``RetentionMalformed`` with the place and the cure, also where there
-    is no item: that nothing is said, and a default holds, is for the caller to see.
+    Raises ``RetentionMalformed`` with place and cure, also for a text without items:
+    the caller checks whether there is a text at all.
     """
     said: dict[str, Any] = {}
     columns: dict[str, int] = {}
@@ -149,7 +149,7 @@ def parse(text: str) -> Policy:
 
 
 def text_of(policy: Policy) -> str:
-    """A text of which ``parse`` makes ``policy``, always in the same order."""
+    """The text of a policy, with its items in a fixed order; ``parse`` reads it."""
     said = []
     for one in fields(Policy):
         value = getattr(policy, one.name)

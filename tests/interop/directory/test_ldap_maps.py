@@ -282,7 +282,9 @@ def test_a_quota_of_zero_is_no_limit_in_openldap_and_qmail(slapd: Slapd) -> None
 
 
 def test_a_mailbox_has_one_name_or_none_at_all(slapd: Slapd) -> None:
-    with pytest.raises(DirectoryMisconfigured, match="mail has 2 values and a mailbox one name"):
+    with pytest.raises(
+        DirectoryMisconfigured, match="mail has 2 values, but a mailbox has one name"
+    ):
         account(slapd, "openldap", "two")
     with pytest.raises(DirectoryMisconfigured, match="has no pop3gwMailbox or mail"):
         account(slapd, "openldap", "none")
@@ -336,7 +338,9 @@ def test_who_may_be_in_a_directory_that_is_only_referred_to_is_not_told_of_a_wro
     tmp_path: Path, slapd: Slapd
 ) -> None:
     for base in ("ou=part,dc=example,dc=org", "ou=far,ou=part,dc=example,dc=org"):
-        with pytest.raises(DirectoryMisconfigured, match=r"only refers to ldap://far\.example"):
+        with pytest.raises(
+            DirectoryMisconfigured, match=r"returned only referrals to ldap://far\.example"
+        ):
             result(people(slapd, "openldap", base=base).verify("olga", b"secret"))
     gateway = Gateway(
         tmp_path, settings(slapd, base="ou=part,dc=example,dc=org", start_tls=False)
@@ -346,7 +350,7 @@ def test_who_may_be_in_a_directory_that_is_only_referred_to_is_not_told_of_a_wro
         client.user("olga")
         with pytest.raises(poplib.error_proto, match=r"-ERR \[SYS/PERM\]"):
             client.pass_("secret")
-        gateway.wait_for(b"the directory only refers to ldap://far.example")
+        gateway.wait_for(b"the directory returned only referrals to ldap://far.example")
     finally:
         gateway.stop()
 
