@@ -1,4 +1,4 @@
-"""When users last logged in, and who has to wait (RFC 2449 section 6.5)."""
+"""LOGIN-DELAY (RFC 2449 section 6.5): the time of each user's last login."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from gateway.pop3.profile import Profile
 
 
 class LoginDelay:
-    """Shared by all listeners of a server, and forgotten when it stops.
+    """The last logins, in memory.
 
-    Only a login that was answered ``+OK`` begins a delay: neither one that
-    failed nor one that came too soon makes anybody wait.
+    Only a successful login begins a delay; one that failed or came too soon
+    does not.
     """
 
     def __init__(
         self, profile: Profile, seconds: Callable[[], float], *, entries: int = 100_000
     ) -> None:
-        """``seconds`` gives the time.
+        """``profile`` has the delay, ``seconds`` gives the time.
 
-        No more than ``entries`` users are remembered; one who is forgotten
-        may come again at once.
+        Beyond ``entries`` users the oldest login is forgotten, and with it its delay.
         """
         self._profile = profile
         self._seconds = seconds
@@ -36,17 +35,17 @@ class LoginDelay:
         return len(self._at)
 
     def check(self, user: str, terms: Terms) -> None:
-        """Raises ``LoginTooSoon`` while the user has to wait."""
+        """Raises ``LoginTooSoon`` during the delay after the user's last login."""
         last = self._at.get(user)
         if last is None:
             return
-        # A clock that was set back locks nobody out: that login counts no more.
+        # If the clock was set back, the last login is in the future and is ignored.
         since = self._seconds() - last
         if 0 <= since < login_delay_seconds(self._profile, terms):
             raise LoginTooSoon(f"{user} logged in {since:.1f} s ago")
 
     def begin(self, user: str, terms: Terms) -> None:
-        """The user is logged in from now on; raises as ``check``, and then is not."""
+        """Begin the user's delay.  Raises as ``check`` does, and then begins none."""
         self.check(user, terms)
         if not self._longest:
             return
@@ -57,6 +56,6 @@ class LoginDelay:
             self._at.popitem(last=False)
 
     def _matters(self, now: float) -> bool:
-        """Whether the oldest login can still make anybody wait."""
+        """Whether the oldest login can still delay another one."""
         oldest = next(iter(self._at.values()))
         return 0 <= now - oldest < self._longest

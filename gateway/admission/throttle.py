@@ -1,12 +1,12 @@
-"""Making guesses slow, for those who guess and for nobody else.
+"""The login throttle: it delays logins after wrong passwords, for the client that guesses only.
 
-Counted are *distinct* wrong passwords, so that a phone that keeps sending an
-old one does not lock its owner out, and always together with the network they
-came from, so that nobody can lock an account for others.  Answers to challenges,
-as NTLM's, never look alike: of one account from one network they count once for
-all that is not such an answer, and each of them for those that are.  A password that was
-right from there before is never slowed down.  No time is asked and nothing
-waits here: the caller has a clock.
+It counts *distinct* wrong passwords, so that a phone that keeps sending an old
+one does not lock its owner out.  It counts them for an account and a network
+together, so that nobody can lock an account for other networks.  Answers to
+challenges (NTLM) differ each time: all of them together count as one wrong
+password for later passwords, and each counts for later answers.  A password
+that was right from the same network before is never delayed.  The throttle
+computes the delay, the caller waits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["ThrottleLimits"]
 
 @frozen
 class ThrottleLimits:
-    """When to slow down, and how much.  Times in seconds."""
+    """When the throttle delays a login, and for how long.  Times in seconds."""
 
     free: int = 3
     """Wrong passwords for one account from one network before there is a delay."""
@@ -45,42 +45,42 @@ class ThrottleLimits:
 
     longest: float = 15.0
     refuse_after: int = 0
-    """Wrong passwords after which no other is looked at; 0: always look.
+    """Refuse other passwords after this number of wrong ones in ``window``; 0: never.
 
-    For directories that lock accounts: fewer than they allow.
+    For directories that lock accounts: keep it below their lock-out threshold.
     """
 
     wrong_ttl: float = 60.0
-    """So long a wrong password is known to be wrong, and the directory not asked again.
+    """Refuse the same wrong password for this time without asking the directory.
 
-    With ``refuse_after`` it is the whole window.
+    With ``refuse_after`` the time is ``window``.
     """
 
     window: float = 1800.0
-    """So long after the last wrong password everything is forgotten."""
+    """Forget wrong passwords this time after the last one."""
 
     trust: float = 30 * 86_400.0
-    """So long after a good login the network's other failures do not slow that account down."""
+    """After a good login ignore ``network_free`` for that account and network for this time."""
 
     ipv4_prefix: int = 32
     ipv6_prefix: int = 64
     entries: int = 20_000
-    """How much is remembered; what is oldest goes first."""
+    """Accounts and networks in memory; the oldest is forgotten first."""
 
 
 class Place(NamedTuple):
-    """Where guesses come from, and whom they are about."""
+    """The network that guesses come from, and the account that they are for."""
 
     account: str
-    """Empty: all of them."""
+    """Empty: any account."""
 
     network: str
     answers: bool = False
-    """Only answers to challenges, of which no two look alike."""
+    """Count answers to challenges instead of passwords."""
 
 
 class Attempt:
-    """One login.  Wait ``wait`` seconds; then it fails with ``refusal``, or is tried."""
+    """One login: wait ``wait`` seconds, then fail with ``refusal`` or try it."""
 
     __slots__ = ("_digest", "_login", "_place", "_spelt", "_throttle", "refusal", "wait")
 
@@ -96,23 +96,23 @@ class Attempt:
         self.refusal: GatewayError | None = None
 
     def ended(self) -> None:
-        """It is over, however; called exactly once, after one of the others."""
+        """The login is over; call it exactly once, after ``failed`` or ``succeeded``."""
         self._throttle._ended(self._place, self._digest)
 
     def failed(self, account: str = "") -> None:
-        """The password was wrong, or the account is unknown: it makes no difference.
+        """Count a wrong password, of a known or an unknown account alike.
 
-        ``account``: whom the directory found under that login name.
+        ``account``: the name of the account that the directory found.
         """
         self._throttle._failed(self._login, self._place, self._digest, account)
 
     def succeeded(self) -> None:
-        """The password was right: this account's wrong ones from there are forgotten."""
+        """Forget the wrong passwords of this account from this network: this one was right."""
         self._throttle._succeeded(self._spelt, self._place, self._digest)
 
 
 class _Wrong:
-    """The wrong passwords from one place: digests, and when each was last seen to be wrong."""
+    """The wrong passwords from one place: digests, and the time of each one's last use."""
 
     __slots__ = ("next", "seen", "until")
 
@@ -120,16 +120,16 @@ class _Wrong:
         self.seen: dict[bytes, float] = {}
         self.until = 0.0
         self.next = 0.0
-        """When the last of those begins that are waiting."""
+        """The time at which the last login in the queue is tried."""
 
 
 class Throttle:
-    """What is remembered of failed and good logins."""
+    """Failed and good logins, in memory."""
 
     def __init__(self, limits: ThrottleLimits, seconds: Callable[[], float]) -> None:
         self._limits = limits
         self._seconds = seconds
-        # Wrong passwords are often right ones of another account, or nearly so.
+        # A wrong password is often another account's right one: only digests are kept.
         self._key = os.urandom(32)
         self._wrong: OrderedDict[Place, _Wrong] = OrderedDict()
         self._trusted: OrderedDict[tuple[str, str], tuple[float, bytes]] = OrderedDict()
@@ -143,15 +143,16 @@ class Throttle:
     def weigh(
         self, login: str, host: str, guess: bytes, account: str = "", *, answers: bool = False
     ) -> Attempt:
-        """A login that is about to be tried: whether it has to wait, and may be tried at all.
+        """Decide on a login before it is tried: its delay, and whether it is refused.
 
-        ``account``: whose login name it is, where that is known.  ``answers``: the
-        guess answers a challenge, so the same password never makes the same guess.
+        ``account``: the account that has this login name, if known.  ``answers``:
+        ``guess`` answers a challenge, so the same password never gives the same guess.
         """
         spelt, login, network = login, _bare(login), self._network(host)
         account = account or self._accounts.get(login, login)
         place = Place(account, network, answers)
-        # Of the name as it was spelt: what is wrong in one domain may be right in another.
+        # Of the name as the client spelt it: a password may be wrong in one domain and right in
+        # another.
         digest = self._digest(spelt, guess)
         attempt = Attempt(self, spelt, login, place, digest)
         pending = self._pending.setdefault(place, Counter())
@@ -169,8 +170,8 @@ class Throttle:
         place, digest, limits = attempt._place, attempt._digest, self._limits
         passwords = self._seen(place._replace(answers=False), now)
         answers = self._seen(place._replace(answers=True), now)
-        # What else is tried just now may be as wrong: a thousand
-        # connections at once get no more guesses than one.
+        # Logins in progress count as wrong: a thousand connections at once get no more
+        # guesses than one.
         each = {*passwords, *answers, *pending} - {digest, self._digest(place.account, b"")}
         others = each if place.answers else {*passwords, *pending} - {digest}
         delays = [(place, self._delay(len(others), limits.free))]
@@ -182,7 +183,7 @@ class Throttle:
             attempt.wait = delays[0][1]
             attempt.refusal = BadCredentials("the same wrong password again", account=place.account)
         elif 0 < limits.refuse_after <= len(each) and digest not in passwords:
-            # Of all, since a directory that locks accounts counts each answer.
+            # All of them: a directory that locks accounts counts each answer, too.
             attempt.wait = delays[0][1]
             attempt.refusal = TooManyGuesses(f"{len(each)} wrong passwords for {place.account}")
         else:
@@ -192,7 +193,7 @@ class Throttle:
         return hmac.digest(self._key, b"%b\0%b" % (name.encode(), guess), "sha256")[:12]
 
     def _queue(self, attempt: Attempt, delays: list[tuple[Place, float]], now: float) -> None:
-        """One after the other, each after its delay; the queue is not endless."""
+        """Queue the login behind the others of its place; refuse it when the queue is too long."""
         queued = [(self._at(place), delay) for place, delay in delays if delay]
         attempt.wait = max((max(at.next - now, 0.0) + delay for at, delay in queued), default=0.0)
         if attempt.wait > 4 * self._limits.longest:
@@ -203,7 +204,7 @@ class Throttle:
             at.next = now + attempt.wait
 
     def _at(self, place: Place) -> _Wrong:
-        """What is remembered of a place, from now on at the latest."""
+        """The wrong passwords from a place, a new and empty record if there is none."""
         now = self._seconds()
         wrong = self._wrong.get(place)
         if wrong is None or wrong.until <= now:
@@ -222,7 +223,7 @@ class Throttle:
             return 0.0
         return float(min(self._limits.longest, self._limits.delay * 2 ** min(wrong - free, 30)))
 
-    # -- what attempts tell --------------------------------------------------
+    # -- how attempts end ----------------------------------------------------
 
     def _ended(self, place: Place, digest: bytes) -> None:
         pending = self._pending[place]
@@ -234,14 +235,14 @@ class Throttle:
 
     def _failed(self, login: str, place: Place, digest: bytes, account: str) -> None:
         if account not in ("", place.account):
-            # Another spelling of the same account counts for it from now on.
+            # From now on this login name counts as another spelling of the account.
             place = place._replace(account=account)
             self._accounts[login] = account
             self._trim(self._accounts)
         self._count(place, digest)
         if place.answers:
-            # A client that keeps sending an old password makes another answer each time.  All of
-            # them are one wrong password, to whoever does not guess by answers himself.
+            # A client that keeps sending an old password makes another answer each time.  For
+            # later passwords all of these are one wrong password.
             digest = self._digest(place.account, b"")
             self._count(place._replace(answers=False), digest)
         self._count(Place("", place.network), digest)
@@ -255,7 +256,7 @@ class Throttle:
     def _succeeded(self, spelt: str, place: Place, digest: bytes) -> None:
         for answers in (False, True):
             self._wrong.pop(place._replace(answers=answers), None)
-        # Not by the account: it may become known later, with a wrong password.
+        # By the login name: the account may become known only later, with a wrong password.
         known = spelt, place.network
         _, right = self._trusted.get(known, (0.0, b""))
         until = self._seconds() + self._limits.trust
@@ -269,9 +270,9 @@ class Throttle:
 
 
 def _bare(login: str) -> str:
-    """The name without a domain before it and a mailbox after it.
+    """The user without domain and mailbox.
 
-    Those are free to choose, and none may give guesses for free.
+    A client chooses these freely; a change of them must not give free guesses.
     """
     if "/" in login or "\\" in login:
         return re.split(r"[\\/]", split_login(login)[0])[-1]

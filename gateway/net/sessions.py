@@ -1,4 +1,4 @@
-"""The sessions of one protocol: which are open, how they begin, and their orderly end."""
+"""The factories of all protocols: admission of clients, open sessions, orderly shutdown."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from gateway.observe.log import emit_to_log
 
 
 class Drainable(Protocol):
-    """A session that can be ended."""
+    """A session, as a server that stops sees it."""
 
     def drain(self) -> None:
-        """Finish what is running, then go."""
+        """Finish running work, then close."""
 
     def abort(self) -> None:
-        """Go now."""
+        """Close now."""
 
 
 S = TypeVar("S", bound=Drainable)
 
 
 class Sessions(Generic[S]):
-    """All sessions of a factory that still hold something."""
+    """The open sessions of a factory, and those that still wait for a back-end."""
 
     def __init__(self, clock: Callable[[], IReactorTime]) -> None:
         self._clock = clock
@@ -47,21 +47,21 @@ class Sessions(Generic[S]):
         return len(self._open)
 
     def opened(self, session: S) -> None:
-        """A session began."""
+        """Add a session."""
         self._open.add(session)
 
     def closed(self, session: S) -> None:
-        """A session ended, and holds nothing any more."""
+        """Remove a session that holds nothing any more."""
         self._open.discard(session)
         if self._empty is not None and not self._open:
             empty, self._empty = self._empty, None
             empty.callback(None)
 
     def drain(self, seconds: float) -> Deferred[None]:
-        """Let running work finish, close what is idle, and after ``seconds`` all that is left.
+        """Let running work finish, close idle sessions, and after ``seconds`` all others.
 
-        Fires when no session holds anything any more, at the latest a moment
-        after ``seconds``.
+        Fires when no session is left, at the latest a moment after ``seconds``.
+        No session begins any more.
         """
         self.draining = True
         drained: Deferred[None] = Deferred()
@@ -89,14 +89,13 @@ class Sessions(Generic[S]):
         for session in list(self._open):
             session.abort()
         if self._empty is not None:
-            # Work that is still running ends with the process; it is made so
-            # that it may.
+            # Running work ends with the process, which is safe at any step.
             empty, self._empty = self._empty, None
             empty.callback(None)
 
 
 class SessionFactory(ServerFactory):
-    """What the factories of all protocols share: who may begin a session, and its end."""
+    """What the factories of all protocols have in common."""
 
     noisy = False
     protocol_name = ""
@@ -148,10 +147,10 @@ class SessionFactory(ServerFactory):
         return self.admission.connect(connection)
 
     def drain(self, seconds: float) -> Deferred[None]:
-        """Let running work finish, close what is idle, and after ``seconds`` all that is left.
+        """Let running work finish, close idle sessions, and after ``seconds`` all others.
 
-        Fires when no session holds anything any more, at the latest a moment
-        after ``seconds``.
+        Fires when no session is left, at the latest a moment after ``seconds``.
+        No session begins any more.
         """
         return self._sessions.drain(seconds)
 

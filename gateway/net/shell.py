@@ -1,4 +1,4 @@
-"""What all connections have in common: a session, a transport, and patience with both sides."""
+"""What all protocols have in common: a session on a transport, with timeouts for both sides."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ TLS_RECORD = b"\x16"
 
 @implementer(IPushProducer, IHalfCloseableProtocol, IHandshakeListener)
 class Shell(AdmittedProtocol):
-    """One connection: bytes to the session, actions to the world, answers back."""
+    """One connection: it feeds the session, performs its actions and gives the answers back."""
 
     input_high: int
-    """Octets a client may be ahead before it is no longer read from."""
+    """Octets that may wait to be parsed before the client is no longer read from."""
 
     _session: Dialogue[Any]
     _writer: DirectWriter
     _idle_timer: IdleTimer
     _seconds: Callable[[], float]
-    """The clock, without the way to it: it is looked at after each command."""
+    """The clock, looked up once: it is read after each command."""
 
     def __init__(self, factory: Any, address: object) -> None:
         """``address``: what the factory's ``buildProtocol`` was given."""
         super().__init__(factory, address)
         self._working = 0
-        """Answers that back-ends owe; a line that is down still waits for them."""
+        """Answers that back-ends owe; a closed connection still waits for them."""
         self._pumping = False
         self._queued = False
-        """What is to be done waits for its turn."""
+        """The session waits for its turn."""
         self._turn_ends = 0.0
         self._time_is_up = False
         self._paused = False
         self._deaf = False
         self._input_ended = False
-        """The client sends nothing more, and still gets what it has asked for."""
+        """The client has closed its side; it still gets its replies."""
         self._handshaking = False
         self._draining = False
 
@@ -65,27 +65,27 @@ class Shell(AdmittedProtocol):
 
     @abstractmethod
     def _perform(self, action: Any) -> None:
-        """Do what the session asks for, and answer it, now or later."""
+        """Perform the action and answer it, now or later."""
 
     @abstractmethod
     def _ended(self) -> None:
-        """The line is down: say so in the log, and give back what belongs to the line."""
+        """Report the end of the session: the connection is closed."""
 
     @abstractmethod
     def _settle(self) -> None:
-        """The line is down: once no answer is owed, the session is gone."""
+        """Give back what the session holds, once no back-end owes an answer."""
 
     @abstractmethod
     def _timeouts(self) -> float:
-        """Seconds without progress that are allowed in the present state."""
+        """Seconds without progress after which the present state times out."""
 
     def _ending(self, how: str, reason: str = "") -> None:
-        """The session is about to end so, and for this reason where that needs one."""
+        """Record how the session ends, and why where that is not plain."""
 
     # -- the transport's side ------------------------------------------------
 
     def _open(self, session: Dialogue[Any]) -> None:
-        """Begin, now that the client is let in."""
+        """Begin the session."""
         transport, factory = self.transport, self._factory
         self._session = session
         self._seconds = factory.clock.seconds
@@ -100,7 +100,7 @@ class Shell(AdmittedProtocol):
         self._heard()
 
     def dataReceived(self, data: bytes) -> None:
-        """Some of what the client sends."""
+        """Take what the client has sent."""
         if self._over:
             return
         if data.startswith(TLS_RECORD) and self._nothing_came():
@@ -115,7 +115,7 @@ class Shell(AdmittedProtocol):
         return unencrypted and not (self._session.taken or self._session.backlog)
 
     def readConnectionLost(self) -> None:
-        """The client has sent all that it wants to send."""
+        """The client has closed its side."""
         if self._over:
             return
         if self._handshaking:
@@ -126,16 +126,16 @@ class Shell(AdmittedProtocol):
         self._heard()
 
     def writeConnectionLost(self) -> None:
-        """Our side closes as a whole only."""
+        """Never called: our side closes both directions at once."""
 
     def handshakeCompleted(self) -> None:
-        """TLS protects the line."""
+        """The TLS handshake is complete."""
         self._handshaking = False
         self._idle_timer.touch()
         self._idle_timer.hurry()
 
     def _heard(self) -> None:
-        """Take in what has arrived, now or in this session's turn."""
+        """Parse what has arrived, now or in this session's turn."""
         if self._queued:
             self._mind_input()
         else:
@@ -143,7 +143,7 @@ class Shell(AdmittedProtocol):
             self._take_turn(self._at_its_turn)
 
     def _take_turn(self, work: Callable[[], None]) -> None:
-        """Have ``work`` done, in which the session has its first turn."""
+        """Call ``work``, the session's first turn, now or later."""
         work()
 
     def _at_its_turn(self, seconds: float = FIRST_TURN) -> None:
@@ -157,7 +157,7 @@ class Shell(AdmittedProtocol):
         self._at_its_turn(TURN)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The line is down."""
+        """The connection is closed."""
         if self._lost:
             return
         if not self._over:
@@ -180,19 +180,19 @@ class Shell(AdmittedProtocol):
             self._ending("dropped before TLS began")
 
     def _is_encrypted(self, tls: bool) -> bool:
-        """Whether TLS, where it was to begin, ever did."""
+        """Whether the TLS handshake, if there was to be one, completed."""
         return tls and not self._handshaking
 
     def _tls_began(self) -> bool:
         return getattr(self.transport, "began", True)
 
     def pauseProducing(self) -> None:
-        """The client takes no more just now."""
+        """The transport's buffer is full."""
         self._paused = True
         self._idle_timer.hurry()
 
     def resumeProducing(self) -> None:
-        """The client has taken what was written."""
+        """The transport's buffer is empty."""
         self._writer.emptied()
         self._paused = False
         self._idle_timer.touch()
@@ -201,12 +201,12 @@ class Shell(AdmittedProtocol):
             self._factory.turns.resume(self._at_a_further_turn)
 
     def stopProducing(self) -> None:
-        """The line is down; ``connectionLost`` follows."""
+        """The connection is closed; ``connectionLost`` follows."""
 
     # -- the pump ------------------------------------------------------------
 
     def _pump(self, seconds: float = FIRST_TURN) -> None:
-        """Do all that can be done in that time.  A loop, entered once, however answers come."""
+        """Perform actions for ``seconds`` at most.  A loop: answers never enter it again."""
         if self._pumping or self._queued or self._over:
             return
         self._pumping = True
@@ -228,7 +228,7 @@ class Shell(AdmittedProtocol):
             elif not self._advance():
                 break
             if self._is_time_up() and self._has_more():
-                # Whoever sends without waiting for replies waits for the others.
+                # A client that pipelines without end waits for the other clients.
                 self._queued = True
                 self._factory.turns.later(self._at_a_further_turn)
                 break
@@ -236,7 +236,7 @@ class Shell(AdmittedProtocol):
             self._writer.write(data)
 
     def _advance(self) -> bool:
-        """Do one thing that the session asks for; False when there is none just now."""
+        """Perform the session's next action; False if there is none now."""
         session = self._session
         if (action := session.next_action(self._is_time_up)) is not None:
             self._idle_timer.touch()
@@ -247,8 +247,7 @@ class Shell(AdmittedProtocol):
         if self._working or session.closed:
             return False
         if self._input_ended:
-            # All that it asked for is answered; with a part of a command or a message nobody can
-            # do anything.
+            # All commands are answered; a part of a command, or of a message, is of no use.
             self._ending("dropped")
             self._hang_up(abort=False)
         elif self._draining and self._may_leave():
@@ -258,20 +257,20 @@ class Shell(AdmittedProtocol):
         return False
 
     def _has_more(self) -> bool:
-        """Whether there may be something to do, whatever clients and back-ends do."""
+        """Whether there may be an action without more input or answers."""
         return self._session.has_more or self._session.waiting_to_send >= SLICE
 
     def _may_leave(self) -> bool:
-        """Whether the session may end here, when the server is stopping."""
+        """Whether a server that stops may end the session now."""
         return True
 
     def _is_time_up(self) -> bool:
-        # Once it is, it stays so for all who ask in this turn, wherever the clock may jump to.
+        # It stays true for the rest of the turn, even if the clock is set back.
         self._time_is_up = self._time_is_up or self._seconds() >= self._turn_ends
         return self._time_is_up
 
     def _mind_input(self) -> None:
-        """Stop listening to a client that is far ahead of its replies, or of a back-end."""
+        """Stop reading from a client that is far ahead of its replies, or of a back-end."""
         if self._over or self._input_ended:
             return
         waiting = self._working or self._paused or self._queued
@@ -290,9 +289,9 @@ class Shell(AdmittedProtocol):
     def _await(
         self, answer: Any, good: Callable[[Any], None], bad: Callable[[Failure], None]
     ) -> None:
-        """Have a back-end's answer taken, now or when it comes."""
+        """Call ``good`` or ``bad`` with a back-end's answer, now or when it comes."""
         if answer.called and not answer.paused and not isinstance(answer.result, Failure):
-            # It is there already, as nearly always; the pump that asked goes on.
+            # The usual case; the pump that asked goes on.
             try:
                 good(answer.result)
             except Exception:
@@ -317,7 +316,7 @@ class Shell(AdmittedProtocol):
         if self._working:
             self._idle_timer.hurry()
 
-    # -- what every session asks for -----------------------------------------
+    # -- actions of every protocol -------------------------------------------
 
     def _start_tls(self) -> None:
         self._flush()
@@ -345,7 +344,7 @@ class Shell(AdmittedProtocol):
     # -- the end -------------------------------------------------------------
 
     def drain(self) -> None:
-        """The server is stopping: finish what is running, then go."""
+        """The server stops: finish running work, then close."""
         self._draining = True
         self._pump()
 
