@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -26,7 +27,8 @@ Users are searched for with the filter, in which {login} stands for the login na
 the password is right when the server takes it for a bind as the entry that was found.
 Extensions, after the filter: starttls; bindname=DN, who searches, and password-file=PATH
 with its password; ca-file=PATH, authorities in place of those of the system; map=NAME, one of
-openldap, activedirectory, qmail-ldap, samba, whose filter is taken where the URL has none.
+openldap, activedirectory, qmail-ldap, samba, whose filter is taken where the URL has none;
+mailbox=ATTRIBUTE, which has one value and names the user, in place of mail and uid.
 A comma within an extension is %2c. Server certificates are always verified.
 """
 
@@ -79,9 +81,11 @@ def _parse(text: str) -> tuple[Any, Any, Any]:
         raise InvalidAuthArgumentString("expected no attributes, and sub or one as the scope")
     said = dict(word.partition("=")[::2] for word in extensions.split(",") if word)
     said = {key.lower(): unquote(value) for key, value in said.items()}
-    known = {"starttls", "bindname", "password-file", "ca-file", "map"}
+    known = {"starttls", "bindname", "password-file", "ca-file", "map", "mailbox"}
     if unknown := said.keys() - known:
         raise InvalidAuthArgumentString(f"no such extension: {', '.join(sorted(unknown))}")
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9-]*", said.get("mailbox", "mail")):
+        raise InvalidAuthArgumentString("expected mailbox= to be the name of an LDAP attribute")
     if said.get("map", "openldap") not in MAPS:
         raise InvalidAuthArgumentString(f"expected map= to be one of {', '.join(MAPS)}")
     wanted = unquote(wanted)
@@ -102,7 +106,8 @@ def _parse(text: str) -> tuple[Any, Any, Any]:
     )
     entries = MAPS[said.get("map", "openldap")]
     # Who logs in to something else than mail needs no mail address.
-    return reach, search, evolve(entries, mailbox=(*entries.mailbox, *_LOGIN_ATTRIBUTES))
+    names = (said["mailbox"],) if "mailbox" in said else (*entries.mailbox, *_LOGIN_ATTRIBUTES)
+    return reach, search, evolve(entries, mailbox=names)
 
 
 def _content(path: str) -> str:

@@ -279,7 +279,7 @@ class _Reader:
             # client would get another mailbox and download all mail again.
             raise DirectoryMisconfigured(
                 f"{self._dn}: {attribute} has {len(values)} values, but a mailbox has one name;"
-                f" set ldap.mailbox to an attribute that has one value"
+                f" set ldap.mailbox (--auth ldap: mailbox=) to an attribute that has one value"
             )
         try:
             return login_name(values[0].encode("utf-8", "surrogateescape"))

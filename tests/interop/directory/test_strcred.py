@@ -24,13 +24,16 @@ from servers import Gateway, Server, Slapd, fill, free_port, need, until_listeni
 pytestmark = pytest.mark.interop
 
 ALICE = "alice@example.org"
+TWICE = "twice@example.org"
 
 
 @pytest.fixture(scope="module")
 def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
     """One server with alice."""
     need("slapd")
-    server = Slapd(tmp_path_factory.mktemp("slapd"), {ALICE: "wonderland"}).run()
+    more = f"dn: uid={TWICE},{Slapd.BASE}\nchangetype: modify\nadd: mail\nmail: other@example.org\n"
+    people = {ALICE: "wonderland", TWICE: "twice"}
+    server = Slapd(tmp_path_factory.mktemp("slapd"), people, more=more).run()
     yield server
     server.stop()
 
@@ -88,9 +91,29 @@ def test_the_factory_is_found_and_says_what_is_wrong_with_an_argument() -> None:
         ("ldap://h/o=x??sub??colour=red", "no such extension: colour"),
         ("ldap://h/o=x??sub??map=x", "map="),
         ("ldap://h/o=x??sub??password-file=/none", "/none: No such file"),
+        ("ldap://h/o=x??sub??mailbox=a b", "mailbox="),
     ):
         with pytest.raises(InvalidAuthArgumentString, match=words.replace("{", r"\{")):
             factory.generateChecker(argument)
+
+
+def test_an_entry_with_several_mail_addresses_is_named_by_another_attribute(
+    tmp_path: Path, slapd: Slapd
+) -> None:
+    gateway = Gateway(tmp_path)
+    (tmp_path / "reader").write_text("reader\n")
+    reader = slapd.READER.replace(",", "%2c")
+    url = f"ldap:ldap://localhost:{slapd.plain}/{slapd.BASE}??sub?(uid={{login}})"
+    extensions = f"bindname={reader},password-file={tmp_path}/reader"
+    for more, code in (("", b"-ERR [SYS/PERM]"), (",mailbox=uid", b"+OK")):
+        command = [*gateway.command, "--auth", f"{url}?{extensions}{more}"]
+        gateway.start(command, b"listener secure at")
+        try:
+            assert log_in(gateway, TWICE, "twice").startswith(code)
+        finally:
+            gateway.stop()
+    assert "mail has 2 values" in gateway.log
+    assert "--auth ldap: mailbox=" in gateway.log
 
 
 class Says:

@@ -24,7 +24,11 @@ CHUNK = 128 * 1024
 """Octets read at once."""
 
 
-_PERMANENT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
+_PERMANENT = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP), ""),
+    errno.EISDIR: " in place of a file: move it away",
+}
+"""What only an administrator can change, and how."""
 
 
 def store_error(error: OSError, path: str = "file") -> StoreDown | MailboxUnusable:
@@ -39,7 +43,8 @@ def store_error(error: OSError, path: str = "file") -> StoreDown | MailboxUnusab
         kind = NoRoom
     elif error.errno == errno.EBADMSG:
         kind = MessageUnreadable
-    return kind(f"{error.filename or path}: {error.strerror or error}")
+    cure = _PERMANENT.get(error.errno or 0, "")
+    return kind(f"{error.filename or path}: {error.strerror or error}{cure}")
 
 
 def no_link(path: str, flags: int) -> int:

@@ -8,8 +8,9 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.errors import StoreDown
+from gateway.errors import MailboxUnusable, StoreDown
 from gateway.store.maildir.folders.dotlock import AHEAD, STALE, dotlock
+from gateway.store.maildir.folders.files import store_error
 
 
 class DotlockTests(SynchronousTestCase):
@@ -114,6 +115,15 @@ class DotlockTests(SynchronousTestCase):
         os.utime(self.lock, (0, 0))
         self.assertRaises(StoreDown, self.take)
         self.assertTrue(self.take(now=STALE + 1))
+
+    def test_a_directory_in_place_of_a_lock_is_the_administrators_to_move(self) -> None:
+        for name in (f"{self.lock}.pop3gw", self.lock):
+            os.mkdir(name)
+            error = store_error(self.assertRaises(OSError, self.take, now=2 * STALE))
+            self.assertIsInstance(error, MailboxUnusable)
+            self.assertEqual(str(error), f"{name}: Is a directory in place of a file: move it away")
+            os.rmdir(name)
+        self.assertTrue(self.take())
 
     def test_a_lock_that_is_another_programs_by_now_is_left_alone(self) -> None:
         with dotlock(self.path, timeout=5):
