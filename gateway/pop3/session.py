@@ -14,17 +14,17 @@ from itertools import chain
 from typing import NamedTuple
 
 from gateway.model import Form, Listing, Terms
-from gateway.pop3.actions import Action, Commit, Fetch, HangUp, StartTLS
+from gateway.pop3.actions import Commit, Fetch, StartTLS
 from gateway.pop3.authorization import Authorization
 from gateway.pop3.capabilities import Line, capability_lines, mechanisms
 from gateway.pop3.marks import Marks, natural
 from gateway.pop3.profile import Profile
 from gateway.pop3.refusals import Refused, refusal_of
+from gateway.pop3.replies import Replies
 from gateway.pop3.reply import MessageReply
 from gateway.pop3.texts import ENGLISH, LANGUAGES, SETS
 from gateway.wire import base64
 from gateway.wire.body import END
-from gateway.wire.dialogue import Dialogue
 from gateway.wire.lines import LineTooLong
 
 _AS_FOR_ALL = Terms()
@@ -48,7 +48,7 @@ class SessionCounts:
         self.retr = self.retr_octets = self.top = self.top_octets = self.removed = 0
 
 
-class Session(Dialogue[Action]):
+class Session(Replies):
     """The server's side of one connection."""
 
     def __init__(
@@ -61,8 +61,7 @@ class Session(Dialogue[Action]):
         expire: str = "",
     ) -> None:
         """``expire``: what EXPIRE says before login, unless the profile has it otherwise."""
-        super().__init__()
-        self.profile = profile
+        super().__init__(profile)
         self.line = line
         self.state = State.AUTHORIZATION
         self.counts = SessionCounts()
@@ -70,41 +69,10 @@ class Session(Dialogue[Action]):
         self._convert_cr = convert_cr
         self._expire = expire
         self._terms: Terms | None = None
-        self._texts = SETS[profile.texts]
         self._authorization = Authorization(profile)
         self._reply: MessageReply | None = None
         self._utf8 = False
-        self._refused = 0
         self._say(b"+OK " + (greeting.encode("ascii") or self._texts["greeting"]))
-
-    # -- replies -------------------------------------------------------------
-
-    def _say(self, text: bytes) -> None:
-        self._out.put(text + b"\r\n")
-
-    def _ok(self, key: str) -> None:
-        self._out.put(b"+OK %b\r\n" % self._texts[key])
-
-    def _refuse(self, key: str, code: str = "") -> None:
-        bracket = f"[{code}] ".encode("ascii") if code else b""
-        self._out.put(b"-ERR %b%b\r\n" % (bracket, self._texts[key]))
-
-    def _multiline(self, key: str, lines: bytes) -> None:
-        self._ok(key)
-        self._out.put(lines)
-        self._out.put(END)
-
-    def _refuse_command(self, key: str, code: str = "") -> None:
-        """Refuse what the client should not have sent; too often, and it is closed."""
-        self._refused += 1
-        if self._refused < self.profile.refused_in_a_row:
-            self._refuse(key, code)
-        else:
-            self._refuse("too_many_refused")
-            self._close()
-
-    def _close(self, *, abort: bool = False) -> None:
-        self._hang_up(HangUp(abort))
 
     # -- commands ------------------------------------------------------------
 
@@ -379,14 +347,6 @@ class Session(Dialogue[Action]):
         self._refuse("not_removed", code)
         self._close()
 
-    def idle(self) -> None:
-        """The client has been silent for too long: no UPDATE, maybe a word, and out."""
-        self._dismiss("idle")
-
-    def dismiss(self) -> None:
-        """The server is stopping."""
-        self._dismiss("closing")
-
     def give_up(self, error: BaseException) -> None:
         """The work that is owed will not be answered in time."""
         if self._reply is not None:
@@ -398,11 +358,6 @@ class Session(Dialogue[Action]):
         self._owed = False
         code, key = refusal_of(error)
         self._refuse("not_removed" if self.state is State.UPDATE else key, code)
-        self._close()
-
-    def _dismiss(self, key: str) -> None:
-        if self.profile.idle_notice:
-            self._refuse(key)
         self._close()
 
 

@@ -1,0 +1,60 @@
+"""How a POP3 session replies: status lines, multi-line replies, refusals, and the close."""
+
+from __future__ import annotations
+
+from gateway.pop3.actions import Action, HangUp
+from gateway.pop3.profile import Profile
+from gateway.pop3.texts import SETS
+from gateway.wire.body import END
+from gateway.wire.dialogue import Dialogue
+
+
+class Replies(Dialogue[Action]):
+    """What ``Session`` inherits; a call costs no more than one of its own methods."""
+
+    def __init__(self, profile: Profile) -> None:
+        super().__init__()
+        self.profile = profile
+        self._texts = SETS[profile.texts]
+        self._refused = 0
+        """Commands refused since the last one that was accepted."""
+
+    def _say(self, text: bytes) -> None:
+        self._out.put(text + b"\r\n")
+
+    def _ok(self, key: str) -> None:
+        self._out.put(b"+OK %b\r\n" % self._texts[key])
+
+    def _refuse(self, key: str, code: str = "") -> None:
+        bracket = f"[{code}] ".encode("ascii") if code else b""
+        self._out.put(b"-ERR %b%b\r\n" % (bracket, self._texts[key]))
+
+    def _multiline(self, key: str, lines: bytes) -> None:
+        self._ok(key)
+        self._out.put(lines)
+        self._out.put(END)
+
+    def _refuse_command(self, key: str, code: str = "") -> None:
+        """Refuse what the client should not have sent; too often, and it is closed."""
+        self._refused += 1
+        if self._refused < self.profile.refused_in_a_row:
+            self._refuse(key, code)
+        else:
+            self._refuse("too_many_refused")
+            self._close()
+
+    def _close(self, *, abort: bool = False) -> None:
+        self._hang_up(HangUp(abort))
+
+    def idle(self) -> None:
+        """The client has been silent for too long: no UPDATE, maybe a word, and out."""
+        self._dismiss("idle")
+
+    def dismiss(self) -> None:
+        """The server is stopping."""
+        self._dismiss("closing")
+
+    def _dismiss(self, key: str) -> None:
+        if self.profile.idle_notice:
+            self._refuse(key)
+        self._close()
