@@ -18,41 +18,35 @@ from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
 from gateway.admission.throttle import ThrottleLimits
 from gateway.app import demo
-from gateway.app.certificates import shown_by
+from gateway.app.certificates import Certificates, shown_by
 from gateway.app.delivery import Mailroom, delivery_of
 from gateway.app.first_start import User, foreseen, prepare, reserve
 from gateway.app.logins import Logins, directory_behind
 from gateway.app.needed_files import directory_files, missing_files
 from gateway.app.observers import OBSERVERS
 from gateway.app.retention import Keeper, policies_of
+from gateway.app.rows import make_directory, make_store
 from gateway.app.service import Listener, Server, endpoint_of
 from gateway.config.load import load_settings
 from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
 from gateway.events import Events
-from gateway.interfaces import Audit as AuditOf
-from gateway.interfaces import IDirectory, IState, IStore
+from gateway.interfaces import IDirectory, IState
 from gateway.jobs.certificate_expiry import Expiry
 from gateway.jobs.thread_pool import ThreadPool
-from gateway.kinds import DirectoryParts, StoreParts
-from gateway.mailboxes.recipients import admit
 from gateway.model import Account, Terms
 from gateway.net.acceptor import Acceptor
 from gateway.net.fair_turns import FairTurns
 from gateway.net.pop3_factory import POP3Factory, POP3Options
 from gateway.net.timeouts import Timeouts
-from gateway.net.tls import Certificate, bare_context
 from gateway.net.tls_line import tls_factory
 from gateway.observe.log import log_fault
 from gateway.operations.configuration import Checked
 from gateway.operations.configuration import check as check_configuration
-from gateway.state.audit import Audit
 from gateway.state.leader import FlockLeader
 from gateway.state.ledger import Ledger, LedgerState
 from gateway.state.ledger_file import NAME as LEDGER
-from gateway.store.audited import no_audit
-from gateway.units import parse_size
 
 T = TypeVar("T")
 
@@ -121,7 +115,7 @@ def _faults(
     attempt(partial(_look_at_ledger, settings.state_dir))
     attempt(lambda: parts.check_mail(directory_there, attempt))
     for name in settings.listeners:
-        attempt(partial(parts.certificate_there, name))
+        attempt(partial(parts.certificates.check, name))
         attempt(partial(parts.endpoint, name))
     return problems
 
@@ -206,10 +200,11 @@ class _Assembly:
             profile=settings.profile,
             emit=self._events.emit,
         )
-        self._certificates: dict[tuple[str, ...], Certificate] = {}
+        self.certificates = Certificates(settings)
         self.state = LedgerState(settings.state_dir, self._disk.run)
         self._leader = FlockLeader(settings.state_dir, self._disk.run)
-        self.store = self._make_store()
+        run, deliver = self._disk.run, self._deliveries.run
+        self.store = make_store(settings, run, deliver, self.state.high_water)
 
     def _worker(self, purpose: str, threads: int, queue: int, least: int = 1) -> ThreadPool:
         return ThreadPool(
@@ -226,23 +221,17 @@ class _Assembly:
             worker.stop()
         self.state.close_now()
 
-    def directory(self) -> Any:
+    def directory(self) -> IDirectory:
         """Who may log in."""
         if self._checkers:
             return directory_behind(self._checkers)
-        settings, common = self._settings, self._settings.directory
-        kind = settings.directory_kind
-        parts = DirectoryParts(
-            whole=settings,
-            run=self._passwords.run,
-            list_all=self._listing.run,
-            seconds=self._reactor.seconds,
-            cache_ttl=common.cache_ttl,
-            stale_ttl=common.stale_ttl,
-            cache_size=common.cache_size,
-            emit=self._events.emit,
+        return make_directory(
+            self._settings,
+            self._passwords.run,
+            self._listing.run,
+            self._reactor.seconds,
+            self._events.emit,
         )
-        return _made("directory", lambda: kind.make(settings.of(kind), parts))
 
     def logins(self, directory: IDirectory) -> Logins:
         """All between a client's proof and its maildrop."""
@@ -293,7 +282,7 @@ class _Assembly:
         if mailroom is None:
             return
         for part in mailroom.wanted:
-            attempt(partial(mailroom.listener, part, self.mail_certificate_there))
+            attempt(partial(mailroom.listener, part, self.certificates.find_for_mail))
 
     def keeper(self, directory: IDirectory) -> Keeper:
         """What removes mail whose time has come."""
@@ -309,66 +298,6 @@ class _Assembly:
             emit=self._events.emit,
         )
 
-    def _make_store(self) -> IStore:
-        settings, profile = self._settings, self._settings.profile
-        parts = StoreParts(
-            state_dir=settings.state_dir,
-            run=self._disk.run,
-            deliver=self._deliveries.run,
-            admit=admit,
-            audit=make_audit(settings),
-            high_water=self.state.high_water,
-            exclusive=profile.exclusive,
-            exact_sizes=profile.exact_sizes,
-            counts_reading=settings.retention.enabled,
-            count_hidden=settings.retention.hidden_counts,
-        )
-        return _made("store", lambda: settings.store_kind.make(settings.store, parts))
-
-    def certificate(self, name: str) -> Certificate:
-        """A listener's certificate; the same object for all who have the same."""
-        listener = self._settings.listeners[name]
-        paths = self._settings.certificate_of(name)
-        return self._certificate(
-            f"listeners.{name}", paths, minimum=listener.tls_minimum, ciphers=listener.ciphers
-        )
-
-    def certificate_there(self, name: str) -> None:
-        """Raise what is wrong with a listener's certificate, or only with its ciphers."""
-        listener = self._settings.listeners[name]
-        if listener.tls == "none":
-            return
-        if all(map(os.path.isfile, self._settings.certificate_of(name))):
-            self.certificate(name)
-            return
-        try:
-            bare_context(listener.tls_minimum, listener.ciphers)
-        except ConfigError as error:
-            raise ConfigError([f"listeners.{name}: {one}" for one in error.problems]) from error
-
-    def mail_certificate_there(self) -> Certificate | None:
-        """The certificate of ``[tls]``, unless it is yet to be made."""
-        paths = self._settings.tls.certificate, self._settings.tls.key
-        there = all(os.path.isfile(self._settings.path_of(path)) for path in paths)
-        return self._mail_certificate() if there else None
-
-    def _certificate(
-        self, place: str, paths: tuple[str, str], *, minimum: str = "1.2", ciphers: str = ""
-    ) -> Certificate:
-        key = (*paths, minimum, ciphers)
-        if key not in self._certificates:
-            try:
-                self._certificates[key] = Certificate(*paths, minimum=minimum, ciphers=ciphers)
-            except ConfigError as error:
-                problems = [f"{place}: {problem}" for problem in error.problems]
-                raise ConfigError(problems) from error
-        return self._certificates[key]
-
-    def _mail_certificate(self) -> Certificate:
-        settings = self._settings
-        paths = settings.path_of(settings.tls.certificate), settings.path_of(settings.tls.key)
-        return self._certificate("tls", paths)
-
     def endpoint(self, name: str) -> IStreamServerEndpoint:
         """Where a listener listens."""
         text = self._settings.listeners[name].endpoint
@@ -377,7 +306,7 @@ class _Assembly:
     def _listener(self, name: str, logins: Logins, keeper: Keeper) -> Listener:
         settings = self._settings
         listener = settings.listeners[name]
-        tls = None if listener.tls == "none" else self.certificate(name)
+        tls = None if listener.tls == "none" else self.certificates.of(name)
         sessions = POP3Factory(
             logins.portal,
             POP3Options(
@@ -415,9 +344,9 @@ class _Assembly:
         mailroom = self.mailroom(directory)
         if mailroom is not None:
             self._events.subscribe(mailroom.subscription)
-            listeners += mailroom.listeners(self._mail_certificate)
+            listeners += mailroom.listeners(self.certificates.for_mail)
 
-        used = list(self._certificates.values())
+        used = self.certificates.used
         shown = shown_by(settings, used)
         emit = self._events.emit
         expiry = Expiry(self._reactor, shown, days=settings.tls.expiry_warning, emit=emit)
@@ -452,23 +381,6 @@ class _Assembly:
             drain_timeout=settings.limits.drain_timeout,
             words=[_how_to_try(settings)] if settings.demo else [],
         )
-
-
-def _made(section: str, make: Callable[[], T]) -> T:
-    """What a row makes; what it says of its settings is said with their section."""
-    try:
-        return make()
-    except (TypeError, ValueError) as error:
-        raise ConfigError([f"{section}: {error}"]) from error
-
-
-def make_audit(settings: Settings) -> AuditOf:
-    """What is told of every message before it is removed."""
-    said = settings.audit
-    if not said.path:
-        return no_audit
-    path = settings.path_of(said.path)
-    return Audit(path, max_octets=parse_size(said.max_size), keep=said.keep)
 
 
 def _how_to_try(settings: Settings) -> str:

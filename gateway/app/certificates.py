@@ -1,16 +1,76 @@
-"""Settings to the names that certificates must have."""
+"""Settings to certificates, and to the names that these must have."""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterable
 
 from gateway import endpoints
 from gateway.config.settings import Settings
+from gateway.errors import ConfigError
 from gateway.jobs.certificate_expiry import Shown
-from gateway.net.tls import Certificate
+from gateway.net.tls import Certificate, bare_context
 
 _ANY = ("", "0.0.0.0", "::")
+
+
+class Certificates:
+    """Those of the listeners, each read once; their methods raise ``ConfigError``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._made: dict[tuple[str, ...], Certificate] = {}
+
+    @property
+    def used(self) -> list[Certificate]:
+        """All that were asked for."""
+        return list(self._made.values())
+
+    def of(self, name: str) -> Certificate:
+        """A listener's certificate; the same object for all who have the same."""
+        listener = self._settings.listeners[name]
+        paths = self._settings.certificate_of(name)
+        return self._make(
+            f"listeners.{name}", paths, minimum=listener.tls_minimum, ciphers=listener.ciphers
+        )
+
+    def check(self, name: str) -> None:
+        """Raise what is wrong with a listener's certificate, or only with its ciphers."""
+        listener = self._settings.listeners[name]
+        if listener.tls == "none":
+            return
+        if all(map(os.path.isfile, self._settings.certificate_of(name))):
+            self.of(name)
+            return
+        try:
+            bare_context(listener.tls_minimum, listener.ciphers)
+        except ConfigError as error:
+            raise ConfigError([f"listeners.{name}: {one}" for one in error.problems]) from error
+
+    def find_for_mail(self) -> Certificate | None:
+        """The certificate of ``[tls]``, unless it is yet to be made."""
+        paths = self._settings.tls.certificate, self._settings.tls.key
+        there = all(os.path.isfile(self._settings.path_of(path)) for path in paths)
+        return self.for_mail() if there else None
+
+    def _make(
+        self, place: str, paths: tuple[str, str], *, minimum: str = "1.2", ciphers: str = ""
+    ) -> Certificate:
+        key = (*paths, minimum, ciphers)
+        if key not in self._made:
+            try:
+                self._made[key] = Certificate(*paths, minimum=minimum, ciphers=ciphers)
+            except ConfigError as error:
+                problems = [f"{place}: {problem}" for problem in error.problems]
+                raise ConfigError(problems) from error
+        return self._made[key]
+
+    def for_mail(self) -> Certificate:
+        """The certificate of ``[tls]``."""
+        settings = self._settings
+        paths = settings.path_of(settings.tls.certificate), settings.path_of(settings.tls.key)
+        return self._make("tls", paths)
 
 
 def shown_by(settings: Settings, certificates: Iterable[Certificate]) -> list[Shown]:

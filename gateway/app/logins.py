@@ -30,10 +30,11 @@ def all_mailboxes_of(settings: Settings, directory: IDirectory, store: Any) -> A
     return AllMailboxes(directory, store, hosts=hosts)
 
 
-def directory_behind(checkers: Sequence[ICredentialsChecker]) -> Any:
+def directory_behind(checkers: Sequence[ICredentialsChecker]) -> IDirectory:
     """Where ``--auth`` names the checkers: who knows more of their accounts than the name."""
-    behind = {id(known): known for one in checkers if (known := getattr(one, "directory", None))}
-    return next(iter(behind.values())) if len(checkers) == len(behind) == 1 else LoginIsMailbox()
+    found = [getattr(one, "directory", None) for one in checkers]
+    known: list[IDirectory] = [one for one in found if one is not None]
+    return known[0] if len(checkers) == len(known) == 1 else LoginIsMailbox()
 
 
 class Logins:

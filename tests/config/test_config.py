@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from disks import no_room
 from gateway.app import assembly
 from gateway.app.needed_files import missing_files
+from gateway.app.rows import make_audit
 from gateway.auth.kerberos import GssapiSettings
 from gateway.auth.ntlm import NtlmSettings
 from gateway.config.listeners import LimitSettings, Listener, Pop3, Throttle, Tls
@@ -736,7 +737,7 @@ class CheckTests(ConfigCase):
             text = f'state_dir = "{state}"\n{LISTENER}[audit]\npath = "{path}"\n'
             text += f'max_size = "{max_size}"\nkeep = 1\n'
             settings = load_settings(self.file(text), {})
-            audit = assembly.make_audit(settings)
+            audit = make_audit(settings)
             for _ in range(3):
                 audit([REMOVED])
             found = {name for name in os.listdir(state) if name not in ("tls", "accounts")}

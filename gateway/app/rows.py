@@ -1,0 +1,78 @@
+"""From the rows that the settings name to the store and the directory of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from gateway.config.settings import Settings
+from gateway.errors import ConfigError
+from gateway.events import Emit
+from gateway.interfaces import Audit as AuditOf
+from gateway.interfaces import HighWater, IDirectory, IStore, Run
+from gateway.kinds import DirectoryParts, StoreParts
+from gateway.mailboxes.recipients import admit
+from gateway.state.audit import Audit
+from gateway.store.audited import no_audit
+from gateway.units import parse_size
+
+T = TypeVar("T")
+
+
+def make_store(settings: Settings, run: Run, deliver: Run, high_water: HighWater) -> IStore:
+    """The store that the settings name; raises ``ConfigError``.
+
+    ``run`` does what may block, ``deliver`` what may block while mail comes in.
+    """
+    profile = settings.profile
+    parts = StoreParts(
+        state_dir=settings.state_dir,
+        run=run,
+        deliver=deliver,
+        admit=admit,
+        audit=make_audit(settings),
+        high_water=high_water,
+        exclusive=profile.exclusive,
+        exact_sizes=profile.exact_sizes,
+        counts_reading=settings.retention.enabled,
+        count_hidden=settings.retention.hidden_counts,
+    )
+    return made("store", lambda: settings.store_kind.make(settings.store, parts))
+
+
+def make_directory(
+    settings: Settings, run: Run, list_all: Run, seconds: Callable[[], float], emit: Emit
+) -> IDirectory:
+    """The directory that the settings name; raises ``ConfigError`` or ``DirectoryMisconfigured``.
+
+    ``run`` does what may block, ``list_all`` what takes long; ``seconds`` is a clock.
+    """
+    kind, common = settings.directory_kind, settings.directory
+    parts = DirectoryParts(
+        whole=settings,
+        run=run,
+        list_all=list_all,
+        seconds=seconds,
+        cache_ttl=common.cache_ttl,
+        stale_ttl=common.stale_ttl,
+        cache_size=common.cache_size,
+        emit=emit,
+    )
+    return made(kind.section, lambda: kind.make(settings.of(kind), parts))
+
+
+def made(section: str, make: Callable[[], T]) -> T:
+    """What a row makes; what it says of its settings is said with their section."""
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        raise ConfigError([f"{section}: {error}"]) from error
+
+
+def make_audit(settings: Settings) -> AuditOf:
+    """What is told of every message before it is removed."""
+    said = settings.audit
+    if not said.path:
+        return no_audit
+    path = settings.path_of(said.path)
+    return Audit(path, max_octets=parse_size(said.max_size), keep=said.keep)
