@@ -15,10 +15,12 @@ from gateway.model import Account, Connection, Level
 
 __all__ = [
     "EVENTS",
+    "AccountsKept",
     "ActionFailed",
     "BackEndBack",
     "BackEndDown",
     "CacheLookup",
+    "CachedPasswordAccepted",
     "CertificateProblem",
     "CertificateRejected",
     "CertificateReloaded",
@@ -26,6 +28,7 @@ __all__ = [
     "ConnectionOpened",
     "ConnectionRefused",
     "DeliveryFailed",
+    "DirectoryProblem",
     "Emit",
     "Event",
     "Events",
@@ -37,8 +40,11 @@ __all__ = [
     "LoginSucceeded",
     "MessageDelivered",
     "MessagesExpired",
+    "NTLMv1Accepted",
     "POP3SessionEnded",
     "Problem",
+    "QuotaCheckFailed",
+    "QuotaDigestFailed",
     "QuotaDigestSent",
     "QuotaExceeded",
     "QuotaWarningSent",
@@ -228,6 +234,22 @@ class QuotaDigestSent(NamedTuple):
     mailboxes: int
 
 
+class QuotaCheckFailed(NamedTuple):
+    """Nobody can tell how full a mailbox is."""
+
+    mailbox: str
+    """Empty: of none."""
+
+    problem: Problem
+
+
+class QuotaDigestFailed(NamedTuple):
+    """An administrator does not get the list of full mailboxes."""
+
+    to: str
+    problem: Problem
+
+
 # -- retention ---------------------------------------------------------------
 
 
@@ -273,6 +295,31 @@ class BackEndBack(NamedTuple):
     name: str
     seconds: int
     """How long it did not."""
+
+
+class DirectoryProblem(NamedTuple):
+    """The directory answers, but an account or all of them cannot be read."""
+
+    reason: str
+
+
+class AccountsKept(NamedTuple):
+    """The accounts file has changed and cannot be read; the accounts before stay in use."""
+
+    reason: str
+
+
+class CachedPasswordAccepted(NamedTuple):
+    """The directory could not check a password; it was right shortly before."""
+
+    user: str
+    problem: Problem
+
+
+class NTLMv1Accepted(NamedTuple):
+    """A client logged in by a proof that is easy to break ([MS-NLMP] 3.3.1)."""
+
+    user: str
 
 
 class CacheLookup(NamedTuple):
@@ -336,11 +383,17 @@ Event = (
     | QuotaExceeded
     | QuotaWarningSent
     | QuotaDigestSent
+    | QuotaCheckFailed
+    | QuotaDigestFailed
     | MessagesExpired
     | RetentionStopped
     | RetentionPostponed
     | BackEndDown
     | BackEndBack
+    | DirectoryProblem
+    | AccountsKept
+    | CachedPasswordAccepted
+    | NTLMv1Accepted
     | CacheLookup
     | ListenerStarted
     | ListenerStopped

@@ -68,7 +68,7 @@ class Logins:
             size=settings.directory.cache_size,
             emit=emit,
         )
-        own = PasswordChecker(directory, verified, self._delegates)
+        own = PasswordChecker(directory, verified, self._delegates, emit)
         checkers: list[ICredentialsChecker] = [Chain(*passwords) if passwords else own]
         profiles = [settings.profile, *map(settings.profile_of, settings.listeners)]
         wanted = {name for profile in profiles for name in profile.mechanisms}

@@ -11,25 +11,24 @@ from typing import Literal
 from attrs import field, frozen
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.auth.winbind import Winbind
 from gateway.config import checks as check
 from gateway.errors import BadCredentials, ConfigError
+from gateway.events import Emit, NTLMv1Accepted
 from gateway.interfaces import IDirectory, INtlmAuthority
 from gateway.kinds import MechanismKind, MechanismParts, Offer
 from gateway.model import Account, Peer
 from gateway.networks import Network, within
+from gateway.observe.log import emit_to_log
 from gateway.sasl.credentials import INtlmResponse
 from gateway.sasl.ntlm import Ntlm, NtlmOptions
 from gateway.sasl.ntlm_proof import prove_v1, prove_v2
 from gateway.saslprep import login_name, shown_name
 
 __all__ = ["HashAuthority", "NtlmChecker"]
-
-log = Logger()
 
 
 @implementer(ICredentialsChecker)
@@ -38,8 +37,9 @@ class NtlmChecker:
 
     credentialInterfaces = (INtlmResponse,)
 
-    def __init__(self, authority: INtlmAuthority) -> None:
+    def __init__(self, authority: INtlmAuthority, emit: Emit = emit_to_log) -> None:
         self._authority = authority
+        self._emit = emit
 
     def requestAvatarId(self, credentials: INtlmResponse) -> Deferred[bytes | tuple[()]]:
         """The login name; fails with ``BadCredentials`` or a directory's errors."""
@@ -48,8 +48,7 @@ class NtlmChecker:
             login, key = answer
             credentials.check(key)
             if credentials.legacy:
-                name = shown_name(credentials.username)
-                log.warn("{login} logged in by NTLMv1; its client should be replaced", login=name)
+                self._emit(NTLMv1Accepted(shown_name(credentials.username)))
             return login.encode()
 
         return self._authority.prove(credentials).addCallback(proven)
@@ -166,7 +165,7 @@ def _make(ntlm: NtlmSettings, parts: MechanismParts) -> Offer:
 
     domains = (ntlm.domain, ntlm.dns_domain)
     if ntlm.provider != "winbind":
-        return Offer(make, NtlmChecker(HashAuthority(parts.directory, domains)))
+        return Offer(make, NtlmChecker(HashAuthority(parts.directory, domains), parts.emit))
     if not (ntlm.helper and shutil.which(ntlm.helper[0])):
         program = " ".join(ntlm.helper[:1])
         raise ConfigError([f"ntlm.helper: no program {program}: install winbind"])
@@ -178,7 +177,7 @@ def _make(ntlm: NtlmSettings, parts: MechanismParts) -> Offer:
         domains=domains,
         emit=parts.emit,
     )
-    return Offer(make, NtlmChecker(winbind), winbind.stop)
+    return Offer(make, NtlmChecker(winbind, parts.emit), winbind.stop)
 
 
 def _computer(provider: str) -> str:

@@ -7,21 +7,20 @@ from typing import Any
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.internet.defer import Deferred, fail
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.auth.delegates import Delegates
 from gateway.auth.password_cache import PasswordCache
 from gateway.errors import BadCredentials, DirectoryDown, Overloaded
+from gateway.events import CachedPasswordAccepted, Emit, problem_of
 from gateway.interfaces import IDirectory
 from gateway.model import Account
+from gateway.observe.log import emit_to_log
 from gateway.sasl.credentials import IActingPassword
 from gateway.saslprep import shown_name
 
 __all__ = ["PasswordChecker"]
-
-log = Logger()
 
 
 @implementer(ICredentialsChecker)
@@ -36,10 +35,15 @@ class PasswordChecker:
     credentialInterfaces = (IUsernamePassword, IActingPassword)
 
     def __init__(
-        self, directory: IDirectory, verified: PasswordCache, delegates: Delegates | None = None
+        self,
+        directory: IDirectory,
+        verified: PasswordCache,
+        delegates: Delegates | None = None,
+        emit: Emit = emit_to_log,
     ) -> None:
         self.directory = directory
         self._verified = verified
+        self._emit = emit
         self._delegates = delegates or Delegates(directory)
 
     def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[Any]:
@@ -68,14 +72,9 @@ class PasswordChecker:
             if failure.check(BadCredentials):
                 self._verified.refused(login, password)
             elif failure.check(DirectoryDown, Overloaded) and self._verified.knew(login, password):
-                # ``verified`` counts it in any case.
-                if not getattr(failure.value, "logged", False):
-                    name, error = shown_name(username), failure.value
-                    log.warn(
-                        "directory down: accepted cached password of {login}: {error}",
-                        login=name,
-                        error=error,
-                    )
+                assert failure.value is not None
+                problem = problem_of(failure.value)
+                self._emit(CachedPasswordAccepted(shown_name(username), problem))
                 return login
             return failure
 

@@ -15,7 +15,6 @@ from typing import Any
 from attrs import evolve, field, frozen
 from ldap3.core.results import RESULT_CODES
 from ldap3.utils.dn import escape_rdn
-from twisted.logger import Logger
 
 from gateway.directory.entry_map import EntryMap, Found, folded, read_entry
 from gateway.directory.ldap_filters import any_of, everybody, login_attributes
@@ -29,12 +28,10 @@ from gateway.directory.ldap_messages import (
 )
 from gateway.directory.ldap_servers import Reach, Servers, ask
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
-from gateway.events import Emit
+from gateway.events import DirectoryProblem, Emit
 from gateway.observe.log import emit_to_log
 
 __all__ = ["Search"]
-
-log = Logger()
 
 # Result codes (RFC 4511 section 4.1.9) that reject a user's bind.
 _REFUSED = frozenset({19, 32, 48, 49, 53})
@@ -115,6 +112,7 @@ class LdapAccounts:
         """``now``: a clock for the servers, in seconds; ``unix_time``: for accounts that expire."""
         self._search = search
         self._unix_time = unix_time
+        self._emit = emit
         self._filter = search.filter or entries.filter
         entries = evolve(entries, logins=login_attributes(self._filter), bare=self._user)
         self._entries = entries
@@ -187,11 +185,7 @@ class LdapAccounts:
         found = self._listing.use(lambda connection: self._all(connection, self._by_page))
         if not found:
             base, wanted = self._search.base, self._by_page.wanted
-            log.warn(
-                "LDAP search under {base} found no mailboxes: filter={wanted}",
-                base=base,
-                wanted=wanted,
-            )
+            self._problem(f"LDAP search under {base} found no mailboxes: filter={wanted}")
         return found
 
     def with_retention(self) -> list[Found]:
@@ -212,7 +206,7 @@ class LdapAccounts:
                     " raise its size limit for ldap.bind_dn, for paged searches too"
                 )
             self._check_search(result, entries or found)
-            found += self._read(entries, lambda error: log.warn("{error}", error=error))
+            found += self._read(entries, self._problem)
             if cookie and not entries and result.cookie == cookie:
                 raise DirectoryDown("the directory returns pages without end")
             cookie = result.cookie
@@ -296,8 +290,11 @@ class LdapAccounts:
             return None
         found = read_entry(*entries[0], self._entries, self._unix_time())
         for problem in found.problems:
-            log.warn("{problem}", problem=problem)
+            self._problem(problem)
         return found
+
+    def _problem(self, reason: object) -> None:
+        self._emit(DirectoryProblem(str(reason)))
 
     def _check_search(self, result: Result, found: Sequence[Any]) -> None:
         elsewhere = [uri for uri in result.referrals if not _PARTITIONS.match(uri)]

@@ -9,14 +9,13 @@ from functools import cached_property
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, execute, fail
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.directory import schemes
 from gateway.directory.entry_map import named
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
-from gateway.events import Emit
+from gateway.events import AccountsKept, Emit
 from gateway.interfaces import IDirectory, IOwnRetention, Run
 from gateway.model import Account, Quota
 from gateway.observe.log import emit_to_log
@@ -25,8 +24,6 @@ from gateway.saslprep import login_name, saslprep
 from gateway.units import limit_of, parse_size
 
 __all__ = ["PasswdFile"]
-
-log = Logger()
 
 _NO = frozenset({"no", "n", "false", "0"})
 _FORM = re.compile(r"(?P<domain>[^\\/]*)[\\/](?P<user>[^\\/]+)")
@@ -200,6 +197,7 @@ class PasswdFile:
         """Raises ``DirectoryMisconfigured`` if the file cannot be read or parsed."""
         self._path = path
         self._run = run
+        self._emit = emit
         self._outage = Outage(f"accounts file {path}", emit=emit)
         try:
             self._stamp = self._bad = self._stamped()
@@ -233,7 +231,7 @@ class PasswdFile:
                 self._entries, self._stamp = self._read(again=True), stamp
             except (OSError, DirectoryMisconfigured) as error:
                 self._bad = stamp
-                log.error("kept the accounts as they were: {error}", error=error)
+                self._emit(AccountsKept(str(error)))
         return self._entries
 
     def find(self, login: str) -> Deferred[Account | None]:

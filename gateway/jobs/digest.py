@@ -9,13 +9,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError
-from gateway.events import Emit, QuotaDigestSent
+from gateway.events import Emit, QuotaCheckFailed, QuotaDigestFailed, QuotaDigestSent, problem_of
 from gateway.interfaces import IDelivery, IState
 from gateway.jobs.notices import post
 from gateway.mailboxes.owners import Owners
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Level
-from gateway.observe.failures import complain, meets_all
+from gateway.observe.failures import meets_all, problem_in
 from gateway.observe.log import emit_to_log
 from gateway.quota.notice import Row
 
@@ -57,7 +57,8 @@ class Digest:
         return Deferred.fromCoroutine(self._send()).addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
-        complain(log, "{to} gets no digest", failure, to=self._to)
+        problem = problem_in(failure, log, "internal error: digest to={to}", to=self._to)
+        self._emit(QuotaDigestFailed(self._to, problem))
 
     async def _send(self) -> None:
         rows = await self._rows()
@@ -92,5 +93,5 @@ class Digest:
                 if meets_all(error):
                     # A digest without most of the mailboxes would mislead.
                     raise
-                log.warn("{name} is left out: {error}", name=mailbox, error=error)
+                self._emit(QuotaCheckFailed(mailbox, problem_of(error)))
         return rows

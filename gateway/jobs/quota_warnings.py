@@ -16,6 +16,8 @@ from gateway.errors import GatewayError
 from gateway.events import (
     Emit,
     MessageDelivered,
+    Problem,
+    QuotaCheckFailed,
     QuotaExceeded,
     QuotaWarningSent,
     Subscription,
@@ -25,7 +27,7 @@ from gateway.jobs.notices import post
 from gateway.mailboxes.owners import Owners
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Level, Limits, Usage, WarningChange
-from gateway.observe.failures import complain, meets_all
+from gateway.observe.failures import meets_all, problem_in
 from gateway.observe.log import emit_to_log
 from gateway.quota.verdict import level
 
@@ -154,7 +156,7 @@ class QuotaWarner:
             raise
 
     def _failed(self, failure: Failure, account: Account) -> None:
-        complain(log, "{name} is not looked at", failure, name=account.name)
+        self._check_failed(account.mailbox, failure)
 
     def _looked(self, _: None, account: Account) -> Any:
         if self._looking.pop(account.mailbox) and not self._stopped:
@@ -169,10 +171,13 @@ class QuotaWarner:
     def _sweep(self) -> Deferred[Any]:
         """A round; failures of one mailbox or of all are logged, and the next round runs."""
 
-        def failed(failure: Failure) -> None:
-            complain(log, "no mailbox is looked at", failure)
+        round_ = Deferred.fromCoroutine(self._round())
+        return round_.addErrback(lambda failure: self._check_failed("", failure))
 
-        return Deferred.fromCoroutine(self._round()).addErrback(failed)
+    def _check_failed(self, mailbox: str, failure: Failure) -> None:
+        what = "internal error: quota check mailbox={name}"
+        problem = problem_in(failure, log, what, name=mailbox)
+        self._emit(QuotaCheckFailed(mailbox, problem))
 
     async def _round(self) -> None:
         """Check one mailbox after the other, in a loop: recursion would exhaust the stack."""
@@ -189,5 +194,5 @@ class QuotaWarner:
                 if meets_all(error):
                     raise
                 # A directory cannot be asked for every name that a disk can have.
-                log.warn("{name!r} is not looked at: {error}", name=name, error=error)
+                self._emit(QuotaCheckFailed(name, Problem(type(error), str(error))))
         await self._after_round()

@@ -10,20 +10,19 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import GatewayError, RetentionMalformed
+from gateway.errors import RetentionMalformed
 from gateway.events import (
     Emit,
     MessagesExpired,
     RetentionPostponed,
     RetentionStopped,
-    problem_of,
 )
 from gateway.interfaces import ILeader, IState
 from gateway.jobs.expunger import NOTHING, Budget, Expunger, Outcome
 from gateway.jobs.rate_limit import RateLimit, Stopping
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account, LastScan, RetentionOrder
-from gateway.observe.failures import meets_all
+from gateway.observe.failures import meets_all, problem_in
 from gateway.observe.log import emit_to_log
 from gateway.retention.policies import Policies
 from gateway.retention.schedule import Schedule, jitter
@@ -262,9 +261,9 @@ class RetentionJob:
         self._schedule.put(name, self._now() + delay)
 
     def _postponed(self, name: str, error: BaseException) -> None:
-        if not isinstance(error, GatewayError):
-            log.failure("internal error: retention mailbox={name}", Failure(error), name=name)
-        self._emit(RetentionPostponed(name, problem_of(error)))
+        what = "internal error: retention mailbox={name}"
+        problem = problem_in(Failure(error), log, what, name=name)
+        self._emit(RetentionPostponed(name, problem))
 
     async def _visit(self, name: str) -> None:
         """Remove what is due, and schedule the next visit."""

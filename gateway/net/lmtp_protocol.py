@@ -15,7 +15,6 @@ from gateway.events import (
     LMTPSessionEnded,
     MessageDelivered,
     RecipientRefused,
-    problem_of,
 )
 from gateway.interfaces import IIncoming
 from gateway.lmtp import replies
@@ -24,7 +23,7 @@ from gateway.lmtp.session import Session
 from gateway.lmtp.trace import date_of, trace_header
 from gateway.model import Account
 from gateway.net.shell import Shell
-from gateway.observe.failures import complain
+from gateway.observe.failures import complain, problem_in
 
 if TYPE_CHECKING:
     from gateway.net.lmtp_factory import LMTPFactory
@@ -125,9 +124,8 @@ class LMTPProtocol(Shell):
         def failed(failure: Failure) -> None:
             error = failure.value
             assert error is not None
-            problem, client = problem_of(error), self.connection
-            if not isinstance(error, GatewayError):
-                self.log.failure("session {id}: internal error", failure, id=client.id)
+            client = self.connection
+            problem = problem_in(failure, self.log, "session {id}: internal error", id=client.id)
             if recipient is None:
                 self._factory.emit(DeliveryFailed(client, problem))
             else:

@@ -18,11 +18,11 @@ from gateway.events import (
     LoginSucceeded,
     POP3SessionEnded,
     Problem,
-    problem_of,
 )
 from gateway.interfaces import IBody, IMechanism, Leave
 from gateway.model import Listing, Peer
 from gateway.net.shell import Shell
+from gateway.observe.failures import problem_in
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step
 from gateway.pop3.session import Session, State
 from gateway.sasl.outcome import Challenge, Proven
@@ -318,17 +318,9 @@ class POP3Protocol(Shell):
         self._factory.emit(ActionFailed(self.connection, self._user, action, problem))
 
     def _problem(self, failure: Failure, doing: str) -> Problem:
-        """What events say of it; the log gets the traceback of what nobody foresaw."""
-        if not isinstance(failure.value, GatewayError):
-            self.log.failure(
-                "session {id}: {doing} of {user} from {host} failed",
-                failure,
-                id=self.connection.id,
-                doing=doing,
-                user=self._user,
-                host=self.connection.host,
-            )
-        return problem_of(_error(failure))
+        what = "session {id}: {doing} of {user} from {host} failed"
+        id_, host, *_ = self.connection
+        return problem_in(failure, self.log, what, id=id_, doing=doing, user=self._user, host=host)
 
 
 def _error(failure: Failure) -> BaseException:

@@ -1,4 +1,4 @@
-"""What the log says of work that failed."""
+"""Failed work: what the log gets."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import DirectoryDown, GatewayError
+from gateway.events import Problem, problem_of
 
 
 def complain(log: Logger, what: str, failure: Failure, **about: Any) -> None:
-    """Log it: with a traceback where nobody foresaw it, not at all where that is done.
+    """Log a failure: an unforeseen one with its traceback, one that is logged already not at all.
 
     ``what`` is a format for ``about``.
     """
@@ -22,6 +23,18 @@ def complain(log: Logger, what: str, failure: Failure, **about: Any) -> None:
         log.warn(what + ": {error}", error=error, **about)
 
 
+def problem_in(failure: Failure, log: Logger, what: str, **about: Any) -> Problem:
+    """The problem behind a failure, for an event.
+
+    An unforeseen error is logged with its traceback; ``what`` is a format for ``about``.
+    """
+    error = failure.value
+    assert error is not None
+    if not isinstance(error, GatewayError):
+        log.failure(what, failure, **about)
+    return problem_of(error)
+
+
 def meets_all(error: BaseException) -> bool:
-    """Whether what failed for one mailbox would fail for each other one, too."""
+    """Whether work on every other mailbox would fail likewise."""
     return isinstance(error, DirectoryDown) or getattr(error, "logged", False)

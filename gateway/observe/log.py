@@ -98,6 +98,19 @@ def _digested(event: events.QuotaDigestSent) -> str:
     return f"sent list of full mailboxes: to={event.to} mailboxes={event.mailboxes}"
 
 
+def _quota_unchecked(event: events.QuotaCheckFailed) -> str:
+    of = f" mailbox={event.mailbox!r}" if event.mailbox else ""
+    return _with(event.problem, f"quota check failed{of}")
+
+
+def _digest_failed(event: events.QuotaDigestFailed) -> str:
+    return _with(event.problem, f"sent no list of full mailboxes: to={event.to}")
+
+
+def _cached(event: events.CachedPasswordAccepted) -> str:
+    return _with(event.problem, f"directory down: accepted cached password of {event.user}")
+
+
 def _expired(event: events.MessagesExpired) -> str:
     done = "hid" if event.hidden else "removed"
     return f"{event.mailbox}: retention {done} {event.messages} messages, {event.left} left"
@@ -135,6 +148,18 @@ ROWS: dict[type[Event], Row] = {
     events.RecipientRefused: Row("pop3gw.lmtp", LogLevel.info, _recipient_refused),
     events.QuotaWarningSent: Row("pop3gw.quota", LogLevel.info, _warned),
     events.QuotaDigestSent: Row("pop3gw.quota", LogLevel.info, _digested),
+    events.QuotaCheckFailed: Row("pop3gw.quota", LogLevel.warn, _quota_unchecked),
+    events.QuotaDigestFailed: Row("pop3gw.quota", LogLevel.warn, _digest_failed),
+    events.CachedPasswordAccepted: Row("pop3gw.directory", LogLevel.warn, _cached),
+    events.NTLMv1Accepted: Row(
+        "pop3gw.pop3",
+        LogLevel.warn,
+        lambda event: f"{event.user} logged in by NTLMv1; its client should be replaced",
+    ),
+    events.DirectoryProblem: Row("pop3gw.directory", LogLevel.warn, lambda event: event.reason),
+    events.AccountsKept: Row(
+        "pop3gw.directory", LogLevel.error, lambda event: f"kept the old accounts: {event.reason}"
+    ),
     events.MessagesExpired: Row("pop3gw.retention", LogLevel.info, _expired),
     events.RetentionStopped: Row(
         "pop3gw.retention", LogLevel.error, lambda event: f"{event.mailbox}: {event.reason}"
