@@ -25,7 +25,7 @@ _number = count(1)
 
 
 def crowd(mailboxes: int, messages: int) -> list[Drop]:
-    """So many users, among whom so many messages are shared out evenly."""
+    """A number of users with equal shares of a number of messages."""
     each = messages // mailboxes
     size = each * wire_size(_NOTE)
     return [Drop(f"user{number:05d}", each, size, 0) for number in range(mailboxes)]
@@ -37,7 +37,7 @@ def settle_in(root: Path, drops: Sequence[Drop]) -> None:
 
 
 def grow_old(root: Path, drops: Sequence[Drop], each: int) -> None:
-    """Add to their Maildirs so many messages each that came long ago and were never read."""
+    """Add to each Maildir a number of old unread messages."""
     _in_processes(partial(_add, root, each), drops)
 
 

@@ -22,7 +22,7 @@ from bench.work import Figures, figures
 SIZE = 10_000
 AT_ONCE = (1, 8)
 LARGE = (1, 100)
-"""Megabytes of the messages whose memory is looked at."""
+"""Megabytes of the messages for which memory is measured."""
 
 
 class LmtpGateway(Gateway):

@@ -245,7 +245,7 @@ def _held_up(server: Server, drops: Sequence[Drop]) -> dict[str, str]:
 
 
 def _at_once(server: Server, logins: Sequence[tuple[str, str, bytes]]) -> list[float]:
-    """Log in on so many connections at the same time; the times from PASS to its answer."""
+    """Log in on several connections at once; the times from PASS to its reply."""
     talks = []
     for name, password, expect in logins:
         *first, last = login(name, password)

@@ -249,7 +249,7 @@ class _Assembly:
         )
 
     def _terms(self, account: Account) -> Terms:
-        """What a user is told once he has logged in."""
+        """EXPIRE and LOGIN-DELAY in CAPA after login."""
         if not self._settings.retention.enabled:
             return Terms()
         return Terms(expire=self._policies.expire(account))
@@ -285,7 +285,7 @@ class _Assembly:
             attempt(partial(mailroom.listener, part, self.certificates.find_for_mail))
 
     def keeper(self, directory: IDirectory) -> Keeper:
-        """What removes mail whose time has come."""
+        """The job that removes mail by retention policies."""
         return Keeper(
             self._reactor,
             self._settings,

@@ -116,7 +116,7 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
         if settings.demo:
             accounts = directory_files(settings)
             needed += [(existing(one), _WRITE) for one in accounts if not os.path.lexists(one)]
-    # That one is missing is said where it is opened.
+    # Opening a missing file reports it.
     there = {
         path: key
         for kind in settings.mechanism_kinds.values()

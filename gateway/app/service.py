@@ -144,7 +144,7 @@ class Server(Service):
         Service.startService(self)
         if not self._ports:
             self.privilegedStartService()
-        # A worker that computes hands over only when asked for so long; the
+        # A thread that computes yields the interpreter only after this time; the
         # reactor asks after each system call, a dozen times in a login.
         sys.setswitchinterval(SWITCH_INTERVAL)
         # What has been loaded by now stays: a full garbage collection that visits
@@ -217,7 +217,7 @@ class Server(Service):
 
     def _hurry(self) -> None:
         """A second SIGTERM, or Ctrl-C: whoever sends it does not want to wait."""
-        self.log.info("told to stop again: dropping what is left")
+        self.log.info("second stop signal: closing remaining sessions")
         for sessions in self._sessions():
             sessions.abort()
         self._deadline = self._reactor.seconds()

@@ -27,7 +27,7 @@ Users are searched for with the filter, in which {login} stands for the login na
 the password is right when the server takes it for a bind as the entry that was found.
 Extensions, after the filter: starttls; bindname=DN, who searches, and password-file=PATH
 with its password; ca-file=PATH, authorities in place of those of the system; map=NAME, one of
-openldap, activedirectory, qmail-ldap, samba, whose filter is taken where the URL has none;
+openldap, activedirectory, qmail-ldap, samba (its filter is the default of the URL);
 mailbox=ATTRIBUTE, which has one value and names the user, in place of mail and uid.
 A comma within an extension is %2c. Server certificates are always verified.
 """

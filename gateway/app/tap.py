@@ -112,7 +112,7 @@ _logfile: list[str] = []
 
 
 def _write_log_in_batches(twistd: Any) -> None:
-    """Set twistd's ``--logger``, unless it is told to log elsewhere than to a file."""
+    """Set twistd's ``--logger``, unless it logs elsewhere than to a file."""
     name = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
     is_refused = name == "-" and not twistd.get("nodaemon")
     if not (twistd.get("logger") or twistd.get("syslog") or is_refused):

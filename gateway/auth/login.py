@@ -120,7 +120,7 @@ def _said_no(failure: Failure, credentials: Any) -> Any:
     if failure.check(BadCredentials):
         return failure
     if failure.check(LoginDenied):
-        # For realms whose user comes too often, or whose server has too much to do.
+        # A realm rejects users who log in too often, or while its server is overloaded.
         raise TooManySessions(str(failure.value))
     if failure.check(LoginFailed):
         raise BadCredentials(str(failure.value))

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def settings_of(config: str | None) -> Settings:
-    """The settings of the server whose files this process may change; raises ``ConfigError``."""
+    """The settings of a server, if this process may change its files; raises ``ConfigError``."""
     from gateway.config.load import load_settings
 
     settings = load_settings(config, os.environ)

@@ -1,4 +1,4 @@
-"""The storage quota as JSON over HTTP."""
+"""The quota API: JSON over HTTP."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ _STATUS = {UnknownRecipient: 404, RecipientBarred: 403, HomedElsewhere: 421}
 
 
 class _Guarded(Resource):
-    """What only those may read who have the token, or may open the socket."""
+    """A resource for clients with the token, or with access to the UNIX socket."""
 
     def __init__(self, token: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._token = token
 
     def render(self, request: Request) -> Any:
-        """Everything is JSON, refusals too."""
+        """Check the token; every reply is JSON, errors too."""
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
         given = request.getHeader(b"authorization") or b""
         wanted = b"Bearer " + self._token.encode("utf-8")
         if self._token and not hmac.compare_digest(given, wanted):
             request.setHeader(b"www-authenticate", b'Bearer realm="pop3gw"')
-            return answer(request, 401, {"error": "a token is wanted"})
+            return answer(request, 401, {"error": "a token is required"})
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader(b"allow", b"GET, HEAD")
             return answer(request, 405, {"error": "expected GET"})
@@ -53,7 +53,7 @@ class _Guarded(Resource):
 
 
 def answer(request: Request, status: int, content: Any) -> bytes:
-    """A status and what goes with it."""
+    """Send a status and its JSON."""
     request.setResponseCode(status)
     return json.dumps(content).encode("utf-8") + b"\n"
 
@@ -66,11 +66,11 @@ class _Request(Request):
         self.connection = connection
 
     def gotLength(self, length: int | None) -> None:  # noqa: ARG002
-        """Neither a file nor memory is made ready for it."""
+        """Allocate no file and no memory for the body."""
         super().gotLength(0)  # type: ignore[no-untyped-call]
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Dropped: nobody has shown a token by now."""
+        """Drop the octets: the token is not checked yet."""
 
 
 class _QuotaSite(Site):
@@ -87,7 +87,7 @@ class _QuotaSite(Site):
 
 
 class _Mailbox(_Guarded):
-    """``/v1/quota/ADDRESS``, also with ``?size=OCTETS`` for whether such a message may come."""
+    """``/v1/quota/ADDRESS``; with ``?size=OCTETS``: whether such a message fits."""
 
     isLeaf = True
 
@@ -97,7 +97,7 @@ class _Mailbox(_Guarded):
         self._address = address
 
     def render_GET(self, request: _Request) -> Any:
-        """The one mailbox."""
+        """The usage of the mailbox."""
         size = request.args.get(b"size", [b"1"])[0]
         if not (size.isdigit() and len(size) < 20):
             return answer(request, 400, {"error": "size: expected octets"})
@@ -140,7 +140,7 @@ def _finish(request: _Request, asked: Deferred[tuple[int, Any]]) -> None:
 
 
 class _Mailboxes(_Guarded):
-    """``/v1/quota``: what is known of all mailboxes, a page at a time."""
+    """``/v1/quota``: usage of all mailboxes, in pages."""
 
     def __init__(self, token: str, recipients: Recipients, known: Known) -> None:
         super().__init__(token)
@@ -148,10 +148,10 @@ class _Mailboxes(_Guarded):
         self._known = known
 
     def getChild(self, path: bytes, request: Request) -> Resource:
-        """One of them."""
+        """The resource of one address."""
         if not path and not request.postpath:
             return self
-        # Decoded by now; once more would make another address of one with a percent sign.
+        # Already decoded: decoding again would change addresses with a percent sign.
         return _Mailbox(self._token, self._recipients, path.decode("utf-8", "replace"))
 
     def render_GET(self, request: _Request) -> Any:
@@ -174,11 +174,11 @@ class _Mailboxes(_Guarded):
 
 
 Known = Callable[[str, int, int], "Deferred[list[dict[str, Any]]]"]
-"""What is known of mailboxes: sorted by, page, how many on a page."""
+"""Finds a page of usage: order, page number, mailboxes per page."""
 
 
 def quota_site(recipients: Recipients, known: Known, *, token: str) -> Site:
-    """A site with ``/v1/quota`` and nothing else; an empty ``token`` lets everybody read."""
+    """A site with ``/v1/quota`` only; an empty ``token``: no authentication."""
     root, version = Resource(), Resource()
     root.putChild(b"v1", version)
     version.putChild(b"quota", _Mailboxes(token, recipients, known))

@@ -1,4 +1,4 @@
-"""Certificates that are over, will be soon, or are not those that clients look for."""
+"""Warnings of certificates that expire, or lack the names that clients connect to."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Shown:
     certificate: Certificate
     names: frozenset[str]
     all_of_them: bool = False
-    """An administrator has set them: the certificate must have each, not only one."""
+    """Set by ``tls.names``: the certificate must have all of them, not only one."""
 
 
 class Expiry:
-    """Warns of certificates at the start, after each reload, and each day."""
+    """Checks certificates at start, after each reload, and daily."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Expiry:
         now: Callable[[], float] = time.time,
         emit: Emit = emit_to_log,
     ) -> None:
-        """``days`` before a certificate expires the warnings begin; ``now`` in Unix seconds."""
+        """``days``: warn from then before expiry; ``now`` in Unix seconds."""
         self._shown = shown
         self._days = days
         self._now = now
@@ -50,16 +50,16 @@ class Expiry:
         self._daily.clock = clock
 
     def start(self) -> None:
-        """Check now, and each day."""
+        """Check now, and daily."""
         self._daily.start(DAY)
 
     def stop(self) -> None:
-        """No more of that."""
+        """Stop the daily checks."""
         if self._daily.running:
             self._daily.stop()
 
     def check(self) -> None:
-        """Log what is wrong with each of them now; never fails."""
+        """Log the problems of each certificate; never fails."""
         now = datetime.datetime.fromtimestamp(self._now(), datetime.UTC)
         early = datetime.timedelta(days=self._days)
         for one in self._shown:
@@ -68,21 +68,21 @@ class Expiry:
                 for problem in problems(one, now, early):
                     self._emit(CertificateProblem(path, problem))
             except ValueError as error:
-                # OpenSSL shows a client what the library that reads it here does not take.
+                # OpenSSL may serve a certificate that this library cannot parse.
                 self._emit(CertificateProblem(path, f"cannot be read: {error}"))
 
 
 def problems(shown: Shown, now: datetime.datetime, early: datetime.timedelta) -> Iterator[str]:
-    """What an administrator should know of a certificate, and of those behind it."""
+    """The problems of a certificate and of its intermediate certificates."""
     for place, one in enumerate(shown.certificate.chain):
-        whose = f"{one.subject.rfc4514_string()} of its chain " if place else ""
+        issuer = f"{one.subject.rfc4514_string()} of its chain " if place else ""
         begins, ends = one.not_valid_before_utc, one.not_valid_after_utc
         if now < begins:
-            yield f"{whose}not yet valid: valid from {begins:%Y-%m-%d %H:%M} UTC"
+            yield f"{issuer}not yet valid: valid from {begins:%Y-%m-%d %H:%M} UTC"
         elif now > ends:
-            yield f"{whose}expired: {ends:%Y-%m-%d %H:%M} UTC"
+            yield f"{issuer}expired: {ends:%Y-%m-%d %H:%M} UTC"
         elif now > ends - early:
-            yield f"{whose}expires soon: {ends:%Y-%m-%d %H:%M} UTC, in {(ends - now).days} days"
+            yield f"{issuer}expires soon: {ends:%Y-%m-%d %H:%M} UTC, in {(ends - now).days} days"
     if shown.certificate.chain:
         yield from _unnamed(shown, names_of(shown.certificate.chain[0]))
 
@@ -101,7 +101,7 @@ def names_of(certificate: x509.Certificate) -> list[str]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, ValueError):
-        # What stands in the subject no client of today looks at.
+        # Current clients ignore the subject's common name.
         return []
     names = extension.value
     addresses = names.get_values_for_type(x509.IPAddress)
@@ -109,9 +109,9 @@ def names_of(certificate: x509.Certificate) -> list[str]:
 
 
 def fits(presented: str, wanted: str) -> bool:
-    """Whether a client that connects to ``wanted`` takes a certificate for ``presented``.
+    """Whether a client that connects to ``wanted`` accepts a certificate for ``presented``.
 
-    A host name without a domain fits where the first label does.
+    A host name without a domain matches the first label.
     """
     presented, wanted = _canonical(presented), _canonical(wanted)
     if _is_address(wanted):

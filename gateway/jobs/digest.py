@@ -1,4 +1,4 @@
-"""The list of full and nearly full mailboxes that an administrator gets."""
+"""The digest: a list of full and nearly full mailboxes, for an administrator."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from gateway.retention.text import text_of
 FRESH = 30.0
 """Seconds for which a scan is used; then other mailboxes have their turn, and it is made anew.
 
-Who reads a message meanwhile keeps it for as long as read mail is kept.
+A message that is read meanwhile then falls under the rule for read mail.
 """
 
 DAY = 86_400
@@ -36,7 +36,7 @@ class Outcome:
     """Messages that are left."""
 
     due: float | None
-    """When to look again, in Unix seconds; None: nothing can be due."""
+    """Time of the next scan, in Unix seconds; None: nothing can be due."""
 
     removed: int = 0
     stopped: str | None = None

@@ -40,8 +40,8 @@ Compose = Callable[[Account, Usage, Limits, Level], bytes]
 class QuotaWarner:
     """Checks mailboxes after each change, and all of them in rounds, if this process leads.
 
-    What it finds counts, not what has happened: a limit that was lowered warns
-    as well as a message that came in.
+    The level of a mailbox counts, not what changed it: a lowered limit warns as well
+    as a delivery.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class QuotaWarner:
     ) -> None:
         """``after_round`` sends the digest, and does not fail.
 
-        No kind of warning is sent to anybody twice within ``interval``; times in seconds.
+        Each kind of warning is sent to a user once per ``interval``; times in seconds.
         """
         self._recipients = recipients
         self._owners = owners
@@ -102,7 +102,7 @@ class QuotaWarner:
     def stop(self) -> Deferred[None]:
         """Begin no more checks; fires when no mailbox is being checked any more.
 
-        Who was found to be warned has been by then: what is remembered says so already.
+        By then every recorded warning is delivered.
         """
         self._stopped = True
         if self._sweeping.running:
@@ -150,7 +150,7 @@ class QuotaWarner:
         try:
             await post(self._store, account, message)
         except BaseException:
-            # The next check is to try again.
+            # The next check tries again.
             with suppress(GatewayError):
                 await self._state.take_back(account.mailbox, change)
             raise
@@ -193,6 +193,6 @@ class QuotaWarner:
             except Exception as error:
                 if meets_all(error):
                     raise
-                # A directory cannot be asked for every name that a disk can have.
+                # The name of a directory on disk may be no valid mailbox name.
                 self._emit(QuotaCheckFailed(name, Problem(type(error), str(error))))
         await self._after_round()

@@ -1,4 +1,4 @@
-"""How fast work goes on that nobody waits for."""
+"""The rate limit of background work."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 REST = 1.0
-"""Seconds between two looks at how much others have to do."""
+"""Seconds between two looks at the load."""
 
 
 class Stopping(Exception):
-    """The work is not to go on."""
+    """The server is stopping: end the work."""
 
 
 class RateLimit:
-    """Holds up one piece of work at a time, so that others come first."""
+    """Delays background work, message by message, so that sessions come first."""
 
     def __init__(
         self, clock: IReactorTime, *, rate: float, load: Callable[[], int], most: int
     ) -> None:
-        """``rate``: pieces per second.
+        """``rate``: messages per second.
 
-        While more than ``most`` of the others' work waits, of which ``load``
-        tells, nothing goes on.
+        Background work pauses while ``load``, the number of outstanding requests of
+        sessions, exceeds ``most``.
         """
         self._clock = clock
         self._rate = rate
@@ -36,7 +36,7 @@ class RateLimit:
         """Whether ``stop`` was called."""
 
     async def wait(self) -> None:
-        """Until the next piece may be begun; raises ``Stopping``."""
+        """Wait until the next batch may begin; raises ``Stopping``."""
         while True:
             delay = self._free_at - self._clock.seconds()
             if self._load() > self._most:
@@ -46,7 +46,7 @@ class RateLimit:
             await self.rest(delay)
 
     async def rest(self, seconds: float = 0.0) -> None:
-        """Wait this many seconds, and at least a moment; raises ``Stopping``."""
+        """Wait this many seconds, at least one reactor turn; raises ``Stopping``."""
         if not self.stopped:
             over = Deferred[None]()
             call = self._clock.callLater(max(seconds, 0.0), over.callback, None)
@@ -61,7 +61,7 @@ class RateLimit:
         self._free_at = max(self._free_at, self._clock.seconds()) + pieces / self._rate
 
     def stop(self) -> None:
-        """Have all who wait, now or later, fail with ``Stopping``."""
+        """Make every current and later wait fail with ``Stopping``."""
         self.stopped = True
         if self._resting is not None:
             call, over = self._resting

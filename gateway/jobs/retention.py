@@ -63,10 +63,9 @@ class Mailboxes:
 class RetentionJob:
     """Visits each mailbox when something is due in it.
 
-    A round finds new mailboxes and changed policies; all others cost nothing
-    in it but a question to the directory.  Whatever fails is logged and tried
-    again, later and later, and keeps nothing else from being done; only an
-    outage of what all need has all of them wait.
+    A round finds new mailboxes and changed policies; each other mailbox costs one
+    directory request.  Failures are logged and retried with growing delays, and do not
+    hold up other mailboxes; only an outage of the directory or the store postpones all.
     """
 
     def __init__(
@@ -130,7 +129,7 @@ class RetentionJob:
         return ended
 
     def delivered(self, account: Account) -> None:
-        """A message came: the mailbox may be new, or its policy."""
+        """A message arrived: the mailbox or its policy may be new."""
         name, text = account.mailbox, self._mailboxes.policies.text(account)
         known = self._looks.get(name)
         is_news = text != (known.policy if known else "")
@@ -139,7 +138,7 @@ class RetentionJob:
             if self._timer is not None and self._timer.active():
                 self._set_timer(0)
 
-    # -- when ----------------------------------------------------------------
+    # -- the timer ----------------------------------------------------------------
 
     def _set_timer(self, delay: float) -> None:
         if self._rate_limit.stopped:
@@ -206,7 +205,7 @@ class RetentionJob:
         later = jitter(name, self._every * SPREAD)
         self._schedule.put(name, None if due is None else due + later)
 
-    # -- all of them ---------------------------------------------------------
+    # -- rounds ---------------------------------------------------------
 
     async def _round(self) -> None:
         if not self._unchecked:
@@ -233,7 +232,7 @@ class RetentionJob:
         await self._keep(name, text, outcome)
         self._put(name, outcome.due)
 
-    # -- one of them ---------------------------------------------------------
+    # -- visits ---------------------------------------------------------
 
     async def _guarded(self, name: str, work: Callable[[str], Awaitable[None]]) -> None:
         try:

@@ -1,11 +1,11 @@
 """Threads for work that blocks, with a queue that cannot grow without limit.
 
-Of Python's threads one runs at a time.  Where all that is asked for is there,
-a second thread only takes the interpreter from the first and from the reactor,
-at each system call, and that costs more than the work.  Where a disk or
-another server lets everybody wait, threads wait side by side.  So there are as
-few at work as keep a processor busy, besides those whose work takes long; and
-they answer together, for the reactor to sleep meanwhile.
+Python runs one thread at a time.  While everything is in the page cache, a second
+thread only competes with the first and with the reactor for the interpreter lock at
+each system call, which costs more than the work.  While a disk or another server is
+slow, threads wait side by side.  So the pool runs only as many threads as keep a
+processor busy, plus those with long work; they deliver answers together, so that the
+reactor sleeps meanwhile.
 """
 
 from __future__ import annotations
@@ -29,37 +29,36 @@ __all__ = ["ThreadPool"]
 T = TypeVar("T")
 
 LOOK = 0.005
-"""Seconds between two looks at what is being done; no answer waits for longer."""
+"""Seconds between two adjustments of the pool; no answer waits longer."""
 
 BUSY = 0.8
-"""The share of one processor from which on another thread would be of no use."""
+"""Share of one processor above which another thread is of no use."""
 
 LATE = 0.05
-"""Seconds after which work has waited for too long."""
+"""Seconds after which waiting work is late."""
 
 
 class Width:
-    """How many may be at work just now, by what is seen of them now and then.
+    """How many threads may work, adjusted periodically.
 
-    One more where work waits while nobody computes, or waits for too long
-    however busy a processor is; one less where it is busy; and besides each
-    that is with a long piece of work: it waits for something else, or would
-    keep all that is short from being done.
+    One more if work waits while the processor is idle, or is late; one less if the
+    processor is busy.  Threads with long work do not count: they wait for something
+    else, or would delay all short work.
     """
 
     def __init__(self, least: int, most: int) -> None:
-        """Never fewer than ``least``, nor more than ``most``."""
+        """At least ``least``, at most ``most`` threads."""
         self._least = self._width = least
         self._most = most
         self._long = 0
 
     @property
     def allowed(self) -> int:
-        """So many."""
+        """The number of threads that may work."""
         return min(self._width + self._long, self._most)
 
     def seen(self, *, busy: bool, waiting: bool, late: bool, long: int) -> None:
-        """``late``: some has waited for too long; ``long``: so many are with a long piece."""
+        """``late``: some work is late; ``long``: threads with long work."""
         self._long = long
         if late or (waiting and not busy):
             self._width = min(self._width + 1, self._most)
@@ -67,12 +66,12 @@ class Width:
             self._width = max(self._width - 1, self._least)
 
     def open(self) -> None:
-        """All may be at work."""
+        """Let all threads work."""
         self._least = self._width = self._most
 
 
 class Piece(NamedTuple):
-    """Work, and who waits for it since when."""
+    """Work, its Deferred, and since when it waits."""
 
     work: Callable[[], Any]
     answer: Deferred[Any]
@@ -80,7 +79,7 @@ class Piece(NamedTuple):
 
 
 class ThreadPool:
-    """A bounded pool for one purpose; ``run`` is what ``gateway.interfaces.Run`` asks for."""
+    """A bounded pool for one purpose; ``run`` is a ``gateway.interfaces.Run``."""
 
     def __init__(
         self,
@@ -93,25 +92,24 @@ class ThreadPool:
         turns: FairTurns | None = None,
         spent: Callable[[], float] = time.process_time,
     ) -> None:
-        """``queue`` is how much work may wait beyond what the threads are doing.
+        """``queue``: how much work may wait for a thread.
 
-        So many threads as ``least`` may always be at work: all of them where
-        work computes without Python's interpreter, as hashes of passwords do.
-        Answers come in ``turns``, which others may share.  ``spent``: seconds
-        of a processor's time that this process has taken so far.
+        ``least`` threads may always work: all of them for work that releases the
+        interpreter lock, such as password hashes.  Answers come in ``turns``, which may
+        be shared.  ``spent``: seconds of CPU time of this process so far.
         """
         self._reactor = reactor
         self._turns = turns or FairTurns(lambda: reactor)
         self._purpose = purpose
         self._most = threads + queue
-        # At half the price of Twisted's pool, which nests a context for each piece.
+        # Half the cost of Twisted's pool, which makes a context for each call.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"pop3gw-{purpose}")
         self._lock = Lock()
-        """Of what waits and who is at work."""
+        """Guards the queue and the working threads."""
         self._waiting: deque[Piece] = deque()
         self._at_work = 0
         self._begun: dict[int, float] = {}
-        """When each thread that is at work began with its piece."""
+        """When each working thread began its current work."""
         self._width = Width(least, threads)
         self._stopped = False
         self._answers: deque[tuple[Deferred[Any], Any]] = deque()
@@ -120,10 +118,10 @@ class ThreadPool:
         self._looked = self._spent_then = 0.0
         self._look_due: Any = None
         self.outstanding = 0
-        """Work that was taken and has not been answered."""
+        """Work without an answer yet."""
 
     def stop(self) -> None:
-        """Finish what was taken, and end the threads.  Blocks for as long as that takes."""
+        """Finish all work, and end the threads.  Blocks until then."""
         self._stopped = True
         self._width.open()
         while self._set_to_work():
@@ -134,7 +132,7 @@ class ThreadPool:
             self._look_due = None
 
     def run(self, work: Callable[[], T]) -> Deferred[T]:
-        """Do ``work`` on a thread; fails with ``Overloaded`` when too much waits, or at the end."""
+        """Do ``work`` in a thread; fails with ``Overloaded`` if the queue is full or closed."""
         if self._stopped:
             return fail(Overloaded(f"{self._purpose}: no more work is taken"))
         if self.outstanding >= self._most:
@@ -154,7 +152,7 @@ class ThreadPool:
             try:
                 result: Any = piece.work()
             except BaseException:
-                # Whatever it was, somebody waits to be told.
+                # Whatever it raised, its Deferred must fire.
                 result = Failure()
             self._answers.append((piece.answer, result))
         if not self._telling:
@@ -173,7 +171,7 @@ class ThreadPool:
     # -- on the reactor's ----------------------------------------------------
 
     def _set_to_work(self) -> bool:
-        """Begin with one more thread, if it is wanted and allowed."""
+        """Start one more thread, if needed and allowed."""
         with self._lock:
             if not self._waiting or self._at_work >= self._width.allowed:
                 return False
@@ -195,7 +193,7 @@ class ThreadPool:
         self._look_due = self._reactor.callLater(LOOK, self._look)
 
     def _look(self) -> None:
-        """Have more threads at work, or fewer, and tell what was done meanwhile."""
+        """Adjust the number of threads, and deliver answers."""
         self._look_due = None
         now = self._reactor.seconds()
         busy = self._spent() - self._spent_then > BUSY * (now - self._looked)

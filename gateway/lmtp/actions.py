@@ -1,10 +1,10 @@
-"""What a session asks its shell to do: the only seven things that touch the world.
+"""The seven actions that an LMTP session asks of its shell.
 
 The shell performs one at a time and answers each, ``HangUp`` excepted.
 
-Content is open from ``begun`` until the last ``delivered``, until ``aborted``,
-or until ``HangUp`` or the loss of the line; then the shell gives back what it
-holds of it, in the last two cases unasked.
+Content is open from ``begun`` until the last ``delivered``, until ``aborted``, or until
+``HangUp`` or the end of the connection; then the shell releases it, in the last two
+cases by itself.
 """
 
 from __future__ import annotations
@@ -16,37 +16,36 @@ class Recipient(NamedTuple):
     """RCPT.  Answer ``accepted`` or ``refused``."""
 
     address: str
-    """``local@domain``, or ``local`` alone; quotes only where they are needed."""
+    """``local@domain``, or ``local``; quoted only if necessary."""
 
     size: int
-    """What the client says of the message's size, in octets; 0 where it says nothing."""
+    """The SIZE parameter of MAIL, in octets (RFC 1870); 0: absent."""
 
     place: int
-    """Which of the transaction's recipients it will be, from 0, if it is accepted.
+    """Its place among the accepted recipients of the transaction, from 0.
 
-    Whatever a shell keeps of recipients at and after this place is of an
-    earlier transaction.
+    Recipients that a shell keeps from this place on belong to an earlier transaction.
     """
 
 
 class Begin(NamedTuple):
-    """Content is about to come.  Answer ``begun`` or ``begin_failed``."""
+    """Prepare for content.  Answer ``begun`` or ``begin_failed``."""
 
     sender: str
-    """An address like a recipient's; empty for ``<>``."""
+    """The address of the sender; empty for ``<>``."""
 
     recipients: tuple[str, ...]
-    """The accepted ones in the order of RCPT, doubles included."""
+    """The accepted recipients in the order of RCPT, with duplicates."""
 
     utf8: bool
-    """SMTPUTF8 was asked for (RFC 6531)."""
+    """MAIL had SMTPUTF8 (RFC 6531)."""
 
 
 class Write(NamedTuple):
     """The next octets of the content.  Answer ``written`` or ``write_failed``.
 
-    At most 128 KiB.  Every LF has its CR, no dots are stuffed, and what all
-    pieces together hold ends in CRLF, or is empty.
+    At most 128 KiB, with CRLF line ends and without dot-stuffing; the whole content
+    ends in CRLF, or is empty.
     """
 
     data: bytes
@@ -56,19 +55,19 @@ class Write(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """That was all of it.  Answer ``delivered`` once for each recipient, in any order."""
+    """The content is complete.  Answer ``delivered`` once per recipient, in any order."""
 
 
 class Abort(NamedTuple):
-    """What was written is worthless.  Answer ``aborted``, also when that went wrong."""
+    """Discard the content.  Answer ``aborted``, even if that fails."""
 
 
 class StartTLS(NamedTuple):
-    """Everything sent so far goes out in clear, then TLS.  Answer ``secured``."""
+    """Send all pending output in clear text, then start TLS.  Answer ``secured``."""
 
 
 class HangUp(NamedTuple):
-    """Close once what was said has been sent, or with ``abort`` at once."""
+    """Close after all pending output is sent; with ``abort`` at once."""
 
     abort: bool = False
 

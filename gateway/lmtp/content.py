@@ -1,4 +1,4 @@
-"""How content comes in, DATA's way or BDAT's, and how replies about it go out."""
+"""Content of DATA and BDAT, and the order of the replies."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from gateway.wire.lines import LineBuffer
 from gateway.wire.outgoing import SLICE
 
 PIECE = SLICE // 2 - 128
-"""Octets that are taken in at once: even if all are LFs, they make no more than a slice."""
+"""Octets to process at once; if all were LFs, the result would still be one slice."""
 
 
 class Dotted:
-    """What follows DATA, up to the line that ends it."""
+    """The content after DATA, up to the line with the dot."""
 
     __slots__ = ("_unstuffing", "ended")
 
@@ -23,10 +23,10 @@ class Dotted:
     def __init__(self) -> None:
         self._unstuffing = DotUnstuffing()
         self.ended = False
-        """Whether all of it is in."""
+        """Whether the content is complete."""
 
     def take(self, source: LineBuffer) -> bytes | None:
-        """The next octets, dots un-stuffed; None when nothing has arrived."""
+        """The next octets without dot-stuffing; None: nothing arrived."""
         data = source.take(PIECE)
         if not data:
             return None
@@ -45,15 +45,15 @@ class Chunk:
     def __init__(self, size: int, *, last: bool) -> None:
         self._size = self._left = size
         self.last = last
-        """Whether it is the last of its message."""
+        """Whether it is the last chunk of its message."""
 
     @property
     def ended(self) -> bool:
-        """Whether all of it is in."""
+        """Whether the content is complete."""
         return not self._left
 
     def take(self, source: LineBuffer) -> bytes | None:
-        """The next octets; None when nothing has arrived."""
+        """The next octets; None: nothing arrived."""
         data = source.take(min(PIECE, self._left))
         if self._left and not data:
             return None
@@ -62,12 +62,12 @@ class Chunk:
 
     @property
     def noted(self) -> Reply:
-        """The reply once the chunk is in, unless it is the last of its message."""
+        """The reply to the chunk, unless it is the last one of its message."""
         return Reply(250, "2.0.0", f"{self._size} octets")
 
 
 class Outcomes:
-    """One reply for each recipient: they become known in any order, and go out in that of RCPT."""
+    """One reply per recipient: known in any order, sent in the order of RCPT."""
 
     __slots__ = ("_known", "_told", "unknown")
 
@@ -75,10 +75,10 @@ class Outcomes:
         self._known: dict[int, Reply] = {}
         self._told = 0
         self.unknown = set(range(count))
-        """The recipients that have no reply yet."""
+        """The recipients without a reply."""
 
     def put(self, index: int, reply: Reply) -> Iterator[Reply]:
-        """The reply for one recipient; those that can go out now."""
+        """Take the reply of a recipient; returns the replies that can be sent now."""
         self.unknown.remove(index)
         self._known[index] = reply
         while self._told in self._known:

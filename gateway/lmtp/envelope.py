@@ -22,14 +22,14 @@ _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
 _SIZE = re.compile("[0-9]{1,20}")
 
 PATH_LIMIT = 512
-"""Octets of an address: twice what RFC 5321 section 4.5.3.1.3 wants, and fit for a header line."""
+"""Most octets of an address: twice the limit of RFC 5321 section 4.5.3.1.3; fits a header line."""
 
 
 def path(text: str) -> tuple[str, str]:
     """The address that ``text`` begins with, empty for ``<>``, and what follows it.
 
-    Quotes that a local part does not need are taken off, since both forms are
-    one address.  Raises ``ValueError`` for what is no path.
+    Unnecessary quotes of a local part are removed: both forms are the same address.
+    Raises ``ValueError`` if there is no path.
     """
     match = _PATH.match(text)
     if match is None:
@@ -42,14 +42,14 @@ def path(text: str) -> tuple[str, str]:
 
 
 def bare(local: str) -> str:
-    """What a local part says, whether or not it is in quotes."""
+    """A local part without its quotes."""
     if len(local) < 2 or not (local.startswith('"') and local.endswith('"')):
         return local
     return re.sub(r"\\(.)", r"\1", local[1:-1])
 
 
 def written(local: str) -> str:
-    """A local part as it stands in an address: in quotes only where it needs them."""
+    """A local part for an address, quoted only if necessary."""
     if _PLAIN.fullmatch(local):
         return local
     return '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
@@ -77,7 +77,7 @@ def _parted(address: str) -> tuple[str, str, str]:
 
 
 def without_detail(address: str, delimiter: str) -> str | None:
-    """The address of the user alone, without what follows the delimiter; None: there is none."""
+    """The address without its extension; None: it has none."""
     local, at, domain = _parted(address)
     text = bare(local)
     user, found, _ = text.partition(delimiter) if delimiter else ("", "", "")
@@ -86,9 +86,9 @@ def without_detail(address: str, delimiter: str) -> str | None:
 
 
 def parameters(text: str) -> Mapping[str, str]:
-    """What follows a path, by upper-case keyword; the value is empty where there is none.
+    """The parameters after a path, by keyword in upper case; an empty value: none.
 
-    Raises ``ValueError`` for what is not made of parameters, or has one twice.
+    Raises ``ValueError`` for malformed or duplicate parameters.
     """
     if text and text[0] not in " \t":
         raise ValueError("no space before the parameters")
@@ -102,17 +102,17 @@ def parameters(text: str) -> Mapping[str, str]:
 
 
 class Sender(NamedTuple):
-    """What MAIL says."""
+    """The argument of MAIL."""
 
     address: str
-    """Empty for ``<>``."""
+    """The address of the sender; empty for ``<>``."""
 
     size: int
     utf8: bool
 
 
 def sender(argument: str) -> Sender:
-    """The argument of MAIL; raises ``Refused``."""
+    """Parse the argument of MAIL.  Raises ``Refused``."""
     address, given = _split(argument, "FROM:", replies.BAD_SENDER)
     if not given.keys() <= {"SIZE", "BODY", "SMTPUTF8"}:
         raise Refused(replies.PARAMETER)
@@ -127,7 +127,7 @@ def sender(argument: str) -> Sender:
 
 
 def recipient(argument: str, *, utf8: bool) -> str:
-    """The argument of RCPT; raises ``Refused``."""
+    """Parse the argument of RCPT.  Raises ``Refused``."""
     address, given = _split(argument, "TO:", replies.BAD_RECIPIENT)
     if given:
         raise Refused(replies.PARAMETER)

@@ -1,4 +1,4 @@
-"""One message after the other: its envelope, its content, and what became of it."""
+"""Mail transactions: envelope, content, and the replies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHUNK = re.compile(r"([0-9]{1,20})(?:[ \t]+(LAST))?", re.IGNORECASE | re.ASCII)
 
 
 class SessionCounts:
-    """What a session has done, for its log line."""
+    """Counts of a session, for its log line."""
 
     __slots__ = ("delivered", "messages", "octets", "refused")
 
@@ -32,7 +32,7 @@ class Intake:
     def __init__(
         self, profile: Profile, say: Callable[[Reply], None], ask: Callable[[Action], None]
     ) -> None:
-        """``say`` sends a reply, ``ask`` has the shell do something once the call returns."""
+        """``say`` sends a reply; ``ask`` queues an action for the shell."""
         self.counts = SessionCounts()
         self._profile = profile
         self._say = say
@@ -40,11 +40,11 @@ class Intake:
         self._transaction: Transaction | None = None
         self._address = ""
         self._content: Dotted | Chunk | None = None
-        """What is coming in, or is all in and not yet replied to."""
+        """The content that is arriving, or is complete and has no replies yet."""
         self._all_in = False
         self._outcomes = Outcomes(0)
         self._over = False
-        """Whether a message has ended, and no MAIL or RSET has come since."""
+        """Whether a message has ended without a MAIL or RSET since."""
 
     @property
     def busy(self) -> bool:
@@ -59,17 +59,17 @@ class Intake:
     # -- commands ------------------------------------------------------------
 
     def forget(self) -> None:
-        """No transaction any more, and nothing of one."""
+        """End the transaction, and forget it."""
         transaction, self._transaction = self._transaction, None
         self._over = False
         if transaction is not None and transaction.open:
             self._ask(actions.Abort())
 
     def mail(self, argument: str) -> None:
-        """MAIL; raises ``Refused``, as all commands do."""
+        """MAIL.  Raises ``Refused``, as all commands do."""
         if self._transaction is not None:
             raise Refused(replies.IN_TRANSACTION)
-        # Even if it is refused: a BDAT LAST sent with it is then the next message's.
+        # Even if MAIL is rejected: a pipelined BDAT LAST then belongs to the next message.
         self._over = False
         sender = envelope.sender(argument)
         if self._profile.too_large(sender.size):
@@ -108,9 +108,9 @@ class Intake:
         """BDAT."""
         match = _CHUNK.fullmatch(argument)
         if match is None:
-            # Content is about to come, and must never be taken for commands.
+            # Content follows, and must never be parsed as commands.
             raise Refused(replies.BAD_CHUNK)
-        # The octets come whatever is replied: a client may send them along.
+        # The octets follow whatever the reply is: BDAT may be pipelined.
         chunk = int(match[1])
         self._content = Chunk(chunk, last=match[2] is not None)
         transaction = self._transaction
@@ -131,7 +131,7 @@ class Intake:
         self._ask(actions.Begin(sender.address, recipients, sender.utf8))
 
     def _spoil(self, reply: Reply) -> None:
-        """There will be no message, and this is why."""
+        """Reject the message, for this reason."""
         transaction = self._present()
         transaction.spoiled = reply
         if transaction.open:
@@ -145,7 +145,7 @@ class Intake:
     # -- content -------------------------------------------------------------
 
     def go_on(self, source: LineBuffer) -> bool:
-        """Take more of the content, or reply to all of it; False when nothing has arrived."""
+        """Process content, or reply to it; False: nothing arrived."""
         content = self._content
         assert content is not None, "no content is coming"
         if self._all_in:
@@ -181,8 +181,8 @@ class Intake:
         elif isinstance(content, Chunk) and not content.last:
             self._say(transaction.spoiled or content.noted)
         elif transaction.spoiled is not None:
-            # The same to all chunks after the first that failed: whichever of the
-            # replies a client goes by, a passing trouble never makes it give up.
+            # The same reply to all chunks after the first that failed: whichever the
+            # client uses, a temporary failure never becomes a permanent one.
             for _ in transaction.recipients:
                 self._say(transaction.spoiled)
             self._conclude()
@@ -191,30 +191,30 @@ class Intake:
             self._ask(actions.Finish())
 
     def _conclude(self) -> None:
-        """Every recipient of a message has its reply."""
+        """All recipients of the message have their replies."""
         self._transaction = None
         self._over = True
 
     # -- answers -------------------------------------------------------------
 
     def accepted(self) -> None:
-        """To ``Recipient``."""
+        """The answer to ``Recipient``."""
         self._present().recipients.append(self._address)
         self._say(replies.RECIPIENT)
 
     def refused(self, error: BaseException) -> None:
-        """To ``Recipient``."""
+        """The answer to ``Recipient``."""
         self._say(refusal_of(error, self._profile))
 
     def begun(self) -> None:
-        """To ``Begin``."""
+        """The answer to ``Begin``."""
         self._present().open = True
         if self._content is None:
             self._content = Dotted()
             self._say(replies.GO_AHEAD)
 
     def begin_failed(self, error: BaseException) -> None:
-        """To ``Begin``."""
+        """The answer to ``Begin``."""
         reply = refusal_of(error, self._profile)
         if self._content is None:
             # The recipients stay: the client may send DATA again.
@@ -223,11 +223,11 @@ class Intake:
             self._spoil(reply)
 
     def write_failed(self, error: BaseException) -> None:
-        """To ``Write``."""
+        """The answer to ``Write``."""
         self._spoil(refusal_of(error, self._profile))
 
     def delivered(self, index: int, error: BaseException | None) -> bool:
-        """To ``Finish``; whether that was the last answer to it."""
+        """An answer to ``Finish``; returns whether it was the last one."""
         self._outcome(index, error)
         if self._outcomes.unknown:
             return False
@@ -237,7 +237,7 @@ class Intake:
         return True
 
     def give_up(self, error: BaseException) -> None:
-        """Say ``error`` about every recipient that is waited for."""
+        """Reply ``error`` for every recipient without an answer."""
         for index in sorted(self._outcomes.unknown):
             self._outcome(index, error)
 

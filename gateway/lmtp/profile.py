@@ -1,4 +1,4 @@
-"""How an LMTP service behaves, as data."""
+"""The behaviour of an LMTP service, as data."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from attrs.validators import matches_re
 
 @frozen
 class Profile:
-    """One service's behaviour.  Lengths are octets, times seconds."""
+    """The behaviour of a service.  Lengths in octets, times in seconds."""
 
     name: str = field(default="localhost", validator=matches_re("[!-~]{1,255}"))
-    """How the server calls itself: in the greeting, in the LHLO reply and in ``Received:``."""
+    """The server's host name, in the greeting, the LHLO reply and ``Received:``."""
 
     max_size: int = 52_428_800
-    """The largest message, counted with CRLF line ends and no dots stuffed; 0: no limit."""
+    """The largest message, with CRLF line ends and without dot-stuffing; 0: no limit."""
 
     max_recipients: int = 1000
-    """Of one message; RFC 5321 section 4.5.3.1.8 wants 100 at the least."""
+    """Most recipients per message; RFC 5321 section 4.5.3.1.8 requires 100."""
 
     command_limit: int = 2048
     """The longest command line, CRLF included.
 
-    RFC 5321 section 4.5.3.1.4 wants 512, with 53 more for the parameters of
-    the extensions; UTF-8 addresses, and clients that do not count, take more.
+    RFC 5321 section 4.5.3.1.4 requires 512, and 53 more for extension parameters; UTF-8
+    addresses, and clients that ignore the limit, need more.
     """
 
     idle_timeout: float = 300.0
-    """Until a session is closed (RFC 5321 section 4.5.3.2.7)."""
+    """Seconds until an idle session is closed (RFC 5321 section 4.5.3.2.7)."""
 
     refused_in_a_row: int = 10
     """Close a session after this many unknown commands in a row."""

@@ -1,9 +1,8 @@
-"""One table from an error to what the client reads about it.
+"""The table of errors and their LMTP replies.
 
-A 5xx makes the sender's server give up and tell the sender, so it stands only
-where the mail itself, or its address, can never be taken.  Whatever is the
-fault of this server, of its directory or of who configured them is a 4xx: the
-mail waits in the queue until somebody has put it right.
+A 5xx reply makes mail bounce, so it is only for messages and addresses that can never
+be accepted.  A fault of this server, of the directory or of the configuration is a
+4xx reply: mail waits in the queue until the fault is repaired.
 """
 
 from __future__ import annotations
@@ -26,21 +25,21 @@ DEFER: Mapping[type[Exception], Reply] = {
     # the server that routed the mail here is wrong, or not up to date yet.
     errors.HomedElsewhere: replies.NOT_YET_HERE,
     errors.NoRoom: replies.NO_ROOM,
-    # The account is there, so these are faults of the directory's data or of ours.
-    # That goes for a mailbox name too: the directory gave it, and no client did.
+    # The account exists, so these are faults of the directory's data or of the server:
+    # the mailbox name too, since it comes from the directory and not from the client.
     errors.NoSuchMailbox: replies.MISCONFIGURED,
     errors.BadMailboxName: replies.MISCONFIGURED,
     errors.MailboxUnusable: replies.MISCONFIGURED,
     errors.DirectoryMisconfigured: replies.MISCONFIGURED,
 }
-"""Error class to reply; what is not here, and has no parent here, is ``TROUBLE``."""
+"""Error class to reply; errors without an entry, or a parent with one, get ``TROUBLE``."""
 
 BOUNCE: Mapping[Reply, Reply] = {
     replies.FULL_FOR_NOW: replies.FULL,
     # X.1.6, the mailbox has moved: the address is a good one, so not X.1.1.
     replies.NOT_YET_HERE: replies.MOVED,
 }
-"""The other reply, where a profile says ``bounce``."""
+"""The reply if the profile has ``bounce``."""
 
 
 def refusal_of(error: BaseException, profile: Profile) -> Reply:

@@ -1,8 +1,7 @@
-"""What a session says, with its codes: RFC 5321 section 4.2, RFC 2034, RFC 3463.
+"""The replies of LMTP with their codes: RFC 5321 section 4.2, RFC 2034, RFC 3463.
 
-Replies are data: no user input, no figures of a mailbox and no exception ever
-go into one, so that no client has its own bytes, or another's matters, come
-back in a bounce.
+Replies are constants.  They contain no user input, no usage of a mailbox and no
+exception text, because bounces pass them on.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 
 class Reply(NamedTuple):
-    """One line."""
+    """A reply of one line."""
 
     code: int
     status: str
@@ -26,7 +25,7 @@ class Reply(NamedTuple):
 
 
 class Refused(Exception):
-    """A command that gets this reply."""
+    """Raised for a command that gets this reply."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.text)

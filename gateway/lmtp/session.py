@@ -2,7 +2,7 @@
 
 RFC 2033, with RFC 5321 for what it takes from SMTP, and RFC 1870, 2034, 2920,
 3030, 3207, 6152 and 6531 for the extensions.  Nothing here knows of sockets,
-clocks or files; how a shell drives it says ``gateway.wire.dialogue``.
+clocks or files; ``gateway.wire.dialogue`` says how a shell drives it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from gateway.wire.lines import LineTooLong
 _TEXT = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f-\x9f\ufffd]*")
 
 _COUNTED = frozenset({500, 501, 502, 555})
-"""Refusals that count towards ``Profile.refused_in_a_row``: what is no command of ours.
+"""Replies that count towards ``Profile.refused_in_a_row``: unknown commands.
 
-Not what is out of place or not welcome: to a client that sends its commands
-in groups, one refusal early on makes as many of those as it has recipients.
+Commands out of sequence and rejected recipients do not count: after one early
+rejection a pipelining client gets one for each of its recipients.
 """
 
 
@@ -40,7 +40,7 @@ class Session(Dialogue[Action]):
         self.secure = secure
         self.can_start_tls = can_start_tls
         self.lhlo = ""
-        """How the client calls itself; empty before LHLO."""
+        """The argument of LHLO; empty before it."""
         self._refused = 0
         self._intake = Intake(profile, self._say, self._ask)
         self.counts = self._intake.counts
@@ -144,17 +144,17 @@ class Session(Dialogue[Action]):
     # -- answers -------------------------------------------------------------
 
     def _answered(self) -> bool:
-        """Whether the answer is still of use: one that comes too late is not."""
+        """Whether the session waits for this answer, which may be too late."""
         self._owed = False
         return not self.closed
 
     def accepted(self) -> None:
-        """The recipient is known here, and has room as far as can be told."""
+        """The recipient exists, and its mailbox has room, as far as known."""
         if self._answered():
             self._intake.accepted()
 
     def refused(self, error: BaseException) -> None:
-        """The recipient is none of ours, or cannot have this message."""
+        """The recipient does not exist here, or cannot get this message."""
         if self._answered():
             self._intake.refused(error)
 
@@ -164,7 +164,7 @@ class Session(Dialogue[Action]):
             self._intake.begun()
 
     def begin_failed(self, error: BaseException) -> None:
-        """The store takes no content; nothing is open."""
+        """The store rejects content; nothing is open."""
         if self._answered():
             self._intake.begin_failed(error)
 
@@ -173,25 +173,25 @@ class Session(Dialogue[Action]):
         self._answered()
 
     def write_failed(self, error: BaseException) -> None:
-        """The store has not; ``Abort`` is the next action."""
+        """The store could not write; ``Abort`` is the next action."""
         if self._answered():
             self._intake.write_failed(error)
 
     def delivered(self, index: int, error: BaseException | None = None) -> None:
-        """What became of the message for one recipient, by its place in ``Begin``.
+        """The result of delivery to one recipient, by its place in ``Begin``.
 
-        None: it is in the mailbox, on stable storage.  The reply is there at
-        once if those of all recipients before are.
+        None: the message is in the mailbox, synced to disk.  The reply is sent as soon as
+        those of all earlier recipients are.
         """
         if not self.closed and self._intake.delivered(index, error):
             self._owed = False
 
     def aborted(self) -> None:
-        """What there was of the content is gone."""
+        """The content is discarded."""
         self._answered()
 
     def secured(self) -> None:
-        """TLS protects the line; both sides forget what was said before (RFC 3207)."""
+        """TLS is active; both sides discard the state before it (RFC 3207 section 4.2)."""
         if self._answered():
             self.secure = True
             self.lhlo = ""
@@ -200,7 +200,7 @@ class Session(Dialogue[Action]):
     # -- the end -------------------------------------------------------------
 
     def idle(self) -> None:
-        """The client has been silent for too long."""
+        """The client has been idle too long."""
         self._close(replies.IDLE)
 
     def dismiss(self) -> None:
@@ -208,11 +208,10 @@ class Session(Dialogue[Action]):
         self._close(replies.CLOSING)
 
     def give_up(self, error: BaseException) -> None:
-        """The work that is owed will not be answered in time.
+        """The pending action timed out.
 
-        Recipients about whom nothing is known are told ``error``: it may be
-        delivered to them all the same, and then once more, which is better
-        than never.
+        Recipients without an answer get ``error``.  Delivery may still succeed, so they
+        may get the message twice, which is better than never.
         """
         self._intake.give_up(error)
         self._owed = False
@@ -220,13 +219,13 @@ class Session(Dialogue[Action]):
 
 
 class Row(NamedTuple):
-    """One command: what performs it, and how long its argument may be."""
+    """A row of the table of commands: its function, and the limit of its argument."""
 
     perform: Callable[[Session, str], None]
     least: int = 0
     most: int = 0
     checked: bool = True
-    """False: it looks at its argument itself, whatever that is."""
+    """False: the command checks its argument itself."""
 
 
 _ANY = 1 << 20

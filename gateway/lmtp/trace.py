@@ -1,4 +1,4 @@
-"""What is put before a message that has arrived (RFC 5321 section 4.4), and what goes for it."""
+"""Trace headers (RFC 5321 section 4.4): added at delivery, and old Return-Path removed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME_LIMIT = 255
 
 
 def _cleaned(value: str, outside: re.Pattern[str], limit: int, *, utf8: bool) -> str:
-    """``value`` with ``?`` for what may not stand there, at most ``limit`` octets long."""
+    """``value`` with ``?`` for characters that a header cannot contain, up to ``limit`` octets."""
     value = outside.sub("?", value)
     if not utf8:
         value = re.sub(r"[^\x00-\x7f]", "?", value)
@@ -24,7 +24,7 @@ def _cleaned(value: str, outside: re.Pattern[str], limit: int, *, utf8: bool) ->
 
 @lru_cache(maxsize=1)
 def date_of(seconds: int) -> str:
-    """RFC 5322's form of a Unix time, in the local time zone; many messages come in a second."""
+    """The RFC 5322 date of a Unix time in the local time zone, cached for a second."""
     return format_datetime(datetime.fromtimestamp(seconds).astimezone())
 
 
@@ -42,10 +42,9 @@ def trace_header(
 ) -> bytes:
     """``Return-Path``, ``Delivered-To`` and ``Received``, lines ending in CRLF.
 
-    ``client`` is its IP address, empty where it has none; ``name`` this
-    server's; ``number`` what the log calls the message; ``date`` as
-    ``date_of`` gives it.  A recipient is named only if there is just one: the others
-    share the copy on disk, and may be meant to know nothing of each other.
+    ``client``: its IP address, or empty; ``name``: this server's host name; ``number``: id of
+    the message in the log; ``date``: from ``date_of``.  The recipient is named only if it is
+    the only one: several share the file on disk, and must not learn of each other.
     """
 
     def named(value: str) -> str:
@@ -81,11 +80,10 @@ _FIELD_END = re.compile(rb"\r\n(?=[^ \t])")
 
 
 class ReturnPathCut:
-    """A stream transformer: canonical text without the ``Return-Path`` fields it begins with.
+    """A stream transformer that removes ``Return-Path`` fields at the start of canonical text.
 
-    There they stand where an earlier delivery has left them, and only the one
-    that this delivery adds is true.  Fields further down are history, and
-    stay.  Where the input is cut never shows in what comes out.
+    An earlier delivery added them; only the one of this delivery is right.  Fields further
+    down are history, and stay.  The result does not depend on how the input is split.
     """
 
     __slots__ = ("_dropping", "_kept", "_past")
@@ -96,7 +94,7 @@ class ReturnPathCut:
         self._past = False
 
     def feed(self, data: bytes) -> bytes:
-        """The octets that stay and are certain by now."""
+        """Add input; returns the output that is known."""
         if self._past:
             return data
         data, self._kept = self._kept + data, b""
@@ -104,7 +102,7 @@ class ReturnPathCut:
             if self._dropping:
                 end = _FIELD_END.search(data)
                 if end is None:
-                    # Only the next octets tell whether the field is folded.
+                    # The next octets decide whether the field is folded.
                     self._kept = next(tail for tail in (b"\r\n", b"\r", b"") if data.endswith(tail))
                     return b""
                 data = data[end.end() :]
@@ -120,5 +118,5 @@ class ReturnPathCut:
                 return data
 
     def finish(self) -> bytes:
-        """What was still undecided."""
+        """The rest of the output."""
         return b"" if self._dropping else self._kept

@@ -17,11 +17,11 @@ class Owners(Protocol):
     """A directory that knows the owner of a mailbox."""
 
     def owner(self, mailbox: str) -> Awaitable[Account | None]:
-        """The account; None: nobody's, or not here."""
+        """The account; None: no owner, or another server has the mailbox."""
 
 
 class AllMailboxes:
-    """The mailboxes that a store lists; of one that lists none, those of a directory.
+    """The mailboxes that the store lists; if it lists none, those of the directory.
 
     All methods fail as a directory or a store does.
     """
@@ -33,7 +33,7 @@ class AllMailboxes:
         self._hosts = hosts
 
     async def accounts(self) -> list[Account]:
-        """One for each mailbox that is there, by name; nothing but that may be known of it yet."""
+        """One account per existing mailbox, by name; other attributes may be missing."""
         if self._store.lists_mailboxes:
             return [Account(name=name, mailbox=name) for name in sorted(await self._store.names())]
         told: list[Account] = await self._directory.accounts()
@@ -45,7 +45,7 @@ class AllMailboxes:
         return list(found.values())
 
     async def names(self) -> list[str]:
-        """Of all of them, sorted."""
+        """The names of all mailboxes, sorted."""
         return [account.mailbox for account in await self.accounts()]
 
     async def owner(self, mailbox: str) -> Account | None:
@@ -54,14 +54,14 @@ class AllMailboxes:
         return None if account is None or account.is_elsewhere(self._hosts) else account
 
     async def find(self, mailbox: str) -> Account | None:
-        """As ``owner``; where the store lists mailboxes also the mailbox of a user who is gone."""
+        """As ``owner``; if the store lists mailboxes, also for mailboxes of deleted accounts."""
         account = await self.owner(mailbox)
         if account is None and self._store.lists_mailboxes:
             account = Account(name=mailbox, mailbox=mailbox)
         return account
 
     async def whole(self, account: Account) -> Account:
-        """All that is known of one of ``accounts``."""
+        """One of ``accounts`` with all its attributes."""
         if not self._store.lists_mailboxes:
             return account
         return await self._directory.owner(account.mailbox) or account

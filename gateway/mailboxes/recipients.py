@@ -26,7 +26,7 @@ __all__ = ["Recipients", "admit"]
 
 
 class Recipients:
-    """Addresses to accounts, accounts to limits and usage."""
+    """Finds accounts by address, and their limits and usage."""
 
     def __init__(
         self,
@@ -83,17 +83,17 @@ class Recipients:
         return self._directory.recipient(name).addCallback(found)
 
     def usage(self, account: Account) -> Deferred[Usage]:
-        """What its mailbox holds; fails as a store does."""
+        """The usage of the mailbox; fails as a store does."""
         return self._store.usage(account)
 
     def make_room(self, account: Account, size: int) -> Deferred[Account]:
-        """The account, if a message of ``size`` octets may come; 0: nobody knows its size.
+        """The account, if its mailbox has room for ``size`` octets; 0: unknown size.
 
         Fails with ``OverQuota``, ``LargerThanQuota`` and a store's errors.
         """
         limits = self.limits(account)
         if limits.is_none:
-            # Whatever it holds, it may hold more: nobody has to count.
+            # Without a limit usage need not be counted.
             return self._store.prepare(account).addCallback(lambda _: account)
 
         def decide(usage: Usage) -> Account:
@@ -107,17 +107,17 @@ class Recipients:
         return self.usage(account).addCallback(decide)
 
     def not_taken(self, account: Account, error: BaseException) -> None:
-        """A message did not get into the mailbox, and why."""
+        """Emit ``QuotaExceeded`` if that is why a message was not delivered."""
         if isinstance(error, OverQuota) and not isinstance(error, LargerThanQuota):
             self.over_quota(account, error.size)
 
     def over_quota(self, account: Account, octets: int) -> None:
-        """The mailbox had no room for a message of this size (0: not known)."""
+        """Emit that the mailbox had no room for a message of this size (0: unknown)."""
         self._emit(QuotaExceeded(account, octets))
 
 
 def admit(usage: Usage, size: int, limits: Limits) -> None:
-    """Raise what the verdict means, if it is a refusal: what a store is handed to judge by."""
+    """Raise the error of a negative verdict; a store calls this before delivery."""
     said = verdict(usage, size, limits)
     if said is Verdict.OVER:
         raise OverQuota("the mailbox is full", size=size)

@@ -1,4 +1,4 @@
-"""What all mailboxes hold, a page at a time."""
+"""Usage of all mailboxes, in pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = Logger()
 T = TypeVar("T")
 
 KEPT = 30.0
-"""Seconds for which what was found of all mailboxes is good enough for the next page."""
+"""Seconds for which the usage of all mailboxes is cached for further pages."""
 
 Row = tuple[Account, Usage]
 
@@ -41,7 +41,7 @@ def described(name: str, usage: Usage, limits: Limits) -> dict[str, Any]:
 
 
 class _Remembered(Generic[T]):
-    """Found once for all who ask meanwhile, and good for ``KEPT`` seconds."""
+    """A result that concurrent callers share, cached for ``KEPT`` seconds."""
 
     def __init__(self, find: Callable[[], Awaitable[T]], now: Callable[[], float]) -> None:
         self._find = find
@@ -51,7 +51,7 @@ class _Remembered(Generic[T]):
         self._until = 0.0
 
     async def get(self) -> T:
-        """It; fails as finding it does."""
+        """The result; fails as computing it does."""
         async with self._lock:
             if self._found is None or self._now() >= self._until:
                 self._found = await self._find()
@@ -60,9 +60,9 @@ class _Remembered(Generic[T]):
 
 
 class UsagePages:
-    """By name only a page's mailboxes are counted; by what they hold all of them must be.
+    """Lists usage by name, which reads a page's mailboxes only, or by usage, which reads all.
 
-    Such a count is made once for all who ask meanwhile, as is the list.
+    Concurrent callers share the reading of all mailboxes, and the list of names.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class UsagePages:
     def page(self, order: str, number: int, count: int) -> Deferred[list[dict[str, Any]]]:
         """Page ``number``, from 0, of ``count`` mailboxes; fails as a directory or a store does.
 
-        ``order`` is ``mailbox``, or ``octets`` or ``messages``, of which the most come first.
+        ``order``: ``mailbox``, or ``octets`` or ``messages``, largest first.
         """
         return Deferred.fromCoroutine(
             self._page(order, slice(number * count, (number + 1) * count))
@@ -99,7 +99,7 @@ class UsagePages:
         return told
 
     async def _count_all(self) -> dict[str, list[Row]]:
-        """By order."""
+        """Rows in this order."""
         rows = await self._count(await self._all_mailboxes.accounts())
         return {
             "octets": sorted(rows, key=lambda row: -row[1].octets),
@@ -107,7 +107,7 @@ class UsagePages:
         }
 
     async def _count(self, accounts: Iterable[Account]) -> list[Row]:
-        """One after the other, of whom and of how many soever: a loop needs no stack."""
+        """Usage of the mailboxes, one after the other in a loop: recursion needs stack."""
         rows = []
         for account in accounts:
             with self._left_out(account, GatewayError):
@@ -116,7 +116,7 @@ class UsagePages:
 
     @contextmanager
     def _left_out(self, account: Account, kind: type[GatewayError]) -> Iterator[None]:
-        """One of whom nobody can tell does not keep the others from being told of."""
+        """The usage of a mailbox; None, and a line in the log, if it cannot be read."""
         try:
             yield
         except kind as error:

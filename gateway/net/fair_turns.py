@@ -105,6 +105,6 @@ class FairTurns:
         try:
             waiting[0]()
         except Exception:
-            self.log.failure("a fault of ours")
+            self.log.failure("internal error")
         # Not before it is done: what it brings about comes behind the others.
         waiting.popleft()

@@ -170,7 +170,7 @@ class LMTPProtocol(Shell):
             return incoming.write(header)
 
         def failed(error: BaseException) -> None:
-            # Nothing is open for a session whose begin has failed.
+            # After a failed begin the session has nothing open.
             self._await(self._closed(), _ignore, _ignore)
             self._session.begin_failed(error)
 

@@ -1,4 +1,4 @@
-"""TLS on a connection whose client may finish sending before it has read its replies."""
+"""TLS on a connection; the client may finish sending before it has read its replies."""
 
 from __future__ import annotations
 

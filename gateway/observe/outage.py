@@ -30,7 +30,7 @@ class Outage:
         self._what = what
         self._emit = emit
         self._now = now
-        # A dictionary, whose single steps no other thread interrupts.
+        # A dictionary: its single operations are atomic between threads.
         self._down: dict[str, tuple[float]] = {}
         self._back = float("-inf")
 

@@ -24,14 +24,14 @@ class Step(NamedTuple):
     mechanism: str
     response: bytes | None
     first: bool
-    """True when the exchange begins, and a new mechanism is needed."""
+    """The exchange begins: a new mechanism is needed."""
 
     def __repr__(self) -> str:
         return f"Step({self.mechanism!r}, first={self.first})"
 
 
 class StartTLS(NamedTuple):
-    """Everything sent so far goes out in clear, then TLS.  Answer ``secured``."""
+    """Send all pending output in clear text, then start TLS.  Answer ``secured``."""
 
 
 class Fetch(NamedTuple):
@@ -52,7 +52,7 @@ class Commit(NamedTuple):
 
 
 class HangUp(NamedTuple):
-    """Close once what was said has been sent, or with ``abort`` at once."""
+    """Close after all pending output is sent; with ``abort`` at once."""
 
     abort: bool = False
 

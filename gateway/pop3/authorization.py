@@ -1,7 +1,7 @@
-"""How a client shows who it is: by USER and PASS, or in a SASL exchange.
+"""Authentication commands: USER and PASS (RFC 1939 section 7), AUTH (RFC 5034).
 
-RFC 1939 section 7 and RFC 5034.  What the client says becomes a ``Login`` or a
-``Step``, or is ``Refused``; whether it is true is not decided here.
+A command becomes a ``Login`` or a ``Step``, or is ``Refused``; the shell verifies the
+credentials.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ class Authorization:
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self.name: bytes | None = None
-        """What USER said; PASS has to come next."""
+        """The name of USER; PASS must follow."""
         self.claimed = b""
-        """The last name that USER said, whatever became of it; for the log."""
+        """The last name of USER, for the log."""
         self.mechanism: str | None = None
         """The SASL mechanism of a running exchange: the next line is a response."""
         self.refusal = ""
-        """Why what was to become a login was refused at once, by the key of its text."""
+        """Why a login was rejected without checking credentials: the key of the text."""
 
     def over(self) -> None:
-        """An attempt to log in has been answered, well or not."""
+        """A login attempt was answered, successful or not."""
         self.mechanism, self.refusal = None, ""
 
     def _refused(self, key: str) -> Refused:
-        """What is raised.  An unencrypted line stays the reason, whatever the client tries next."""
+        """The error to raise.  A plain-text line stays the reason for the log."""
         if self.refusal != "cleartext":
             self.refusal = key
         return Refused(key)
 
     def user(self, name: bytes, line: Line) -> None:
-        """USER: decided by line and policy alone, never by who exists (V0008 to V0010)."""
+        """USER: the reply never depends on whether the user exists (V0008 to V0010)."""
         self.claimed = name
         if not self._profile.user_pass:
             raise self._refused("unknown")
@@ -56,7 +56,7 @@ class Authorization:
 
     @staticmethod
     def password(name: bytes | None, password: bytes) -> Login:
-        """PASS; ``name``: what USER said just before."""
+        """PASS; ``name``: the name of the preceding USER."""
         if name is None:
             raise Refused("no_user")
         if not password:
@@ -64,7 +64,7 @@ class Authorization:
         return Login(name, password)
 
     def begin(self, mechanism: bytes, initial: bytes | None, line: Line) -> Step:
-        """AUTH, maybe with an initial response; ``=`` is an empty one."""
+        """AUTH, optionally with an initial response; ``=`` is an empty one."""
         name = mechanism.decode("ascii").upper()
         if name not in mechanisms(self._profile, line):
             known = name in self._profile.mechanisms
@@ -76,7 +76,7 @@ class Authorization:
         return Step(name, response, True)
 
     def respond(self, line: bytes | LineTooLong) -> Step:
-        """The answer to a challenge; whatever is none ends the exchange."""
+        """The response to a challenge; anything malformed ends the exchange."""
         mechanism, self.mechanism = self.mechanism, None
         assert mechanism is not None
         if isinstance(line, LineTooLong):

@@ -1,4 +1,4 @@
-"""What CAPA says: only what would work if the client tried it now (RFC 2449).
+"""CAPA: only what would work now (RFC 2449).
 
 EXPIRE and LOGIN-DELAY (sections 6.7 and 6.5) must hold for every user before a
 login: the shortest EXPIRE and the longest LOGIN-DELAY of all users, with ``USER``
@@ -19,25 +19,25 @@ _DIFFERS = " USER"
 
 @frozen
 class Line:
-    """What is known of the connection itself."""
+    """State of the connection."""
 
     secure: bool = False
-    """TLS protects it."""
+    """TLS is active."""
 
     can_start_tls: bool = False
     """STLS would work."""
 
     trusted: bool = False
-    """The client's network is one where cleartext passwords are allowed."""
+    """The client's network may send plain-text passwords without TLS."""
 
     @property
     def cleartext_allowed(self) -> bool:
-        """Whether a password may cross this line as it is (RFC 2595 section 2.1)."""
+        """Whether plain-text passwords are allowed (RFC 2595 section 2.1)."""
         return self.secure or self.trusted
 
 
 def mechanisms(profile: Profile, line: Line) -> tuple[str, ...]:
-    """The SASL mechanisms that may be used on this line."""
+    """The SASL mechanisms that the connection allows."""
     if line.cleartext_allowed:
         return profile.mechanisms
     return tuple(name for name in profile.mechanisms if name not in profile.cleartext)
@@ -49,10 +49,9 @@ def capability_lines(
 ) -> bytes:
     """The lines of the CAPA reply.
 
-    ``expire``: how long mail of all users stays; ``terms``: what holds for
-    this one, None before login.  The same in both states, as RFC 2449
-    section 5 wants, but for what differs between users and for STLS, which is
-    announced only while it can be used (RFC 2595 section 4).
+    ``expire``: EXPIRE for all users; ``terms``: those of this user, None before login.  The
+    same in both states (RFC 2449 section 5), except for values that differ by user, and
+    for STLS, which is announced only while it can be used (RFC 2595 section 4).
     """
     lines = ["TOP", "UIDL", "RESP-CODES", "PIPELINING", "AUTH-RESP-CODE"]
     if profile.user_pass and line.cleartext_allowed:
@@ -75,10 +74,10 @@ def capability_lines(
 
 
 def announced_expire(profile: Profile, for_all: str, terms: Terms | None) -> str:
-    """The parameters of EXPIRE, empty where nothing is promised.
+    """The parameters of EXPIRE; empty: not announced.
 
-    ``for_all``: what holds before login unless the profile says something
-    else; ``terms``: what the user has, None before login.
+    ``for_all``: the value before login unless the profile sets one; ``terms``: those of
+    the user, None before login.
     """
     said = profile.expire or for_all
     if terms is None:
@@ -89,16 +88,16 @@ def announced_expire(profile: Profile, for_all: str, terms: Terms | None) -> str
 
 
 def announced_login_delay(profile: Profile, terms: Terms | None) -> str:
-    """The parameters of LOGIN-DELAY, empty where nothing is promised; ``terms`` as above."""
+    """The parameters of LOGIN-DELAY; empty: not announced; ``terms`` as above."""
     if terms is None or not profile.login_delay:
         return profile.login_delay
     return str(login_delay_seconds(profile, terms))
 
 
 def login_delay_seconds(profile: Profile, terms: Terms) -> int:
-    """The seconds that have to pass between a user's logins.
+    """The minimum seconds between logins of a user.
 
-    Never more than what clients were told before login.
+    Never more than the value announced before login.
     """
     if not profile.login_delay:
         return 0

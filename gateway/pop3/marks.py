@@ -1,4 +1,4 @@
-"""What one session has marked in the listing that all sessions of its mailbox share."""
+"""The marks of a session; the listing is shared by all sessions of the mailbox."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from gateway.pop3.refusals import Refused
 
 
 def natural(text: bytes) -> int | None:
-    """A number of any length; None where there is none.
+    """The number; None: no number.
 
-    No maildrop has as much as 19 digits can count: what is longer is cut.
+    No maildrop needs 19 digits: longer numbers are cut.
     """
     return int(text.lstrip(b"0")[:19] or b"0") if text.isdigit() else None
 
 
 PIECE = 32 * 1024
-"""Octets of a listing that are looked at in one go."""
+"""Octets of a listing to process at once."""
 
 
 class Marks:
-    """Which messages are removed at QUIT, and which were read; by index, from 0."""
+    """Messages to remove at QUIT, and messages that were read; by index, from 0."""
 
     __slots__ = ("_octets", "listing", "removed", "retrieved", "unread")
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
         self.removed: set[int] = set()
-        """By DELE (RFC 1939 section 5)."""
+        """Messages marked by DELE (RFC 1939 section 5)."""
         self._octets = 0
-        """How much they have."""
+        """Their octets."""
         self.retrieved: set[int] = set()
-        """By RETR, and to the end."""
+        """Messages sent completely by RETR."""
         self.unread: set[int] = set()
-        """Could not be had when last asked for: DELE does not mark them."""
+        """Messages that could not be read when last requested: DELE does not mark them."""
 
     def index(self, number: bytes) -> int:
-        """The one door from a client's number to a message; raises ``Refused``."""
+        """The index of the message with a client's number; raises ``Refused``."""
         counted = natural(number)
         if not counted:
             raise Refused("bad_number")
@@ -52,8 +52,8 @@ class Marks:
     def remove(self, number: bytes) -> None:
         """DELE; raises ``Refused``.
 
-        A client that was refused a message, and deletes it all the same, would
-        destroy the only copy.
+        A client that deletes a message which it could not read would destroy the only
+        copy.
         """
         index = self.index(number)
         if index in self.unread:
@@ -62,18 +62,18 @@ class Marks:
         self._octets += self.listing.sizes[index]
 
     def reset(self) -> None:
-        """RSET: nothing is to be removed."""
+        """RSET: remove all marks of DELE."""
         self.removed.clear()
         self._octets = 0
 
     def left(self) -> tuple[int, int]:
-        """How many messages are not removed, and their octets, as STAT says it."""
+        """Number and octets of messages without a mark, for STAT."""
         return len(self.listing) - len(self.removed), self.listing.octets - self._octets
 
     def lines_left(self, lines: bytes) -> Iterator[bytes]:
-        """Of one line for each message of the listing those of what is not removed.
+        """The lines of messages without a mark, from one line per message of the listing.
 
-        A piece at a time, for of a hundred thousand lines it takes long to find some.
+        In pieces, because a hundred thousand lines take long.
         """
         if not self.removed:
             yield lines

@@ -1,7 +1,6 @@
-"""How a POP3 service behaves, as data.
+"""The behaviour of a POP3 service, as data.
 
-A profile is a starting point that reproduces a known server; every item of it
-can also be set alone.
+A profile reproduces a known server; every item can also be set by itself.
 """
 
 from __future__ import annotations
@@ -15,60 +14,60 @@ __all__ = ["Profile"]
 
 @frozen
 class Profile:
-    """One service's behaviour.  Lengths are octets, times seconds."""
+    """The behaviour of a service.  Lengths in octets, times in seconds."""
 
     command_limit: int = 512
     """The longest command line, CRLF included ([MS-STANXPOP3] 2.1.2, 2.2.13)."""
 
     command_limit_range: tuple[int, int] = (40, 1024)
-    """What ``command_limit`` may be set to; RFC 2449 section 4 wants 255 at the least."""
+    """Range of ``command_limit``; RFC 2449 section 4 requires at least 255."""
 
     sasl_line_limit: int = 131_072
     """The longest SASL response line, and AUTH command with an initial response.
 
-    No command limit holds for these (RFC 5034 section 4): a Kerberos ticket
-    of a user in many groups takes tens of KiB.
+    ``command_limit`` does not apply (RFC 5034 section 4): the Kerberos ticket of a user in
+    many groups takes tens of KiB.
     """
 
     preauth_idle_timeout: float = 60.0
-    """Until a session that has not logged in is closed ([MS-STANXPOP3] V0002)."""
+    """Idle timeout before login ([MS-STANXPOP3] V0002)."""
 
     idle_timeout: float = 1800.0
-    """Until a session that has logged in is closed ([MS-STANXPOP3] V0002)."""
+    """Idle timeout after login ([MS-STANXPOP3] V0002)."""
 
     idle_notice: bool = True
-    """Say so before closing an idle session (V0003); RFC 1939 section 3 wants silence."""
+    """Send -ERR before closing an idle session (V0003); RFC 1939 section 3 forbids it."""
 
     exclusive: bool = False
     """One session per maildrop at a time, others get ``[IN-USE]`` (RFC 1939 section 4)."""
 
     exact_sizes: bool = True
-    """STAT and LIST count what RETR sends; else what the message takes on disk."""
+    """STAT and LIST report the octets that RETR sends; else file sizes."""
 
     refused_in_a_row: int = 10
     """Close a session after this many rejected commands in a row."""
 
     user_pass: bool = True
-    """USER and PASS are offered."""
+    """Offer USER and PASS."""
 
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
-    """SASL mechanisms offered, in the order in which CAPA lists them."""
+    """SASL mechanisms to offer, in the order of CAPA."""
 
     cleartext: frozenset[str] = frozenset({"PLAIN", "LOGIN"})
-    """Mechanisms that show the password to whoever listens on an unencrypted line."""
+    """Mechanisms that send plain-text passwords."""
 
     expire: str = ""
     """The parameters of CAPA's EXPIRE: days, ``NEVER``, optionally ``USER``.
 
-    With ``USER`` a user reads after login what is known of their own mail;
-    empty: what is handed in beside the profile, if anything.
+    With ``USER`` CAPA has the user's own value after login; empty: the value that is
+    passed beside the profile, if any.
     """
 
     login_delay: str = ""
     """The parameters of CAPA's LOGIN-DELAY: seconds, optionally ``USER``; empty: no delay.
 
-    Who logs in again sooner gets ``[LOGIN-DELAY]``.  With ``USER`` it is the
-    longest that any user may have.
+    An earlier login gets ``[LOGIN-DELAY]``.  With ``USER`` it is the longest delay of all
+    users.
     """
 
     implementation: str = "pop3gw"
@@ -81,16 +80,16 @@ class Profile:
     """The language that ``LANG *`` selects."""
 
     utf8_headers: str = "send"
-    """A message with raw UTF-8 in its header, for a client that is not in UTF8 mode.
+    """Messages with raw UTF-8 in the header, for clients that are not in UTF8 mode.
 
-    ``send`` gives it as it is, as every deployed server does; ``refuse``
-    answers ``[UTF8]`` to RETR and TOP (RFC 6856 section 2.1).
+    ``send`` sends them as stored, like every deployed server; ``refuse`` replies
+    ``[UTF8]`` to RETR and TOP (RFC 6856 section 2.1).
     """
 
 
 PROFILES: Mapping[str, Profile] = {
     "exchange2010": Profile(),
-    # 47 breaks RFC 2449 section 4, and is what the product did (E0006, E0007).
+    # 47 violates RFC 2449 section 4, as the product did (E0006, E0007).
     "exchange2007": Profile(command_limit=47),
     "rfc1939": Profile(
         command_limit_range=(255, 1024),

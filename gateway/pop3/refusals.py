@@ -1,8 +1,8 @@
-"""One table from an error to what the client reads about it.
+"""The table of errors and their POP3 replies.
 
-RFC 2449 section 8 and RFC 3206 give the codes.  ``AUTH`` makes clients drop a
-saved password, so it stands for wrong credentials and for nothing else: an
-outage is ``SYS/TEMP``, what needs an administrator ``SYS/PERM``.
+Response codes: RFC 2449 section 8 and RFC 3206.  ``AUTH`` makes clients drop a saved
+password, so it means wrong credentials only: an outage is ``SYS/TEMP``, a fault that
+needs an administrator ``SYS/PERM``.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ REFUSALS: Mapping[type[Exception], tuple[str, str]] = {
     errors.DirectoryMisconfigured: ("SYS/PERM", "unusable"),
     errors.MessageGone: ("", "gone"),
 }
-"""Error class to response code and text; what is not here is ``SYS/TEMP``, ``trouble``."""
+"""Error class to response code and text; other errors: ``SYS/TEMP``, ``trouble``."""
 
 
 class Refused(Exception):
-    """A command that is answered ``-ERR`` with this text."""
+    """Raised for a command that gets ``-ERR`` with this text."""
 
     def __init__(self, key: str, code: str = "") -> None:
         super().__init__(key)

@@ -1,4 +1,4 @@
-"""The reply to RETR or TOP while it is being sent."""
+"""The reply to RETR or TOP, while it is sent."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class MessageReply:
     __slots__ = ("_clean", "_cut", "_steps", "_stuffing", "index", "octets", "started")
 
     def __init__(self, index: int, lines: int | None) -> None:
-        """``lines`` is TOP's count of body lines; None for RETR."""
+        """``lines``: body lines of TOP; None: RETR."""
         self.index = index
         self.octets = 0
         """Octets of the message sent so far, dot-stuffing not counted."""
         self.started = False
-        """Whether the client has been told ``+OK``."""
+        """Whether ``+OK`` was sent."""
         self._cut = None if lines is None else TopCut(lines)
         self._steps: list[Canonical | TopCut] = []
         self._stuffing = DotStuffing()
@@ -38,18 +38,18 @@ class MessageReply:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more of the message is wanted."""
+        """Whether the rest of the message is not needed."""
         return self._cut is not None and self._cut.done
 
     def feed(self, data: bytes) -> bytes:
-        """The lines that the next stored octets make."""
+        """The output of the next stored octets."""
         for step in self._steps:
             data = step.feed(data)
         self.octets += len(data)
         return data if self._clean else self._stuffing.feed(data)
 
     def finish(self) -> bytes:
-        """The last lines, with the one that ends the response."""
+        """The rest of the output, with the final line."""
         data = b""
         for step in self._steps:
             data = step.feed(data) + step.finish()

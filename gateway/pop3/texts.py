@@ -1,7 +1,6 @@
-"""What status lines say after their code: sets of texts, chosen by profile and LANG.
+"""The texts of status lines: sets, selected by profile and LANG.
 
-Texts are data: no user input, no host name and no exception ever goes into
-one, so that no client can have its own bytes echoed at somebody else.
+Texts are constants.  They contain no user input, no host name and no exception text.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Mapping
 ENGLISH = {
     "greeting": "POP3 server ready.",
     "ok": "Done.",
-    # Without a full stop: nmap takes a line with a dot at its end for the end of the reply.
+    # No full stop: nmap takes a line that ends with a dot for the end of the reply.
     "capabilities": "Capabilities follow",
     "mechanisms": "Mechanisms follow.",
     "languages": "Languages follow.",
@@ -140,10 +139,10 @@ def _encoded(texts: Mapping[str, str]) -> Texts:
 
 
 SETS: Mapping[str, Texts] = {"neutral": _encoded(ENGLISH), "exchange": _encoded(EXCHANGE)}
-"""The sets a profile may name, for a session that has not used LANG."""
+"""The sets that a profile may name, until LANG is used."""
 
 LANGUAGES: Mapping[str, tuple[str, Texts]] = {
     "en": ("English", SETS["neutral"]),
     "de": ("Deutsch", _encoded(GERMAN)),
 }
-"""What LANG offers: tag, the language's own name for itself, texts (RFC 6856 section 3)."""
+"""The languages of LANG: tag, native name, texts (RFC 6856 section 3)."""

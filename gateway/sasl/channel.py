@@ -1,4 +1,4 @@
-"""Channel bindings (RFC 5929): what ties a login to the TLS connection that carries it."""
+"""Channel bindings (RFC 5929), which bind a login to its TLS connection."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from cryptography.x509 import load_der_x509_certificate
 
 
 def end_point(certificate: bytes) -> bytes:
-    """The ``tls-server-end-point`` of a certificate in DER; ``b""`` where none is defined.
+    """The ``tls-server-end-point`` of a certificate in DER; ``b""`` if none is defined.
 
-    The hash is the one the certificate is signed with, but never MD5 or SHA-1
-    (RFC 5929 section 4.1); signatures without a hash, as Ed25519, have none.
+    The hash is that of the certificate's signature, with SHA-256 in place of MD5 and
+    SHA-1 (RFC 5929 section 4.1).  Signatures without a hash, such as Ed25519, have none.
     """
     if not certificate:
         return b""

@@ -1,6 +1,6 @@
-"""What mechanisms prove, besides a name with its password: kinds of credentials.
+"""Kinds of credentials that SASL mechanisms verify, beside names with passwords.
 
-A checker of any portal can take them, by their interfaces.
+Checkers of any portal can accept them by their interfaces.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = [
 
 
 class IActing(ICredentials):
-    """Somebody who may want to act as another; who takes these must decide whether he may."""
+    """A user who may ask for another mailbox; the checker must authorize that."""
 
-    username = Attribute("bytes: who proves to be himself.")
+    username = Attribute("bytes: the authentication identity.")
     acts_as = Attribute('bytes: owner of the wanted mailbox; b"" for the own one.')
 
 
 class IActingPassword(IActing):
-    """A name with its password, for another's mailbox (RFC 4616's two identities)."""
+    """A name with its password, for another mailbox (the two identities of RFC 4616)."""
 
     password = Attribute("bytes: the password of ``username``.")
 
@@ -35,7 +35,7 @@ class IActingPassword(IActing):
 @implementer(IActingPassword)
 @frozen
 class ActingPassword:
-    """Not an ``IUsernamePassword``: a checker that knows only those must not take it for one."""
+    """Not an ``IUsernamePassword``: a checker of those would ignore the other mailbox."""
 
     username: bytes
     password: bytes = field(repr=False)
@@ -43,26 +43,26 @@ class ActingPassword:
 
 
 class INtlmResponse(ICredentials):
-    """What an NTLM client answered to a challenge; a checker asks an ``INtlmAuthority``."""
+    """The response of an NTLM client; a checker asks an ``INtlmAuthority``."""
 
     username = Attribute("bytes: DOMAIN\\user or user, for the log.")
     user = Attribute("str: the name as the client sent it.")
     domain = Attribute("str: its domain as the client sent it; may be empty.")
-    challenge = Attribute("bytes: the 8 octets that the response answers.")
+    challenge = Attribute("bytes: the challenge, 8 octets.")
     response = Attribute("bytes: the NtChallengeResponse.")
-    legacy = Attribute("bool: it is NTLMv1 or an NTLM2 session response.")
-    proof = Attribute("gateway.sasl.ntlmssp.Proof: what an NTLMv2 response says; else None.")
+    legacy = Attribute("bool: an NTLMv1 or NTLM2 session response.")
+    proof = Attribute("gateway.sasl.ntlmssp.Proof: the content of an NTLMv2 response; else None.")
 
     def check(session_base_key: bytes) -> None:
-        """Check what else the message promises, once the response has proven right.
+        """Check the rest of the message, once the response is verified.
 
-        Raises ``BadCredentials`` where its integrity code, its time, its
-        channel binding or its target is not what it must be.
+        Raises ``BadCredentials`` for a wrong integrity code, time, channel binding or
+        target.
         """
 
 
 class IGssName(IActing):
-    """A Kerberos principal with a verified ticket, and the mailbox that it asks for."""
+    """A Kerberos principal with a verified ticket, and the wanted mailbox."""
 
     username = Attribute("bytes: the principal in UTF-8, for the log.")
     principal = Attribute(
@@ -73,7 +73,7 @@ class IGssName(IActing):
 @implementer(IGssName)
 @frozen
 class GssName:
-    """What GSSAPI proves."""
+    """The credentials of GSSAPI."""
 
     principal: str
     acts_as: bytes = b""

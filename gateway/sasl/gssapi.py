@@ -24,21 +24,21 @@ from gateway.sasl.credentials import GssName
 from gateway.sasl.outcome import Challenge, Proven
 
 TOKEN_LIMIT = 65_536
-"""Octets of a client's token; a ticket of Active Directory may have 48 KiB of groups in it."""
+"""Most octets of a client's token; an Active Directory ticket may have 48 KiB of groups."""
 
 _NO_LAYER = b"\1\0\0\0"
-"""Offered and taken: no security layer, hence no size.  TLS does that work."""
+"""No security layer, hence no size (RFC 4752 section 3.3): TLS does that work."""
 
 _NOT_INSTALLED = "GSSAPI needs the package gssapi: pip install 'pop3gw[kerberos]'"
 
-# krb5.h; the library gives them as unsigned 32-bit numbers.
+# From krb5.h; the library returns them as unsigned 32-bit numbers.
 _NOT_US, _WRONG_PRINC, _KT_NOTFOUND = -1765328349, -1765328240, -1765328203
 _FOR_ANOTHER_SERVICE = frozenset({_NOT_US, _WRONG_PRINC, _KT_NOTFOUND})
 _KT_IOERR, _KT_FORMAT = -1765328200, -1765328149
 _RC_IO, _RC_IO_PERM, _RC_IO_IO, _RC_IO_SPACE = -1765328220, -1765328215, -1765328214, -1765328212
 
-# What keytab and replay cache fail with.  Only errors of files are taken for
-# ours: a client's malformed token gives EINVAL, too.
+# Errors of keytab and replay cache.  Only file errors count as faults of the
+# server: a malformed token of a client gives EINVAL, too.
 _PASSING = frozenset(
     {
         *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT),
@@ -53,12 +53,12 @@ _TO_BE_MENDED = frozenset(
 )
 
 _GSS_S_FAILURE = 13 << 16
-"""The status that says no more than: see the minor one."""
+"""The major status that only refers to the minor one."""
 
 
 @frozen
 class Acceptor:
-    """Which tickets are taken: those for one of some services, by the keys of a keytab.
+    """Accepts tickets for a set of services, by the keys of a keytab.
 
     The keytab may be replaced at any time.
     """
@@ -67,17 +67,16 @@ class Acceptor:
     """A path."""
 
     services: tuple[str, ...] = ("pop", "POP", "pop3", "POP3")
-    """First parts of service principals.  Kerberos minds the case, and Active Directory has
-    names in upper case."""
+    """First components of service principals.  Kerberos compares case; Active Directory may
+    have upper case."""
 
     replays: str = ""
     """Path of the replay cache, made when missing; empty: the library's own, one for all
     services of this user id, in ``KRB5RCACHEDIR``, ``TMPDIR`` or ``/var/tmp``."""
 
-    # There is always a replay cache.  A client may leave mutual authentication
-    # out; then nothing in the exchange is the server's choice, and who has
-    # listened to one login could send the same octets, the wrapped answer
-    # included, and be let in.
+    # There is always a replay cache.  Without mutual authentication nothing in
+    # the exchange depends on the server: an eavesdropper could replay a login,
+    # the wrapped answer included.
 
     def credentials(self) -> tuple[Any, ...]:
         """GSS credentials, one for each service that the keytab has a key of.
@@ -93,7 +92,7 @@ class Acceptor:
         return _acquired(self, (state.st_ino, state.st_size, state.st_mtime_ns))
 
 
-# Kept for as long as the keytab is the same: the library asks DNS for this
+# Cached until the keytab changes: the library asks DNS for this
 # host's name each time, and loses some memory over a service that has no key.
 @lru_cache(maxsize=4)
 def _acquired(acceptor: Acceptor, _: tuple[int, ...]) -> tuple[Any, ...]:
@@ -120,7 +119,7 @@ def _acquired(acceptor: Acceptor, _: tuple[int, ...]) -> tuple[Any, ...]:
 
 
 def check(acceptor: Acceptor) -> list[str]:
-    """What an administrator has to mend before tickets can be taken, a line each."""
+    """Problems that keep the server from accepting tickets, one line each."""
     try:
         acceptor.credentials()
     except DirectoryMisconfigured as error:
@@ -133,7 +132,7 @@ class Gssapi:
     """One exchange of GSSAPI."""
 
     def __init__(self, acceptor: Acceptor, run: Run) -> None:
-        """``run`` does what may read the keytab or write the replay cache."""
+        """``run`` does work that reads the keytab or writes the replay cache."""
         self._acceptor = acceptor
         self._run = run
         self._next: Callable[[Gssapi, bytes], Challenge | Proven] = Gssapi._accept
@@ -142,10 +141,10 @@ class Gssapi:
         self._principal = ""
 
     def step(self, response: bytes | None) -> Deferred[Challenge | Proven]:
-        """Tokens until the context stands, then that there is no security layer, then done.
+        """Exchange tokens until the context is established, then offer no security layer.
 
-        Besides what every mechanism fails with: ``DirectoryMisconfigured``
-        or ``DirectoryDown`` for trouble with the keytab or the replay cache.
+        Fails as every mechanism does, and with ``DirectoryMisconfigured`` or
+        ``DirectoryDown`` for errors of the keytab or the replay cache.
         """
         if response is None:
             return succeed(Challenge(b""))
@@ -206,7 +205,7 @@ class Gssapi:
             raise BadCredentials(f"the ticket is for {_printable(target)}")
         self._principal = _display(raw, taken.initiator_name)
         if not self._principal.isprintable():
-            # Another realm's, for none of ours has such users.
+            # A principal of another realm: ours has no such users.
             raise BadCredentials(f"the ticket is of {_printable(self._principal)}")
 
     def _offer(self, response: bytes) -> Challenge | Proven:
@@ -216,8 +215,8 @@ class Gssapi:
         return Challenge(_library().wrap(self._context, _NO_LAYER, False).message)
 
     def _finish(self, token: bytes) -> Challenge | Proven:
-        # An error of the library is every status but COMPLETE: replayed and
-        # out of sequence, too.
+        # Every status but COMPLETE is an error, replayed and out of sequence
+        # included.
         answer = _library().unwrap(self._context, token).message
         if len(answer) < 4:
             raise MechanismFailed("the answer about security layers has less than four octets")
@@ -243,7 +242,7 @@ class Gssapi:
             raw.InvalidTokenError,
             raw.BadMechanismError,
             raw.ParameterReadError,
-            # Asked for a mechanism, as SPNEGO, that the credential is not for.
+            # The client asked for a mechanism without a credential, such as SPNEGO.
             raw.MissingCredentialsError,
         )
         place = f"keytab {self._acceptor.keytab} or its replay cache: {words}"
@@ -255,7 +254,7 @@ class Gssapi:
 
 
 def _library() -> Any:
-    # Imported when needed: it wants a C library that only this mechanism uses.
+    # Imported when needed: it requires a C library that only this mechanism uses.
     try:
         import gssapi.raw
     except ImportError as error:
@@ -268,13 +267,13 @@ def _display(raw: Any, name: Any) -> str:
 
 
 def _minor(error: Any) -> int:
-    """The minor status, with the sign that krb5.h gives it."""
+    """The minor status as a signed number, as in krb5.h."""
     code = int(error.min_code)
     return code - (1 << 32) if code >> 31 else code
 
 
 def _words(error: Any) -> str:
-    """What the library says, in one printable line; asked in the thread where it failed."""
+    """The library's text of the error, in one printable line; call it in the failing thread."""
     words = error.get_all_statuses(error.min_code, False) if error.min_code else []
     if not words or error.maj_code != _GSS_S_FAILURE:
         words = [*error.get_all_statuses(error.maj_code, True), *words]
@@ -282,5 +281,5 @@ def _words(error: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    """Names come from clients and may hold what would forge lines of a log."""
+    """A client's name with control characters escaped, so that it cannot forge log lines."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,4 +1,4 @@
-"""LOGIN: no RFC has it and every client does.  Server first, no authorization identity."""
+"""LOGIN: not in any RFC, but in every client.  Server first, no authorization identity."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LoginMechanism:
     def step(self, response: bytes | None) -> Deferred[Challenge | Proven]:
         """Ask for the name, ask for the password, done.
 
-        An initial response is taken as the name, as deployed servers do.
+        An initial response is the name, as in deployed servers.
         """
         return execute(self._step, response)
 

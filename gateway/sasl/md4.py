@@ -1,4 +1,4 @@
-"""MD4 (RFC 1320), which NT hashes need and which OpenSSL 3 no longer gives."""
+"""MD4 (RFC 1320), which NT hashes need and OpenSSL 3 lacks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROUNDS: Sequence[tuple[_Mix, int, Sequence[int], Sequence[int]]] = (
         (3, 9, 11, 15),
     ),
 )
-"""Of each round: its function, its constant, the order of words, the shifts (section 3.4)."""
+"""Each round: function, constant, order of words, shifts (section 3.4)."""
 
 
 def md4(data: bytes) -> bytes:

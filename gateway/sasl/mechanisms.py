@@ -1,4 +1,4 @@
-"""The rows of the mechanisms that need nothing but a password checker."""
+"""The rows of the mechanisms that need only a password checker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MECHANISMS: Mapping[str, Maker] = {
     "PLAIN": lambda _: Plain(),
     "LOGIN": lambda _: LoginMechanism(),
 }
-"""What ``POP3Factory`` offers unless others are handed in."""
+"""The default mechanisms of ``POP3Factory``."""
 
 PLAIN = MechanismKind[NoSettings](
     name="PLAIN", make=lambda *_: Offer(MECHANISMS["PLAIN"]), cleartext=True

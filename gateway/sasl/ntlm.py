@@ -1,4 +1,4 @@
-"""AUTH NTLM as [MS-OXPOP3] frames it and [MS-NLMP] computes it; NTLMv2 unless told otherwise."""
+"""AUTH NTLM: framing of [MS-OXPOP3], computation of [MS-NLMP]; NTLMv2 by default."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def filetime(seconds: float) -> int:
 
 @frozen
 class NtlmOptions:
-    """Who this server is in its challenges, and what it wants of clients."""
+    """The server's names in challenges, and requirements of clients."""
 
     computer: str = "MAIL"
     domain: str = "WORKGROUP"
@@ -64,19 +64,19 @@ class NtlmOptions:
     user's, where they know no other."""
 
     require_mic: bool = True
-    """Clients that were sent a timestamp must bring an integrity code.
+    """Send a timestamp; clients must then send a message integrity code.
 
-    False: none is sent, for clients that know no integrity code.
+    False: send none, for clients without integrity codes.
     """
 
     bindings: Literal["off", "allow", "require"] = "allow"
-    """``allow``: a channel binding must be right where there is one."""
+    """``allow``: a channel binding must match if the client sends one."""
 
     targets: frozenset[str] = frozenset()
-    """Service principal names a client may have meant, in lower case; empty: any."""
+    """Accepted service principal names, in lower case; empty: any."""
 
     max_skew: float = 36 * 3600.0
-    """Seconds that a client's clock may differ."""
+    """Largest difference of a client's clock, in seconds."""
 
     @property
     def target(self) -> tuple[str, Flags]:
@@ -101,7 +101,7 @@ class NtlmOptions:
 
 @implementer(IMechanism)
 class Ntlm:
-    """One exchange of NTLM.  A challenge is answered once."""
+    """One exchange of NTLM.  A challenge accepts one response."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Ntlm:
     ) -> None:
         """``now`` in Unix seconds; ``legacy``: this peer may use NTLMv1.
 
-        ``end_point`` tells of a certificate what clients bind themselves to.
+        ``end_point``: the channel binding of a certificate.
         """
         self._options = options
         self._peer = peer
@@ -140,8 +140,8 @@ class Ntlm:
     def _challenged(self, message: bytes) -> bytes:
         flags, options = read_negotiate(message), self._options
         self._negotiate = message
-        # Clients that speak OEM only, as curl does, know no integrity code
-        # either; a timestamp would ask for one ([MS-NLMP] 3.1.5.1.2).
+        # OEM clients, such as curl, know no integrity codes; a timestamp would
+        # require one ([MS-NLMP] 3.1.5.1.2).
         timestamp = options.require_mic and bool(flags & Flags.UNICODE)
         target, kind = options.target
         pairs = options.pairs(self._now(), timestamp=timestamp)
@@ -158,7 +158,7 @@ class Ntlm:
         )
 
     def _proof(self, answer: Authenticate) -> Proof | None:
-        """What an NTLMv2 response says; None for a legacy one, where that may be."""
+        """The content of an NTLMv2 response; None: a legacy response, which is allowed."""
         if len(answer.nt_response) > 24:
             return read_proof(answer.nt_response)
         if len(answer.nt_response) < 24:
@@ -175,7 +175,7 @@ class Ntlm:
 
 @frozen
 class Sent:
-    """What went before the client's answer."""
+    """The messages before the AUTHENTICATE."""
 
     negotiate: bytes = field(repr=False)
     challenge: bytes = field(repr=False)
@@ -185,7 +185,7 @@ class Sent:
 
     @classmethod
     def of(cls, negotiate: bytes, challenge: bytes) -> Sent:
-        """Read back from the messages themselves."""
+        """Parse the messages that were sent."""
         flags = Flags(int.from_bytes(challenge[20:24], "little"))
         start = int.from_bytes(challenge[44:48], "little")
         pairs = read_pairs(challenge[start:])
@@ -194,7 +194,7 @@ class Sent:
 
 @implementer(INtlmResponse)
 class Response:
-    """The credentials that an AUTHENTICATE is."""
+    """The credentials of an AUTHENTICATE."""
 
     def __init__(
         self,
@@ -208,9 +208,9 @@ class Response:
         self.user = answer.text(answer.user)
         self.domain = answer.text(answer.domain)
         if not (self.user + self.domain).isprintable():
-            # It goes into the log, where its line ends would begin lines.
+            # Names go into the log, where line ends would forge lines.
             raise MechanismFailed("NTLM: a name has characters that cannot be printed")
-        # A UPN has its domain; what else the client says of one does not matter.
+        # A UPN has its domain; ignore another one.
         name = self.user if "@" in self.user else f"{self.domain}\\{self.user}"
         self.username = name.removeprefix("\\").encode("utf-8", "replace")
         self.response = answer.nt_response

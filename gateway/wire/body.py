@@ -1,7 +1,7 @@
-"""A message on its way out: CRLF line ends, the TOP cut, dot-stuffing, and its size.
+"""A message as RETR and TOP send it: CRLF line ends, the TOP cut, dot-stuffing, the size.
 
-Three stream transformers, each ``feed`` any number of times and ``finish``
-once; where the chunks are cut never shows in what comes out.
+Three stream transformers: call ``feed`` any number of times, and ``finish`` once.  The
+result does not depend on how the input is split.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ END = b".\r\n"
 """The line that ends a multi-line response."""
 
 CR_DOT = b"\r."
-"""A lone CR that some client takes for a line end, and what that makes of the dot."""
+"""A lone CR before a dot: some clients take the CR for a line end."""
 
 
 def has_dot_lines(data: bytes) -> bool:
     """Whether a dot follows a line end somewhere in ``data``.
 
-    Searched from behind: CPython then looks for the line ends with memrchr,
-    several times quicker than a search from the front, or than a replace
-    that finds nothing.
+    Searches from the end: CPython then uses memrchr, several times faster than a search
+    from the start, or than a replace that finds nothing.
     """
     return data.rfind(b"\n.") >= 0
 
@@ -30,12 +29,11 @@ def has_dot_lines(data: bytes) -> bool:
 class Canonical:
     """Stored octets in, Internet text out: every line ends in CRLF, the last one too.
 
-    A lone LF becomes CRLF.  So does a lone CR before a dot: a client that takes
-    a CR for a line end would take the dot for the end of the message, or for
-    one that was stuffed, and what follows for our next reply.  No stuffing helps,
-    since to all other clients that dot begins no line.  Any other lone CR stays
-    what it is, or with ``convert_cr`` becomes CRLF too.  An empty message stays
-    empty.
+    A lone LF becomes CRLF.  So does a lone CR before a dot: a client that ends lines at CR
+    would take the dot for the end of the message or for a stuffed one, and the rest for
+    the next reply.  Dot-stuffing does not help, since for other clients that dot begins
+    no line.  Any other lone CR stays, or with ``convert_cr`` becomes CRLF too.  An empty
+    message stays empty.
     """
 
     __slots__ = ("_convert_cr", "_cr_held", "_ended", "_started")
@@ -46,12 +44,12 @@ class Canonical:
         self._ended = True
 
     def feed(self, data: bytes) -> bytes:
-        """Octets that are certain by now."""
+        """Add input; returns the output that is known."""
         if self._cr_held:
             data = b"\r" + data
             self._cr_held = False
         if data.endswith(b"\r"):
-            # Only the next octet tells whether it is alone.
+            # The next octet decides whether the CR is alone.
             data = data[:-1]
             self._cr_held = True
         if not data:
@@ -59,8 +57,8 @@ class Canonical:
         self._ended = data.endswith(b"\n")
         if b"\r" not in data:
             return data.replace(b"\n", b"\r\n")
-        # Most that has a CR has nothing but CRLF.  To find that out in this way
-        # is twice as quick as counting, four times as changing there and back.
+        # Most text with a CR has only CRLF.  This test is twice as fast as counting,
+        # and four times as fast as converting both ways.
         if data.replace(b"\r", b"").replace(b"\n", b"\r\n") == data:
             return data
         data = data.replace(b"\r\n", b"\n")
@@ -68,7 +66,7 @@ class Canonical:
         return data.replace(b"\n", b"\r\n")
 
     def finish(self) -> bytes:
-        """What is still owed: a held CR, and the end of the last line."""
+        """The rest: a held CR, and the end of the last line."""
         if self._cr_held:
             return b"\r\n" if self._convert_cr else b"\r\r\n"
         return b"" if self._ended else b"\r\n"
@@ -77,8 +75,8 @@ class Canonical:
 class TopCut:
     """TOP: the header, the empty line, and the first ``lines`` lines of the body.
 
-    Takes canonical text (RFC 1939 section 7, TOP).  ``done`` turns true when
-    nothing that follows is wanted.
+    Takes canonical text (RFC 1939 section 7, TOP).  ``done`` is true once the rest of the
+    message is not needed.
     """
 
     __slots__ = ("_in_body", "_left", "_tail", "done")
@@ -91,7 +89,7 @@ class TopCut:
         self.done = False
 
     def feed(self, data: bytes) -> bytes:
-        """The part of ``data`` that belongs to the reply."""
+        """The part of ``data`` that TOP sends."""
         if self.done:
             return b""
         if self._in_body:
@@ -105,7 +103,7 @@ class TopCut:
         return data[: self._lines_end(data, gap + 4 - len(self._tail))]
 
     def _lines_end(self, data: bytes, start: int) -> int:
-        """Where the last wanted line ends, for a body that goes on at ``start``."""
+        """Where the last wanted line ends in a body that continues at ``start``."""
         lines = data.count(b"\n", start)
         if lines < self._left:
             self._left -= lines
@@ -117,7 +115,7 @@ class TopCut:
         return end
 
     def finish(self) -> bytes:
-        """Nothing is held back."""
+        """Nothing: no output is held."""
         return b""
 
 
@@ -133,7 +131,7 @@ class DotStuffing:
         self._line_begins = True
 
     def feed(self, data: bytes) -> bytes:
-        """``data``, stuffed."""
+        """``data`` with dot-stuffing."""
         if not data:
             return data
         begins, self._line_begins = self._line_begins, data[-1] == 0x0A
@@ -149,7 +147,7 @@ class DotStuffing:
 
 
 class Measure:
-    """Counts what ``Canonical`` would give, without making it."""
+    """Counts the octets of ``Canonical`` without converting."""
 
     __slots__ = ("_convert_cr", "_crs", "_dots", "_last", "_length", "_lfs", "_pairs")
 
@@ -172,19 +170,19 @@ class Measure:
         if self._convert_cr:
             self._crs += data.count(b"\r")
         else:
-            # From behind, as above; mostly there is nothing to count.
+            # From the end, as above; usually there is nothing to count.
             found = data.count(CR_DOT) if data.rfind(CR_DOT) >= 0 else 0
             self._crs += found + (self._last == b"\r" and data[0] == 0x2E)
         self._last = data[-1:]
 
     @property
     def length(self) -> int:
-        """How many octets were fed."""
+        """Octets that were fed."""
         return self._length
 
     @property
     def octets(self) -> int:
-        """What RETR will send for all that was fed."""
+        """Octets that RETR sends for the input."""
         lone = self._lfs - self._pairs + self._crs
         if self._convert_cr:
             lone -= self._pairs
@@ -192,12 +190,12 @@ class Measure:
 
     @property
     def whole(self) -> bool:
-        """Whether no line end has to be added."""
+        """Whether the input ends with a line end."""
         return self._last == b"\n" or (self._convert_cr and self._last == b"\r")
 
     @property
     def form(self) -> Form:
-        """What the octets were found to be."""
+        """The results of the count."""
         if self.octets != self._length:
             return Form.STORED
         return Form.CANONICAL if self._dots else Form.CLEAN

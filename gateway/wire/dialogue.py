@@ -1,4 +1,4 @@
-"""What all sessions have in common: octets in, octets and actions out, in the order of commands."""
+"""The base of all sessions: octets in, octets and actions out, in the order of commands."""
 
 from __future__ import annotations
 
@@ -21,54 +21,54 @@ class Dialogue(ABC, Generic[Action]):
 
     The shell calls
 
-    * ``receive`` with what has arrived, then
-    * ``next_action`` until it answers None, performing each action, and
-    * ``data_to_send`` for what is to go out.
+    * ``receive`` with received octets,
+    * ``next_action`` until it returns None, performing each action, and
+    * ``data_to_send`` for the output.
 
-    While an answer is owed nothing more is parsed, so replies keep the order of
-    the commands however far the client runs ahead.
+    While an answer is owed nothing more is parsed, so replies keep the order of the
+    commands however far a client pipelines.
     """
 
     def __init__(self) -> None:
         self.closed = False
-        """Whether the session is over: nothing is taken in, and no answer is waited for."""
+        """Whether the session is over: it ignores input and answers."""
         self.taken = 0
-        """Lines and pieces of content taken so far: a client that sends some is not idle."""
+        """Lines and pieces of content so far, for the idle timer."""
         self._input = LineBuffer()
         self._out = Outgoing()
         self._pieces: Iterator[bytes] | None = None
-        """The rest of a reply that is made a piece at a time, before any other command is taken."""
+        """The rest of a reply that is made in pieces, before the next command."""
         self._owed = False
         self._action: Action | None = None
 
     # -- bytes ---------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """Take what has arrived."""
+        """Add received octets."""
         if not self.closed:
             self._input.feed(data)
 
     @property
     def backlog(self) -> int:
-        """Octets received that wait to be parsed."""
+        """Received octets that are not parsed yet."""
         return len(self._input)
 
     def data_to_send(self) -> bytes:
-        """What is to go out next, a slice at the most; ``b""`` for nothing."""
+        """The next slice of output; ``b""``: none."""
         return self._out.take()
 
     @property
     def waiting_to_send(self) -> int:
-        """Octets that ``data_to_send`` still has."""
+        """Octets of pending output."""
         return self._out.length
 
     # -- actions -------------------------------------------------------------
 
     def next_action(self, interrupted: Callable[[], bool] = _never) -> Action | None:
-        """What the shell is to do next; None when that depends on more input or answers.
+        """The next action of the shell; None: more input or an answer is needed.
 
-        None as well, after at least one command, once ``interrupted`` is true: it is
-        asked after each, since thousands may have arrived that ask for no action.
+        Also None, after at least one command, once ``interrupted`` returns true: it is called
+        after each command, since thousands may be pipelined that need no action.
         """
         while self._action is None:
             if self._owed or self.closed or self._out.length > SLICE or not self._go_on():
@@ -81,7 +81,7 @@ class Dialogue(ABC, Generic[Action]):
         return action
 
     def _go_on(self) -> bool:
-        """Make another piece of a reply, or take the next command; False when there is neither."""
+        """Make the next piece of a reply, or take the next command; False: neither."""
         if self._pieces is None:
             return self._take_next()
         piece = next(self._pieces, None)
@@ -93,35 +93,35 @@ class Dialogue(ABC, Generic[Action]):
 
     @property
     def has_more(self) -> bool:
-        """Whether ``next_action`` may go on without more input or answers."""
+        """Whether ``next_action`` can proceed without more input or an answer."""
         waiting = self._pieces is not None or bool(self._input)
         return self._action is not None or (waiting and not (self._owed or self.closed))
 
     @abstractmethod
     def _take_next(self) -> bool:
-        """Take in one command, or a piece of content; False when none is whole."""
+        """Process one command, or a piece of content; False: incomplete."""
 
     def _start_tls(self, action: Action) -> None:
-        """Let TLS begin, the client having been told so."""
-        # Whatever came with it in clear may be an attacker's (CVE-2011-0411).
+        """Start TLS; the client has got the reply."""
+        # Plain text after the command may be an attacker's (CVE-2011-0411).
         self._input = LineBuffer()
         self._action = action
 
     def _hang_up(self, action: Action) -> None:
-        """The session is over; nobody answers ``action``."""
+        """The session is over; ``action`` gets no answer."""
         self.closed = True
         self._input.clear()
         self._action = action
 
-    # -- what the shell tells every session ----------------------------------
+    # -- what the shell calls in every session ----------------------------------
 
     @abstractmethod
     def secured(self) -> None:
-        """TLS protects the line; both sides forget what was said before."""
+        """TLS is active; both sides discard the state before it."""
 
     @abstractmethod
     def idle(self) -> None:
-        """The client has been silent for too long."""
+        """The client has been idle too long."""
 
     @abstractmethod
     def dismiss(self) -> None:
@@ -129,4 +129,4 @@ class Dialogue(ABC, Generic[Action]):
 
     @abstractmethod
     def give_up(self, error: BaseException) -> None:
-        """The work that is owed will not be answered in time."""
+        """The pending action timed out."""

@@ -1,22 +1,22 @@
-"""A message on its way in: where it ends, and the dots that hid that it does not."""
+"""The content after DATA: its end, and removal of dot-stuffing."""
 
 from __future__ import annotations
 
 _END = b"\r\n.\r\n"
 
 _KEEP = ((b"\r\n.\r", 2), (b"\r\n.", 2), (b"\r\n", 2), (b"\r", 1), (b"", 0))
-"""What may be the beginning of the end, the longest first, and how much of it is content anyway."""
+"""Possible beginnings of the end, longest first, and how much of each is content anyway."""
 
 
 class DotUnstuffing:
-    """What follows DATA in, the content out, up to the line that ends it (RFC 5321 4.5.2).
+    """Input after DATA to content, up to the final line (RFC 5321 section 4.5.2).
 
-    Only CRLF ``.`` CRLF ends a message, and only a dot after CRLF is taken
-    away.  A lone LF or CR is content like any other octet, so that nothing
-    that another server took for content is ever read as commands here: not
+    Only CRLF ``.`` CRLF ends a message, and only a dot after CRLF is removed.  A lone LF or
+    CR is content, so that content of another server is never parsed as commands here
+    (SMTP smuggling): not
     ``\\n.\\n``, ``\\n.\\r\\n``, ``\\r.\\r\\n``, ``\\r\\n.\\n`` nor ``\\r\\n.\\r``.
-    Where the input is cut never shows in what comes out.  There is no
-    ``finish``: input that stops before the end is no message.
+    The result does not depend on how the input is split.  There is no ``finish``: input
+    without the end is no message.
     """
 
     __slots__ = ("_given", "_kept", "surplus")
@@ -26,10 +26,10 @@ class DotUnstuffing:
         self._kept = b"\r\n"
         self._given = 2
         self.surplus: int | None = None
-        """How many of the octets fed last come after the end; None before the end is seen."""
+        """Octets of the last input after the end; None: the end was not reached."""
 
     def feed(self, data: bytes) -> bytes:
-        """Content that is certain by now."""
+        """Add input; returns the content that is known."""
         data, given = self._kept + data, self._given
         end = data.find(_END)
         if end >= 0:

@@ -1,22 +1,21 @@
-"""Bytes to lines, with a limit that cannot be outgrown."""
+"""Octets to lines, with a limit of length."""
 
 from __future__ import annotations
 
 
 class LineTooLong:
-    """What ``take_line`` answers, once, for a line over the limit."""
+    """The result of ``take_line``, once, for a line over the limit."""
 
 
 TOO_LONG = LineTooLong()
 
 
 class LineBuffer:
-    """Holds what has arrived and gives it out a line at a time.
+    """Buffers received octets and returns lines.
 
-    CRLF and a lone LF both end a line, since scripts and people at a terminal
-    send the latter; a lone CR never does.  A line over the limit is dropped
-    as it arrives and reported once, when its end is seen, so that its tail is
-    never taken for a command.
+    CRLF and a lone LF end a line, since scripts and terminals send LF; a lone CR does not.
+    A line over the limit is dropped as it arrives and reported once, at its end, so that
+    its tail is never parsed as a command.
     """
 
     __slots__ = ("_at", "_data", "_skipping")
@@ -30,7 +29,7 @@ class LineBuffer:
         return len(self._data) - self._at
 
     def feed(self, data: bytes) -> None:
-        """Add what has arrived."""
+        """Add received octets."""
         if self._at < len(self._data):
             self._data = self._data[self._at :] + data
         else:
@@ -42,7 +41,7 @@ class LineBuffer:
         return self._data[self._at : self._at + len(word)].upper() == word
 
     def take_line(self, limit: int) -> bytes | LineTooLong | None:
-        """The next line without its end, ``TOO_LONG``, or None when none is whole.
+        """The next line without its end, or ``TOO_LONG``; None: no complete line.
 
         ``limit`` is the most octets a line may have, its end included.
         """
@@ -61,17 +60,17 @@ class LineBuffer:
         return self._data[start:end]
 
     def take(self, most: int) -> bytes:
-        """The next octets, lines or not, up to ``most``; ``b""`` when there are none."""
+        """Up to ``most`` octets, regardless of lines; ``b""``: none."""
         start = self._at
         data = self._data[start : start + most]
         self._at += len(data)
         return data
 
     def give_back(self, count: int) -> None:
-        """Have the last ``count`` octets of what was just taken come again."""
+        """Put back the last ``count`` octets that were taken."""
         self._at -= count
 
     def clear(self) -> None:
-        """Forget what has arrived; the rest of a line being skipped is still skipped."""
+        """Discard the buffer; the rest of a line that is being skipped is still skipped."""
         self._data = b""
         self._at = 0

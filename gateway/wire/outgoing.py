@@ -1,16 +1,16 @@
-"""What waits to be sent, given out in slices."""
+"""Pending output, in slices."""
 
 from __future__ import annotations
 
 SLICE = 128 * 1024
-"""Octets that ``take`` gives at the most."""
+"""Most octets that ``take`` returns."""
 
 
 class Outgoing:
     """Pieces in, slices out.
 
-    A large piece is kept as the shared object it is (a rendered listing, say)
-    and copied a slice at a time, so that a slow reader costs one slice.
+    A large piece, such as a rendered listing, stays a shared object and is copied slice by
+    slice, so a slow reader costs one slice.
     """
 
     __slots__ = ("_pieces", "length")
@@ -18,7 +18,7 @@ class Outgoing:
     def __init__(self) -> None:
         self._pieces: list[bytes | memoryview] = []
         self.length = 0
-        """Octets waiting."""
+        """Octets of pending output."""
 
     def put(self, piece: bytes) -> None:
         """Add a piece at the end."""
@@ -26,7 +26,7 @@ class Outgoing:
         self.length += len(piece)
 
     def take(self) -> bytes:
-        """The next octets to send; ``b""`` when there are none."""
+        """The next octets to send; ``b""``: none."""
         pieces = self._pieces
         if self.length <= SLICE:
             data = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)

@@ -11,7 +11,7 @@ reported as delivered and shows no half one:
 5. ``new`` is on stable storage.
 
 The line of the uidlist need not be: if it is lost, the next reading gives an
-id to a message whose id nobody has seen, since a reader syncs before it shows.
+id to a message with an id that no client has seen, since a reader syncs before it shows.
 """
 
 from __future__ import annotations

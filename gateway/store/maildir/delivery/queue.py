@@ -56,7 +56,7 @@ class Queue:
         puts = [put for put, _ in batch]
 
         def done(result: Any) -> None:
-            # Before anybody is told, so that what they put in next finds its place.
+            # Before any Deferred fires, so that what its callback adds finds its place.
             self._next()
             for put, waiting in batch:
                 if isinstance(result, Failure):

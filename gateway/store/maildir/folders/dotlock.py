@@ -54,7 +54,7 @@ def lock_file(
     """Hold ``path`` + ``.lock`` (made with O_EXCL); the caller has the directory ``flocked``.
 
     Among our own processes it is never contended; it is there for other
-    programs.  One whose writer is dead is removed.  Raises as ``flocked`` does.
+    programs.  A lock of a dead process is removed.  Raises as ``flocked`` does.
     """
     lock = path + ".lock"
     held = _until(lambda: _made(lock, now), now() + timeout, lock, sleep, now)

@@ -258,11 +258,10 @@ class Reader:
                 raise
 
     def _worth_keeping(self, since: int) -> set[str]:
-        """Whose lines a rewritten uidlist needs; ``since``: the next id before the lock was had.
+        """The messages that a rewritten uidlist must keep; ``since``: the next id before the lock.
 
-        What was there when the mailbox was scanned does not tell: while
-        messages were measured, and the lock was waited for, others may have
-        been delivered and listed by another program.
+        The scan of the mailbox is too old for this: while messages were measured, and
+        while the lock was awaited, another program may have delivered and listed more.
         """
         uids = self._uidlist.uids
         there = may_be_there(self._maildir, uids)

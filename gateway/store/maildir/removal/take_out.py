@@ -39,7 +39,7 @@ def in_parts(
 ) -> int:
     """Take away what is audited; how many were taken.
 
-    On a disk that is too full for so many lines half of them go first and make
+    On a disk without room for all lines half of them go first and make
     room for those of the others.  Raises as both do.
     """
     try:
@@ -61,7 +61,7 @@ def take_out(
 ) -> int:
     """Unlink ``new/...`` and ``cur/...``, wherever another program may have moved them.
 
-    The ``maildirsize`` of the Maildir ``counted_in`` is told, where there is
+    Updates ``maildirsize`` of the Maildir ``counted_in``, where there is
     one, which is why the caller has that ``flocked``; None: they count nowhere.
     The answer is how many were there.  ``leave`` makes the file of a path leave
     the directory in another way; it raises ``OSError``.  Raises ``StoreDown``

@@ -55,7 +55,7 @@ def parse_header(line: str) -> Header:
 
 
 def kept_fields(number: str, fields: str) -> str:
-    """The fields that a message keeps whose line has a number that cannot be a unique-id.
+    """The fields that a message keeps if the number of its line cannot be a unique-id.
 
     The number too, as one that was carried over: clients have been shown it.
     """
