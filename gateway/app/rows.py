@@ -62,7 +62,7 @@ def make_directory(
 
 
 def made(section: str, make: Callable[[], T]) -> T:
-    """What a row makes; what it says of its settings is said with their section."""
+    """Make what a row makes; an error in its settings names their section."""
     try:
         return make()
     except (TypeError, ValueError) as error:
@@ -70,7 +70,7 @@ def made(section: str, make: Callable[[], T]) -> T:
 
 
 def make_audit(settings: Settings) -> AuditOf:
-    """What is told of every message before it is removed."""
+    """The audit log, which gets every message before its removal."""
     said = settings.audit
     if not said.path:
         return no_audit
