@@ -8,8 +8,9 @@ client as ``[SYS/TEMP]``.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
+from twisted.cred.credentials import ICredentials
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
@@ -36,6 +37,7 @@ from gateway.model import (
 __all__ = [
     "Admit",
     "Audit",
+    "Challenge",
     "HighWater",
     "IAdmission",
     "IBody",
@@ -51,6 +53,7 @@ __all__ = [
     "IMaildrop",
     "IMechanism",
     "INtlmAuthority",
+    "INtlmResponse",
     "IOwnRetention",
     "IRetentionOrders",
     "IRetentionState",
@@ -59,6 +62,7 @@ __all__ = [
     "IStore",
     "IWarningState",
     "Leave",
+    "Proven",
     "Run",
 ]
 
@@ -205,7 +209,7 @@ class IHidingMaildrop(IMaildrop):
 class IStore(Interface):
     """All mailboxes."""
 
-    def open(account: Account, mind: object) -> Deferred[tuple[Any, Callable[[], None]]]:
+    def open(account: Account, mind: object) -> Deferred[tuple[IMaildrop, Callable[[], None]]]:
         """The account's ``IMaildrop`` and the function that gives it back.
 
         The realm calls it at login, with the ``mind`` it was given: mostly a
@@ -228,7 +232,7 @@ class IDelivery(Interface):
         Quick for one that was seen before; fails as ``receive`` does.
         """
 
-    def receive(account: Account) -> Deferred[Any]:
+    def receive(account: Account) -> Deferred[IIncoming]:
         """An ``IIncoming`` for a message; ``account`` is its first recipient.
 
         Fails with ``NoSuchMailbox``, ``BadMailboxName``, ``MailboxUnusable``, ``StoreDown``.
@@ -364,10 +368,25 @@ class IOwnRetention(Interface):
         """Those accounts; called at a start and from time to time, fails as ``find`` does."""
 
 
+class Challenge(NamedTuple):
+    """Send these octets and step again with the client's response."""
+
+    octets: bytes
+
+
+class Proven(NamedTuple):
+    """The exchange is over; these credentials go to the portal."""
+
+    credentials: ICredentials
+
+    def __repr__(self) -> str:
+        return "Proven(...)"
+
+
 class IMechanism(Interface):
     """One run of one SASL mechanism, server side (RFC 4422, RFC 5034)."""
 
-    def step(response: bytes | None) -> Deferred[Any]:
+    def step(response: bytes | None) -> Deferred[Challenge | Proven]:
         """Take the client's response and answer ``Challenge`` or ``Proven``.
 
         ``None`` on the first call means that the client sent no initial
@@ -376,10 +395,29 @@ class IMechanism(Interface):
         """
 
 
+class INtlmResponse(ICredentials):
+    """The response of an NTLM client; a checker asks an ``INtlmAuthority``."""
+
+    username = Attribute("bytes: DOMAIN\\user or user, for the log.")
+    user = Attribute("str: the name as the client sent it.")
+    domain = Attribute("str: its domain as the client sent it; may be empty.")
+    challenge = Attribute("bytes: the challenge, 8 octets.")
+    response = Attribute("bytes: the NtChallengeResponse.")
+    legacy = Attribute("bool: an NTLMv1 or NTLM2 session response.")
+    proof = Attribute("gateway.sasl.ntlmssp.Proof: the content of an NTLMv2 response; else None.")
+
+    def check(session_base_key: bytes) -> None:
+        """Check the rest of the message, once the response is verified.
+
+        Raises ``BadCredentials`` for a wrong integrity code, time, channel binding or
+        target.
+        """
+
+
 class INtlmAuthority(Interface):
     """Verifies NTLM responses."""
 
-    def prove(claim: Any) -> Deferred[tuple[str, bytes]]:
+    def prove(claim: INtlmResponse) -> Deferred[tuple[str, bytes]]:
         """The login name and the session base key behind an ``INtlmResponse``.
 
         The key may be empty for a legacy response.  Unknown names cost the

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
+from twisted.cred.credentials import ICredentials
 from twisted.cred.error import LoginDenied, LoginFailed, UnhandledCredentials
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, fail
@@ -18,14 +18,14 @@ from gateway.errors import (
     MailboxUnusable,
     TooManySessions,
 )
-from gateway.interfaces import IAdmission, IMaildrop
+from gateway.interfaces import IAdmission, IMaildrop, INtlmResponse
 from gateway.model import LoginAttempt, Peer
-from gateway.sasl.credentials import IActing, INtlmResponse
+from gateway.sasl.credentials import IActing
 from gateway.saslprep import login_name, split_login
 from gateway.store.classic import ClassicMaildrop
 
-Opened = tuple[Any, Callable[[], object]]
-"""An ``IMaildrop`` and what gives it back."""
+Opened = tuple[IMaildrop, Callable[[], object]]
+"""A maildrop, and what gives it back."""
 
 
 class PortalLogin:
@@ -46,7 +46,7 @@ class PortalLogin:
         self._admission = admission
         self._identify = identify
 
-    def __call__(self, credentials: Any, peer: Peer) -> Deferred[Opened]:
+    def __call__(self, credentials: ICredentials, peer: Peer) -> Deferred[Opened]:
         """The maildrop and the function that logs it out.
 
         Fails with ``BadCredentials`` for every way in which cred says no, and
@@ -59,7 +59,7 @@ class PortalLogin:
         secret = _secret(credentials)
         if secret is None:
             return self._log_in(credentials, peer)
-        username, is_answer = credentials.username, INtlmResponse.providedBy(credentials)
+        username, is_answer = _username(credentials), INtlmResponse.providedBy(credentials)
         attempt = partial(LoginAttempt, peer, username, secret, is_answer=is_answer)
         log_in = partial(self._log_in, credentials, peer)
         if self._identify is None:
@@ -68,8 +68,8 @@ class PortalLogin:
             lambda account: self._admission.attempt(attempt(account=account), log_in)
         )
 
-    def _log_in(self, credentials: Any, peer: Peer) -> Deferred[Opened]:
-        asked: Deferred[Any] = self._portal.login(credentials, peer, IMaildrop, IMailboxPOP3)
+    def _log_in(self, credentials: ICredentials, peer: Peer) -> Deferred[Opened]:
+        asked = self._portal.login(credentials, peer, IMaildrop, IMailboxPOP3)
         return asked.addCallbacks(
             _opened, _said_no, callbackArgs=(credentials,), errbackArgs=(credentials,)
         )
@@ -83,12 +83,16 @@ def _is_utf8(password: bytes) -> bool:
     return True
 
 
-def _secret(credentials: Any) -> bytes | None:
+def _secret(credentials: ICredentials) -> bytes | None:
     """What somebody who guesses would have to change; None where nothing can be guessed."""
     for name in ("password", "response"):
         if isinstance(secret := getattr(credentials, name, None), bytes):
             return secret
     return None
+
+
+def _username(credentials: ICredentials) -> bytes:
+    return bytes(getattr(credentials, "username", b""))
 
 
 def _user(username: bytes) -> str:
@@ -99,22 +103,24 @@ def _user(username: bytes) -> str:
         return ""
 
 
-def _opened(result: tuple[Any, Any, Callable[[], object]], credentials: Any) -> Opened:
+def _opened(
+    result: tuple[object, object, Callable[[], object]], credentials: ICredentials
+) -> Opened:
     _, avatar, logout = result
     # The avatar tells what it is; the interface returned beside it may be
     # whichever came first in the realm's mind.
     if IMaildrop.providedBy(avatar):
         return avatar, logout
     if IMailboxPOP3.providedBy(avatar):
-        name = bytes(credentials.username).decode("utf-8", "backslashreplace")
+        name = _username(credentials).decode("utf-8", "backslashreplace")
         return ClassicMaildrop(avatar, name), logout
     logout()
     raise MailboxUnusable(f"the realm gave {type(avatar).__qualname__}, which is no mailbox")
 
 
-def _said_no(failure: Failure, credentials: Any) -> Any:
+def _said_no(failure: Failure, credentials: ICredentials) -> Failure:
     if failure.check(UnhandledCredentials):
-        if IActing.providedBy(credentials) and credentials.acts_as:
+        if IActing.providedBy(credentials) and getattr(credentials, "acts_as", None):
             raise BadCredentials("nobody may act as another here")
         raise DirectoryMisconfigured("no checker takes these credentials")
     if failure.check(BadCredentials):

@@ -18,12 +18,11 @@ from gateway.auth.winbind import Winbind
 from gateway.config import checks as check
 from gateway.errors import BadCredentials, ConfigError
 from gateway.events import Emit, NTLMv1Accepted
-from gateway.interfaces import IDirectory, INtlmAuthority
+from gateway.interfaces import IDirectory, INtlmAuthority, INtlmResponse
 from gateway.kinds import MechanismKind, MechanismParts, Offer
 from gateway.model import Account, Peer
 from gateway.networks import Network, within
 from gateway.observe.log import emit_to_log
-from gateway.sasl.credentials import INtlmResponse
 from gateway.sasl.ntlm import Ntlm, NtlmOptions
 from gateway.sasl.ntlm_proof import prove_v1, prove_v2
 from gateway.saslprep import login_name, shown_name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 from twisted.cred.checkers import ANONYMOUS
 from twisted.cred.portal import IRealm
@@ -16,6 +15,8 @@ from gateway.interfaces import IAdmission, IBody, IDirectory, IHidingMaildrop, I
 from gateway.model import Account, Listing, Terms
 
 __all__ = ["MaildropRealm"]
+
+_Avatar = tuple[type[Interface], object, Callable[[], None]]
 
 
 @implementer(IMaildrop)
@@ -92,13 +93,13 @@ class MaildropRealm:
         avatarId: bytes | str | tuple[()],
         mind: object,
         *interfaces: type[Interface],
-    ) -> Deferred[tuple[type[Interface], Any, Callable[[], None]]]:
+    ) -> Deferred[_Avatar]:
         """The account's ``IMaildrop``; fails with ``BadCredentials`` or a store's errors."""
         if IMaildrop not in interfaces:
             raise NotImplementedError("this realm has maildrops only")
         login = _login(avatarId)
 
-        def open_mailbox(account: Account | None) -> Any:
+        def open_mailbox(account: Account | None) -> Deferred[_Avatar]:
             if account is None:
                 raise BadCredentials(f"{login} is no longer in the directory")
             if not account.may_log_in and not isinstance(avatarId, AnothersMailbox):
@@ -112,12 +113,12 @@ class MaildropRealm:
             checked = self._admission.check(account.mailbox, terms)
             return checked.addCallback(open_admitted, account, terms)
 
-        def open_admitted(_: None, account: Account, terms: Terms) -> Any:
+        def open_admitted(_: None, account: Account, terms: Terms) -> Deferred[_Avatar]:
             return self._store.open(account, mind).addCallback(answer, account, terms)
 
         def answer(
             opened: tuple[IMaildrop, Callable[[], None]], account: Account, terms: Terms
-        ) -> tuple[type[Interface], IMaildrop, Callable[[], None]]:
+        ) -> _Avatar:
             maildrop, give_back = opened
             if self._is_held is not None:
                 maildrop = _MayBeHeld(maildrop, account, self._is_held)

@@ -21,10 +21,9 @@ from zope.interface import implementer
 
 from gateway.errors import BadCredentials, DirectoryDown, GatewayError, Overloaded
 from gateway.events import Emit
-from gateway.interfaces import INtlmAuthority
+from gateway.interfaces import INtlmAuthority, INtlmResponse
 from gateway.observe.log import emit_to_log
 from gateway.observe.outage import Outage
-from gateway.sasl.credentials import INtlmResponse
 from gateway.saslprep import login_name
 
 log = Logger()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -15,7 +13,7 @@ log = Logger()
 
 async def post(store: IDelivery, account: Account, message: bytes) -> None:
     """Into the account's mailbox, however full it is; raises as a store fails."""
-    incoming: Any = await store.receive(account)
+    incoming = await store.receive(account)
     try:
         await incoming.write(message)
         await incoming.commit(account, Limits())

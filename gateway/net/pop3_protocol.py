@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
-from twisted.cred.credentials import UsernamePassword
+from twisted.cred.credentials import ICredentials, UsernamePassword
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gateway.auth.login import Opened
 from gateway.errors import GatewayError
 from gateway.events import (
     ActionFailed,
@@ -19,13 +20,12 @@ from gateway.events import (
     POP3SessionEnded,
     Problem,
 )
-from gateway.interfaces import IBody, IMechanism, Leave
+from gateway.interfaces import Challenge, IBody, IMaildrop, IMechanism, Leave, Proven
 from gateway.model import Listing, Peer
 from gateway.net.shell import Shell
 from gateway.observe.failures import problem_in
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step
 from gateway.pop3.session import Session, State
-from gateway.sasl.outcome import Challenge, Proven
 from gateway.saslprep import shown_name
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class POP3Protocol(Shell):
     input_high = 64 * 1024
     _factory: POP3Factory
     _session: Session
+    _maildrop: IMaildrop
+    """From a login on."""
 
     def __init__(self, factory: POP3Factory, address: object) -> None:
         super().__init__(factory, address)
@@ -51,7 +53,6 @@ class POP3Protocol(Shell):
         self._reason = ""
         """Why it ended so, or why nobody logged in, where no other event says it."""
         self._mechanism: IMechanism | None = None
-        self._maildrop: Any = None
         self._give_back: Callable[[], object] | None = None
         self._leave_mailbox: Leave | None = None
         self._body: IBody | None = None
@@ -182,7 +183,7 @@ class POP3Protocol(Shell):
             self._mechanism = None
             self._authenticate(outcome.credentials)
 
-    def _authenticate(self, credentials: Any) -> None:
+    def _authenticate(self, credentials: ICredentials) -> None:
         self._user = shown_name(bytes(getattr(credentials, "username", b"")))
         login = self._factory.login(credentials, self._peer())
         self._await(login, self._enter, self._login_failed)
@@ -196,7 +197,7 @@ class POP3Protocol(Shell):
         shown = getattr(connection, "get_certificate", lambda: None)()
         return b"" if shown is None else bytes(dump_certificate(FILETYPE_ASN1, shown))
 
-    def _enter(self, opened: tuple[Any, Callable[[], object]]) -> None:
+    def _enter(self, opened: Opened) -> None:
         self._maildrop, self._give_back = opened
         if self._over:
             self._leave()
@@ -226,7 +227,7 @@ class POP3Protocol(Shell):
         self._leave()
         problem = self._problem(failure, "login")
         self._factory.emit(LoginFailed(self.connection, self._user, self._method, problem))
-        self._maildrop = None
+        vars(self).pop("_maildrop", None)
         if not self._over:
             self._session.login_failed(_error(failure))
 

@@ -15,7 +15,6 @@ __all__ = [
     "IActing",
     "IActingPassword",
     "IGssName",
-    "INtlmResponse",
 ]
 
 
@@ -40,25 +39,6 @@ class ActingPassword:
     username: bytes
     password: bytes = field(repr=False)
     acts_as: bytes
-
-
-class INtlmResponse(ICredentials):
-    """The response of an NTLM client; a checker asks an ``INtlmAuthority``."""
-
-    username = Attribute("bytes: DOMAIN\\user or user, for the log.")
-    user = Attribute("str: the name as the client sent it.")
-    domain = Attribute("str: its domain as the client sent it; may be empty.")
-    challenge = Attribute("bytes: the challenge, 8 octets.")
-    response = Attribute("bytes: the NtChallengeResponse.")
-    legacy = Attribute("bool: an NTLMv1 or NTLM2 session response.")
-    proof = Attribute("gateway.sasl.ntlmssp.Proof: the content of an NTLMv2 response; else None.")
-
-    def check(session_base_key: bytes) -> None:
-        """Check the rest of the message, once the response is verified.
-
-        Raises ``BadCredentials`` for a wrong integrity code, time, channel binding or
-        target.
-        """
 
 
 class IGssName(IActing):

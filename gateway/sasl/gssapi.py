@@ -19,9 +19,8 @@ from gateway.errors import (
     GatewayError,
     MechanismFailed,
 )
-from gateway.interfaces import IMechanism, Run
+from gateway.interfaces import Challenge, IMechanism, Proven, Run
 from gateway.sasl.credentials import GssName
-from gateway.sasl.outcome import Challenge, Proven
 
 TOKEN_LIMIT = 65_536
 """Most octets of a client's token; an Active Directory ticket may have 48 KiB of groups."""

@@ -7,8 +7,7 @@ from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
 from gateway.errors import MechanismFailed
-from gateway.interfaces import IMechanism
-from gateway.sasl.outcome import Challenge, Proven
+from gateway.interfaces import Challenge, IMechanism, Proven
 from gateway.saslprep import login_name
 
 

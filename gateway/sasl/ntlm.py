@@ -11,10 +11,9 @@ from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
 from gateway.errors import BadCredentials, MechanismFailed
-from gateway.interfaces import IMechanism
+from gateway.interfaces import Challenge, IMechanism, INtlmResponse, Proven
 from gateway.model import Peer
 from gateway.sasl import channel
-from gateway.sasl.credentials import INtlmResponse
 from gateway.sasl.ntlm_proof import (
     channel_binding,
     exported_session_key,
@@ -34,7 +33,6 @@ from gateway.sasl.ntlmssp import (
     read_pairs,
     read_proof,
 )
-from gateway.sasl.outcome import Challenge, Proven
 
 _ECHOED = (
     Av.NB_COMPUTER,

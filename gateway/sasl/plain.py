@@ -7,9 +7,8 @@ from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
 from gateway.errors import MechanismFailed
-from gateway.interfaces import IMechanism
+from gateway.interfaces import Challenge, IMechanism, Proven
 from gateway.sasl.credentials import ActingPassword
-from gateway.sasl.outcome import Challenge, Proven
 from gateway.saslprep import login_name
 
 

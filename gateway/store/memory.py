@@ -16,6 +16,7 @@ from gateway.interfaces import (
     IDelivery,
     IHidingMaildrop,
     IIncoming,
+    IMaildrop,
     IRetentionStore,
     IStore,
 )
@@ -238,7 +239,7 @@ class MemoryStore:
 
     def open(
         self, account: Account, mind: object
-    ) -> Deferred[tuple[MemoryMaildrop, Callable[[], None]]]:
+    ) -> Deferred[tuple[IMaildrop, Callable[[], None]]]:
         """The account's maildrop."""
         try:
             mailbox = self.mailbox_of(account)
@@ -255,7 +256,7 @@ class MemoryStore:
             return fail(error)
         return succeed(None)
 
-    def receive(self, account: Account) -> Deferred[MemoryIncoming]:
+    def receive(self, account: Account) -> Deferred[IIncoming]:
         """A message that is about to come."""
         return self.prepare(account).addCallback(lambda _: MemoryIncoming(self))
 

@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
 with atheris.instrument_imports(include=["gateway.sasl"]):
     from gateway.errors import BadCredentials, MechanismFailed
+    from gateway.interfaces import Challenge
     from gateway.model import Peer
     from gateway.sasl.ntlm import Ntlm, NtlmOptions
     from gateway.sasl.ntlmssp import (
@@ -26,7 +27,6 @@ with atheris.instrument_imports(include=["gateway.sasl"]):
         read_pairs,
         read_proof,
     )
-    from gateway.sasl.outcome import Challenge
 
 from answers import result  # noqa: E402
 from ntlm_client import Client  # noqa: E402

@@ -16,7 +16,7 @@ from zope.interface import Attribute, implementer
 
 from gateway.config.settings import DirectorySettings, StoreSettings
 from gateway.errors import BadCredentials
-from gateway.interfaces import IMechanism
+from gateway.interfaces import Challenge, IMechanism, Proven
 from gateway.kinds import (
     DirectoryKind,
     DirectoryParts,
@@ -26,7 +26,6 @@ from gateway.kinds import (
     StoreKind,
     StoreParts,
 )
-from gateway.sasl.outcome import Challenge, Proven
 
 
 @frozen

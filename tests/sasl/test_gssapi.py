@@ -10,10 +10,9 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import BadCredentials, DirectoryMisconfigured
-from gateway.interfaces import IMechanism
+from gateway.interfaces import Challenge, IMechanism
 from gateway.sasl.credentials import GssName, IGssName
 from gateway.sasl.gssapi import Acceptor, Gssapi, check
-from gateway.sasl.outcome import Challenge
 from gateway.testing.store_contract import run_now
 
 

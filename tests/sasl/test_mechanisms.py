@@ -12,11 +12,10 @@ from twisted.cred.credentials import IUsernamePassword
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import GatewayError, MechanismFailed
-from gateway.interfaces import IMechanism
+from gateway.interfaces import Challenge, IMechanism, Proven
 from gateway.model import Peer
 from gateway.sasl.login import LoginMechanism
 from gateway.sasl.mechanisms import MECHANISMS
-from gateway.sasl.outcome import Challenge, Proven
 from gateway.sasl.plain import Plain
 from gateway.saslprep import login_name, saslprep
 

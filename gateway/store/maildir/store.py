@@ -18,10 +18,19 @@ from gateway.errors import (
     BadMailboxName,
     MaildropBusy,
 )
-from gateway.interfaces import Admit, Audit, IDelivery, IRetentionStore, IStore, Run
+from gateway.interfaces import (
+    Admit,
+    Audit,
+    IDelivery,
+    IIncoming,
+    IMaildrop,
+    IRetentionStore,
+    IStore,
+    Run,
+)
 from gateway.model import Account, Reason, StoredMessage, Usage, cause_of
 from gateway.store.audited import no_audit, no_limits
-from gateway.store.maildir.delivery.queue import Delivery, Incoming
+from gateway.store.maildir.delivery.queue import Delivery
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.paths import lies_in_homes, mailbox_path, mailboxes
 from gateway.store.maildir.folders.place import opened
@@ -87,7 +96,7 @@ class MaildirStore:
         """See that the account's Maildir is there."""
         return self._delivery.prepare(account)
 
-    def receive(self, account: Account) -> Deferred[Incoming]:
+    def receive(self, account: Account) -> Deferred[IIncoming]:
         """A message that is about to come."""
         return self._delivery.receive(account)
 
@@ -152,7 +161,9 @@ class MaildirStore:
         )
         return self._run(lambda: work(retention))
 
-    def open(self, account: Account, mind: object) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
+    def open(
+        self, account: Account, mind: object
+    ) -> Deferred[tuple[IMaildrop, Callable[[], None]]]:
         """The account's maildrop, snapshot taken, and what gives it back."""
         try:
             path = self._path(account)
@@ -195,7 +206,7 @@ class MaildirStore:
 
     def _open_exclusively(
         self, mailbox: Mailbox, account: Account, cause: Reason
-    ) -> Deferred[tuple[Maildrop, Callable[[], None]]]:
+    ) -> Deferred[tuple[IMaildrop, Callable[[], None]]]:
         held = ExitStack()
         held.callback(self._held.discard, mailbox.maildir)
 

@@ -18,10 +18,9 @@ from gateway.errors import (
     DirectoryMisconfigured,
     MechanismFailed,
 )
-from gateway.interfaces import IMechanism
+from gateway.interfaces import Challenge, IMechanism, Proven
 from gateway.sasl.credentials import GssName, IGssName
 from gateway.sasl.gssapi import TOKEN_LIMIT, Acceptor, Gssapi, check
-from gateway.sasl.outcome import Challenge, Proven
 from gateway.testing.store_contract import run_now
 from kdc import Kdc, need_kerberos
 

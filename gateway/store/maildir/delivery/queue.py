@@ -170,10 +170,10 @@ class Delivery:
         """See that the Maildir is there, if it was not seen before."""
         return self._prepared(account).addCallback(lambda _: None)
 
-    def receive(self, account: Account) -> Deferred[Incoming]:
+    def receive(self, account: Account) -> Deferred[IIncoming]:
         """A message that is about to come, once the Maildir was seen to be there."""
 
-        def begin(queue: Queue) -> Incoming:
+        def begin(queue: Queue) -> IIncoming:
             convert_cr = self._reading.convert_cr
             draft = Draft(self._now_ns(), convert_cr=convert_cr, share=self._share)
             return Incoming(queue, self._queue, draft)
