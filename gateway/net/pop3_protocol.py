@@ -27,6 +27,7 @@ from gateway.observe.failures import problem_in
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step
 from gateway.pop3.session import Session, State
 from gateway.saslprep import shown_name
+from gateway.wire.outgoing import SLICE
 
 if TYPE_CHECKING:
     from gateway.net.pop3_factory import POP3Factory
@@ -257,8 +258,15 @@ class POP3Protocol(Shell):
             self._session.fetch_failed(_error(failure))
 
     def _read_on(self, body: IBody) -> None:
+        """Read what takes no waiting: all of a small message, a piece of a large one."""
+        session = self._session
         try:
-            data = body.read_now()
+            while data := body.read_now():
+                session.body(data)
+                if not session.wants_body:
+                    break
+                if session.waiting_to_send >= SLICE or self._is_time_up():
+                    return
         except GatewayError:
             self._unread(Failure())
             return
@@ -266,7 +274,7 @@ class POP3Protocol(Shell):
             self._reading = True
             self._await(body.read(), self._read, self._unread)
         else:
-            self._read(data)
+            self._end_body()
 
     def _read(self, data: bytes) -> None:
         self._reading = False
@@ -277,9 +285,12 @@ class POP3Protocol(Shell):
         if data:
             session.body(data)
         if not (data and session.wants_body):
-            self._close_body()
-            if session.fetching:
-                session.body_ended()
+            self._end_body()
+
+    def _end_body(self) -> None:
+        self._close_body()
+        if self._session.fetching:
+            self._session.body_ended()
 
     def _unread(self, failure: Failure) -> None:
         self._reading = False

@@ -29,6 +29,8 @@ PACKED = 16
 UNKNOWN = -1
 """As ``Size.version``: nobody has looked at the file."""
 
+_FORMS = tuple(Form)
+
 
 @frozen
 class MaildirOptions:
@@ -170,4 +172,4 @@ class Snapshot:
     def form(self, index: int) -> Form:
         """What may be relied on for a file that is the one that was listed."""
         form = self.forms[index]
-        return Form.STORED if form >= UNREADABLE else Form(form & ~PACKED)
+        return Form.STORED if form >= UNREADABLE else _FORMS[form & ~PACKED]
