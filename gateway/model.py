@@ -353,15 +353,14 @@ class Peer(NamedTuple):
     """This server's certificate as the client has seen it, in DER; empty without TLS."""
 
 
-@frozen
-class LoginAttempt:
+class LoginAttempt(NamedTuple):
     """A login with something that can be guessed, before it is tried."""
 
     peer: Peer
     username: bytes
     """As the client sent it."""
 
-    secret: bytes = field(repr=False)
+    secret: bytes
     """The password, or the answer to a challenge."""
 
     account: str = ""
@@ -369,6 +368,9 @@ class LoginAttempt:
 
     is_answer: bool = False
     """``secret`` answers a challenge: the same password never gives the same answer."""
+
+    def __repr__(self) -> str:
+        return f"LoginAttempt(username={self.username!r}, host={self.peer.host!r})"
 
 
 def cause_of(mind: object) -> Reason:

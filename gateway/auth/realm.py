@@ -111,6 +111,9 @@ class MaildropRealm:
             if self._admission is None:
                 return open_admitted(None, account, terms)
             checked = self._admission.check(account.mailbox, terms)
+            if checked.called and checked.result is None:
+                # As within one process.  A callback would cost more.
+                return open_admitted(None, account, terms)
             return checked.addCallback(open_admitted, account, terms)
 
         def open_admitted(_: None, account: Account, terms: Terms) -> Deferred[_Avatar]:

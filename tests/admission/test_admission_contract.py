@@ -15,7 +15,7 @@ from gateway.admission.local import LocalAdmission
 from gateway.admission.throttle import ThrottleLimits
 from gateway.errors import LoginTooSoon, TooManySessions
 from gateway.interfaces import IAdmission, Leave
-from gateway.model import Connection, LoginAttempt, Terms
+from gateway.model import Connection, LoginAttempt, Peer, Terms
 from gateway.pop3.profile import Profile
 from gateway.testing.admission_contract import (
     CONNECTIONS,
@@ -177,3 +177,10 @@ class SlowTests(SynchronousTestCase):
         for _ in range(3):
             self.slow.go()
         self.assertTrue(again.read().startswith(b"+OK "))
+
+
+class LoginAttemptTests(SynchronousTestCase):
+    def test_its_representation_has_no_password(self) -> None:
+        attempt = LoginAttempt(Peer("192.0.2.1", True, "1"), b"alice", b"wonderland")
+        self.assertIn("alice", repr(attempt))
+        self.assertNotIn("wonderland", repr(attempt))
