@@ -50,6 +50,7 @@ __all__ = [
     "IHighWaterState",
     "IIncoming",
     "ILeader",
+    "IMailboxes",
     "IMaildrop",
     "IMechanism",
     "INtlmAuthority",
@@ -91,11 +92,12 @@ after ``NoRoom`` it is asked again for fewer of them.
 """
 
 HighWater = Callable[[str, int], int]
-"""The number beyond every unique-id that was shown of a Maildir, by its path.
+"""The number beyond every unique-id that clients were shown of a mailbox.
 
-It is raised to the number given, if it is lower, and is on stable storage when
-it is answered; 0 only asks, and is the answer where none is known.  Called on
-workers.  Raises ``StoreDown`` or ``LedgerUnusable``.
+Called on workers with an absolute path that stands for the mailbox, and a
+number: the mark is raised to the number if it is lower, and is on stable storage
+when it is returned.  0 only asks, and is the answer where none is known.  Raises
+``StoreDown`` or ``LedgerUnusable``.
 """
 
 
@@ -222,10 +224,6 @@ class IStore(Interface):
 class IDelivery(Interface):
     """A store that takes mail in."""
 
-    lists_mailboxes = Attribute(
-        "bool: ``names`` has every mailbox; False: only a directory knows them."
-    )
-
     def prepare(account: Account) -> Deferred[None]:
         """See that the account's mailbox is there: at RCPT, where nothing limits it.
 
@@ -240,6 +238,14 @@ class IDelivery(Interface):
 
     def usage(account: Account) -> Deferred[Usage]:
         """What the account's mailbox holds now; fails as ``receive`` does."""
+
+
+class IMailboxes(Interface):
+    """A store that can say which mailboxes there are.  Fails as ``IDelivery.receive`` does."""
+
+    lists_mailboxes = Attribute(
+        "bool: ``names`` has every mailbox; False: only a directory knows them."
+    )
 
     def names() -> Deferred[list[str]]:
         """The names of all mailboxes, sorted; none where the store does not list them."""
@@ -508,7 +514,7 @@ class IExpireState(Interface):
 class IHighWaterState(Interface):
     """The numbers beyond all unique-ids that clients were shown."""
 
-    def high_water(maildir: str, least: int) -> int:
+    def high_water(place: str, least: int) -> int:
         """A ``HighWater``: it blocks, and stores call it on workers."""
 
     def raise_high_water(by: int) -> Deferred[None]:

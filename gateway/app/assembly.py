@@ -32,7 +32,7 @@ from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
 from gateway.events import Events
-from gateway.interfaces import IDirectory, IState
+from gateway.interfaces import IDirectory, IState, IStore
 from gateway.jobs.certificate_expiry import Expiry
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.model import Account, Terms
@@ -142,7 +142,7 @@ class Tools:
     """What a command works with."""
 
     directory: IDirectory
-    store: Any
+    store: IStore
     state: IState
 
 

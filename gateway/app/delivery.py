@@ -6,6 +6,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -25,6 +26,7 @@ from gateway.interfaces import IDelivery, IDirectory, ILeader, IState, IStore
 from gateway.jobs.digest import ComposeDigest, Digest
 from gateway.jobs.quota_warnings import Compose, QuotaWarner
 from gateway.lmtp.profile import Profile
+from gateway.mailboxes.owners import AllMailboxes
 from gateway.mailboxes.recipients import Recipients
 from gateway.mailboxes.usage import UsagePages
 from gateway.model import Account, Level, Limits, Quota, Usage
@@ -89,7 +91,7 @@ class Mailroom:
         self._emit = emit
         self._state = state
         self._leader = leader
-        self._all_mailboxes = all_mailboxes_of(settings, directory, store)
+        self._directory = directory
         self.recipients = Recipients(
             directory,
             store,
@@ -99,6 +101,10 @@ class Mailroom:
             emit=emit,
         )
         self.quota_warner = self._make_warner() if settings.quota.warn_from else None
+
+    @cached_property
+    def _all_mailboxes(self) -> AllMailboxes:
+        return all_mailboxes_of(self._settings, self._directory, self._store)
 
     def _make_warner(self) -> QuotaWarner:
         return QuotaWarner(

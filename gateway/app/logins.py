@@ -18,16 +18,21 @@ from gateway.config.settings import Settings
 from gateway.directory.memory import LoginIsMailbox
 from gateway.errors import ConfigError
 from gateway.events import Emit
-from gateway.interfaces import IAdmission, IDirectory, IStore, Run
+from gateway.interfaces import IAdmission, IDirectory, IMailboxes, IStore, Run
 from gateway.kinds import MechanismKind, MechanismParts, Offer
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account, Terms
 
 
-def all_mailboxes_of(settings: Settings, directory: IDirectory, store: Any) -> AllMailboxes:
-    """All mailboxes, for what goes through all of them."""
-    hosts = settings.directory.here
-    return AllMailboxes(directory, store, hosts=hosts)
+def all_mailboxes_of(settings: Settings, directory: IDirectory, store: object) -> AllMailboxes:
+    """All mailboxes, for what goes through all of them.
+
+    Raises ``ConfigError`` where the store cannot say which there are.
+    """
+    mailboxes: IMailboxes | None = IMailboxes(store, None)
+    if mailboxes is None:
+        raise ConfigError([f"store.kind: {settings.store.kind} cannot list its mailboxes"])
+    return AllMailboxes(directory, mailboxes, hosts=settings.directory.here)
 
 
 def directory_behind(checkers: Sequence[ICredentialsChecker]) -> IDirectory:

@@ -13,7 +13,7 @@ from gateway.config.retention import Retention
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.events import Emit, MessageDelivered, Subscription
-from gateway.interfaces import IDirectory, ILeader, IRetentionStore, IState
+from gateway.interfaces import IDirectory, ILeader, IRetentionStore, IState, IStore
 from gateway.jobs.announced_expire import AnnouncedExpire
 from gateway.jobs.expunger import Budget, Expunger
 from gateway.jobs.rate_limit import RateLimit
@@ -32,7 +32,7 @@ class Keeper:
         reactor: Any,
         settings: Settings,
         directory: IDirectory,
-        store: Any,
+        store: IStore,
         state: IState,
         leader: ILeader,
         *,
@@ -52,7 +52,6 @@ class Keeper:
         self._queued = queued
         self._now = now
         self._emit = emit
-        self._mailboxes = mailboxes_of(settings, directory, store, policies)
         self._announced = AnnouncedExpire(
             directory,
             policies,
@@ -63,9 +62,13 @@ class Keeper:
             now=now,
             every=settings.retention.check_every,
         )
-        self.retention_job = self._make_job(store) if settings.retention.enabled else None
+        self.retention_job: RetentionJob | None = None
+        if settings.retention.enabled:
+            retention_store = keeping_of(store)
+            mailboxes = mailboxes_of(settings, directory, store, policies)
+            self.retention_job = self._make_job(retention_store, mailboxes)
 
-    def _make_job(self, store: Any) -> RetentionJob:
+    def _make_job(self, store: IRetentionStore, mailboxes: Mailboxes) -> RetentionJob:
         section = self._settings.retention
         guard, clock = guard_of(section), self._reactor
         rate_limit = RateLimit(
@@ -73,7 +76,7 @@ class Keeper:
         )
         budget = Budget(guard, self._state, self._now)
         expunger = Expunger(
-            keeping_of(store),
+            store,
             rate_limit,
             budget,
             guard,
@@ -82,7 +85,7 @@ class Keeper:
             seconds=clock.seconds,
         )
         return RetentionJob(
-            self._mailboxes,
+            mailboxes,
             expunger,
             budget,
             rate_limit,
@@ -117,7 +120,7 @@ class Keeper:
         return succeed(None) if self.retention_job is None else self.retention_job.stop()
 
 
-def keeping_of(store: Any) -> IRetentionStore:
+def keeping_of(store: IStore) -> IRetentionStore:
     """The store as one that retention can work on; raises ``ConfigError`` if it is none."""
     keeping: IRetentionStore | None = IRetentionStore(store, None)
     if keeping is None:
@@ -125,7 +128,9 @@ def keeping_of(store: Any) -> IRetentionStore:
     return keeping
 
 
-def retained_of(settings: Settings, directory: IDirectory, store: Any, state: IState) -> Retained:
+def retained_of(
+    settings: Settings, directory: IDirectory, store: IStore, state: IState
+) -> Retained:
     """What the operations of retention need; raises ``ConfigError``."""
     return Retained(
         all_mailboxes_of(settings, directory, store),
@@ -137,7 +142,7 @@ def retained_of(settings: Settings, directory: IDirectory, store: Any, state: IS
 
 
 def mailboxes_of(
-    settings: Settings, directory: IDirectory, store: Any, policies: Policies
+    settings: Settings, directory: IDirectory, store: IStore, policies: Policies
 ) -> Mailboxes:
     """The mailboxes of the store, and their policies."""
     return Mailboxes(all_mailboxes_of(settings, directory, store), policies)

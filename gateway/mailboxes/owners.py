@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
-from gateway.interfaces import IDelivery, IDirectory
+from gateway.interfaces import IDirectory, IMailboxes
 from gateway.model import Account
 
 log = Logger()
@@ -26,7 +26,7 @@ class AllMailboxes:
     All methods fail as a directory or a store does.
     """
 
-    def __init__(self, directory: IDirectory, store: IDelivery, *, hosts: Collection[str]) -> None:
+    def __init__(self, directory: IDirectory, store: IMailboxes, *, hosts: Collection[str]) -> None:
         """``hosts``: this server's names; empty: every mailbox is here."""
         self._directory = directory
         self._store = store

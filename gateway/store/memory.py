@@ -16,6 +16,7 @@ from gateway.interfaces import (
     IDelivery,
     IHidingMaildrop,
     IIncoming,
+    IMailboxes,
     IMaildrop,
     IRetentionStore,
     IStore,
@@ -214,7 +215,7 @@ class MemoryIncoming:
         return succeed(None)
 
 
-@implementer(IStore, IDelivery, IRetentionStore)
+@implementer(IStore, IDelivery, IMailboxes, IRetentionStore)
 class MemoryStore:
     """Mailboxes by name."""
 

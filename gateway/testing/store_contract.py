@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, execute
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import LargerThanQuota, MessageGone, NoSuchMailbox, OverQuota
-from gateway.interfaces import IBody, IDelivery, IIncoming, IMaildrop, IStore
+from gateway.interfaces import IBody, IDelivery, IIncoming, IMailboxes, IMaildrop, IStore
 from gateway.model import Account, Form, Limits, Terms, Usage
 from gateway.wire.body import Canonical
 
@@ -244,6 +244,7 @@ def delivery_tests(
 
         def test_it_provides_what_it_says(self) -> None:
             self.assertTrue(IDelivery.providedBy(self.store))
+            self.assertTrue(IMailboxes.providedBy(self.store))
             incoming = self.receive()
             self.assertTrue(IIncoming.providedBy(incoming))
             self.close(incoming)

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
 
 from gateway.errors import MessageGone
-from gateway.interfaces import IMaildrop, IRetentionStore
+from gateway.interfaces import IMailboxes, IMaildrop, IRetentionStore
 from gateway.model import Account, Listing, Reason, StoredMessage
 from gateway.store.memory import BytesBody, Form
 
@@ -64,7 +64,7 @@ class Drop:
         return succeed(None)
 
 
-@implementer(IRetentionStore)
+@implementer(IMailboxes, IRetentionStore)
 class KeptMail:
     """Mailboxes by name, of messages that are nothing but what retention knows of them."""
 

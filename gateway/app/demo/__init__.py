@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, execute
 from twisted.python.failure import Failure
 
 from gateway.config.settings import Settings
-from gateway.interfaces import IDelivery
+from gateway.interfaces import IDelivery, IMailboxes
 from gateway.kinds import StoreParts
 from gateway.model import Account, Limits
 from gateway.store.audited import no_audit, no_limits
@@ -45,7 +45,8 @@ def make_demo(settings: Settings) -> None:
 
 async def _deliver(store: IDelivery) -> None:
     account = Account(name=ACCOUNT, mailbox=ACCOUNT)
-    if await store.present([account]):
+    mailboxes: IMailboxes | None = IMailboxes(store, None)
+    if mailboxes is None or await mailboxes.present([account]):
         return
     for name in _MESSAGES:
         incoming = await store.receive(account)

@@ -23,6 +23,7 @@ from gateway.interfaces import (
     Audit,
     IDelivery,
     IIncoming,
+    IMailboxes,
     IMaildrop,
     IRetentionStore,
     IStore,
@@ -46,7 +47,7 @@ LOCK = "pop3gw.lock"
 """The file in a Maildir that an exclusive session holds the ``flock`` of."""
 
 
-@implementer(IStore, IDelivery, IRetentionStore)
+@implementer(IStore, IDelivery, IMailboxes, IRetentionStore)
 class MaildirStore:
     """Maildirs below one directory."""
 
