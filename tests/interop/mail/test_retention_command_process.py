@@ -73,7 +73,7 @@ def test_what_a_preview_foretells_is_hidden_and_can_be_brought_back(tmp_path: Pa
         foretold = {one["uid"] for one in said["removed"]}
         assert (len(foretold), said["messages"]) == (3, 5)
         gateway.run()
-        gateway.wait_for(b"retention removed 3 messages, 2 left")
+        gateway.wait_for(b"retention hid 3 messages, 2 left")
         left = shown(gateway)
         hidden = {
             json.loads(line)["uid"]
@@ -92,7 +92,7 @@ def test_a_mailbox_that_would_lose_too_much_waits_for_its_release(tmp_path: Path
         gateway.wait_for(b"120 of 122 messages of mailbox")
         assert len(shown(gateway)) == 122
         operator(gateway, "retention release", USER)
-        gateway.wait_for(b"are left")
+        gateway.wait_for(b"retention removed 120 messages, 2 left")
         assert len(shown(gateway)) == 2
         lines = map(json.loads, (tmp_path / "audit.log").read_text().splitlines())
         assert [(one["action"], one["rule"]) for one in lines] == [("discard", "unread 60d")] * 120
