@@ -1,4 +1,4 @@
-"""Outages of a back-end: a line in the log when it goes, and one when it is back."""
+"""Outages of a back-end: one event when it stops to answer, and one when it answers again."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ QUIET = 10.0
 
 
 class Outage:
-    """What is known of one back-end.
+    """The state of one back-end.
 
-    Everybody who asks it meets the same outage: whoever fails meanwhile raises
-    an error that is ``logged``, so that an hour without a directory is not a
-    line for each login and each mailbox.  May be told from any thread.
+    Whoever fails during an outage raises an error that is ``logged``, so that an
+    hour without a directory is two lines, not one for each login and mailbox.  All
+    methods may be called on any thread.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Outage:
         self._back = float("-inf")
 
     def failed(self, error: object) -> None:
-        """It did not answer."""
+        """The back-end did not answer."""
         since = (self._now(),)
         if since[0] - self._back < QUIET:
             return
@@ -43,7 +43,7 @@ class Outage:
             self._emit(BackEndDown(self._what, str(error)))
 
     def answered(self) -> None:
-        """It did."""
+        """The back-end answered."""
         if not self._down:
             return
         since = self._down.pop("since", None)
