@@ -1,4 +1,4 @@
-"""A classic ``twisted.mail.pop3.IMailbox`` worn as an ``IMaildrop``."""
+"""An adapter from the classic ``twisted.mail.pop3.IMailbox`` to ``IMaildrop``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK = 128 * 1024
 
 @implementer(IBody)
 class ReadableBody:
-    """Any readable file of octets or text, of unknown line ends."""
+    """A readable file of octets or text with any line ends."""
 
     form = Form.STORED
 
@@ -30,7 +30,7 @@ class ReadableBody:
         return execute(self.read_now)
 
     def read_now(self) -> bytes:
-        """The next chunk; a classic mailbox gives no other way."""
+        """The next chunk; classic mailboxes have only blocking files."""
         data = self._file.read(CHUNK)
         return data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
 
@@ -43,9 +43,9 @@ class ReadableBody:
 class ClassicMaildrop:
     """Calls a classic mailbox the way ``twisted.mail.pop3.POP3`` does.
 
-    Its sizes are believed as they are, so LIST is as exact as the mailbox is.
-    ``deleteMessage`` is called in QUIT only, so that a dropped line removes
-    nothing, whatever the mailbox does at that call.
+    It trusts the sizes of the mailbox, so LIST is as exact as they are.
+    ``deleteMessage`` is called at QUIT only, so that a dropped connection removes nothing,
+    whatever the mailbox does at that call.
     """
 
     def __init__(self, mailbox: IMailboxPOP3, name: str) -> None:
@@ -55,7 +55,7 @@ class ClassicMaildrop:
         self._numbers: list[int] = []
 
     def listing(self) -> Deferred[Listing]:
-        """The messages that the mailbox has now; a size of 0 means none there."""
+        """The current messages of the mailbox; size 0: no message."""
         return maybeDeferred(self._mailbox.listMessages).addCallback(self._listed)
 
     def _listed(self, sizes: Iterable[int]) -> Listing:

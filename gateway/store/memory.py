@@ -1,4 +1,4 @@
-"""Mail in memory: for tests, demonstrations and gateways to something else."""
+"""A store in memory, for tests, demonstrations and gateways to other systems."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = ["BytesBody", "MemoryMailbox", "MemoryStore"]
 
 @implementer(IBody)
 class BytesBody:
-    """A message that is already here."""
+    """A message in memory."""
 
     def __init__(self, content: bytes, form: Form, *, chunk: int = 128 * 1024) -> None:
         self.form = form
@@ -59,23 +59,23 @@ class BytesBody:
         return succeed(self.read_now())
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
 
 class MemoryMailbox:
-    """One mailbox: unique-id to stored octets, and what became of them."""
+    """A mailbox: unique-id to stored octets, and its history for tests."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self.messages: dict[int, bytes] = {}
         self.received: dict[int, float] = {}
         self.read: dict[int, float] = {}
-        """When each was first read."""
+        """When each message was first read."""
         self.hidden: dict[int, tuple[bytes, StoredMessage]] = {}
         self.now = now
         self._next_uid = 1
 
     def deliver(self, content: bytes) -> int:
-        """Add a message; its unique-id."""
+        """Add a message; returns its unique-id."""
         uid, self._next_uid = self._next_uid, self._next_uid + 1
         self.messages[uid] = content
         self.received[uid] = self.now()
@@ -90,18 +90,18 @@ class MemoryMailbox:
 
     @property
     def usage(self) -> Usage:
-        """What it holds."""
+        """Its usage."""
         return Usage(sum(map(len, self.messages.values())), len(self.messages))
 
     def kept(self, uid: int) -> StoredMessage:
-        """One message as retention sees it."""
+        """The data of a message for retention."""
         content, read = self.messages[uid], self.read.get(uid)
         return StoredMessage(self.received[uid], str(uid), len(content), read)
 
     def remove(
         self, uids: Collection[int], action: str, name: str, cause: Reason, audit: Audit
     ) -> None:
-        """Discard or hide messages, once ``audit`` has heard of it."""
+        """Discard or hide messages, after a call of ``audit``."""
         audit(
             entry(action, name, self.kept(uid), message_id_in(self.messages[uid]), cause)
             for uid in uids
@@ -112,7 +112,7 @@ class MemoryMailbox:
                 self.hidden[uid] = content, kept._replace(received=self.now())
 
     def restore(self, uid: int) -> None:
-        """Bring a hidden message back; its age begins anew."""
+        """Restore a hidden message; its age restarts."""
         self.messages[uid] = self.hidden.pop(uid)[0]
         self.received[uid] = self.now()
 
@@ -142,7 +142,7 @@ class MemoryMaildrop:
         return succeed(Listing(sizes, [str(uid) for uid in self._uids]))
 
     def retrieve(self, index: int) -> Deferred[IBody]:
-        """One message's octets."""
+        """The octets of a message."""
         uid = self._uids[index]
         content = self._mailbox.messages.get(uid)
         if content is None:
@@ -184,7 +184,7 @@ def _measure(content: bytes) -> Measure:
 
 @implementer(IIncoming)
 class MemoryIncoming:
-    """One message on its way into mailboxes."""
+    """A message that is being delivered."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
@@ -198,7 +198,7 @@ class MemoryIncoming:
         return succeed(None)
 
     def commit(self, account: Account, limits: Limits) -> Deferred[None]:
-        """Put it into one mailbox."""
+        """Deliver it into a mailbox."""
         if self._content is None:
             self._content = b"".join([*self._parts, self._text.finish()])
         try:
@@ -228,7 +228,7 @@ class MemoryStore:
         audit: Audit = no_audit,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``admit`` judges whether there is room for a message; ``audit`` hears of removals."""
+        """``admit`` checks whether a message has room; ``audit`` is called before removals."""
         self.mailboxes: dict[str, MemoryMailbox] = {}
         self.admit = admit
         self._audit = audit
@@ -250,7 +250,7 @@ class MemoryStore:
         return succeed((maildrop, _nothing))
 
     def prepare(self, account: Account) -> Deferred[None]:
-        """See that the mailbox is there."""
+        """Check that the mailbox exists."""
         try:
             self.mailbox_of(account)
         except NoSuchMailbox as error:
@@ -258,19 +258,19 @@ class MemoryStore:
         return succeed(None)
 
     def receive(self, account: Account) -> Deferred[IIncoming]:
-        """A message that is about to come."""
+        """Begin a message."""
         return self.prepare(account).addCallback(lambda _: MemoryIncoming(self))
 
     def names(self) -> Deferred[list[str]]:
-        """The names of all there are, sorted."""
+        """The names of all mailboxes, sorted."""
         return succeed(sorted(self.mailboxes))
 
     def present(self, accounts: Sequence[Account]) -> Deferred[list[Account]]:
-        """Those of these accounts that have a mailbox."""
+        """The accounts with a mailbox."""
         return succeed([account for account in accounts if account.mailbox in self.mailboxes])
 
     def usage(self, account: Account) -> Deferred[Usage]:
-        """What the account's mailbox holds."""
+        """Usage of the account's mailbox."""
         try:
             return succeed(self.mailbox_of(account).usage)
         except NoSuchMailbox as error:
@@ -283,19 +283,19 @@ class MemoryStore:
     scan_readonly = scan
 
     def remove(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
-        """Remove these for good."""
+        """Remove these messages."""
         return execute(self._remove, account, uids, cause, "discard")
 
     def hide(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
-        """Put these out of sight."""
+        """Hide these messages."""
         return execute(self._remove, account, uids, cause, "hide")
 
     def list_hidden(self, account: Account) -> Deferred[list[StoredMessage]]:
-        """What is out of sight."""
+        """The hidden messages."""
         return execute(lambda: [kept for _, kept in self.mailbox_of(account).hidden.values()])
 
     def restore(self, account: Account, uids: Collection[str]) -> Deferred[int]:
-        """Bring these back."""
+        """Restore these hidden messages."""
 
         def restore() -> int:
             mailbox = self.mailbox_of(account)
@@ -311,7 +311,7 @@ class MemoryStore:
         return execute(lambda: self.mailbox_of(account).move_ids(by))
 
     def purge(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
-        """Remove these, which are out of sight, for good."""
+        """Remove these hidden messages."""
 
         def purge() -> int:
             hidden = self.mailbox_of(account).hidden
@@ -346,4 +346,4 @@ class MemoryStore:
 
 
 def _nothing() -> None:
-    """Memory holds no lock."""
+    """Nothing to release."""

@@ -1,4 +1,4 @@
-"""The Maildir store: mail on disk in the form other mail servers read and write."""
+"""The Maildir store: mail on disk in a format that other mail servers use."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ __all__ = ["MaildirStore"]
 T = TypeVar("T")
 
 LOCK = "pop3gw.lock"
-"""The file in a Maildir that an exclusive session holds the ``flock`` of."""
+"""The file in a Maildir with the ``flock`` of an exclusive session."""
 
 
 @implementer(IStore, IDelivery, IMailboxes, IRetentionStore)
@@ -66,14 +66,12 @@ class MaildirStore:
         deliver: Run | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``cached_messages`` bounds the memory that snapshots of idle mailboxes take.
+        """``cached_messages``: most messages in snapshots of idle mailboxes.
 
-        Mail that comes in waits for the disk, all else mostly for the processor:
-        what delivers may have more threads, by ``deliver``, than ``run`` has.
-        ``admit`` judges whether there is room for a message; ``audit`` hears of
-        each before it is removed.
-        Without ``share`` every recipient of a message gets a file of its own,
-        as rules that count from the reading of mail want it.
+        Delivery waits for the disk, other work mostly for the processor: ``deliver`` may have
+        more threads than ``run``.  ``admit`` checks whether there is room for a message;
+        ``audit`` is called before each removal.  Without ``share`` every recipient of a
+        message gets a separate file, which rules that count from reading require.
         """
         self.lists_mailboxes = not lies_in_homes(template)
         self._root = root
@@ -94,62 +92,62 @@ class MaildirStore:
         return mailbox_path(self._template, self._root, account)
 
     def prepare(self, account: Account) -> Deferred[None]:
-        """See that the account's Maildir is there."""
+        """Check that the account's Maildir exists, or create it."""
         return self._delivery.prepare(account)
 
     def receive(self, account: Account) -> Deferred[IIncoming]:
-        """A message that is about to come."""
+        """Begin a message."""
         return self._delivery.receive(account)
 
     def usage(self, account: Account) -> Deferred[Usage]:
-        """What the account's mailbox holds."""
+        """Usage of the account's mailbox."""
         return self._delivery.usage(account)
 
     def names(self) -> Deferred[list[str]]:
-        """The names of all there are below the root, sorted."""
+        """The names of all mailboxes below the root, sorted."""
         return self._run(lambda: sorted(name for name, _ in mailboxes(self._template, self._root)))
 
     def present(self, accounts: Sequence[Account]) -> Deferred[list[Account]]:
-        """Those of these accounts that have a Maildir."""
+        """The accounts with an existing Maildir."""
         return self._run(lambda: list(filter(self._is_there, accounts)))
 
     def _is_there(self, account: Account) -> bool:
         try:
             return os.path.isdir(f"{self._path(account)}/cur")
         except BadMailboxName:
-            # A login to it fails as well, with an error.
+            # A login to it fails with an error too.
             return False
 
     def scan(self, account: Account) -> Deferred[list[StoredMessage]]:
-        """All that POP3 shows."""
+        """All messages that POP3 shows."""
         return self._retain(account, MaildirRetention.scan)
 
     def scan_readonly(self, account: Account) -> Deferred[list[StoredMessage]]:
-        """The same, nothing being written."""
+        """As ``scan``, without writing."""
         return self._retain(account, MaildirRetention.scan_readonly)
 
     def remove(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
-        """Remove these for good."""
+        """Remove these messages."""
         return self._retain(account, lambda retention: retention.remove(uids, cause))
 
     def hide(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
-        """Put these into the folder ``.Expired``."""
+        """Hide these in the folder ``.Expired``."""
         return self._retain(account, lambda retention: retention.hide(uids, cause))
 
     def list_hidden(self, account: Account) -> Deferred[list[StoredMessage]]:
-        """What is in that folder."""
+        """The hidden messages."""
         return self._retain(account, MaildirRetention.list_hidden)
 
     def restore(self, account: Account, uids: Collection[str]) -> Deferred[int]:
-        """Bring these back from there."""
+        """Restore these hidden messages."""
         return self._retain(account, lambda retention: retention.restore(uids))
 
     def move_ids(self, account: Account, by: int) -> Deferred[int]:
-        """Have new messages get ids that are so much larger."""
+        """Raise the next unique-id by ``by``."""
         return self._retain(account, lambda retention: retention.move_ids(by))
 
     def purge(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
-        """Remove these for good from there."""
+        """Remove these hidden messages."""
         return self._retain(account, lambda retention: retention.purge(uids, cause))
 
     def _retain(self, account: Account, work: Callable[[MaildirRetention], T]) -> Deferred[T]:
@@ -165,7 +163,7 @@ class MaildirStore:
     def open(
         self, account: Account, mind: object
     ) -> Deferred[tuple[IMaildrop, Callable[[], None]]]:
-        """The account's maildrop, snapshot taken, and what gives it back."""
+        """The account's maildrop with its snapshot, and the function that releases it."""
         try:
             path = self._path(account)
         except BadMailboxName as error:
@@ -199,7 +197,7 @@ class MaildirStore:
         return mailbox
 
     def _trim(self) -> None:
-        """Forget the mailboxes that were opened longest ago, until the rest fits."""
+        """Forget the least recently opened mailboxes, until the rest fits."""
         held = sum(mailbox.messages for mailbox in self._mailboxes.values())
         while held > self._cached_messages and len(self._mailboxes) > 1:
             _, oldest = self._mailboxes.popitem(last=False)
@@ -222,8 +220,8 @@ class MaildirStore:
             held.close()
             return failure
 
-        # Opened once to make sure that the Maildir is there to be locked, and
-        # looked at again under the lock.
+        # Opened once so that the Maildir exists and can be locked, and read again
+        # under the lock.
         return (
             self._opened(mailbox, account, cause)
             .addCallback(lambda _: self._run(locked))

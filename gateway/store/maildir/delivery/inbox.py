@@ -1,16 +1,16 @@
-"""One Maildir as mail goes into it.  Blocks: for a worker, one call at a time.
+"""Delivery into one Maildir.  Blocks: call it in a thread, one call at a time.
 
-In this order, and a death between any two steps loses no message that was
-reported as delivered and shows no half one:
+The order of the steps ensures that a crash between any two of them loses no message
+that was reported as delivered, and shows no incomplete one:
 
-1. the message is on stable storage in ``tmp``;
-2. under the Maildir's ``flock``: usage is read, the verdict given;
-3. under the uidlist's lock: the message gets its line, then its name in
-   ``new``, so that nobody ever sees it without its unique-id;
+1. the message is in ``tmp``, synced to disk;
+2. under the Maildir's ``flock``: the quota is checked;
+3. under the uidlist's lock: the message gets its line, then its name in ``new``, so that
+   no reader sees it without its unique-id;
 4. ``maildirsize`` gets its line;
-5. ``new`` is on stable storage.
+5. ``new`` is synced to disk.
 
-The line of the uidlist need not be: if it is lost, the next reading gives an
+The line of the uidlist is not synced: if it is lost, the next reading gives an
 id to a message with an id that no client has seen, since a reader syncs before it shows.
 """
 
@@ -41,15 +41,15 @@ from gateway.store.maildir.uids.uidlist import NAME, Numbering
 log = Logger()
 
 SWEEP_EVERY = 3600
-"""Seconds between two looks for what dead programs left in a ``tmp``."""
+"""Seconds between two cleanups of a ``tmp``."""
 
 STALE = 36 * 3600
-"""Seconds after which a file in ``tmp`` is a dead program's."""
+"""Seconds after which a file in ``tmp`` was left by a dead program."""
 
 
 @define(eq=False)
 class Put:
-    """A draft that is to come into the mailbox, and what became of that."""
+    """A draft to deliver into the mailbox, and the result."""
 
     draft: Draft
     limits: Limits
@@ -70,7 +70,7 @@ class Inbox:
     ) -> None:
         self.maildir = maildir
         self.is_there = False
-        """The Maildir was seen to be one."""
+        """The Maildir exists, as far as known."""
         self._reading = reading
         self._admit = admit
         self._now_ns = now_ns
@@ -83,7 +83,7 @@ class Inbox:
         return self._now_ns() / 1e9
 
     def prepare(self) -> None:
-        """See that the Maildir is there.
+        """Check that the Maildir exists, or create it.
 
         Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
         """
@@ -95,11 +95,11 @@ class Inbox:
         self.is_there = True
 
     def _opened(self) -> AbstractContextManager[Place]:
-        """Its Maildir, made where it is missing."""
+        """The open Maildir, created if it is missing."""
         return opened(self.maildir, create=self._reading.create, folders=ALL)
 
     def usage(self, otherwise: Limits) -> Usage:
-        """What the mailbox holds; ``otherwise`` is noted as its limits where none are.
+        """Usage of the mailbox; ``otherwise``: limits to write into maildirsize if it has none.
 
         Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
         """
@@ -117,7 +117,7 @@ class Inbox:
             raise store_error(error, self.maildir) from error
 
     def deliver(self, puts: Sequence[Put]) -> None:
-        """Put all of them in, each for itself; ``error`` says why one is not there."""
+        """Deliver all of them independently; ``error`` says why one failed."""
         try:
             self._deliver(puts)
         except GatewayError as error:
@@ -142,12 +142,12 @@ class Inbox:
                 self._put_in(place, puts)
                 self._sweep(place)
         except (FileNotFoundError, MailboxUnusable):
-            # The Maildir, or a part of it, has just gone: next time it is looked at first.
+            # The Maildir, or a part of it, is gone: check it first next time.
             self.is_there = False
             raise
 
     def complete(self, put: Put) -> None:
-        """Have its draft on stable storage; ``error`` says why it is not."""
+        """Sync its draft to disk; ``error`` says why that failed."""
         if put.error is not None:
             return
         try:
@@ -176,10 +176,10 @@ class Inbox:
             self._take_back(place, admitted)
             raise
 
-    # -- is there room? ------------------------------------------------------
+    # -- the quota ------------------------------------------------------
 
     def _admitted(self, place: Place, puts: Sequence[Put]) -> list[Put]:
-        """Those for which there is room, each counted for the next."""
+        """The drafts that the mailbox has room for, each counted for the next."""
         limits = puts[-1].limits
         usage, may_be_wrong = self._usage(place, limits)
         admitted: list[Put] = []
@@ -192,7 +192,7 @@ class Inbox:
                 except OverQuota as error:
                     if isinstance(error, LargerThanQuota) or not may_be_wrong:
                         raise
-                    # What was added up has been wrong before: nobody is refused for that.
+                    # The sum may be wrong: count again before a message is rejected.
                     usage, may_be_wrong = self._counted(place, limits), False
                     self._admit(_sum(usage, added), size, put.limits)
             except GatewayError as error:
@@ -203,9 +203,9 @@ class Inbox:
         return admitted
 
     def _usage(self, place: Place, limits: Limits) -> tuple[Usage, bool]:
-        """What the mailbox holds, and whether a count could say otherwise."""
+        """Usage of the mailbox, and whether a new count could differ."""
         if limits.is_none and not maildirsize.exists(place):
-            # Nobody asks, and a count of a large mailbox takes its time.
+            # No limit applies, and counting a large mailbox takes long.
             return Usage(), False
         now = self._now
         definition = maildirsize.definition_of(limits)
@@ -230,7 +230,7 @@ class Inbox:
         if placed:
             maildirsize.append(place, sign * octets, sign * len(placed))
 
-    # -- in it goes ----------------------------------------------------------
+    # -- delivery ----------------------------------------------------------
 
     def _number(self, place: Place, puts: Sequence[Put]) -> None:
         for put in puts:
@@ -254,7 +254,7 @@ class Inbox:
                 self.is_there = False
 
     def _take_back(self, place: Place, puts: Sequence[Put]) -> None:
-        """Nobody has been told that these are there, and they may not last."""
+        """Remove messages that were not reported as delivered, and may not be on disk."""
         placed = [(put, f"new/{put.name}") for put in puts if put.error is None]
         try:
             follow(place, placed, lambda _, file: os.unlink(place.at(file)))
@@ -262,10 +262,10 @@ class Inbox:
             log.warn("{maildir}: {error}; mail may come twice", maildir=place, error=error)
         self._account(place, puts, -1)
 
-    # -- what others left ----------------------------------------------------
+    # -- cleanup of tmp ----------------------------------------------------
 
     def _sweep(self, place: Place) -> None:
-        """Now and then remove what has been in ``tmp`` for too long."""
+        """Periodically remove old files of ``tmp``."""
         now = self._now
         if now - self._swept < SWEEP_EVERY:
             return
@@ -275,7 +275,7 @@ class Inbox:
             with os.scandir(place.folder("tmp").path) as entries:
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
-                    # A copied file has the mtime of its original, which may be yet to come.
+                    # A copied file has the mtime of its original, which may be in the future.
                     age = now - status.st_ctime
                     if age > STALE and not stat.S_ISDIR(status.st_mode):
                         os.unlink(entry.path)

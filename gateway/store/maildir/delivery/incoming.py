@@ -1,4 +1,4 @@
-"""One message on its way in: a file in ``tmp`` until it is in a mailbox.  Blocks: for a worker."""
+"""A message that is being delivered: a file in ``tmp``.  Blocks: call it in a thread."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from gateway.store.maildir.folders.place import Place, open_place
 from gateway.wire.body import Canonical
 
 HELD = 256 * 1024
-"""Octets from which on a message is written to its file before all of it is there."""
+"""Octets above which a message is written to its file before it is complete."""
 
 PIECE = 1024 * 1024
-"""Octets that are copied at once."""
+"""Octets to copy at once."""
 
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT})
-"""What says that a file cannot have another name there: it is copied."""
+"""Errors of ``link`` after which the file is copied."""
 
 _sequence = count(1)
 
 
 def unique_name(now_ns: int) -> str:
-    """A Maildir name that nobody else makes; ``now_ns`` since 1970."""
+    """A unique Maildir name; ``now_ns`` since 1970."""
     seconds, nanoseconds = divmod(now_ns, 1_000_000_000)
-    # Of one width, so that names sort as their times do.
+    # Fixed width, so that names sort by time.
     unique = f"M{nanoseconds // 1000:06d}P{os.getpid()}Q{next(_sequence)}"
     return f"{seconds}.{unique}.{_host()}"
 
@@ -44,22 +44,21 @@ def _host() -> str:
 
 
 def host_part(host: str) -> str:
-    """A host as a Maildir name has it, with no ``/`` and no ``:`` (cr.yp.to/proto/maildir.html)."""
+    """A host in a Maildir name, without ``/`` and ``:`` (cr.yp.to/proto/maildir.html)."""
     return host.replace("/", "\\057").replace(":", "\\072")
 
 
 class Draft:
     """A message being written; one thread at a time until it is complete, then any number.
 
-    What is stored is what RETR will send: CRLF line ends, the last one
-    included.  So the size is the same on disk and on the wire, and no reader
-    has to convert anything.
+    The file has the octets that RETR sends: CRLF line ends, the last one included.  So
+    the size is the same on disk and on the wire, and readers need not convert.
     """
 
     def __init__(self, now_ns: int, *, convert_cr: bool, share: bool = True) -> None:
-        """``share``: whether mailboxes may have one file."""
+        """``share``: whether mailboxes may share one file by hard links."""
         self.held = 0
-        """Octets that wait in memory."""
+        """Octets in memory."""
         self.size = 0
         """Octets stored."""
         self._name = unique_name(now_ns)
@@ -77,12 +76,12 @@ class Draft:
         self._broken: GatewayError | None = None
 
     def take(self, data: bytes) -> None:
-        """The next octets; does not block."""
+        """Add octets; does not block."""
         self._parts.append(data)
         self.held += len(data)
 
     def spill(self, maildir: str) -> None:
-        """Write what is held to a file in this Maildir.
+        """Write the octets in memory to a file in this Maildir.
 
         Raises ``StoreDown`` or ``MailboxUnusable``, and then the draft is lost.
         """
@@ -100,11 +99,10 @@ class Draft:
             self.held = 0
 
     def complete(self, maildir: str) -> None:
-        """Have all of it on stable storage, in this Maildir's ``tmp`` if it is nowhere yet.
+        """Sync the message to disk, in this Maildir's ``tmp`` if it has no file yet.
 
-        Nothing happens the second time.  Where it fails and all is still in
-        memory, it can be tried with another Maildir.  Raises ``OSError`` or as
-        ``spill`` does.
+        A second call does nothing.  If it fails while all octets are in memory, another
+        Maildir may be tried.  Raises ``OSError``, or as ``spill`` does.
         """
         if self._broken is not None:
             raise self._broken
@@ -139,9 +137,9 @@ class Draft:
         self.size += len(data)
 
     def place(self, maildir: Place, name: str) -> None:
-        """Make it appear in ``new`` as ``name``.  Raises ``OSError``, and then it does not.
+        """Link it into ``new`` as ``name``.  Raises ``OSError`` if that fails.
 
-        Mailboxes of one owner on one file system share the file, if they may.
+        Mailboxes of one owner on one file system share the file if ``share`` is set.
         """
         target = maildir.at(f"new/{name}")
         if self._owner != _owner_of(maildir):
@@ -160,15 +158,15 @@ class Draft:
             move(path, target)
         except OSError as error:
             self._paths.append(path)
-            # Either on another file system, or somebody has cleared ``tmp``.
+            # Another file system, or another program cleaned ``tmp``.
             if error.errno not in _NO_LINKS:
                 raise
             self._copy(maildir, name)
 
     def _link(self, maildir: Place, name: str) -> None:
-        """Another name for the file, by whatever name it has by now."""
+        """Another hard link to the file, whatever its current name is."""
         try:
-            # Only with a ``dir_fd`` does Python make the call that follows links.
+            # Python makes the call that follows links only with a ``dir_fd``.
             os.link(
                 f"/proc/self/fd/{self._file}",
                 maildir.at(f"new/{name}"),
@@ -203,7 +201,7 @@ class Draft:
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is complete, or never will be."""
+        """Whether it is complete or lost."""
         return self._complete or self._broken is not None
 
     @property
@@ -212,7 +210,7 @@ class Draft:
         return bool(self._paths)
 
     def discard(self) -> None:
-        """Give back what is open and what is in ``tmp``."""
+        """Close the file, and remove it from ``tmp``."""
         for path in self._paths:
             remove(path)
         self._paths.clear()
@@ -233,14 +231,14 @@ class Owner(NamedTuple):
 
 
 def _owner_of(maildir: Place) -> Owner:
-    """What a message in this Maildir has."""
+    """Owner and mode of messages in this Maildir."""
     status = maildir.status
-    # Never for everybody to read, whatever the directory is.
+    # Never world-readable, whatever the mode of the directory.
     return Owner(status.st_uid, status.st_gid, S_IMODE(status.st_mode) & 0o660 | 0o600)
 
 
 def _give(file: int, owner: Owner) -> None:
-    """Give a new file to its owner, as far as we may."""
+    """Change the owner of a new file, if permitted."""
     status = os.fstat(file)
     with suppress(PermissionError):
         if S_IMODE(status.st_mode) != owner.mode:

@@ -1,12 +1,11 @@
-"""``maildirsize``: what a Maildir holds, as Dovecot, maildrop and Courier keep it too.  Blocks.
+"""``maildirsize``: usage of a Maildir, as Dovecot, maildrop and Courier keep it.  Blocks.
 
-Line 1 is the quota, the others are numbers of octets and messages to be added
-up (Maildir++).  Whoever delivers or removes appends a line, in one write and
-under no lock, so the file is right but for accidents, and is counted anew
-where one shows.  Our own processes hold the Maildir's ``flock`` from reading
+Line 1 is the quota; the others are octets and messages to add up (Maildir++).  Each
+delivery and removal appends a line, in one write without a lock.  If the file looks
+wrong, it is recalculated.  Processes of pop3gw hold the Maildir's ``flock`` from reading
 to appending.
 
-Counted is what takes room: messages with flag T too, as Dovecot does.
+Messages with flag T count too, as in Dovecot.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ log = Logger()
 NAME = "maildirsize"
 
 LONGEST = 5120
-"""Octets from which on the file is counted anew."""
+"""Octets of the file above which it is recalculated."""
 
 SETTLED = 15 * 60
-"""Seconds after which what says "full" is not believed any more."""
+"""Seconds after which a file that says "full" is recalculated."""
 
 TRIES = 10
-"""How often a file that is renamed while it is counted is looked for."""
+"""Attempts to find a message that is renamed while it is counted."""
 
 NOT_COUNTED = frozenset({".", "..", ".Trash"})
 
@@ -48,23 +47,23 @@ _LIMIT = re.compile(rb"([0-9]{1,18})([SC])")
 _LINE = re.compile(rb"[ \t]*([+-]?[0-9]{1,18})[ \t]+([+-]?[0-9]{1,18})[ \t\r]*")
 
 Definition = tuple[int, int]
-"""The quota of line 1 in octets and in messages; 0 for none, as is the custom."""
+"""The quota of line 1 in octets and messages; 0: no limit."""
 
 
 class Totals(NamedTuple):
-    """What a ``maildirsize`` says."""
+    """The content of a ``maildirsize``."""
 
     definition: Definition
     octets: int
     messages: int
     lines: int = 1
-    """How many numbers were added up."""
+    """Lines that were added up."""
     changed: float = 0
-    """When the file was last written, in seconds since 1970."""
+    """When the file was last written, in Unix seconds."""
     length: int = 0
-    """How many octets say this; 0 where it is not known."""
+    """Octets of the file that were read; 0: unknown."""
     checksum: int = 0
-    """Their CRC-32, so that what was added up is not added up again."""
+    """Their CRC-32, so that only new lines are added up."""
 
     @property
     def usage(self) -> Usage:
@@ -72,7 +71,7 @@ class Totals(NamedTuple):
         return Usage(octets=self.octets, messages=self.messages)
 
     def fills(self, part: float) -> bool:
-        """Whether more than this part of the quota of line 1 is used."""
+        """Whether usage exceeds this share of the quota of line 1."""
         octets, messages = self.definition
         return bool(
             (octets and self.octets > part * octets)
@@ -80,22 +79,22 @@ class Totals(NamedTuple):
         )
 
     def may_be_wrong(self, now: float) -> bool:
-        """Whether counting anew could find something else."""
+        """Whether a recalculation could differ."""
         return self.lines > 1 or self._is_settled(now)
 
     def is_doubtful(self, now: float) -> bool:
-        """Whether to count again before the mailbox is reported as full."""
-        # A check before delivery may refuse a message a little below the limit.
+        """Whether to recalculate before the mailbox is reported as full."""
+        # A check before delivery may reject a message a little below the limit.
         return (self.lines > 1 and self.fills(1)) or (self._is_settled(now) and self.fills(0.75))
 
     def _is_settled(self, now: float) -> bool:
-        """Whether the file is old, or its time cannot be believed since it is yet to come."""
+        """Whether the file is old, or has a time in the future."""
         return abs(now - self.changed) >= SETTLED
 
 
 def definition_of(limits: Limits) -> Definition:
     """Line 1 for these limits."""
-    # 0 would mean no limit; a single octet is as good as none.
+    # 0 would mean no limit; one octet allows as little as none.
     return (
         0 if limits.octets is None else max(limits.octets, 1),
         0 if limits.messages is None else max(limits.messages, 1),
@@ -103,9 +102,9 @@ def definition_of(limits: Limits) -> Definition:
 
 
 def parse(data: bytes, changed: float = 0, before: Totals | None = None) -> Totals | None:
-    """What the content of a file says; None where it has to be counted anew.
+    """Parse the content of a file; None: recalculate.
 
-    ``before`` is what an earlier content said, of which this may be more.
+    ``before``: the result for an earlier, shorter content.
     """
     if len(data) >= LONGEST or not data.endswith(b"\n"):
         return None
@@ -133,7 +132,7 @@ def _only_grew(data: bytes, before: Totals) -> bool:
 
 
 def _begun(data: bytes) -> Totals | None:
-    """What line 1 says."""
+    """Parse line 1."""
     first = data[: data.index(b"\n") + 1]
     limits = {b"S": 0, b"C": 0}
     for word in first.strip().split(b",") if first.strip() else ():
@@ -146,9 +145,9 @@ def _begun(data: bytes) -> Totals | None:
 
 
 def read(maildir: Place, before: Totals | None = None) -> Totals | None:
-    """What the file says; None where there is none or it has to be counted anew.
+    """Read the file; None: it is missing or must be recalculated.
 
-    ``before`` is what was read earlier.  Raises ``OSError``.
+    ``before``: the result of an earlier reading.  Raises ``OSError``.
     """
     path = maildir.at(NAME)
     try:
@@ -156,7 +155,7 @@ def read(maildir: Place, before: Totals | None = None) -> Totals | None:
     except FileNotFoundError:
         return None
     except OSError:
-        # A link or a socket of a user's; the count will take its place.
+        # A link or socket of a user; the recalculation replaces it.
         if stat.S_ISREG(os.lstat(path).st_mode):
             raise
         return None
@@ -177,25 +176,23 @@ def current(
     before: Totals | None = None,
     hidden: bool = False,
 ) -> Totals:
-    """What the mailbox holds, counted if need be, and ``definition`` in line 1.
+    """Usage of the mailbox, recalculated if necessary, with ``definition`` in line 1.
 
-    The caller holds the ``flock``.  ``now`` in seconds since 1970; ``before``
-    is what was read earlier; ``hidden``: whether hidden messages count.
-    Raises ``OSError``.
+    The caller holds the ``flock``.  ``now`` in Unix seconds; ``before``: the result of an
+    earlier reading; ``hidden``: whether hidden messages count.  Raises ``OSError``.
     """
     totals = read(maildir, before)
-    # A new line 1 takes a count as well: a copy could lose a line that comes meanwhile.
+    # A new line 1 needs a recalculation too: a copy could lose a line appended meanwhile.
     if totals is None or totals.definition != definition or totals.is_doubtful(now):
         return count(maildir, definition, now=now, hidden=hidden)
     return totals
 
 
 def count(maildir: Place, definition: Definition, *, now: float, hidden: bool = False) -> Totals:
-    """Add up what is there, and write it down.
+    """Recalculate usage and write the file.
 
-    ``hidden``: whether hidden messages count.  A mailbox that changes all the
-    while is left without a file.  Raises ``OSError``; if only the writing fails
-    that is logged.
+    ``hidden``: whether hidden messages count.  For a mailbox that keeps changing no file
+    is written.  Raises ``OSError``; a failure to write is only logged.
     """
     for _ in range(4):
         before = _changes(maildir, hidden=hidden)
@@ -209,7 +206,7 @@ def count(maildir: Place, definition: Definition, *, now: float, hidden: bool = 
 
 
 def append(maildir: Place, octets: int, messages: int) -> None:
-    """Add to the file, if there is one; where that fails it goes, to be counted anew."""
+    """Append to the file, if there is one; if that fails, remove it for a recalculation."""
     path = maildir.at(NAME)
     line = b"%d %d\n" % (octets, messages)
     try:
@@ -222,28 +219,28 @@ def append(maildir: Place, octets: int, messages: int) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        log.warn("{path}: {error}; it will be counted anew", path=named(maildir), error=error)
+        log.warn("{path}: {error}; it will be recalculated", path=named(maildir), error=error)
         remove(path)
 
 
 def named(maildir: Place) -> str:
-    """What an administrator knows the file by."""
+    """The path of the file for the log."""
     return f"{maildir.name}/{NAME}"
 
 
 def exists(maildir: Place) -> bool:
-    """Whether what the mailbox holds is written down."""
+    """Whether the mailbox has the file."""
     return os.path.lexists(maildir.at(NAME))
 
 
 def size_on_disk(path: str) -> int:
-    """The octets a message takes, by its name or else by its file.  Raises ``OSError``."""
+    """The octets of a message, from its name or else its file.  Raises ``OSError``."""
     named = stored_size(path.rpartition("/")[2])
     return os.lstat(path).st_size if named is None else named
 
 
 def _changes(maildir: Place, *, hidden: bool) -> dict[tuple[str, str], int]:
-    """When each directory of messages last changed, Maildir++ folders included."""
+    """When each directory with messages last changed, Maildir++ folders included."""
     left_out = NOT_COUNTED if hidden else NOT_COUNTED | {EXPIRED}
     with os.scandir(maildir.path) as entries:
         folders = [
@@ -255,7 +252,7 @@ def _changes(maildir: Place, *, hidden: bool) -> dict[tuple[str, str], int]:
         ]
     found = {}
     for directory in product(("", *folders), FOLDERS):
-        # What a user has linked into a folder of his own takes no room here.
+        # Messages behind a user's link do not count here.
         with suppress(FileNotFoundError, MailboxUnusable), _inside(maildir, directory) as path:
             found[directory] = os.stat(path).st_mtime_ns
     return found
@@ -294,14 +291,14 @@ def _sizes_in(path: str) -> Iterator[int]:
                     missed.add(base_of(name))
         if not missed:
             break
-        # They are gone, or another program has just given them other flags.
+        # They are gone, or another program has just changed their flags.
         names = [name for name in os.listdir(path) if base_of(name) in missed]
 
 
 def _write(maildir: Place, totals: Totals) -> None:
-    """Put a file of one number in the place of what is there."""
+    """Replace the file by one with a single line of usage."""
     octets, messages = totals.definition
-    # Without a limit there has to be something to read all the same.
+    # Without a limit line 1 must not be empty either.
     line = f"{octets}S,{messages}C" if messages else f"{octets}S"
     data = f"{line}\n{totals.octets} {totals.messages}\n".encode("ascii")
     try:

@@ -1,11 +1,9 @@
-"""Mail into Maildirs: the reactor's side, which hands all that blocks to a worker.
+"""The delivery queue: the reactor's side of delivery, with blocking work in threads.
 
-A message up to ``HELD`` octets costs one visit to a worker, which writes it
-and delivers it.  What comes into a mailbox while another message is being
-delivered there writes its own file meanwhile, so that their syncs overlap,
-and goes in together with all others that wait: under one lock, with one line
-for each file and one sync of ``new``.  So a mailbox never takes more than one
-thread for longer than a file takes to be written.
+A message up to ``HELD`` octets needs one call in a thread, which writes and delivers
+it.  Messages for a mailbox with a running delivery write their files meanwhile, so that
+syncs overlap, and are then delivered together: under one lock, with one sync of
+``new``.  So a mailbox uses more than one thread only while files are written.
 """
 
 from __future__ import annotations
@@ -26,21 +24,21 @@ from gateway.store.maildir.delivery.incoming import HELD, Draft
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 
 REMEMBERED = 10_000
-"""Mailboxes of which is remembered what makes the next delivery quick; about 2 KB each."""
+"""Mailboxes with cached state for faster deliveries; about 2 KB each."""
 
 
 class Queue:
-    """What waits to come into one mailbox, and never two threads at once."""
+    """The queue of one mailbox, which one thread at a time delivers."""
 
     def __init__(self, inbox: Inbox, run: Run) -> None:
         self.inbox = inbox
         self.run = run
         self._waiting: list[tuple[Put, Deferred[None]]] = []
         self.is_idle = True
-        """Nothing is on its way in."""
+        """Whether no delivery is pending."""
 
     def put(self, put: Put) -> Deferred[None]:
-        """Fires when it is there; fails with why it is not."""
+        """Fires when it is delivered; fails with the reason."""
         done: Deferred[None] = Deferred()
         self._waiting.append((put, done))
         if self.is_idle:
@@ -71,20 +69,20 @@ class Queue:
 
 @implementer(IIncoming)
 class Incoming:
-    """One message on its way into Maildirs."""
+    """A message that is being delivered into Maildirs."""
 
     def __init__(self, first: Queue, queue_of: Callable[[Account], Queue], draft: Draft) -> None:
-        """``first``: the mailbox with the ``tmp`` that the message is written to."""
+        """``first``: the mailbox that provides ``tmp`` for the message."""
         self._first = first
         self._queue_of = queue_of
         self._draft = draft
         self._busy = False
-        """Some thread is writing the draft."""
+        """A thread is writing the draft."""
         self._waiting: list[Deferred[None]] = []
-        """Until it is not."""
+        """Fires when it is done."""
 
     def write(self, data: bytes) -> Deferred[None]:
-        """Keep it, or with what was kept write it to the file."""
+        """Keep the octets in memory, or write them to the file with those kept before."""
         draft, maildir = self._draft, self._first.inbox.maildir
         draft.take(data)
         if draft.held < HELD:
@@ -93,7 +91,7 @@ class Incoming:
         return self._first.run(lambda: draft.spill(maildir)).addBoth(self._written)
 
     def commit(self, account: Account, limits: Limits) -> Deferred[None]:
-        """Put the message into one mailbox; the first caller waits for the disk, for all."""
+        """Deliver the message into a mailbox; the first call syncs it for all."""
         try:
             queue = self._queue_of(account)
         except BadMailboxName as error:
@@ -102,7 +100,7 @@ class Incoming:
         return self._turn().addCallback(lambda _: self._put(queue, put))
 
     def _turn(self) -> Deferred[None]:
-        """Fires when the draft is complete, or is this one's to complete."""
+        """Fires when the draft is complete, or when this delivery must complete it."""
         if not self._busy:
             return succeed(None)
         waiting: Deferred[None] = Deferred()
@@ -129,7 +127,7 @@ class Incoming:
         return result
 
     def close(self) -> Deferred[None]:
-        """Remove what is in ``tmp``; a write that a lost line has left alone ends first."""
+        """Remove the file in ``tmp``, after a pending write of a lost connection."""
         return self._turn().addCallback(lambda _: self._discard())
 
     def _discard(self) -> Deferred[None]:
@@ -137,12 +135,12 @@ class Incoming:
         if not draft.is_pending:
             draft.discard()
             return succeed(None)
-        # If no worker is to be had it is done here: it must not stay.
+        # If the queue of the pool is full, do it here: the file must go.
         return self._first.run(draft.discard).addErrback(lambda _: draft.discard())
 
 
 class Delivery:
-    """What takes mail in for a Maildir store."""
+    """Delivery for a Maildir store."""
 
     def __init__(
         self,
@@ -154,9 +152,9 @@ class Delivery:
         *,
         share: bool,
     ) -> None:
-        """``path_of`` an account is its Maildir; it raises ``BadMailboxName``.
+        """``path_of``: the Maildir of an account; raises ``BadMailboxName``.
 
-        ``share``: whether recipients of one message may have one file.
+        ``share``: whether recipients of a message share one file.
         """
         self._path_of = path_of
         self._run = run
@@ -167,11 +165,11 @@ class Delivery:
         self._queues: OrderedDict[str, Queue] = OrderedDict()
 
     def prepare(self, account: Account) -> Deferred[None]:
-        """See that the Maildir is there, if it was not seen before."""
+        """Check that the Maildir exists, unless it is known to."""
         return self._prepared(account).addCallback(lambda _: None)
 
     def receive(self, account: Account) -> Deferred[IIncoming]:
-        """A message that is about to come, once the Maildir was seen to be there."""
+        """Begin a message; the Maildir must exist."""
 
         def begin(queue: Queue) -> IIncoming:
             convert_cr = self._reading.convert_cr
@@ -190,7 +188,7 @@ class Delivery:
         return self._run(queue.inbox.prepare).addCallback(lambda _: queue)
 
     def usage(self, account: Account) -> Deferred[Usage]:
-        """What the mailbox holds; the directory's quota is noted beside it if none is."""
+        """Usage of the mailbox; writes the directory's quota into maildirsize if it has none."""
         try:
             inbox = self._queue(account).inbox
         except BadMailboxName as error:
@@ -205,7 +203,7 @@ class Delivery:
             inbox = Inbox(path, self._reading, self._admit, now_ns=self._now_ns)
             queue = self._queues[path] = Queue(inbox, self._run)
             while len(self._queues) > REMEMBERED:
-                # One that is still at work is missed by nobody: the locks are on disk.
+                # Forgetting a busy one is safe: the locks are on disk.
                 self._queues.popitem(last=False)
         self._queues.move_to_end(path)
         return queue

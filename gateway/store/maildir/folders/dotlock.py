@@ -1,4 +1,4 @@
-"""The lock that Dovecot and we share on a Maildir's uidlist."""
+"""The lock on a uidlist, shared with Dovecot."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gateway.errors import StoreDown
 from gateway.store.maildir.folders.files import no_link, open_new
 
 STALE = 120.0
-"""Seconds after which Dovecot takes a lock file for a dead program's, and so do we."""
+"""Seconds after which a lock file counts as stale, as in Dovecot."""
 
 AHEAD = 3600.0
-"""Seconds by which no clock of a file server that works is ahead of ours."""
+"""Largest difference of a file server's clock, in seconds."""
 
 
 @contextmanager
@@ -29,11 +29,10 @@ def flocked(
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.time,
 ) -> Iterator[None]:
-    """Keep our own processes out of a directory for the length of a ``with``.
+    """Hold the ``flock`` of a directory, which excludes other processes of pop3gw.
 
-    They queue on its ``flock``, which the kernel gives back when one of them
-    dies.  Blocks, so it belongs on a worker.  Raises ``StoreDown`` after
-    ``timeout`` seconds, or ``OSError``.
+    The kernel releases it when a process dies.  Blocks: call it in a thread.  Raises
+    ``StoreDown`` after ``timeout`` seconds, or ``OSError``.
     """
     file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -53,8 +52,8 @@ def lock_file(
 ) -> Iterator[None]:
     """Hold ``path`` + ``.lock`` (made with O_EXCL); the caller has the directory ``flocked``.
 
-    Among our own processes it is never contended; it is there for other
-    programs.  A lock of a dead process is removed.  Raises as ``flocked`` does.
+    It excludes other programs; among processes of pop3gw the ``flock`` does.  A lock of a
+    dead process is removed.  Raises as ``flocked`` does.
     """
     lock = path + ".lock"
     held = _until(lambda: _made(lock, now), now() + timeout, lock, sleep, now)
@@ -72,7 +71,7 @@ def dotlock(
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.time,
 ) -> Iterator[None]:
-    """Hold both locks; raises as they do after ``timeout`` seconds."""
+    """Hold both locks; raises as they do, after ``timeout`` seconds."""
     begun = now()
     with flocked(os.path.dirname(path), timeout=timeout, sleep=sleep, now=now):
         left = begun + timeout - now()
@@ -87,7 +86,7 @@ def _until(
     sleep: Callable[[float], None],
     now: Callable[[], float],
 ) -> int:
-    """The descriptor that an attempt has come by."""
+    """The descriptor of a successful attempt."""
     pause = 0.002
     while (held := attempt()) is None:
         if now() >= deadline:
@@ -106,7 +105,7 @@ def _flocked(directory: int) -> int | None:
 
 
 def _made(lock: str, now: Callable[[], float]) -> int | None:
-    """Try to make the lock file, which appears with its content or not at all, and keep it open."""
+    """Try to create the lock file atomically with its content, and keep it open."""
     mark = _mark()
     ours = f"{lock}.pop3gw"
     file = _ready(ours, mark)
@@ -125,16 +124,16 @@ def _made(lock: str, now: Callable[[], float]) -> int | None:
 
 
 def _ready(ours: str, mark: bytes) -> int:
-    """The file that the lock file will be another name of.
+    """The file that the lock file is a hard link to.
 
-    It stays, since to make one and remove it is what a lock would cost most:
-    ext4 looks for an inode that was not freed a moment ago.
+    It stays, because creating and removing a file is the largest cost of a lock: ext4
+    avoids inodes that were freed recently.
     """
     try:
         file = no_link(ours, os.O_RDONLY)
         try:
             if os.read(file, len(mark) + 1) == mark:
-                # Others see by its age whether its owner still lives.
+                # Other programs detect stale locks by their age.
                 os.utime(file)
                 return file
         except OSError:
@@ -142,7 +141,7 @@ def _ready(ours: str, mark: bytes) -> int:
             raise
         os.close(file)
     except OSError:
-        # Another user's, or a link; or there is none.
+        # Another user's file, a link, or none.
         pass
     file = open_new(ours, 0o666)
     try:
@@ -156,13 +155,13 @@ def _ready(ours: str, mark: bytes) -> int:
 
 
 def _give_back(lock: str, held: int) -> None:
-    """Remove the lock file, unless another program took it for a dead one's and made its own.
+    """Remove the lock file, unless another program replaced it as stale.
 
-    That can still happen between our look and our ``unlink``, which no system
-    call joins: a moment at the end of a hold of ``STALE`` seconds.
+    A replacement between check and ``unlink`` is possible, only after a hold of ``STALE``
+    seconds: no system call does both.
     """
     try:
-        # Ours is open, so that its inode cannot be another file's by now.
+        # Ours is open, so its inode cannot belong to another file.
         if os.path.samestat(os.lstat(lock), os.fstat(held)):
             os.unlink(lock)
     except FileNotFoundError:
@@ -173,9 +172,9 @@ def _give_back(lock: str, held: int) -> None:
 
 @cache
 def _mark() -> bytes:
-    """What we write into a lock file, the same for all who share this kernel's ``flock``."""
+    """The content of a lock file, the same for all processes on this kernel."""
     try:
-        # Containers on one machine have host names of their own, and new ones after a restart.
+        # Not the host name: containers on one machine have different, changing ones.
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
             return b"pop3gw " + file.read().strip()
     except OSError:
@@ -183,14 +182,14 @@ def _mark() -> bytes:
 
 
 def _abandoned(lock: str, mark: bytes, now: Callable[[], float]) -> bool:
-    """Whether the writer of a lock file is dead, or it has stood for too long."""
+    """Whether the lock file is stale: its process is dead, or it is too old."""
     try:
         status = os.lstat(lock)
         with open(lock, "rb", opener=no_link) as file:
             content = file.read(len(mark) + 1)
     except FileNotFoundError:
         return False
-    # Anybody may set the one time to what is yet to come; the other is when that was done.
+    # mtime can be set to the future; ctime is when that was done.
     age = now() - min(status.st_mtime, status.st_ctime)
-    # We hold the flock, so a process of ours that left its mark has died.
+    # We hold the flock, so the process of pop3gw that wrote it is dead.
     return content == mark or age > STALE or age < -AHEAD

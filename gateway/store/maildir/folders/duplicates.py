@@ -1,9 +1,9 @@
-"""Files that have no base name of their own get one.  Blocks: for a worker.
+"""Files that share a base name get new names.  Blocks: call it in a thread.
 
-A message is known by its base name, the part before the colon.  What makes
-Maildir names keeps them unique; cp and rsync do not: ``Re: one.eml`` and ``Re: two.eml``
-have the base name ``Re``, and a copy with other flags has that of its original.
-Dovecot renames all but one of them, and so do we.
+A message is identified by its base name, the part before the colon.  Delivery programs
+make unique ones; cp and rsync do not: ``Re: one.eml`` and ``Re: two.eml`` have the base
+name ``Re``, and a copy with other flags has that of its original.  All but one are
+renamed, as in Dovecot.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from gateway.store.maildir.folders.scan import look, stored_size, wire_size
 from gateway.store.maildir.uids.uidlist import base_of
 
 YOUNG = 30
-"""Seconds after its last rename in which a file with two names may be on its way to one."""
+"""Seconds after a rename in which a file may briefly have two names."""
 
 _PLAIN = re.compile(r"(?:new|cur)/[^:\r\n]+(?::[12],[^\r\n]*)?").fullmatch
 _FLAGS = re.compile(r":2,([A-Za-z]*)")
 
 
 def is_plain(file: str) -> bool:
-    """Whether ``new/...`` or ``cur/...`` has a name as Maildir and uidlists want it.
+    """Whether ``new/...`` or ``cur/...`` has a valid name for Maildirs and uidlists.
 
-    One with a colon that no flags follow may lend its base name to the next
-    file of its kind, and a line end in a name would end a line of the uidlist.
+    Another file may get the base name of one with a colon without flags, and a line end
+    in a name would end a line of the uidlist.
     """
     return _PLAIN(file) is not None
 
 
 def part(maildir: Place, odd: Collection[str], known: Collection[str], now_ns: int) -> bool:
-    """Give names of their own to files that share a base name.
+    """Rename files that share a base name.
 
     The caller holds the Maildir's ``flock``.  Of files with one base name the
     one in ``known`` keeps it, since clients have seen its id, else the one

@@ -1,4 +1,4 @@
-"""Files: messages from the page cache at once or from the disk on a worker; new ones safely."""
+"""Files: read messages from the page cache or in a thread; create new files safely."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from gateway.wire.body import Measure
 log = Logger()
 
 CHUNK = 128 * 1024
-"""Octets read at once."""
+"""Octets per read."""
 
 
 _PERMANENT = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP), ""),
     errno.EISDIR: " in place of a file: move it away",
 }
-"""What only an administrator can change, and how."""
+"""Errors that an administrator must repair, and the cure."""
 
 
 def store_error(error: OSError, path: str = "file") -> StoreDown | MailboxUnusable:
-    """What an ``OSError`` means: wait and try again, make room, or call the administrator.
+    """The store's error for an ``OSError``: temporary, no room, or for the administrator.
 
-    ``path`` is what it is about where it does not say so itself.
+    ``path``: the file, if the error does not name it.
     """
     kind: type[StoreDown | MailboxUnusable] = StoreDown
     if error.errno in _PERMANENT:
@@ -48,12 +48,12 @@ def store_error(error: OSError, path: str = "file") -> StoreDown | MailboxUnusab
 
 
 def no_link(path: str, flags: int) -> int:
-    """An ``opener`` that follows no link, which a user may have put there, nor waits for a fifo."""
+    """An ``opener`` that follows no link of a user, and does not wait for a fifo."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
 
 
 def open_new(path: str, mode: int) -> int:
-    """A new file to write to, in place of whatever has the name.  Raises ``OSError``."""
+    """Open a new file for writing; replaces an existing one.  Raises ``OSError``."""
     with suppress(FileNotFoundError):
         os.unlink(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL

@@ -1,4 +1,4 @@
-"""What is in a Maildir's ``new`` and ``cur``."""
+"""Scan a Maildir's ``new`` and ``cur``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import time
 from gateway.store.maildir.folders.place import FOLDERS, Place
 
 EXPIRED = ".Expired"
-"""The Maildir++ folder of what retention has hidden: beside ``cur``, where POP3 does not look."""
+"""The Maildir++ folder of hidden messages, which POP3 does not show."""
 
 TRIES = 4
-"""How often directories that change all the while are read for one scan."""
+"""Most readings of directories that keep changing, per scan."""
 
 _FINE = 50_000_000
 _COARSE = 2_000_000_000
@@ -20,18 +20,17 @@ _STORED = re.compile(r",S=([0-9]{1,18})(?=[,:]|$)").search
 _WIRE = re.compile(r",W=([0-9]{1,18})(?=[,:]|$)").search
 
 Stamp = tuple[tuple[int, int, int, int, int] | None, ...]
-"""Of ``new``, ``cur`` and the uidlist, where they exist: inode, mtime in ns, size, and what tells
-another in their place: device and owner."""
+"""Inode, mtime in ns, size, device and owner of ``new``, ``cur`` and the uidlist, if they exist."""
 
 NEVER: Stamp = ()
-"""The stamp of no mailbox."""
+"""A stamp that no mailbox has."""
 
 
 def stamp_of(new: str, cur: str, uidlist: str) -> Stamp:
-    """What changes whenever a message comes, goes, or gets another name.
+    """A value that changes whenever a message arrives, goes or is renamed.
 
-    It also tells whether another directory has come to one of these paths.
-    Raises ``OSError`` for all but a missing file.
+    It also changes if another directory replaces one of these.  Raises ``OSError`` except
+    for a missing file.
     """
     stamps: list[tuple[int, int, int, int, int] | None] = []
     for path in (new, cur, uidlist):
@@ -46,16 +45,16 @@ def stamp_of(new: str, cur: str, uidlist: str) -> Stamp:
 
 
 def settled(stamp: Stamp, now_ns: int) -> bool:
-    """Whether a change after ``now_ns`` is sure to show in the stamp.
+    """Whether any change after ``now_ns`` changes the stamp.
 
-    A file system's clock ticks coarsely: two changes within one tick leave
-    one mtime.  A stamp is good once its tick has passed.
+    File systems have coarse clocks: two changes within one tick leave the same mtime.
+    A stamp is reliable once its tick has passed.
     """
     return all(entry is None or now_ns - entry[1] >= tick(entry[1]) for entry in stamp)
 
 
 def tick(mtime: int) -> int:
-    """For how long after ``mtime`` another change may leave it as it is; both in ns."""
+    """How long after ``mtime`` a change may leave it unchanged; both in ns."""
     return _FINE if mtime % 1_000_000_000 else _COARSE
 
 
@@ -65,11 +64,11 @@ def scan(maildir: Place) -> dict[str, str]:
 
 
 def look(maildir: Place) -> tuple[dict[str, str], list[str]]:
-    """What ``scan`` says, and the files with a base name that another file has.
+    """The result of ``scan``, and the files that share a base name with another.
 
-    A file that is renamed while a directory is read can be missed, so a
-    directory that changed meanwhile is read again and nothing seen is
-    forgotten: at worst a message is listed that has just gone.
+    Reading a directory can miss a file that is renamed meanwhile.  So a directory that
+    changed is read again, and results are merged: at worst a message is listed that has
+    just been removed.
     """
     found: dict[str, str] = {}
     there: dict[str, str] = {}
@@ -77,8 +76,8 @@ def look(maildir: Place) -> tuple[dict[str, str], list[str]]:
         last, before, begun = there, mtimes(maildir), time.time_ns()
         there, twins = _read(maildir)
         found.update(there)
-        # A rename in the same tick as one before does not show in the time.  What
-        # is delivered needs no other look: it only adds a name to ``new``.
+        # A second rename in the same tick does not change the mtime.  Deliveries
+        # need no second reading: they only add names to ``new``.
         is_quiet = abs(begun - before[1]) >= tick(before[1]) or there == last
         if is_quiet and mtimes(maildir) == before:
             break
@@ -86,7 +85,7 @@ def look(maildir: Place) -> tuple[dict[str, str], list[str]]:
 
 
 def names(maildir: Place) -> dict[str, str]:
-    """Base name to file, as the directories are read once.  Raises ``OSError``."""
+    """Base name to file, from one reading of the directories.  Raises ``OSError``."""
     return _read(maildir)[0]
 
 
@@ -121,7 +120,7 @@ def stored_size(base: str) -> int | None:
 
 def wire_size(base: str) -> int | None:
     """``W=`` of a base name: octets with CRLF line ends."""
-    # Mostly it stands at the end, and is found there in half the time.
+    # It is usually at the end, where it is found in half the time.
     octets = base.rpartition(",W=")[2]
     if octets.isdecimal() and octets.isascii() and len(octets) <= 18 and len(octets) < len(base):
         return int(octets)

@@ -1,8 +1,8 @@
-"""Messages that Dovecot has compressed (``zlib_save``, ``mail_compress``).  Blocks: for a worker.
+"""Messages that Dovecot compressed (``zlib_save``, ``mail_compress``).  Blocks: call in a thread.
 
-A file says by its first octets what it is packed in, as Dovecot takes it, and no
-message begins like that.  ``S=`` and ``W=`` of its name are sizes of the message,
-not of the file.  What comes out is bounded: at each step, and in all.
+The first octets of a file tell its compression, as in Dovecot; no message begins like
+that.  ``S=`` and ``W=`` of its name are sizes of the message, not of the file.  The
+output is limited per step and in total.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from gateway.store.maildir.folders.scan import stored_size
 from gateway.store.maildir.uids.uidlist import base_of
 
 HEAD = 16
-"""Octets that tell what a file is packed in."""
+"""Octets at the start that tell the compression."""
 
 MOST = 512 * 1024 * 1024
-"""Octets of the largest message that is unpacked; a small file could say it has any number."""
+"""Largest decompressed message in octets; a small file could expand without limit."""
 
 STREAMS = 1000
-"""How many compressed streams one file may be made of."""
+"""Most compressed streams in a file."""
 
 MEMORY = 128 * 1024 * 1024
-"""What an XZ stream may take to unpack; what ``xz -9`` makes takes half of it."""
+"""Memory limit of XZ decompression; ``xz -9`` needs half of it."""
 
 EXTRA = "install pop3gw[compression]"
 
 
 class Stream(Protocol):
-    """As the decompressors of Python's ``bz2`` and ``lzma`` are."""
+    """The interface of decompressors in Python's ``bz2`` and ``lzma``."""
 
     @property
     def eof(self) -> bool:
@@ -51,18 +51,18 @@ class Stream(Protocol):
 
     @property
     def needs_input(self) -> bool:
-        """Whether nothing comes out without new octets."""
+        """Whether more input is needed."""
 
     @property
     def unused_data(self) -> bytes:
-        """What follows the stream's end."""
+        """Octets after the end of the stream."""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """The next octets, up to this number; raises the library's error."""
+        """Up to this many decompressed octets; raises the library's error."""
 
 
 class Gzip:
-    """A ``Stream`` of zlib's, which checks length and CRC."""
+    """A ``Stream`` of zlib, which checks length and CRC."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(wbits=31)
@@ -75,24 +75,24 @@ class Gzip:
 
     @property
     def needs_input(self) -> bool:
-        """Whether nothing comes out without new octets."""
+        """Whether more input is needed."""
         return not self._full
 
     @property
     def unused_data(self) -> bytes:
-        """What follows the stream's end."""
+        """Octets after the end of the stream."""
         return self._stream.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """The next octets, up to this number; raises ``zlib.error``."""
+        """Up to this many decompressed octets; raises ``zlib.error``."""
         made = self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
-        # Then zlib may have more, though it has taken all that it was given.
+        # zlib may have more output although it has taken all input.
         self._full = len(made) == max_length
         return made
 
 
 class Lz4:
-    """A ``Stream`` of Dovecot's own: blocks of LZ4, each after its length (``iostream-lz4.h``)."""
+    """A ``Stream`` of Dovecot's format: LZ4 blocks with lengths (``iostream-lz4.h``)."""
 
     MAGIC = b"Dovecot-LZ4\x0d\x2a\x9b\xc5"
     LARGEST = 1024 * 1024
@@ -157,11 +157,11 @@ def _encrypted() -> Stream:
 
 
 class Kind(NamedTuple):
-    """One way to pack a message."""
+    """A kind of compression."""
 
     name: str
     begins: re.Pattern[bytes]
-    """How such a file begins, in at most ``HEAD`` octets."""
+    """The first octets of such a file, at most ``HEAD``."""
 
     start: Callable[[], Any]
     """Makes a ``Stream``; raises ``ModuleNotFoundError`` without its library."""
@@ -178,21 +178,21 @@ KINDS = (
     ),
     Kind("lz4", re.compile(re.escape(Lz4.MAGIC)), Lz4),
     Kind("zstd", re.compile(rb"\x28\xb5\x2f\xfd"), _zstd),
-    # Not compressed, but nothing that a client could read either.
+    # Encrypted, not compressed: a client could not read it.
     Kind("mail_crypt", re.compile(rb"CRYPTED\x03\x07"), _encrypted),
 )
 
 
 def kind_of(head: bytes) -> Kind | None:
-    """What a file that begins so is packed in."""
+    """The compression of a file with these first octets."""
     return next((kind for kind in KINDS if kind.begins.match(head)), None)
 
 
 class Unpacked:
-    """The octets of a message that is packed in an open file, from front to back."""
+    """Reads a compressed message from an open file, from start to end."""
 
     def __init__(self, file: int, kind: Kind, path: str) -> None:
-        """``path`` is for what is raised, and may tell the message's size."""
+        """``path``: for errors, and for the size in the name."""
         self._file = file
         self._kind = kind
         self._path = path
@@ -204,7 +204,7 @@ class Unpacked:
     def read(self) -> bytes:
         """The next octets, or ``b""`` at the end.
 
-        Raises ``OSError``, with ``EBADMSG`` where it cannot be unpacked.
+        Raises ``OSError``, with ``EBADMSG`` if it cannot be decompressed.
         """
         while True:
             stream = self._stream or self._begin()
@@ -230,7 +230,7 @@ class Unpacked:
         except (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError) as error:
             raise self._damaged(str(error)) from None
         except Exception as error:
-            # Zstandard's own class is known only where there is the library.
+            # The error class of Zstandard exists only with its library.
             if isinstance(error, MemoryError) or type(error).__name__ != "ZstdError":
                 raise
             raise self._damaged(str(error)) from None
@@ -253,7 +253,7 @@ class Unpacked:
         return self._stream
 
     def _is_followed(self, stream: Stream) -> bool:
-        """Whether another stream follows; and go there."""
+        """Go to the next stream; False: there is none."""
         self._at -= len(stream.unused_data)
         head = os.pread(self._file, HEAD, self._at)
         if head and kind_of(head) is not self._kind:
@@ -261,7 +261,7 @@ class Unpacked:
         return bool(head)
 
     def _check_length(self) -> None:
-        """LZ4 does not tell where it ends, but ``S=`` in the name does, and Dovecot writes it."""
+        """Check the size of an LZ4 message by ``S=`` in the name: LZ4 has no end mark."""
         named = stored_size(base_of(os.path.basename(self._path)))
         if self._kind.start is Lz4 and named is not None and self._made < named:
             raise self._damaged("it ends too early")
@@ -272,13 +272,13 @@ class Unpacked:
 
 
 def unpacked(file: int, path: str) -> Unpacked | None:
-    """What gives the message in an open file that is packed; None for any other."""
+    """A reader of the compressed message in an open file; None: not compressed."""
     kind = kind_of(os.pread(file, HEAD, 0))
     return None if kind is None else Unpacked(file, kind, path)
 
 
 def is_packed(path: str) -> bool:
-    """Whether a message file is packed.  Raises ``OSError``."""
+    """Whether a message file is compressed.  Raises ``OSError``."""
     file, _ = open_message(path)
     try:
         return kind_of(os.pread(file, HEAD, 0)) is not None
@@ -287,7 +287,7 @@ def is_packed(path: str) -> bool:
 
 
 def begins_packed(file: int) -> bool | None:
-    """Whether an open file is packed; None where the disk would have to be waited for."""
+    """Whether an open file is compressed; None: reading would wait for the disk."""
     buffer = bytearray(HEAD)
     try:
         got = os.preadv(file, (buffer,), 0, os.RWF_NOWAIT)
@@ -298,7 +298,7 @@ def begins_packed(file: int) -> bool | None:
 
 @implementer(IBody)
 class UnpackedBody:
-    """A message that is packed in an open file."""
+    """A compressed message in an open file."""
 
     __slots__ = ("_ended", "_file", "_no_nuls", "_packed", "_path", "_run", "form")
 
@@ -313,11 +313,11 @@ class UnpackedBody:
         self._run = run
 
     def read_now(self) -> bytes | None:
-        """None, since to unpack takes a worker; ``b""`` at the end."""
+        """None: decompression runs in a thread; ``b""`` at the end."""
         return b"" if self._ended else None
 
     def read(self) -> Deferred[bytes]:
-        """The next octets, unpacked on a worker."""
+        """The next octets, decompressed in a thread."""
         return self._run(self._next)
 
     def _next(self) -> bytes:

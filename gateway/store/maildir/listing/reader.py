@@ -1,4 +1,4 @@
-"""From a Maildir and its uidlist to a snapshot.  Blocks: for a worker."""
+"""Read a Maildir and its uidlist into a snapshot.  Blocks: call it in a thread."""
 
 from __future__ import annotations
 
@@ -29,38 +29,38 @@ from gateway.store.maildir.uids.uidlist import NAME, UidList
 log = Logger()
 
 BIG = 1000
-"""Messages from which on replies are rendered on the worker, not in the reactor's thread."""
+"""Messages above which replies are rendered in the thread, not in the reactor's."""
 
 WRITTEN_BACK = 600.0
-"""Seconds after which a kernel has written back what was written; Linux's default is 30."""
+"""Seconds after which the kernel has written data back to disk; Linux's default is 30."""
 
 _SECONDS = re.compile(r"[0-9]{10}\.")
 
 
 class Reader:
-    """Reads one mailbox again and again, each time only what is new."""
+    """Reads a mailbox repeatedly, each time only what is new."""
 
     def __init__(
         self, maildir: str, reading: MaildirOptions, *, now: Callable[[], float] = time.time
     ) -> None:
         self._path = maildir
         self._maildir: Place
-        """Its directories, for as long as they are read."""
+        """Its open directories during a reading."""
         self.place: Place | None = None
-        """The same, where their paths go on leading to them."""
+        """Its directories, if only permitted users can replace their paths."""
         self.trusted = 0
-        """How much of its path does so: as ``Place.trusted``."""
+        """The trusted part of its path, as ``Place.trusted``."""
         self._reading = reading
         self._now = now
         self._mark = reading.mark_of(maildir)
         self._uidlist = UidList(f"{maildir}/{NAME}", self._mark)
         self._removed: dict[str, int] = {}
-        """Base names of messages that sessions have removed, and what numbers they had."""
+        """Base names of messages that sessions removed, and their unique-ids."""
         self.sizer = Sizer(maildir, reading)
-        """Finds its messages' sizes."""
+        """Finds the sizes of its messages."""
 
     def stamp(self) -> Stamp:
-        """The stamp of what is at the mailbox's path now."""
+        """The current stamp at the path of the mailbox."""
         path = self._path
         return stamp_of(f"{path}/new", f"{path}/cur", f"{path}/{NAME}")
 
@@ -69,12 +69,12 @@ class Reader:
         return self._maildir.at(NAME)
 
     def _stamp(self) -> Stamp:
-        """The stamp of what is being read."""
+        """The stamp of the open mailbox."""
         new, cur = (self._maildir.folder(name).path for name in FOLDERS)
         return stamp_of(new, cur, self._list_path)
 
     def read(self, before: Snapshot | None) -> Snapshot:
-        """The mailbox as it is now.
+        """The current snapshot of the mailbox.
 
         Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
         """
@@ -114,14 +114,14 @@ class Reader:
             stamp = (*stamp[:2], self._stamp()[2]) if stamp and complete else NEVER
         if not self._made_sure():
             stamp = NEVER
-        # Others, Dovecot for one, give ids too.
+        # Other programs, such as Dovecot, give ids too.
         self._mark.show(self._uidlist.next_uid, self._uidlist.beyond())
         return self._snapshot(files, sizes, stamp)
 
     def _made_sure(self) -> bool:
-        """See to it that ids given by others, who may not have waited for the disk, last.
+        """Sync ids that other programs gave, perhaps without a sync.
 
-        False if there is no room for that, which is no reason to lock a user out.
+        False: no room on the disk, which must not prevent a login.
         """
         uidlist = self._uidlist
         if not uidlist.unsure:
@@ -140,9 +140,9 @@ class Reader:
         return True
 
     def _scanned(self, known: Collection[str]) -> tuple[Stamp, dict[str, str]]:
-        """What is there, each file with a name of its own, and the uidlist read.
+        """Scan the files, rename duplicates, and read the uidlist.
 
-        ``known`` are the files that clients have been shown.
+        ``known``: the files that clients have seen.
         """
         stamp, (files, twins) = self._stamp(), look(self._maildir)
         self._uidlist.refresh()
@@ -175,19 +175,19 @@ class Reader:
         return is_done
 
     def forget(self, bases: Iterable[str]) -> None:
-        """These messages were removed: a new file of such a name is another message."""
+        """Record removed messages: a new file of such a name is another message."""
         uids = self._uidlist.uids
         self._removed.update({base: uids[base] for base in bases if base in uids})
 
     def _reborn(self, files: dict[str, str]) -> list[str]:
         """Base names of removed messages that another message has now; they leave the uidlist.
 
-        What makes Maildir names gives none twice, but cp does.
+        Delivery programs reuse no name, but cp does.
         """
         uids, fields, reborn = self._uidlist.uids, self._uidlist.fields, []
         for base, uid in self._removed.copy().items():
             if uids.get(base) != uid:
-                # Its line is gone, or has a successor.
+                # Its line is gone or replaced.
                 del self._removed[base]
             elif base in files:
                 del uids[base]
@@ -196,20 +196,19 @@ class Reader:
         return reborn
 
     def _odd(self, files: dict[str, str]) -> set[str]:
-        """New base names that the next message could have as well, or that no uidlist can."""
+        """New base names that another message may get, or that a uidlist cannot contain."""
         listed = self._uidlist.uids
         return {base for base in files if base not in listed and not is_plain(files[base])}
 
     # -- new messages --------------------------------------------------------
 
     def _listed(self, new: list[str], files: dict[str, str], sizes: Sizes) -> bool:
-        """Give ids to new messages; False if there is no room for that.
+        """Give ids to new messages; False: no room on the disk.
 
-        Then what has ids already is served, since a user who cannot log in
-        cannot delete and make room.  None having one, an empty maildrop would
-        be a lie that makes clients forget what they know.  A lock that others
-        hold too long stays a failure: that passes by itself, and who holds it
-        may be giving ids to these very messages.
+        Then messages with ids are served, since a user who cannot log in cannot delete mail to
+        make room.  If none has an id, the login fails: an empty maildrop would make
+        clients forget the ids they know.  A lock that is held too long is a failure too: it
+        is temporary, and its holder may be giving ids to these messages.
         """
         try:
             self._list_new(new, files, sizes)
@@ -253,7 +252,7 @@ class Reader:
                     keep=lambda _: self._worth_keeping(ours),
                 )
             except BaseException:
-                # What memory says was not made to last.
+                # The list in memory is not on disk.
                 self._uidlist = UidList(self._list_path, self._mark)
                 raise
 
@@ -271,8 +270,8 @@ class Reader:
 
     def _snapshot(self, files: dict[str, str], sizes: Sizes, stamp: Stamp) -> Snapshot:
         bases = ordered(self._uidlist, files)
-        # Loops of Python and not ``map``, which would keep the interpreter
-        # from the reactor's thread for as long as it takes.
+        # Python loops and not ``map``, which would hold the interpreter lock all
+        # the time and block the reactor.
         octets = [sizes.octets[base] for base in bases]
         listing = Listing(octets, shown_ids(self._uidlist, bases))
         if len(listing) >= BIG:
@@ -288,10 +287,10 @@ class Reader:
 
 
 def _in_order(bases: list[str]) -> list[str]:
-    """Sorted by delivery, oldest first."""
-    # Almost always every name begins with ten digits of seconds, and then
-    # their order as texts is the same and found several times quicker; in
-    # pieces, since a sort keeps the interpreter to itself.
+    """Files by time of delivery, oldest first."""
+    # Almost all names begin with ten digits of seconds; then sorting by text gives
+    # the same order several times faster.  In pieces, since a sort holds the
+    # interpreter lock.
     if all(_SECONDS.match(base) for base in bases):
         hours: dict[str, list[str]] = {}
         for base in bases:

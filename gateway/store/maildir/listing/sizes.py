@@ -1,4 +1,4 @@
-"""How large messages are: what is claimed, held against what is counted.  Blocks."""
+"""Sizes of messages: claimed ones, and their verification by counting.  Blocks."""
 
 from __future__ import annotations
 
@@ -38,47 +38,47 @@ from gateway.wire.body import Measure
 log = Logger()
 
 YOUNG = 30.0
-"""Seconds without a change after which a file is taken for complete.
+"""Seconds without a change after which a file counts as complete.
 
-Programs should write into ``tmp``, but ``cp`` and ``scp`` write right into ``cur``.
+Programs should write into ``tmp``, but ``cp`` and ``scp`` write directly into ``cur``.
 """
 
 OPENING = 16 * 1024
-"""What opening a file costs, as octets read."""
+"""The cost of opening a file, in octets of reading."""
 
 _NOT_ITS_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What has nothing to do with the file that could not be read."""
+"""Errors that do not concern a single file."""
 
 
 class Sizes:
-    """How large messages are, by base name."""
+    """Sizes of messages, by base name."""
 
     def __init__(self, before: Snapshot | None) -> None:
-        """``before`` is an earlier reading."""
+        """``before``: the sizes of an earlier reading."""
         known = before.known() if before else Known({}, {}, {}, set(), set())
         self.octets = known.octets
         """All known sizes in octets, measured or claimed."""
         self.forms = known.forms
-        """As ``Snapshot.forms`` has them."""
+        """Forms, as in ``Snapshot.forms``."""
         self.versions = known.versions
-        """``version_of`` the file, where somebody has looked."""
+        """``version_of`` the file, if it was examined."""
         self.young = known.young
         """Messages that may still be written."""
         self.doubted = known.doubted
-        """Messages to measure whatever their names claim."""
+        """Messages to measure regardless of their names."""
         self.measured: dict[str, Size] = {}
-        """Messages that this reading has read."""
+        """Messages that were measured in this reading."""
         self.unreadable: dict[str, str] = {}
-        """Messages that could not be read, with the reason; their sizes are guesses."""
+        """Unreadable messages with the reason; their sizes are guesses."""
         self._known = known
 
     def forget_written(self, maildir: Place, files: Mapping[str, str]) -> None:
-        """Forget those that somebody has written to; raises ``OSError``."""
+        """Forget messages with changed files; raises ``OSError``."""
         for base in list(self.young):
             try:
                 status = os.lstat(maildir.at(files[base]))
             except (KeyError, FileNotFoundError):
-                # Gone, or renamed this very moment.
+                # Gone, or being renamed.
                 self._known.forget(base)
                 continue
             if version_of(status) != self.versions[base]:
@@ -87,11 +87,11 @@ class Sizes:
                 self.young.discard(base)
 
     def forget(self, base: str) -> None:
-        """The name is another message's now."""
+        """Forget a name that another message has now."""
         self._known.forget(base)
 
     def take(self, base: str, size: Size) -> None:
-        """A file was looked at."""
+        """Record an examined file."""
         self.octets[base] = size.octets
         self.forms[base] = size.form
         self.versions[base] = size.version
@@ -99,37 +99,36 @@ class Sizes:
             self.young.add(base)
 
     def guess(self, base: str, octets: int, reason: str) -> None:
-        """A file could not be read."""
+        """Record an unreadable file."""
         self.octets[base] = octets
         self.forms[base] = UNREADABLE
         self.unreadable[base] = reason
 
 
 def size_of(octets: int, status: os.stat_result, form: int = CLAIMED) -> Size:
-    """A size that goes with what a file's status says."""
+    """Record a size with the status of its file."""
     return Size(octets, form, False, status.st_size, version_of(status), status.st_ctime_ns)
 
 
 def is_young(base: str, size: Size) -> bool:
-    """Whether somebody may still be writing the file.
+    """Whether a program may still be writing the file.
 
-    Where the name tells the size that the file has, all of it is there.
+    A file with the size in its name is complete.
     """
     return is_recent(size.changed) and stored_size(base) != size.stored
 
 
 def is_recent(changed: int) -> bool:
     """Whether a file's last change, in ns since 1970, was less than ``YOUNG`` ago."""
-    # A file that says it changed in a year's time says nothing of the present.
+    # A time in the future tells nothing.
     return abs(time.time_ns() - changed) < YOUNG * 1e9
 
 
 def is_refuted(octets: int, stored: int, named: int | None) -> bool:
     """Whether a file of ``stored`` octets shows that RETR cannot send ``octets``.
 
-    Each octet is sent as itself or, if it ends a line, as CRLF; and the last
-    line may get an end.  ``named``: ``S=`` of the name; where that is wrong the
-    name is about another file.
+    Each octet is sent unchanged or, if it ends a line, as CRLF; the last line may get an
+    end.  ``named``: ``S=`` of the name; if that is wrong, so is the rest of the name.
     """
     return named not in (None, stored) or not stored <= octets <= 2 * stored + 2
 
@@ -138,20 +137,20 @@ def _may_be(claimed: int, stored: int, named: int | None, path: str) -> bool:
     """Whether a file of ``stored`` octets may be a message of ``claimed`` octets."""
     if not is_refuted(claimed, stored, named):
         return True
-    # Or else the sizes in its name are of what is packed in it.
+    # Of a compressed message the name has the decompressed sizes.
     return claimed <= MOST and is_packed(path)
 
 
 class Sizer:
-    """Finds the sizes of one Maildir's messages."""
+    """Finds the sizes of the messages of a Maildir."""
 
     def __init__(self, maildir: str, reading: MaildirOptions) -> None:
         self._maildir = maildir
         self._reading = reading
         self._told: set[str] = set()
-        """Base names of unreadable messages that the log has told of."""
+        """Base names of unreadable messages that were logged."""
         self._damaged: dict[str, tuple[int, str]] = {}
-        """Those that cannot be unpacked: ``version_of`` the file, and the reason."""
+        """Messages that cannot be decompressed: ``version_of`` the file, and the reason."""
 
     def find(
         self,
@@ -161,12 +160,12 @@ class Sizer:
         uidlist: UidList,
         sizes: Sizes,
     ) -> None:
-        """Fill in ``sizes``; messages that are not there any more leave ``files``.
+        """Fill in ``sizes``; remove missing messages from ``files``.
 
-        What a name or the uidlist claims is believed only if the file's size
-        allows it, and is held against the file as long as the budget suffices,
-        the newest first, since they are what a client will ask for.  Dovecot's
-        own claims miss the line end that RETR adds to an incomplete last line.
+        A size in a name or in the uidlist is trusted only if the size of the file allows it,
+        and is verified by reading the file within the budget, newest first, since clients
+        fetch new messages.  Dovecot's sizes lack the line end that RETR adds to an
+        incomplete last line.
         """
         left = self._reading.verify_octets if self._reading.exact else 0
         claim = self._claims(uidlist)
@@ -180,12 +179,12 @@ class Sizer:
             except FileNotFoundError:
                 raise
             except OSError:
-                # What is wrong with the file is seen when it is read.
+                # Reading the file reports the error.
                 believed = None
             if believed is not None:
                 cost = max(believed.stored, believed.octets) + OPENING
                 if cost > left:
-                    # One of the older ones may be smaller.
+                    # An older one may be smaller.
                     sizes.take(base, believed)
                     files[base] = file
                     return
@@ -203,7 +202,7 @@ class Sizer:
         self._tell(sizes.unreadable)
 
     def _believed(self, base: str, claimed: int | None, path: str) -> Size | None:
-        """What may be believed of a message that is not read; raises ``OSError``."""
+        """The trusted size of a message without reading it; raises ``OSError``."""
         if claimed is None and self._reading.exact:
             return None
         status = os.lstat(path)
@@ -218,7 +217,7 @@ class Sizer:
         return size_of(claimed, status)
 
     def _look(self, place: Place, base: str, claimed: int | None, file: str, sizes: Sizes) -> None:
-        """Read one message; raises ``FileNotFoundError`` if that is not its name."""
+        """Measure a message; raises ``FileNotFoundError`` if it was renamed."""
         try:
             size = self.measured(place, file)
         except NotRegular as error:
@@ -235,9 +234,9 @@ class Sizer:
             self._warn(base, claimed, size.octets)
 
     def _guess(self, path: str, claimed: int | None, error: OSError) -> int:
-        """A size for a message that cannot be read, so that the others can be had.
+        """A guessed size for an unreadable message, so that the others can be served.
 
-        Raises ``error`` where it is not about this message alone.
+        Raises ``error`` if it does not concern this message alone.
         """
         if error.errno in _NOT_ITS_OWN:
             raise error
@@ -250,13 +249,13 @@ class Sizer:
         return stored if claimed is None else claimed
 
     def _tell(self, unreadable: dict[str, str]) -> None:
-        """Log which messages cannot be read, each once for as long as it cannot."""
+        """Log unreadable messages, each once until it can be read."""
         new = [reason for base, reason in unreadable.items() if base not in self._told]
         self._told = set(unreadable)
         complain(self._maildir, "messages cannot be read", new)
 
     def _claims(self, uidlist: UidList) -> Callable[[str], int | None]:
-        """What the uidlist or the name says of a size; the list has corrections."""
+        """The size in the uidlist or in the name; the list has corrections."""
         if not self._reading.exact:
             return lambda _: None
         if not uidlist.fields:
@@ -270,12 +269,12 @@ class Sizer:
         return claim
 
     def measured(self, place: Place, file: str) -> Size:
-        """The size as the file has it; raises ``OSError``."""
+        """The size by reading the file; raises ``OSError``."""
         path, base = place.at(file), base_of(file.partition("/")[2])
         if base in self._damaged:
             version, reason = self._damaged[base]
             if version_of(os.lstat(path)) == version:
-                # To find that out again could take seconds.
+                # Decompressing it again could take seconds.
                 raise OSError(errno.EBADMSG, reason, path)
         try:
             return measure(path, exact=self._reading.exact, convert_cr=self._reading.convert_cr)
@@ -294,11 +293,10 @@ class Sizer:
         )
 
     def field(self, base: str, size: Size) -> str:
-        """The uidlist's ``W`` field for a message with none, or a wrong one, in its name.
+        """The ``W`` field of the uidlist for a message without a right one in its name.
 
-        Where the name has none Dovecot goes by it too, and does not count the
-        line end that RETR adds to an incomplete last line.  None for a file
-        that may still be written.
+        If the name has none, Dovecot uses the field too, and does not count the line end that
+        RETR adds to an incomplete last line.  None for a file that may be incomplete.
         """
         if not self._reading.exact or is_young(base, size):
             return ""
@@ -308,9 +306,9 @@ class Sizer:
 
 
 def measure(path: str, *, exact: bool, convert_cr: bool) -> Size:
-    """Read a whole message and count what RETR will send.  Blocks.
+    """Read a whole message and count the octets that RETR sends.  Blocks.
 
-    Not ``exact``: what the file takes.  Raises ``OSError`` that names the file.
+    Not ``exact``: the size of the file.  Raises ``OSError`` that names the file.
     """
     counted = Measure(convert_cr=convert_cr)
     file, status = open_message(path)

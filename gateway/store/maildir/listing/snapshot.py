@@ -1,4 +1,4 @@
-"""One state of a mailbox, as its sessions share it."""
+"""A snapshot of a mailbox, shared by its sessions."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from gateway.store.maildir.uids.high_water import Mark, no_high_water
 __all__ = ["MaildirOptions"]
 
 CLAIMED = 255
-"""In ``Snapshot.forms``: nobody has looked, the size is what a name or the uidlist says."""
+"""In ``Snapshot.forms``: not measured; the size is that in the name or the uidlist."""
 
 UNREADABLE = 254
-"""In ``Snapshot.forms``: it could not be read, the size is a guess for this listing only."""
+"""In ``Snapshot.forms``: unreadable; the size is a guess for this listing only."""
 
 PACKED = 16
-"""In ``Snapshot.forms``, added to the ``Form`` of what is unpacked from the file."""
+"""In ``Snapshot.forms``, added to the ``Form`` of a compressed message."""
 
 UNKNOWN = -1
-"""As ``Size.version``: nobody has looked at the file."""
+"""As ``Size.version``: the file was not examined."""
 
 _FORMS = tuple(Form)
 
 
 @frozen
 class MaildirOptions:
-    """How mail is read.  ``[store]`` of the configuration explains each."""
+    """How mail is read; see ``[store]`` of the configuration."""
 
     exact: bool = True
     convert_cr: bool = False
@@ -49,13 +49,13 @@ class MaildirOptions:
     _marking: Lock = field(factory=Lock, eq=False, repr=False)
 
     def mark_of(self, maildir: str) -> Mark:
-        """How far a Maildir's ids have come: the same for all who read its uidlist at the time."""
+        """The high-water mark of a Maildir, shared by the readers of its uidlist."""
         with self._marking:
             return self.marks.setdefault(maildir, Mark(maildir, self.high_water))
 
 
 class Size(NamedTuple):
-    """How large a message is, and how that is known."""
+    """The size of a message, and its origin."""
 
     octets: int
     form: int = CLAIMED
@@ -63,27 +63,27 @@ class Size(NamedTuple):
     """The stored octets end with a line end."""
 
     stored: int = 0
-    """Octets in the file when it was looked at."""
+    """Octets of the file when it was examined."""
 
     version: int = UNKNOWN
-    """``version_of`` the file when it was looked at."""
+    """``version_of`` the file when it was examined."""
 
     changed: int = 0
-    """When anything of the file changed, by its ``ctime``, in ns since 1970."""
+    """The ctime of the file, in ns since 1970: any change sets it."""
 
 
 class Known(NamedTuple):
-    """What a snapshot knows of its messages, by base name; guesses left out."""
+    """What a snapshot knows of its messages, by base name, without guesses."""
 
     octets: dict[str, int]
     forms: dict[str, int]
     versions: dict[str, int]
     young: set[str]
     doubted: set[str]
-    """Those of which something else was known before: no claim about them is believed."""
+    """Messages with changed data: sizes in names are not trusted."""
 
     def forget(self, base: str) -> None:
-        """Drop what is known of this message: somebody wrote to it, or another has its name."""
+        """Forget this message: its file changed, or another message has its name."""
         if self.octets.pop(base, None) is not None:
             self.doubted.add(base)
         self.forms.pop(base, None)
@@ -92,10 +92,10 @@ class Known(NamedTuple):
 
 
 class Snapshot:
-    """What was there when the mailbox was read.
+    """The messages of a mailbox at the time of reading.
 
-    Flat sequences, since an object for each of 100,000 messages would have
-    to be visited by every garbage collection.
+    Flat sequences: an object per message would make each garbage collection visit
+    100,000 objects.
     """
 
     __slots__ = ("_corrected", "_versions", "bases", "files", "forms", "listing", "stamp", "young")
@@ -113,19 +113,19 @@ class Snapshot:
         self.listing = listing
         self.bases = bases
         self.files = files
-        """``new/...`` or ``cur/...``; follows renames, for all who share the snapshot."""
+        """``new/...`` or ``cur/...``; renames update it for all sessions."""
         self.forms = forms
         """For each message its ``Form``, perhaps ``PACKED``; or ``CLAIMED``, or ``UNREADABLE``."""
         self.young = young
-        """Indexes of those that somebody may still be writing."""
+        """Indexes of messages that may still be written."""
         self.stamp = stamp
-        """``NEVER`` for one that is not all there was, or is wrong: good for this login only."""
+        """``NEVER`` for an incomplete snapshot: valid for this login only."""
         self._versions = versions
         self._corrected: dict[int, int] = {}
 
     def measured(self, index: int, size: Size) -> None:
-        """A message was looked at after all: right from the next listing on."""
-        # The size first: a reader on another thread that sees the form relies on it.
+        """Record a message that was measured later; used from the next listing on."""
+        # The size first: a reader in another thread that sees the form relies on it.
         if size.octets != self.listing.sizes[index]:
             self._corrected[index] = size.octets
             self.stamp = NEVER
@@ -133,17 +133,17 @@ class Snapshot:
         self.forms[index] = size.form
 
     def is_version(self, index: int, version: int) -> bool:
-        """Whether nobody has written to a file of this version since it was looked at."""
+        """Whether a file of this version is unchanged since it was examined."""
         return self._versions[index] in (UNKNOWN, version)
 
     def refute(self, index: int) -> None:
-        """Somebody has written to the file: the next listing measures it again."""
+        """The file changed: the next listing measures it again."""
         self.forms[index] = UNREADABLE
         self.stamp = NEVER
 
     def known(self) -> Known:
-        """For the next snapshot."""
-        # Copies: while this reads, other threads measure messages of sessions that are open.
+        """The data for the next snapshot."""
+        # Copies: meanwhile other threads measure messages of open sessions.
         bases, forms, corrections = self.bases, bytes(self.forms), dict(self._corrected)
         octets = dict(zip(bases, self.listing.sizes, strict=True))
         for index, corrected in corrections.items():
@@ -161,15 +161,15 @@ class Snapshot:
         return known
 
     def versions(self, indexes: Iterable[int]) -> dict[str, int]:
-        """``version_of`` the files of these when they were looked at, by unique-id."""
+        """``version_of`` the files of these when they were examined, by unique-id."""
         uids, versions = self.listing.uids, self._versions
         return {uids[index]: versions[index] for index in indexes if versions[index] != UNKNOWN}
 
     def is_packed(self, index: int) -> bool:
-        """Whether the message was unpacked from its file when it was measured."""
+        """Whether the message was compressed when it was measured."""
         return UNREADABLE > self.forms[index] >= PACKED
 
     def form(self, index: int) -> Form:
-        """What may be relied on for a file that is the one that was listed."""
+        """The reliable data for a file that is unchanged since the listing."""
         form = self.forms[index]
         return Form.STORED if form >= UNREADABLE else _FORMS[form & ~PACKED]

@@ -1,4 +1,4 @@
-"""What comes back: hidden messages, and unique-ids after a restore from a backup.  Blocks.
+"""Restore hidden messages, and move unique-ids after a restore from backup.  Blocks.
 
 Both change the uidlist under its lock, which Dovecot shares.
 """
@@ -25,7 +25,7 @@ from gateway.store.maildir.uids.uidlist import NAME, UidList, base_of
 
 
 class ComingBack:
-    """One open Maildir into which something comes back."""
+    """An open Maildir to restore into."""
 
     def __init__(self, maildir: Place, reading: MaildirOptions, mark: Mark, now: float) -> None:
         """``now`` in Unix seconds."""
@@ -35,7 +35,7 @@ class ComingBack:
         self._now = now
 
     def restore(self, uids: Collection[str]) -> int:
-        """Bring hidden messages back under their old unique-ids; how many came."""
+        """Restore hidden messages with their old unique-ids; returns how many."""
         with dotlock(self._maildir.at(NAME), timeout=self._reading.lock_timeout):
             there = scan(self._maildir)
             back: list[Hidden] = []
@@ -54,10 +54,10 @@ class ComingBack:
             return self._bring_back(back)
 
     def _list(self, back: Sequence[Hidden], there: int) -> None:
-        """Give each of them a new line in the uidlist that carries its old unique-id.
+        """Add a line to the uidlist for each, with its old unique-id as a carried-over id.
 
-        Even where the old line is still there: to IMAP a message that comes
-        back is a new one, and so Dovecot learns of it.
+        Even if the old line still exists: for IMAP a restored message is new, and the new line
+        makes Dovecot notice it.
         """
         uidlist = self._uidlist()
         fields = {}
@@ -79,11 +79,11 @@ class ComingBack:
         def bring(hidden: Hidden, file: str) -> None:
             path = folder.at(file)
             size = maildirsize.size_on_disk(path)
-            # Its age begins anew, or the next run of retention would hide it again.
+            # Its age restarts, or the next retention run would hide it again.
             os.utime(path, follow_symlinks=False)
-            # Another program has put a file of that name into the mailbox: it stays hidden.
+            # The mailbox has another file of that name: the message stays hidden.
             with suppress(FileExistsError):
-                # Its flags are those of today.
+                # Keep its current flags.
                 name = (hidden_of(file) or hidden).name
                 move(path, self._maildir.at(f"cur/{name}"))
                 sizes.append(size)
@@ -98,7 +98,7 @@ class ComingBack:
         return len(sizes)
 
     def move_ids(self, by: int) -> int:
-        """Have new messages get ids that are ``by`` larger; the next one, 0 without a uidlist."""
+        """Raise the next unique-id by ``by``; returns it, or 0 without a uidlist."""
         with dotlock(self._maildir.at(NAME), timeout=self._reading.lock_timeout):
             uidlist = self._uidlist()
             if not uidlist.uidvalidity:

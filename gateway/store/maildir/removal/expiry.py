@@ -1,14 +1,14 @@
-"""What retention does in one Maildir, and how a session removes.  Blocks: for a worker.
+"""Removal in a Maildir, by retention and by sessions.  Blocks: call it in a thread.
 
-Whatever removes works under the Maildir's ``flock``, which all our processes
-share, and in this order, so that a death at any step loses no message that
-was to stay and shows none twice:
+Every removal holds the Maildir's ``flock``, which excludes other processes of pop3gw, and
+keeps this order, so that a crash at any step loses no message that should stay and
+shows none twice:
 
-- remove, purge: the audit has its lines, then each file goes;
-- hide: the audit has its lines, then each file gets its other name by one
-  rename, which carries the unique-id;
-- restore: the uidlist has the lines under its lock, then each file gets its
-  former name by one rename.
+- remove, purge: write the audit lines, then remove each file;
+- hide: write the audit lines, then rename each file once, to a name that contains its
+  unique-id;
+- restore: write the lines of the uidlist under its lock, then rename each file once, to
+  its former name.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ Wanted = Sequence[tuple[str, str]]
 """Unique-ids and files."""
 
 Found = Sequence[tuple[StoredMessage, str]]
-"""Messages that were looked at, and their files."""
+"""Messages with their data, and their files."""
 
 
 class MaildirRetention:
-    """One Maildir, read anew for each call."""
+    """One Maildir; each call reads it again."""
 
     def __init__(
         self,
@@ -74,10 +74,10 @@ class MaildirRetention:
         audit: Audit,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``mailbox`` is its name for the audit."""
+        """``mailbox``: its name in the audit log."""
         self._path = maildir
         self._maildir: Place
-        """Its open directories, during a call."""
+        """Its open directories during a call."""
         self._mailbox = mailbox
         self._reading = reading
         self._audit = audit
@@ -87,45 +87,45 @@ class MaildirRetention:
     def _now(self) -> float:
         return self._now_ns() / 1e9
 
-    # Those of IRetentionStore; all raise NoSuchMailbox, MailboxUnusable or StoreDown.
+    # Methods of IRetentionStore; all raise NoSuchMailbox, MailboxUnusable or StoreDown.
 
     def scan(self) -> list[StoredMessage]:
-        """All that POP3 shows, what is new having been given its unique-ids."""
+        """All messages that POP3 shows; new ones get their unique-ids."""
         return self._safely(self._scan, [])
 
     def scan_readonly(self) -> list[StoredMessage]:
-        """The same, but nothing is written; a file's name stands for an id that is not there."""
+        """As ``scan``, without writing; a message without a unique-id has its file name."""
         return self._safely(self._scan_readonly, [], mend=False)
 
     def remove(self, uids: Collection[str], cause: Reason) -> int:
-        """Remove for good; how many are gone."""
+        """Remove messages; returns how many are gone."""
         return self._safely(lambda: self._remove(uids, cause), 0)
 
     def hide(self, uids: Collection[str], cause: Reason) -> int:
-        """Put into the folder; how many are there now."""
+        """Hide messages; returns how many are hidden now."""
         return self._safely(lambda: self._hide(uids, cause), 0)
 
     def list_hidden(self) -> list[StoredMessage]:
-        """What is in the folder."""
+        """The hidden messages."""
         return self._safely(self._hidden, [])
 
     def restore(self, uids: Collection[str]) -> int:
-        """Bring back; how many came."""
+        """Restore hidden messages; returns how many."""
         return self._safely(lambda: self._coming_back().restore(uids), 0)
 
     def move_ids(self, by: int) -> int:
-        """Have new messages get ids that are ``by`` larger; the next one, 0 without a uidlist."""
+        """Raise the next unique-id by ``by``; returns it, or 0 without a uidlist."""
         return self._safely(lambda: self._coming_back().move_ids(by), 0)
 
     def purge(self, uids: Collection[str], cause: Reason) -> int:
-        """Remove for good what is in the folder; how many are gone."""
+        """Remove hidden messages; returns how many are gone."""
         return self._safely(lambda: self._purge(uids, cause), 0)
 
     def _safely(self, work: Callable[[], T], nothing: T, *, mend: bool = True) -> T:
-        """Do it; turn an ``OSError`` into the store's errors.
+        """Call ``work`` with the open Maildir; raise the store's errors for an ``OSError``.
 
-        A Maildir that the next login would make holds ``nothing``, and is not
-        made.  ``mend``: whether parts that one lacks are.
+        For a Maildir that the next login would create return ``nothing``, and do not create
+        it.  ``mend``: whether to create missing parts of an existing one.
         """
         try:
             try:
@@ -136,7 +136,7 @@ class MaildirRetention:
                     return nothing
                 if is_there and not mend:
                     raise
-                # Only a part of it may be missing.
+                # Perhaps only a part of it is missing.
                 ensure_maildir(self._path, create=self._reading.create)
                 return self._done(work)
         except OSError as error:
@@ -150,12 +150,12 @@ class MaildirRetention:
         mark = self._reading.mark_of(self._path)
         return ComingBack(self._maildir, self._reading, mark, self._now)
 
-    # -- what is there -------------------------------------------------------
+    # -- scanning -------------------------------------------------------
 
     def _scan(self) -> list[StoredMessage]:
         shown, others = self._shown()
         if look_at(self._maildir, [("", file) for file in others]):
-            # As a login does, but that sizes in names are believed.
+            # As at a login, but trust the sizes in names.
             reading = attrs.evolve(self._reading, verify_octets=0)
             Reader(self._path, reading, now=lambda: self._now).read(None)
             shown, _ = self._shown()
@@ -167,7 +167,7 @@ class MaildirRetention:
         return [kept for kept, _ in look_at(self._maildir, [*shown.items(), *unnamed])]
 
     def _shown(self) -> tuple[dict[str, str], list[str]]:
-        """Unique-id to file of all that have one, and the files of the others."""
+        """Unique-id to file, and the files without a unique-id."""
         files, twins = look(self._maildir)
         uidlist = UidList(self._maildir.at(NAME), self._reading.mark_of(self._path))
         uidlist.refresh()
@@ -179,7 +179,7 @@ class MaildirRetention:
         return shown, others + twins
 
     def part(self, known: Collection[str] = ()) -> None:
-        """Rename files until no two share a base name; the caller has the ``flock``."""
+        """Rename files until no two share a base name; the caller holds the ``flock``."""
         if look(self._maildir)[1]:
             part(self._maildir, (), known, self._now_ns())
 
@@ -202,7 +202,7 @@ class MaildirRetention:
     def remove_marked(
         self, wanted: Wanted, cause: Reason, *, versions: Mapping[str, int], changed: bool = True
     ) -> Collection[str]:
-        """Remove what a session has marked, once the audit has a line for each.
+        """Remove the messages that a session marked, after a line each in the audit log.
 
         ``versions``: ``version_of`` the files when the session began, by unique-id.
         What somebody has written to since stays, for the client has not got that;
@@ -215,7 +215,7 @@ class MaildirRetention:
                 flocked_if_free(self._maildir, timeout=self._reading.lock_timeout) as is_flocked,
             ):
                 if changed:
-                    # What has the base name of a message that goes may not inherit its id.
+                    # A file with the base name of a removed message must not get its id.
                     self.part({file for _, file in wanted})
                 found, restless, written = look_for(self._maildir, wanted, versions=versions)
                 self._removed(found, cause, is_flocked=is_flocked)
@@ -232,7 +232,7 @@ class MaildirRetention:
         return taken
 
     def _drop_lines(self, found: Found) -> None:
-        """Drop the uidlist's lines of messages with names that another message may get."""
+        """Drop lines of the uidlist for messages with names that another message may get."""
         gone = {base_of(file.partition("/")[2]) for _, file in found}
         if any_may_come_again(gone):
             uidlist = UidList(self._maildir.at(NAME), self._reading.mark_of(self._path))
@@ -246,7 +246,7 @@ class MaildirRetention:
         cause: Reason,
         take: Callable[[Found], int],
     ) -> int:
-        """Take messages away once the audit has a line for each; how many were taken."""
+        """Remove messages after a line each in the audit log; returns how many."""
 
         def audit(part: Found) -> None:
             self._audit(entries(action, directory, self._mailbox, part, cause))
@@ -270,9 +270,9 @@ class MaildirRetention:
             return self._put_away(only(self._shown()[0], uids), cause)
 
     def hide_marked(self, wanted: Wanted, cause: Reason, *, changed: bool = True) -> None:
-        """Hide what a session has marked in a mailbox under a hold.
+        """Hide the messages that a session marked in a mailbox on hold.
 
-        Raises ``StoreDown`` when something is still there.
+        Raises ``StoreDown`` if a message is still there.
         """
         try:
             with (
@@ -289,7 +289,7 @@ class MaildirRetention:
             raise StoreDown(f"{self._path}: {len(left)} marked messages could not be hidden")
 
     def _put_away(self, wanted: Wanted, cause: Reason) -> int:
-        """Hide unique-ids and files, under the ``flock``; how many are there now."""
+        """Hide these under the ``flock``; returns how many are hidden now."""
         found = look_for(self._maildir, wanted).found
         if not found:
             return 0
@@ -299,8 +299,8 @@ class MaildirRetention:
         left: list[tuple[StoredMessage, str]] = []
         for kept, file in found:
             name = hidden_name(file.partition("/")[2], kept.uid)
-            # What is there under this name is the same message, from a copy
-            # of the mailbox perhaps: neither may overwrite the other.
+            # A file of this name is the same message, perhaps from a copy of
+            # the mailbox: neither may replace the other.
             is_fine = may_be_name(name) and base_of(name) not in taken
             (fine if is_fine else left).append((kept, file))
         complain(self._maildir, "messages cannot be hidden", [file for _, file in left])

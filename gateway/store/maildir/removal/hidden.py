@@ -1,7 +1,7 @@
-"""The folder of hidden messages, and how a name in it carries the old unique-id.  Blocks.
+"""The folder of hidden messages; file names in it contain the old unique-ids.  Blocks.
 
-So nothing needs to remember what was hidden: whatever happens to a uidlist or
-a database, the files say it themselves.
+So hidden messages need no other record: they survive the loss of a uidlist or of the
+ledger.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ MARK = "maildirfolder"
 """The file that makes a directory a folder (Maildir++); made last."""
 
 _PLAIN = "!\"#$&'()*+-;<=>?@[\\]^`{|}"
-"""What a unique-id may have, besides letters, digits and ``._~``, that a name may have too."""
+"""Characters of unique-ids, besides letters, digits and ``._~``, that names may contain."""
 
 _CARRIED = re.compile(r"(.+),U=([!-~]+)", re.S)
 
 
 def folder_of(maildir: Place) -> Place:
-    """Where a Maildir's hidden messages are.
+    """The folder of a Maildir's hidden messages, which is no link.
 
-    Nobody has put a link in its place.  Raises ``MailboxUnusable`` or ``OSError``.
+    Raises ``MailboxUnusable`` or ``OSError``.
     """
     _checked_directory(maildir.at(EXPIRED), f"{maildir}/{EXPIRED}")
     folder = maildir.folder(EXPIRED)
@@ -42,31 +42,31 @@ def folder_of(maildir: Place) -> Place:
 
 
 def hidden_name(name: str, uid: str) -> str:
-    """The name under which a message is hidden."""
+    """The file name of a hidden message."""
     base, _, info = name.partition(":")
     return f"{base},U={quote(uid, safe=_PLAIN)}:{info or '2,'}"
 
 
 def may_be_name(name: str) -> bool:
-    """Whether it is not too long for a file."""
+    """Whether the name is short enough for a file."""
     return len(os.fsencode(name)) <= LONGEST
 
 
 class Hidden(NamedTuple):
-    """What the file of a hidden message says."""
+    """The data in the file name of a hidden message."""
 
     file: str
-    """Below the folder."""
+    """The file, relative to the folder."""
 
     name: str
-    """What it is called in ``cur`` once it is back."""
+    """Its name in ``cur`` after a restore."""
 
     uid: str
-    """The unique-id that it had."""
+    """Its old unique-id."""
 
 
 def hidden_of(file: str) -> Hidden | None:
-    """What ``cur/...`` below the folder says; None for one that was not hidden by us."""
+    """Parse ``cur/...`` of the folder; None: pop3gw did not hide it."""
     base, _, info = file.partition("/")[2].partition(":")
     match = _CARRIED.fullmatch(base)
     uid = unquote(match[2]) if match else ""
@@ -78,10 +78,10 @@ def hidden_of(file: str) -> Hidden | None:
 
 
 def hidden_files(maildir: Place) -> dict[str, Hidden]:
-    """All that were hidden, by unique-id.
+    """All hidden messages, by unique-id.
 
-    Of two with one id, as there may be after a uidlist was lost, the later
-    gets a suffix.  Raises ``MailboxUnusable`` or ``OSError``.
+    Two may have the same id after the loss of a uidlist: the later one gets a suffix.
+    Raises ``MailboxUnusable`` or ``OSError``.
     """
     try:
         files, twins = look(folder_of(maildir))
@@ -89,7 +89,7 @@ def hidden_files(maildir: Place) -> dict[str, Hidden]:
         return {}
     found: dict[str, Hidden] = {}
     for file in sorted([*files.values(), *twins]):
-        # What another program's user has put there stays that user's.
+        # Ignore files that a user put there with another program.
         if (hidden := hidden_of(file)) is not None:
             uid, suffix = hidden.uid, 0
             while uid in found:
@@ -100,7 +100,7 @@ def hidden_files(maildir: Place) -> dict[str, Hidden]:
 
 
 def make_folder(maildir: Place) -> Place:
-    """Make the folder where it is missing, the Maildir's owner's and of its mode.
+    """Create the folder if it is missing, with owner and mode of the Maildir.
 
     Raises ``MailboxUnusable`` or ``OSError``.
     """
@@ -123,7 +123,7 @@ def make_folder(maildir: Place) -> Place:
 
 
 def _made(above: Place, name: str, owner: os.stat_result, mode: int) -> Place:
-    # One that is there may be a dead process's, that had not yet given it away.
+    # A process may have died before it changed the owner of an existing folder.
     with suppress(FileExistsError):
         os.mkdir(above.at(name), 0o700)
     _checked_directory(above.at(name), f"{above}/{name}")

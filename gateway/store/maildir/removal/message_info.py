@@ -1,4 +1,4 @@
-"""A stored message as retention and the audit see it.  Blocks: for a worker."""
+"""Data of stored messages for retention and the audit log.  Blocks: call it in a thread."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from gateway.store.maildir.listing.compressed import is_packed, unpacked
 from gateway.store.maildir.uids.uidlist import base_of
 
 OPENING = 4096
-"""Octets in which mostly all of a header is."""
+"""Octets that contain most headers completely."""
 
 HEADER = 64 * 1024
-"""Octets in which a Message-ID is looked for."""
+"""Octets to search for a Message-ID."""
 
 T = TypeVar("T")
 
 See = Callable[[str, str, os.stat_result], StoredMessage]
-"""What a message's unique-id, name and file say of it."""
+"""The data of a message from its unique-id, name and file."""
 
 
 def as_delivered(uid: str, name: str, status: os.stat_result) -> StoredMessage:
-    """Its age is the least that its name and its file say.
+    """Its age is the smaller of those in its name and of its file.
 
-    So a copy, and one that somebody has touched, is kept for longer.  A
-    rename that adds the flag S sets the time of the last change; whatever
-    else sets it lets the reading seem later than it was.
+    So copies and touched files are kept longer.  The time of reading is the ctime, which
+    the rename that adds the flag S sets; any later change makes it later.
     """
     base, _, info = name.partition(":")
     received = max(float(delivery_order(base)[0]), status.st_mtime)
@@ -44,21 +43,21 @@ def as_delivered(uid: str, name: str, status: os.stat_result) -> StoredMessage:
 
 
 def as_hidden(uid: str, name: str, status: os.stat_result) -> StoredMessage:
-    """Its age is counted from the rename that has hidden it."""
+    """Its age counts from the rename that hid it."""
     return as_delivered(uid, name, status)._replace(received=status.st_ctime)
 
 
 class Looked(NamedTuple):
-    """What ``look_for`` found."""
+    """The result of ``look_for``."""
 
     found: list[tuple[StoredMessage, str]]
-    """What is known of each, and its file's name as it is now."""
+    """The data of each message, and the current name of its file."""
 
     restless: list[str]
-    """The unique-ids of those that others renamed all the while."""
+    """Unique-ids of messages that other programs keep renaming."""
 
     written: list[str]
-    """The unique-ids of those that somebody has written to."""
+    """Unique-ids of messages with changed files."""
 
 
 def look_for(
@@ -67,10 +66,10 @@ def look_for(
     see: See = as_delivered,
     versions: Mapping[str, int] = {},
 ) -> Looked:
-    """Look at each unique-id and file, wherever another program may have moved it.
+    """Find the data of each unique-id and file, even if another program renamed it.
 
-    One that is no longer there, or is no regular file, is left out.  ``versions``:
-    by unique-id, ``version_of`` the files when they were last looked at.
+    Missing messages, and files that are not regular, are left out.  ``versions``: by
+    unique-id, ``version_of`` the files when they were last read.
     """
     written: list[str] = []
     seen: dict[int, tuple[StoredMessage, str]] = {}
@@ -96,7 +95,7 @@ def look_for(
 
 
 def _octets(maildir: Place, file: str, stored: int) -> int:
-    """The size of a message as quotas count it: if it is packed, what its name says."""
+    """The size of a message for quotas; of a compressed one the size in its name."""
     named = stored_size(base_of(file.partition("/")[2]))
     if named is None or named == stored:
         return stored
@@ -111,14 +110,14 @@ def _octets(maildir: Place, file: str, stored: int) -> int:
 def look_at(
     maildir: Place, wanted: Iterable[tuple[str, str]], see: See = as_delivered
 ) -> list[tuple[StoredMessage, str]]:
-    """The same, but it raises ``StoreDown`` where it cannot be told what is there."""
+    """As ``look_for``, but raises ``StoreDown`` for messages that keep being renamed."""
     looked = look_for(maildir, wanted, see)
     raise_for(maildir, looked.restless)
     return looked.found
 
 
 def raise_for(maildir: object, restless: Sequence[str]) -> None:
-    """Raise ``StoreDown`` if others renamed any messages all the while."""
+    """Raise ``StoreDown`` if other programs keep renaming messages."""
     if restless:
         raise StoreDown(
             f"{maildir}: another program goes on renaming {len(restless)} messages,"
@@ -133,7 +132,7 @@ def entries(
     found: Sequence[tuple[StoredMessage, str]],
     cause: Reason,
 ) -> Iterator[Removed]:
-    """What the audit says of messages that were looked at."""
+    """The audit entries of messages."""
     named: dict[int, str | None] = {}
 
     def read(index: int, file: str) -> None:
@@ -150,7 +149,7 @@ def entries(
 
 
 def message_id(path: str) -> str | None:
-    """The Message-ID in a message's header; None where there is none to be had."""
+    """The Message-ID in the header of a message; None: not found."""
     try:
         return message_id_in(_head(path))
     except OSError:
@@ -173,5 +172,5 @@ def _head(path: str) -> bytes:
 
 
 def only(files: Mapping[str, T], uids: Collection[str]) -> list[tuple[str, T]]:
-    """Those of ``uids`` that are in ``files``, each once, with what is known of them."""
+    """The messages of ``uids`` that are in ``files``, each once, with their data."""
     return [(uid, files[uid]) for uid in dict.fromkeys(uids) if uid in files]

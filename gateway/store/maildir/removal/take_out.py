@@ -1,4 +1,4 @@
-"""Messages leave a Maildir.  Blocks: for a worker."""
+"""Remove files from a Maildir.  Blocks: call it in a thread."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ T = TypeVar("T")
 
 @contextmanager
 def flocked_if_free(maildir: Place, *, timeout: float) -> Iterator[bool]:
-    """``flocked`` within ``timeout`` seconds, else without it; yields whether it is locked."""
+    """``flocked`` within ``timeout`` seconds, else unlocked; yields whether it is locked."""
     with ExitStack() as held:
         is_flocked = False
         try:
             held.enter_context(flocked(maildir.path, timeout=timeout))
             is_flocked = True
         except (OSError, StoreDown) as error:
-            # Remove what the user wants removed, even while another program counts.
+            # Remove what the user deleted, even while another program counts.
             log.warn("{maildir}: {error}; removing all the same", maildir=maildir, error=error)
         yield is_flocked
 
@@ -37,10 +37,10 @@ def flocked_if_free(maildir: Place, *, timeout: float) -> Iterator[bool]:
 def in_parts(
     found: Sequence[T], audit: Callable[[Sequence[T]], None], take: Callable[[Sequence[T]], int]
 ) -> int:
-    """Take away what is audited; how many were taken.
+    """Remove messages after the audit lines; returns how many were removed.
 
-    On a disk without room for all lines half of them go first and make
-    room for those of the others.  Raises as both do.
+    On a disk without room for all lines, remove one half first, which makes room for the
+    lines of the other.  Raises as both do.
     """
     try:
         audit(found)
@@ -59,7 +59,7 @@ def take_out(
     *,
     counted_in: Place | None,
 ) -> int:
-    """Unlink ``new/...`` and ``cur/...``, wherever another program may have moved them.
+    """Unlink ``new/...`` and ``cur/...``, even if another program renamed them.
 
     Updates ``maildirsize`` of the Maildir ``counted_in``, where there is
     one, which is why the caller has that ``flocked``; None: they count nowhere.
@@ -76,7 +76,7 @@ def take_out(
 
 
 class _Removal:
-    """Removes, and counts what it removed."""
+    """Removes files, and counts them."""
 
     def __init__(
         self, directory: Place, leave: Callable[[str], None], counted_in: Place | None
@@ -88,7 +88,7 @@ class _Removal:
         self._octets = 0
 
     def remove(self, files: Sequence[str]) -> None:
-        """Take them out; raises ``StoreDown`` when something is still there."""
+        """Remove the files; raises ``StoreDown`` if one is still there."""
         failed: list[str] = []
 
         def take(_: str, file: str) -> None:

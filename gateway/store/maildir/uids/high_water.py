@@ -1,10 +1,9 @@
-"""How far unique-ids have come in one mailbox, whatever becomes of its uidlist.
+"""High-water marks: the largest unique-ids of mailboxes, independent of their uidlists.
 
-A number outside the Maildir, beyond every id that a client may have been
-shown, so that a uidlist that is lost, or an older copy of one, does not bring
-ids again.  It is raised by blocks: a mailbox costs a write now and then, and a
-message none.  So it says where ids may go on, not where they are; only whoever
-has followed a list since it last gave ids from it knows that too.
+The mark of a mailbox is stored outside the Maildir.  It exceeds every id that a client
+may have seen, so that a lost uidlist, or an older copy of one, does not reuse ids.  It is
+raised in blocks, so that most messages cost no write.  So it says from where ids may
+continue, not the next id; only a process that has followed the list knows that.
 """
 
 from __future__ import annotations
@@ -20,32 +19,32 @@ from gateway.store.maildir.uids.uidlines import HIGHEST
 log = Logger()
 
 BLOCK = 1000
-"""Ids by which the number is ahead."""
+"""Ids in a block."""
 
 
 def no_high_water(_: str, __: int) -> int:
-    """A ``HighWater`` where nothing is remembered."""
+    """A ``HighWater`` without memory."""
     return 0
 
 
 class Mark:
-    """One Maildir's, for all in this process who read its uidlist.  Blocks."""
+    """The mark of a Maildir, shared by all readers of its uidlist in this process.  Blocks."""
 
     def __init__(self, maildir: str = "", high_water: HighWater = no_high_water) -> None:
         self.maildir = maildir
         self._high_water = high_water
         self._known = 0
-        """The mark, as it was last."""
+        """The last known mark."""
         self.reached = 0
-        """The next id, as somebody here last had it from the list."""
+        """The next id in the list, as last read in this process."""
         self._raising = Lock()
         self._is_failing = self._is_told = False
 
     def begin(self, next_uid: int, *, is_new: bool) -> int:
-        """Where ids go on in a list that says ``next_uid`` and was not followed.
+        """The next id for a list with ``next_uid`` that was not followed.
 
-        ``is_new``: there is no list.  Raises ``StoreDown`` when nothing can
-        be told then; a list that is there is believed.
+        ``is_new``: there is no list.  Raises ``StoreDown`` if the mark is unknown then; an
+        existing list is trusted.
         """
         try:
             mark = self._high_water(self.maildir, 0)
@@ -55,20 +54,20 @@ class Mark:
             self._complain(error)
             return max(next_uid, self.reached)
         if mark > HIGHEST - BLOCK:
-            # What a list said that was damaged, or has run out: the next begins anew.
+            # The list was damaged or full: the next one starts again.
             return next_uid
         self._tell(next_uid, mark, is_missing=is_new and mark > 0)
         return max(next_uid, mark, self.reached)
 
     def show(self, next_uid: int, beyond: int) -> None:
-        """A list that says ``next_uid`` is shown, all ids in it being below ``beyond``."""
+        """A list with ``next_uid`` is shown; all its ids are below ``beyond``."""
         self.cover(beyond)
         if self._known <= HIGHEST - BLOCK:
             self._tell(next_uid, self._known, is_missing=False)
         self.note(next_uid)
 
     def cover(self, next_uid: int) -> None:
-        """See to it that the mark is not below ``next_uid``, before ids below that are shown."""
+        """Raise the mark to at least ``next_uid``, before lower ids are shown."""
         if next_uid <= self._known:
             return
         try:
@@ -82,13 +81,13 @@ class Mark:
             self._is_failing = False
 
     def note(self, next_uid: int) -> None:
-        """The list says so, or does now."""
-        # A login that shows the list and a delivery that goes on from it are two threads.
+        """Record the next id of the list."""
+        # A login that shows the list and a delivery that extends it run in two threads.
         with self._raising:
             self.reached = max(self.reached, next_uid)
 
     def _tell(self, next_uid: int, mark: int, *, is_missing: bool) -> None:
-        """Log a list that is not what it was, once until ids have gone on."""
+        """Log a missing or older list, once until ids continue."""
         is_wrong = is_missing or next_uid < max(self.reached, mark - BLOCK)
         if is_wrong and not self._is_told:
             log.warn(
@@ -100,7 +99,7 @@ class Mark:
         self._is_told = is_wrong
 
     def _complain(self, error: GatewayError) -> None:
-        """Once: mail goes on, with the uidlist alone to tell which ids were given."""
+        """Log once that the mark is unknown; mail continues with the uidlist alone."""
         if not self._is_failing:
             log.warn("{maildir}: {error}", maildir=self.maildir, error=error)
         self._is_failing = True

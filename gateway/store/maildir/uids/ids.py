@@ -1,4 +1,4 @@
-"""Which messages POP3 shows, in which order, and under which unique-ids."""
+"""The messages that POP3 shows, their order and their unique-ids."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def ordered(uidlist: UidList, there: Collection[str]) -> list[str]:
-    """Those base names of ``there`` that have an id.
+    """The base names of ``there`` with an id, sorted.
 
-    By unique-id, but first of all by Dovecot's order number where there is one.
+    By Dovecot's order number (the field O) if there is one, then by unique-id.
     """
     bases = [base for base in uidlist.uids if base in there]
     if not uidlist.in_order:
@@ -34,9 +34,9 @@ def ordered(uidlist: UidList, there: Collection[str]) -> list[str]:
 
 
 def shown_ids(uidlist: UidList, bases: Sequence[str]) -> list[str]:
-    """The unique-id of each: a carried-over one verbatim, else the number; no two are the same.
+    """The unique-id of each: a carried-over one (the field P) unchanged, else the number.
 
-    ``bases`` is what ``ordered`` said.
+    All are different.  ``bases``: the result of ``ordered``.
     """
     ids = [str(uidlist.uids[base]) for base in bases]
     carried = _carried(uidlist)
@@ -61,10 +61,10 @@ def shown_ids(uidlist: UidList, bases: Sequence[str]) -> list[str]:
 
 
 def renamed_ids(uidlist: UidList) -> dict[str, str]:
-    """The ids of those base names for which an earlier message has the very same id.
+    """New ids for base names with the id of an earlier message.
 
-    Earlier ones count though they are gone, for as long as they have a line:
-    else the later one would come by the id of what clients have seen and deleted.
+    Removed messages count while they have a line: else the later message would get the
+    id of one that clients have seen and deleted.
     """
     carried = _carried(uidlist)
     if not carried:
@@ -89,11 +89,11 @@ def _another(uid: str, number: int, shown: Collection[str]) -> str:
 
 
 def _carried(uidlist: UidList) -> dict[str, str]:
-    """Base name to carried-over id, of those that have one."""
+    """Base name to carried-over id."""
     found = ((base, uidlist.field(base, "P")) for base in uidlist.fields)
     return {base: wanted for base, wanted in found if wanted is not None}
 
 
 def may_be_id(text: str) -> bool:
-    """Whether RFC 1939 section 7 lets this be a unique-id."""
+    """Whether this is a valid unique-id (RFC 1939 section 7)."""
     return 1 <= len(text) <= 70 and all("!" <= char <= "~" for char in text)

@@ -7,17 +7,17 @@ from typing import NamedTuple
 LARGEST_UID = 2**32 - 2
 
 RESERVE = 2**30
-"""Ids at the upper end that no mailbox gets to: a line that has one is wrong."""
+"""Ids at the upper end of the range; a line with one is wrong."""
 
 HIGHEST = LARGEST_UID - RESERVE
 
 
 BOM = "\ufeff"
-"""What some editors begin a file with."""
+"""The byte order mark, which some editors write."""
 
 
 def decimal(text: str, digits: int = 18) -> int | None:
-    """The number that a text of ASCII digits means; None for any other text."""
+    """The number of a text of ASCII digits; None for other text."""
     if text.isdecimal() and text.isascii() and len(text) <= digits:
         return int(text)
     return None
@@ -29,13 +29,13 @@ class Header(NamedTuple):
     version: str
     uidvalidity: int
     next_uid: int | None
-    """None for one that no mailbox gets to."""
+    """None: out of range."""
     others: tuple[str, ...] = ()
-    """The words that are nobody's here, to be kept."""
+    """Other fields, to be kept."""
 
 
 def parse_header(line: str) -> Header:
-    """What line 1 says; raises ``ValueError`` if it is not a uidlist's of version 1 or 3."""
+    """Parse line 1.  Raises ``ValueError`` unless it is of version 1 or 3."""
     version, *words = line.removeprefix(BOM).split(" ")
     if version == "1":
         known = dict(zip("VN", words, strict=False))
@@ -57,7 +57,7 @@ def parse_header(line: str) -> Header:
 def kept_fields(number: str, fields: str) -> str:
     """The fields that a message keeps if the number of its line cannot be a unique-id.
 
-    The number too, as one that was carried over: clients have been shown it.
+    The number becomes a carried-over id, because clients have seen it.
     """
     if decimal(number, 70) and not any(word[:1] == "P" for word in fields.split(" ")):
         return f"P{number} {fields}".rstrip()
@@ -65,13 +65,13 @@ def kept_fields(number: str, fields: str) -> str:
 
 
 def carried_number(text: str) -> int:
-    """The unique-id that would be shown as ``text``; 0 if none that is ever given."""
+    """The number that is shown as ``text``; 0: none."""
     number = 0 if text[:1] == "0" else decimal(text, 10) or 0
     return number if number <= HIGHEST else 0
 
 
 def joined(kept: str, new: str) -> str:
-    """Fields, of which new ones take the place of those with the same letter."""
+    """Fields, with new ones in place of those with the same letter."""
     letters = {word[:1] for word in new.split(" ")}
     return " ".join(
         [*(word for word in kept.split(" ") if word and word[0] not in letters), new]

@@ -1,8 +1,8 @@
 """``dovecot-uidlist``: which file has which unique-id, in Dovecot's own format.
 
-Version 3 is read and written, version 1 read.  A file grows by whole lines;
-it is replaced only by rename, and both only under its lock.  Reading needs
-no lock: what follows the last line end is not there yet.
+Reads versions 1 and 3, writes version 3.  A file grows by whole lines and is replaced by
+rename, both only under its lock.  Reading needs no lock: text after the last line end
+is incomplete.
 """
 
 from __future__ import annotations
@@ -32,44 +32,44 @@ log = Logger()
 
 NAME = "dovecot-uidlist"
 REMEMBERED = 512
-"""Octets before the place where reading stopped, by which a replaced file is known."""
+"""Octets before the end of the last reading, to detect a replaced file."""
 
 
 Keep = Callable[[Collection[str]], Collection[str]]
-"""Of base names those that have a file, and maybe others."""
+"""Selects the base names with a file, perhaps with some others."""
 
 
 def base_of(filename: str) -> str:
-    """A Maildir file's name without its flags."""
+    """The name of a message file without its flags."""
     return filename.partition(":")[0]
 
 
 class UidList:
-    """What a uidlist says, and how much of the file has been read."""
+    """The content of a uidlist, and how much of the file was read."""
 
     def __init__(self, path: str, mark: Mark | None = None) -> None:
-        """``mark``: where ids go on if the list does not tell."""
+        """``mark``: tells the next id if the list cannot."""
         self.path = path
         self.mark = mark or Mark()
         self._is_followed = False
-        """Since ids were last given from it nothing was done to it but to add lines."""
+        """Since this process last gave ids, lines were only appended."""
         self.uids: dict[str, int] = {}
         """Base name to unique-id, in the order of the file."""
         self.fields: dict[str, str] = {}
-        """Base name to the fields between id and name, for those that have any."""
+        """Base name to the fields between id and name, if any."""
         self.uidvalidity = 0
         self.next_uid = 1
         self.in_order = True
         """The unique-ids increase from line to line."""
         self.torn = False
-        """The file's last line is incomplete: a writer died."""
+        """The last line is incomplete: a writer died."""
         self.unsure = False
-        """Something was read that may not be on stable storage."""
+        """Lines were read that may not be synced to disk."""
         self.version = "3"
         self.faults: list[str] = []
-        """What does not read, for the log; the next change writes the list without it."""
+        """Malformed lines, for the log; the next change drops them."""
         self._kept: dict[str, str] = {}
-        """Base name to fields of messages with a line that has no unique-id for them."""
+        """Base name to fields of messages with a line without a valid unique-id."""
         self._is_next_lost = False
         self._highest = 0
         self._lines = 0
@@ -80,16 +80,15 @@ class UidList:
 
     @property
     def name(self) -> str:
-        """What an administrator knows the file by."""
+        """The path of the file for the log."""
         return f"{self.mark.maildir}/{NAME}" if self.mark.maildir else self.path
 
     # -- reading -------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Read what is new: the tail of a file that grew, else all of it.
+        """Read the tail of a file that grew, else all of it.
 
-        Raises ``MailboxUnusable`` when it is no file, or its first line not a
-        uidlist's.
+        Raises ``MailboxUnusable`` if it is no regular file, or line 1 is not a uidlist's.
         """
         try:
             file = no_link(self.path, os.O_RDONLY)
@@ -102,19 +101,19 @@ class UidList:
             os.close(file)
         end = data.rfind(b"\n") + 1
         self.torn = end < len(data)
-        # Who writes a list by hand may have an editor that ends lines with CRLF.
+        # An editor may have written CRLF line ends.
         text = os.fsdecode(data[:end].replace(b"\r\n", b"\n"))
         self._take(text.split("\n")[:-1])
         self._remember(data[:end])
         self.unsure = self.unsure or end > 0
 
     def _read(self, file: int) -> bytes:
-        """What follows that which was read before, if it is still there; else all."""
+        """The octets after those read before, if these are unchanged; else all."""
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise MailboxUnusable(f"{self.name} is not a regular file")
-        # The inode does not tell: a file system may give the number of a file
-        # that was replaced to the very next one.
+        # The inode is no proof: a file system may reuse the number of a replaced
+        # file at once.
         if self._offset and status.st_ino == self._inode:
             start = self._offset - len(self._tail)
             data = os.pread(file, max(status.st_size - start, 0), start)
@@ -125,11 +124,11 @@ class UidList:
         return os.pread(file, status.st_size, 0)
 
     def _begins_alike(self, file: int) -> bool:
-        # The tail of a short file has all of it, and has just been compared.
+        # The compared tail of a short file is the whole file.
         return len(self._tail) == self._offset or self._head == os.pread(file, len(self._head), 0)
 
     def _remember(self, data: bytes) -> None:
-        """These octets follow those that were read or written before."""
+        """Add octets that follow those read or written before."""
         if not self._offset:
             self._head = data[: data.find(b"\n") + 1]
         tail = data if len(data) >= REMEMBERED else self._tail + data
@@ -152,7 +151,7 @@ class UidList:
             base = base_of(name)
             uid = int(number) if number.isdecimal() and len(number) <= 10 else 0
             if not (base and 0 < uid <= HIGHEST and number.isascii()):
-                # Its file, if there is one, gets an id of its own.
+                # Its file, if there is one, gets a new id.
                 self._keep(at, line, base, kept_fields(number, extra))
                 continue
             if uid > highest:
@@ -165,7 +164,7 @@ class UidList:
                     continue
             if taken is not None:
                 taken.add(uid)
-            # Python's dict keeps the first place of a key; the later line wins.
+            # A dict keeps the first position of a key; the later line applies.
             if uids.pop(base, None) is not None:
                 fields.pop(base, None)
             uids[base] = uid
@@ -196,7 +195,7 @@ class UidList:
             self.faults.append(f"line 1: {line[:100]!r}")
 
     def make_sure(self) -> None:
-        """Put on stable storage what was read, before a client sees ids of it.
+        """Sync to disk what was read, before a client sees its ids.
 
         Raises ``OSError``.
         """
@@ -224,7 +223,7 @@ class UidList:
         keep: Keep,
         sync: bool = True,
     ) -> None:
-        """Give each base name in ``new`` the next id and make that last.
+        """Give each base name in ``new`` the next id, and sync the list to disk.
 
         ``new``, oldest first, is of names that have no id; ``fields`` are those
         of them that are to have any.  The caller holds the lock and has
@@ -256,7 +255,7 @@ class UidList:
         self.mark.note(self.next_uid)
 
     def move_ahead(self, by: int, keep: Keep) -> None:
-        """Have the next id be so much larger; the list is there, and all else as for ``add``."""
+        """Raise the next id by ``by``; the list must exist; otherwise as ``add``."""
         self.next_uid = self.beyond() + by
         self._check_room()
         self.mark.cover(self.next_uid)
@@ -274,11 +273,10 @@ class UidList:
             )
 
     def _begin(self, now: float) -> None:
-        """A list of which nothing is there, lost perhaps."""
-        # It must not start again at 1: a client would take a new message for
-        # one it has seen and never show it.  Where nothing else is known the
-        # time is beyond every id that went before, unless a mailbox gets more
-        # than a message a second all its life.
+        """Begin a list that is missing, and may have been lost."""
+        # It must not restart at 1: a client would take a new message for one that it
+        # has seen, and not fetch it.  Without a mark the time exceeds all earlier
+        # ids, unless a mailbox gets more than a message a second all its life.
         if self.torn:
             log.warn("{path}: line 1 is incomplete; all messages get new ids", path=self.name)
         self.uidvalidity = self.next_uid = int(now)
@@ -296,11 +294,11 @@ class UidList:
         return added
 
     def beyond(self) -> int:
-        """What is larger than every number that is, or could be, the unique-id of a message."""
+        """A number larger than every unique-id that is or could be shown."""
         return max(self.next_uid, self._beyond_carried())
 
     def _beyond_carried(self) -> int:
-        """What is larger than every carried-over id that a number of ours could equal."""
+        """A number larger than every carried-over id that is a number."""
         carried = [self.field(base, "P") for base, text in self.fields.items() if "P" in text]
         return max((carried_number(text) for text in carried if text), default=0) + 1
 
@@ -311,7 +309,7 @@ class UidList:
             if sync:
                 os.fsync(file)
         except OSError:
-            # Half a batch must not become ids that nobody has promised.
+            # Half a batch must not become ids that were not reserved.
             os.ftruncate(file, self._offset)
             raise
         finally:
@@ -321,7 +319,7 @@ class UidList:
 
     def _rewrite(self, keep: set[str]) -> None:
         if self.faults:
-            # Somebody may have written them by hand.
+            # They may be written by hand.
             keep_copy(self.path, f"{self.path}.damaged")
         complain(self.name, "lines do not read and are left out", self.faults)
         if self.torn:
@@ -336,7 +334,7 @@ class UidList:
         self._replace("".join(lines))
 
     def _pin(self) -> None:
-        """Write down the ids that are shown only because an earlier line has the same one."""
+        """Write the ids that differ because an earlier line has the same one."""
         for base, shown in renamed_ids(self).items():
             self.fields[base] = joined(self.fields.get(base, ""), f"P{shown}")
 
@@ -354,9 +352,9 @@ class UidList:
 
 
 class Numbering(UidList):
-    """A uidlist for giving ids only: it remembers the next one, and no messages.
+    """A uidlist for deliveries: it keeps the next id, and no messages in memory.
 
-    So a mailbox of a million messages costs no more memory than an empty one.
+    So a mailbox of a million messages needs no more memory than an empty one.
     """
 
     def __init__(self, path: str, mark: Mark | None = None) -> None:
@@ -364,7 +362,7 @@ class Numbering(UidList):
         self._carried = 0
 
     def refresh(self) -> None:
-        """Read what is new, and forget the names."""
+        """Read new lines, and forget the names."""
         super().refresh()
         if self.fields:
             self._carried = max(self._carried, super()._beyond_carried())
@@ -379,14 +377,14 @@ class Numbering(UidList):
         return self._carried
 
     def number(self, new: Sequence[str], *, now: float, keep: Keep) -> None:
-        """Add lines for messages about to appear; the caller holds the lock.
+        """Add lines for messages before they appear; the caller holds the lock.
 
-        Not yet on stable storage: whoever shows the ids sees to that.  ``keep``
-        and what is raised are those of ``add``.
+        Not synced to disk: readers do that before they show the ids.  ``keep`` and errors
+        as for ``add``.
         """
         self.refresh()
         if self._is_to_replace or (self._offset and not self.uidvalidity):
-            # All of it has to be rewritten.
+            # The whole list must be rewritten.
             whole = UidList(self.path, self.mark)
             whole.refresh()
             whole.add(new, {}, now=now, there=0, keep=keep)
