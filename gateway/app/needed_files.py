@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Collection
 
 from gateway.config.listeners import Tls
 from gateway.config.settings import Settings
+from gateway.state import leader, ledger_file
 
 _NOT_MADE = " (one is made only where neither path is set and neither file is there)"
 ANOTHER = "set another one (POP3GW_STATE_DIR)"
@@ -63,18 +65,24 @@ def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
         for path, purpose, fault in found
         if fault
     ]
-    return problems + _places_of_files(settings)
+    return problems + _places_of_files(settings, wanted)
 
 
-def _places_of_files(settings: Settings) -> list[str]:
-    """Faults of the places where the server writes files."""
+def _places_of_files(settings: Settings, others: Collection[str]) -> list[str]:
+    """Faults of the places where the server writes files; ``others``: files that it reads."""
     path, problems = settings.path_of(settings.audit.path), []
+    taken = {
+        *others,
+        *(os.path.join(settings.state_dir, name) for name in (ledger_file.NAME, leader.NAME)),
+    }
     place = os.path.dirname(path)
     # The state directory is made where it is missing.
     if settings.audit.path and place != settings.state_dir and not os.path.isdir(place):
         problems.append(f"{place}: no such directory: audit.path")
-    elif settings.audit.path and os.path.exists(path) and not os.path.isfile(path):
-        problems.append(f"{path}: {_NO_FILE}: audit.path")
+    elif settings.audit.path and os.path.realpath(path) in map(os.path.realpath, taken):
+        problems.append(f"{path}: expected a file that has no other use: audit.path")
+    elif settings.audit.path and (fault := _fault(path)) not in ("", _MISSING):
+        problems.append(f"{path}: {fault}: audit.path")
     return problems + [
         f"{place}: expected a directory: {key}"
         for place, key in settings.store_kind.places(settings.store, settings.state_dir).items()

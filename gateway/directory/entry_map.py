@@ -39,7 +39,8 @@ def _bit(bit: int) -> Bars:
 
 
 def _past(value: str, now: float) -> bool:
-    return now >= int(value)
+    """Samba: 0 is no time, and the account does not expire."""
+    return 0 < int(value or "0") <= now
 
 
 def _as_it_is(name: str) -> str:
@@ -244,7 +245,8 @@ class _Reader:
         return [value for name in names for value in self._values.get(name.lower(), ())]
 
     def _first(self, name: str) -> str:
-        return next(iter(self._all(name)), "")
+        """Without spaces around it, which directories ignore (RFC 4518 section 2.6.1)."""
+        return next(iter(self._all(name)), "").strip(" ")
 
     def read(self, now: float) -> Found:
         """The account of the entry."""
@@ -253,7 +255,7 @@ class _Reader:
         account = Account(
             name=name,
             mailbox=name,
-            home=self._first(entries.home) or None,
+            home=next(iter(self._all(entries.home)), None) or None,
             nt_hash=self._nt_hash(),
             may_log_in=not self._barred(entries.login, entries.no_login, now),
             gets_mail=not self._barred(entries.receives, entries.no_mail, now),
@@ -305,7 +307,7 @@ class _Reader:
         for attribute, bars in others.items():
             for value in self._all(attribute):
                 try:
-                    if bars(value, now):
+                    if bars(value.strip(" "), now):
                         return True
                 except ValueError:
                     raise DirectoryMisconfigured(
@@ -348,5 +350,5 @@ class _Reader:
             problem = f"{self._dn}: {attribute} {text[:40]!r}: expected a number; ignored"
             self._problems.append(problem)
             return None
-        number = int(text) * unit
+        number = min(int(text) * unit, UNLIMITED)
         return number if self._map.zero_allows_nothing else limit_of(number)

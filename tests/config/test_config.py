@@ -727,6 +727,19 @@ class CheckTests(ConfigCase):
         os.mkdir(f"{state}/logs")
         self.assertEqual(self.checked_and_started(text), ([], []))
 
+    def test_the_audit_is_no_file_of_another_use_and_has_a_name_that_can_be(self) -> None:
+        state = self.usable()
+        os.symlink("accounts", f"{state}/also")
+        for path, words in (
+            *(("accounts", "no other use"), ("also", "no other use")),
+            *(("ledger.sqlite3", "no other use"), ("a" * 300, "File name too long")),
+        ):
+            text = f'state_dir = "{state}"\n{LISTENER}[audit]\npath = "{path}"\n'
+            for problems in self.checked_and_started(text):
+                self.assertEqual(len(problems), 1)
+                self.assertIn(words, problems[0])
+                self.assertIn("audit.path", problems[0])
+
     def test_what_a_session_removes_is_in_the_audit_that_is_set(self) -> None:
         for path, max_size, files in (
             ("audit.log", "1", ["audit.log", "audit.log.1"]),

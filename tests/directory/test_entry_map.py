@@ -18,7 +18,7 @@ def quota(schema: str, **attributes: bytes) -> Quota:
 def account(schema: str, dn: str = "cn=x", **attributes: bytes) -> Account:
     """The account of an entry with these attributes."""
     values = {name.lower(): [value] for name, value in attributes.items()}
-    return read_entry(dn, {"mail": [b"x@y"]} | values, MAPS[schema], 0.0).account
+    return read_entry(dn, {"mail": [b"x@y"]} | values, MAPS[schema], 2.0).account
 
 
 class TwoFactsTests(SynchronousTestCase):
@@ -37,6 +37,12 @@ class TwoFactsTests(SynchronousTestCase):
             ("samba", "sambaAcctFlags", b"[UL         ]", False, True),
             ("samba", "sambaAcctFlags", b"[W          ]", False, False),
             ("samba", "sambaAcctFlags", b"[U          ]", True, True),
+            # Samba takes 0 for no time; 1 is long past.
+            ("samba", "sambaKickoffTime", b"0", True, True),
+            ("samba", "sambaKickoffTime", b"1", False, True),
+            # Directories ignore spaces around a value.
+            ("openldap", "pop3gwEnabled", b" FALSE ", False, False),
+            ("qmail-ldap", "accountStatus", b" disabled", False, False),
         ):
             with self.subTest(schema=schema, name=name, value=value):
                 found = account(schema, **{name: value})
@@ -103,6 +109,12 @@ class ExchangeQuotaTests(SynchronousTestCase):
 
     def test_a_number_of_any_length_makes_no_traceback(self) -> None:
         self.assertEqual(quota("openldap", pop3gwQuota=b"9" * 5000), Quota())
+        # Nor is one kept that no file and no database takes.
+        self.assertEqual(quota("openldap", pop3gwQuota=b"9" * 30), Quota(octets=UNLIMITED))
+
+    def test_spaces_around_a_number_do_not_matter(self) -> None:
+        for value, octets in ((b" 5 ", 5), (b" 0", UNLIMITED), (b" ", None)):
+            self.assertEqual(quota("openldap", pop3gwQuota=value), Quota(octets=octets))
 
     def test_what_is_no_number_leaves_it_to_the_defaults(self) -> None:
         found = quota("activedirectory", mDBUseDefaults=b"FALSE", mDBOverHardQuotaLimit=b"many")
