@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,6 +17,9 @@ from gateway.admission.throttle import ThrottleLimits
 from gateway.errors import LoginTooSoon, TooManySessions
 from gateway.interfaces import IAdmission, Leave
 from gateway.model import Connection, LoginAttempt, Peer, Terms
+from gateway.net.acceptor import Acceptor
+from gateway.net.tls import Certificate, make_certificate
+from gateway.net.tls_line import tls_factory
 from gateway.pop3.profile import Profile
 from gateway.testing.admission_contract import (
     CONNECTIONS,
@@ -27,7 +31,7 @@ from gateway.testing.admission_contract import (
     AdmissionBench,
     admission_tests,
 )
-from harness import ALICE, Client, Wire
+from harness import ALICE, Client, Line, Wire
 
 T = TypeVar("T")
 
@@ -111,6 +115,21 @@ class SlowTests(SynchronousTestCase):
         self.slow.go()
         self.assertTrue(client.read().startswith(b"+OK "))
         self.assertEqual(client.line.producerState, "producing")
+
+    def test_over_tls_no_handshake_begins_before_the_answer(self) -> None:
+        directory = self.mktemp()
+        os.makedirs(directory)
+        paths = f"{directory}/cert.pem", f"{directory}/key.pem"
+        make_certificate(*paths)
+        certificate = Certificate(*paths, minimum="1.2")
+        wire = tls_factory(certificate, self.wire.factory, self.wire.clock)
+        line = Line("192.0.2.1")
+        protocol = Acceptor("pop3s", wire, secure=True).buildProtocol(line.getPeer())
+        assert protocol is not None
+        protocol.makeConnection(line)
+        self.assertEqual((line.value(), line.producerState), (b"", "paused"))
+        self.slow.go(TooManySessions("full"))
+        self.assertEqual((line.value(), line.aborted), (b"", True))
 
     def test_a_late_refusal_closes_the_connection(self) -> None:
         self.let_in()
