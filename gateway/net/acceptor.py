@@ -23,9 +23,12 @@ _numbers = count(1)
 
 
 def new_id() -> str:
-    """A short id that no other connection has: of this process, another one, or an earlier one."""
+    """A short id that no other connection has: of this process, another one, or an earlier one.
+
+    Ten letters and digits (50 random bits) for the process, then the connection's number in hex.
+    """
     if not _process:
-        _process.append(b32encode(os.urandom(5)).decode().lower())
+        _process.append(b32encode(os.urandom(7)).decode()[:10].lower())
     return f"{_process[0]}{next(_numbers):x}"
 
 

@@ -1,4 +1,4 @@
-"""One LMTP connection: what a session asks of directory and store."""
+"""One LMTP connection: it performs a session's look-ups and deliveries."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class LMTPProtocol(Shell):
         self.transport.loseConnection()
 
     def _ended(self) -> None:
-        """What was not finished is nowhere."""
+        """Emit the session's end.  A message that was not finished is not stored."""
         session, counts = self._session, self._session.counts
         self._factory.emit(
             LMTPSessionEnded(
@@ -119,7 +119,7 @@ class LMTPProtocol(Shell):
     def _failed(
         self, take: Callable[[BaseException], None], recipient: str | None = None
     ) -> Callable[[Failure], None]:
-        """What takes a failure: of one recipient, or of the message for all of them."""
+        """An errback for the failure of one recipient, or of the message for all of them."""
 
         def failed(failure: Failure) -> None:
             error = failure.value
@@ -178,7 +178,7 @@ class LMTPProtocol(Shell):
         self._await(asked, lambda _: self._session.begun(), self._failed(failed))
 
     def _finish(self) -> None:
-        """Deliver to each mailbox once, however often it was named, and tell each recipient."""
+        """Deliver once to each mailbox, and answer for each recipient."""
         incoming, recipients = self._incoming, self._factory.recipients
         assert incoming is not None
         # The last reply lets the next message begin, before this one is closed.
@@ -218,4 +218,4 @@ class LMTPProtocol(Shell):
 
 
 def _ignore(_: object) -> None:
-    """Nothing depends on it."""
+    """Ignore the result."""

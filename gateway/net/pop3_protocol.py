@@ -1,4 +1,4 @@
-"""One POP3 connection: what a session asks of logins and maildrops."""
+"""One POP3 connection: it performs a session's logins, fetches and commits."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class POP3Protocol(Shell):
     def __init__(self, factory: POP3Factory, address: object) -> None:
         super().__init__(factory, address)
         self._user = ""
-        """As far as the client has said."""
+        """The login name, as far as the client has given one."""
         self._method = ""
         """``PASS`` or the SASL mechanism."""
         self._end = ""
-        """How the session ended; empty: the client just went."""
+        """How the session ended; empty: the client closed the connection."""
         self._reason = ""
-        """Why it ended so, or why nobody logged in, where no other event says it."""
+        """Why it ended so, or why nobody logged in, unless another event has the reason."""
         self._mechanism: IMechanism | None = None
         self._give_back: Callable[[], object] | None = None
         self._leave_mailbox: Leave | None = None
@@ -63,7 +63,7 @@ class POP3Protocol(Shell):
     # -- the line ------------------------------------------------------------
 
     def _greet(self) -> None:
-        """Greet, whatever the state of the back-ends."""
+        """Send the greeting, even while a back-end is down."""
         self._started = self._factory.clock.seconds()
         self._open(self._factory.session(self.connection))
 
@@ -76,7 +76,7 @@ class POP3Protocol(Shell):
             self.transport.loseConnection()
 
     def _ended(self) -> None:
-        """Without QUIT nothing is removed."""
+        """Emit the session's end.  Without QUIT nothing is removed."""
         session, counts = self._session, self._session.counts
         name, refusal = session.not_logged_in
         self._factory.emit(
@@ -120,7 +120,7 @@ class POP3Protocol(Shell):
         return profile.idle_timeout
 
     def _take_turn(self, work: Callable[[], None]) -> None:
-        """Who is logged in goes before those who are about to."""
+        """Logged-in sessions go first; others wait for their turn."""
         if self._session.state is State.AUTHORIZATION:
             self._factory.turns.take(work)
         else:
@@ -233,7 +233,7 @@ class POP3Protocol(Shell):
             self._session.login_failed(_error(failure))
 
     def _leave(self) -> None:
-        """Give back the maildrop: before the last reply, so that a client may come again."""
+        """Give back the maildrop before the last reply: the client may log in again at once."""
         give_back, self._give_back = self._give_back, None
         if self._leave_mailbox is not None:
             self._leave_mailbox()
