@@ -120,6 +120,9 @@ class StoreKind(Generic[S]):
     The second argument is the state directory.
     """
 
+    check_name: Callable[[str], object] = _nothing
+    """Raises ``BadMailboxName`` for a name that no mailbox can have, whatever the settings are."""
+
     check_account: Callable[[S, str, Account], object] = _nothing
     """Raises ``BadMailboxName`` for an account that can have no mailbox; touches no file.
 

@@ -6,12 +6,12 @@ from typing import Literal
 
 from attrs import frozen
 
-from gateway.config.settings import Settings
+from gateway.config.settings import Settings, StoreSettings
+from gateway.config.table import find_store
 from gateway.directory import passwd_entries
 from gateway.directory.passwd_kind import PASSWD_FILE
 from gateway.errors import BadMailboxName, ConfigError
 from gateway.model import Account
-from gateway.store.maildir.folders.paths import mailbox_path
 
 
 @frozen
@@ -30,9 +30,7 @@ def check_name(name: str) -> str:
     """
     canonical = passwd_entries.canonical_name(name)
     try:
-        # One of these is in every store.path.
-        parts = "{local}/{domain}" if "@" in canonical else "{name}"
-        mailbox_path(parts, "/", Account(name=canonical, mailbox=canonical))
+        find_store(StoreSettings().kind).check_name(canonical)
     except BadMailboxName as error:
         raise ValueError(str(error)) from None
     return canonical

@@ -116,11 +116,11 @@ class LedgerState:
 
     # -- unique-ids -----------------------------------------------------------
 
-    def high_water(self, maildir: str, least: int) -> int:
-        """A ``HighWater``; Maildirs below the state directory are named relative to it."""
+    def high_water(self, place: str, least: int) -> int:
+        """A ``HighWater``; paths below the state directory are kept relative to it."""
         # So that a state directory that is moved keeps its numbers.
-        is_below = maildir.startswith(os.path.join(self._directory, ""))
-        name = os.path.relpath(maildir, self._directory) if is_below else maildir
+        is_below = place.startswith(os.path.join(self._directory, ""))
+        name = os.path.relpath(place, self._directory) if is_below else place
         return self._opened().high_water(name, least)
 
     def raise_high_water(self, by: int) -> Deferred[None]:

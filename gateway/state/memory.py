@@ -143,15 +143,15 @@ class MemoryState:
 
     # -- unique-ids -----------------------------------------------------------
 
-    def high_water(self, maildir: str, least: int) -> int:
+    def high_water(self, place: str, least: int) -> int:
         """A ``HighWater``."""
         if least:
-            self._marks[maildir] = max(least, self._marks.get(maildir, 0))
-        return self._marks.get(maildir, 0)
+            self._marks[place] = max(least, self._marks.get(place, 0))
+        return self._marks.get(place, 0)
 
     def raise_high_water(self, by: int) -> Deferred[None]:
         """Raise every number by ``by``."""
-        self._marks = {maildir: mark + by for maildir, mark in self._marks.items()}
+        self._marks = {place: mark + by for place, mark in self._marks.items()}
         return succeed(None)
 
     def close(self) -> Deferred[None]:

@@ -87,13 +87,13 @@ class RetentionRows(LedgerFile):
 
     # -- unique-ids ----------------------------------------------------------
 
-    def high_water(self, maildir: str, least: int = 0) -> int:
-        """The number beyond all unique-ids that were shown of a Maildir, raised to ``least``.
+    def high_water(self, place: str, least: int = 0) -> int:
+        """The number beyond all unique-ids that were shown of a mailbox, raised to ``least``.
 
         0: none is known.  A raise waits for the disk: after a loss of power it is what is left.
         """
         # SQLite takes no text that is not UTF-8, which a path need not be.
-        name = os.fsencode(maildir).decode("utf-8", "backslashreplace")
+        name = os.fsencode(place).decode("utf-8", "backslashreplace")
         if least:
             rows = self._do_lastingly(_RAISE, maildir=name, least=least)
         else:

@@ -92,6 +92,16 @@ def _check_account(own: MaildirSettings, state_dir: str, account: Account) -> No
         raise BadMailboxName(f"{error}; the place is store.path = {own.path!r}") from None
 
 
+def _check_name(name: str) -> None:
+    # One of these is in every store.path.
+    parts = "{local}/{domain}" if "@" in name else "{name}"
+    mailbox_path(parts, "/", Account(name=name, mailbox=name))
+
+
 MAILDIR = StoreKind(
-    settings=MaildirSettings, make=_make, places=_places, check_account=_check_account
+    settings=MaildirSettings,
+    make=_make,
+    places=_places,
+    check_name=_check_name,
+    check_account=_check_account,
 )
