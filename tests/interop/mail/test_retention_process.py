@@ -52,6 +52,13 @@ class StoredMessage(Gateway):
         client.pass_(PASSWORD)
         return client
 
+    def announced(self) -> list[str] | None:
+        """What CAPA says of EXPIRE before a login."""
+        client = poplib.POP3("127.0.0.1", self.plain, timeout=60)
+        found = client.capa().get("EXPIRE")
+        client.quit()
+        return found
+
     def uids(self, user: str = USER) -> list[bytes]:
         """What UIDL says."""
         client = self.log_in(user)
@@ -144,6 +151,22 @@ def test_under_a_hold_dele_hides_and_an_operator_brings_it_back(
     assert before[0].decode() in gateway.operator("hidden", HELD)
     gateway.operator("restore", HELD)
     assert sorted(gateway.uids(HELD)) == sorted(before)
+
+
+def test_two_processes_announce_the_same_though_only_the_leader_asks(
+    keep: Callable[..., StoredMessage],
+) -> None:
+    # Each writes the configuration with ports of its own.
+    both = [keep().run(), keep().run()]
+    assert [gateway.announced() for gateway in both] == [["7", "USER"]] * 2
+    text = both[0].accounts.read_text()
+    both[0].accounts.write_text(text.replace("retention=hold", "retention=read_1d"))
+    while [gateway.announced() for gateway in both] != [["1", "USER"]] * 2:
+        pass
+    for gateway in both:
+        gateway.stop()
+    assert both[0].directory.joinpath("leader.lock").exists()
+    assert not both[0].directory.joinpath("ledger.sqlite3-wal").exists()
 
 
 def test_killed_again_and_again_it_removes_what_is_due_and_nothing_else(
