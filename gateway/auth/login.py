@@ -25,11 +25,11 @@ from gateway.saslprep import login_name, split_login
 from gateway.store.classic import ClassicMaildrop
 
 Opened = tuple[IMaildrop, Callable[[], object]]
-"""A maildrop, and what gives it back."""
+"""A maildrop, and the function that releases it."""
 
 
 class PortalLogin:
-    """Credentials in, an open maildrop out, whatever realm and checkers the portal has."""
+    """Credentials to an open maildrop, for any portal."""
 
     def __init__(
         self,
@@ -49,11 +49,11 @@ class PortalLogin:
     def __call__(self, credentials: ICredentials, peer: Peer) -> Deferred[Opened]:
         """The maildrop and the function that logs it out.
 
-        Fails with ``BadCredentials`` for every way in which cred says no, and
-        with whatever else admission, realm or checker fail with.
+        Fails with ``BadCredentials`` if cred rejects the login, and with any other error
+        of admission, realm or checker.
         """
         if not _is_utf8(getattr(credentials, "password", b"")):
-            # By PASS and by every mechanism alike: CAPA announces UTF8 (RFC 6856 section 2.2),
+            # For PASS and every mechanism: CAPA announces UTF8 (RFC 6856 section 2.2),
             # and no directory can be asked about anything else.
             return fail(BadCredentials("the password is not UTF-8"))
         secret = _secret(credentials)
@@ -84,7 +84,7 @@ def _is_utf8(password: bytes) -> bool:
 
 
 def _secret(credentials: ICredentials) -> bytes | None:
-    """What somebody who guesses would have to change; None where nothing can be guessed."""
+    """The part of credentials that a guess changes; None: nothing to guess."""
     for name in ("password", "response"):
         if isinstance(secret := getattr(credentials, name, None), bytes):
             return secret
@@ -96,7 +96,7 @@ def _username(credentials: ICredentials) -> bytes:
 
 
 def _user(username: bytes) -> str:
-    """The login name without the mailbox of a delegate; empty where it is not valid."""
+    """The login name without the mailbox of a delegate; empty: not valid."""
     try:
         return split_login(login_name(username))[0]
     except ValueError:

@@ -75,14 +75,14 @@ class Expiry:
 def problems(shown: Shown, now: datetime.datetime, early: datetime.timedelta) -> Iterator[str]:
     """The problems of a certificate and of its intermediate certificates."""
     for place, one in enumerate(shown.certificate.chain):
-        issuer = f"{one.subject.rfc4514_string()} of its chain " if place else ""
+        subject = f"{one.subject.rfc4514_string()} of its chain " if place else ""
         begins, ends = one.not_valid_before_utc, one.not_valid_after_utc
         if now < begins:
-            yield f"{issuer}not yet valid: valid from {begins:%Y-%m-%d %H:%M} UTC"
+            yield f"{subject}not yet valid: valid from {begins:%Y-%m-%d %H:%M} UTC"
         elif now > ends:
-            yield f"{issuer}expired: {ends:%Y-%m-%d %H:%M} UTC"
+            yield f"{subject}expired: {ends:%Y-%m-%d %H:%M} UTC"
         elif now > ends - early:
-            yield f"{issuer}expires soon: {ends:%Y-%m-%d %H:%M} UTC, in {(ends - now).days} days"
+            yield f"{subject}expires soon: {ends:%Y-%m-%d %H:%M} UTC, in {(ends - now).days} days"
     if shown.certificate.chain:
         yield from _unnamed(shown, names_of(shown.certificate.chain[0]))
 

@@ -1,4 +1,4 @@
-"""Where clients come in: each becomes a ``Connection``, and begins once admission lets it in."""
+"""The acceptor: makes a ``Connection`` of each client, and asks admission before it begins."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def new_id() -> str:
     return f"{_process[0]}{next(_numbers):x}"
 
 
-# A child process would give the ids of its parent.
+# A child process must not reuse its parent's ids.
 os.register_at_fork(after_in_child=_process.clear)
 
 
@@ -60,7 +60,7 @@ class Acceptor(ServerFactory):
         self._protocols.doStop()
 
     def buildProtocol(self, addr: object) -> Protocol | None:
-        """The protocol of a new client, or None to turn it away."""
+        """The protocol of a new client; None: reject it."""
         connection = Connection(new_id(), _host(addr), self._secure, self._listener)
         built: Protocol | None = self._protocols.buildProtocol(connection)
         return built
@@ -80,8 +80,7 @@ def _host(address: object) -> str:
 class AdmittedProtocol(Protocol, ABC):
     """A protocol that begins once admission has let its client in.
 
-    Until then it reads nothing and sends nothing; a client that is not let in
-    is in no count.
+    Until then it reads nothing and sends nothing.  A rejected client counts nowhere.
     """
 
     transport: Any

@@ -41,7 +41,7 @@ class LMTPOptions:
 
 
 class LMTPFactory(SessionFactory):
-    """An LMTP server before a directory and a store."""
+    """An LMTP server for a directory and a store."""
 
     protocol_name = "lmtp"
 

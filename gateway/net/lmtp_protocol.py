@@ -181,7 +181,7 @@ class LMTPProtocol(Shell):
         """Deliver once to each mailbox, and answer for each recipient."""
         incoming, recipients = self._incoming, self._factory.recipients
         assert incoming is not None
-        # The last reply lets the next message begin, before this one is closed.
+        # The last reply may start the next message before this one is closed.
         self._incoming = None
         places: dict[str, list[int]] = {}
         for place, account in enumerate(self._accounts):

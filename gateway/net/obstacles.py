@@ -1,4 +1,4 @@
-"""What keeps this process from listening at an endpoint, as far as can be told beforehand."""
+"""Checks, before the start, whether this process can listen at an endpoint."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _CURES = {
 
 
 def cure(error: object) -> str:
-    """What to do about a failure to listen, to be put behind its message."""
+    """The cure for a failure to listen, to append to its message."""
     known = _CURES.get(getattr(error, "errno", None) or 0)
     return f" ({known})" if known else ""
 
 
 def obstacle(endpoint: Endpoint) -> str:
-    """What is wrong with its place, and the cure; empty: nothing is.  No port is bound."""
+    """The problem of an endpoint, and its cure; empty: none.  Binds no port."""
     if endpoint.path:
         return _of_socket_file(endpoint.path)
     return _of_address(endpoint.interface) if endpoint.interface else ""

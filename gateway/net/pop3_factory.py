@@ -1,4 +1,4 @@
-"""POP3 before a portal: what a listener, or an application's endpoint, listens with."""
+"""The POP3 factory, for listeners and for endpoints of other applications."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class POP3Options:
 
 
 class POP3Factory(SessionFactory):
-    """A POP3 server before any portal.
+    """A POP3 server for any portal.
 
     ``POP3Factory(portal)`` is enough: an avatar that provides ``IMaildrop``
     is used as it is, a classic ``twisted.mail.pop3.IMailbox`` is wrapped.

@@ -41,7 +41,7 @@ class POP3Protocol(Shell):
     _factory: POP3Factory
     _session: Session
     _maildrop: IMaildrop
-    """From a login on."""
+    """The maildrop; set at login."""
 
     def __init__(self, factory: POP3Factory, address: object) -> None:
         super().__init__(factory, address)
@@ -69,7 +69,7 @@ class POP3Protocol(Shell):
 
     def _refuse(self, error: GatewayError) -> None:  # noqa: ARG002
         if self.connection.secure:
-            # A TLS handshake costs more than the flood of connections itself.
+            # A TLS handshake would cost more than the rejected connection.
             self.transport.abortConnection()
         else:
             self.transport.write(b"-ERR [SYS/TEMP] Too many connections.\r\n")
@@ -160,7 +160,7 @@ class POP3Protocol(Shell):
     def _hang_up(self, abort: bool) -> None:
         self._end = self._end or ("aborted" if abort else "quit")
         if self._give_back is not None and self._session.marks.retrieved:
-            # No QUIT: what was read is marked all the same.
+            # Without QUIT retrieved messages are still marked as read.
             self._abandon()
         else:
             self._leave()
@@ -258,7 +258,7 @@ class POP3Protocol(Shell):
             self._session.fetch_failed(_error(failure))
 
     def _read_on(self, body: IBody) -> None:
-        """Read what takes no waiting: all of a small message, a piece of a large one."""
+        """Read without waiting: all of a small message, a piece of a large one."""
         session = self._session
         try:
             while data := body.read_now():

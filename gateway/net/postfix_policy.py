@@ -1,4 +1,4 @@
-"""Postfix's policy service on a transport: whether there is room for a message."""
+"""The Postfix policy service: whether there is room for a message."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _UNSAID = {
 }
 
 AHEAD = 256 * 1024
-"""Octets of questions that may wait for their answers; Postfix sends one at a time."""
+"""Most octets of pending requests; Postfix sends one request at a time."""
 
 
 class PolicyProtocol(Shell):
-    """One connection, which Postfix keeps for many questions."""
+    """One connection, which Postfix keeps for many requests."""
 
     log = Logger("pop3gw.policy")
     input_high = 64 * 1024
@@ -50,7 +50,7 @@ class PolicyProtocol(Shell):
         self.abort()
 
     def dataReceived(self, data: bytes) -> None:
-        """Take a part of a question."""
+        """Add octets of a request."""
         super().dataReceived(data)
         if not self._over and self._session.backlog > AHEAD:
             self.log.warn("session {id}: client asks too fast", id=self.connection.id)
@@ -78,7 +78,7 @@ class PolicyProtocol(Shell):
         self._factory.closed(self)
 
     def drain(self) -> None:
-        """Answer the question that was asked, then close."""
+        """Answer the pending request, then close."""
         self._session.dismiss()
         super().drain()
 
@@ -113,7 +113,7 @@ class PolicyFactory(SessionFactory):
     ) -> None:
         """``admission``: the limit on connections; None: 1000.
 
-        Questions take ``turns``, which other factories may share.
+        Requests take ``turns``, which other factories may share.
         """
         if admission is None:
             limits = ConnectionLimits(1000, 1000, setting="policy.connections")

@@ -51,7 +51,7 @@ class Sessions(Generic[S]):
         self._open.add(session)
 
     def closed(self, session: S) -> None:
-        """Remove a session that holds nothing any more."""
+        """Remove a session that has released everything."""
         self._open.discard(session)
         if self._empty is not None and not self._open:
             empty, self._empty = self._empty, None
@@ -84,7 +84,7 @@ class Sessions(Generic[S]):
         return drained.addBoth(in_time)
 
     def abort(self) -> None:
-        """End all of them now; ``drain`` waits no longer."""
+        """End all sessions now; ``drain`` fires."""
         self.draining = True
         for session in list(self._open):
             session.abort()

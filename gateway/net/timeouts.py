@@ -1,4 +1,4 @@
-"""How long others are waited for."""
+"""Timeouts of clients and back-ends."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Timeouts:
     """How long the server waits for others, in seconds."""
 
     stall: float = 300.0
-    """For a client that does not take what it asked for."""
+    """For a client that reads none of its pending output."""
 
     work: float = 120.0
-    """For a back-end, with one piece of work."""
+    """For one request to a back-end."""
 
     handshake: float = 60.0
     """For a client to complete a TLS handshake."""

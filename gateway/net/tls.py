@@ -1,4 +1,4 @@
-"""Certificates: loading, reloading, and one of our own for the first steps."""
+"""Certificates: loading, reloading, and a self-signed one for the first start."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ VERSIONS: Mapping[str, int] = {
 }
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Of TLS 1.2: forward secrecy and AEAD only, as all that TLS 1.3 has (RFC 9325 section 4.2)."""
+"""Ciphers of TLS 1.2: forward secrecy and AEAD only, as in TLS 1.3 (RFC 9325 section 4.2)."""
 
 OLD_CIPHERS = "DEFAULT:@SECLEVEL=0"
-"""Where TLS 1.0 or 1.1 is allowed, which has none of those.
+"""Ciphers if TLS 1.0 or 1.1 is allowed, which have no AEAD.
 
 OpenSSL 3 refuses both at its normal security level.
 """
 
 _RELEASE_BUFFERS = 0x10
-"""SSL_MODE_RELEASE_BUFFERS: an idle connection gives its record buffers (34 KiB) back."""
+"""SSL_MODE_RELEASE_BUFFERS: idle connections free their record buffers (34 KiB)."""
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class Certificate:
-    """A certificate with its key, and how it is to be used."""
+    """A certificate with its key and TLS settings."""
 
     def __init__(self, certificate: str, key: str, *, minimum: str, ciphers: str = "") -> None:
         """Paths of PEM files, the leaf first; raises ``ConfigError`` if they do not load."""
@@ -56,7 +56,7 @@ class Certificate:
         self._ciphers = ciphers
         self._context = self._load()
         self.chain = self._read_chain()
-        """What it shows to clients, its own first; empty where only OpenSSL can read it."""
+        """The certificates that clients get, leaf first; empty if only OpenSSL can parse them."""
 
     def _load(self) -> SSL.Context:
         context = bare_context(self._minimum, self._ciphers)
@@ -71,7 +71,7 @@ class Certificate:
         return context
 
     def reload(self) -> None:
-        """Read the files again, for the connections to come; those that are open stay.
+        """Read the files again, for new connections; open ones continue.
 
         Raises ``ConfigError``, and then the old certificate stays in use.
         """
@@ -91,7 +91,7 @@ class Certificate:
 
 
 def bare_context(minimum: str, ciphers: str) -> SSL.Context:
-    """All but the certificate; raises ``ConfigError`` for ciphers that OpenSSL does not know."""
+    """A context without the certificate; raises ``ConfigError`` for unknown ciphers."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(VERSIONS[minimum])
     context.set_options(
@@ -110,7 +110,7 @@ def bare_context(minimum: str, ciphers: str) -> SSL.Context:
 
 
 def _private_key(path: str) -> Any:
-    """Read without OpenSSL, which would ask for a passphrase at the terminal and wait."""
+    """Load the key without OpenSSL, which would wait for a passphrase at the terminal."""
     with open(path, "rb") as file:
         data = file.read()
     try:
@@ -126,7 +126,7 @@ def _private_key(path: str) -> Any:
 
 def _reasons(error: Exception) -> str:
     if isinstance(error, SSL.Error):
-        # For a file that is not there OpenSSL says "system lib", and that several times.
+        # For a missing file OpenSSL reports only "system lib", several times.
         found = dict.fromkeys(reason for _, _, reason in error.args[0] if reason)
         return ", ".join(found) or "not usable"
     if isinstance(error, PermissionError):
@@ -167,7 +167,7 @@ def make_certificate(certificate: str, key: str) -> None:
         serialization.NoEncryption(),
     )
     files = {key: (pem, 0o600), certificate: (made.public_bytes(serialization.Encoding.PEM), 0o644)}
-    # Both or none: where only one is there, none is ever made.
+    # Both or none: a single file would prevent a new attempt.
     for path, (data, mode) in files.items():
         _write(f"{path}.new", data, mode)
     for path in files:

@@ -22,11 +22,11 @@ _CURES = {
     "bad certificate": "the client does not trust the certificate",
     "certificate expired": "the client does not trust the certificate",
 }
-"""OpenSSL's reasons, or their ends, that an administrator would have to look up."""
+"""Explanations of OpenSSL's reasons, or of their ends."""
 
 
 def reason_of(error: BaseException) -> str:
-    """OpenSSL's reason for a failure, and what it means where that is not plain."""
+    """OpenSSL's reason for a failure, with an explanation if there is one."""
     found = dict.fromkeys(reason for _, _, reason in _entries(error) if reason)
     said = ", ".join(found) or str(error) or type(error).__name__
     cures = (cure for one in found for end, cure in _CURES.items() if one.endswith(end))
@@ -40,7 +40,7 @@ def _entries(error: BaseException) -> list[tuple[str, str, str]]:
 
 
 class TLSConnection(SSL.Connection):
-    """OpenSSL's side.  The client's close_notify ends its commands and not our replies."""
+    """OpenSSL's side.  The client's close_notify ends its commands, not our replies."""
 
     def __init__(self, context: SSL.Context, line: TLSMemoryBIOProtocol) -> None:
         super().__init__(context, None)
@@ -48,7 +48,7 @@ class TLSConnection(SSL.Connection):
         self._told = False
 
     def recv(self, *arguments: Any, **more: Any) -> bytes:
-        """What the client has sent; Twisted would close as soon as there is no more."""
+        """Octets from the client; Twisted would close at their end."""
         try:
             return super().recv(*arguments, **more)
         except SSL.ZeroReturnError:
@@ -64,7 +64,7 @@ class TLSConnection(SSL.Connection):
 
 @implementer(IHalfCloseableProtocol)
 class TLSLine(TLSMemoryBIOProtocol):
-    """Twisted's side.  The end of the client's TCP stream, too, ends no replies."""
+    """Twisted's side.  The end of the client's TCP stream does not end replies either."""
 
     transport: Any
     began = False
@@ -73,12 +73,12 @@ class TLSLine(TLSMemoryBIOProtocol):
     _stream_ended = False
 
     def dataReceived(self, bytes: bytes) -> None:
-        """Some of what the client sends."""
+        """Octets from the client."""
         self.began = True
         super().dataReceived(bytes)  # type: ignore[no-untyped-call]
 
     def readConnectionLost(self) -> None:
-        """The client has closed its side; many do so without a close_notify before it."""
+        """The client has closed its side, often without a close_notify."""
         self._stream_ended = True
         protocol = IHalfCloseableProtocol(self.wrappedProtocol, None)
         if protocol is None or self.disconnecting:
@@ -90,7 +90,7 @@ class TLSLine(TLSMemoryBIOProtocol):
         """Our side closes as a whole only."""
 
     def loseConnection(self) -> None:
-        """Close; nobody waits for a close_notify that cannot come any more."""
+        """Close, without waiting for a close_notify that cannot come."""
         super().loseConnection()  # type: ignore[no-untyped-call]
         if self._stream_ended:
             self.transport.loseConnection()
@@ -99,14 +99,14 @@ class TLSLine(TLSMemoryBIOProtocol):
 def tls_factory(tls: Any, wrapped: Any, clock: Any = None) -> TLSMemoryBIOFactory:
     """Implicit TLS before ``wrapped``; ``tls``: an ``IOpenSSLServerConnectionCreator``."""
     factory = TLSMemoryBIOFactory(tls, False, wrapped, clock)
-    # A session gives out whole replies: nothing to gather, as the default would.
+    # Sessions write whole replies: the default's buffering is of no use.
     factory.protocol = TLSLine
     factory.noisy = False
     return factory
 
 
 def begin_tls(tls: Any, protocol: Protocol, transport: Any) -> Any:
-    """Have TLS begin between ``protocol`` and its transport; what the former writes to from now."""
+    """Start TLS between ``protocol`` and its transport; returns the new transport."""
     factory: Any = tls_factory(tls, None)
     line = factory.protocol(factory, protocol, False)
     transport.protocol = line

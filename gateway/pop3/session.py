@@ -1,8 +1,8 @@
 """One POP3 session as a value: bytes and answers go in, bytes and actions come out.
 
 RFC 1939, 2449, 2595, 3206, 5034, 6856, and [MS-STANXPOP3] where it says more.
-Nothing here knows of sockets, clocks or files; how a shell drives it says
-``gateway.wire.dialogue``.
+Nothing here knows of sockets, clocks or files; ``gateway.wire.dialogue`` says how a shell
+drives it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PRINTABLE = re.compile(rb"[\t -~]*")
 
 
 class State(Enum):
-    """RFC 1939 section 3; UPDATE is the time while a ``Commit`` is owed."""
+    """States (RFC 1939 section 3); UPDATE: while a ``Commit`` is owed."""
 
     AUTHORIZATION = 1
     TRANSACTION = 2
@@ -40,7 +40,7 @@ class State(Enum):
 
 
 class SessionCounts:
-    """What a session has done, for its log line."""
+    """Counts of a session, for its log line."""
 
     __slots__ = ("removed", "retr", "retr_octets", "top", "top_octets")
 
@@ -60,7 +60,7 @@ class Session(Replies):
         convert_cr: bool = False,
         expire: str = "",
     ) -> None:
-        """``expire``: what EXPIRE says before login, unless the profile has it otherwise."""
+        """``expire``: EXPIRE before login, unless the profile sets it."""
         super().__init__(profile)
         self.line = line
         self.state = State.AUTHORIZATION
@@ -99,10 +99,10 @@ class Session(Replies):
         return self.profile.command_limit
 
     def _perform(self, line: bytes, name: bytes | None) -> None:
-        """One command; ``name``: what USER said just before."""
+        """Process one command; ``name``: the name of the preceding USER."""
         keyword, row = self._row_of(line)
         if keyword == b"PASS":
-            # The rest of the line is the password, spaces and all (V0011).
+            # The rest of the line is the password, with its spaces (V0011).
             self._pass(name, line.lstrip(b" \t")[5:])
             return
         arguments = line.split()[1:]
@@ -183,7 +183,7 @@ class Session(Replies):
         self._show(number, listing.uids, listing.uid_lines)
 
     def _show(self, number: bytes | None, values: Sequence[object], lines: bytes) -> None:
-        """LIST and UIDL: one line, or all lines of what is not marked."""
+        """LIST and UIDL: one line, or the lines of all messages without a mark."""
         if number is not None:
             index = self.marks.index(number)
             self._say(f"+OK {index + 1} {values[index]}".encode("ascii"))
@@ -237,7 +237,7 @@ class Session(Replies):
         self._ok("opened")
 
     def login_failed(self, error: BaseException) -> None:
-        """The login, or the opening of the maildrop, came to nothing."""
+        """The login failed, or the maildrop could not be opened."""
         self._owed = False
         self._authorization.over()
         code, key = refusal_of(error)
@@ -245,18 +245,18 @@ class Session(Replies):
 
     @property
     def not_logged_in(self) -> tuple[bytes, str]:
-        """The name that a client gave who never logged in, and what it then was refused with."""
+        """The name that the client gave without logging in, and the reply that rejected it."""
         said = self._authorization
         return said.claimed, ENGLISH.get(said.refusal, "")
 
     def challenged(self, challenge: bytes) -> None:
-        """The mechanism wants another response."""
+        """The mechanism has another challenge."""
         self._owed = False
-        # The space stays even when nothing follows; clients break on a bare "+".
+        # Always with the space: some clients fail at a bare "+".
         self._say(b"+ " + base64.encode(challenge))
 
     def secured(self) -> None:
-        """TLS protects the line; both sides forget what was said before (RFC 2595)."""
+        """TLS is active; both sides discard the state before it (RFC 2595 section 4)."""
         self._owed = False
         self.line = Line(secure=True, can_start_tls=False, trusted=self.line.trusted)
         self._texts = SETS[self.profile.texts]
@@ -267,7 +267,7 @@ class Session(Replies):
     # -- answers to Fetch ----------------------------------------------------
 
     def fetched(self, form: Form) -> None:
-        """The message is open; nothing has been said to the client yet."""
+        """The message is open; no reply was sent yet."""
         self._replying().open(form, convert_cr=self._convert_cr)
 
     @property
@@ -277,7 +277,7 @@ class Session(Replies):
 
     @property
     def wants_body(self) -> bool:
-        """Whether more of the message that is being fetched is of use."""
+        """Whether more of the message is needed."""
         return self._reply is not None and not self._reply.complete
 
     def body(self, data: bytes) -> None:
@@ -293,7 +293,7 @@ class Session(Replies):
         self._out.put(reply.feed(data))
 
     def body_ended(self) -> None:
-        """All of the message has been given, or all that is wanted."""
+        """The message is complete, or as much as is needed."""
         reply = self._replying()
         if not reply.started:
             self._ok("message")
@@ -309,15 +309,15 @@ class Session(Replies):
         self.marks.retrieved.add(reply.index)
 
     def fetch_failed(self, error: BaseException) -> None:
-        """The message cannot be had, or not to its end."""
+        """The message cannot be read, or not completely."""
         reply = self._replying()
         self._owed, self._reply = False, None
         if reply.started:
-            # Half a message is out, and no reply could say so.
+            # Half of the message was sent: no reply can report that.
             self._close(abort=True)
             return
         code, key = refusal_of(error)
-        if key != "gone":  # What is gone is what a client that deletes it wants.
+        if key != "gone":  # A message that is gone may be deleted.
             self.marks.unread.add(reply.index)
         self._refuse(key, code)
 
@@ -334,21 +334,21 @@ class Session(Replies):
     # -- answers to Commit, and the end --------------------------------------
 
     def committed(self) -> None:
-        """What was marked is removed."""
+        """The marked messages are removed."""
         self._owed = False
         self.counts.removed = len(self.marks.removed)
         self._ok("bye")
         self._close()
 
     def commit_failed(self, error: BaseException) -> None:
-        """Something that was marked is still there (RFC 1939 section 6)."""
+        """A marked message could not be removed (RFC 1939 section 6)."""
         self._owed = False
         code, _ = refusal_of(error)
         self._refuse("not_removed", code)
         self._close()
 
     def give_up(self, error: BaseException) -> None:
-        """The work that is owed will not be answered in time."""
+        """The pending action timed out."""
         if self._reply is not None:
             # The session ends too: the answer may still come, and would then
             # be taken for that to another command.
@@ -362,7 +362,7 @@ class Session(Replies):
 
 
 class Row(NamedTuple):
-    """One command: what performs it, where it may stand, how many arguments it takes."""
+    """A row of the table of commands: its function, states and number of arguments."""
 
     perform: Callable[..., None]
     states: frozenset[State]
