@@ -1,8 +1,7 @@
-"""What happens in the server, as frozen values, and the bus that hands them to subscribers.
+"""What happens in the server, as frozen values; ``gateway.observe.bus`` hands them out.
 
-Whoever acts emits; the log, counters, quota warnings and retention subscribe.  An
-event has no password, no SASL response and no traceback.  The audit is not a
-subscriber: it is asked before a removal and may refuse it.
+The log, counters, quota warnings and retention subscribe.  An event has no password,
+no SASL response and no traceback.  The audit is no subscriber: it may refuse a removal.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ __all__ = [
     "DirectoryProblem",
     "Emit",
     "Event",
-    "Events",
     "LMTPSessionEnded",
     "ListenerStarted",
     "ListenerStopped",
@@ -57,7 +55,7 @@ __all__ = [
 
 
 class Problem(NamedTuple):
-    """Why something failed, for the log and for counters; clients read less."""
+    """Why something failed: for the log and counters; a client gets a shorter text."""
 
     error: type[BaseException]
     reason: str
@@ -66,7 +64,7 @@ class Problem(NamedTuple):
 
 
 def problem_of(error: BaseException) -> Problem:
-    """The problem behind an error; what nobody foresaw is an internal error."""
+    """The problem behind an error; an unforeseen one is an internal error."""
     if isinstance(error, GatewayError):
         return Problem(type(error), str(error), error.logged)
     return Problem(type(error), "internal error", logged=True)
@@ -76,20 +74,17 @@ def problem_of(error: BaseException) -> Problem:
 
 
 class ConnectionOpened(NamedTuple):
-    """A client connected and was let in."""
+    """A client was let in; ``protocol``: ``pop3``, ``lmtp`` or ``policy``."""
 
     connection: Connection
     protocol: str
-    """``pop3``, ``lmtp`` or ``policy``."""
 
 
 class ConnectionRefused(NamedTuple):
-    """A client connected and was sent away before its session began."""
+    """A client was sent away before its session began."""
 
     connection: Connection
     protocol: str
-    """``pop3``, ``lmtp`` or ``policy``."""
-
     reason: str
 
 
@@ -101,24 +96,21 @@ class ConnectionClosed(NamedTuple):
 
 
 class LoginDelayed(NamedTuple):
-    """After wrong passwords a login waits before its password is looked at."""
+    """After wrong passwords a login waits; ``session``: the connection's id."""
 
     session: str
-    """The connection's id."""
-
     user: str
     host: str
     seconds: float
 
 
 class LoginSucceeded(NamedTuple):
-    """A client is in the TRANSACTION state (RFC 1939 section 5)."""
+    """A client logged in; ``method``: ``PASS`` or the SASL mechanism."""
 
     connection: Connection
     user: str
     mailbox: str
     method: str
-    """``PASS`` or the SASL mechanism."""
 
 
 class LoginFailed(NamedTuple):
@@ -166,14 +158,12 @@ class POP3SessionEnded(NamedTuple):
 
 
 class LMTPSessionEnded(NamedTuple):
-    """An LMTP connection is closed."""
+    """An LMTP connection is closed; ``lhlo``: the name that the client gave itself."""
 
     connection: Connection
     end: str
     tls: bool
     lhlo: str
-    """The name that the client gave itself."""
-
     messages: int
     delivered: int
     refused: int
@@ -185,12 +175,10 @@ class LMTPSessionEnded(NamedTuple):
 
 
 class MessageDelivered(NamedTuple):
-    """A message is on stable storage in a mailbox, and can be seen there."""
+    """A message is on stable storage in a mailbox; ``message``: its id in Received."""
 
     connection: Connection
     message: str
-    """The number of the message in its Received header."""
-
     account: Account
 
 
@@ -213,11 +201,10 @@ class DeliveryFailed(NamedTuple):
 
 
 class QuotaExceeded(NamedTuple):
-    """A mailbox had no room for a message that would fit into an empty one."""
+    """A mailbox has no room for a message of ``octets`` (0: unknown) that fits an empty one."""
 
     account: Account
     octets: int
-    """The size of the message; 0: not known."""
 
 
 class QuotaWarningSent(NamedTuple):
@@ -263,11 +250,10 @@ class MessagesExpired(NamedTuple):
 
 
 class RetentionStopped(NamedTuple):
-    """The removal guard, or a policy that cannot be read, keeps mail from being removed."""
+    """The removal guard, or a policy that cannot be read, keeps mail; ``reason`` has the cure."""
 
     mailbox: str
     reason: str
-    """With what an operator can do about it."""
 
 
 class RetentionPostponed(NamedTuple):
@@ -290,11 +276,10 @@ class BackEndDown(NamedTuple):
 
 
 class BackEndBack(NamedTuple):
-    """It answers again."""
+    """The back-end answers again, ``seconds`` after the outage began."""
 
     name: str
     seconds: int
-    """How long it did not."""
 
 
 class DirectoryProblem(NamedTuple):
@@ -334,12 +319,11 @@ class CacheLookup(NamedTuple):
 
 
 class ListenerStarted(NamedTuple):
-    """Clients can connect."""
+    """Clients can connect; ``tls`` is ``none``, ``stls`` or ``implicit``."""
 
     name: str
     address: str
     tls: str
-    """``none``, ``stls`` or ``implicit``."""
 
 
 class ListenerStopped(NamedTuple):
@@ -409,30 +393,8 @@ Emit = Callable[[Event], None]
 """Hands an event to its subscribers.  Never fails; may be called on any thread."""
 
 Subscription = Mapping[type[Event], Callable[[Any], object]]
-"""What a subscriber does with each kind of event that it wants."""
+"""The function that a subscriber has for each kind of event.
 
-
-class Events:
-    """The bus: subscribers in the order in which they subscribed."""
-
-    def __init__(self, fault: Callable[[Event], None]) -> None:
-        """``fault`` logs the exception at hand, with which a subscriber failed."""
-        self._fault = fault
-        self._takers: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
-
-    def subscribe(self, subscription: Subscription) -> None:
-        """From now on call these.
-
-        They are called at once, on the thread that emits, so they neither block nor
-        wait.  ``MessageDelivered`` and ``QuotaExceeded`` come on the reactor's thread.
-        """
-        for kind, take in subscription.items():
-            self._takers[kind] = (*self._takers.get(kind, ()), take)
-
-    def emit(self, event: Event) -> None:
-        """Call the event's subscribers; one that fails keeps no other from its event."""
-        for take in self._takers.get(type(event), ()):
-            try:
-                take(event)
-            except Exception:
-                self._fault(event)
+They are called on the thread that emits, so they neither block nor wait.  Directories emit on
+any thread, all others on the reactor's.
+"""

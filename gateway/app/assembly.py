@@ -31,7 +31,6 @@ from gateway.config.load import load_settings
 from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
-from gateway.events import Events
 from gateway.interfaces import IDirectory, IState, IStore
 from gateway.jobs.certificate_expiry import Expiry
 from gateway.jobs.thread_pool import ThreadPool
@@ -41,7 +40,7 @@ from gateway.net.fair_turns import FairTurns
 from gateway.net.pop3_factory import POP3Factory, POP3Options
 from gateway.net.timeouts import Timeouts
 from gateway.net.tls_line import tls_factory
-from gateway.observe.log import log_fault
+from gateway.observe.bus import EventBus
 from gateway.operations.configuration import Checked
 from gateway.operations.configuration import check as check_configuration
 from gateway.state.leader import FlockLeader
@@ -168,7 +167,7 @@ class _Assembly:
         self._reactor = reactor
         self._settings = settings
         self._checkers = passwords
-        self._events = Events(log_fault)
+        self._events = EventBus()
         self._observers = [make(settings, reactor) for make in OBSERVERS]
         for observer in self._observers:
             self._events.subscribe(observer.subscription)

@@ -128,6 +128,8 @@ def batched_log() -> BufferedLog:
     write = _rotated(_logfile[0], running) if _logfile else write_to(sys.stdout.fileno())
     log = BufferedLog(write, running.callLater, lambda: running.running and isInIOThread())
     atexit.register(log.flush)
+    # A child process would write the lines that wait once more.
+    os.register_at_fork(before=log.flush)
     return log
 
 

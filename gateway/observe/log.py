@@ -11,9 +11,8 @@ from twisted.logger import Logger, LogLevel, globalLogPublisher
 
 from gateway import events
 from gateway.errors import BadCredentials, LoginTooSoon, MessageGone
-from gateway.events import Event, Events, Problem, Subscription
-
-_log = Logger("pop3gw.events")
+from gateway.events import Event, Problem, Subscription
+from gateway.observe.bus import EventBus
 
 _EXPECTED = BadCredentials, LoginTooSoon, MessageGone
 """Problems of a client that need nobody's attention."""
@@ -224,14 +223,9 @@ def _write(row: Row, logger: Logger, event: Event) -> None:
     )
 
 
-def log_fault(event: Event) -> None:
-    """Log the exception at hand: a subscriber failed with it."""
-    _log.failure("internal error: event={event}", event=type(event).__name__)
-
-
-def logged_events(*, sessions: bool = True) -> Events:
+def logged_events(*, sessions: bool = True) -> EventBus:
     """A bus to which the log has subscribed; ``sessions`` as for ``log_lines``."""
-    bus = Events(log_fault)
+    bus = EventBus()
     bus.subscribe(log_lines(sessions=sessions))
     return bus
 

@@ -9,19 +9,19 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.app.observers import OBSERVERS, Observer
 from gateway.config.services import Log
 from gateway.config.settings import Settings
-from gateway.events import EVENTS, CacheLookup, Events, POP3SessionEnded
+from gateway.events import EVENTS, CacheLookup, POP3SessionEnded
 from gateway.model import Connection
-from gateway.observe.log import log_fault
+from gateway.observe.bus import EventBus
 
 
 class ObserversTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
 
-    def observers(self, log: Log) -> tuple[list[Observer], Events]:
+    def observers(self, log: Log) -> tuple[list[Observer], EventBus]:
         """All of them, on one bus."""
         made = [make(Settings(log=log), self.clock) for make in OBSERVERS]
-        events = Events(log_fault)
+        events = EventBus()
         for observer in made:
             events.subscribe(observer.subscription)
         return made, events

@@ -1,0 +1,33 @@
+"""The bus: hands each event to those who have subscribed to its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+
+from gateway.events import Event, Subscription
+
+
+class EventBus:
+    """Calls subscribers in the order in which they subscribed."""
+
+    log = Logger("pop3gw.events")
+
+    def __init__(self) -> None:
+        self._takers: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Call these functions from now on."""
+        for kind, take in subscription.items():
+            self._takers[kind] = (*self._takers.get(kind, ()), take)
+
+    def emit(self, event: Event) -> None:
+        """Call the event's subscribers; log one that fails, and go on with the next."""
+        for take in self._takers.get(type(event), ()):
+            try:
+                take(event)
+            except Exception:
+                name = type(event).__name__
+                self.log.failure("internal error: subscriber to {event}", event=name)
