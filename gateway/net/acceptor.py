@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from base64 import b32encode
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.interfaces import IProtocolFactory, ISSLTransport
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
@@ -17,6 +17,7 @@ from gateway.errors import GatewayError
 from gateway.events import ConnectionClosed, ConnectionOpened, ConnectionRefused
 from gateway.interfaces import Leave
 from gateway.model import Connection
+from gateway.net.sessions import SessionFactory
 
 _process: list[str] = []
 _numbers = count(1)
@@ -88,9 +89,9 @@ class AdmittedProtocol(Protocol, ABC):
     connection: Connection
     """The client, from ``connectionMade`` on."""
 
-    def __init__(self, factory: Any, address: object) -> None:
+    def __init__(self, factory: SessionFactory, address: object) -> None:
         """``address``: what the factory's ``buildProtocol`` was given."""
-        self._factory = factory
+        self._factory: SessionFactory = factory
         self._address = address
         self._disconnect: Leave | None = None
         """Gives back the place among the connections; None: not let in."""
@@ -115,7 +116,7 @@ class AdmittedProtocol(Protocol, ABC):
         elif not isinstance(asked.result, Failure):
             # As within one process.  The callbacks of a Deferred would cost more.
             try:
-                self._admitted(asked.result)
+                self._admitted(cast("Leave", asked.result))
             except Exception:
                 self._fault()
             return

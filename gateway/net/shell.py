@@ -23,6 +23,7 @@ from gateway.net.acceptor import AdmittedProtocol
 from gateway.net.direct_writer import DirectWriter
 from gateway.net.fair_turns import FIRST_TURN, TURN
 from gateway.net.idle_timer import IdleTimer
+from gateway.net.sessions import SessionFactory
 from gateway.net.tls_line import begin_tls, reason_of
 from gateway.wire.dialogue import Dialogue
 from gateway.wire.outgoing import SLICE
@@ -44,7 +45,7 @@ class Shell(AdmittedProtocol):
     _seconds: Callable[[], float]
     """The clock, looked up once: it is read after each command."""
 
-    def __init__(self, factory: Any, address: object) -> None:
+    def __init__(self, factory: SessionFactory, address: object) -> None:
         """``address``: what the factory's ``buildProtocol`` was given."""
         super().__init__(factory, address)
         self._working = 0
