@@ -9,6 +9,8 @@ from twisted.logger import Logger
 
 from gateway.events import Event, Subscription
 
+__all__ = ["EventBus"]
+
 
 class EventBus:
     """Calls subscribers in the order in which they subscribed."""

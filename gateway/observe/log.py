@@ -14,6 +14,8 @@ from gateway.errors import BadCredentials, LoginTooSoon, MessageGone
 from gateway.events import Event, Problem, Subscription
 from gateway.observe.bus import EventBus
 
+__all__ = ["emit_to_log", "log_lines", "logged_events"]
+
 _EXPECTED = BadCredentials, LoginTooSoon, MessageGone
 """Problems of a client that need nobody's attention."""
 
