@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from gateway.directory.schemes import make
 from gateway.sasl import md4
@@ -92,19 +94,40 @@ def _replace(path: str, name: str, make_line: Callable[[str], str] | None) -> bo
     canonical = login_name(name.encode("utf-8"))
     # Keep a symbolic link to the file.
     path = os.path.realpath(path)
-    lines = _lines(path)
-    former = [at for at, line in enumerate(lines) if _is_of(line, canonical)]
-    first = former[0] if former else len(lines)
-    new = [make_line("".join(lines[first : first + 1]))] if make_line else []
-    kept = [line for at, line in enumerate(lines) if at not in former]
-    if new or former:
-        _write(path, [*kept[:first], *new, *kept[first:]])
-    return bool(former)
+    if make_line:
+        os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
+    elif not os.path.lexists(path):
+        return False
+    with _alone_in(os.path.dirname(path)):
+        lines = _lines(path)
+        former = [at for at, line in enumerate(lines) if _is_of(line, canonical)]
+        first = former[0] if former else len(lines)
+        new = [make_line("".join(lines[first : first + 1]))] if make_line else []
+        kept = [line for at, line in enumerate(lines) if at not in former]
+        if new or former:
+            _write(path, [*kept[:first], *new, *kept[first:]])
+        return bool(former)
+
+
+@contextmanager
+def _alone_in(directory: str) -> Iterator[None]:
+    """Two commands at the same time must not lose one of their changes."""
+    held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # NFS does not lock a directory.
+        with suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def _lines(path: str) -> list[str]:
     if not os.path.lexists(path):
         return []
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError(f"{path}: expected a file, found a device, socket or pipe")
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         # Not splitlines: only a newline ends a line of a passwd-file.
         text = file.read()
@@ -113,9 +136,9 @@ def _lines(path: str) -> list[str]:
 
 def _write(path: str, lines: list[str]) -> None:
     """Replace the file atomically, with owner and mode of the old one."""
-    directory = os.path.dirname(path)
-    os.makedirs(directory, mode=0o750, exist_ok=True)
-    made, written = tempfile.mkstemp(dir=directory, prefix=f".{os.path.basename(path)}.")
+    made, written = tempfile.mkstemp(
+        dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}."
+    )
     try:
         with open(made, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(f"{line}\n" for line in lines)

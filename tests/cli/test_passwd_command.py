@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from commands import PROGRAM, run_here
 from disks import no_room
-from gateway.directory import schemes
+from gateway.directory import passwd_entries, schemes
 from gateway.directory.passwd import parse
 from gateway.directory.schemes import verify
 from gateway.operations.accounts import remove_account, set_password
@@ -136,6 +137,27 @@ class FileTests(CommandCase):
         self.assertIn("belongs to user 0", str(caught.exception))
         self.assertEqual(self.path.read_text(), "alice:{PLAIN}a\n")
         self.assertEqual([one.name for one in self.directory.iterdir()], ["accounts"])
+
+    def test_what_is_no_file_is_not_replaced_nor_waited_for(self) -> None:
+        os.mkfifo(self.path)
+        for change in (lambda: set_password(str(self.path), NAME, b"x"), self.removed):
+            with self.assertRaises(ValueError) as caught:
+                change()
+            self.assertIn("expected a file", str(caught.exception))
+        self.assertTrue(stat.S_ISFIFO(self.path.stat().st_mode))
+
+    def removed(self) -> None:
+        remove_account(str(self.path), NAME)
+
+    def test_commands_at_the_same_time_lose_none_of_their_changes(self) -> None:
+        names = {f"user{number}@example.org" for number in range(20)}
+
+        def put(name: str) -> None:
+            passwd_entries.put(str(self.path), name, b"x", "PLAIN")
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(put, names))
+        self.assertEqual(set(parse(self.path.read_text(), "F")), names)
 
     def test_a_full_disk_leaves_the_file_as_it_was_and_none_beside_it(self) -> None:
         self.path.write_text("alice:{PLAIN}a\n")
