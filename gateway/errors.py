@@ -1,8 +1,8 @@
 """Every exception that pop3gw raises on purpose.
 
-Each class is one event.  What a client reads about it stands in one table for
-each protocol, ``gateway.pop3.refusals`` and ``gateway.lmtp.refusals``; the text
-given to the exception is for the log.
+Each class is one event.  A table per protocol has the reply to the client,
+``gateway.pop3.refusals`` and ``gateway.lmtp.refusals``; the text of the exception is for
+the log.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ __all__ = [
 
 
 class GatewayError(Exception):
-    """Parent of all of them; anything else that escapes is a bug."""
+    """Parent of all of them; any other exception is a bug."""
 
     logged = False
     """True if the code that raised the error has logged it, once for all callers."""
 
 
 class BadCredentials(GatewayError, UnauthorizedLogin):
-    """The name, the password or the proof was wrong, or the account may not log in.
+    """Wrong name, password or response, or the account may not log in.
 
-    Every application of Twisted takes it for a wrong password.  No other error
-    here is a ``LoginFailed``: an outage must not read as a wrong password.
+    Every Twisted application treats it as a wrong password.  No other error here is a
+    ``LoginFailed``: an outage must not look like a wrong password.
     """
 
     guessed = True
@@ -73,17 +73,17 @@ class BadCredentials(GatewayError, UnauthorizedLogin):
 
 
 class NotAdmitted(BadCredentials):
-    """The proof was right, but the mailbox is another's who does not let this one in."""
+    """The credentials are right, but the user is no delegate of the mailbox."""
 
     guessed = False
 
 
 class TooManyGuesses(GatewayError):
-    """Too many wrong passwords came from there: new ones are rejected for a while."""
+    """Too many wrong passwords from this client: new ones are rejected for a while."""
 
 
 class CleartextRefused(GatewayError):
-    """A password would have crossed an unencrypted line outside the secure networks."""
+    """A plain-text password without TLS, outside the secure networks."""
 
 
 class MechanismUnknown(GatewayError):
@@ -91,7 +91,7 @@ class MechanismUnknown(GatewayError):
 
 
 class MechanismFailed(GatewayError):
-    """The client's SASL response does not follow the mechanism's grammar."""
+    """The client's SASL response is malformed."""
 
 
 class ClientNotAllowed(GatewayError):
@@ -99,11 +99,11 @@ class ClientNotAllowed(GatewayError):
 
 
 class TooManySessions(GatewayError):
-    """The account, the address or the server already has as many as it may."""
+    """The limit of sessions or connections is reached."""
 
 
 class LoginTooSoon(GatewayError):
-    """The user's last login was a shorter time ago than LOGIN-DELAY says."""
+    """The user's last login is more recent than LOGIN-DELAY allows."""
 
 
 class MaildropBusy(GatewayError):
@@ -111,57 +111,57 @@ class MaildropBusy(GatewayError):
 
 
 class NoSuchMailbox(GatewayError):
-    """The account is fine but its mailbox does not exist and may not be made."""
+    """The mailbox of the account does not exist, and must not be created."""
 
 
 class HomedElsewhere(GatewayError):
-    """The account is fine but another server has its mailbox."""
+    """Another server has the mailbox of the account."""
 
 
 class BadMailboxName(GatewayError):
-    """The mailbox name cannot safely become a path."""
+    """The mailbox name cannot be part of a path."""
 
 
 class MailboxUnusable(GatewayError):
-    """The mailbox exists but an administrator must act: permissions, a corrupt file."""
+    """An administrator must repair the mailbox: permissions, a damaged file."""
 
 
 class MessageUnreadable(MailboxUnusable):
-    """A message is compressed or encrypted in a way that cannot be read here, or damaged."""
+    """A message is damaged, encrypted, or has an unsupported compression."""
 
 
 class OverQuota(GatewayError):
-    """The mailbox is full, or would be with this message."""
+    """The mailbox is full, or has no room for this message."""
 
     def __init__(self, reason: str = "", *, size: int = 0) -> None:
-        """``size``: the message's, in octets; 0: not known."""
+        """``size``: of the message in octets; 0: unknown."""
         super().__init__(reason)
         self.size = size
 
 
 class LargerThanQuota(OverQuota):
-    """The message is larger than all that the mailbox may hold."""
+    """The message is larger than the limit of the mailbox."""
 
 
 class RequestMalformed(GatewayError):
-    """A mail server's question does not follow Postfix's policy protocol."""
+    """A request violates Postfix's policy protocol."""
 
 
 class RetentionMalformed(GatewayError):
-    """The text of a retention policy cannot be read; ``column``, from 1, is where."""
+    """The text of a retention policy is malformed; ``column``: where, from 1."""
 
     def __init__(self, column: int, word: str, cure: str) -> None:
-        """``word``: what stands there; ``cure``: what should."""
+        """``word``: the text there; ``cure``: what was expected."""
         super().__init__(f"column {column}: {word[:40]!r}: {cure}")
         self.column = column
 
 
 class StoreDown(GatewayError):
-    """The store cannot serve just now: full disk, I/O error, a lock held too long."""
+    """A temporary failure of the store: full disk, I/O error, a lock held too long."""
 
 
 class NoRoom(StoreDown):
-    """The disk is full, or the user that owns the mailbox has no more blocks or files."""
+    """The disk is full, or the disk quota of the mailbox's owner is."""
 
 
 class UnknownRecipient(GatewayError):
@@ -169,48 +169,48 @@ class UnknownRecipient(GatewayError):
 
 
 class RecipientBarred(GatewayError):
-    """The account is there, but its directory says that it takes no mail."""
+    """The account exists but gets no mail."""
 
 
 class RefusedByPolicy(GatewayError):
-    """A rule of the administrator's refuses this sender, recipient or message."""
+    """A rule of the administrator rejects this sender, recipient or message."""
 
 
 class LedgerUnusable(GatewayError):
-    """What pop3gw remembers beside the mail cannot be read: an administrator must act."""
+    """The ledger cannot be used: an administrator must act."""
 
 
 class DirectoryDown(GatewayError):
-    """The directory did not answer; nothing is known about the password."""
+    """The directory did not answer; the password was not verified."""
 
     def __init__(self, reason: str = "", *, logged: bool = False) -> None:
-        """``logged``: as part of an outage."""
+        """``logged``: the outage is in the log already."""
         super().__init__(reason)
         self.logged = logged
 
 
 class DirectoryMisconfigured(GatewayError):
-    """The directory answers, but its data cannot be used as configured."""
+    """The directory answers, but its data do not fit the configuration."""
 
 
 class Overloaded(GatewayError):
-    """A worker's queue is full."""
+    """The queue of a thread pool is full."""
 
 
 class TookTooLong(GatewayError):
-    """A back-end missed the deadline for one piece of work."""
+    """A request to a back-end timed out."""
 
 
 class MessageGone(GatewayError):
-    """The message was in the snapshot but another program has removed it."""
+    """Another program removed the message after the listing."""
 
 
 class SizeChanged(GatewayError):
-    """A message's file ended early or its content changed while it was being sent."""
+    """The file of a message changed after the listing."""
 
 
 class ConfigError(GatewayError):
-    """The configuration cannot be used; ``problems`` has one line for each fault."""
+    """The configuration has errors; ``problems``: one line each."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = [_one_line(problem) for problem in problems]

@@ -71,10 +71,10 @@ T = TypeVar("T")
 
 
 class Run(Protocol):
-    """Runs blocking work elsewhere and answers in the reactor's thread."""
+    """Runs blocking work in a thread; its Deferred fires in the reactor's thread."""
 
     def __call__(self, work: Callable[[], T], /) -> Deferred[T]:
-        """What ``work`` returns or raises; fails with ``Overloaded`` when the queue is full."""
+        """The result of ``work``; fails as it does, or with ``Overloaded`` if the queue is full."""
 
 
 Admit = Callable[[Usage, int, Limits], None]
@@ -84,29 +84,28 @@ Pure, and called on any thread.  Raises ``OverQuota`` or ``LargerThanQuota``.
 """
 
 Audit = Callable[[Iterable[Removed]], None]
-"""Writes down what is about to be removed, and returns once that is on stable storage.
+"""Writes audit lines before removal, and returns once they are synced to disk.
 
-Called on workers.  Iterating may read from messages, so that where nothing is
-written nothing is read.  Raises ``StoreDown``, and then none of these is removed;
-after ``NoRoom`` it is asked again for fewer of them.
+Called in threads.  Iteration may read messages, so without an audit log nothing is read.
+Raises ``StoreDown``, and then none of these is removed; after ``NoRoom`` it is called
+again with fewer of them.
 """
 
 HighWater = Callable[[str, int], int]
-"""The number beyond every unique-id that clients were shown of a mailbox.
+"""The high-water mark of a mailbox: a number above every unique-id that clients saw.
 
-Called on workers with an absolute path that stands for the mailbox, and a
-number: the mark is raised to the number if it is lower, and is on stable storage
-when it is returned.  0 only asks, and is the answer where none is known.  Raises
-``StoreDown`` or ``LedgerUnusable``.
+Called in threads with an absolute path as the name of the mailbox, and a number: raises
+the mark to the number if it is lower, syncs it to disk, and returns it.  0 only reads;
+the result is 0 if there is none.  Raises ``StoreDown`` or ``LedgerUnusable``.
 """
 
 
 Leave = Callable[[], None]
-"""Gives back a place among connections or sessions.  A second call does nothing."""
+"""Stops counting a connection or session.  A second call does nothing."""
 
 
 class IAdmission(Interface):
-    """Who may come in now: connection limits, login throttle, LOGIN-DELAY.
+    """Admission: connection limits, login throttle, LOGIN-DELAY.
 
     One admission serves all listeners that share its limits.  Nothing else
     counts connections, sessions or wrong passwords.
@@ -148,29 +147,30 @@ class IBody(Interface):
     form = Attribute("gateway.model.Form: what is known of the octets' line ends and dots.")
 
     def read_now() -> bytes | None:
-        """The next octets as they are stored, if that takes no waiting; ``b""`` at the end.
+        """The next stored octets, if available without waiting; ``b""`` at the end.
 
-        None when it does, and then ``read`` is called.  Raises as ``read`` fails.
+        None: call ``read``.  Raises as ``read`` fails.
         """
 
     def read() -> Deferred[bytes]:
-        """The next octets, however long it takes.
+        """The next stored octets.
 
-        The session asks again only after the last answer.  Fails with
-        ``SizeChanged`` or ``StoreDown``; when part of the message is on the
-        wire by then, the session hangs up.
+        The session calls it again only after the last answer.  Fails with ``SizeChanged``
+        or ``StoreDown``; if part of the message was sent by then, the session hangs up.
         """
 
     def close() -> None:
-        """Give back what is open.  Called exactly once, also when a read failed."""
+        """Close the message.  Called exactly once, also after a failed read."""
 
 
 class IMaildrop(Interface):
-    """One user's mail for the length of one session."""
+    """The mail of a user during a session."""
 
     name = Attribute("str: the mailbox, for the log and the limit of sessions per user.")
 
-    terms = Attribute("gateway.model.Terms: what CAPA tells this user; the realm sets it.")
+    terms = Attribute(
+        "gateway.model.Terms: EXPIRE and LOGIN-DELAY of this user; the realm sets it."
+    )
 
     def listing() -> Deferred[Listing]:
         """The snapshot; called once, right after login.  Its order is the numbering.
@@ -181,30 +181,29 @@ class IMaildrop(Interface):
     def retrieve(index: int) -> Deferred[IBody]:
         """Open message ``index`` (0-based) of the snapshot, for RETR or TOP.
 
-        Fails with ``MessageGone``, ``MessageUnreadable``, ``SizeChanged`` (somebody
-        wrote to it since the listing) or ``StoreDown`` before any octet is sent.
-        A session that was refused a message does not remove it.
+        Fails with ``MessageGone``, ``MessageUnreadable``, ``SizeChanged`` (its file
+        changed since the listing) or ``StoreDown`` before any octet is sent.
+        A session does not remove a message that it could not read.
         """
 
     def finish(removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
-        """QUIT: remove ``removed`` for good, mark ``retrieved`` as read.
+        """QUIT: remove ``removed``, mark ``retrieved`` as read.
 
-        Fails with ``StoreDown`` when something in ``removed`` is still there,
-        as all of it is that the audit has no line for; what is not in
-        ``removed`` is never touched.
+        Fails with ``StoreDown`` if a message of ``removed`` is still there; all without a
+        line in the audit log are.  Other messages are never removed.
         """
 
     def abandon(retrieved: Collection[int]) -> Deferred[None]:
-        """The line dropped without QUIT: remove nothing, still mark what was read."""
+        """The session ended without QUIT: remove nothing, mark retrieved messages as read."""
 
 
 class IHidingMaildrop(IMaildrop):
-    """A maildrop that can hide messages, as a hold on the mailbox demands."""
+    """A maildrop that can hide messages, for mailboxes on hold."""
 
     def hide(removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
-        """QUIT under a hold: as ``finish``, but put ``removed`` where POP3 does not show it.
+        """QUIT in a mailbox on hold: as ``finish``, but hide ``removed`` from POP3.
 
-        The audit has a line for each, as for ``IHiddenMail.hide``.
+        The audit log has a line for each, as for ``IHiddenMail.hide``.
         """
 
 
@@ -212,36 +211,35 @@ class IStore(Interface):
     """All mailboxes."""
 
     def open(account: Account, mind: object) -> Deferred[tuple[IMaildrop, Callable[[], None]]]:
-        """The account's ``IMaildrop`` and the function that gives it back.
+        """The account's ``IMaildrop`` and the function that releases it.
 
-        The realm calls it at login, with the ``mind`` it was given: mostly a
-        ``gateway.model.Peer``, which the audit names for what the session
-        removes.  Fails with ``NoSuchMailbox``,
+        The realm calls it at login, with its ``mind``: usually a ``gateway.model.Peer``,
+        which the audit log names for removals of the session.  Fails with ``NoSuchMailbox``,
         ``BadMailboxName``, ``MailboxUnusable``, ``MaildropBusy``, ``StoreDown``.
         """
 
 
 class IDelivery(Interface):
-    """A store that takes mail in."""
+    """A store that accepts deliveries."""
 
     def prepare(account: Account) -> Deferred[None]:
-        """See that the account's mailbox is there: at RCPT, where nothing limits it.
+        """Check that the account's mailbox exists: at RCPT, for mailboxes without a limit.
 
-        Quick for one that was seen before; fails as ``receive`` does.
+        Fast for a known mailbox; fails as ``receive`` does.
         """
 
     def receive(account: Account) -> Deferred[IIncoming]:
-        """An ``IIncoming`` for a message; ``account`` is its first recipient.
+        """Begin a message: an ``IIncoming``; ``account``: its first recipient.
 
         Fails with ``NoSuchMailbox``, ``BadMailboxName``, ``MailboxUnusable``, ``StoreDown``.
         """
 
     def usage(account: Account) -> Deferred[Usage]:
-        """What the account's mailbox holds now; fails as ``receive`` does."""
+        """Usage of the account's mailbox; fails as ``receive`` does."""
 
 
 class IMailboxes(Interface):
-    """A store that can say which mailboxes there are.  Fails as ``IDelivery.receive`` does."""
+    """A store that can list mailboxes.  Fails as ``IDelivery.receive`` does."""
 
     lists_mailboxes = Attribute(
         "bool: ``names`` has every mailbox; False: only a directory knows them."
@@ -251,101 +249,99 @@ class IMailboxes(Interface):
         """The names of all mailboxes, sorted; none where the store does not list them."""
 
     def present(accounts: Sequence[Account]) -> Deferred[list[Account]]:
-        """Those of these accounts that have a mailbox; none is created."""
+        """The accounts with an existing mailbox; creates none."""
 
 
 class IHiddenMail(Interface):
     """A store that can hide messages from POP3.  Fails as ``IRetentionStore`` does."""
 
     def hide(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
-        """Put these where POP3 does not show them; how many are there now.
+        """Hide these messages; fires with how many are hidden now.
 
-        Audited as ``IRetentionStore.remove``.  They keep their unique-ids.
+        With audit lines as for ``IRetentionStore.remove``.  They keep their unique-ids.
         """
 
     def list_hidden(account: Account) -> Deferred[list[StoredMessage]]:
-        """The hidden messages; ``received`` is when they were hidden."""
+        """The hidden messages; ``received``: when they were hidden."""
 
     def restore(account: Account, uids: Collection[str]) -> Deferred[int]:
-        """Bring these back under their old unique-ids; how many came.  Their age begins anew."""
+        """Restore these with their old unique-ids; fires with how many.  Their age restarts."""
 
     def purge(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
-        """Remove these for good, audited as ``IRetentionStore.remove``; how many are gone."""
+        """Remove these hidden messages, as ``IRetentionStore.remove``; fires with how many."""
 
 
 class IRetentionStore(IHiddenMail):
-    """A store with mail that retention may scan and remove.
+    """A store with retention.
 
-    Retention calls it from one place at a time for a mailbox; sessions, other
-    programs and other processes may change the mailbox meanwhile.  All of it
-    fails as ``IDelivery.receive`` does.
+    Retention makes one call at a time for a mailbox; sessions, other programs and other
+    processes may change the mailbox meanwhile.  All methods fail as
+    ``IDelivery.receive`` does.
     """
 
     def scan(account: Account) -> Deferred[list[StoredMessage]]:
-        """All messages that POP3 shows, in no order.
+        """All messages that POP3 shows, in any order.
 
-        What is uncertain is reported such that mail is kept longer.
+        Uncertain times are reported so that mail is kept longer.
         """
 
     def scan_readonly(account: Account) -> Deferred[list[StoredMessage]]:
-        """The same, for a preview: writes nothing.
+        """As ``scan``, for a preview: writes nothing.
 
         A message without a unique-id has the name of its file instead.
         """
 
     def remove(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
-        """Remove these for good, once the audit has a line for each; how many are gone.
+        """Remove these, after a line each in the audit log; fires with how many are gone.
 
-        A message that is no longer there does not count.  Fails with ``StoreDown``
-        where the audit cannot be written: messages without a line stay.  On a full
+        A missing message does not count.  Fails with ``StoreDown`` if the audit log
+        cannot be written: messages without a line stay.  On a full
         disk (``NoRoom``) some may be gone.
         """
 
     def move_ids(account: Account, by: int) -> Deferred[int]:
-        """Have the unique-ids of new messages begin ``by`` further on; where they begin now.
+        """Raise the next unique-id by ``by``; fires with the new one.
 
-        0 for a mailbox that has given none.
+        0 for a mailbox without unique-ids.
         """
 
 
 class IIncoming(Interface):
-    """One message on its way into mailboxes; nothing of it can be seen before a commit."""
+    """A message that is being delivered; invisible before a commit."""
 
     def write(data: bytes) -> Deferred[None]:
-        """The next octets, lines ending in CRLF, no dots stuffed.  One call after the other.
+        """Add octets with CRLF line ends and without dot-stuffing.  One call at a time.
 
         Fails with ``NoRoom`` or another ``StoreDown``; then only ``close`` may follow.
         """
 
     def commit(account: Account, limits: Limits) -> Deferred[None]:
-        """Put it into one recipient's mailbox, after the last ``write``.
+        """Deliver it to a recipient's mailbox, after the last ``write``.
 
-        Called once for each recipient, at the same time if wanted.  Fires when
-        the message is on stable storage and can be seen there; fails with
-        ``OverQuota``, ``LargerThanQuota`` or as ``IStore.receive`` does, and
-        then nothing of it is there.
+        Called once per recipient; calls may overlap.  Fires when the message is synced to
+        disk and visible; fails with ``OverQuota``, ``LargerThanQuota`` or as
+        ``IDelivery.receive`` does, and then it is not in the mailbox.
         """
 
     def close() -> Deferred[None]:
-        """Give back what is open and temporary.  Called exactly once, after all commits."""
+        """Close and remove temporary files.  Called exactly once, after all commits."""
 
 
 class IDirectory(Interface):
-    """Accounts: which exist, and whether a password is right.
+    """A directory of accounts, which verifies passwords.
 
-    A directory that logs an outage itself, once when it begins and once when
-    it is over, fails with ``DirectoryDown(..., logged=True)``: then no session
-    and no mailbox that meets the outage logs it again.
+    A directory that logs its outages, once at the beginning and once at the end, fails
+    with ``DirectoryDown(..., logged=True)``: then nothing else logs the outage.
     """
 
     def find(login: str) -> Deferred[Account | None]:
-        """The account behind a canonical login name, or None.
+        """The account of a canonical login name, or None.
 
         Fails with ``DirectoryDown`` or ``DirectoryMisconfigured``.
         """
 
     def recipient(address: str) -> Deferred[Account | None]:
-        """The account that mail to this address, in lower case, is for; or None.
+        """The account of a mail address in lower case, or None.
 
         Fails as ``find`` does.
         """
@@ -357,21 +353,21 @@ class IDirectory(Interface):
         """
 
     def accounts() -> Deferred[list[Account]]:
-        """All that have a mailbox, in no order, as far as it can tell; fails as ``find`` does."""
+        """All accounts with a mailbox, as far as known, in any order; fails as ``find`` does."""
 
     def verify(login: str, password: bytes) -> Deferred[Account]:
-        """The account, if the password is its own.
+        """The account, if the password is right.
 
-        Unknown names cost the same work as known ones.  Fails with
+        Unknown names take the same time as known ones.  Fails with
         ``BadCredentials``, ``DirectoryDown`` or ``DirectoryMisconfigured``.
         """
 
 
 class IOwnRetention(Interface):
-    """A directory that can tell who has a retention policy of his own without telling of all."""
+    """A directory that can find the accounts with their own retention policies."""
 
     def with_retention() -> Deferred[list[Account]]:
-        """Those accounts; called at a start and from time to time, fails as ``find`` does."""
+        """These accounts; called at start and periodically; fails as ``find`` does."""
 
 
 class Challenge(NamedTuple):
@@ -390,10 +386,10 @@ class Proven(NamedTuple):
 
 
 class IMechanism(Interface):
-    """One run of one SASL mechanism, server side (RFC 4422, RFC 5034)."""
+    """One exchange of a SASL mechanism, server side (RFC 4422, RFC 5034)."""
 
     def step(response: bytes | None) -> Deferred[Challenge | Proven]:
-        """Take the client's response and answer ``Challenge`` or ``Proven``.
+        """Process the client's response; fires with ``Challenge`` or ``Proven``.
 
         ``None`` on the first call means that the client sent no initial
         response; ``b""`` that it sent an empty one: they differ.
@@ -424,7 +420,7 @@ class INtlmAuthority(Interface):
     """Verifies NTLM responses."""
 
     def prove(claim: INtlmResponse) -> Deferred[tuple[str, bytes]]:
-        """The login name and the session base key behind an ``INtlmResponse``.
+        """The login name and the session base key of an ``INtlmResponse``.
 
         The key may be empty for a legacy response.  Unknown names cost the
         same work as known ones.  Fails with ``BadCredentials``,
@@ -436,15 +432,15 @@ class IWarningState(Interface):
     """How full mailboxes were, and when their users were warned.  Fails as ``IState`` does."""
 
     def weigh(mailbox: str, level: Level, now: float, interval: float) -> Deferred[WarningChange]:
-        """Record how full a mailbox is; the answer has the warning to send, if one is due.
+        """Record the level of a mailbox; fires with the warning to send, if one is due.
 
-        ``gateway.quota.warnings.step`` is the rule.  Called after deliveries and refusals,
-        by every process, and by the rounds of the leader.  The warning counts as sent from
+        The rule is ``gateway.quota.warnings.step``.  Called after deliveries and rejections
+        by every process, and by the periodic checks of the leader.  The warning counts as sent from
         here on, also after a crash.  ``now`` in Unix seconds, ``interval`` in seconds.
         """
 
     def take_back(mailbox: str, change: WarningChange) -> Deferred[bool]:
-        """The warning was not sent: it is due again; False if the state has changed since."""
+        """The warning was not sent: it is due again; False: the state has changed since."""
 
     def warning_states(least: Level) -> Deferred[Mapping[str, WarningState]]:
         """The mailboxes that were last found at ``least`` or above, sorted by name."""
@@ -454,37 +450,37 @@ class IDigestState(Interface):
     """When administrators were sent a digest.  Fails as ``IState`` does."""
 
     def is_digest_due(recipient: str, now: float, interval: float) -> Deferred[bool]:
-        """Whether ``recipient`` was sent none for ``interval`` seconds.
+        """Whether ``recipient`` got no digest for ``interval`` seconds.
 
         A time in the future, from when a clock was wrong, becomes ``now`` (Unix seconds).
         """
 
     def take_digest(recipient: str, now: float, interval: float) -> Deferred[DigestClaim | None]:
-        """The right to send one, if it is due; no other process gets it then.
+        """Claim the next digest, if it is due; only one process gets it.
 
         It counts as sent from here on, also after a crash.
         """
 
     def return_digest(recipient: str, claim: DigestClaim) -> Deferred[bool]:
-        """It was not sent: it is due again; False if another was sent since."""
+        """The digest was not sent: it is due again; False: another one was sent since."""
 
 
 class IRetentionState(Interface):
-    """What retention knows of each mailbox; the leader alone calls it.  Fails as ``IState``."""
+    """The retention schedule; only the leader calls it.  Fails as ``IState``."""
 
     def last_scans() -> Deferred[Mapping[str, LastScan]]:
-        """What it found, by mailbox; asked for when a process begins to lead, and by commands."""
+        """The last scans by mailbox; for a new leader, and for commands."""
 
     def keep_scan(mailbox: str, scan: LastScan) -> Deferred[None]:
         """Store it in place of the one before."""
 
     def forget_scan(mailbox: str) -> Deferred[None]:
-        """The mailbox is gone, or has no policy any more."""
+        """Delete the scan: the mailbox is gone or has no policy."""
 
     def count_removed(day: int, messages: int) -> Deferred[int]:
-        """Count ``messages`` more as removed on ``day``; how many that makes.
+        """Add ``messages`` to those removed on ``day``; fires with the sum.
 
-        ``day`` is any number that tells days apart.  Other days are forgotten.
+        ``day``: a number per day.  Other days are forgotten.
         """
 
 
@@ -495,30 +491,30 @@ class IRetentionOrders(Interface):
         """Have retention visit a mailbox; of two orders the later counts, and either release."""
 
     def orders() -> Deferred[Mapping[str, RetentionOrder]]:
-        """The orders that are not done, by mailbox; the leader asks every minute."""
+        """The pending orders by mailbox; the leader reads them every minute."""
 
     def finish_order(mailbox: str, order: RetentionOrder) -> Deferred[None]:
-        """The order is done; one that was given meanwhile stays."""
+        """Delete a completed order; a newer one stays."""
 
 
 class IExpireState(Interface):
-    """What all processes announce as EXPIRE.  Fails as ``IState`` does."""
+    """The EXPIRE that all processes announce.  Fails as ``IState`` does."""
 
     def keep_expire(known: KnownExpire) -> Deferred[None]:
         """Store it in place of the one before; the leader calls it."""
 
     def find_expire() -> Deferred[KnownExpire | None]:
-        """The one that is stored; the other processes ask at ``until`` at the latest."""
+        """The stored value; other processes read it again by ``until``."""
 
 
 class IHighWaterState(Interface):
-    """The numbers beyond all unique-ids that clients were shown."""
+    """The high-water marks of unique-ids."""
 
     def high_water(place: str, least: int) -> int:
-        """A ``HighWater``: it blocks, and stores call it on workers."""
+        """A ``HighWater``: blocks; stores call it in threads."""
 
     def raise_high_water(by: int) -> Deferred[None]:
-        """Raise every number by ``by``, after a restore from a backup.  Fails as ``IState``."""
+        """Raise every mark by ``by``, after a restore from backup.  Fails as ``IState``."""
 
 
 class IState(
@@ -529,26 +525,25 @@ class IState(
     IExpireState,
     IHighWaterState,
 ):
-    """What a server keeps beside the mail, for all its processes: opened once in each.
+    """The state of a server, shared by its processes and opened once in each.
 
-    Every method fails with ``StoreDown`` where there is no room or another
-    process writes for too long, with ``Overloaded``, and with
-    ``LedgerUnusable`` where an administrator must act.  What a method has
-    answered survives the end of any process.
+    Every method fails with ``StoreDown`` if the disk is full or another process writes
+    for too long, with ``Overloaded``, and with ``LedgerUnusable`` if an administrator
+    must act.  Results of methods survive the end of any process.
     """
 
     def close() -> Deferred[None]:
-        """Give back what is open; called once, after everything else."""
+        """Close the state; called once, after everything else."""
 
 
 class ILeader(Interface):
-    """Which of several processes does what is done once: retention, warning rounds, digests."""
+    """Leader election: one process runs retention, quota checks and the digest."""
 
     def is_leader() -> Deferred[bool]:
-        """Whether this process is the leader; it becomes the leader where there is none.
+        """Whether this process is the leader; it becomes the leader if there is none.
 
         Called before each turn of such work.  Fails with ``LedgerUnusable`` or ``Overloaded``.
         """
 
     def resign() -> Deferred[None]:
-        """Let another process lead; called at the end, once none of this work is running."""
+        """Resign; called at the end, when none of this work is running."""

@@ -1,4 +1,4 @@
-"""Frozen values that travel between the packages."""
+"""Frozen values that packages exchange."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ __all__ = [
 
 
 class Form(IntEnum):
-    """How far the octets of a stored message are from what RETR sends."""
+    """How the octets of a stored message differ from those that RETR sends."""
 
     STORED = 0
-    """Nothing is known of them."""
+    """Unknown: convert line ends and stuff dots."""
 
     CANONICAL = 1
     """Every line ends in CRLF, the last one too, and no dot follows a lone CR."""
 
     CLEAN = 2
-    """And no line begins with a dot: they can go out as they are."""
+    """As CANONICAL, and no line begins with a dot: send unchanged."""
 
 
 class Listing:
-    """A maildrop as it stood at one moment: the snapshot a session works on.
+    """The snapshot of a maildrop that a session uses.
 
     ``sizes[i]`` is the octet count of message ``i + 1`` as RETR sends it, dot
     stuffing not counted (RFC 1939 section 11); ``uids[i]`` its unique-id.
@@ -84,31 +84,31 @@ class Listing:
         )
 
     def prepare(self) -> None:
-        """Render now, on whatever thread this is, what is otherwise rendered when asked for."""
+        """Render the replies now, in this thread, and not at first use."""
         self.octets, self.scan_lines, self.uid_lines  # noqa: B018
 
 
 UNLIMITED = 2**63 - 1
-"""As an item of a ``Quota``: there is no limit, whatever the defaults are."""
+"""In a ``Quota``: no limit, whatever the defaults are."""
 
 
 @frozen
 class Quota:
-    """What a mailbox may hold; None: not set.
+    """The limits of an account or a domain; None: not set.
 
-    0 allows nothing.  What means no limit by 0 has made it ``UNLIMITED`` before.
+    0 allows nothing.  A source in which 0 means no limit converts it to ``UNLIMITED``.
     """
 
     octets: int | None = None
     warn_octets: int | None = None
-    """From here on the user is warned."""
+    """The warning level, in octets."""
 
     messages: int | None = None
 
 
 @frozen
 class Usage:
-    """What a mailbox holds."""
+    """Usage of a mailbox."""
 
     octets: int = 0
     messages: int = 0
@@ -116,37 +116,37 @@ class Usage:
 
 @frozen
 class Limits:
-    """What a mailbox may hold, once everything that has a say in it is heard; None: no limit."""
+    """The effective limits of a mailbox; None: no limit."""
 
     octets: int | None = None
     messages: int | None = None
     grace_octets: int = 0
-    """By so much one last message may go beyond ``octets``."""
+    """Octets by which the last message may exceed ``octets``."""
 
     warn_octets: int | None = None
-    """From here on the user is warned."""
+    """The warning level, in octets."""
 
     @property
     def is_none(self) -> bool:
-        """Whether nothing can be too much for the mailbox."""
+        """Whether there is no limit."""
         return self.octets is None and self.messages is None
 
 
 class Level(IntEnum):
-    """How full a mailbox is, as its user should know."""
+    """The level of a mailbox, for quota warnings."""
 
     NORMAL = 0
     WARN = 1
     OVER = 2
-    """It takes no more mail, or not the message that came."""
+    """Full: it takes no mail, or rejected the last message."""
 
 
 @frozen
 class WarningState:
-    """How full a mailbox was, and when its user was warned; in Unix seconds, None: never."""
+    """The level of a mailbox, and the times of warnings in Unix seconds; None: never."""
 
     level: Level = Level.NORMAL
-    """As it was found last."""
+    """The last level."""
 
     warned: float | None = None
     """When the user was last warned that the mailbox is nearly full."""
@@ -156,7 +156,7 @@ class WarningState:
 
 
 class WarningChange(NamedTuple):
-    """What recording a mailbox's level has changed."""
+    """The result of recording a level."""
 
     was: WarningState
     now: WarningState
@@ -165,34 +165,34 @@ class WarningChange(NamedTuple):
 
 
 class DigestClaim(NamedTuple):
-    """The right to send one digest; times in Unix seconds."""
+    """A claim to send a digest; times in Unix seconds."""
 
     was: float | None
-    """When the last one was sent."""
+    """When the last digest was sent."""
 
     now: float
 
 
 class StoredMessage(NamedTuple):
-    """A stored message as retention sees it; times in Unix seconds.
+    """The data of a stored message for retention; times in Unix seconds.
 
-    In the order of its fields, so that the older of two messages sorts first.
+    Sorted by its fields: older messages first.
     """
 
     received: float
     uid: str
-    """No two messages of a mailbox have the same."""
+    """Its unique-id."""
 
     octets: int
     read: float | None
-    """When it was read; None: it has not been."""
+    """When it was read; None: unread."""
 
 
 class LastScan(NamedTuple):
-    """What retention found when it last scanned a mailbox; times in Unix seconds."""
+    """The result of retention's last scan of a mailbox; times in Unix seconds."""
 
     policy: str
-    """The text of the policy that held."""
+    """The text of its policy."""
 
     due: float | None
     """When to scan again; None: not before something else changes."""
@@ -201,7 +201,7 @@ class LastScan(NamedTuple):
     """When it was scanned."""
 
     messages: int
-    """How many were left."""
+    """Messages that were left."""
 
     stopped: str | None = None
     """Why nothing is removed before an operator releases it."""
@@ -224,7 +224,7 @@ class RetentionOrder(NamedTuple):
     """When, in Unix seconds."""
 
     released: bool
-    """Whether all that was due then may go, however much it is."""
+    """Whether to remove all that was due then, regardless of the removal guard."""
 
 
 @frozen
@@ -233,14 +233,14 @@ class Reason:
 
     rule: str = ""
     session: str = ""
-    """The short id that ties a session's log lines together."""
+    """The id of the session in the log."""
 
     client: str = ""
     """Its IP address."""
 
 
 class Removed(NamedTuple):
-    """What the audit says of one message that is about to be removed; times in Unix seconds."""
+    """An entry of the audit log, before removal of a message; times in Unix seconds."""
 
     action: str
     """``discard``, ``hide`` or ``purge``."""
@@ -248,7 +248,7 @@ class Removed(NamedTuple):
     mailbox: str
     uid: str
     message_id: str | None
-    """As its header has it."""
+    """The Message-ID of the header."""
 
     size: int
     received: float
@@ -258,50 +258,50 @@ class Removed(NamedTuple):
 
 @frozen
 class Account:
-    """What the directory knows of one user."""
+    """An account of the directory."""
 
     name: str
     """The login name in its canonical form."""
 
     mailbox: str
-    """The mailbox's name; the store decides where it lives."""
+    """The name of the mailbox; the store decides where it is."""
 
     home: str | None = None
-    """An absolute directory that the administrator set for this account's mailbox."""
+    """The home directory, absolute."""
 
     secret: str = field(default="", repr=False)
-    """The stored password, scheme included; empty where the directory keeps it to itself."""
+    """The password hash with its scheme; empty if the directory does not give it."""
 
     nt_hash: bytes = field(default=b"", repr=False)
-    """MD4 of the password ([MS-NLMP] 3.3.1), 16 octets; empty where there is none."""
+    """The NT hash ([MS-NLMP] section 3.3.1), 16 octets; empty: none."""
 
     may_log_in: bool = True
-    """False: no login, whatever is proven; delegates may still open the mailbox."""
+    """False: no login; delegates may still open the mailbox."""
 
     gets_mail: bool = True
-    """False: mail to it is refused; logins are another matter."""
+    """False: mail to it is rejected; logins are not affected."""
 
     host: str = ""
-    """The server that has the mailbox; empty where the directory says nothing of it."""
+    """The server of the mailbox; empty: unknown."""
 
     addresses: tuple[str, ...] = ()
-    """Mail addresses that reach it."""
+    """Its mail addresses."""
 
     names: frozenset[str] = frozenset()
-    """What delegates are named by besides: login names, DNs, DNs of groups, folded."""
+    """Other names of the account as a delegate: login names, DNs, DNs of groups; folded."""
 
     delegates: frozenset[str] = frozenset()
-    """Who may open the mailbox besides: names, addresses or DNs, folded."""
+    """Delegates of the mailbox: names, addresses or DNs; folded."""
 
     quota: Quota = Quota()
     retention: str = ""
     """The retention policy in its text form."""
 
     languages: tuple[str, ...] = ()
-    """Tags of those that the user reads (RFC 5646), the preferred one first."""
+    """Language tags of the user (RFC 5646), preferred first."""
 
     def is_elsewhere(self, hosts: Collection[str]) -> bool:
-        """Whether another server has it; ``hosts``: the names of this one, empty: it has all."""
+        """Whether another server has the mailbox; ``hosts``: this server, empty: all here."""
         return bool(hosts and self.host) and self.host not in hosts
 
     def admits(self, other: Account) -> bool:
@@ -312,45 +312,45 @@ class Account:
 
 @frozen
 class Terms:
-    """What CAPA tells one user, where it is not the same for all (RFC 2449 section 6)."""
+    """Capabilities of a user that may differ by user (RFC 2449 section 6)."""
 
     expire: str = ""
-    """EXPIRE in CAPA after login: days, or ``NEVER``; empty: the value from before the login."""
+    """EXPIRE after login: days, or ``NEVER``; empty: the value before login."""
 
     login_delay: int | None = None
-    """Seconds from one login to the next, no more than all were told; None: as many."""
+    """LOGIN-DELAY in seconds, at most the value before login; None: that value."""
 
 
 class Connection(NamedTuple):
     """One client's connection, the same for every protocol.  The acceptor makes it."""
 
     id: str
-    """Ties log lines together; no connection of any process ever has the same."""
+    """The id in the log, unique across processes and restarts."""
 
     host: str
     """The client's IP address; empty for a client of a UNIX socket."""
 
     secure: bool = False
-    """TLS protects the connection."""
+    """Whether TLS is active."""
 
     listener: str = ""
     """The listener's name in the configuration; empty for an application's own endpoint."""
 
 
 class Peer(NamedTuple):
-    """Who is on the other end of a session; the ``mind`` of ``Portal.login``."""
+    """The client of a session; the ``mind`` of ``Portal.login``."""
 
     host: str
     """The client's IP address."""
 
     secure: bool
-    """True once TLS protects the line."""
+    """Whether TLS is active."""
 
     session: str
-    """The connection's id, which ties a session's log lines together."""
+    """The id of the connection in the log."""
 
     certificate: Callable[[], bytes] = bytes
-    """This server's certificate as the client has seen it, in DER; empty without TLS."""
+    """The server's certificate of this connection, in DER; empty without TLS."""
 
 
 class LoginAttempt(NamedTuple):
@@ -364,7 +364,7 @@ class LoginAttempt(NamedTuple):
     """The password, or the answer to a challenge."""
 
     account: str = ""
-    """The name of the account that has this login name; empty: not known."""
+    """The account of this login name; empty: unknown."""
 
     is_answer: bool = False
     """``secret`` answers a challenge: the same password never gives the same answer."""
@@ -374,5 +374,5 @@ class LoginAttempt(NamedTuple):
 
 
 def cause_of(mind: object) -> Reason:
-    """Why a session removes messages, by the ``mind`` of its login; nothing is known of others."""
+    """The reason of a session's removals, from the ``mind`` of its login."""
     return Reason(session=mind.session, client=mind.host) if isinstance(mind, Peer) else Reason()

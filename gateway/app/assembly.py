@@ -1,4 +1,4 @@
-"""Settings to a running server.  The only file that knows all the others."""
+"""Build the server from its settings.  Only this file knows all parts."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def assemble(
     passwords: Sequence[ICredentialsChecker] = (),
     user: User | None = None,
 ) -> Server:
-    """The server that the configuration describes; raises ``ConfigError``.
+    """The server of a configuration.  Raises ``ConfigError``.
 
-    ``passwords``: who checks them in place of ``[directory]``; ``user``: who the
-    process will be once its ports are bound.
+    ``passwords``: a checker in place of ``[directory]``; ``user``: the user that the process
+    changes to after binding its ports.
     """
     settings = load_settings(path, environ)
     prepare(settings, user)
@@ -78,10 +78,9 @@ def check(
     passwords: Sequence[ICredentialsChecker] = (),
     user: User | None = None,
 ) -> Checked:
-    """Check a configuration as ``assemble`` takes it.
+    """Check a configuration for ``assemble``.
 
-    Builds what a start builds, but for the files that a start would make:
-    nothing is changed, no port is bound and nobody is asked.
+    Builds the same parts without creating files, binding ports or asking servers.
     """
     return check_configuration(path, environ, lambda found: _faults(found, passwords, user))
 
@@ -120,7 +119,7 @@ def _faults(
 
 
 def _faults_of_accounts(settings: Settings) -> Iterable[str]:
-    """What is wrong with single accounts, which a start leaves to their logins; a line each."""
+    """Errors of single accounts, which do not prevent a start; one line each."""
     kind = settings.directory_kind
 
     def check_mailbox(account: Account) -> None:
@@ -138,7 +137,7 @@ def _look_at_ledger(state: str) -> None:
 
 @frozen
 class Tools:
-    """What a command works with."""
+    """The parts that a command uses."""
 
     directory: IDirectory
     store: IStore
@@ -147,9 +146,9 @@ class Tools:
 
 @contextmanager
 def tools(reactor: Any, settings: Settings) -> Iterator[Tools]:
-    """The directory, the store and the state as a server has them; nothing else is begun.
+    """The directory, the store and the state of a server; nothing else is started.
 
-    Raises what a directory cannot be made for.
+    Raises as the making of a directory does.
     """
     parts = _Assembly(reactor, settings, ())
     try:
@@ -159,7 +158,7 @@ def tools(reactor: Any, settings: Settings) -> Iterator[Tools]:
 
 
 class _Assembly:
-    """The parts that several others share."""
+    """Shared parts."""
 
     def __init__(
         self, reactor: Any, settings: Settings, passwords: Sequence[ICredentialsChecker]
@@ -176,10 +175,10 @@ class _Assembly:
         self._turns = FairTurns(lambda: reactor)
         self._disk = self._worker("disk", store.workers, store.queue)
         self._deliveries = self._worker("deliveries", settings.lmtp.workers, store.queue)
-        # What a passwd-file has is hashed, in libraries that do without the interpreter.
+        # Hashes of a passwd-file are computed without the interpreter lock.
         hashes = directory.workers if settings.directory_kind.hashes else 1
         self._passwords = self._worker("passwords", directory.workers, directory.queue, hashes)
-        # One at a time, and where it hangs nobody who logs in waits for it.
+        # A separate thread: a hanging list must not delay logins.
         self._listing = self._worker("listing", 1, directory.queue)
         limits = settings.limits
         self._timeouts = Timeouts(
@@ -221,7 +220,7 @@ class _Assembly:
         self.state.close_now()
 
     def directory(self) -> IDirectory:
-        """Who may log in."""
+        """The portal and the mechanisms."""
         if self._checkers:
             return directory_behind(self._checkers)
         return make_directory(
@@ -233,7 +232,7 @@ class _Assembly:
         )
 
     def logins(self, directory: IDirectory) -> Logins:
-        """All between a client's proof and its maildrop."""
+        """The parts between credentials and maildrop."""
         return Logins(
             self._reactor,
             self._settings,
@@ -254,9 +253,9 @@ class _Assembly:
         return Terms(expire=self._policies.expire(account))
 
     def mailroom(self, directory: IDirectory) -> Mailroom | None:
-        """What takes mail in, and tells of quotas; None where the store takes no mail in.
+        """Delivery and quota services; None: the store accepts no deliveries.
 
-        Raises ``ConfigError`` where it should.
+        Raises ``ConfigError`` if the configuration needs them.
         """
         store = delivery_of(self._settings, self.store)
         if store is None:
@@ -298,7 +297,7 @@ class _Assembly:
         )
 
     def endpoint(self, name: str) -> IStreamServerEndpoint:
-        """Where a listener listens."""
+        """The endpoint of a listener."""
         text = self._settings.listeners[name].endpoint
         return endpoint_of(self._reactor, f"listeners.{name}.endpoint", text)
 
@@ -333,7 +332,7 @@ class _Assembly:
         return Listener(name, endpoint, wire, sessions, tls=listener.tls, section=section)
 
     def server(self) -> Server:
-        """All of it."""
+        """The whole service."""
         settings = self._settings
         directory = self.directory()
         logins = self.logins(directory)
@@ -359,10 +358,10 @@ class _Assembly:
         def stop() -> Deferred[Any]:
             expiry.stop()
             logins.stop()
-            # Both begin to end at once: the second is not to wait for the first.
+            # Stop both at once: the second must not wait for the first.
             stopped = succeed(None) if mailroom is None else mailroom.stop()
             ended = gatherResults([keeper.stop(), stopped], consumeErrors=True)
-            # Where one hangs this process leads to its end.
+            # If one hangs, this process stays the leader until it ends.
             return ended.addCallback(
                 lambda _: gatherResults([self._leader.resign(), self.state.close()])
             )

@@ -1,4 +1,4 @@
-"""Settings to certificates, and to the names that these must have."""
+"""The certificates of the settings, and the names that they must contain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ANY = ("", "0.0.0.0", "::")
 
 
 class Certificates:
-    """Those of the listeners, each read once; their methods raise ``ConfigError``."""
+    """The certificates of listeners, each read once; methods raise ``ConfigError``."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -24,11 +24,11 @@ class Certificates:
 
     @property
     def used(self) -> list[Certificate]:
-        """All that were asked for."""
+        """All certificates that were used."""
         return list(self._made.values())
 
     def of(self, name: str) -> Certificate:
-        """A listener's certificate; the same object for all who have the same."""
+        """A listener's certificate; listeners with the same files share one object."""
         listener = self._settings.listeners[name]
         paths = self._settings.certificate_of(name)
         return self._make(
@@ -36,7 +36,7 @@ class Certificates:
         )
 
     def check(self, name: str) -> None:
-        """Raise what is wrong with a listener's certificate, or only with its ciphers."""
+        """Raise ``ConfigError`` for errors of a listener's certificate, or of its ciphers only."""
         listener = self._settings.listeners[name]
         if listener.tls == "none":
             return
@@ -49,7 +49,7 @@ class Certificates:
             raise ConfigError([f"listeners.{name}: {one}" for one in error.problems]) from error
 
     def find_for_mail(self) -> Certificate | None:
-        """The certificate of ``[tls]``, unless it is yet to be made."""
+        """The certificate of ``[tls]``; None: the start will create it."""
         paths = self._settings.tls.certificate, self._settings.tls.key
         there = all(os.path.isfile(self._settings.path_of(path)) for path in paths)
         return self.for_mail() if there else None
@@ -74,7 +74,7 @@ class Certificates:
 
 
 def shown_by(settings: Settings, certificates: Iterable[Certificate]) -> list[Shown]:
-    """Each file once, with the names that it is looked for by."""
+    """Each certificate once, with the names that clients connect to."""
     host = socket.gethostname()
     shown = {}
     for certificate in certificates:
@@ -88,7 +88,7 @@ def shown_by(settings: Settings, certificates: Iterable[Certificate]) -> list[Sh
 
 
 def _addresses(settings: Settings, path: str) -> Iterable[str]:
-    """Where listeners with this certificate listen, as far as they do not listen everywhere."""
+    """Addresses of listeners with this certificate, except wildcard addresses."""
     for name, listener in settings.listeners.items():
         if listener.tls != "none" and settings.certificate_of(name)[0] == path:
             yield from _address(listener.endpoint)

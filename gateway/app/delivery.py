@@ -1,4 +1,4 @@
-"""Settings to what takes mail in, and to what tells of quotas."""
+"""Build LMTP, the quota services and quota warnings from the settings."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ _OVER = {"defer": 452, "bounce": 552}
 
 
 def delivery_of(settings: Settings, store: IStore) -> IDelivery | None:
-    """The store as one that takes mail in; None: it does not, and nothing wants it to.
+    """The store for deliveries; None: it accepts none, and the configuration needs none.
 
-    Raises ``ConfigError`` where something does.
+    Raises ``ConfigError`` if the configuration needs them.
     """
     delivery: IDelivery | None = IDelivery(store, None)
     wanting = [f"{part}.endpoint" for part in _PARTS if getattr(settings, part).endpoint]
@@ -64,7 +64,7 @@ def delivery_of(settings: Settings, store: IStore) -> IDelivery | None:
 
 
 class Mailroom:
-    """LMTP, the policy service and the quota over HTTP, as far as each is set up."""
+    """LMTP, the policy service and the quota API, if they have endpoints."""
 
     def __init__(
         self,
@@ -79,10 +79,7 @@ class Mailroom:
         turns: FairTurns | None = None,
         emit: Emit = emit_to_log,
     ) -> None:
-        """``emit`` takes what happens.
-
-        Connections take ``turns`` at working off what clients send.
-        """
+        """``emit`` takes events; connections share ``turns``."""
         self._reactor = reactor
         self._settings = settings
         self._store = store
@@ -136,11 +133,11 @@ class Mailroom:
 
     @property
     def subscription(self) -> Subscription:
-        """What quota warnings want to know."""
+        """Subscriptions of quota warnings."""
         return {} if self.quota_warner is None else self.quota_warner.subscription
 
     def start(self) -> None:
-        """Begin to look at mailboxes."""
+        """Start the periodic quota checks."""
         if self.quota_warner is not None:
             every = self._settings.quota.warn_check
             self.quota_warner.start(self._reactor, every, self._to_look_at)
@@ -154,20 +151,20 @@ class Mailroom:
         return sorted({*names, *await self._state.warning_states(Level.NORMAL)})
 
     def stop(self) -> Deferred[None]:
-        """No more of that; fires when who was about to be warned has been."""
+        """Stop; fires when pending warnings are delivered."""
         return succeed(None) if self.quota_warner is None else self.quota_warner.stop()
 
     def listeners(self, tls: Callable[[], Any]) -> list[Listener]:
-        """Whatever has an endpoint; ``tls`` gives the certificate to begin TLS with."""
+        """All listeners; ``tls``: finds the certificate for STARTTLS."""
         return [self.listener(part, tls) for part in self.wanted]
 
     @property
     def wanted(self) -> list[str]:
-        """What has an endpoint."""
+        """The sections with endpoints."""
         return [part for part in _PARTS if getattr(self._settings, part).endpoint]
 
     def listener(self, part: str, tls: Callable[[], Any]) -> Listener:
-        """One of ``wanted``; raises ``ConfigError``."""
+        """The listener of a section; raises ``ConfigError``."""
         section = getattr(self._settings, part)
         endpoint = endpoint_of(self._reactor, f"{part}.endpoint", section.endpoint)
         if part == "http":
@@ -187,7 +184,7 @@ class Mailroom:
                 over_quota=lmtp.over_quota,
                 elsewhere=lmtp.elsewhere,
             ),
-            # Clients of a UNIX socket have its permissions.
+            # Permissions of the UNIX socket protect it.
             allows=_local_or(within(lmtp.allowed_networks)),
             tls=tls,
             timeouts=self._timeouts,
@@ -235,7 +232,7 @@ def _local_or(allows: Callable[[str], bool]) -> Callable[[str], bool]:
 
 
 def composer(settings: QuotaSettings) -> Compose:
-    """What writes the messages that warn users."""
+    """The sender of quota warnings."""
     origin = Origin(settings.warn_from)
     own = settings.templates
 
@@ -256,7 +253,7 @@ def composer(settings: QuotaSettings) -> Compose:
 
 
 def digest_composer(settings: QuotaSettings) -> ComposeDigest:
-    """What writes the messages to the administrator."""
+    """The sender of the digest."""
     origin = Origin(settings.warn_from)
     language = language_for(settings.warn_language)
 
@@ -271,7 +268,7 @@ def _stamp() -> Stamp:
 
 
 def limits_of(settings: QuotaSettings) -> Callable[[Account], Limits]:
-    """What an account's mailbox may hold: by itself, by its domain, or by default."""
+    """The limits of an account: its own, its domain's, or the defaults."""
     default = _quota(settings)
     domains = {name.lower(): _quota(domain) for name, domain in settings.domains.items()}
     grace = parse_size(settings.grace)

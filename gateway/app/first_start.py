@@ -1,4 +1,4 @@
-"""What a start makes where it is missing, for the user that the server will run as."""
+"""Files that the first start creates for the server's user."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _CURES = {
     errno.ENAMETOOLONG: ANOTHER,
     errno.ELOOP: ANOTHER,
 }
-"""What helps against trouble in the state directory; else it should be its user's."""
+"""The cure for an error of the state directory; default: its ownership."""
 
 
 @frozen
 class User:
-    """Who this process will be once it has bound its ports."""
+    """The user that the process changes to after binding its ports."""
 
     uid: int
     gid: int
@@ -51,9 +51,9 @@ class User:
 
 
 def user_of(uid: int | None, gid: int | None) -> User | None:
-    """What ``twistd --uid --gid`` comes to; None where it changes nothing for us.
+    """The user of ``twistd --uid --gid``; None: no change.
 
-    Raises ``ConfigError`` for a user id that has no name, which twistd cannot take.
+    Raises ``ConfigError`` for a user id without a name, which twistd does not accept.
     """
     if os.geteuid() != 0 or not uid:
         return None
@@ -66,12 +66,12 @@ def user_of(uid: int | None, gid: int | None) -> User | None:
 
 
 def prepare(settings: Settings, user: User | None) -> None:
-    """Make the state directory, and the demo account and a certificate where they are wanted.
+    """Create the state directory and, if configured, the demo account and a certificate.
 
-    All of it belongs to ``user``.  Raises ``ConfigError``, also where that user
-    could not use what is there already.
+    All belong to ``user``.  Raises ``ConfigError``, also if that user cannot use existing
+    files.
     """
-    # Asked of root, who sees what is there.
+    # Checked as root, who can see all files.
     certificate = makes_certificate(settings)
     try:
         _make_state(settings.state_dir, user)
@@ -90,9 +90,9 @@ def prepare(settings: Settings, user: User | None) -> None:
 
 
 def reserve(settings: Settings, user: User | None) -> None:
-    """Have room for the audit from the first start on, where nothing keeps us from starting."""
+    """Reserve room for the audit log at the first start, if the start can proceed."""
     said = settings.audit
-    # On a disk that is full already there is none; ``foreseen`` says what else is wrong.
+    # On a full disk there is none; ``foreseen`` reports other errors.
     with _acting(user), suppress(OSError):
         if said.path:
             path = settings.path_of(said.path)
@@ -100,7 +100,7 @@ def reserve(settings: Settings, user: User | None) -> None:
 
 
 def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -> list[str]:
-    """What ``prepare`` could not make, and what the server could not use; nothing is changed.
+    """What ``prepare`` could not create, and what the server could not use; changes nothing.
 
     ``directory``: whether ``[directory]`` is used at all.
     """
@@ -146,10 +146,10 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
 
 
 def _unwritable(settings: Settings, user: User | None) -> list[str]:
-    """What keeps the audit from being written, by whoever this process is now."""
+    """Why the current user cannot write the audit log; empty: it can."""
     path = settings.path_of(settings.audit.path)
     who = "may not be written" if user is None else f"user {user.uid} may not write it"
-    # Whoever starts another file has to write to the directory.
+    # Rotation writes to the directory.
     needed = [(os.path.dirname(path), _WRITE), (path, os.R_OK | os.W_OK)]
     return [
         f"{place}: {who}: audit.path"
@@ -173,7 +173,7 @@ def _make_state(path: str, user: User | None) -> None:
     except PermissionError:
         if user is None or os.path.isdir(path):
             raise
-    # Root may, and gives it away from the end on: nobody else can yet change what is on the way.
+    # As root, from the end of the path: nobody else can change the directories above yet.
     made, there = [], existing(path)
     place = path
     while place != there:
@@ -186,7 +186,7 @@ def _make_state(path: str, user: User | None) -> None:
 
 @contextmanager
 def _acting(user: User | None) -> Iterator[None]:
-    """Be that user as far as files are concerned; None stays who it is."""
+    """Access files as that user; None: no change."""
     if user is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Settings to a portal and mechanisms: who may log in, and how."""
+"""Build the portal and the SASL mechanisms from the settings."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from gateway.model import Account, Terms
 
 
 def all_mailboxes_of(settings: Settings, directory: IDirectory, store: object) -> AllMailboxes:
-    """All mailboxes, for what goes through all of them.
+    """All mailboxes, for jobs that go through them.
 
-    Raises ``ConfigError`` where the store cannot say which there are.
+    Raises ``ConfigError`` if the store cannot list mailboxes.
     """
     mailboxes: IMailboxes | None = IMailboxes(store, None)
     if mailboxes is None:
@@ -43,7 +43,7 @@ def directory_behind(checkers: Sequence[ICredentialsChecker]) -> IDirectory:
 
 
 class Logins:
-    """Everything between a client's proof and its open maildrop."""
+    """The parts between credentials and the open maildrop."""
 
     def __init__(
         self,
@@ -59,9 +59,9 @@ class Logins:
         is_held: Callable[[Account], bool],
         emit: Emit,
     ) -> None:
-        """``passwords``: who checks them in place of ``directory``.
+        """``passwords``: a checker in place of ``directory``.
 
-        ``admission``, ``terms`` and ``is_held`` as in the realm; ``emit`` takes what happens.
+        ``admission``, ``terms`` and ``is_held`` as in the realm; ``emit`` takes events.
         """
         self._settings = settings
         self._directory = directory
@@ -99,7 +99,7 @@ class Logins:
             raise ConfigError([f"{kind.section}: {error}"]) from error
 
     def identify(self, login: str) -> Deferred[str]:
-        """The name of the account that has this login name; empty where that cannot be said."""
+        """The account of a login name; empty: unknown."""
 
         def name(account: Account | None) -> str:
             return "" if account is None else account.name
@@ -107,6 +107,6 @@ class Logins:
         return self._directory.find(login).addCallbacks(name, lambda _: "")
 
     def stop(self) -> None:
-        """End what runs beside this process."""
+        """End helper processes."""
         for offer in self._offers.values():
             offer.stop()

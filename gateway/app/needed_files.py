@@ -1,4 +1,4 @@
-"""The files that a configuration needs, and those that a start makes itself."""
+"""Files that a configuration needs, and files that a start creates."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gateway.state import leader, ledger_file
 _NOT_MADE = " (one is made only where neither path is set and neither file is there)"
 ANOTHER = "set another one (POP3GW_STATE_DIR)"
 IN_THE_WAY = f"move away what is in its place, or {ANOTHER}"
-"""The cure where the state directory cannot be made."""
+"""The cure if the state directory cannot be created."""
 
 _MISSING = "no such file"
 _NO_FILE = "expected a file, found a directory or a device"
 
 
 def makes_certificate(settings: Settings) -> bool:
-    """Whether a start makes a certificate of its own.
+    """Whether a start creates a self-signed certificate.
 
-    Only where no path of a certificate is set: a path that is set and has no
-    file is a mistake in the configuration.
+    Only if no path of a certificate is set: a configured path without a file is an
+    error.
     """
     default, tls = Tls(), settings.tls
     wanted = any(
@@ -39,7 +39,7 @@ def makes_certificate(settings: Settings) -> bool:
 
 
 def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
-    """The files that a start needs and that are missing, one line each.
+    """Missing files that a start needs, one line each.
 
     ``directory``: whether ``[directory]`` is used at all.
     """
@@ -60,7 +60,7 @@ def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
     wanted |= files_of_logins(settings, directory=directory)
     found = ((path, purpose, _fault(path)) for path, purpose in wanted.items())
     problems = [
-        # How it is made helps only where it is missing.
+        # How to create it helps only if it is missing.
         f"{path}: {fault}: {purpose if fault == _MISSING else purpose.partition(' (')[0]}"
         for path, purpose, fault in found
         if fault
@@ -76,7 +76,7 @@ def _places_of_files(settings: Settings, others: Collection[str]) -> list[str]:
         *(os.path.join(settings.state_dir, name) for name in (ledger_file.NAME, leader.NAME)),
     }
     place = os.path.dirname(path)
-    # The state directory is made where it is missing.
+    # The start creates a missing state directory.
     if settings.audit.path and place != settings.state_dir and not os.path.isdir(place):
         problems.append(f"{place}: no such directory: audit.path")
     elif settings.audit.path and os.path.realpath(path) in map(os.path.realpath, taken):
@@ -91,7 +91,7 @@ def _places_of_files(settings: Settings, others: Collection[str]) -> list[str]:
 
 
 def _fault(path: str) -> str:
-    """Why the path is no file that can be read, its mode aside; empty: it is one."""
+    """Why the path is no readable file, ignoring its mode; empty: it is one."""
     try:
         is_file = stat.S_ISREG(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -119,6 +119,6 @@ def files_of_logins(settings: Settings, *, directory: bool = True) -> dict[str, 
 
 
 def directory_files(settings: Settings) -> dict[str, str]:
-    """The files of the directory, also of one that a demonstration makes."""
+    """The files of the directory, and of the demo account."""
     kind = settings.directory_kind
     return dict(kind.files(settings.of(kind), settings))

@@ -1,4 +1,4 @@
-"""Settings to retention."""
+"""Build retention from the settings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Keeper:
     ) -> None:
         """``queued``: how much work waits for threads; ``now`` in Unix seconds.
 
-        ``emit`` takes what happens.  Raises ``ConfigError``.
+        ``emit`` takes events.  Raises ``ConfigError``.
         """
         self._reactor = reactor
         self._settings = settings
@@ -110,7 +110,7 @@ class Keeper:
 
     @property
     def subscription(self) -> Subscription:
-        """What retention wants to know."""
+        """Subscriptions of retention."""
         job = self.retention_job
         return {} if job is None else {MessageDelivered: lambda event: job.delivered(event.account)}
 
@@ -121,7 +121,7 @@ class Keeper:
 
 
 def keeping_of(store: IStore) -> IRetentionStore:
-    """The store as one that retention can work on; raises ``ConfigError`` if it is none."""
+    """The store as an ``IRetentionStore``; raises ``ConfigError`` if it is none."""
     keeping: IRetentionStore | None = IRetentionStore(store, None)
     if keeping is None:
         raise ConfigError(["retention.enabled: expected false, since the store has no retention"])
@@ -131,7 +131,7 @@ def keeping_of(store: IStore) -> IRetentionStore:
 def retained_of(
     settings: Settings, directory: IDirectory, store: IStore, state: IState
 ) -> Retained:
-    """What the operations of retention need; raises ``ConfigError``."""
+    """The parts for the operations of retention; raises ``ConfigError``."""
     return Retained(
         all_mailboxes_of(settings, directory, store),
         keeping_of(store),

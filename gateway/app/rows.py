@@ -1,4 +1,4 @@
-"""From the rows that the settings name to the store and the directory of a server."""
+"""Build the store and the directory from their rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 def make_store(settings: Settings, run: Run, deliver: Run, high_water: HighWater) -> IStore:
     """The store that the settings name; raises ``ConfigError``.
 
-    ``run`` does what may block, ``deliver`` what may block while mail comes in.
+    ``run`` does blocking work, ``deliver`` blocking work of deliveries.
     """
     profile = settings.profile
     parts = StoreParts(
@@ -45,7 +45,7 @@ def make_directory(
 ) -> IDirectory:
     """The directory that the settings name; raises ``ConfigError`` or ``DirectoryMisconfigured``.
 
-    ``run`` does what may block, ``list_all`` what takes long; ``seconds`` is a clock.
+    ``run`` does blocking work, ``list_all`` long lists; ``seconds``: a clock.
     """
     kind, common = settings.directory_kind, settings.directory
     parts = DirectoryParts(

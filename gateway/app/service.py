@@ -1,4 +1,4 @@
-"""The whole server as one Twisted service: listeners, workers, signals, an orderly end."""
+"""The server as one Twisted service: listeners, threads, signals, orderly shutdown."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ from gateway.net.tls import Certificate
 from gateway.observe.log import emit_to_log
 
 SWITCH_INTERVAL = 0.0005
-"""Seconds that a thread may keep the interpreter while another one wants it."""
+"""Seconds after which a thread yields the interpreter lock to another one."""
 
 
 READY = 5.0
-"""Seconds that clients wait at the most for what has to be known before the first session."""
+"""Most seconds that clients wait at start, for EXPIRE for example."""
 
 ACCEPTS = 10
-"""Connections that a listener takes between two looks at other sockets."""
+"""Connections that a listener accepts in a row before other sockets have their turn."""
 
 
 @frozen
 class Listener:
-    """One place where clients connect."""
+    """A listener."""
 
     name: str
     endpoint: IStreamServerEndpoint
     wire: Any
-    """What is listened with: ``sessions``, or TLS around it."""
+    """The factory to listen with: ``sessions``, or TLS around it."""
     sessions: Any = None
-    """What is drained at the end, a ``POP3Factory`` say; None: there is nothing to finish."""
+    """The factory to drain at shutdown, such as a ``POP3Factory``; None: nothing to drain."""
     tls: str = "none"
     """For the log: ``none``, ``stls`` or ``implicit``."""
     section: str = ""
-    """Where its settings are, for messages; empty: there is no such place."""
+    """The section of its settings, for messages; empty: none."""
 
 
 def endpoint_of(reactor: Any, place: str, text: str) -> IStreamServerEndpoint:
@@ -75,7 +75,7 @@ def endpoint_of(reactor: Any, place: str, text: str) -> IStreamServerEndpoint:
     except ValueError as error:
         raise ConfigError([f"{place}: {shown(text)} is no endpoint: {error}"]) from error
     except LookupError as error:
-        # What systemd has handed down is looked up right away.
+        # Sockets from systemd are looked up at once.
         unit = "only a service that its .socket unit starts has one; else use tcp:PORT"
         raise ConfigError(
             [f"{place}: {shown(text)}: no such socket came from systemd: {unit}"]
@@ -84,7 +84,7 @@ def endpoint_of(reactor: Any, place: str, text: str) -> IStreamServerEndpoint:
 
 
 class Server(Service):
-    """Everything that runs."""
+    """The service of the whole server."""
 
     log = Logger("pop3gw.server")
 
@@ -127,7 +127,7 @@ class Server(Service):
         self._finishing: Deferred[None] = succeed(None)
 
     def privilegedStartService(self) -> None:
-        """Bind the ports, while the process may still be root."""
+        """Bind the ports, while the process may be root."""
         for listener in self._listeners:
             listening = listener.endpoint.listen(listener.wire)
             listening.addCallback(_few_at_once)
@@ -140,15 +140,15 @@ class Server(Service):
                 problems[0].raiseException()
 
     def startService(self) -> None:
-        """Heed SIGHUP, and say where clients can connect."""
+        """Handle SIGHUP, and log the listeners."""
         Service.startService(self)
         if not self._ports:
             self.privilegedStartService()
         # A thread that computes yields the interpreter only after this time; the
         # reactor asks after each system call, a dozen times in a login.
         sys.setswitchinterval(SWITCH_INTERVAL)
-        # What has been loaded by now stays: a full garbage collection that visits
-        # all of it again and again would hold up every session for 50 ms.
+        # Exclude what is loaded from garbage collection: a full collection of it
+        # would delay every session by 50 ms.
         gc.collect()
         gc.freeze()
         for observer in self._observers:
@@ -165,7 +165,7 @@ class Server(Service):
             return
         for port in self._ports:
             port.stopReading()  # type: ignore[attr-defined]
-        # Of its own: what takes longer is not broken off.
+        # A separate Deferred: slow work is not cancelled.
         waiting = Deferred[None]()
         ready.addCallback(lambda _: None if waiting.called else waiting.callback(None))
         waiting.addTimeout(READY, self._reactor).addErrback(lambda _: None)
@@ -179,7 +179,7 @@ class Server(Service):
         self._reactor.callFromThread(self.reload)
 
     def reload(self) -> None:
-        """SIGHUP: take new certificates into use; no session notices."""
+        """SIGHUP: load new certificates; sessions continue."""
         for certificate in self._certificates:
             try:
                 certificate.reload()
@@ -192,7 +192,7 @@ class Server(Service):
     def stopService(self) -> Deferred[Any]:
         """SIGTERM: no new sessions, running commits finish, and all of it in bounded time."""
         Service.stopService(self)
-        # The reactor's own handlers know no second signal but as a fault.
+        # The reactor's handlers would raise an error at a second signal.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_again)
         self.log.info("stopping: at most {seconds:g} s for open work", seconds=self._drain_timeout)
@@ -216,7 +216,7 @@ class Server(Service):
         self._reactor.callFromThread(self._hurry)
 
     def _hurry(self) -> None:
-        """A second SIGTERM, or Ctrl-C: whoever sends it does not want to wait."""
+        """A second SIGTERM or Ctrl-C: end at once."""
         self.log.info("second stop signal: closing remaining sessions")
         for sessions in self._sessions():
             sessions.abort()
@@ -224,20 +224,20 @@ class Server(Service):
         self._finishing.cancel()
 
     def _finish(self, _: object) -> Deferred[None]:
-        """What sessions have left behind, in the time that is left."""
+        """Finish pending work of sessions, in the remaining time."""
         left = max(0.0, self._deadline - self._reactor.seconds())
         self._finishing = maybeDeferred(self._at_end).addTimeout(left, self._reactor)
         return self._finishing.addErrback(self._unfinished)
 
     def _unfinished(self, failure: Failure) -> None:
         if failure.check(TimeoutError, CancelledError):
-            self.log.warn("stopping, though not all is finished")
+            self.log.warn("shutdown: not all work finished in time")
         else:
-            self.log.failure("a fault at the end", failure)
+            self.log.failure("internal error: shutdown", failure)
 
     def _end_work(self, _: object) -> None:
         for worker in self._workers:
-            # Threads are joined only where nothing hangs; the rest ends with the process.
+            # Join threads only if nothing hangs; others end with the process.
             if not worker.outstanding:
                 worker.stop()
         for observer in self._observers:

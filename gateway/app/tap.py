@@ -83,7 +83,7 @@ class PlainErrors(MultiService):
         MultiService.addService(self, server)
 
     def privilegedStartService(self) -> None:
-        """Bind the ports; exit where one is taken."""
+        """Bind the ports; exit if one is in use."""
         from gateway.errors import ConfigError
 
         try:
@@ -93,7 +93,7 @@ class PlainErrors(MultiService):
 
 
 def makeService(options: Options) -> IService:
-    """The server; prints what is wrong with the configuration and exits."""
+    """The server; prints errors of the configuration and exits."""
     from twisted.internet import reactor
 
     from gateway.app.assembly import assemble

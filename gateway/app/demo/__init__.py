@@ -1,4 +1,4 @@
-"""The demonstration: one account with a few messages, made on the first run."""
+"""The demo account with a few messages, created at the first start."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _MESSAGES = ("welcome.eml", "dots.eml", "html.eml")
 
 
 def make_demo(settings: Settings) -> None:
-    """Make the account where it is missing, and a mailbox with mail where there is none.
+    """Create the account and its mailbox with mail, if missing.
 
-    Raises ``OSError`` and what a store fails with.
+    Raises ``OSError``, and as a store fails.
     """
     directory = settings.directory_kind
     if directory.add_account is not None:

@@ -1,4 +1,4 @@
-"""One session's view of a Maildir, and what all sessions of a mailbox share."""
+"""A session's maildrop, and the state that sessions of a mailbox share."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ from gateway.wire.body import Measure
 T = TypeVar("T")
 
 LARGE = 256 * 1024
-"""Octets from which on a message is measured before it is first sent."""
+"""Octets above which a message is measured before it is first sent."""
 
 FEW = 8
-"""Files that may be looked at in the reactor's thread."""
+"""Most files to examine in the reactor's thread."""
 
 
 class Mailbox:
-    """One mailbox as this process knows it; its sessions share the current snapshot."""
+    """A mailbox in this process; its sessions share the current snapshot."""
 
     def __init__(
         self,
@@ -70,38 +70,38 @@ class Mailbox:
         self._waiting: list[Deferred[Snapshot]] | None = None
 
     def measured(self, place: Place, file: str) -> Size:
-        """The size of a message as its file has it.  Blocks; raises ``OSError``."""
+        """The size of a message by reading its file.  Blocks; raises ``OSError``."""
         return self._reader.sizer.measured(place, file)
 
     @property
     def place(self) -> Place | None:
-        """Its directories, where nobody but us and root can change what their paths lead to."""
+        """Its directories, if only root and our user can change their paths."""
         return self._reader.place
 
     def open_place(self) -> Place:
-        """Its directories, looked at now and held until ``close``.  Raises as ``Place.folder``."""
+        """Its directories, checked now and open until ``close``.  Raises as ``Place.folder``."""
         return open_place(self.maildir, (), trusted=self._reader.trusted)
 
     @property
     def messages(self) -> int:
-        """How many messages are held in memory."""
+        """Messages in memory."""
         return 0 if self._snapshot is None else len(self._snapshot.bases)
 
     def forget(self, bases: Iterable[str]) -> None:
-        """These messages were removed: a new file of such a name is another message."""
+        """Record removed messages: a new file of such a name is another message."""
         self._reader.forget(bases)
 
     def has_changed(self, since: Snapshot) -> bool:
-        """Whether files may have come or gone, or got other names.  Blocks."""
+        """Whether files may have been added, removed or renamed.  Blocks."""
         try:
             return self._reader.stamp()[:2] != since.stamp[:2]
         except OSError:
             return True
 
     def current(self) -> Deferred[Snapshot]:
-        """The mailbox as it is now.  Nothing new on disk: a few ``stat`` calls and no wait."""
+        """The current snapshot.  If nothing changed: a few ``stat`` calls, without waiting."""
         if self._waiting is not None:
-            # A reading that has begun may have missed what came since.
+            # A running reading may miss new messages.
             joined: Deferred[Snapshot] = Deferred()
             self._waiting.append(joined)
             return joined
@@ -147,7 +147,7 @@ class Mailbox:
                 if isinstance(result, Failure):
                     joined.errback(result)
                 else:
-                    # Shares the answer when nothing has changed, else reads again.
+                    # Share the result if nothing has changed, else read again.
                     self.current().chainDeferred(joined)
             return result
 
@@ -156,7 +156,7 @@ class Mailbox:
 
 @implementer(IHidingMaildrop)
 class Maildrop:
-    """A session's view of a mailbox: the snapshot of its login."""
+    """The maildrop of a session: the snapshot of its login."""
 
     __slots__ = ("_cause", "_held", "_mailbox", "_snapshot", "name", "terms")
 
@@ -167,7 +167,7 @@ class Maildrop:
         snapshot: Snapshot,
         cause: Reason,
     ) -> None:
-        """``cause`` is what the audit says of messages that the session removes."""
+        """``cause``: the reason in the audit log for removals of the session."""
         self.name = name
         self.terms = Terms()
         self._cause = cause
@@ -180,14 +180,14 @@ class Maildrop:
         return succeed(self._snapshot.listing)
 
     def retrieve(self, index: int) -> Deferred[IBody]:
-        """Open a message, wherever another program may have moved it."""
+        """Open a message, even if another program renamed it."""
         snapshot = self._snapshot
         form, size = snapshot.forms[index], snapshot.listing.sizes[index]
         if form != UNREADABLE and not (form == CLAIMED and size > LARGE):
             try:
                 body = self._open(self._place(), index, snapshot.files[index])
             except FileNotFoundError:
-                # A worker looks where it is now.
+                # A thread finds its new name.
                 self.close()
                 body = None
             except OSError as error:
@@ -206,7 +206,7 @@ class Maildrop:
         return self._held
 
     def close(self) -> None:
-        """Give back the directories: the session is over, or they have to be looked at again."""
+        """Close the directories: the session is over, or they must be checked again."""
         held, self._held = self._held, None
         if held is not None:
             held.close()
@@ -254,7 +254,7 @@ class Maildrop:
     def _open(
         self, place: Place, index: int, name: str, *, is_measured: bool = False
     ) -> IBody | None:
-        """The message in a file; None if a worker has to measure it first."""
+        """The message in a file; None: a thread must measure it first."""
         mailbox, snapshot = self._mailbox, self._snapshot
         reading, path = mailbox.reading, f"{mailbox.maildir}/{name}"
         is_claimed = snapshot.forms[index] == CLAIMED
@@ -302,7 +302,7 @@ class Maildrop:
         self._snapshot.measured(index, size._replace(whole=counted.whole))
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
-        """Remove what is marked, audited; then mark what was fetched."""
+        """Remove marked messages, with audit lines; then mark retrieved ones as read."""
         return self._end(removed, retrieved, self._remove)
 
     def hide(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
@@ -329,7 +329,7 @@ class Maildrop:
         return self._mailbox.run(both)
 
     def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
-        """Mark as read what was fetched."""
+        """Mark retrieved messages as read."""
         return self.finish((), retrieved)
 
     def _remove(self, indexes: list[int]) -> None:
@@ -375,7 +375,7 @@ class Maildrop:
             except FileNotFoundError:
                 raise
             except OSError as error:
-                # The name may be too long for a flag, for one.
+                # For example, the name is too long for a flag.
                 failed.append(f"{file} ({error.strerror})")
 
         try:
