@@ -63,7 +63,7 @@ def open_new(path: str, mode: int) -> int:
 def keep_owner(file: int, path: str) -> None:
     """Give a new file the owner and mode of the one it replaces, or else of its directory.
 
-    Dovecot, which may run as somebody else, has to read and write it.
+    Dovecot, which may run as another user, must read and write it.
     """
     try:
         old = _status_of(path) or os.stat(os.path.dirname(path))
@@ -74,10 +74,10 @@ def keep_owner(file: int, path: str) -> None:
 
 
 def replace(path: str, data: bytes, *, sync: bool) -> os.stat_result:
-    """Put a file with this content in the place of what is there; its status.
+    """Replace a file by one with this content; returns its status.
 
-    ``sync``: once the content is on stable storage.  Raises ``OSError``, and
-    then what was there is.
+    ``sync``: sync the content to disk first.  Raises ``OSError``, and then the old file
+    stays.
     """
     written = f"{path}.pop3gw"
     try:
@@ -98,7 +98,7 @@ def replace(path: str, data: bytes, *, sync: bool) -> os.stat_result:
 
 
 def keep_copy(path: str, other: str) -> None:
-    """Have a file's content under another name too, if that can be."""
+    """Keep a copy of a file under another name, if possible."""
     with suppress(OSError), open(path, "rb", opener=no_link) as file:
         replace(other, file.read(), sync=False)
 
@@ -113,7 +113,7 @@ def _status_of(path: str) -> os.stat_result | None:
 
 
 def remove(path: str) -> None:
-    """Remove a file, if that can be."""
+    """Remove a file, if possible."""
     with suppress(OSError):
         os.unlink(path)
 
@@ -122,7 +122,7 @@ _MESSAGE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class NotRegular(FileNotFoundError):
-    """A link, a directory or a device stands where a message should be."""
+    """Raised for a link, a directory or a device in place of a message."""
 
     def __init__(self, path: str) -> None:
         super().__init__(errno.ENOENT, "not a regular file", path)
@@ -131,9 +131,8 @@ class NotRegular(FileNotFoundError):
 def open_message(path: str, directory: int | None = None) -> tuple[int, os.stat_result]:
     """A descriptor and the file's status.  A relative path starts from an open ``directory``.
 
-    Raises ``OSError``, ``FileNotFoundError`` included.  Links and devices that
-    a user may have put into a Maildir are not followed, nor waited for:
-    ``NotRegular``.
+    Raises ``OSError``, ``FileNotFoundError`` included, and ``NotRegular`` for links and
+    devices, which a user may have put into a Maildir.
     """
     try:
         file = os.open(path, _MESSAGE, dir_fd=directory)
@@ -149,10 +148,10 @@ def open_message(path: str, directory: int | None = None) -> tuple[int, os.stat_
 
 
 def version_of(status: os.stat_result) -> int:
-    """A number that is another once somebody has written to the file.
+    """A number that changes when the file is written to.
 
-    It stands for the size and the ``mtime``, in one word, since a mailbox has one for each
-    message.  It is the same in all threads and fits a signed 64-bit integer.
+    It combines size and ``mtime`` in one signed 64-bit integer, since a mailbox keeps one
+    per message.  It is the same in all threads.
     """
     return hash((status.st_size, status.st_mtime_ns))
 
@@ -173,7 +172,7 @@ class FileBody:
         no_nuls: bool,
         run: Run,
     ) -> None:
-        """``path`` is for the log."""
+        """``path``: for the log."""
         self.form = form
         self._path = path
         self._file = file
@@ -185,7 +184,7 @@ class FileBody:
         self._done: Callable[[Measure], None] | None = None
 
     def count(self, counted: Measure, done: Callable[[Measure], None]) -> None:
-        """Feed all that is read to ``counted``; call ``done`` with it after the last octet."""
+        """Feed all octets to ``counted``; call ``done`` with it after the last one."""
         self._counted, self._done = counted, done
 
     def read_now(self) -> bytes | None:
@@ -205,7 +204,7 @@ class FileBody:
         return self._took(bytes(buffer) if got == wanted else bytes(buffer[:got]))
 
     def read(self) -> Deferred[bytes]:
-        """The next chunk, read on a worker."""
+        """The next chunk, read in a thread."""
         return self._run(self._pread).addCallback(self._took)
 
     def _pread(self) -> bytes:
@@ -230,7 +229,7 @@ class FileBody:
 
 
 def complain(place: object, fault: str, found: Sequence[str]) -> None:
-    """Log, if anything was ``found``, how many it is and the first of it: one line for all."""
+    """Log the number of ``found`` and the first one in one line, if there are any."""
     if found:
         log.warn(
             "{place}: {count} {fault}, the first is {first}",

@@ -1,10 +1,9 @@
-"""Files that other programs rename while we work with them.  Blocks: for a worker.
+"""Find files that other programs rename meanwhile.  Blocks: call it in a thread.
 
-An IMAP server renames a file whenever a flag of its message changes, so a name
-that was read a moment ago may not be there any more though the message is.
-And a directory that changes while it is read may show such a file under no
-name at all.  So only a scan during which nothing changed says that a message
-is gone.
+An IMAP server renames a file whenever a flag of its message changes, so a known name
+may be gone while the message still exists.  A directory that changes while it is read
+may show neither name.  So a message is gone only if a scan without any change does
+not find it.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from gateway.store.maildir.uids.uidlist import base_of
 K = TypeVar("K")
 
 PATIENCE = 10.0
-"""Seconds after which we give up while another program goes on renaming."""
+"""Seconds after which the search ends if another program keeps renaming."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
-"""Seconds between two scans that brought us no further."""
+"""Seconds between two scans without progress."""
 
 
 class Followed(NamedTuple, Generic[K]):
-    """What could not be done, by the caller's keys."""
+    """The keys for which the action failed."""
 
     gone: list[K]
-    """A complete scan shows these nowhere."""
+    """Gone: a complete scan does not find them."""
 
     restless: list[K]
-    """These were renamed all the while, or the directory changed all the while."""
+    """Unknown: they, or the directory, kept changing."""
 
 
 class Search:
@@ -47,7 +46,7 @@ class Search:
         self._since = 0.0
 
     def scan(self) -> tuple[dict[str, str], bool]:
-        """Base names and files, and whether nothing can have been missed.
+        """Base names to files, and whether the scan is complete.
 
         Raises ``OSError``.
         """
@@ -57,13 +56,13 @@ class Search:
         return files, is_quiet and self.is_unchanged()
 
     def is_unchanged(self) -> bool:
-        """Whether nothing has changed since the last scan began, if that was complete."""
+        """Whether nothing has changed since the start of the last complete scan."""
         return mtimes(self._directory) == self._seen
 
     def _is_quiet(self, stamps: list[int]) -> bool:
-        """Whether another change would show in these ``mtime`` values, in ns.
+        """Whether another change would alter these ``mtime`` values, in ns.
 
-        By the clock, or where that was set by the time for which we have seen them.
+        By the clock; if the clock was set, by the time for which they are unchanged.
         """
         if stamps != self._seen:
             self._seen, self._since = stamps, self._now()
@@ -80,11 +79,11 @@ def follow(
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.monotonic,
 ) -> Followed[K]:
-    """Do ``act`` to each file (``new/...`` or ``cur/...``) by whatever name it has now.
+    """Call ``act`` for each file (``new/...`` or ``cur/...``) with its current name.
 
-    ``act`` gets the key and the file.  It raises ``FileNotFoundError`` if there
-    is none of that name, and is then called again with the next one.  Any other
-    error ends the search.  Raises ``OSError`` of a scan, too.
+    ``act`` gets the key and the file.  If it raises ``FileNotFoundError``, it is called again
+    with the next name.  Any other error ends the search.  Also raises the ``OSError`` of
+    a scan.
     """
     search, deadline, pause = Search(directory, now), now() + timeout, FIRST_PAUSE
     gone: list[K] = []
@@ -95,7 +94,7 @@ def follow(
         absent = [(key, file) for key, file in left if _base(file) not in there]
         missed, error = _missed(moved, act, gone)
         if error is not None and is_complete and search.is_unchanged():
-            # The file has its name: something else is missing.
+            # The file exists: something else is missing.
             raise error
         if is_complete:
             gone += [key for key, _ in absent]
@@ -112,7 +111,7 @@ def follow(
 def _missed(
     files: Iterable[tuple[K, str]], act: Callable[[K, str], object], gone: list[K]
 ) -> tuple[list[tuple[K, str]], FileNotFoundError | None]:
-    """Those that are not there under their names, and the last error that said so."""
+    """The keys of missing files, and the last error."""
     missed: list[tuple[K, str]] = []
     last = None
     for key, file in files:
@@ -131,9 +130,9 @@ def _base(file: str) -> str:
 
 
 def may_be_there(directory: Place, bases: Collection[str]) -> Collection[str]:
-    """Of these base names at least those that have a file.
+    """The base names with a file, perhaps with others.
 
-    All of them, where the directory changed too often to tell.  Raises ``OSError``.
+    All of them if the directory keeps changing.  Raises ``OSError``.
     """
     search, deadline = Search(directory), time.monotonic() + 1
     while True:

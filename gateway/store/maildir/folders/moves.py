@@ -1,7 +1,7 @@
-"""A file gets another name, and never the name of a file that is there.
+"""Rename files without replacing existing ones.  Blocks: call it in a thread.
 
-``rename`` replaces what has the new name.  In a Maildir, where other programs
-make names too, that would be somebody's mail.  Blocks: for a worker.
+``rename`` replaces a file with the new name: in a Maildir, where other programs create
+names too, that would be a message.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _AT_FDCWD = -100
 _NOREPLACE = 1
 
 _NOT_THERE = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
-"""What says that the file system, NFS for one, or the kernel has no such rename."""
+"""Errors of a file system, such as NFS, or a kernel without such a rename."""
 
 
 def move(source: str, target: str) -> None:
-    """Rename, if nothing is called ``target``.  Raises ``FileExistsError`` or another ``OSError``.
+    """Rename, unless ``target`` exists.  Raises ``FileExistsError`` or another ``OSError``.
 
-    Where the file system has no such rename, the file has both names for a
-    moment, and after a death until ``gateway.store.maildir.folders.duplicates`` sees it.
+    On a file system without such a rename the file briefly has both names, and after a
+    crash until ``gateway.store.maildir.folders.duplicates`` sees it.
     """
     sys.audit("os.rename", source, target, -1, -1)
     number = _renamed(os.fsencode(source), os.fsencode(target))
@@ -35,13 +35,13 @@ def move(source: str, target: str) -> None:
 
 
 def move_by_link(source: str, target: str) -> None:
-    """The same in two steps."""
+    """Rename in two steps: link, unlink."""
     os.link(source, target, follow_symlinks=False)
     os.unlink(source)
 
 
 def _renamed(source: bytes, target: bytes) -> int:
-    """0, or the error's number."""
+    """Call renameat2; returns 0 or the errno."""
     call = _renameat2()
     if call is None:
         return errno.ENOSYS
@@ -52,7 +52,7 @@ def _renamed(source: bytes, target: bytes) -> int:
 
 @cache
 def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
-    """The C library's own, since Python has none; None in a library that has none either."""
+    """The C library's renameat2, which Python lacks; None: the library lacks it too."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is not None:
         call.argtypes = (

@@ -1,4 +1,4 @@
-"""From a mailbox name to a directory, and never to any other directory."""
+"""Mailbox names to directories, without a way to any other directory."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from gateway.model import Account
 from gateway.utf8 import as_text, on_disk
 
 LONGEST = 255
-"""Octets a path component may have on the file systems that matter."""
+"""Most octets of a path component on common file systems."""
 
 
 def mailbox_path(template: str, root: str, account: Account) -> str:
     """The account's Maildir: ``template`` below ``root``, its fields filled in.
 
-    ``{name}`` is the whole mailbox name, ``{local}`` and ``{domain}`` what
-    stands before and after its last ``@``, ``{home}`` the absolute directory
-    that the administrator gave the account.  Raises ``BadMailboxName`` where
-    a value is not one plain path component.
+    ``{name}``: the mailbox name; ``{local}`` and ``{domain}``: the parts before and after its
+    last ``@``; ``{home}``: the absolute home directory of the account.  Raises
+    ``BadMailboxName`` unless each value is one plain path component.
     """
     local, _, domain = account.mailbox.rpartition("@")
     if not local:
@@ -39,9 +38,9 @@ def mailbox_path(template: str, root: str, account: Account) -> str:
 
 
 def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
-    """Name and Maildir of every mailbox that is there, in no order.  Blocks.
+    """Name and Maildir of every existing mailbox, in any order.  Blocks.
 
-    None where Maildirs lie in homes, which only the directory knows.
+    None if Maildirs are in home directories, which only the directory knows.
     """
     if lies_in_homes(template):
         return
@@ -62,7 +61,7 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
 
 
 def lies_in_homes(template: str) -> bool:
-    """Whether only the directory knows where Maildirs are."""
+    """Whether Maildirs are in home directories, which only the directory knows."""
     return "home" in _fields(template)
 
 
@@ -74,7 +73,7 @@ def _fields(template: str) -> tuple[str, ...]:
 
 
 def _leads_to(template: str, root: str, name: str, path: str) -> bool:
-    """Whether mail for ``name`` goes to ``path``, as it does not where others have made it."""
+    """Whether ``path`` is the Maildir of ``name``: another program may have made it."""
     try:
         return mailbox_path(template, root, Account(name=name, mailbox=name)) == path
     except BadMailboxName:
@@ -82,7 +81,7 @@ def _leads_to(template: str, root: str, name: str, path: str) -> bool:
 
 
 def _named_once(template: str) -> Iterator[tuple[str, str | None]]:
-    """A template's parts; a field that comes again is only compared by its first place."""
+    """The parts of a template; a repeated field must equal its first occurrence."""
     seen: set[str] = set()
     again = 0
     for text, field, _, _ in Formatter().parse(template):

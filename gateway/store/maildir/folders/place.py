@@ -1,10 +1,10 @@
-"""A Maildir's directories, each looked at before it is used, and no other put in their place.
+"""Open the directories of a Maildir safely.
 
-The owner of a directory can put a link to another's Maildir into it, and can swap what lies
-there while we look.  So each directory on the way is opened from the one above it, without
-following links, and looked at as it was opened.  Where only root and this process's user can
-change the way, a path goes on leading there and nothing is held.  Elsewhere a descriptor is
-held, and files are reached through it.
+The owner of a directory can put a link to another user's Maildir into it, and can replace
+it during the check.  So each directory is opened from its parent without following links,
+and checked after it was opened.  If only root and this process's user can change the
+path, the path stays valid and no descriptor is kept.  Otherwise a descriptor stays open,
+and files are reached through it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import NamedTuple, TypeVar
 from gateway.errors import GatewayError, MailboxUnusable, NoSuchMailbox
 
 FOLDERS = ("new", "cur")
-"""Where messages are; ``new`` first, so that one on its way to ``cur`` is seen there."""
+"""Directories of messages; ``new`` first, to see a message that moves to ``cur``."""
 
 ALL = ("tmp", *FOLDERS)
 
 LINKS = 40
-"""Links that are followed on one way, as Linux has it."""
+"""Most links to follow in a path, as in Linux."""
 
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -35,28 +35,28 @@ T = TypeVar("T", bound=Exception)
 
 
 class Directory(NamedTuple):
-    """An open directory on the way to a mailbox."""
+    """An open directory on the path to a mailbox."""
 
     file: int
     status: os.stat_result
     fixed: bool
-    """Only root and this process's user can put another one at its path."""
+    """Only root and this process's user can replace it at its path."""
 
     trusted: int = 0
-    """How many of the first names on the way to it go on leading where they lead."""
+    """The number of leading names of its path that stay valid."""
 
 
 class Place:
-    """A directory of a mailbox, to be reached until ``close``."""
+    """A directory of a mailbox, open until ``close``."""
 
     def __init__(self, name: str, directory: Directory) -> None:
         """``name``: its path."""
         self.name = name
         self.status = directory.status
         self.path = name if directory.fixed else f"/proc/self/fd/{directory.file}"
-        """How the kernel finds it, whatever others do meanwhile."""
+        """A path that the kernel resolves to it whatever others change."""
         self.trusted = directory.trusted
-        """How much of its path the next ``open_place`` need not look at."""
+        """The part of its path that the next ``open_place`` need not check."""
         self._is_fixed = directory.fixed
         self._file: int | None = None if directory.fixed else directory.file
         self._folders: dict[str, Place] = {}
@@ -67,9 +67,9 @@ class Place:
         return self.name
 
     def folder(self, name: str, *, make: bool = False) -> Place:
-        """A directory in it, by its bare name; ``make``: also where there is none yet.
+        """A directory in it, by its name; ``make``: create it if it is missing.
 
-        Raises ``MailboxUnusable`` for one that is not its mailbox's, or ``OSError``.
+        Raises ``MailboxUnusable`` for one of another user, or ``OSError``.
         """
         found = self._folders.get(name)
         if found is None:
@@ -78,7 +78,7 @@ class Place:
 
     @contextmanager
     def visit(self, name: str) -> Iterator[Place]:
-        """A directory in it that is held no longer than a ``with``; raises as ``folder``."""
+        """A directory in it, open during a ``with``; raises as ``folder``."""
         found = self._enter(name)
         try:
             yield found
@@ -106,7 +106,7 @@ class Place:
     def to_open(self, file: str) -> tuple[str, int | None]:
         """A file as in ``at`` for ``os.open``: a path, and the ``dir_fd`` that it starts from.
 
-        It costs less than the path alone, which leads through /proc to what is held.
+        It costs less than the path alone, which leads through /proc to the descriptor.
         """
         folder, _, name = file.rpartition("/")
         place = self.folder(folder) if folder else self
@@ -114,11 +114,11 @@ class Place:
 
     @property
     def stays(self) -> bool:
-        """Whether it is good once it is closed: nothing is held, for it nor its folders so far."""
+        """Whether it stays valid after ``close``: it and its folders have no descriptor."""
         return self._is_fixed and all(folder.stays for folder in self._folders.values())
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Close its descriptors."""
         for folder in self._folders.values():
             folder.close()
         if self._file is not None and self._file != _CLOSED:
@@ -126,7 +126,7 @@ class Place:
             self._file = _CLOSED
 
     def worded(self, error: T) -> T:
-        """An error in which paths are what an administrator knows them by."""
+        """The error with paths that an administrator knows, not those of /proc."""
         if isinstance(error, OSError):
             if isinstance(error.filename, str):
                 error.filename = self._in_words(error.filename)
@@ -145,9 +145,9 @@ class Place:
 def opened(
     maildir: str, *, create: bool | None = None, folders: tuple[str, ...] = FOLDERS
 ) -> Iterator[Place]:
-    """A Maildir for the length of a ``with``, in which ``folders`` are there.
+    """A Maildir with these ``folders``, open during a ``with``.
 
-    ``create``: whether what is missing is made; None: ``FileNotFoundError``.
+    ``create``: whether to create what is missing; None: raise ``FileNotFoundError``.
     Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``OSError``.
     """
     try:
@@ -167,7 +167,7 @@ def opened(
 
 
 def ensure_maildir(maildir: str, *, create: bool) -> None:
-    """Make what is missing of a Maildir, if that is wanted.
+    """Create missing parts of a Maildir, if ``create`` is set.
 
     Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``OSError``.
     """
@@ -179,9 +179,9 @@ def ensure_maildir(maildir: str, *, create: bool) -> None:
 
 
 def make_maildir(maildir: str) -> None:
-    """Make a Maildir and what is missing above it, for its user only.
+    """Create a Maildir and missing directories above it, accessible to its user only.
 
-    Made by root it is its parent's owner's, so that Dovecot's user may enter.
+    If root creates it, it gets the owner of its parent, so that Dovecot's user may enter.
     """
     open_place(maildir, ALL, make=True).close()
 
@@ -189,9 +189,9 @@ def make_maildir(maildir: str) -> None:
 def open_place(
     maildir: str, folders: tuple[str, ...], *, make: bool = False, trusted: int = 0
 ) -> Place:
-    """A Maildir that somebody closes; raises as ``Place.folder``.
+    """Open a Maildir, which the caller closes; raises as ``Place.folder``.
 
-    ``trusted``: as an earlier ``Place`` of this path had it.
+    ``trusted``: that of an earlier ``Place`` of this path.
     """
     with _named(maildir):
         path = os.path.join(os.getcwd(), maildir)
@@ -207,7 +207,7 @@ def open_place(
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Have an ``OSError`` name the whole path."""
+    """Add the whole path to an ``OSError``."""
     try:
         yield
     except OSError as error:
@@ -223,7 +223,7 @@ def _way_to(
     make: bool = False,
     trusted: int = 0,
 ) -> Directory:
-    """The directory at a path, every directory on the way looked at that is not ``trusted``.
+    """Open the directory at a path; checks every directory on the way that is not ``trusted``.
 
     A relative path begins at ``start``.
     """
@@ -245,7 +245,7 @@ def _way_to(
 
 
 def _entered(above: Directory, name: str, links: int, *, make: bool = False) -> Directory:
-    """A descriptor of this name in a directory, if only permitted users could have put it there."""
+    """A descriptor of a name in a directory, if only permitted users could create it."""
     try:
         file = os.open(name, _LOOK, dir_fd=above.file)
     except FileNotFoundError:
@@ -272,7 +272,7 @@ def _entered(above: Directory, name: str, links: int, *, make: bool = False) -> 
 def _followed(
     above: Directory, name: str, file: int, status: os.stat_result, links: int
 ) -> Directory:
-    """Where a link of an administrator's leads."""
+    """The target of a link, if an administrator made it."""
     if not (_is_ours(status) and _is_ours(above.status)):
         raise MailboxUnusable(
             f"{_path_of(above.file)}/{name} is a link that user {_other(status, above.status)}"
@@ -286,7 +286,7 @@ def _followed(
 
 
 def _made(above: Directory, name: str) -> int:
-    """A new directory, by root its parent's owner's; open to be looked at."""
+    """Create and open a directory; if root does, with the owner of its parent."""
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=above.file)
         if os.geteuid() == 0:
@@ -300,30 +300,30 @@ def _made(above: Directory, name: str) -> int:
 
 
 def _is_ours(status: os.stat_result) -> bool:
-    """Whether it is root's or this process's user's, and not open to everybody."""
+    """Whether root or this process's user owns it, and it is not world-writable."""
     mode = status.st_mode
     is_open = stat.S_ISDIR(mode) and mode & stat.S_IWOTH and not mode & stat.S_ISVTX
     return status.st_uid in (0, os.geteuid()) and not is_open
 
 
 def _only_ours(status: os.stat_result) -> bool:
-    """Whether nobody else can put anything in the place of what is in this directory."""
+    """Whether no other user can replace entries of this directory."""
     others = stat.S_IWGRP | stat.S_IWOTH
     return _is_ours(status) and not (status.st_mode & others and not status.st_mode & stat.S_ISVTX)
 
 
 def _may_be_there(above: os.stat_result, status: os.stat_result) -> bool:
-    """Whether a directory may lie in the one above it: users have none but their own in theirs."""
+    """Whether a directory may be in its parent: users have only their own in theirs."""
     return status.st_uid in (0, os.geteuid(), above.st_uid) or above.st_uid in (0, os.geteuid())
 
 
 def _other(*statuses: os.stat_result) -> int:
-    """Who, besides root and this process's user, owns one of them."""
+    """The owner of one of them who is neither root nor this process's user."""
     return next((one.st_uid for one in statuses if not _is_ours(one)), 0)
 
 
 def _path_of(file: int) -> str:
-    """What a message calls an open directory."""
+    """The path of an open directory, for messages."""
     try:
         return os.readlink(f"/proc/self/fd/{file}")
     except OSError:
