@@ -166,7 +166,7 @@ def _make(ntlm: NtlmSettings, parts: MechanismParts) -> Offer:
     if ntlm.provider != "winbind":
         return Offer(make, NtlmChecker(HashAuthority(parts.directory, domains), parts.emit))
     if not (ntlm.helper and shutil.which(ntlm.helper[0])):
-        program = " ".join(ntlm.helper[:1])
+        program = " ".join(ntlm.helper[:1]) or "is named"
         raise ConfigError([f"ntlm.helper: no program {program}: install winbind"])
     winbind = Winbind(
         parts.reactor,

@@ -346,9 +346,17 @@ def _checking(converter: cattrs.Converter, metadata: Mapping[str, Any]) -> Any:
         return structured
 
     def structure_secret(value: Any, kind: Any) -> Any:
+        expected = f"expected {_PLAIN[kind]}"
         try:
-            return structure(value, kind)
-        except Exception:
-            raise ValueError(f"expected {_PLAIN[kind]} (what was found is not shown)") from None
+            structured = converter.structure(value, kind)
+            if check is not None:
+                check(structured)
+        except Exception as error:
+            # A check says what it expects before what it found.
+            wanted, found, _ = str(error).partition(", found ")
+            if found and isinstance(value, kind):
+                expected = wanted
+            raise ValueError(f"{expected} (what was found is not shown)") from None
+        return structured
 
     return structure_secret if SECRET in metadata else structure

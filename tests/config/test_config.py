@@ -180,6 +180,12 @@ class FaultTests(ConfigCase):
         (fault,) = self.faults(f"{LISTENER}[http]\ntoken = 5551234\n")
         self.assertNotIn("5551234", fault)
 
+    def test_a_secret_that_cannot_be_is_refused_by_what_is_expected_and_not_shown(self) -> None:
+        for text in ("geheim x", "gehéim", "geheim, found x", "geheim" * 200):
+            (fault,) = self.faults(f'{LISTENER}[http]\ntoken = "{text}"\n')
+            self.assertIn("http.token: expected printable ASCII without spaces (what was", fault)
+            self.assertNotIn("geh", fault)
+
     @pytest.mark.conformance("X-E0006")
     def test_the_command_limit_is_40_to_1024_and_from_255_where_rfc_2449_holds(self) -> None:
         for limit in (40, 47, 512, 1024):
