@@ -45,7 +45,7 @@ def test_who_reads_another_language_is_warned_in_it_as_far_as_it_is_known() -> N
         assert message_from_bytes(message, policy=default)["Subject"] == subject
 
 
-def test_whoever_wants_to_know_is_told_whose_mail_came(tmp_path: Path) -> None:
+def test_subscribers_get_deliveries_with_the_account(tmp_path: Path) -> None:
     settings = Settings(state_dir=str(tmp_path), lmtp=Lmtp(endpoint="tcp:24"))
     directory, store, told = MemoryDirectory({"a@a.example": "x"}), MemoryStore(), list[Event]()
     store.add("a@a.example")

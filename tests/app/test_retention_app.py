@@ -123,7 +123,7 @@ def test_nothing_is_removed_or_made_where_it_is_not_switched_on(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_that_has_no_retention_is_said_before_anything_starts(tmp_path: Path) -> None:
+def test_a_store_without_retention_is_an_error_before_the_start(tmp_path: Path) -> None:
     house = House(tmp_path)
     store: Any = object.__new__(type("Plain", (), {"names": None}))
     house.store = store

@@ -186,7 +186,7 @@ class OthersHereTests(SynchronousTestCase):
             portal = Portal(realm, [Chain(Answers(b"alice"))])
             self.failureResultOf(self.log_in(portal, "alice", "x"), wanted)
 
-    def test_a_refusal_of_ours_keeps_what_it_knows_of_the_account(self) -> None:
+    def test_bad_credentials_keep_the_account_name(self) -> None:
         known = BadCredentials("wrong", account="alice")
         portal = Portal(MaildropRealm(LoginIsMailbox(), MemoryStore()), [checker(Answers(known))])
         failure = self.failureResultOf(self.log_in(portal, "alice", "x"), BadCredentials)

@@ -82,7 +82,7 @@ class NtlmGuessTests(SynchronousTestCase):
         client.hang_up()
         return reply[:10]
 
-    def test_thirty_right_users_whose_clients_try_ntlm_first_slow_nobody_down(self) -> None:
+    def test_thirty_users_with_clients_that_try_ntlm_first_delay_no_login(self) -> None:
         without = PEOPLE[20:]
         for _ in range(3):
             for name in without:

@@ -245,7 +245,7 @@ class FaultTests(ConfigCase):
             faults = self.faults(text)
             self.assertTrue(any(words in fault for fault in faults), (words, faults))
 
-    def test_an_ldap_uri_whose_port_no_socket_has_is_refused(self) -> None:
+    def test_an_ldap_uri_with_an_impossible_port_is_an_error(self) -> None:
         text = LISTENER + '[ldap]\nuris = ["%s"]\n'
         for uri in ("ldap://h:99999", "ldap://h:0", "ldap://h:x", "ldap://", "ldap://h/dc=x",
                     "ldap://u:p@h", "ldap://[::1", "ldap://[zz]", "ldap://a b"):  # fmt: skip
@@ -334,7 +334,7 @@ class FaultTests(ConfigCase):
         (fault,) = self.faults(f"{LISTENER}[http]\ntoken = 123456\n")
         self.assertNotIn("123456", fault)
 
-    def test_what_is_not_toml_or_not_there_is_said_in_one_line(self) -> None:
+    def test_a_missing_or_malformed_file_is_one_line(self) -> None:
         self.assertIn("not TOML", self.faults("a = = b")[0])
         for path in ("/nonexistent/pop3gw.toml", "/"):
             with self.assertRaises(ConfigError) as caught:
@@ -584,7 +584,7 @@ class CheckTests(ConfigCase):
             (problem,) = assembly.check(self.file(f'state_dir = "{state}"\n{LISTENER}'), {}).faults
             self.assertIn("state_dir; move away what is in its place", problem)
 
-    def test_a_disk_that_is_full_at_the_first_start_is_not_said_to_be_anothers(self) -> None:
+    def test_a_full_disk_at_the_first_start_is_no_error_of_ownership(self) -> None:
         for number, cure in (
             (errno.ENOSPC, "make room on its disk"),
             (errno.EDQUOT, "more room on its disk"),
@@ -643,7 +643,7 @@ class CheckTests(ConfigCase):
         self.assertEqual(sorted(map(int, numbers)), list(range(2, 12)))
         self.assertIn("pop3gw passwd", "".join(one for one in problems if "SSHA" in one))
 
-    def test_accounts_that_cannot_be_read_are_not_said_to_be_missing(self) -> None:
+    def test_an_unreadable_accounts_file_is_not_reported_as_missing(self) -> None:
         state = os.path.abspath(self.usable())
         os.chmod(f"{state}/accounts", 0)
         settings = load_settings(self.file(f'state_dir = "{state}"\n{LISTENER}'), {})
@@ -724,7 +724,7 @@ class CheckTests(ConfigCase):
         self.assertEqual(len(problems), 2)
         self.assertIn("accounts:2: ", problems[0])
 
-    def test_where_the_audit_cannot_be_is_said_at_the_start(self) -> None:
+    def test_an_unusable_path_of_the_audit_log_is_an_error_at_the_start(self) -> None:
         state = self.usable()
         text = f'state_dir = "{state}"\n{LISTENER}[audit]\npath = "logs/removed"\n'
         for problems in self.checked_and_started(text):
@@ -845,7 +845,7 @@ class ListenerTests(ConfigCase):
         self.assertEqual(len(problems), 2)
         self.assertIn("tls/cert.pem: no such file: tls.certificate (for lmtp)", problems[0])
 
-    def test_a_proxy_whose_word_for_addresses_everybody_could_give_is_refused(self) -> None:
+    def test_a_haproxy_endpoint_that_would_trust_any_client_is_an_error(self) -> None:
         state = self.mktemp()
         os.makedirs(state)
         with open(f"{state}/accounts", "w"):
@@ -904,7 +904,7 @@ class SecretFileTests(ConfigCase):
                 settings = self.load(text, **{f"POP3GW_LDAP__BIND_PASSWORD{name}": value})
                 self.assertEqual(settings.ldap.bind_password, "other", (said, name))
 
-    def test_what_is_wrong_with_it_is_said_with_its_place_and_shows_no_secret(self) -> None:
+    def test_errors_name_their_place_and_show_no_secret(self) -> None:
         key = "FILE:9: ldap.bind_password_file: "
         for octets, words in (
             (b"", "expected a secret in "),
@@ -974,7 +974,7 @@ class TextTests(ConfigCase):
         (fault,) = self.faults(f"{LISTENER}[limits]\nconnections = 0x{'f' * 5000}\n")
         self.assertTrue(fault.startswith("FILE:4: limits.connections: expected 1 to"), fault)
 
-    def test_a_state_below_the_root_directory_is_refused_unless_it_is_said_so(self) -> None:
+    def test_a_relative_state_dir_in_the_root_directory_is_an_error(self) -> None:
         self.addCleanup(os.chdir, os.getcwd())
         path = os.path.abspath(self.file(LISTENER))
         os.chdir("/")

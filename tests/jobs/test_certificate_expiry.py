@@ -119,7 +119,7 @@ class ExpiryTests(SynchronousTestCase):
         expiry.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_a_certificate_that_is_over_or_not_yet_valid_is_said_at_the_start(self) -> None:
+    def test_an_expired_or_not_yet_valid_certificate_is_logged_at_the_start(self) -> None:
         for life, words in (((-9, -0.1), "expired: "), ((0.1, 9), "not yet valid: ")):
             self.said.clear()
             self.expiry(life).start()
@@ -141,7 +141,7 @@ class ExpiryTests(SynchronousTestCase):
         expiry.check()
         self.assertEqual(len(self.said), 2)
 
-    def test_names_that_fit_no_listener_are_said_with_those_that_would(self) -> None:
+    def test_names_that_fit_no_listener_are_logged_with_the_wanted_ones(self) -> None:
         for names in (("other.example.net",), ("127.0.0.2",), ()):
             self.said.clear()
             self.expiry((-1, 90), names=names).start()

@@ -81,7 +81,7 @@ class DigestTests(SynchronousTestCase):
     def send(self, office: Office) -> None:
         self.assertIsNone(self.successResultOf(office.digest.send()))
 
-    def test_mailboxes_that_are_nearly_full_or_full_are_told_with_their_figures(self) -> None:
+    def test_the_digest_lists_nearly_full_and_full_mailboxes_with_usage(self) -> None:
         office = Office(self)
         office.find(ALICE, Level.OVER)
         office.find(BOB, Level.WARN)
@@ -168,7 +168,7 @@ class DigestTests(SynchronousTestCase):
         ((row,),) = office.told
         self.assertEqual(row.mailbox, ALICE)
 
-    def test_an_administrator_whom_nobody_knows_is_told_nothing_and_that_is_logged(self) -> None:
+    def test_an_unknown_administrator_gets_no_digest_and_that_is_logged(self) -> None:
         office = Office(self, to="nobody@example.org")
         office.find(ALICE, Level.OVER)
         self.send(office)

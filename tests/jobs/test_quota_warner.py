@@ -148,7 +148,9 @@ class RefusalTests(SynchronousTestCase):
         """A message that there is no room for."""
         self.failureResultOf(office.recipients.make_room(ACCOUNT, size), OverQuota)
 
-    def test_who_is_nearly_full_and_could_not_get_a_message_is_told_that_it_is_full(self) -> None:
+    def test_a_nearly_full_mailbox_that_rejected_a_message_gets_the_warning_that_it_is_full(
+        self,
+    ) -> None:
         office = Office(self)
         office.mailbox.deliver(b"x" * 600)
         self.successResultOf(office.quota_warner.look(ACCOUNT))

@@ -161,7 +161,7 @@ class MonthsTests(SweeperCase):
         self.assertEqual(shown(), [])
         self.assertEqual([one.rule for one in house.store.removals], ["read 7d", "unread 60d"])
 
-    def test_a_session_that_has_seen_it_is_told_that_it_is_gone(self) -> None:
+    def test_a_session_that_listed_a_removed_message_gets_err_for_it(self) -> None:
         house = House(self, policy="any 1d")
         house.store.add(ALICE, 2, age=2 * DAY)
         wire = Wire(store=house.store)
@@ -216,7 +216,7 @@ class MonthsTests(SweeperCase):
         # When it was new, when its mail was due, and once because of what might have come.
         self.assertLessEqual(max(house.store.scans.values()), 3)
 
-    def test_what_was_hidden_goes_for_good_when_its_time_is_over(self) -> None:
+    def test_hidden_messages_are_purged_when_due(self) -> None:
         house = House(self, policy="any 20d, hide 14d", listen=HOUR)
         house.store.add("a", 3)
         house.retention_job()
@@ -262,7 +262,7 @@ class FindingTests(SweeperCase):
         house.run(0)
         self.assertEqual(house.store.scans["a"], 1)
 
-    def test_where_nothing_is_said_nobody_looks(self) -> None:
+    def test_a_mailbox_without_a_policy_is_not_scanned(self) -> None:
         house = House(self, policy="", own={"b": "never", "c": "hold, any 1d"})
         for name in "abc":
             house.store.add(name, age=1000 * DAY)
@@ -293,7 +293,7 @@ class FindingTests(SweeperCase):
 
 
 class FailureTests(SweeperCase):
-    def test_a_malformed_policy_keeps_everything_and_is_said_with_its_place(self) -> None:
+    def test_a_malformed_policy_keeps_all_mail_and_its_place_is_logged(self) -> None:
         house = House(self, policy="any 1d", own={"a": "any 1d, red 7d"})
         house.store.add("a", age=90 * DAY)
         house.store.add("b", age=90 * DAY)
@@ -448,7 +448,7 @@ class GuardTests(SweeperCase):
 
 
 class PaceTests(SweeperCase):
-    def test_it_removes_so_many_a_second_at_most_and_other_mailboxes_get_their_turn(self) -> None:
+    def test_the_rate_limits_removals_and_other_mailboxes_get_their_turn(self) -> None:
         house = House(self, policy="any 1d")
         house.rate, house.batch = 10.0, 50
         house.store.add("a", 2000, age=3 * DAY)
@@ -508,7 +508,7 @@ class PaceTests(SweeperCase):
 
 
 class RestartTests(SweeperCase):
-    def test_after_a_restart_nothing_is_looked_at_whose_time_lies_ahead(self) -> None:
+    def test_after_a_restart_only_due_mailboxes_are_scanned(self) -> None:
         house = House(self, listen=HOUR)
         for name in "abc":
             house.store.add(name)

@@ -211,12 +211,12 @@ class ThreadTests(SynchronousTestCase):
         self.jobs[4].wait_until_begun()
         self.assertEqual(self.jobs[4].thread, self.jobs[3].thread)
 
-    def test_so_many_as_are_always_of_use_begin_at_once(self) -> None:
+    def test_the_least_number_of_threads_begins_at_once(self) -> None:
         self.begin(3, least=2)
         self.jobs[1].wait_until_begun()
         self.assertEqual(self.threads, 2)
 
-    def test_what_is_done_is_told_while_other_work_goes_on(self) -> None:
+    def test_answers_are_delivered_while_other_work_runs(self) -> None:
         self.begin(2)
         self.jobs[0].end()
         self.jobs[1].wait_until_begun()
@@ -224,7 +224,7 @@ class ThreadTests(SynchronousTestCase):
         self.reactor.pass_time(LOOK, busy=True)
         self.assertEqual(self.answered, self.jobs[:1])
 
-    def test_what_is_done_together_is_told_at_once_and_nobody_looks_any_more(self) -> None:
+    def test_answers_of_the_last_work_are_delivered_at_once_and_the_timer_stops(self) -> None:
         self.begin(2)
         for job in self.jobs:
             job.end()

@@ -45,7 +45,7 @@ class EveryoneTests(SynchronousTestCase):
             owner = self.successResultOf(Deferred.fromCoroutine(all_mailboxes.owner(mailbox)))
             self.assertEqual(owner and owner.name, name)
 
-    def test_all_that_is_known_is_told_of_who_was_told_of(self) -> None:
+    def test_a_listed_owner_has_all_attributes_of_the_account(self) -> None:
         for lists in (True, False):
             all_mailboxes = self.all_mailboxes(lists=lists)
             nobody = Account(name="m-9", mailbox="m-9")

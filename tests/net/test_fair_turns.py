@@ -107,7 +107,7 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(client.read().count(b"\r\n.\r\n"), 16_000)
         self.assertEqual(client.line.producerState, "producing")
 
-    def test_whose_line_drops_before_his_turn_leaves_nothing_behind(self) -> None:
+    def test_a_client_that_drops_before_its_turn_leaves_nothing_behind(self) -> None:
         wire = Wire()
         turns = wire.factory.turns = Busy(lambda: wire.clock)
         client = wire.connect()

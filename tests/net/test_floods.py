@@ -148,7 +148,7 @@ class FloodTests(SynchronousTestCase):
                 self.assertTrue(client.line.value().endswith(b"\r\n.\r\n"), (tick, command))
             self.clock.tick = Ticking.tick
 
-    def test_quit_behind_very_many_commands_is_said_in_its_turn(self) -> None:
+    def test_quit_behind_very_many_commands_gets_its_reply_in_order(self) -> None:
         client = self.client(login=True)
         client.protocol.dataReceived(b"DELE 1\r\n" + b"NOOP\r\n" * 500 + b"QUIT\r\n")
         while not client.line.disconnecting:

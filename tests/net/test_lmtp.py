@@ -195,7 +195,7 @@ class Case(SynchronousTestCase):
 
 
 class FullTests(Case):
-    def test_a_mailbox_that_had_no_room_is_told_of_with_the_size_of_the_message(self) -> None:
+    def test_a_mailbox_without_room_is_reported_with_the_size_of_the_message(self) -> None:
         lacking: list[tuple[str, int]] = []
         events = logged_events()
         events.subscribe(
@@ -320,7 +320,7 @@ class LostLineTests(Case):
 
 
 class TroubleTests(Case):
-    def test_a_write_that_fails_is_told_to_each_recipient_at_the_end(self) -> None:
+    def test_a_failed_write_is_the_reply_for_each_recipient(self) -> None:
         wire = Wire()
         client = wire.client()
         client.begin(ALICE, BOB)
@@ -390,7 +390,7 @@ class TimeTests(Case):
         self.assertEqual(wire.mail(), [])
         self.end(wire)
 
-    def test_a_commit_that_takes_too_long_is_told_once_and_may_still_deliver(self) -> None:
+    def test_a_commit_that_times_out_gets_one_reply_and_may_still_deliver(self) -> None:
         wire = Wire("commit")
         client = wire.client()
         client.begin(ALICE, BOB)
@@ -483,7 +483,7 @@ class DrainTests(Case):
 
 
 class DoorTests(Case):
-    def test_a_network_that_may_not_deliver_is_told_so(self) -> None:
+    def test_a_network_that_may_not_deliver_is_rejected(self) -> None:
         wire = Wire(allows=lambda host: host != "198.51.100.1")
         client = wire.client("198.51.100.1")
         self.assertEqual(codes(client.greeting), ["554 5.7.1"])

@@ -160,7 +160,7 @@ class AnswerTests(SynchronousTestCase):
         wire.drop()
         self.assertEqual(wire.clock.getDelayedCalls(), [])
 
-    def test_a_fault_of_ours_is_no_answer_either(self) -> None:
+    def test_an_internal_error_gets_no_reply_either(self) -> None:
         wire = Wire()
         wire.directory.recipient = lambda _: fail(ZeroDivisionError())  # type: ignore[method-assign]
         self.assertEqual(wire.send(ask(ALICE)), b"")

@@ -130,7 +130,7 @@ class TlsTests(TestCase):
 
         return self.client(talk)
 
-    def test_what_was_said_before_stls_is_forgotten(self) -> Deferred[None]:
+    def test_state_from_before_stls_is_discarded(self) -> Deferred[None]:
         def talk(client: Connection) -> None:
             client.send(b"LANG de\r\n")
             client.send(b"USER " + ALICE.encode() + b"\r\n")

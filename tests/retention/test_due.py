@@ -60,7 +60,7 @@ def test_a_mailbox_without_a_rule_or_on_hold_is_not_looked_at_again() -> None:
     assert next_look(there, there, Policy(any=1, hide=1, hold=True), NOW) is None
 
 
-def test_what_is_hidden_goes_once_its_time_is_over() -> None:
+def test_hidden_messages_are_due_after_their_time() -> None:
     hidden = [StoredMessage(990.0, "a", 1, None), StoredMessage(991.0, "b", 1, None)]
     policy = Policy(hide=10)
     assert [one.uid for one in over(hidden, policy, NOW)] == ["a"]

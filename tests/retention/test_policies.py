@@ -32,7 +32,7 @@ def test_the_mailbox_itself_comes_before_its_domain_and_that_before_the_default(
     assert POLICIES.text(account(mailbox, own)) == text
 
 
-def test_where_nothing_is_said_nothing_goes() -> None:
+def test_without_a_policy_nothing_is_removed() -> None:
     assert Policies().text(account("alice")) == ""
     assert Policies().policy(account("alice")) == Policy()
 
@@ -43,7 +43,7 @@ def test_a_malformed_policy_of_its_own_is_not_replaced_by_the_default() -> None:
     assert POLICIES.policy(account("alice@example.org")) == Policy(read=7 * 86_400)
 
 
-def test_a_hold_is_one_also_where_nobody_can_read_what_is_said() -> None:
+def test_a_malformed_policy_counts_as_a_hold() -> None:
     held = {"hold": True, "read 7d, hold": True, "read 7x": True, "read 7d": False, "never": False}
     assert {text: POLICIES.is_held(account("alice", text)) for text in held} == held
 
@@ -57,7 +57,7 @@ def test_a_hold_is_one_also_where_nobody_can_read_what_is_said() -> None:
         ("any 7x", "NEVER"),
     ],
 )
-def test_a_user_is_told_of_his_own_policy(own: str, says: str) -> None:
+def test_expire_after_login_is_that_of_the_user(own: str, says: str) -> None:
     assert POLICIES.expire(account("alice", own)) == says
 
 
@@ -75,13 +75,13 @@ def test_a_user_is_told_of_his_own_policy(own: str, says: str) -> None:
         ("any 60d", ["read 90d"], "60 USER"),
     ],
 )
-def test_before_a_login_the_smallest_value_of_any_user_is_told(
+def test_expire_before_login_is_the_smallest_of_all_users(
     default: str, texts: list[str], says: str
 ) -> None:
     assert Policies(default).expire_of_all(texts) == says
 
 
-def test_what_is_said_for_a_domain_counts_before_a_login() -> None:
+def test_policies_of_domains_count_before_login() -> None:
     assert POLICIES.expire_of_all([]) == "7 USER"
     assert POLICIES.expire_of_all(["read 1d"]) == "1 USER"
     assert Policies("any 7d", {"e": "", "f": "read 7d"}).expire_of_all([]) == "7"

@@ -204,7 +204,7 @@ class LimitTests(SynchronousTestCase):
                     self.assertEqual(client.send(b"AUTH PLAIN " + plain()), OPENED)
         self.assertEqual(self.flushLoggedErrors(), [])
 
-    def test_an_exchange_whose_line_was_too_long_is_over(self) -> None:
+    def test_a_line_that_is_too_long_ends_the_exchange(self) -> None:
         client = wire().connect()
         client.send(b"AUTH PLAIN")
         self.assertEqual(client.send(b"A" * PROFILE.sasl_line_limit), TOO_LONG)

@@ -281,7 +281,7 @@ def test_an_integrity_code_at_64_without_a_version_is_found() -> None:
     log_in(client(version=False))
 
 
-def test_a_client_whose_clock_is_off_by_more_than_allowed_is_refused() -> None:
+def test_a_client_with_a_clock_off_by_more_than_allowed_is_rejected() -> None:
     late = client(oem=True, mic=False, timestamp=False, now=NEW_YEAR_2021 + 37 * 3600)
     with pytest.raises(BadCredentials, match="clock is"):
         log_in(late)

@@ -291,7 +291,7 @@ def test_a_certificate_that_nobody_vouches_for_ends_it(
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_a_wrong_password_is_told_as_such(name: str, gateway: Gateway, home: Path) -> None:
+def test_a_wrong_password_gets_the_auth_code(name: str, gateway: Gateway, home: Path) -> None:
     client = CLIENTS[name]
     need(*client.programs)
     job = Job(gateway, "pop3s", home, gateway.certificate, password="looking-glass")

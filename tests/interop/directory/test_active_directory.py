@@ -382,7 +382,9 @@ def test_the_whole_gateway_logs_in_over_an_unencrypted_line_and_ldaps_too(
     assert by_pass(gateway, "LAB\\alice", "pw-alice") == of("alice")
 
 
-def test_a_reader_whose_password_is_wrong_is_no_users_fault(dc: SambaDC) -> None:
+def test_a_wrong_password_of_the_service_account_is_no_wrong_password_of_a_user(
+    dc: SambaDC,
+) -> None:
     with pytest.raises(DirectoryMisconfigured, match=r"ldap\.bind_dn .*wrong password"):
         result(people(dc, bind_password="wrong").verify("alice", b"pw-alice"))
     result(people(dc).verify("alice", b"pw-alice"))
@@ -463,7 +465,7 @@ def test_all_who_may_not_log_in_read_the_same_and_only_the_log_says_why(
     assert login(gateway, "bob", "pw-bob") == of("bob")
 
 
-def test_everybody_who_has_mail_is_told_of_and_the_owner_of_a_mailbox_found(dc: SambaDC) -> None:
+def test_all_accounts_with_mail_are_listed_and_owners_of_mailboxes_found(dc: SambaDC) -> None:
     everybody = {account.mailbox for account in result(people(dc).accounts())}
     others = ("victim", "mallory", "rival", "reader", "svc-pop")
     assert everybody == {of(name) for name in (*PEOPLE, *others)}

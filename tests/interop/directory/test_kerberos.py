@@ -275,7 +275,7 @@ def test_gssapi_is_offered_where_it_is_set_up(make: Make, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("arguments", [["--check"], []], ids=["check", "start"])
-def test_a_keytab_that_is_missing_is_told_in_words(
+def test_a_missing_keytab_is_named_in_the_error(
     make: Make, tmp_path: Path, arguments: list[str]
 ) -> None:
     missing = tmp_path / "missing.keytab"

@@ -68,7 +68,7 @@ def test_the_domain_that_the_base_names_is_ours_on_either_side_of_the_user(slapd
             result(people.verify(name, SECRET))
 
 
-def test_the_log_can_tell_who_is_unknown_from_whose_password_is_wrong(slapd: Slapd) -> None:
+def test_the_log_distinguishes_unknown_names_from_wrong_passwords(slapd: Slapd) -> None:
     with pytest.raises(BadCredentials, match="nobody is not in the directory"):
         result(directory(slapd).verify("nobody", SECRET))
     with pytest.raises(BadCredentials, match="refused alice"):

@@ -177,7 +177,7 @@ def test_the_owner_is_whoever_has_a_mailbox_of_that_name(slapd: Slapd) -> None:
         assert result(directory.owner(mailbox)) is None
 
 
-def test_everybody_is_told_of_who_has_a_mailbox_that_can_be_named(slapd: Slapd) -> None:
+def test_all_accounts_with_a_valid_mailbox_name_are_listed(slapd: Slapd) -> None:
     def names(name: str, **how: Any) -> set[str]:
         return {account.mailbox for account in result(people(slapd, name, **how).accounts())}
 
@@ -334,9 +334,7 @@ def test_a_base_that_is_not_there_is_no_wrong_password(slapd: Slapd) -> None:
         result(people(slapd, "openldap", base="ou=none,dc=example,dc=org").verify("olga", b"x"))
 
 
-def test_who_may_be_in_a_directory_that_is_only_referred_to_is_not_told_of_a_wrong_password(
-    tmp_path: Path, slapd: Slapd
-) -> None:
+def test_a_search_with_only_referrals_is_no_wrong_password(tmp_path: Path, slapd: Slapd) -> None:
     for base in ("ou=part,dc=example,dc=org", "ou=far,ou=part,dc=example,dc=org"):
         with pytest.raises(
             DirectoryMisconfigured, match=r"returned only referrals to ldap://far\.example"

@@ -87,7 +87,7 @@ def on_port(port: int, more: str = "") -> str:
     return f'endpoint = "tcp:{port}:interface=127.0.0.1"\n{more}'
 
 
-def test_a_message_in_progress_at_sigterm_is_taken_and_idle_clients_are_told(
+def test_at_sigterm_a_message_in_progress_is_delivered_and_idle_clients_get_421(
     serve: Callable[..., Gateway],
 ) -> None:
     port = free_port()
@@ -223,7 +223,7 @@ def small_disk(directory: Path) -> Iterator[Path]:
         yield place
 
 
-def test_a_full_disk_is_told_for_what_it_is_and_leaves_nothing(
+def test_a_full_disk_gets_its_own_reply_and_leaves_no_file(
     small_disk: Path, serve: Callable[..., Gateway]
 ) -> None:
     port = free_port()

@@ -105,7 +105,7 @@ def keep(tmp_path: Path) -> Iterator[Callable[..., StoredMessage]]:
         assert "Traceback" not in gateway.log
 
 
-def test_old_mail_goes_and_is_audited_and_each_is_told_what_holds_for_him(
+def test_retention_removes_old_mail_with_audit_lines_and_announces_expire_by_user(
     keep: Callable[..., StoredMessage],
 ) -> None:
     gateway = keep()
