@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import ip_network
 
 from attrs import evolve, frozen
 from twisted.cred.portal import Portal
@@ -19,7 +18,7 @@ from gateway.net.fair_turns import FairTurns
 from gateway.net.pop3_protocol import POP3Protocol
 from gateway.net.sessions import SessionFactory
 from gateway.net.timeouts import Timeouts
-from gateway.networks import Network, within
+from gateway.networks import LOOPBACK, Network, within
 from gateway.observe.log import emit_to_log
 from gateway.pop3.capabilities import Line
 from gateway.pop3.profile import Profile
@@ -27,8 +26,6 @@ from gateway.pop3.session import Session
 from gateway.sasl.mechanisms import MECHANISMS, Maker
 
 __all__ = ["POP3Factory", "POP3Options"]
-
-LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 @frozen
