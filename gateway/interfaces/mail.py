@@ -1,0 +1,228 @@
+"""Mail: stores, the maildrops and messages that they open, what comes in, what goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from gateway.model import (
+    Account,
+    Limits,
+    Listing,
+    Reason,
+    Removed,
+    StoredMessage,
+    Usage,
+)
+
+Admit = Callable[[Usage, int, Limits], None]
+"""Whether a message of this size in octets may be added to a mailbox with this usage.
+
+Pure, and called on any thread.  Raises ``OverQuota`` or ``LargerThanQuota``.
+"""
+
+
+Audit = Callable[[Iterable[Removed]], None]
+"""Writes audit lines before removal, and returns once they are synced to disk.
+
+Called in threads.  Iteration may read messages, so without an audit log nothing is read.
+Raises ``StoreDown``, and then none of these is removed; after ``NoRoom`` it is called
+again with fewer of them.
+"""
+
+
+HighWater = Callable[[str, int], int]
+"""The high-water mark of a mailbox: a number above every unique-id that clients saw.
+
+Called in threads with an absolute path as the name of the mailbox, and a number: raises
+the mark to the number if it is lower, syncs it to disk, and returns it.  0 only reads;
+the result is 0 if there is none.  Raises ``StoreDown`` or ``LedgerUnusable``.
+"""
+
+
+class IBody(Interface):
+    """The content of one message, read once from front to back."""
+
+    form = Attribute("gateway.model.Form: what is known of the octets' line ends and dots.")
+
+    def read_now() -> bytes | None:
+        """The next stored octets, if available without waiting; ``b""`` at the end.
+
+        None: call ``read``.  Raises as ``read`` fails.
+        """
+
+    def read() -> Deferred[bytes]:
+        """The next stored octets.
+
+        The session calls it again only after the last answer.  Fails with ``SizeChanged``
+        or ``StoreDown``; if part of the message was sent by then, the session hangs up.
+        """
+
+    def close() -> None:
+        """Close the message.  Called exactly once, also after a failed read."""
+
+
+class IMaildrop(Interface):
+    """The mail of a user during a session."""
+
+    name = Attribute("str: the mailbox, for the log and the limit of sessions per user.")
+
+    terms = Attribute(
+        "gateway.model.Terms: EXPIRE and LOGIN-DELAY of this user; the realm sets it."
+    )
+
+    def listing() -> Deferred[Listing]:
+        """The snapshot; called once, right after login.  Its order is the numbering.
+
+        Fails with ``StoreDown`` or ``MailboxUnusable``.
+        """
+
+    def retrieve(index: int) -> Deferred[IBody]:
+        """Open message ``index`` (0-based) of the snapshot, for RETR or TOP.
+
+        Fails with ``MessageGone``, ``MessageUnreadable``, ``SizeChanged`` (its file
+        changed since the listing) or ``StoreDown`` before any octet is sent.
+        A session does not remove a message that it could not read.
+        """
+
+    def finish(removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
+        """QUIT: remove ``removed``, mark ``retrieved`` as read.
+
+        Fails with ``StoreDown`` if a message of ``removed`` is still there; all without a
+        line in the audit log are.  Other messages are never removed.
+        """
+
+    def abandon(retrieved: Collection[int]) -> Deferred[None]:
+        """The session ended without QUIT: remove nothing, mark retrieved messages as read."""
+
+
+class IHidingMaildrop(IMaildrop):
+    """A maildrop that can hide messages, for mailboxes on hold."""
+
+    def hide(removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
+        """QUIT in a mailbox on hold: as ``finish``, but hide ``removed`` from POP3.
+
+        The audit log has a line for each, as for ``IHiddenMail.hide``.
+        """
+
+
+class IStore(Interface):
+    """All mailboxes."""
+
+    def open(account: Account, mind: object) -> Deferred[tuple[IMaildrop, Callable[[], None]]]:
+        """The account's ``IMaildrop`` and the function that releases it.
+
+        The realm calls it at login, with its ``mind``: usually a ``gateway.model.Peer``,
+        which the audit log names for removals of the session.  Fails with ``NoSuchMailbox``,
+        ``BadMailboxName``, ``MailboxUnusable``, ``MaildropBusy``, ``StoreDown``.
+        """
+
+
+class IDelivery(Interface):
+    """A store that accepts deliveries."""
+
+    def prepare(account: Account) -> Deferred[None]:
+        """Check that the account's mailbox exists: at RCPT, for mailboxes without a limit.
+
+        Fast for a known mailbox; fails as ``receive`` does.
+        """
+
+    def receive(account: Account) -> Deferred[IIncoming]:
+        """Begin a message: an ``IIncoming``; ``account``: its first recipient.
+
+        Fails with ``NoSuchMailbox``, ``BadMailboxName``, ``MailboxUnusable``, ``StoreDown``.
+        """
+
+    def usage(account: Account) -> Deferred[Usage]:
+        """Usage of the account's mailbox; fails as ``receive`` does."""
+
+
+class IIncoming(Interface):
+    """A message that is being delivered; invisible before a commit."""
+
+    def write(data: bytes) -> Deferred[None]:
+        """Add octets with CRLF line ends and without dot-stuffing.  One call at a time.
+
+        Fails with ``NoRoom`` or another ``StoreDown``; then only ``close`` may follow.
+        """
+
+    def commit(account: Account, limits: Limits) -> Deferred[None]:
+        """Deliver it to a recipient's mailbox, after the last ``write``.
+
+        Called once per recipient; calls may overlap.  Fires when the message is synced to
+        disk and visible; fails with ``OverQuota``, ``LargerThanQuota`` or as
+        ``IDelivery.receive`` does, and then it is not in the mailbox.
+        """
+
+    def close() -> Deferred[None]:
+        """Close and remove temporary files.  Called exactly once, after all commits."""
+
+
+class IMailboxes(Interface):
+    """A store that can list mailboxes.  Fails as ``IDelivery.receive`` does."""
+
+    lists_mailboxes = Attribute(
+        "bool: ``names`` has every mailbox; False: only a directory knows them."
+    )
+
+    def names() -> Deferred[list[str]]:
+        """The names of all mailboxes, sorted; none where the store does not list them."""
+
+    def present(accounts: Sequence[Account]) -> Deferred[list[Account]]:
+        """The accounts with an existing mailbox; creates none."""
+
+
+class IHiddenMail(Interface):
+    """A store that can hide messages from POP3.  Fails as ``IRetentionStore`` does."""
+
+    def hide(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
+        """Hide these messages; fires with how many are hidden now.
+
+        With audit lines as for ``IRetentionStore.remove``.  They keep their unique-ids.
+        """
+
+    def list_hidden(account: Account) -> Deferred[list[StoredMessage]]:
+        """The hidden messages; ``received``: when they were hidden."""
+
+    def restore(account: Account, uids: Collection[str]) -> Deferred[int]:
+        """Restore these with their old unique-ids; fires with how many.  Their age restarts."""
+
+    def purge(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
+        """Remove these hidden messages, as ``IRetentionStore.remove``; fires with how many."""
+
+
+class IRetentionStore(IHiddenMail):
+    """A store with retention.
+
+    Retention makes one call at a time for a mailbox; sessions, other programs and other
+    processes may change the mailbox meanwhile.  All methods fail as
+    ``IDelivery.receive`` does.
+    """
+
+    def scan(account: Account) -> Deferred[list[StoredMessage]]:
+        """All messages that POP3 shows, in any order.
+
+        Uncertain times are reported so that mail is kept longer.
+        """
+
+    def scan_readonly(account: Account) -> Deferred[list[StoredMessage]]:
+        """As ``scan``, for a preview: writes nothing.
+
+        A message without a unique-id has the name of its file instead.
+        """
+
+    def remove(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
+        """Remove these, after a line each in the audit log; fires with how many are gone.
+
+        A missing message does not count.  Fails with ``StoreDown`` if the audit log
+        cannot be written: messages without a line stay.  On a full
+        disk (``NoRoom``) some may be gone.
+        """
+
+    def move_ids(account: Account, by: int) -> Deferred[int]:
+        """Raise the next unique-id by ``by``; fires with the new one.
+
+        0 for a mailbox without unique-ids.
+        """

@@ -1,0 +1,193 @@
+"""What the server itself relies on: admission, state, the leader, threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
+
+from gateway.model import (
+    Connection,
+    DigestClaim,
+    KnownExpire,
+    LastScan,
+    Level,
+    LoginAttempt,
+    RetentionOrder,
+    Terms,
+    WarningChange,
+    WarningState,
+)
+
+T = TypeVar("T")
+
+
+class Run(Protocol):
+    """Runs blocking work in a thread; its Deferred fires in the reactor's thread."""
+
+    def __call__(self, work: Callable[[], T], /) -> Deferred[T]:
+        """The result of ``work``; fails as it does, or with ``Overloaded`` if the queue is full."""
+
+
+Leave = Callable[[], None]
+"""Stops counting a connection or session.  A second call does nothing."""
+
+
+class IAdmission(Interface):
+    """Admission: connection limits, login throttle, LOGIN-DELAY.
+
+    One admission serves all listeners that share its limits.  Nothing else
+    counts connections, sessions or wrong passwords.
+    """
+
+    def connect(connection: Connection) -> Deferred[Leave]:
+        """Count a new connection, before anything is read from it or sent to it.
+
+        Called once for each; the protocol calls the answer when the connection
+        is closed.  Fails with ``TooManySessions``, and then counts nothing.
+        """
+
+    def attempt(attempt: LoginAttempt, log_in: Callable[[], Deferred[T]]) -> Deferred[T]:
+        """Try a password: call ``log_in``, now or after a delay, and answer as it does.
+
+        ``BadCredentials`` from ``log_in`` is a wrong password if ``guessed``;
+        a result is a right one.  Fails with ``BadCredentials`` or
+        ``TooManyGuesses`` where ``log_in`` is not called.
+        """
+
+    def check(mailbox: str, terms: Terms) -> Deferred[None]:
+        """Whether LOGIN-DELAY (RFC 2449 section 6.5) lets a user log in now.
+
+        The realm calls it before it opens the mailbox; nothing is counted.
+        Fails with ``LoginTooSoon``.
+        """
+
+    def enter(connection: Connection, mailbox: str, terms: Terms) -> Deferred[Leave]:
+        """Count a session in ``mailbox`` and begin its LOGIN-DELAY: the last step of a login.
+
+        The session calls the answer when it leaves the mailbox.  Fails with
+        ``TooManySessions`` or ``LoginTooSoon``, and then does neither.
+        """
+
+
+class IWarningState(Interface):
+    """How full mailboxes were, and when their users were warned.  Fails as ``IState`` does."""
+
+    def weigh(mailbox: str, level: Level, now: float, interval: float) -> Deferred[WarningChange]:
+        """Record the level of a mailbox; fires with the warning to send, if one is due.
+
+        The rule is ``gateway.quota.warnings.step``.  Called after deliveries and rejections
+        by every process, and by the periodic checks of the leader.  The warning counts as sent from
+        here on, also after a crash.  ``now`` in Unix seconds, ``interval`` in seconds.
+        """
+
+    def take_back(mailbox: str, change: WarningChange) -> Deferred[bool]:
+        """The warning was not sent: it is due again; False: the state has changed since."""
+
+    def warning_states(least: Level) -> Deferred[Mapping[str, WarningState]]:
+        """The mailboxes that were last found at ``least`` or above, sorted by name."""
+
+
+class IDigestState(Interface):
+    """When administrators were sent a digest.  Fails as ``IState`` does."""
+
+    def is_digest_due(recipient: str, now: float, interval: float) -> Deferred[bool]:
+        """Whether ``recipient`` got no digest for ``interval`` seconds.
+
+        A time in the future, from when a clock was wrong, becomes ``now`` (Unix seconds).
+        """
+
+    def take_digest(recipient: str, now: float, interval: float) -> Deferred[DigestClaim | None]:
+        """Claim the next digest, if it is due; only one process gets it.
+
+        It counts as sent from here on, also after a crash.
+        """
+
+    def return_digest(recipient: str, claim: DigestClaim) -> Deferred[bool]:
+        """The digest was not sent: it is due again; False: another one was sent since."""
+
+
+class IRetentionState(Interface):
+    """The retention schedule; only the leader calls it.  Fails as ``IState``."""
+
+    def last_scans() -> Deferred[Mapping[str, LastScan]]:
+        """The last scans by mailbox; for a new leader, and for commands."""
+
+    def keep_scan(mailbox: str, scan: LastScan) -> Deferred[None]:
+        """Store it in place of the one before."""
+
+    def forget_scan(mailbox: str) -> Deferred[None]:
+        """Delete the scan: the mailbox is gone or has no policy."""
+
+    def count_removed(day: int, messages: int) -> Deferred[int]:
+        """Add ``messages`` to those removed on ``day``; fires with the sum.
+
+        ``day``: a number per day.  Other days are forgotten.
+        """
+
+
+class IRetentionOrders(Interface):
+    """Orders that operators give to a running server.  Fails as ``IState`` does."""
+
+    def add_order(mailbox: str, order: RetentionOrder) -> Deferred[None]:
+        """Have retention visit a mailbox; of two orders the later counts, and either release."""
+
+    def orders() -> Deferred[Mapping[str, RetentionOrder]]:
+        """The pending orders by mailbox; the leader reads them every minute."""
+
+    def finish_order(mailbox: str, order: RetentionOrder) -> Deferred[None]:
+        """Delete a completed order; a newer one stays."""
+
+
+class IExpireState(Interface):
+    """The EXPIRE that all processes announce.  Fails as ``IState`` does."""
+
+    def keep_expire(known: KnownExpire) -> Deferred[None]:
+        """Store it in place of the one before; the leader calls it."""
+
+    def find_expire() -> Deferred[KnownExpire | None]:
+        """The stored value; other processes read it again by ``until``."""
+
+
+class IHighWaterState(Interface):
+    """The high-water marks of unique-ids."""
+
+    def high_water(place: str, least: int) -> int:
+        """A ``HighWater``: blocks; stores call it in threads."""
+
+    def raise_high_water(by: int) -> Deferred[None]:
+        """Raise every mark by ``by``, after a restore from backup.  Fails as ``IState``."""
+
+
+class IState(
+    IWarningState,
+    IDigestState,
+    IRetentionState,
+    IRetentionOrders,
+    IExpireState,
+    IHighWaterState,
+):
+    """The state of a server, shared by its processes and opened once in each.
+
+    Every method fails with ``StoreDown`` if the disk is full or another process writes
+    for too long, with ``Overloaded``, and with ``LedgerUnusable`` if an administrator
+    must act.  Results of methods survive the end of any process.
+    """
+
+    def close() -> Deferred[None]:
+        """Close the state; called once, after everything else."""
+
+
+class ILeader(Interface):
+    """Leader election: one process runs retention, quota checks and the digest."""
+
+    def is_leader() -> Deferred[bool]:
+        """Whether this process is the leader; it becomes the leader if there is none.
+
+        Called before each turn of such work.  Fails with ``LedgerUnusable`` or ``Overloaded``.
+        """
+
+    def resign() -> Deferred[None]:
+        """Resign; called at the end, when none of this work is running."""
