@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.app.observers import Observer
+from gateway.app.obstacles import cure, obstacle
 from gateway.endpoints import parse, shown, with_mode
 from gateway.errors import ConfigError
 from gateway.events import (
@@ -34,7 +35,6 @@ from gateway.events import (
     ListenerStopped,
 )
 from gateway.jobs.thread_pool import ThreadPool
-from gateway.net.obstacles import cure, obstacle
 from gateway.net.tls import Certificate
 from gateway.observe.log import emit_to_log
 

@@ -22,8 +22,8 @@ from gateway.errors import TookTooLong
 from gateway.net.acceptor import AdmittedProtocol
 from gateway.net.direct_writer import DirectWriter
 from gateway.net.fair_turns import FIRST_TURN, TURN
-from gateway.net.idle_timer import IdleTimer
 from gateway.net.sessions import SessionFactory
+from gateway.net.timeouts import IdleTimer
 from gateway.net.tls_line import begin_tls, reason_of
 from gateway.wire.dialogue import Dialogue
 from gateway.wire.outgoing import SLICE

@@ -1,8 +1,11 @@
-"""Timeouts of clients and back-ends."""
+"""Timeouts of clients and back-ends, and the timer that watches over a connection."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
 
 __all__ = ["Timeouts"]
 
@@ -19,3 +22,48 @@ class Timeouts:
 
     handshake: float = 60.0
     """For a client to complete a TLS handshake."""
+
+
+class IdleTimer:
+    """Calls ``expired`` when nothing has happened on a connection within its timeout.
+
+    Activity does not reset the timer: when it is due, it checks whether it has to
+    wait on.
+    """
+
+    __slots__ = ("_clock", "_expired", "_since", "_timeout", "_timer")
+
+    def __init__(
+        self, clock: IReactorTime, timeout: Callable[[], float], expired: Callable[[], None]
+    ) -> None:
+        """``timeout`` returns the timeout of the present state, in seconds."""
+        self._clock = clock
+        self._timeout = timeout
+        self._expired = expired
+        self._since = clock.seconds()
+        self._timer = clock.callLater(timeout(), self._check)
+
+    def touch(self) -> None:
+        """There was activity: the timeout begins again."""
+        self._since = self._clock.seconds()
+
+    def hurry(self) -> None:
+        """The state has changed: its timeout may be shorter."""
+        due = self._since + self._timeout()
+        if self._timer.active() and self._timer.getTime() > due:
+            self._timer.reset(max(0.0, due - self._clock.seconds()))
+
+    def stop(self) -> None:
+        """The connection is closed."""
+        if self._timer.active():
+            self._timer.cancel()
+
+    def _check(self) -> None:
+        now = self._clock.seconds()
+        left = self._since + self._timeout() - now
+        if left > 0:
+            self._timer = self._clock.callLater(left, self._check)
+            return
+        self._since = now
+        self._timer = self._clock.callLater(self._timeout(), self._check)
+        self._expired()
