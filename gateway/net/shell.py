@@ -323,7 +323,7 @@ class Shell(AdmittedProtocol):
         self._flush()
         self.transport.unregisterProducer()
         # Not the transport's own startTLS, which would close as soon as the client does.
-        self.transport = begin_tls(self._factory.tls, self, self.transport)
+        self.transport = begin_tls(self._factory.tls, self, self.transport, self._writer)
         self.transport.registerProducer(self, True)
         self._writer = DirectWriter(self.transport)
         self._paused = False

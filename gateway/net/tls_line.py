@@ -10,6 +10,8 @@ from twisted.internet.protocol import Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from gateway.net.direct_writer import DirectTransport, DirectWriter
+
 _CURES = {
     "no shared cipher": "the listener's ciphers has none of the client's",
     "unsupported protocol": "the client's TLS is older than the listener's tls_minimum",
@@ -72,6 +74,14 @@ class TLSLine(TLSMemoryBIOProtocol):
 
     _stream_ended = False
 
+    writer: DirectWriter | None = None
+    """Of what came before TLS, where anything did."""
+
+    def makeConnection(self, transport: Any) -> None:
+        """Begin to speak TLS."""
+        below = DirectTransport(transport, self.writer or DirectWriter(transport))
+        super().makeConnection(below)  # type: ignore[no-untyped-call]
+
     def dataReceived(self, bytes: bytes) -> None:
         """Octets from the client."""
         self.began = True
@@ -82,7 +92,7 @@ class TLSLine(TLSMemoryBIOProtocol):
         self._stream_ended = True
         protocol = IHalfCloseableProtocol(self.wrappedProtocol, None)
         if protocol is None or self.disconnecting:
-            self.transport.loseConnection()
+            self.transport.close_now()
         else:
             protocol.readConnectionLost()
 
@@ -105,10 +115,14 @@ def tls_factory(tls: Any, wrapped: Any, clock: Any = None) -> TLSMemoryBIOFactor
     return factory
 
 
-def begin_tls(tls: Any, protocol: Protocol, transport: Any) -> Any:
-    """Start TLS between ``protocol`` and its transport; returns the new transport."""
+def begin_tls(tls: Any, protocol: Protocol, transport: Any, writer: DirectWriter) -> Any:
+    """Start TLS between ``protocol`` and its transport; returns the new transport.
+
+    ``writer``: the writer of ``transport`` so far.
+    """
     factory: Any = tls_factory(tls, None)
     line = factory.protocol(factory, protocol, False)
+    line.writer = writer
     transport.protocol = line
     line.makeConnection(transport)
     return line
