@@ -154,7 +154,7 @@ class Mailroom:
         """Stop; fires when pending warnings are delivered."""
         return succeed(None) if self.quota_warner is None else self.quota_warner.stop()
 
-    def listeners(self, tls: Callable[[], Any]) -> list[Listener]:
+    def listeners(self, tls: Callable[[], object | None]) -> list[Listener]:
         """All listeners; ``tls``: finds the certificate for STARTTLS."""
         return [self.listener(part, tls) for part in self.wanted]
 
@@ -163,7 +163,7 @@ class Mailroom:
         """The sections with endpoints."""
         return [part for part in _PARTS if getattr(self._settings, part).endpoint]
 
-    def listener(self, part: str, tls: Callable[[], Any]) -> Listener:
+    def listener(self, part: str, tls: Callable[[], object | None]) -> Listener:
         """The listener of a section; raises ``ConfigError``."""
         section = getattr(self._settings, part)
         endpoint = endpoint_of(self._reactor, f"{part}.endpoint", section.endpoint)
@@ -173,7 +173,7 @@ class Mailroom:
         wire = self._policy() if part == "policy" else self._lmtp(tls() if mode == "stls" else None)
         return Listener(part, endpoint, Acceptor(part, wire), wire, tls=mode, section=part)
 
-    def _lmtp(self, tls: Any) -> LMTPFactory:
+    def _lmtp(self, tls: object | None) -> LMTPFactory:
         lmtp = self._settings.lmtp
         options = LMTPOptions(
             profile=Profile(

@@ -6,7 +6,6 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
@@ -77,7 +76,7 @@ class LdapDirectory:
         Searches by login name first, which is cached: most mailboxes have that name.
         """
 
-        def found(account: Account | None) -> Any:
+        def found(account: Account | None) -> Account | Deferred[Account | None] | None:
             if account is not None and account.mailbox == mailbox:
                 return account
             return self._run(lambda: self.entries.owner(mailbox)).addCallback(_account_of)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -97,7 +96,7 @@ class AnnouncedExpire:
         return delay
 
     async def _accounts(self) -> list[Account]:
-        own: Any = IOwnRetention(self._directory, None)
+        own: IOwnRetention | None = IOwnRetention(self._directory, None)
         return await (self._directory.accounts() if own is None else own.with_retention())
 
     def _failed(self, failure: Failure) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
@@ -69,7 +68,7 @@ class Recipients:
     def _first(self, names: list[str], address: str) -> Deferred[Account]:
         name, *others = names
 
-        def found(account: Account | None) -> Any:
+        def found(account: Account | None) -> Account | Deferred[Account]:
             if account is None:
                 if others:
                     return self._first(others, address)

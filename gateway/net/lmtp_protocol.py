@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
@@ -197,7 +197,7 @@ class LMTPProtocol(Shell):
 
     def _told(
         self, account: Account, numbers: list[int]
-    ) -> tuple[Callable[[Any], None], Callable[[Failure], None]]:
+    ) -> tuple[Callable[[None], None], Callable[[Failure], None]]:
         name = f"{self.connection.id}.{self._messages}"
 
         def delivered(_: None) -> None:
@@ -212,7 +212,7 @@ class LMTPProtocol(Shell):
 
         return delivered, self._failed(refused, account.name)
 
-    def _closed(self) -> Deferred[Any]:
+    def _closed(self) -> Deferred[list[tuple[bool, None]]]:
         incoming, self._incoming = self._incoming, None
         return DeferredList([] if incoming is None else [incoming.close()], consumeErrors=True)
 
