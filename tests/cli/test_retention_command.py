@@ -148,7 +148,11 @@ def test_a_mailbox_that_cannot_be_looked_into_is_said_and_the_others_are_shown()
     assert "carol: column 1: 'red'" in desk.err.getvalue()
 
 
-def test_who_sits_at_a_terminal_sees_how_far_it_is_and_no_bar_is_left() -> None:
+def test_who_sits_at_a_terminal_sees_how_far_it_is_and_no_bar_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # One without a name, or that is called dumb, cannot erase a bar and gets none.
+    monkeypatch.setenv("TERM", "xterm")
     desk = Desk()
     desk.err = Screen()
     for number in range(4):

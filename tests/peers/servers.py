@@ -20,6 +20,7 @@ from pathlib import Path
 from bench import dovecot_config
 from gateway.directory import passwd_entries
 from gateway.net.tls import make_certificate
+from gateway.observe.log_file import FLUSH_AFTER
 from programs import need
 
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -200,6 +201,13 @@ def _state(task: Path) -> str:
 
 class Gateway(Server):
     """``twistd pop3gw`` with one account and its Maildir, plain and TLS ports."""
+
+    @property
+    def log(self) -> str:
+        """All that it has printed, what waits in its buffer included."""
+        with self._grew:
+            self._grew.wait_for(lambda: self._ended, FLUSH_AFTER + 0.2)
+        return super().log
 
     def __init__(self, directory: Path, settings: str = "") -> None:
         """``settings`` are TOML tables besides the ones that are written here."""

@@ -130,7 +130,7 @@ def test_a_server_that_does_not_tell_of_everybody_is_a_misconfiguration(
 ) -> None:
     server = Slapd(tmp_path, crowd).run()
     try:
-        with pytest.raises(DirectoryMisconfigured, match=r"no more than 500 entries: raise"):
+        with pytest.raises(DirectoryMisconfigured, match=r"returns only 500 entries: raise"):
             result(directory(server).accounts())
     finally:
         server.stop()
