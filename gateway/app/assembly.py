@@ -19,12 +19,12 @@ from gateway.admission.local import LocalAdmission
 from gateway.admission.throttle import ThrottleLimits
 from gateway.app import demo
 from gateway.app.certificates import Certificates, shown_by
-from gateway.app.delivery import Mailroom, delivery_of
+from gateway.app.delivery import MailServices, delivery_of
 from gateway.app.first_start import User, foreseen, prepare, reserve
 from gateway.app.logins import Logins, directory_behind
 from gateway.app.needed_files import directory_files, missing_files
 from gateway.app.observers import OBSERVERS
-from gateway.app.retention import Keeper, policies_of
+from gateway.app.retention import RetentionService, policies_of
 from gateway.app.rows import make_directory, make_store
 from gateway.app.service import Listener, Server, endpoint_of
 from gateway.config.load import load_settings
@@ -32,7 +32,7 @@ from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import ConfigError, GatewayError
 from gateway.interfaces import IDirectory, IState, IStore
-from gateway.jobs.certificate_expiry import Expiry
+from gateway.jobs.certificate_expiry import CertificateExpiry
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.model import Account, Terms
 from gateway.net.acceptor import Acceptor
@@ -109,7 +109,7 @@ def _faults(
         problems += [one for one in _faults_of_accounts(settings) if one not in problems]
     directory_there = next(iter(accounts), MemoryDirectory({}))
     attempt(lambda: parts.logins(directory_there))
-    attempt(lambda: parts.keeper(directory_there))
+    attempt(lambda: parts.retention_service(directory_there))
     attempt(partial(_look_at_ledger, settings.state_dir))
     attempt(lambda: parts.check_mail(directory_there, attempt))
     for name in settings.listeners:
@@ -252,7 +252,7 @@ class _Assembly:
             return Terms()
         return Terms(expire=self._policies.expire(account))
 
-    def mailroom(self, directory: IDirectory) -> Mailroom | None:
+    def mail_services(self, directory: IDirectory) -> MailServices | None:
         """Delivery and quota services; None: the store accepts no deliveries.
 
         Raises ``ConfigError`` if the configuration needs them.
@@ -260,7 +260,7 @@ class _Assembly:
         store = delivery_of(self._settings, self.store)
         if store is None:
             return None
-        return Mailroom(
+        return MailServices(
             self._reactor,
             self._settings,
             directory,
@@ -276,15 +276,15 @@ class _Assembly:
         self, directory: IDirectory, attempt: Callable[[Callable[[], object]], None]
     ) -> None:
         """Build every listener for mail in an ``attempt`` of its own; raises ``ConfigError``."""
-        mailroom = self.mailroom(directory)
-        if mailroom is None:
+        mail_services = self.mail_services(directory)
+        if mail_services is None:
             return
-        for part in mailroom.wanted:
-            attempt(partial(mailroom.listener, part, self.certificates.find_for_mail))
+        for part in mail_services.wanted:
+            attempt(partial(mail_services.listener, part, self.certificates.find_for_mail))
 
-    def keeper(self, directory: IDirectory) -> Keeper:
+    def retention_service(self, directory: IDirectory) -> RetentionService:
         """The job that removes mail by retention policies."""
-        return Keeper(
+        return RetentionService(
             self._reactor,
             self._settings,
             directory,
@@ -301,7 +301,7 @@ class _Assembly:
         text = self._settings.listeners[name].endpoint
         return endpoint_of(self._reactor, f"listeners.{name}.endpoint", text)
 
-    def _listener(self, name: str, logins: Logins, keeper: Keeper) -> Listener:
+    def _listener(self, name: str, logins: Logins, retention_service: RetentionService) -> Listener:
         settings = self._settings
         listener = settings.listeners[name]
         tls = None if listener.tls == "none" else self.certificates.of(name)
@@ -316,7 +316,7 @@ class _Assembly:
                 timeouts=self._timeouts,
                 greeting=settings.pop3.greeting,
                 convert_cr=settings.store.bare_cr == "convert",
-                expire=keeper.expire,
+                expire=retention_service.expire,
             ),
             admission=self._admission,
             emit=self._events.emit,
@@ -336,31 +336,33 @@ class _Assembly:
         settings = self._settings
         directory = self.directory()
         logins = self.logins(directory)
-        keeper = self.keeper(directory)
-        listeners = [self._listener(name, logins, keeper) for name in settings.listeners]
-        self._events.subscribe(keeper.subscription)
-        mailroom = self.mailroom(directory)
-        if mailroom is not None:
-            self._events.subscribe(mailroom.subscription)
-            listeners += mailroom.listeners(self.certificates.for_mail)
+        retention_service = self.retention_service(directory)
+        listeners = [self._listener(name, logins, retention_service) for name in settings.listeners]
+        self._events.subscribe(retention_service.subscription)
+        mail_services = self.mail_services(directory)
+        if mail_services is not None:
+            self._events.subscribe(mail_services.subscription)
+            listeners += mail_services.listeners(self.certificates.for_mail)
 
         used = self.certificates.used
         shown = shown_by(settings, used)
         emit = self._events.emit
-        expiry = Expiry(self._reactor, shown, days=settings.tls.expiry_warning, emit=emit)
+        expiry = CertificateExpiry(
+            self._reactor, shown, days=settings.tls.expiry_warning, emit=emit
+        )
 
         def start() -> Deferred[None]:
             expiry.start()
-            if mailroom is not None:
-                mailroom.start()
-            return keeper.start()
+            if mail_services is not None:
+                mail_services.start()
+            return retention_service.start()
 
         def stop() -> Deferred[Any]:
             expiry.stop()
             logins.stop()
             # Stop both at once: the second must not wait for the first.
-            stopped = succeed(None) if mailroom is None else mailroom.stop()
-            ended = gatherResults([keeper.stop(), stopped], consumeErrors=True)
+            stopped = succeed(None) if mail_services is None else mail_services.stop()
+            ended = gatherResults([retention_service.stop(), stopped], consumeErrors=True)
             # If one hangs, this process stays the leader until it ends.
             return ended.addCallback(
                 lambda _: gatherResults([self._leader.resign(), self.state.close()])

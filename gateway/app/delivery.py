@@ -63,7 +63,7 @@ def delivery_of(settings: Settings, store: IStore) -> IDelivery | None:
     return delivery
 
 
-class Mailroom:
+class MailServices:
     """LMTP, the policy service and the quota API, if they have endpoints."""
 
     def __init__(

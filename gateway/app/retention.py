@@ -24,7 +24,7 @@ from gateway.retention.policies import Policies
 from gateway.retention.removal_guard import Guard
 
 
-class Keeper:
+class RetentionService:
     """Retention, if it is enabled, and the EXPIRE that CAPA announces."""
 
     def __init__(

@@ -14,7 +14,7 @@ from gateway.auth.delegates import Delegates
 from gateway.errors import BadCredentials, ConfigError
 from gateway.kinds import Fault, MechanismKind, MechanismParts, Offer, Whole
 from gateway.sasl.credentials import IGssName
-from gateway.sasl.gssapi import Acceptor, Gssapi, check
+from gateway.sasl.gssapi import GssAcceptor, Gssapi, check
 
 __all__ = ["PrincipalChecker"]
 
@@ -66,9 +66,9 @@ class GssapiSettings:
     login: Literal["principal", "user"] = "principal"
 
 
-def acceptor(gssapi: GssapiSettings, whole: Whole) -> Acceptor:
+def acceptor(gssapi: GssapiSettings, whole: Whole) -> GssAcceptor:
     """Which Kerberos tickets the server accepts."""
-    return Acceptor(
+    return GssAcceptor(
         keytab=whole.path_of(gssapi.keytab),
         services=gssapi.services,
         replays=whole.path_of("krb5.rcache2"),

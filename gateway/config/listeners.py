@@ -89,7 +89,7 @@ class LimitSettings:
 
 
 @frozen
-class Throttle:
+class ThrottleSettings:
     """``[throttle]``: delays of logins after wrong passwords, in seconds."""
 
     free: int = field(default=3, **check.within(0, 1000))

@@ -11,7 +11,7 @@ import attrs
 from attrs import Factory, field, frozen
 
 from gateway.config import checks as check
-from gateway.config.listeners import LimitSettings, Listener, Pop3, Throttle, Tls
+from gateway.config.listeners import LimitSettings, Listener, Pop3, ThrottleSettings, Tls
 from gateway.config.quota import Quota
 from gateway.config.retention import Audit, Retention
 from gateway.config.services import Http, Lmtp, Log, PolicyServiceSettings
@@ -78,7 +78,7 @@ class Settings:
     pop3: Pop3 = Factory(Pop3)
     limits: LimitSettings = Factory(LimitSettings)
     directory: DirectorySettings = Factory(DirectorySettings)
-    throttle: Throttle = Factory(Throttle)
+    throttle: ThrottleSettings = Factory(ThrottleSettings)
     store: StoreSettings = Factory(lambda: find_store("maildir").settings())
     lmtp: Lmtp = Factory(Lmtp)
     quota: Quota = Factory(Quota)

@@ -29,7 +29,7 @@ class Shown:
     """Set by ``tls.names``: the certificate must have all of them, not only one."""
 
 
-class Expiry:
+class CertificateExpiry:
     """Checks certificates at start, after each reload, and daily."""
 
     def __init__(

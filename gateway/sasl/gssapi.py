@@ -56,7 +56,7 @@ _GSS_S_FAILURE = 13 << 16
 
 
 @frozen
-class Acceptor:
+class GssAcceptor:
     """Accepts tickets for a set of services, by the keys of a keytab.
 
     The keytab may be replaced at any time.
@@ -94,7 +94,7 @@ class Acceptor:
 # Cached until the keytab changes: the library asks DNS for this
 # host's name each time, and loses some memory over a service that has no key.
 @lru_cache(maxsize=4)
-def _acquired(acceptor: Acceptor, _: tuple[int, ...]) -> tuple[Any, ...]:
+def _acquired(acceptor: GssAcceptor, _: tuple[int, ...]) -> tuple[Any, ...]:
     raw = _library()
     store = {b"keytab": b"FILE:" + os.fsencode(acceptor.keytab)}
     if acceptor.replays:
@@ -117,7 +117,7 @@ def _acquired(acceptor: Acceptor, _: tuple[int, ...]) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def check(acceptor: Acceptor) -> list[str]:
+def check(acceptor: GssAcceptor) -> list[str]:
     """Problems that keep the server from accepting tickets, one line each."""
     try:
         acceptor.credentials()
@@ -130,7 +130,7 @@ def check(acceptor: Acceptor) -> list[str]:
 class Gssapi:
     """One exchange of GSSAPI."""
 
-    def __init__(self, acceptor: Acceptor, run: Run) -> None:
+    def __init__(self, acceptor: GssAcceptor, run: Run) -> None:
         """``run`` does work that reads the keytab or writes the replay cache."""
         self._acceptor = acceptor
         self._run = run

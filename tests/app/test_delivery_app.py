@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twisted.internet.task import Clock
 
-from gateway.app.delivery import Mailroom, composer
+from gateway.app.delivery import MailServices, composer
 from gateway.config.quota import Quota, Text, Texts
 from gateway.config.services import Lmtp
 from gateway.config.settings import Settings
@@ -49,7 +49,7 @@ def test_subscribers_get_deliveries_with_the_account(tmp_path: Path) -> None:
     settings = Settings(state_dir=str(tmp_path), lmtp=Lmtp(endpoint="tcp:24"))
     directory, store, told = MemoryDirectory({"a@a.example": "x"}), MemoryStore(), list[Event]()
     store.add("a@a.example")
-    room = Mailroom(
+    room = MailServices(
         Clock(),
         settings,
         directory,

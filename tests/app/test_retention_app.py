@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 
-from gateway.app.retention import Keeper, policies_of
+from gateway.app.retention import RetentionService, policies_of
 from gateway.config.retention import DomainRetention, Retention
 from gateway.config.settings import DirectorySettings, Settings
 from gateway.directory.memory import MemoryDirectory
@@ -48,7 +48,7 @@ class Changing(MemoryDirectory):
         return fail(DirectoryDown("x")) if self.is_down else succeed(list(self._told.values()))
 
 
-class Process(Keeper):
+class Process(RetentionService):
     """A server that does nothing else."""
 
     def stop(self) -> Deferred[None]:
@@ -69,7 +69,7 @@ class House:
             self.store.add(name)
         self.accounts = dict(ACCOUNTS)
 
-    def keeper(self, directory: MemoryDirectory | None = None) -> Process:
+    def retention_service(self, directory: MemoryDirectory | None = None) -> Process:
         """One more, which begins."""
         settings = Settings(
             state_dir=str(self.state),
@@ -77,7 +77,7 @@ class House:
             directory=DirectorySettings(hosts=("here",)),
         )
         directory = directory or MemoryDirectory({}, self.accounts)
-        keeper = Process(
+        retention_service = Process(
             self.clock,
             settings,
             directory,
@@ -88,8 +88,8 @@ class House:
             policies=policies_of(settings.retention),
             now=self.clock.seconds,
         )
-        keeper.start()
-        return keeper
+        retention_service.start()
+        return retention_service
 
     def run(self, seconds: float) -> None:
         """Let time pass, five minutes at a time."""
@@ -103,22 +103,22 @@ class House:
 def test_each_mailbox_has_the_policy_of_its_own_domain_or_server(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.accounts[CAROL] = Account(name=CAROL, mailbox=CAROL, host="other")
-    keeper = house.keeper()
+    retention_service = house.retention_service()
     house.run(1.9 * DAY)
     assert house.left() == [ALICE, BOB, CAROL]
     house.run(0.3 * DAY)
     assert house.left() == [BOB, CAROL]
     house.run(8 * DAY)
     assert house.left() == [CAROL]
-    keeper.stop()
+    retention_service.stop()
 
 
 def test_nothing_is_removed_or_made_where_it_is_not_switched_on(tmp_path: Path) -> None:
     house = House(tmp_path, Retention(policy="any 1d"))
-    keeper = house.keeper()
-    assert keeper.subscription == {}
+    retention_service = house.retention_service()
+    assert retention_service.subscription == {}
     house.run(5 * DAY)
-    keeper.stop()
+    retention_service.stop()
     assert house.left() == [ALICE, BOB, CAROL]
     assert list(tmp_path.iterdir()) == []
 
@@ -128,12 +128,12 @@ def test_a_store_without_retention_is_an_error_before_the_start(tmp_path: Path) 
     store: Any = object.__new__(type("Plain", (), {"names": None}))
     house.store = store
     with pytest.raises(ConfigError, match=r"retention\.enabled: expected false"):
-        house.keeper()
+        house.retention_service()
 
 
 def test_of_two_processes_one_removes_and_the_other_takes_over_at_its_end(tmp_path: Path) -> None:
     house = House(tmp_path)
-    first, second = house.keeper(), house.keeper()
+    first, second = house.retention_service(), house.retention_service()
     house.run(3 * DAY)
     assert house.left() == [BOB, CAROL]
     assert house.store.scans[ALICE] == 2
@@ -148,9 +148,9 @@ def test_while_a_step_hangs_at_the_end_no_other_process_may_begin(tmp_path: Path
     house = House(tmp_path)
     answer = Deferred[Any]()
     house.store.scan = lambda _: answer  # type: ignore[method-assign]
-    keeper, lease = house.keeper(), LeaderLock(str(tmp_path / LOCK))
+    retention_service, lease = house.retention_service(), LeaderLock(str(tmp_path / LOCK))
     house.run(300)
-    ended = keeper.stop()
+    ended = retention_service.stop()
     ended.addErrback(lambda _: None)
     ended.cancel()
     assert not lease.take()
@@ -163,12 +163,12 @@ def test_before_a_login_the_smallest_value_of_any_user_is_told_at_once_by_every_
     house = House(tmp_path)
     house.accounts[BOB] = Account(name=BOB, mailbox=BOB, retention="read 1d")
     house.accounts[CAROL] = Account(name=CAROL, mailbox=CAROL, retention="any 0d", host="other")
-    keepers = [house.keeper(), house.keeper()]
-    assert [keeper.expire() for keeper in keepers] == ["1 USER"] * 2
+    keepers = [house.retention_service(), house.retention_service()]
+    assert [retention_service.expire() for retention_service in keepers] == ["1 USER"] * 2
     house.accounts[BOB] = ACCOUNTS[BOB]
-    for keeper in keepers:
-        keeper.stop()
-    again = house.keeper()
+    for retention_service in keepers:
+        retention_service.stop()
+    again = house.retention_service()
     assert again.expire() == "2 USER"
     again.stop()
 
@@ -176,25 +176,25 @@ def test_before_a_login_the_smallest_value_of_any_user_is_told_at_once_by_every_
 def test_a_changed_policy_is_told_of_after_check_every_seconds(tmp_path: Path) -> None:
     house = House(tmp_path)
     directory = Changing(house.accounts)
-    keepers = [house.keeper(directory), house.keeper(directory)]
+    keepers = [house.retention_service(directory), house.retention_service(directory)]
     house.accounts[ALICE] = Account(name=ALICE, mailbox=ALICE, retention="any 1d")
-    assert [keeper.expire() for keeper in keepers] == ["2 USER"] * 2
+    assert [retention_service.expire() for retention_service in keepers] == ["2 USER"] * 2
     house.run(SAID.check_every)
-    assert [keeper.expire() for keeper in keepers] == ["1 USER"] * 2
-    for keeper in keepers:
-        keeper.stop()
+    assert [retention_service.expire() for retention_service in keepers] == ["1 USER"] * 2
+    for retention_service in keepers:
+        retention_service.stop()
 
 
 def test_all_processes_say_the_same_whatever_each_could_ask(tmp_path: Path) -> None:
     house = House(tmp_path)
     directory, silent = Changing(house.accounts), Changing({})
     silent.is_down = True
-    first, second = house.keeper(directory), house.keeper(silent)
+    first, second = house.retention_service(directory), house.retention_service(silent)
     assert [first.expire(), second.expire()] == ["2 USER"] * 2
     # One that begins while the leader's answer is an hour old asks for no other.
     house.accounts[ALICE] = Account(name=ALICE, mailbox=ALICE, retention="any 1d")
     house.run(SAID.check_every - 600)
-    third = house.keeper(directory)
+    third = house.retention_service(directory)
     assert [one.expire() for one in (first, second, third)] == ["2 USER"] * 3
     house.run(900)
     assert [one.expire() for one in (first, second, third)] == ["1 USER"] * 3
@@ -211,14 +211,14 @@ def test_all_processes_say_the_same_whatever_each_could_ask(tmp_path: Path) -> N
 
 def test_what_was_announced_before_a_restart_is_replaced_in_every_process(tmp_path: Path) -> None:
     house = House(tmp_path)
-    house.keeper().stop()
+    house.retention_service().stop()
     house.said = Retention(enabled=True, policy="any 1d")
     leader = LeaderLock(str(tmp_path / LOCK))
     leader.take()
-    early = house.keeper()
+    early = house.retention_service()
     assert early.expire() == "2 USER"
     leader.give_back()
-    late = house.keeper()
+    late = house.retention_service()
     house.run(300)
     assert [early.expire(), late.expire()] == ["1"] * 2
     early.stop()
@@ -229,19 +229,19 @@ def test_while_a_directory_cannot_tell_nothing_is_promised(tmp_path: Path) -> No
     house = House(tmp_path)
     directory = Changing(house.accounts)
     directory.is_down = True
-    keeper = house.keeper(directory)
-    assert keeper.expire() == ""
+    retention_service = house.retention_service(directory)
+    assert retention_service.expire() == ""
     directory.is_down = False
     house.run(300)
-    assert keeper.expire() == "2 USER"
+    assert retention_service.expire() == "2 USER"
     # What was known stays known.
     directory.is_down = True
     house.run(2 * SAID.check_every)
-    assert keeper.expire() == "2 USER"
-    keeper.stop()
+    assert retention_service.expire() == "2 USER"
+    retention_service.stop()
 
 
 def test_of_retention_that_is_switched_off_nothing_is_told(tmp_path: Path) -> None:
-    keeper = House(tmp_path, Retention(policy="any 1d")).keeper()
-    assert keeper.expire() == ""
-    keeper.stop()
+    retention_service = House(tmp_path, Retention(policy="any 1d")).retention_service()
+    assert retention_service.expire() == ""
+    retention_service.stop()

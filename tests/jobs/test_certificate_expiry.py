@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.app.certificates import shown_by
 from gateway.config.listeners import Listener, Tls
 from gateway.config.settings import Settings
-from gateway.jobs.certificate_expiry import DAY, Expiry, fits
+from gateway.jobs.certificate_expiry import DAY, CertificateExpiry, fits
 from gateway.net.tls import Certificate
 
 START = 1_800_000_000.0
@@ -88,7 +88,7 @@ class ExpiryTests(SynchronousTestCase):
         names: Iterable[str] = ("127.0.0.1",),
         endpoint: str = "tcp:995:interface=127.0.0.1",
         wanted: tuple[str, ...] = (),
-    ) -> Expiry:
+    ) -> CertificateExpiry:
         """What checks this chain, which one listener shows."""
         paths = self.write(*lives, names=names)
         settings = Settings(
@@ -96,7 +96,7 @@ class ExpiryTests(SynchronousTestCase):
             listeners={"pop3s": Listener(endpoint=endpoint, tls="implicit")},
         )
         self.certificate = Certificate(*paths, minimum="1.2")
-        return Expiry(
+        return CertificateExpiry(
             self.clock,
             shown_by(settings, [self.certificate]),
             days=14,

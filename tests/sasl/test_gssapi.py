@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.errors import BadCredentials, DirectoryMisconfigured
 from gateway.interfaces import Challenge, IMechanism
 from gateway.sasl.credentials import GssName, IGssName
-from gateway.sasl.gssapi import Acceptor, Gssapi, check
+from gateway.sasl.gssapi import GssAcceptor, Gssapi, check
 from gateway.testing.store_contract import run_now
 
 
@@ -24,11 +24,11 @@ def _not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_not_installed")
 class NotInstalledTests(SynchronousTestCase):
     def test_the_check_says_how_to_get_the_package(self) -> None:
-        (line,) = check(Acceptor(keytab="/missing"))
+        (line,) = check(GssAcceptor(keytab="/missing"))
         self.assertIn("pip install 'pop3gw[kerberos]'", line)
 
     def test_a_login_is_refused_as_a_fault_of_the_server(self) -> None:
-        mechanism = Gssapi(Acceptor(keytab="/missing"), run_now)
+        mechanism = Gssapi(GssAcceptor(keytab="/missing"), run_now)
         self.assertTrue(IMechanism.providedBy(mechanism))
         self.assertEqual(self.successResultOf(mechanism.step(None)), Challenge(b""))
         failure = self.failureResultOf(mechanism.step(b"token"), DirectoryMisconfigured)
@@ -86,7 +86,7 @@ class ContextTests(SynchronousTestCase):
     library: Library
 
     def begin(self) -> Any:
-        return Gssapi(Acceptor(keytab=__file__, services=("pop",)), run_now).step(b"token")
+        return Gssapi(GssAcceptor(keytab=__file__, services=("pop",)), run_now).step(b"token")
 
     def test_a_context_for_an_accepted_service_is_taken(self) -> None:
         self.assertEqual(self.successResultOf(self.begin()), Challenge(b"\1\0\0\0"))

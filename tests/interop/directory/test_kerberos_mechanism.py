@@ -20,7 +20,7 @@ from gateway.errors import (
 )
 from gateway.interfaces import Challenge, IMechanism, Proven
 from gateway.sasl.credentials import GssName, IGssName
-from gateway.sasl.gssapi import TOKEN_LIMIT, Acceptor, Gssapi, check
+from gateway.sasl.gssapi import TOKEN_LIMIT, GssAcceptor, Gssapi, check
 from gateway.testing.store_contract import run_now
 from kdc import Kdc, need_kerberos
 
@@ -58,10 +58,10 @@ class Realm:
             flags=flags or self.mutual,
         )
 
-    def acceptor(self, **how: Any) -> Acceptor:
+    def acceptor(self, **how: Any) -> GssAcceptor:
         """The gateway's side, as it is configured."""
         chosen = {"keytab": self.kdc.keytab, "replays": self.kdc.directory / "replays", **how}
-        return Acceptor(**{k: v if k == "services" else str(v) for k, v in chosen.items()})
+        return GssAcceptor(**{k: v if k == "services" else str(v) for k, v in chosen.items()})
 
     def server(self, **how: Any) -> Gssapi:
         """One exchange."""
