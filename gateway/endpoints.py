@@ -1,7 +1,7 @@
-"""Where a server listens, as Twisted spells it: ``tcp:110``, ``unix:/run/pop3gw/lmtp:mode=660``.
+"""Endpoints of listeners, in Twisted's syntax: ``tcp:110``, ``unix:/run/pop3gw/lmtp:mode=660``.
 
-Only endpoints that leave address and encryption of a client to us: ``haproxy:`` would hand
-everybody what loopback may do, and of the TLS in ``ssl:`` no session would know.
+``haproxy:`` and ``ssl:`` are refused: behind the first every client would have a loopback address,
+and with the second no session would know that its connection is encrypted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NAMES = {
     "unix": ("address", "mode", "backlog", "lockfile"),
     "systemd": ("domain", "index", "name"),
 }
-"""What may follow each kind, in the order in which Twisted takes it without names."""
+"""The arguments of each kind, in Twisted's order of arguments without names."""
 
 _CURES = {
     "haproxy": "the PROXY protocol is not spoken yet, and every client would count as loopback",
@@ -35,29 +35,29 @@ _SHAPES = {
 }
 
 MODE = "660"
-"""Of a UNIX socket that is given none: Twisted's 666 lets every local user in."""
+"""Default mode of a UNIX socket: Twisted's 666 lets every local user in."""
 
 _LONGEST_PATH = 107
-"""Octets that a UNIX socket's path may have on Linux."""
+"""Longest path of a UNIX socket on Linux, in octets."""
 
 _ANY = "0.0.0.0"
 
 
 @frozen
 class Endpoint:
-    """One of them; what was not given is empty."""
+    """An endpoint; arguments that were not given are missing in ``given``."""
 
     kind: str
     given: dict[str, str]
 
     @property
     def port(self) -> int:
-        """Of TCP; 0, as well as elsewhere: any that is free."""
+        """The TCP port; 0 for any free port, and for other kinds."""
         return int(self.given.get("port", "0"))
 
     @property
     def path(self) -> str:
-        """Of a UNIX socket; else empty."""
+        """The path of a UNIX socket; empty for other kinds."""
         return self.given.get("address", "")
 
     @property
@@ -72,12 +72,12 @@ class Endpoint:
 
     @property
     def is_for_the_network(self) -> bool:
-        """Whether it is bound to one address, and not to one of loopback's."""
+        """Whether it is bound to one address that is no loopback address."""
         address = ip_address(_canonical(self.interface))
         return self.kind.startswith("tcp") and not (address.is_unspecified or address.is_loopback)
 
     def clashes_with(self, other: Endpoint) -> bool:
-        """Whether both cannot be listened at, at one time."""
+        """Whether a server cannot listen on both."""
         if self.path or other.path:
             return os.path.normpath(self.path) == os.path.normpath(other.path)
         if self.kind == other.kind == "systemd":
@@ -85,7 +85,7 @@ class Endpoint:
         if not self.port or self.port != other.port:
             return False
         both = {_canonical(self.interface), _canonical(other.interface)}
-        # Linux gives "::" IPv4's connections, too.
+        # On Linux "::" accepts IPv4 connections too.
         same_family = len({":" in one for one in both}) == 1
         return len(both) == 1 or "::" in both or (same_family and _ANY in both)
 

@@ -168,7 +168,7 @@ class DirectoryKind(Generic[S]):
     """
 
     make: Callable[[S, DirectoryParts], IDirectory]
-    """Makes the directory.  Raises ``ConfigError`` or ``DirectoryMisconfigured``; asks nobody."""
+    """Makes the directory.  Raises ``ConfigError`` or ``DirectoryMisconfigured``."""
 
     section: str = "directory"
     faults: Callable[[S, Whole], Iterable[Fault]] = _nothing
@@ -248,10 +248,10 @@ class MechanismKind(Generic[S]):
     """Whether it can be offered with these settings."""
 
     cleartext: bool = False
-    """It shows the password to whoever listens on an unencrypted line (RFC 2595 section 2.1)."""
+    """It sends the password in plain text (RFC 2595 section 2.1)."""
 
     locks: Callable[[S], bool] = _never
-    """Whether whoever is asked locks accounts after wrong passwords."""
+    """Whether the directory behind it locks accounts after wrong passwords."""
 
     @property
     def section(self) -> str:

@@ -146,7 +146,7 @@ class MailServices:
         return Deferred.fromCoroutine(self._known_names())
 
     async def _known_names(self) -> list[str]:
-        """Of all mailboxes, and of those that nobody tells of but were found full."""
+        """The names of all mailboxes, and of unlisted ones that were found full."""
         names = await self._all_mailboxes.names()
         return sorted({*names, *await self._state.warning_states(Level.NORMAL)})
 

@@ -47,7 +47,7 @@ class LdapCheckerFactory:
 
     def generateChecker(self, argstring: str) -> PasswordChecker:
         """The checker; raises ``InvalidAuthArgumentString`` that says what is wrong."""
-        # Whoever lists twistd's plugins imports this file, and pays for no more than this.
+        # Every listing of twistd's plugins imports this file, so it imports little.
         from gateway.auth.password_cache import PasswordCache
         from gateway.auth.passwords import PasswordChecker
         from gateway.directory.ldap import LdapDirectory

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.cred.checkers import ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import LoginFailed
@@ -29,19 +27,21 @@ class Chain:
     def __init__(self, *checkers: ICredentialsChecker) -> None:
         self._checkers = [_in_octets(checker) for checker in checkers]
 
-    def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
+    def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[bytes | tuple[()]]:
         """The avatar id of the first checker that accepts the password.
 
         Fails with ``BadCredentials`` if all reject it, else with the first outage.
         """
         return self._ask(0, credentials, None)
 
-    def _ask(self, number: int, credentials: Any, outage: Failure | None) -> Deferred[Any]:
+    def _ask(
+        self, number: int, credentials: IUsernamePassword, outage: Failure | None
+    ) -> Deferred[bytes | tuple[()]]:
         if number == len(self._checkers):
             return fail(outage or BadCredentials("no password source knows that password"))
         asked = maybeDeferred(self._checkers[number].requestAvatarId, credentials)
 
-        def no(failure: Failure) -> Deferred[Any]:
+        def no(failure: Failure) -> Deferred[bytes | tuple[()]]:
             trouble = _trouble(failure)
             return self._ask(number + 1, credentials, outage or trouble)
 

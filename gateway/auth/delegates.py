@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -65,7 +64,7 @@ class Delegates:
     def _open(self, delegate: Account, name: str, *others: str) -> Deferred[bytes | tuple[()]]:
         """The account of the first of these names that exists."""
 
-        def decide(account: Account | None) -> Any:
+        def decide(account: Account | None) -> bytes | Deferred[bytes | tuple[()]]:
             if account is None and others:
                 return self._open(delegate, *others)
             if account is None:

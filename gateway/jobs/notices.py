@@ -1,4 +1,4 @@
-"""Messages of our own, put into mailboxes."""
+"""Delivery of the server's own messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = Logger()
 
 
 async def post(store: IDelivery, account: Account, message: bytes) -> None:
-    """Into the account's mailbox, however full it is; raises as a store fails."""
+    """Deliver a message into the account's mailbox, even a full one; raises the store's errors."""
     incoming = await store.receive(account)
     try:
         await incoming.write(message)
@@ -22,5 +22,5 @@ async def post(store: IDelivery, account: Account, message: bytes) -> None:
 
 
 def _not_closed(failure: Failure) -> None:
-    """What is left open is no reason to send it twice."""
-    log.failure("a message that was sent", failure)
+    """The message is delivered: a failed close is only logged."""
+    log.failure("closing a delivered message failed", failure)

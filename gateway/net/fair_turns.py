@@ -1,4 +1,4 @@
-"""Turns, so that nobody's work keeps the others waiting."""
+"""Fair turns: no session's work holds up the others."""
 
 from __future__ import annotations
 

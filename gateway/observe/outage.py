@@ -15,7 +15,7 @@ QUIET = 10.0
 class Outage:
     """The state of one back-end.
 
-    Whoever fails during an outage raises an error that is ``logged``, so that an
+    A failure during an outage raises an error that is ``logged``, so that an
     hour without a directory is two lines, not one for each login and mailbox.  All
     methods may be called on any thread.
     """
