@@ -22,7 +22,7 @@ from gateway.app.needed_files import missing_files
 from gateway.app.rows import make_audit
 from gateway.auth.kerberos import GssapiSettings
 from gateway.auth.ntlm import NtlmSettings
-from gateway.config.listeners import LimitSettings, Listener, Pop3, Throttle, Tls
+from gateway.config.listeners import LimitSettings, Listener, Pop3, ThrottleSettings, Tls
 from gateway.config.load import load_settings
 from gateway.config.quota import Quota, Text, Texts
 from gateway.config.renamed import RENAMED
@@ -46,7 +46,7 @@ SECTIONS = {
     "limits": LimitSettings,
     "directory": DirectorySettings,
     "ldap": LdapSettings,
-    "throttle": Throttle,
+    "throttle": ThrottleSettings,
     "ntlm": NtlmSettings,
     "gssapi": GssapiSettings,
     "store": MaildirSettings,
