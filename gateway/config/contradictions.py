@@ -10,9 +10,7 @@ from typing import Any
 from gateway import endpoints
 from gateway.config.listeners import Listener
 from gateway.config.settings import Settings
-
-Fault = tuple[str, str]
-"""The key of a setting, and the error."""
+from gateway.kinds import Fault
 
 
 def contradictions(settings: Settings, table: Mapping[str, Any]) -> list[Fault]:

@@ -19,7 +19,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from gateway.config import environment
 from gateway.config.checks import CHECK, SECRET
-from gateway.config.contradictions import Fault, contradictions
+from gateway.config.contradictions import contradictions
 from gateway.config.listeners import DEFAULT_LISTENERS, Listener
 from gateway.config.places import Places
 from gateway.config.quota import DomainQuota
@@ -35,6 +35,7 @@ from gateway.config.settings import (
 from gateway.config.table import DIRECTORIES, find_directory, find_mechanism, find_store
 from gateway.endpoints import shown
 from gateway.errors import ConfigError
+from gateway.kinds import Fault
 from gateway.networks import Network
 
 _NAMED = (DomainQuota, DomainRetention, Listener)

@@ -15,6 +15,9 @@ from gateway.quota.texts import (
     own_templates,
 )
 
+ZERO_REMARK = 'a quota of 0 is no limit; it used to refuse all mail. "unlimited" says the same'
+"""What check-config says of a quota of 0, in the configuration and in a passwd-file."""
+
 
 @frozen
 class DomainQuota:

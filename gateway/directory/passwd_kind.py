@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 
+from gateway.config.quota import ZERO_REMARK
 from gateway.config.settings import DirectorySettings
 from gateway.directory import passwd_entries
 from gateway.directory.passwd import PasswdFile, entry, lines_of, read
@@ -14,8 +15,6 @@ from gateway.kinds import DirectoryKind, DirectoryParts, Whole
 from gateway.model import Account
 from gateway.retention.text import parse
 from gateway.units import parse_size
-
-_ZERO = 'a quota of 0 is no limit; it used to refuse all mail. "unlimited" says the same'
 
 
 def _make(own: DirectorySettings, parts: DirectoryParts) -> PasswdFile:
@@ -47,7 +46,7 @@ def _remarks(own: DirectorySettings, whole: Whole) -> Iterator[str]:
     for number, line in _lines(path):
         for word in "".join(line.split(":", 7)[7:]).split():
             if word.lower().startswith("quota=") and _is_zero(word[6:]):
-                yield f"{path}:{number}: {_ZERO}"
+                yield f"{path}:{number}: {ZERO_REMARK}"
 
 
 def _is_zero(text: str) -> bool:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.config.quota import DomainQuota, Quota
+from gateway.config.quota import ZERO_REMARK, DomainQuota, Quota
 from gateway.config.settings import Settings
 from gateway.units import parse_size
-
-_ZERO = 'a quota of 0 is no limit; it used to refuse all mail. "unlimited" says the same'
 
 
 def changed_meanings(settings: Settings) -> list[str]:
     """A line for each; none of them is wrong."""
     kind = settings.directory_kind
-    remarks = [f"{place}: {_ZERO}" for place in _zero_quotas(settings)]
+    remarks = [f"{place}: {ZERO_REMARK}" for place in _zero_quotas(settings)]
     return [*remarks, *kind.remarks(settings.of(kind), settings)]
 
 

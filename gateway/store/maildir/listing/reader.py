@@ -161,7 +161,8 @@ class Reader:
 
         Returns whether the uidlist was rewritten.
         """
-        if not any_may_come_again(self._uidlist.uids.keys() - files.keys()):
+        listed = self._uidlist.uids
+        if not any_may_come_again(base for base in listed if base not in files):
             return False
         is_done = False
         # Do not wait for a lock: the next reading tries again.
