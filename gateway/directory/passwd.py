@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, execute, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -25,6 +24,9 @@ from gateway.units import limit_of, parse_size
 
 __all__ = ["PasswdFile"]
 
+Stamp = tuple[int, int, int]
+"""Inode, mtime in ns, and size of the file."""
+
 _NO = frozenset({"no", "n", "false", "0"})
 _FORM = re.compile(r"(?P<domain>[^\\/]*)[\\/](?P<user>[^\\/]+)")
 
@@ -40,6 +42,7 @@ class Entries(Mapping[str, Account]):
         secrets = {account.secret for account in accounts.values()}
         self.decoy = schemes.decoy(secrets - {""})
 
+        self._users = self._by_local_part()
         self._resolve_delegates()
         self.with_retention = [account for account in accounts.values() if account.retention]
 
@@ -86,8 +89,7 @@ class Entries(Mapping[str, Account]):
             fits = set(users.values())
         return self._accounts.get(fits.pop() if len(fits) == 1 else user)
 
-    @cached_property
-    def _users(self) -> dict[str, dict[str, str]]:
+    def _by_local_part(self) -> dict[str, dict[str, str]]:
         """Names of accounts by local part and domain, for logins with a domain."""
         users: dict[str, dict[str, str]] = {}
         for address, account in self.addresses.items():
@@ -193,12 +195,20 @@ def _flag(said: Mapping[str, str], name: str) -> bool:
 class PasswdFile:
     """An ``IDirectory`` on a passwd-file, read again when it has changed."""
 
-    def __init__(self, path: str, run: Run, emit: Emit = emit_to_log) -> None:
-        """Raises ``DirectoryMisconfigured`` if the file cannot be read or parsed."""
+    def __init__(
+        self, path: str, run: Run, *, read_file: Run | None = None, emit: Emit = emit_to_log
+    ) -> None:
+        """``read_file`` reads the changed file, ``run`` computes hashes.
+
+        Raises ``DirectoryMisconfigured`` if the file cannot be read or parsed.
+        """
         self._path = path
         self._run = run
+        self._read_file = read_file or run
         self._emit = emit
         self._outage = Outage(f"accounts file {path}", emit=emit)
+        self._waiting: dict[Stamp, list[Deferred[Entries]]] = {}
+        """Who waits for the file with this stamp to be read."""
         try:
             self._stamp = self._bad = self._stamped()
             self._entries = self._read()
@@ -207,7 +217,7 @@ class PasswdFile:
                 f"{path}: {error.strerror}: directory.file; {_cure(error, path)}"
             ) from error
 
-    def _stamped(self) -> tuple[int, int, int]:
+    def _stamped(self) -> Stamp:
         status = os.stat(self._path)
         return status.st_ino, status.st_mtime_ns, status.st_size
 
@@ -218,48 +228,70 @@ class PasswdFile:
             raise DirectoryMisconfigured(f"{self._path}: empty, or its last line has no end")
         return parse(text, self._path)
 
-    def _current(self) -> Entries:
+    def _current(self) -> Deferred[Entries]:
         """The current accounts; while the file is faulty, the last good ones."""
         try:
             stamp = self._stamped()
         except OSError as error:
             self._outage.failed(error.strerror)
-            raise DirectoryDown(f"{self._path}: {error.strerror}", logged=True) from error
+            return fail(DirectoryDown(f"{self._path}: {error.strerror}", logged=True))
         self._outage.answered()
-        if stamp not in (self._stamp, self._bad):
-            try:
-                self._entries, self._stamp = self._read(again=True), stamp
-            except (OSError, DirectoryMisconfigured) as error:
-                self._bad = stamp
-                self._emit(AccountsKept(str(error)))
-        return self._entries
+        if stamp in (self._stamp, self._bad):
+            return succeed(self._entries)
+        return self._changed(stamp)
+
+    def _changed(self, stamp: Stamp) -> Deferred[Entries]:
+        """Read the file in a thread, once for all who found this stamp."""
+        answer = Deferred[Entries]()
+        waiting = self._waiting.setdefault(stamp, [])
+        waiting.append(answer)
+        if len(waiting) == 1:
+            reading = self._read_file(lambda: self._read(again=True))
+            reading.addCallbacks(
+                self._good, self._faulty, callbackArgs=(stamp,), errbackArgs=(stamp,)
+            )
+            reading.addBoth(self._answer, stamp)
+        return answer
+
+    def _good(self, entries: Entries, stamp: Stamp) -> None:
+        self._entries, self._stamp = entries, stamp
+
+    def _faulty(self, failure: Failure, stamp: Stamp) -> None:
+        failure.trap(OSError, DirectoryMisconfigured)
+        self._bad = stamp
+        self._emit(AccountsKept(failure.getErrorMessage()))
+
+    def _answer(self, result: Failure | None, stamp: Stamp) -> None:
+        for waiting in self._waiting.pop(stamp):
+            waiting.callback(self._entries if result is None else result)
 
     def find(self, login: str) -> Deferred[Account | None]:
         """The account of that name, address, or name in a domain."""
-        return execute(lambda: self._current().named(login))
+        return self._current().addCallback(lambda entries: entries.named(login))
 
     def recipient(self, address: str) -> Deferred[Account | None]:
         """The account of that name, or with that alias."""
-        return execute(lambda: self._current().addresses.get(address))
+        return self._current().addCallback(lambda entries: entries.addresses.get(address))
 
     def owner(self, mailbox: str) -> Deferred[Account | None]:
         """The account of that name."""
-        return execute(lambda: self._current().get(mailbox))
+        return self._current().addCallback(lambda entries: entries.get(mailbox))
 
     def accounts(self) -> Deferred[list[Account]]:
         """All accounts, one per line."""
-        return execute(lambda: list(self._current().values()))
+        return self._current().addCallback(
+            lambda entries: self._read_file(lambda: list(entries.values()))
+        )
 
     def with_retention(self) -> Deferred[list[Account]]:
         """The accounts with a retention policy of their own."""
-        return execute(lambda: self._current().with_retention)
+        return self._current().addCallback(lambda entries: entries.with_retention)
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
         """The account, if the password is right; a thread computes the hash."""
-        try:
-            entries = self._current()
-        except DirectoryDown as error:
-            return fail(error)
+        return self._current().addCallback(self._verify, login, password)
+
+    def _verify(self, entries: Entries, login: str, password: bytes) -> Deferred[Account]:
         account = entries.named(login)
         secret = (account.secret if account else "") or entries.decoy
 

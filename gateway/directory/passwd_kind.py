@@ -18,7 +18,8 @@ from gateway.units import parse_size
 
 
 def _make(own: DirectorySettings, parts: DirectoryParts) -> PasswdFile:
-    return PasswdFile(parts.whole.path_of(own.file), parts.run)
+    path = parts.whole.path_of(own.file)
+    return PasswdFile(path, parts.run, read_file=parts.list_all, emit=parts.emit)
 
 
 def _files(own: DirectorySettings, whole: Whole) -> Mapping[str, str]:

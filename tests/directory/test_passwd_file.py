@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory import passwd_entries, schemes
 from gateway.directory.passwd import PasswdFile, parse
-from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured, Overloaded
 from gateway.model import UNLIMITED, Quota
 from gateway.testing.store_contract import run_now
+from support.calls import calls_of
 
 # Made by Dovecot 2.3's doveadm pw for the password "wonderland".
 FOREIGN = (
@@ -127,6 +130,68 @@ class FileTests(SynchronousTestCase):
         self.write("bob:{PLAIN}b::::::\n")
         self.assertIsNotNone(self.successResultOf(directory.find("bob")))
         self.assertIsNone(self.successResultOf(directory.find("alice")))
+
+    def test_a_changed_file_is_read_in_a_thread_once_for_all_who_wait(self) -> None:
+        works: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+
+        def read_file(work: Callable[[], Any]) -> Deferred[Any]:
+            works.append((Deferred(), work))
+            return works[-1][0]
+
+        directory = PasswdFile(self.path, run_now, read_file=read_file)
+        self.successResultOf(directory.find("alice"))
+        self.assertEqual(works, [])
+        self.write("".join(f"user{number}:{{PLAIN}}u::::::\n" for number in range(100)))
+        answers = [directory.find(f"user{number}") for number in range(100)]
+        answers.append(directory.verify("user1", b"u"))
+        for answer in answers:
+            self.assertNoResult(answer)
+        ((reading, work),) = works
+        reading.callback(work())
+        for answer in answers:
+            self.assertIsNotNone(self.successResultOf(answer))
+
+    def test_a_login_costs_the_same_however_many_accounts_there_are(self) -> None:
+        def cost(accounts: int) -> int:
+            lines = (f"user{number}:{{PLAIN}}u::::::\n" for number in range(accounts))
+            self.write("".join(lines))
+            directory = PasswdFile(self.path, run_now)
+
+            def log_in() -> None:
+                self.successResultOf(directory.verify("user1", b"u"))
+                self.successResultOf(directory.find("example/user2"))
+                self.successResultOf(directory.with_retention())
+
+            return calls_of(log_in)
+
+        self.assertEqual(cost(10), cost(2000))
+
+    def test_who_comes_after_a_second_change_does_not_get_the_first_one(self) -> None:
+        works: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+
+        def read_file(work: Callable[[], Any]) -> Deferred[Any]:
+            works.append((Deferred(), work))
+            return works[-1][0]
+
+        directory = PasswdFile(self.path, run_now, read_file=read_file)
+        self.write("bob:{PLAIN}b::::::\n")
+        first = directory.find("bob")
+        text = works[0][1]()
+        self.write("carol:{PLAIN}longer::::::\n")
+        second = directory.find("carol")
+        works[0][0].callback(text)
+        self.assertIsNotNone(self.successResultOf(first))
+        self.assertNoResult(second)
+        works[1][0].callback(works[1][1]())
+        self.assertIsNotNone(self.successResultOf(second))
+
+    def test_a_reading_that_finds_no_thread_fails_for_now_and_is_tried_again(self) -> None:
+        answers: list[Deferred[Any]] = [fail(Overloaded("full"))]
+        directory = PasswdFile(self.path, run_now, read_file=lambda _: answers.pop(0))
+        self.write("bob:{PLAIN}b::::::\n")
+        self.failureResultOf(directory.find("bob"), Overloaded)
+        answers.append(succeed(parse("bob:{PLAIN}b::::::\n", self.path)))
+        self.assertIsNotNone(self.successResultOf(directory.find("bob")))
 
     def test_a_change_for_the_worse_is_logged_and_the_good_accounts_stay(self) -> None:
         directory = PasswdFile(self.path, run_now)
