@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import TypeVar
@@ -31,6 +30,7 @@ from gateway.interfaces import (
 )
 from gateway.model import Account, Reason, StoredMessage, Usage, cause_of
 from gateway.store.audited import no_audit, no_limits
+from gateway.store.maildir.cache import MailboxCache
 from gateway.store.maildir.delivery.queue import Delivery
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.paths import lies_in_homes, mailbox_path, mailboxes
@@ -66,7 +66,7 @@ class MaildirStore:
         deliver: Run | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``cached_messages``: most messages in snapshots of idle mailboxes.
+        """``cached_messages``: most messages in the snapshots of all mailboxes.
 
         Delivery waits for the disk, other work mostly for the processor: ``deliver`` may have
         more threads than ``run``.  ``admit`` checks whether there is room for a message;
@@ -80,9 +80,8 @@ class MaildirStore:
         self._reading = reading or MaildirOptions()
         self._exclusive = exclusive
         self._audit = audit
-        self._cached_messages = cached_messages
+        self._mailboxes = MailboxCache(cached_messages)
         self._now_ns = now_ns
-        self._mailboxes: OrderedDict[str, Mailbox] = OrderedDict()
         self._held: set[str] = set()
         self._delivery = Delivery(
             self._path, deliver or run, self._reading, admit, now_ns, share=share
@@ -179,29 +178,18 @@ class MaildirStore:
         return self._open_exclusively(mailbox, account, cause)
 
     def _opened(self, mailbox: Mailbox, account: Account, cause: Reason) -> Deferred[Maildrop]:
-        before = mailbox.messages
-
         def opened(snapshot: Snapshot) -> Maildrop:
-            if mailbox.messages != before:
-                self._trim()
+            self._mailboxes.count(mailbox.maildir, mailbox)
             return Maildrop(account.mailbox, mailbox, snapshot, cause)
 
         return mailbox.current().addCallback(opened)
 
     def _mailbox(self, path: str) -> Mailbox:
-        mailbox = self._mailboxes.get(path)
+        mailbox = self._mailboxes.find(path)
         if mailbox is None:
             mailbox = Mailbox(path, self._reading, self._run, self._audit, self._now_ns)
-            self._mailboxes[path] = mailbox
-        self._mailboxes.move_to_end(path)
+            self._mailboxes.add(path, mailbox)
         return mailbox
-
-    def _trim(self) -> None:
-        """Forget the least recently opened mailboxes, until the rest fits."""
-        held = sum(mailbox.messages for mailbox in self._mailboxes.values())
-        while held > self._cached_messages and len(self._mailboxes) > 1:
-            _, oldest = self._mailboxes.popitem(last=False)
-            held -= oldest.messages
 
     def _open_exclusively(
         self, mailbox: Mailbox, account: Account, cause: Reason

@@ -539,6 +539,20 @@ class CachingTests(MaildirCase):
         self.assertEqual([path.rpartition("/")[2] for path in store._mailboxes], ["carol"])
         self.assertEqual(self.sizes(self.open(store)), [5, 5])
 
+    def _others(self, store: MaildirStore, count: int) -> None:
+        for number in range(count):
+            name = f"other{number}"
+            for folder in ("new", "cur"):
+                os.makedirs(f"{self.bench.root}/{name}/{folder}", exist_ok=True)
+            account = type(ALICE)(name=name, mailbox=name)
+            self.successResultOf(store.open(account, None))[1]()
+
+    def test_empty_mailboxes_take_memory_too_and_are_forgotten(self) -> None:
+        store = MaildirStore(self.bench.root, "{name}", run_now, cached_messages=100)
+        self._others(store, 50)
+        paths = [path.rpartition("/")[2] for path in store._mailboxes]
+        self.assertEqual(paths, [f"other{number}" for number in range(45, 50)])
+
 
 class GoneTests(MaildirCase):
     @pytest.mark.conformance("P-18", "X-C0004")
