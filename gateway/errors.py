@@ -10,6 +10,7 @@ from __future__ import annotations
 from twisted.cred.error import UnauthorizedLogin
 
 __all__ = [
+    "AskFailed",
     "BadCredentials",
     "BadMailboxName",
     "CleartextRefused",
@@ -33,6 +34,7 @@ __all__ = [
     "NotAdmitted",
     "OverQuota",
     "Overloaded",
+    "PeerGone",
     "RecipientBarred",
     "RefusedByPolicy",
     "RequestMalformed",
@@ -199,6 +201,14 @@ class Overloaded(GatewayError):
 
 class TookTooLong(GatewayError):
     """A request to a back-end timed out."""
+
+
+class PeerGone(GatewayError):
+    """The process at the other end of a channel has ended."""
+
+
+class AskFailed(GatewayError):
+    """The process at the other end of a channel could not answer; the text is its own."""
 
 
 class MessageGone(GatewayError):
