@@ -102,7 +102,7 @@ class LdapGateway(Gateway):
 
     def _settings(self) -> str:
         changes = {
-            'kind = "passwd-file"': f'kind = "ldap"\nworkers = {WORKERS}',
+            'kind = "passwd-file"': f'kind = "ldap"\nthreads = {WORKERS}',
             "cache_ttl = 3600.0": f"cache_ttl = {self.cache_ttl}",
         }
         return f"""{changed(super()._settings(), changes)}

@@ -154,7 +154,7 @@ def tools(reactor: Any, settings: Settings) -> Iterator[Tools]:
     try:
         yield Tools(parts.directory(), parts.store, parts.state)
     finally:
-        parts.stop_workers()
+        parts.stop_threads()
 
 
 class _Assembly:
@@ -173,13 +173,13 @@ class _Assembly:
         directory, store = settings.directory, settings.store
         self._policies = policies_of(settings.retention)
         self._turns = FairTurns(lambda: reactor)
-        self._disk = self._worker("disk", store.workers, store.queue)
-        self._deliveries = self._worker("deliveries", settings.lmtp.workers, store.queue)
+        self._disk = self._pool("disk", store.threads, store.queue)
+        self._deliveries = self._pool("deliveries", settings.lmtp.threads, store.queue)
         # Hashes of a passwd-file are computed without the interpreter lock.
-        hashes = directory.workers if settings.directory_kind.hashes else 1
-        self._passwords = self._worker("passwords", directory.workers, directory.queue, hashes)
+        hashes = directory.threads if settings.directory_kind.hashes else 1
+        self._passwords = self._pool("passwords", directory.threads, directory.queue, hashes)
         # A separate thread: a hanging list must not delay logins.
-        self._listing = self._worker("listing", 1, directory.queue)
+        self._listing = self._pool("listing", 1, directory.queue)
         limits = settings.limits
         self._timeouts = Timeouts(
             stall=limits.stall_timeout,
@@ -204,19 +204,19 @@ class _Assembly:
         run, deliver = self._disk.run, self._deliveries.run
         self.store = make_store(settings, run, deliver, self.state.high_water)
 
-    def _worker(self, purpose: str, threads: int, queue: int, least: int = 1) -> ThreadPool:
+    def _pool(self, purpose: str, threads: int, queue: int, least: int = 1) -> ThreadPool:
         return ThreadPool(
             self._reactor, purpose, threads=threads, queue=queue, least=least, turns=self._turns
         )
 
     @property
-    def _workers(self) -> list[ThreadPool]:
+    def _pools(self) -> list[ThreadPool]:
         return [self._disk, self._deliveries, self._passwords, self._listing]
 
-    def stop_workers(self) -> None:
+    def stop_threads(self) -> None:
         """What was begun is done first."""
-        for worker in self._workers:
-            worker.stop()
+        for pool in self._pools:
+            pool.stop()
         self.state.close_now()
 
     def directory(self) -> IDirectory:
@@ -371,7 +371,7 @@ class _Assembly:
         return Server(
             self._reactor,
             listeners,
-            self._workers,
+            self._pools,
             used,
             emit=emit,
             observers=self._observers,

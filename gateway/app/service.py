@@ -92,7 +92,7 @@ class Server(Service):
         self,
         reactor: Any,
         listeners: Sequence[Listener],
-        workers: Sequence[ThreadPool],
+        pools: Sequence[ThreadPool],
         certificates: Sequence[Certificate],
         *,
         observers: Sequence[Observer] = (),
@@ -117,7 +117,7 @@ class Server(Service):
         self._at_end = at_end
         self._reactor = reactor
         self._listeners = listeners
-        self._workers = workers
+        self._pools = pools
         self._certificates = certificates
         self._drain_timeout = drain_timeout
         self._words = words
@@ -236,10 +236,10 @@ class Server(Service):
             self.log.failure("internal error: shutdown", failure)
 
     def _end_work(self, _: object) -> None:
-        for worker in self._workers:
+        for pool in self._pools:
             # Join threads only if nothing hangs; others end with the process.
-            if not worker.outstanding:
-                worker.stop()
+            if not pool.outstanding:
+                pool.stop()
         for observer in self._observers:
             observer.stop()
         self.log.info("stopped")

@@ -119,7 +119,7 @@ def _content(path: str) -> str:
 
 
 class _Lazily:
-    """A worker that starts with its first work and ends with the reactor."""
+    """Threads that start with their first work and end with the reactor."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -129,7 +129,7 @@ class _Lazily:
         if self._run is None:
             from gateway.jobs.thread_pool import ThreadPool
 
-            worker = ThreadPool(self._reactor, "ldap", threads=4, queue=500)
-            self._reactor.addSystemEventTrigger("during", "shutdown", worker.stop)
-            self._run = worker.run
+            pool = ThreadPool(self._reactor, "ldap", threads=4, queue=500)
+            self._reactor.addSystemEventTrigger("during", "shutdown", pool.stop)
+            self._run = pool.run
         return self._run(work)

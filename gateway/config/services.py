@@ -25,7 +25,7 @@ class Lmtp:
     elsewhere: Literal["defer", "bounce"] = "defer"
     recipient_delimiter: str = field(default="+", **check.shaped(r".?", "one character, or none"))
     idle_timeout: float = field(default=300.0, **check.POSITIVE)
-    workers: int = field(default=16, **check.within(1, 64))
+    threads: int = field(default=16, **check.within(1, 64))
 
 
 @frozen

@@ -48,7 +48,7 @@ class DirectorySettings:
     cache_ttl: float = field(default=60.0, **check.within(0, 86_400))
     cache_size: int = field(default=10_000, **check.COUNT)
     stale_ttl: float = field(default=0.0, **check.within(0, 7 * 86_400))
-    workers: int = field(default=2, **check.within(1, 64))
+    threads: int = field(default=2, **check.within(1, 64))
     queue: int = field(default=500, **check.COUNT)
 
     @property
@@ -63,7 +63,7 @@ class StoreSettings:
 
     kind: str = field(default="maildir", **check.checked(check_store))
     bare_cr: Literal["keep", "convert"] = "keep"
-    workers: int = field(default=4, **check.within(1, 64))
+    threads: int = field(default=4, **check.within(1, 64))
     queue: int = field(default=1000, **check.COUNT)
 
 

@@ -45,7 +45,7 @@ class FairTurns:
     Two hundred clients that log in at one moment make as many events, each of
     them short; and a client that sends commands without waiting for replies
     makes one that does not end.  So work waits in two queues: of logins and of
-    answers by workers, and of what took longer than its first turn.  Between
+    answers by threads, and of what took longer than its first turn.  Between
     two looks at the sockets both have a turn together, and each queue at least
     one piece of its work done.  Sessions that are logged in take their first
     turns without asking.

@@ -86,7 +86,7 @@ def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
 def test_an_outage_under_load_is_an_outage_for_all_and_a_wrong_password_for_none(
     tmp_path: Path, slapd: Slapd
 ) -> None:
-    quick = settings(slapd, directory={"cache_ttl": 0.0, "workers": 4}, timeout=1, retry_after=0.2)
+    quick = settings(slapd, directory={"cache_ttl": 0.0, "threads": 4}, timeout=1, retry_after=0.2)
     gateway = Gateway(tmp_path, quick).run()
     load = Load(gateway, clients=8)
     outages: list[Callable[[], object]] = [
