@@ -12,7 +12,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
@@ -137,9 +137,12 @@ def _reasons(error: Exception) -> str:
 
 
 def make_certificate(certificate: str, key: str) -> None:
-    """Write a self-signed certificate for this machine, good for ten years, and its key."""
+    """Write a self-signed certificate for this machine, good for ten years, and its key.
+
+    ECDSA with P-256: a signature costs a tenth of one by RSA, and all clients with TLS 1.2 have it.
+    """
     host = socket.gethostname()
-    secret = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    secret = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64] or "localhost")])
     now = datetime.datetime.now(datetime.UTC)
     names: list[x509.GeneralName] = [

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -219,6 +220,13 @@ class TlsTests(TestCase):
             self.assertTrue(client.greeting.startswith(b"+OK "))
 
         return self.client(talk, implicit=True)
+
+    def test_the_key_of_a_self_signed_certificate_is_ecdsa_with_p_256(self) -> None:
+        with open(self.paths[1], "rb") as file:
+            key = serialization.load_pem_private_key(file.read(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        self.assertEqual(key.curve.name, "secp256r1")
+        self.assertEqual(os.stat(self.paths[1]).st_mode & 0o777, 0o600)
 
     def test_a_key_that_does_not_fit_is_named(self) -> None:
         make_certificate(self.paths[0], self.paths[1] + ".other")
