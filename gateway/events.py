@@ -47,8 +47,12 @@ __all__ = [
     "QuotaExceeded",
     "QuotaWarningSent",
     "RecipientRefused",
+    "ReloadEnded",
+    "ReloadStarted",
     "RetentionPostponed",
     "RetentionStopped",
+    "ServerReady",
+    "ServerStopping",
     "Subscription",
     "problem_of",
 ]
@@ -332,6 +336,27 @@ class ListenerStopped(NamedTuple):
     name: str
 
 
+class ServerReady(NamedTuple):
+    """All listeners accept clients, and the directory was asked once."""
+
+    problem: str
+    """Why the directory did not answer; empty: it did."""
+
+
+class ReloadStarted(NamedTuple):
+    """The server reads its configuration again."""
+
+
+class ReloadEnded(NamedTuple):
+    """The server has taken what it could of the new configuration."""
+
+
+class ServerStopping(NamedTuple):
+    """No new sessions; open work has ``seconds`` to finish."""
+
+    seconds: float
+
+
 class CertificateReloaded(NamedTuple):
     """New connections get the certificate as it is in the file now."""
 
@@ -381,6 +406,10 @@ Event = (
     | CacheLookup
     | ListenerStarted
     | ListenerStopped
+    | ServerReady
+    | ReloadStarted
+    | ReloadEnded
+    | ServerStopping
     | CertificateReloaded
     | CertificateRejected
     | CertificateProblem

@@ -21,7 +21,7 @@ from gateway.app import demo
 from gateway.app.certificates import Certificates, shown_by
 from gateway.app.delivery import MailServices, delivery_of
 from gateway.app.first_start import User, foreseen, prepare, reserve
-from gateway.app.logins import Logins, directory_behind
+from gateway.app.logins import Logins, directory_behind, try_directory
 from gateway.app.needed_files import directory_files, missing_files
 from gateway.app.observers import OBSERVERS
 from gateway.app.retention import RetentionService, policies_of
@@ -376,6 +376,7 @@ class _Assembly:
             emit=emit,
             observers=self._observers,
             at_start=start,
+            try_directory=partial(try_directory, directory),
             at_reload=expiry.check,
             at_end=stop,
             drain_timeout=settings.limits.drain_timeout,

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from gateway.auth.chain import Chain
 from gateway.auth.delegates import Delegates
@@ -16,8 +17,8 @@ from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
 from gateway.config.settings import Settings
 from gateway.directory.memory import LoginIsMailbox
-from gateway.errors import ConfigError
-from gateway.events import Emit
+from gateway.errors import ConfigError, DirectoryMisconfigured
+from gateway.events import Emit, problem_of
 from gateway.interfaces import IAdmission, IDirectory, IMailboxes, IStore, Run
 from gateway.kinds import MechanismKind, MechanismParts, Offer
 from gateway.mailboxes.owners import AllMailboxes
@@ -40,6 +41,19 @@ def directory_behind(checkers: Sequence[ICredentialsChecker]) -> IDirectory:
     found = [getattr(one, "directory", None) for one in checkers]
     known: list[IDirectory] = [one for one in found if one is not None]
     return known[0] if len(checkers) == len(known) == 1 else LoginIsMailbox()
+
+
+def try_directory(directory: IDirectory) -> Deferred[str]:
+    """Ask for an account that no directory has (RFC 2606): why it is down; empty: it answers."""
+
+    def problem(failure: Failure) -> str:
+        # A directory that refuses the question answers; some let only users search.
+        if failure.check(DirectoryMisconfigured):
+            return ""
+        assert failure.value is not None
+        return problem_of(failure.value).reason
+
+    return directory.find("nobody@pop3gw.invalid").addCallbacks(lambda _: "", problem)
 
 
 class Logins:

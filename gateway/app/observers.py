@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from gateway.config.settings import Settings
 from gateway.events import Subscription
 from gateway.observe.counts import Counts
 from gateway.observe.log import log_lines
+from gateway.observe.systemd import SystemdNotices
 
 
 def _nothing() -> None:
@@ -38,6 +40,11 @@ def _counts(settings: Settings, reactor: Any) -> Observer:
     return Observer(counts.subscription, lambda: counts.start(settings.log.counts), counts.stop)
 
 
-OBSERVERS: tuple[Callable[[Settings, Any], Observer], ...] = (_log, _counts)
+def _systemd(_: Settings, reactor: Any) -> Observer:
+    notices = SystemdNotices(reactor, os.environ)
+    return Observer(notices.subscription, notices.start, notices.stop)
+
+
+OBSERVERS: tuple[Callable[[Settings, Any], Observer], ...] = (_log, _counts, _systemd)
 """Makes each, from the settings and the reactor.  The check of a configuration makes them too, so
 making one touches no file."""

@@ -6,7 +6,7 @@ import gc
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import frozen
 from twisted.application.service import Service
@@ -33,10 +33,16 @@ from gateway.events import (
     Emit,
     ListenerStarted,
     ListenerStopped,
+    ReloadEnded,
+    ReloadStarted,
+    ServerReady,
+    ServerStopping,
 )
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.net.tls import Certificate
 from gateway.observe.log import emit_to_log
+
+T = TypeVar("T")
 
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread yields the interpreter lock to another one."""
@@ -100,12 +106,15 @@ class Server(Service):
         words: Sequence[str] = (),
         emit: Emit = emit_to_log,
         at_start: Callable[[], Deferred[None]] = lambda: succeed(None),
+        try_directory: Callable[[], Deferred[str]] = lambda: succeed(""),
         at_reload: Callable[[], None] = lambda: None,
         at_end: Callable[[], Deferred[None]] = lambda: succeed(None),
     ) -> None:
         """``words`` are logged and ``at_start`` is called once all listeners listen.
 
         Who connects before that has fired waits, but for no more than ``READY`` seconds.
+        ``try_directory`` asks the directory once and fires with its problem, or "". The server is
+        ready after that, and after ``READY`` seconds in any case.
         ``at_reload`` is called once the certificates have been read again.
 
         ``at_end`` is called once no session holds anything any more, and waited for
@@ -113,6 +122,7 @@ class Server(Service):
         """
         self._observers = observers
         self._at_start = at_start
+        self._try_directory = try_directory
         self._at_reload = at_reload
         self._at_end = at_end
         self._reactor = reactor
@@ -153,23 +163,34 @@ class Server(Service):
         gc.freeze()
         for observer in self._observers:
             observer.start()
-        self._when_ready(self._at_start())
+        accepting = self._accept_after(self._at_start())
         signal.signal(signal.SIGHUP, self._hung_up)
         for words in self._words:
             self.log.info("{words}", words=words)
         for listener, port in zip(self._listeners, self._ports, strict=True):
             self._emit(ListenerStarted(listener.name, str(port.getHost()), listener.tls))
+        tried = self._within_time(self._try_directory())
+        tried.addErrback(lambda _: f"no answer within {READY:g} s")
+        tried.addCallback(lambda problem: accepting.addCallback(self._ready, problem))
 
-    def _when_ready(self, ready: Deferred[None]) -> None:
-        if ready.called:
-            return
+    def _ready(self, _: None, problem: str) -> None:
+        if self.running:
+            self._emit(ServerReady(problem))
+
+    def _accept_after(self, started: Deferred[None]) -> Deferred[None]:
+        """Accept clients when this has fired, or ``READY`` seconds have passed."""
+        started.addErrback(lambda failure: self.log.failure("internal error: start", failure))
+        if started.called:
+            return started
         for port in self._ports:
             port.stopReading()  # type: ignore[attr-defined]
-        # A separate Deferred: slow work is not cancelled.
-        waiting = Deferred[None]()
-        ready.addCallback(lambda _: None if waiting.called else waiting.callback(None))
-        waiting.addTimeout(READY, self._reactor).addErrback(lambda _: None)
-        waiting.addCallback(self._accept)
+        return self._within_time(started).addErrback(lambda _: None).addCallback(self._accept)
+
+    def _within_time(self, work: Deferred[T]) -> Deferred[T]:
+        """Fires as ``work`` does, or fails after ``READY`` seconds; slow work is not cancelled."""
+        waiting = Deferred[T]()
+        work.addCallback(lambda result: None if waiting.called else waiting.callback(result))
+        return waiting.addTimeout(READY, self._reactor)
 
     def _accept(self, _: None) -> None:
         for port in self._ports:
@@ -180,6 +201,9 @@ class Server(Service):
 
     def reload(self) -> None:
         """SIGHUP: load new certificates; sessions continue."""
+        if not self.running:
+            return
+        self._emit(ReloadStarted())
         for certificate in self._certificates:
             try:
                 certificate.reload()
@@ -188,6 +212,7 @@ class Server(Service):
             else:
                 self._emit(CertificateReloaded(certificate.certificate))
         self._at_reload()
+        self._emit(ReloadEnded())
 
     def stopService(self) -> Deferred[Any]:
         """SIGTERM: no new sessions, running commits finish, and all of it in bounded time."""
@@ -195,7 +220,7 @@ class Server(Service):
         # The reactor's handlers would raise an error at a second signal.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_again)
-        self.log.info("stopping: at most {seconds:g} s for open work", seconds=self._drain_timeout)
+        self._emit(ServerStopping(self._drain_timeout))
         self._deadline = self._reactor.seconds() + self._drain_timeout
         closing = [
             maybeDeferred(port.stopListening).addCallback(self._stopped_listening, listener.name)

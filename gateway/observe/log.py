@@ -127,6 +127,10 @@ def _listening(event: events.ListenerStarted) -> str:
     return f"listener {event.name} at {event.address} tls={event.tls}"
 
 
+def _ready(event: events.ServerReady) -> str:
+    return "ready" + (f": directory down: {event.problem}" if event.problem else "")
+
+
 class Row(NamedTuple):
     """How a kind of event becomes a line."""
 
@@ -177,6 +181,12 @@ ROWS: dict[type[Event], Row] = {
     events.ListenerStarted: Row("pop3gw.server", LogLevel.info, _listening),
     events.ListenerStopped: Row(
         "pop3gw.server", LogLevel.info, lambda event: f"listener {event.name} stopped"
+    ),
+    events.ServerReady: Row("pop3gw.server", LogLevel.info, _ready),
+    events.ServerStopping: Row(
+        "pop3gw.server",
+        LogLevel.info,
+        lambda event: f"stopping: at most {event.seconds:g} s for open work",
     ),
     events.CertificateReloaded: Row(
         "pop3gw.tls", LogLevel.info, lambda event: f"reloaded {event.path}"

@@ -14,6 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.app.service import READY, Listener, Server
+from gateway.events import Event, ListenerStarted, ListenerStopped, ServerReady, ServerStopping
 
 
 class Reactor(MemoryReactorClock):
@@ -54,8 +55,14 @@ class StartTests(SynchronousTestCase):
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
         self.addCleanup(gc.unfreeze)
         self.reactor = Reactor()
-        self.ready: Deferred[None] = Deferred()
+        self.started: Deferred[None] = Deferred()
+        self.directory: Deferred[str] = succeed("")
         self.port = Port()
+        self.events: list[Event] = []
+
+    def ready(self) -> list[Event]:
+        """The events that say so."""
+        return [event for event in self.events if isinstance(event, ServerReady)]
 
     def start(self) -> Server:
         """A server with one listener."""
@@ -66,7 +73,9 @@ class StartTests(SynchronousTestCase):
             [],
             [],
             drain_timeout=10,
-            at_start=lambda: self.ready,
+            at_start=lambda: self.started,
+            try_directory=lambda: self.directory,
+            emit=self.events.append,
         )
         server.startService()
         return server
@@ -74,7 +83,7 @@ class StartTests(SynchronousTestCase):
     def test_who_comes_first_waits_until_all_is_known(self) -> None:
         self.start()
         self.assertFalse(self.port.is_read)
-        self.ready.callback(None)
+        self.started.callback(None)
         self.assertTrue(self.port.is_read)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
@@ -82,10 +91,50 @@ class StartTests(SynchronousTestCase):
         self.start()
         self.reactor.advance(READY)
         self.assertTrue(self.port.is_read)
-        self.ready.callback(None)
+        self.started.callback(None)
         self.port = Port()
         self.start()
         self.assertTrue(self.port.is_read)
+
+    def test_it_is_ready_when_clients_are_let_in_and_the_directory_has_answered(self) -> None:
+        self.directory = Deferred()
+        self.start()
+        self.started.callback(None)
+        self.assertEqual(self.ready(), [])
+        self.directory.callback("")
+        self.assertEqual(self.ready(), [ServerReady("")])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_a_directory_that_is_down_or_silent_keeps_it_from_nothing_for_long(self) -> None:
+        self.started.callback(None)
+        self.directory = succeed("ldap://one refused")
+        self.start()
+        self.assertEqual(self.ready(), [ServerReady("ldap://one refused")])
+        self.directory = Deferred()
+        self.start()
+        self.reactor.advance(READY)
+        self.assertEqual(self.ready()[1:], [ServerReady("no answer within 5 s")])
+        self.directory.callback("")
+        self.assertEqual(len(self.ready()), 2)
+
+    def test_it_is_not_ready_once_it_stops(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        server = self.start()
+        server.stopService()
+        self.started.callback(None)
+        server.reload()
+        self.assertEqual(
+            [type(event) for event in self.events],
+            [ListenerStarted, ServerStopping, ListenerStopped],
+        )
+
+    def test_a_fault_in_its_start_is_logged_and_lets_clients_in(self) -> None:
+        self.start()
+        self.started.errback(ZeroDivisionError())
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertTrue(self.port.is_read)
+        self.assertEqual(self.ready(), [ServerReady("")])
 
 
 class EndTests(SynchronousTestCase):
