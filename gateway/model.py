@@ -72,20 +72,34 @@ class Listing:
     @cached_property
     def scan_lines(self) -> bytes:
         """``number size`` of every message, one line each."""
-        return "".join(
-            [f"{number} {size}\r\n" for number, size in enumerate(self.sizes, 1)]
-        ).encode("ascii")
+        return _numbered(self.sizes, 1)
 
     @cached_property
     def uid_lines(self) -> bytes:
         """``number unique-id`` of every message, one line each."""
-        return "".join([f"{number} {uid}\r\n" for number, uid in enumerate(self.uids, 1)]).encode(
-            "ascii"
-        )
+        return _numbered(self.uids, 1)
+
+    def longer(self, sizes: Sequence[int], uids: Sequence[str]) -> Listing:
+        """This listing with further messages at its end; replies rendered so far are kept."""
+        longer = Listing([*self.sizes, *sizes], [*self.uids, *uids])
+        rendered, first = self.__dict__, len(self) + 1
+        if "octets" in rendered:
+            longer.octets = self.octets + sum(sizes)
+        if "scan_lines" in rendered:
+            longer.scan_lines = self.scan_lines + _numbered(sizes, first)
+        if "uid_lines" in rendered:
+            longer.uid_lines = self.uid_lines + _numbered(uids, first)
+        return longer
 
     def prepare(self) -> None:
         """Render the replies now, in this thread, and not at first use."""
         self.octets, self.scan_lines, self.uid_lines  # noqa: B018
+
+
+def _numbered(values: Sequence[object], first: int) -> bytes:
+    """A line for each value, with its number before it."""
+    lines = [f"{number} {value}\r\n" for number, value in enumerate(values, first)]
+    return "".join(lines).encode("ascii")
 
 
 UNLIMITED = 2**63 - 1

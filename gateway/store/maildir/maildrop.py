@@ -27,7 +27,7 @@ from gateway.store.maildir.folders.place import Place, open_place, opened
 from gateway.store.maildir.folders.scan import settled
 from gateway.store.maildir.listing.compressed import UnpackedBody, begins_packed
 from gateway.store.maildir.listing.reader import Reader
-from gateway.store.maildir.listing.sizes import is_recent, size_of
+from gateway.store.maildir.listing.sizes import is_as_seen, size_of
 from gateway.store.maildir.listing.snapshot import (
     CLAIMED,
     UNREADABLE,
@@ -108,29 +108,16 @@ class Mailbox:
         snapshot = self._snapshot
         if snapshot is not None and self._settled:
             try:
-                if self._reader.stamp() == snapshot.stamp and self._is_as_seen(snapshot):
+                if self._is_unchanged(snapshot):
                     return succeed(snapshot)
             except OSError as error:
                 return fail(store_error(error))
         return self._read()
 
-    def _is_as_seen(self, snapshot: Snapshot) -> bool:
-        """Whether nobody has written to the messages that were young; raises ``OSError``.
-
-        Such writing does not show in the stamp.
-        """
-        if len(snapshot.young) > FEW:
+    def _is_unchanged(self, snapshot: Snapshot) -> bool:
+        if self._reader.stamp() != snapshot.stamp or len(snapshot.young) > FEW:
             return False
-        for index in list(snapshot.young):
-            try:
-                status = os.lstat(f"{self.maildir}/{snapshot.files[index]}")
-            except FileNotFoundError:
-                return False
-            if not snapshot.is_version(index, version_of(status)):
-                return False
-            if not is_recent(status.st_ctime_ns):
-                snapshot.young.discard(index)
-        return True
+        return is_as_seen(self.maildir, snapshot)
 
     def _read(self) -> Deferred[Snapshot]:
         self._waiting = []
@@ -141,7 +128,8 @@ class Mailbox:
         def done(result: Snapshot | Failure) -> Snapshot | Failure:
             if isinstance(result, Snapshot):
                 self._snapshot = result
-                self._settled = settled(result.stamp, begun)
+                # Any change of the uidlist changes its length or inode.
+                self._settled = settled(result.stamp[:2], begun)
             waiting, self._waiting = self._waiting or [], None
             for joined in waiting:
                 if isinstance(result, Failure):

@@ -36,7 +36,8 @@ from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.follow import follow, may_be_there
 from gateway.store.maildir.folders.place import ALL, Place, opened
 from gateway.store.maildir.listing.snapshot import MaildirOptions
-from gateway.store.maildir.uids.uidlist import NAME, Numbering
+from gateway.store.maildir.uids.numbering import Numbering
+from gateway.store.maildir.uids.uidlist import NAME
 
 log = Logger()
 

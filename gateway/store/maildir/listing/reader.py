@@ -8,6 +8,7 @@ import time
 from array import array
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from itertools import islice
 
 from twisted.logger import Logger
 
@@ -19,9 +20,24 @@ from gateway.store.maildir.folders.duplicates import is_plain, part
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.follow import may_be_there
 from gateway.store.maildir.folders.place import FOLDERS, Place, opened
-from gateway.store.maildir.folders.scan import NEVER, Stamp, delivery_order, look, scan, stamp_of
-from gateway.store.maildir.listing.sizes import Sizer, Sizes
-from gateway.store.maildir.listing.snapshot import UNKNOWN, MaildirOptions, Snapshot
+from gateway.store.maildir.folders.scan import (
+    NEVER,
+    Stamp,
+    delivery_order,
+    look,
+    scan,
+    settled,
+    stamp_of,
+)
+from gateway.store.maildir.listing.additions import find_additions
+from gateway.store.maildir.listing.sizes import Sizer, Sizes, is_as_seen
+from gateway.store.maildir.listing.snapshot import (
+    UNKNOWN,
+    UNREADABLE,
+    Addition,
+    MaildirOptions,
+    Snapshot,
+)
 from gateway.store.maildir.uids.gone import any_may_come_again, drop_lines, may_come_again
 from gateway.store.maildir.uids.ids import ordered, shown_ids
 from gateway.store.maildir.uids.uidlist import NAME, UidList
@@ -56,6 +72,10 @@ class Reader:
         self._uidlist = UidList(f"{maildir}/{NAME}", self._mark)
         self._removed: dict[str, int] = {}
         """Base names of messages that sessions removed, and their unique-ids."""
+        self._has_removed = False
+        """Since the last scan a session removed messages."""
+        self._quiet_cur: object = None
+        """The stamp of ``cur`` when it was listed, if a change since then shows in it."""
         self.sizer = Sizer(maildir, reading)
         """Finds the sizes of its messages."""
 
@@ -92,31 +112,115 @@ class Reader:
                 self._uidlist = UidList(self._uidlist.path, self._mark)
 
     def _read(self, before: Snapshot | None) -> Snapshot:
+        begun = int(self._now() * 1e9)
+        snapshot = self._updated(before) if before and before.stamp else None
+        if snapshot is None:
+            snapshot = self._whole(before)
+        cur = snapshot.stamp[1:2]
+        self._quiet_cur = cur if settled(cur, begun) else None
+        return snapshot
+
+    def _updated(self, before: Snapshot) -> Snapshot | None:
+        """The snapshot with the messages that came since.
+
+        None: something else changed, or may have, and the mailbox must be scanned.
+        """
+        if self._has_removed or UNREADABLE in before.forms:
+            return None
+        stamp, listed = self._stamp(), self._uidlist.uids
+        lines = len(listed)
+        self._uidlist.refresh()
+        if not (self._goes_on(listed) and is_as_seen(self._path, before)):
+            return None
+        is_cur_unchanged = self._quiet_cur == stamp[1:2]
+        files = find_additions(self._maildir, before, is_cur_unchanged=is_cur_unchanged)
+        last = listed[before.bases[-1]] if before.bases else 0
+        if files is None or any(
+            base in self._removed or listed.get(base, last + 1) <= last for base in files
+        ):
+            return None
+        tail = list(islice(reversed(listed), len(listed) - lines))
+        if any_may_come_again(base for base in tail if base not in files):
+            return None
+        sizes = Sizes(None)
+        known = sorted((base for base in files if base in listed), key=listed.__getitem__)
+        stamp = self._numbered(known, files, sizes, stamp, others=len(before.bases))
+        if not self._goes_on(listed):
+            return None
+        bases = sorted((base for base in files if base in listed), key=listed.__getitem__)
+        if not bases:
+            before.stamp = stamp
+            return before
+        longer = before.longer([self._addition(base, files, sizes) for base in bases], stamp)
+        if len(longer.bases) >= BIG:
+            longer.listing.prepare()
+        return longer
+
+    def _goes_on(self, listed: dict[str, int]) -> bool:
+        """Whether lines were only appended to the uidlist since it was ``listed``."""
+        uidlist = self._uidlist
+        if uidlist.uids is not listed or uidlist.torn:
+            return False
+        return uidlist.only_adds and not uidlist.faults
+
+    def _addition(self, base: str, files: dict[str, str], sizes: Sizes) -> Addition:
+        version = sizes.versions.get(base, UNKNOWN)
+        octets, form, is_young = sizes.octets[base], sizes.forms[base], base in sizes.young
+        uid = str(self._uidlist.uids[base])
+        return Addition(base, files[base], uid, octets, form, version, is_young)
+
+    def _whole(self, before: Snapshot | None) -> Snapshot:
+        """A snapshot from a scan of the mailbox."""
+        self._has_removed = False
         known = before.files if before else ()
         stamp, files = self._scanned(known)
         if self._dropped(files):
-            stamp = (*stamp[:2], self._stamp()[2]) if stamp else NEVER
+            stamp = self._restamped(stamp)
         sizes = Sizes(before)
         for base in self._reborn(files):
             sizes.forget(base)
         sizes.forget_written(self._maildir, files)
         listed = self._uidlist.uids
+        for base in files:
+            if base not in listed and may_come_again(base):
+                sizes.forget(base)
+        stamp = self._numbered([base for base in listed if base in files], files, sizes, stamp)
+        return self._snapshot(files, sizes, stamp)
+
+    def _numbered(
+        self,
+        known: Iterable[str],
+        files: dict[str, str],
+        sizes: Sizes,
+        stamp: Stamp,
+        *,
+        others: int = 0,
+    ) -> Stamp:
+        """Find sizes, and give ids to the messages in ``files`` that have none.
+
+        ``known`` are those with ids; ``others``: messages of the mailbox that are not in
+        ``files``.  Returns the stamp of the mailbox after that.
+        """
+        listed, sized = self._uidlist.uids, sizes.octets
         new = _in_order([base for base in files if base not in listed])
-        for base in filter(may_come_again, new):
-            sizes.forget(base)
-        sized = sizes.octets
-        unknown = [base for base in listed if base in files and base not in sized]
-        unknown += [base for base in new if base not in sized]
+        unknown = [base for base in (*known, *new) if base not in sized]
         self.sizer.find(self._maildir, unknown, files, self._uidlist, sizes)
         new = [base for base in new if base in files]
         if new or self._uidlist.faults:
-            complete = self._listed(new, files, sizes)
-            stamp = (*stamp[:2], self._stamp()[2]) if stamp and complete else NEVER
+            complete = self._listed(new, files, sizes, others)
+            stamp = self._restamped(stamp) if complete else NEVER
         if not self._made_sure():
             stamp = NEVER
         # Other programs, such as Dovecot, give ids too.
         self._mark.show(self._uidlist.next_uid, self._uidlist.beyond())
-        return self._snapshot(files, sizes, stamp)
+        return stamp
+
+    def _restamped(self, stamp: Stamp) -> Stamp:
+        """The stamp with that of the uidlist after we wrote it; NEVER if others wrote as well."""
+        entry = self._stamp()[2]
+        if entry is None or not self._uidlist.is_whole(inode=entry[0], octets=entry[2]):
+            return NEVER
+        return (*stamp[:2], entry) if stamp else NEVER
 
     def _made_sure(self) -> bool:
         """Sync ids that other programs gave, perhaps without a sync.
@@ -177,6 +281,7 @@ class Reader:
 
     def forget(self, bases: Iterable[str]) -> None:
         """Record removed messages: a new file of such a name is another message."""
+        self._has_removed = True
         uids = self._uidlist.uids
         self._removed.update({base: uids[base] for base in bases if base in uids})
 
@@ -203,7 +308,7 @@ class Reader:
 
     # -- new messages --------------------------------------------------------
 
-    def _listed(self, new: list[str], files: dict[str, str], sizes: Sizes) -> bool:
+    def _listed(self, new: list[str], files: dict[str, str], sizes: Sizes, others: int) -> bool:
         """Give ids to new messages; False: no room on the disk.
 
         Then messages with ids are served, since a user who cannot log in cannot delete mail to
@@ -212,13 +317,13 @@ class Reader:
         is temporary, and its holder may be giving ids to these messages.
         """
         try:
-            self._list_new(new, files, sizes)
+            self._list_new(new, sizes, there=len(files) + others)
         except OSError as error:
             if error.errno not in FULL:
                 raise
             self._uidlist.refresh()
             left_out = [base for base in files if base not in self._uidlist.uids]
-            if left_out and len(left_out) == len(files):
+            if left_out and len(left_out) == len(files) + others:
                 raise store_error(error, self._list_path) from error
             log.warn(
                 "{maildir}: {count} messages are left out until they can get ids: {reason}",
@@ -229,7 +334,7 @@ class Reader:
             return False
         return True
 
-    def _list_new(self, new: list[str], files: dict[str, str], sizes: Sizes) -> None:
+    def _list_new(self, new: list[str], sizes: Sizes, *, there: int) -> None:
         with dotlock(self._list_path, timeout=self._reading.lock_timeout):
             uidlist = self._uidlist
             ours = uidlist.next_uid
@@ -249,7 +354,7 @@ class Reader:
                     new,
                     fields,
                     now=self._now(),
-                    there=len(files),
+                    there=there,
                     keep=lambda _: self._worth_keeping(ours),
                 )
             except BaseException:

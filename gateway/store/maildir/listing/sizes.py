@@ -124,6 +124,23 @@ def is_recent(changed: int) -> bool:
     return abs(time.time_ns() - changed) < YOUNG * 1e9
 
 
+def is_as_seen(maildir: str, snapshot: Snapshot) -> bool:
+    """Whether nobody has written to the messages that were young; raises ``OSError``.
+
+    Such writing does not show in the stamp.
+    """
+    for index in list(snapshot.young):
+        try:
+            status = os.lstat(f"{maildir}/{snapshot.files[index]}")
+        except FileNotFoundError:
+            return False
+        if not snapshot.is_version(index, version_of(status)):
+            return False
+        if not is_recent(status.st_ctime_ns):
+            snapshot.young.discard(index)
+    return True
+
+
 def is_refuted(octets: int, stored: int, named: int | None) -> bool:
     """Whether a file of ``stored`` octets shows that RETR cannot send ``octets``.
 

@@ -72,6 +72,18 @@ class Size(NamedTuple):
     """The ctime of the file, in ns since 1970: any change sets it."""
 
 
+class Addition(NamedTuple):
+    """A message that is new in a snapshot."""
+
+    base: str
+    file: str
+    uid: str
+    octets: int
+    form: int
+    version: int
+    is_young: bool
+
+
 class Known(NamedTuple):
     """What a snapshot knows of its messages, by base name, without guesses."""
 
@@ -140,6 +152,21 @@ class Snapshot:
         """The file changed: the next listing measures it again."""
         self.forms[index] = UNREADABLE
         self.stamp = NEVER
+
+    def longer(self, added: Sequence[Addition], stamp: Stamp) -> Snapshot:
+        """This snapshot with further messages at its end."""
+        first, versions = len(self.bases), self._versions[:]
+        versions.extend(one.version for one in added)
+        young = {index for index, one in enumerate(added, first) if one.is_young}
+        return Snapshot(
+            self.listing.longer([one.octets for one in added], [one.uid for one in added]),
+            [*self.bases, *(one.base for one in added)],
+            [*self.files, *(one.file for one in added)],
+            self.forms + bytes(one.form for one in added),
+            versions,
+            self.young | young,
+            stamp,
+        )
 
     def known(self) -> Known:
         """The data for the next snapshot."""

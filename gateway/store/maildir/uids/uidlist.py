@@ -61,6 +61,8 @@ class UidList:
         self.next_uid = 1
         self.in_order = True
         """The unique-ids increase from line to line."""
+        self.only_adds = True
+        """Each line adds a message with a higher id, and with no field P or O."""
         self.torn = False
         """The last line is incomplete: a writer died."""
         self.unsure = False
@@ -157,7 +159,7 @@ class UidList:
             if uid > highest:
                 highest = uid
             else:
-                self.in_order = False
+                self.in_order = self.only_adds = False
                 taken = set(uids.values()) if taken is None else taken
                 if uid in taken and uids.get(base) != uid:
                     self._keep(at, line, base, extra)
@@ -167,12 +169,18 @@ class UidList:
             # A dict keeps the first position of a key; the later line applies.
             if uids.pop(base, None) is not None:
                 fields.pop(base, None)
+                self.only_adds = False
             uids[base] = uid
             if extra:
-                fields[base] = extra
+                self._set_fields(base, extra)
         self._lines += len(lines)
         self._highest = highest
         self.next_uid = max(self.next_uid, highest + 1)
+
+    def _set_fields(self, base: str, fields: str) -> None:
+        self.fields[base] = fields
+        if "P" in fields or "O" in fields:
+            self.only_adds = False
 
     def _keep(self, at: int, line: str, base: str, fields: str) -> None:
         self.faults.append(f"line {at}: {line[:100]!r}")
@@ -203,6 +211,10 @@ class UidList:
             with open(self.path, "rb", opener=no_link) as file:
                 os.fsync(file.fileno())
             self.unsure = False
+
+    def is_whole(self, *, inode: int, octets: int) -> bool:
+        """Whether a file with this inode and length is what was read or written last."""
+        return (inode, octets) == (self._inode, self._offset)
 
     def field(self, base: str, key: str) -> str | None:
         """One field of a message, by its letter."""
@@ -288,7 +300,7 @@ class UidList:
         for uid, base in enumerate(new, self.next_uid):
             self.uids[base] = uid
             if extra := joined(self._kept.get(base, ""), fields.get(base, "")):
-                self.fields[base] = extra
+                self._set_fields(base, extra)
             added.append(f"{uid} {extra} :{base}\n" if extra else f"{uid} :{base}\n")
         self.next_uid += len(new)
         return added
@@ -349,49 +361,3 @@ class UidList:
         self.faults, self._kept, self._is_next_lost = [], {}, False
         self._inode, self._offset, self._tail = status.st_ino, 0, b""
         self._remember(data)
-
-
-class Numbering(UidList):
-    """A uidlist for deliveries: it keeps the next id, and no messages in memory.
-
-    So a mailbox of a million messages needs no more memory than an empty one.
-    """
-
-    def __init__(self, path: str, mark: Mark | None = None) -> None:
-        super().__init__(path, mark)
-        self._carried = 0
-
-    def refresh(self) -> None:
-        """Read new lines, and forget the names."""
-        super().refresh()
-        if self.fields:
-            self._carried = max(self._carried, super()._beyond_carried())
-        self._let_go()
-
-    def _let_go(self) -> None:
-        self.uids.clear()
-        self.fields.clear()
-        self._kept.clear()
-
-    def _beyond_carried(self) -> int:
-        return self._carried
-
-    def number(self, new: Sequence[str], *, now: float, keep: Keep) -> None:
-        """Add lines for messages before they appear; the caller holds the lock.
-
-        Not synced to disk: readers do that before they show the ids.  ``keep`` and errors
-        as for ``add``.
-        """
-        self.refresh()
-        if self._is_to_replace or (self._offset and not self.uidvalidity):
-            # The whole list must be rewritten.
-            whole = UidList(self.path, self.mark)
-            whole.refresh()
-            whole.add(new, {}, now=now, there=0, keep=keep)
-            return
-        try:
-            self.add(new, {}, now=now, there=0, keep=keep, sync=False)
-        except BaseException:
-            self._forget()
-            raise
-        self._let_go()

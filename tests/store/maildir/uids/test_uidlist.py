@@ -15,8 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import MailboxUnusable
 from gateway.store.maildir.uids.ids import shown_ids
+from gateway.store.maildir.uids.numbering import Numbering
 from gateway.store.maildir.uids.uidlines import HIGHEST, LARGEST_UID
-from gateway.store.maildir.uids.uidlist import Numbering, UidList
+from gateway.store.maildir.uids.uidlist import UidList
 
 NOW = 1_790_000_000.5
 

@@ -1,0 +1,177 @@
+"""Reading what is new gives what a whole scan gives, and costs what is new."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from unittest import mock
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.store.maildir.listing.reader import Reader
+from gateway.store.maildir.listing.snapshot import MaildirOptions, Snapshot
+from gateway.store.maildir.uids.uidlist import NAME, UidList
+
+LONG_AGO = 1_600_000_000
+
+
+class Mailbox:
+    """A Maildir in which each change has a time of its own, long ago."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.changes = 0
+        for folder in ("tmp", "new", "cur"):
+            os.makedirs(f"{path}/{folder}")
+        self.changed()
+
+    def changed(self, folders: tuple[str, ...] = ("new", "cur")) -> None:
+        self.changes += 1
+        for folder in folders:
+            os.utime(f"{self.path}/{folder}", (0, LONG_AGO + self.changes))
+
+    def files(self) -> list[str]:
+        return sorted(
+            f"{folder}/{name}"
+            for folder in ("new", "cur")
+            for name in os.listdir(f"{self.path}/{folder}")
+        )
+
+    def deliver(self, name: str = "", folder: str = "new", octets: int = 1) -> None:
+        name = name or f"{LONG_AGO + self.changes}.M{self.changes}P1.host,S={octets + 1}"
+        path = f"{self.path}/{folder}/{name}"
+        if not os.path.exists(path):
+            with open(path, "wb") as file:
+                file.write(b"x" * octets + b"\n")
+            os.utime(path, (LONG_AGO, LONG_AGO))
+        self.changed((folder,))
+
+    def list_lines(self, *lines: str) -> None:
+        """Append to the uidlist, as other programs do."""
+        with open(f"{self.path}/{NAME}", "a") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+    def next_uid(self) -> int:
+        uidlist = UidList(f"{self.path}/{NAME}")
+        uidlist.refresh()
+        return uidlist.next_uid
+
+
+def act(mailbox: Mailbox, what: str, which: int) -> None:
+    """One change by another program."""
+    files = mailbox.files()
+    file = files[which % len(files)] if files else ""
+    name, there = file.partition("/")[2], f"{mailbox.path}/{file}"
+    base = name.partition(":")[0]
+    match what:
+        case "deliver":
+            mailbox.deliver(octets=which + 1)
+        case "deliver to cur":
+            mailbox.deliver(f"{LONG_AGO}.C{mailbox.changes}.host:2,", "cur", which)
+        case "copy":
+            mailbox.deliver(f"report{which % 3}.eml")
+        case "deliver, listed":
+            name = f"{LONG_AGO}.L{mailbox.changes}.host"
+            if os.path.exists(f"{mailbox.path}/{NAME}"):
+                extra = ("", " W7", " P77", " O3")[which % 4]
+                mailbox.list_lines(f"{mailbox.next_uid()}{extra} :{name}")
+            mailbox.deliver(name)
+        case "list only":
+            late = f"{LONG_AGO}.N{which}.host"
+            if os.path.exists(f"{mailbox.path}/{NAME}") and not any(late in one for one in files):
+                mailbox.list_lines(f"{mailbox.next_uid()} :{late}")
+        case "come late":
+            mailbox.deliver(f"{LONG_AGO}.N{which}.host")
+        case "mark" if file:
+            os.rename(there, f"{mailbox.path}/cur/{base}:2,{'S' * (which % 2)}F")
+            mailbox.changed()
+        case "remove" if file:
+            os.unlink(there)
+            mailbox.changed()
+        case "rewrite the list":
+            uidlist = UidList(f"{mailbox.path}/{NAME}")
+            uidlist.refresh()
+            if uidlist.uids:
+                bases = {file.partition("/")[2].partition(":")[0] for file in files}
+                uidlist.move_ahead(which % 2, lambda _: bases)
+        case _:
+            pass
+
+
+ACTS = (
+    "deliver",
+    "deliver, listed",
+    "deliver to cur",
+    "copy",
+    "list only",
+    "come late",
+    "mark",
+    "remove",
+    "rewrite the list",
+)
+
+
+def shown(snapshot: Snapshot) -> list[tuple[str, int, str]]:
+    listing = snapshot.listing
+    return list(zip(listing.uids, listing.sizes, snapshot.files, strict=True))
+
+
+class AdditionsTests(SynchronousTestCase):
+    @given(
+        st.lists(
+            st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 7)), max_size=4), max_size=8
+        )
+    )
+    def test_a_reading_of_what_is_new_shows_what_a_whole_scan_shows(
+        self, rounds: list[list[tuple[str, int]]]
+    ) -> None:
+        path = tempfile.mkdtemp(dir=os.path.abspath("."))
+        self.addCleanup(shutil.rmtree, path, ignore_errors=True)
+        mailbox = Mailbox(f"{path}/alice")
+        reader, snapshot = Reader(mailbox.path, MaildirOptions(create=False)), None
+        ids: dict[str, str] = {}
+        for acts in [[("deliver", 1)], *rounds]:
+            for what, which in acts:
+                act(mailbox, what, which)
+            snapshot = reader.read(snapshot)
+            whole = Reader(mailbox.path, MaildirOptions(create=False)).read(None)
+            self.assertEqual(shown(snapshot), shown(whole))
+            self.assertEqual(snapshot.listing.scan_lines, whole.listing.scan_lines)
+            self.assertEqual(snapshot.listing.uid_lines, whole.listing.uid_lines)
+            self.assertEqual(snapshot.listing.octets, whole.listing.octets)
+            self.assertEqual(list(snapshot.forms), list(whole.forms))
+            now = dict(zip(snapshot.bases, snapshot.listing.uids, strict=True))
+            for base in ids.keys() & now.keys():
+                self.assertEqual(ids[base], now[base])
+            ids = now
+
+    def _folders_listed(self, reader: Reader, before: Snapshot) -> tuple[int, Snapshot]:
+        with mock.patch("os.listdir", wraps=os.listdir) as listdir:
+            return (snapshot := reader.read(before)) and (listdir.call_count, snapshot)
+
+    def test_a_new_message_costs_a_look_at_new_only(self) -> None:
+        mailbox = Mailbox(f"{self.mktemp()}/alice")
+        for number in range(50):
+            mailbox.deliver(f"{LONG_AGO}.C{number}.host:2,S", "cur")
+        reader = Reader(mailbox.path, MaildirOptions(create=False))
+        first = reader.read(None)
+        mailbox.deliver()
+        folders, second = self._folders_listed(reader, first)
+        self.assertEqual((folders, len(second.bases)), (1, 51))
+        folders, third = self._folders_listed(reader, second)
+        self.assertEqual(folders, 1)
+        self.assertIs(third, second)
+
+    def test_a_message_marked_as_read_costs_no_new_listing(self) -> None:
+        mailbox = Mailbox(f"{self.mktemp()}/alice")
+        mailbox.deliver()
+        reader = Reader(mailbox.path, MaildirOptions(create=False))
+        first = reader.read(None)
+        act(mailbox, "mark", 0)
+        folders, second = self._folders_listed(reader, first)
+        self.assertEqual(folders, 2)
+        self.assertIs(second, first)
+        self.assertTrue(second.files[0].startswith("cur/"))
