@@ -303,7 +303,7 @@ class Maildrop:
         retrieved: Collection[int],
         take: Callable[[list[int]], None],
     ) -> Deferred[None]:
-        read = set(retrieved) - set(removed) if self._mailbox.reading.mark_read else set()
+        read = self._unmarked(set(retrieved) - set(removed))
         if not (removed or read):
             return succeed(None)
 
@@ -315,6 +315,13 @@ class Maildrop:
                 self._mark(read)
 
         return self._mailbox.run(both)
+
+    def _unmarked(self, retrieved: Collection[int]) -> list[int]:
+        """The retrieved messages that are not marked as read; none if that is switched off."""
+        if not self._mailbox.reading.mark_read:
+            return []
+        files = self._snapshot.files
+        return [index for index in retrieved if seen_name(files[index]) != files[index]]
 
     def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
         """Mark retrieved messages as read."""

@@ -210,6 +210,25 @@ class UnmarkedTests(MaildirCase):
         self.assertEqual(self.bench.read_count(), 0)
 
 
+class MarkedTests(MaildirCase):
+    def test_quit_takes_no_thread_if_all_that_was_fetched_is_marked(self) -> None:
+        works: list[Callable[[], Any]] = []
+
+        def run(work: Callable[[], Any]) -> Deferred[Any]:
+            works.append(work)
+            return run_now(work)
+
+        self.bench.deliver(b"one\r\n", "1700000001.M1P1.host:2,RS", "cur")
+        self.bench.deliver(b"two\r\n", "1700000002.M2P1.host:2,R", "cur")
+        store = MaildirStore(self.bench.root, "{name}", run, reading=MaildirOptions(create=False))
+        for fetched, threads in (([0], 0), ([0, 1], 1), ([0, 1], 0)):
+            maildrop = self.open(store)
+            works.clear()
+            self.successResultOf(maildrop.finish([], fetched))
+            self.assertEqual(len(works), threads)
+        self.assertEqual(self.bench.read_count(), 2)
+
+
 class UniqueIdTests(MaildirCase):
     @pytest.mark.conformance("X-C0009", "O-C0041")
     def test_carried_over_ids_come_verbatim_mixed_with_numbers(self) -> None:
