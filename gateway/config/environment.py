@@ -127,7 +127,7 @@ def _value_of(text: str, kind: Any) -> Any:
         listed = _as_toml(text) if text.strip().startswith("[") else None
         words = (word.strip() for word in text.split(","))
         return listed if isinstance(listed, list) else [word for word in words if word]
-    if kinds & {str, Literal}:
+    if kinds & {str, Literal} and not (int in kinds and text.isdecimal()):
         return text
     return _as_toml(text)
 

@@ -6,7 +6,7 @@ import operator
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache, partial
 from ipaddress import ip_network
@@ -22,6 +22,7 @@ from gateway.config.checks import CHECK, SECRET
 from gateway.config.contradictions import contradictions
 from gateway.config.listeners import DEFAULT_LISTENERS, Listener
 from gateway.config.places import Places
+from gateway.config.processes import Workers
 from gateway.config.quota import DomainQuota
 from gateway.config.renamed import RENAMED
 from gateway.config.retention import DomainRetention
@@ -37,6 +38,9 @@ from gateway.endpoints import shown
 from gateway.errors import ConfigError
 from gateway.kinds import Fault
 from gateway.networks import Network
+
+Document = Mapping[str, Any]
+"""The tables of a configuration: JSON values, after the environment was applied."""
 
 _NAMED = (DomainQuota, DomainRetention, Listener)
 """Sections with names of the administrator's choice."""
@@ -63,6 +67,25 @@ def load_settings(path: str | None, environ: Mapping[str, str]) -> Settings:
     return load_with_places(path, environ)[0]
 
 
+def load_document(path: str | None, environ: Mapping[str, str]) -> tuple[Settings, Document]:
+    """As ``load_settings``, with the tables of the file after those of the environment.
+
+    ``load_settings_of`` makes the same settings of them, in whatever directory another process
+    runs.
+    """
+    settings, places = load_with_places(path, environ)
+    return settings, {**places.table, "state_dir": settings.state_dir}
+
+
+def load_settings_of(document: Document) -> Settings:
+    """The settings of a document that was checked; reads the files with secrets again.
+
+    Raises ``ConfigError``.
+    """
+    table = {name: _copy(section) for name, section in document.items()}
+    return _settings_of(table, _kinds_of(table, {}), Places(None, "", {}, table))
+
+
 def load_with_places(path: str | None, environ: Mapping[str, str]) -> tuple[Settings, Places]:
     """As ``load_settings``, with the origin of each setting."""
     path = path or environ.get("POP3GW_CONFIG") or None
@@ -74,8 +97,16 @@ def load_with_places(path: str | None, environ: Mapping[str, str]) -> tuple[Sett
     if path is None:
         table.setdefault("listeners", DEFAULT_LISTENERS)
     place = Places(path, text, origins, table)
+    return _settings_of(table, kinds, place, problems), place
+
+
+def _settings_of(
+    table: dict[str, Any], kinds: type[Settings], place: Places, problems: Iterable[str] = ()
+) -> Settings:
+    """The settings; raises ``ConfigError`` with what is wrong beside ``problems``."""
+    problems = list(problems)
     try:
-        settings = _converter(kinds).structure(table, kinds)  # type: ignore[arg-type]
+        settings: Settings = _converter(kinds).structure(table, kinds)  # type: ignore[arg-type]
     except Exception as error:
         raise ConfigError(problems + _faults(error, "", kinds, place)) from None
     settings, faults = _with_state(settings)
@@ -84,7 +115,7 @@ def load_with_places(path: str | None, environ: Mapping[str, str]) -> tuple[Sett
     problems += [place(key) + fault for key, fault in faults or contradictions(settings, table)]
     if problems:
         raise ConfigError(problems)
-    return settings, place
+    return settings
 
 
 def _kinds_of(table: dict[str, Any], environ: Mapping[str, str]) -> type[Settings]:
@@ -277,6 +308,7 @@ def _converter(whole: type[Settings]) -> cattrs.Converter:
         hook = _exactly(kind)
         converter.register_structure_hook(kind, hook)
         converter.register_structure_hook_func(partial(operator.eq, kind | None), hook)
+    converter.register_structure_hook_func(partial(operator.eq, Workers), lambda value, _: value)
     converter.register_structure_hook_func(partial(operator.eq, Network), _network)
     for items in (str, Network):
         hook = _listed(converter, items)

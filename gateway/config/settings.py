@@ -12,6 +12,7 @@ from attrs import Factory, field, frozen
 
 from gateway.config import checks as check
 from gateway.config.listeners import LimitSettings, Listener, Pop3, ThrottleSettings, Tls
+from gateway.config.processes import Processes
 from gateway.config.quota import Quota
 from gateway.config.retention import Audit, Retention
 from gateway.config.services import Http, Lmtp, Log, PolicyServiceSettings
@@ -73,6 +74,7 @@ class Settings:
 
     state_dir: str = field(default="./var", **check.PATH)
     demo: bool = False
+    processes: Processes = Factory(Processes)
     listeners: dict[str, Listener] = field(factory=dict, **check.LISTENER_NAMES)
     tls: Tls = Factory(Tls)
     pop3: Pop3 = Factory(Pop3)

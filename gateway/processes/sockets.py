@@ -1,0 +1,108 @@
+"""The listening sockets of worker processes; the parent binds and keeps them."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.protocol import ServerFactory
+from zope.interface import implementer
+
+BALANCES = sys.platform == "linux"
+"""Whether the system balances clients over the sockets of one port (SO_REUSEPORT).  Elsewhere all
+workers share one socket."""
+
+
+class _Nobody(ServerFactory):
+    """The parent accepts no clients."""
+
+    noisy = False
+
+
+@frozen
+class Bound:
+    """The sockets of one listener.
+
+    TCP: one for each worker.  The queue of a worker that ends stays, for the next one.
+    Others, such as UNIX sockets: one, which all workers share.
+    """
+
+    port: Any
+    """The port that was bound; it is never read from."""
+
+    more: tuple[socket.socket, ...] = ()
+    """The sockets beside that of ``port``."""
+
+    @property
+    def descriptors(self) -> list[int]:
+        """The socket of each worker; or the one that all share."""
+        return [self.port.fileno(), *(one.fileno() for one in self.more)]
+
+    @property
+    def family(self) -> int:
+        """The address family, such as ``AF_INET``."""
+        return int(self.port.addressFamily)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, for the log."""
+        return str(self.port.getHost())
+
+    def close(self) -> Deferred[Any]:
+        """Close them; clients that wait are dropped when the workers have closed theirs."""
+        for one in self.more:
+            one.close()
+        return maybeDeferred(self.port.stopListening)
+
+
+def bind(endpoint: IStreamServerEndpoint, workers: int, *, balanced: bool) -> Deferred[Bound]:
+    """Bind and listen; fails as the endpoint does, also if another server has the port.
+
+    ``balanced``: one socket for each worker, if the system balances clients over them.
+    """
+
+    def bound(port: Any) -> Bound:
+        port.stopReading()
+        if not (balanced and BALANCES):
+            return Bound(port)
+        # Another server of the same user could share the port as well, if the first socket had
+        # this option before it listens.
+        first: socket.socket = port.socket
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return Bound(port, tuple(_beside(first, port.backlog) for _ in range(workers - 1)))
+
+    return endpoint.listen(_Nobody()).addCallback(bound)
+
+
+def _beside(first: socket.socket, backlog: int) -> socket.socket:
+    another = socket.socket(first.family, first.type)
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        another.setsockopt(socket.SOL_SOCKET, option, 1)
+    another.setblocking(False)
+    another.bind(first.getsockname())
+    another.listen(backlog)
+    return another
+
+
+@implementer(IStreamServerEndpoint)
+@frozen
+class Inherited:
+    """An endpoint of a worker: a socket that listens already, and that the parent keeps."""
+
+    reactor: Any
+    descriptor: int
+    family: int
+
+    def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
+        """Accept clients; may be called again after the port has stopped."""
+        port = self.reactor.adoptStreamPort(self.descriptor, self.family, protocolFactory)
+        return succeed(port)
+
+
+Find = Callable[[str, str], IStreamServerEndpoint]
+"""Finds the endpoint of a setting: its place, such as ``lmtp.endpoint``, and its text."""
