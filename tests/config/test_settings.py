@@ -218,7 +218,7 @@ def good_value(key: str, kind: Any) -> tuple[str, Any]:
     if key.endswith("mechanisms"):
         return "LOGIN,PLAIN", ("LOGIN", "PLAIN")
     if Literal in kinds:
-        literal = kind if get_origin(kind) is Literal else get_args(kind)[0]
+        literal = next(one for one in (kind, *get_args(kind)) if get_origin(one) is Literal)
         return (get_args(literal)[-1],) * 2
     if tuple in kinds:
         networks = "network" in key
