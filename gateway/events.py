@@ -14,6 +14,7 @@ from gateway.model import Account, Connection, Level
 
 __all__ = [
     "EVENTS",
+    "HEALTH_CHECK",
     "AccountsKept",
     "ActionFailed",
     "BackEndBack",
@@ -136,6 +137,10 @@ class ActionFailed(NamedTuple):
     """``fetch``, ``QUIT`` or ``marking as read``."""
 
     problem: Problem
+
+
+HEALTH_CHECK = "health check"
+"""The end of a session in which a client on this machine said QUIT and nothing else; not logged."""
 
 
 class POP3SessionEnded(NamedTuple):

@@ -34,3 +34,14 @@ def within(networks: Sequence[Network]) -> Callable[[str], bool]:
         return any(address in network for network in networks)
 
     return is_within
+
+
+_is_loopback = within(LOOPBACK)
+
+
+def is_here(host: str, own: str) -> bool:
+    """Whether a client is on this machine, which it has connected to at the address ``own``.
+
+    Both are empty for a UNIX socket.  No packet from another machine has our own address.
+    """
+    return host == own or _is_loopback(host)

@@ -14,6 +14,7 @@ import gateway
 from gateway.cli.command import Group
 from gateway.cli.completion import completion
 from gateway.cli.configuration import check_config, config
+from gateway.cli.health import health
 from gateway.cli.passwd import passwd
 from gateway.cli.retention import retention
 from gateway.cli.samples import samples
@@ -42,7 +43,7 @@ def pop3gw() -> None:
     """
 
 
-for one in (check_config, config, passwd, retention, move_ids, samples, completion):
+for one in (check_config, config, health, passwd, retention, move_ids, samples, completion):
     pop3gw.add_command(one)
 
 

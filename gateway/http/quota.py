@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -19,9 +20,11 @@ from gateway.errors import (
     RecipientBarred,
     UnknownRecipient,
 )
+from gateway.events import HEALTH_CHECK
 from gateway.mailboxes.recipients import Recipients
 from gateway.mailboxes.usage import described
 from gateway.model import Account, Connection, Usage
+from gateway.networks import is_here
 from gateway.observe.failures import complain
 from gateway.quota.verdict import verdict
 
@@ -77,6 +80,13 @@ class _QuotaSite(Site):
     """Hands the ``Connection`` of a client to its requests."""
 
     noisy = False
+
+    def log(self, request: http.Request) -> None:
+        """Log the request, unless ``pop3gw health`` has made it on this machine."""
+        host, own = request.getClientAddress(), request.getHost()
+        here = is_here(str(getattr(host, "host", "")), str(getattr(own, "host", "")))
+        if not here or request.getHeader("user-agent") != HEALTH_CHECK:
+            super().log(request)
 
     def buildProtocol(self, addr: object) -> Any:
         """One connection's protocol; ``addr`` is a ``Connection`` or an address."""

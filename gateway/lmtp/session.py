@@ -139,6 +139,7 @@ class Session(Dialogue[Action]):
         self._say(replies.HELP)
 
     def _quit(self, _: str) -> None:
+        self.only_quit = not self.taken
         self._close(replies.BYE)
 
     # -- answers -------------------------------------------------------------

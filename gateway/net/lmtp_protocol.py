@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from gateway.errors import ClientNotAllowed, GatewayError
 from gateway.events import (
+    HEALTH_CHECK,
     DeliveryFailed,
     LMTPSessionEnded,
     MessageDelivered,
@@ -73,7 +74,7 @@ class LMTPProtocol(Shell):
         )
 
     def _ending(self, how: str, reason: str = "") -> None:
-        if reason:
+        if reason or how == HEALTH_CHECK:
             self._end, self._reason = how, reason
 
     def _settle(self) -> None:

@@ -19,12 +19,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import TookTooLong
+from gateway.events import HEALTH_CHECK
 from gateway.net.acceptor import AdmittedProtocol
 from gateway.net.direct_writer import DirectWriter
 from gateway.net.fair_turns import FIRST_TURN, TURN
 from gateway.net.sessions import SessionFactory
 from gateway.net.timeouts import IdleTimer
 from gateway.net.tls_line import begin_tls, reason_of
+from gateway.networks import is_here
 from gateway.wire.dialogue import Dialogue
 from gateway.wire.outgoing import SLICE
 
@@ -179,6 +181,11 @@ class Shell(AdmittedProtocol):
         elif self._handshaking:
             # A check whether the port is open, or a client that waits for a greeting.
             self._ending("dropped before TLS began")
+
+    def _is_from_here(self) -> bool:
+        """Whether the client is on this machine."""
+        own = str(getattr(self.transport.getHost(), "host", ""))
+        return is_here(self.connection.host, own)
 
     def _is_encrypted(self, tls: bool) -> bool:
         """Whether the TLS handshake, if there was to be one, completed."""
@@ -335,6 +342,8 @@ class Shell(AdmittedProtocol):
     def _hang_up(self, abort: bool) -> None:
         self._flush(last=not abort)
         self._over = True
+        if self._session.only_quit and self._is_from_here():
+            self._ending(HEALTH_CHECK)
         self.transport.unregisterProducer()
         if abort:
             self.transport.abortConnection()

@@ -11,7 +11,7 @@ from twisted.logger import Logger, LogLevel, globalLogPublisher
 
 from gateway import events
 from gateway.errors import BadCredentials, LoginTooSoon, MessageGone
-from gateway.events import Event, Problem, Subscription
+from gateway.events import HEALTH_CHECK, Event, Problem, Subscription
 from gateway.observe.bus import EventBus
 
 __all__ = ["emit_to_log", "log_lines", "logged_events"]
@@ -60,6 +60,8 @@ def _because(reason: str) -> str:
 def _pop3_ended(event: events.POP3SessionEnded) -> str:
     # Unpacked at once: each session has this line.
     (id_, host, *_), end, user, tls, method, retr, octets, top, top_octets, *_ = event
+    if end == HEALTH_CHECK:
+        return ""
     return (
         f"session {id_}: {end}; user={user or '-'} from={host} tls={_yes(tls)}"
         f" by={method or '-'} retr={retr}/{octets} top={top}/{top_octets}"
@@ -69,6 +71,8 @@ def _pop3_ended(event: events.POP3SessionEnded) -> str:
 
 def _lmtp_ended(event: events.LMTPSessionEnded) -> str:
     (id_, host, *_), end, tls, name, messages, delivered, refused, octets, reason = event
+    if end == HEALTH_CHECK:
+        return ""
     # One word, or a client could write fields of its own.
     lhlo = repr(name)[1:-1].replace(" ", "\\x20")
     return (

@@ -215,6 +215,7 @@ class Session(Replies):
         self._ok("reset")
 
     def _quit(self) -> None:
+        self.only_quit = not self.taken
         marks = self.marks
         self._input.clear()
         if self.state is State.AUTHORIZATION or not (marks.removed or marks.retrieved):

@@ -34,6 +34,8 @@ class Dialogue(ABC, Generic[Action]):
         """Whether the session is over: it ignores input and answers."""
         self.taken = 0
         """Lines and pieces of content so far, for the idle timer."""
+        self.only_quit = False
+        """The client's first command was QUIT."""
         self._input = LineBuffer()
         self._out = Outgoing()
         self._pieces: Iterator[bytes] | None = None

@@ -66,6 +66,13 @@ USES = {
         out=True,
     ),
     "config show": Uses("-c {config}", "-c {none}", "{none}: cannot be read", "check --config"),
+    "health": Uses(
+        "-c {config}",
+        "-c {closed}",
+        "listener a at tcp:1:interface=127.0.0.1 down: nothing listens there",
+        "is the server running with this configuration?",
+        out=True,
+    ),
     "passwd": Uses(
         f"--stdin --file {{state}}/accounts {USER}",
         "--delete --file {state}/accounts nobody",
@@ -96,9 +103,9 @@ USES = {
 }
 
 
-def configuration(place: Path, state: Path, *, more: str = "") -> Path:
+def configuration(place: Path, state: Path, *, more: str = "", at: str = "tcp:0") -> Path:
     """A file with a state directory and a listener."""
-    text = f'state_dir = "{state}"\n[limits]\n{more}\n[listeners.a]\nendpoint = "tcp:0"\n'
+    text = f'state_dir = "{state}"\n[limits]\n{more}\n[listeners.a]\nendpoint = "{at}"\n'
     place.write_text(f'{text}tls = "none"\n[retention]\npolicy = "unread 60d"\n')
     return place
 
@@ -115,6 +122,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "bare": configuration(root / "bare.toml", root / "bare"),
         "broken": configuration(root / "broken.toml", root / "broken"),
         "unborn": configuration(root / "unborn.toml", root / "unborn"),
+        "closed": configuration(
+            root / "closed.toml", root / "state", at="tcp:1:interface=127.0.0.1"
+        ),
         "none": root / "none.toml",
         "state": root / "state",
     }
