@@ -42,6 +42,7 @@ __all__ = [
     "NTLMv1Accepted",
     "POP3SessionEnded",
     "Problem",
+    "QueueTaken",
     "QuotaCheckFailed",
     "QuotaDigestFailed",
     "QuotaDigestSent",
@@ -53,8 +54,14 @@ __all__ = [
     "RetentionPostponed",
     "RetentionStopped",
     "ServerReady",
+    "ServerStopped",
     "ServerStopping",
     "Subscription",
+    "WorkerEnded",
+    "WorkerKilled",
+    "WorkerReady",
+    "WorkerStarted",
+    "WorkerUnusable",
     "problem_of",
 ]
 
@@ -362,6 +369,60 @@ class ServerStopping(NamedTuple):
     seconds: float
 
 
+class ServerStopped(NamedTuple):
+    """All open work is finished, or has run out of time."""
+
+
+class WorkerStarted(NamedTuple):
+    """The parent has started a worker process; workers are numbered from 1."""
+
+    worker: int
+    pid: int
+
+
+class WorkerReady(NamedTuple):
+    """A worker process accepts clients."""
+
+    worker: int
+    pid: int
+
+
+class WorkerEnded(NamedTuple):
+    """A worker process has ended, or could not be started."""
+
+    worker: int
+    pid: int
+    """0: it could not be started."""
+
+    reason: str
+    """``signal SIGKILL``, ``exit status 0``, ..."""
+
+    restart_in: float | None
+    """Seconds until it is started again; None: the server is stopping."""
+
+
+class WorkerKilled(NamedTuple):
+    """The parent has sent SIGKILL to a worker process."""
+
+    worker: int
+    pid: int
+    reason: str
+
+
+class WorkerUnusable(NamedTuple):
+    """A worker process cannot serve."""
+
+    worker: int
+    problems: tuple[str, ...]
+
+
+class QueueTaken(NamedTuple):
+    """A worker does not serve its clients; another one accepts them meanwhile."""
+
+    worker: int
+    by: int
+
+
 class CertificateReloaded(NamedTuple):
     """New connections get the certificate as it is in the file now."""
 
@@ -415,6 +476,13 @@ Event = (
     | ReloadStarted
     | ReloadEnded
     | ServerStopping
+    | ServerStopped
+    | WorkerStarted
+    | WorkerReady
+    | WorkerEnded
+    | WorkerKilled
+    | WorkerUnusable
+    | QueueTaken
     | CertificateReloaded
     | CertificateRejected
     | CertificateProblem

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -20,17 +19,17 @@ from gateway.admission.throttle import ThrottleLimits
 from gateway.app import demo
 from gateway.app.certificates import Certificates, shown_by
 from gateway.app.delivery import MailServices, delivery_of
+from gateway.app.faults import faults_of
 from gateway.app.first_start import User, foreseen, prepare, reserve
 from gateway.app.logins import Logins, directory_behind, try_directory
-from gateway.app.needed_files import directory_files, missing_files
-from gateway.app.observers import OBSERVERS
+from gateway.app.needed_files import missing_files
+from gateway.app.observers import OBSERVERS, Make
 from gateway.app.retention import RetentionService, policies_of
 from gateway.app.rows import make_directory, make_store
-from gateway.app.service import Listener, Server, endpoint_of
+from gateway.app.service import FindEndpoint, Listener, Server, endpoint_of
 from gateway.config.load import load_settings
 from gateway.config.settings import Settings
-from gateway.directory.memory import MemoryDirectory
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError
 from gateway.interfaces import IDirectory, IState, IStore
 from gateway.jobs.certificate_expiry import CertificateExpiry
 from gateway.jobs.thread_pool import ThreadPool
@@ -44,8 +43,7 @@ from gateway.observe.bus import EventBus
 from gateway.operations.configuration import Checked
 from gateway.operations.configuration import check as check_configuration
 from gateway.state.leader import FlockLeader
-from gateway.state.ledger import Ledger, LedgerState
-from gateway.state.ledger_file import NAME as LEDGER
+from gateway.state.ledger import LedgerState
 
 T = TypeVar("T")
 
@@ -69,7 +67,7 @@ def assemble(
     if problems := problems or foreseen(settings, user, directory=directory):
         raise ConfigError(problems)
     reserve(settings, user)
-    return _Assembly(reactor, settings, passwords).server()
+    return Assembly(reactor, settings, passwords).server()
 
 
 def check(
@@ -82,57 +80,19 @@ def check(
 
     Builds the same parts without creating files, binding ports or asking servers.
     """
-    return check_configuration(path, environ, lambda found: _faults(found, passwords, user))
 
-
-def _faults(
-    settings: Settings, passwords: Sequence[ICredentialsChecker], user: User | None
-) -> list[str]:
-    directory = not passwords
-    problems = missing_files(settings, directory=directory)
-    problems = problems or foreseen(settings, user, directory=directory)
-    try:
-        parts = _Assembly(Clock(), settings, passwords)
-    except ConfigError as error:
-        return problems + error.problems
-    accounts: list[IDirectory] = []
-
-    def attempt(build: Callable[[], object]) -> None:
+    def faults(settings: Settings) -> list[str]:
+        directory = not passwords
+        problems = missing_files(settings, directory=directory)
+        problems = problems or foreseen(settings, user, directory=directory)
         try:
-            build()
-        except GatewayError as error:
-            problems.extend(getattr(error, "problems", [str(error)]))
+            parts = Assembly(Clock(), settings, passwords)
+        except ConfigError as error:
+            return problems + error.problems
+        found = faults_of(parts, settings, directory=directory)
+        return problems + [one for one in found if one not in problems]
 
-    if passwords or all(map(os.path.isfile, directory_files(settings))):
-        attempt(lambda: accounts.append(parts.directory()))
-    if directory:
-        problems += [one for one in _faults_of_accounts(settings) if one not in problems]
-    directory_there = next(iter(accounts), MemoryDirectory({}))
-    attempt(lambda: parts.logins(directory_there))
-    attempt(lambda: parts.retention_service(directory_there))
-    attempt(partial(_look_at_ledger, settings.state_dir))
-    attempt(lambda: parts.check_mail(directory_there, attempt))
-    for name in settings.listeners:
-        attempt(partial(parts.certificates.check, name))
-        attempt(partial(parts.endpoint, name))
-    return problems
-
-
-def _faults_of_accounts(settings: Settings) -> Iterable[str]:
-    """Errors of single accounts, which do not prevent a start; one line each."""
-    kind = settings.directory_kind
-
-    def check_mailbox(account: Account) -> None:
-        if not account.is_elsewhere(settings.directory.here):
-            settings.store_kind.check_account(settings.store, settings.state_dir, account)
-
-    return kind.account_faults(settings.of(kind), settings, check_mailbox)
-
-
-def _look_at_ledger(state: str) -> None:
-    """A start does without, and only what needs it would fail."""
-    if os.path.lexists(os.path.join(state, LEDGER)):
-        Ledger(state, only_look=True).close()
+    return check_configuration(path, environ, faults)
 
 
 @frozen
@@ -150,24 +110,39 @@ def tools(reactor: Any, settings: Settings) -> Iterator[Tools]:
 
     Raises as the making of a directory does.
     """
-    parts = _Assembly(reactor, settings, ())
+    parts = Assembly(reactor, settings, ())
     try:
         yield Tools(parts.directory(), parts.store, parts.state)
     finally:
         parts.stop_threads()
 
 
-class _Assembly:
+@frozen
+class Role:
+    """What a process does differently where there are several; this is the role of a single one."""
+
+    observers: Sequence[Make] = OBSERVERS
+    find_endpoint: FindEndpoint = endpoint_of
+    is_first: bool = True
+    """Whether it does what only one of them does, without an election."""
+
+
+class Assembly:
     """Shared parts."""
 
     def __init__(
-        self, reactor: Any, settings: Settings, passwords: Sequence[ICredentialsChecker]
+        self,
+        reactor: Any,
+        settings: Settings,
+        passwords: Sequence[ICredentialsChecker],
+        role: Role = Role(),
     ) -> None:
+        self._role = role
         self._reactor = reactor
         self._settings = settings
         self._checkers = passwords
         self._events = EventBus()
-        self._observers = [make(settings, reactor) for make in OBSERVERS]
+        self._observers = [make(settings, reactor) for make in role.observers]
         for observer in self._observers:
             self._events.subscribe(observer.subscription)
         directory, store = settings.directory, settings.store
@@ -268,6 +243,7 @@ class _Assembly:
             self.state,
             self._leader,
             timeouts=self._timeouts,
+            find_endpoint=self._role.find_endpoint,
             turns=self._turns,
             emit=self._events.emit,
         )
@@ -299,7 +275,7 @@ class _Assembly:
     def endpoint(self, name: str) -> IStreamServerEndpoint:
         """The endpoint of a listener."""
         text = self._settings.listeners[name].endpoint
-        return endpoint_of(self._reactor, f"listeners.{name}.endpoint", text)
+        return self._role.find_endpoint(self._reactor, f"listeners.{name}.endpoint", text)
 
     def _listener(self, name: str, logins: Logins, retention_service: RetentionService) -> Listener:
         settings = self._settings
@@ -352,7 +328,8 @@ class _Assembly:
         )
 
         def start() -> Deferred[None]:
-            expiry.start()
+            if self._role.is_first:
+                expiry.start()
             if mail_services is not None:
                 mail_services.start()
             return retention_service.start()
@@ -380,15 +357,18 @@ class _Assembly:
             at_reload=expiry.check,
             at_end=stop,
             drain_timeout=settings.limits.drain_timeout,
-            words=[_how_to_try(settings)] if settings.demo else [],
+            words=hints(settings) if self._role.is_first else [],
         )
 
 
-def _how_to_try(settings: Settings) -> str:
+def hints(settings: Settings) -> list[str]:
+    """How to try the demo account, if there is one."""
+    if not settings.demo:
+        return []
     ports = [
         listener.endpoint.split(":")[1]
         for listener in settings.listeners.values()
         if listener.tls != "implicit" and listener.endpoint.startswith("tcp:")
     ]
     place = f"127.0.0.1:{ports[0]}" if ports else "..."
-    return f"try it: curl -u {demo.ACCOUNT}:{demo.PASSWORD} pop3://{place}/1"
+    return [f"try it: curl -u {demo.ACCOUNT}:{demo.PASSWORD} pop3://{place}/1"]

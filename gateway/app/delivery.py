@@ -15,7 +15,7 @@ from twisted.web.server import Site
 from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
 from gateway.app.logins import all_mailboxes_of
-from gateway.app.service import Listener, endpoint_of
+from gateway.app.service import FindEndpoint, Listener, endpoint_of
 from gateway.config.quota import DomainQuota
 from gateway.config.quota import Quota as QuotaSettings
 from gateway.config.settings import Settings
@@ -43,7 +43,8 @@ from gateway.quota.postfix_policy import Answers
 from gateway.quota.texts import language_for, template_for
 from gateway.units import limit_of, parse_size
 
-_PARTS = ("lmtp", "policy", "http")
+PARTS = ("lmtp", "policy", "http")
+"""The sections of services that may have an endpoint."""
 
 _OVER = {"defer": 452, "bounce": 552}
 
@@ -54,7 +55,7 @@ def delivery_of(settings: Settings, store: IStore) -> IDelivery | None:
     Raises ``ConfigError`` if the configuration needs them.
     """
     delivery: IDelivery | None = IDelivery(store, None)
-    wanting = [f"{part}.endpoint" for part in _PARTS if getattr(settings, part).endpoint]
+    wanting = [f"{part}.endpoint" for part in PARTS if getattr(settings, part).endpoint]
     if settings.quota.warn_from:
         wanting.append("quota.warn_from")
     if delivery is None and wanting:
@@ -76,10 +77,12 @@ class MailServices:
         leader: ILeader,
         *,
         timeouts: Timeouts,
+        find_endpoint: FindEndpoint = endpoint_of,
         turns: FairTurns | None = None,
         emit: Emit = emit_to_log,
     ) -> None:
         """``emit`` takes events; connections share ``turns``."""
+        self._find_endpoint = find_endpoint
         self._reactor = reactor
         self._settings = settings
         self._store = store
@@ -161,12 +164,12 @@ class MailServices:
     @property
     def wanted(self) -> list[str]:
         """The sections with endpoints."""
-        return [part for part in _PARTS if getattr(self._settings, part).endpoint]
+        return [part for part in PARTS if getattr(self._settings, part).endpoint]
 
     def listener(self, part: str, tls: Callable[[], object | None]) -> Listener:
         """The listener of a section; raises ``ConfigError``."""
         section = getattr(self._settings, part)
-        endpoint = endpoint_of(self._reactor, f"{part}.endpoint", section.endpoint)
+        endpoint = self._find_endpoint(self._reactor, f"{part}.endpoint", section.endpoint)
         if part == "http":
             return Listener(part, endpoint, Acceptor(part, self._http()), section=part)
         mode = getattr(section, "tls", "none")

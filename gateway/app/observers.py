@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
+from gateway import events
 from gateway.config.settings import Settings
 from gateway.events import Subscription
 from gateway.observe.counts import Counts
@@ -45,6 +46,31 @@ def _systemd(_: Settings, reactor: Any) -> Observer:
     return Observer(notices.subscription, notices.start, notices.stop)
 
 
-OBSERVERS: tuple[Callable[[Settings, Any], Observer], ...] = (_log, _counts, _systemd)
+Make = Callable[[Settings, Any], Observer]
+
+OBSERVERS: tuple[Make, ...] = (_log, _counts, _systemd)
 """Makes each, from the settings and the reactor.  The check of a configuration makes them too, so
 making one touches no file."""
+
+OBSERVERS_OF_PARENT: tuple[Make, ...] = (_log, _systemd)
+"""Those of a process that only supervises workers."""
+
+
+def _log_of_worker(settings: Settings, _: Any) -> Observer:
+    lines = log_lines(sessions=settings.log.sessions)
+    return Observer({kind: lines[kind] for kind in lines.keys() - _SAID_BY_PARENT})
+
+
+_SAID_BY_PARENT = {
+    events.ListenerStarted,
+    events.ListenerStopped,
+    events.ServerReady,
+    events.ServerStopping,
+    events.ServerStopped,
+    events.CertificateReloaded,
+    events.CertificateRejected,
+}
+"""Events of every worker that the log has once, from the parent."""
+
+OBSERVERS_OF_WORKER: tuple[Make, ...] = (_log_of_worker, _counts)
+"""Those of a worker process."""

@@ -36,6 +36,7 @@ from gateway.events import (
     ReloadEnded,
     ReloadStarted,
     ServerReady,
+    ServerStopped,
     ServerStopping,
 )
 from gateway.jobs.thread_pool import ThreadPool
@@ -69,6 +70,10 @@ class Listener:
     """For the log: ``none``, ``stls`` or ``implicit``."""
     section: str = ""
     """The section of its settings, for messages; empty: none."""
+
+
+FindEndpoint = Callable[[Any, str, str], IStreamServerEndpoint]
+"""Finds the endpoint of a setting: reactor, the setting's place, its text."""
 
 
 def endpoint_of(reactor: Any, place: str, text: str) -> IStreamServerEndpoint:
@@ -139,15 +144,8 @@ class Server(Service):
     def privilegedStartService(self) -> None:
         """Bind the ports, while the process may be root."""
         for listener in self._listeners:
-            listening = listener.endpoint.listen(listener.wire)
-            listening.addCallback(_few_at_once)
-            listening.addCallbacks(
-                self._ports.append, _cannot_listen, errbackArgs=(listener.section or listener.name,)
-            )
-            problems: list[Failure] = []
-            listening.addErrback(problems.append)
-            if problems:
-                problems[0].raiseException()
+            listening = listener.endpoint.listen(listener.wire).addCallback(few_at_once)
+            self._ports.append(listened(listening, listener.section or listener.name))
 
     def startService(self) -> None:
         """Handle SIGHUP, and log the listeners."""
@@ -241,8 +239,11 @@ class Server(Service):
         self._reactor.callFromThread(self._hurry)
 
     def _hurry(self) -> None:
-        """A second SIGTERM or Ctrl-C: end at once."""
         self.log.info("second stop signal: closing remaining sessions")
+        self.hurry()
+
+    def hurry(self) -> None:
+        """While the server stops: close remaining sessions, and end at once."""
         for sessions in self._sessions():
             sessions.abort()
         self._deadline = self._reactor.seconds()
@@ -267,10 +268,10 @@ class Server(Service):
                 pool.stop()
         for observer in self._observers:
             observer.stop()
-        self.log.info("stopped")
+        self._emit(ServerStopped())
 
 
-def _few_at_once(port: Any) -> Any:
+def few_at_once(port: Any) -> Any:
     """Have a port take few connections in a row; Twisted's take a hundred in a burst, and more."""
     accept = port.doRead
 
@@ -280,6 +281,17 @@ def _few_at_once(port: Any) -> Any:
 
     port.doRead = accept_few
     return port
+
+
+def listened(listening: Deferred[T], section: str) -> T:
+    """What listens now; raises ``ConfigError`` that names the section if it cannot."""
+    found: list[T] = []
+    problems: list[Failure] = []
+    listening.addCallbacks(found.append, _cannot_listen, errbackArgs=(section,))
+    listening.addErrback(problems.append)
+    if problems:
+        problems[0].raiseException()
+    return found[0]
 
 
 def _cannot_listen(failure: Failure, place: str) -> None:

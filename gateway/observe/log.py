@@ -135,6 +135,21 @@ def _ready(event: events.ServerReady) -> str:
     return "ready" + (f": directory down: {event.problem}" if event.problem else "")
 
 
+def _worker_ended(event: events.WorkerEnded) -> str:
+    worker, pid, reason, restart_in = event
+    again = "" if restart_in is None else f" restart_in={restart_in:g} s"
+    return f"worker {worker} ended: pid={pid or '-'} reason={reason}{again}"
+
+
+def _ended_level(event: events.WorkerEnded) -> Any:
+    """Only the end of the server, or a signal of an administrator, ends a worker in order."""
+    return LogLevel.info if event.reason == "exit status 0" else LogLevel.error
+
+
+def _taken(event: events.QueueTaken) -> str:
+    return f"worker {event.worker} does not serve: worker {event.by} accepts its clients"
+
+
 class Row(NamedTuple):
     """How a kind of event becomes a line."""
 
@@ -192,6 +207,29 @@ ROWS: dict[type[Event], Row] = {
         LogLevel.info,
         lambda event: f"stopping: at most {event.seconds:g} s for open work",
     ),
+    events.ServerStopped: Row("pop3gw.server", LogLevel.info, lambda _: "stopped"),
+    events.WorkerStarted: Row(
+        "pop3gw.processes",
+        LogLevel.info,
+        lambda event: f"worker {event.worker} started: pid={event.pid}",
+    ),
+    events.WorkerReady: Row(
+        "pop3gw.processes",
+        LogLevel.info,
+        lambda event: f"worker {event.worker} ready: pid={event.pid}",
+    ),
+    events.WorkerEnded: Row("pop3gw.processes", _ended_level, _worker_ended),
+    events.WorkerKilled: Row(
+        "pop3gw.processes",
+        LogLevel.error,
+        lambda event: f"worker {event.worker} killed: pid={event.pid}: {event.reason}",
+    ),
+    events.WorkerUnusable: Row(
+        "pop3gw.processes",
+        LogLevel.error,
+        lambda event: f"worker {event.worker} cannot serve: {'; '.join(event.problems)}",
+    ),
+    events.QueueTaken: Row("pop3gw.processes", LogLevel.warn, _taken),
     events.CertificateReloaded: Row(
         "pop3gw.tls", LogLevel.info, lambda event: f"reloaded {event.path}"
     ),

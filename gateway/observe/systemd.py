@@ -19,8 +19,6 @@ from twisted.logger import Logger
 from gateway import events
 from gateway.events import Subscription
 
-__all__ = ["NotifySocket", "SystemdNotices"]
-
 REFRESH = 10.0
 """Most seconds until a changed number is in the status text."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
@@ -102,7 +101,3 @@ class Inherited:
         """Accept clients; may be called again after the port has stopped."""
         port = self.reactor.adoptStreamPort(self.descriptor, self.family, protocolFactory)
         return succeed(port)
-
-
-Find = Callable[[str, str], IStreamServerEndpoint]
-"""Finds the endpoint of a setting: its place, such as ``lmtp.endpoint``, and its text."""

@@ -14,7 +14,14 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.app.service import READY, Listener, Server
-from gateway.events import Event, ListenerStarted, ListenerStopped, ServerReady, ServerStopping
+from gateway.events import (
+    Event,
+    ListenerStarted,
+    ListenerStopped,
+    ServerReady,
+    ServerStopped,
+    ServerStopping,
+)
 
 
 class Reactor(MemoryReactorClock):
@@ -126,7 +133,7 @@ class StartTests(SynchronousTestCase):
         server.reload()
         self.assertEqual(
             [type(event) for event in self.events],
-            [ListenerStarted, ServerStopping, ListenerStopped],
+            [ListenerStarted, ServerStopping, ListenerStopped, ServerStopped],
         )
 
     def test_a_fault_in_its_start_is_logged_and_lets_clients_in(self) -> None:
