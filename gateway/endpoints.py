@@ -21,7 +21,7 @@ _NAMES = {
 """The arguments of each kind, in Twisted's order of arguments without names."""
 
 _CURES = {
-    "haproxy": "the PROXY protocol is not spoken yet, and every client would count as loopback",
+    "haproxy": "use tcp: with proxy_protocol = true, or every client would count as loopback",
     "ssl": 'use tcp: with tls = "implicit", or no session would know that its line is encrypted',
 }
 

@@ -35,6 +35,7 @@ __all__ = [
     "OverQuota",
     "Overloaded",
     "PeerGone",
+    "ProxyHeaderMalformed",
     "RecipientBarred",
     "RefusedByPolicy",
     "RequestMalformed",
@@ -209,6 +210,10 @@ class PeerGone(GatewayError):
 
 class AskFailed(GatewayError):
     """The process at the other end of a channel could not answer; the text is its own."""
+
+
+class ProxyHeaderMalformed(GatewayError):
+    """What came is no header of the PROXY protocol; the text says what is wrong with it."""
 
 
 class MessageGone(GatewayError):

@@ -250,6 +250,9 @@ class MechanismKind(Generic[S]):
     cleartext: bool = False
     """It sends the password in plain text (RFC 2595 section 2.1)."""
 
+    binds_to_tls: Callable[[S], bool] = _never
+    """Whether it verifies channel bindings (RFC 5929), so that TLS must end at this server."""
+
     locks: Callable[[S], bool] = _never
     """Whether the directory behind it locks accounts after wrong passwords."""
 

@@ -22,6 +22,7 @@ __all__ = [
     "Listing",
     "LoginAttempt",
     "Peer",
+    "Proxy",
     "Quota",
     "Reason",
     "Removed",
@@ -335,6 +336,19 @@ class Terms:
     """LOGIN-DELAY in seconds, at most the value before login; None: that value."""
 
 
+class Proxy(NamedTuple):
+    """A proxy that says which client it connects for."""
+
+    host: str
+    """Its IP address; empty: it connects to a UNIX socket."""
+
+    session: str = ""
+    """The id of the client's connection in the log of the proxy; empty: unknown."""
+
+    local: bool = False
+    """No client: the proxy connects for itself, for example to check that the server is there."""
+
+
 class Connection(NamedTuple):
     """One client's connection, the same for every protocol.  The acceptor makes it."""
 
@@ -345,10 +359,13 @@ class Connection(NamedTuple):
     """The client's IP address; empty for a client of a UNIX socket."""
 
     secure: bool = False
-    """Whether TLS is active."""
+    """Whether TLS is active, here or at a proxy that counts as secure."""
 
     listener: str = ""
     """The listener's name in the configuration; empty for an application's own endpoint."""
+
+    proxy: Proxy | None = None
+    """The proxy that the client came through; None: the client connects itself."""
 
 
 class Peer(NamedTuple):

@@ -17,6 +17,7 @@ from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
 from gateway.admission.throttle import ThrottleLimits
 from gateway.app import demo
+from gateway.app.acceptors import acceptor_of
 from gateway.app.certificates import Certificates, shown_by
 from gateway.app.delivery import MailServices, delivery_of
 from gateway.app.faults import faults_of
@@ -34,7 +35,6 @@ from gateway.interfaces import IDirectory, IState, IStore
 from gateway.jobs.certificate_expiry import CertificateExpiry
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.model import Account, Terms
-from gateway.net.acceptor import Acceptor
 from gateway.net.fair_turns import FairTurns
 from gateway.net.pop3_factory import POP3Factory, POP3Options
 from gateway.net.timeouts import Timeouts
@@ -287,6 +287,8 @@ class Assembly:
                 profile=settings.profile_of(name),
                 tls=tls,
                 secure_networks=settings.pop3.secure_networks,
+                xclient_networks=listener.xclient_networks,
+                proxy_tls=listener.proxy_tls,
                 mechanisms=logins.mechanisms,
                 identify=logins.identify if settings.refuse_after else None,
                 timeouts=self._timeouts,
@@ -303,8 +305,8 @@ class Assembly:
         is_secure = listener.tls == "implicit" and tls is not None
         if is_secure:
             wire = tls_factory(tls, sessions, self._reactor)
-        wire = Acceptor(name, wire, secure=is_secure)
-        section, endpoint = f"listeners.{name}", self.endpoint(name)
+        section, endpoint, emit = f"listeners.{name}", self.endpoint(name), self._events.emit
+        wire = acceptor_of(self._reactor, settings, section, wire, secure=is_secure, emit=emit)
         return Listener(name, endpoint, wire, sessions, tls=listener.tls, section=section)
 
     def server(self) -> Server:

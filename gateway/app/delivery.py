@@ -14,6 +14,7 @@ from twisted.web.server import Site
 
 from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
+from gateway.app.acceptors import acceptor_of
 from gateway.app.logins import all_mailboxes_of
 from gateway.app.service import FindEndpoint, Listener, endpoint_of
 from gateway.config.quota import DomainQuota
@@ -171,10 +172,14 @@ class MailServices:
         section = getattr(self._settings, part)
         endpoint = self._find_endpoint(self._reactor, f"{part}.endpoint", section.endpoint)
         if part == "http":
-            return Listener(part, endpoint, Acceptor(part, self._http()), section=part)
+            return Listener(part, endpoint, self._acceptor(part, self._http()), section=part)
         mode = getattr(section, "tls", "none")
         wire = self._policy() if part == "policy" else self._lmtp(tls() if mode == "stls" else None)
-        return Listener(part, endpoint, Acceptor(part, wire), wire, tls=mode, section=part)
+        acceptor = self._acceptor(part, wire)
+        return Listener(part, endpoint, acceptor, wire, tls=mode, section=part)
+
+    def _acceptor(self, part: str, wire: Any) -> Acceptor:
+        return acceptor_of(self._reactor, self._settings, part, wire, emit=self._emit)
 
     def _lmtp(self, tls: object | None) -> LMTPFactory:
         lmtp = self._settings.lmtp

@@ -193,5 +193,6 @@ NTLM = MechanismKind(
     settings=NtlmSettings,
     make=_make,
     is_set_up=lambda ntlm: ntlm.provider != "off",
+    binds_to_tls=lambda ntlm: ntlm.channel_binding != "off",
     locks=lambda ntlm: ntlm.provider == "winbind",
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway import endpoints
 from gateway.config.listeners import Listener
+from gateway.config.proxies import proxy_faults
 from gateway.config.settings import Settings
 from gateway.kinds import Fault
 
@@ -18,6 +19,7 @@ def contradictions(settings: Settings, table: Mapping[str, Any]) -> list[Fault]:
     return [
         *_of_listeners(settings, table),
         *_of_endpoints(settings),
+        *_of_proxies(settings),
         *_of_pop3(settings),
         *_of_mechanisms(settings),
         *_of_quota(settings),
@@ -53,6 +55,8 @@ def _says_tls(name: str) -> bool:
 def _lets_nobody_in(settings: Settings, name: str, listener: Listener) -> bool:
     networks = settings.pop3.secure_networks
     endpoint = endpoints.find(listener.endpoint)
+    if listener.proxy_tls:
+        return False
     if endpoint and endpoint.is_for_the_network:
         # Clients of that address do not come from the loopback network.
         networks = tuple(one for one in networks if not one.is_loopback)
@@ -69,6 +73,24 @@ def _of_endpoints(settings: Settings) -> Iterator[Fault]:
     for (one, first), (other, second) in combinations(known.items(), 2):
         if first.clashes_with(second):
             yield f"{other}.endpoint", f"expected another place than {one}.endpoint has"
+
+
+def _of_proxies(settings: Settings) -> Iterator[Fault]:
+    for name, listener in settings.listeners.items():
+        section = f"listeners.{name}"
+        yield from proxy_faults(section, listener.endpoint, listener, listener.xclient_networks)
+        if listener.proxy_tls:
+            for kind in map(settings.mechanism_kinds.get, settings.profile_of(name).mechanisms):
+                if kind is not None and kind.binds_to_tls(settings.of(kind)):
+                    yield (
+                        f"{section}.proxy_tls",
+                        f'expected false, or {kind.section}.channel_binding = "off", or no'
+                        f" {kind.name} in {section}.mechanisms: its clients bind to the certificate"
+                        " of the proxy, which is not known here",
+                    )
+    for part in ("lmtp", "policy", "http"):
+        service = getattr(settings, part)
+        yield from proxy_faults(part, service.endpoint, service)
 
 
 def _of_pop3(settings: Settings) -> Iterator[Fault]:

@@ -7,6 +7,7 @@ from typing import Literal
 from attrs import field, frozen
 
 from gateway.config import checks as check
+from gateway.config.proxies import BehindProxy
 from gateway.config.table import find_mechanism
 from gateway.networks import LOOPBACK, Network
 from gateway.pop3.texts import LANGUAGES, SETS
@@ -21,7 +22,7 @@ _MECHANISM_NAMES = check.checked(_check_mechanisms)
 
 
 @frozen
-class Listener:
+class Listener(BehindProxy):
     """``[listeners.NAME]``: one address on which the server accepts POP3 clients."""
 
     endpoint: str = field(**check.ENDPOINT)
@@ -31,6 +32,8 @@ class Listener:
     certificate: str = ""
     key: str = ""
     mechanisms: tuple[str, ...] | None = field(default=None, **_MECHANISM_NAMES)
+    proxy_tls: bool = False
+    xclient_networks: tuple[Network, ...] = ()
 
 
 DEFAULT_LISTENERS = {
@@ -85,6 +88,7 @@ class LimitSettings:
     sessions_per_user: int = field(default=16, **check.COUNT)
     stall_timeout: float = field(default=300.0, **check.POSITIVE)
     work_timeout: float = field(default=120.0, **check.POSITIVE)
+    proxy_timeout: float = field(default=5.0, **check.within(0.1, 60))
     drain_timeout: float = field(default=10.0, **check.POSITIVE)
 
 

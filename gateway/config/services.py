@@ -7,15 +7,17 @@ from typing import Literal
 from attrs import field, frozen
 
 from gateway.config import checks as check
+from gateway.config.proxies import BehindProxy
 from gateway.networks import LOOPBACK, Network
 
 
 @frozen
-class Lmtp:
+class Lmtp(BehindProxy):
     """``[lmtp]``: the LMTP server."""
 
     endpoint: str = field(default="", **check.NO_OR_ENDPOINT)
     tls: Literal["none", "stls"] = "none"
+    proxy_tls: bool = False
     allowed_networks: tuple[Network, ...] = LOOPBACK
     name: str = field(default="", **check.NAME)
     max_size: str = field(default="50 MB", **check.SOME_SIZE)
@@ -29,7 +31,7 @@ class Lmtp:
 
 
 @frozen
-class PolicyServiceSettings:
+class PolicyServiceSettings(BehindProxy):
     """``[policy]``: the server for Postfix's ``check_policy_service``."""
 
     endpoint: str = field(default="", **check.NO_OR_ENDPOINT)
@@ -40,7 +42,7 @@ class PolicyServiceSettings:
 
 
 @frozen
-class Http:
+class Http(BehindProxy):
     """``[http]``: the quota API."""
 
     endpoint: str = field(default="", **check.NO_OR_ENDPOINT)

@@ -41,14 +41,14 @@ class Acceptor(ServerFactory):
     """What a listener listens with: it hands each client's ``Connection`` to a protocol.
 
     ``Connection`` takes the place of the address in ``buildProtocol``, also through TLS.
-    A PROXY header would be read here, before the ``Connection`` is made and TLS begins.
+    ``gateway.net.proxy_protocol`` has the acceptor that reads a PROXY header first.
     """
 
     noisy = False
 
     def __init__(self, listener: str, protocols: IProtocolFactory, *, secure: bool = False) -> None:
         """``secure``: ``protocols`` begin with TLS."""
-        self._listener = listener
+        self.listener = listener
         self._protocols: Any = protocols
         self._secure = secure
 
@@ -62,7 +62,10 @@ class Acceptor(ServerFactory):
 
     def buildProtocol(self, addr: object) -> Protocol | None:
         """The protocol of a new client; None: reject it."""
-        connection = Connection(new_id(), _host(addr), self._secure, self._listener)
+        return self.protocol_of(Connection(new_id(), host_of(addr), self._secure, self.listener))
+
+    def protocol_of(self, connection: Connection) -> Protocol | None:
+        """The protocol of a connection; None: reject it."""
         built: Protocol | None = self._protocols.buildProtocol(connection)
         return built
 
@@ -71,10 +74,11 @@ def connection_of(address: object, transport: Any) -> Connection:
     """What the acceptor has made; or, on an application's own endpoint, a new one."""
     if isinstance(address, Connection):
         return address
-    return Connection(new_id(), _host(transport.getPeer()), ISSLTransport.providedBy(transport))
+    return Connection(new_id(), host_of(transport.getPeer()), ISSLTransport.providedBy(transport))
 
 
-def _host(address: object) -> str:
+def host_of(address: object) -> str:
+    """The IP address of a transport's address; empty for a UNIX socket."""
     return str(getattr(address, "host", ""))
 
 
@@ -95,6 +99,8 @@ class AdmittedProtocol(Protocol, ABC):
         self._address = address
         self._disconnect: Leave | None = None
         """Gives back the place among the connections; None: not let in."""
+        self._early = b""
+        """What came together with a PROXY header, before admission has answered."""
         self._over = False
         self._lost = False
 
@@ -135,6 +141,9 @@ class AdmittedProtocol(Protocol, ABC):
         self._disconnect = disconnect
         self._factory.emit(ConnectionOpened(self.connection, self._factory.protocol_name))
         self._greet()
+        if self._early:
+            early, self._early = self._early, b""
+            self.dataReceived(early)
 
     def _not_admitted(self, failure: Failure) -> None:
         failure.trap(GatewayError)

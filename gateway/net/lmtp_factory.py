@@ -15,6 +15,7 @@ from gateway.interfaces import IAdmission, IDelivery
 from gateway.lmtp.profile import Profile
 from gateway.lmtp.session import Session
 from gateway.mailboxes.recipients import Recipients
+from gateway.model import Connection
 from gateway.net.fair_turns import FairTurns
 from gateway.net.lmtp_protocol import LMTPProtocol
 from gateway.net.sessions import SessionFactory
@@ -81,6 +82,8 @@ class LMTPFactory(SessionFactory):
         """One connection's protocol; ``addr`` is a ``Connection`` or an address."""
         return LMTPProtocol(self, addr)
 
-    def session(self) -> Session:
+    def session(self, connection: Connection) -> Session:
         """A new session."""
-        return Session(self._profile, can_start_tls=self.tls is not None)
+        secure = connection.secure
+        can_start_tls = self.tls is not None and not secure
+        return Session(self._profile, secure=secure, can_start_tls=can_start_tls)

@@ -48,7 +48,7 @@ class LMTPProtocol(Shell):
     # -- the line ------------------------------------------------------------
 
     def _greet(self) -> None:
-        self._open(self._factory.session())
+        self._open(self._factory.session(self.connection))
 
     def _refuse(self, error: GatewayError) -> None:
         not_allowed = isinstance(error, ClientNotAllowed)

@@ -39,6 +39,12 @@ class POP3Options:
     secure_networks: Sequence[Network] = LOOPBACK
     """Clients in these networks may send passwords without TLS."""
 
+    xclient_networks: Sequence[Network] = ()
+    """Proxies in these networks may name their client by XCLIENT."""
+
+    proxy_tls: bool = False
+    """A client that connected to its proxy over TLS, as the proxy says, counts as secure."""
+
     mechanisms: Mapping[str, Maker] = MECHANISMS
     """SASL mechanisms; the profile names those that are offered."""
 
@@ -100,6 +106,7 @@ class POP3Factory(SessionFactory):
         self.mechanisms = options.mechanisms
         self._options = options
         self._trusts = within(options.secure_networks)
+        self._is_proxy = within(options.xclient_networks)
 
     def buildProtocol(self, addr: object) -> POP3Protocol:
         """One connection's protocol; ``addr`` is a ``Connection`` or an address."""
@@ -111,6 +118,7 @@ class POP3Factory(SessionFactory):
             secure=connection.secure,
             can_start_tls=self.tls is not None and not connection.secure,
             trusted=self._trusts(connection.host),
+            xclient=self._is_proxy(connection.host),
         )
         options = self._options
         return Session(
@@ -120,3 +128,10 @@ class POP3Factory(SessionFactory):
             convert_cr=options.convert_cr,
             expire=options.expire(),
         )
+
+    def beliefs(self, client: Connection, tls: bool) -> tuple[bool, bool]:
+        """Whether a client behind a proxy may send passwords without TLS, and whether it has TLS.
+
+        ``tls``: the proxy says so.
+        """
+        return self._trusts(client.host), self._options.proxy_tls and tls

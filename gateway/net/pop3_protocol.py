@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 from twisted.cred.credentials import ICredentials, UsernamePassword
+from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -15,16 +16,17 @@ from gateway.auth.login import Opened
 from gateway.errors import GatewayError
 from gateway.events import (
     ActionFailed,
+    ConnectionRefused,
     LoginFailed,
     LoginSucceeded,
     POP3SessionEnded,
     Problem,
 )
 from gateway.interfaces import Challenge, IBody, IMaildrop, IMechanism, Leave, Proven
-from gateway.model import Listing, Peer
+from gateway.model import Connection, Listing, Peer, Proxy
 from gateway.net.shell import Shell
 from gateway.observe.failures import problem_in
-from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step
+from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step, XClient
 from gateway.pop3.session import Session, State
 from gateway.saslprep import shown_name
 from gateway.wire.outgoing import SLICE
@@ -68,7 +70,7 @@ class POP3Protocol(Shell):
         self._open(self._factory.session(self.connection))
 
     def _refuse(self, error: GatewayError) -> None:  # noqa: ARG002
-        if self.connection.secure:
+        if ISSLTransport.providedBy(self.transport):
             # A TLS handshake would cost more than the rejected connection.
             self.transport.abortConnection()
         else:
@@ -154,6 +156,8 @@ class POP3Protocol(Shell):
                 self._await(done, self._committed, self._uncommitted)
             case StartTLS():
                 self._start_tls()
+            case XClient():
+                self._behind_proxy(action)
             case HangUp():
                 self._hang_up(action.abort)
 
@@ -165,6 +169,37 @@ class POP3Protocol(Shell):
         else:
             self._leave()
         super()._hang_up(abort)
+
+    # -- XCLIENT -------------------------------------------------------------
+
+    def _behind_proxy(self, action: XClient) -> None:
+        """Count the client in place of its proxy."""
+        before, host = self.connection, action.host or self.connection.host
+        proxy = Proxy(before.host, action.session)
+        client = before._replace(host=host, proxy=proxy)
+        leave, self._disconnect = self._disconnect, _nothing
+        assert leave is not None
+        leave()
+        asked = self._factory.admit(client)
+        self._await(asked, partial(self._identified, client, action.tls), self._unwanted(client))
+
+    def _identified(self, client: Connection, tls: bool, disconnect: Leave) -> None:
+        if self._lost:
+            disconnect()
+            return
+        self._disconnect = disconnect
+        trusted, tls = self._factory.beliefs(client, tls)
+        secure = self.connection.secure or tls
+        self.connection = client._replace(secure=secure)
+        self._session.identified(trusted=trusted, secure=secure)
+
+    def _unwanted(self, client: Connection) -> Callable[[Failure], None]:
+        def refused(failure: Failure) -> None:
+            failure.trap(GatewayError)
+            self._factory.emit(ConnectionRefused(client, "pop3", str(failure.value)))
+            self._session.give_up(_error(failure))
+
+        return refused
 
     # -- login ---------------------------------------------------------------
 
@@ -190,7 +225,7 @@ class POP3Protocol(Shell):
         self._await(login, self._enter, self._login_failed)
 
     def _peer(self) -> Peer:
-        id_, host, secure, _ = self.connection
+        id_, host, secure, *_ = self.connection
         return Peer(host, secure, id_, self._certificate if secure else bytes)
 
     def _certificate(self) -> bytes:
@@ -333,6 +368,10 @@ class POP3Protocol(Shell):
         what = "session {id}: {doing} of {user} from {host} failed"
         id_, host, *_ = self.connection
         return problem_in(failure, self.log, what, id=id_, doing=doing, user=self._user, host=host)
+
+
+def _nothing() -> None:
+    """Give back nothing: no place is taken."""
 
 
 def _error(failure: Failure) -> BaseException:

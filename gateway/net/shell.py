@@ -106,6 +106,9 @@ class Shell(AdmittedProtocol):
         """Take what the client has sent."""
         if self._over:
             return
+        if self._disconnect is None:
+            self._early += data
+            return
         if data.startswith(TLS_RECORD) and self._nothing_came():
             self._ending("TLS to a plain port", "the client begins TLS without asking for it")
             self._hang_up(abort=False)

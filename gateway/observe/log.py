@@ -12,6 +12,7 @@ from twisted.logger import Logger, LogLevel, globalLogPublisher
 from gateway import events
 from gateway.errors import BadCredentials, LoginTooSoon, MessageGone
 from gateway.events import HEALTH_CHECK, Event, Problem, Subscription
+from gateway.model import Proxy
 from gateway.observe.bus import EventBus
 
 __all__ = ["emit_to_log", "log_lines", "logged_events"]
@@ -46,7 +47,21 @@ def _action_failed(event: events.ActionFailed) -> str:
 
 
 def _refused(event: events.ConnectionRefused) -> str:
-    return f"refused a connection from {event.connection.host}: {event.reason}"
+    client = event.connection
+    return f"refused a connection from {client.host or '-'}{_via(client.proxy)}: {event.reason}"
+
+
+def _via(proxy: Proxy | None) -> str:
+    """The proxy of a client, as fields to append."""
+    if proxy is None:
+        return ""
+    session = f" proxy_session={proxy.session}" if proxy.session else ""
+    return f" via={proxy.host or '-'}{session}"
+
+
+def _is_check(proxy: Proxy | None, user: str, reason: str) -> bool:
+    """Whether only a proxy has checked that this server is there."""
+    return proxy is not None and proxy.local and not (user or reason)
 
 
 def _yes(flag: bool) -> str:
@@ -59,24 +74,24 @@ def _because(reason: str) -> str:
 
 def _pop3_ended(event: events.POP3SessionEnded) -> str:
     # Unpacked at once: each session has this line.
-    (id_, host, *_), end, user, tls, method, retr, octets, top, top_octets, *_ = event
-    if end == HEALTH_CHECK:
+    (id_, host, _, _, via), end, user, tls, method, retr, octets, top, top_octets, *_ = event
+    if end == HEALTH_CHECK or _is_check(via, user, event.reason):
         return ""
     return (
-        f"session {id_}: {end}; user={user or '-'} from={host} tls={_yes(tls)}"
+        f"session {id_}: {end}; user={user or '-'} from={host}{_via(via)} tls={_yes(tls)}"
         f" by={method or '-'} retr={retr}/{octets} top={top}/{top_octets}"
         f" dele={event.removed}/{event.messages} {event.seconds:.1f} s{_because(event.reason)}"
     )
 
 
 def _lmtp_ended(event: events.LMTPSessionEnded) -> str:
-    (id_, host, *_), end, tls, name, messages, delivered, refused, octets, reason = event
-    if end == HEALTH_CHECK:
+    (id_, host, _, _, via), end, tls, name, messages, delivered, refused, octets, reason = event
+    if end == HEALTH_CHECK or (_is_check(via, "", reason) and not messages):
         return ""
     # One word, or a client could write fields of its own.
     lhlo = repr(name)[1:-1].replace(" ", "\\x20")
     return (
-        f"session {id_}: {end}; from={host or '-'} tls={_yes(tls)} lhlo={lhlo or '-'}"
+        f"session {id_}: {end}; from={host or '-'}{_via(via)} tls={_yes(tls)} lhlo={lhlo or '-'}"
         f" messages={messages} delivered={delivered} refused={refused} octets={octets}"
         f"{_because(reason)}"
     )

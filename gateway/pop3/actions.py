@@ -1,4 +1,4 @@
-"""What a session asks its shell to do: the only six things that touch the world.
+"""What a session asks its shell to do: the only seven things that touch the world.
 
 The shell performs one at a time and answers each, ``HangUp`` excepted.
 """
@@ -34,6 +34,19 @@ class StartTLS(NamedTuple):
     """Send all pending output in clear text, then start TLS.  Answer ``secured``."""
 
 
+class XClient(NamedTuple):
+    """XCLIENT: a proxy names its client.  Answer ``identified`` or ``give_up``."""
+
+    host: str
+    """The client's IP address; empty: the proxy does not say."""
+
+    session: str
+    """The id of the client's session in the proxy's log; empty: unknown."""
+
+    tls: bool
+    """The proxy says that the client is connected over TLS."""
+
+
 class Fetch(NamedTuple):
     """RETR or TOP of a message, counted from 0.
 
@@ -57,4 +70,4 @@ class HangUp(NamedTuple):
     abort: bool = False
 
 
-Action = Login | Step | StartTLS | Fetch | Commit | HangUp
+Action = Login | Step | StartTLS | XClient | Fetch | Commit | HangUp

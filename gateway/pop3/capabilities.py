@@ -30,6 +30,9 @@ class Line:
     trusted: bool = False
     """The client's network may send plain-text passwords without TLS."""
 
+    xclient: bool = False
+    """The client is a proxy, which may send XCLIENT."""
+
     @property
     def cleartext_allowed(self) -> bool:
         """Whether plain-text passwords are allowed (RFC 2595 section 2.1)."""
@@ -60,6 +63,8 @@ def capability_lines(
         lines.append("SASL " + " ".join(usable))
     if line.can_start_tls and not line.secure and terms is None:
         lines.append("STLS")
+    if line.xclient and terms is None:
+        lines.append("XCLIENT")
     lines += ["UTF8 USER", "LANG"]
     lines += [
         f"{tag} {value}"

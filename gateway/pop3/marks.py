@@ -83,3 +83,12 @@ class Marks:
             numbered = enumerate(some, index)
             yield b"".join([text for number, text in numbered if number not in self.removed])
             index += len(some)
+
+
+class SessionCounts:
+    """Counts of a session, for its log line."""
+
+    __slots__ = ("removed", "retr", "retr_octets", "top", "top_octets")
+
+    def __init__(self) -> None:
+        self.retr = self.retr_octets = self.top = self.top_octets = self.removed = 0

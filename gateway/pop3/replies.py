@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gateway.pop3.actions import Action, HangUp
 from gateway.pop3.profile import Profile
-from gateway.pop3.texts import SETS
+from gateway.pop3.refusals import Refused
+from gateway.pop3.texts import LANGUAGES, SETS
 from gateway.wire.body import END
 from gateway.wire.dialogue import Dialogue
 
@@ -33,6 +34,20 @@ class Replies(Dialogue[Action]):
         self._ok(key)
         self._out.put(lines)
         self._out.put(END)
+
+    def _lang(self, wanted: bytes | None = None) -> None:
+        if wanted is None:
+            lines = "".join(f"{tag} {name}\r\n" for tag, (name, _) in LANGUAGES.items())
+            self._multiline("languages", lines.encode("utf-8"))
+            return
+        # RFC 4647 section 3.4: de-AT is served by de.
+        tag = self.profile.language if wanted == b"*" else wanted.decode("ascii").lower()
+        while tag and tag not in LANGUAGES:
+            tag = tag.rpartition("-")[0]
+        if not tag:
+            raise Refused("no_language")
+        self._texts = LANGUAGES[tag][1]
+        self._say(b"+OK " + tag.encode("ascii") + b" " + self._texts["language"])
 
     def _refuse_command(self, key: str, code: str = "") -> None:
         """Refuse what the client should not have sent; too often, and it is closed."""

@@ -13,16 +13,19 @@ from enum import Enum
 from itertools import chain
 from typing import NamedTuple
 
+from attrs import evolve
+
 from gateway.model import Form, Listing, Terms
 from gateway.pop3.actions import Commit, Fetch, StartTLS
 from gateway.pop3.authorization import Authorization
 from gateway.pop3.capabilities import Line, capability_lines, mechanisms
-from gateway.pop3.marks import Marks, natural
+from gateway.pop3.marks import Marks, SessionCounts, natural
 from gateway.pop3.profile import Profile
 from gateway.pop3.refusals import Refused, refusal_of
 from gateway.pop3.replies import Replies
 from gateway.pop3.reply import MessageReply
-from gateway.pop3.texts import ENGLISH, LANGUAGES, SETS
+from gateway.pop3.texts import ENGLISH, SETS
+from gateway.pop3.xclient import read_xclient
 from gateway.wire import base64
 from gateway.wire.body import END
 from gateway.wire.lines import LineTooLong
@@ -37,15 +40,6 @@ class State(Enum):
     AUTHORIZATION = 1
     TRANSACTION = 2
     UPDATE = 3
-
-
-class SessionCounts:
-    """Counts of a session, for its log line."""
-
-    __slots__ = ("removed", "retr", "retr_octets", "top", "top_octets")
-
-    def __init__(self) -> None:
-        self.retr = self.retr_octets = self.top = self.top_octets = self.removed = 0
 
 
 class Session(Replies):
@@ -72,7 +66,9 @@ class Session(Replies):
         self._authorization = Authorization(profile)
         self._reply: MessageReply | None = None
         self._utf8 = False
-        self._say(b"+OK " + (greeting.encode("ascii") or self._texts["greeting"]))
+        # Dovecot's proxy looks for this word there, and not in CAPA.
+        offer = b"[XCLIENT] " if line.xclient else b""
+        self._say(b"+OK " + offer + (greeting.encode("ascii") or self._texts["greeting"]))
 
     # -- commands ------------------------------------------------------------
 
@@ -96,6 +92,8 @@ class Session(Replies):
     def _line_limit(self) -> int:
         if self._authorization.mechanism is not None or self._input.starts_with(b"AUTH"):
             return self.profile.sasl_line_limit
+        if self.line.xclient and self._input.starts_with(b"XCLIENT"):
+            return self.profile.sasl_line_limit
         return self.profile.command_limit
 
     def _perform(self, line: bytes, name: bytes | None) -> None:
@@ -117,15 +115,18 @@ class Session(Replies):
         if not words:
             raise Refused("empty")
         keyword = words[0].upper()
-        row = COMMANDS.get(keyword)
-        if row is None:
-            raise Refused("no_apop" if keyword == b"APOP" else "unknown")
+        row = COMMANDS.get(keyword) or self._row_for_proxies(keyword)
         if self.state not in row.states:
             before = self.state is State.AUTHORIZATION
             raise Refused("before_login" if before else "after_login")
         if keyword not in (b"USER", b"PASS") and not _PRINTABLE.fullmatch(line):
             raise Refused("not_ascii")
         return keyword, row
+
+    def _row_for_proxies(self, keyword: bytes) -> Row:
+        if keyword == b"XCLIENT" and self.line.xclient:
+            return XCLIENT
+        raise Refused("no_apop" if keyword == b"APOP" else "unknown")
 
     def _user(self, name: bytes) -> None:
         self._authorization.user(name, self.line)
@@ -149,6 +150,9 @@ class Session(Replies):
         self._ok("tls")
         self._start_tls(StartTLS())
 
+    def _xclient(self, *attributes: bytes) -> None:
+        self._action = read_xclient(attributes)
+
     def _capa(self) -> None:
         lines = capability_lines(self.profile, self.line, self._expire, self._terms)
         self._multiline("capabilities", lines)
@@ -156,20 +160,6 @@ class Session(Replies):
     def _utf8_mode(self) -> None:
         self._utf8 = True
         self._ok("utf8")
-
-    def _lang(self, wanted: bytes | None = None) -> None:
-        if wanted is None:
-            lines = "".join(f"{tag} {name}\r\n" for tag, (name, _) in LANGUAGES.items())
-            self._multiline("languages", lines.encode("utf-8"))
-            return
-        # RFC 4647 section 3.4: de-AT is served by de.
-        tag = self.profile.language if wanted == b"*" else wanted.decode("ascii").lower()
-        while tag and tag not in LANGUAGES:
-            tag = tag.rpartition("-")[0]
-        if not tag:
-            raise Refused("no_language")
-        self._texts = LANGUAGES[tag][1]
-        self._say(b"+OK " + tag.encode("ascii") + b" " + self._texts["language"])
 
     def _stat(self) -> None:
         self._say(b"+OK %d %d" % self.marks.left())
@@ -225,7 +215,7 @@ class Session(Replies):
         self.state = State.UPDATE
         self._action = Commit(frozenset(marks.removed), frozenset(marks.retrieved))
 
-    # -- answers to Login, Step, StartTLS ------------------------------------
+    # -- answers to Login, Step, StartTLS, XClient ---------------------------
 
     def logged_in(self, listing: Listing, terms: Terms = _AS_FOR_ALL) -> None:
         """The login succeeded: the maildrop's listing, and what CAPA announces to its user."""
@@ -259,11 +249,17 @@ class Session(Replies):
     def secured(self) -> None:
         """TLS is active; both sides discard the state before it (RFC 2595 section 4)."""
         self._owed = False
-        self.line = Line(secure=True, can_start_tls=False, trusted=self.line.trusted)
+        self.line = evolve(self.line, secure=True, can_start_tls=False)
         self._texts = SETS[self.profile.texts]
         self._utf8 = False
         self._refused = 0
         self._authorization.over()
+
+    def identified(self, *, trusted: bool, secure: bool) -> None:
+        """The proxy's client is counted; no other may take its place in this session."""
+        self._owed = False
+        self.line = evolve(self.line, trusted=trusted, secure=secure, xclient=False)
+        self._ok("client")
 
     # -- answers to Fetch ----------------------------------------------------
 
@@ -393,3 +389,6 @@ COMMANDS = {
     b"RSET": Row(Session._rset, _AFTER),
     b"QUIT": Row(Session._quit, _ALWAYS),
 }
+
+XCLIENT = Row(Session._xclient, _BEFORE, 1, 100)
+"""Of Dovecot's proxies; to anybody else it is an unknown command."""

@@ -825,6 +825,51 @@ class ListenerTests(ConfigCase):
         # NTLM shows no password to who listens.
         self.load(f'{nobody}[ntlm]\nprovider = "hashes"\n')
 
+    def test_contradictions_about_proxies_are_named_with_their_cure(self) -> None:
+        lmtp = '[lmtp]\nendpoint = "tcp:24"\n'
+        ntlm = '[ntlm]\nprovider = "hashes"\nchannel_binding = "%s"\n'
+        on, proxy = "proxy_protocol = true\n", 'proxy_networks = ["192.0.2.1"]\n'
+        for text, words in (
+            (LISTENER + on, "listeners.a.proxy_networks: expected the addresses of the proxies"),
+            (LISTENER + lmtp + on, "lmtp.proxy_networks: expected the addresses of the proxies"),
+            (LISTENER + proxy, "listeners.a.proxy_protocol: expected true, or no proxy_networks"),
+            (
+                f'{LISTENER}{on}proxy_networks = ["10.0.0.0/8", "0.0.0.0/0"]\n',
+                "listeners.a.proxy_networks: expected the addresses of the proxies: in a network",
+            ),
+            (
+                f'{LISTENER}xclient_networks = ["::/0"]\n',
+                "listeners.a.xclient_networks: expected the addresses of the proxies: in a network",
+            ),
+            (f"{LISTENER}proxy_tls = true\n", "listeners.a.proxy_tls: expected false: without"),
+            (f"{LISTENER}{lmtp}proxy_tls = true\n", "lmtp.proxy_tls: expected false: without"),
+            (
+                f"{LISTENER}{on}{proxy}proxy_tls = true\n{ntlm % 'allow'}",
+                'expected false, or ntlm.channel_binding = "off", or no NTLM in listeners.a.mech',
+            ),
+            (f"{LISTENER}{lmtp}xclient_networks = []\n", "lmtp.xclient_networks"),
+        ):
+            (fault,) = self.faults(text)
+            self.assertIn(words, fault)
+        self.load(LISTENER + on + proxy)
+        self.load(f"{LISTENER}{on}{proxy}proxy_tls = true\n{ntlm % 'off'}")
+        self.load(f"{LISTENER}{on}{proxy}proxy_tls = true\nmechanisms = []\n{ntlm % 'require'}")
+        self.load(f'{LISTENER}xclient_networks = ["192.0.2.1"]\nproxy_tls = true\n')
+
+    def test_a_unix_socket_behind_a_proxy_needs_no_networks(self) -> None:
+        self.load('[listeners.a]\nendpoint = "unix:/run/pop3"\nproxy_protocol = true\n')
+        (fault,) = self.faults('[listeners.a]\nendpoint = "tcp:1"\nproxy_protocol = true\n')
+        self.assertIn("listeners.a.proxy_networks", fault)
+
+    def test_tls_at_a_proxy_lets_somebody_in(self) -> None:
+        nobody = (
+            '[pop3]\nsecure_networks = []\n[listeners.a]\nendpoint = "tcp:7"\ntls = "none"\n'
+            'proxy_protocol = true\nproxy_networks = ["192.0.2.1"]\n'
+        )
+        (fault,) = self.faults(nobody)
+        self.assertIn("listeners.a.tls: expected", fault)
+        self.load(f"{nobody}proxy_tls = true\n")
+
     def test_at_an_address_of_the_network_loopback_lets_nobody_in(self) -> None:
         text = '[listeners.a]\nendpoint = "tcp:7:interface=%s"\ntls = "none"\n'
         (fault,) = self.faults(text % "10.0.0.5")
@@ -860,7 +905,7 @@ class ListenerTests(ConfigCase):
             path = self.file(top + text)
             (problem,) = assembly.check(path, {}).faults
             self.assertIn(f"{table}.endpoint: ", problem)
-            self.assertIn("the PROXY protocol is not spoken yet", problem)
+            self.assertIn("use tcp: with proxy_protocol = true", problem)
             with self.assertRaises(ConfigError):
                 assembly.assemble(MemoryReactorClock(), path, {})
 

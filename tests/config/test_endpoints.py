@@ -60,7 +60,7 @@ class ParseTests(SynchronousTestCase):
             ("systemd:domain=INET:index=0:name=a", ":index= or :name="),
             ("systemd:domain=LOCAL:index=0", "domain=INET, domain=INET6 or domain=UNIX"),
             ("systemd:domain=INET:index=x", "index as a number"),
-            ("haproxy:tcp:110", "the PROXY protocol is not spoken yet"),
+            ("haproxy:tcp:110", "use tcp: with proxy_protocol = true"),
             ("ssl:995:privateKey=x", 'tls = "implicit"'),
             ("tls:995", "expected tcp:PORT, tcp6:PORT, unix:/PATH"),
             ("stdio:", "expected tcp:PORT"),

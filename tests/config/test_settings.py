@@ -197,6 +197,11 @@ NEEDED = {
     "POP3GW_LISTENERS__A__ENDPOINT": "tcp:0",
     "POP3GW_HTTP__TOKEN": "seven",
     "POP3GW_QUOTA__WARN_FROM": "c@example.org",
+    **{
+        f"POP3GW_{section}__PROXY_{name}": value
+        for section in ("LISTENERS__A", "LMTP", "POLICY", "HTTP")
+        for name, value in (("PROTOCOL", "true"), ("NETWORKS", "192.0.2.1"))
+    },
 }
 """What some ask for besides."""
 

@@ -48,7 +48,7 @@ class AcceptorTests(SynchronousTestCase):
                 acceptor.buildProtocol(address)
                 connection = recorder.given.pop()
                 assert isinstance(connection, Connection)
-                self.assertEqual(connection[1:], (host, secure, "pop3"))
+                self.assertEqual(connection[1:], (host, secure, "pop3", None))
 
     def test_the_protocols_factory_starts_and_stops_with_its_port(self) -> None:
         recorder = Recorder()
@@ -60,9 +60,9 @@ class AcceptorTests(SynchronousTestCase):
 
     def test_an_application_s_own_endpoint_needs_no_acceptor(self) -> None:
         line = Line("192.0.2.1")
-        self.assertEqual(connection_of(None, line)[1:], ("192.0.2.1", False, ""))
+        self.assertEqual(connection_of(None, line)[1:], ("192.0.2.1", False, "", None))
         alsoProvides(line, ISSLTransport)
-        self.assertEqual(connection_of(None, line)[1:], ("192.0.2.1", True, ""))
+        self.assertEqual(connection_of(None, line)[1:], ("192.0.2.1", True, "", None))
 
 
 class IdTests(SynchronousTestCase):

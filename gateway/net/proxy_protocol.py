@@ -1,0 +1,156 @@
+"""The PROXY protocol: an acceptor that learns from a proxy which client it connects for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from gateway.errors import ProxyHeaderMalformed
+from gateway.events import ConnectionRefused, Emit
+from gateway.model import Connection, Proxy
+from gateway.net.acceptor import Acceptor, host_of, new_id
+from gateway.observe.log import emit_to_log
+from gateway.wire.proxy_header import ProxyHeader, read_header
+
+MOST_WAITING = 1000
+"""Connections that may wait for their header at one time.  A proxy sends it at once."""
+
+
+@frozen
+class ProxyOptions:
+    """Which proxies a listener believes, and what."""
+
+    allows: Callable[[str], bool]
+    """Whether the peer at this address is a proxy; empty: of a UNIX socket."""
+
+    section: str
+    """The section of the settings, for the log."""
+
+    tls: bool = False
+    """A client that is connected to the proxy over TLS counts as secure."""
+
+    timeout: float = 5.0
+    """Seconds for the whole header."""
+
+
+class ProxyAcceptor(Acceptor):
+    """Reads the header of each connection before there is a ``Connection``, or TLS.
+
+    Who is no proxy, or sends no header or a wrong one, is disconnected with an event.
+    """
+
+    def __init__(
+        self,
+        listener: str,
+        protocols: IProtocolFactory,
+        options: ProxyOptions,
+        *,
+        protocol: str,
+        clock: IReactorTime,
+        secure: bool = False,
+        emit: Emit = emit_to_log,
+    ) -> None:
+        """``protocol``: its name, for events; ``secure``: ``protocols`` begin with TLS."""
+        super().__init__(listener, protocols, secure=secure)
+        self.options = options
+        self.clock = clock
+        self.waiting = 0
+        """Connections that wait for their header."""
+        self._protocol = protocol
+        self._emit = emit
+
+    def buildProtocol(self, addr: object) -> Protocol | None:
+        """What reads the header of a new connection; None: reject it."""
+        host = host_of(addr)
+        if not self.options.allows(host):
+            self.refuse(host, "proxy_networks has no such address")
+        elif self.waiting >= MOST_WAITING:
+            self.refuse(host, f"{self.waiting} connections wait for their PROXY header")
+        else:
+            return _HeaderReader(self, host)
+        return None
+
+    def refuse(self, host: str, reason: str) -> None:
+        """Emit that the peer at ``host`` is disconnected."""
+        connection = Connection(new_id(), host, False, self.listener)
+        reason = f"{self.options.section}: {reason}"
+        self._emit(ConnectionRefused(connection, self._protocol, reason))
+
+    def begin(self, proxy: str, header: ProxyHeader) -> Protocol | None:
+        """The protocol of the client that the proxy at this address connects for."""
+        # Of a client without an IP address only the proxy is known, and counts.
+        host = header.host or proxy
+        secure = self._secure or (self.options.tls and header.tls)
+        of = Proxy(proxy, header.unique_id, header.local)
+        return self.protocol_of(Connection(new_id(), host, secure, self.listener, of))
+
+
+class _HeaderReader(Protocol):
+    """Reads the header, and hands the transport over to the client's protocol."""
+
+    transport: Any
+
+    def __init__(self, acceptor: ProxyAcceptor, host: str) -> None:
+        self._acceptor = acceptor
+        self._host = host
+        self._data = b""
+        self._over = False
+
+    def connectionMade(self) -> None:
+        """Wait for the header, but not for long."""
+        acceptor = self._acceptor
+        acceptor.waiting += 1
+        self._timer = acceptor.clock.callLater(acceptor.options.timeout, self._late)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Add octets of the header; what follows it is the client's."""
+        if self._over:
+            return
+        self._data += data
+        try:
+            header = read_header(self._data)
+        except ProxyHeaderMalformed as error:
+            self._refuse(str(error))
+            return
+        if header is not None:
+            self._end()
+            self._hand_over(header)
+
+    def _hand_over(self, header: ProxyHeader) -> None:
+        transport, rest = self.transport, self._data[header.length :]
+        protocol = self._acceptor.begin(self._host, header)
+        if protocol is None:
+            transport.abortConnection()
+            return
+        # The transport itself, and no layer above it: from here on it costs nothing.
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        if rest:
+            protocol.dataReceived(rest)
+
+    def _late(self) -> None:
+        self._refuse(f"no whole PROXY header in {self._acceptor.options.timeout:g} s")
+
+    def _refuse(self, reason: str) -> None:
+        self._end()
+        self._acceptor.refuse(self._host, reason)
+        self.transport.abortConnection()
+
+    def _end(self) -> None:
+        self._over = True
+        self._acceptor.waiting -= 1
+        if self._timer.active():
+            self._timer.cancel()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+        """The peer has gone; one that sent nothing at all only checked the port."""
+        if self._over:
+            return
+        self._end()
+        if self._data:
+            self._acceptor.refuse(self._host, "the connection ended within its PROXY header")
