@@ -360,7 +360,16 @@ class ReloadStarted(NamedTuple):
 
 
 class ReloadEnded(NamedTuple):
-    """The server has taken what it could of the new configuration."""
+    """The server has taken the new configuration, or kept the old one."""
+
+    changed: tuple[str, ...] = ()
+    """The settings that have changed, by key."""
+
+    restart: tuple[str, ...] = ()
+    """The settings that keep their old value until a restart, by key."""
+
+    problems: tuple[str, ...] = ()
+    """Why the whole configuration stays as it was, one line each; empty: it was taken."""
 
 
 class ServerStopping(NamedTuple):

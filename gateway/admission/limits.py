@@ -39,6 +39,10 @@ class ConnectionCounts:
         self._users: Counter[str] = Counter()
         self._connections = 0
 
+    def configure(self, limits: ConnectionLimits) -> None:
+        """Other limits from now on; who is in stays."""
+        self._limits = limits
+
     def connect(self, address: str) -> Leave:
         """Count a connection.  Raises ``TooManySessions``, and then does not count it."""
         limits, here = self._limits, self._addresses[address]

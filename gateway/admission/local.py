@@ -54,6 +54,19 @@ class LocalAdmission:
         self._throttle = None if throttle is None else Throttle(throttle, seconds)
         self.login_delay = LoginDelay(profile, seconds)
 
+    def configure(
+        self,
+        *,
+        limits: ConnectionLimits,
+        throttle: ThrottleLimits | None = None,
+        profile: Profile = Profile(),
+    ) -> None:
+        """Other limits from now on, as in the constructor; what was counted stays counted."""
+        self._counts.configure(limits)
+        if self._throttle is not None and throttle is not None:
+            self._throttle.configure(throttle)
+        self.login_delay.configure(profile)
+
     def connect(self, connection: Connection) -> Deferred[Leave]:
         """Count a connection."""
         try:

@@ -25,11 +25,15 @@ class LoginDelay:
 
         Beyond ``entries`` users the oldest login is forgotten, and with it its delay.
         """
-        self._profile = profile
         self._seconds = seconds
         self._entries = entries
-        self._longest = login_delay_seconds(profile, Terms())
+        self.configure(profile)
         self._at: OrderedDict[str, float] = OrderedDict()
+
+    def configure(self, profile: Profile) -> None:
+        """Another delay from now on, also after logins before."""
+        self._profile = profile
+        self._longest = login_delay_seconds(profile, Terms())
 
     def __len__(self) -> int:
         return len(self._at)

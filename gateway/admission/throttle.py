@@ -127,7 +127,6 @@ class Throttle:
     """Failed and good logins, in memory."""
 
     def __init__(self, limits: ThrottleLimits, seconds: Callable[[], float]) -> None:
-        self._limits = limits
         self._seconds = seconds
         # A wrong password is often another account's right one: only digests are kept.
         self._key = os.urandom(32)
@@ -135,6 +134,11 @@ class Throttle:
         self._trusted: OrderedDict[tuple[str, str], tuple[float, bytes]] = OrderedDict()
         self._accounts: OrderedDict[str, str] = OrderedDict()
         self._pending: dict[Place, Counter[bytes]] = {}
+        self.configure(limits)
+
+    def configure(self, limits: ThrottleLimits) -> None:
+        """Other limits from now on; the logins of before still count."""
+        self._limits = limits
         # A directory that locks accounts counts the same wrong password each time.
         self._wrong_ttl = math.inf if limits.refuse_after else limits.wrong_ttl
         self._most = max(limits.free, limits.network_free, limits.refuse_after) + 40
@@ -265,7 +269,7 @@ class Throttle:
         self._trim(self._trusted)
 
     def _trim(self, remembered: OrderedDict[Any, Any]) -> None:
-        if len(remembered) > self._limits.entries:
+        while len(remembered) > self._limits.entries:
             remembered.popitem(last=False)
 
 

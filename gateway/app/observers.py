@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gateway import events
 from gateway.config.settings import Settings
@@ -16,8 +16,8 @@ from gateway.observe.log import log_lines
 from gateway.observe.systemd import SystemdNotices
 
 
-def _nothing() -> None:
-    """There is nothing to begin or to end."""
+def _nothing(*_: object) -> None:
+    """There is nothing to begin, to end or to configure."""
 
 
 @frozen
@@ -31,14 +31,27 @@ class Observer:
     stop: Callable[[], object] = _nothing
     """Called last, when no more events come; must not block."""
 
+    configure: Callable[[Settings], object] = _nothing
+    """Called at a reload, with other settings; must not fail."""
+
 
 def _log(settings: Settings, _: Any) -> Observer:
-    return Observer(log_lines(sessions=settings.log.sessions))
+    current = [settings.log]
+
+    def configure(new: Settings) -> None:
+        current[:] = [new.log]
+
+    return Observer(log_lines(lambda: current[0].sessions), configure=configure)
 
 
 def _counts(settings: Settings, reactor: Any) -> Observer:
     counts = Counts(reactor)
-    return Observer(counts.subscription, lambda: counts.start(settings.log.counts), counts.stop)
+    return Observer(
+        counts.subscription,
+        lambda: counts.start(settings.log.counts),
+        counts.stop,
+        configure=lambda new: counts.start(new.log.counts),
+    )
 
 
 def _systemd(_: Settings, reactor: Any) -> Observer:
@@ -56,9 +69,10 @@ OBSERVERS_OF_PARENT: tuple[Make, ...] = (_log, _systemd)
 """Those of a process that only supervises workers."""
 
 
-def _log_of_worker(settings: Settings, _: Any) -> Observer:
-    lines = log_lines(sessions=settings.log.sessions)
-    return Observer({kind: lines[kind] for kind in lines.keys() - _SAID_BY_PARENT})
+def _log_of_worker(settings: Settings, reactor: Any) -> Observer:
+    log = _log(settings, reactor)
+    lines = log.subscription
+    return evolve(log, subscription={kind: lines[kind] for kind in lines.keys() - _SAID_BY_PARENT})
 
 
 _SAID_BY_PARENT = {
@@ -69,6 +83,7 @@ _SAID_BY_PARENT = {
     events.ServerStopped,
     events.CertificateReloaded,
     events.CertificateRejected,
+    events.ReloadEnded,
 }
 """Events of every worker that the log has once, from the parent."""
 

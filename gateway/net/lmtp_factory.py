@@ -64,15 +64,14 @@ class LMTPFactory(SessionFactory):
         if admission is None:
             limits = ConnectionLimits(100, 100, setting="lmtp.connections")
             admission = LocalAdmission(lambda: self.clock, limits=limits)
-        super().__init__(
-            admission,
-            allows=options.allows,
-            tls=options.tls,
-            timeouts=options.timeouts,
-            emit=emit,
-            clock=clock,
-            turns=turns,
-        )
+        super().__init__(admission, emit=emit, clock=clock, turns=turns)
+        self.configure(recipients, store, options)
+
+    def configure(self, recipients: Recipients, store: IDelivery, options: LMTPOptions) -> None:
+        """Other recipients, store and options from now on; an open session keeps its profile."""
+        self.allows = options.allows
+        self.tls = options.tls
+        self.timeouts = options.timeouts
         self.recipients = recipients
         self.store = store
         self.now = options.now

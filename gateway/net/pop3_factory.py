@@ -93,16 +93,23 @@ class POP3Factory(SessionFactory):
         ``emit`` takes events; logins take ``turns``, which others may share.  For
         implicit TLS use an ``ssl:`` endpoint.
         """
+        if admission is None:
+            admission = LocalAdmission(lambda: self.clock, profile=options.profile)
+        super().__init__(admission, emit=emit, clock=clock, turns=turns)
+        self.configure(portal, options)
+
+    def configure(self, portal: Portal, options: POP3Options) -> None:
+        """Another portal and options from now on.
+
+        An open session keeps its profile, but a client that has yet to log in logs in to the
+        new portal.
+        """
         profile = options.profile
         usable = tuple(name for name in profile.mechanisms if name in options.mechanisms)
         self.profile = evolve(profile, mechanisms=usable)
-        if admission is None:
-            admission = LocalAdmission(lambda: self.clock, profile=self.profile)
-        timeouts = evolve(options.timeouts, handshake=profile.preauth_idle_timeout)
-        super().__init__(
-            admission, tls=options.tls, timeouts=timeouts, emit=emit, clock=clock, turns=turns
-        )
-        self.login = PortalLogin(portal, admission, options.identify)
+        self.tls = options.tls
+        self.timeouts = evolve(options.timeouts, handshake=profile.preauth_idle_timeout)
+        self.login = PortalLogin(portal, self.admission, options.identify)
         self.mechanisms = options.mechanisms
         self._options = options
         self._trusts = within(options.secure_networks)

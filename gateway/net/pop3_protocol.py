@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.auth.login import Opened
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, MechanismUnknown
 from gateway.events import (
     ActionFailed,
     ConnectionRefused,
@@ -205,8 +205,13 @@ class POP3Protocol(Shell):
 
     def _step(self, action: Step) -> None:
         if action.first:
-            self._mechanism = self._factory.mechanisms[action.mechanism](self._peer())
             self._method = action.mechanism
+            make = self._factory.mechanisms.get(action.mechanism)
+            if make is None:
+                # A reload has taken it away since the session began.
+                self._login_failed(Failure(MechanismUnknown(action.mechanism)))
+                return
+            self._mechanism = make(self._peer())
         assert self._mechanism is not None
         self._await(self._mechanism.step(action.response), self._stepped, self._login_failed)
 

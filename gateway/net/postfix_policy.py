@@ -58,6 +58,8 @@ class PolicyProtocol(Shell):
 
     def _perform(self, action: Ask | HangUp) -> None:
         if isinstance(action, Ask):
+            # Postfix keeps a connection, and a reload may change the answers meanwhile.
+            self._session.answers = self._factory.answers
             self._await(self._factory.found(action.request), self._session.answered, self._fault)
             return
         if action.malformed:
@@ -118,7 +120,12 @@ class PolicyFactory(SessionFactory):
         if admission is None:
             limits = ConnectionLimits(1000, 1000, setting="policy.connections")
             admission = LocalAdmission(lambda: self.clock, limits=limits)
-        super().__init__(admission, allows=options.allows, emit=emit, clock=clock, turns=turns)
+        super().__init__(admission, emit=emit, clock=clock, turns=turns)
+        self.configure(recipients, options)
+
+    def configure(self, recipients: Recipients, options: PolicyOptions) -> None:
+        """Other recipients and options from now on; an open connection keeps its answers."""
+        self.allows = options.allows
         self.answers = options.answers
         self.idle_timeout = options.idle_timeout
         self._recipients = recipients

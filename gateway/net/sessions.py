@@ -105,23 +105,18 @@ class SessionFactory(ServerFactory):
         self,
         admission: IAdmission,
         *,
-        allows: Callable[[str], bool] | None = None,
-        tls: object | None = None,
-        timeouts: Timeouts = Timeouts(),
         emit: Emit = emit_to_log,
         clock: IReactorTime | None = None,
         turns: FairTurns | None = None,
     ) -> None:
-        """``allows``: whether a client address may connect; None: all may.
-
-        ``tls``, an ``IOpenSSLServerConnectionCreator``, makes STARTTLS available.
-        Sessions take ``turns``, which other factories may share.
-        """
+        """Sessions take ``turns``, which other factories may share."""
         self.admission = admission
-        self.tls = tls
-        self.timeouts = timeouts
+        self.tls: object | None = None
+        """An ``IOpenSSLServerConnectionCreator``, which makes STARTTLS available; or None."""
+        self.timeouts = Timeouts()
+        self.allows: Callable[[str], bool] | None = None
+        """Whether a client address may connect; None: all may."""
         self.emit = emit
-        self._allows = allows
         self._clock = clock
         self.turns = turns or FairTurns(lambda: self.clock)
         self._sessions: Sessions[Drainable] = Sessions(lambda: self.clock)
@@ -141,7 +136,7 @@ class SessionFactory(ServerFactory):
 
     def admit(self, connection: Connection) -> Deferred[Leave]:
         """Count a new connection; fails with ``ClientNotAllowed`` or as ``IAdmission.connect``."""
-        if self._allows is not None and not self._allows(connection.host):
+        if self.allows is not None and not self.allows(connection.host):
             setting = f"{self.protocol_name}.allowed_networks"
             return fail(ClientNotAllowed(f"{setting} has no such address"))
         return self.admission.connect(connection)

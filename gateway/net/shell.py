@@ -330,6 +330,11 @@ class Shell(AdmittedProtocol):
     # -- actions of every protocol -------------------------------------------
 
     def _start_tls(self) -> None:
+        if self._factory.tls is None:
+            # A reload has taken TLS from the listener since the session began.
+            self._ending("aborted", "the listener has no TLS any more")
+            self.abort()
+            return
         self._flush()
         self.transport.unregisterProducer()
         # Not the transport's own startTLS, which would close as soon as the client does.

@@ -31,7 +31,9 @@ class Counts:
 
     def start(self, seconds: float) -> None:
         """Log at this interval from now on, in seconds; 0: never."""
-        if seconds:
+        if self._looping.running and self._looping.interval != seconds:
+            self.stop()
+        if seconds and not self._looping.running:
             self._looping.start(seconds, now=False)
 
     def stop(self) -> None:

@@ -165,6 +165,20 @@ def _taken(event: events.QueueTaken) -> str:
     return f"worker {event.worker} does not serve: worker {event.by} accepts its clients"
 
 
+def _reloaded(event: events.ReloadEnded) -> str:
+    if event.problems:
+        # One event, one line; each problem names its place.
+        return f"reload failed, the configuration stays as it was: {'; '.join(event.problems)}"
+    line = f"reloaded the configuration: changed={','.join(event.changed) or 'none'}"
+    return line + (f" needs_restart={','.join(event.restart)}" if event.restart else "")
+
+
+def _reload_level(event: events.ReloadEnded) -> Any:
+    if event.problems:
+        return LogLevel.error
+    return LogLevel.warn if event.restart else LogLevel.info
+
+
 class Row(NamedTuple):
     """How a kind of event becomes a line."""
 
@@ -217,6 +231,7 @@ ROWS: dict[type[Event], Row] = {
         "pop3gw.server", LogLevel.info, lambda event: f"listener {event.name} stopped"
     ),
     events.ServerReady: Row("pop3gw.server", LogLevel.info, _ready),
+    events.ReloadEnded: Row("pop3gw.server", _reload_level, _reloaded),
     events.ServerStopping: Row(
         "pop3gw.server",
         LogLevel.info,
@@ -258,18 +273,16 @@ ROWS: dict[type[Event], Row] = {
 }
 
 
-def log_lines(*, sessions: bool = True) -> Subscription:
+def log_lines(sessions: Callable[[], bool] = lambda: True) -> Subscription:
     """The subscription that writes the log.
 
-    Without ``sessions`` a POP3 session has a line only where nobody logged in and
-    the line says why.
+    Without ``sessions``, which may change, a POP3 session has a line only where nobody
+    logged in and the line says why.
     """
-    rows = dict(ROWS)
-    if not sessions:
-        ended = rows[events.POP3SessionEnded]
-        rows[events.POP3SessionEnded] = ended._replace(
-            line=lambda event: ended.line(event) if event.reason else ""
-        )
+    rows, ended = dict(ROWS), ROWS[events.POP3SessionEnded]
+    rows[events.POP3SessionEnded] = ended._replace(
+        line=lambda event: ended.line(event) if event.reason or sessions() else ""
+    )
     return {kind: partial(_write, row, Logger(row.namespace)) for kind, row in rows.items()}
 
 
@@ -295,7 +308,7 @@ def _write(row: Row, logger: Logger, event: Event) -> None:
 def logged_events(*, sessions: bool = True) -> EventBus:
     """A bus to which the log has subscribed; ``sessions`` as for ``log_lines``."""
     bus = EventBus()
-    bus.subscribe(log_lines(sessions=sessions))
+    bus.subscribe(log_lines(lambda: sessions))
     return bus
 
 

@@ -233,7 +233,7 @@ class Session(Dialogue[Ask | HangUp]):
     def __init__(self, answers: Answers) -> None:
         super().__init__()
         self._input = Requests()
-        self._answers = answers
+        self.answers = answers
         self._request = Request({})
         self._stopping = False
 
@@ -254,7 +254,7 @@ class Session(Dialogue[Ask | HangUp]):
         if self.closed:
             return
         self._owed = False
-        action = decide(self._request, found, self._answers)
+        action = decide(self._request, found, self.answers)
         if action is not None:
             self._out.put(reply(action))
         if action is None or self._stopping:
