@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -67,6 +68,10 @@ class _Request(Request):
     def __init__(self, *arguments: Any, connection: Connection) -> None:
         super().__init__(*arguments)  # type: ignore[no-untyped-call]
         self.connection = connection
+
+    def getClientAddress(self) -> IPv4Address:
+        """The client's address, and not that of a proxy before it: for the log."""
+        return IPv4Address("TCP", self.connection.host, 0)
 
     def gotLength(self, length: int | None) -> None:  # noqa: ARG002
         """Allocate no file and no memory for the body."""

@@ -14,11 +14,14 @@ from gateway.errors import ProxyHeaderMalformed
 from gateway.events import ConnectionRefused, Emit
 from gateway.model import Connection, Proxy
 from gateway.net.acceptor import Acceptor, host_of, new_id
+from gateway.networks import is_here
 from gateway.observe.log import emit_to_log
 from gateway.wire.proxy_header import ProxyHeader, read_header
 
 MOST_WAITING = 1000
 """Connections that may wait for their header at one time.  A proxy sends it at once."""
+
+_NO_PROXY = "proxy_networks has no such address"
 
 
 @frozen
@@ -41,7 +44,9 @@ class ProxyOptions:
 class ProxyAcceptor(Acceptor):
     """Reads the header of each connection before there is a ``Connection``, or TLS.
 
-    Who is no proxy, or sends no header or a wrong one, is disconnected with an event.
+    Who is no proxy, or sends no header or a wrong one, is disconnected with an event.  Only a
+    client on this machine may do without being a proxy, as long as it names nobody else:
+    ``pop3gw health``.
     """
 
     def __init__(
@@ -67,12 +72,9 @@ class ProxyAcceptor(Acceptor):
     def buildProtocol(self, addr: object) -> Protocol | None:
         """What reads the header of a new connection; None: reject it."""
         host = host_of(addr)
-        if not self.options.allows(host):
-            self.refuse(host, "proxy_networks has no such address")
-        elif self.waiting >= MOST_WAITING:
-            self.refuse(host, f"{self.waiting} connections wait for their PROXY header")
-        else:
+        if self.waiting < MOST_WAITING:
             return _HeaderReader(self, host)
+        self.refuse(host, f"{self.waiting} connections wait for their PROXY header")
         return None
 
     def refuse(self, host: str, reason: str) -> None:
@@ -106,6 +108,9 @@ class _HeaderReader(Protocol):
         acceptor = self._acceptor
         acceptor.waiting += 1
         self._timer = acceptor.clock.callLater(acceptor.options.timeout, self._late)
+        self._is_proxy = acceptor.options.allows(self._host)
+        if not (self._is_proxy or is_here(self._host, host_of(self.transport.getHost()))):
+            self._refuse(_NO_PROXY)
 
     def dataReceived(self, data: bytes) -> None:
         """Add octets of the header; what follows it is the client's."""
@@ -117,9 +122,13 @@ class _HeaderReader(Protocol):
         except ProxyHeaderMalformed as error:
             self._refuse(str(error))
             return
-        if header is not None:
-            self._end()
-            self._hand_over(header)
+        if header is None:
+            return
+        if not (self._is_proxy or header.local):
+            self._refuse(_NO_PROXY)
+            return
+        self._end()
+        self._hand_over(header)
 
     def _hand_over(self, header: ProxyHeader) -> None:
         transport, rest = self.transport, self._data[header.length :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import StringIO
 from ipaddress import ip_network
 from typing import Any
 
@@ -24,6 +25,7 @@ from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
 from gateway.admission.throttle import ThrottleLimits
 from gateway.events import ConnectionOpened, ConnectionRefused, Event
+from gateway.http.quota import quota_site
 from gateway.interfaces import Leave
 from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients
@@ -36,7 +38,7 @@ from gateway.observe.log import log_lines
 from harness import ALICE, SECRET, Line, Wire
 from proxy_headers import binary, line, over_tls, tlv
 
-PROXY, CLIENT = "10.0.0.1", "192.0.2.7"
+PROXY, CLIENT, HERE = "10.0.0.1", "192.0.2.7", "10.9.9.9"
 PROXIES = within([ip_network("10.0.0.0/24")])
 PROXIED = [ip_network("192.0.2.0/24")]
 """Clients that may send passwords without TLS."""
@@ -78,6 +80,7 @@ class Delivered(Line):
 
     def __init__(self, protocol: Protocol, host: str, clock: Clock | None = None) -> None:
         super().__init__(host)
+        self.hostAddr = IPv4Address("TCP", HERE, 110)
         self.protocol = protocol
         self._clock = clock or Clock()
         protocol.makeConnection(self)
@@ -208,10 +211,31 @@ class ConnectionTests(SynchronousTestCase):
 
 class RefusedTests(LoggedCase):
     def test_who_is_no_proxy_is_closed_before_a_word_is_read(self) -> None:
-        front = Front(Keeper())
-        self.assertIsNone(front.connect("192.0.2.7"))
+        keeper = Keeper()
+        peer = Front(keeper).connect("192.0.2.7")
+        assert peer is not None
+        self.assertTrue(peer.aborted)
+        self.assertEqual(peer.send(line(CLIENT)), b"")
+        peer.drop()
+        self.assertEqual(keeper.connections, [])
         reason = "listeners.a: proxy_networks has no such address"
         self.assertEqual(self.lines, [f"refused a connection from 192.0.2.7: {reason}"])
+
+    def test_a_client_on_this_machine_may_connect_for_itself_but_for_nobody_else(self) -> None:
+        for host in ("127.0.0.1", HERE):
+            keeper = Keeper()
+            peer = Front(keeper).connect(host)
+            assert peer is not None
+            peer.send(proxy_headers.LOCAL)
+            self.assertEqual(keeper.connections[0].host, host)
+            peer = Front(keeper).connect(host)
+            assert peer is not None
+            peer.send(line(CLIENT))
+            self.assertTrue(peer.aborted)
+            self.assertEqual(len(keeper.connections), 1)
+            (said,) = self.lines
+            self.assertIn(f"from {host}: listeners.a: proxy_networks has no such address", said)
+            self.events.clear()
 
     def test_without_a_header_or_with_a_wrong_one_it_is_closed_with_one_line(self) -> None:
         for data in (b"CAPA\r\n", b"\x16\x03\x01\x02\x00", b"PROXY TCP4\r\nCAPA\r\n"):
@@ -436,6 +460,15 @@ class _Hello(Resource):
 
 
 class HttpTests(SynchronousTestCase):
+    def test_the_access_log_has_the_client(self) -> None:
+        site: Any = quota_site(None, None, token="t0ken")  # type: ignore[arg-type]
+        site.logFile = StringIO()
+        site._logDateTime = "now"
+        peer = Front(site).connect()
+        assert peer is not None
+        peer.send(binary(CLIENT) + b"GET /v1/quota HTTP/1.0\r\n\r\n")
+        self.assertTrue(site.logFile.getvalue().startswith(f'"{CLIENT}" - - now "GET /v1/quota'))
+
     def test_a_request_that_comes_with_the_header_is_answered(self) -> None:
         site: Any = Site(_Hello())
         peer = Front(site).connect()
