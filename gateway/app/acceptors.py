@@ -37,7 +37,7 @@ def acceptor_of(
         # Permissions of a UNIX socket keep others out.
         allows=lambda host: not host or inside(host),
         section=section,
-        tls=getattr(listener, "proxy_tls", False),
+        tls=getattr(listener, "proxy_tls", "off"),
         timeout=settings.limits.proxy_timeout,
     )
     protocol = "pop3" if of_pop3 else name

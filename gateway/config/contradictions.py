@@ -55,7 +55,7 @@ def _says_tls(name: str) -> bool:
 def _lets_nobody_in(settings: Settings, name: str, listener: Listener) -> bool:
     networks = settings.pop3.secure_networks
     endpoint = endpoints.find(listener.endpoint)
-    if listener.proxy_tls:
+    if listener.proxy_tls != "off":
         return False
     if endpoint and endpoint.is_for_the_network:
         # Clients of that address do not come from the loopback network.
@@ -79,12 +79,12 @@ def _of_proxies(settings: Settings) -> Iterator[Fault]:
     for name, listener in settings.listeners.items():
         section = f"listeners.{name}"
         yield from proxy_faults(section, listener.endpoint, listener, listener.xclient_networks)
-        if listener.proxy_tls:
+        if listener.proxy_tls != "off":
             for kind in map(settings.mechanism_kinds.get, settings.profile_of(name).mechanisms):
                 if kind is not None and kind.binds_to_tls(settings.of(kind)):
                     yield (
                         f"{section}.proxy_tls",
-                        f'expected false, or {kind.section}.channel_binding = "off", or no'
+                        f'expected "off", or {kind.section}.channel_binding = "off", or no'
                         f" {kind.name} in {section}.mechanisms: its clients bind to the certificate"
                         " of the proxy, which is not known here",
                     )

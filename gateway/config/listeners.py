@@ -32,7 +32,7 @@ class Listener(BehindProxy):
     certificate: str = ""
     key: str = ""
     mechanisms: tuple[str, ...] | None = field(default=None, **_MECHANISM_NAMES)
-    proxy_tls: bool = False
+    proxy_tls: Literal["off", "stated", "always"] = "off"
     xclient_networks: tuple[Network, ...] = ()
 
 

@@ -34,8 +34,9 @@ def proxy_faults(
     if listener.proxy_networks and not listener.proxy_protocol:
         fault = "expected true, or no proxy_networks, which do nothing without it"
         yield f"{section}.proxy_protocol", fault
-    if getattr(listener, "proxy_tls", False) and not (listener.proxy_protocol or xclient_networks):
-        fault = "expected false: without proxy_protocol no proxy says that a client has TLS"
+    tls = getattr(listener, "proxy_tls", "off") != "off"
+    if tls and not (listener.proxy_protocol or xclient_networks):
+        fault = 'expected "off", since the listener is behind no proxy: proxy_protocol is false'
         yield f"{section}.proxy_tls", fault
     named = {"proxy_networks": listener.proxy_networks, "xclient_networks": xclient_networks}
     for name, networks in named.items():

@@ -17,7 +17,7 @@ class Lmtp(BehindProxy):
 
     endpoint: str = field(default="", **check.NO_OR_ENDPOINT)
     tls: Literal["none", "stls"] = "none"
-    proxy_tls: bool = False
+    proxy_tls: Literal["off", "stated", "always"] = "off"
     allowed_networks: tuple[Network, ...] = LOOPBACK
     name: str = field(default="", **check.NAME)
     max_size: str = field(default="50 MB", **check.SOME_SIZE)

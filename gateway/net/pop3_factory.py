@@ -16,6 +16,7 @@ from gateway.interfaces import IAdmission
 from gateway.model import Connection
 from gateway.net.fair_turns import FairTurns
 from gateway.net.pop3_protocol import POP3Protocol
+from gateway.net.proxy_protocol import ProxyTls, is_secure_at
 from gateway.net.sessions import SessionFactory
 from gateway.net.timeouts import Timeouts
 from gateway.networks import LOOPBACK, Network, within
@@ -42,8 +43,8 @@ class POP3Options:
     xclient_networks: Sequence[Network] = ()
     """Proxies in these networks may name their client by XCLIENT."""
 
-    proxy_tls: bool = False
-    """A client that connected to its proxy over TLS, as the proxy says, counts as secure."""
+    proxy_tls: ProxyTls = "off"
+    """Which clients that XCLIENT names count as secure."""
 
     mechanisms: Mapping[str, Maker] = MECHANISMS
     """SASL mechanisms; the profile names those that are offered."""
@@ -141,4 +142,4 @@ class POP3Factory(SessionFactory):
 
         ``tls``: the proxy says so.
         """
-        return self._trusts(client.host), self._options.proxy_tls and tls
+        return self._trusts(client.host), is_secure_at(self._options.proxy_tls, tls)

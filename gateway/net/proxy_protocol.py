@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from attrs import frozen
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
@@ -24,6 +24,16 @@ MOST_WAITING = 1000
 _NO_PROXY = "proxy_networks has no such address"
 
 
+ProxyTls = Literal["off", "stated", "always"]
+"""Which clients count as secure: none because of its proxy, those of which the proxy states that
+they are connected to it over TLS, or all."""
+
+
+def is_secure_at(tls: ProxyTls, stated: bool) -> bool:
+    """Whether a client counts as secure; ``stated``: its proxy says that it has TLS."""
+    return tls == "always" or (tls == "stated" and stated)
+
+
 @frozen
 class ProxyOptions:
     """Which proxies a listener believes, and what."""
@@ -34,8 +44,7 @@ class ProxyOptions:
     section: str
     """The section of the settings, for the log."""
 
-    tls: bool = False
-    """A client that is connected to the proxy over TLS counts as secure."""
+    tls: ProxyTls = "off"
 
     timeout: float = 5.0
     """Seconds for the whole header."""
@@ -87,7 +96,8 @@ class ProxyAcceptor(Acceptor):
         """The protocol of the client that the proxy at this address connects for."""
         # Of a client without an IP address only the proxy is known, and counts.
         host = header.host or proxy
-        secure = self._secure or (self.options.tls and header.tls)
+        proxy_tls = not header.local and is_secure_at(self.options.tls, header.tls)
+        secure = self._secure or proxy_tls
         of = Proxy(proxy, header.unique_id, header.local)
         return self.protocol_of(Connection(new_id(), host, secure, self.listener, of))
 

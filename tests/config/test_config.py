@@ -841,20 +841,26 @@ class ListenerTests(ConfigCase):
                 f'{LISTENER}xclient_networks = ["::/0"]\n',
                 "listeners.a.xclient_networks: expected the addresses of the proxies: in a network",
             ),
-            (f"{LISTENER}proxy_tls = true\n", "listeners.a.proxy_tls: expected false: without"),
-            (f"{LISTENER}{lmtp}proxy_tls = true\n", "lmtp.proxy_tls: expected false: without"),
             (
-                f"{LISTENER}{on}{proxy}proxy_tls = true\n{ntlm % 'allow'}",
-                'expected false, or ntlm.channel_binding = "off", or no NTLM in listeners.a.mech',
+                f'{LISTENER}proxy_tls = "stated"\n',
+                'listeners.a.proxy_tls: expected "off", since the listener',
+            ),
+            (
+                f'{LISTENER}{lmtp}proxy_tls = "stated"\n',
+                'lmtp.proxy_tls: expected "off", since the listener',
+            ),
+            (
+                f'{LISTENER}{on}{proxy}proxy_tls = "stated"\n{ntlm % "allow"}',
+                'expected "off", or ntlm.channel_binding = "off", or no NTLM in listeners.a.mech',
             ),
             (f"{LISTENER}{lmtp}xclient_networks = []\n", "lmtp.xclient_networks"),
         ):
             (fault,) = self.faults(text)
             self.assertIn(words, fault)
         self.load(LISTENER + on + proxy)
-        self.load(f"{LISTENER}{on}{proxy}proxy_tls = true\n{ntlm % 'off'}")
-        self.load(f"{LISTENER}{on}{proxy}proxy_tls = true\nmechanisms = []\n{ntlm % 'require'}")
-        self.load(f'{LISTENER}xclient_networks = ["192.0.2.1"]\nproxy_tls = true\n')
+        self.load(f'{LISTENER}{on}{proxy}proxy_tls = "stated"\n{ntlm % "off"}')
+        self.load(f'{LISTENER}{on}{proxy}proxy_tls = "stated"\nmechanisms = []\n{ntlm % "require"}')
+        self.load(f'{LISTENER}xclient_networks = ["192.0.2.1"]\nproxy_tls = "stated"\n')
 
     def test_a_unix_socket_behind_a_proxy_needs_no_networks(self) -> None:
         self.load('[listeners.a]\nendpoint = "unix:/run/pop3"\nproxy_protocol = true\n')
@@ -868,7 +874,7 @@ class ListenerTests(ConfigCase):
         )
         (fault,) = self.faults(nobody)
         self.assertIn("listeners.a.tls: expected", fault)
-        self.load(f"{nobody}proxy_tls = true\n")
+        self.load(f'{nobody}proxy_tls = "stated"\n')
 
     def test_at_an_address_of_the_network_loopback_lets_nobody_in(self) -> None:
         text = '[listeners.a]\nendpoint = "tcp:7:interface=%s"\ntls = "none"\n'

@@ -31,7 +31,7 @@ from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Connection, Limits, Proxy
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
-from gateway.net.proxy_protocol import MOST_WAITING, ProxyAcceptor, ProxyOptions
+from gateway.net.proxy_protocol import MOST_WAITING, ProxyAcceptor, ProxyOptions, ProxyTls
 from gateway.networks import within
 from gateway.observe.bus import EventBus
 from gateway.observe.log import log_lines
@@ -178,14 +178,17 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_tls_at_the_proxy_is_secure_only_where_that_is_set(self) -> None:
         for said, tls, secure in (
-            (over_tls(), True, True),
-            (over_tls(), False, False),
-            (over_tls(0), True, False),
-            (b"", True, False),
+            (over_tls(), "stated", True),
+            (over_tls(), "off", False),
+            (over_tls(0), "stated", False),
+            (b"", "stated", False),
+            (b"", "always", True),
         ):
             found = self.connection(binary(CLIENT, said), tls=tls)
             self.assertEqual(found.secure, secure)
-        self.assertFalse(self.connection(line(CLIENT), tls=True).secure)
+        self.assertFalse(self.connection(line(CLIENT), tls="stated").secure)
+        self.assertTrue(self.connection(line(CLIENT), tls="always").secure)
+        self.assertFalse(self.connection(proxy_headers.LOCAL, tls="always").secure)
 
     def test_tls_at_this_server_is_secure_whatever_the_header_says(self) -> None:
         self.assertTrue(self.connection(line(CLIENT), secure=True).secure)
@@ -339,7 +342,7 @@ class Pop3Tests(LoggedCase):
             self.assertEqual(peer.send(b"USER a\r\n").startswith(b"+OK"), allowed)
 
     def test_a_client_on_tls_at_the_proxy_needs_none_here(self) -> None:
-        _, front = pop3(tls=True)
+        _, front = pop3(tls="stated")
         peer = self.greeted(front, binary(CLIENT, over_tls()))
         said = peer.send(b"CAPA\r\nSTLS\r\n")
         self.assertIn(b"\r\nSASL PLAIN LOGIN\r\n", said)
@@ -357,7 +360,7 @@ class Pop3Tests(LoggedCase):
         self.assertIn(f"refused a connection from 192.0.2.1 via={PROXY}: ", said)
 
     def test_a_client_of_a_proxys_tls_that_is_refused_reads_why(self) -> None:
-        _, front = pop3(tls=True, limits=ConnectionLimits(connections=0))
+        _, front = pop3(tls="stated", limits=ConnectionLimits(connections=0))
         peer = front.connect()
         assert peer is not None
         self.assertIn(b"-ERR [SYS/TEMP]", peer.send(binary(CLIENT, over_tls())))
@@ -420,7 +423,7 @@ class Pop3Tests(LoggedCase):
 
 
 class LmtpTests(LoggedCase):
-    def connect(self, header: bytes, allowed: str, *, tls: bool = False) -> bytes:
+    def connect(self, header: bytes, allowed: str, *, tls: ProxyTls = "off") -> bytes:
         from gateway.directory.memory import MemoryDirectory
         from gateway.store.memory import MemoryStore
 
@@ -444,7 +447,7 @@ class LmtpTests(LoggedCase):
     def test_tls_at_the_proxy_leaves_no_starttls_to_offer(self) -> None:
         header = binary(CLIENT, over_tls())
         self.assertIn(b"STARTTLS", self.connect(header, CLIENT))
-        self.assertNotIn(b"STARTTLS", self.connect(header, CLIENT, tls=True))
+        self.assertNotIn(b"STARTTLS", self.connect(header, CLIENT, tls="stated"))
 
     def test_a_health_check_leaves_no_line_in_the_log(self) -> None:
         self.assertIn(b"220 mx", self.connect(proxy_headers.LOCAL, PROXY))

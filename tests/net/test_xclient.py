@@ -111,10 +111,11 @@ class ClientTests(Case):
 
     def test_tls_at_the_proxy_counts_only_where_that_is_set(self) -> None:
         for said, proxy_tls, secure in (
-            (b" CLIENT-TRANSPORT=TLS", True, True),
-            (b" CLIENT-TRANSPORT=TLS", False, False),
-            (b" CLIENT-TRANSPORT=insecure", True, False),
-            (b"", True, False),
+            (b" CLIENT-TRANSPORT=TLS", "stated", True),
+            (b" CLIENT-TRANSPORT=TLS", "off", False),
+            (b" CLIENT-TRANSPORT=insecure", "stated", False),
+            (b"", "stated", False),
+            (b"", "always", True),
         ):
             client = self.connect(proxy_tls=proxy_tls, tls=object())
             client.send(DOVECOT + said)
