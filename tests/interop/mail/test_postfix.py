@@ -295,7 +295,7 @@ def test_no_acknowledged_message_is_lost_when_the_gateway_is_killed_again_and_ag
     assert "Traceback" not in stack.gateway.log
 
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "operations.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "postfix.md"
 
 
 def documented(first: str, **instead: str) -> str:
