@@ -449,6 +449,8 @@ class CertificateProblem(NamedTuple):
 
     path: str
     reason: str
+    section: str
+    """Of the configuration, with the setting of the path."""
 
 
 Event = (

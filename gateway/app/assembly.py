@@ -18,7 +18,7 @@ from gateway.admission.local import LocalAdmission
 from gateway.admission.throttle import ThrottleLimits
 from gateway.app import demo
 from gateway.app.acceptors import acceptor_of
-from gateway.app.certificates import Certificates, shown_by
+from gateway.app.certificates import Certificates
 from gateway.app.delivery import MailServices, delivery_of
 from gateway.app.faults import faults_of
 from gateway.app.first_start import User, foreseen, prepare, reserve
@@ -173,7 +173,7 @@ class Assembly:
             profile=settings.profile,
             emit=self._events.emit,
         )
-        self.certificates = Certificates(settings)
+        self.certificates = Certificates(settings, self._events.emit)
         self.state = LedgerState(settings.state_dir, self._disk.run)
         self._leader = FlockLeader(settings.state_dir, self._disk.run)
         run, deliver = self._disk.run, self._deliveries.run
@@ -322,21 +322,25 @@ class Assembly:
             self._events.subscribe(mail_services.subscription)
             listeners += mail_services.listeners(self.certificates.for_mail)
 
-        used = self.certificates.used
-        shown = shown_by(settings, used)
-        emit = self._events.emit
+        emit, certificates = self._events.emit, self.certificates
         expiry = CertificateExpiry(
-            self._reactor, shown, days=settings.tls.expiry_warning, emit=emit
+            self._reactor, certificates.shown, days=settings.tls.expiry_warning, emit=emit
         )
 
         def start() -> Deferred[None]:
+            certificates.start(self._reactor)
             if self._role.is_first:
                 expiry.start()
             if mail_services is not None:
                 mail_services.start()
             return retention_service.start()
 
+        def reload() -> None:
+            certificates.reload()
+            expiry.check()
+
         def stop() -> Deferred[Any]:
+            certificates.stop()
             expiry.stop()
             logins.stop()
             # Stop both at once: the second must not wait for the first.
@@ -351,12 +355,11 @@ class Assembly:
             self._reactor,
             listeners,
             self._pools,
-            used,
             emit=emit,
             observers=self._observers,
             at_start=start,
             try_directory=partial(try_directory, directory),
-            at_reload=expiry.check,
+            at_reload=reload,
             at_end=stop,
             drain_timeout=settings.limits.drain_timeout,
             words=hints(settings) if self._role.is_first else [],

@@ -4,99 +4,188 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 
 from gateway import endpoints
+from gateway.config.listeners import CertificateFiles
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
+from gateway.events import CertificateRejected, CertificateReloaded, Emit
 from gateway.jobs.certificate_expiry import Shown
-from gateway.net.tls import Certificate, bare_context
+from gateway.net.tls import Certificate
+from gateway.net.tls_context import TLSContext, bare_context
 
 _ANY = ("", "0.0.0.0", "::")
 
 
+@frozen
+class _Use:
+    """The certificates of a listener in use."""
+
+    context: TLSContext
+    files: tuple[CertificateFiles, ...]
+    endpoint: str
+
+
 class Certificates:
-    """The certificates of listeners, each read once; methods raise ``ConfigError``."""
+    """TLS of all listeners; each certificate is read once.  Methods raise ``ConfigError``."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, emit: Emit) -> None:
         self._settings = settings
-        self._made: dict[tuple[str, ...], Certificate] = {}
+        self._emit = emit
+        self._read: dict[CertificateFiles, Certificate] = {}
+        self._places: dict[CertificateFiles, dict[str, None]] = {}
+        """The sections that name a certificate, for messages; the values mean nothing."""
+        self._uses: dict[str, _Use] = {}
+        self._renewal = LoopingCall(self._renew)
 
-    @property
-    def used(self) -> list[Certificate]:
-        """All certificates that were used."""
-        return list(self._made.values())
-
-    def of(self, name: str) -> Certificate:
-        """A listener's certificate; listeners with the same files share one object."""
+    def of(self, name: str) -> TLSContext:
+        """TLS of a listener."""
         listener = self._settings.listeners[name]
-        paths = self._settings.certificate_of(name)
         return self._make(
-            f"listeners.{name}", paths, minimum=listener.tls_minimum, ciphers=listener.ciphers
+            f"listeners.{name}",
+            listener.endpoint,
+            self._settings.certificates_of(name),
+            minimum=listener.tls_minimum,
+            ciphers=listener.ciphers,
         )
 
+    def for_mail(self) -> TLSContext:
+        """TLS of LMTP, with the certificates of ``[tls]``."""
+        settings = self._settings
+        return self._make("lmtp", settings.lmtp.endpoint, settings.tls_certificates)
+
     def check(self, name: str) -> None:
-        """Raise ``ConfigError`` for errors of a listener's certificate, or of its ciphers only."""
+        """Raise ``ConfigError`` for errors of a listener's certificates and ciphers.
+
+        A missing file is none here.
+        """
         listener = self._settings.listeners[name]
         if listener.tls == "none":
             return
-        if all(map(os.path.isfile, self._settings.certificate_of(name))):
+        if _all_there(self._settings.certificates_of(name)):
             self.of(name)
             return
         try:
             bare_context(listener.tls_minimum, listener.ciphers)
         except ConfigError as error:
-            raise ConfigError([f"listeners.{name}: {one}" for one in error.problems]) from error
+            raise _placed(f"listeners.{name}", error) from error
 
-    def find_for_mail(self) -> Certificate | None:
-        """The certificate of ``[tls]``; None: the start will create it."""
-        paths = self._settings.tls.certificate, self._settings.tls.key
-        there = all(os.path.isfile(self._settings.path_of(path)) for path in paths)
-        return self.for_mail() if there else None
+    def find_for_mail(self) -> TLSContext | None:
+        """TLS of LMTP; None: a file is missing, which the start may create."""
+        return self.for_mail() if _all_there(self._settings.tls_certificates) else None
 
     def _make(
-        self, place: str, paths: tuple[str, str], *, minimum: str = "1.2", ciphers: str = ""
-    ) -> Certificate:
-        key = (*paths, minimum, ciphers)
-        if key not in self._made:
+        self,
+        place: str,
+        endpoint: str,
+        certificates: Mapping[str, CertificateFiles],
+        *,
+        minimum: str = "1.2",
+        ciphers: str = "",
+    ) -> TLSContext:
+        read, problems = [], []
+        for section, files in certificates.items():
+            named = section if section.startswith(place) else f"{place}: {section}"
             try:
-                self._made[key] = Certificate(*paths, minimum=minimum, ciphers=ciphers)
+                read.append(self._certificate(files))
             except ConfigError as error:
-                problems = [f"{place}: {problem}" for problem in error.problems]
-                raise ConfigError(problems) from error
-        return self._made[key]
+                problems += _placed(named, error).problems
+            self._places.setdefault(files, {})[section] = None
+        if problems:
+            raise ConfigError(problems)
+        try:
+            context = TLSContext(
+                read,
+                minimum=minimum,
+                ciphers=ciphers,
+                name=place,
+                ticket_key_lifetime=self._settings.tls.ticket_key_lifetime,
+            )
+        except ConfigError as error:
+            raise _placed(place, error) from error
+        self._uses[place] = _Use(context, tuple(certificates.values()), endpoint)
+        return context
 
-    def for_mail(self) -> Certificate:
-        """The certificate of ``[tls]``."""
-        settings = self._settings
-        paths = settings.path_of(settings.tls.certificate), settings.path_of(settings.tls.key)
-        return self._make("tls", paths)
+    def _certificate(self, files: CertificateFiles) -> Certificate:
+        if files not in self._read:
+            self._read[files] = Certificate(files.certificate, files.key)
+        return self._read[files]
+
+    # -- while the server runs ----------------------------------------------
+
+    def start(self, clock: IReactorTime) -> None:
+        """Make new ticket keys from time to time."""
+        self._renewal.clock = clock
+        if lifetime := self._settings.tls.ticket_key_lifetime:
+            self._renewal.start(lifetime, now=False)
+
+    def stop(self) -> None:
+        """Make no new keys any more."""
+        if self._renewal.running:
+            self._renewal.stop()
+
+    def reload(self) -> None:
+        """Read all certificates again; a faulty one stays as it was.  Never fails."""
+        changed = set()
+        for files, certificate in self._read.items():
+            try:
+                if certificate.reload():
+                    changed.add(certificate)
+            except ConfigError as error:
+                places = ", ".join(self._places[files])
+                self._emit(CertificateRejected("; ".join(_placed(places, error).problems)))
+            else:
+                self._emit(CertificateReloaded(files.certificate))
+        self._renew(changed)
+
+    def _renew(self, changed: set[Certificate] | None = None) -> None:
+        """``changed``: of listeners with these certificates only; None: of all."""
+        for place, use in self._uses.items():
+            if changed is None or not changed.isdisjoint(use.context.certificates):
+                try:
+                    use.context.renew()
+                except ConfigError as error:
+                    self._emit(CertificateRejected("; ".join(_placed(place, error).problems)))
+
+    @property
+    def shown(self) -> list[Shown]:
+        """The certificates of each listener, with the names that clients connect to."""
+        groups: dict[tuple[CertificateFiles, ...], list[str]] = {}
+        for use in self._uses.values():
+            groups.setdefault(use.files, []).append(use.endpoint)
+        return [self._shown(files, endpoints) for files, endpoints in groups.items()]
+
+    def _shown(self, files: tuple[CertificateFiles, ...], endpoints: list[str]) -> Shown:
+        tls = self._settings.tls
+        own = files == tuple(self._settings.tls_certificates.values())
+        names = {socket.gethostname(), *self._settings.directory.here}
+        names.update(*map(_address, endpoints))
+        if tls.names:
+            names = {*tls.names, *(() if own else names)}
+        return Shown(
+            tuple(self._read[one] for one in files),
+            tuple(", ".join(self._places[one]) for one in files),
+            frozenset(names),
+            all_of_them=own and bool(tls.names),
+        )
 
 
-def shown_by(settings: Settings, certificates: Iterable[Certificate]) -> list[Shown]:
-    """Each certificate once, with the names that clients connect to."""
-    host = socket.gethostname()
-    shown = {}
-    for certificate in certificates:
-        path = certificate.certificate
-        own = path == settings.path_of(settings.tls.certificate)
-        names = {host, *settings.directory.here, *_addresses(settings, path)}
-        if settings.tls.names:
-            names = {*settings.tls.names, *(() if own else names)}
-        shown[path] = Shown(certificate, frozenset(names), own and bool(settings.tls.names))
-    return list(shown.values())
+def _all_there(certificates: Mapping[str, CertificateFiles]) -> bool:
+    paths = (path for one in certificates.values() for path in (one.certificate, one.key))
+    return all(map(os.path.isfile, paths))
 
 
-def _addresses(settings: Settings, path: str) -> Iterable[str]:
-    """Addresses of listeners with this certificate, except wildcard addresses."""
-    for name, listener in settings.listeners.items():
-        if listener.tls != "none" and settings.certificate_of(name)[0] == path:
-            yield from _address(listener.endpoint)
-    if settings.lmtp.tls == "stls" and settings.path_of(settings.tls.certificate) == path:
-        yield from _address(settings.lmtp.endpoint)
+def _placed(place: str, error: ConfigError) -> ConfigError:
+    return ConfigError([f"{place}: {problem}" for problem in error.problems])
 
 
 def _address(text: str) -> Iterable[str]:
+    """The address of an endpoint, except a wildcard address."""
     endpoint = endpoints.find(text)
     address = endpoint.interface if endpoint else ""
     if address not in _ANY:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 
-from gateway.config.listeners import Tls
+from gateway.config.listeners import CertificateFiles, Tls
 from gateway.config.settings import Settings
 from gateway.state import leader, ledger_file
 
@@ -27,12 +27,13 @@ def makes_certificate(settings: Settings) -> bool:
     """
     default, tls = Tls(), settings.tls
     wanted = any(
-        listener.tls != "none" and not (listener.certificate or listener.key)
-        for listener in settings.listeners.values()
+        listener.tls != "none" and settings.certificates_of(name) == settings.tls_certificates
+        for name, listener in settings.listeners.items()
     ) or (settings.lmtp.endpoint != "" and settings.lmtp.tls != "none")
     return (
         wanted
         and tls.self_signed
+        and not tls.certificates
         and (tls.certificate, tls.key) == (default.certificate, default.key)
         and not any(os.path.lexists(settings.path_of(path)) for path in (tls.certificate, tls.key))
     )
@@ -46,17 +47,7 @@ def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
     place = existing(settings.state_dir)
     if not os.path.isdir(place):
         return [f"{place}: expected a directory: state_dir; {IN_THE_WAY}"]
-    wanted: dict[str, str] = {}
-    made = makes_certificate(settings)
-    for name, listener in settings.listeners.items():
-        if listener.tls == "none" or (made and not (listener.certificate or listener.key)):
-            continue
-        for key, path in zip(("certificate", "key"), settings.certificate_of(name), strict=True):
-            own = f"listeners.{name}.{key}" if getattr(listener, key) else ""
-            wanted[path] = own or f"tls.{key}{_NOT_MADE if settings.tls.self_signed else ''}"
-    if settings.lmtp.endpoint and settings.lmtp.tls != "none" and not made:
-        for key in ("certificate", "key"):
-            wanted.setdefault(settings.path_of(getattr(settings.tls, key)), f"tls.{key} (for lmtp)")
+    wanted = _files_of_certificates(settings)
     wanted |= files_of_logins(settings, directory=directory)
     found = ((path, purpose, _fault(path)) for path, purpose in wanted.items())
     problems = [
@@ -88,6 +79,28 @@ def _places_of_files(settings: Settings, others: Collection[str]) -> list[str]:
         for place, key in settings.store_kind.places(settings.store, settings.state_dir).items()
         if os.path.lexists(place) and not os.path.isdir(place)
     ]
+
+
+def _files_of_certificates(settings: Settings) -> dict[str, str]:
+    """The files of all certificates that clients get: path to setting."""
+    tls, made = settings.tls_certificates, makes_certificate(settings)
+    wanted: dict[str, str] = {}
+    note = _NOT_MADE if settings.tls.self_signed and not settings.tls.certificates else ""
+    shared = {path: setting + note for setting, path in _by_setting(tls)}
+    for name, listener in settings.listeners.items():
+        files = settings.certificates_of(name)
+        if listener.tls != "none" and not (made and files == tls):
+            wanted |= {path: shared.get(path, setting) for setting, path in _by_setting(files)}
+    if settings.lmtp.endpoint and settings.lmtp.tls != "none" and not made:
+        wanted = {path: f"{setting} (for lmtp)" for setting, path in _by_setting(tls)} | wanted
+    return wanted
+
+
+def _by_setting(certificates: Mapping[str, CertificateFiles]) -> Iterator[tuple[str, str]]:
+    """The setting and the path of each file."""
+    for section, files in certificates.items():
+        yield f"{section}.certificate", files.certificate
+        yield f"{section}.key", files.key
 
 
 def _fault(path: str) -> str:

@@ -28,8 +28,6 @@ from gateway.app.obstacles import cure, obstacle
 from gateway.endpoints import parse, shown, with_mode
 from gateway.errors import ConfigError
 from gateway.events import (
-    CertificateRejected,
-    CertificateReloaded,
     Emit,
     ListenerStarted,
     ListenerStopped,
@@ -40,7 +38,6 @@ from gateway.events import (
     ServerStopping,
 )
 from gateway.jobs.thread_pool import ThreadPool
-from gateway.net.tls import Certificate
 from gateway.observe.log import emit_to_log
 
 T = TypeVar("T")
@@ -104,7 +101,6 @@ class Server(Service):
         reactor: Any,
         listeners: Sequence[Listener],
         pools: Sequence[ThreadPool],
-        certificates: Sequence[Certificate],
         *,
         observers: Sequence[Observer] = (),
         drain_timeout: float,
@@ -120,7 +116,7 @@ class Server(Service):
         Who connects before that has fired waits, but for no more than ``READY`` seconds.
         ``try_directory`` asks the directory once and fires with its problem, or "". The server is
         ready after that, and after ``READY`` seconds in any case.
-        ``at_reload`` is called once the certificates have been read again.
+        ``at_reload`` is called at SIGHUP, and reads the certificates again.
 
         ``at_end`` is called once no session holds anything any more, and waited for
         as long as is left of ``drain_timeout``, in seconds.
@@ -133,7 +129,6 @@ class Server(Service):
         self._reactor = reactor
         self._listeners = listeners
         self._pools = pools
-        self._certificates = certificates
         self._drain_timeout = drain_timeout
         self._words = words
         self._emit = emit
@@ -198,17 +193,10 @@ class Server(Service):
         self._reactor.callFromThread(self.reload)
 
     def reload(self) -> None:
-        """SIGHUP: load new certificates; sessions continue."""
+        """SIGHUP; sessions continue."""
         if not self.running:
             return
         self._emit(ReloadStarted())
-        for certificate in self._certificates:
-            try:
-                certificate.reload()
-            except ConfigError as error:
-                self._emit(CertificateRejected("; ".join(error.problems)))
-            else:
-                self._emit(CertificateReloaded(certificate.certificate))
         self._at_reload()
         self._emit(ReloadEnded())
 

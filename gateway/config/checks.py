@@ -62,6 +62,13 @@ def one_of(known: Iterable[str]) -> dict[str, Any]:
     return checked(check)
 
 
+def _check_lifetime(value: float) -> None:
+    if value and not 60 <= value <= 604_800:
+        raise ValueError(f"expected 0, or 60 to 604800, found {shown(value)}")
+
+
+NONE_OR_LIFETIME = checked(_check_lifetime)
+"""0, or seconds: a minute to a week."""
 POSITIVE = within(0.001, 10**9)
 COUNT = within(1, 2**31 - 1)
 TEXT = shaped(r"(?!\[)[ -;=-~]{0,400}", "printable ASCII without '<' and with no leading '['")

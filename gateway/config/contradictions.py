@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from gateway import endpoints
-from gateway.config.listeners import Listener
+from gateway.config.listeners import Listener, Tls
 from gateway.config.proxies import proxy_faults
 from gateway.config.settings import Settings
 from gateway.kinds import Fault
@@ -17,6 +17,7 @@ from gateway.kinds import Fault
 def contradictions(settings: Settings, table: Mapping[str, Any]) -> list[Fault]:
     """All contradictions; ``table``: what the file and the environment set."""
     return [
+        *_of_certificates("tls", settings.tls),
         *_of_listeners(settings, table),
         *_of_endpoints(settings),
         *_of_proxies(settings),
@@ -39,12 +40,30 @@ def _of_listeners(settings: Settings, table: Mapping[str, Any]) -> Iterator[Faul
                 f'expected tls = "implicit" (TLS from the first octet) or tls = "stls" (plain'
                 f" text until the client asks for TLS) to be set, since the {said} says TLS",
             )
+        yield from _of_certificates(f"listeners.{name}", listener)
+        if settings.tls.certificates and bool(listener.certificate) != bool(listener.key):
+            missing = "key" if listener.certificate else "certificate"
+            yield f"listeners.{name}.{missing}", "expected, since [tls] has several"
         if _lets_nobody_in(settings, name, listener):
             yield (
                 f"listeners.{name}.tls",
                 'expected "stls" or "implicit", or networks in pop3.secure_networks: nobody could'
                 " log in without TLS",
             )
+
+
+def _of_certificates(section: str, own: Listener | Tls) -> Iterator[Fault]:
+    """Faults of ``[[tls.certificates]]``, or of those of a listener."""
+    default = type(own) is Tls and own.certificate == Tls().certificate and own.key == Tls().key
+    if own.certificates and (own.certificate or own.key) and not default:
+        yield (
+            f"{section}.certificates",
+            f"expected no certificate and key in [{section}] beside them; make these the first"
+            f" [[{section}.certificates]]",
+        )
+    for number, one in enumerate(own.certificates, 1):
+        if one in own.certificates[: number - 1]:
+            yield f"{section}.certificates.{number}", "expected another one than before"
 
 
 def _says_tls(name: str) -> bool:

@@ -46,7 +46,7 @@ def apply(
     """
     problems = []
     find = partial(_found, settings)
-    for variable in sorted(environ):
+    for variable in sorted(environ, key=_in_order):
         value = environ[variable]
         if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
             continue
@@ -54,7 +54,7 @@ def apply(
             continue
         parts = variable.removeprefix(PREFIX).lower().split("__")
         kind, _ = find(parts)
-        if kind is None or get_origin(kind) is dict or attrs.has(kind):
+        if kind is None or get_origin(kind) is dict or attrs.has(kind) or _tables_of(kind):
             problems.append(f"{variable}: {_no_setting(find, variable, parts)}")
             continue
         try:
@@ -63,8 +63,14 @@ def apply(
         except UnicodeError:
             problems.append(f"{variable}: expected UTF-8")
             continue
-        _put(find, table, parts, _value_of(text, kind), origins, variable)
+        if fault := _put(find, table, parts, _value_of(text, kind), origins, variable):
+            problems.append(f"{variable}: {fault}")
     return problems
+
+
+def _in_order(variable: str) -> list[tuple[int, str]]:
+    """A sort key with which 2 goes before 10."""
+    return [(int(part) if _is_number(part) else 0, part) for part in variable.split("__")]
 
 
 def _put(
@@ -74,14 +80,24 @@ def _put(
     value: Any,
     origins: dict[str, str],
     variable: str,
-) -> None:
+) -> str:
+    """Put one value into the table; returns what is wrong with its name."""
     section: Any = table
-    for part in parts[:-1]:
-        # Variables are in capitals; names of listeners and domains may be in any case.
-        known = (name for name in section if name.lower() == part)
-        section = section.setdefault(next(known, part), {})
-        if not isinstance(section, dict):
-            return
+    for depth, part in enumerate(parts[:-1]):
+        if isinstance(section, list):
+            number = int(part)
+            if not 0 < number <= len(section) + 1:
+                return f"expected number {len(section) + 1} next, since the first is 1"
+            if number > len(section):
+                section.append({})
+            section = section[number - 1]
+        else:
+            # Variables are in capitals; names of listeners and domains may be in any case.
+            known = (name for name in section if name.lower() == part)
+            empty: Any = [] if _tables_of(find(parts[: depth + 1])[0]) else {}
+            section = section.setdefault(next(known, part), empty)
+        if not isinstance(section, dict | list):
+            return ""
     name, key = parts[-1], ".".join(parts)
     other = name.removesuffix("_file") if name.endswith("_file") else f"{name}_file"
     if SECRET in find([*parts[:-1], name.removesuffix("_file")])[1]:
@@ -92,9 +108,12 @@ def _put(
             value = os.path.abspath(value)
     section[name] = value
     origins[key] = variable
+    return ""
 
 
 def _no_setting(find: _Find, variable: str, parts: list[str]) -> str:
+    if _tables_of(find(parts)[0]):
+        return f"expected a number and a setting after it, as in {variable}__1__CERTIFICATE"
     if renamed := RENAMED.get(".".join(parts)):
         return f"this setting is called {PREFIX}{renamed.replace('.', '__').upper()} now"
     meant = [*parts[:-1], parts[-1].removesuffix("_file")]
@@ -112,12 +131,25 @@ def _found(kind: Any, parts: list[str]) -> tuple[Any, Mapping[str, Any]]:
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
             continue
+        if _tables_of(kind) and _is_number(part):
+            kind = _tables_of(kind)
+            continue
         known = attrs.fields_dict(kind) if attrs.has(kind) else {}
         if part not in known:
             return None, {}
         item = attrs.fields_dict(attrs.resolve_types(kind))[part]
         kind, metadata = item.type, item.metadata
     return kind, metadata
+
+
+def _tables_of(kind: Any) -> Any:
+    """The class of the tables in an array of tables; None for all else."""
+    inner: Any = get_args(kind)[0] if get_origin(kind) is tuple else None
+    return inner if attrs.has(inner) else None
+
+
+def _is_number(part: str) -> bool:
+    return part.isascii() and part.isdigit() and len(part) < 5
 
 
 def _value_of(text: str, kind: Any) -> Any:

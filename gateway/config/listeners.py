@@ -22,6 +22,14 @@ _MECHANISM_NAMES = check.checked(_check_mechanisms)
 
 
 @frozen
+class CertificateFiles:
+    """``[[listeners.NAME.certificates]]`` and ``[[tls.certificates]]``: one of several."""
+
+    certificate: str = field(**check.PATH)
+    key: str = field(**check.PATH)
+
+
+@frozen
 class Listener(BehindProxy):
     """``[listeners.NAME]``: one address on which the server accepts POP3 clients."""
 
@@ -31,6 +39,7 @@ class Listener(BehindProxy):
     ciphers: str = ""
     certificate: str = ""
     key: str = ""
+    certificates: tuple[CertificateFiles, ...] = ()
     mechanisms: tuple[str, ...] | None = field(default=None, **_MECHANISM_NAMES)
     proxy_tls: Literal["off", "stated", "always"] = "off"
     xclient_networks: tuple[Network, ...] = ()
@@ -45,13 +54,15 @@ DEFAULT_LISTENERS = {
 
 @frozen
 class Tls:
-    """``[tls]``: the certificate of listeners without one of their own."""
+    """``[tls]``: the certificates of listeners without their own, and of LMTP; resumption."""
 
     certificate: str = field(default="tls/cert.pem", **check.PATH)
     key: str = field(default="tls/key.pem", **check.PATH)
+    certificates: tuple[CertificateFiles, ...] = ()
     self_signed: bool = True
     names: tuple[str, ...] = ()
     expiry_warning: float = field(default=14.0, **check.within(0, 10**6))
+    ticket_key_lifetime: float = field(default=43_200.0, **check.NONE_OR_LIFETIME)
 
 
 @frozen

@@ -10,11 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache, partial
 from ipaddress import ip_network
-from typing import Any, Literal, TypeGuard, get_args
+from typing import Any, Literal, TypeGuard, get_args, get_origin
 
 import attrs
 import cattrs
-from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
+from cattrs.errors import (
+    ClassValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+    IterableValidationNote,
+)
 from cattrs.gen import make_dict_structure_fn, override
 
 from gateway.config import environment
@@ -314,6 +319,7 @@ def _converter(whole: type[Settings]) -> cattrs.Converter:
         hook = _listed(converter, items)
         for wanted in (tuple[items, ...], tuple[items, ...] | None):  # type: ignore[valid-type]
             converter.register_structure_hook_func(partial(operator.eq, wanted), hook)
+    converter.register_structure_hook_func(_is_tables, partial(_tables, converter))
     for section in _sections(whole):
         checks: dict[str, Any] = {
             item.name: override(struct_hook=_checking(converter, item.metadata))
@@ -367,6 +373,28 @@ def _listed(converter: cattrs.Converter, kind: Any) -> Any:
         return tuple(converter.structure(entry, kind) for entry in value)
 
     return structure
+
+
+def _is_tables(kind: Any) -> bool:
+    return get_origin(kind) is tuple and attrs.has(get_args(kind)[0])
+
+
+def _tables(converter: cattrs.Converter, value: Any, kind: Any) -> Any:
+    """Accept an array of tables; errors count them from 1."""
+    item = get_args(kind)[0]
+    if not isinstance(value, list):
+        raise ValueError(f"expected tables, each with its own [[...]], found {shown(value)}")
+    tables, errors = [], []
+    for number, entry in enumerate(value, 1):
+        try:
+            tables.append(converter.structure(entry, item))
+        except Exception as error:
+            note = IterableValidationNote(f"table {number}", number, item)
+            error.__notes__ = [*getattr(error, "__notes__", ()), note]
+            errors.append(error)
+    if errors:
+        raise IterableValidationError("tables", errors, kind)
+    return tuple(tables)
 
 
 def _checking(converter: cattrs.Converter, metadata: Mapping[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,9 @@ class Places:
     def _is_set(self, key: Sequence[str]) -> bool:
         value: Any = self.table
         for name in key:
+            if isinstance(value, list):
+                # Tables of a list are counted from 1.
+                value = dict(zip(map(str, range(1, len(value) + 1)), value, strict=True))
             if not isinstance(value, Mapping) or name not in value:
                 return False
             value = value[name]
@@ -53,10 +57,13 @@ class Places:
 
     def _line(self, key: str) -> int:
         """The number of the line that sets the key or opens its table; 0: not found."""
-        table = ""
+        table, counted = "", Counter[str]()
         for number, line in enumerate(self._lines, 1):
-            if header := re.match(r"\s*\[([^\]]+)\]", line):
-                table = header[1].strip().replace('"', "")
+            if header := re.match(r"\s*\[(\[?)([^\[\]]+)\]", line):
+                table = header[2].strip().replace('"', "")
+                if header[1]:
+                    counted[table] += 1
+                    table = f"{table}.{counted[table]}"
                 name = table
             elif item := re.match(r"\s*([A-Za-z0-9_.-]+)\s*=", line):
                 name = f"{table}.{item[1]}" if table else item[1]

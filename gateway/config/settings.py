@@ -11,7 +11,14 @@ import attrs
 from attrs import Factory, field, frozen
 
 from gateway.config import checks as check
-from gateway.config.listeners import LimitSettings, Listener, Pop3, ThrottleSettings, Tls
+from gateway.config.listeners import (
+    CertificateFiles,
+    LimitSettings,
+    Listener,
+    Pop3,
+    ThrottleSettings,
+    Tls,
+)
 from gateway.config.processes import Processes
 from gateway.config.quota import Quota
 from gateway.config.retention import Audit, Retention
@@ -156,13 +163,33 @@ class Settings:
             return self.throttle.refuse_after
         return 4 if any(kind.locks(self.of(kind)) for kind in self.login_kinds) else 0
 
-    def certificate_of(self, listener: str) -> tuple[str, str]:
-        """The paths of a listener's certificate and key."""
-        own = self.listeners[listener]
-        return (
-            self.path_of(own.certificate or self.tls.certificate),
-            self.path_of(own.key or self.tls.key),
-        )
+    def certificates_of(self, listener: str) -> dict[str, CertificateFiles]:
+        """The absolute paths of a listener's certificates, by the section that names them."""
+        own, section = self.listeners[listener], f"listeners.{listener}"
+        if own.certificates:
+            return self._several(section, own.certificates)
+        if not (own.certificate or own.key):
+            return self.tls_certificates
+        certificate, key = own.certificate or self.tls.certificate, own.key or self.tls.key
+        return {section: CertificateFiles(self.path_of(certificate), self.path_of(key))}
+
+    @property
+    def tls_certificates(self) -> dict[str, CertificateFiles]:
+        """The absolute paths of the certificates of ``[tls]``, by section."""
+        if self.tls.certificates:
+            return self._several("tls", self.tls.certificates)
+        certificate, key = self.tls.certificate, self.tls.key
+        return {"tls": CertificateFiles(self.path_of(certificate), self.path_of(key))}
+
+    def _several(
+        self, section: str, certificates: Iterable[CertificateFiles]
+    ) -> dict[str, CertificateFiles]:
+        return {
+            f"{section}.certificates.{number}": CertificateFiles(
+                self.path_of(one.certificate), self.path_of(one.key)
+            )
+            for number, one in enumerate(certificates, 1)
+        }
 
 
 def _names_of(mechanisms: Iterable[str]) -> tuple[str, ...]:

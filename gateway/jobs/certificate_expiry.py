@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from attrs import frozen
 from cryptography import x509
@@ -13,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from gateway.events import CertificateProblem, Emit
-from gateway.net.tls import Certificate
+from gateway.net.tls import Certificate, names_of
 from gateway.observe.log import emit_to_log
 
 DAY = 86_400.0
@@ -21,12 +22,14 @@ DAY = 86_400.0
 
 @frozen
 class Shown:
-    """A certificate, and the names by which clients reach the listeners that show it."""
+    """Certificates of listeners, and the names by which clients reach these."""
 
-    certificate: Certificate
+    certificates: Sequence[Certificate]
+    places: Sequence[str]
+    """The sections that name each of the certificates."""
     names: frozenset[str]
     all_of_them: bool = False
-    """Set by ``tls.names``: the certificate must have all of them, not only one."""
+    """Set by ``tls.names``: the certificates must have all of them, not only one."""
 
 
 class CertificateExpiry:
@@ -62,19 +65,32 @@ class CertificateExpiry:
         """Log the problems of each certificate; never fails."""
         now = datetime.datetime.fromtimestamp(self._now(), datetime.UTC)
         early = datetime.timedelta(days=self._days)
-        for one in self._shown:
-            path = one.certificate.certificate
-            try:
-                for problem in problems(one, now, early):
-                    self._emit(CertificateProblem(path, problem))
-            except ValueError as error:
-                # OpenSSL may serve a certificate that this library cannot parse.
-                self._emit(CertificateProblem(path, f"cannot be read: {error}"))
+        checked = set()
+        for shown in self._shown:
+            for one, place in zip(shown.certificates, shown.places, strict=True):
+                if one not in checked:
+                    self._tell(one, place, partial(problems, one.chain, now, early))
+                checked.add(one)
+            if all(one.chain for one in shown.certificates):
+                self._tell(shown.certificates[0], shown.places[0], partial(_unnamed, shown))
+
+    def _tell(
+        self, certificate: Certificate, place: str, find: Callable[[], Iterator[str]]
+    ) -> None:
+        try:
+            found = list(find())
+        except ValueError as error:
+            # OpenSSL may serve a certificate that this library cannot parse.
+            found = [f"cannot be read: {error}"]
+        for problem in found:
+            self._emit(CertificateProblem(certificate.certificate, problem, place))
 
 
-def problems(shown: Shown, now: datetime.datetime, early: datetime.timedelta) -> Iterator[str]:
+def problems(
+    chain: Sequence[x509.Certificate], now: datetime.datetime, early: datetime.timedelta
+) -> Iterator[str]:
     """The problems of a certificate and of its intermediate certificates."""
-    for place, one in enumerate(shown.certificate.chain):
+    for place, one in enumerate(chain):
         subject = f"{one.subject.rfc4514_string()} of its chain " if place else ""
         begins, ends = one.not_valid_before_utc, one.not_valid_after_utc
         if now < begins:
@@ -83,29 +99,19 @@ def problems(shown: Shown, now: datetime.datetime, early: datetime.timedelta) ->
             yield f"{subject}expired: {ends:%Y-%m-%d %H:%M} UTC"
         elif now > ends - early:
             yield f"{subject}expires soon: {ends:%Y-%m-%d %H:%M} UTC, in {(ends - now).days} days"
-    if shown.certificate.chain:
-        yield from _unnamed(shown, names_of(shown.certificate.chain[0]))
 
 
-def _unnamed(shown: Shown, has: Collection[str]) -> Iterator[str]:
+def _unnamed(shown: Shown) -> Iterator[str]:
+    """The problems of the names of all certificates of a listener together."""
+    kinds = x509.DNSName, x509.IPAddress
+    has = {name for one in shown.certificates for name in names_of(one.chain[0], *kinds)}
+    which = "its" if len(shown.certificates) == 1 else "all"
     missing = sorted(name for name in shown.names if not any(fits(one, name) for one in has))
     if missing and (shown.all_of_them or len(missing) == len(shown.names)):
         yield (
-            f"its names fit no listener: names={','.join(sorted(has)) or 'none'}"
+            f"{which} names fit no listener: names={','.join(sorted(has)) or 'none'}"
             f" wanted={','.join(missing)}; set tls.names to the names that clients connect to"
         )
-
-
-def names_of(certificate: x509.Certificate) -> list[str]:
-    """The host names and addresses that a certificate is for (RFC 6125, RFC 5280 4.2.1.6)."""
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
-        # Current clients ignore the subject's common name.
-        return []
-    names = extension.value
-    addresses = names.get_values_for_type(x509.IPAddress)
-    return [*names.get_values_for_type(x509.DNSName), *map(str, addresses)]
 
 
 def fits(presented: str, wanted: str) -> bool:

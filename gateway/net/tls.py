@@ -1,4 +1,4 @@
-"""Certificates: loading, reloading, and a self-signed one for the first start."""
+"""Certificates: reading them, their names, and a self-signed one for the first start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import datetime
 import ipaddress
 import os
 import socket
-from collections.abc import Mapping
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cryptography import x509
@@ -15,98 +18,123 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.protocols.tls import TLSMemoryBIOProtocol
-from zope.interface import implementer
 
 from gateway.errors import ConfigError
-from gateway.net.tls_line import TLSConnection
 
 __all__ = ["Certificate"]
 
-VERSIONS: Mapping[str, int] = {
-    "1.0": SSL.TLS1_VERSION,
-    "1.1": SSL.TLS1_1_VERSION,
-    "1.2": SSL.TLS1_2_VERSION,
-    "1.3": SSL.TLS1_3_VERSION,
-}
-
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Ciphers of TLS 1.2: forward secrecy and AEAD only, as in TLS 1.3 (RFC 9325 section 4.2)."""
-
-OLD_CIPHERS = "DEFAULT:@SECLEVEL=0"
-"""Ciphers if TLS 1.0 or 1.1 is allowed, which have no AEAD.
-
-OpenSSL 3 refuses both at its normal security level.
-"""
-
-_RELEASE_BUFFERS = 0x10
-"""SSL_MODE_RELEASE_BUFFERS: idle connections free their record buffers (34 KiB)."""
+_LEAST_SECURITY = b"DEFAULT:@SECLEVEL=0"
+"""For a first look at a certificate: how strong it has to be depends on the listener."""
 
 
-@implementer(IOpenSSLServerConnectionCreator)
 class Certificate:
-    """A certificate with its key and TLS settings."""
+    """A certificate with its chain, and its key, as they were in their files when last read."""
 
-    def __init__(self, certificate: str, key: str, *, minimum: str, ciphers: str = "") -> None:
+    def __init__(self, certificate: str, key: str) -> None:
         """Paths of PEM files, the leaf first; raises ``ConfigError`` if they do not load."""
         self.certificate = certificate
-        self._key = key
-        self._minimum = minimum
-        self._ciphers = ciphers
-        self._context = self._load()
-        self.chain = self._read_chain()
+        self.key = key
+        self._pem = b""
+        self._secret: Any = None
+        self.chain: list[x509.Certificate] = []
         """The certificates that clients get, leaf first; empty if only OpenSSL can parse them."""
+        self.reload()
 
-    def _load(self) -> SSL.Context:
-        context = bare_context(self._minimum, self._ciphers)
-        try:
-            context.use_certificate_chain_file(self.certificate)
-            context.use_privatekey(_private_key(self._key))
-            context.check_privatekey()
-        except (SSL.Error, OSError, ValueError, TypeError) as error:
-            raise ConfigError(
-                [f"TLS certificate {self.certificate}, key {self._key}: {_reasons(error)}"]
-            ) from error
-        return context
+    def reload(self) -> bool:
+        """Read the files again; returns whether something else is in them now.
 
-    def reload(self) -> None:
-        """Read the files again, for new connections; open ones continue.
-
-        Raises ``ConfigError``, and then the old certificate stays in use.
+        Raises ``ConfigError``, and then the old certificate and key stay.
         """
-        self._context = self._load()
-        self.chain = self._read_chain()
-
-    def _read_chain(self) -> list[x509.Certificate]:
+        before = self._pem, self._secret
         try:
             with open(self.certificate, "rb") as file:
-                return x509.load_pem_x509_certificates(file.read())
-        except (OSError, ValueError):
-            return []
+                self._pem = file.read()
+            self._secret = _private_key(self.key)
+            context = SSL.Context(SSL.TLS_SERVER_METHOD)
+            context.set_cipher_list(_LEAST_SECURITY)
+            self._load_into(context)
+        except (SSL.Error, OSError, ValueError, TypeError) as error:
+            self._pem, self._secret = before
+            raise self._failure(error) from error
+        if self._pem == before[0] and _octets(self._secret) == _octets(before[1]):
+            return False
+        try:
+            self.chain = x509.load_pem_x509_certificates(self._pem)
+        except ValueError:
+            self.chain = []
+        return True
 
-    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """One connection's OpenSSL object."""
-        return TLSConnection(self._context, tlsProtocol)
+    def load_into(self, context: SSL.Context) -> None:
+        """Have a context show this certificate, beside those with other kinds of keys.
+
+        Raises ``ConfigError``, for a key that is too short for example.
+        """
+        try:
+            self._load_into(context)
+        except (SSL.Error, OSError) as error:
+            raise self._failure(error) from error
+
+    def _load_into(self, context: SSL.Context) -> None:
+        # OpenSSL keeps a chain for each certificate only if it reads a file.
+        with _as_file(self._pem) as path:
+            context.use_certificate_chain_file(path)
+        context.use_privatekey(self._secret)
+        context.check_privatekey()
+
+    def _failure(self, error: Exception) -> ConfigError:
+        return ConfigError(
+            [f"TLS certificate {self.certificate}, key {self.key}: {reasons_of(error)}"]
+        )
+
+    @property
+    def kind(self) -> str:
+        """The kind of the key, such as ``RSA``."""
+        return type(self._secret).__name__.removesuffix("PrivateKey")
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The host names of the certificate in lower case; clients ask for these."""
+        found = names_of(self.chain[0], x509.DNSName) if self.chain else []
+        return frozenset(name.lower().removesuffix(".") for name in found)
+
+    @property
+    def der(self) -> bytes:
+        """The certificate without its chain, in DER; empty if only OpenSSL can parse it."""
+        return self.chain[0].public_bytes(serialization.Encoding.DER) if self.chain else b""
 
 
-def bare_context(minimum: str, ciphers: str) -> SSL.Context:
-    """A context without the certificate; raises ``ConfigError`` for unknown ciphers."""
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(VERSIONS[minimum])
-    context.set_options(
-        SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
-    )
-    context.set_mode(_RELEASE_BUFFERS)
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_session_id(b"pop3gw")
-    old = minimum in ("1.0", "1.1")
-    ciphers = ciphers or (OLD_CIPHERS if old else CIPHERS)
+def names_of(
+    certificate: x509.Certificate,
+    *kinds: type[x509.DNSName | x509.IPAddress],
+) -> list[str]:
+    """The subject alternative names of these kinds (RFC 5280 section 4.2.1.6)."""
     try:
-        context.set_cipher_list(ciphers.encode())
-    except SSL.Error as error:
-        raise ConfigError([f"ciphers {ciphers!r}: {_reasons(error)}"]) from None
-    return context
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        # Current clients ignore the subject's common name.
+        return []
+    return [str(name) for kind in kinds for name in extension.value.get_values_for_type(kind)]
+
+
+@contextmanager
+def _as_file(data: bytes) -> Iterator[str]:
+    """A path that has these octets, for libraries that read files only."""
+    if sys.platform == "linux" and os.path.isdir("/proc/self/fd"):
+        # In memory: a container may have no place for temporary files.
+        with open(os.memfd_create("certificate"), "wb", buffering=0) as file:
+            file.write(data)
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile(buffering=0) as temporary:
+            temporary.write(data)
+            yield temporary.name
+
+
+def _octets(secret: Any) -> bytes:
+    if secret is None:
+        return b""
+    form, encoding = serialization.PrivateFormat.PKCS8, serialization.Encoding.DER
+    return bytes(secret.private_bytes(encoding, form, serialization.NoEncryption()))
 
 
 def _private_key(path: str) -> Any:
@@ -124,9 +152,9 @@ def _private_key(path: str) -> Any:
         raise ValueError("no private key in PEM that could be used") from None
 
 
-def _reasons(error: Exception) -> str:
+def reasons_of(error: Exception) -> str:
+    """The text of why OpenSSL or the file system refuses something."""
     if isinstance(error, SSL.Error):
-        # For a missing file OpenSSL reports only "system lib", several times.
         found = dict.fromkeys(reason for _, _, reason in error.args[0] if reason)
         return ", ".join(found) or "not usable"
     if isinstance(error, PermissionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from OpenSSL import SSL
@@ -44,8 +45,14 @@ def _entries(error: BaseException) -> list[tuple[str, str, str]]:
 class TLSConnection(SSL.Connection):
     """OpenSSL's side.  The client's close_notify ends its commands, not our replies."""
 
-    def __init__(self, context: SSL.Context, line: TLSMemoryBIOProtocol) -> None:
+    def __init__(
+        self, context: SSL.Context, line: TLSMemoryBIOProtocol, certificates: Sequence[bytes] = ()
+    ) -> None:
+        """``certificates``: in DER, of which the client knows one as this server's."""
         super().__init__(context, None)
+        self.certificates = certificates
+        # Its callback may be called again, after the connection has taken another context.
+        self._first_context = context
         self._line = line
         self._told = False
 

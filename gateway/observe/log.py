@@ -267,7 +267,9 @@ ROWS: dict[type[Event], Row] = {
         "pop3gw.tls", LogLevel.error, lambda event: f"kept the old certificate: {event.reason}"
     ),
     events.CertificateProblem: Row(
-        "pop3gw.tls", LogLevel.warn, lambda event: f"certificate {event.path}: {event.reason}"
+        "pop3gw.tls",
+        LogLevel.warn,
+        lambda event: f"certificate {event.path}: {event.reason} (set by {event.section})",
     ),
     events.DeliveryFailed: Row("pop3gw.lmtp", LogLevel.info, _delivery_failed),
 }

@@ -97,6 +97,9 @@ def _walk(section: Any, at: Key) -> Iterator[tuple[Key, Any, attrs.Attribute[Any
                 yield from _walk(inner, (*key, name))
         elif attrs.has(type(value)):
             yield from _walk(value, key)
+        elif isinstance(value, tuple) and value and all(attrs.has(type(one)) for one in value):
+            for number, inner in enumerate(value, 1):
+                yield from _walk(inner, (*key, str(number)))
         else:
             yield key, value, item
 
@@ -114,7 +117,11 @@ def _followed(settings: Settings) -> Iterator[tuple[Key, tuple[Any, str]]]:
             mechanisms = settings.profile_of(name).mechanisms
             yield (*at, "mechanisms"), (mechanisms, "pop3.mechanisms")
         for key in ("certificate", "key"):
-            if listener.tls != "none" and not getattr(listener, key):
+            if listener.tls == "none" or getattr(listener, key) or listener.certificates:
+                continue
+            if settings.tls.certificates:
+                yield (*at, key), ("", "tls.certificates")
+            else:
                 yield (*at, key), (getattr(settings.tls, key), f"tls.{key}")
     if settings.throttle.refuse_after is None:
         yield ("throttle", "refuse_after"), (settings.refuse_after, DEFAULT)

@@ -19,6 +19,7 @@ from gateway.interfaces import IAdmission, Leave
 from gateway.model import Connection, LoginAttempt, Peer, Terms
 from gateway.net.acceptor import Acceptor
 from gateway.net.tls import Certificate, make_certificate
+from gateway.net.tls_context import TLSContext
 from gateway.net.tls_line import tls_factory
 from gateway.pop3.profile import Profile
 from gateway.testing.admission_contract import (
@@ -121,7 +122,7 @@ class SlowTests(SynchronousTestCase):
         os.makedirs(directory)
         paths = f"{directory}/cert.pem", f"{directory}/key.pem"
         make_certificate(*paths)
-        certificate = Certificate(*paths, minimum="1.2")
+        certificate = TLSContext([Certificate(*paths)], minimum="1.2")
         wire = tls_factory(certificate, self.wire.factory, self.wire.clock)
         line = Line("192.0.2.1")
         protocol = Acceptor("pop3s", wire, secure=True).buildProtocol(line.getPeer())

@@ -41,7 +41,6 @@ class AcceptTests(TestCase):
                 )
             ],
             [],
-            [],
             drain_timeout=1.0,
         )
         server.privilegedStartService()

@@ -78,7 +78,6 @@ class StartTests(SynchronousTestCase):
             self.reactor,
             [Listener("plain", endpoint, None)],
             [],
-            [],
             drain_timeout=10,
             at_start=lambda: self.started,
             try_directory=lambda: self.directory,
@@ -155,7 +154,6 @@ class EndTests(SynchronousTestCase):
         """A server that has been told to stop."""
         self.server = Server(
             self.reactor,
-            [],
             [],
             [],
             drain_timeout=10,

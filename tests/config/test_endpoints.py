@@ -164,7 +164,7 @@ class PlaceTests(SynchronousTestCase):
                     "name", endpoint, Factory.forProtocol(Protocol), section=section
                 )
                 server = Server(
-                    *(reactor, [listener], [], []),
+                    *(reactor, [listener], []),
                     drain_timeout=1.0,
                 )
                 with self.assertRaises(ConfigError) as caught:

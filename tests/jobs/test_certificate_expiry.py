@@ -16,11 +16,11 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.app.certificates import shown_by
+from gateway.app.certificates import Certificates
 from gateway.config.listeners import Listener, Tls
 from gateway.config.settings import Settings
 from gateway.jobs.certificate_expiry import DAY, CertificateExpiry, fits
-from gateway.net.tls import Certificate
+from gateway.observe.log import emit_to_log
 
 START = 1_800_000_000.0
 
@@ -95,10 +95,11 @@ class ExpiryTests(SynchronousTestCase):
             tls=Tls(*paths, names=wanted),
             listeners={"pop3s": Listener(endpoint=endpoint, tls="implicit")},
         )
-        self.certificate = Certificate(*paths, minimum="1.2")
+        certificates = Certificates(settings, emit_to_log)
+        (self.certificate,) = certificates.of("pop3s").certificates
         return CertificateExpiry(
             self.clock,
-            shown_by(settings, [self.certificate]),
+            certificates.shown,
             days=14,
             now=lambda: START + self.clock.seconds(),
         )

@@ -24,6 +24,7 @@ from gateway.model import Limits
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.timeouts import Timeouts
 from gateway.net.tls import Certificate, make_certificate
+from gateway.net.tls_context import TLSContext
 from gateway.net.tls_line import tls_factory
 from gateway.observe.log import logged_events
 from gateway.pop3.profile import Profile as PopProfile
@@ -43,13 +44,13 @@ class LoggedCase(SynchronousTestCase):
         """What was logged with that word in it."""
         return [line for line in map(formatEvent, self.events) if word in line]
 
-    def certificate(self, **how: Any) -> Certificate:
+    def certificate(self, **how: Any) -> TLSContext:
         """A new one."""
         directory = self.mktemp()
         os.makedirs(directory)
         self.paths = f"{directory}/cert.pem", f"{directory}/key.pem"
         make_certificate(*self.paths)
-        return Certificate(*self.paths, **{"minimum": "1.2"} | how)
+        return TLSContext([Certificate(*self.paths)], **{"minimum": "1.2"} | how)
 
 
 class UnencryptedTests(LoggedCase):
@@ -205,7 +206,7 @@ def _gone() -> Any:
     return Failure(ConnectionAborted())
 
 
-def _lmtp(clock: Any, certificate: Certificate, timeouts: Timeouts = Timeouts()) -> LMTPFactory:
+def _lmtp(clock: Any, certificate: TLSContext, timeouts: Timeouts = Timeouts()) -> LMTPFactory:
     store = MemoryStore()
     store.add(ALICE)
     return LMTPFactory(

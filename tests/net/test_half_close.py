@@ -23,6 +23,7 @@ from gateway.model import Account, Limits
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.postfix_policy import PolicyFactory, PolicyOptions
 from gateway.net.tls import Certificate, make_certificate
+from gateway.net.tls_context import TLSContext
 from gateway.net.tls_line import tls_factory
 from gateway.store.memory import MemoryStore
 from harness import ALICE, SECRET, Wire
@@ -87,7 +88,7 @@ class HalfCloseTests(TestCase):
         os.makedirs(directory)
         paths = f"{directory}/cert.pem", f"{directory}/key.pem"
         make_certificate(*paths)
-        self.certificate = Certificate(*paths, minimum="1.2")
+        self.certificate = TLSContext([Certificate(*paths)], minimum="1.2")
         self.wire = Wire(tls=self.certificate)
         self.wire.mailbox.deliver(LONG)
         self.wire.factory._clock = None

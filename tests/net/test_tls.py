@@ -14,7 +14,6 @@ from collections.abc import Callable
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -23,9 +22,15 @@ from twisted.trial.unittest import TestCase
 
 from gateway.errors import ConfigError
 from gateway.net.tls import Certificate, make_certificate
+from gateway.net.tls_context import TLSContext
 from harness import ALICE, SECRET, Wire
 
 LOGIN = b"USER %b\r\nPASS %b\r\n" % (ALICE.encode(), SECRET.encode())
+
+
+def ciphers_of(tls: TLSContext) -> list[str]:
+    """The names of the ciphers that a new connection of a server may use."""
+    return tls.serverConnectionForTLS(TLSMemoryBIOProtocol(None, None)).get_cipher_list()
 
 
 class Connection:
@@ -69,13 +74,13 @@ class TlsTests(TestCase):
         self.paths = f"{directory}/cert.pem", f"{directory}/key.pem"
         make_certificate(*self.paths)
         self.trusting = ssl.create_default_context(cafile=self.paths[0])
-        self.certificate = Certificate(*self.paths, minimum="1.2")
+        self.certificate = TLSContext([Certificate(*self.paths)], minimum="1.2")
         self.wire = Wire(tls=self.certificate)
         self.wire.factory._clock = None  # real sockets take real turns
         implicit = self._implicit(self.certificate)
         self.plain, self.tls = (self._listen(factory) for factory in (self.wire.factory, implicit))
 
-    def _implicit(self, certificate: Certificate) -> TLSMemoryBIOFactory:
+    def _implicit(self, certificate: TLSContext) -> TLSMemoryBIOFactory:
         factory = TLSMemoryBIOFactory(certificate, False, self.wire.factory)
         factory.protocol = TLSMemoryBIOProtocol
         return factory
@@ -184,7 +189,7 @@ class TlsTests(TestCase):
         )
 
     def test_a_listener_may_still_speak_tls_1_0_where_so_set(self) -> Deferred[None]:
-        old = Certificate(*self.paths, minimum="1.0")
+        old = TLSContext([Certificate(*self.paths)], minimum="1.0")
         self.tls = self._listen(self._implicit(old))
         self.trusting.set_ciphers("DEFAULT:@SECLEVEL=0")
         self.trusting.minimum_version = ssl.TLSVersion.TLSv1
@@ -231,7 +236,7 @@ class TlsTests(TestCase):
     def test_a_key_that_does_not_fit_is_named(self) -> None:
         make_certificate(self.paths[0], self.paths[1] + ".other")
         with self.assertRaises(ConfigError) as caught:
-            Certificate(*self.paths, minimum="1.2")
+            Certificate(*self.paths)
         self.assertIn(self.paths[1], str(caught.exception))
 
     def test_for_the_passphrase_of_an_encrypted_key_nobody_is_asked_at_the_terminal(self) -> None:
@@ -266,25 +271,25 @@ class TlsTests(TestCase):
             self.assertNotIn(b"Enter", said)
 
     def test_by_default_all_ciphers_have_forward_secrecy_and_are_aead(self) -> None:
-        names = SSL.Connection(self.certificate._context, None).get_cipher_list()
+        names = ciphers_of(self.certificate)
         self.assertIn("ECDHE-RSA-AES128-GCM-SHA256", names)
         for name in names:
             self.assertRegex(name, r"\A(ECDHE-(RSA|ECDSA)|TLS)[-_].*(GCM|CHACHA20)", name)
 
     def test_a_listener_for_old_clients_has_what_they_know(self) -> None:
-        old = Certificate(*self.paths, minimum="1.0")
-        names = SSL.Connection(old._context, None).get_cipher_list()
+        old = TLSContext([Certificate(*self.paths)], minimum="1.0")
+        names = ciphers_of(old)
         for wanted in ("AES128-SHA", "ECDHE-RSA-AES256-SHA", "ECDHE-RSA-AES128-GCM-SHA256"):
             self.assertIn(wanted, names)
 
     def test_a_listener_has_the_ciphers_that_are_set(self) -> None:
-        own = Certificate(*self.paths, minimum="1.2", ciphers="AES256-SHA256")
-        names = SSL.Connection(own._context, None).get_cipher_list()
+        own = TLSContext([Certificate(*self.paths)], minimum="1.2", ciphers="AES256-SHA256")
+        names = ciphers_of(own)
         self.assertEqual([name for name in names if "TLS_" not in name], ["AES256-SHA256"])
 
     def test_ciphers_that_there_are_not_are_named(self) -> None:
         for ciphers in ("NONSENSE", "\u00e9"):
             with self.assertRaises(ConfigError) as caught:
-                Certificate(*self.paths, minimum="1.2", ciphers=ciphers)
+                TLSContext([Certificate(*self.paths)], minimum="1.2", ciphers=ciphers)
             (problem,) = caught.exception.problems
             self.assertTrue(problem.startswith(f"ciphers {ciphers!r}: "))
