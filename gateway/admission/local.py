@@ -7,20 +7,18 @@ from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.admission.attempts import canonical_name, carry_out
 from gateway.admission.limits import ConnectionCounts, ConnectionLimits
 from gateway.admission.login_delay import LoginDelay
-from gateway.admission.throttle import Attempt, Throttle, ThrottleLimits
-from gateway.errors import BadCredentials, GatewayError
-from gateway.events import Emit, LoginDelayed
+from gateway.admission.throttle import Throttle, ThrottleLimits
+from gateway.errors import GatewayError
+from gateway.events import Emit
 from gateway.interfaces import IAdmission, Leave
 from gateway.model import Connection, LoginAttempt, Terms
 from gateway.observe.log import emit_to_log
 from gateway.pop3.profile import Profile
-from gateway.saslprep import login_name, shown_name
 
 __all__ = ["LocalAdmission"]
 
@@ -99,43 +97,11 @@ class LocalAdmission:
         """Try a password when the throttle lets it."""
         if self._throttle is None:
             return log_in()
-        peer, account = attempt.peer, attempt.account
         weighed = self._throttle.weigh(
-            _name(attempt), peer.host, attempt.secret, account, answers=attempt.is_answer
+            canonical_name(attempt),
+            attempt.peer.host,
+            attempt.secret,
+            attempt.account,
+            answers=attempt.is_answer,
         )
-        answer = self._wait(weighed, attempt, log_in) if weighed.wait else _try(weighed, log_in)
-
-        def good(result: T) -> T:
-            weighed.succeeded()
-            weighed.ended()
-            return result
-
-        def bad(failure: Failure) -> Failure:
-            error = failure.value
-            if weighed.refusal is None and isinstance(error, BadCredentials) and error.guessed:
-                weighed.failed(account or error.account)
-            weighed.ended()
-            return failure
-
-        return answer.addCallbacks(good, bad)
-
-    def _wait(
-        self, weighed: Attempt, attempt: LoginAttempt, log_in: Callable[[], Deferred[T]]
-    ) -> Deferred[T]:
-        peer, name = attempt.peer, shown_name(attempt.username)
-        self._emit(LoginDelayed(peer.session, name, peer.host, weighed.wait))
-        return deferLater(self._clock(), weighed.wait, lambda: None).addCallback(
-            lambda _: _try(weighed, log_in)
-        )
-
-
-def _try(weighed: Attempt, log_in: Callable[[], Deferred[T]]) -> Deferred[T]:
-    return log_in() if weighed.refusal is None else fail(weighed.refusal)
-
-
-def _name(attempt: LoginAttempt) -> str:
-    """The canonical login name, so that another spelling is no other account."""
-    try:
-        return login_name(attempt.username)
-    except ValueError:
-        return ""
+        return carry_out(weighed, attempt, log_in, self._clock, self._emit)

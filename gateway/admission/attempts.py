@@ -1,0 +1,79 @@
+"""One login by the throttle's verdict: wait, refuse or try, and report the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from gateway.errors import BadCredentials, GatewayError
+from gateway.events import Emit, LoginDelayed
+from gateway.model import LoginAttempt
+from gateway.saslprep import login_name, shown_name
+
+T = TypeVar("T")
+
+
+class Weighed(Protocol):
+    """The throttle's verdict on one login."""
+
+    wait: float
+    """Seconds to wait first."""
+
+    refusal: GatewayError | None
+    """Why it fails after that; None: try it."""
+
+    def succeeded(self) -> None:
+        """The password was right."""
+
+    def failed(self, account: str = "") -> None:
+        """The password was wrong; ``account``: the account that the directory found."""
+
+    def ended(self) -> None:
+        """The login is over; called exactly once, after one of the others."""
+
+
+def carry_out(
+    weighed: Weighed,
+    attempt: LoginAttempt,
+    log_in: Callable[[], Deferred[T]],
+    clock: Callable[[], IReactorTime],
+    emit: Emit,
+) -> Deferred[T]:
+    """Try a login as its verdict says; answers as ``IAdmission.attempt``."""
+
+    def try_it(_: object = None) -> Deferred[T]:
+        return log_in() if weighed.refusal is None else fail(weighed.refusal)
+
+    def good(result: T) -> T:
+        weighed.succeeded()
+        weighed.ended()
+        return result
+
+    def bad(failure: Failure) -> Failure:
+        error = failure.value
+        if weighed.refusal is None and isinstance(error, BadCredentials) and error.guessed:
+            weighed.failed(attempt.account or error.account)
+        weighed.ended()
+        return failure
+
+    if weighed.wait:
+        peer, name = attempt.peer, shown_name(attempt.username)
+        emit(LoginDelayed(peer.session, name, peer.host, weighed.wait))
+        waited: Deferred[None] = deferLater(clock(), weighed.wait, lambda: None)
+        answer = waited.addCallback(try_it)
+    else:
+        answer = try_it()
+    return answer.addCallbacks(good, bad)
+
+
+def canonical_name(attempt: LoginAttempt) -> str:
+    """The canonical login name, so that another spelling is no other account."""
+    try:
+        return login_name(attempt.username)
+    except ValueError:
+        return ""
