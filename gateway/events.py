@@ -41,6 +41,8 @@ __all__ = [
     "MessagesExpired",
     "NTLMv1Accepted",
     "POP3SessionEnded",
+    "ParentAway",
+    "ParentBack",
     "Problem",
     "QueueTaken",
     "QuotaCheckFailed",
@@ -432,6 +434,19 @@ class QueueTaken(NamedTuple):
     by: int
 
 
+class ParentAway(NamedTuple):
+    """The parent does not answer: this worker keeps to its share of each limit."""
+
+    workers: int
+    """How many share each limit."""
+
+
+class ParentBack(NamedTuple):
+    """The parent answers again, after ``seconds``."""
+
+    seconds: int
+
+
 class CertificateReloaded(NamedTuple):
     """New connections get the certificate as it is in the file now."""
 
@@ -494,6 +509,8 @@ Event = (
     | WorkerKilled
     | WorkerUnusable
     | QueueTaken
+    | ParentAway
+    | ParentBack
     | CertificateReloaded
     | CertificateRejected
     | CertificateProblem

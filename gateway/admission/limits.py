@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from attrs import frozen
 
@@ -11,6 +12,8 @@ from gateway.errors import TooManySessions
 from gateway.interfaces import Leave
 
 __all__ = ["ConnectionLimits"]
+
+K = TypeVar("K")
 
 
 @frozen
@@ -52,14 +55,14 @@ class ConnectionCounts:
             raise TooManySessions(f"{address} has {here} connections")
         self._connections += 1
         self._addresses[address] = here + 1
-        return _Place(self._disconnect, address)
+        return Counted(self._disconnect, address)
 
     def enter(self, user: str) -> Leave:
         """Count a session.  Raises ``TooManySessions``, and then does not count it."""
         if self._users[user] >= self._limits.per_user:
             raise TooManySessions(f"{user} has {self._users[user]} sessions")
         self._users[user] += 1
-        return _Place(self._leave, user)
+        return Counted(self._leave, user)
 
     def _disconnect(self, address: str) -> None:
         self._connections -= 1
@@ -69,13 +72,13 @@ class ConnectionCounts:
         _decrease(self._users, user)
 
 
-class _Place:
+class Counted(Generic[K]):
     """Gives back what was counted, once."""
 
     __slots__ = ("_give_back", "_key")
 
-    def __init__(self, give_back: Callable[[str], None], key: str) -> None:
-        self._give_back: Callable[[str], None] | None = give_back
+    def __init__(self, give_back: Callable[[K], None], key: K) -> None:
+        self._give_back: Callable[[K], None] | None = give_back
         self._key = key
 
     def __call__(self) -> None:

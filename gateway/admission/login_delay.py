@@ -51,6 +51,10 @@ class LoginDelay:
     def begin(self, user: str, terms: Terms) -> None:
         """Begin the user's delay.  Raises as ``check`` does, and then begins none."""
         self.check(user, terms)
+        self.note(user)
+
+    def note(self, user: str) -> None:
+        """Record that the user has just logged in."""
         if not self._longest:
             return
         now = self._seconds()

@@ -19,8 +19,6 @@ from typing import NamedTuple
 
 from attrs import define, field
 
-__all__ = ["Key", "ParentShares", "WorkerShares"]
-
 
 class Key(NamedTuple):
     """What is counted."""
@@ -49,7 +47,7 @@ class WorkerShares:
         self._offsets: Counter[Key] = Counter()
         self._wanted: dict[int, tuple[Key, Decided]] = {}
         self._numbers = 0
-        self.limits = dict(limits)
+        self.limits = limits
 
     def _held(self, key: Key) -> int:
         return self.limits[key.limit] // self._workers + self._offsets[key]
@@ -153,7 +151,7 @@ class ParentShares:
         self._joined: set[int] = set()
         self._contests: defaultdict[Key, _Contest] = defaultdict(_Contest)
         self._rounds = 0
-        self.limits = dict(limits)
+        self.limits = limits
 
     @property
     def contested(self) -> Iterable[Key]:

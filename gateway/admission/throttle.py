@@ -126,7 +126,14 @@ class _Wrong:
 class Throttle:
     """Failed and good logins, in memory."""
 
-    def __init__(self, limits: ThrottleLimits, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        limits: ThrottleLimits,
+        seconds: Callable[[], float],
+        replaced: Callable[[str, str], object] = lambda _, __: None,
+    ) -> None:
+        """``replaced`` gets login name and network for which another password is right now."""
+        self._replaced = replaced
         self._seconds = seconds
         # A wrong password is often another account's right one: only digests are kept.
         self._key = os.urandom(32)
@@ -142,7 +149,7 @@ class Throttle:
         # A directory that locks accounts counts the same wrong password each time.
         self._wrong_ttl = math.inf if limits.refuse_after else limits.wrong_ttl
         self._most = max(limits.free, limits.network_free, limits.refuse_after) + 40
-        self._network = lru_cache(maxsize=4096)(_networks(limits))
+        self._network = networks_of(limits)
 
     def weigh(
         self, login: str, host: str, guess: bytes, account: str = "", *, answers: bool = False
@@ -264,6 +271,8 @@ class Throttle:
         known = spelt, place.network
         _, right = self._trusted.get(known, (0.0, b""))
         until = self._seconds() + self._limits.trust
+        if right and not place.answers and right != digest:
+            self._replaced(spelt, place.network)
         self._trusted[known] = until, right if place.answers else digest
         self._trusted.move_to_end(known)
         self._trim(self._trusted)
@@ -283,7 +292,10 @@ def _bare(login: str) -> str:
     return login
 
 
-def _networks(limits: ThrottleLimits) -> Callable[[str], str]:
+def networks_of(limits: ThrottleLimits) -> Callable[[str], str]:
+    """A function that gives the network of a client's address."""
+
+    @lru_cache(maxsize=4096)
     def network(host: str) -> str:
         try:
             address = client_address(host)

@@ -260,6 +260,19 @@ ROWS: dict[type[Event], Row] = {
         lambda event: f"worker {event.worker} cannot serve: {'; '.join(event.problems)}",
     ),
     events.QueueTaken: Row("pop3gw.processes", LogLevel.warn, _taken),
+    events.ParentAway: Row(
+        "pop3gw.processes",
+        LogLevel.warn,
+        lambda event: (
+            "the parent process does not answer: this worker keeps to its share of each limit:"
+            f" 1/{event.workers}"
+        ),
+    ),
+    events.ParentBack: Row(
+        "pop3gw.processes",
+        LogLevel.info,
+        lambda event: f"the parent process answers again after {event.seconds} s",
+    ),
     events.CertificateReloaded: Row(
         "pop3gw.tls", LogLevel.info, lambda event: f"reloaded {event.path}"
     ),

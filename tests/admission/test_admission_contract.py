@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from admission_of_workers import Workers
 from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
 from gateway.admission.throttle import ThrottleLimits
@@ -50,6 +51,28 @@ def local_bench(_: SynchronousTestCase) -> AdmissionBench:
 
 
 class LocalAdmissionTests(admission_tests(local_bench)):  # type: ignore[misc]
+    pass
+
+
+def workers_bench(count: int) -> Callable[[SynchronousTestCase], AdmissionBench]:
+    """One worker of so many."""
+
+    def bench(_: SynchronousTestCase) -> AdmissionBench:
+        workers = Workers(count, Clock())
+        return AdmissionBench(workers.admissions[0], workers.advance)
+
+    return bench
+
+
+class OnlyWorkerTests(admission_tests(workers_bench(1))):  # type: ignore[misc]
+    pass
+
+
+class OneOfTwoWorkersTests(admission_tests(workers_bench(2))):  # type: ignore[misc]
+    pass
+
+
+class OneOfFiveWorkersTests(admission_tests(workers_bench(5))):  # type: ignore[misc]
     pass
 
 

@@ -1,0 +1,370 @@
+"""Admission in a worker process: within its share by itself, beyond it by asking the parent."""
+
+from __future__ import annotations
+
+import hmac
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import Any, TypeVar
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.admission.attempts import Weighed, canonical_name, carry_out
+from gateway.admission.limits import ConnectionLimits, Counted
+from gateway.admission.login_delay import LoginDelay
+from gateway.admission.parent_link import ANSWER_WITHIN, ParentLink
+from gateway.admission.rules import AdmissionRules, counted_limits, refusal_from_json
+from gateway.admission.shares import Key, WorkerShares
+from gateway.admission.throttle import Throttle, ThrottleLimits, networks_of
+from gateway.errors import GatewayError, LoginTooSoon, TooManyGuesses, TooManySessions
+from gateway.events import Emit
+from gateway.interfaces import IAdmission, Leave
+from gateway.model import Connection, LoginAttempt, Terms
+from gateway.pop3.capabilities import login_delay_seconds
+from gateway.pop3.profile import Profile
+
+T = TypeVar("T")
+
+TOLD_AGAIN = 10.0
+"""Seconds after which the parent hears again that a trusted password was right."""
+
+
+@implementer(IAdmission)
+class RemoteAdmission:
+    """The admission of a worker.
+
+    A normal login asks nothing: its connection and its session are within the worker's share,
+    and its password was right from that network before.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        link: ParentLink,
+        rules: AdmissionRules,
+        *,
+        workers: int,
+        key: bytes,
+        clock: Callable[[], IReactorTime],
+        emit: Emit,
+    ) -> None:
+        """``name``: of the ``ServedAdmission`` in the parent; ``workers``: how many share it.
+
+        ``key``: a secret of all workers; passwords leave this process as digests under it.
+        """
+        self._name = name
+        self._link = link
+        self._workers = workers
+        self._key = key
+        self._clock = clock
+        self._emit = emit
+        self._numbers = count(1)
+        throttle = rules.throttle or ThrottleLimits()
+
+        def seconds() -> float:
+            return clock().seconds()
+
+        self._rules = rules
+        self._trusted = TrustedPasswords(throttle, seconds)
+        self._network = networks_of(throttle)
+        channel = link.channel
+        self._shares = WorkerShares(counted_limits(rules.limits), workers, self._tell)
+        channel.handle(f"{name}.share", self._shares.take_share)
+        channel.handle(f"{name}.spare", self._shares.take_spare)
+        channel.handle(f"{name}.replaced", lambda known: self._trusted.forget((known[0], known[1])))
+        # For the time in which the parent does not answer.
+        self._own = Throttle(share_of(throttle, workers), seconds)
+        self._own_delay = LoginDelay(rules.profile, seconds)
+
+    def _tell(self, message: str, body: object) -> None:
+        self._link.channel.tell(f"{self._name}.{message}", body)
+
+    def configure(
+        self,
+        *,
+        limits: ConnectionLimits,
+        throttle: ThrottleLimits | None = None,
+        profile: Profile = Profile(),
+    ) -> None:
+        """Other limits from now on; what was counted stays counted."""
+        self._rules = AdmissionRules(limits, throttle, profile)
+        self._shares.limits = counted_limits(limits)
+        if throttle is not None:
+            self._trusted.limits = throttle
+            self._network = networks_of(throttle)
+            self._own.configure(share_of(throttle, self._workers))
+        self._own_delay.configure(profile)
+
+    # -- counts ----------------------------------------------------------------
+
+    def connect(self, connection: Connection) -> Deferred[Leave]:
+        """Count a connection."""
+        host = connection.host
+        return self._count(Key("connections", ""), Key("address", host))
+
+    def _count(self, *keys: Key) -> Deferred[Leave]:
+        shares = self._shares
+        for at, key in enumerate(keys):
+            if not shares.take(key):
+                return self._count_slowly(keys[:at], keys[at:])
+        return succeed(Counted(self._give_back, keys))
+
+    def _count_slowly(self, taken: tuple[Key, ...], wanted: tuple[Key, ...]) -> Deferred[Leave]:
+        if not wanted:
+            return succeed(Counted(self._give_back, taken))
+
+        def decided(is_counted: bool) -> Deferred[Leave]:
+            if not is_counted:
+                self._give_back(taken)
+                raise TooManySessions(_full(wanted[0], self._rules))
+            return self._count_slowly((*taken, wanted[0]), wanted[1:])
+
+        return self._want(wanted[0]).addCallback(decided)
+
+    def _want(self, key: Key) -> Deferred[bool]:
+        """Whether a place was counted, perhaps by a share of another worker."""
+        if self._link.is_away:
+            return succeed(False)
+        answer = Deferred[bool]()
+        number = self._shares.want(key, answer.callback)
+
+        def too_late() -> None:
+            self._link.failed()
+            self._shares.give_up(number)
+
+        timer = self._clock().callLater(ANSWER_WITHIN, too_late)
+
+        def answered(result: bool) -> bool:
+            if timer.active():
+                timer.cancel()
+            return result
+
+        return answer.addCallback(answered)
+
+    def _give_back(self, keys: tuple[Key, ...]) -> None:
+        for key in keys:
+            self._shares.leave(key)
+
+    # -- LOGIN-DELAY -----------------------------------------------------------
+
+    def check(self, mailbox: str, terms: Terms) -> Deferred[None]:
+        """Fail with ``LoginTooSoon`` while LOGIN-DELAY lasts."""
+        return self._ask_of_delay("check", mailbox, terms, self._own_delay.check)
+
+    def enter(self, connection: Connection, mailbox: str, terms: Terms) -> Deferred[Leave]:  # noqa: ARG002
+        """Count a session, and begin its LOGIN-DELAY."""
+        counted = self._count(Key("user", mailbox))
+        if not login_delay_seconds(self._rules.profile, terms):
+            return counted
+
+        def begin(leave: Leave) -> Deferred[Leave]:
+            def begun(result: Any) -> Any:
+                if isinstance(result, Failure):
+                    leave()
+                    return result
+                return leave
+
+            return self._ask_of_delay("begin", mailbox, terms, self._own_delay.begin).addBoth(begun)
+
+        return counted.addCallback(begin)
+
+    def _ask_of_delay(
+        self, what: str, mailbox: str, terms: Terms, by_ourselves: Callable[[str, Terms], None]
+    ) -> Deferred[None]:
+        if not login_delay_seconds(self._rules.profile, terms):
+            return succeed(None)
+
+        def answered(reason: str | None) -> None:
+            if reason is not None:
+                raise LoginTooSoon(reason)
+            if what == "begin":
+                self._own_delay.note(mailbox)
+
+        def alone(_: Failure) -> None:
+            by_ourselves(mailbox, terms)
+
+        asked = self._link.ask(f"{self._name}.delay", [what, mailbox, terms.login_delay])
+        return asked.addCallbacks(answered, alone)
+
+    # -- passwords -------------------------------------------------------------
+
+    def attempt(self, attempt: LoginAttempt, log_in: Callable[[], Deferred[T]]) -> Deferred[T]:
+        """Try a password when the throttle lets it."""
+        if self._rules.throttle is None:
+            return log_in()
+        name, host = canonical_name(attempt), attempt.peer.host
+        guess = hmac.digest(self._key, attempt.secret, "sha256").hex()
+        facts = [name, host, guess, attempt.account, attempt.is_answer]
+        known = name, self._network(host)
+        if self._trusted.knows(known, guess):
+            weighed: Weighed = _Trusted(self._trusted, known, guess, partial(self._result, facts))
+            return carry_out(weighed, attempt, log_in, self._clock, self._emit)
+        return self._ask(known, facts, attempt).addCallback(
+            carry_out, attempt, log_in, self._clock, self._emit
+        )
+
+    def _result(self, facts: list[object], outcome: str, account: str) -> None:
+        self._tell("result", [*facts, outcome, account])
+
+    def _ask(
+        self, known: tuple[str, str], facts: list[Any], attempt: LoginAttempt
+    ) -> Deferred[Weighed]:
+        number = next(self._numbers)
+        own = self._own_verdict(attempt)
+
+        def answered(verdict: list[Any]) -> Weighed:
+            return _Asked(self, known, facts, verdict, number, own)
+
+        def alone(_: Failure) -> Weighed:
+            # The parent may have the question, and be waiting for the end of the login.
+            self._tell("ended", [number, "", ""])
+            return own
+
+        return self._link.ask(f"{self._name}.weigh", [number, *facts]).addCallbacks(answered, alone)
+
+    def _own_verdict(self, attempt: LoginAttempt) -> Weighed:
+        """The verdict by this worker's share of the throttle, which counts what it has seen."""
+        weighed = self._own.weigh(
+            canonical_name(attempt),
+            attempt.peer.host,
+            attempt.secret,
+            attempt.account,
+            answers=attempt.is_answer,
+        )
+        if weighed.refusal is None and 0 < self._trusted.limits.refuse_after < self._workers:
+            # Its share is less than one wrong password.
+            weighed.refusal = TooManyGuesses("the parent process does not answer")
+        return weighed
+
+
+class _Trusted:
+    """The verdict on a password that was right from the same network before."""
+
+    wait = 0.0
+    refusal: GatewayError | None = None
+
+    def __init__(
+        self,
+        trusted: TrustedPasswords,
+        known: tuple[str, str],
+        guess: str,
+        tell: Callable[[str, str], None],
+    ) -> None:
+        self._trusted = trusted
+        self._known = known
+        self._guess = guess
+        self._tell = tell
+
+    def succeeded(self) -> None:
+        """It is right again."""
+        if self._trusted.note(self._known, self._guess):
+            self._tell("right", "")
+
+    def failed(self, account: str = "") -> None:
+        """It is no longer right."""
+        self._trusted.forget(self._known)
+        self._tell("wrong", account)
+
+    def ended(self) -> None:
+        """Nothing else is kept of it."""
+
+
+class _Asked:
+    """The parent's verdict."""
+
+    def __init__(
+        self,
+        admission: RemoteAdmission,
+        known: tuple[str, str],
+        facts: list[Any],
+        verdict: list[Any],
+        number: int,
+        own: Weighed,
+    ) -> None:
+        self.wait, *refusal = verdict
+        self.refusal = refusal_from_json(refusal)
+        self._admission = admission
+        self._known = known
+        self._facts = facts
+        self._number = number
+        self._own = own
+        self._outcome = "", ""
+
+    def succeeded(self) -> None:
+        """The password was right."""
+        self._outcome = "right", ""
+        _, _, guess, _, is_answer = self._facts
+        if not is_answer:
+            self._admission._trusted.note(self._known, guess)
+        self._own.succeeded()
+
+    def failed(self, account: str = "") -> None:
+        """The password was wrong."""
+        self._outcome = "wrong", account
+        self._own.failed(account)
+
+    def ended(self) -> None:
+        """Tell the parent the result."""
+        self._admission._tell("ended", [self._number, *self._outcome])
+        self._own.ended()
+
+
+class TrustedPasswords:
+    """Digests of passwords that were right, by login name and network."""
+
+    def __init__(self, limits: ThrottleLimits, seconds: Callable[[], float]) -> None:
+        self.limits = limits
+        self._seconds = seconds
+        self._known: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+
+    def knows(self, known: tuple[str, str], guess: str) -> bool:
+        """Whether this password was right before."""
+        right, at = self._known.get(known, ("", 0.0))
+        is_fresh = self._seconds() < at + self.limits.trust
+        return is_fresh and hmac.compare_digest(right, guess)
+
+    def note(self, known: tuple[str, str], guess: str) -> bool:
+        """Record that a password is right; whether the parent has to know.
+
+        It forgets the wrong passwords of this account and network then.  For ``TOLD_AGAIN``
+        seconds once is enough.
+        """
+        now = self._seconds()
+        right, at = self._known.get(known, ("", 0.0))
+        if right == guess and 0 <= now - at < TOLD_AGAIN:
+            return False
+        self._known[known] = guess, now
+        self._known.move_to_end(known)
+        while len(self._known) > self.limits.entries:
+            self._known.popitem(last=False)
+        return True
+
+    def forget(self, known: tuple[str, str]) -> None:
+        """It is wrong now, or another one is right."""
+        self._known.pop(known, None)
+
+
+def share_of(throttle: ThrottleLimits, workers: int) -> ThrottleLimits:
+    """One worker's share of the numbers of wrong passwords."""
+    refuse_after = throttle.refuse_after
+    return evolve(
+        throttle,
+        free=throttle.free // workers,
+        network_free=throttle.network_free // workers,
+        refuse_after=refuse_after and max(1, refuse_after // workers),
+    )
+
+
+def _full(key: Key, rules: AdmissionRules) -> str:
+    limits = rules.limits
+    return {
+        "connections": f"{limits.connections} connections are open ({limits.setting})",
+        "address": f"{key.of} has {limits.per_address} connections",
+        "user": f"{key.of} has {limits.per_user} sessions",
+    }[key.limit]

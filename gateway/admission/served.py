@@ -1,0 +1,132 @@
+"""The parent's side of admission: it moves shares, and has the throttle and LOGIN-DELAY."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from gateway.admission.login_delay import LoginDelay
+from gateway.admission.parent_link import HERE
+from gateway.admission.rules import AdmissionRules, counted_limits, refusal_to_json
+from gateway.admission.shares import Key, ParentShares
+from gateway.admission.throttle import Attempt, Throttle
+from gateway.errors import LoginTooSoon
+from gateway.model import Terms
+from gateway.processes.channel import Channel
+
+ROUND_WITHIN = 2.0
+"""Seconds for workers to give back what they do not use; one that hangs counts as using it."""
+
+
+class ServedAdmission:
+    """Serves the ``RemoteAdmission`` of the same name in each worker."""
+
+    def __init__(
+        self, name: str, rules: AdmissionRules, *, workers: int, clock: IReactorTime
+    ) -> None:
+        """``workers``: how many share the limits, whether they run or not."""
+        self._name = name
+        self._clock = clock
+        self._channels: dict[int, Channel] = {}
+        self._attempts: dict[tuple[int, int], Attempt] = {}
+        """Logins that were weighed and have not ended."""
+        seconds, throttle = clock.seconds, rules.throttle
+        self._shares = ParentShares(counted_limits(rules.limits), workers, self._tell, self._began)
+        self._throttle = None
+        if throttle is not None:
+            self._throttle = Throttle(throttle, seconds, self._replaced)
+        self._delay = LoginDelay(rules.profile, seconds)
+
+    def configure(self, rules: AdmissionRules) -> None:
+        """Other limits from now on; what was counted stays counted."""
+        self._shares.limits = counted_limits(rules.limits)
+        if self._throttle is not None and rules.throttle is not None:
+            self._throttle.configure(rules.throttle)
+        self._delay.configure(rules.profile)
+
+    def join(self, worker: int, channel: Channel) -> None:
+        """A worker begins; call it before anything else is sent to the worker."""
+        self._channels[worker] = channel
+        takes: dict[str, Callable[[int, list[Any]], object]] = {
+            "want": self._shares.take_want,
+            "share": self._shares.take_share,
+            "weigh": self._weigh,
+            "ended": self._ended,
+            "result": self._result,
+            "delay": self._delayed,
+        }
+        for message, take in takes.items():
+            channel.handle(f"{self._name}.{message}", partial(take, worker))
+        channel.handle(HERE, lambda _: None)
+        self._shares.join(worker)
+
+    def leave(self, worker: int) -> None:
+        """A worker has ended: what it counted is free."""
+        self._channels.pop(worker, None)
+        self._shares.leave(worker)
+        for which in [one for one in self._attempts if one[0] == worker]:
+            self._attempts.pop(which).ended()
+
+    def _tell(self, worker: int, message: str, body: object) -> None:
+        if channel := self._channels.get(worker):
+            channel.tell(f"{self._name}.{message}", body)
+
+    def _began(self, key: Key, number: int) -> None:
+        self._clock.callLater(ROUND_WITHIN, self._shares.end_round, key, number)
+
+    # -- passwords -------------------------------------------------------------
+
+    def _weigh(self, worker: int, body: list[Any]) -> list[Any]:
+        number, *facts = body
+        attempt = self._attempt(facts)
+        if attempt is None:
+            return [0.0]
+        self._attempts[worker, number] = attempt
+        return [attempt.wait, *refusal_to_json(attempt.refusal)]
+
+    def _attempt(self, facts: list[Any]) -> Attempt | None:
+        if self._throttle is None:
+            return None
+        name, host, guess, account, is_answer = facts
+        return self._throttle.weigh(name, host, guess.encode(), account, answers=is_answer)
+
+    def _ended(self, worker: int, body: list[Any]) -> None:
+        number, outcome, account = body
+        attempt = self._attempts.pop((worker, number), None)
+        if attempt is not None:
+            _finish(attempt, outcome, account)
+
+    def _result(self, _: int, body: list[Any]) -> None:
+        """Of a password that a worker tried without asking."""
+        *facts, outcome, account = body
+        attempt = self._attempt(facts)
+        if attempt is not None:
+            _finish(attempt, outcome, account)
+
+    def _replaced(self, name: str, network: str) -> None:
+        """Another password is right: no worker may try the last one without asking."""
+        for worker in self._channels:
+            self._tell(worker, "replaced", [name, network])
+
+    # -- LOGIN-DELAY -----------------------------------------------------------
+
+    def _delayed(self, _: int, body: list[Any]) -> str | None:
+        """Why a login comes too soon; None: it does not."""
+        what, mailbox, login_delay = body
+        terms = Terms(login_delay=login_delay)
+        try:
+            (self._delay.begin if what == "begin" else self._delay.check)(mailbox, terms)
+        except LoginTooSoon as error:
+            return str(error)
+        return None
+
+
+def _finish(attempt: Attempt, outcome: str, account: str) -> None:
+    if outcome == "right":
+        attempt.succeeded()
+    elif outcome == "wrong":
+        attempt.failed(account)
+    attempt.ended()
