@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,11 +25,12 @@ from gateway.app.faults import faults_of
 from gateway.app.first_start import User, foreseen, prepare, reserve
 from gateway.app.logins import Logins, directory_behind, try_directory
 from gateway.app.needed_files import missing_files
-from gateway.app.observers import OBSERVERS, Make
+from gateway.app.observers import OBSERVERS, OBSERVERS_OF_PARENT, Make
+from gateway.app.parent import Handed, Parent, PassOn
 from gateway.app.retention import RetentionService, policies_of
 from gateway.app.rows import make_directory, make_store
 from gateway.app.service import FindEndpoint, Listener, Server, endpoint_of
-from gateway.config.load import load_settings
+from gateway.config.load import load_document
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.interfaces import IDirectory, IState, IStore
@@ -54,20 +56,53 @@ def assemble(
     environ: Mapping[str, str],
     passwords: Sequence[ICredentialsChecker] = (),
     user: User | None = None,
-) -> Server:
+    *,
+    auth: Sequence[str] = (),
+    pass_on: PassOn = sys.stdout.buffer.write,
+) -> Server | Parent:
     """The server of a configuration.  Raises ``ConfigError``.
 
-    ``passwords``: a checker in place of ``[directory]``; ``user``: the user that the process
-    changes to after binding its ports.
+    ``passwords``: a checker in place of ``[directory]``, which ``auth`` describes to workers;
+    ``user``: the user that the process changes to after binding its ports; ``pass_on`` takes
+    lines of the log of workers.
     """
-    settings = load_settings(path, environ)
+    settings, document = load_document(path, environ)
     prepare(settings, user)
     directory = not passwords
     problems = missing_files(settings, directory=directory)
     if problems := problems or foreseen(settings, user, directory=directory):
         raise ConfigError(problems)
     reserve(settings, user)
-    return Assembly(reactor, settings, passwords).server()
+    if settings.processes.count == 1:
+        return Assembly(reactor, settings, passwords).server()
+    parts = Assembly(Clock(), settings, passwords, Role(observers=()))
+    if problems := faults_of(parts, settings, directory=directory, accounts=False):
+        raise ConfigError(problems)
+    return parent(reactor, settings, Handed(document, auth), environ, pass_on)
+
+
+def parent(
+    reactor: Any,
+    settings: Settings,
+    handed: Handed,
+    environ: Mapping[str, str],
+    pass_on: PassOn,
+) -> Parent:
+    """The service of a process that starts workers."""
+    events = EventBus()
+    observers = [make(settings, reactor) for make in OBSERVERS_OF_PARENT]
+    for observer in observers:
+        events.subscribe(observer.subscription)
+    return Parent(
+        reactor,
+        settings,
+        handed,
+        environ=environ,
+        observers=observers,
+        emit=events.emit,
+        pass_on=pass_on,
+        words=hints(settings),
+    )
 
 
 def check(

@@ -127,7 +127,7 @@ class Server(Service):
         self._at_reload = at_reload
         self._at_end = at_end
         self._reactor = reactor
-        self._listeners = listeners
+        self.listeners = listeners
         self._pools = pools
         self._drain_timeout = drain_timeout
         self._words = words
@@ -138,7 +138,7 @@ class Server(Service):
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while the process may be root."""
-        for listener in self._listeners:
+        for listener in self.listeners:
             listening = listener.endpoint.listen(listener.wire).addCallback(few_at_once)
             self._ports.append(listened(listening, listener.section or listener.name))
 
@@ -160,7 +160,7 @@ class Server(Service):
         signal.signal(signal.SIGHUP, self._hung_up)
         for words in self._words:
             self.log.info("{words}", words=words)
-        for listener, port in zip(self._listeners, self._ports, strict=True):
+        for listener, port in zip(self.listeners, self._ports, strict=True):
             self._emit(ListenerStarted(listener.name, str(port.getHost()), listener.tls))
         tried = self._within_time(self._try_directory())
         tried.addErrback(lambda _: f"no answer within {READY:g} s")
@@ -210,7 +210,7 @@ class Server(Service):
         self._deadline = self._reactor.seconds() + self._drain_timeout
         closing = [
             maybeDeferred(port.stopListening).addCallback(self._stopped_listening, listener.name)
-            for listener, port in zip(self._listeners, self._ports, strict=True)
+            for listener, port in zip(self.listeners, self._ports, strict=True)
         ]
         self._ports = []
         draining = [sessions.drain(self._drain_timeout) for sessions in self._sessions()]
@@ -221,7 +221,7 @@ class Server(Service):
         self._emit(ListenerStopped(name))
 
     def _sessions(self) -> set[Any]:
-        return {listener.sessions for listener in self._listeners} - {None}
+        return {listener.sessions for listener in self.listeners} - {None}
 
     def _told_again(self, *_: object) -> None:
         self._reactor.callFromThread(self._hurry)

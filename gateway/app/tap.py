@@ -18,7 +18,7 @@ from twisted.python.usage import Options as BaseOptions
 from twisted.python.usage import UsageError
 
 import gateway
-from gateway.observe.log_file import BufferedLog, write_to
+from gateway.observe.log_file import BufferedLog, publish, write_to
 from gateway.utf8 import insist
 
 if TYPE_CHECKING:
@@ -51,6 +51,11 @@ class Options(BaseOptions, AuthOptionMixin):
         """Print the version of pop3gw, and exit."""
         print(f"pop3gw {gateway.__version__}")
         sys.exit(0)
+
+    def opt_auth(self, description: str) -> None:
+        """Specify an authentication method for the server."""
+        super().opt_auth(description)  # type: ignore[no-untyped-call]
+        self.setdefault("authDescriptions", []).append(description)
 
     def parseArgs(self, *arguments: str) -> None:
         """Refuse arguments."""
@@ -102,10 +107,29 @@ def makeService(options: Options) -> IService:
     checkers = options.get("credCheckers", ())
     try:
         user = _user(options)
-        return PlainErrors(assemble(reactor, options["config"], os.environ, checkers, user))
+        server = assemble(
+            reactor,
+            options["config"],
+            os.environ,
+            checkers,
+            user,
+            auth=options.get("authDescriptions", ()),
+            pass_on=_pass_on,
+        )
     except GatewayError as error:
         _give_up(getattr(error, "problems", [str(error)]))
+    return PlainErrors(server)
 
+
+def _pass_on(lines: bytes) -> None:
+    if _buffered:
+        _buffered[0].pass_on(lines)
+    else:
+        publish(lines)
+
+
+_buffered: list[BufferedLog] = []
+"""The log of this process, unless twistd logs elsewhere than to a file."""
 
 _logfile: list[str] = []
 """Twistd's ``--logfile``, for what twistd makes by its name alone; empty: standard output."""
@@ -127,6 +151,7 @@ def batched_log() -> BufferedLog:
     running: Any = reactor
     write = _rotated(_logfile[0], running) if _logfile else write_to(sys.stdout.fileno())
     log = BufferedLog(write, running.callLater, lambda: running.running and isInIOThread())
+    _buffered[:] = [log]
     atexit.register(log.flush)
     # A child process would write the lines that wait once more.
     os.register_at_fork(before=log.flush)

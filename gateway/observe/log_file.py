@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import time
 from collections import deque
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from threading import Lock
 
-from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText
 from zope.interface import implementer
 
 FLUSH_AFTER = 0.5
@@ -64,6 +65,11 @@ class BufferedLog:
             self._scheduled = True
             self._later(FLUSH_AFTER, self._flush_in_time)
 
+    def pass_on(self, lines: bytes) -> None:
+        """Write lines that the log of another process has made, after all that wait."""
+        self._lines.append(lines)
+        self.flush()
+
     def _flush_in_time(self) -> None:
         self._scheduled = False
         self.flush()
@@ -104,6 +110,17 @@ def _line(event: LogEvent) -> bytes:
         line = line.replace("\n", "\n\t")
     text = f"{when} [{event['log_namespace']}#{level}] {line}\n"
     return text.encode("utf-8", "backslashreplace")
+
+
+_LINE = re.compile(r"(?s)\S+ \[([^#\]]*)#(\w+)\] (.*)")
+
+
+def publish(lines: bytes) -> None:
+    """Hand lines that the log of another process has made to the log of this one, as events."""
+    for text in lines.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n"):
+        found = _LINE.fullmatch(text)
+        space, level, line = found.groups() if found else ("", "info", text)
+        Logger(space or "pop3gw.processes").emit(LogLevel.lookupByName(level), "{line}", line=line)
 
 
 def _time(when: float | None) -> str:

@@ -17,7 +17,7 @@ BALANCES = sys.platform == "linux"
 workers share one socket."""
 
 
-class _Nobody(ServerFactory):
+class Listener(ServerFactory):
     """The parent accepts no clients."""
 
     noisy = False
@@ -75,7 +75,7 @@ def bind(endpoint: IStreamServerEndpoint, workers: int, *, balanced: bool) -> De
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         return Bound(port, tuple(_beside(first, port.backlog) for _ in range(workers - 1)))
 
-    return endpoint.listen(_Nobody()).addCallback(bound)
+    return endpoint.listen(Listener()).addCallback(bound)
 
 
 def _beside(first: socket.socket, backlog: int) -> socket.socket:

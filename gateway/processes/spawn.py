@@ -40,14 +40,15 @@ class WorkerProcess(ProcessProtocol):
     ) -> None:
         """``pass_on`` takes lines of its log; ``ended`` is called with the reason of its end."""
         self.channel = channel
+        self.pid = 0
+        """Its process id."""
         self._number = number
         self._ended = ended
         self._pipes = {1: Lines(pass_on), 2: Lines(self._complain)}
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return int(self.transport.pid or 0)
+    def connectionMade(self) -> None:
+        """The process has started."""
+        self.pid = int(self.transport.pid)
 
     def signal(self, number: int) -> None:
         """Send it a signal; nothing happens if it has ended."""
@@ -93,7 +94,8 @@ def spawn(
     """
     here, there = socket.socketpair()
     with there, open(os.devnull, "rb") as nothing:
-        here.setblocking(False)
+        for end in (here, there):
+            end.setblocking(False)
         given: dict[int, Any] = {0: nothing.fileno(), 1: "r", 2: "r", CHANNEL: there.fileno()}
         given |= enumerate(sockets, CHANNEL + 1)
         # A worker finds the modules that the parent has found.

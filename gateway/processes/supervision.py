@@ -28,6 +28,9 @@ from gateway.processes.channel import Channel
 BEAT = 1.0
 """Seconds between two beats of a worker, and between two looks at all of them."""
 
+START_WITHIN = 60.0
+"""Seconds in which a worker must have begun to respond, at least."""
+
 SOON = 60.0
 """A worker that ends within this many seconds after its start has failed."""
 
@@ -44,8 +47,11 @@ GRACE = 2.0
 class Running(Protocol):
     """A worker process that was started."""
 
-    pid: int
     channel: Channel
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
 
     def signal(self, number: int) -> None:
         """Send it a signal; nothing happens if it has ended."""
@@ -246,7 +252,10 @@ class Supervisor:
             running = worker.running
             if running is None or worker.state is State.KILLED:
                 continue
-            if worker.silent * BEAT >= self._hang_timeout:
+            longest = self._hang_timeout
+            if worker.state is State.STARTING:
+                longest = max(longest, START_WITHIN)
+            if worker.silent * BEAT >= longest:
                 worker.state = State.KILLED
                 reason = f"it did not respond for {worker.silent * BEAT:g} s"
                 self._emit(WorkerKilled(worker.number + 1, running.pid, reason))

@@ -1,0 +1,221 @@
+"""The parent of worker processes: it binds the listeners, and starts and supervises the workers."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from attrs import frozen
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.logger import Logger
+
+from gateway import endpoints
+from gateway.app.delivery import PARTS
+from gateway.app.observers import Observer
+from gateway.app.service import endpoint_of, listened
+from gateway.config.load import Document
+from gateway.config.settings import Settings
+from gateway.events import (
+    Emit,
+    ListenerStarted,
+    ListenerStopped,
+    ReloadEnded,
+    ReloadStarted,
+    ServerReady,
+    ServerStopped,
+    ServerStopping,
+)
+from gateway.processes.channel import Channel
+from gateway.processes.sockets import Bound, bind
+from gateway.processes.spawn import CHANNEL, WorkerProcess, spawn
+from gateway.processes.supervision import Supervisor
+
+PassOn = Callable[[bytes], object]
+"""Takes lines of a worker's log."""
+
+
+@frozen
+class Place:
+    """Where the server listens, by its settings."""
+
+    name: str
+    section: str
+    endpoint: IStreamServerEndpoint
+    tls: str
+    balanced: bool
+    """Whether each worker may have a socket of its own."""
+
+    @property
+    def key(self) -> str:
+        """The place of the endpoint's setting."""
+        return f"{self.section}.endpoint"
+
+
+def places_of(reactor: Any, settings: Settings) -> list[Place]:
+    """All places; raises ``ConfigError``."""
+    sections = {name: (f"listeners.{name}", one) for name, one in settings.listeners.items()}
+    sections |= {part: (part, getattr(settings, part)) for part in PARTS}
+    return [
+        Place(
+            name,
+            section,
+            endpoint_of(reactor, f"{section}.endpoint", one.endpoint),
+            getattr(one, "tls", "none"),
+            endpoints.parse(one.endpoint).kind.startswith("tcp"),
+        )
+        for name, (section, one) in sections.items()
+        if one.endpoint
+    ]
+
+
+@frozen
+class Handed:
+    """What each worker is handed beside its sockets."""
+
+    document: Document
+    auth: Sequence[str] = ()
+    """The arguments of ``--auth``."""
+
+
+class Parent(Service):
+    """The service of a server with worker processes."""
+
+    log = Logger("pop3gw.server")
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        handed: Handed,
+        *,
+        environ: Mapping[str, str],
+        observers: Sequence[Observer],
+        emit: Emit,
+        pass_on: PassOn,
+        words: Sequence[str] = (),
+    ) -> None:
+        """``words`` are logged once all workers serve; ``environ``: of this process."""
+        self._reactor = reactor
+        self._settings = settings
+        self._handed = handed
+        self._environ = environ
+        self._observers = observers
+        self._emit = emit
+        self._pass_on = pass_on
+        self._words = words
+        self._places = places_of(reactor, settings)
+        self._bound: list[Bound] = []
+        self._count = settings.processes.count
+        self.gave_up = False
+        """Whether the server stops because no worker can serve."""
+        self.supervisor = Supervisor(
+            reactor,
+            self._start,
+            workers=self._count,
+            hang_timeout=settings.processes.hang_timeout,
+            emit=emit,
+            all_ready=self._ready,
+            unusable=self._give_up,
+        )
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports, while the process may be root."""
+        for place in self._places:
+            binding = bind(place.endpoint, self._count, balanced=place.balanced)
+            self._bound.append(listened(binding, place.section))
+
+    def startService(self) -> None:
+        """Start the workers, as the user that they run as."""
+        Service.startService(self)
+        if not self._bound:
+            self.privilegedStartService()
+        for observer in self._observers:
+            observer.start()
+        signal.signal(signal.SIGHUP, self._hung_up)
+        for place, bound in zip(self._places, self._bound, strict=True):
+            self._emit(ListenerStarted(place.name, bound.address, place.tls))
+        self.supervisor.begin()
+
+    def _start(self, number: int, ended: Callable[[str], None]) -> WorkerProcess:
+        channel = Channel(self._reactor)
+        process = WorkerProcess(number, channel, self._pass_on, ended)
+        descriptors: list[int] = []
+        sockets: dict[str, list[int]] = {}
+        for place, bound in zip(self._places, self._bound, strict=True):
+            first = CHANNEL + 1 + len(descriptors)
+            descriptors += bound.descriptors
+            sockets[place.key] = list(range(first, CHANNEL + 1 + len(descriptors)))
+        families = {
+            place.key: bound.family for place, bound in zip(self._places, self._bound, strict=True)
+        }
+        channel.tell(
+            "serve",
+            {
+                "document": self._handed.document,
+                "auth": self._handed.auth,
+                "number": number,
+                "workers": self._count,
+                "sockets": sockets,
+                "families": families,
+            },
+        )
+        spawn(self._reactor, process, descriptors, self._environ)
+        return process
+
+    def _ready(self, problem: str) -> None:
+        for words in self._words:
+            self.log.info("{words}", words=words)
+        self._emit(ServerReady(problem))
+
+    def _give_up(self, _: list[str]) -> None:
+        self.gave_up = True
+        self.log.error("no worker can serve: stopping")
+        self._reactor.stop()
+
+    # -- signals -----------------------------------------------------------------
+
+    def _hung_up(self, *_: object) -> None:
+        self._reactor.callFromThread(self.reload)
+
+    def reload(self) -> Deferred[None]:
+        """SIGHUP: have all workers reload."""
+        self._emit(ReloadStarted())
+
+        def ended(_: object) -> None:
+            self._emit(ReloadEnded())
+
+        return self.supervisor.ask_all("reload").addCallback(ended)
+
+    def stopService(self) -> Deferred[Any]:
+        """SIGTERM: no new sessions; the workers finish their work, and are killed if late."""
+        Service.stopService(self)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._told_again)
+        seconds = self._settings.limits.drain_timeout
+        self._emit(ServerStopping(seconds))
+        stopped = self.supervisor.stop(seconds)
+        closing = [
+            bound.close().addCallback(partial(self._stopped_listening, place.name))
+            for place, bound in zip(self._places, self._bound, strict=True)
+        ]
+        ended: Deferred[Any] = DeferredList([stopped, *closing])
+        return ended.addCallback(self._stopped)
+
+    def _stopped_listening(self, name: str, _: object) -> None:
+        self._emit(ListenerStopped(name))
+
+    def _told_again(self, *_: object) -> None:
+        self._reactor.callFromThread(self._hurry)
+
+    def _hurry(self) -> None:
+        self.log.info("second stop signal: closing remaining sessions")
+        self.supervisor.hurry()
+
+    def _stopped(self, _: object) -> None:
+        for observer in self._observers:
+            observer.stop()
+        self._emit(ServerStopped())

@@ -1,0 +1,213 @@
+"""A worker process: it serves clients on the sockets that its parent has bound.
+
+The parent starts it by ``python -m gateway.app.worker``; it is of no use without.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Any
+
+from attrs import frozen
+from twisted.cred.strcred import makeChecker
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.logger import LogEvent, LogLevel, globalLogBeginner
+from twisted.python.threadable import isInIOThread
+
+from gateway.app.assembly import Assembly, Role
+from gateway.app.observers import OBSERVERS_OF_WORKER, Observer
+from gateway.app.service import Listener, Server, few_at_once
+from gateway.config.load import load_settings_of
+from gateway.errors import GatewayError
+from gateway.events import ServerReady
+from gateway.net.clock import installed_clock
+from gateway.observe.log_file import BufferedLog
+from gateway.processes.channel import Channel, connect
+from gateway.processes.log_pipe import LinePipe
+from gateway.processes.sockets import Inherited
+from gateway.processes.spawn import CHANNEL
+from gateway.processes.supervision import BEAT
+
+_IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+"""Signals that a terminal or an administrator sends to all processes, and the parent handles."""
+
+
+@frozen
+class Sockets:
+    """The sockets of all listeners, and which of them are this worker's."""
+
+    reactor: Any
+    number: int
+    descriptors: Mapping[str, list[int]]
+    """Of each endpoint: the socket of each worker, or the one that all share."""
+
+    families: Mapping[str, int]
+
+    def endpoint(self, key: str, number: int) -> Inherited:
+        """The socket of a worker for this endpoint."""
+        found = self.descriptors[key]
+        return Inherited(self.reactor, found[number % len(found)], self.families[key])
+
+    def own(self, _: Any, key: str, __: str) -> Inherited:
+        """The socket of this worker, as a ``FindEndpoint``."""
+        return self.endpoint(key, self.number)
+
+    def is_shared(self, key: str) -> bool:
+        """Whether all workers accept clients from one socket."""
+        return len(self.descriptors[key]) == 1
+
+    def close(self) -> None:
+        """Close all of them: clients would wait there in vain."""
+        for found in self.descriptors.values():
+            for descriptor in found:
+                with suppress(OSError):
+                    os.close(descriptor)
+
+
+class Queues:
+    """The queues of other workers, while these do not serve."""
+
+    def __init__(self, sockets: Sockets, listeners: Collection[Listener]) -> None:
+        self._sockets = sockets
+        self._listeners = listeners
+        self._ports: dict[int, list[IListeningPort]] = {}
+
+    def serve(self, numbers: Collection[int]) -> None:
+        """Accept clients from the queues of these workers, and of no others."""
+        for number in self._ports.keys() - set(numbers):
+            for port in self._ports.pop(number):
+                port.stopListening()
+        for number in set(numbers) - self._ports.keys() - {self._sockets.number}:
+            ports = self._ports[number] = []
+            for listener in self._listeners:
+                key = f"{listener.section}.endpoint"
+                if not self._sockets.is_shared(key):
+                    listening = self._sockets.endpoint(key, number).listen(listener.wire)
+                    listening.addCallback(few_at_once).addCallback(ports.append)
+
+
+class Worker:
+    """Serves clients for as long as there is a parent."""
+
+    def __init__(self, reactor: Any, channel: Channel) -> None:
+        self._reactor = reactor
+        self._channel = channel
+        self._server: Server | None = None
+        self._beats = LoopingCall(channel.tell, "beat")
+        self._beats.clock = reactor
+        self.exit_status = 0
+        for name, take in (
+            ("serve", self._serve),
+            ("drain", self._stop),
+            ("hurry", self._hurry),
+            ("reload", self._reload),
+        ):
+            channel.handle(name, take)
+        channel.at_loss(self._stop)
+        self._beats.start(BEAT)
+
+    def _serve(self, handed: Mapping[str, Any]) -> None:
+        try:
+            self._start(handed)
+        except GatewayError as error:
+            self.exit_status = 1
+            self._channel.tell("unusable", getattr(error, "problems", [str(error)]))
+            self._channel.close()
+
+    def _start(self, handed: Mapping[str, Any]) -> None:
+        number = handed["number"]
+        sockets = Sockets(self._reactor, number, handed["sockets"], handed["families"])
+        role = Role(
+            observers=(*OBSERVERS_OF_WORKER, lambda *_: Observer({ServerReady: self._ready})),
+            find_endpoint=sockets.own,
+            is_first=number == 0,
+        )
+        settings = load_settings_of(handed["document"])
+        checkers = [makeChecker(argument) for argument in handed["auth"]]
+        server = Assembly(self._reactor, settings, checkers, role).server()
+        queues = Queues(sockets, server.listeners)
+        self._channel.handle("queues", queues.serve)
+        self._reactor.addSystemEventTrigger(
+            "before", "shutdown", self._leave, server, sockets, queues
+        )
+        server.privilegedStartService()
+        server.startService()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._server = server
+
+    def _ready(self, event: ServerReady) -> None:
+        self._channel.tell("ready", event.problem)
+
+    def _leave(self, server: Server, sockets: Sockets, queues: Queues) -> Deferred[Any]:
+        """No new clients here; the parent gives them to another worker."""
+        self._channel.tell("leaving")
+        queues.serve(())
+        sockets.close()
+        return server.stopService()
+
+    def _stop(self, _: object = None) -> None:
+        """The parent stops, or is gone."""
+        with suppress(ReactorNotRunning):
+            self._reactor.stop()
+
+    def _hurry(self, _: object) -> None:
+        if self._server is not None:
+            self._server.hurry()
+
+    def _reload(self, _: object) -> None:
+        if self._server is not None:
+            self._server.reload()
+
+
+def main() -> None:
+    """Run a worker in this process."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    _drop_privileges()
+    reactor: Any = installed_clock()
+
+    def may_wait() -> bool:
+        return bool(reactor.running) and isInIOThread()
+
+    pipe = LinePipe(sys.stdout.fileno(), reactor, may_wait)
+    log = BufferedLog(pipe.write, reactor.callLater, may_wait)
+    atexit.register(pipe.finish, 1.0)
+    atexit.register(log.flush)
+    os.register_at_fork(before=log.flush)
+
+    def take(event: LogEvent) -> None:
+        if not _is_of_twisted(event):
+            log(event)
+
+    observer: Any = take
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    channel = Channel(reactor)
+    worker = Worker(reactor, channel)
+    connect(reactor, CHANNEL, channel)
+    reactor.run()
+    sys.exit(worker.exit_status)
+
+
+def _is_of_twisted(event: LogEvent) -> bool:
+    """Whether it is a line about ports and the reactor, which the log of the parent has too."""
+    is_twisted = str(event.get("log_namespace", "")).startswith(("twisted.", "log_legacy"))
+    return is_twisted and event.get("log_level") is LogLevel.info
+
+
+def _drop_privileges() -> None:
+    """Give up root for good, where ``twistd --euid`` has kept it as the real user."""
+    group, user = os.getegid(), os.geteuid()
+    os.setresgid(group, group, group)
+    os.setresuid(user, user, user)
+
+
+if __name__ == "__main__":
+    main()
