@@ -15,6 +15,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "behind-a-proxy.md"
 FRONT, BACK = "192.0.2.25", "198.51.100.1"
 """The addresses of the proxy and of pop3gw on that page."""
 
+NGINX_MODULES = {
+    "mail": "/usr/lib/nginx/modules/ngx_mail_module.so",
+    "stream": "/usr/lib/nginx/modules/ngx_stream_module.so",
+}
+
 
 def snippets(language: str) -> list[str]:
     """The examples of the page in a language, in their order."""
@@ -55,7 +60,7 @@ class Nginx(Server):
 
     def __init__(self, directory: Path, config: str, module: str) -> None:
         """``module``: ``mail`` or ``stream``."""
-        file = f"/usr/lib/nginx/modules/ngx_{module}_module.so"
+        file = NGINX_MODULES[module]
         need("nginx", file)
         super().__init__(directory)
         head = (
