@@ -380,8 +380,12 @@ class Peer(NamedTuple):
     session: str
     """The id of the connection in the log."""
 
-    certificate: Callable[[], bytes] = bytes
-    """The server's certificate of this connection, in DER; empty without TLS."""
+    certificates: Callable[[], Sequence[bytes]] = tuple
+    """The server's certificates in DER, of which this client knows one; empty without TLS.
+
+    There are several where a listener has several: OpenSSL does not tell which one the client of a
+    resumed session has seen when the session began.
+    """
 
 
 class LoginAttempt(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from gateway.events import (
 from gateway.interfaces import Challenge, IBody, IMaildrop, IMechanism, Leave, Proven
 from gateway.model import Connection, Listing, Peer, Proxy
 from gateway.net.shell import Shell
+from gateway.net.tls_line import TLSConnection
 from gateway.observe.failures import problem_in
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step, XClient
 from gateway.pop3.session import Session, State
@@ -231,12 +232,14 @@ class POP3Protocol(Shell):
 
     def _peer(self) -> Peer:
         id_, host, secure, *_ = self.connection
-        return Peer(host, secure, id_, self._certificate if secure else bytes)
+        return Peer(host, secure, id_, self._certificates if secure else tuple)
 
-    def _certificate(self) -> bytes:
+    def _certificates(self) -> Sequence[bytes]:
         connection = getattr(self.transport, "getHandle", lambda: None)()
+        if isinstance(connection, TLSConnection):
+            return connection.certificates
         shown = getattr(connection, "get_certificate", lambda: None)()
-        return b"" if shown is None else bytes(dump_certificate(FILETYPE_ASN1, shown))
+        return () if shown is None else (dump_certificate(FILETYPE_ASN1, shown),)
 
     def _enter(self, opened: Opened) -> None:
         self._maildrop, self._give_back = opened

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from attrs import field, frozen
@@ -167,8 +167,8 @@ class Ntlm:
             )
         return None
 
-    def _bound_to(self) -> bytes:
-        return self._end_point(self._peer.certificate())
+    def _bound_to(self) -> list[bytes]:
+        return [self._end_point(one) for one in self._peer.certificates()]
 
 
 @frozen
@@ -200,7 +200,7 @@ class Response:
         answer: Authenticate,
         proof: Proof | None,
         options: NtlmOptions,
-        end_point: Callable[[], bytes],
+        end_points: Callable[[], Sequence[bytes]],
         now: float,
     ) -> None:
         self.user = answer.text(answer.user)
@@ -222,7 +222,7 @@ class Response:
         self._sent = sent
         self._answer = answer
         self._options = options
-        self._end_point = end_point
+        self._end_points = end_points
         self._now = now
 
     def __repr__(self) -> str:
@@ -276,8 +276,8 @@ class Response:
             if binding == "require":
                 raise self._refused("no channel binding")
             return
-        hashed = self._end_point()
-        if not hmac.compare_digest(channel_binding(hashed) if hashed else b"", value):
+        bindings = [channel_binding(hashed) for hashed in self._end_points() if hashed]
+        if not any(hmac.compare_digest(one, value) for one in bindings):
             raise self._refused("the channel binding is of another connection")
 
     def _check_target(self, proof: Proof) -> None:

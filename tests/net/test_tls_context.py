@@ -186,6 +186,17 @@ class ResumptionTests(TLSCase):
         for name in ("pop.example.org", "pop.example.net", "pop.example.com"):
             self.assertEqual(self.resumes(tls, None, name, name), [True, True], name)
 
+    def test_the_certificate_of_the_first_handshake_is_known_in_a_resumed_session(self) -> None:
+        rsa = self.pair("rsa", "pop.example.org", kind="rsa")
+        for pairs in ((rsa, self.org), (self.org, rsa)):
+            tls = self.tls(*pairs)
+            for client in (Client(OLD, RSA_ONLY), Client(OLD), Client(NEW)):
+                line, _ = client.connect(tls)
+                seen = line.getpeercert(True)
+                again, server = client.connect(tls, session=line.session)
+                self.assertTrue(again.session_reused)
+                self.assertIn(seen, server.certificates)
+
     def test_the_session_of_another_listener_is_not_resumed(self) -> None:
         first, second = self.tls(self.org, name="a"), self.tls(self.org, name="b")
         self.assertEqual(self.resumes(first, second), [False, False])

@@ -155,7 +155,7 @@ def test_a_channel_binding_is_the_digest_of_the_whole_structure() -> None:
 # -- the transcripts ----------------------------------------------------------
 
 
-BOUND = Peer("192.0.2.1", True, "1", lambda: b"certificate")
+BOUND = Peer("192.0.2.1", True, "1", lambda: [b"other", b"certificate"])
 """A peer on the connection that the transcripts' binding belongs to."""
 
 
@@ -167,7 +167,7 @@ def exchange(peer: Peer, options: NtlmOptions = OPTIONS, *, legacy: bool = False
         now=lambda: NEW_YEAR_2021,
         random=lambda _: CHALLENGE,
         legacy=legacy,
-        end_point={b"certificate": END_POINT, b"": b""}.__getitem__,
+        end_point={b"certificate": END_POINT, b"other": END_POINT[::-1]}.__getitem__,
     )
 
 
