@@ -15,9 +15,9 @@ Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
 def make_key(kind: str) -> Key:
-    """A new key: ``rsa`` (2048 bits) or ``ec`` (P-256)."""
-    if kind == "rsa":
-        return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    """A new key: ``rsa`` (2048 bits), ``weak`` (RSA with 1024) or ``ec`` (P-256)."""
+    if kind in ("rsa", "weak"):
+        return rsa.generate_private_key(65537, 2048 if kind == "rsa" else 1024)
     return ec.generate_private_key(ec.SECP256R1())
 
 

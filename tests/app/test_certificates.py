@@ -1,0 +1,132 @@
+"""Certificates of a running server: read again at SIGHUP, new ticket keys by the clock."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from twisted.internet.task import Clock
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.trial.unittest import SynchronousTestCase
+
+from certificates import Pair
+from gateway.app.certificates import Certificates
+from gateway.config.listeners import CertificateFiles, Listener, Tls
+from gateway.config.services import Lmtp
+from gateway.config.settings import Settings
+from gateway.errors import ConfigError
+from gateway.events import CertificateRejected, CertificateReloaded, Event
+
+
+class CertificatesCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = os.path.abspath(self.mktemp())
+        os.makedirs(self.directory)
+        self.events: list[Event] = []
+        self.clock = Clock()
+        self.org = Pair(self.directory, "org", "pop.example.org")
+        self.net = Pair(self.directory, "net", "pop.example.net")
+
+    def certificates(self, *own: Pair, lifetime: float = 600) -> Certificates:
+        """Those of a listener ``pop3s``, and of one with ``[tls]``, which LMTP shows as well."""
+        several = tuple(CertificateFiles(*one.paths) for one in own)
+        settings = Settings(
+            state_dir=self.directory,
+            tls=Tls(*self.org.paths, ticket_key_lifetime=lifetime),
+            listeners={
+                "pop3s": Listener("tcp:1", certificates=several),
+                "pop3": Listener("tcp:2"),
+            },
+            lmtp=Lmtp("tcp:3", tls="stls"),
+        )
+        made = Certificates(settings, self.events.append)
+        self.contexts = [made.of("pop3s"), made.of("pop3"), made.for_mail()]
+        return made
+
+    def keys(self) -> list[object]:
+        """What stands for the ticket keys of each listener: the context that has them."""
+        line = TLSMemoryBIOProtocol(None, None)
+        return [one.serverConnectionForTLS(line).get_context() for one in self.contexts]
+
+
+class ReloadTests(CertificatesCase):
+    def test_each_file_is_read_once_however_many_listeners_show_it(self) -> None:
+        made = self.certificates(self.net, self.org)
+        made.reload()
+        paths = [event.path for event in self.events if isinstance(event, CertificateReloaded)]
+        self.assertEqual(sorted(paths), sorted([self.org.certificate, self.net.certificate]))
+
+    def test_a_faulty_one_is_named_with_its_place_and_the_others_are_taken(self) -> None:
+        made = self.certificates(self.org, self.net)
+        shutil.copy(self.org.key, self.net.key)
+        new = Pair(self.directory, "org", "pop.example.org")
+        made.reload()
+        (rejected,) = [event for event in self.events if isinstance(event, CertificateRejected)]
+        self.assertIn("listeners.pop3s.certificates.2: TLS certificate ", rejected.reason)
+        self.assertIn(self.net.certificate, rejected.reason)
+        for context in self.contexts:
+            self.assertEqual(context.certificates[0].der, new.der)
+        self.assertEqual(self.contexts[0].certificates[1].der, self.net.der)
+
+    def test_what_has_not_changed_keeps_its_ticket_keys(self) -> None:
+        made = self.certificates(self.net)
+        before = self.keys()
+        made.reload()
+        self.assertEqual(self.keys(), before)
+        Pair(self.directory, "net", "pop.example.net")
+        made.reload()
+        self.assertEqual([one in before for one in self.keys()], [False, True, True])
+
+    def test_one_that_a_listener_cannot_use_is_named_and_the_listener_keeps_the_old(self) -> None:
+        made = self.certificates(self.net)
+        before = self.keys()
+        weak = Pair(self.directory, "net", "pop.example.net", kind="weak")
+        self.assertEqual(self.net.certificate, weak.certificate)
+        made.reload()
+        (rejected,) = [event for event in self.events if isinstance(event, CertificateRejected)]
+        self.assertIn("listeners.pop3s: TLS certificate ", rejected.reason)
+        self.assertIn("too small", rejected.reason)
+        self.assertEqual(self.keys(), before)
+
+
+class TicketKeyTests(CertificatesCase):
+    def test_new_ones_come_by_the_clock_until_the_end(self) -> None:
+        made = self.certificates(self.net)
+        made.start(self.clock)
+        seen = [self.keys()]
+        for seconds, changes in ((599, False), (1, True), (599, False), (1, True)):
+            self.clock.advance(seconds)
+            seen.append(self.keys())
+            for before, now in zip(seen[-2], seen[-1], strict=True):
+                self.assertEqual(before is not now, changes)
+        made.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.events, [])
+
+    def test_they_come_although_the_files_are_gone(self) -> None:
+        made = self.certificates(self.net)
+        made.start(self.clock)
+        before = self.keys()
+        shutil.rmtree(self.directory)
+        self.clock.advance(600)
+        self.assertFalse(set(before) & set(self.keys()))
+        self.assertEqual(self.events, [])
+        made.stop()
+
+    def test_without_resumption_there_is_no_timer(self) -> None:
+        made = self.certificates(lifetime=0)
+        made.start(self.clock)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        made.stop()
+
+
+class FaultTests(CertificatesCase):
+    def test_all_faulty_certificates_of_a_listener_are_named(self) -> None:
+        for pair in (self.org, self.net):
+            with open(pair.key, "w") as file:
+                file.write("x")
+        with self.assertRaises(ConfigError) as caught:
+            self.certificates(self.org, self.net)
+        one, two = caught.exception.problems
+        self.assertTrue(one.startswith("listeners.pop3s.certificates.1: TLS certificate "))
+        self.assertTrue(two.startswith("listeners.pop3s.certificates.2: TLS certificate "))
