@@ -373,6 +373,9 @@ class ReloadEnded(NamedTuple):
     problems: tuple[str, ...] = ()
     """Why the whole configuration stays as it was, one line each; empty: it was taken."""
 
+    kept: tuple[str, ...] = ()
+    """Why certificates stay as they were, one line each."""
+
 
 class ServerStopping(NamedTuple):
     """No new sessions; open work has ``seconds`` to finish."""

@@ -156,6 +156,13 @@ class DirectoryParts:
     emit: Emit
     """Takes what happens, such as an outage."""
 
+    before: IDirectory | None = None
+    """At a reload: the directory that this one may replace, perhaps of another kind.
+
+    What both need, such as open connections, may be shared; it must go on working.  The method
+    ``close`` of the one that is not used any more is called, if it has one.
+    """
+
 
 @frozen
 class DirectoryKind(Generic[S]):

@@ -2,52 +2,48 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from attrs import asdict, frozen
+from attrs import evolve
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
 
-from gateway.admission.limits import ConnectionLimits
-from gateway.admission.local import LocalAdmission
-from gateway.admission.throttle import ThrottleLimits
-from gateway.app import demo
 from gateway.app.acceptors import acceptor_of
-from gateway.app.certificates import Certificates
-from gateway.app.delivery import MailServices, delivery_of
+from gateway.app.certificates import certificates_of, expiry_of
+from gateway.app.delivery import MailServices, delivery_of, life_of_warnings
+from gateway.app.demo import hints
 from gateway.app.faults import faults_of
 from gateway.app.first_start import User, foreseen, prepare, reserve
+from gateway.app.listeners import Listeners
 from gateway.app.logins import Logins, directory_behind, try_directory
 from gateway.app.needed_files import missing_files
-from gateway.app.observers import OBSERVERS, OBSERVERS_OF_PARENT, Make
+from gateway.app.observers import OBSERVERS_OF_PARENT
 from gateway.app.parent import Handed, Parent, PassOn
+from gateway.app.parts import Life, Parts
+from gateway.app.reload import Reloading, Source
 from gateway.app.retention import RetentionService, policies_of
-from gateway.app.rows import make_directory, make_store
-from gateway.app.service import FindEndpoint, Listener, Server, endpoint_of
+from gateway.app.rows import make_directory, make_store, store_parts
+from gateway.app.runtime import Role, Runtime
+from gateway.app.service import Listener, Server
 from gateway.config.load import load_document
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
-from gateway.interfaces import IDirectory, IState, IStore
+from gateway.interfaces import IDirectory, IStore
 from gateway.jobs.certificate_expiry import CertificateExpiry
-from gateway.jobs.thread_pool import ThreadPool
 from gateway.model import Account, Terms
-from gateway.net.fair_turns import FairTurns
 from gateway.net.pop3_factory import POP3Factory, POP3Options
 from gateway.net.timeouts import Timeouts
 from gateway.net.tls_line import tls_factory
 from gateway.observe.bus import EventBus
 from gateway.operations.configuration import Checked
 from gateway.operations.configuration import check as check_configuration
-from gateway.state.leader import FlockLeader
-from gateway.state.ledger import LedgerState
-
-T = TypeVar("T")
+from gateway.store.audited import no_audit
 
 
 def assemble(
@@ -66,6 +62,8 @@ def assemble(
     ``user``: the user that the process changes to after binding its ports; ``pass_on`` takes
     lines of the log of workers.
     """
+    # The working directory may change.
+    path = os.path.abspath(path) if path else None
     settings, document = load_document(path, environ)
     prepare(settings, user)
     directory = not passwords
@@ -74,7 +72,7 @@ def assemble(
         raise ConfigError(problems)
     reserve(settings, user)
     if settings.processes.count == 1:
-        return Assembly(reactor, settings, passwords).server()
+        return Assembly(reactor, settings, passwords).server(Source(path, environ, directory))
     parts = Assembly(Clock(), settings, passwords, Role(observers=()))
     if problems := faults_of(parts, settings, directory=directory, accounts=False):
         raise ConfigError(problems)
@@ -130,40 +128,8 @@ def check(
     return check_configuration(path, environ, faults)
 
 
-@frozen
-class Tools:
-    """The parts that a command uses."""
-
-    directory: IDirectory
-    store: IStore
-    state: IState
-
-
-@contextmanager
-def tools(reactor: Any, settings: Settings) -> Iterator[Tools]:
-    """The directory, the store and the state of a server; nothing else is started.
-
-    Raises as the making of a directory does.
-    """
-    parts = Assembly(reactor, settings, ())
-    try:
-        yield Tools(parts.directory(), parts.store, parts.state)
-    finally:
-        parts.stop_threads()
-
-
-@frozen
-class Role:
-    """What a process does differently where there are several; this is the role of a single one."""
-
-    observers: Sequence[Make] = OBSERVERS
-    find_endpoint: FindEndpoint = endpoint_of
-    is_first: bool = True
-    """Whether it does what only one of them does, without an election."""
-
-
 class Assembly:
-    """Shared parts."""
+    """The parts of a server, made of its settings."""
 
     def __init__(
         self,
@@ -171,74 +137,68 @@ class Assembly:
         settings: Settings,
         passwords: Sequence[ICredentialsChecker],
         role: Role = Role(),
+        *,
+        before: Assembly | None = None,
     ) -> None:
-        self._role = role
+        """``before``: the assembly of the running server, for a reload of other settings."""
         self._reactor = reactor
         self._settings = settings
         self._checkers = passwords
-        self._events = EventBus()
-        self._observers = [make(settings, reactor) for make in role.observers]
-        for observer in self._observers:
-            self._events.subscribe(observer.subscription)
-        directory, store = settings.directory, settings.store
+        runtime = Runtime(reactor, settings, role) if before is None else before._runtime
+        self._runtime: Runtime = runtime
+        self._emit = runtime.events.emit
+        self._parts: Parts = Parts(runtime.events, None if before is None else before._parts)
+        self._listeners: Listeners = Listeners(None if before is None else before._listeners)
         self._policies = policies_of(settings.retention)
-        self._turns = FairTurns(lambda: reactor)
-        self._disk = self._pool("disk", store.threads, store.queue)
-        self._deliveries = self._pool("deliveries", settings.lmtp.threads, store.queue)
-        # Hashes of a passwd-file are computed without the interpreter lock.
-        hashes = directory.threads if settings.directory_kind.hashes else 1
-        self._passwords = self._pool("passwords", directory.threads, directory.queue, hashes)
-        # A separate thread: a hanging list must not delay logins.
-        self._listing = self._pool("listing", 1, directory.queue)
         limits = settings.limits
         self._timeouts = Timeouts(
             stall=limits.stall_timeout,
             work=limits.work_timeout,
             handshake=settings.profile.preauth_idle_timeout,
         )
-        throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
-        self._admission = LocalAdmission(
-            lambda: reactor,
-            limits=ConnectionLimits(
-                connections=limits.connections,
-                per_address=limits.connections_per_address,
-                per_user=limits.sessions_per_user,
-            ),
-            throttle=ThrottleLimits(**throttle),
-            profile=settings.profile,
-            emit=self._events.emit,
-        )
-        self.certificates = Certificates(settings, self._events.emit)
-        self.state = LedgerState(settings.state_dir, self._disk.run)
-        self._leader = FlockLeader(settings.state_dir, self._disk.run)
-        run, deliver = self._disk.run, self._deliveries.run
-        self.store = make_store(settings, run, deliver, self.state.high_water)
-
-    def _pool(self, purpose: str, threads: int, queue: int, least: int = 1) -> ThreadPool:
-        return ThreadPool(
-            self._reactor, purpose, threads=threads, queue=queue, least=least, turns=self._turns
-        )
-
-    @property
-    def _pools(self) -> list[ThreadPool]:
-        return [self._disk, self._deliveries, self._passwords, self._listing]
+        self.certificates = certificates_of(settings, self._parts, reactor, self._emit)
+        self.state = runtime.state
+        self.store = self._store()
 
     def stop_threads(self) -> None:
         """What was begun is done first."""
-        for pool in self._pools:
-            pool.stop()
-        self.state.close_now()
+        self._runtime.stop_threads()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that it is made of."""
+        return self._settings
+
+    def _expiry(self) -> CertificateExpiry:
+        return expiry_of(self._settings, self._parts, self._reactor, self._emit, self.certificates)
+
+    def _store(self) -> IStore:
+        settings, runtime = self._settings, self._runtime
+        parts = store_parts(
+            settings, runtime.disk.run, runtime.deliveries.run, runtime.state.high_water
+        )
+        # Each audit is another object, of the same settings.
+        made_of = settings.store, settings.audit, evolve(parts, audit=no_audit)
+        return self._parts.part("store", made_of, lambda: make_store(settings, parts))
 
     def directory(self) -> IDirectory:
         """The portal and the mechanisms."""
+        settings, runtime = self._settings, self._runtime
         if self._checkers:
-            return directory_behind(self._checkers)
-        return make_directory(
-            self._settings,
-            self._passwords.run,
-            self._listing.run,
-            self._reactor.seconds,
-            self._events.emit,
+            return self._parts.part("directory", (), lambda: directory_behind(self._checkers))
+        before = self._parts.find_before("directory")
+        return self._parts.part(
+            "directory",
+            (settings.directory, *(settings.of(kind) for kind in settings.login_kinds)),
+            lambda: make_directory(
+                settings,
+                runtime.passwords.run,
+                runtime.listing.run,
+                self._reactor.seconds,
+                self._emit,
+                before,
+            ),
+            lambda it: Life(stop=getattr(it, "close", _nothing)),
         )
 
     def logins(self, directory: IDirectory) -> Logins:
@@ -248,12 +208,13 @@ class Assembly:
             self._settings,
             directory,
             self.store,
-            self._passwords.run,
+            self._runtime.passwords.run,
             self._checkers,
-            admission=self._admission,
+            parts=self._parts,
+            admission=self._runtime.admission,
             terms=self._terms,
             is_held=self._policies.is_held,
-            emit=self._events.emit,
+            emit=self._emit,
         )
 
     def _terms(self, account: Account) -> Terms:
@@ -267,21 +228,27 @@ class Assembly:
 
         Raises ``ConfigError`` if the configuration needs them.
         """
-        store = delivery_of(self._settings, self.store)
+        settings, runtime = self._settings, self._runtime
+        store = delivery_of(settings, self.store)
         if store is None:
             return None
-        return MailServices(
+        made_of = directory, store, settings.quota, settings.lmtp, settings.directory
+        services = MailServices(
             self._reactor,
-            self._settings,
+            settings,
             directory,
             store,
-            self.state,
-            self._leader,
+            runtime.state,
+            runtime.leader,
+            admissions=runtime.admissions,
             timeouts=self._timeouts,
-            find_endpoint=self._role.find_endpoint,
-            turns=self._turns,
-            emit=self._events.emit,
+            listeners=self._listeners,
+            find_endpoint=runtime.role.find_endpoint,
+            turns=runtime.turns,
+            emit=self._emit,
         )
+        self._parts.part("quota warnings", made_of, lambda: services, life_of_warnings)
+        return services
 
     def check_mail(
         self, directory: IDirectory, attempt: Callable[[Callable[[], object]], None]
@@ -295,120 +262,146 @@ class Assembly:
 
     def retention_service(self, directory: IDirectory) -> RetentionService:
         """The job that removes mail by retention policies."""
-        return RetentionService(
-            self._reactor,
-            self._settings,
-            directory,
-            self.store,
-            self.state,
-            self._leader,
-            queued=lambda: self._disk.outstanding + self._deliveries.outstanding,
-            policies=self._policies,
-            emit=self._events.emit,
+        settings, runtime = self._settings, self._runtime
+
+        def make() -> RetentionService:
+            return RetentionService(
+                self._reactor,
+                settings,
+                directory,
+                self.store,
+                runtime.state,
+                runtime.leader,
+                queued=runtime.queued,
+                policies=self._policies,
+                emit=self._emit,
+            )
+
+        made_of = directory, self.store, settings.retention, settings.directory
+        return self._parts.part(
+            "retention", made_of, make, lambda it: Life(it.start, it.stop, it.subscription)
         )
 
     def endpoint(self, name: str) -> IStreamServerEndpoint:
         """The endpoint of a listener."""
         text = self._settings.listeners[name].endpoint
-        return self._role.find_endpoint(self._reactor, f"listeners.{name}.endpoint", text)
+        return self._runtime.role.find_endpoint(self._reactor, f"listeners.{name}.endpoint", text)
 
     def _listener(self, name: str, logins: Logins, retention_service: RetentionService) -> Listener:
-        settings = self._settings
+        settings, runtime = self._settings, self._runtime
         listener = settings.listeners[name]
         tls = None if listener.tls == "none" else self.certificates.of(name)
-        sessions = POP3Factory(
-            logins.portal,
-            POP3Options(
-                profile=settings.profile_of(name),
-                tls=tls,
-                secure_networks=settings.pop3.secure_networks,
-                xclient_networks=listener.xclient_networks,
-                proxy_tls=listener.proxy_tls,
-                mechanisms=logins.mechanisms,
-                identify=logins.identify if settings.refuse_after else None,
-                timeouts=self._timeouts,
-                greeting=settings.pop3.greeting,
-                convert_cr=settings.store.bare_cr == "convert",
-                expire=retention_service.expire,
+        options = POP3Options(
+            profile=settings.profile_of(name),
+            tls=tls,
+            secure_networks=settings.pop3.secure_networks,
+            xclient_networks=listener.xclient_networks,
+            proxy_tls=listener.proxy_tls,
+            mechanisms=logins.mechanisms,
+            identify=logins.identify if settings.refuse_after else None,
+            timeouts=self._timeouts,
+            greeting=settings.pop3.greeting,
+            convert_cr=settings.store.bare_cr == "convert",
+            expire=retention_service.expire,
+        )
+        sessions = self._listeners.factory(
+            name,
+            lambda: POP3Factory(
+                logins.portal,
+                options,
+                admission=runtime.admission,
+                emit=self._emit,
+                clock=self._reactor,
+                turns=runtime.turns,
             ),
-            admission=self._admission,
-            emit=self._events.emit,
-            clock=self._reactor,
-            turns=self._turns,
+            lambda factory: factory.configure(logins.portal, options),
         )
         wire: Any = sessions
         is_secure = listener.tls == "implicit" and tls is not None
         if is_secure:
             wire = tls_factory(tls, sessions, self._reactor)
-        section, endpoint, emit = f"listeners.{name}", self.endpoint(name), self._events.emit
-        wire = acceptor_of(self._reactor, settings, section, wire, secure=is_secure, emit=emit)
-        return Listener(name, endpoint, wire, sessions, tls=listener.tls, section=section)
+        section = f"listeners.{name}"
+        wire = acceptor_of(
+            self._reactor, settings, section, wire, secure=is_secure, emit=self._emit
+        )
+        return self._listeners.listener(
+            name,
+            partial(self.endpoint, name),
+            wire,
+            sessions=sessions,
+            tls=listener.tls,
+            section=section,
+        )
 
-    def server(self) -> Server:
-        """The whole service."""
+    def build(self) -> list[Listener]:
+        """Make every part, and every listener.  Raises ``ConfigError`` or another of ours."""
         settings = self._settings
         directory = self.directory()
         logins = self.logins(directory)
         retention_service = self.retention_service(directory)
         listeners = [self._listener(name, logins, retention_service) for name in settings.listeners]
-        self._events.subscribe(retention_service.subscription)
         mail_services = self.mail_services(directory)
         if mail_services is not None:
-            self._events.subscribe(mail_services.subscription)
             listeners += mail_services.listeners(self.certificates.for_mail)
+        if self._runtime.role.is_first:
+            self._expiry()
+        return listeners
 
-        emit, certificates = self._events.emit, self.certificates
-        expiry = CertificateExpiry(
-            self._reactor, certificates.shown, days=settings.tls.expiry_warning, emit=emit
-        )
+    def following(self, settings: Settings) -> Assembly:
+        """The assembly of other settings for the running server.  Raises ``ConfigError``."""
+        return Assembly(self._reactor, settings, self._checkers, before=self)
 
-        def start() -> Deferred[None]:
-            certificates.start(self._reactor)
-            if self._role.is_first:
-                expiry.start()
-            if mail_services is not None:
-                mail_services.start()
-            return retention_service.start()
+    def commit(self) -> list[str]:
+        """Have the running server go on with this assembly.  Never fails.
 
-        def reload() -> None:
-            certificates.reload()
-            expiry.check()
+        Returns the certificates that are bad now, a line each: the old ones stay in use.
+        """
+        settings = self._settings
+        rejected: list[str] = []
+        self._runtime.configure(settings)
+        self._listeners.commit()
+        if self._parts.is_kept("certificates"):
+            rejected = self.certificates.reload()
+        if self._parts.is_kept("certificate expiry"):
+            self._expiry().check()
+        self._parts.subscribe()
+        self._parts.start()
+        return rejected
 
-        def stop() -> Deferred[Any]:
-            certificates.stop()
-            expiry.stop()
-            logins.stop()
-            # Stop both at once: the second must not wait for the first.
-            stopped = succeed(None) if mail_services is None else mail_services.stop()
-            ended = gatherResults([retention_service.stop(), stopped], consumeErrors=True)
-            # If one hangs, this process stays the leader until it ends.
-            return ended.addCallback(
-                lambda _: gatherResults([self._leader.resign(), self.state.close()])
-            )
+    def drop(self) -> None:
+        """Build nothing on it: end the parts that were made for it."""
+        self._parts.drop()
 
-        return Server(
+    def stop(self) -> Deferred[Any]:
+        """End all that works by itself."""
+        # If one hangs, this process stays the leader until it ends.
+        return self._parts.stop().addCallback(lambda _: self._runtime.close())
+
+    def server(self, source: Source | None = None) -> Server:
+        """The whole service.
+
+        ``source``: where a reload finds the settings; None: another process hands them over.
+        """
+        settings, runtime = self._settings, self._runtime
+        listeners = self.build()
+        self._parts.subscribe()
+        reloading = Reloading(self)
+        server = Server(
             self._reactor,
             listeners,
-            self._pools,
-            emit=emit,
-            observers=self._observers,
-            at_start=start,
-            try_directory=partial(try_directory, directory),
-            at_reload=reload,
-            at_end=stop,
+            runtime.pools,
+            emit=self._emit,
+            observers=runtime.observers,
+            at_start=self._parts.start,
+            try_directory=partial(try_directory, self.directory()),
+            at_reload=lambda: reloading.reload(source, runtime.reloading.run),
+            at_end=lambda: reloading.assembly.stop(),
             drain_timeout=settings.limits.drain_timeout,
-            words=hints(settings) if self._role.is_first else [],
+            words=hints(settings) if runtime.role.is_first else [],
         )
+        reloading.server = server
+        return server
 
 
-def hints(settings: Settings) -> list[str]:
-    """How to try the demo account, if there is one."""
-    if not settings.demo:
-        return []
-    ports = [
-        listener.endpoint.split(":")[1]
-        for listener in settings.listeners.values()
-        if listener.tls != "implicit" and listener.endpoint.startswith("tcp:")
-    ]
-    place = f"127.0.0.1:{ports[0]}" if ports else "..."
-    return [f"try it: curl -u {demo.ACCOUNT}:{demo.PASSWORD} pop3://{place}/1"]
+def _nothing() -> None:
+    """There is nothing to close."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Mapping
+from functools import partial
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from gateway import endpoints
+from gateway.app.parts import Life, Parts
 from gateway.config.listeners import CertificateFiles
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.events import CertificateRejected, CertificateReloaded, Emit
-from gateway.jobs.certificate_expiry import Shown
+from gateway.jobs.certificate_expiry import CertificateExpiry, Shown
 from gateway.net.tls import Certificate
 from gateway.net.tls_context import TLSContext, bare_context
 
@@ -129,19 +131,24 @@ class Certificates:
         if self._renewal.running:
             self._renewal.stop()
 
-    def reload(self) -> None:
-        """Read all certificates again; a faulty one stays as it was.  Never fails."""
-        changed = set()
+    def reload(self) -> list[str]:
+        """Read all certificates again; a faulty one stays as it was.  Never fails.
+
+        Returns what is wrong, one line each.
+        """
+        changed, rejected = set(), list[str]()
         for files, certificate in self._read.items():
             try:
                 if certificate.reload():
                     changed.add(certificate)
             except ConfigError as error:
                 places = ", ".join(self._places[files])
+                rejected += _placed(places, error).problems
                 self._emit(CertificateRejected("; ".join(_placed(places, error).problems)))
             else:
                 self._emit(CertificateReloaded(files.certificate))
         self._renew(changed)
+        return rejected
 
     def _renew(self, changed: set[Certificate] | None = None) -> None:
         """``changed``: of listeners with these certificates only; None: of all."""
@@ -173,6 +180,31 @@ class Certificates:
             frozenset(names),
             all_of_them=own and bool(tls.names),
         )
+
+
+def certificates_of(
+    settings: Settings, parts: Parts, clock: IReactorTime, emit: Emit
+) -> Certificates:
+    """TLS of all listeners; a reload keeps it if its settings are the same."""
+    listeners = {name: evolve(one, mechanisms=None) for name, one in settings.listeners.items()}
+    return parts.part(
+        "certificates",
+        (listeners, settings.tls, settings.lmtp.endpoint, settings.lmtp.tls),
+        lambda: Certificates(settings, emit),
+        lambda it: Life(partial(it.start, clock), it.stop),
+    )
+
+
+def expiry_of(
+    settings: Settings, parts: Parts, clock: IReactorTime, emit: Emit, of: Certificates
+) -> CertificateExpiry:
+    """Warnings of certificates; a reload keeps them as long as it keeps the certificates."""
+    return parts.part(
+        "certificate expiry",
+        (of, settings.tls, settings.directory.here),
+        lambda: CertificateExpiry(clock, of.shown, days=settings.tls.expiry_warning, emit=emit),
+        lambda it: Life(it.start, it.stop),
+    )
 
 
 def _all_there(certificates: Mapping[str, CertificateFiles]) -> bool:

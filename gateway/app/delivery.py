@@ -5,17 +5,17 @@ from __future__ import annotations
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.web.server import Site
 
-from gateway.admission.limits import ConnectionLimits
-from gateway.admission.local import LocalAdmission
 from gateway.app.acceptors import acceptor_of
+from gateway.app.listeners import Listeners
 from gateway.app.logins import all_mailboxes_of
+from gateway.app.parts import Life
 from gateway.app.service import FindEndpoint, Listener, endpoint_of
 from gateway.config.quota import DomainQuota
 from gateway.config.quota import Quota as QuotaSettings
@@ -23,7 +23,7 @@ from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.events import Emit, Subscription
 from gateway.http.quota import quota_site
-from gateway.interfaces import IDelivery, IDirectory, ILeader, IState, IStore
+from gateway.interfaces import IAdmission, IDelivery, IDirectory, ILeader, IState, IStore
 from gateway.jobs.digest import ComposeDigest, Digest
 from gateway.jobs.quota_warnings import Compose, QuotaWarner
 from gateway.lmtp.profile import Profile
@@ -31,7 +31,6 @@ from gateway.mailboxes.owners import AllMailboxes
 from gateway.mailboxes.recipients import Recipients
 from gateway.mailboxes.usage import UsagePages
 from gateway.model import Account, Level, Limits, Quota, Usage
-from gateway.net.acceptor import Acceptor
 from gateway.net.fair_turns import FairTurns
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.postfix_policy import PolicyFactory, PolicyOptions
@@ -78,11 +77,19 @@ class MailServices:
         leader: ILeader,
         *,
         timeouts: Timeouts,
+        admissions: Mapping[str, IAdmission] | None = None,
+        listeners: Listeners | None = None,
         find_endpoint: FindEndpoint = endpoint_of,
         turns: FairTurns | None = None,
         emit: Emit = emit_to_log,
     ) -> None:
-        """``emit`` takes events; connections share ``turns``."""
+        """``admissions`` of LMTP and of the policy service have their limits on connections.
+
+        ``listeners`` keeps what listens already; ``emit`` takes events; connections share
+        ``turns``.
+        """
+        self._admissions = admissions or {}
+        self._listeners = listeners or Listeners()
         self._find_endpoint = find_endpoint
         self._reactor = reactor
         self._settings = settings
@@ -170,16 +177,21 @@ class MailServices:
     def listener(self, part: str, tls: Callable[[], object | None]) -> Listener:
         """The listener of a section; raises ``ConfigError``."""
         section = getattr(self._settings, part)
-        endpoint = self._find_endpoint(self._reactor, f"{part}.endpoint", section.endpoint)
-        if part == "http":
-            return Listener(part, endpoint, self._acceptor(part, self._http()), section=part)
         mode = getattr(section, "tls", "none")
-        wire = self._policy() if part == "policy" else self._lmtp(tls() if mode == "stls" else None)
-        acceptor = self._acceptor(part, wire)
-        return Listener(part, endpoint, acceptor, wire, tls=mode, section=part)
-
-    def _acceptor(self, part: str, wire: Any) -> Acceptor:
-        return acceptor_of(self._reactor, self._settings, part, wire, emit=self._emit)
+        make: Mapping[str, Callable[[], Any]] = {
+            "lmtp": lambda: self._lmtp(tls() if mode == "stls" else None),
+            "policy": self._policy,
+            "http": self._http,
+        }
+        wire = make[part]()
+        return self._listeners.listener(
+            part,
+            lambda: self._find_endpoint(self._reactor, f"{part}.endpoint", section.endpoint),
+            acceptor_of(self._reactor, self._settings, part, wire, emit=self._emit),
+            sessions=None if part == "http" else wire,
+            tls=mode,
+            section=part,
+        )
 
     def _lmtp(self, tls: object | None) -> LMTPFactory:
         lmtp = self._settings.lmtp
@@ -197,19 +209,19 @@ class MailServices:
             tls=tls,
             timeouts=self._timeouts,
         )
-        return LMTPFactory(
-            self.recipients,
-            self._store,
-            options,
-            admission=self._admission("lmtp", lmtp.connections),
-            emit=self._emit,
-            clock=self._reactor,
-            turns=self._turns,
+        return self._listeners.factory(
+            "lmtp",
+            lambda: LMTPFactory(
+                self.recipients,
+                self._store,
+                options,
+                admission=self._admissions.get("lmtp"),
+                emit=self._emit,
+                clock=self._reactor,
+                turns=self._turns,
+            ),
+            lambda factory: factory.configure(self.recipients, self._store, options),
         )
-
-    def _admission(self, part: str, connections: int) -> LocalAdmission:
-        limits = ConnectionLimits(connections, connections, setting=f"{part}.connections")
-        return LocalAdmission(lambda: self._reactor, limits=limits)
 
     def _policy(self) -> PolicyFactory:
         policy = self._settings.policy
@@ -217,18 +229,33 @@ class MailServices:
             allows=_local_or(within(policy.allowed_networks)),
             answers=Answers(over=_OVER[policy.over_quota], unknown=policy.unknown),  # type: ignore[arg-type]
         )
-        return PolicyFactory(
-            self.recipients,
-            options,
-            admission=self._admission("policy", policy.connections),
-            emit=self._emit,
-            clock=self._reactor,
-            turns=self._turns,
+        return self._listeners.factory(
+            "policy",
+            lambda: PolicyFactory(
+                self.recipients,
+                options,
+                admission=self._admissions.get("policy"),
+                emit=self._emit,
+                clock=self._reactor,
+                turns=self._turns,
+            ),
+            lambda factory: factory.configure(self.recipients, options),
         )
 
     def _http(self) -> Site:
         survey = UsagePages(self.recipients, self._all_mailboxes, self._reactor.seconds)
-        return quota_site(self.recipients, survey.page, token=self._settings.http.token)
+        site = quota_site(self.recipients, survey.page, token=self._settings.http.token)
+
+        def configure(known: Site) -> None:
+            # Also for clients that keep their connection: the old token is good no more.
+            known.resource = site.resource
+
+        return self._listeners.factory("http", lambda: site, configure)
+
+
+def life_of_warnings(services: MailServices) -> Life:
+    """How quota warnings begin and end."""
+    return Life(services.start, services.stop, services.subscription)
 
 
 def _nothing() -> Deferred[None]:

@@ -10,6 +10,8 @@ from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from gateway.app.parts import Life, Parts
+from gateway.app.rows import made
 from gateway.auth.chain import Chain
 from gateway.auth.delegates import Delegates
 from gateway.auth.password_cache import PasswordCache
@@ -68,33 +70,39 @@ class Logins:
         run: Run,
         passwords: Sequence[ICredentialsChecker] = (),
         *,
+        parts: Parts,
         admission: IAdmission,
         terms: Callable[[Account], Terms],
         is_held: Callable[[Account], bool],
         emit: Emit,
     ) -> None:
-        """``passwords``: a checker in place of ``directory``.
+        """``passwords``: a checker in place of ``directory``; ``parts`` has what a reload keeps.
 
         ``admission``, ``terms`` and ``is_held`` as in the realm; ``emit`` takes events.
         """
         self._settings = settings
         self._directory = directory
         self._delegates = Delegates(directory, allowed=settings.directory.delegates)
-        verified = PasswordCache(
-            reactor.seconds,
-            ttl=settings.directory.cache_ttl,
-            stale=settings.directory.stale_ttl,
-            size=settings.directory.cache_size,
-            emit=emit,
+        self._parts = parts
+        verified = parts.part(
+            "password cache",
+            (directory, settings.directory),
+            lambda: PasswordCache(
+                reactor.seconds,
+                ttl=settings.directory.cache_ttl,
+                stale=settings.directory.stale_ttl,
+                size=settings.directory.cache_size,
+                emit=emit,
+            ),
         )
         own = PasswordChecker(directory, verified, self._delegates, emit)
         checkers: list[ICredentialsChecker] = [Chain(*passwords) if passwords else own]
         profiles = [settings.profile, *map(settings.profile_of, settings.listeners)]
         wanted = {name for profile in profiles for name in profile.mechanisms}
         allowed = settings.directory.delegates
-        parts = MechanismParts(settings, reactor, run, directory, allowed, emit)
+        mechanism_parts = MechanismParts(settings, reactor, run, directory, allowed, emit)
         self._offers = {
-            name: self._offer(kind, parts)
+            name: self._offer(kind, mechanism_parts)
             for name, kind in settings.mechanism_kinds.items()
             if name in wanted
         }
@@ -107,10 +115,14 @@ class Logins:
         self.portal = Portal(realm, checkers)
 
     def _offer(self, kind: MechanismKind[Any], parts: MechanismParts) -> Offer:
-        try:
-            return kind.make(self._settings.of(kind), parts)
-        except ValueError as error:
-            raise ConfigError([f"{kind.section}: {error}"]) from error
+        own = self._settings.of(kind)
+        made_of = kind, own, parts.directory, self._settings.directory
+        return self._parts.part(
+            f"mechanism {kind.name}",
+            made_of,
+            lambda: made(kind.section, lambda: kind.make(own, parts)),
+            lambda offer: Life(stop=offer.stop),
+        )
 
     def identify(self, login: str) -> Deferred[str]:
         """The account of a login name; empty: unknown."""
@@ -119,8 +131,3 @@ class Logins:
             return "" if account is None else account.name
 
         return self._directory.find(login).addCallbacks(name, lambda _: "")
-
-    def stop(self) -> None:
-        """End helper processes."""
-        for offer in self._offers.values():
-            offer.stop()

@@ -39,15 +39,18 @@ def makes_certificate(settings: Settings) -> bool:
     )
 
 
-def missing_files(settings: Settings, *, directory: bool = True) -> list[str]:
+def missing_files(
+    settings: Settings, *, directory: bool = True, certificates: bool = True
+) -> list[str]:
     """Missing files that a start needs, one line each.
 
-    ``directory``: whether ``[directory]`` is used at all.
+    ``directory``: whether ``[directory]`` is used at all.  ``certificates``: whether those are
+    needed too; a reload keeps the old ones.
     """
     place = existing(settings.state_dir)
     if not os.path.isdir(place):
         return [f"{place}: expected a directory: state_dir; {IN_THE_WAY}"]
-    wanted = _files_of_certificates(settings)
+    wanted = _files_of_certificates(settings) if certificates else {}
     wanted |= files_of_logins(settings, directory=directory)
     found = ((path, purpose, _fault(path)) for path, purpose in wanted.items())
     problems = [

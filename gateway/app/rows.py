@@ -19,13 +19,13 @@ from gateway.units import parse_size
 T = TypeVar("T")
 
 
-def make_store(settings: Settings, run: Run, deliver: Run, high_water: HighWater) -> IStore:
-    """The store that the settings name; raises ``ConfigError``.
+def store_parts(settings: Settings, run: Run, deliver: Run, high_water: HighWater) -> StoreParts:
+    """What a store is made with.
 
     ``run`` does blocking work, ``deliver`` blocking work of deliveries.
     """
     profile = settings.profile
-    parts = StoreParts(
+    return StoreParts(
         state_dir=settings.state_dir,
         run=run,
         deliver=deliver,
@@ -37,15 +37,25 @@ def make_store(settings: Settings, run: Run, deliver: Run, high_water: HighWater
         counts_reading=settings.retention.enabled,
         count_hidden=settings.retention.hidden_counts,
     )
+
+
+def make_store(settings: Settings, parts: StoreParts) -> IStore:
+    """The store that the settings name; raises ``ConfigError``."""
     return made("store", lambda: settings.store_kind.make(settings.store, parts))
 
 
 def make_directory(
-    settings: Settings, run: Run, list_all: Run, seconds: Callable[[], float], emit: Emit
+    settings: Settings,
+    run: Run,
+    list_all: Run,
+    seconds: Callable[[], float],
+    emit: Emit,
+    before: IDirectory | None = None,
 ) -> IDirectory:
     """The directory that the settings name; raises ``ConfigError`` or ``DirectoryMisconfigured``.
 
     ``run`` does blocking work, ``list_all`` long lists; ``seconds``: a clock.
+    ``before``: the directory that this one replaces.
     """
     kind, common = settings.directory_kind, settings.directory
     parts = DirectoryParts(
@@ -57,6 +67,7 @@ def make_directory(
         stale_ttl=common.stale_ttl,
         cache_size=common.cache_size,
         emit=emit,
+        before=before,
     )
     return made(kind.section, lambda: kind.make(settings.of(kind), parts))
 

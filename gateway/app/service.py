@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 
 from gateway.app.observers import Observer
 from gateway.app.obstacles import cure, obstacle
+from gateway.app.reload import Reloads
 from gateway.endpoints import parse, shown, with_mode
 from gateway.errors import ConfigError
 from gateway.events import (
@@ -32,7 +33,6 @@ from gateway.events import (
     ListenerStarted,
     ListenerStopped,
     ReloadEnded,
-    ReloadStarted,
     ServerReady,
     ServerStopped,
     ServerStopping,
@@ -108,7 +108,7 @@ class Server(Service):
         emit: Emit = emit_to_log,
         at_start: Callable[[], Deferred[None]] = lambda: succeed(None),
         try_directory: Callable[[], Deferred[str]] = lambda: succeed(""),
-        at_reload: Callable[[], None] = lambda: None,
+        at_reload: Callable[[], Deferred[ReloadEnded]] = lambda: succeed(ReloadEnded()),
         at_end: Callable[[], Deferred[None]] = lambda: succeed(None),
     ) -> None:
         """``words`` are logged and ``at_start`` is called once all listeners listen.
@@ -116,7 +116,7 @@ class Server(Service):
         Who connects before that has fired waits, but for no more than ``READY`` seconds.
         ``try_directory`` asks the directory once and fires with its problem, or "". The server is
         ready after that, and after ``READY`` seconds in any case.
-        ``at_reload`` is called at SIGHUP, and reads the certificates again.
+        ``at_reload`` is called at SIGHUP, never twice at once, and does not fail.
 
         ``at_end`` is called once no session holds anything any more, and waited for
         as long as is left of ``drain_timeout``, in seconds.
@@ -124,12 +124,12 @@ class Server(Service):
         self._observers = observers
         self._at_start = at_start
         self._try_directory = try_directory
-        self._at_reload = at_reload
+        self._reloads = Reloads(at_reload, emit)
         self._at_end = at_end
         self._reactor = reactor
         self.listeners = listeners
         self._pools = pools
-        self._drain_timeout = drain_timeout
+        self.drain_timeout = drain_timeout
         self._words = words
         self._emit = emit
         self._ports: list[IListeningPort] = []
@@ -138,6 +138,8 @@ class Server(Service):
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while the process may be root."""
+        # From here on SIGHUP ends the process no more.
+        signal.signal(signal.SIGHUP, self._hung_up)
         for listener in self.listeners:
             listening = listener.endpoint.listen(listener.wire).addCallback(few_at_once)
             self._ports.append(listened(listening, listener.section or listener.name))
@@ -157,7 +159,7 @@ class Server(Service):
         for observer in self._observers:
             observer.start()
         accepting = self._accept_after(self._at_start())
-        signal.signal(signal.SIGHUP, self._hung_up)
+        self._reloads.start()
         for words in self._words:
             self.log.info("{words}", words=words)
         for listener, port in zip(self.listeners, self._ports, strict=True):
@@ -192,28 +194,25 @@ class Server(Service):
     def _hung_up(self, *_: object) -> None:
         self._reactor.callFromThread(self.reload)
 
-    def reload(self) -> None:
-        """SIGHUP; sessions continue."""
-        if not self.running:
-            return
-        self._emit(ReloadStarted())
-        self._at_reload()
-        self._emit(ReloadEnded())
+    def reload(self) -> Deferred[ReloadEnded]:
+        """SIGHUP, or an operator's command; fires with what became of it.  Sessions continue."""
+        return self._reloads.request()
 
     def stopService(self) -> Deferred[Any]:
         """SIGTERM: no new sessions, running commits finish, and all of it in bounded time."""
         Service.stopService(self)
+        self._reloads.stop()
         # The reactor's handlers would raise an error at a second signal.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_again)
-        self._emit(ServerStopping(self._drain_timeout))
-        self._deadline = self._reactor.seconds() + self._drain_timeout
+        self._emit(ServerStopping(self.drain_timeout))
+        self._deadline = self._reactor.seconds() + self.drain_timeout
         closing = [
             maybeDeferred(port.stopListening).addCallback(self._stopped_listening, listener.name)
             for listener, port in zip(self.listeners, self._ports, strict=True)
         ]
         self._ports = []
-        draining = [sessions.drain(self._drain_timeout) for sessions in self._sessions()]
+        draining = [sessions.drain(self.drain_timeout) for sessions in self._sessions()]
         drained: Deferred[Any] = DeferredList([*closing, *draining])
         return drained.addCallback(self._finish).addCallback(self._end_work)
 

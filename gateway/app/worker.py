@@ -22,8 +22,9 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import LogEvent, LogLevel, globalLogBeginner
 from twisted.python.threadable import isInIOThread
 
-from gateway.app.assembly import Assembly, Role
+from gateway.app.assembly import Assembly
 from gateway.app.observers import OBSERVERS_OF_WORKER, Observer
+from gateway.app.runtime import Role
 from gateway.app.service import Listener, Server, few_at_once
 from gateway.config.load import load_settings_of
 from gateway.errors import GatewayError

@@ -33,8 +33,8 @@ def with_mailboxes(settings: Settings, work: Callable[[Retained], Awaitable[T]])
     from twisted.internet.defer import Deferred
     from twisted.internet.task import react
 
-    from gateway.app.assembly import tools
     from gateway.app.retention import retained_of
+    from gateway.app.tools import tools
 
     results: list[T] = []
     failures: list[BaseException] = []

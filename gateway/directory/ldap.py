@@ -43,6 +43,7 @@ class LdapDirectory:
         now: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
         list_all: Run | None = None,
+        before: IDirectory | None = None,
         emit: Emit = emit_to_log,
     ) -> None:
         """``list_all`` runs long searches, so that they delay no login; None: ``run`` does.
@@ -50,8 +51,12 @@ class LdapDirectory:
         ``cache_ttl``: seconds for which a found account is cached.
         ``stale_ttl``: seconds after that for which it is used in an outage.
         ``unix_time``: for accounts that expire.
+        ``before``: the directory of before a reload, which may share its connections.
         """
-        self.entries = LdapAccounts(reach, search, entries, now, unix_time=unix_time, emit=emit)
+        known = before.entries if isinstance(before, LdapDirectory) else None
+        self.entries = LdapAccounts(
+            reach, search, entries, now, unix_time=unix_time, before=known, emit=emit
+        )
         self._emit = emit
         self._run = run
         self._list_all = list_all or run
@@ -60,6 +65,11 @@ class LdapDirectory:
         self._size = cache_size
         self._now = now
         self._found: OrderedDict[str, tuple[float, Found]] = OrderedDict()
+
+    def close(self) -> None:
+        """Close connections that no other directory shares; it goes on working without."""
+        for servers in self.entries.servers:
+            servers.close()
 
     def find(self, login: str) -> Deferred[Account | None]:
         """The account of that name."""

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from attrs import evolve, field, frozen
@@ -107,9 +108,13 @@ class LdapAccounts:
         now: Callable[[], float],
         *,
         unix_time: Callable[[], float] = time.time,
+        before: LdapAccounts | None = None,
         emit: Emit = emit_to_log,
     ) -> None:
-        """``now``: a clock for the servers, in seconds; ``unix_time``: for accounts that expire."""
+        """``now``: a clock for the servers, in seconds; ``unix_time``: for accounts that expire.
+
+        ``before``: those of before a reload, which may share their connections.
+        """
         self._search = search
         self._unix_time = unix_time
         self._emit = emit
@@ -141,11 +146,20 @@ class LdapAccounts:
         )
         self._domains = frozenset(name.lower() for name in search.domains)
         self._base_domain = ".".join(re.findall(r"\bdc=([^,+]+)", search.base.lower()))
-        self.searching = Servers(reach, self._bind_service, now, emit=emit)
+        known = (None, None, None) if before is None else before.servers
+        bound_as = search.bind_dn, search.bind_password
+        connect = partial(Servers, now=now, bound_as=bound_as, emit=emit)
+        self.searching = connect(reach, self._bind_service, before=known[0])
         # Separate servers: slow lists of entries must not count as an outage for logins.
         patient = evolve(reach, timeout=listing_timeout)
-        self._listing = Servers(patient, self._bind_service, now, beside=self.searching)
-        self.binding = Servers(reach, _nobody, now, beside=self.searching)
+        beside = self.searching
+        self._listing = connect(patient, self._bind_service, beside=beside, before=known[1])
+        self.binding = connect(reach, _nobody, beside=beside, before=known[2])
+
+    @property
+    def servers(self) -> tuple[Servers, Servers, Servers]:
+        """The servers for searches, for long lists and for users' binds."""
+        return self.searching, self._listing, self.binding
 
     def find(self, login: str) -> Found | None:
         """The one entry of that name, or None.  Raises a directory's errors."""

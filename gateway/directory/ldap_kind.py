@@ -138,6 +138,7 @@ def _make(ldap: LdapSettings, parts: DirectoryParts) -> LdapDirectory:
         cache_size=parts.cache_size,
         now=parts.seconds,
         list_all=parts.list_all,
+        before=parts.before,
         emit=parts.emit,
     )
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import ldap3
-from attrs import frozen
+from attrs import evolve, frozen
 from ldap3.core.exceptions import (
     LDAPCertificateError,
     LDAPCommunicationError,
@@ -143,6 +143,8 @@ class _Server:
         self._port = parts.port or (636 if self._secure else 389)
         # A deque: safe for several threads.
         self._idle: deque[Any] = deque()
+        self.users = 0
+        """The ``Servers`` that use it, of the directory before and after a reload for example."""
 
     def take(self) -> Any:
         """An idle connection, or None."""
@@ -158,8 +160,15 @@ class _Server:
         self.keep(connection)
 
     def keep(self, connection: Any) -> None:
-        """Keep the connection as idle."""
+        """Keep the connection as idle, while anybody uses this server."""
         self._idle.append(connection)
+        if not self.users:
+            self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close the idle connections."""
+        while (connection := self.take()) is not None:
+            _close(connection)
 
     def open(self) -> Any:
         """A new connection with TLS, not bound."""
@@ -258,10 +267,14 @@ class Servers:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         beside: Servers | None = None,
+        before: Servers | None = None,
+        bound_as: object = None,
         emit: Emit = emit_to_log,
     ) -> None:
         """``beside``: the same servers for other work; both share the state of outages.
 
+        ``before``: servers of before a reload.  Those that are the same share connections and
+        state, if these are ``bound_as`` the same and reached in the same way.
         ``prepare`` is called once with every new connection: the service account's bind.
         ``now`` times retries.  ``monotonic`` times answers, so that a clock that is set
         back blocks no thread.  Raises ``ValueError`` for a bad URI.
@@ -273,10 +286,25 @@ class Servers:
         outages = [Outage(f"LDAP server {uri}", now, emit) for uri in reach.uris]
         if beside is not None:
             outages = [server.outage for server in beside._servers]
+        self._fit = evolve(reach, uris=(), retry_after=0.0), bound_as
+        fits = before is not None and before._fit == self._fit
+        known = {one.uri: one for one in before._servers} if before is not None and fits else {}
         self._servers: list[_Server] = [
-            _Server(uri, reach, outage, monotonic)
+            known.get(uri) or _Server(uri, reach, outage, monotonic)
             for uri, outage in zip(reach.uris, outages, strict=True)
         ]
+        for server in self._servers:
+            server.users += 1
+        self._is_open = True
+
+    def close(self) -> None:
+        """Close idle connections, but not those that others share; the rest as they fall idle."""
+        if self._is_open:
+            self._is_open = False
+            for server in self._servers:
+                server.users -= 1
+                if not server.users:
+                    server.close_idle()
 
     def use(self, work: Callable[[Any], T]) -> T:
         """Do ``work`` with a connection to the first server that answers.

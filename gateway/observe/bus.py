@@ -25,6 +25,11 @@ class EventBus:
         for kind, take in subscription.items():
             self._takers[kind] = (*self._takers.get(kind, ()), take)
 
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Call these functions no more."""
+        for kind, take in subscription.items():
+            self._takers[kind] = tuple(one for one in self._takers.get(kind, ()) if one != take)
+
     def emit(self, event: Event) -> None:
         """Call the event's subscribers; log one that fails, and go on with the next."""
         for take in self._takers.get(type(event), ()):

@@ -53,3 +53,16 @@ async def _deliver(store: IDelivery) -> None:
         await incoming.write(files(__name__).joinpath(name).read_bytes())
         await incoming.commit(account, Limits())
         await incoming.close()
+
+
+def hints(settings: Settings) -> list[str]:
+    """How to try the demo account, if there is one."""
+    if not settings.demo:
+        return []
+    ports = [
+        listener.endpoint.split(":")[1]
+        for listener in settings.listeners.values()
+        if listener.tls != "implicit" and listener.endpoint.startswith("tcp:")
+    ]
+    place = f"127.0.0.1:{ports[0]}" if ports else "..."
+    return [f"try it: curl -u {ACCOUNT}:{PASSWORD} pop3://{place}/1"]

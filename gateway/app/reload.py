@@ -1,0 +1,184 @@
+"""Reload: a running server takes other settings, all that can change live or none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.app.first_start import foreseen
+from gateway.app.needed_files import missing_files
+from gateway.config.contradictions import contradictions
+from gateway.config.live import Difference, merge
+from gateway.config.load import load_settings
+from gateway.config.settings import Settings
+from gateway.errors import ConfigError, GatewayError
+from gateway.events import Emit, ReloadEnded, ReloadStarted
+from gateway.interfaces import Run
+
+if TYPE_CHECKING:
+    from gateway.app.assembly import Assembly
+    from gateway.app.service import Server
+
+STOPPING = ReloadEnded(problems=("the server is stopping",))
+
+
+@frozen
+class Source:
+    """Where the settings of this server come from, at the start and at each reload."""
+
+    path: str | None
+    environ: Mapping[str, str]
+    directory: bool = True
+    """Whether ``[directory]`` is used at all."""
+
+
+def read(source: Source, running: Settings) -> Difference:
+    """What a server that runs with ``running`` takes of its configuration as it is now.
+
+    Blocks: for a thread.  Raises ``ConfigError``.
+    """
+    return difference(load_settings(source.path, source.environ), running, source.directory)
+
+
+def difference(new: Settings, running: Settings, directory: bool = True) -> Difference:
+    """As ``read``, of settings that were loaded already."""
+    found = merge(running, new)
+    settings = found.settings
+    if found.restart:
+        # Each was right by itself, but old and new values may contradict each other.
+        said = {name: {"tls": one.tls} for name, one in settings.listeners.items()}
+        faults = contradictions(settings, {"listeners": said})
+        waits = f"until a restart the old values stay of {', '.join(found.restart)}"
+        if faults:
+            raise ConfigError([f"{key}: {fault} ({waits})" for key, fault in faults])
+    problems = missing_files(settings, directory=directory, certificates=False)
+    if problems := problems or foreseen(settings, None, directory=directory):
+        raise ConfigError(problems)
+    return found
+
+
+def _problems(error: BaseException) -> list[str]:
+    return list(getattr(error, "problems", [str(error)]))
+
+
+class Reloading:
+    """The present assembly of a running server, and the steps to the next one."""
+
+    log = Logger("pop3gw.server")
+
+    def __init__(self, assembly: Assembly) -> None:
+        self.assembly = assembly
+        self.server: Server | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """What the server runs with."""
+        return self.assembly.settings
+
+    def reload(self, source: Source | None, run: Run) -> Deferred[ReloadEnded]:
+        """Read the configuration in a thread by ``run``, and take it; never fails."""
+        if source is None:
+            return succeed(ReloadEnded())
+        running = self.settings
+        asked: Deferred[Difference] = run(lambda: read(source, running))
+        return asked.addCallback(self.take).addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> ReloadEnded:
+        if isinstance(failure.value, GatewayError):
+            return ReloadEnded(problems=tuple(_problems(failure.value)))
+        self.log.failure("internal error: reload", failure)
+        return ReloadEnded(problems=(f"internal error: {type(failure.value).__name__}",))
+
+    def prepare(self, found: Difference) -> Prepared:
+        """Build what is new, and change nothing; raises as a start does."""
+        following = self.assembly.following(found.settings)
+        try:
+            following.build()
+        except BaseException:
+            following.drop()
+            raise
+        return Prepared(self, following, found)
+
+    def take(self, found: Difference) -> ReloadEnded:
+        """Take the settings in this process; raises as ``prepare``, and then changes nothing."""
+        if self.server is not None and not self.server.running:
+            return STOPPING
+        return self.prepare(found).commit()
+
+
+@frozen
+class Prepared:
+    """Other settings, ready to be taken: ``commit`` or ``drop`` them at once."""
+
+    _reloading: Reloading
+    _assembly: Assembly
+    _difference: Difference
+
+    def commit(self) -> ReloadEnded:
+        """Take them.  Cannot fail; only a certificate that is bad now stays as it was."""
+        found, reloading = self._difference, self._reloading
+        rejected = self._assembly.commit()
+        reloading.assembly = self._assembly
+        if reloading.server is not None:
+            reloading.server.drain_timeout = found.settings.limits.drain_timeout
+        return ReloadEnded(found.changed, found.restart, kept=tuple(rejected))
+
+    def drop(self) -> None:
+        """Take nothing."""
+        self._assembly.drop()
+
+
+class Reloads:
+    """One reload after the other; those who ask during one get the answer of the next."""
+
+    def __init__(self, perform: Callable[[], Deferred[ReloadEnded]], emit: Emit) -> None:
+        """``perform`` does not fail."""
+        self._perform = perform
+        self._emit = emit
+        self._asked: list[Deferred[ReloadEnded]] = []
+        self._may_begin = False
+        self._stopped = False
+
+    def start(self) -> None:
+        """The server runs: whoever has asked already gets a reload."""
+        self._may_begin = True
+        self._next()
+
+    def stop(self) -> None:
+        """The server stops: all who ask from now on are told so."""
+        self._stopped = True
+        self._next()
+
+    def request(self) -> Deferred[ReloadEnded]:
+        """Fires with what became of it; never fails."""
+        asked = Deferred[ReloadEnded]()
+        self._asked.append(asked)
+        self._next()
+        return asked
+
+    def _next(self) -> None:
+        if not self._asked or not (self._may_begin or self._stopped):
+            return
+        asked, self._asked = self._asked, []
+        if self._stopped:
+            self._tell(asked, STOPPING)
+            return
+        self._may_begin = False
+        self._emit(ReloadStarted())
+
+        def ended(outcome: ReloadEnded) -> None:
+            self._emit(outcome)
+            self._may_begin = True
+            self._tell(asked, outcome)
+            self._next()
+
+        self._perform().addCallback(ended)
+
+    def _tell(self, asked: list[Deferred[ReloadEnded]], outcome: ReloadEnded) -> None:
+        for one in asked:
+            one.callback(outcome)

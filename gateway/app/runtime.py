@@ -1,0 +1,115 @@
+"""What a process has once, whatever its settings come to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import asdict, frozen
+from twisted.internet.defer import Deferred, gatherResults
+
+from gateway.admission.limits import ConnectionLimits
+from gateway.admission.local import LocalAdmission
+from gateway.admission.throttle import ThrottleLimits
+from gateway.app.observers import OBSERVERS, Make
+from gateway.app.service import FindEndpoint, endpoint_of
+from gateway.config.settings import Settings
+from gateway.jobs.thread_pool import ThreadPool
+from gateway.net.fair_turns import FairTurns
+from gateway.observe.bus import EventBus
+from gateway.state.leader import FlockLeader
+from gateway.state.ledger import LedgerState
+
+
+@frozen
+class Role:
+    """What a process does differently where there are several; this is the role of a single one."""
+
+    observers: Sequence[Make] = OBSERVERS
+    find_endpoint: FindEndpoint = endpoint_of
+    is_first: bool = True
+    """Whether it does what only one of them does, without an election."""
+
+
+class Runtime:
+    """Events, threads, admission, state and leader: a reload keeps them, with all they know."""
+
+    def __init__(self, reactor: Any, settings: Settings, role: Role) -> None:
+        self.reactor = reactor
+        self.role = role
+        self.events = EventBus()
+        self.observers = [make(settings, reactor) for make in role.observers]
+        for observer in self.observers:
+            self.events.subscribe(observer.subscription)
+        directory, store = settings.directory, settings.store
+        self.turns = FairTurns(lambda: reactor)
+        self.disk = self._pool("disk", store.threads, store.queue)
+        self.deliveries = self._pool("deliveries", settings.lmtp.threads, store.queue)
+        # Hashes of a passwd-file are computed without the interpreter lock.
+        hashes = directory.threads if settings.directory_kind.hashes else 1
+        self.passwords = self._pool("passwords", directory.threads, directory.queue, hashes)
+        # A separate thread: a hanging list must not delay logins.
+        self.listing = self._pool("listing", 1, directory.queue)
+        self.reloading = self._pool("reload", 1, 1)
+        self.admission = LocalAdmission(
+            lambda: reactor, **_admission_of(settings), emit=self.events.emit
+        )
+        # Of LMTP and of the policy service: they have limits of their own.
+        self.admissions = {
+            part: LocalAdmission(lambda: reactor, limits=_limits_of(settings, part))
+            for part in ("lmtp", "policy")
+        }
+        self.state = LedgerState(settings.state_dir, self.disk.run)
+        self.leader = FlockLeader(settings.state_dir, self.disk.run)
+
+    def _pool(self, purpose: str, threads: int, queue: int, least: int = 1) -> ThreadPool:
+        return ThreadPool(
+            self.reactor, purpose, threads=threads, queue=queue, least=least, turns=self.turns
+        )
+
+    @property
+    def pools(self) -> list[ThreadPool]:
+        """All threads."""
+        return [self.disk, self.deliveries, self.passwords, self.listing, self.reloading]
+
+    def queued(self) -> int:
+        """How much work of sessions waits for threads or is in them."""
+        return self.disk.outstanding + self.deliveries.outstanding
+
+    def configure(self, settings: Settings) -> None:
+        """Go on with other settings.  Never fails."""
+        self.admission.configure(**_admission_of(settings))
+        for part, admission in self.admissions.items():
+            admission.configure(limits=_limits_of(settings, part))
+        for observer in self.observers:
+            observer.configure(settings)
+
+    def close(self) -> Deferred[Any]:
+        """No more state, and no leader any more."""
+        return gatherResults([self.leader.resign(), self.state.close()])
+
+    def stop_threads(self) -> None:
+        """What was begun is done first."""
+        for pool in self.pools:
+            pool.stop()
+        self.state.close_now()
+
+
+def _admission_of(settings: Settings) -> dict[str, Any]:
+    """The arguments of ``LocalAdmission.configure``."""
+    limits = settings.limits
+    throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
+    return {
+        "limits": ConnectionLimits(
+            connections=limits.connections,
+            per_address=limits.connections_per_address,
+            per_user=limits.sessions_per_user,
+        ),
+        "throttle": ThrottleLimits(**throttle),
+        "profile": settings.profile,
+    }
+
+
+def _limits_of(settings: Settings, part: str) -> ConnectionLimits:
+    connections = getattr(settings, part).connections
+    return ConnectionLimits(connections, connections, setting=f"{part}.connections")
