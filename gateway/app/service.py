@@ -18,7 +18,7 @@ from twisted.internet.defer import (
     maybeDeferred,
     succeed,
 )
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -39,6 +39,7 @@ from gateway.events import (
 )
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.observe.log import emit_to_log
+from gateway.processes.sockets import Inherited
 
 T = TypeVar("T")
 
@@ -88,6 +89,8 @@ def endpoint_of(reactor: Any, place: str, text: str) -> IStreamServerEndpoint:
         raise ConfigError(
             [f"{place}: {shown(text)}: no such socket came from systemd: {unit}"]
         ) from error
+    if isinstance(endpoint, AdoptedStreamServerEndpoint):
+        return Inherited(reactor, endpoint.fileno, endpoint.addressFamily)
     return endpoint
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
-from typing import Any
+from typing import Any, cast
 
 from attrs import frozen
+from twisted.internet import unix
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
@@ -91,7 +93,7 @@ def _beside(first: socket.socket, backlog: int) -> socket.socket:
 @implementer(IStreamServerEndpoint)
 @frozen
 class Inherited:
-    """An endpoint of a worker: a socket that listens already, and that the parent keeps."""
+    """A socket that listens already, and that another process keeps: the parent, or systemd."""
 
     reactor: Any
     descriptor: int
@@ -99,5 +101,18 @@ class Inherited:
 
     def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
         """Accept clients; may be called again after the port has stopped."""
-        port = self.reactor.adoptStreamPort(self.descriptor, self.family, protocolFactory)
-        return succeed(port)
+        os.set_blocking(self.descriptor, False)
+        os.set_inheritable(self.descriptor, False)
+        if self.family == socket.AF_UNIX:
+            return succeed(self._listen_at_path(protocolFactory))
+        return succeed(self.reactor.adoptStreamPort(self.descriptor, self.family, protocolFactory))
+
+    def _listen_at_path(self, factory: Any) -> IListeningPort:
+        port = unix.Port._fromListeningDescriptor(self.reactor, self.descriptor, factory)
+        # Of a file Twisted's port would change the mode, to let every user in, and remove it at
+        # its end; and it would shut the socket down for all processes, which it does not for TCP.
+        port._bindPath = b"\0" + port._bindPath
+        port._shouldShutdown = False
+        port.backlog = socket.SOMAXCONN
+        port.startListening()
+        return cast(IListeningPort, port)

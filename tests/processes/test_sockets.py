@@ -100,7 +100,23 @@ class BindTests(SocketsCase):
 class InheritedTests(SocketsCase):
     @inlineCallbacks
     def test_the_queue_of_a_worker_that_stopped_is_served_by_the_next(self) -> Any:
-        bound = yield self.bind(LOOPBACK, 1)
+        for endpoint in (LOOPBACK, f"unix:/tmp/{os.getpid()}.inherited:mode=600"):
+            yield self.serve_twice(endpoint)
+
+    @inlineCallbacks
+    def test_a_worker_neither_opens_a_unix_socket_to_others_nor_removes_it(self) -> Any:
+        path = Path(f"/tmp/{os.getpid()}.private")
+        bound = yield self.bind(f"unix:{path}:mode=600", 1, balanced=False)
+        endpoint = Inherited(reactor, bound.descriptors[0], bound.family)
+        port = yield endpoint.listen(Factory())
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+        yield port.stopListening()
+        self.assertTrue(path.is_socket())
+
+    @inlineCallbacks
+    def serve_twice(self, text: str) -> Any:
+        """A client of each of two workers that follow one another."""
+        bound = yield self.bind(text, 1, balanced=text == LOOPBACK)
         served: list[Deferred[None]] = []
 
         class Greeting(Protocol):
@@ -116,7 +132,8 @@ class InheritedTests(SocketsCase):
         endpoint = Inherited(reactor, bound.descriptors[0], bound.family)
         factory = Factory.forProtocol(Greeting)
         for _ in range(2):
-            with socket.create_connection(bound.port.socket.getsockname()) as client:
+            with socket.socket(bound.family) as client:
+                client.connect(bound.port.socket.getsockname())
                 served.append(Deferred())
                 waiting = served[0]
                 port = yield endpoint.listen(factory)
