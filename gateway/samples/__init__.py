@@ -7,6 +7,7 @@ from importlib.resources import files
 NAMES = {
     "pop3gw.toml": "the configuration, with every setting explained",
     "pop3gw.service": "a unit for systemd",
+    "pop3gw.socket": "ports that systemd binds for it, an example",
     "pop3gw.schema": "the LDAP schema, for slapd.conf",
     "pop3gw.ldif": "the LDAP schema, for cn=config",
 }

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.interop
 SAMPLES = {
     "pop3gw.toml": "etc/pop3gw.toml",
     "pop3gw.service": "etc/pop3gw.service",
+    "pop3gw.socket": "etc/pop3gw.socket",
     "pop3gw.schema": "etc/ldap/pop3gw.schema",
     "pop3gw.ldif": "etc/ldap/pop3gw.ldif",
 }
