@@ -71,12 +71,13 @@ def assemble(
     if problems := problems or foreseen(settings, user, directory=directory):
         raise ConfigError(problems)
     reserve(settings, user)
+    source = Source(path, environ, directory)
     if settings.processes.count == 1:
-        return Assembly(reactor, settings, passwords).server(Source(path, environ, directory))
+        return Assembly(reactor, settings, passwords).server(source)
     parts = Assembly(Clock(), settings, passwords, Role(observers=()))
     if problems := faults_of(parts, settings, directory=directory, accounts=False):
         raise ConfigError(problems)
-    return parent(reactor, settings, Handed(document, auth), environ, pass_on)
+    return parent(reactor, settings, Handed(document, source, auth), environ, pass_on)
 
 
 def parent(
@@ -394,6 +395,7 @@ class Assembly:
             observers=runtime.observers,
             at_start=self._parts.start,
             try_directory=partial(try_directory, self.directory()),
+            reloading=reloading,
             at_reload=lambda: reloading.reload(source, runtime.reloading.run),
             at_end=lambda: reloading.assembly.stop(),
             drain_timeout=settings.limits.drain_timeout,

@@ -16,19 +16,22 @@ from twisted.logger import Logger
 from gateway import endpoints
 from gateway.app.delivery import PARTS
 from gateway.app.observers import Observer
+from gateway.app.reload import STOPPING, Reloads, Source, problems_of, read
 from gateway.app.service import endpoint_of, listened
+from gateway.config.live import Difference
 from gateway.config.load import Document
 from gateway.config.settings import Settings
 from gateway.events import (
+    CertificateRejected,
     Emit,
     ListenerStarted,
     ListenerStopped,
     ReloadEnded,
-    ReloadStarted,
     ServerReady,
     ServerStopped,
     ServerStopping,
 )
+from gateway.jobs.thread_pool import ThreadPool
 from gateway.processes.channel import Channel
 from gateway.processes.sockets import Bound, bind
 from gateway.processes.spawn import CHANNEL, WorkerProcess, spawn
@@ -77,6 +80,9 @@ class Handed:
     """What each worker is handed beside its sockets."""
 
     document: Document
+    source: Source
+    """Where a reload finds the settings."""
+
     auth: Sequence[str] = ()
     """The arguments of ``--auth``."""
 
@@ -102,6 +108,10 @@ class Parent(Service):
         self._reactor = reactor
         self._settings = settings
         self._handed = handed
+        self._reloaded: Document | None = None
+        """What the last reload has taken."""
+        self._reloads = Reloads(self._reload, emit)
+        self._reading = ThreadPool(reactor, "reload", threads=1, queue=1)
         self._environ = environ
         self._observers = observers
         self._emit = emit
@@ -139,6 +149,7 @@ class Parent(Service):
         for place, bound in zip(self._places, self._bound, strict=True):
             self._emit(ListenerStarted(place.name, bound.address, place.tls))
         self.supervisor.begin()
+        self._reloads.start()
 
     def _start(self, number: int, ended: Callable[[str], None]) -> WorkerProcess:
         channel = Channel(self._reactor)
@@ -156,6 +167,7 @@ class Parent(Service):
             "serve",
             {
                 "document": self._handed.document,
+                "reloaded": self._reloaded,
                 "auth": self._handed.auth,
                 "number": number,
                 "workers": self._count,
@@ -181,18 +193,38 @@ class Parent(Service):
     def _hung_up(self, *_: object) -> None:
         self._reactor.callFromThread(self.reload)
 
-    def reload(self) -> Deferred[None]:
-        """SIGHUP: have all workers reload."""
-        self._emit(ReloadStarted())
+    def reload(self) -> Deferred[ReloadEnded]:
+        """SIGHUP: have all workers take other settings, or none of them."""
+        return self._reloads.request()
 
-        def ended(_: object) -> None:
-            self._emit(ReloadEnded())
+    def _reload(self) -> Deferred[ReloadEnded]:
+        source, running = self._handed.source, self._settings
+        read_again = self._reading.run(lambda: read(source, running))
+        taken = read_again.addCallback(lambda found: Deferred.fromCoroutine(self._take(*found)))
+        return taken.addErrback(lambda failure: ReloadEnded(problems=problems_of(failure)))
 
-        return self.supervisor.ask_all("reload").addCallback(ended)
+    async def _take(self, found: Difference, document: Document) -> ReloadEnded:
+        if not self.running:
+            return STOPPING
+        answers = await self.supervisor.ask_all("prepare", document)
+        problems = tuple(dict.fromkeys(one for said in answers.values() for one in said))
+        if problems:
+            await self.supervisor.ask_all("drop")
+            return ReloadEnded(problems=problems)
+        self._settings, self._reloaded = found.settings, document
+        for observer in self._observers:
+            observer.configure(found.settings)
+        self.supervisor.tell_starting("commit", document)
+        answers = await self.supervisor.ask_all("commit", document)
+        kept = tuple(dict.fromkeys(one for said in answers.values() for one in said))
+        for problem in kept:
+            self._emit(CertificateRejected(problem))
+        return ReloadEnded(found.changed, found.restart, kept=kept)
 
     def stopService(self) -> Deferred[Any]:
         """SIGTERM: no new sessions; the workers finish their work, and are killed if late."""
         Service.stopService(self)
+        self._reloads.stop()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_again)
         seconds = self._settings.limits.drain_timeout
@@ -216,6 +248,8 @@ class Parent(Service):
         self.supervisor.hurry()
 
     def _stopped(self, _: object) -> None:
+        if not self._reading.outstanding:
+            self._reading.stop()
         for observer in self._observers:
             observer.stop()
         self._emit(ServerStopped())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -14,7 +14,7 @@ from gateway.app.first_start import foreseen
 from gateway.app.needed_files import missing_files
 from gateway.config.contradictions import contradictions
 from gateway.config.live import Difference, merge
-from gateway.config.load import load_settings
+from gateway.config.load import Document, load_document, load_settings_of
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError, GatewayError
 from gateway.events import Emit, ReloadEnded, ReloadStarted
@@ -23,6 +23,8 @@ from gateway.interfaces import Run
 if TYPE_CHECKING:
     from gateway.app.assembly import Assembly
     from gateway.app.service import Server
+
+log = Logger("pop3gw.server")
 
 STOPPING = ReloadEnded(problems=("the server is stopping",))
 
@@ -37,12 +39,13 @@ class Source:
     """Whether ``[directory]`` is used at all."""
 
 
-def read(source: Source, running: Settings) -> Difference:
+def read(source: Source, running: Settings) -> tuple[Difference, Document]:
     """What a server that runs with ``running`` takes of its configuration as it is now.
 
     Blocks: for a thread.  Raises ``ConfigError``.
     """
-    return difference(load_settings(source.path, source.environ), running, source.directory)
+    new, document = load_document(source.path, source.environ)
+    return difference(new, running, source.directory), document
 
 
 def difference(new: Settings, running: Settings, directory: bool = True) -> Difference:
@@ -62,14 +65,17 @@ def difference(new: Settings, running: Settings, directory: bool = True) -> Diff
     return found
 
 
-def _problems(error: BaseException) -> list[str]:
-    return list(getattr(error, "problems", [str(error)]))
+def problems_of(failure: Failure) -> tuple[str, ...]:
+    """Why nothing was taken, one line each; the log gets what is unforeseen."""
+    error = failure.value
+    if isinstance(error, GatewayError):
+        return tuple(getattr(error, "problems", [str(error)]))
+    log.failure("internal error: reload", failure)
+    return (f"internal error: {type(error).__name__}",)
 
 
 class Reloading:
     """The present assembly of a running server, and the steps to the next one."""
-
-    log = Logger("pop3gw.server")
 
     def __init__(self, assembly: Assembly) -> None:
         self.assembly = assembly
@@ -85,14 +91,8 @@ class Reloading:
         if source is None:
             return succeed(ReloadEnded())
         running = self.settings
-        asked: Deferred[Difference] = run(lambda: read(source, running))
-        return asked.addCallback(self.take).addErrback(self._failed)
-
-    def _failed(self, failure: Failure) -> ReloadEnded:
-        if isinstance(failure.value, GatewayError):
-            return ReloadEnded(problems=tuple(_problems(failure.value)))
-        self.log.failure("internal error: reload", failure)
-        return ReloadEnded(problems=(f"internal error: {type(failure.value).__name__}",))
+        asked = run(lambda: read(source, running)).addCallback(lambda found: self.take(found[0]))
+        return asked.addErrback(lambda failure: ReloadEnded(problems=problems_of(failure)))
 
     def prepare(self, found: Difference) -> Prepared:
         """Build what is new, and change nothing; raises as a start does."""
@@ -131,6 +131,46 @@ class Prepared:
     def drop(self) -> None:
         """Take nothing."""
         self._assembly.drop()
+
+
+class Handover:
+    """The steps of a reload in a worker: its parent reads the settings, and all workers take them
+    or none."""
+
+    def __init__(self, reloading: Reloading, *, directory: bool) -> None:
+        """``directory``: whether ``[directory]`` is used at all."""
+        self._reloading = reloading
+        self._directory = directory
+        self._prepared: Prepared | None = None
+
+    def prepare(self, document: Document) -> Sequence[str]:
+        """Build what is new; what is wrong, a line each."""
+        self.drop()
+        reloading = self._reloading
+        try:
+            new = load_settings_of(document)
+            found = difference(new, reloading.settings, self._directory)
+            self._prepared = reloading.prepare(found)
+        except Exception:
+            return problems_of(Failure())
+        return ()
+
+    def commit(self, document: Document) -> Sequence[str]:
+        """Take it; what stays as it was, a line each.
+
+        A worker that was starting meanwhile was not asked to prepare.
+        """
+        if self._prepared is None and (problems := self.prepare(document)):
+            return problems
+        assert self._prepared is not None
+        prepared, self._prepared = self._prepared, None
+        return prepared.commit().kept
+
+    def drop(self, _: object = None) -> None:
+        """Take nothing."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared.drop()
 
 
 class Reloads:

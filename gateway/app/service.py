@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 
 from gateway.app.observers import Observer
 from gateway.app.obstacles import cure, obstacle
-from gateway.app.reload import Reloads
+from gateway.app.reload import Reloading, Reloads
 from gateway.endpoints import parse, shown, with_mode
 from gateway.errors import ConfigError
 from gateway.events import (
@@ -111,6 +111,7 @@ class Server(Service):
         emit: Emit = emit_to_log,
         at_start: Callable[[], Deferred[None]] = lambda: succeed(None),
         try_directory: Callable[[], Deferred[str]] = lambda: succeed(""),
+        reloading: Reloading | None = None,
         at_reload: Callable[[], Deferred[ReloadEnded]] = lambda: succeed(ReloadEnded()),
         at_end: Callable[[], Deferred[None]] = lambda: succeed(None),
     ) -> None:
@@ -119,7 +120,8 @@ class Server(Service):
         Who connects before that has fired waits, but for no more than ``READY`` seconds.
         ``try_directory`` asks the directory once and fires with its problem, or "". The server is
         ready after that, and after ``READY`` seconds in any case.
-        ``at_reload`` is called at SIGHUP, never twice at once, and does not fail.
+        ``reloading`` has the assembly.  ``at_reload`` is called at SIGHUP, never twice at once,
+        and does not fail.
 
         ``at_end`` is called once no session holds anything any more, and waited for
         as long as is left of ``drain_timeout``, in seconds.
@@ -127,6 +129,7 @@ class Server(Service):
         self._observers = observers
         self._at_start = at_start
         self._try_directory = try_directory
+        self.reloading = reloading
         self._reloads = Reloads(at_reload, emit)
         self._at_end = at_end
         self._reactor = reactor

@@ -24,8 +24,10 @@ from twisted.python.threadable import isInIOThread
 
 from gateway.app.assembly import Assembly
 from gateway.app.observers import OBSERVERS_OF_WORKER, Observer
+from gateway.app.reload import Handover
 from gateway.app.runtime import Role
 from gateway.app.service import Listener, Server, few_at_once
+from gateway.config.live import merge
 from gateway.config.load import load_settings_of
 from gateway.errors import GatewayError
 from gateway.events import ServerReady
@@ -109,7 +111,6 @@ class Worker:
             ("serve", self._serve),
             ("drain", self._stop),
             ("hurry", self._hurry),
-            ("reload", self._reload),
         ):
             channel.handle(name, take)
         channel.at_loss(self._stop)
@@ -132,6 +133,9 @@ class Worker:
             is_first=number == 0,
         )
         settings = load_settings_of(handed["document"])
+        if handed["reloaded"] is not None:
+            # What needs a restart of the server stays as it was at the start of that.
+            settings = merge(settings, load_settings_of(handed["reloaded"])).settings
         checkers = [makeChecker(argument) for argument in handed["auth"]]
         server = Assembly(self._reactor, settings, checkers, role).server()
         queues = Queues(sockets, server.listeners)
@@ -143,6 +147,10 @@ class Worker:
         server.startService()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._server = server
+        if server.reloading is not None:
+            handover = Handover(server.reloading, directory=not checkers)
+            for name in ("prepare", "commit", "drop"):
+                self._channel.handle(name, getattr(handover, name))
 
     def _ready(self, event: ServerReady) -> None:
         self._channel.tell("ready", event.problem)
@@ -162,10 +170,6 @@ class Worker:
     def _hurry(self, _: object) -> None:
         if self._server is not None:
             self._server.hurry()
-
-    def _reload(self, _: object) -> None:
-        if self._server is not None:
-            self._server.reload()
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ Key = tuple[str, ...]
 RESTART: Mapping[str, str] = {
     "state_dir": "open files and locks are in it",
     "demo": "the start makes its account",
+    "processes.workers": "the start makes a socket for each worker",
+    "processes.hang_timeout": "the parent watches the workers since the start",
     "listeners.*": "a listener that is added or removed: the start binds all ports",
     "listeners.*.endpoint": "the start binds all ports, some of them as root",
     "lmtp.endpoint": "the start binds all ports",

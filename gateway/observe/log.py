@@ -176,7 +176,7 @@ def _reloaded(event: events.ReloadEnded) -> str:
 def _reload_level(event: events.ReloadEnded) -> Any:
     if event.problems:
         return LogLevel.error
-    return LogLevel.warn if event.restart else LogLevel.info
+    return LogLevel.warn if event.restart or event.kept else LogLevel.info
 
 
 class Row(NamedTuple):

@@ -170,6 +170,12 @@ class Supervisor:
 
         return DeferredList(asked, consumeErrors=True).addCallback(gathered)
 
+    def tell_starting(self, name: str, body: object) -> None:
+        """Tell the workers that do not serve yet, after what they were handed at their start."""
+        for worker in self._workers:
+            if worker.running is not None and worker.state is State.STARTING:
+                worker.running.channel.tell(name, body)
+
     # -- one worker --------------------------------------------------------------
 
     def _begin(self, worker: _Worker) -> None:
