@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from attrs import frozen
 
+import gateway
 from gateway.app import demo
 from gateway.app.needed_files import (
     ANOTHER,
@@ -17,6 +19,7 @@ from gateway.app.needed_files import (
     directory_files,
     existing,
     files_of_logins,
+    files_of_workers,
     makes_certificate,
 )
 from gateway.config.settings import Settings
@@ -136,13 +139,26 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
             problems += _unwritable(settings, user)
         if user is not None:
             read = files_of_logins(settings, directory=directory) | there
+            read |= files_of_workers(settings)
             problems += [
                 f"{path}: user {user.uid} may not read it: {purpose.partition(' ')[0]};"
                 " chgrp it to that user's group, and chmod 640"
                 for path, purpose in read.items()
                 if not os.access(path, os.R_OK, effective_ids=True)
             ]
+            problems += _not_for_workers(settings, user)
     return problems
+
+
+def _not_for_workers(settings: Settings, user: User) -> list[str]:
+    """Why the current user cannot start worker processes; empty: it can."""
+    programs = (sys.executable, os.__file__, gateway.__file__)
+    return [
+        f"{path}: user {user.uid} may not read it: processes.workers; install Python and pop3gw"
+        " where that user may read them"
+        for path in programs
+        if settings.processes.count > 1 and not os.access(path, os.R_OK, effective_ids=True)
+    ][:1]
 
 
 def _unwritable(settings: Settings, user: User | None) -> list[str]:

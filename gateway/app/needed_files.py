@@ -134,6 +134,16 @@ def files_of_logins(settings: Settings, *, directory: bool = True) -> dict[str, 
     return directory_files(settings) if directory and not settings.demo else {}
 
 
+def files_of_workers(settings: Settings) -> dict[str, str]:
+    """The files that worker processes read, beside those of logins: path to setting.
+
+    A single process has read them before it gives up the rights of root.
+    """
+    if settings.processes.count == 1:
+        return {}
+    return _files_of_certificates(settings) | settings.secret_files
+
+
 def directory_files(settings: Settings) -> dict[str, str]:
     """The files of the directory, and of the demo account."""
     kind = settings.directory_kind

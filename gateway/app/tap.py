@@ -102,6 +102,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from gateway.app.assembly import assemble
+    from gateway.app.parent import Parent
     from gateway.errors import GatewayError
 
     checkers = options.get("credCheckers", ())
@@ -118,6 +119,12 @@ def makeService(options: Options) -> IService:
         )
     except GatewayError as error:
         _give_up(getattr(error, "problems", [str(error)]))
+    own: Any = options.parent or {}
+    if own.get("chroot") and isinstance(server, Parent):
+        _give_up(["--chroot: expected none with processes.workers > 1: workers start from Python"])
+    if isinstance(server, Parent):
+        # Twistd ends with 0 whenever the reactor stops; the log is flushed before this.
+        atexit.register(lambda: os._exit(1) if server.gave_up else None)
     return PlainErrors(server)
 
 

@@ -108,6 +108,17 @@ class Settings:
             found = getattr(found, name, None)
         return found
 
+    @property
+    def secret_files(self) -> dict[str, str]:
+        """The files that secrets are read from: path to setting."""
+        return {
+            self.path_of(path): f"{part}.{name}_file"
+            for part, section in attrs.asdict(self, recurse=False).items()
+            if attrs.has(type(section))
+            for name, item in attrs.fields_dict(type(section)).items()
+            if check.SECRET in item.metadata and (path := getattr(section, f"{name}_file", ""))
+        }
+
     def of(self, kind: DirectoryKind[S] | MechanismKind[S]) -> S:
         """The settings of a directory kind or a SASL mechanism."""
         found = getattr(self, kind.section, None)
