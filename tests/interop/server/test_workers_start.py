@@ -102,7 +102,8 @@ def test_the_key_of_a_single_process_may_be_roots_alone(rooted: Rooted) -> None:
     make_certificate(str(certificate), str(key))
     with open(rooted.config, "a") as file:
         file.write(f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n')
-    start(rooted)
+    rooted.run()
+    login(rooted).__exit__()
     ends_well(rooted)
 
 
