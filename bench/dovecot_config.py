@@ -21,6 +21,14 @@ SPELT_BY_2_4 = (
         r"passdb passwd-file {\n  passwd_file_path = \1\n}",
     ),
     (
+        r"passdb \{\n  driver = static\n  args = nopassword=y proxy=y host=(\S+) port=(\d+)"
+        r"( starttls=yes)?\n\}",
+        r"passdb static {\n  fields {\n    nopassword = yes\n    proxy = yes\n    host = \1\n"
+        r"    port = \2\n   \3\n  }\n}",
+    ),
+    (r"ssl_ca = <(.*)", r"ssl_client_ca_file = \1"),
+    (r"ssl_require_crl = no\n", r""),
+    (
         r"passdb \{\n  driver = ldap\n  args = (.*)\n\}",
         r"!include \1",
     ),

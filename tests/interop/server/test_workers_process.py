@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import socket
 import urllib.request
@@ -168,7 +169,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced(gateway: Gateway) -> None:
 def test_the_death_of_the_parent_ends_the_workers_after_their_commits(gateway: Gateway) -> None:
     deliver(gateway.maildir, range(2, 601))
     start(gateway)
-    pids = set(workers(gateway).values())
+    watches = [os.pidfd_open(pid) for pid in workers(gateway).values()]
     with login(gateway) as client:
         client.write(*(f"DELE {number}" for number in range(1, 601)))
         assert all(client.read().startswith(b"+OK") for _ in range(600))
@@ -180,8 +181,9 @@ def test_the_death_of_the_parent_ends_the_workers_after_their_commits(gateway: G
     assert message_files(gateway.maildir) == []
     assert gateway.process is not None
     gateway.process.wait()
-    gateway.wait_for(b"(end of output)")
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+    for ended in watches:
+        assert select.select([ended], [], [], 30)[0]
+        os.close(ended)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", gateway.plain))
