@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from bench import report
+from bench import report, workers
 from bench.load import LoadFailed
 from bench.maildirs import Copies, account_lines
 from bench.report import Result
@@ -29,6 +29,9 @@ from bench.servers import (
 )
 from bench.work import Mail
 
+WORKERS = "workers"
+"""The row that has servers of its own."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: everything was measured, whatever came out; 1: something was not."""
@@ -38,21 +41,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sizes = replace(sizes, rounds=options.rounds)
     chosen = [row for row in rows(sizes) if not options.only or row.name in options.only]
     directory = Path(options.dir or tempfile.mkdtemp(prefix="pop3gw-bench-")).resolve()
+    with_workers = not options.server and (not options.only or WORKERS in options.only)
+    found: workers.Found = {}
     try:
-        results = _run(directory, sizes, chosen, options.server)
+        results = _run(directory, sizes, chosen, options.server) if chosen else []
+        if with_workers:
+            found = _workers(directory / WORKERS, sizes, options.share)
     finally:
         if not options.dir:
             shutil.rmtree(directory, ignore_errors=True)
-    print()
-    print(report.table(results))
+    parts = [report.table(results)] * bool(results) + [workers.table(found)] * bool(found)
+    print("", *parts, sep="\n")
     if options.json:
-        text = json.dumps(report.document(results, sys.argv, sizes), indent=1)
-        Path(options.json).write_text(text + "\n")
-    return 1 if any(result.troubles for result in results) else 0
+        document = report.document(results, sys.argv, sizes)
+        document["workers"] = workers.document(found)
+        Path(options.json).write_text(json.dumps(document, indent=1) + "\n")
+    is_whole = bool(found) or not with_workers
+    return 0 if is_whole and not any(result.troubles for result in results) else 1
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    names = [row.name for row in rows(QUICK)]
+    names = [*(row.name for row in rows(QUICK)), WORKERS]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="write every round's figures there too")
     parser.add_argument("--only", metavar="NAME", action="append", choices=names, default=[])
@@ -61,6 +70,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dir", help="an empty or new directory to work in, which is kept")
     parser.add_argument(
         "--server", choices=("dovecot", "gateway"), help="only this one, with nothing beside it"
+    )
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=min(1.0, cores / 4),
+        help="of a core, for each worker in the row workers; the generator has the rest",
     )
     parser.epilog = "Rows: " + ", ".join(names)
     return parser.parse_args(arguments)
@@ -84,6 +100,17 @@ def _run(directory: Path, sizes: Sizes, chosen: Sequence[Row], only: str | None)
         for row in chosen:
             results.append(_measure(row, up, mail, sizes.rounds))
     return results
+
+
+def _workers(directory: Path, sizes: Sizes, share: float) -> workers.Found:
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.parent.chmod(0o755)
+    directory.chmod(0o755)
+    try:
+        return workers.measure(directory, sizes.rounds, sizes.saturated, share, _say)
+    except (LoadFailed, NotAvailable, OSError) as why:
+        _say(f"{WORKERS}: {why}")
+        return {}
 
 
 def _servers(directory: Path, only: str | None) -> list[Server]:

@@ -58,7 +58,7 @@ def table(results: Sequence[Result]) -> str:
     for result in results:
         timed = [name for name in NAMES if result.figure(name, "rate") is not None]
         speed += [_speed_cells(result, name) for name in timed]
-    parts = [_columns(reached), _columns(speed)]
+    parts = [columns(reached), columns(speed)]
     parts += [f"{result.row.name}: {result.row.title}" for result in results]
     for result in results:
         parts += [f"{result.row.name}: {name}: {why}" for name, why in result.troubles.items()]
@@ -146,7 +146,8 @@ def _value(figure: str, value: float | None) -> str:
     return f"{value:.1f} KiB"
 
 
-def _columns(lines: Sequence[Sequence[str]]) -> str:
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Cells of lines, the widths of a column alike."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -49,6 +49,7 @@ class Sizes:
     idle: int = 1000
     cycles: int = 400
     flooded: float = 5.0
+    saturated: float = 4.0
 
 
 QUICK = Sizes(
@@ -63,6 +64,7 @@ QUICK = Sizes(
     idle=200,
     cycles=100,
     flooded=2.0,
+    saturated=2.0,
 )
 
 POLL = ("STAT", "UIDL", "LIST")
