@@ -14,10 +14,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from gateway.events import CertificateProblem, Emit
+from gateway.net.server_names import unused
 from gateway.net.tls import Certificate, names_of
 from gateway.observe.log import emit_to_log
 
 DAY = 86_400.0
+
+_UNUSED = "no client gets it: those before it have all its host names and its kind of key"
 
 
 @frozen
@@ -67,10 +70,13 @@ class CertificateExpiry:
         early = datetime.timedelta(days=self._days)
         checked = set()
         for shown in self._shown:
+            idle = unused(shown.certificates)
             for one, place in zip(shown.certificates, shown.places, strict=True):
                 if one not in checked:
                     self._tell(one, place, partial(problems, one.chain, now, early))
                 checked.add(one)
+                if one in idle:
+                    self._emit(CertificateProblem(one.certificate, _UNUSED, place))
             if all(one.chain for one in shown.certificates):
                 self._tell(shown.certificates[0], shown.places[0], partial(_unnamed, shown))
 
@@ -105,11 +111,11 @@ def _unnamed(shown: Shown) -> Iterator[str]:
     """The problems of the names of all certificates of a listener together."""
     kinds = x509.DNSName, x509.IPAddress
     has = {name for one in shown.certificates for name in names_of(one.chain[0], *kinds)}
-    which = "its" if len(shown.certificates) == 1 else "all"
+    which = "its names" if len(shown.certificates) == 1 else "the names of all"
     missing = sorted(name for name in shown.names if not any(fits(one, name) for one in has))
     if missing and (shown.all_of_them or len(missing) == len(shown.names)):
         yield (
-            f"{which} names fit no listener: names={','.join(sorted(has)) or 'none'}"
+            f"{which} fit no listener: names={','.join(sorted(has)) or 'none'}"
             f" wanted={','.join(missing)}; set tls.names to the names that clients connect to"
         )
 

@@ -48,6 +48,12 @@ def choices(certificates: Sequence[N]) -> dict[str, tuple[N, ...]]:
     }
 
 
+def unused(certificates: Sequence[N]) -> list[N]:
+    """The certificates that no client gets."""
+    groups = [first_choice(certificates), *choices(certificates).values()]
+    return [one for one in certificates if not any(one in group for group in groups)]
+
+
 def find_choice(choices: Mapping[str, T], server_name: bytes | None) -> T | None:
     """The choice for the name that a client sends; None if there is none for it."""
     name = (server_name or b"").decode("ascii", "replace").lower().removesuffix(".")

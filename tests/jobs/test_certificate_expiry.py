@@ -17,7 +17,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.app.certificates import Certificates
-from gateway.config.listeners import Listener, Tls
+from gateway.config.listeners import CertificateFiles, Listener, Tls
 from gateway.config.settings import Settings
 from gateway.jobs.certificate_expiry import DAY, CertificateExpiry, fits
 from gateway.observe.log import emit_to_log
@@ -66,12 +66,15 @@ class ExpiryTests(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, hear)
 
     def write(
-        self, *lives: tuple[float, float], names: Iterable[str] = ("127.0.0.1",)
+        self,
+        *lives: tuple[float, float],
+        names: Iterable[str] = ("127.0.0.1",),
+        label: str = "cert",
     ) -> tuple[str, str]:
         """A chain of certificates of these lives, and the key of the first."""
         pem = serialization.Encoding.PEM
         keys = [ec.generate_private_key(ec.SECP256R1()) for _ in lives]
-        chain, key = f"{self.directory}/cert.pem", f"{self.directory}/key.pem"
+        chain, key = f"{self.directory}/{label}.pem", f"{self.directory}/{label}.key"
         with open(chain, "wb") as file:
             for life, own in zip(lives, keys, strict=True):
                 file.write(signed(names, *life, own).public_bytes(pem))
@@ -163,6 +166,54 @@ class ExpiryTests(SynchronousTestCase):
     def test_an_ipv6_address_is_read_from_its_endpoint(self) -> None:
         self.expiry((-1, 90), names=("::1",), endpoint=r"tcp6:995:interface=\:\:1").start()
         self.assertEqual(self.said, [])
+
+    def several(
+        self, *certificates: tuple[float, tuple[str, ...]], wanted: tuple[str, ...] = ()
+    ) -> None:
+        """What is said of a listener with these: each with its days to live and its names."""
+        files = []
+        for number, (days, names) in enumerate(certificates):
+            paths = self.write((-1, days), names=names, label=f"cert{number}")
+            files.append(CertificateFiles(*paths))
+        settings = Settings(
+            tls=Tls(names=wanted),
+            listeners={
+                "pop3s": Listener("tcp:995:interface=127.0.0.1", certificates=tuple(files)),
+                "pop3": Listener("tcp:110:interface=127.0.0.1", certificates=tuple(files)),
+            },
+        )
+        made = Certificates(settings, emit_to_log)
+        for name in settings.listeners:
+            made.of(name)
+        expiry = CertificateExpiry(self.clock, made.shown, days=14, now=lambda: START)
+        self.said.clear()
+        expiry.check()
+
+    def test_of_several_each_is_named_once_with_all_its_places(self) -> None:
+        self.several((90, ("127.0.0.1",)), (5, ("pop.example.org",)))
+        (line,) = self.said
+        self.assertIn("cert1.pem: expires soon: ", line)
+        places = ("listeners.pop3s.certificates.2", "listeners.pop3.certificates.2")
+        self.assertIn(f"(set by {', '.join(places)})", line)
+
+    def test_the_names_of_all_certificates_of_a_listener_count_together(self) -> None:
+        names = ("pop.example.org",), ("localhost",)
+        self.several((90, names[0]), (90, names[1]))
+        self.assertEqual(self.said, [])
+        self.several((90, names[0]), (90, ("pop.example.net",)), wanted=("pop.example.com",))
+        (line,) = self.said
+        self.assertIn(
+            "the names of all fit no listener: names=pop.example.net,pop.example.org ", line
+        )
+
+    def test_one_that_no_client_gets_is_named(self) -> None:
+        self.several((90, ("127.0.0.1", "pop.example.org")), (90, ("pop.example.org",)))
+        self.assertEqual(len(self.said), 1)
+        self.assertIn("cert1.pem: no client gets it: ", self.said[0])
+        # Clients that connect to an address ask for no name.
+        self.several((90, ("pop.example.org", "localhost")), (90, ("127.0.0.1",)))
+        self.assertEqual(len(self.said), 1)
+        self.assertIn("cert1.pem: no client gets it: ", self.said[0])
 
 
 class FitsTests(SynchronousTestCase):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.net.server_names import choices, find_choice, first_choice
+from gateway.net.server_names import choices, find_choice, first_choice, unused
 
 
 @frozen
@@ -82,6 +82,19 @@ class FirstTests(SynchronousTestCase):
         named = some("named", "pop.example.org", kind="EllipticCurve")
         self.assertEqual(self.first(rsa, named, ec), ["rsa", "ec"])
         self.assertEqual(self.first(named, rsa), ["named"])
+
+
+class UnusedTests(SynchronousTestCase):
+    def test_one_is_unused_if_those_before_it_have_all_its_names_for_its_kind(self) -> None:
+        given = (
+            some("a", "pop.example.org", "*.example.org"),
+            some("b", "pop.example.org"),
+            some("c", "pop.example.org", kind="EllipticCurve"),
+            some("d", "pop.example.org", "pop.example.net"),
+            some("e"),
+        )
+        self.assertEqual(labels(tuple(unused(given))), ["b", "e"])
+        self.assertEqual(unused(given[4:]), [])
 
 
 NAMES = st.sampled_from(["a.b", "c.b", "*.b", "b", "*.a.b", "x.a.b"])

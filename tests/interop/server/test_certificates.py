@@ -165,3 +165,36 @@ def test_sighup_reads_all_again_and_keeps_what_is_faulty(server: Server) -> None
     for port, how in server.lines:
         for name, wanted in (("pop.example.com", new.label), ("imap.example.org", "ec")):
             assert Handshake(port, *how, "-servername", name).subject == wanted
+
+
+def test_a_certificate_that_is_added_is_shown_after_sighup_on_every_port(server: Server) -> None:
+    more = Pair(server.directory, "more", "pop.example.com")
+    for section in ("listeners.secure", "tls"):
+        tables = "".join(
+            f'[[{section}.certificates]]\ncertificate = "{pair.certificate}"\nkey = "{pair.key}"\n'
+            for pair in (*server.pairs, more)
+        )
+        with server.config.open("a") as file:
+            file.write(tables)
+    server.send(signal.SIGHUP)
+    server.wait_for(b"reloaded the configuration: ")
+    for port, how in server.lines:
+        for name, wanted in (("pop.example.com", "more"), ("pop.example.net", "net")):
+            assert Handshake(port, *how, "-servername", name).subject == wanted, (how, name)
+
+
+def test_all_worker_processes_take_a_new_certificate_at_sighup(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    with server.config.open("a") as file:
+        file.write("[processes]\nworkers = 2\n")
+    server.begin()
+    try:
+        server.wait_for(b" ready: pid=", times=2)
+        Pair(tmp_path, "net", "pop.example.com", kind="rsa")
+        server.send(signal.SIGHUP)
+        server.wait_for(b"reloaded the configuration: ")
+        for _ in range(8):
+            for name, wanted in (("pop.example.com", "net"), ("pop.example.net", "ec")):
+                assert Handshake(server.tls, "-servername", name).subject == wanted
+    finally:
+        server.stop()
