@@ -98,14 +98,14 @@ def _of_proxies(settings: Settings) -> Iterator[Fault]:
     for name, listener in settings.listeners.items():
         section = f"listeners.{name}"
         yield from proxy_faults(section, listener.endpoint, listener, listener.xclient_networks)
-        if listener.proxy_tls != "off":
+        if listener.proxy_tls != "off" and listener.tls == "none":
             for kind in map(settings.mechanism_kinds.get, settings.profile_of(name).mechanisms):
                 if kind is not None and kind.binds_to_tls(settings.of(kind)):
                     yield (
                         f"{section}.proxy_tls",
-                        f'expected "off", or {kind.section}.channel_binding = "off", or no'
-                        f" {kind.name} in {section}.mechanisms: its clients bind to the certificate"
-                        " of the proxy, which is not known here",
+                        f'expected "off", or tls = "stls" with a copy of the proxy\'s certificate,'
+                        f' or {kind.section}.channel_binding = "off", or no {kind.name} in'
+                        f" {section}.mechanisms: its clients bind to the proxy's certificate",
                     )
     for part in ("lmtp", "policy", "http"):
         service = getattr(settings, part)

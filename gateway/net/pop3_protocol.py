@@ -239,7 +239,10 @@ class POP3Protocol(Shell):
         if isinstance(connection, TLSConnection):
             return connection.certificates
         shown = getattr(connection, "get_certificate", lambda: None)()
-        return () if shown is None else (dump_certificate(FILETYPE_ASN1, shown),)
+        if shown is not None:
+            return (dump_certificate(FILETYPE_ASN1, shown),)
+        # TLS has ended at a proxy, which may have a copy of the certificate.
+        return [one.der for one in getattr(self._factory.tls, "certificates", ())]
 
     def _enter(self, opened: Opened) -> None:
         self._maildrop, self._give_back = opened

@@ -18,6 +18,8 @@ from gateway.networks import is_here
 from gateway.observe.log import emit_to_log
 from gateway.wire.proxy_header import ProxyHeader, read_header
 
+__all__ = ["ProxyAcceptor", "ProxyOptions"]
+
 MOST_WAITING = 1000
 """Connections that may wait for their header at one time.  A proxy sends it at once."""
 
@@ -64,7 +66,7 @@ class ProxyAcceptor(Acceptor):
         protocols: IProtocolFactory,
         options: ProxyOptions,
         *,
-        protocol: str,
+        protocol: str = "pop3",
         clock: IReactorTime,
         secure: bool = False,
         emit: Emit = emit_to_log,

@@ -829,6 +829,7 @@ class ListenerTests(ConfigCase):
         lmtp = '[lmtp]\nendpoint = "tcp:24"\n'
         ntlm = '[ntlm]\nprovider = "hashes"\nchannel_binding = "%s"\n'
         on, proxy = "proxy_protocol = true\n", 'proxy_networks = ["192.0.2.1"]\n'
+        ended = f'{LISTENER}tls = "none"\n{on}{proxy}proxy_tls = "stated"\n'
         for text, words in (
             (LISTENER + on, "listeners.a.proxy_networks: expected the addresses of the proxies"),
             (LISTENER + lmtp + on, "lmtp.proxy_networks: expected the addresses of the proxies"),
@@ -850,16 +851,17 @@ class ListenerTests(ConfigCase):
                 'lmtp.proxy_tls: expected "off", since the listener',
             ),
             (
-                f'{LISTENER}{on}{proxy}proxy_tls = "stated"\n{ntlm % "allow"}',
-                'expected "off", or ntlm.channel_binding = "off", or no NTLM in listeners.a.mech',
+                f"{ended}{ntlm % 'allow'}",
+                'expected "off", or tls = "stls" with a copy of the proxy\'s certificate, or ntlm.',
             ),
             (f"{LISTENER}{lmtp}xclient_networks = []\n", "lmtp.xclient_networks"),
         ):
             (fault,) = self.faults(text)
             self.assertIn(words, fault)
         self.load(LISTENER + on + proxy)
-        self.load(f'{LISTENER}{on}{proxy}proxy_tls = "stated"\n{ntlm % "off"}')
-        self.load(f'{LISTENER}{on}{proxy}proxy_tls = "stated"\nmechanisms = []\n{ntlm % "require"}')
+        self.load(f"{ended}{ntlm % 'off'}")
+        self.load(f"{ended}mechanisms = []\n{ntlm % 'require'}")
+        self.load(f"{ended.replace('none', 'stls')}{ntlm % 'require'}")
         self.load(f'{LISTENER}xclient_networks = ["192.0.2.1"]\nproxy_tls = "stated"\n')
 
     def test_a_unix_socket_behind_a_proxy_needs_no_networks(self) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Callable
+from functools import partial
 from io import StringIO
 from ipaddress import ip_network
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
@@ -32,6 +36,9 @@ from gateway.mailboxes.recipients import Recipients
 from gateway.model import Connection, Limits, Proxy
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.proxy_protocol import MOST_WAITING, ProxyAcceptor, ProxyOptions, ProxyTls
+from gateway.net.tls import Certificate, make_certificate
+from gateway.net.tls_context import TLSContext
+from gateway.net.tls_line import tls_factory
 from gateway.networks import within
 from gateway.observe.bus import EventBus
 from gateway.observe.log import log_lines
@@ -349,6 +356,17 @@ class Pop3Tests(LoggedCase):
         self.assertNotIn(b"\r\nSTLS\r\n", said)
         self.assertIn(b"-ERR TLS is already active", said)
 
+    def test_a_channel_binding_names_the_listeners_copy_of_the_proxys_certificate(self) -> None:
+        class Tls:
+            certificates = (SimpleNamespace(der=b"certificate of the proxy"),)
+
+        wire = Wire(tls=Tls())
+        front = Front(wire.factory, clock=wire.clock, tls="stated")
+        peer = self.greeted(front, binary(CLIENT, over_tls()))
+        self.assertEqual([*peer.protocol._peer().certificates()], [b"certificate of the proxy"])
+        peer = self.greeted(front, line(CLIENT))
+        self.assertEqual([*peer.protocol._peer().certificates()], [])
+
     def test_limits_count_clients_and_not_their_proxy(self) -> None:
         _, front = pop3(limits=ConnectionLimits(per_address=1))
         self.greeted(front, line("192.0.2.1"))
@@ -399,19 +417,7 @@ class Pop3Tests(LoggedCase):
     def test_octets_that_come_before_admission_has_answered_wait(self) -> None:
         asked: list[Deferred[Leave]] = []
 
-        class Slow:
-            def __init__(self, local: LocalAdmission) -> None:
-                self._local = local
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(self._local, name)
-
-            def connect(self, _: Connection) -> Deferred[Leave]:
-                asked.append(Deferred())
-                return asked[-1]
-
-        admission: Callable[[LocalAdmission], Any] = Slow
-        _, front = pop3(admission=admission)
+        _, front = pop3(admission=lambda local: _slow(local, asked))
         peer = front.connect()
         assert peer is not None
         self.assertEqual(peer.send(line(CLIENT) + b"CAPA\r\n"), b"")
@@ -420,6 +426,71 @@ class Pop3Tests(LoggedCase):
         said = peer.send(b"")
         self.assertTrue(said.startswith(b"+OK POP3 server ready.\r\n+OK Capabilities"), said)
         self.assertEqual(peer.producerState, "producing")
+
+
+class TlsTests(SynchronousTestCase):
+    """TLS begins after the header; a client in memory, with OpenSSL's real handshake."""
+
+    def setUp(self) -> None:
+        directory = self.mktemp()
+        os.makedirs(directory)
+        paths = f"{directory}/cert.pem", f"{directory}/key.pem"
+        make_certificate(*paths)
+        self.tls = TLSContext([Certificate(*paths)], minimum="1.2")
+        self.trusting = ssl.create_default_context(cafile=paths[0])
+
+    def client(self) -> tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]:
+        """A client that has said its first word."""
+        came, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = self.trusting.wrap_bio(came, going, server_hostname="localhost")
+        self.assertRaises(ssl.SSLWantReadError, client.do_handshake)
+        return client, came, going
+
+    def shake(self, wire: Wire, cut: Callable[[bytes], list[bytes]]) -> bytes:
+        """The greeting, after a header that comes with the client's first words."""
+        factory = tls_factory(self.tls, wire.factory, wire.clock)
+        peer = Front(factory, clock=wire.clock, secure=True).connect()
+        assert peer is not None
+        client, came, going = self.client()
+        came.write(peer.send(*cut(binary(CLIENT) + going.read())))
+        client.do_handshake()
+        came.write(peer.send(going.read()))
+        said = client.read(1000)
+        self.assertEqual(peer.protocol.wrappedProtocol.connection.host, CLIENT)
+        return said
+
+    def test_its_first_octets_may_come_with_the_header_wherever_they_are_cut(self) -> None:
+        for size in (10_000, 7, 1):
+            said = self.shake(Wire(), partial(_pieces, size))
+            self.assertEqual(said, b"+OK POP3 server ready.\r\n")
+
+    def test_they_may_come_before_admission_has_answered(self) -> None:
+        asked: list[Deferred[Leave]] = []
+        wire = Wire(admission=lambda local: _slow(local, asked))
+
+        def answer_late(data: bytes) -> list[bytes]:
+            wire.clock.callLater(0, lambda: asked[0].callback(lambda: None))
+            return [data]
+
+        self.assertEqual(self.shake(wire, answer_late), b"+OK POP3 server ready.\r\n")
+
+
+def _pieces(size: int, data: bytes) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def _slow(local: LocalAdmission, asked: list[Deferred[Leave]]) -> Any:
+    """An admission that answers connections when a test fires what is added to ``asked``."""
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(local, name)
+
+        def connect(self, _: Connection) -> Deferred[Leave]:
+            asked.append(Deferred())
+            return asked[-1]
+
+    return Slow()
 
 
 class LmtpTests(LoggedCase):

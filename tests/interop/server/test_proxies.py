@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import signal
 import smtplib
@@ -105,6 +107,30 @@ def test_haproxy_passes_the_client_and_its_tls_on(site: Site, version: str) -> N
     lines = site.sessions(gateway, 3)
     assert all(f" from={CLIENT} via={PROXY} " in line for line in lines), lines
     assert [" tls=yes " in line for line in lines] == [False, True, True]
+
+
+def test_behind_haproxy_the_audit_and_the_limits_see_the_client(site: Site) -> None:
+    limits = "[limits]\nconnections_per_address = 1\n"
+    gateway = site.gateway(snippets("toml")[0], limits).run()
+    site.started(Haproxy(site.folder("haproxy"), site.moved(snippets("haproxy")[0])).run())
+    with contextlib.ExitStack() as stack:
+        lines = [
+            stack.enter_context(
+                socket.create_connection(("127.0.0.1", site.fronts[110]), 30, (client, 0))
+            )
+            for client in (CLIENT, "127.0.0.10", CLIENT)
+        ]
+        files = [stack.enter_context(line.makefile("rwb")) for line in lines]
+        greetings = sorted(file.readline() for file in files)
+        assert greetings[2] == b"-ERR [SYS/TEMP] Too many connections.\r\n", greetings
+        assert {*greetings[:2]} == {b"+OK POP3 server ready.\r\n"}
+        for command in (f"USER {USER}", f"PASS {PASSWORD}", "DELE 1", "QUIT"):
+            files[1].write(f"{command}\r\n".encode())
+            files[1].flush()
+            assert files[1].readline().startswith(b"+OK")
+    gateway.wait_for(f"refused a connection from {CLIENT} via={PROXY}: ".encode())
+    (entry,) = map(json.loads, (gateway.directory / "audit.log").read_text().splitlines())
+    assert entry["client"] == "127.0.0.10", entry
 
 
 def test_haproxy_passes_a_client_of_ipv6_on(site: Site) -> None:
