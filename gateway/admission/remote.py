@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
@@ -51,12 +51,14 @@ class RemoteAdmission:
         *,
         workers: int,
         key: bytes,
+        shares: Sequence[list[object]] = (),
         clock: Callable[[], IReactorTime],
         emit: Emit,
     ) -> None:
         """``name``: of the ``ServedAdmission`` in the parent; ``workers``: how many share it.
 
         ``key``: a secret of all workers; passwords leave this process as digests under it.
+        ``shares``: what the parent's ``ServedAdmission.join`` returned.
         """
         self._name = name
         self._link = link
@@ -75,6 +77,8 @@ class RemoteAdmission:
         self._network = networks_of(throttle)
         channel = link.channel
         self._shares = WorkerShares(counted_limits(rules.limits), workers, self._tell)
+        for share in shares:
+            self._shares.take_share(share)
         channel.handle(f"{name}.share", self._shares.take_share)
         channel.handle(f"{name}.spare", self._shares.take_spare)
         channel.handle(f"{name}.replaced", lambda known: self._trusted.forget((known[0], known[1])))

@@ -47,8 +47,8 @@ class ServedAdmission:
             self._throttle.configure(rules.throttle)
         self._delay.configure(rules.profile)
 
-    def join(self, worker: int, channel: Channel) -> None:
-        """A worker begins; call it before anything else is sent to the worker."""
+    def join(self, worker: int, channel: Channel) -> list[list[object]]:
+        """A worker begins; returns the ``shares`` of its ``RemoteAdmission``."""
         self._channels[worker] = channel
         takes: dict[str, Callable[[int, list[Any]], object]] = {
             "want": self._shares.take_want,
@@ -61,7 +61,7 @@ class ServedAdmission:
         for message, take in takes.items():
             channel.handle(f"{self._name}.{message}", partial(take, worker))
         channel.handle(HERE, lambda _: None)
-        self._shares.join(worker)
+        return self._shares.join(worker)
 
     def leave(self, worker: int) -> None:
         """A worker has ended: what it counted is free."""

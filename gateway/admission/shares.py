@@ -166,14 +166,19 @@ class ParentShares:
         held = len(self._joined) * self._base(key) + sum(self._contests[key].offsets.values())
         return self.limits[key.limit] - held
 
-    def join(self, worker: int) -> None:
-        """A worker begins; what this tells it must be the first that it gets."""
-        for key in list(self._contests):
-            change = min(self._free(key) - self._base(key), 0)
-            self._joined.add(worker)
-            self._move(key, worker, change)
-            self._joined.discard(worker)
+    def join(self, worker: int) -> list[list[object]]:
+        """A worker begins; returns the shares that it does not have as usual.
+
+        It must get them before it counts anything.
+        """
+        shares: list[list[object]] = []
+        for key, contest in self._contests.items():
+            # What is free for a key of which this worker holds nothing yet.
+            if change := min(self._free(key) - self._base(key), 0):
+                contest.offsets[worker] = change
+                shares.append([*key, change, None])
         self._joined.add(worker)
+        return shares
 
     def leave(self, worker: int) -> None:
         """A worker has ended, and holds nothing any more."""

@@ -48,12 +48,10 @@ class Processes:
             self.messages += 1
             queue.append((name, body))
 
-        self.parent.join(number)
+        shares = self.parent.join(number)
         worker = self.workers[number] = WorkerShares({"user": self.limit}, self.count, tell)
-        # It counts only after what the parent told it at once.
-        while self.to_worker[number]:
-            _, body = self.to_worker[number].popleft()
-            worker.take_share(body)
+        for share in shares:
+            worker.take_share(share)
 
     def kill(self, number: int) -> None:
         """A worker ends: its sessions, and its messages, are gone."""

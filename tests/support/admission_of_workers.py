@@ -42,7 +42,7 @@ class Workers:
     def start(self, number: int) -> None:
         """A worker begins."""
         ends = self.ends[number] = Ends(self.clock)
-        self.served.join(number, ends.parent)
+        shares = self.served.join(number, ends.parent)
         link = ParentLink(ends.worker, self.clock, self.count, self.events.append)
         self.admissions[number] = RemoteAdmission(
             "pop3",
@@ -50,6 +50,7 @@ class Workers:
             self.rules,
             workers=self.count,
             key=b"key",
+            shares=shares,
             clock=lambda: self.clock,
             emit=self.events.append,
         )
