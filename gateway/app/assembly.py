@@ -212,7 +212,7 @@ class Assembly:
             self._runtime.passwords.run,
             self._checkers,
             parts=self._parts,
-            admission=self._runtime.admission,
+            admission=self._runtime.admissions["pop3"],
             terms=self._terms,
             is_held=self._policies.is_held,
             emit=self._emit,
@@ -310,7 +310,7 @@ class Assembly:
             lambda: POP3Factory(
                 logins.portal,
                 options,
-                admission=runtime.admission,
+                admission=runtime.admissions["pop3"],
                 emit=self._emit,
                 clock=self._reactor,
                 turns=runtime.turns,

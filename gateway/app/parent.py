@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
 from gateway import endpoints
+from gateway.app.admissions import AdmissionsOfParent
 from gateway.app.delivery import PARTS
 from gateway.app.observers import Observer
 from gateway.app.reload import STOPPING, Reloads, Source, problems_of, read
@@ -120,6 +121,7 @@ class Parent(Service):
         self._places = places_of(reactor, settings)
         self._bound: list[Bound] = []
         self._count = settings.processes.count
+        self._admissions = AdmissionsOfParent(reactor, settings, self._count)
         self.gave_up = False
         """Whether the server stops because no worker can serve."""
         self.supervisor = Supervisor(
@@ -153,7 +155,12 @@ class Parent(Service):
 
     def _start(self, number: int, ended: Callable[[str], None]) -> WorkerProcess:
         channel = Channel(self._reactor)
-        process = WorkerProcess(number, channel, self._pass_on, ended)
+
+        def left(reason: str) -> None:
+            self._admissions.leave(number)
+            ended(reason)
+
+        process = WorkerProcess(number, channel, self._pass_on, left)
         descriptors: list[int] = []
         sockets: dict[str, list[int]] = {}
         for place, bound in zip(self._places, self._bound, strict=True):
@@ -170,12 +177,16 @@ class Parent(Service):
                 "reloaded": self._reloaded,
                 "auth": self._handed.auth,
                 "number": number,
-                "workers": self._count,
+                "admission": self._admissions.join(number, channel),
                 "sockets": sockets,
                 "families": families,
             },
         )
-        spawn(self._reactor, process, descriptors, self._environ)
+        try:
+            spawn(self._reactor, process, descriptors, self._environ)
+        except OSError:
+            self._admissions.leave(number)
+            raise
         return process
 
     def _ready(self, problem: str) -> None:

@@ -8,9 +8,7 @@ from typing import Any
 from attrs import asdict, frozen
 from twisted.internet.defer import Deferred, gatherResults
 
-from gateway.admission.limits import ConnectionLimits
-from gateway.admission.local import LocalAdmission
-from gateway.admission.throttle import ThrottleLimits
+from gateway.app.admissions import MakeAdmission, admission_rules, local_admission
 from gateway.app.observers import OBSERVERS, Make
 from gateway.app.service import FindEndpoint, endpoint_of
 from gateway.config.settings import Settings
@@ -27,6 +25,7 @@ class Role:
 
     observers: Sequence[Make] = OBSERVERS
     find_endpoint: FindEndpoint = endpoint_of
+    make_admission: MakeAdmission = local_admission
     is_first: bool = True
     """Whether it does what only one of them does, without an election."""
 
@@ -51,13 +50,9 @@ class Runtime:
         # A separate thread: a hanging list must not delay logins.
         self.listing = self._pool("listing", 1, directory.queue)
         self.reloading = self._pool("reload", 1, 1)
-        self.admission = LocalAdmission(
-            lambda: reactor, **_admission_of(settings), emit=self.events.emit
-        )
-        # Of LMTP and of the policy service: they have limits of their own.
         self.admissions = {
-            part: LocalAdmission(lambda: reactor, limits=_limits_of(settings, part))
-            for part in ("lmtp", "policy")
+            name: role.make_admission(reactor, name, rules, self.events.emit)
+            for name, rules in admission_rules(settings).items()
         }
         self.state = LedgerState(settings.state_dir, self.disk.run)
         self.leader = FlockLeader(settings.state_dir, self.disk.run)
@@ -78,9 +73,8 @@ class Runtime:
 
     def configure(self, settings: Settings) -> None:
         """Go on with other settings.  Never fails."""
-        self.admission.configure(**_admission_of(settings))
-        for part, admission in self.admissions.items():
-            admission.configure(limits=_limits_of(settings, part))
+        for name, rules in admission_rules(settings).items():
+            self.admissions[name].configure(**asdict(rules, recurse=False))
         for observer in self.observers:
             observer.configure(settings)
 
@@ -93,23 +87,3 @@ class Runtime:
         for pool in self.pools:
             pool.stop()
         self.state.close_now()
-
-
-def _admission_of(settings: Settings) -> dict[str, Any]:
-    """The arguments of ``LocalAdmission.configure``."""
-    limits = settings.limits
-    throttle = asdict(settings.throttle) | {"refuse_after": settings.refuse_after}
-    return {
-        "limits": ConnectionLimits(
-            connections=limits.connections,
-            per_address=limits.connections_per_address,
-            per_user=limits.sessions_per_user,
-        ),
-        "throttle": ThrottleLimits(**throttle),
-        "profile": settings.profile,
-    }
-
-
-def _limits_of(settings: Settings, part: str) -> ConnectionLimits:
-    connections = getattr(settings, part).connections
-    return ConnectionLimits(connections, connections, setting=f"{part}.connections")

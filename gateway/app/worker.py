@@ -22,6 +22,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import LogEvent, LogLevel, globalLogBeginner
 from twisted.python.threadable import isInIOThread
 
+from gateway.app.admissions import AdmissionsOfWorker
 from gateway.app.assembly import Assembly
 from gateway.app.observers import OBSERVERS_OF_WORKER, Observer
 from gateway.app.reload import Handover
@@ -130,6 +131,7 @@ class Worker:
         role = Role(
             observers=(*OBSERVERS_OF_WORKER, lambda *_: Observer({ServerReady: self._ready})),
             find_endpoint=sockets.own,
+            make_admission=AdmissionsOfWorker(self._channel, handed["admission"]),
             is_first=number == 0,
         )
         settings = load_settings_of(handed["document"])
