@@ -223,6 +223,7 @@ class Parent(Service):
             await self.supervisor.ask_all("drop")
             return ReloadEnded(problems=problems)
         self._settings, self._reloaded = found.settings, document
+        self._admissions.configure(found.settings)
         for observer in self._observers:
             observer.configure(found.settings)
         self.supervisor.tell_starting("commit", document)
