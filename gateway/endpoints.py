@@ -37,7 +37,7 @@ _SHAPES = {
 MODE = "660"
 """Default mode of a UNIX socket: Twisted's 666 lets every local user in."""
 
-_LONGEST_PATH = 107
+LONGEST_PATH = 107
 """Longest path of a UNIX socket on Linux, in octets."""
 
 _ANY = "0.0.0.0"
@@ -151,8 +151,8 @@ def _check_tcp(given: dict[str, str]) -> None:
 def _check_unix(path: str) -> None:
     if not os.path.isabs(path):
         raise ValueError("expected an absolute path, such as unix:/run/pop3gw/lmtp")
-    if len(path.encode("utf-8", "surrogateescape")) > _LONGEST_PATH:
-        raise ValueError(f"expected a path of at most {_LONGEST_PATH} octets")
+    if len(path.encode("utf-8", "surrogateescape")) > LONGEST_PATH:
+        raise ValueError(f"expected a path of at most {LONGEST_PATH} octets")
 
 
 def find(text: str) -> Endpoint | None:

@@ -395,6 +395,7 @@ class Assembly:
             observers=runtime.observers,
             at_start=self._parts.start,
             try_directory=partial(try_directory, self.directory()),
+            state_dir=settings.state_dir,
             reloading=reloading,
             at_reload=lambda: reloading.reload(source, runtime.reloading.run),
             at_end=lambda: reloading.assembly.stop(),

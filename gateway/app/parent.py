@@ -134,6 +134,11 @@ class Parent(Service):
             unusable=self._give_up,
         )
 
+    @property
+    def state_dir(self) -> str:
+        """The state directory."""
+        return self._settings.state_dir
+
     def privilegedStartService(self) -> None:
         """Bind the ports, while the process may be root."""
         for place in self._places:

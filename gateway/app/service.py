@@ -111,6 +111,7 @@ class Server(Service):
         emit: Emit = emit_to_log,
         at_start: Callable[[], Deferred[None]] = lambda: succeed(None),
         try_directory: Callable[[], Deferred[str]] = lambda: succeed(""),
+        state_dir: str = "",
         reloading: Reloading | None = None,
         at_reload: Callable[[], Deferred[ReloadEnded]] = lambda: succeed(ReloadEnded()),
         at_end: Callable[[], Deferred[None]] = lambda: succeed(None),
@@ -129,6 +130,7 @@ class Server(Service):
         self._observers = observers
         self._at_start = at_start
         self._try_directory = try_directory
+        self.state_dir = state_dir
         self.reloading = reloading
         self._reloads = Reloads(at_reload, emit)
         self._at_end = at_end

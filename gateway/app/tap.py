@@ -83,9 +83,10 @@ class Options(BaseOptions, AuthOptionMixin):
 class PlainErrors(MultiService):
     """Prints the server's configuration errors at the start as lines, without a traceback."""
 
-    def __init__(self, server: IService) -> None:
+    def __init__(self, *services: IService) -> None:
         MultiService.__init__(self)
-        MultiService.addService(self, server)
+        for service in services:
+            MultiService.addService(self, service)
 
     def privilegedStartService(self) -> None:
         """Bind the ports; exit if one is in use."""
@@ -102,14 +103,16 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from gateway.app.assembly import assemble
+    from gateway.app.control import ControlSocket
     from gateway.app.parent import Parent
     from gateway.errors import GatewayError
 
     checkers = options.get("credCheckers", ())
     try:
         user = _user(options)
+        running: Any = reactor
         server = assemble(
-            reactor,
+            running,
             options["config"],
             os.environ,
             checkers,
@@ -125,7 +128,7 @@ def makeService(options: Options) -> IService:
     if isinstance(server, Parent):
         # Twistd ends with 0 whenever the reactor stops; the log is flushed before this.
         atexit.register(lambda: os._exit(1) if server.gave_up else None)
-    return PlainErrors(server)
+    return PlainErrors(server, ControlSocket(running, server.state_dir, server.reload))
 
 
 def _pass_on(lines: bytes) -> None:

@@ -16,6 +16,7 @@ from gateway.cli.completion import completion
 from gateway.cli.configuration import check_config, config
 from gateway.cli.health import health
 from gateway.cli.passwd import passwd
+from gateway.cli.reload import reload
 from gateway.cli.retention import retention
 from gateway.cli.samples import samples
 from gateway.cli.unique_ids import move_ids
@@ -43,7 +44,7 @@ def pop3gw() -> None:
     """
 
 
-for one in (check_config, config, health, passwd, retention, move_ids, samples, completion):
+for one in (check_config, config, health, passwd, reload, retention, move_ids, samples, completion):
     pop3gw.add_command(one)
 
 

@@ -72,6 +72,20 @@ def load_settings(path: str | None, environ: Mapping[str, str]) -> Settings:
     return load_with_places(path, environ)[0]
 
 
+def find_state_dir(path: str | None, environ: Mapping[str, str]) -> str:
+    """The state directory of a configuration, which may have faults elsewhere.
+
+    Raises ``ConfigError``.
+    """
+    path = path or environ.get("POP3GW_CONFIG") or None
+    said = _table_of(_text_of(path) if path else "", path).get("state_dir")
+    said = environ.get("POP3GW_STATE_DIR") or said or Settings().state_dir
+    settings, faults = _with_state(Settings(state_dir=str(said)))
+    if faults:
+        raise ConfigError([f"{key}: {fault}" for key, fault in faults])
+    return settings.state_dir
+
+
 def load_document(path: str | None, environ: Mapping[str, str]) -> tuple[Settings, Document]:
     """As ``load_settings``, with the tables of the file after those of the environment.
 

@@ -7,10 +7,12 @@ import json
 import os
 import re
 import shlex
+import socketserver
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Thread
 
 import click
 import pytest
@@ -79,6 +81,9 @@ USES = {
         "nobody is not in {state}/accounts",
         "check the name",
     ),
+    "reload": Uses(
+        "-c {config}", "-c {bare}", "/bare/control: No such file", "is the server running"
+    ),
     "retention preview": Uses(
         "-c {config}", "-c {bare}", "/accounts: No such file", "make it with pop3gw passwd --file"
     ),
@@ -111,7 +116,7 @@ def configuration(place: Path, state: Path, *, more: str = "", at: str = "tcp:0"
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Configurations: one that works and some that do not, each with a state directory."""
     root = tmp_path_factory.mktemp("commands")
     for name in ("state", "bare", "broken"):
@@ -140,7 +145,25 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     with closing(Ledger(str(root / "state"))) as ledger:
         ledger.keep_scan(USER, LastScan("unread 60d", None, 1.0, 200, stopped="200 of 200"))
     (root / "broken/ledger.sqlite3").write_bytes(b"x" * 5000)
-    return {name: str(path) for name, path in made.items()}
+    with answering(root / "state/control", {"changed": ["limits.connections"]}):
+        yield {name: str(path) for name, path in made.items()}
+
+
+@contextmanager
+def answering(path: Path, answer: object) -> Iterator[None]:
+    """A control socket that gives every client this answer."""
+
+    class Control(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+    with socketserver.ThreadingUnixStreamServer(str(path), Control) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
 
 
 def run(words: str, arguments: str, places: dict[str, str]) -> subprocess.CompletedProcess[str]:
