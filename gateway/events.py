@@ -58,6 +58,7 @@ __all__ = [
     "ServerReady",
     "ServerStopped",
     "ServerStopping",
+    "SessionsCounted",
     "Subscription",
     "WorkerEnded",
     "WorkerKilled",
@@ -450,6 +451,12 @@ class ParentBack(NamedTuple):
     seconds: int
 
 
+class SessionsCounted(NamedTuple):
+    """The sessions that are open in all workers, by protocol; at most once a second."""
+
+    open: Mapping[str, int]
+
+
 class CertificateReloaded(NamedTuple):
     """New connections get the certificate as it is in the file now."""
 
@@ -512,6 +519,7 @@ Event = (
     | WorkerKilled
     | WorkerUnusable
     | QueueTaken
+    | SessionsCounted
     | ParentAway
     | ParentBack
     | CertificateReloaded

@@ -21,6 +21,7 @@ __all__ = [
     "Limits",
     "Listing",
     "LoginAttempt",
+    "OpenSession",
     "Peer",
     "Proxy",
     "Quota",
@@ -366,6 +367,25 @@ class Connection(NamedTuple):
 
     proxy: Proxy | None = None
     """The proxy that the client came through; None: the client connects itself."""
+
+
+class OpenSession(NamedTuple):
+    """A session that is open now, for an operator."""
+
+    id: str
+    """The id in the log."""
+
+    protocol: str
+    """``pop3``, ``lmtp`` or ``policy``."""
+
+    user: str
+    """The login name; empty: nobody has logged in."""
+
+    host: str
+    listener: str
+    secure: bool
+    since: float
+    """When it began, in Unix seconds."""
 
 
 class Peer(NamedTuple):

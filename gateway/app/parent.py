@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from attrs import frozen
@@ -33,6 +34,7 @@ from gateway.events import (
     ServerStopping,
 )
 from gateway.jobs.thread_pool import ThreadPool
+from gateway.model import OpenSession
 from gateway.processes.channel import Channel
 from gateway.processes.sockets import Bound, bind
 from gateway.processes.spawn import CHANNEL, WorkerProcess, spawn
@@ -203,6 +205,15 @@ class Parent(Service):
         self.gave_up = True
         self.log.error("no worker can serve: stopping")
         self._reactor.stop()
+
+    def open_sessions(self) -> Deferred[list[OpenSession]]:
+        """The open sessions of all workers; the oldest first.  A worker that hangs is left out."""
+
+        def gathered(answers: Mapping[int, list[list[Any]]]) -> list[OpenSession]:
+            found = [OpenSession(*one) for listed in answers.values() for one in listed]
+            return sorted(found, key=attrgetter("since"))
+
+        return self.supervisor.ask_all("sessions").addCallback(gathered)
 
     # -- signals -----------------------------------------------------------------
 

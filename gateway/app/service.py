@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from attrs import frozen
@@ -38,6 +40,7 @@ from gateway.events import (
     ServerStopping,
 )
 from gateway.jobs.thread_pool import ThreadPool
+from gateway.model import OpenSession
 from gateway.observe.log import emit_to_log
 from gateway.processes.sockets import Inherited
 
@@ -226,6 +229,18 @@ class Server(Service):
 
     def _stopped_listening(self, _: object, name: str) -> None:
         self._emit(ListenerStopped(name))
+
+    def open_sessions(self) -> Deferred[list[OpenSession]]:
+        """The open sessions of this process; the oldest first."""
+        found = [one for sessions in self._sessions() for one in sessions.open_sessions()]
+        return succeed(sorted(found, key=attrgetter("since")))
+
+    def open_counts(self) -> dict[str, int]:
+        """How many sessions are open, by protocol."""
+        counts = Counter[str]()
+        for sessions in self._sessions():
+            counts[sessions.protocol_name] += sessions.open_count
+        return dict(counts)
 
     def _sessions(self) -> set[Any]:
         return {listener.sessions for listener in self.listeners} - {None}

@@ -105,7 +105,7 @@ class Worker:
         self._reactor = reactor
         self._channel = channel
         self._server: Server | None = None
-        self._beats = LoopingCall(channel.tell, "beat")
+        self._beats = LoopingCall(self._beat)
         self._beats.clock = reactor
         self.exit_status = 0
         for name, take in (
@@ -116,6 +116,10 @@ class Worker:
             channel.handle(name, take)
         channel.at_loss(self._stop)
         self._beats.start(BEAT)
+
+    def _beat(self) -> None:
+        counts = {} if self._server is None else self._server.open_counts()
+        self._channel.tell("beat", counts)
 
     def _serve(self, handed: Mapping[str, Any]) -> None:
         try:
@@ -149,6 +153,7 @@ class Worker:
         server.startService()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._server = server
+        self._channel.handle("sessions", lambda _: server.open_sessions())
         if server.reloading is not None:
             handover = Handover(server.reloading, directory=not checkers)
             for name in ("prepare", "commit", "drop"):

@@ -61,13 +61,11 @@ class POP3Protocol(Shell):
         self._leave_mailbox: Leave | None = None
         self._body: IBody | None = None
         self._reading = False
-        self._started = 0.0
 
     # -- the line ------------------------------------------------------------
 
     def _greet(self) -> None:
         """Send the greeting, even while a back-end is down."""
-        self._started = self._factory.clock.seconds()
         self._open(self._factory.session(self.connection))
 
     def _refuse(self, error: GatewayError) -> None:  # noqa: ARG002
@@ -77,6 +75,9 @@ class POP3Protocol(Shell):
         else:
             self.transport.write(b"-ERR [SYS/TEMP] Too many connections.\r\n")
             self.transport.loseConnection()
+
+    def _logged_in(self) -> str:
+        return "" if self._give_back is None else self._user
 
     def _ended(self) -> None:
         """Emit the session's end.  Without QUIT nothing is removed."""

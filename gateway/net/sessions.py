@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from gateway.errors import ClientNotAllowed
 from gateway.events import Emit
 from gateway.interfaces import IAdmission, Leave
-from gateway.model import Connection
+from gateway.model import Connection, OpenSession
 from gateway.net.clock import installed_clock
 from gateway.net.fair_turns import FairTurns
 from gateway.net.timeouts import Timeouts
@@ -28,6 +28,10 @@ class Drainable(Protocol):
 
     def abort(self) -> None:
         """Close now."""
+
+    @property
+    def shown(self) -> OpenSession:
+        """The session, for an operator."""
 
 
 S = TypeVar("S", bound=Drainable)
@@ -45,6 +49,9 @@ class Sessions(Generic[S]):
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator[S]:
+        return iter(self._open)
 
     def opened(self, session: S) -> None:
         """Add a session."""
@@ -121,6 +128,15 @@ class SessionFactory(ServerFactory):
         self.turns = turns or FairTurns(lambda: self.clock)
         self._sessions: Sessions[Drainable] = Sessions(lambda: self.clock)
         self.opened, self.closed = self._sessions.opened, self._sessions.closed
+
+    @property
+    def open_count(self) -> int:
+        """How many sessions are open."""
+        return len(self._sessions)
+
+    def open_sessions(self) -> list[OpenSession]:
+        """The open sessions, in no order."""
+        return [session.shown for session in self._sessions]
 
     @property
     def clock(self) -> IReactorTime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from zope.interface import implementer
 
 from gateway.errors import TookTooLong
 from gateway.events import HEALTH_CHECK
+from gateway.model import OpenSession
 from gateway.net.acceptor import AdmittedProtocol
 from gateway.net.direct_writer import DirectWriter
 from gateway.net.fair_turns import FIRST_TURN, TURN
@@ -92,6 +94,7 @@ class Shell(AdmittedProtocol):
         transport, factory = self.transport, self._factory
         self._session = session
         self._seconds = factory.clock.seconds
+        self._started = self._seconds()
         factory.opened(self)
         # A small reply that waits for the client's delayed ACK takes 40 ms.
         with suppress(OSError, AttributeError):  # a UNIX socket has no such thing
@@ -101,6 +104,18 @@ class Shell(AdmittedProtocol):
         self._handshaking = isinstance(transport, TLSMemoryBIOProtocol)
         self._idle_timer = IdleTimer(factory.clock, self._allowed, self._expired)
         self._heard()
+
+    @property
+    def shown(self) -> OpenSession:
+        """The session, for an operator."""
+        id_, host, secure, listener, *_ = self.connection
+        since = time.time() - (self._seconds() - self._started)
+        protocol = self._factory.protocol_name
+        return OpenSession(id_, protocol, self._logged_in(), host, listener, secure, since)
+
+    def _logged_in(self) -> str:
+        """The login name; empty: nobody has logged in."""
+        return ""
 
     def dataReceived(self, data: bytes) -> None:
         """Take what the client has sent."""

@@ -95,6 +95,7 @@ class SystemdNotices:
             events.ServerStopping: self._stopping,
             events.ConnectionOpened: self._opened,
             events.ConnectionClosed: self._closed,
+            events.SessionsCounted: self._counted,
             events.BackEndDown: self._down_again,
             events.BackEndBack: self._back,
         }
@@ -163,6 +164,9 @@ class SystemdNotices:
 
     def _closed(self, event: events.ConnectionClosed) -> None:
         self._connections[event.protocol] -= 1
+
+    def _counted(self, event: events.SessionsCounted) -> None:
+        self._connections = Counter(event.open)
 
     def _down_again(self, event: events.BackEndDown) -> None:
         self._down[event.name] = event.reason

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from twisted.logger import Logger
 from gateway.events import (
     Emit,
     QueueTaken,
+    SessionsCounted,
     WorkerEnded,
     WorkerKilled,
     WorkerReady,
@@ -98,6 +100,8 @@ class _Worker:
     """The workers of which it was told to serve the queues."""
 
     restart: IDelayedCall | None = None
+    open: Mapping[str, int] = {}
+    """Its open sessions, by protocol."""
 
     @property
     def is_served(self) -> bool:
@@ -143,6 +147,7 @@ class Supervisor:
         self._looks.clock = clock
         self._stopped: Deferred[None] | None = None
         self._late: IDelayedCall | None = None
+        self._counts = Counter[str]()
 
     def begin(self) -> None:
         """Start all workers."""
@@ -202,9 +207,9 @@ class Supervisor:
             running.channel.handle(name, partial(take, worker, running))
         self._emit(WorkerStarted(worker.number + 1, running.pid))
 
-    def _beaten(self, worker: _Worker, running: Running, _: object) -> None:
+    def _beaten(self, worker: _Worker, running: Running, counts: Mapping[str, int]) -> None:
         if worker.running is running:
-            worker.silent = 0
+            worker.silent, worker.open = 0, counts
 
     def _ready(self, worker: _Worker, running: Running, problem: str) -> None:
         if worker.running is not running or worker.state is not State.STARTING:
@@ -233,7 +238,7 @@ class Supervisor:
 
     def _ended(self, worker: _Worker, reason: str) -> None:
         pid = 0 if worker.running is None else worker.running.pid
-        worker.state, worker.running = State.AWAY, None
+        worker.state, worker.running, worker.open = State.AWAY, None, {}
         if self._stopped is not None:
             self._emit(WorkerEnded(worker.number + 1, pid, reason, None))
             self._check_end(self._stopped)
@@ -267,6 +272,15 @@ class Supervisor:
                 self._emit(WorkerKilled(worker.number + 1, running.pid, reason))
                 running.signal(signal.SIGKILL)
         self._share_queues()
+        self._count()
+
+    def _count(self) -> None:
+        counts = Counter[str]()
+        for worker in self._workers:
+            counts.update(worker.open)
+        if counts != self._counts:
+            self._counts = counts
+            self._emit(SessionsCounted(dict(counts)))
 
     def _share_queues(self) -> None:
         """Tell each worker of which workers it serves the queues."""

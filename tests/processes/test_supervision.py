@@ -13,6 +13,7 @@ from channels import Ends
 from gateway.events import (
     Event,
     QueueTaken,
+    SessionsCounted,
     WorkerEnded,
     WorkerKilled,
     WorkerReady,
@@ -110,7 +111,7 @@ class SupervisorCase(SynchronousTestCase):
         for _ in range(seconds):
             for number in range(3):
                 if number not in silent and self.processes[number] and self.now(number).is_alive:
-                    self.now(number).worker.tell("beat")
+                    self.now(number).worker.tell("beat", {})
             self.turn()
             self.clock.advance(1)
             self.turn()
@@ -301,6 +302,20 @@ class AskTests(SupervisorCase):
         asked = self.supervisor.ask_all("sessions")
         self.turn()
         self.assertEqual(self.successResultOf(asked), {0: ["a"], 1: ["b"]})
+
+
+class CountTests(SupervisorCase):
+    def test_open_sessions_are_summed_and_told_when_they_change(self) -> None:
+        self.begin()
+        self.say(0, "beat", {"pop3": 2, "lmtp": 1})
+        self.say(1, "beat", {"pop3": 3})
+        self.clock.advance(1)
+        self.assertEqual(self.events, [SessionsCounted({"pop3": 5, "lmtp": 1})])
+        self.clock.advance(1)
+        self.assertEqual(len(self.events), 1)
+        self.now(0).end()
+        self.clock.advance(1)
+        self.assertEqual(self.of(SessionsCounted)[-1], SessionsCounted({"pop3": 3}))
 
 
 class StopTests(SupervisorCase):

@@ -1,0 +1,41 @@
+"""The sessions that are open, as an operator sees them."""
+
+from __future__ import annotations
+
+import time
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from harness import ALICE, Wire
+
+
+class OpenSessionsTests(SynchronousTestCase):
+    def test_a_session_has_a_user_from_login_on_and_is_gone_with_its_client(self) -> None:
+        clock = Clock()
+        clock.advance(1000)
+        wire = Wire(clock=clock)
+        client = wire.connect(host="192.0.2.7", secure=True)
+        clock.advance(30)
+        before = time.time() - 30
+        (shown,) = wire.factory.open_sessions()
+        self.assertEqual(
+            (shown.protocol, shown.user, shown.host, shown.secure), ("pop3", "", "192.0.2.7", True)
+        )
+        self.assertEqual(shown.id, client.protocol.connection.id)
+        self.assertLessEqual(before - 1, shown.since)
+        self.assertLessEqual(shown.since, time.time() - 29)
+        client.log_in()
+        (shown,) = wire.factory.open_sessions()
+        self.assertEqual(shown.user, ALICE)
+        self.assertEqual(wire.factory.open_count, 1)
+        client.send(b"QUIT")
+        client.hang_up()
+        self.assertEqual((wire.factory.open_sessions(), wire.factory.open_count), ([], 0))
+
+    def test_a_password_that_was_wrong_makes_nobody_a_user(self) -> None:
+        wire = Wire()
+        client = wire.connect()
+        client.send(b"USER " + ALICE.encode(), b"PASS wrong")
+        (shown,) = wire.factory.open_sessions()
+        self.assertEqual(shown.user, "")
