@@ -217,8 +217,9 @@ def _is_of_twisted(event: LogEvent) -> bool:
 def _drop_privileges() -> None:
     """Give up root for good, where ``twistd --euid`` has kept it as the real user."""
     group, user = os.getegid(), os.geteuid()
-    os.setresgid(group, group, group)
-    os.setresuid(user, user, user)
+    if (os.getgid(), os.getuid()) != (group, user):
+        os.setresgid(group, group, group)
+        os.setresuid(user, user, user)
 
 
 if __name__ == "__main__":
