@@ -14,6 +14,7 @@ import attrs
 from gateway.config.checks import SECRET
 from gateway.config.renamed import RENAMED
 from gateway.config.settings import Settings
+from gateway.config.structure import tables_of
 
 _Find = Callable[[list[str]], tuple[Any, Mapping[str, Any]]]
 """Finds type and metadata of the setting at a path."""
@@ -54,7 +55,7 @@ def apply(
             continue
         parts = variable.removeprefix(PREFIX).lower().split("__")
         kind, _ = find(parts)
-        if kind is None or get_origin(kind) is dict or attrs.has(kind) or _tables_of(kind):
+        if kind is None or get_origin(kind) is dict or attrs.has(kind) or tables_of(kind):
             problems.append(f"{variable}: {_no_setting(find, variable, parts)}")
             continue
         try:
@@ -94,7 +95,7 @@ def _put(
         else:
             # Variables are in capitals; names of listeners and domains may be in any case.
             known = (name for name in section if name.lower() == part)
-            empty: Any = [] if _tables_of(find(parts[: depth + 1])[0]) else {}
+            empty: Any = [] if tables_of(find(parts[: depth + 1])[0]) else {}
             section = section.setdefault(next(known, part), empty)
         if not isinstance(section, dict | list):
             return ""
@@ -112,7 +113,7 @@ def _put(
 
 
 def _no_setting(find: _Find, variable: str, parts: list[str]) -> str:
-    if _tables_of(find(parts)[0]):
+    if tables_of(find(parts)[0]):
         return f"expected a number and a setting after it, as in {variable}__1__CERTIFICATE"
     if renamed := RENAMED.get(".".join(parts)):
         return f"this setting is called {PREFIX}{renamed.replace('.', '__').upper()} now"
@@ -131,8 +132,8 @@ def _found(kind: Any, parts: list[str]) -> tuple[Any, Mapping[str, Any]]:
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
             continue
-        if _tables_of(kind) and _is_number(part):
-            kind = _tables_of(kind)
+        if tables_of(kind) and _is_number(part):
+            kind = tables_of(kind)
             continue
         known = attrs.fields_dict(kind) if attrs.has(kind) else {}
         if part not in known:
@@ -140,12 +141,6 @@ def _found(kind: Any, parts: list[str]) -> tuple[Any, Mapping[str, Any]]:
         item = attrs.fields_dict(attrs.resolve_types(kind))[part]
         kind, metadata = item.type, item.metadata
     return kind, metadata
-
-
-def _tables_of(kind: Any) -> Any:
-    """The class of the tables in an array of tables; None for all else."""
-    inner: Any = get_args(kind)[0] if get_origin(kind) is tuple else None
-    return inner if attrs.has(inner) else None
 
 
 def _is_number(part: str) -> bool:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from functools import cache, partial
-from ipaddress import ip_network
-from typing import Any, Literal, TypeGuard, get_args, get_origin
+from typing import Any, Literal, TypeGuard, get_args
 
 import attrs
-import cattrs
-from cattrs.errors import (
-    ClassValidationError,
-    ForbiddenExtraKeysError,
-    IterableValidationError,
-    IterableValidationNote,
-)
-from cattrs.gen import make_dict_structure_fn, override
+from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 
 from gateway.config import environment
 from gateway.config.checks import CHECK, SECRET
 from gateway.config.contradictions import contradictions
 from gateway.config.listeners import DEFAULT_LISTENERS, Listener
 from gateway.config.places import Places
-from gateway.config.processes import Workers
 from gateway.config.quota import DomainQuota
 from gateway.config.renamed import RENAMED
 from gateway.config.retention import DomainRetention
@@ -38,11 +27,11 @@ from gateway.config.settings import (
     mechanism_kinds,
     settings_class,
 )
+from gateway.config.structure import converter_of
 from gateway.config.table import DIRECTORIES, find_directory, find_mechanism, find_store
 from gateway.endpoints import shown
 from gateway.errors import ConfigError
 from gateway.kinds import Fault
-from gateway.networks import Network
 
 Document = Mapping[str, Any]
 """The tables of a configuration: JSON values, after the environment was applied."""
@@ -55,13 +44,6 @@ _NAMING = re.compile(r"__(KIND|MECHANISMS)$", re.I)
 
 _LARGEST = 2**24
 """Most octets of a configuration file, and of a file with a secret."""
-
-_PLAIN: Mapping[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a string",
-}
 
 
 def load_settings(path: str | None, environ: Mapping[str, str]) -> Settings:
@@ -125,7 +107,7 @@ def _settings_of(
     """The settings; raises ``ConfigError`` with what is wrong beside ``problems``."""
     problems = list(problems)
     try:
-        settings: Settings = _converter(kinds).structure(table, kinds)  # type: ignore[arg-type]
+        settings: Settings = converter_of(kinds).structure(table, kinds)  # type: ignore[arg-type]
     except Exception as error:
         raise ConfigError(problems + _faults(error, "", kinds, place)) from None
     settings, faults = _with_state(settings)
@@ -318,120 +300,3 @@ def _words(kind: Any) -> str:
 
 def _literals(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if getattr(kind, "__origin__", None) is Literal else ()
-
-
-@cache
-def _converter(whole: type[Settings]) -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
-    for kind in _PLAIN:
-        hook = _exactly(kind)
-        converter.register_structure_hook(kind, hook)
-        converter.register_structure_hook_func(partial(operator.eq, kind | None), hook)
-    converter.register_structure_hook_func(partial(operator.eq, Workers), lambda value, _: value)
-    converter.register_structure_hook_func(partial(operator.eq, Network), _network)
-    for items in (str, Network):
-        hook = _listed(converter, items)
-        for wanted in (tuple[items, ...], tuple[items, ...] | None):  # type: ignore[valid-type]
-            converter.register_structure_hook_func(partial(operator.eq, wanted), hook)
-    converter.register_structure_hook_func(_is_tables, partial(_tables, converter))
-    for section in _sections(whole):
-        checks: dict[str, Any] = {
-            item.name: override(struct_hook=_checking(converter, item.metadata))
-            for item in attrs.fields(section)
-            if item.metadata
-        }
-        made = make_dict_structure_fn(section, converter, _cattrs_forbid_extra_keys=True, **checks)
-        converter.register_structure_hook(section, made)
-    return converter
-
-
-def _sections(section: Any) -> Iterator[Any]:
-    """The classes of all tables below this one and of itself, innermost first."""
-    for item in attrs.fields(attrs.resolve_types(section)):
-        for kind in (item.type, *get_args(item.type)):
-            if attrs.has(kind):
-                yield from _sections(kind)
-    yield section
-
-
-def _exactly(kind: Any) -> Any:
-    """Accept values of this type only: ``"5"`` is no number and ``1`` is not true."""
-
-    def structure(value: Any, _: Any) -> Any:
-        if kind is float and type(value) is int and value.bit_length() < 1000:
-            value = float(value)
-        if type(value) is not kind:
-            raise ValueError(f"expected {_PLAIN[kind]}, found {shown(value)}")
-        if kind is str and "\0" in value:
-            raise ValueError(f"expected no NUL, found {shown(value)}")
-        return value
-
-    return structure
-
-
-def _network(value: Any, _: Any) -> Network:
-    try:
-        if isinstance(value, str):
-            return ip_network(value)
-        raise ValueError
-    except ValueError:
-        raise ValueError(f'expected a network as "10.0.0.0/8", found {shown(value)}') from None
-
-
-def _listed(converter: cattrs.Converter, kind: Any) -> Any:
-    """Accept a TOML array only; cattrs would take a string for a list of its characters."""
-
-    def structure(value: Any, _: Any) -> Any:
-        if not isinstance(value, list):
-            raise ValueError(f'expected a list such as ["a", "b"], found {shown(value)}')
-        return tuple(converter.structure(entry, kind) for entry in value)
-
-    return structure
-
-
-def _is_tables(kind: Any) -> bool:
-    return get_origin(kind) is tuple and attrs.has(get_args(kind)[0])
-
-
-def _tables(converter: cattrs.Converter, value: Any, kind: Any) -> Any:
-    """Accept an array of tables; errors count them from 1."""
-    item = get_args(kind)[0]
-    if not isinstance(value, list):
-        raise ValueError(f"expected tables, each with its own [[...]], found {shown(value)}")
-    tables, errors = [], []
-    for number, entry in enumerate(value, 1):
-        try:
-            tables.append(converter.structure(entry, item))
-        except Exception as error:
-            note = IterableValidationNote(f"table {number}", number, item)
-            error.__notes__ = [*getattr(error, "__notes__", ()), note]
-            errors.append(error)
-    if errors:
-        raise IterableValidationError("tables", errors, kind)
-    return tuple(tables)
-
-
-def _checking(converter: cattrs.Converter, metadata: Mapping[str, Any]) -> Any:
-    check = metadata.get(CHECK)
-
-    def structure(value: Any, kind: Any) -> Any:
-        structured = converter.structure(value, kind)
-        if check is not None:
-            check(structured)
-        return structured
-
-    def structure_secret(value: Any, kind: Any) -> Any:
-        expected = f"expected {_PLAIN[kind]}"
-        try:
-            structured = converter.structure(value, kind)
-            if check is not None:
-                check(structured)
-        except Exception as error:
-            # A check says what it expects before what it found.
-            wanted, found, _ = str(error).partition(", found ")
-            if found and isinstance(value, kind):
-                expected = wanted
-            raise ValueError(f"{expected} (what was found is not shown)") from None
-        return structured
-
-    return structure_secret if SECRET in metadata else structure
