@@ -1,6 +1,6 @@
 # make run    serve the demonstration mailbox on 127.0.0.1:1110 and :1995
 # make test   everything: sets itself up, runs the tests, writes docs/conformance.md
-# make lint   ruff, mypy
+# make lint   ruff, mypy, hadolint
 # make bench  the gateway beside Dovecot, in one table
 
 VENV := .venv
@@ -21,6 +21,7 @@ lint: $(VENV)/.test-ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile etc/stack/*/Dockerfile
 
 format: $(VENV)/.test-ready
 	$(BIN)/ruff format .

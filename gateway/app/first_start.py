@@ -178,7 +178,8 @@ def _unwritable(settings: Settings, user: User | None) -> list[str]:
 
 def _ownership(path: str, user: User | None) -> str:
     who = "the user that runs pop3gw" if user is None else f"user {user.uid}"
-    return f"let {path} and what is in it belong to {who}, or {ANOTHER}"
+    command = f"chown -R {os.geteuid() if user is None else user.uid} {path}"
+    return f"let {path} and what is in it belong to {who} ({command}), or {ANOTHER}"
 
 
 def _make_state(path: str, user: User | None) -> None:

@@ -32,6 +32,11 @@ def find(name: str) -> str | None:
     return shutil.which(name, path=_PATH)
 
 
+def system_path() -> str:
+    """The ``PATH`` for a program of the table that runs further ones of its package's."""
+    return _PATH
+
+
 def need(*names: str, root: bool = False) -> None:
     """Skip, loudly, where a program is missing or root is not there to start it; in CI fail."""
     if missing := [name for name in names if find(name) is None]:
