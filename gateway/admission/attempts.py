@@ -24,6 +24,9 @@ class Weighed(Protocol):
     wait: float
     """Seconds to wait first."""
 
+    again: bool
+    """Weigh the login again after that: another one tries the same password."""
+
     refusal: GatewayError | None
     """Why it fails after that; None: try it."""
 
@@ -41,10 +44,15 @@ def carry_out(
     weighed: Weighed,
     attempt: LoginAttempt,
     log_in: Callable[[], Deferred[T]],
+    weigh_again: Callable[[], Deferred[T]],
     clock: Callable[[], IReactorTime],
     emit: Emit,
 ) -> Deferred[T]:
     """Try a login as its verdict says; answers as ``IAdmission.attempt``."""
+    if weighed.again:
+        weighed.ended()
+        again: Deferred[None] = deferLater(clock(), weighed.wait, lambda: None)
+        return again.addCallback(lambda _: weigh_again())
 
     def try_it(_: object = None) -> Deferred[T]:
         return log_in() if weighed.refusal is None else fail(weighed.refusal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -104,4 +105,5 @@ class LocalAdmission:
             attempt.account,
             answers=attempt.is_answer,
         )
-        return carry_out(weighed, attempt, log_in, self._clock, self._emit)
+        again = partial(self.attempt, attempt, log_in)
+        return carry_out(weighed, attempt, log_in, again, self._clock, self._emit)

@@ -206,11 +206,12 @@ class RemoteAdmission:
         guess = hmac.digest(self._key, attempt.secret, "sha256").hex()
         facts = [name, host, guess, attempt.account, attempt.is_answer]
         known = name, self._network(host)
+        again = partial(self.attempt, attempt, log_in)
         if self._trusted.knows(known, guess):
             weighed: Weighed = _Trusted(self._trusted, known, guess, partial(self._result, facts))
-            return carry_out(weighed, attempt, log_in, self._clock, self._emit)
+            return carry_out(weighed, attempt, log_in, again, self._clock, self._emit)
         return self._ask(known, facts, attempt).addCallback(
-            carry_out, attempt, log_in, self._clock, self._emit
+            carry_out, attempt, log_in, again, self._clock, self._emit
         )
 
     def _result(self, facts: list[object], outcome: str, account: str) -> None:
@@ -251,6 +252,7 @@ class _Trusted:
     """The verdict on a password that was right from the same network before."""
 
     wait = 0.0
+    again = False
     refusal: GatewayError | None = None
 
     def __init__(
@@ -291,7 +293,7 @@ class _Asked:
         number: int,
         own: Weighed,
     ) -> None:
-        self.wait, *refusal = verdict
+        self.wait, self.again, *refusal = verdict
         self.refusal = refusal_from_json(refusal)
         self._admission = admission
         self._known = known

@@ -83,9 +83,9 @@ class ServedAdmission:
         number, *facts = body
         attempt = self._attempt(facts)
         if attempt is None:
-            return [0.0]
+            return [0.0, False]
         self._attempts[worker, number] = attempt
-        return [attempt.wait, *refusal_to_json(attempt.refusal)]
+        return [attempt.wait, attempt.again, *refusal_to_json(attempt.refusal)]
 
     def _attempt(self, facts: list[Any]) -> Attempt | None:
         if self._throttle is None:

@@ -29,6 +29,9 @@ from gateway.saslprep import split_login
 
 __all__ = ["ThrottleLimits"]
 
+SAME_PASSWORD = 0.25
+"""Seconds to wait for another login that tries the same password."""
+
 
 @frozen
 class ThrottleLimits:
@@ -82,7 +85,7 @@ class Place(NamedTuple):
 class Attempt:
     """One login: wait ``wait`` seconds, then fail with ``refusal`` or try it."""
 
-    __slots__ = ("_digest", "_login", "_place", "_spelt", "_throttle", "refusal", "wait")
+    __slots__ = ("_digest", "_login", "_place", "_spelt", "_throttle", "again", "refusal", "wait")
 
     def __init__(
         self, throttle: Throttle, spelt: str, login: str, place: Place, digest: bytes
@@ -93,6 +96,8 @@ class Attempt:
         self._place = place
         self._digest = digest
         self.wait = 0.0
+        self.again = False
+        """Another login tries this very password now: weigh it again after ``wait``."""
         self.refusal: GatewayError | None = None
 
     def ended(self) -> None:
@@ -193,6 +198,9 @@ class Throttle:
         if passwords.get(digest, -math.inf) + self._wrong_ttl > now:
             attempt.wait = delays[0][1]
             attempt.refusal = BadCredentials("the same wrong password again", account=place.account)
+        elif limits.refuse_after and digest in pending:
+            # A directory that locks accounts counts each of them if it is wrong.
+            attempt.again, attempt.wait = True, SAME_PASSWORD
         elif 0 < limits.refuse_after <= len(each) and digest not in passwords:
             # All of them: a directory that locks accounts counts each answer, too.
             attempt.wait = delays[0][1]

@@ -144,9 +144,23 @@ class DelayTests(ThrottleCase):
         self.assertEqual([one.wait for one in attempts if one.refusal is None], [15, 30, 45, 60])
 
     def test_many_logins_at_once_with_one_password_do_not_slow_each_other_down(self) -> None:
-        throttle = self.throttle(free=1, refuse_after=1)
+        throttle = self.throttle(free=1)
         attempts = [throttle.weigh("alice", HERE, b"right") for _ in range(16)]
         self.assertEqual({(one.wait, one.refusal) for one in attempts}, {(0, None)})
+
+    def test_where_accounts_are_locked_one_of_many_logins_with_one_password_is_tried_first(
+        self,
+    ) -> None:
+        throttle = self.throttle(free=1, refuse_after=4)
+        first, *others = [throttle.weigh("alice", HERE, b"guess") for _ in range(16)]
+        self.assertEqual((first.wait, first.again), (0, False))
+        self.assertEqual({(one.again, one.refusal) for one in others}, {(True, None)})
+        for other in others:
+            other.ended()
+        first.succeeded()
+        first.ended()
+        again = [throttle.weigh("alice", HERE, b"guess") for _ in range(15)]
+        self.assertEqual({(one.wait, one.again) for one in again}, {(0, False)})
 
     def test_a_wrong_password_is_known_for_a_while_and_then_looked_at_again(self) -> None:
         throttle = self.throttle(wrong_ttl=60)
