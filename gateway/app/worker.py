@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
-from twisted.logger import LogEvent, LogLevel, globalLogBeginner
+from twisted.logger import LogEvent, Logger, LogLevel, globalLogBeginner
 from twisted.python.threadable import isInIOThread
 
 from gateway.app.admissions import AdmissionsOfWorker
@@ -101,6 +101,8 @@ class Queues:
 class Worker:
     """Serves clients for as long as there is a parent."""
 
+    log = Logger("pop3gw.processes")
+
     def __init__(self, reactor: Any, channel: Channel) -> None:
         self._reactor = reactor
         self._channel = channel
@@ -125,9 +127,15 @@ class Worker:
         try:
             self._start(handed)
         except GatewayError as error:
-            self.exit_status = 1
-            self._channel.tell("unusable", getattr(error, "problems", [str(error)]))
-            self._channel.close()
+            self._give_up(getattr(error, "problems", [str(error)]))
+        except Exception as error:
+            self.log.failure("internal error: start of a worker")
+            self._give_up([f"internal error: {type(error).__name__}"])
+
+    def _give_up(self, problems: list[str]) -> None:
+        self.exit_status = 1
+        self._channel.tell("unusable", problems)
+        self._channel.close()
 
     def _start(self, handed: Mapping[str, Any]) -> None:
         number = handed["number"]
@@ -146,11 +154,11 @@ class Worker:
         server = Assembly(self._reactor, settings, checkers, role).server()
         queues = Queues(sockets, server.listeners)
         self._channel.handle("queues", queues.serve)
+        server.privilegedStartService()
+        server.startService()
         self._reactor.addSystemEventTrigger(
             "before", "shutdown", self._leave, server, sockets, queues
         )
-        server.privilegedStartService()
-        server.startService()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._server = server
         self._channel.handle("sessions", lambda _: server.open_sessions())

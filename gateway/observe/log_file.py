@@ -112,12 +112,15 @@ def _line(event: LogEvent) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-_LINE = re.compile(r"(?s)\S+ \[([^#\]]*)#(\w+)\] (.*)")
+_LINE = re.compile(r"(?s)\S+ \[([^#\]]*)#(debug|info|warn|error|critical)\] (.*)")
 
 
 def publish(lines: bytes) -> None:
     """Hand lines that the log of another process has made to the log of this one, as events."""
-    for text in lines.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n"):
+    whole = lines.decode("utf-8", "backslashreplace").removesuffix("\n")
+    # Further lines of one message are indented.
+    for text in re.split(r"\n(?!\t)", whole):
+        text = text.replace("\n\t", "\n")
         found = _LINE.fullmatch(text)
         space, level, line = found.groups() if found else ("", "info", text)
         Logger(space or "pop3gw.processes").emit(LogLevel.lookupByName(level), "{line}", line=line)

@@ -7,14 +7,14 @@ from threading import Thread
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import Logger, LogLevel, capturedLogs
+from twisted.logger import Logger, LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.events import ConnectionRefused, POP3SessionEnded
 from gateway.model import Connection
 from gateway.observe.log import emit_to_log
-from gateway.observe.log_file import BATCH, FLUSH_AFTER, BufferedLog, write_to
+from gateway.observe.log_file import BATCH, FLUSH_AFTER, BufferedLog, publish, write_to
 
 CLIENT = Connection("1f", "192.0.2.1")
 
@@ -48,6 +48,13 @@ class BufferedLogTests(SynchronousTestCase):
         self.logger.info("three")
         self.clock.advance(FLUSH_AFTER)
         self.assertEqual(self.lines, ["one", "two", "three"])
+
+    def test_lines_of_another_process_come_after_those_that_wait(self) -> None:
+        self.logger.info("own")
+        self.log.pass_on(b"then [worker#info] one\nthen [worker#info] two\n")
+        self.logger.info("after")
+        self.log.flush()
+        self.assertEqual(self.lines, ["own", "one", "two", "after"])
 
     def test_what_is_wrong_is_written_at_once_behind_all_that_came_before(self) -> None:
         for level in (LogLevel.warn, LogLevel.error, LogLevel.critical):
@@ -181,3 +188,28 @@ class WriteTests(SynchronousTestCase):
             lines = file.read().splitlines()
         self.assertEqual(len(lines), 200)
         self.assertEqual(sum(line.endswith("line of 1") for line in lines), 100)
+
+
+class PublishTests(SynchronousTestCase):
+    def test_lines_of_another_process_become_events_of_their_origin_and_level(self) -> None:
+        written: list[bytes] = []
+        log = BufferedLog(written.append, Clock().callLater, lambda: False)
+        Logger("pop3gw.test", observer=log).warn("{what}", what="{disk} full [sda#1]")
+        written.append(b"no time and no origin\n")
+        with capturedLogs() as events:
+            publish(b"".join(written))
+        self.assertEqual(
+            [(one["log_namespace"], one["log_level"], formatEvent(one)) for one in events],
+            [
+                ("pop3gw.test", LogLevel.warn, "{disk} full [sda#1]"),
+                ("pop3gw.processes", LogLevel.info, "no time and no origin"),
+            ],
+        )
+
+    def test_the_lines_of_a_traceback_stay_together(self) -> None:
+        written: list[bytes] = []
+        log = BufferedLog(written.append, Clock().callLater, lambda: False)
+        Logger("pop3gw.test", observer=log).error("one\ntwo\nthree")
+        with capturedLogs() as events:
+            publish(b"".join(written))
+        self.assertEqual([formatEvent(one) for one in events], ["one\ntwo\nthree"])
