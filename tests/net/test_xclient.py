@@ -121,7 +121,7 @@ class ClientTests(Case):
             client.send(DOVECOT + said)
             self.assertEqual(client.send(b"USER a").startswith(b"+OK"), secure)
             self.assertEqual(b"STLS" in client.lines(b"CAPA"), not secure)
-            self.assertEqual(client.protocol._peer().secure, secure)
+            self.assertEqual(client.protocol._peer()[:2], (CLIENT, secure))
 
     def test_the_limit_per_address_counts_the_client(self) -> None:
         wire = self.wire(limits=ConnectionLimits(per_address=1))

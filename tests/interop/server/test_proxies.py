@@ -109,9 +109,11 @@ def test_haproxy_passes_the_client_and_its_tls_on(site: Site, version: str) -> N
     assert [" tls=yes " in line for line in lines] == [False, True, True]
 
 
-def test_behind_haproxy_the_audit_and_the_limits_see_the_client(site: Site) -> None:
-    limits = "[limits]\nconnections_per_address = 1\n"
-    gateway = site.gateway(snippets("toml")[0], limits).run()
+@pytest.mark.parametrize("workers", [1, 2])
+def test_behind_haproxy_the_audit_and_the_limits_see_the_client(site: Site, workers: int) -> None:
+    more = f"[limits]\nconnections_per_address = 1\n[processes]\nworkers = {workers}\n"
+    gateway = site.gateway(snippets("toml")[0], more)
+    gateway.start(gateway.command, b"[pop3gw.server#info] ready")
     site.started(Haproxy(site.folder("haproxy"), site.moved(snippets("haproxy")[0])).run())
     with contextlib.ExitStack() as stack:
         lines = [
@@ -122,7 +124,7 @@ def test_behind_haproxy_the_audit_and_the_limits_see_the_client(site: Site) -> N
         ]
         files = [stack.enter_context(line.makefile("rwb")) for line in lines]
         greetings = sorted(file.readline() for file in files)
-        assert greetings[2] == b"-ERR [SYS/TEMP] Too many connections.\r\n", greetings
+        assert greetings[2] == b"-ERR [SYS/TEMP] Too many connections.\r\n", gateway.log
         assert {*greetings[:2]} == {b"+OK POP3 server ready.\r\n"}
         for command in (f"USER {USER}", f"PASS {PASSWORD}", "DELE 1", "QUIT"):
             files[1].write(f"{command}\r\n".encode())
@@ -131,6 +133,33 @@ def test_behind_haproxy_the_audit_and_the_limits_see_the_client(site: Site) -> N
     gateway.wait_for(f"refused a connection from {CLIENT} via={PROXY}: ".encode())
     (entry,) = map(json.loads, (gateway.directory / "audit.log").read_text().splitlines())
     assert entry["client"] == "127.0.0.10", entry
+
+
+def test_the_checksum_and_the_id_that_haproxy_sends_are_read(site: Site) -> None:
+    gateway = site.gateway(snippets("toml")[0]).run()
+    options = "send-proxy-v2 proxy-v2-options crc32c,unique-id,authority"
+    config = site.moved(snippets("haproxy")[0]).replace("send-proxy-v2", options)
+    config = config.replace(
+        "    default_backend", "    unique-id-format %pid-%rt\n    default_backend"
+    )
+    site.started(Haproxy(site.folder("haproxy"), config).run())
+    assert site.fetch(gateway, 110) == "fetched"
+    assert site.fetch(gateway, 995) == "fetched"
+    for line in site.sessions(gateway, 2):
+        assert re.search(rf" via={PROXY} proxy_session=\d+-\d+ tls=", line), line
+
+
+def test_haproxy_reaches_a_unix_socket_which_needs_no_networks(site: Site) -> None:
+    path = site.directory / "pop3"
+    gateway = site.gateway(
+        f'[listeners.a]\nendpoint = "unix:{path}"\nproxy_protocol = true\n'
+    ).run()
+    config = site.moved(snippets("haproxy")[0])
+    config = config.replace(f"127.0.0.1:{site.backs[110]}", f"unix@{path}")
+    site.started(Haproxy(site.folder("haproxy"), config).run())
+    assert site.fetch(gateway, 110) == "fetched"
+    (line,) = site.sessions(gateway)
+    assert f" from={CLIENT} via=- " in line
 
 
 def test_haproxy_passes_a_client_of_ipv6_on(site: Site) -> None:
