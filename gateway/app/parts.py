@@ -39,15 +39,16 @@ class _Part:
         self.made = made
         self.made_of = made_of
         self.life = life
-        self._ended = False
+        self.is_over = False
+        """It must not start any more."""
 
     def begin(self) -> Deferred[Any]:
         """Start it, unless it has ended meanwhile."""
-        return succeed(None) if self._ended else maybeDeferred(self.life.start)
+        return succeed(None) if self.is_over else maybeDeferred(self.life.start)
 
     def end(self) -> Deferred[Any]:
         """Stop it."""
-        self._ended = True
+        self.is_over = True
         return maybeDeferred(self.life.stop)
 
 
@@ -75,7 +76,7 @@ class Parts:
 
         ``made_of``: settings are compared by value, other parts by identity.
         """
-        known = self._before.get(name)
+        known = self._parts.get(name) or self._before.get(name)
         if known is None or known.made_of != made_of:
             made = make()
             known = _Part(made, made_of, life(made))
@@ -113,6 +114,7 @@ class Parts:
         for name in dict.fromkeys((*self._before, *self._new)):
             old, new = self._before.get(name), self._new.get(name)
             if old is not None and self._parts.get(name) is not old:
+                old.is_over = True
                 self._ending[name] = self._after(name, old.end)
             if new is not None:
                 begun.append(self._after(name, new.begin))

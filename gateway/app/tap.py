@@ -128,7 +128,7 @@ def makeService(options: Options) -> IService:
     if isinstance(server, Parent):
         # Twistd ends with 0 whenever the reactor stops; the log is flushed before this.
         atexit.register(lambda: os._exit(1) if server.gave_up else None)
-    return PlainErrors(server, ControlSocket(running, server.state_dir, server.reload))
+    return PlainErrors(ControlSocket(running, server.state_dir, server.reload), server)
 
 
 def _pass_on(lines: bytes) -> None:
