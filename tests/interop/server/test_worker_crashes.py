@@ -231,6 +231,7 @@ def test_two_hundred_killed_workers_lose_nothing_and_bring_nothing_back(tmp_path
         try:
             killed += kill_some(gateway, load, KILLS_OF_A_SERVER)
         finally:
+            print(gateway.log[-20_000:])  # seen when the test fails
             load.stop()
             gateway.stop()
         dropped += load.dropped
@@ -244,5 +245,7 @@ def test_two_hundred_killed_workers_lose_nothing_and_bring_nothing_back(tmp_path
         assert f"ended: pid={pid} reason=signal SIGKILL" in log
     assert "Traceback" not in log
     assert dropped > 0
+    ids = re.findall(r"session (\w+): ", log)
+    assert len(ids) == len(set(ids))
     for box in boxes:
         assert min(box.acknowledged, box.deleted) > 0
