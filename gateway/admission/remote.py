@@ -229,7 +229,7 @@ class RemoteAdmission:
         def alone(_: Failure) -> Weighed:
             # The parent may have the question, and be waiting for the end of the login.
             self._tell("ended", [number, "", ""])
-            return own
+            return _Alone(own, partial(self._result, facts))
 
         return self._link.ask(f"{self._name}.weigh", [number, *facts]).addCallbacks(answered, alone)
 
@@ -279,6 +279,26 @@ class _Trusted:
 
     def ended(self) -> None:
         """Nothing else is kept of it."""
+
+
+class _Alone:
+    """The worker's own verdict; the parent hears the result when it reads again."""
+
+    def __init__(self, own: Weighed, tell: Callable[[str, str], None]) -> None:
+        self.wait, self.again, self.refusal = own.wait, own.again, own.refusal
+        self._tell = tell
+        self.ended = own.ended
+        self._own = own
+
+    def succeeded(self) -> None:
+        """The password was right."""
+        self._own.succeeded()
+        self._tell("right", "")
+
+    def failed(self, account: str = "") -> None:
+        """The password was wrong."""
+        self._own.failed(account)
+        self._tell("wrong", account)
 
 
 class _Asked:

@@ -316,3 +316,15 @@ class AwayTests(Case):
         self.refused(self.try_password(0, b"guess 2"), BadCredentials)
         self.refused(self.try_password(1, b"guess 2"), BadCredentials)
         self.assertEqual(self.directory.asked, [b"guess", b"guess 2"])
+
+    def test_guesses_while_the_parent_was_away_count_when_it_is_back(self) -> None:
+        for number in range(4):
+            self._answered(self.try_password(number % 2, b"guess %d" % number))
+        for ends in self.workers.ends.values():
+            ends.to_parent.read_again()
+        for _ in range(3):
+            self.workers.advance(1)
+        self.assertIs(self._answered(self.try_password(0, b"guess 5")), TooManyGuesses)
+        self.assertIs(self._answered(self.try_password(1, b"guess 6")), TooManyGuesses)
+        self.assertEqual(len(self.directory.asked), 4)
+        self.assertEqual(self.workers.served._attempts, {})
