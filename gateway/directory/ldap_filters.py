@@ -5,11 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ldap3.core.exceptions import LDAPException
-from pyasn1.error import PyAsn1Error
-
-from gateway.directory.ldap_messages import search_request
-
 _ANY = re.compile(r"(?:\*|\{(?:login|user)\})+")
 _VALUE = r"[^()]*\{(?:login|user)\}[^()]*"
 _ASSERTION = re.compile(
@@ -53,6 +48,12 @@ def any_of(names: tuple[str, ...], value: str) -> str:
 
 def check_filter(wanted: str, fields: Sequence[str] = ("login", "user")) -> None:
     """Raise ``ValueError`` if the filter is malformed or contains none of ``places``."""
+    # Not above: every reader of the settings imports this module, and few set a filter.
+    from ldap3.core.exceptions import LDAPException
+    from pyasn1.error import PyAsn1Error
+
+    from gateway.directory.ldap_messages import search_request
+
     places = [f"{{{field}}}" for field in fields]
     if not any(place in wanted for place in places):
         raise ValueError(f"no {' or '.join(places)} is in it")

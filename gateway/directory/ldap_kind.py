@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import attrs
@@ -13,13 +13,13 @@ from attrs import field, frozen
 
 from gateway.config import checks as check
 from gateway.directory.entry_map import MAPS, EntryMap
-from gateway.directory.ldap import LdapDirectory
-from gateway.directory.ldap_accounts import Search
 from gateway.directory.ldap_filters import check_filter
-from gateway.directory.ldap_servers import Reach
 from gateway.endpoints import shown
 from gateway.errors import ConfigError
 from gateway.kinds import DirectoryKind, DirectoryParts, Fault, Whole
+
+if TYPE_CHECKING:
+    from gateway.directory.ldap import LdapDirectory
 
 ATTRIBUTE = check.shaped(
     r"|([A-Za-z][A-Za-z0-9-]*|[0-9]+(\.[0-9]+)+)(;[A-Za-z0-9-]+)*", "the name of an LDAP attribute"
@@ -110,6 +110,11 @@ class LdapSettings:
 
 
 def _make(ldap: LdapSettings, parts: DirectoryParts) -> LdapDirectory:
+    # Commands that read the settings, as health checks do twice a minute, need no client of LDAP.
+    from gateway.directory.ldap import LdapDirectory
+    from gateway.directory.ldap_accounts import Search
+    from gateway.directory.ldap_servers import Reach
+
     authorities = parts.whole.path_of(ldap.ca_file) if ldap.ca_file else ""
     if authorities:
         _check_authorities(authorities)

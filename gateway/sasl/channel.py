@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-from cryptography.x509 import load_der_x509_certificate
-
 
 def end_point(certificate: bytes) -> bytes:
     """The ``tls-server-end-point`` of a certificate in DER; ``b""`` if none is defined.
@@ -15,6 +13,9 @@ def end_point(certificate: bytes) -> bytes:
     """
     if not certificate:
         return b""
+    # Not above: every reader of the settings imports this module.
+    from cryptography.x509 import load_der_x509_certificate
+
     algorithm = load_der_x509_certificate(certificate).signature_hash_algorithm
     if algorithm is None:
         return b""

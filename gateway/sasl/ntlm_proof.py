@@ -6,9 +6,6 @@ import hashlib
 import hmac
 from collections.abc import Iterator
 
-from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
-from cryptography.hazmat.primitives.ciphers import Cipher, modes
-
 from gateway.sasl.ntlmssp import Authenticate, Flags, Proof
 
 
@@ -79,6 +76,10 @@ def _des(key: bytes, block: bytes) -> bytes:
     bits = int.from_bytes(key, "big")
     spread = bytes((bits >> shift & 0x7F) << 1 for shift in range(49, -1, -7))
     # Three times the same key make it single DES.
+    # Not above: every reader of the settings imports this module.
+    from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+    from cryptography.hazmat.primitives.ciphers import Cipher, modes
+
     cipher = Cipher(TripleDES(spread * 3), modes.ECB())
     return cipher.encryptor().update(block)
 

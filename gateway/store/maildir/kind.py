@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from string import Formatter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from attrs import field, frozen
 
@@ -16,8 +16,9 @@ from gateway.errors import BadMailboxName
 from gateway.kinds import StoreKind, StoreParts
 from gateway.model import Account
 from gateway.store.maildir.folders.paths import lies_in_homes, mailbox_path
-from gateway.store.maildir.listing.snapshot import MaildirOptions
-from gateway.store.maildir.store import MaildirStore
+
+if TYPE_CHECKING:
+    from gateway.store.maildir.store import MaildirStore
 
 
 def _check_mail_path(value: str) -> None:
@@ -53,6 +54,10 @@ class MaildirSettings(StoreSettings):
 
 
 def _make(own: MaildirSettings, parts: StoreParts) -> MaildirStore:
+    # Commands that read the settings only start sooner without it.
+    from gateway.store.maildir.listing.snapshot import MaildirOptions
+    from gateway.store.maildir.store import MaildirStore
+
     reading = MaildirOptions(
         exact=parts.exact_sizes,
         convert_cr=own.bare_cr == "convert",
