@@ -222,3 +222,21 @@ def test_what_was_retrieved_and_marked_is_removed_by_whichever_worker(gateway: G
         assert client.ask("STAT") == b"+OK 0 0\r\n"
     assert PASSWORD not in gateway.log
     ends_well(gateway)
+
+
+def test_new_clients_of_a_worker_that_hangs_are_served_by_the_other(tmp_path: Path) -> None:
+    server = Gateway(tmp_path, "[processes]\nworkers = 2\nhang_timeout = 600\n")
+    fill(server.maildir, [])
+    start(server)
+    hanging = workers(server)[1]
+    os.kill(hanging, signal.SIGSTOP)
+    lines = [server.connect() for _ in range(16)]
+    for line in lines:
+        with Client(line) as client:
+            assert client.log_in().ask("QUIT").startswith(b"+OK")
+    assert "worker 1 does not serve: worker 2 accepts its clients" in server.log
+    os.kill(hanging, signal.SIGCONT)
+    for client in clients_of_each(server).values():
+        assert client.ask("NOOP").startswith(b"+OK")
+    assert " killed: " not in server.log
+    ends_well(server)
