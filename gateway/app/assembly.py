@@ -233,7 +233,8 @@ class Assembly:
         store = delivery_of(settings, self.store)
         if store is None:
             return None
-        made_of = directory, store, settings.quota, settings.lmtp, settings.directory
+        services_of = settings.lmtp, settings.policy, settings.http, self._timeouts
+        made_of = directory, store, settings.quota, settings.directory, services_of
         services = MailServices(
             self._reactor,
             settings,

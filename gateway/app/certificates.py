@@ -90,6 +90,9 @@ class Certificates:
         minimum: str = "1.2",
         ciphers: str = "",
     ) -> TLSContext:
+        if place in self._uses:
+            # Of a reload that keeps it.
+            return self._uses[place].context
         read, problems = [], []
         for section, files in certificates.items():
             named = section if section.startswith(place) else f"{place}: {section}"
@@ -187,9 +190,10 @@ def certificates_of(
 ) -> Certificates:
     """TLS of all listeners; a reload keeps it if its settings are the same."""
     listeners = {name: evolve(one, mechanisms=None) for name, one in settings.listeners.items()}
+    names = settings.directory.here
     return parts.part(
         "certificates",
-        (listeners, settings.tls, settings.lmtp.endpoint, settings.lmtp.tls),
+        (listeners, settings.tls, settings.lmtp.endpoint, settings.lmtp.tls, names),
         lambda: Certificates(settings, emit),
         lambda it: Life(partial(it.start, clock), it.stop),
     )

@@ -290,7 +290,7 @@ class Servers:
         fits = before is not None and before._fit == self._fit
         known = {one.uri: one for one in before._servers} if before is not None and fits else {}
         self._servers: list[_Server] = [
-            known.get(uri) or _Server(uri, reach, outage, monotonic)
+            known.get(uri) or _Server(uri, self._fit[0], outage, monotonic)
             for uri, outage in zip(reach.uris, outages, strict=True)
         ]
         for server in self._servers:
