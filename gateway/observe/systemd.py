@@ -129,9 +129,8 @@ class SystemdNotices:
         self._send(**values, STATUS=self._sent)
 
     def _status(self) -> str:
-        open_now = " ".join(
-            f"{name}={self._connections[name]}" for name in sorted(self._connections)
-        )
+        counts = +self._connections
+        open_now = " ".join(f"{name}={counts[name]}" for name in sorted(counts))
         down = "; ".join(f"{name} down: {reason}" for name, reason in sorted(self._down.items()))
         about = f"{self._state}; connections: {open_now or 'none'}" + (f"; {down}" if down else "")
         # One line: a line end would begin another value.
@@ -149,9 +148,10 @@ class SystemdNotices:
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._tell("reloading", RELOADING=1, MONOTONIC_USEC=microseconds)
 
-    def _reloaded(self, _: events.ReloadEnded) -> None:
+    def _reloaded(self, event: events.ReloadEnded) -> None:
         if self._is_ready:
-            self._tell("ready", READY=1)
+            problems = "; ".join((*event.problems, *event.kept))
+            self._tell(f"ready; reload: {problems}" if problems else "ready", READY=1)
 
     def _stopping(self, event: events.ServerStopping) -> None:
         # Whatever TimeoutStopSec= is: drain_timeout is the administrator's word.

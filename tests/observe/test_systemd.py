@@ -114,6 +114,9 @@ class StateTests(SystemdCase):
         self.assertEqual(self.read(), ["STATUS=starting; connections: lmtp=1 pop3=1\n"])
         self.clock.advance(REFRESH)
         self.assertEqual(self.read(), [])
+        self.bus.emit(ConnectionClosed(CLIENT, "lmtp"))
+        self.clock.advance(REFRESH)
+        self.assertEqual(self.read(), ["STATUS=starting; connections: pop3=1\n"])
 
     def test_the_status_names_a_back_end_that_is_down_and_has_one_line(self) -> None:
         self.after(ServerReady(""), BackEndDown("ldap://one", "refused\nREADY=1"))
@@ -123,6 +126,12 @@ class StateTests(SystemdCase):
         self.after(BackEndBack("ldap://one", 60))
         self.clock.advance(REFRESH)
         self.assertEqual(self.read(), ["STATUS=ready; connections: none\n"])
+
+    def test_a_reload_that_keeps_the_old_configuration_is_in_the_status(self) -> None:
+        self.after(ServerReady(""))
+        (_, over) = self.after(ReloadStarted(), ReloadEnded(problems=("pop3gw.toml:3: no",)))
+        status = "STATUS=ready; reload: pop3gw.toml:3: no; connections: none"
+        self.assertEqual(over, f"READY=1\n{status}\n")
 
     def test_after_its_end_nothing_is_sent(self) -> None:
         self.notices.stop()

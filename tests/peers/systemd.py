@@ -122,9 +122,9 @@ class Systemd:
 
     def run(self, command: str, *, text: str = "", check: bool = True, cwd: str = "/") -> str:
         """What a shell command prints on that machine; by default it must succeed."""
-        enter = ["nsenter", "--target", self._first, "--mount", "--pid", "--net", "--ipc", "--uts"]
+        enter = ["nsenter", "--target", self._first, "--root", "--mount", "--pid", "--net"]
         done = subprocess.run(
-            [*enter, f"--wd={cwd}", "sh", "-c", command],
+            [*enter, "--ipc", "--uts", "sh", "-c", f"cd {cwd}\n{command}"],
             input=text,
             env={"PATH": _PATH, "LANG": "C.UTF-8", "SYSTEMD_PAGER": "cat"},
             capture_output=True,

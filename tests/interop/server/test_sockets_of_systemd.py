@@ -88,6 +88,19 @@ def test_sockets_of_each_kind_are_served_and_stay_when_the_gateway_ends(
     assert server.path.is_socket()
 
 
+def test_workers_serve_the_sockets_of_systemd(directory: Path) -> None:
+    server = Activated(directory, NAMES)
+    with open(server.config, "a", encoding="utf-8") as config:
+        config.write("[processes]\nworkers = 2\n")
+    begun(server)
+    assert server.path.stat().st_mode == server.mode
+    for _ in range(5):
+        assert server.serves()
+    assert server.stop() in (0, -15)
+    assert "Traceback" not in server.log
+    assert server.path.is_socket()
+
+
 def test_a_locale_without_utf8_does_not_lose_the_sockets(directory: Path) -> None:
     ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     server = begun(Activated(directory, NAMES), **ascii_only)

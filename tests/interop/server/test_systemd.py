@@ -42,8 +42,7 @@ class Machine(Systemd):
 
     def type(self, text: str) -> None:
         """Type a block of docs/install.md, in the directory of the source."""
-        for line in text.splitlines():
-            self.run(line, text=f"{PASSWORD}\n", cwd=str(ROOT))
+        self.run(f"set -e\n{text}", text=f"{PASSWORD}\n", cwd=str(ROOT))
 
     def drop_in(self, text: str) -> None:
         """Change the unit as systemctl edit does."""
@@ -112,6 +111,17 @@ def wheel(place: Path) -> Path:
     return found
 
 
+def offline(wheel: Path) -> str:
+    """Commands in place of ``pip install .``, which fetches what the tests have already."""
+    twistd = Path(sys.executable).with_name("twistd")
+    return f"""\
+echo {sysconfig.get_path("purelib")} > $(echo /opt/pop3gw/lib/python3*/site-packages)/tests.pth
+sed '1s|.*|#!/opt/pop3gw/bin/python|' {twistd} > /opt/pop3gw/bin/twistd
+chmod 755 /opt/pop3gw/bin/twistd
+/opt/pop3gw/bin/pip install --no-deps --no-index {wheel}
+"""
+
+
 @pytest.fixture(scope="module")
 def installed(place: Path, wheel: Path) -> Path:
     """A machine with all that docs/install.md says to type before the service starts."""
@@ -120,19 +130,9 @@ def installed(place: Path, wheel: Path) -> Path:
     (place / "first").mkdir()
     machine = Machine(place / "first", opt)
     try:
-        for with_line in ("useradd", "notify-reload", "pop3gw passwd"):
-            for line in block(with_line).splitlines():
-                if line == "/opt/pop3gw/bin/pip install .":
-                    (packages,) = opt.glob("pop3gw/lib/python3*/site-packages")
-                    # What the wheel needs is here already.
-                    (packages / "tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
-                    twistd = Path(sys.executable).with_name("twistd").read_text()
-                    script = opt / "pop3gw/bin/twistd"
-                    script.write_text("#!/opt/pop3gw/bin/python\n" + twistd.partition("\n")[2])
-                    script.chmod(0o755)
-                    line = f"/opt/pop3gw/bin/pip install --no-deps --no-index {wheel}"
-                if line != "systemctl enable --now pop3gw":
-                    machine.type(line)
+        machine.type(block("useradd").replace("/opt/pop3gw/bin/pip install .\n", offline(wheel)))
+        machine.type(block("notify-reload"))
+        machine.type(block("pop3gw passwd").replace("systemctl enable --now pop3gw\n", ""))
     finally:
         machine.stop()
     return place
@@ -210,6 +210,29 @@ def test_no_system_call_of_a_busy_server_is_outside_of_the_filter(machine: Machi
     assert machine.pid() == before
     machine.run("systemctl stop pop3gw")
     assert machine.show(UNIT, "Result") == ["success"]
+
+
+def test_worker_processes_serve_and_are_replaced_within_the_same_unit(machine: Machine) -> None:
+    settings = "POP3GW_PROCESSES__WORKERS=2 POP3GW_PROCESSES__HANG_TIMEOUT=3"
+    machine.drop_in(f"[Service]\nSystemCallErrorNumber=kill\nEnvironment={settings}\n")
+    machine.run("systemctl enable --now pop3gw")
+    parent = machine.pid()
+    machine.until(lambda: all(f"worker {number} ready" in machine.log for number in (1, 2)))
+    for url in ("pop3://127.0.0.1/", "pop3s://127.0.0.1/"):
+        assert machine.curl(url) == ""
+    workers = machine.run(f"cat /proc/{parent}/task/*/children").split()
+    assert len(workers) == 2
+    machine.run(f"kill -STOP {workers[0]}")
+    machine.until(lambda: machine.log.count("worker 1 ready") == 2)
+    machine.run("systemctl reload pop3gw")
+    machine.until(lambda: machine.show(UNIT, "SubState") == ["running"])
+    assert machine.curl("pop3://127.0.0.1/") == ""
+    assert machine.show(UNIT, "NRestarts", "MainPID") == ["0", parent]
+    # A worker must not speak for the parent.
+    assert "reception only permitted" not in machine.run("journalctl --no-pager")
+    machine.run("systemctl stop pop3gw")
+    assert machine.show(UNIT, "Result") == ["success"]
+    assert "Traceback" not in machine.log
 
 
 def test_a_secret_that_root_alone_can_read_reaches_the_service(machine: Machine) -> None:
