@@ -61,6 +61,11 @@ class Endpoint:
         return self.given.get("address", "")
 
     @property
+    def is_unix(self) -> bool:
+        """Whether it is a UNIX socket, made here or by systemd."""
+        return bool(self.path) or self.given.get("domain") == "UNIX"
+
+    @property
     def interface(self) -> str:
         """The address that TCP is bound to."""
         return self.given.get("interface", "::" if self.kind == "tcp6" else "")

@@ -24,7 +24,7 @@ def proxy_faults(
 ) -> Iterator[Fault]:
     """Contradictions in the settings of a listener with this endpoint."""
     found = endpoints.find(endpoint)
-    on_network = bool(endpoint) and not (found and found.path)
+    on_network = bool(endpoint) and not (found and found.is_unix)
     if listener.proxy_protocol and on_network and not listener.proxy_networks:
         yield (
             f"{section}.proxy_networks",

@@ -865,7 +865,8 @@ class ListenerTests(ConfigCase):
         self.load(f'{LISTENER}xclient_networks = ["192.0.2.1"]\nproxy_tls = "stated"\n')
 
     def test_a_unix_socket_behind_a_proxy_needs_no_networks(self) -> None:
-        self.load('[listeners.a]\nendpoint = "unix:/run/pop3"\nproxy_protocol = true\n')
+        for place in ("unix:/run/pop3", "systemd:domain=UNIX:index=0"):
+            self.load(f'[listeners.a]\nendpoint = "{place}"\nproxy_protocol = true\n')
         (fault,) = self.faults('[listeners.a]\nendpoint = "tcp:1"\nproxy_protocol = true\n')
         self.assertIn("listeners.a.proxy_networks", fault)
 

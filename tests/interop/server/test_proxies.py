@@ -8,12 +8,14 @@ import re
 import signal
 import smtplib
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from client_process import run
+from commands import PROGRAM
 from programs import need
 from proxies import DovecotProxy, Haproxy, Nginx, moved, snippets
 from servers import PASSWORD, USER, Gateway, Server, fill, free_port
@@ -147,6 +149,25 @@ def test_the_checksum_and_the_id_that_haproxy_sends_are_read(site: Site) -> None
     assert site.fetch(gateway, 995) == "fetched"
     for line in site.sessions(gateway, 2):
         assert re.search(rf" via={PROXY} proxy_session=\d+-\d+ tls=", line), line
+
+
+def test_a_reload_takes_other_proxies_and_health_needs_to_be_none(site: Site) -> None:
+    listed = snippets("toml")[0]
+    gateway = site.gateway(listed).run()
+    config = gateway.config.read_text()
+    site.started(Haproxy(site.folder("haproxy"), site.moved(snippets("haproxy")[0])).run())
+    assert site.fetch(gateway, 110) == "fetched"
+    gateway.config.write_text(config.replace(f'["{PROXY}"]', '["192.0.2.1"]'))
+    gateway.send(signal.SIGHUP)
+    gateway.wait_for(b"listeners.pop3.proxy_networks")
+    assert site.fetch(gateway, 110) != "fetched"
+    gateway.wait_for(f"refused a connection from {PROXY}: listeners.pop3: proxy_net".encode())
+    lines = gateway.log.splitlines()
+    health = [*PROGRAM, "health", "--config", str(gateway.config)]
+    done = subprocess.run(health, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "listener pop3s at" in done.stdout
+    assert [line for line in gateway.log.splitlines()[len(lines) :] if "session" in line] == []
 
 
 def test_haproxy_reaches_a_unix_socket_which_needs_no_networks(site: Site) -> None:
