@@ -28,7 +28,8 @@ struct line {
     int socket;
     enum state state;
     int user;
-    int message;
+    int message; /* the next one */
+    int asked; /* whether there was one before */
     long left; /* octets of a message and its end that are still to come */
     char tail[5]; /* the last of these */
     char reply[513];
@@ -94,10 +95,11 @@ static void close_line(struct line *line)
 
 static void retrieve(struct line *line)
 {
-    if (now() >= end) {
+    if (now() >= end && line->asked) {
         close_line(line);
         return;
     }
+    line->asked = 1;
     say(line, RETR, "RETR %d\r\n", line->message + 1);
     line->message = (line->message + 1) % messages;
 }
