@@ -40,32 +40,19 @@ class Runtime:
         self.observers = [make(settings, reactor) for make in role.observers]
         for observer in self.observers:
             self.events.subscribe(observer.subscription)
-        directory, store = settings.directory, settings.store
         self.turns = FairTurns(lambda: reactor)
-        self.disk = self._pool("disk", store.threads, store.queue)
-        self.deliveries = self._pool("deliveries", settings.lmtp.threads, store.queue)
-        # Hashes of a passwd-file are computed without the interpreter lock.
-        hashes = directory.threads if settings.directory_kind.hashes else 1
-        self.passwords = self._pool("passwords", directory.threads, directory.queue, hashes)
-        # A separate thread: a hanging list must not delay logins.
-        self.listing = self._pool("listing", 1, directory.queue)
-        self.reloading = self._pool("reload", 1, 1)
+        pools = {
+            purpose: ThreadPool(reactor, purpose, turns=self.turns, **numbers)
+            for purpose, numbers in _threads_of(settings).items()
+        }
+        self.pools = list(pools.values())
+        self.disk, self.deliveries, self.passwords, self.listing, self.reloading = self.pools
         self.admissions = {
             name: role.make_admission(reactor, name, rules, self.events.emit)
             for name, rules in admission_rules(settings).items()
         }
         self.state = LedgerState(settings.state_dir, self.disk.run)
         self.leader = FlockLeader(settings.state_dir, self.disk.run)
-
-    def _pool(self, purpose: str, threads: int, queue: int, least: int = 1) -> ThreadPool:
-        return ThreadPool(
-            self.reactor, purpose, threads=threads, queue=queue, least=least, turns=self.turns
-        )
-
-    @property
-    def pools(self) -> list[ThreadPool]:
-        """All threads."""
-        return [self.disk, self.deliveries, self.passwords, self.listing, self.reloading]
 
     def queued(self) -> int:
         """How much work of sessions waits for threads or is in them."""
@@ -75,6 +62,8 @@ class Runtime:
         """Go on with other settings.  Never fails."""
         for name, rules in admission_rules(settings).items():
             self.admissions[name].configure(**asdict(rules, recurse=False))
+        for pool, numbers in zip(self.pools, _threads_of(settings).values(), strict=True):
+            pool.configure(**numbers)
         for observer in self.observers:
             observer.configure(settings)
 
@@ -87,3 +76,18 @@ class Runtime:
         for pool in self.pools:
             pool.stop()
         self.state.close_now()
+
+
+def _threads_of(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The numbers of each pool of threads, by its purpose."""
+    directory, store = settings.directory, settings.store
+    # Hashes of a passwd-file are computed without the interpreter lock.
+    hashes = directory.threads if settings.directory_kind.hashes else 1
+    return {
+        "disk": {"threads": store.threads, "queue": store.queue},
+        "deliveries": {"threads": settings.lmtp.threads, "queue": store.queue},
+        "passwords": {"threads": directory.threads, "queue": directory.queue, "least": hashes},
+        # A separate thread: a hanging list must not delay logins.
+        "listing": {"threads": 1, "queue": directory.queue},
+        "reload": {"threads": 1, "queue": 1},
+    }

@@ -107,6 +107,9 @@ def makeService(options: Options) -> IService:
     from gateway.app.parent import Parent
     from gateway.errors import GatewayError
 
+    # A signal while it starts ends no process: the reload comes when the server runs.
+    asked: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _: asked.append(number))
     checkers = options.get("credCheckers", ())
     try:
         user = _user(options)
@@ -122,6 +125,9 @@ def makeService(options: Options) -> IService:
         )
     except GatewayError as error:
         _give_up(getattr(error, "problems", [str(error)]))
+    signal.signal(signal.SIGHUP, lambda *_: running.callFromThread(server.reload))
+    if asked:
+        server.reload()
     own: Any = options.parent or {}
     if own.get("chroot") and isinstance(server, Parent):
         _give_up(["--chroot: expected none with processes.workers > 1: workers start from Python"])

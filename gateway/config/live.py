@@ -26,11 +26,6 @@ RESTART: Mapping[str, str] = {
     "policy.endpoint": "the start binds all ports",
     "http.endpoint": "the start binds all ports",
     "store.kind": "open sessions and caches are in the store",
-    "store.threads": "the start makes the threads",
-    "store.queue": "the start makes the threads",
-    "directory.threads": "the start makes the threads",
-    "directory.queue": "the start makes the threads",
-    "lmtp.threads": "the start makes the threads",
 }
 """The settings that need a restart, and why; ``*`` is any name.  All others change live."""
 

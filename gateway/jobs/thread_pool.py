@@ -65,6 +65,11 @@ class Width:
         elif busy:
             self._width = max(self._width - 1, self._least)
 
+    def configure(self, least: int, most: int) -> None:
+        """Other bounds from now on."""
+        self._least, self._most = least, most
+        self._width = min(max(self._width, least), most)
+
     def open(self) -> None:
         """Let all threads work."""
         self._least = self._width = self._most
@@ -101,9 +106,12 @@ class ThreadPool:
         self._reactor = reactor
         self._turns = turns or FairTurns(lambda: reactor)
         self._purpose = purpose
+        self._threads = threads
         self._most = threads + queue
         # Half the cost of Twisted's pool, which makes a context for each call.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"pop3gw-{purpose}")
+        self._former: list[ThreadPoolExecutor] = []
+        """Smaller ones, which finish what they have begun."""
         self._lock = Lock()
         """Guards the queue and the working threads."""
         self._waiting: deque[Piece] = deque()
@@ -126,10 +134,26 @@ class ThreadPool:
         self._width.open()
         while self._set_to_work():
             pass
-        self._pool.shutdown()
+        for pool in (*self._former, self._pool):
+            pool.shutdown()
         if self._look_due is not None:
             self._look_due.cancel()
             self._look_due = None
+
+    def configure(self, *, threads: int, queue: int, least: int = 1) -> None:
+        """Other numbers from now on, as in the constructor."""
+        self._most = threads + queue
+        if threads > self._threads:
+            # An executor cannot grow; it makes threads only as they are needed.
+            self._pool.shutdown(wait=False)
+            self._former.append(self._pool)
+            name = f"pop3gw-{self._purpose}"
+            self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+            self._threads = threads
+        with self._lock:
+            self._width.configure(least, threads)
+        while self._set_to_work():
+            pass
 
     def run(self, work: Callable[[], T]) -> Deferred[T]:
         """Do ``work`` in a thread; fails with ``Overloaded`` if the queue is full or closed."""

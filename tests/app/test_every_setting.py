@@ -263,7 +263,7 @@ class FactsTests(SynchronousTestCase):
         """Class, attribute and value of everything that is set in the server."""
         runtime = assembly._runtime
         parts = {name: one.made for name, one in assembly._parts._parts.items()}
-        roots = [parts, self.server.listeners, runtime.admissions, runtime.observers]
+        roots = [parts, self.server.listeners, runtime.admissions, runtime.observers, runtime.pools]
         found = set(facts([*roots, runtime.events._takers]))
         return found | {("Server", "drain_timeout", repr(self.server.drain_timeout))}
 

@@ -216,6 +216,22 @@ class ThreadTests(SynchronousTestCase):
         self.jobs[1].wait_until_begun()
         self.assertEqual(self.threads, 2)
 
+    def test_more_threads_join_those_that_work_and_fewer_leave_a_longer_queue(self) -> None:
+        pool = ThreadPool(Reactor(), "test", threads=1, queue=1)
+        self.addCleanup(pool.stop)
+        gate, begun = threading.Event(), threading.Event()
+        self.addCleanup(gate.set)
+        first, second = pool.run(lambda: gate.wait(20)), pool.run(begun.set)
+        self.failureResultOf(pool.run(begun.set), Overloaded)
+        self.assertFalse(begun.is_set())
+        pool.configure(threads=2, queue=1, least=2)
+        self.assertTrue(begun.wait(20))
+        pool.configure(threads=1, queue=3)
+        third = [pool.run(begun.set) for _ in range(2)]
+        self.failureResultOf(pool.run(begun.set), Overloaded)
+        for one in (first, second, *third):
+            self.assertNoResult(one)
+
     def test_answers_are_delivered_while_other_work_runs(self) -> None:
         self.begin(2)
         self.jobs[0].end()

@@ -30,7 +30,7 @@ PLAIN = (
     ipaddress.IPv4Network,
     ipaddress.IPv6Network,
 )
-OPAQUE = (Settings, Parts, ThreadPool, Logger, type, types.ModuleType, MemoryReactorClock)
+OPAQUE = (Settings, Parts, Logger, type, types.ModuleType, MemoryReactorClock)
 
 
 def without(found: set[Fact], ignored: set[tuple[str, str]]) -> set[Fact]:
@@ -94,5 +94,9 @@ def described(one: Any) -> tuple[str, dict[str, Any]]:
             mangled = f"_{kind.__name__}{name}" if name.startswith("__") else name
             if hasattr(one, mangled) and name not in ("__weakref__", "__dict__"):
                 values[name] = getattr(one, mangled)
+    if isinstance(one, ThreadPool):
+        # The rest is the work that it does at the moment.
+        width = values["_width"]
+        return "ThreadPool", {"most": values["_most"], "width": (width._least, width._most)}
     followed = type(one).__module__.startswith(("gateway.", "twisted.cred.", "twisted.web."))
     return type(one).__qualname__, values if followed else {}
