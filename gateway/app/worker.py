@@ -6,6 +6,7 @@ The parent starts it by ``python -m gateway.app.worker``; it is of no use withou
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import signal
 import sys
@@ -38,7 +39,7 @@ from gateway.processes.channel import Channel, connect
 from gateway.processes.log_pipe import LinePipe
 from gateway.processes.sockets import Inherited
 from gateway.processes.spawn import CHANNEL
-from gateway.processes.supervision import BEAT
+from gateway.processes.supervision import BEAT, SHOW_STACKS
 
 _IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 """Signals that a terminal or an administrator sends to all processes, and the parent handles."""
@@ -191,6 +192,7 @@ def main() -> None:
     """Run a worker in this process."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    faulthandler.register(SHOW_STACKS)
     _drop_privileges()
     reactor: Any = installed_clock()
 

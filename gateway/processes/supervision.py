@@ -33,6 +33,15 @@ BEAT = 1.0
 START_WITHIN = 60.0
 """Seconds in which a worker must have begun to respond, at least."""
 
+READY_WITHIN = 10.0
+"""Seconds after which the server is ready though only some of the workers are."""
+
+SHOW_STACKS = signal.SIGUSR2
+"""Has a worker write the stack of each thread to standard error, even if it hangs."""
+
+SHOWN_WITHIN = 0.5
+"""Seconds that a worker has for that before it is killed."""
+
 SOON = 60.0
 """A worker that ends within this many seconds after its start has failed."""
 
@@ -40,7 +49,7 @@ LONGEST_DELAY = 30.0
 """Seconds until a worker that fails again and again is started again, at most."""
 
 TAKEN_AFTER = 3
-"""Beats without a worker, after which another one takes its queues too."""
+"""Beats without a worker that has served, after which another one takes its queues too."""
 
 GRACE = 2.0
 """Seconds that a worker has beyond the time of its drain."""
@@ -93,6 +102,9 @@ class _Worker:
     away: int = 0
     """Looks at it in a row that found no serving process."""
 
+    has_served: bool = False
+    """Whether any process of it has served: at the start of a server all take their time."""
+
     failures: int = 0
     """Ends soon after a start, in a row."""
 
@@ -113,7 +125,8 @@ class _Worker:
         """Whether another worker should serve its queues."""
         if self.state is State.SERVING:
             return not self.is_served
-        return self.state is State.LEAVING or self.away >= TAKEN_AFTER
+        longest = TAKEN_AFTER if self.has_served else READY_WITHIN
+        return self.state is State.LEAVING or self.away * BEAT >= longest
 
 
 class Supervisor:
@@ -132,7 +145,8 @@ class Supervisor:
         all_ready: Callable[[str], None],
         unusable: Callable[[list[str]], None],
     ) -> None:
-        """``all_ready`` is called once, when all workers serve, with the directory's problem or "".
+        """``all_ready`` is called once, when all workers serve, with the directory's problem or "";
+        or when some have served for ``READY_WITHIN`` seconds.
 
         ``unusable`` is called if the first worker finds that it cannot start, with the problems.
         """
@@ -145,6 +159,8 @@ class Supervisor:
         self._workers = [_Worker(number) for number in range(workers)]
         self._looks = LoopingCall(self._look)
         self._looks.clock = clock
+        self._waited = 0
+        """Looks at workers of which some serve, while the server is not ready."""
         self._stopped: Deferred[None] | None = None
         self._late: IDelayedCall | None = None
         self._counts = Counter[str]()
@@ -214,12 +230,16 @@ class Supervisor:
     def _ready(self, worker: _Worker, running: Running, problem: str) -> None:
         if worker.running is not running or worker.state is not State.STARTING:
             return
-        worker.state, worker.away = State.SERVING, 0
+        worker.state, worker.away, worker.has_served = State.SERVING, 0, True
         worker.queues = frozenset({worker.number})
         self._emit(WorkerReady(worker.number + 1, running.pid))
         self._unusable = None
         self._share_queues()
-        if self._all_ready and all(one.state is State.SERVING for one in self._workers):
+        if all(one.state is State.SERVING for one in self._workers):
+            self._tell_ready(problem)
+
+    def _tell_ready(self, problem: str) -> None:
+        if self._all_ready is not None:
             all_ready, self._all_ready = self._all_ready, None
             all_ready(problem)
 
@@ -270,9 +290,14 @@ class Supervisor:
                 worker.state = State.KILLED
                 reason = f"it did not respond for {worker.silent * BEAT:g} s"
                 self._emit(WorkerKilled(worker.number + 1, running.pid, reason))
-                running.signal(signal.SIGKILL)
+                running.signal(SHOW_STACKS)
+                self._clock.callLater(SHOWN_WITHIN, running.signal, signal.SIGKILL)
         self._share_queues()
         self._count()
+        if self._all_ready is not None and self.serving:
+            self._waited += 1
+            if self._waited * BEAT >= READY_WITHIN:
+                self._tell_ready("")
 
     def _count(self) -> None:
         counts = Counter[str]()

@@ -24,6 +24,9 @@ from gateway.processes.channel import Channel
 from gateway.processes.supervision import (
     GRACE,
     LONGEST_DELAY,
+    READY_WITHIN,
+    SHOW_STACKS,
+    SHOWN_WITHIN,
     SOON,
     START_WITHIN,
     TAKEN_AFTER,
@@ -139,6 +142,16 @@ class StartTests(SupervisorCase):
         self.assertEqual(self.ready, ["no answer"])
         self.assertEqual(self.of(WorkerReady), [WorkerReady(n, n * 100) for n in (1, 2, 3)])
 
+    def test_the_server_is_ready_in_time_though_a_worker_is_not(self) -> None:
+        self.supervisor.begin()
+        self.say(0, "ready", "")
+        self.pass_(int(READY_WITHIN) - 1)
+        self.assertEqual(self.ready, [])
+        self.pass_(1)
+        self.say(1, "ready", "")
+        self.say(2, "ready", "")
+        self.assertEqual(self.ready, [""])
+
     def test_a_worker_that_finds_that_it_cannot_serve_ends_the_start(self) -> None:
         self.supervisor.begin()
         self.say(0, "unusable", ["key.pem: Permission denied"])
@@ -222,12 +235,14 @@ class HangTests(SupervisorCase):
         self.pass_(9, 2)
         self.assertEqual(self.now(2).signals, [])
         self.pass_(1, 2)
-        self.assertEqual(self.now(2).signals, [signal.SIGKILL])
+        self.assertEqual(self.now(2).signals, [SHOW_STACKS])
+        self.clock.advance(SHOWN_WITHIN)
+        self.assertEqual(self.now(2).signals, [SHOW_STACKS, signal.SIGKILL])
         self.assertEqual(
             self.of(WorkerKilled), [WorkerKilled(3, 300, "it did not respond for 10 s")]
         )
         self.pass_(5, 2)
-        self.assertEqual(self.now(2).signals, [signal.SIGKILL])
+        self.assertEqual(self.now(2).signals, [SHOW_STACKS, signal.SIGKILL])
         self.now(2).end("signal SIGKILL")
         self.turn()
         self.assertEqual(self.of(WorkerStarted), [WorkerStarted(3, 301)])
@@ -268,6 +283,14 @@ class QueueTests(SupervisorCase):
         self.pass_(10)
         self.assertEqual(self.of(QueueTaken), [])
         self.assertEqual(self.now(1).queues, [])
+
+    def test_at_the_start_of_the_server_workers_have_more_time(self) -> None:
+        self.supervisor.begin()
+        self.say(0, "ready", "")
+        self.pass_(int(READY_WITHIN) - 1)
+        self.assertEqual(self.of(QueueTaken), [])
+        self.pass_(1)
+        self.assertEqual(self.of(QueueTaken), [QueueTaken(2, 1), QueueTaken(3, 1)])
 
     def test_the_queue_of_a_worker_that_hangs_is_served_until_it_responds(self) -> None:
         self.begin()

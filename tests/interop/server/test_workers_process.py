@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from test_process import Client, deliver, ends_well, login, message_files
 
+from gateway.processes.supervision import SHOW_STACKS
 from servers import PASSWORD, USER, Gateway, fill, free_port
 
 pytestmark = pytest.mark.interop
@@ -163,6 +164,16 @@ def test_a_worker_that_hangs_is_killed_and_replaced(gateway: Gateway) -> None:
     gateway.wait_for(b" ready: pid=", times=3)
     assert f"worker 2 killed: pid={victim}: it did not respond for 3 s" in gateway.log
     assert workers(gateway)[2] != victim
+    ends_well(gateway)
+
+
+def test_the_signal_before_the_end_of_a_hanging_worker_shows_its_stacks(gateway: Gateway) -> None:
+    start(gateway)
+    os.kill(workers(gateway)[1], SHOW_STACKS)
+    gateway.wait_for(b"worker 1:   File ")
+    assert " in main\n" in gateway.log
+    with login(gateway) as client:
+        assert client.ask("QUIT").startswith(b"+OK")
     ends_well(gateway)
 
 
