@@ -83,6 +83,20 @@ def test_workers_run_as_the_user_and_can_never_be_root_again(workers_of_root: Ro
     ends_well(workers_of_root)
 
 
+def test_workers_are_not_root_where_the_parent_may_become_it_again(workers_of_root: Rooted) -> None:
+    nobody = str(pwd.getpwnam("nobody").pw_uid)
+    at = workers_of_root.command.index("--uid")
+    command = [*workers_of_root.command[:at], "--euid", *workers_of_root.command[at:]]
+    workers_of_root.start(command, READY)
+    for pid in workers(workers_of_root).values():
+        for ids in re.findall(r"[UG]id:\s+(.*)", Path(f"/proc/{pid}/status").read_text()):
+            assert len(set(ids.split())) == 1
+        assert f"Uid:\t{nobody}\t" in Path(f"/proc/{pid}/status").read_text()
+    with login(workers_of_root) as client:
+        assert client.ask("STAT").startswith(b"+OK 0 ")
+    ends_well(workers_of_root)
+
+
 def test_a_key_that_only_root_may_read_ends_the_start(workers_of_root: Rooted) -> None:
     server = workers_of_root
     certificate, key = server.directory / "root.pem", server.directory / "root.key"
@@ -231,7 +245,7 @@ def test_with_one_worker_there_is_one_process(tmp_path: Path) -> None:
     assert server.process is not None
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
     assert children == ""
-    assert "worker" not in server.log
+    assert "pop3gw.processes" not in server.log
     ends_well(server)
 
 
