@@ -151,15 +151,17 @@ class LdapDirectory:
             # RFC 4513 section 5.1.3, and ldap3 cannot send it.
             return fail(BadCredentials(f"the password for {login} is not UTF-8"))
 
+        # The throttle has just searched for the account of the name.
+        known = self._found_within(login, _LOGIN)
+
         def verified(found: Found) -> Account:
-            account = self._remember(login, found)
+            # An account that was not searched again keeps the time of its search.
+            account = found.account if found is known else self._remember(login, found)
             if not account.may_log_in:
                 raise BadCredentials(f"{login} may not log in ({found.dn})")
             return account
 
-        # The throttle has just searched for the account of the name.
-        found = self._found_within(login, _LOGIN)
-        return self._run(lambda: self.entries.verify(login, password, found)).addCallback(verified)
+        return self._run(lambda: self.entries.verify(login, password, known)).addCallback(verified)
 
 
 def _account_of(found: Found | None) -> Account | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -62,7 +63,12 @@ def serve() -> Iterator[Serve]:
     """A directory that asks a server with these answers to a bind, a search and StartTLS."""
     with ExitStack() as stack:
 
-        def start(bind: Answer, search: Answer, starttls: Answer | None = None) -> LdapDirectory:
+        def start(
+            bind: Answer,
+            search: Answer,
+            starttls: Answer | None = None,
+            now: Callable[[], float] = time.monotonic,
+        ) -> LdapDirectory:
             listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             answers = {BIND: bind, SEARCH: search}
             answers |= {EXTENDED: starttls} if starttls else {}
@@ -72,7 +78,7 @@ def serve() -> Iterator[Serve]:
             stack.callback(listening.shutdown, socket.SHUT_RDWR)
             uri = f"ldap://127.0.0.1:{listening.getsockname()[1]}"
             reach = Reach((uri,), start_tls=starttls is not None)
-            return LdapDirectory(reach, Search("dc=e"), EntryMap(), run_now)
+            return LdapDirectory(reach, Search("dc=e"), EntryMap(), run_now, now=now)
 
         yield start
 
@@ -107,6 +113,23 @@ def test_a_server_that_answers_rightly_lets_in(serve: Serve) -> None:
     assert result(directory.verify("alice", b"x")).name == "alice@e"
     with pytest.raises(BadCredentials):
         result(serve(ended(0x61, 49), FOUND).verify("alice", b"x"))
+
+
+def test_logins_that_follow_quickly_do_not_keep_an_account_from_being_searched_again(
+    serve: Serve,
+) -> None:
+    searched: list[float] = []
+    clock = [0.0]
+
+    def search(identity: bytes) -> bytes:
+        searched.append(clock[0])
+        return FOUND(identity)
+
+    directory = serve(ended(0x61), search, now=lambda: clock[0])
+    for moment in (0.0, 0.6, 1.2, 1.8):
+        clock[0] = moment
+        result(directory.verify("alice", b"x"))
+    assert searched == [0.0, 1.2]
 
 
 def test_a_dn_that_is_not_utf_8_is_bound_as_it_was_found(serve: Serve) -> None:
