@@ -80,6 +80,27 @@ def read_dockerfile(context: Path, file: Path) -> Image:
     return image
 
 
+def overlay(work: Path) -> str:
+    """A shell script that mounts an overlay of this machine's root below ``work``, as ``$root``."""
+    places = sorted({str(HERE.parents[1]), sys.prefix, sys.base_prefix})
+    lines = [
+        f"set -eu; umask 022; PATH=$PATH:{DEFAULT_PATH}; work={shlex.quote(str(work))}",
+        'mkdir -p "$work"; mount -t tmpfs -o mode=755 tmpfs "$work"',
+        'mkdir "$work/up" "$work/wk" "$work/root"; root=$work/root',
+        'mount -t overlay -o lowerdir=/,upperdir="$work/up",workdir="$work/wk" none "$root"',
+        'for d in dev sys; do mount --rbind /$d "$root/$d"; done',
+        'mount -t proc proc "$root/proc"',
+    ]
+    for place in map(shlex.quote, places):
+        # Other file systems than the root's are not in the overlay.
+        lines.append(f'[ -e "$root"{place}/. ] && [ "$(ls -A "$root"{place})" ] ||')
+        lines.append(f'{{ mkdir -p "$root"{place}; mount --rbind {place} "$root"{place}; }}')
+    for parent in sorted({str(parent) for place in places for parent in Path(place).parents}):
+        # A user who may not go through /root, say, may do so in here.
+        lines.append(f'chmod a+x "$root"{shlex.quote(parent)}')
+    return "\n".join(lines)
+
+
 class Service:
     """One service of compose.yaml: its root, its process, and what happens to it."""
 
@@ -113,53 +134,29 @@ class Service:
 
     def _script(self) -> str:
         """A shell script that makes the root and becomes the service's process."""
-        root = "$work/root"
-        lines = [
-            f"set -eu; umask 022; PATH=$PATH:{DEFAULT_PATH}",
-            f"work={shlex.quote(str(self.data / 'roots' / self.name))}",
-            'mkdir -p "$work"; mount -t tmpfs -o mode=755 tmpfs "$work"',
-            'mkdir "$work/up" "$work/wk" "$work/root"',
-            f'mount -t overlay -o lowerdir=/,upperdir="$work/up",workdir="$work/wk" none "{root}"',
-            f'for d in dev sys; do mount --rbind /$d "{root}/$d"; done',
-            f'mount -t proc proc "{root}/proc"',
-        ]
-        for place in sorted({str(HERE.parents[1]), sys.prefix, sys.base_prefix}):
-            # Other file systems than the root's are not in the overlay; and a user who may not go
-            # through /root, say, may do so in here.
-            lines.append(
-                f'[ -e "{root}{place}/." ] && [ "$(ls -A "{root}{place}")" ] ||'
-                f' {{ mkdir -p "{root}{place}"; mount --rbind {place} "{root}{place}"; }}'
-            )
-            for parent in Path(place).parents:
-                lines.append(f'chmod a+x "{root}{parent}"')
+        lines = [overlay(self.data / "roots" / self.name)]
         for source, target, mode in self.image.copies:
-            lines.append(
-                f'mkdir -p "{root}{os.path.dirname(target)}"; cp -r {source} "{root}{target}"'
-            )
+            lines.append(f'mkdir -p "$root{os.path.dirname(target)}"')
+            lines.append(f'cp -r {shlex.quote(str(source))} "$root{target}"')
             if mode is not None:
-                lines.append(f'chmod {mode:o} "{root}{target}"')
-        lines.append(f'printf %s {shlex.quote(self.hosts)} >"{root}/etc/hosts"')
+                lines.append(f'chmod {mode:o} "$root{target}"')
+        lines.append(f'printf %s {shlex.quote(self.hosts)} >"$root/etc/hosts"')
         for place in self.settings.get("tmpfs", ()):
             target, _, options = place.partition(":")
-            options = options or "mode=1777"
-            lines.append(
-                f'mkdir -p "{root}{target}"; mount -t tmpfs -o {options} tmpfs "{root}{target}"'
-            )
+            lines.append(f'mkdir -p "$root{target}"')
+            lines.append(f'mount -t tmpfs -o {options or "mode=1777"} tmpfs "$root{target}"')
         for source, target, options in self._mounts():
-            there = f'"{root}{target}"'
             if Path(source).is_dir():
-                lines.append(f"mkdir -p {there}")
+                lines.append(f'mkdir -p "$root{target}"')
             else:
-                lines.append(
-                    f'mkdir -p "{root}{os.path.dirname(target)}"; rm -f {there}; : >{there}'
-                )
-            lines.append(f"mount --bind {source} {there}")
+                lines.append(f'mkdir -p "$root{os.path.dirname(target)}"')
+                lines.append(f'rm -f "$root{target}"; : >"$root{target}"')
+            lines.append(f'mount --bind {shlex.quote(source)} "$root{target}"')
             if options:
-                lines.append(f"mount -o remount,bind,{options} {there}")
+                lines.append(f'mount -o remount,bind,{options} "$root{target}"')
         if self.settings.get("read_only"):
-            lines.append(f'mount -o remount,bind,ro "{root}"')
-        command = shlex.join(self._confined(self.image.command))
-        lines.append(f'exec chroot "{root}" {command}')
+            lines.append('mount -o remount,bind,ro "$root"')
+        lines.append(f'exec chroot "$root" {shlex.join(self._confined(self.image.command))}')
         return "\n".join(lines)
 
     def _confined(self, command: list[str]) -> list[str]:

@@ -19,7 +19,8 @@ NAME = "mail.example.org"
 ADMINISTRATOR = ("-Q", "-Y", "EXTERNAL", "-H", "ldapi:///")
 
 PROGRAMS = (
-    *("chmod", "env", "mkdir", "mount", "nsenter", "rm", "setpriv", "sh", "tr", "unshare"),
+    *("chmod", "env", "mkdir", "mount", "nsenter", "rm", "setpriv", "sh", "tini", "tr"),
+    "unshare",
     *("openssl", "postfix", "slapd", "slapadd", "slappasswd"),
     *("ldapadd", "ldapmodify", "ldappasswd", "ldapwhoami"),
 )
