@@ -157,7 +157,7 @@ class Supervisor:
         self._all_ready: Callable[[str], None] | None = all_ready
         self._unusable: Callable[[list[str]], None] | None = unusable
         self._workers = [_Worker(number) for number in range(workers)]
-        self._looks = LoopingCall(self._look)
+        self._looks = LoopingCall(self._look_safely)
         self._looks.clock = clock
         self._waited = 0
         """Looks at workers of which some serve, while the server is not ready."""
@@ -271,6 +271,12 @@ class Supervisor:
         self._share_queues()
 
     # -- all of them -------------------------------------------------------------
+
+    def _look_safely(self) -> None:
+        try:
+            self._look()
+        except Exception:
+            self.log.failure("internal error: supervision of workers")
 
     def _look(self) -> None:
         """Kill workers that hang, and give queues to others.

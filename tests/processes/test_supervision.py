@@ -254,6 +254,18 @@ class HangTests(SupervisorCase):
         self.pass_(3)
         self.assertEqual(self.of(WorkerKilled), [])
 
+    def test_a_fault_in_a_look_is_logged_and_the_next_look_comes(self) -> None:
+        self.begin()
+
+        def refuse(_: int) -> None:
+            raise PermissionError
+
+        self.now(0).signal = refuse  # type: ignore[method-assign]
+        self.pass_(10, 0)
+        self.assertEqual(len(self.flushLoggedErrors(PermissionError)), 1)
+        self.pass_(10, 1)
+        self.assertEqual(self.now(1).signals, [SHOW_STACKS])
+
     def test_workers_that_beat_are_left_alone(self) -> None:
         self.begin()
         self.pass_(100)
