@@ -1,7 +1,7 @@
 """systemd itself, as process 1 of a machine that is made of namespaces.
 
-It has an ``/etc``, ``/opt``, ``/run``, ``/var/lib`` and network of its own, and of the units that
-Debian ships those alone that a service needs.  Nothing of it touches the machine outside.
+It has an ``/etc``, ``/opt``, ``/run``, ``/var/lib``, ``/var/log`` and network of its own, and of
+Debian's units only those that a service needs.  Nothing of it touches the machine outside.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ mount --make-rprivate /
 mount --bind "$PLACE/etc" /etc
 mount --bind "$OPT" /opt
 mount --bind "$PLACE/lib" /var/lib
+mount --bind "$PLACE/log" /var/log
 mount --bind "$PLACE/units" /usr/lib/systemd/system
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /usr/lib/systemd/system-generators
@@ -73,7 +74,8 @@ class Systemd:
         )
         self.directory, self._opt = directory, opt
         directory.chmod(0o755)
-        (directory / "units").mkdir()
+        for name in ("log", "units"):
+            (directory / name).mkdir()
         if like is None:
             (directory / "lib").mkdir()
             shutil.copytree("/etc", directory / "etc", symlinks=True)

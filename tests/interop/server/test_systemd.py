@@ -21,27 +21,23 @@ from systemd import Systemd
 pytestmark = pytest.mark.interop
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs/install.md").read_text()
 BOB = "bob@example.org"
 UNIT = "pop3gw.service"
 
 
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of docs/install.md."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.M | re.S)
-
-
-def block(with_line: str, language: str = "sh") -> str:
-    """The one that has this text."""
-    (found,) = (text for text in blocks(language) if with_line in text)
-    return found
+def block(with_line: str, language: str = "sh", page: str = "install") -> str:
+    """The fenced block of a page that has this text."""
+    text = (ROOT / f"docs/{page}.md").read_text()
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+    (found,) = (one for one in blocks if with_line in one)
+    return str(found)
 
 
 class Machine(Systemd):
     """A machine on which pop3gw is installed."""
 
     def type(self, text: str) -> None:
-        """Type a block of docs/install.md, in the directory of the source."""
+        """Type a block of a page, in the directory of the source."""
         self.run(f"set -e\n{text}", text=f"{PASSWORD}\n", cwd=str(ROOT))
 
     def drop_in(self, text: str) -> None:
@@ -111,15 +107,19 @@ def wheel(place: Path) -> Path:
     return found
 
 
-def offline(wheel: Path) -> str:
-    """Commands in place of ``pip install .``, which fetches what the tests have already."""
+def offline(text: str, wheel: Path) -> str:
+    """The commands, without what ``pip install`` would fetch and the tests have already."""
     twistd = Path(sys.executable).with_name("twistd")
-    return f"""\
+
+    return text.replace(
+        "/opt/pop3gw/bin/pip install .\n",
+        f"""\
 echo {sysconfig.get_path("purelib")} > $(echo /opt/pop3gw/lib/python3*/site-packages)/tests.pth
 sed '1s|.*|#!/opt/pop3gw/bin/python|' {twistd} > /opt/pop3gw/bin/twistd
 chmod 755 /opt/pop3gw/bin/twistd
 /opt/pop3gw/bin/pip install --no-deps --no-index {wheel}
-"""
+""",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def installed(place: Path, wheel: Path) -> Path:
     (place / "first").mkdir()
     machine = Machine(place / "first", opt)
     try:
-        machine.type(block("useradd").replace("/opt/pop3gw/bin/pip install .\n", offline(wheel)))
+        machine.type(offline(block("useradd"), wheel))
         machine.type(block("notify-reload"))
         machine.type(block("pop3gw passwd").replace("systemctl enable --now pop3gw\n", ""))
     finally:
@@ -285,3 +285,28 @@ def test_sockets_of_systemd_outlive_the_service(machine: Machine) -> None:
         assert "Traceback" not in machine.log
         # The next client starts it.
     assert machine.run("stat -c '%a %U' /run/pop3gw-lmtp") == "660 pop3gw"
+
+
+# -- kept running -------------------------------------------------------------------
+
+
+def test_a_log_file_in_place_of_the_journal_rotates_at_a_signal(machine: Machine) -> None:
+    machine.drop_in(block("LogsDirectory", "ini", "upgrade"))
+    machine.run("systemctl enable --now pop3gw")
+    machine.run("systemctl kill --signal=USR1 pop3gw")
+    listed = "ls /var/log/pop3gw"
+    machine.until(lambda: machine.run(listed) == "pop3gw.log\npop3gw.log.1")
+    assert machine.curl("pop3://127.0.0.1/") == ""
+    machine.run("systemctl stop pop3gw")
+    assert f"user={BOB}" in machine.run("cat /var/log/pop3gw/pop3gw.log")
+
+
+def test_a_restart_after_an_upgrade_keeps_the_ids_of_mail(machine: Machine) -> None:
+    machine.drop_in("[Service]\nEnvironment=POP3GW_LMTP__ENDPOINT=tcp:24:interface=127.0.0.1\n")
+    machine.run("systemctl enable --now pop3gw")
+    machine.deliver("127.0.0.1")
+    ids = machine.curl("pop3s://127.0.0.1/ -X UIDL")
+    before = machine.pid()
+    machine.type(block("systemctl restart", page="upgrade"))
+    assert machine.pid() != before
+    assert machine.curl("pop3s://127.0.0.1/ -X UIDL") == ids
