@@ -38,6 +38,12 @@ class LinkTests(SynchronousTestCase):
                     wrong.append(f"{page.name}: no such heading: {target}")
         self.assertEqual(wrong, [])
 
+    def test_pages_that_code_and_samples_name_are_there(self) -> None:
+        files = [*ROOT.glob("etc/**/*"), *ROOT.glob("gateway/**/*.py"), *ROOT.glob("tests/**/*.py")]
+        for file in (one for one in files if one.is_file()):
+            for name in re.findall(r"\bdocs/[\w-]+\.md\b", file.read_text(errors="replace")):
+                self.assertTrue((ROOT / name).exists(), f"{file}: {name}")
+
     def test_the_table_of_contents_has_each_page_once(self) -> None:
         listed = re.findall(r"^\| \[(.+?)\]\((.+?)\) \|", (DOCS / "README.md").read_text(), re.M)
         self.assertEqual(sorted(name for name, _ in listed), sorted(target for _, target in listed))

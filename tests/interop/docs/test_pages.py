@@ -23,7 +23,7 @@ ELSEWHERE = {
 """Pages with commands that other tests run."""
 HERE = {
     *("accounts.md", "backup.md", "first-hour.md", "operations.md", "quotas.md", "retention.md"),
-    *("upgrade.md",),
+    *("tuning.md", "upgrade.md"),
 }
 
 INSTALL = """\
@@ -200,6 +200,17 @@ def test_the_commands_of_retention_do_what_the_page_says(machine: Machine) -> No
     for line in lines:
         machine.type(f"{function}\n{line.replace(' 17 ', f' {uid} ')}")
     assert int(uid) in ids(machine)
+
+
+def test_the_kernels_queue_is_read_and_made_longer_as_the_tuning_page_says(
+    machine: Machine,
+) -> None:
+    look, raise_it = commands("tuning.md")
+    said = machine.type(look)
+    assert re.search(r"^\d+$", said, re.M)
+    assert re.search(r"^ListenOverflows \d+$", said, re.M)
+    machine.type(raise_it)
+    assert machine.type("cat /proc/sys/net/core/somaxconn") == "8192\n"
 
 
 def test_completion_is_installed_for_all_shells(machine: Machine) -> None:
