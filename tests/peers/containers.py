@@ -7,9 +7,12 @@ has.  Build and run share this machine's network, or have none.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -18,7 +21,7 @@ from typing import Any
 
 from attrs import frozen
 
-from programs import need, system_path
+from programs import SYSTEM_PATH, need
 
 ROOT = Path(__file__).parents[2]
 BASE, IMAGE = "localhost/python-base:3.13", "localhost/pop3gw:test"
@@ -61,7 +64,7 @@ class Containers:
         (directory / "run").mkdir()
         config = directory / "storage.conf"
         self._env = {
-            "PATH": system_path(),
+            "PATH": SYSTEM_PATH,
             "HOME": str(directory),
             "LANG": "C.UTF-8",
             "TMPDIR": str(directory),
@@ -99,6 +102,18 @@ class Containers:
         )
 
     # -- the image -----------------------------------------------------------
+
+    def build_once(self, shared: Path) -> None:
+        """Build, or take what another process of this test run has built and left in ``shared``."""
+        archive = shared / "image.tar"
+        with open(shared / "image.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if archive.exists():
+                self.podman("load", "--quiet", "--input", archive)
+                return
+            self.build()
+            if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+                self.podman("save", "--quiet", "-m", "--output", archive, BASE, IMAGE)
 
     def build(self) -> None:
         """Make the base, and the image of the Dockerfile as it is."""
@@ -218,11 +233,16 @@ class Container:
 
 
 @contextlib.contextmanager
-def built(directory: Path) -> Iterator[Containers]:
-    """The image, until the end."""
-    containers = Containers(directory)
+def built(shared: Path) -> Iterator[Containers]:
+    """The image, until the end; ``shared``: a directory of all processes of this test run."""
+    # podman takes no path of more than 50 characters for its locks.
+    directory = Path(tempfile.mkdtemp(prefix="pop3gw-", dir="/var/tmp"))
     try:
-        containers.build()
-        yield containers
+        containers = Containers(directory)
+        try:
+            containers.build_once(shared)
+            yield containers
+        finally:
+            containers.end()
     finally:
-        containers.end()
+        shutil.rmtree(directory, ignore_errors=True)

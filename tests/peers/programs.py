@@ -32,9 +32,8 @@ def find(name: str) -> str | None:
     return shutil.which(name, path=_PATH)
 
 
-def system_path() -> str:
-    """The ``PATH`` for a program of the table that runs further ones of its package's."""
-    return _PATH
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""For a program of the table that runs further ones, those of packages that its own needs."""
 
 
 def need(*names: str, root: bool = False) -> None:

@@ -21,7 +21,12 @@ from gateway.testing.directory_contract import PASSWORDS
 from programs import need
 from servers import Slapd, free_port
 
-pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("container")]
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.xdist_group("container"),
+    # The first one waits for the image.
+    pytest.mark.timeout(1500),
+]
 
 ALICE = "alice@example.org"
 STATE = "/var/lib/pop3gw"
@@ -29,8 +34,8 @@ STATE = "/var/lib/pop3gw"
 
 @pytest.fixture(scope="module")
 def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
-    """The image, built once."""
-    with built(tmp_path_factory.mktemp("containers")) as found:
+    """The image, built once in a test run."""
+    with built(tmp_path_factory.getbasetemp().parent) as found:
         yield found
 
 
