@@ -19,6 +19,7 @@ __all__ = [
     "ActionFailed",
     "BackEndBack",
     "BackEndDown",
+    "BackEndReplaced",
     "CacheLookup",
     "CachedPasswordAccepted",
     "CertificateProblem",
@@ -301,6 +302,12 @@ class BackEndBack(NamedTuple):
     seconds: int
 
 
+class BackEndReplaced(NamedTuple):
+    """A reload has changed or removed a back-end that was down."""
+
+    name: str
+
+
 class DirectoryProblem(NamedTuple):
     """The directory answers, but an account or all of them cannot be read."""
 
@@ -501,6 +508,7 @@ Event = (
     | RetentionPostponed
     | BackEndDown
     | BackEndBack
+    | BackEndReplaced
     | DirectoryProblem
     | AccountsKept
     | CachedPasswordAccepted

@@ -304,6 +304,7 @@ class Servers:
             for server in self._servers:
                 server.users -= 1
                 if not server.users:
+                    server.outage.replaced()
                     server.close_idle()
 
     def use(self, work: Callable[[Any], T]) -> T:

@@ -221,6 +221,11 @@ ROWS: dict[type[Event], Row] = {
     events.BackEndDown: Row(
         "pop3gw.directory", LogLevel.error, lambda event: f"{event.name} down: {event.reason}"
     ),
+    events.BackEndReplaced: Row(
+        "pop3gw.directory",
+        LogLevel.info,
+        lambda event: f"{event.name} was changed or removed while it was down",
+    ),
     events.BackEndBack: Row(
         "pop3gw.directory",
         LogLevel.info,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gateway.events import BackEndBack, BackEndDown, Emit
+from gateway.events import BackEndBack, BackEndDown, BackEndReplaced, Emit
 from gateway.observe.log import emit_to_log
 
 QUIET = 10.0
@@ -50,3 +50,9 @@ class Outage:
         if since is not None:
             self._back = self._now()
             self._emit(BackEndBack(self._what, round(self._back - since[0])))
+
+    def replaced(self) -> None:
+        """A reload has changed or removed the back-end: its outage is over, and no other begins."""
+        self._back = float("inf")
+        if self._down.pop("since", None) is not None:
+            self._emit(BackEndReplaced(self._what))

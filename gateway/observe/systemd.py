@@ -98,6 +98,7 @@ class SystemdNotices:
             events.SessionsCounted: self._counted,
             events.BackEndDown: self._down_again,
             events.BackEndBack: self._back,
+            events.BackEndReplaced: self._back,
         }
 
     def start(self) -> None:
@@ -171,7 +172,7 @@ class SystemdNotices:
     def _down_again(self, event: events.BackEndDown) -> None:
         self._down[event.name] = event.reason
 
-    def _back(self, event: events.BackEndBack) -> None:
+    def _back(self, event: events.BackEndBack | events.BackEndReplaced) -> None:
         self._down.pop(event.name, None)
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from attrs import evolve
 from ldap3.core.exceptions import (
     LDAPCertificateError,
     LDAPInvalidFilterError,
@@ -20,6 +21,7 @@ from twisted.internet.task import Clock
 
 from gateway.directory.ldap_servers import Reach, Servers
 from gateway.errors import DirectoryDown, DirectoryMisconfigured
+from gateway.events import BackEndDown, BackEndReplaced
 
 FIRST, SECOND = 0, 1
 
@@ -146,3 +148,67 @@ def test_the_time_for_an_answer_begins_with_its_question(pair: Pair) -> None:
 def test_a_port_that_no_socket_has_is_an_error_before_anybody_logs_in() -> None:
     with pytest.raises(ValueError, match="range"):
         Servers(Reach(uris=("ldap://h:99999", "ldap://two")), lambda _: None, lambda: 0.0)
+
+
+def connection_of(servers: Servers) -> Any:
+    """The connection with which the work is done."""
+    found: list[Any] = []
+    servers.use(found.append)
+    return found[0]
+
+
+def following(pair: Pair, **reach: Any) -> Servers:
+    """The servers after a reload; ``reach`` is what it changes."""
+    how = {"bound_as": reach.pop("bound_as", None), "before": pair.servers}
+    return Servers(evolve(pair.reach, **reach), lambda _: None, lambda: 0.0, **how)
+
+
+def test_a_reload_keeps_the_connections_of_servers_that_are_the_same(pair: Pair) -> None:
+    kept = connection_of(pair.servers)
+    after = following(pair, uris=pair.reach.uris[::-1], retry_after=1.0)
+    pair.servers.close()
+    third = Servers(pair.reach, lambda _: None, lambda: 0.0, before=after)
+    after.close()
+    assert connection_of(third) is kept
+    assert not kept.closed
+    third.close()
+    assert kept.closed
+
+
+@pytest.mark.parametrize("other", [{"timeout": 9}, {"bound_as": "another"}])
+def test_a_connection_that_does_not_fit_is_closed_when_nobody_uses_it(
+    pair: Pair, other: dict[str, Any]
+) -> None:
+    kept = connection_of(pair.servers)
+    after = following(pair, **other)
+    assert connection_of(after) is not kept
+    assert not kept.closed
+
+    def work(connection: Any) -> None:
+        assert connection is kept
+        pair.servers.close()
+        assert not kept.closed
+
+    pair.servers.use(work)
+    assert kept.closed
+    after.close()
+
+
+def test_a_reload_ends_the_outage_of_a_server_that_it_removes(pair: Pair) -> None:
+    told: list[Any] = []
+    reach = evolve(pair.reach, uris=pair.reach.uris[:1])
+    servers = Servers(reach, lambda _: None, lambda: 0.0, emit=told.append)
+
+    def work(_: Any) -> None:
+        raise ConnectionResetError
+
+    with pytest.raises(DirectoryDown):
+        servers.use(work)
+    servers.close()
+    with pytest.raises(DirectoryDown):
+        servers.use(work)
+    name = f"LDAP server {reach.uris[0]}"
+    assert [(type(one), one.name) for one in told] == [
+        (BackEndDown, name),
+        (BackEndReplaced, name),
+    ]

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.events import (
     BackEndBack,
     BackEndDown,
+    BackEndReplaced,
     ConnectionClosed,
     ConnectionOpened,
     Event,
@@ -126,6 +127,9 @@ class StateTests(SystemdCase):
         self.after(BackEndBack("ldap://one", 60))
         self.clock.advance(REFRESH)
         self.assertEqual(self.read(), ["STATUS=ready; connections: none\n"])
+        self.after(BackEndDown("ldap://two", "refused"), BackEndReplaced("ldap://two"))
+        self.clock.advance(REFRESH)
+        self.assertEqual(self.read(), [])
 
     def test_a_reload_that_keeps_the_old_configuration_is_in_the_status(self) -> None:
         self.after(ServerReady(""))
