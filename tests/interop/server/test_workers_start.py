@@ -22,7 +22,7 @@ import gateway
 import twisted
 from gateway.net.tls import make_certificate
 from programs import need
-from servers import USER, Gateway, fill, until_listening
+from servers import USER, Gateway, fill, refuses_connections, until_listening
 
 __all__ = ["rooted"]
 
@@ -226,6 +226,35 @@ def test_check_finds_faults_without_starting_workers(tmp_path: Path) -> None:
     assert status == 1
     assert "key.pem: no such file" in output
     assert "worker" not in output
+
+
+OF_NO_USE = """\
+import sys
+from attrs import evolve
+from gateway.errors import ConfigError
+from gateway.store.maildir.kind import MAILDIR
+
+def make(own, parts):
+    if sys.argv[0].endswith("worker.py"):
+        raise ConfigError(["store.kind: of no use in a worker"])
+    return MAILDIR.make(own, parts)
+
+KIND = evolve(MAILDIR, make=make)
+"""
+
+
+def test_where_no_worker_can_serve_the_server_says_why_and_fails(tmp_path: Path) -> None:
+    (tmp_path / "of_no_use.py").write_text(OF_NO_USE)
+    settings = f'{WORKERS}[store]\nkind = "of_no_use.KIND"\npath = "mail/{{name}}"\n'
+    server = Gateway(tmp_path, settings)
+    command = ["env", f"PYTHONPATH={tmp_path}", *server.command]
+    status, output = outcome(command, tmp_path)
+    assert status == 1
+    assert "cannot serve: store.kind: of no use in a worker\n" in output
+    assert "no worker can serve: stopping\n" in output
+    assert "Traceback" not in output
+    assert output.count(" started: pid=") == 2
+    refuses_connections(server.plain)
 
 
 def test_a_change_of_the_root_directory_is_refused(tmp_path: Path) -> None:
