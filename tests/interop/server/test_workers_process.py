@@ -15,11 +15,11 @@ import pytest
 from test_process import Client, deliver, ends_well, login, message_files
 
 from gateway.processes.supervision import SHOW_STACKS
-from servers import PASSWORD, USER, Gateway, fill, free_port
+from servers import PASSWORD, USER, Gateway, fill, free_port, refuses_connections
 
 pytestmark = pytest.mark.interop
 
-WORKERS = "[processes]\nworkers = 2\nhang_timeout = 3\n"
+WORKERS = "[processes]\nworkers = 2\n"
 READY = b"[pop3gw.server#info] ready"
 
 
@@ -158,6 +158,8 @@ def test_the_queue_of_a_worker_that_died_is_served_by_its_replacement(gateway: G
 
 
 def test_a_worker_that_hangs_is_killed_and_replaced(gateway: Gateway) -> None:
+    with open(gateway.config, "a") as file:
+        file.write("hang_timeout = 3\n")
     start(gateway)
     victim = workers(gateway)[2]
     os.kill(victim, signal.SIGSTOP)
@@ -251,3 +253,15 @@ def test_new_clients_of_a_worker_that_hangs_are_served_by_the_other(tmp_path: Pa
         assert client.ask("NOOP").startswith(b"+OK")
     assert " killed: " not in server.log
     ends_well(server)
+
+
+def test_a_worker_that_hangs_at_the_end_does_not_keep_the_server(tmp_path: Path) -> None:
+    server = Gateway(tmp_path, f"{WORKERS}[limits]\ndrain_timeout = 1\n")
+    fill(server.maildir, [])
+    start(server)
+    hanging = workers(server)[1]
+    os.kill(hanging, signal.SIGSTOP)
+    ends_well(server)
+    assert f"worker 1 killed: pid={hanging}: its work was not finished in time" in server.log
+    assert f"worker 1 ended: pid={hanging} reason=signal SIGKILL\n" in server.log
+    refuses_connections(server.plain)
