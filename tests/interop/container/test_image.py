@@ -7,6 +7,7 @@ import re
 import shlex
 import smtplib
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ pytestmark = [
     pytest.mark.timeout(1500),
 ]
 
-ALICE = "alice@example.org"
+ALICE, BOB = "alice@example.org", "bob@example.org"
 STATE = "/var/lib/pop3gw"
 
 
@@ -304,42 +305,39 @@ def test_processes_that_lose_their_parent_leave_no_zombies(served: Served) -> No
     assert servers_of(served.container) == before
 
 
-def test_docker_stop_ends_it_in_time_with_a_client_that_reads_nothing(
-    served: Served, home: Path
+def test_docker_stop_ends_it_in_time_with_a_client_that_reads_nothing_and_mail_is_kept(
+    served: Served, containers: Containers, home: Path
 ) -> None:
+    need("curl")
     with smtplib.LMTP("127.0.0.1", served.lmtp) as client:
         large = "Subject: large\r\n\r\n" + "0123456789\r\n" * 1_000_000
-        assert client.sendmail("postfix@example.org", [ALICE], large) == {}
-    rc = home / "slow"
-    need("curl")
+        assert client.sendmail("postfix@example.org", [BOB], large) == {}
+    begun = home / "slow"
     slow = subprocess.Popen(
         [
-            *("curl", "--disable", "--silent", "--limit-rate", "1K", "--output", str(rc)),
-            *("--user", f"{ALICE}:{PASSWORDS[ALICE]}", f"pop3://127.0.0.1:{served.plain}/2"),
+            *("curl", "--disable", "--silent", "--limit-rate", "1K", "--output", str(begun)),
+            *("--user", f"{BOB}:{PASSWORDS[BOB]}", f"pop3://127.0.0.1:{served.plain}/1"),
         ]
     )
     try:
-        while not (rc.exists() and rc.stat().st_size):
+        while not (begun.exists() and begun.stat().st_size):
             assert slow.poll() is None
+            time.sleep(0.01)
         # 137: killed after Docker's 10 seconds.
         assert served.container.stop("--time", "10") == 0
     finally:
         slow.kill()
         slow.wait()
     assert "Server Shut Down." in served.container.log
-
-
-def test_what_an_earlier_container_stored_is_there_for_the_next(
-    served: Served, containers: Containers
-) -> None:
     containers.podman("start", served.container.name)
     served.container.wait_for("listener http at", times=2)
-    files = output(served.container.execute("find", f"{STATE}/mail", "-name", "*,S=*"))
-    assert len(files.splitlines()) == 2
+    files = output(
+        served.container.execute("find", f"{STATE}/mail/example.org/bob", "-name", "*,S=*")
+    )
+    assert len(files.splitlines()) == 1
     # Commands find the configuration: it is in the environment.
-    shown = output(served.container.execute("pop3gw", "retention", "preview", ALICE))
+    shown = output(served.container.execute("pop3gw", "retention", "preview", BOB))
     assert shown == "0 of 0 messages in 1 mailboxes would go\n"
-    assert served.container.stop() == 0
 
 
 # -- the README --------------------------------------------------------------
