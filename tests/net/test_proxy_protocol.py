@@ -406,6 +406,19 @@ class Pop3Tests(LoggedCase):
                 peer.drop()
         self.assertEqual(self.lines, [])
 
+    def test_a_proxy_behind_a_proxy_may_name_its_client_by_xclient(self) -> None:
+        _, front = pop3(xclient_networks=PROXIED)
+        peer = front.connect()
+        assert peer is not None
+        said = peer.send(line(CLIENT) + b"XCLIENT ADDR=203.0.113.5\r\n")
+        greeting = b"+OK [XCLIENT] POP3 server ready.\r\n"
+        self.assertEqual(said, greeting + b"+OK The client is known now.\r\n")
+        connection = peer.protocol.connection
+        self.assertEqual((connection.host, connection.proxy), ("203.0.113.5", Proxy(CLIENT)))
+        # To HAProxy itself, which checks the server, it is an unknown command.
+        peer = self.greeted(front, proxy_headers.LOCAL)
+        self.assertEqual(peer.send(b"XCLIENT ADDR=203.0.113.5\r\n"), b"-ERR Unknown command.\r\n")
+
     def test_a_proxy_that_names_a_user_is_no_health_check(self) -> None:
         _, front = pop3()
         peer = self.greeted(front, proxy_headers.LOCAL)

@@ -16,6 +16,7 @@ TRIES = 4
 
 _FINE = 50_000_000
 _COARSE = 2_000_000_000
+_SECONDS = re.compile(r"[0-9]{10}\.")
 _STORED = re.compile(r",S=([0-9]{1,18})(?=[,:]|$)").search
 _WIRE = re.compile(r",W=([0-9]{1,18})(?=[,:]|$)").search
 
@@ -134,3 +135,16 @@ def delivery_order(base: str) -> tuple[int, str]:
     if seconds.isascii() and seconds.isdigit():
         return (int(seconds), base)
     return (0, base)
+
+
+def in_order(bases: list[str]) -> list[str]:
+    """Files by time of delivery, oldest first."""
+    # Almost all names begin with ten digits of seconds; then sorting by text gives
+    # the same order several times faster.  In pieces, since a sort holds the
+    # interpreter lock.
+    if all(_SECONDS.match(base) for base in bases):
+        hours: dict[str, list[str]] = {}
+        for base in bases:
+            hours.setdefault(base[:6], []).append(base)
+        return [base for hour in sorted(hours) for base in sorted(hours[hour])]
+    return sorted(bases, key=delivery_order)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from array import array
 from collections.abc import Callable, Collection, Iterable
@@ -23,7 +22,7 @@ from gateway.store.maildir.folders.place import FOLDERS, Place, opened
 from gateway.store.maildir.folders.scan import (
     NEVER,
     Stamp,
-    delivery_order,
+    in_order,
     look,
     scan,
     settled,
@@ -49,8 +48,6 @@ BIG = 1000
 
 WRITTEN_BACK = 600.0
 """Seconds after which the kernel has written data back to disk; Linux's default is 30."""
-
-_SECONDS = re.compile(r"[0-9]{10}\.")
 
 
 class Reader:
@@ -202,7 +199,7 @@ class Reader:
         ``files``.  Returns the stamp of the mailbox after that.
         """
         listed, sized = self._uidlist.uids, sizes.octets
-        new = _in_order([base for base in files if base not in listed])
+        new = in_order([base for base in files if base not in listed])
         unknown = [base for base in (*known, *new) if base not in sized]
         self.sizer.find(self._maildir, unknown, files, self._uidlist, sizes)
         new = [base for base in new if base in files]
@@ -390,16 +387,3 @@ class Reader:
         return Snapshot(
             listing, bases, [files[base] for base in bases], forms, versions, young, stamp
         )
-
-
-def _in_order(bases: list[str]) -> list[str]:
-    """Files by time of delivery, oldest first."""
-    # Almost all names begin with ten digits of seconds; then sorting by text gives
-    # the same order several times faster.  In pieces, since a sort holds the
-    # interpreter lock.
-    if all(_SECONDS.match(base) for base in bases):
-        hours: dict[str, list[str]] = {}
-        for base in bases:
-            hours.setdefault(base[:6], []).append(base)
-        return [base for hour in sorted(hours) for base in sorted(hours[hour])]
-    return sorted(bases, key=delivery_order)
