@@ -28,7 +28,9 @@ LARGE = 4
 """Messages of 10 MB, for RETR."""
 
 UNITS = {"login": "login", "retr": "MB"}
-CONNECTIONS = {"login": 64, "retr": 16}
+CONNECTIONS = {"login": 40, "retr": 16}
+"""Fewer than a socket's queue takes, or the kernel lets clients wait for a second."""
+
 LEAST_RATE = 1.8
 """What two workers have to do, beside one."""
 
