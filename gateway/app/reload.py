@@ -161,6 +161,7 @@ class Handover:
         A worker that was starting meanwhile was not asked to prepare.
         """
         if self._prepared is None and (problems := self.prepare(document)):
+            log.error("worker keeps the settings of its start: {problems}", problems=problems)
             return problems
         assert self._prepared is not None
         prepared, self._prepared = self._prepared, None

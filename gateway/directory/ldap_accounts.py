@@ -147,7 +147,8 @@ class LdapAccounts:
         self._domains = frozenset(name.lower() for name in search.domains)
         self._base_domain = ".".join(re.findall(r"\bdc=([^,+]+)", search.base.lower()))
         known = (None, None, None) if before is None else before.servers
-        bound_as = search.bind_dn, search.bind_password
+        # All three are kept or none: they share the state of outages.
+        bound_as = search.bind_dn, search.bind_password, reach.timeout
         connect = partial(Servers, now=now, bound_as=bound_as, emit=emit)
         self.searching = connect(reach, self._bind_service, before=known[0])
         # Separate servers: slow lists of entries must not count as an outage for logins.
