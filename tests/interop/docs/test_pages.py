@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench import dovecot_config
 from machine import Machine
 from pages import DOCS, blocks, commands
-from programs import need
+from programs import need, unavailable
 
 pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("pages")]
 
@@ -22,8 +23,8 @@ ELSEWHERE = {
 }
 """Pages with commands that other tests run."""
 HERE = {
-    *("accounts.md", "backup.md", "first-hour.md", "operations.md", "quotas.md", "retention.md"),
-    *("tuning.md", "upgrade.md"),
+    *("accounts.md", "backup.md", "dovecot.md", "first-hour.md", "operations.md", "quotas.md"),
+    *("retention.md", "tuning.md", "upgrade.md"),
 }
 
 INSTALL = """\
@@ -86,6 +87,18 @@ def test_each_page_with_commands_is_run_or_says_why_not() -> None:
         assert text.count("<!-- not run:") == sum(bool(one.reason) for one in blocks(page.name))
         assert not re.search(r"^```(bash|shell|console)$", text, re.M), page
         assert len(re.findall(r"^ *```sh$", text, re.M)) == len(blocks(page.name)), page
+
+
+def test_dovecot_shows_the_same_mail_by_imap_under_the_same_ids(machine: Machine) -> None:
+    need("dovecot", "/usr/lib/dovecot/imap", "/usr/lib/dovecot/modules/auth/libauthdb_ldap.so")
+    if not dovecot_config.version().startswith("2.3."):
+        unavailable("needs Dovecot 2.3, for which docs/dovecot.md has the settings")
+    start, show = commands("dovecot.md")
+    machine.type(start)
+    said = machine.type(show)
+    (found,) = re.findall(r"^\* SEARCH ([\d ]+)\r?$", said, re.M)
+    assert found.split() == re.findall(r"^\d+ (\d+)\r?$", said, re.M)
+    machine.type("systemctl stop dovecot")
 
 
 def test_users_are_added_blocked_renamed_and_deleted_as_the_page_says(machine: Machine) -> None:
