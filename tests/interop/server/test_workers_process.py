@@ -9,6 +9,7 @@ import signal
 import socket
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,17 +45,15 @@ def workers(server: Gateway) -> dict[int, int]:
     return {int(number): int(pid) for number, pid in found}
 
 
-def server_of(line: socket.socket) -> int:
+def server_of(server: Gateway, line: socket.socket) -> int:
     """The worker at the other end of a connection."""
-    port = line.getsockname()[1]
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            links = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-        except OSError:
-            continue
-        if f"socket:[{inode_of(line.getpeername()[1], port)}]" in links:
-            return int(pid)
-    raise AssertionError("nobody has the other end")
+    link = f"socket:[{inode_of(line.getpeername()[1], line.getsockname()[1])}]"
+    for pid in workers(server).values():
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if os.readlink(file) == link:
+                    return pid
+    raise AssertionError("no worker has the other end")
 
 
 def inode_of(local: int, remote: int) -> str:
@@ -72,7 +71,7 @@ def clients_of_each(server: Gateway) -> dict[int, Client]:
     found: dict[int, Client] = {}
     while len(found) < 2:
         client = login(server)
-        if found.setdefault(server_of(client.line), client) is not client:
+        if found.setdefault(server_of(server, client.line), client) is not client:
             client.__exit__()
     return found
 
