@@ -6,13 +6,12 @@ Debian's units only those that a service needs.  Nothing of it touches the machi
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 import time
-from itertools import count
 from pathlib import Path
+from secrets import token_hex
 
 from programs import need
 
@@ -49,9 +48,6 @@ mount --make-rshared /
 exec env -i PATH="$PATH" container=namespaces LANG=C.UTF-8 /lib/systemd/systemd --system \
     --unit=multi-user.target --log-target=journal --show-status=no
 """
-
-
-_NUMBERS = count()
 
 
 class Systemd:
@@ -94,7 +90,7 @@ class Systemd:
         (directory / "etc/systemd/journald.conf").write_text(journal)
         for name, text in _TARGETS.items():
             (directory / "units" / f"{name}.target").write_text(f"[Unit]\n{text}")
-        self._cgroup = _cgroups() / f"pop3gw-test-{os.getpid()}-{next(_NUMBERS)}"
+        self._cgroup = _cgroups() / f"pop3gw-test-{token_hex(8)}"
         self._cgroup.mkdir()
         self._start()
 
