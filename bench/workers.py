@@ -28,8 +28,8 @@ LARGE = 4
 """Messages of 10 MB, for RETR."""
 
 UNITS = {"login": "login", "retr": "MB"}
-CONNECTIONS = {"login": 40, "retr": 16}
-"""Fewer than a socket's queue takes, or the kernel lets clients wait for a second."""
+CONNECTIONS = {"login": 30, "retr": 8}
+"""For each share; fewer than a queue takes, or the kernel has clients wait for a second."""
 
 LEAST_RATE = 1.8
 """What two workers have to do, beside one."""
@@ -146,7 +146,9 @@ def measure(
             for case in cases:
                 server = up[case.setting.server]
                 with _limited(server, case):
-                    found[case].append(_load(generator, server, case.kind, seconds, large))
+                    found[case].append(
+                        _load(generator, server, case.kind, seconds, large, case.setting.shares)
+                    )
     return found
 
 
@@ -172,10 +174,18 @@ def _limited(server: Server, case: Case) -> AbstractContextManager[None]:
     return limited([generator, (processes.tree(server.pid), shares)])
 
 
-def _load(generator: Path, server: Server, kind: str, seconds: float, large: Drop) -> Measured:
+def _load(
+    generator: Path, server: Server, kind: str, seconds: float, large: Drop, shares: int = 1
+) -> Measured:
     each = large.reply_octets // large.messages
     target = [str(USERS)] if kind == "login" else [str(LARGE), large.local, str(each)]
-    command = [str(generator), kind, str(server.plain), str(CONNECTIONS[kind]), str(seconds)]
+    command = [
+        str(generator),
+        kind,
+        str(server.plain),
+        str(shares * CONNECTIONS[kind]),
+        str(seconds),
+    ]
     before = processes.settle(server.pid)
     done = subprocess.run([*command, *target], capture_output=True, text=True, check=False)
     spent = processes.settle(server.pid) - before
