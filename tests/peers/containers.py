@@ -105,15 +105,18 @@ class Containers:
 
     def build_once(self, shared: Path) -> None:
         """Build, or take what another process of this test run has built and left in ``shared``."""
-        archive = shared / "image.tar"
+        archives = {BASE: shared / "base.tar", IMAGE: shared / "image.tar"}
         with open(shared / "image.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if archive.exists():
-                self.podman("load", "--quiet", "--input", archive)
+            if all(archive.exists() for archive in archives.values()):
+                for archive in archives.values():
+                    self.podman("load", "--quiet", "--input", archive)
                 return
             self.build()
             if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
-                self.podman("save", "--quiet", "-m", "--output", archive, BASE, IMAGE)
+                # podman 4.3 mixes up the images of one archive with several.
+                for name, archive in archives.items():
+                    self.podman("save", "--quiet", "--output", archive, name)
 
     def build(self) -> None:
         """Make the base, and the image of the Dockerfile as it is."""
