@@ -157,7 +157,9 @@ class Assembly:
             work=limits.work_timeout,
             handshake=settings.profile.preauth_idle_timeout,
         )
-        self.certificates = certificates_of(settings, self._parts, reactor, self._emit)
+        self.certificates = certificates_of(
+            settings, self._parts, reactor, self._emit, runtime.role.make_context
+        )
         self.state = runtime.state
         self.store = self._store()
 

@@ -19,7 +19,7 @@ from gateway.errors import ConfigError
 from gateway.events import CertificateRejected, CertificateReloaded, Emit
 from gateway.jobs.certificate_expiry import CertificateExpiry, Shown
 from gateway.net.tls import Certificate
-from gateway.net.tls_context import TLSContext, bare_context
+from gateway.net.tls_context import MakeContext, TLSContext, new_context, prepare_context
 
 _ANY = ("", "0.0.0.0", "::")
 
@@ -36,14 +36,16 @@ class _Use:
 class Certificates:
     """TLS of all listeners; each certificate is read once.  Methods raise ``ConfigError``."""
 
-    def __init__(self, settings: Settings, emit: Emit) -> None:
+    def __init__(self, settings: Settings, emit: Emit, make: MakeContext | None = None) -> None:
+        """``make``: for another process that says when to ``renew``; None: by the clock."""
         self._settings = settings
+        self._make_context = make
         self._emit = emit
         self._read: dict[CertificateFiles, Certificate] = {}
         self._places: dict[CertificateFiles, dict[str, None]] = {}
         """The sections that name a certificate, for messages; the values mean nothing."""
         self._uses: dict[str, _Use] = {}
-        self._renewal = LoopingCall(self._renew)
+        self._renewal = LoopingCall(self.renew)
 
     def of(self, name: str) -> TLSContext:
         """TLS of a listener."""
@@ -73,7 +75,7 @@ class Certificates:
             self.of(name)
             return
         try:
-            bare_context(listener.tls_minimum, listener.ciphers)
+            prepare_context(listener.tls_minimum, listener.ciphers, new_context())
         except ConfigError as error:
             raise _placed(f"listeners.{name}", error) from error
 
@@ -110,6 +112,7 @@ class Certificates:
                 ciphers=ciphers,
                 name=place,
                 ticket_key_lifetime=self._settings.tls.ticket_key_lifetime,
+                make=self._make_context or new_context,
             )
         except ConfigError as error:
             raise _placed(place, error) from error
@@ -126,7 +129,8 @@ class Certificates:
     def start(self, clock: IReactorTime) -> None:
         """Make new ticket keys from time to time."""
         self._renewal.clock = clock
-        if lifetime := self._settings.tls.ticket_key_lifetime:
+        lifetime = self._settings.tls.ticket_key_lifetime
+        if lifetime and self._make_context is None:
             self._renewal.start(lifetime, now=False)
 
     def stop(self) -> None:
@@ -150,11 +154,11 @@ class Certificates:
                 self._emit(CertificateRejected("; ".join(_placed(places, error).problems)))
             else:
                 self._emit(CertificateReloaded(files.certificate))
-        self._renew(changed)
+        self.renew(changed)
         return rejected
 
-    def _renew(self, changed: set[Certificate] | None = None) -> None:
-        """``changed``: of listeners with these certificates only; None: of all."""
+    def renew(self, changed: set[Certificate] | None = None) -> None:
+        """New ticket keys of listeners with one of these certificates; None: of all listeners."""
         for place, use in self._uses.items():
             if changed is None or not changed.isdisjoint(use.context.certificates):
                 try:
@@ -186,7 +190,11 @@ class Certificates:
 
 
 def certificates_of(
-    settings: Settings, parts: Parts, clock: IReactorTime, emit: Emit
+    settings: Settings,
+    parts: Parts,
+    clock: IReactorTime,
+    emit: Emit,
+    make: MakeContext | None,
 ) -> Certificates:
     """TLS of all listeners; a reload keeps it if its settings are the same."""
     listeners = {name: evolve(one, mechanisms=None) for name, one in settings.listeners.items()}
@@ -194,7 +202,7 @@ def certificates_of(
     return parts.part(
         "certificates",
         (listeners, settings.tls, settings.lmtp.endpoint, settings.lmtp.tls, names),
-        lambda: Certificates(settings, emit),
+        lambda: Certificates(settings, emit, make),
         lambda it: Life(partial(it.start, clock), it.stop),
     )
 

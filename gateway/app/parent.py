@@ -12,6 +12,7 @@ from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from gateway import endpoints
@@ -37,7 +38,7 @@ from gateway.jobs.thread_pool import ThreadPool
 from gateway.model import OpenSession
 from gateway.processes.channel import Channel
 from gateway.processes.sockets import Bound, bind
-from gateway.processes.spawn import CHANNEL, WorkerProcess, spawn
+from gateway.processes.spawn import CHANNEL, WorkerProcess, fork_server_of, spawn
 from gateway.processes.supervision import Supervisor
 
 PassOn = Callable[[bytes], object]
@@ -126,6 +127,12 @@ class Parent(Service):
         self._admissions = AdmissionsOfParent(reactor, settings, self._count)
         self.gave_up = False
         """Whether the server stops because no worker can serve."""
+        self._generation = 0
+        """Of the ticket keys that all workers share."""
+        self._renewal = LoopingCall(self._renew)
+        self._renewal.clock = reactor
+        names = [*(f"listeners.{name}" for name in settings.listeners), "lmtp"]
+        self._fork_server = fork_server_of(reactor, environ, names)
         self.supervisor = Supervisor(
             reactor,
             self._start,
@@ -157,8 +164,16 @@ class Parent(Service):
         signal.signal(signal.SIGHUP, self._hung_up)
         for place, bound in zip(self._places, self._bound, strict=True):
             self._emit(ListenerStarted(place.name, bound.address, place.tls))
-        self.supervisor.begin()
-        self._reloads.start()
+        if self._fork_server is None:
+            self._begin(None)
+        else:
+            self._fork_server.start().addCallback(self._begin)
+
+    def _begin(self, _: None) -> None:
+        if self.running:
+            self.supervisor.begin()
+            self._time_renewals()
+            self._reloads.start()
 
     def _start(self, number: int, ended: Callable[[str], None]) -> WorkerProcess:
         channel = Channel(self._reactor)
@@ -167,6 +182,7 @@ class Parent(Service):
             self._admissions.leave(number)
             ended(reason)
 
+        channel.handle("renew", self._outdated)
         process = WorkerProcess(number, channel, self._pass_on, left)
         descriptors: list[int] = []
         sockets: dict[str, list[int]] = {}
@@ -184,13 +200,14 @@ class Parent(Service):
                 "reloaded": self._reloaded,
                 "auth": self._handed.auth,
                 "number": number,
+                "generation": self._generation,
                 "admission": self._admissions.join(number, channel),
                 "sockets": sockets,
                 "families": families,
             },
         )
         try:
-            spawn(self._reactor, process, descriptors, self._environ)
+            spawn(self._reactor, process, descriptors, self._environ, self._fork_server)
         except OSError:
             self._admissions.leave(number)
             raise
@@ -205,6 +222,27 @@ class Parent(Service):
         self.gave_up = True
         self.log.error("no worker can serve: stopping")
         self._reactor.stop()
+
+    # -- ticket keys -------------------------------------------------------------
+
+    def _time_renewals(self) -> None:
+        lifetime = self._settings.tls.ticket_key_lifetime
+        if self._renewal.running and self._renewal.interval != lifetime:
+            self._renewal.stop()
+        if lifetime and not self._renewal.running:
+            self._renewal.start(lifetime, now=False)
+
+    def _outdated(self, generation: int) -> None:
+        """A worker has taken other certificates than those of this generation."""
+        if generation == self._generation:
+            self._renew()
+
+    def _renew(self) -> None:
+        self._generation += 1
+        self.log.info("renewed ticket keys: generation={number}", number=self._generation)
+        for _, channel in self.supervisor.serving:
+            channel.tell("renew", self._generation)
+        self.supervisor.tell_starting("renew", self._generation)
 
     def open_sessions(self) -> Deferred[list[OpenSession]]:
         """The open sessions of all workers; the oldest first.  A worker that hangs is left out."""
@@ -244,6 +282,7 @@ class Parent(Service):
             observer.configure(found.settings)
         self.supervisor.tell_starting("commit", document)
         answers = await self.supervisor.ask_all("commit", document)
+        self._time_renewals()
         kept = tuple(dict.fromkeys(one for said in answers.values() for one in said))
         for problem in kept:
             self._emit(CertificateRejected(problem))
@@ -276,6 +315,10 @@ class Parent(Service):
         self.supervisor.hurry()
 
     def _stopped(self, _: object) -> None:
+        if self._renewal.running:
+            self._renewal.stop()
+        if self._fork_server is not None:
+            self._fork_server.stop()
         if not self._reading.outstanding:
             self._reading.stop()
         for observer in self._observers:

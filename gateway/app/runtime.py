@@ -14,6 +14,7 @@ from gateway.app.service import FindEndpoint, endpoint_of
 from gateway.config.settings import Settings
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.net.fair_turns import FairTurns
+from gateway.net.tls_context import MakeContext
 from gateway.observe.bus import EventBus
 from gateway.state.leader import FlockLeader
 from gateway.state.ledger import LedgerState
@@ -26,6 +27,8 @@ class Role:
     observers: Sequence[Make] = OBSERVERS
     find_endpoint: FindEndpoint = endpoint_of
     make_admission: MakeAdmission = local_admission
+    make_context: MakeContext | None = None
+    """Makes TLS contexts, if the parent says when there are new ticket keys."""
     is_first: bool = True
     """Whether it does what only one of them does, without an election."""
 

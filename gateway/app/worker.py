@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from attrs import frozen
@@ -34,11 +35,13 @@ from gateway.config.load import load_settings_of
 from gateway.errors import GatewayError
 from gateway.events import ServerReady
 from gateway.net.clock import installed_clock
+from gateway.net.shared_contexts import SharedContexts
 from gateway.observe.log_file import BufferedLog
 from gateway.processes.channel import Channel, connect
+from gateway.processes.fork_server import serve
 from gateway.processes.log_pipe import LinePipe
 from gateway.processes.sockets import Inherited
-from gateway.processes.spawn import CHANNEL
+from gateway.processes.spawn import CHANNEL, FORK
 from gateway.processes.supervision import BEAT, SHOW_STACKS
 
 _IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
@@ -104,9 +107,10 @@ class Worker:
 
     log = Logger("pop3gw.processes")
 
-    def __init__(self, reactor: Any, channel: Channel) -> None:
+    def __init__(self, reactor: Any, channel: Channel, contexts: SharedContexts) -> None:
         self._reactor = reactor
         self._channel = channel
+        self._contexts = contexts
         self._server: Server | None = None
         self._beats = LoopingCall(self._beat)
         self._beats.clock = reactor
@@ -141,10 +145,13 @@ class Worker:
     def _start(self, handed: Mapping[str, Any]) -> None:
         number = handed["number"]
         sockets = Sockets(self._reactor, number, handed["sockets"], handed["families"])
+        self._contexts.advance(handed["generation"])
+        self._contexts.ask = partial(self._channel.tell, "renew")
         role = Role(
             observers=(*OBSERVERS_OF_WORKER, lambda *_: Observer({ServerReady: self._ready})),
             find_endpoint=sockets.own,
             make_admission=AdmissionsOfWorker(self._channel, handed["admission"]),
+            make_context=self._contexts.make,
             is_first=number == 0,
         )
         settings = load_settings_of(handed["document"])
@@ -152,7 +159,8 @@ class Worker:
             # What needs a restart of the server stays as it was at the start of that.
             settings = merge(settings, load_settings_of(handed["reloaded"])).settings
         checkers = [makeChecker(argument) for argument in handed["auth"]]
-        server = Assembly(self._reactor, settings, checkers, role).server()
+        assembly = Assembly(self._reactor, settings, checkers, role)
+        server = assembly.server()
         queues = Queues(sockets, server.listeners)
         self._channel.handle("queues", queues.serve)
         server.privilegedStartService()
@@ -163,10 +171,17 @@ class Worker:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._server = server
         self._channel.handle("sessions", lambda _: server.open_sessions())
+        self._channel.handle("renew", partial(self._renew, assembly, server))
         if server.reloading is not None:
             handover = Handover(server.reloading, directory=not checkers)
             for name in ("prepare", "commit", "drop"):
                 self._channel.handle(name, getattr(handover, name))
+
+    def _renew(self, first: Assembly, server: Server, generation: int) -> None:
+        """The parent has a new generation of ticket keys for all workers."""
+        self._contexts.advance(generation)
+        assembly = first if server.reloading is None else server.reloading.assembly
+        assembly.certificates.renew()
 
     def _ready(self, event: ServerReady) -> None:
         self._channel.tell("ready", event.problem)
@@ -189,11 +204,21 @@ class Worker:
 
 
 def main() -> None:
-    """Run a worker in this process."""
+    """Run a worker in this process, or fork them; the arguments are in ``spawn.py``."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     faulthandler.register(SHOW_STACKS)
     _drop_privileges()
+    contexts = SharedContexts()
+    if sys.argv[1:2] == [FORK]:
+        contexts = SharedContexts(sys.argv[2:])
+        if not serve():
+            return
+    run(contexts)
+
+
+def run(contexts: SharedContexts) -> None:
+    """Run a worker in this process."""
     reactor: Any = installed_clock()
 
     def may_wait() -> bool:
@@ -212,7 +237,7 @@ def main() -> None:
     observer: Any = take
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     channel = Channel(reactor)
-    worker = Worker(reactor, channel)
+    worker = Worker(reactor, channel, contexts)
     connect(reactor, CHANNEL, channel)
     reactor.run()
     sys.exit(worker.exit_status)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from attrs import frozen
@@ -42,6 +42,15 @@ TICKET_KEY_LIFETIME = 43_200.0
 """Seconds after which new ticket keys are made; tickets are good for half of it."""
 
 
+MakeContext = Callable[[str], SSL.Context]
+"""Makes a context for a listener of this name, with ticket keys of its own."""
+
+
+def new_context(_: str = "") -> SSL.Context:
+    """A context with new ticket keys, which are random."""
+    return SSL.Context(SSL.TLS_SERVER_METHOD)
+
+
 @frozen
 class _Generation:
     """What new connections get, until the certificates or the ticket keys change."""
@@ -69,15 +78,19 @@ class TLSContext:
         ciphers: str = "",
         name: str = "",
         ticket_key_lifetime: float = TICKET_KEY_LIFETIME,
+        make: MakeContext = new_context,
     ) -> None:
         """``minimum``: the oldest version, such as ``1.2``; ``ciphers`` empty: the default.
 
         ``name``: of the listener; sessions of another one are not resumed.
         ``ticket_key_lifetime``: in seconds, after which somebody calls ``renew``; 0: clients
-        cannot resume sessions.  Raises ``ConfigError`` if certificates or ciphers are no good.
+        cannot resume sessions.  ``make`` makes what has the ticket keys.
+
+        Raises ``ConfigError`` if certificates or ciphers are no good.
         """
         self.certificates = tuple(certificates)
-        self._bare = partial(bare_context, minimum, ciphers)
+        self._prepare = partial(prepare_context, minimum, ciphers)
+        self._make = make
         self._name = name
         self._lifetime = ticket_key_lifetime
         self._generation = self._made()
@@ -112,18 +125,18 @@ class TLSContext:
 
     def _made(self) -> _Generation:
         first = first_choice(self.certificates)
-        contexts = {first: self._context(first)}
+        contexts = {first: self._context(first, self._make(self._name))}
         by_name: dict[str, SSL.Context | None] = {}
         for name, group in choices(self.certificates).items():
             if group not in contexts:
-                contexts[group] = self._context(group)
+                contexts[group] = self._context(group, new_context())
             by_name[name] = None if group == first else contexts[group]
         if len(contexts) > 1:
             contexts[first].set_tlsext_servername_callback(partial(_choose, by_name))
         return _Generation(contexts[first], tuple(one.der for one in self.certificates))
 
-    def _context(self, certificates: Sequence[Certificate]) -> SSL.Context:
-        context = self._bare()
+    def _context(self, certificates: Sequence[Certificate], context: SSL.Context) -> SSL.Context:
+        self._prepare(context)
         # At most 32 octets.
         context.set_session_id(hashlib.sha256(self._name.encode()).digest())
         if self._lifetime:
@@ -135,9 +148,8 @@ class TLSContext:
         return context
 
 
-def bare_context(minimum: str, ciphers: str) -> SSL.Context:
-    """A context without a certificate; raises ``ConfigError`` for unknown ciphers."""
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+def prepare_context(minimum: str, ciphers: str, context: SSL.Context) -> None:
+    """All but names and certificates; raises ``ConfigError`` for unknown ciphers."""
     context.set_min_proto_version(VERSIONS[minimum])
     context.set_options(
         SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
@@ -151,7 +163,6 @@ def bare_context(minimum: str, ciphers: str) -> SSL.Context:
         context.set_cipher_list(ciphers.encode())
     except SSL.Error as error:
         raise ConfigError([f"ciphers {ciphers!r}: {reasons_of(error)}"]) from None
-    return context
 
 
 def _choose(by_name: Mapping[str, SSL.Context | None], connection: SSL.Connection) -> None:

@@ -50,6 +50,13 @@ class CertificatesCase(SynchronousTestCase):
 
 
 class ReloadTests(CertificatesCase):
+    def test_a_listener_that_asks_again_gets_the_same_with_its_ticket_keys(self) -> None:
+        made = self.certificates(self.net)
+        again = [made.of("pop3s"), made.of("pop3"), made.for_mail()]
+        self.assertEqual(
+            [one is other for one, other in zip(again, self.contexts, strict=True)], [True] * 3
+        )
+
     def test_each_file_is_read_once_however_many_listeners_show_it(self) -> None:
         made = self.certificates(self.net, self.org)
         made.reload()
