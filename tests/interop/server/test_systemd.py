@@ -220,7 +220,8 @@ def test_worker_processes_serve_and_are_replaced_within_the_same_unit(machine: M
     machine.until(lambda: all(f"worker {number} ready" in machine.log for number in (1, 2)))
     for url in ("pop3://127.0.0.1/", "pop3s://127.0.0.1/"):
         assert machine.curl(url) == ""
-    workers = machine.run(f"cat /proc/{parent}/task/*/children").split()
+    (fork_server,) = machine.run(f"cat /proc/{parent}/task/*/children").split()
+    workers = machine.run(f"cat /proc/{fork_server}/task/*/children").split()
     assert len(workers) == 2
     machine.run(f"kill -STOP {workers[0]}")
     machine.until(lambda: machine.log.count("worker 1 ready") == 2)
