@@ -234,7 +234,7 @@ class KnownExpire(NamedTuple):
 
 
 class RetentionOrder(NamedTuple):
-    """An operator's order that retention visits a mailbox now."""
+    """An order that retention visits a mailbox now, of an operator or of another process."""
 
     given: float
     """When, in Unix seconds."""

@@ -129,7 +129,7 @@ class IRetentionState(Interface):
 
 
 class IRetentionOrders(Interface):
-    """Orders that operators give to a running server.  Fails as ``IState`` does."""
+    """Orders to the leader, of operators and of other processes.  Fails as ``IState`` does."""
 
     def add_order(mailbox: str, order: RetentionOrder) -> Deferred[None]:
         """Have retention visit a mailbox; of two orders the later counts, and either release."""

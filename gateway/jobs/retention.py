@@ -107,6 +107,10 @@ class RetentionJob:
         self._latest = NOTHING
         """The latest value of ``now``."""
         self._next_round = 0.0
+        self._next_look = 0.0
+        """When a process that does not lead loads the scans of the leader again."""
+        self._told: dict[str, str] = {}
+        """New policies that the leader was asked to look at since then, by mailbox."""
         self._waits_for = ""
         """Why the last turn failed, as it was logged; empty: it did not."""
         self._unchecked: list[str] = []
@@ -132,11 +136,27 @@ class RetentionJob:
         """A message arrived: the mailbox or its policy may be new."""
         name, text = account.mailbox, self._mailboxes.policies.text(account)
         known = self._looks.get(name)
-        is_news = text != (known.policy if known else "")
-        if is_news and self._leading and name not in self._failures:
+        if text == (known.policy if known else ""):
+            return
+        if not self._leading:
+            self._tell_leader(name, text)
+        elif name not in self._failures:
             self._schedule.put(name, self._now())
             if self._timer is not None and self._timer.active():
                 self._set_timer(0)
+
+    def _tell_leader(self, name: str, text: str) -> None:
+        """Have the leader visit a mailbox that was new when this process last looked."""
+        if self._told.get(name) != text:
+            self._told[name] = text
+            told = self._state.add_order(name, RetentionOrder(self._now(), released=False))
+            told.addErrback(self._not_told, name)
+
+    def _not_told(self, failure: Failure, name: str) -> None:
+        # The next delivery tries again.
+        self._told.pop(name, None)
+        assert failure.value is not None
+        self._postponed(name, failure.value)
 
     # -- the timer ----------------------------------------------------------------
 
@@ -170,6 +190,7 @@ class RetentionJob:
     async def _turn(self) -> None:
         led, self._leading = self._leading, await self._leader.is_leader()
         if not self._leading:
+            await self._follow()
             return
         # A wrong clock may have postponed mailboxes.
         if not led or self._now() < self._latest - self._listen:
@@ -183,6 +204,13 @@ class RetentionJob:
             if self._clock.seconds() >= end or not (due := self._schedule.take(self._now(), 1)):
                 break
             await self._guarded(due[0], self._visit)
+
+    async def _follow(self) -> None:
+        """Know what the leader knows, to tell it what it does not."""
+        if self._clock.seconds() >= self._next_look:
+            self._looks = dict(await self._state.last_scans())
+            self._told.clear()
+            self._next_look = self._clock.seconds() + self._every
 
     async def _recall(self) -> None:
         """Load what the last leader stored."""

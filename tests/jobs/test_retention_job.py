@@ -262,6 +262,37 @@ class FindingTests(SweeperCase):
         house.run(0)
         self.assertEqual(house.store.scans["a"], 1)
 
+    def test_a_delivery_to_another_process_tells_the_leader_of_a_new_mailbox(self) -> None:
+        house = House(self)
+        house.retention_job()
+        other = house.retention_job()
+        house.store.add("a", age=90 * DAY)
+        for _ in range(3):
+            other.delivered(Account(name="a", mailbox="a"))
+        house.run(60)
+        self.assertEqual(house.count("a"), 0)
+        scans = house.store.scans["a"]
+        house.run(HOUR)
+        house.store.add("a")
+        other.delivered(Account(name="a", mailbox="a"))
+        house.run(60)
+        self.assertEqual(house.store.scans["a"], scans)
+
+    def test_an_order_of_another_process_that_fails_is_given_again(self) -> None:
+        house = House(self)
+        house.retention_job()
+        other = house.retention_job()
+        house.store.add("a", age=90 * DAY)
+        add_order = house.state.add_order
+        house.state.add_order = lambda *_: fail(StoreDown("full"))  # type: ignore[method-assign]
+        other.delivered(Account(name="a", mailbox="a"))
+        house.run(60)
+        self.assertEqual(house.count("a"), 1)
+        house.state.add_order = add_order  # type: ignore[method-assign]
+        other.delivered(Account(name="a", mailbox="a"))
+        house.run(60)
+        self.assertEqual(house.count("a"), 0)
+
     def test_a_mailbox_without_a_policy_is_not_scanned(self) -> None:
         house = House(self, policy="", own={"b": "never", "c": "hold, any 1d"})
         for name in "abc":
@@ -546,7 +577,7 @@ class RestartTests(SweeperCase):
         house.store.add("a", 50, age=3 * DAY)
         second.delivered(Account(name="a", mailbox="a"))
         house.run(HOUR + LATE)
-        self.assertEqual(house.store.scans["a"], 2)
+        self.assertEqual(house.store.scans["a"], 1)
         self.assertEqual(len(house.store.removals), 50)
         self.successResultOf(first.stop())
         house.leaders.clear()
