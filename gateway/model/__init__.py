@@ -1,0 +1,57 @@
+"""Frozen values that packages exchange.
+
+Import them from here; ``mail``, ``accounts`` and ``clients`` are where to read.
+"""
+
+from __future__ import annotations
+
+from gateway.model.accounts import (
+    UNLIMITED,
+    Account,
+    DigestClaim,
+    Level,
+    Limits,
+    Quota,
+    Terms,
+    Usage,
+    WarningChange,
+    WarningState,
+)
+from gateway.model.clients import Connection, LoginAttempt, OpenSession, Peer, Proxy, cause_of
+from gateway.model.mail import (
+    Form,
+    KnownExpire,
+    LastScan,
+    Listing,
+    Reason,
+    Removed,
+    RetentionOrder,
+    StoredMessage,
+)
+
+__all__ = [
+    "UNLIMITED",
+    "Account",
+    "Connection",
+    "DigestClaim",
+    "Form",
+    "KnownExpire",
+    "LastScan",
+    "Level",
+    "Limits",
+    "Listing",
+    "LoginAttempt",
+    "OpenSession",
+    "Peer",
+    "Proxy",
+    "Quota",
+    "Reason",
+    "Removed",
+    "RetentionOrder",
+    "StoredMessage",
+    "Terms",
+    "Usage",
+    "WarningChange",
+    "WarningState",
+    "cause_of",
+]

@@ -1,0 +1,160 @@
+"""Values of mail: messages, listings, removals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from functools import cached_property
+from typing import NamedTuple
+
+from attrs import frozen
+
+
+class Form(IntEnum):
+    """How the octets of a stored message differ from those that RETR sends."""
+
+    STORED = 0
+    """Unknown: convert line ends and stuff dots."""
+
+    CANONICAL = 1
+    """Every line ends in CRLF, the last one too, and no dot follows a lone CR."""
+
+    CLEAN = 2
+    """As CANONICAL, and no line begins with a dot: send unchanged."""
+
+
+class Listing:
+    """The snapshot of a maildrop that a session uses.
+
+    ``sizes[i]`` is the octet count of message ``i + 1`` as RETR sends it, dot
+    stuffing not counted (RFC 1939 section 11); ``uids[i]`` its unique-id.
+    Immutable, so that all sessions of a mailbox can share one, with its
+    replies rendered once.
+    """
+
+    def __init__(self, sizes: Sequence[int], uids: Sequence[str]) -> None:
+        self.sizes = sizes
+        self.uids = uids
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @cached_property
+    def octets(self) -> int:
+        """The sum of all sizes."""
+        return sum(self.sizes)
+
+    @cached_property
+    def scan_lines(self) -> bytes:
+        """``number size`` of every message, one line each."""
+        return _numbered(self.sizes, 1)
+
+    @cached_property
+    def uid_lines(self) -> bytes:
+        """``number unique-id`` of every message, one line each."""
+        return _numbered(self.uids, 1)
+
+    def longer(self, sizes: Sequence[int], uids: Sequence[str]) -> Listing:
+        """This listing with further messages at its end; replies rendered so far are kept."""
+        longer = Listing([*self.sizes, *sizes], [*self.uids, *uids])
+        rendered, first = self.__dict__, len(self) + 1
+        if "octets" in rendered:
+            longer.octets = self.octets + sum(sizes)
+        if "scan_lines" in rendered:
+            longer.scan_lines = self.scan_lines + _numbered(sizes, first)
+        if "uid_lines" in rendered:
+            longer.uid_lines = self.uid_lines + _numbered(uids, first)
+        return longer
+
+    def prepare(self) -> None:
+        """Render the replies now, in this thread, and not at first use."""
+        self.octets, self.scan_lines, self.uid_lines  # noqa: B018
+
+
+def _numbered(values: Sequence[object], first: int) -> bytes:
+    """A line for each value, with its number before it."""
+    lines = [f"{number} {value}\r\n" for number, value in enumerate(values, first)]
+    return "".join(lines).encode("ascii")
+
+
+class StoredMessage(NamedTuple):
+    """The data of a stored message for retention; times in Unix seconds.
+
+    Sorted by its fields: older messages first.
+    """
+
+    received: float
+    uid: str
+    """Its unique-id."""
+
+    octets: int
+    read: float | None
+    """When it was read; None: unread."""
+
+
+class LastScan(NamedTuple):
+    """The result of retention's last scan of a mailbox; times in Unix seconds."""
+
+    policy: str
+    """The text of its policy."""
+
+    due: float | None
+    """When to scan again; None: not before something else changes."""
+
+    looked: float
+    """When it was scanned."""
+
+    messages: int
+    """Messages that were left."""
+
+    stopped: str | None = None
+    """Why nothing is removed before an operator releases it."""
+
+
+class KnownExpire(NamedTuple):
+    """What CAPA announces as EXPIRE before a login (RFC 2449 section 6.7)."""
+
+    expire: str
+    """The arguments; empty: nothing is announced."""
+
+    until: float
+    """When the leader asks the directory again, in Unix seconds."""
+
+
+class RetentionOrder(NamedTuple):
+    """An order that retention visits a mailbox now, of an operator or of another process."""
+
+    given: float
+    """When, in Unix seconds."""
+
+    released: bool
+    """Whether to remove all that was due then, regardless of the removal guard."""
+
+
+@frozen
+class Reason:
+    """Why messages are removed: by a rule of retention, or by a client's session."""
+
+    rule: str = ""
+    session: str = ""
+    """The id of the session in the log."""
+
+    client: str = ""
+    """Its IP address."""
+
+
+class Removed(NamedTuple):
+    """An entry of the audit log, before removal of a message; times in Unix seconds."""
+
+    action: str
+    """``discard``, ``hide`` or ``purge``."""
+
+    mailbox: str
+    uid: str
+    message_id: str | None
+    """The Message-ID of the header."""
+
+    size: int
+    received: float
+    read: float | None
+    cause: Reason
