@@ -302,6 +302,10 @@ class Parent(Service):
             for place, bound in zip(self._places, self._bound, strict=True)
         ]
         ended: Deferred[Any] = DeferredList([stopped, *closing])
+        if self._fork_server is not None:
+            # It tells how the workers have ended.
+            fork_server = self._fork_server
+            ended.addCallback(lambda _: fork_server.stop())
         return ended.addCallback(self._stopped)
 
     def _stopped_listening(self, name: str, _: object) -> None:
@@ -317,8 +321,6 @@ class Parent(Service):
     def _stopped(self, _: object) -> None:
         if self._renewal.running:
             self._renewal.stop()
-        if self._fork_server is not None:
-            self._fork_server.stop()
         if not self._reading.outstanding:
             self._reading.stop()
         for observer in self._observers:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.process import ProcessReader
@@ -27,6 +27,9 @@ FORK_WITHIN = 5.0
 
 READY_WITHIN = 60.0
 """Seconds in which the fork server must be ready; it is killed if it takes longer."""
+
+STOP_WITHIN = 5.0
+"""Seconds until a fork server that does not end is killed."""
 
 AGAIN_AFTER = 5.0
 """Seconds after which a fork server that has ended is started again."""
@@ -116,6 +119,8 @@ class ForkServer(ProcessProtocol):
         self._requests: socket.socket | None = None
         self._is_ready = False
         self._is_over = False
+        self._is_running = False
+        self._stopped: Deferred[None] | None = None
         self._waiting = Deferred[None]()
         self._late: IDelayedCall | None = None
         self._again: IDelayedCall | None = None
@@ -140,14 +145,19 @@ class ForkServer(ProcessProtocol):
                 self.log.error("cannot start the fork server: {error}", error=error.strerror)
                 self._lost()
 
-    def stop(self) -> None:
-        """End the process."""
+    def stop(self) -> Deferred[None]:
+        """End the process; fires when it has ended."""
         self._is_over, self._is_ready = True, False
         self._answer()
         if self._again is not None and self._again.active():
             self._again.cancel()
         if self._requests is not None:
             self._requests.close()
+        if not self._is_running:
+            return succeed(None)
+        self._late = self._reactor.callLater(STOP_WITHIN, self._kill)
+        self._stopped = Deferred[None]()
+        return self._stopped
 
     def fork(self, descriptors: Sequence[int]) -> tuple[int, int]:
         """Fork a worker with these descriptors; returns its process id and a pidfd.
@@ -180,6 +190,10 @@ class ForkServer(ProcessProtocol):
         """Tell this worker when it has ended."""
         self._workers[worker.pid] = worker
 
+    def connectionMade(self) -> None:
+        """The process has started."""
+        self._is_running = True
+
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """It has reported something, or complains."""
         self._pipes[childFD].feed(data)
@@ -207,7 +221,10 @@ class ForkServer(ProcessProtocol):
             lines.finish()
         if not self._is_over:
             self.log.error("the fork server has ended: {why}", why=reason.getErrorMessage())
+        self._is_running = False
         self._lost()
+        if self._stopped is not None:
+            self._stopped.callback(None)
 
     def _lost(self) -> None:
         self._is_ready = False

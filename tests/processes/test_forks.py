@@ -57,7 +57,7 @@ class ForkServerTests(TestCase):
     def setUp(self) -> Deferred[None]:
         self.starts: list[Any] = []
         self.server = ForkServer(reactor, self._start)
-        self.addCleanup(self._stop)
+        self.addCleanup(self.server.stop)
         return self.server.start()
 
     def _start(self, process: ProcessProtocol, requests: int) -> None:
@@ -66,19 +66,6 @@ class ForkServerTests(TestCase):
         environ = {"PYTHONPATH": os.pathsep.join(sys.path)}
         started = reactor.spawnProcess(process, command[0], command, env=environ, childFDs=given)
         self.starts.append(started)
-
-    def _stop(self) -> Deferred[None]:
-        self.server.stop()
-        ended = Deferred[None]()
-
-        def wait() -> None:
-            if self.starts[-1].pid is None:
-                ended.callback(None)
-            else:
-                reactor.callLater(0.01, wait)
-
-        wait()
-        return ended
 
     def fork(self) -> tuple[Process, Forked, socket.socket]:
         """A worker that was forked, and the other end of its descriptor 3."""

@@ -97,7 +97,7 @@ BOTH, NEITHER = [True, True], [False, False]
 
 def test_a_session_is_resumed_at_the_other_worker_and_at_its_replacement(gateway: Gateway) -> None:
     start(gateway)
-    first, second = workers(gateway).values()
+    first, second = (workers(gateway)[number] for number in (1, 2))
     client = Client(gateway)
     assert client.visit(first) == NEITHER
     assert client.visit(second) == client.visit(first) == client.visit(second) == BOTH
@@ -111,7 +111,7 @@ def test_a_session_is_resumed_at_the_other_worker_and_at_its_replacement(gateway
 
 def test_a_new_certificate_ends_old_sessions_and_new_ones_are_resumed(gateway: Gateway) -> None:
     start(gateway)
-    first, second = workers(gateway).values()
+    first, second = (workers(gateway)[number] for number in (1, 2))
     client, other = Client(gateway), Client(gateway)
     assert client.visit(first) == other.visit(second) == NEITHER
     Pair(gateway.directory, "cert", "localhost")
