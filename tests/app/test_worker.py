@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from channels import Ends
 from gateway.app.worker import Worker
+from gateway.net.shared_contexts import SharedContexts
 
 
 class Reactor(MemoryReactorClock):
@@ -26,7 +27,7 @@ class WorkerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = Reactor()
         self.ends = Ends(self.reactor)
-        self.worker = Worker(self.reactor, self.ends.worker)
+        self.worker = Worker(self.reactor, self.ends.worker, SharedContexts())
         self.told: list[tuple[str, Any]] = []
         for name in ("beat", "ready", "unusable"):
             self.ends.parent.handle(name, lambda body, name=name: self.told.append((name, body)))
@@ -35,7 +36,14 @@ class WorkerTests(SynchronousTestCase):
         """The parent has it serve."""
         listeners = {"a": {"endpoint": "tcp:0:interface=127.0.0.1", "tls": "none"}}
         whole = {"state_dir": str(Path(self.mktemp()).absolute()), "listeners": listeners}
-        sockets = {"sockets": {}, "families": {}, "number": 0, "workers": 2, "admission": ""}
+        sockets = {
+            "sockets": {},
+            "families": {},
+            "number": 0,
+            "workers": 2,
+            "admission": "",
+            "generation": 0,
+        }
         begun = {"document": whole | document, "reloaded": None, "auth": [], **sockets, **handed}
         self.ends.parent.tell("serve", begun)
         self.ends.turn()

@@ -99,7 +99,7 @@ def test_the_output_is_a_configuration_with_the_same_settings(config: Path, tmp_
 def test_a_part_can_be_asked_for_and_what_differs_from_the_defaults(config: Path) -> None:
     found = show("limits", "audit.keep", "--config", str(config))
     assert {str(one["setting"]).partition(".")[0] for one in found} == {"limits", "audit"}
-    assert len(found) == 7
+    assert len(found) == 8
     changed = [one["setting"] for one in show("-n", "limits", "--config", str(config))]
     assert changed == ["limits.connections"]
     code, _, err = run_here("config", "show", "limit", "--config", str(config))
