@@ -214,16 +214,38 @@ class Container:
             assert time.monotonic() < end, f"no {text!r} in:\n{log}"
             time.sleep(0.1)
 
-    def execute(self, *command: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """What a command prints in it."""
-        more = ["--interactive"] if stdin else []
-        return self.containers.try_podman("exec", *more, self.name, *command, stdin=stdin)
+    def execute(self, *command: object) -> subprocess.CompletedProcess[str]:
+        """What a command prints in it, as ``docker exec`` runs it.
+
+        ``podman exec`` enters the root of a mount namespace.  On a machine that is itself a
+        chroot, that is not the root of the container; the one of its process 1 is.
+        """
+        pid = self.state("Pid")
+        environment = Path(f"/proc/{pid}/environ").read_bytes().decode().rstrip("\0").split("\0")
+        return subprocess.run(
+            [
+                *("nsenter", "--target", pid, "--mount", "--pid", "--net", "--ipc", "--uts"),
+                *("--root", "--wd", "--setuid", str(UID)),
+                *("--setgid", str(UID), "--", *map(str, command)),
+            ],
+            env=dict(variable.split("=", 1) for variable in environment),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
 
     def health(self) -> subprocess.CompletedProcess[str]:
         """What the image's HEALTHCHECK does, which no timer of systemd starts here."""
         (kind, *command) = self.containers.image["Healthcheck"]["Test"]
         assert kind == "CMD"
         return self.execute(*command)
+
+    def wait_until_healthy(self, seconds: float = 60) -> None:
+        """Wait for the workers, which accept clients a moment after the sockets listen."""
+        end = time.monotonic() + seconds
+        while (done := self.health()).returncode:
+            assert time.monotonic() < end, done.stdout + done.stderr + self.log
 
     def state(self, field: str) -> str:
         """Of ``podman inspect``, such as ``Pid`` or ``ExitCode``."""

@@ -162,6 +162,7 @@ def test_a_platform_may_choose_the_user_id(containers: Containers) -> None:
         "chosen", "--network", "none", "--user", "1000730000:0", env={"POP3GW_DEMO": "true"}
     )
     container.wait_for("listener pop3s at")
+    container.wait_until_healthy()
     assert output(container.health()).count(" up: +OK") == 2
     assert container.stop() == 0
 
@@ -213,6 +214,7 @@ def served(
         },
     )
     container.wait_for("listener http at")
+    container.wait_until_healthy()
     certificate = secrets / "cert.pem"
     certificate.write_text(output(container.execute("cat", f"{STATE}/tls/cert.pem")))
     return Served(container, plain, tls, lmtp, certificate, secrets)
@@ -331,6 +333,7 @@ def test_docker_stop_ends_it_in_time_with_a_client_that_reads_nothing_and_mail_i
     assert "Server Shut Down." in served.container.log
     containers.podman("start", served.container.name)
     served.container.wait_for("listener http at", times=2)
+    served.container.wait_until_healthy()
     files = output(
         served.container.execute("find", f"{STATE}/mail/example.org/bob", "-name", "*,S=*")
     )
@@ -367,6 +370,7 @@ def test_docker_run_of_the_readme_works_as_written(containers: Containers) -> No
     containers.podman(words[0], "--network=none", "--read-only-tmpfs=false", *words[1:])
     container = Container(containers, name)
     container.wait_for("listener pop3s at")
+    container.wait_until_healthy()
     pid = container.state("Pid")
     for url in ("pop3://127.0.0.1:1110/", "pop3s://127.0.0.1:1995/"):
         fetched = subprocess.run(
@@ -378,6 +382,6 @@ def test_docker_run_of_the_readme_works_as_written(containers: Containers) -> No
         )  # fmt: skip
         assert fetched.returncode == 0, fetched
     for line in more:
-        assert line[0] == "docker", line
-        output(containers.try_podman(*line[1:]))
+        assert line[:3] == ["docker", "exec", name], line
+        output(container.execute(*line[3:]))
     assert container.stop() == 0
