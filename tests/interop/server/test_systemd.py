@@ -194,10 +194,18 @@ def test_the_service_of_the_page_serves_low_ports_reloads_and_stops(machine: Mac
         assert word not in machine.log
 
 
+KILL_WHO_IS_REFUSED = """[Service]
+# In place of EPERM, which a program may well survive.
+SystemCallErrorNumber=kill
+# twistd imports pdb, which imports readline: it reads the terminal's description as the file
+# system's user, and survives EPERM.
+SystemCallFilter=setfsuid setfsgid
+"""
+
+
 def test_no_system_call_of_a_busy_server_is_outside_of_the_filter(machine: Machine) -> None:
-    # In place of EPERM, which a program may well survive.
     lmtp = "Environment=POP3GW_LMTP__ENDPOINT=tcp:24:interface=127.0.0.1\n"
-    machine.drop_in(f"[Service]\nSystemCallErrorNumber=kill\n{lmtp}")
+    machine.drop_in(f"{KILL_WHO_IS_REFUSED}{lmtp}")
     machine.run("systemctl enable --now pop3gw")
     before = machine.pid()
     machine.deliver("127.0.0.1")
@@ -214,7 +222,7 @@ def test_no_system_call_of_a_busy_server_is_outside_of_the_filter(machine: Machi
 
 def test_worker_processes_serve_and_are_replaced_within_the_same_unit(machine: Machine) -> None:
     settings = "POP3GW_PROCESSES__WORKERS=2 POP3GW_PROCESSES__HANG_TIMEOUT=3"
-    machine.drop_in(f"[Service]\nSystemCallErrorNumber=kill\nEnvironment={settings}\n")
+    machine.drop_in(f"{KILL_WHO_IS_REFUSED}Environment={settings}\n")
     machine.run("systemctl enable --now pop3gw")
     parent = machine.pid()
     machine.until(lambda: all(f"worker {number} ready" in machine.log for number in (1, 2)))

@@ -201,9 +201,12 @@ _NUMBERS = count(1)
 
 
 def kill_some(gateway: Gateway, load: Load) -> list[int]:
-    """Kill workers that serve, whatever they are at; their process ids."""
+    """Kill workers that serve, whatever they are at; their process ids.
+
+    Goes on until a client has lost its connection by one of them.
+    """
     killed: list[int] = []
-    while len(killed) < KILLS:
+    while len(killed) < KILLS or (not load.dropped and len(killed) < 3 * KILLS):
         load.wait_for(random.randrange(1, 12))
         serving = set(map(int, re.findall(r"worker \d ready: pid=(\d+)", gateway.log)))
         if victims := serving.difference(killed):
