@@ -213,7 +213,7 @@ def served(
             "TZ": "Asia/Tokyo",
         },
     )
-    container.wait_for("listener http at")
+    container.wait_for("[pop3gw.server#info] ready")
     container.wait_until_healthy()
     certificate = secrets / "cert.pem"
     certificate.write_text(output(container.execute("cat", f"{STATE}/tls/cert.pem")))

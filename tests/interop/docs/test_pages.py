@@ -48,6 +48,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         said = started.type_page("first-hour.md")
         assert "Delivered-To: alice@example.org" in said
         assert "as it should be: RCPT failed" in said
+        # Its first block makes the command that others use.
+        started.type(commands("accounts.md")[0])
         yield started
         log = started.type("systemctl stop pop3gw; cat /var/log/pop3gw")
         assert "Traceback" not in log
