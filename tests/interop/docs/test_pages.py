@@ -38,6 +38,10 @@ ALICE, MAILBOX = "alice@example.org", "/var/lib/pop3gw/mail/example.org/alice"
 LIST = f"curl -s --insecure -u {ALICE}:wonderland pop3s://127.0.0.1/ -X UIDL"
 
 
+NO_MAILBOX = "RCPT failed: 550|Weird server reply"
+"""What two versions of curl say of a recipient that is rejected."""
+
+
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """One on which the first hour is over."""
@@ -134,9 +138,9 @@ def test_users_are_added_blocked_renamed_and_deleted_as_the_page_says(machine: M
     assert len(after.splitlines()) == 3
     machine.type(disable)
     machine.type(f"while {login.format('caroline@example.org')}; do sleep 0.2; done")
-    assert "RCPT failed: 550" in send(machine, "caroline@example.org", "four")
+    assert re.search(NO_MAILBOX, send(machine, "caroline@example.org", "four"))
     machine.type(delete)
-    assert "RCPT failed: 550" in send(machine, "carol@example.org", "five")
+    assert re.search(NO_MAILBOX, send(machine, "carol@example.org", "five"))
     machine.type(f"[ ! -e {mailbox} ]")
     machine.type(passwd + "[ ! -s /tmp/accounts ]")
 

@@ -84,10 +84,11 @@ def test_rsa_is_for_clients_that_know_no_ecdsa(server: Server) -> None:
         for client in (RSA_13, RSA_12, RSA_CIPHER):
             for name in (("-servername", "pop.example.org"), ("-noservername",)):
                 shake = Handshake(port, *how, *client, *name)
-                assert (shake.subject, shake.signature[:3]) == ("rsa", "RSA"), (how, client)
+                # OpenSSL 3.5 writes names of algorithms in lower case.
+                assert (shake.subject, shake.signature[:3].upper()) == ("rsa", "RSA"), (how, client)
         for version in VERSIONS:
             shake = Handshake(port, *how, version, "-servername", "pop.example.org")
-            assert (shake.subject, shake.signature) == ("ec", "ECDSA")
+            assert (shake.subject, shake.signature[:5].upper()) == ("ec", "ECDSA")
 
 
 def test_a_name_that_only_ecdsa_has_is_refused_to_a_client_without(server: Server) -> None:
