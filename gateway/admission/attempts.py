@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from gateway.admission.throttle import Attempt, Throttle
 from gateway.errors import BadCredentials, GatewayError
 from gateway.events import Emit, LoginDelayed
 from gateway.model import LoginAttempt
@@ -77,6 +78,13 @@ def carry_out(
     else:
         answer = try_it()
     return answer.addCallbacks(good, bad)
+
+
+def weigh(throttle: Throttle, attempt: LoginAttempt) -> Attempt:
+    """The verdict of a throttle in this process."""
+    name, host = canonical_name(attempt), attempt.peer.host
+    answers = attempt.is_answer
+    return throttle.weigh(name, host, attempt.secret, attempt.account, answers=answers)
 
 
 def canonical_name(attempt: LoginAttempt) -> str:

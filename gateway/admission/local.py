@@ -10,9 +10,10 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from gateway.admission.attempts import canonical_name, carry_out
+from gateway.admission.attempts import carry_out, weigh
 from gateway.admission.limits import ConnectionCounts, ConnectionLimits
 from gateway.admission.login_delay import LoginDelay
+from gateway.admission.rules import AdmissionRules
 from gateway.admission.throttle import Throttle, ThrottleLimits
 from gateway.errors import GatewayError
 from gateway.events import Emit
@@ -53,18 +54,12 @@ class LocalAdmission:
         self._throttle = None if throttle is None else Throttle(throttle, seconds)
         self.login_delay = LoginDelay(profile, seconds)
 
-    def configure(
-        self,
-        *,
-        limits: ConnectionLimits,
-        throttle: ThrottleLimits | None = None,
-        profile: Profile = Profile(),
-    ) -> None:
-        """Other limits from now on, as in the constructor; what was counted stays counted."""
-        self._counts.configure(limits)
-        if self._throttle is not None and throttle is not None:
-            self._throttle.configure(throttle)
-        self.login_delay.configure(profile)
+    def configure(self, rules: AdmissionRules) -> None:
+        """Other limits from now on; what was counted stays counted."""
+        self._counts.configure(rules.limits)
+        if self._throttle is not None and rules.throttle is not None:
+            self._throttle.configure(rules.throttle)
+        self.login_delay.configure(rules.profile)
 
     def connect(self, connection: Connection) -> Deferred[Leave]:
         """Count a connection."""
@@ -98,12 +93,6 @@ class LocalAdmission:
         """Try a password when the throttle lets it."""
         if self._throttle is None:
             return log_in()
-        weighed = self._throttle.weigh(
-            canonical_name(attempt),
-            attempt.peer.host,
-            attempt.secret,
-            attempt.account,
-            answers=attempt.is_answer,
-        )
         again = partial(self.attempt, attempt, log_in)
+        weighed = weigh(self._throttle, attempt)
         return carry_out(weighed, attempt, log_in, again, self._clock, self._emit)

@@ -15,8 +15,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.admission.attempts import Weighed, canonical_name, carry_out
-from gateway.admission.limits import ConnectionLimits, Counted
+from gateway.admission.attempts import Weighed, canonical_name, carry_out, weigh
+from gateway.admission.limits import Counted
 from gateway.admission.login_delay import LoginDelay
 from gateway.admission.parent_link import ANSWER_WITHIN, ParentLink
 from gateway.admission.rules import AdmissionRules, counted_limits, refusal_from_json
@@ -27,7 +27,6 @@ from gateway.events import Emit
 from gateway.interfaces import IAdmission, Leave
 from gateway.model import Connection, LoginAttempt, Terms
 from gateway.pop3.capabilities import login_delay_seconds
-from gateway.pop3.profile import Profile
 
 T = TypeVar("T")
 
@@ -89,21 +88,15 @@ class RemoteAdmission:
     def _tell(self, message: str, body: object) -> None:
         self._link.channel.tell(f"{self._name}.{message}", body)
 
-    def configure(
-        self,
-        *,
-        limits: ConnectionLimits,
-        throttle: ThrottleLimits | None = None,
-        profile: Profile = Profile(),
-    ) -> None:
+    def configure(self, rules: AdmissionRules) -> None:
         """Other limits from now on; what was counted stays counted."""
-        self._rules = AdmissionRules(limits, throttle, profile)
-        self._shares.limits = counted_limits(limits)
-        if throttle is not None:
-            self._trusted.limits = throttle
-            self._network = networks_of(throttle)
-            self._own.configure(share_of(throttle, self._workers))
-        self._own_delay.configure(profile)
+        self._rules = rules
+        self._shares.limits = counted_limits(rules.limits)
+        if rules.throttle is not None:
+            self._trusted.limits = rules.throttle
+            self._network = networks_of(rules.throttle)
+            self._own.configure(share_of(rules.throttle, self._workers))
+        self._own_delay.configure(rules.profile)
 
     # -- counts ----------------------------------------------------------------
 
@@ -235,13 +228,7 @@ class RemoteAdmission:
 
     def _own_verdict(self, attempt: LoginAttempt) -> Weighed:
         """The verdict by this worker's share of the throttle, which counts what it has seen."""
-        weighed = self._own.weigh(
-            canonical_name(attempt),
-            attempt.peer.host,
-            attempt.secret,
-            attempt.account,
-            answers=attempt.is_answer,
-        )
+        weighed = weigh(self._own, attempt)
         if weighed.refusal is None and 0 < self._trusted.limits.refuse_after < self._workers:
             # Its share is less than one wrong password.
             weighed.refusal = TooManyGuesses("the parent process does not answer")

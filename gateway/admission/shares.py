@@ -49,13 +49,17 @@ class WorkerShares:
         self._numbers = 0
         self.limits = limits
 
+    def _base(self, key: Key) -> int:
+        """The usual share."""
+        return self.limits[key.limit] // self._workers
+
     def _held(self, key: Key) -> int:
-        return self.limits[key.limit] // self._workers + self._offsets[key]
+        return self._base(key) + self._offsets.get(key, 0)
 
     def take(self, key: Key) -> bool:
         """Count one place within the share; False: the share is used up, and nothing is counted."""
         used = self._used[key]
-        if used >= self.limits[key.limit] // self._workers + self._offsets.get(key, 0):
+        if used >= self._held(key):
             return False
         self._used[key] = used + 1
         return True
@@ -76,11 +80,6 @@ class WorkerShares:
             key, decided = self._wanted.pop(number)
             decided(self.take(key))
 
-    def give_up_all(self) -> None:
-        """As ``give_up`` for everything that was asked."""
-        for number in list(self._wanted):
-            self.give_up(number)
-
     def leave(self, key: Key) -> None:
         """Give one place back."""
         self._used[key] -= 1
@@ -89,9 +88,9 @@ class WorkerShares:
         self._return_surplus(key)
 
     def _return_surplus(self, key: Key) -> None:
-        surplus = self._offsets.get(key, 0)
+        surplus = self._offsets[key]
         # Not at once, or a count that goes up and down would send two messages each time.
-        if surplus > 0 and self._used.get(key, 0) <= self.limits[key.limit] // self._workers // 2:
+        if surplus > 0 and self._used[key] <= self._base(key) // 2:
             self._change(key, -surplus)
             self._tell("share", [*key, surplus, None])
 
@@ -112,7 +111,7 @@ class WorkerShares:
     def take_spare(self, body: list[object]) -> None:
         """The parent's message ``spare``: give back what is unused."""
         key, _, number = _share(body)
-        spare = max(0, self._held(key) - self._used.get(key, 0))
+        spare = max(0, self._held(key) - self._used[key])
         self._change(key, -spare)
         self._tell("share", [*key, spare, number])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 
 from gateway.app.admissions import MakeAdmission, admission_rules, local_admission
@@ -64,7 +64,7 @@ class Runtime:
     def configure(self, settings: Settings) -> None:
         """Go on with other settings.  Never fails."""
         for name, rules in admission_rules(settings).items():
-            self.admissions[name].configure(**asdict(rules, recurse=False))
+            self.admissions[name].configure(rules)
         for pool, numbers in zip(self.pools, _threads_of(settings).values(), strict=True):
             pool.configure(**numbers)
         for observer in self.observers:

@@ -157,7 +157,9 @@ class SharesMachine(RuleBasedStateMachine):
     @rule(number=numbers)
     def the_parent_is_away(self, number: int) -> None:
         if number in self.processes.workers:
-            self.processes.workers[number].give_up_all()
+            worker = self.processes.workers[number]
+            for wanted in list(worker._wanted):
+                worker.give_up(wanted)
 
     @rule(number=numbers, key=keys)
     def when_all_messages_arrived_the_limit_is_exact(self, number: int, key: Key) -> None:

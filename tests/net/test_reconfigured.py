@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
+from gateway.admission.rules import AdmissionRules
 from gateway.admission.throttle import ThrottleLimits
 from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
@@ -42,11 +43,8 @@ class ReconfiguredTests(SynchronousTestCase):
         profile: Profile | None = None,
     ) -> None:
         """Give the admission other limits."""
-        self.admissions[0].configure(
-            limits=limits,
-            throttle=throttle or ThrottleLimits(),
-            profile=profile or self.profile,
-        )
+        rules = AdmissionRules(limits, throttle or ThrottleLimits(), profile or self.profile)
+        self.admissions[0].configure(rules)
 
     def test_an_open_session_keeps_its_profile_and_new_ones_have_the_new(self) -> None:
         early = self.wire.connect()
