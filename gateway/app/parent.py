@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -13,14 +11,14 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
 from gateway import endpoints
 from gateway.app.admissions import AdmissionsOfParent
 from gateway.app.delivery import PARTS
 from gateway.app.observers import Observer
-from gateway.app.reload import STOPPING, Reloads, Source, problems_of, read
+from gateway.app.reload import STOPPING, Source, problems_of, read
 from gateway.app.service import endpoint_of, listened
+from gateway.app.signals import SignalledService
 from gateway.config.live import Difference
 from gateway.config.load import Document
 from gateway.config.settings import Settings
@@ -28,11 +26,9 @@ from gateway.events import (
     CertificateRejected,
     Emit,
     ListenerStarted,
-    ListenerStopped,
     ReloadEnded,
     ServerReady,
     ServerStopped,
-    ServerStopping,
 )
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.model import OpenSession
@@ -91,10 +87,8 @@ class Handed:
     """The arguments of ``--auth``."""
 
 
-class Parent(Service):
+class Parent(SignalledService):
     """The service of a server with worker processes."""
-
-    log = Logger("pop3gw.server")
 
     def __init__(
         self,
@@ -109,16 +103,14 @@ class Parent(Service):
         words: Sequence[str] = (),
     ) -> None:
         """``words`` are logged once all workers serve; ``environ``: of this process."""
-        self._reactor = reactor
+        super().__init__(reactor, self._reload, emit)
         self._settings = settings
         self._handed = handed
         self._reloaded: Document | None = None
         """What the last reload has taken."""
-        self._reloads = Reloads(self._reload, emit)
         self._reading = ThreadPool(reactor, "reload", threads=1, queue=1)
         self._environ = environ
         self._observers = observers
-        self._emit = emit
         self._pass_on = pass_on
         self._words = words
         self._places = places_of(reactor, settings)
@@ -161,7 +153,7 @@ class Parent(Service):
             self.privilegedStartService()
         for observer in self._observers:
             observer.start()
-        signal.signal(signal.SIGHUP, self._hung_up)
+        self._handle_hangup()
         for place, bound in zip(self._places, self._bound, strict=True):
             self._emit(ListenerStarted(place.name, bound.address, place.tls))
         if self._fork_server is None:
@@ -240,9 +232,7 @@ class Parent(Service):
     def _renew(self) -> None:
         self._generation += 1
         self.log.info("renewed ticket keys: generation={number}", number=self._generation)
-        for _, channel in self.supervisor.serving:
-            channel.tell("renew", self._generation)
-        self.supervisor.tell_starting("renew", self._generation)
+        self.supervisor.tell_all("renew", self._generation)
 
     def open_sessions(self) -> Deferred[list[OpenSession]]:
         """The open sessions of all workers; the oldest first.  A worker that hangs is left out."""
@@ -253,16 +243,10 @@ class Parent(Service):
 
         return self.supervisor.ask_all("sessions").addCallback(gathered)
 
-    # -- signals -----------------------------------------------------------------
-
-    def _hung_up(self, *_: object) -> None:
-        self._reactor.callFromThread(self.reload)
-
-    def reload(self) -> Deferred[ReloadEnded]:
-        """SIGHUP: have all workers take other settings, or none of them."""
-        return self._reloads.request()
+    # -- reload and stop ---------------------------------------------------------
 
     def _reload(self) -> Deferred[ReloadEnded]:
+        """Have all workers take other settings, or none of them."""
         source, running = self._handed.source, self._settings
         read_again = self._reading.run(lambda: read(source, running))
         taken = read_again.addCallback(lambda found: Deferred.fromCoroutine(self._take(*found)))
@@ -290,15 +274,11 @@ class Parent(Service):
 
     def stopService(self) -> Deferred[Any]:
         """SIGTERM: no new sessions; the workers finish their work, and are killed if late."""
-        Service.stopService(self)
-        self._reloads.stop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._told_again)
         seconds = self._settings.limits.drain_timeout
-        self._emit(ServerStopping(seconds))
+        self._begin_stop(seconds)
         stopped = self.supervisor.stop(seconds)
         closing = [
-            bound.close().addCallback(partial(self._stopped_listening, place.name))
+            bound.close().addCallback(self._stopped_listening, place.name)
             for place, bound in zip(self._places, self._bound, strict=True)
         ]
         ended: Deferred[Any] = DeferredList([stopped, *closing])
@@ -308,14 +288,8 @@ class Parent(Service):
             ended.addCallback(lambda _: fork_server.stop())
         return ended.addCallback(self._stopped)
 
-    def _stopped_listening(self, name: str, _: object) -> None:
-        self._emit(ListenerStopped(name))
-
-    def _told_again(self, *_: object) -> None:
-        self._reactor.callFromThread(self._hurry)
-
-    def _hurry(self) -> None:
-        self.log.info("second stop signal: closing remaining sessions")
+    def hurry(self) -> None:
+        """While the server stops: have the workers close their sessions, and end at once."""
         self.supervisor.hurry()
 
     def _stopped(self, _: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,22 +21,20 @@ from twisted.internet.defer import (
 )
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.app.observers import Observer
 from gateway.app.obstacles import cure, obstacle
-from gateway.app.reload import Reloading, Reloads
+from gateway.app.reload import Reloading
+from gateway.app.signals import SignalledService
 from gateway.endpoints import parse, shown, with_mode
 from gateway.errors import ConfigError
 from gateway.events import (
     Emit,
     ListenerStarted,
-    ListenerStopped,
     ReloadEnded,
     ServerReady,
     ServerStopped,
-    ServerStopping,
 )
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.model import OpenSession
@@ -97,10 +94,8 @@ def endpoint_of(reactor: Any, place: str, text: str) -> IStreamServerEndpoint:
     return endpoint
 
 
-class Server(Service):
+class Server(SignalledService):
     """The service of the whole server."""
-
-    log = Logger("pop3gw.server")
 
     def __init__(
         self,
@@ -130,27 +125,24 @@ class Server(Service):
         ``at_end`` is called once no session holds anything any more, and waited for
         as long as is left of ``drain_timeout``, in seconds.
         """
+        super().__init__(reactor, at_reload, emit)
         self._observers = observers
         self._at_start = at_start
         self._try_directory = try_directory
         self.state_dir = state_dir
         self.reloading = reloading
-        self._reloads = Reloads(at_reload, emit)
         self._at_end = at_end
-        self._reactor = reactor
         self.listeners = listeners
         self._pools = pools
         self.drain_timeout = drain_timeout
         self._words = words
-        self._emit = emit
         self._ports: list[IListeningPort] = []
         self._deadline = 0.0
         self._finishing: Deferred[None] = succeed(None)
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while the process may be root."""
-        # From here on SIGHUP ends the process no more.
-        signal.signal(signal.SIGHUP, self._hung_up)
+        self._handle_hangup()
         for listener in self.listeners:
             listening = listener.endpoint.listen(listener.wire).addCallback(few_at_once)
             self._ports.append(listened(listening, listener.section or listener.name))
@@ -202,21 +194,9 @@ class Server(Service):
         for port in self._ports:
             port.startReading()  # type: ignore[attr-defined]
 
-    def _hung_up(self, *_: object) -> None:
-        self._reactor.callFromThread(self.reload)
-
-    def reload(self) -> Deferred[ReloadEnded]:
-        """SIGHUP, or an operator's command; fires with what became of it.  Sessions continue."""
-        return self._reloads.request()
-
     def stopService(self) -> Deferred[Any]:
         """SIGTERM: no new sessions, running commits finish, and all of it in bounded time."""
-        Service.stopService(self)
-        self._reloads.stop()
-        # The reactor's handlers would raise an error at a second signal.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._told_again)
-        self._emit(ServerStopping(self.drain_timeout))
+        self._begin_stop(self.drain_timeout)
         self._deadline = self._reactor.seconds() + self.drain_timeout
         closing = [
             maybeDeferred(port.stopListening).addCallback(self._stopped_listening, listener.name)
@@ -226,9 +206,6 @@ class Server(Service):
         draining = [sessions.drain(self.drain_timeout) for sessions in self._sessions()]
         drained: Deferred[Any] = DeferredList([*closing, *draining])
         return drained.addCallback(self._finish).addCallback(self._end_work)
-
-    def _stopped_listening(self, _: object, name: str) -> None:
-        self._emit(ListenerStopped(name))
 
     def open_sessions(self) -> Deferred[list[OpenSession]]:
         """The open sessions of this process; the oldest first."""
@@ -244,13 +221,6 @@ class Server(Service):
 
     def _sessions(self) -> set[Any]:
         return {listener.sessions for listener in self.listeners} - {None}
-
-    def _told_again(self, *_: object) -> None:
-        self._reactor.callFromThread(self._hurry)
-
-    def _hurry(self) -> None:
-        self.log.info("second stop signal: closing remaining sessions")
-        self.hurry()
 
     def hurry(self) -> None:
         """While the server stops: close remaining sessions, and end at once."""

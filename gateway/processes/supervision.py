@@ -191,6 +191,12 @@ class Supervisor:
 
         return DeferredList(asked, consumeErrors=True).addCallback(gathered)
 
+    def tell_all(self, name: str, body: object) -> None:
+        """Tell all workers that serve, or that will."""
+        for _, channel in self.serving:
+            channel.tell(name, body)
+        self.tell_starting(name, body)
+
     def tell_starting(self, name: str, body: object) -> None:
         """Tell the workers that do not serve yet, after what they were handed at their start."""
         for worker in self._workers:
