@@ -19,12 +19,10 @@ from gateway.app.certificates import certificates_of, expiry_of
 from gateway.app.delivery import MailServices, delivery_of, life_of_warnings
 from gateway.app.demo import hints
 from gateway.app.faults import faults_of
-from gateway.app.first_start import User, foreseen, prepare, reserve
+from gateway.app.first_start import User, file_faults, prepare, reserve
 from gateway.app.listeners import Listeners
 from gateway.app.logins import Logins, directory_behind, try_directory
-from gateway.app.needed_files import missing_files
-from gateway.app.observers import OBSERVERS_OF_PARENT
-from gateway.app.parent import Handed, Parent, PassOn
+from gateway.app.parent import Handed, Parent, PassOn, make_parent
 from gateway.app.parts import Life, Parts
 from gateway.app.reload import Reloading, Source
 from gateway.app.retention import RetentionService, policies_of
@@ -40,7 +38,6 @@ from gateway.model import Account, Terms
 from gateway.net.pop3_factory import POP3Factory, POP3Options
 from gateway.net.timeouts import Timeouts
 from gateway.net.tls_line import tls_factory
-from gateway.observe.bus import EventBus
 from gateway.operations.configuration import Checked
 from gateway.operations.configuration import check as check_configuration
 from gateway.store.audited import no_audit
@@ -67,8 +64,7 @@ def assemble(
     settings, document = load_document(path, environ)
     prepare(settings, user)
     directory = not passwords
-    problems = missing_files(settings, directory=directory)
-    if problems := problems or foreseen(settings, user, directory=directory):
+    if problems := file_faults(settings, user, directory=directory):
         raise ConfigError(problems)
     reserve(settings, user)
     source = Source(path, environ, directory)
@@ -77,31 +73,7 @@ def assemble(
     parts = Assembly(Clock(), settings, passwords, Role(observers=()))
     if problems := faults_of(parts, settings, directory=directory, accounts=False):
         raise ConfigError(problems)
-    return parent(reactor, settings, Handed(document, source, auth), environ, pass_on)
-
-
-def parent(
-    reactor: Any,
-    settings: Settings,
-    handed: Handed,
-    environ: Mapping[str, str],
-    pass_on: PassOn,
-) -> Parent:
-    """The service of a process that starts workers."""
-    events = EventBus()
-    observers = [make(settings, reactor) for make in OBSERVERS_OF_PARENT]
-    for observer in observers:
-        events.subscribe(observer.subscription)
-    return Parent(
-        reactor,
-        settings,
-        handed,
-        environ=environ,
-        observers=observers,
-        emit=events.emit,
-        pass_on=pass_on,
-        words=hints(settings),
-    )
+    return make_parent(reactor, settings, Handed(document, source, auth), environ, pass_on)
 
 
 def check(
@@ -117,8 +89,7 @@ def check(
 
     def faults(settings: Settings) -> list[str]:
         directory = not passwords
-        problems = missing_files(settings, directory=directory)
-        problems = problems or foreseen(settings, user, directory=directory)
+        problems = file_faults(settings, user, directory=directory)
         try:
             parts = Assembly(Clock(), settings, passwords)
         except ConfigError as error:
@@ -201,7 +172,7 @@ class Assembly:
                 self._emit,
                 before,
             ),
-            lambda it: Life(stop=getattr(it, "close", _nothing)),
+            lambda it: Life(stop=it.close) if hasattr(it, "close") else Life(),
         )
 
     def logins(self, directory: IDirectory) -> Logins:
@@ -407,7 +378,3 @@ class Assembly:
         )
         reloading.server = server
         return server
-
-
-def _nothing() -> None:
-    """There is nothing to close."""

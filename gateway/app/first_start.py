@@ -21,6 +21,7 @@ from gateway.app.needed_files import (
     files_of_logins,
     files_of_workers,
     makes_certificate,
+    missing_files,
 )
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError, GatewayError
@@ -100,6 +101,17 @@ def reserve(settings: Settings, user: User | None) -> None:
         if said.path:
             path = settings.path_of(said.path)
             Audit(path, max_octets=parse_size(said.max_size), keep=said.keep).reserve()
+
+
+def file_faults(
+    settings: Settings, user: User | None, *, directory: bool = True, certificates: bool = True
+) -> list[str]:
+    """Files that are missing; if none is, what ``foreseen`` finds.
+
+    ``directory``: whether ``[directory]`` is used at all; ``certificates``: look at theirs too.
+    """
+    missing = missing_files(settings, directory=directory, certificates=certificates)
+    return missing or foreseen(settings, user, directory=directory)
 
 
 def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -> list[str]:

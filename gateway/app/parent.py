@@ -15,7 +15,8 @@ from twisted.internet.task import LoopingCall
 from gateway import endpoints
 from gateway.app.admissions import AdmissionsOfParent
 from gateway.app.delivery import PARTS
-from gateway.app.observers import Observer
+from gateway.app.demo import hints
+from gateway.app.observers import OBSERVERS_OF_PARENT, Observer
 from gateway.app.reload import STOPPING, Source, problems_of, read
 from gateway.app.service import endpoint_of, listened
 from gateway.app.signals import SignalledService
@@ -32,6 +33,7 @@ from gateway.events import (
 )
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.model import OpenSession
+from gateway.observe.bus import EventBus
 from gateway.processes.channel import Channel
 from gateway.processes.sockets import Bound, bind
 from gateway.processes.spawn import CHANNEL, WorkerProcess, fork_server_of, spawn
@@ -300,3 +302,27 @@ class Parent(SignalledService):
         for observer in self._observers:
             observer.stop()
         self._emit(ServerStopped())
+
+
+def make_parent(
+    reactor: Any,
+    settings: Settings,
+    handed: Handed,
+    environ: Mapping[str, str],
+    pass_on: PassOn,
+) -> Parent:
+    """The service of a process that starts workers."""
+    events = EventBus()
+    observers = [make(settings, reactor) for make in OBSERVERS_OF_PARENT]
+    for observer in observers:
+        events.subscribe(observer.subscription)
+    return Parent(
+        reactor,
+        settings,
+        handed,
+        environ=environ,
+        observers=observers,
+        emit=events.emit,
+        pass_on=pass_on,
+        words=hints(settings),
+    )

@@ -10,8 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.app.first_start import foreseen
-from gateway.app.needed_files import missing_files
+from gateway.app.first_start import file_faults
 from gateway.config.contradictions import contradictions
 from gateway.config.live import Difference, merge
 from gateway.config.load import Document, load_document, load_settings_of
@@ -59,8 +58,7 @@ def difference(new: Settings, running: Settings, directory: bool = True) -> Diff
         waits = f"until a restart the old values stay of {', '.join(found.restart)}"
         if faults:
             raise ConfigError([f"{key}: {fault} ({waits})" for key, fault in faults])
-    problems = missing_files(settings, directory=directory, certificates=False)
-    if problems := problems or foreseen(settings, None, directory=directory):
+    if problems := file_faults(settings, None, directory=directory, certificates=False):
         raise ConfigError(problems)
     return found
 
