@@ -119,11 +119,17 @@ class FileTests(SynchronousTestCase):
         self.path = os.path.join(self.mktemp(), "accounts")
         os.makedirs(os.path.dirname(self.path))
         self.write("alice:{PLAIN}a::::::\n")
+        self.works: list[tuple[Deferred[Any], Callable[[], Any]]] = []
 
     def write(self, text: str) -> None:
         with open(f"{self.path}.new", "w", encoding="utf-8") as file:
             file.write(text)
         os.rename(f"{self.path}.new", self.path)
+
+    def read_later(self, work: Callable[[], Any]) -> Deferred[Any]:
+        """A thread that has other work first."""
+        self.works.append((Deferred(), work))
+        return self.works[-1][0]
 
     def test_a_change_is_seen_at_the_next_login(self) -> None:
         directory = PasswdFile(self.path, run_now)
@@ -132,13 +138,7 @@ class FileTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(directory.find("alice")))
 
     def test_a_changed_file_is_read_in_a_thread_once_for_all_who_wait(self) -> None:
-        works: list[tuple[Deferred[Any], Callable[[], Any]]] = []
-
-        def read_file(work: Callable[[], Any]) -> Deferred[Any]:
-            works.append((Deferred(), work))
-            return works[-1][0]
-
-        directory = PasswdFile(self.path, run_now, read_file=read_file)
+        works, directory = self.works, PasswdFile(self.path, run_now, read_file=self.read_later)
         self.successResultOf(directory.find("alice"))
         self.assertEqual(works, [])
         self.write("".join(f"user{number}:{{PLAIN}}u::::::\n" for number in range(100)))
@@ -167,13 +167,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(cost(10), cost(2000))
 
     def test_who_comes_after_a_second_change_does_not_get_the_first_one(self) -> None:
-        works: list[tuple[Deferred[Any], Callable[[], Any]]] = []
-
-        def read_file(work: Callable[[], Any]) -> Deferred[Any]:
-            works.append((Deferred(), work))
-            return works[-1][0]
-
-        directory = PasswdFile(self.path, run_now, read_file=read_file)
+        works, directory = self.works, PasswdFile(self.path, run_now, read_file=self.read_later)
         self.write("bob:{PLAIN}b::::::\n")
         first = directory.find("bob")
         text = works[0][1]()
