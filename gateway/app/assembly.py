@@ -248,6 +248,7 @@ class Assembly:
                 runtime.state,
                 runtime.leader,
                 queued=runtime.queued,
+                run=runtime.disk.run,
                 policies=self._policies,
                 emit=self._emit,
             )

@@ -13,7 +13,7 @@ from gateway.config.retention import Retention
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.events import Emit, MessageDelivered, Subscription
-from gateway.interfaces import IDirectory, ILeader, IRetentionStore, IState, IStore
+from gateway.interfaces import IDirectory, ILeader, IRetentionStore, IState, IStore, Run
 from gateway.jobs.announced_expire import AnnouncedExpire
 from gateway.jobs.expunger import Budget, Expunger
 from gateway.jobs.rate_limit import RateLimit
@@ -37,11 +37,12 @@ class RetentionService:
         leader: ILeader,
         *,
         queued: Callable[[], int],
+        run: Run,
         policies: Policies,
         now: Callable[[], float] = time.time,
         emit: Emit = emit_to_log,
     ) -> None:
-        """``queued``: how much work waits for threads; ``now`` in Unix seconds.
+        """``queued``: how much work waits for threads; ``run`` computes; ``now`` in Unix seconds.
 
         ``emit`` takes events.  Raises ``ConfigError``.
         """
@@ -50,6 +51,7 @@ class RetentionService:
         self._state = state
         self._leader = leader
         self._queued = queued
+        self._run = run
         self._now = now
         self._emit = emit
         self._announced = AnnouncedExpire(
@@ -81,6 +83,7 @@ class RetentionService:
             budget,
             guard,
             batch=section.batch,
+            run=self._run,
             now=self._now,
             seconds=clock.seconds,
         )

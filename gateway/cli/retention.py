@@ -17,7 +17,7 @@ from gateway.cli.terminal import Terminal, View
 if TYPE_CHECKING:
     from gateway.interfaces import IState
     from gateway.operations.retention import Ordered, Retained, StorePreview
-    from gateway.retention.preview import Forecast
+    from gateway.retention.preview import Preview
 
 
 @click.group(
@@ -78,7 +78,7 @@ async def show_preview(
     return code
 
 
-def _show_mailbox(terminal: Terminal, one: Forecast) -> None:
+def _show_mailbox(terminal: Terminal, one: Preview) -> None:
     terminal.say(line(one), **described(one, messages=True))
     if not terminal.as_json:
         terminal.show(MESSAGES, one.gone)

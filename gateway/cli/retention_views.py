@@ -7,12 +7,12 @@ from typing import Any
 
 from gateway.cli.terminal import View
 from gateway.model import StoredMessage
-from gateway.retention.preview import Forecast
+from gateway.retention.preview import Preview
 from gateway.retention.rules import Expired
 from gateway.units import size_text, time_text
 
 
-def line(one: Forecast) -> str:
+def line(one: Preview) -> str:
     """A mailbox in one line."""
     counts = Counter(gone.rule for gone in one.gone)
     why = ", ".join(f"{rule} {count}" for rule, count in sorted(counts.items()))
@@ -49,7 +49,7 @@ def hidden_described(one: StoredMessage) -> dict[str, Any]:
     return {"uid": one.uid, "size": one.octets, "hidden": time_text(one.received)}
 
 
-def described(one: Forecast, *, messages: bool) -> dict[str, Any]:
+def described(one: Preview, *, messages: bool) -> dict[str, Any]:
     """A mailbox for JSON; ``messages``: with each message that would go."""
     found: dict[str, Any] = {
         "mailbox": one.mailbox,
@@ -78,7 +78,7 @@ def described(one: Forecast, *, messages: bool) -> dict[str, Any]:
     return found
 
 
-def _mailbox_cells(one: Forecast) -> tuple[str, ...]:
+def _mailbox_cells(one: Preview) -> tuple[str, ...]:
     then = "never" if one.next_look is None else time_text(one.next_look)
     counts = str(len(one.gone)), str(one.messages), size_text(one.octets), str(len(one.purged))
     return (one.mailbox, *counts, "yes" if one.stops else "", then, one.policy)

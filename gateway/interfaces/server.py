@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -11,6 +11,7 @@ from zope.interface import Interface
 from gateway.model import (
     Connection,
     DigestClaim,
+    DueDay,
     KnownExpire,
     LastScan,
     Level,
@@ -128,6 +129,22 @@ class IRetentionState(Interface):
         """
 
 
+class IForecastState(Interface):
+    """What retention will remove day by day.  Fails as ``IState`` does."""
+
+    def keep_forecast(mailbox: str, due: Sequence[DueDay]) -> Deferred[None]:
+        """Store it in place of the one before; without days it is deleted.
+
+        The leader calls it after each scan, and where a mailbox is gone.
+        """
+
+    def forecasts(after: str, most: int) -> Deferred[Mapping[str, Sequence[DueDay]]]:
+        """The forecasts of up to ``most`` mailboxes with names after ``after``, by name.
+
+        In pieces, so that nothing waits behind the reading of very many.
+        """
+
+
 class IRetentionOrders(Interface):
     """Orders to the leader, of operators and of other processes.  Fails as ``IState`` does."""
 
@@ -165,6 +182,7 @@ class IState(
     IWarningState,
     IDigestState,
     IRetentionState,
+    IForecastState,
     IRetentionOrders,
     IExpireState,
     IHighWaterState,

@@ -8,10 +8,11 @@ from math import inf
 
 from attrs import frozen
 
-from gateway.interfaces import IRetentionState, IRetentionStore
+from gateway.interfaces import IRetentionState, IRetentionStore, Run
 from gateway.jobs.rate_limit import RateLimit
-from gateway.model import Account, Reason, StoredMessage
+from gateway.model import Account, DueDay, Reason, StoredMessage
 from gateway.retention.due import next_look, over
+from gateway.retention.forecast import forecast
 from gateway.retention.removal_guard import Guard, objection
 from gateway.retention.rules import Expired, Policy, Rule, doomed
 from gateway.retention.text import text_of
@@ -44,6 +45,9 @@ class Outcome:
 
     finished: bool = True
     """False: there is more to do at once."""
+
+    forecast: Sequence[DueDay] = ()
+    """What will go day by day."""
 
 
 class Budget:
@@ -87,15 +91,20 @@ class Expunger:
         guard: Guard,
         *,
         batch: int,
+        run: Run,
         now: Callable[[], float],
         seconds: Callable[[], float],
     ) -> None:
-        """``batch``: messages in one batch; ``now`` in Unix seconds, ``seconds`` of any clock."""
+        """``batch``: messages in one batch; ``run`` does what takes time by the number of messages.
+
+        ``now`` in Unix seconds, ``seconds`` of any clock.
+        """
         self._store = store
         self._rate_limit = rate_limit
         self._budget = budget
         self._guard = guard
         self._batch = batch
+        self._run = run
         self._now = now
         self._seconds = seconds
 
@@ -105,7 +114,7 @@ class Expunger:
         kept = await self._store.scan(account)
         self._budget.holds(account.mailbox, len(kept))
         due = next_look(kept, await self._hidden(account, policy), policy, self._now())
-        return Outcome(len(kept), due)
+        return Outcome(len(kept), due, forecast=await self._forecast(kept, policy))
 
     async def clear(self, account: Account, policy: Policy, released: float) -> Outcome:
         """Remove what is due, unless that is too much; raises as a store does, and ``Stopping``.
@@ -130,11 +139,18 @@ class Expunger:
             gone.update(one.message.uid for one in batch)
         left = [one for one in kept if one.uid not in gone]
         self._budget.holds(account.mailbox, len(left))
+        due_by_day = await self._forecast(left, policy)
         if len(gone) < len(wanted):
-            return Outcome(len(left), self._now(), removed, finished=False)
+            now = self._now()
+            return Outcome(len(left), now, removed, finished=False, forecast=due_by_day)
         hidden = await self._purge(account, policy)
         due = None if stopped else next_look(left, hidden, policy, self._now())
-        return Outcome(len(left), due, removed, stopped)
+        return Outcome(len(left), due, removed, stopped, forecast=due_by_day)
+
+    async def _forecast(self, left: Collection[StoredMessage], policy: Policy) -> Sequence[DueDay]:
+        now = self._now()
+        found: Sequence[DueDay] = await self._run(lambda: forecast(left, policy, now))
+        return found
 
     async def _objection(
         self, account: Account, wanted: Sequence[Expired], total: int, released: float

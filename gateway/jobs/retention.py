@@ -328,10 +328,12 @@ class RetentionJob:
     async def _keep(self, name: str, text: str, outcome: Outcome) -> None:
         look = LastScan(text, outcome.due, self._now(), outcome.messages, outcome.stopped)
         await self._state.keep_scan(name, look)
+        await self._state.keep_forecast(name, outcome.forecast)
         self._looks[name] = look
         self._failures.pop(name, None)
 
     async def _forget(self, name: str) -> None:
+        await self._state.keep_forecast(name, ())
         await self._state.forget_scan(name)
         self._looks.pop(name, None)
         self._budget.holds(name, 0)

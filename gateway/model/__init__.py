@@ -19,6 +19,7 @@ from gateway.model.accounts import (
 )
 from gateway.model.clients import Connection, LoginAttempt, OpenSession, Peer, Proxy, cause_of
 from gateway.model.mail import (
+    DueDay,
     Form,
     KnownExpire,
     LastScan,
@@ -34,6 +35,7 @@ __all__ = [
     "Account",
     "Connection",
     "DigestClaim",
+    "DueDay",
     "Form",
     "KnownExpire",
     "LastScan",

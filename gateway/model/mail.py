@@ -111,6 +111,16 @@ class LastScan(NamedTuple):
     """Why nothing is removed before an operator releases it."""
 
 
+class DueDay(NamedTuple):
+    """What retention will remove from a mailbox, or from all, on one day."""
+
+    day: int
+    """Days of UTC since 1970-01-01."""
+
+    messages: int
+    octets: int
+
+
 class KnownExpire(NamedTuple):
     """What CAPA announces as EXPIRE before a login (RFC 2449 section 6.7)."""
 

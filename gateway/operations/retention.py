@@ -11,7 +11,8 @@ from gateway.interfaces import IRetentionStore, IState
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account, RetentionOrder, StoredMessage
 from gateway.retention.policies import Policies
-from gateway.retention.preview import Forecast, forecast
+from gateway.retention.preview import Preview
+from gateway.retention.preview import preview as preview_of
 from gateway.retention.removal_guard import Guard, objection
 
 Progress = Callable[[int, int], None]
@@ -53,7 +54,7 @@ class StorePreview:
 
 async def preview(
     retained: Retained, now: float, mailbox: str | None = None, progress: Progress | None = None
-) -> AsyncIterator[Forecast | NoPreview | StorePreview]:
+) -> AsyncIterator[Preview | NoPreview | StorePreview]:
     """What retention would remove at ``now`` (Unix seconds); nothing is changed.
 
     A value for each mailbox that has a policy, or for ``mailbox`` alone, and
@@ -65,7 +66,7 @@ async def preview(
         if progress is not None:
             progress(number, len(names))
         try:
-            found = await _forecast(retained, name, now)
+            found = await _preview(retained, name, now)
         except GatewayError as error:
             failed += 1
             yield NoPreview(name, str(error))
@@ -81,14 +82,14 @@ async def preview(
     yield StorePreview(len(names), failed, messages, going, stops)
 
 
-async def _forecast(retained: Retained, name: str, now: float) -> Forecast | None:
+async def _preview(retained: Retained, name: str, now: float) -> Preview | None:
     account = await retained.mailboxes.owner(name)
     text = "" if account is None else retained.policies.text(account)
     if account is None or not text:
         return None
     policy, store = retained.policies.policy(account), retained.store
     kept, hidden = await store.scan_readonly(account), await store.list_hidden(account)
-    return forecast(name, text, policy, kept, hidden, retained.guard, now)
+    return preview_of(name, text, policy, kept, hidden, retained.guard, now)
 
 
 @frozen

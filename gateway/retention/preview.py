@@ -13,7 +13,7 @@ from gateway.retention.rules import Expired, Policy, doomed
 
 
 @frozen
-class Forecast:
+class Preview:
     """The preview of a mailbox at one time."""
 
     mailbox: str
@@ -35,7 +35,7 @@ class Forecast:
         return sum(one.message.octets for one in self.gone)
 
 
-def forecast(
+def preview(
     mailbox: str,
     text: str,
     policy: Policy,
@@ -43,7 +43,7 @@ def forecast(
     hidden: Sequence[StoredMessage],
     guard: Guard,
     now: float,
-) -> Forecast:
+) -> Preview:
     """What ``policy``, written ``text``, would do where ``kept`` is shown and ``hidden`` is not."""
     gone, purged = doomed(kept, policy, now), over(hidden, policy, now)
     going = {one.message.uid for one in gone}
@@ -52,4 +52,4 @@ def forecast(
     still_hidden = [one for one in hidden if one.uid not in for_good]
     stops = objection(guard, len(gone), len(kept), f"mailbox {mailbox}")
     then = next_look(left, still_hidden, policy, now)
-    return Forecast(mailbox, text, len(kept), gone, purged, then, stops)
+    return Preview(mailbox, text, len(kept), gone, purged, then, stops)

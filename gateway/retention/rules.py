@@ -87,12 +87,12 @@ def doomed(messages: Iterable[StoredMessage], policy: Policy, now: float) -> lis
     if policy.hold:
         return []
     found, staying = [], []
-    for one in _by_age(messages, policy):
+    for one in dues_by_age(messages, policy):
         if one.due <= now:
             found.append(one)
         else:
             staying.append(one.message)
-    found += takewhile(lambda one: one.due <= now, _by_room(staying, policy))
+    found += takewhile(lambda one: one.due <= now, dues_by_room(staying, policy))
     found.sort()
     return found
 
@@ -107,8 +107,8 @@ def next_due(messages: Iterable[StoredMessage], policy: Policy, now: float) -> f
     # Until the first message is due by age all stay, and all of them count for
     # ``newest`` and ``size``.
     messages = list(messages)
-    ages = (one.due for one in _by_age(messages, policy))
-    rooms = (one.due for one in _by_room(messages, policy))
+    ages = (one.due for one in dues_by_age(messages, policy))
+    rooms = (one.due for one in dues_by_room(messages, policy))
     due = min(min(ages, default=inf), next(rooms, inf))
     return None if due == inf else max(due, now)
 
@@ -117,7 +117,7 @@ def _limit(value: int | None) -> float:
     return inf if value is None else value
 
 
-def _by_age(messages: Iterable[StoredMessage], policy: Policy) -> Iterator[Expired]:
+def dues_by_age(messages: Iterable[StoredMessage], policy: Policy) -> Iterator[Expired]:
     """Each message with the rule about age that is due first; infinite: never."""
     unread, read, any_age = map(_limit, (policy.unread, policy.read, policy.any))
     floor = policy.floor or 0
@@ -133,7 +133,7 @@ def _by_age(messages: Iterable[StoredMessage], policy: Policy) -> Iterator[Expir
         yield Expired(max(due, received + floor), message, rule)
 
 
-def _by_room(messages: Iterable[StoredMessage], policy: Policy) -> Iterator[Expired]:
+def dues_by_room(messages: Iterable[StoredMessage], policy: Policy) -> Iterator[Expired]:
     """What ``newest`` and ``size`` remove, now or later: oldest first, so first due first."""
     if policy.newest is None and policy.size is None:
         return

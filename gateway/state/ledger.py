@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from zope.interface import implementer
 from gateway.interfaces import IState, Run
 from gateway.model import (
     DigestClaim,
+    DueDay,
     KnownExpire,
     LastScan,
     Level,
@@ -105,6 +106,14 @@ class LedgerState:
     def finish_order(self, mailbox: str, order: RetentionOrder) -> Deferred[None]:
         """The order is done."""
         return self._ask(lambda ledger: ledger.finish_order(mailbox, order))
+
+    def keep_forecast(self, mailbox: str, due: Sequence[DueDay]) -> Deferred[None]:
+        """Store it in place of the one before."""
+        return self._ask(lambda ledger: ledger.keep_forecast(mailbox, due))
+
+    def forecasts(self, after: str, most: int) -> Deferred[Mapping[str, Sequence[DueDay]]]:
+        """Those of up to ``most`` mailboxes with names after ``after``."""
+        return self._ask(lambda ledger: ledger.forecasts(after, most))
 
     def keep_expire(self, known: KnownExpire) -> Deferred[None]:
         """Store what is announced as EXPIRE."""

@@ -77,6 +77,12 @@ VERSIONS = (
         until REAL NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
+    """
+    CREATE TABLE forecasts (
+        mailbox TEXT PRIMARY KEY,
+        due TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 """What makes each version of the file of the one before; a new file has version 0.
 

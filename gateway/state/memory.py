@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -10,6 +10,7 @@ from zope.interface import implementer
 from gateway.interfaces import ILeader, IState
 from gateway.model import (
     DigestClaim,
+    DueDay,
     KnownExpire,
     LastScan,
     Level,
@@ -30,6 +31,7 @@ class MemoryState:
         self._warnings: dict[str, WarningState] = {}
         self._digests: dict[str, float] = {}
         self._scans: dict[str, LastScan] = {}
+        self._forecasts: dict[str, Sequence[DueDay]] = {}
         self._orders: dict[str, RetentionOrder] = {}
         self._removed = (0, 0)
         """A day and how many messages were removed on it."""
@@ -131,6 +133,19 @@ class MemoryState:
         if self._orders.get(mailbox) == order:
             del self._orders[mailbox]
         return succeed(None)
+
+    def keep_forecast(self, mailbox: str, due: Sequence[DueDay]) -> Deferred[None]:
+        """Store it in place of the one before."""
+        self._forecasts.pop(mailbox, None)
+        if due:
+            self._forecasts[mailbox] = list(due)
+        return succeed(None)
+
+    def forecasts(self, after: str, most: int) -> Deferred[Mapping[str, Sequence[DueDay]]]:
+        """Those of up to ``most`` mailboxes with names after ``after``."""
+        # As SQLite orders text, by its UTF-8.
+        names = sorted(name for name in self._forecasts if name > after)
+        return succeed({name: self._forecasts[name] for name in names[:most]})
 
     def keep_expire(self, known: KnownExpire) -> Deferred[None]:
         """Store what is announced as EXPIRE."""

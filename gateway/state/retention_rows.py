@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
 
-from gateway.model import KnownExpire, LastScan, RetentionOrder
+from gateway.model import DueDay, KnownExpire, LastScan, RetentionOrder
 from gateway.state.ledger_file import LedgerFile
 
 _SCANNED = """
@@ -19,6 +21,10 @@ _ORDER = """
 _COUNT = """
     INSERT INTO removals VALUES (:day, :messages) ON CONFLICT
     DO UPDATE SET messages = messages + :messages RETURNING messages
+"""
+
+_FORECAST = """
+    INSERT INTO forecasts VALUES (:mailbox, :due) ON CONFLICT DO UPDATE SET due = :due
 """
 
 _ANNOUNCE = """
@@ -73,6 +79,23 @@ class RetentionRows(LedgerFile):
         ((total,),) = self._do(_COUNT, day=day, messages=messages)
         self._do("DELETE FROM removals WHERE day != :day", day=day)
         return int(total)
+
+    def keep_forecast(self, mailbox: str, due: Sequence[DueDay]) -> None:
+        """Store it in place of the one before; without days it is deleted."""
+        if due:
+            self._do(_FORECAST, mailbox=mailbox, due=json.dumps(due, separators=(",", ":")))
+        else:
+            self._do("DELETE FROM forecasts WHERE mailbox = :mailbox", mailbox=mailbox)
+
+    def forecasts(self, after: str, most: int) -> dict[str, list[DueDay]]:
+        """Those of up to ``most`` mailboxes with names after ``after``."""
+        rows = self._do(
+            "SELECT mailbox, due FROM forecasts WHERE mailbox > :after"
+            " ORDER BY mailbox LIMIT :most",
+            after=after,
+            most=most,
+        )
+        return {mailbox: [DueDay(*one) for one in json.loads(due)] for mailbox, due in rows}
 
     # -- CAPA ----------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from gateway.interfaces import ILeader, IState
-from gateway.model import KnownExpire, LastScan, Level, RetentionOrder, WarningState
+from gateway.model import DueDay, KnownExpire, LastScan, Level, RetentionOrder, WarningState
 
 __all__ = ["leader_tests", "state_tests"]
 
@@ -157,6 +157,31 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
             counts = [(1, 5), (1, 0), (1, 7), (2, 1), (1, 1)]
             totals = [self.get("count_removed", *one) for one in counts]
             self.assertEqual(totals, [5, 5, 12, 1, 1])
+
+        def test_the_forecast_of_each_mailbox_is_kept_until_it_is_empty(self) -> None:
+            first, second = (
+                [DueDay(20_000, 3, 4096)],
+                [DueDay(20_001, 1, 2**40), DueDay(20_090, 2, 0)],
+            )
+            for mailbox, due in (("jörg", first), ("jörg", second), ("alice", first)):
+                self.get("keep_forecast", mailbox, due)
+            self.get("keep_forecast", "nobody", [])
+            self.assertEqual(
+                self.get("forecasts", "", 9, of=self.open()), {"alice": first, "jörg": second}
+            )
+            self.get("keep_forecast", "alice", [])
+            self.assertEqual(self.get("forecasts", "", 9), {"jörg": second})
+
+        def test_forecasts_are_read_in_pieces_in_the_order_of_names(self) -> None:
+            names = ["a", "b", "z@example.org", "é", "\U0001f600"]
+            for name in reversed(names):
+                self.get("keep_forecast", name, [DueDay(1, 1, 1)])
+            read, after = [], ""
+            while piece := self.get("forecasts", after, 2):
+                self.assertLessEqual(len(piece), 2)
+                read += piece
+                after = read[-1]
+            self.assertEqual(read, names)
 
         def test_what_one_process_announces_all_do(self) -> None:
             self.assertIsNone(self.get("find_expire"))

@@ -85,6 +85,7 @@ class House:
             LedgerState(str(self.state), maybeDeferred),
             FlockLeader(str(self.state), maybeDeferred),
             queued=lambda: 0,
+            run=maybeDeferred,
             policies=policies_of(settings.retention),
             now=self.clock.seconds,
         )

@@ -83,6 +83,7 @@ class House:
             budget,
             self.guard,
             batch=self.batch,
+            run=maybeDeferred,
             now=self.now,
             seconds=seconds,
         )
@@ -536,6 +537,44 @@ class PaceTests(SweeperCase):
         self.successResultOf(ended)
         self.assertEqual(house.count("a"), 90)
         self.assertEqual(house.clock.getDelayedCalls(), [])
+
+
+class ForecastTests(SweeperCase):
+    def due(self, house: House) -> dict[str, list[tuple[float, int]]]:
+        """The forecasts that are kept: days from the start, and how many messages."""
+        today = int(START // DAY)
+        return {
+            name: [(one.day - today, one.messages) for one in due]
+            for name, due in house.ledger.forecasts("", 99).items()
+        }
+
+    def test_each_visit_keeps_what_goes_day_by_day_in_place_of_what_it_kept_before(self) -> None:
+        house = House(self, policy="any 10d", listen=HOUR)
+        house.store.add("a", 2, age=8 * DAY)
+        house.store.add("a", 1, age=0.0)
+        house.retention_job()
+        self.assertEqual(self.due(house), {"a": [(2, 2), (10, 1)]})
+        house.run(3 * DAY)
+        self.assertEqual(self.due(house), {"a": [(10, 1)]})
+        house.run(8 * DAY)
+        self.assertEqual((house.count("a"), self.due(house)), (0, {}))
+
+    def test_what_is_stopped_by_the_guard_is_in_the_forecast_of_today(self) -> None:
+        house = House(self, policy="any 10d", guard=Guard(least=2))
+        house.store.add("a", 3, age=11 * DAY)
+        house.retention_job()
+        house.run(HOUR * 2)
+        self.assertEqual((house.count("a"), self.due(house)), (3, {"a": [(0, 3)]}))
+
+    def test_a_mailbox_that_is_gone_has_no_forecast(self) -> None:
+        house = House(self, policy="any 10d")
+        house.store.add("a", 1)
+        house.retention_job()
+        self.assertIn("a", self.due(house))
+        house.own["a"] = "never"
+        house.store.mail.pop("a")
+        house.run(2 * HOUR)
+        self.assertEqual(self.due(house), {})
 
 
 class RestartTests(SweeperCase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.cli.retention_views import described, line, message_line, purged_line
 from gateway.model import StoredMessage
-from gateway.retention.preview import forecast
+from gateway.retention.preview import preview
 from gateway.retention.removal_guard import Guard
 from gateway.retention.rules import Policy
 from gateway.units import time_text
@@ -17,7 +17,7 @@ KEPT = [
 
 
 def test_each_message_is_shown_with_its_times_and_its_rule() -> None:
-    one = forecast("m", "text", Policy(unread=50, read=60), KEPT, [], Guard(), 100.0)
+    one = preview("m", "text", Policy(unread=50, read=60), KEPT, [], Guard(), 100.0)
     assert one.octets == 1024
     assert [message_line(gone) for gone in one.gone] == [
         "  a: unread, due 1970-01-01T00:00:55Z; came 1970-01-01T00:00:05Z, unread, 1000 octets",
@@ -30,7 +30,7 @@ def test_each_message_is_shown_with_its_times_and_its_rule() -> None:
 
 
 def test_what_was_hidden_for_long_enough_is_shown_and_the_rest_looked_at_again() -> None:
-    one = forecast("m", "text", Policy(any=500, hide=40), [], KEPT, Guard(), 100.0)
+    one = preview("m", "text", Policy(any=500, hide=40), [], KEPT, Guard(), 100.0)
     assert line(one) == (
         "m: 0 of 0 messages would go, 2 hidden ones for good;"
         " next look 1970-01-01T00:02:10Z; policy text"
@@ -47,7 +47,7 @@ def test_what_was_hidden_for_long_enough_is_shown_and_the_rest_looked_at_again()
 
 
 def test_nothing_goes_from_a_mailbox_on_hold() -> None:
-    one = forecast("m", "hold", Policy(any=1, hold=True), KEPT, [], Guard(), 100.0)
+    one = preview("m", "hold", Policy(any=1, hold=True), KEPT, [], Guard(), 100.0)
     assert line(one) == "m: 0 of 3 messages would go; next look never; policy hold"
     assert described(one, messages=False) == {
         "mailbox": "m",
