@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.errors import BadCredentials, DirectoryDown
 from gateway.events import (
     EVENTS,
+    CommandDone,
     Event,
     LoginFailed,
     LoginSucceeded,
@@ -89,13 +90,18 @@ class SessionEventTests(SynchronousTestCase):
         self.assertEqual(
             kinds,
             [
-                *("ConnectionOpened", "LoginFailed", "LoginSucceeded"),
+                *("ConnectionOpened", "CommandDone", "LoginFailed", "CommandDone"),
+                *("CommandDone", "LoginSucceeded", "CommandDone"),
+                *["CommandDone"] * 3,
                 "ConnectionClosed",
                 "POP3SessionEnded",
             ],
         )
         self.assertEqual({event[0] for event in story}, {story[0].connection})
-        _, failed, succeeded, _, ended = story
+        failed, succeeded, ended = story[2], story[5], story[-1]
+        done = [event[1:3] for event in story if isinstance(event, CommandDone)]
+        before = [("USER", False), ("PASS", False)] * 2
+        self.assertEqual(done, [*before, ("RETR", True), ("DELE", True), ("QUIT", True)])
         assert isinstance(failed, LoginFailed)
         self.assertIs(failed.problem.error, BadCredentials)
         assert isinstance(succeeded, LoginSucceeded)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from attrs import evolve, frozen
@@ -12,7 +13,9 @@ from gateway import events
 from gateway.config.settings import Settings
 from gateway.events import Subscription
 from gateway.observe.counts import Counts
+from gateway.observe.figures import Figures
 from gateway.observe.log import log_lines
+from gateway.observe.loop_lag import LoopLag
 from gateway.observe.systemd import SystemdNotices
 
 
@@ -57,6 +60,12 @@ def _counts(settings: Settings, reactor: Any) -> Observer:
 def _systemd(_: Settings, reactor: Any) -> Observer:
     notices = SystemdNotices(reactor, os.environ)
     return Observer(notices.subscription, notices.start, notices.stop)
+
+
+def observer_of_figures(figures: Figures, reactor: Any) -> Observer:
+    """What has a process count; ``app/runtime.py`` and ``app/parent.py`` keep the figures."""
+    lag = LoopLag(reactor, partial(figures.time, "pop3gw_event_loop_lag_seconds"))
+    return Observer(figures.subscription, lag.start, lag.stop)
 
 
 Make = Callable[[Settings, Any], Observer]

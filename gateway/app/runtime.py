@@ -9,13 +9,14 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 
 from gateway.app.admissions import MakeAdmission, admission_rules, local_admission
-from gateway.app.observers import OBSERVERS, Make
+from gateway.app.observers import OBSERVERS, Make, observer_of_figures
 from gateway.app.service import FindEndpoint, endpoint_of
 from gateway.config.settings import Settings
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.net.fair_turns import FairTurns
 from gateway.net.tls_context import MakeContext
 from gateway.observe.bus import EventBus
+from gateway.observe.figures import Figures
 from gateway.state.leader import FlockLeader
 from gateway.state.ledger import LedgerState
 
@@ -40,7 +41,11 @@ class Runtime:
         self.reactor = reactor
         self.role = role
         self.events = EventBus()
-        self.observers = [make(settings, reactor) for make in role.observers]
+        self.figures = Figures()
+        self.observers = [
+            observer_of_figures(self.figures, reactor),
+            *(make(settings, reactor) for make in role.observers),
+        ]
         for observer in self.observers:
             self.events.subscribe(observer.subscription)
         self.turns = FairTurns(lambda: reactor)

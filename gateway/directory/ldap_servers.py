@@ -37,7 +37,7 @@ from gateway.directory.ldap_messages import (
     start_tls_request,
 )
 from gateway.errors import DirectoryDown, DirectoryMisconfigured, GatewayError
-from gateway.events import Emit
+from gateway.events import DirectoryAsked, Emit
 from gateway.observe.log import emit_to_log
 from gateway.observe.outage import Outage
 
@@ -283,7 +283,8 @@ class Servers:
         self._prepare = prepare
         self._now = now
         self._monotonic = monotonic
-        outages = [Outage(f"LDAP server {uri}", now, emit) for uri in reach.uris]
+        self._emit = emit
+        outages = [Outage(_name(uri), now, emit) for uri in reach.uris]
         if beside is not None:
             outages = [server.outage for server in beside._servers]
         self._fit = evolve(reach, uris=(), retry_after=0.0), bound_as
@@ -321,21 +322,31 @@ class Servers:
             try:
                 result = self._use(server, work)
             except _NO_ANSWER as error:
+                self._asked(server, began, answered=False)
                 server.down_until = self._now() + self._reach.retry_after
                 server.silent = self._monotonic() - began >= self._reach.timeout / 2
                 problems.append(f"{server.uri}: {type(error).__name__}: {error}")
                 server.outage.failed(f"{type(error).__name__}: {error}")
             except DirectoryDown as error:
+                self._asked(server, began, answered=False)
                 _log_once(server, error)
+                raise
+            except GatewayError:
+                self._asked(server, began, answered=True)
                 raise
             except LDAPException as error:
                 # Every server would fail alike: the request is at fault.
                 raise DirectoryMisconfigured(f"{type(error).__name__}: {error}") from error
             else:
+                self._asked(server, began, answered=True)
                 return result
         raise DirectoryDown(
             "; ".join(problems) or "no server has answered for some seconds", logged=True
         )
+
+    def _asked(self, server: _Server, began: float, *, answered: bool) -> None:
+        seconds = self._monotonic() - began
+        self._emit(DirectoryAsked(_name(server.uri), seconds, answered))
 
     def _candidates(self) -> list[_Server]:
         """The servers to try, in order.
@@ -384,6 +395,11 @@ class Servers:
             raise
         server.answered(connection)
         return result
+
+
+def _name(uri: str) -> str:
+    """The name of a server in events."""
+    return f"LDAP server {uri}"
 
 
 def _log_once(server: _Server, error: GatewayError) -> None:

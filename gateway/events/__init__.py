@@ -17,12 +17,14 @@ from gateway.events.backends import (
     BackEndDown,
     CachedPasswordAccepted,
     CacheLookup,
+    DirectoryAsked,
     DirectoryProblem,
     NTLMv1Accepted,
 )
 from gateway.events.clients import (
     HEALTH_CHECK,
     ActionFailed,
+    CommandDone,
     ConnectionClosed,
     ConnectionOpened,
     ConnectionRefused,
@@ -32,6 +34,7 @@ from gateway.events.clients import (
     LoginSucceeded,
     POP3SessionEnded,
     Problem,
+    TLSEstablished,
     problem_of,
 )
 from gateway.events.mail import (
@@ -39,9 +42,11 @@ from gateway.events.mail import (
     MessageDelivered,
     MessagesExpired,
     QuotaCheckFailed,
+    QuotaDecided,
     QuotaDigestFailed,
     QuotaDigestSent,
     QuotaExceeded,
+    QuotaLevelsCounted,
     QuotaWarningSent,
     RecipientRefused,
     RetentionPostponed,
@@ -83,10 +88,12 @@ __all__ = [
     "CertificateProblem",
     "CertificateRejected",
     "CertificateReloaded",
+    "CommandDone",
     "ConnectionClosed",
     "ConnectionOpened",
     "ConnectionRefused",
     "DeliveryFailed",
+    "DirectoryAsked",
     "DirectoryProblem",
     "Emit",
     "Event",
@@ -105,9 +112,11 @@ __all__ = [
     "Problem",
     "QueueTaken",
     "QuotaCheckFailed",
+    "QuotaDecided",
     "QuotaDigestFailed",
     "QuotaDigestSent",
     "QuotaExceeded",
+    "QuotaLevelsCounted",
     "QuotaWarningSent",
     "RecipientRefused",
     "ReloadEnded",
@@ -119,6 +128,7 @@ __all__ = [
     "ServerStopping",
     "SessionsCounted",
     "Subscription",
+    "TLSEstablished",
     "WorkerEnded",
     "WorkerKilled",
     "WorkerReady",
@@ -134,12 +144,16 @@ Event = (
     | LoginDelayed
     | LoginSucceeded
     | LoginFailed
+    | TLSEstablished
+    | CommandDone
     | ActionFailed
     | POP3SessionEnded
     | LMTPSessionEnded
     | MessageDelivered
     | RecipientRefused
     | DeliveryFailed
+    | QuotaDecided
+    | QuotaLevelsCounted
     | QuotaExceeded
     | QuotaWarningSent
     | QuotaDigestSent
@@ -151,6 +165,7 @@ Event = (
     | BackEndDown
     | BackEndBack
     | BackEndReplaced
+    | DirectoryAsked
     | DirectoryProblem
     | AccountsKept
     | CachedPasswordAccepted

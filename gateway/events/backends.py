@@ -21,6 +21,14 @@ class BackEndBack(NamedTuple):
     seconds: int
 
 
+class DirectoryAsked(NamedTuple):
+    """A server was asked; ``name`` as in ``BackEndDown``."""
+
+    name: str
+    seconds: float
+    answered: bool
+
+
 class DirectoryProblem(NamedTuple):
     """The directory answers, but an account or all of them cannot be read."""
 

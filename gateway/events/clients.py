@@ -74,6 +74,28 @@ class LoginFailed(NamedTuple):
     problem: Problem
 
 
+class TLSEstablished(NamedTuple):
+    """A TLS handshake is complete; ``version`` as OpenSSL names it, such as ``TLSv1.3``."""
+
+    connection: Connection
+    version: str
+
+
+class CommandDone(NamedTuple):
+    """The reply to a POP3 command is written, or the client did not wait for it."""
+
+    connection: Connection
+    command: str
+    """In capitals; ``response``: the client's part of a SASL exchange; ``other``: none of ours."""
+
+    logged_in: bool
+    """When the command came."""
+
+    seconds: float
+    refused: bool
+    """The reply was ``-ERR``."""
+
+
 class ActionFailed(NamedTuple):
     """A back-end failed during a POP3 session."""
 

@@ -14,6 +14,11 @@ class MessageDelivered(NamedTuple):
     connection: Connection
     message: str
     account: Account
+    octets: int = 0
+    """Of the message, as RETR counts them."""
+
+    seconds: float = 0.0
+    """From the end of the message until it was stored."""
 
 
 class RecipientRefused(NamedTuple):
@@ -29,6 +34,23 @@ class DeliveryFailed(NamedTuple):
 
     connection: Connection
     problem: Problem
+
+
+class QuotaDecided(NamedTuple):
+    """Whether a mailbox with a limit has room for a message."""
+
+    service: str
+    """Who asked: ``lmtp``, ``policy`` or ``http``."""
+
+    decision: str
+    """The name of the ``Verdict``."""
+
+
+class QuotaLevelsCounted(NamedTuple):
+    """How many mailboxes are above their warning limit, and how many are full."""
+
+    warn: int
+    over: int
 
 
 class QuotaExceeded(NamedTuple):

@@ -125,8 +125,10 @@ class _Mailbox(_Guarded):
         limits = self._recipients.limits(account)
 
         def told(usage: Usage) -> tuple[int, Any]:
+            decision = verdict(usage, size, limits)
+            self._recipients.decided("http", decision)
             said = described(account.name, usage, limits)
-            return 200, said | {"accepts": verdict(usage, size, limits).name == "FINE"}
+            return 200, said | {"accepts": decision.name == "FINE"}
 
         return self._recipients.usage(account).addCallback(told)
 

@@ -105,9 +105,10 @@ class ThreadPool:
         """
         self._reactor = reactor
         self._turns = turns or FairTurns(lambda: reactor)
-        self._purpose = purpose
+        self.purpose = purpose
         self._threads = threads
-        self._most = threads + queue
+        self.most = threads + queue
+        """Outstanding work at which no more is taken."""
         # Half the cost of Twisted's pool, which makes a context for each call.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"pop3gw-{purpose}")
         self._former: list[ThreadPoolExecutor] = []
@@ -127,6 +128,8 @@ class ThreadPool:
         self._look_due: Any = None
         self.outstanding = 0
         """Work without an answer yet."""
+        self.rejected = 0
+        """Work that was not taken, since the queue was full."""
 
     def stop(self) -> None:
         """Finish all work, and end the threads.  Blocks until then."""
@@ -142,12 +145,12 @@ class ThreadPool:
 
     def configure(self, *, threads: int, queue: int, least: int = 1) -> None:
         """Other numbers from now on, as in the constructor."""
-        self._most = threads + queue
+        self.most = threads + queue
         if threads > self._threads:
             # An executor cannot grow; it makes threads only as they are needed.
             self._pool.shutdown(wait=False)
             self._former.append(self._pool)
-            name = f"pop3gw-{self._purpose}"
+            name = f"pop3gw-{self.purpose}"
             self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
             self._threads = threads
         with self._lock:
@@ -158,9 +161,10 @@ class ThreadPool:
     def run(self, work: Callable[[], T]) -> Deferred[T]:
         """Do ``work`` in a thread; fails with ``Overloaded`` if the queue is full or closed."""
         if self._stopped:
-            return fail(Overloaded(f"{self._purpose}: no more work is taken"))
-        if self.outstanding >= self._most:
-            return fail(Overloaded(f"{self._purpose}: {self.outstanding} pieces of work wait"))
+            return fail(Overloaded(f"{self.purpose}: no more work is taken"))
+        if self.outstanding >= self.most:
+            self.rejected += 1
+            return fail(Overloaded(f"{self.purpose}: {self.outstanding} pieces of work wait"))
         self.outstanding += 1
         answer: Deferred[T] = Deferred()
         self._waiting.append(Piece(work, answer, self._reactor.seconds()))

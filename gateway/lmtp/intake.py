@@ -142,6 +142,11 @@ class Intake:
         assert self._transaction is not None, "no transaction"
         return self._transaction
 
+    @property
+    def octets(self) -> int:
+        """Octets of the present message so far, as RETR counts them; 0: there is none."""
+        return 0 if self._transaction is None else self._transaction.octets
+
     # -- content -------------------------------------------------------------
 
     def go_on(self, source: LineBuffer) -> bool:

@@ -46,6 +46,11 @@ class Session(Dialogue[Action]):
         self.counts = self._intake.counts
         self._out.put(b"220 %b LMTP ready.\r\n" % profile.name.encode("ascii"))
 
+    @property
+    def octets(self) -> int:
+        """Octets of the present message so far, as RETR counts them; 0: there is none."""
+        return self._intake.octets
+
     # -- commands ------------------------------------------------------------
 
     def _say(self, reply: Reply) -> None:

@@ -13,7 +13,7 @@ from gateway.errors import (
     RecipientBarred,
     UnknownRecipient,
 )
-from gateway.events import Emit, QuotaExceeded
+from gateway.events import Emit, QuotaDecided, QuotaExceeded
 from gateway.interfaces import IDelivery, IDirectory
 from gateway.lmtp.envelope import forms, without_detail
 from gateway.model import Account, Limits, Usage
@@ -96,6 +96,7 @@ class Recipients:
             return self._store.prepare(account).addCallback(lambda _: account)
 
         def decide(usage: Usage) -> Account:
+            self.decided("lmtp", verdict(usage, size, limits))
             try:
                 admit(usage, size, limits)
             except OverQuota as error:
@@ -104,6 +105,10 @@ class Recipients:
             return account
 
         return self.usage(account).addCallback(decide)
+
+    def decided(self, service: str, said: Verdict) -> None:
+        """Emit what a service was told: ``lmtp``, ``policy`` or ``http``."""
+        self._emit(QuotaDecided(service, said.name))
 
     def not_taken(self, account: Account, error: BaseException) -> None:
         """Emit ``QuotaExceeded`` if that is why a message was not delivered."""

@@ -44,6 +44,8 @@ class LMTPProtocol(Shell):
         self._end, self._reason = "over", ""
         self._accounts: list[Account] = []
         self._incoming: IIncoming | None = None
+        self._content_ended = 0.0
+        """When the client had sent the message that is being delivered."""
 
     # -- the line ------------------------------------------------------------
 
@@ -184,6 +186,7 @@ class LMTPProtocol(Shell):
         assert incoming is not None
         # The last reply may start the next message before this one is closed.
         self._incoming = None
+        self._content_ended, octets = self._seconds(), self._session.octets
         places: dict[str, list[int]] = {}
         for place, account in enumerate(self._accounts):
             places.setdefault(account.mailbox, []).append(place)
@@ -191,20 +194,22 @@ class LMTPProtocol(Shell):
         for numbers in places.values():
             account = self._accounts[numbers[0]]
             done = maybeDeferred(incoming.commit, account, recipients.limits(account))
-            self._await(done, *self._told(account, numbers))
+            self._await(done, *self._told(account, numbers, octets))
             commits.append(done)
         closed = DeferredList(commits).addCallback(lambda _: incoming.close())
         self._await(closed, _ignore, self._not_closed)
 
     def _told(
-        self, account: Account, numbers: list[int]
+        self, account: Account, numbers: list[int], octets: int
     ) -> tuple[Callable[[None], None], Callable[[Failure], None]]:
         name = f"{self.connection.id}.{self._messages}"
 
         def delivered(_: None) -> None:
+            seconds = self._seconds() - self._content_ended
             for number in numbers:
                 self._session.delivered(number)
-            self._factory.emit(MessageDelivered(self.connection, name, account))
+            told = MessageDelivered(self.connection, name, account, octets, seconds)
+            self._factory.emit(told)
 
         def refused(error: BaseException) -> None:
             for number in numbers:

@@ -24,6 +24,8 @@ from gateway.events import (
 )
 from gateway.interfaces import Challenge, IBody, IMaildrop, IMechanism, Leave, Proven
 from gateway.model import Connection, Listing, Peer, Proxy
+from gateway.net.command_times import CommandTimes
+from gateway.net.fair_turns import FIRST_TURN
 from gateway.net.shell import Shell
 from gateway.net.tls_line import TLSConnection
 from gateway.observe.failures import problem_in
@@ -66,7 +68,10 @@ class POP3Protocol(Shell):
 
     def _greet(self) -> None:
         """Send the greeting, even while a back-end is down."""
-        self._open(self._factory.session(self.connection))
+        factory = self._factory
+        session = factory.session(self.connection)
+        self._times = CommandTimes(self, session, factory.clock.seconds, factory.emit)
+        self._open(session)
 
     def _refuse(self, error: GatewayError) -> None:  # noqa: ARG002
         if ISSLTransport.providedBy(self.transport):
@@ -79,8 +84,13 @@ class POP3Protocol(Shell):
     def _logged_in(self) -> str:
         return "" if self._give_back is None else self._user
 
+    def _pump(self, seconds: float = FIRST_TURN) -> None:
+        super()._pump(seconds)
+        self._times.look()
+
     def _ended(self) -> None:
         """Emit the session's end.  Without QUIT nothing is removed."""
+        self._times.end()
         session, counts = self._session, self._session.counts
         name, refusal = session.not_logged_in
         self._factory.emit(

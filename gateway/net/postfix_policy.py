@@ -143,7 +143,9 @@ class PolicyFactory(SessionFactory):
         def room(account: Account) -> Deferred[Room]:
             def with_limits(usage: Usage) -> Room:
                 limits = recipients.limits(account)
-                if verdict(usage, request.size, limits) is Verdict.OVER:
+                said = verdict(usage, request.size, limits)
+                recipients.decided("policy", said)
+                if said is Verdict.OVER:
                     recipients.over_quota(account, request.size)
                 return Room(usage, limits)
 

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import TookTooLong
-from gateway.events import HEALTH_CHECK
+from gateway.events import HEALTH_CHECK, TLSEstablished
 from gateway.model import OpenSession
 from gateway.net.acceptor import AdmittedProtocol
 from gateway.net.direct_writer import DirectWriter
@@ -154,6 +154,8 @@ class Shell(AdmittedProtocol):
         self._handshaking = False
         self._idle_timer.touch()
         self._idle_timer.hurry()
+        version = self.transport.getHandle().get_protocol_version_name()
+        self._factory.emit(TLSEstablished(self.connection, version))
 
     def _heard(self) -> None:
         """Parse what has arrived, now or in this session's turn."""

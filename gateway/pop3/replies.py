@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.pop3.actions import Action, HangUp
 from gateway.pop3.profile import Profile
 from gateway.pop3.refusals import Refused
@@ -10,8 +12,16 @@ from gateway.wire.body import END
 from gateway.wire.dialogue import Dialogue
 
 
+def _nothing(_: str) -> None:
+    """Nobody wants to know."""
+
+
 class Replies(Dialogue[Action]):
     """What ``Session`` inherits; a call costs no more than one of its own methods."""
+
+    at_command: Callable[[str], object] = staticmethod(_nothing)
+    """Called with the name of each command before it is processed: one of the table,
+    ``response`` for a SASL response, or ``other``."""
 
     def __init__(self, profile: Profile) -> None:
         super().__init__()
@@ -19,6 +29,8 @@ class Replies(Dialogue[Action]):
         self._texts = SETS[profile.texts]
         self._refused = 0
         """Commands refused since the last one that was accepted."""
+        self.refusals = 0
+        """Replies ``-ERR`` so far."""
 
     def _say(self, text: bytes) -> None:
         self._out.put(text + b"\r\n")
@@ -27,6 +39,7 @@ class Replies(Dialogue[Action]):
         self._out.put(b"+OK %b\r\n" % self._texts[key])
 
     def _refuse(self, key: str, code: str = "") -> None:
+        self.refusals += 1
         bracket = f"[{code}] ".encode("ascii") if code else b""
         self._out.put(b"-ERR %b%b\r\n" % (bracket, self._texts[key]))
 

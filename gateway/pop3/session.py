@@ -80,8 +80,10 @@ class Session(Replies):
         name, authorization.name = authorization.name, None
         try:
             if authorization.mechanism is not None:
+                self.at_command("response")
                 self._action = authorization.respond(line)
             elif isinstance(line, LineTooLong):
+                self.at_command("other")
                 raise Refused("too_long")
             else:
                 self._perform(line, name)
@@ -112,9 +114,10 @@ class Session(Replies):
 
     def _row_of(self, line: bytes) -> tuple[bytes, Row]:
         words = line.split(None, 1)
+        keyword = words[0].upper() if words else b""
+        self.at_command(_NAMES.get(keyword, "other"))
         if not words:
             raise Refused("empty")
-        keyword = words[0].upper()
         row = COMMANDS.get(keyword) or self._row_for_proxies(keyword)
         if self.state not in row.states:
             before = self.state is State.AUTHORIZATION
@@ -392,3 +395,5 @@ COMMANDS = {
 
 XCLIENT = Row(Session._xclient, _BEFORE, 1, 100)
 """Of Dovecot's proxies; to anybody else it is an unknown command."""
+
+_NAMES = {keyword: keyword.decode() for keyword in (*COMMANDS, b"XCLIENT")}

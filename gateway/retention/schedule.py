@@ -50,6 +50,21 @@ class Schedule:
             heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
+    def count_due(self, now: float, most: int) -> int:
+        """How many mailboxes are due at ``now``; ``most``: that many or more.
+
+        Time is proportional to the answer, and to superseded entries that are due.
+        """
+        count, places = 0, [0]
+        while places and count < most:
+            place = places.pop()
+            if place < len(self._heap) and self._heap[place][0] <= now:
+                due, mailbox = self._heap[place]
+                count += self._dues.get(mailbox) == due
+                # The entries below a place in a heap are due later.
+                places += (2 * place + 1, 2 * place + 2)
+        return count
+
     def _compact(self) -> None:
         if len(self._heap) > 2 * len(self._dues) + _SLACK:
             self._heap = [(due, mailbox) for mailbox, due in self._dues.items()]

@@ -99,6 +99,12 @@ class Dialogue(ABC, Generic[Action]):
         waiting = self._pieces is not None or bool(self._input)
         return self._action is not None or (waiting and not (self._owed or self.closed))
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all replies to what was taken so far are made and sent."""
+        pending = self._owed or self._action is not None or self._pieces is not None
+        return not (pending or self._out.length)
+
     @abstractmethod
     def _take_next(self) -> bool:
         """Process one command, or a piece of content; False: incomplete."""

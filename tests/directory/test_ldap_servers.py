@@ -21,7 +21,7 @@ from twisted.internet.task import Clock
 
 from gateway.directory.ldap_servers import Reach, Servers
 from gateway.errors import DirectoryDown, DirectoryMisconfigured
-from gateway.events import BackEndDown, BackEndReplaced
+from gateway.events import BackEndDown, BackEndReplaced, DirectoryAsked
 
 FIRST, SECOND = 0, 1
 
@@ -209,6 +209,9 @@ def test_a_reload_ends_the_outage_of_a_server_that_it_removes(pair: Pair) -> Non
         servers.use(work)
     name = f"LDAP server {reach.uris[0]}"
     assert [(type(one), one.name) for one in told] == [
+        (DirectoryAsked, name),
         (BackEndDown, name),
         (BackEndReplaced, name),
+        (DirectoryAsked, name),
     ]
+    assert [one.answered for one in told if isinstance(one, DirectoryAsked)] == [False, False]

@@ -16,7 +16,7 @@ from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import DirectoryDown
-from gateway.events import Event, QuotaExceeded
+from gateway.events import Event, QuotaDecided, QuotaExceeded
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Limits
 from gateway.net.postfix_policy import AHEAD, PolicyFactory, PolicyOptions, PolicyProtocol
@@ -84,6 +84,7 @@ class Wire:
             emit=self._took,
         )
         self.lacking: list[tuple[str, int]] = []
+        self.decisions: list[str] = []
         self.factory = PolicyFactory(
             recipients,
             PolicyOptions(allows, answers),
@@ -95,6 +96,10 @@ class Wire:
         self.line, self.protocol = self.connect()
 
     def _took(self, event: Event) -> None:
+        if isinstance(event, QuotaDecided):
+            assert event.service == "policy"
+            self.decisions.append(event.decision)
+            return
         assert isinstance(event, QuotaExceeded)
         self.lacking.append((event.account.name, event.octets))
 
@@ -148,6 +153,7 @@ class AnswerTests(SynchronousTestCase):
         wire = Wire()
         wire.send(ask(ALICE, 90), ask(ALICE, 91), ask(FULL, 7), NOTHING_ASKED)
         self.assertEqual(wire.lacking, [(FULL, 7)])
+        self.assertEqual(wire.decisions, ["FINE", "LARGER_THAN_QUOTA", "OVER"])
 
     def test_trouble_is_no_answer_and_the_line_is_closed(self) -> None:
         wire = Wire()

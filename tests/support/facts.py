@@ -97,6 +97,6 @@ def described(one: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(one, ThreadPool):
         # The rest is the work that it does at the moment.
         width = values["_width"]
-        return "ThreadPool", {"most": values["_most"], "width": (width._least, width._most)}
+        return "ThreadPool", {"most": values["most"], "width": (width._least, width._most)}
     followed = type(one).__module__.startswith(("gateway.", "twisted.cred.", "twisted.web."))
     return type(one).__qualname__, values if followed else {}
