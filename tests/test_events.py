@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.errors import BadCredentials, DirectoryDown
 from gateway.events import (
     EVENTS,
-    CommandDone,
+    CommandsDone,
     Event,
     LoginFailed,
     LoginSucceeded,
@@ -90,18 +90,17 @@ class SessionEventTests(SynchronousTestCase):
         self.assertEqual(
             kinds,
             [
-                *("ConnectionOpened", "CommandDone", "LoginFailed", "CommandDone"),
-                *("CommandDone", "LoginSucceeded", "CommandDone"),
-                *["CommandDone"] * 3,
-                "ConnectionClosed",
-                "POP3SessionEnded",
+                *("ConnectionOpened", "LoginFailed", "LoginSucceeded"),
+                *("ConnectionClosed", "CommandsDone", "POP3SessionEnded"),
             ],
         )
         self.assertEqual({event[0] for event in story}, {story[0].connection})
-        failed, succeeded, ended = story[2], story[5], story[-1]
-        done = [event[1:3] for event in story if isinstance(event, CommandDone)]
-        before = [("USER", False), ("PASS", False)] * 2
-        self.assertEqual(done, [*before, ("RETR", True), ("DELE", True), ("QUIT", True)])
+        _, failed, succeeded, _, done, ended = story
+        assert isinstance(done, CommandsDone)
+        before = [("USER", True), ("PASS", True)] * 2
+        commands = [(name, is_before) for name, is_before, _, _ in done.commands]
+        self.assertEqual(commands, [*before, ("RETR", False), ("DELE", False), ("QUIT", False)])
+        self.assertEqual([refused for *_, refused in done.commands], [False, True, *[False] * 5])
         assert isinstance(failed, LoginFailed)
         self.assertIs(failed.problem.error, BadCredentials)
         assert isinstance(succeeded, LoginSucceeded)

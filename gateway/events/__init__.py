@@ -25,6 +25,7 @@ from gateway.events.clients import (
     HEALTH_CHECK,
     ActionFailed,
     CommandDone,
+    CommandsDone,
     ConnectionClosed,
     ConnectionOpened,
     ConnectionRefused,
@@ -89,6 +90,7 @@ __all__ = [
     "CertificateRejected",
     "CertificateReloaded",
     "CommandDone",
+    "CommandsDone",
     "ConnectionClosed",
     "ConnectionOpened",
     "ConnectionRefused",
@@ -145,7 +147,7 @@ Event = (
     | LoginSucceeded
     | LoginFailed
     | TLSEstablished
-    | CommandDone
+    | CommandsDone
     | ActionFailed
     | POP3SessionEnded
     | LMTPSessionEnded

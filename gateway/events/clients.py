@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.errors import GatewayError
@@ -81,19 +82,19 @@ class TLSEstablished(NamedTuple):
     version: str
 
 
-class CommandDone(NamedTuple):
-    """The reply to a POP3 command is written, or the client did not wait for it."""
+CommandDone = tuple[str, bool, float, bool]
+"""A POP3 command that was answered: its name, whether it came before the login, seconds until the
+reply was written, and whether that was ``-ERR``.
+
+The name is in capitals; or ``response`` for the client's part of a SASL exchange, or ``other``.
+"""
+
+
+class CommandsDone(NamedTuple):
+    """Commands of a session were answered, in this order."""
 
     connection: Connection
-    command: str
-    """In capitals; ``response``: the client's part of a SASL exchange; ``other``: none of ours."""
-
-    logged_in: bool
-    """When the command came."""
-
-    seconds: float
-    refused: bool
-    """The reply was ``-ERR``."""
+    commands: Sequence[CommandDone]
 
 
 class ActionFailed(NamedTuple):

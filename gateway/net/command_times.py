@@ -3,74 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
-from gateway.events import CommandDone, Emit
+from gateway.events import CommandDone, CommandsDone, Emit
+from gateway.model import Connection
 from gateway.pop3.session import Session, State
 
-AUTHORIZATION = State.AUTHORIZATION
+MOST = 50
+"""Commands that wait to be told of."""
+
+LATEST = 10.0
+"""Seconds after which a command tells of those before it."""
+
+_AUTHORIZATION = State.AUTHORIZATION
+
+
+class Line(Protocol):
+    """What the replies of a session are written to."""
+
+    connection: Connection
+    wrote: float
+    """When something was written last."""
 
 
 class CommandTimes:
     """Times the commands of one session, which are answered one after the other.
 
-    A reply that the client is slow to read takes as long as the client.
+    A reply that the client is slow to read takes as long as the client.  The times are told
+    together, at the latest when the session ends: an event for each would cost as much as the
+    command.
     """
 
     __slots__ = (
-        "_before",
-        "_began",
-        "_command",
-        "_emit",
-        "_line",
-        "_refusals",
-        "_seconds",
-        "_session",
+        *("_before", "_began", "_command", "_done", "_emit", "_line"),
+        *("_refusals", "_seconds", "_session", "_since"),
     )
 
     def __init__(
-        self, line: Any, session: Session, seconds: Callable[[], float], emit: Emit
+        self, line: Line, session: Session, seconds: Callable[[], float], emit: Emit
     ) -> None:
-        """``line``: what has the ``connection``, which XCLIENT changes; ``seconds``: the clock."""
+        """``seconds``: the clock."""
         self._line = line
         self._session = session
         self._seconds = seconds
         self._emit = emit
         self._command = ""
-        """The command that is being answered; empty: none."""
+        """The command that was taken last; empty: none so far."""
         self._began = 0.0
         self._refusals = 0
         """Replies ``-ERR`` before it."""
         self._before = True
         """Whether it came before the login."""
+        self._done: list[CommandDone] = []
+        self._since = 0.0
+        """When the first of these began."""
         session.at_command = self._begin
 
     def _begin(self, command: str) -> None:
         """The session has taken a command, so the one before is answered."""
         now = self._seconds()
         if self._command:
-            self._done(now)
+            self._finish(now)
+            if len(self._done) >= MOST or now - self._since >= LATEST:
+                self._tell()
+        if not self._done:
+            self._since = now
         session = self._session
         self._command, self._began, self._refusals = command, now, session.refusals
-        self._before = session.state is AUTHORIZATION
-
-    def look(self) -> None:
-        """The session has done what it can now: its command may be answered."""
-        if self._command and self._session.is_idle:
-            self._done(self._seconds())
+        self._before = session.state is _AUTHORIZATION
 
     def end(self) -> None:
         """The connection is closed: nobody waits for a reply any more."""
         if self._command:
-            self._done(self._seconds())
+            self._finish(self._seconds())
+            self._tell()
         # No reference leads back: all of it is freed without the garbage collector.
         del self._session.at_command, self._line
 
-    def _done(self, now: float) -> None:
-        command, self._command = self._command, ""
+    def _finish(self, now: float) -> None:
+        began, wrote = self._began, self._line.wrote
+        # Replies to pipelined commands are written together, later.
+        seconds = (wrote if wrote >= began else now) - began
         refused = self._session.refusals != self._refusals
-        self._emit(
-            CommandDone(
-                self._line.connection, command, not self._before, now - self._began, refused
-            )
-        )
+        self._done.append((self._command, self._before, seconds, refused))
+
+    def _tell(self) -> None:
+        done, self._done = self._done, []
+        self._emit(CommandsDone(self._line.connection, done))

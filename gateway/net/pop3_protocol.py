@@ -25,7 +25,6 @@ from gateway.events import (
 from gateway.interfaces import Challenge, IBody, IMaildrop, IMechanism, Leave, Proven
 from gateway.model import Connection, Listing, Peer, Proxy
 from gateway.net.command_times import CommandTimes
-from gateway.net.fair_turns import FIRST_TURN
 from gateway.net.shell import Shell
 from gateway.net.tls_line import TLSConnection
 from gateway.observe.failures import problem_in
@@ -83,10 +82,6 @@ class POP3Protocol(Shell):
 
     def _logged_in(self) -> str:
         return "" if self._give_back is None else self._user
-
-    def _pump(self, seconds: float = FIRST_TURN) -> None:
-        super()._pump(seconds)
-        self._times.look()
 
     def _ended(self) -> None:
         """Emit the session's end.  Without QUIT nothing is removed."""

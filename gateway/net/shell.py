@@ -65,6 +65,8 @@ class Shell(AdmittedProtocol):
         """The client has closed its side; it still gets its replies."""
         self._handshaking = False
         self._draining = False
+        self.wrote = 0.0
+        """When something was written last."""
 
     # -- what each protocol has of its own -----------------------------------
 
@@ -253,6 +255,7 @@ class Shell(AdmittedProtocol):
         while not (self._paused or self._over):
             if session.waiting_to_send >= SLICE:
                 self._writer.write(session.data_to_send())
+                self.wrote = self._seconds()
             elif not self._advance():
                 break
             if self._is_time_up() and self._has_more():
@@ -262,6 +265,7 @@ class Shell(AdmittedProtocol):
                 break
         if not (self._paused or self._over) and (data := session.data_to_send()):
             self._writer.write(data)
+            self.wrote = self._seconds()
 
     def _advance(self) -> bool:
         """Perform the session's next action; False if there is none now."""
@@ -313,6 +317,7 @@ class Shell(AdmittedProtocol):
     def _flush(self, *, last: bool = False) -> None:
         while data := self._session.data_to_send():
             self._writer.write(data, last=last and not self._session.waiting_to_send)
+            self.wrote = self._seconds()
 
     def _await(
         self, answer: Any, good: Callable[[Any], None], bad: Callable[[Failure], None]

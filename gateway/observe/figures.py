@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway import events
 from gateway.events import Subscription
-from gateway.observe.families import FAMILIES
+from gateway.observe.families import COMMAND_BUCKETS, FAMILIES, SESSION_BUCKETS
 from gateway.observe.labels import END_OF, VERSIONS, mechanism_of, reason_of
 
 Key = tuple[str, ...]
@@ -38,8 +38,14 @@ class Figures:
     def __init__(self) -> None:
         self._counts: defaultdict[Key, float] = defaultdict(int)
         self._times: dict[Key, list[float]] = {}
+        self._commands: tuple[dict[str, list[float]], ...] = {}, {}
+        """The times of commands after a login and before it; ``_times`` has them, too."""
         self._logged_in: set[str] = set()
         """The connections with a login."""
+        self._session_times: list[float] = [0] * (len(SESSION_BUCKETS) + 2)
+        self._times["pop3gw_session_seconds",] = self._session_times
+        self._over: defaultdict[str, int] = defaultdict(int)
+        """Connections that are closed, by protocol."""
         self._lock = Lock()
         """Guards the figures of directories, which emit on any thread."""
         self._readings: list[Readings] = []
@@ -52,6 +58,9 @@ class Figures:
         """What was counted since the start of the process, and the readings of now."""
         with self._lock:
             found: dict[Key, Value] = {**self._counts, **self._times}
+        for (family, *labels), opened in self._counts.items():
+            if family == "pop3gw_connections_opened_total":
+                found["pop3gw_connections", *labels] = opened - self._over[labels[0]]
         found["pop3gw_sessions_logged_in",] = len(self._logged_in)
         for readings in self._readings:
             found.update(readings())
@@ -80,8 +89,9 @@ class Figures:
             **{kind: partial(_count, self, rows) for kind, rows in _ROWS.items()},
             events.ConnectionOpened: self._opened,
             events.ConnectionClosed: self._closed,
-            events.CommandDone: self._command_done,
+            events.CommandsDone: self._commands_done,
             events.LoginSucceeded: self._logged_in_by,
+            events.CacheLookup: self._looked_up,
             events.POP3SessionEnded: self._pop3_ended,
             events.LMTPSessionEnded: self._lmtp_ended,
             events.MessageDelivered: self._delivered,
@@ -95,30 +105,43 @@ class Figures:
         }
 
     def _opened(self, event: events.ConnectionOpened) -> None:
-        protocol = event.protocol
-        self._counts["pop3gw_connections_opened_total", protocol] += 1
-        self._counts["pop3gw_connections", protocol] += 1
+        self._counts["pop3gw_connections_opened_total", event.protocol] += 1
 
     def _closed(self, event: events.ConnectionClosed) -> None:
-        self._counts["pop3gw_connections", event.protocol] -= 1
+        self._over[event.protocol] += 1
         self._logged_in.discard(event.connection.id)
 
-    def _command_done(self, event: events.CommandDone) -> None:
-        _, command, logged_in, seconds, refused = event
-        state = "transaction" if logged_in else "authorization"
-        self.time("pop3gw_command_seconds", seconds, command, state)
-        if refused:
-            self._counts["pop3gw_commands_refused_total", command, state] += 1
+    def _commands_done(self, event: events.CommandsDone) -> None:
+        of_state, bounds = self._commands, COMMAND_BUCKETS
+        for command, before, seconds, refused in event.commands:
+            times = of_state[before].get(command)
+            if times is None:
+                state = "authorization" if before else "transaction"
+                times = [0] * (len(bounds) + 2)
+                of_state[before][command] = times
+                self._times["pop3gw_command_seconds", command, state] = times
+            times[bisect_left(bounds, seconds)] += 1
+            times[-1] += seconds
+            if refused:
+                state = "authorization" if before else "transaction"
+                self._counts["pop3gw_commands_refused_total", command, state] += 1
 
     def _logged_in_by(self, event: events.LoginSucceeded) -> None:
         self._logged_in.add(event.connection.id)
         self._counts["pop3gw_logins_total", mechanism_of(event.method), "ok"] += 1
 
+    def _looked_up(self, event: events.CacheLookup) -> None:
+        self._counts[("pop3gw_cache_lookups_total", *event)] += 1
+
     def _pop3_ended(self, event: events.POP3SessionEnded) -> None:
         _, end, _, _, _, retr, retr_octets, top, top_octets, removed, _, seconds, _ = event
-        self._ended("pop3", end)
-        self.time("pop3gw_session_seconds", seconds)
         counts = self._counts
+        if end == "quit":
+            counts["pop3gw_sessions_ended_total", "pop3", "quit"] += 1
+        else:
+            self._ended("pop3", end)
+        self._session_times[bisect_left(SESSION_BUCKETS, seconds)] += 1
+        self._session_times[-1] += seconds
         if retr:
             counts["pop3gw_retrieved_messages_total", "RETR"] += retr
             counts["pop3gw_retrieved_bytes_total", "RETR"] += retr_octets
@@ -238,7 +261,6 @@ _ROWS: Mapping[type, tuple[Row, ...]] = {
     events.RetentionPostponed: (
         _by(lambda e: ("pop3gw_retention_postponed_total", reason_of(e.problem.error))),
     ),
-    events.CacheLookup: (_by(lambda e: ("pop3gw_cache_lookups_total", e.cache, e.outcome)),),
     events.TLSEstablished: (
         _by(lambda e: ("pop3gw_tls_handshakes_total", VERSIONS.get(e.version, "other"))),
     ),

@@ -133,7 +133,7 @@ class FiguresTests(SynchronousTestCase):
 
     def test_a_histogram_has_each_time_in_the_bucket_of_the_next_bound(self) -> None:
         for seconds in (0.0, 0.0001, 0.0002, 29.0, 31.0):
-            self.bus.emit(events.CommandDone(CLIENT, "NOOP", True, seconds, False))
+            self.bus.emit(events.CommandsDone(CLIENT, [("NOOP", False, seconds, False)]))
         found = self.emit()["pop3gw_command_seconds", "NOOP", "transaction"]
         self.assertEqual(found[:3], [2, 1, 0])
         self.assertEqual(found[-3:-1], [1, 1])
