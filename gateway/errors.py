@@ -23,6 +23,7 @@ __all__ = [
     "LargerThanQuota",
     "LedgerUnusable",
     "LoginTooSoon",
+    "MailboxExists",
     "MailboxUnusable",
     "MaildropBusy",
     "MechanismFailed",
@@ -32,6 +33,8 @@ __all__ = [
     "NoRoom",
     "NoSuchMailbox",
     "NotAdmitted",
+    "NotSupported",
+    "OnHold",
     "OverQuota",
     "Overloaded",
     "PeerGone",
@@ -115,6 +118,18 @@ class MaildropBusy(GatewayError):
 
 class NoSuchMailbox(GatewayError):
     """The mailbox of the account does not exist, and must not be created."""
+
+
+class MailboxExists(GatewayError):
+    """There is a mailbox of this name already."""
+
+
+class OnHold(GatewayError):
+    """The retention policy of the mailbox has ``hold``: none of its mail may be removed."""
+
+
+class NotSupported(GatewayError):
+    """The store or the directory cannot do this; the text has the cure."""
 
 
 class HomedElsewhere(GatewayError):

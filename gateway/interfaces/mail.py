@@ -9,12 +9,14 @@ from zope.interface import Attribute, Interface
 
 from gateway.model import (
     Account,
+    Contents,
     Limits,
     Listing,
     Reason,
     Removed,
     StoredMessage,
     Usage,
+    UsageChange,
 )
 
 Admit = Callable[[Usage, int, Limits], None]
@@ -186,8 +188,13 @@ class IHiddenMail(Interface):
     def list_hidden(account: Account) -> Deferred[list[StoredMessage]]:
         """The hidden messages; ``received``: when they were hidden."""
 
-    def restore(account: Account, uids: Collection[str]) -> Deferred[int]:
-        """Restore these with their old unique-ids; fires with how many.  Their age restarts."""
+    def restore(
+        account: Account, uids: Collection[str], cause: Reason | None = None
+    ) -> Deferred[int]:
+        """Restore these with their old unique-ids; fires with how many.  Their age restarts.
+
+        With a ``cause``, after a line each in the audit log.
+        """
 
     def purge(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Remove these hidden messages, as ``IRetentionStore.remove``; fires with how many."""
@@ -225,4 +232,44 @@ class IRetentionStore(IHiddenMail):
         """Raise the next unique-id by ``by``; fires with the new one.
 
         0 for a mailbox without unique-ids.
+        """
+
+
+class IMailboxAdmin(Interface):
+    """A store that lets an operator look after mailboxes.
+
+    Sessions, deliveries, retention and other programs may use the mailbox meanwhile.
+    Nothing creates a mailbox: a missing one is ``NoSuchMailbox``.  Fails as
+    ``IDelivery.receive`` does.
+    """
+
+    def contents(account: Account) -> Deferred[Contents]:
+        """All mail of the mailbox, counted now."""
+
+    def header(account: Account, uid: str) -> Deferred[bytes]:
+        """The header of a message, shown or hidden: its first 64 KiB at most.
+
+        May contain octets of the body.  Fails with ``MessageGone``.
+        """
+
+    def recalculate(account: Account) -> Deferred[UsageChange]:
+        """Count all messages again, and keep the result for quotas."""
+
+    def rename(account: Account, target: Account) -> Deferred[None]:
+        """Give the mailbox the name of ``target``, with all its mail, unique-ids and flags.
+
+        Atomic: a crash leaves either name.  High-water marks go along.  Fails with
+        ``MailboxExists``, ``MaildropBusy`` if an exclusive session has it open, and
+        ``NotSupported``.
+        """
+
+    def delete(account: Account, cause: Reason) -> Deferred[Contents]:
+        """Delete the mailbox with all its mail; fires with what was removed.
+
+        The audit log has a line for each message before it goes, as for
+        ``IRetentionStore.remove``; messages of other folders have ``FOLDER/NAME`` as
+        their unique-id.  Messages that arrive meanwhile are removed too, or fail to be
+        delivered.  After a crash or an error a second call continues: with
+        ``StoreDown`` some messages may be gone, each with a line.  High-water marks stay.
+        Fails with ``MaildropBusy`` if an exclusive session has the mailbox open.
         """

@@ -19,6 +19,7 @@ from gateway.model.accounts import (
 )
 from gateway.model.clients import Connection, LoginAttempt, OpenSession, Peer, Proxy, cause_of
 from gateway.model.mail import (
+    Contents,
     DueDay,
     Form,
     KnownExpire,
@@ -28,12 +29,14 @@ from gateway.model.mail import (
     Removed,
     RetentionOrder,
     StoredMessage,
+    UsageChange,
 )
 
 __all__ = [
     "UNLIMITED",
     "Account",
     "Connection",
+    "Contents",
     "DigestClaim",
     "DueDay",
     "Form",
@@ -53,6 +56,7 @@ __all__ = [
     "StoredMessage",
     "Terms",
     "Usage",
+    "UsageChange",
     "WarningChange",
     "WarningState",
     "cause_of",

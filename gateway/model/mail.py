@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from attrs import frozen
 
+from gateway.model.accounts import Usage
+
 
 class Form(IntEnum):
     """How the octets of a stored message differ from those that RETR sends."""
@@ -143,7 +145,7 @@ class RetentionOrder(NamedTuple):
 
 @frozen
 class Reason:
-    """Why messages are removed: by a rule of retention, or by a client's session."""
+    """Why messages are removed: by a rule of retention, a client's session, or an operator."""
 
     rule: str = ""
     session: str = ""
@@ -152,12 +154,15 @@ class Reason:
     client: str = ""
     """Its IP address."""
 
+    operator: str = ""
+    """Who asked for it, as the log names operators: ``uid 0``, ``token NAME``, ``account NAME``."""
+
 
 class Removed(NamedTuple):
-    """An entry of the audit log, before removal of a message; times in Unix seconds."""
+    """An entry of the audit log, before a message goes or returns; times in Unix seconds."""
 
     action: str
-    """``discard``, ``hide`` or ``purge``."""
+    """``discard``, ``hide``, ``purge`` or ``restore``."""
 
     mailbox: str
     uid: str
@@ -168,3 +173,30 @@ class Removed(NamedTuple):
     received: float
     read: float | None
     cause: Reason
+
+
+class Contents(NamedTuple):
+    """All mail of a mailbox."""
+
+    shown: Usage = Usage()
+    """What POP3 shows."""
+
+    hidden: Usage = Usage()
+    """Hidden messages."""
+
+    folders: Usage = Usage()
+    """Messages in other folders, which only IMAP shows."""
+
+    @property
+    def total(self) -> Usage:
+        """All of it."""
+        return Usage(sum(one.octets for one in self), sum(one.messages for one in self))
+
+
+class UsageChange(NamedTuple):
+    """The result of a recalculation of usage."""
+
+    before: Usage | None
+    """What the mailbox was thought to hold; None: nothing was known."""
+
+    after: Usage

@@ -194,5 +194,6 @@ def _line(when: float, removed: Removed) -> str:
         "rule": removed.cause.rule,
         "session": removed.cause.session,
         "client": removed.cause.client,
+        "operator": removed.cause.operator,
     }
     return json.dumps(fields) + "\n"

@@ -8,14 +8,13 @@ from collections.abc import Callable, Collection, Sequence
 from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
 
-from gateway.errors import GatewayError, MessageGone, NoSuchMailbox, StoreDown
+from gateway.errors import GatewayError, MailboxExists, NoSuchMailbox
 from gateway.interfaces import (
     Admit,
     Audit,
-    IBody,
     IDelivery,
-    IHidingMaildrop,
     IIncoming,
+    IMailboxAdmin,
     IMailboxes,
     IMaildrop,
     IRetentionStore,
@@ -23,163 +22,23 @@ from gateway.interfaces import (
 )
 from gateway.model import (
     Account,
-    Form,
+    Contents,
     Limits,
-    Listing,
     Reason,
     StoredMessage,
-    Terms,
     Usage,
+    UsageChange,
     cause_of,
 )
-from gateway.store.audited import entry, message_id_in, no_audit, no_limits
-from gateway.wire.body import Canonical, Measure
+from gateway.store.audited import no_audit, no_limits
+from gateway.store.memory_mailbox import BytesBody, MemoryMailbox, MemoryMaildrop
+from gateway.wire.body import Canonical
 
 __all__ = ["BytesBody", "MemoryMailbox", "MemoryStore"]
 
 
-@implementer(IBody)
-class BytesBody:
-    """A message in memory."""
-
-    def __init__(self, content: bytes, form: Form, *, chunk: int = 128 * 1024) -> None:
-        self.form = form
-        self._content = content
-        self._chunk = chunk
-        self._at = 0
-
-    def read_now(self) -> bytes:
-        """The next chunk."""
-        data = self._content[self._at : self._at + self._chunk]
-        self._at += len(data)
-        return data
-
-    def read(self) -> Deferred[bytes]:
-        """The next chunk."""
-        return succeed(self.read_now())
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-class MemoryMailbox:
-    """A mailbox: unique-id to stored octets, and its history for tests."""
-
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self.messages: dict[int, bytes] = {}
-        self.received: dict[int, float] = {}
-        self.read: dict[int, float] = {}
-        """When each message was first read."""
-        self.hidden: dict[int, tuple[bytes, StoredMessage]] = {}
-        self.now = now
-        self._next_uid = 1
-
-    def deliver(self, content: bytes) -> int:
-        """Add a message; returns its unique-id."""
-        uid, self._next_uid = self._next_uid, self._next_uid + 1
-        self.messages[uid] = content
-        self.received[uid] = self.now()
-        return uid
-
-    def move_ids(self, by: int) -> int:
-        """Skip this many unique-ids; returns the next one."""
-        if self._next_uid == 1:
-            return 0
-        self._next_uid += by
-        return self._next_uid
-
-    @property
-    def usage(self) -> Usage:
-        """Its usage."""
-        return Usage(sum(map(len, self.messages.values())), len(self.messages))
-
-    def kept(self, uid: int) -> StoredMessage:
-        """The data of a message for retention."""
-        content, read = self.messages[uid], self.read.get(uid)
-        return StoredMessage(self.received[uid], str(uid), len(content), read)
-
-    def remove(
-        self, uids: Collection[int], action: str, name: str, cause: Reason, audit: Audit
-    ) -> None:
-        """Discard or hide messages, after a call of ``audit``."""
-        audit(
-            entry(action, name, self.kept(uid), message_id_in(self.messages[uid]), cause)
-            for uid in uids
-        )
-        for uid in uids:
-            kept, content = self.kept(uid), self.messages.pop(uid)
-            if action == "hide":
-                self.hidden[uid] = content, kept._replace(received=self.now())
-
-    def restore(self, uid: int) -> None:
-        """Restore a hidden message; its age restarts."""
-        self.messages[uid] = self.hidden.pop(uid)[0]
-        self.received[uid] = self.now()
-
-
-@implementer(IHidingMaildrop)
-class MemoryMaildrop:
-    """A session's view of a ``MemoryMailbox``."""
-
-    def __init__(
-        self,
-        name: str,
-        mailbox: MemoryMailbox,
-        cause: Reason,
-        audit: Audit,
-    ) -> None:
-        self.name = name
-        self.terms = Terms()
-        self._cause = cause
-        self._audit = audit
-        self._mailbox = mailbox
-        self._measured = {uid: _measure(content) for uid, content in mailbox.messages.items()}
-        self._uids = list(self._measured)
-
-    def listing(self) -> Deferred[Listing]:
-        """The messages that were there when the maildrop was opened."""
-        sizes = [counted.octets for counted in self._measured.values()]
-        return succeed(Listing(sizes, [str(uid) for uid in self._uids]))
-
-    def retrieve(self, index: int) -> Deferred[IBody]:
-        """The octets of a message."""
-        uid = self._uids[index]
-        content = self._mailbox.messages.get(uid)
-        if content is None:
-            return fail(MessageGone(str(uid)))
-        return succeed(BytesBody(content, self._measured[uid].form))
-
-    def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
-        """Remove and mark."""
-        return self._end(removed, retrieved, "discard")
-
-    def hide(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
-        """Hide and mark."""
-        return self._end(removed, retrieved, "hide")
-
-    def _end(
-        self, removed: Collection[int], retrieved: Collection[int], action: str
-    ) -> Deferred[None]:
-        uids = [self._uids[index] for index in removed]
-        there = [uid for uid in uids if uid in self._mailbox.messages]
-        try:
-            self._mailbox.remove(there, action, self.name, self._cause, self._audit)
-        except StoreDown as error:
-            failed: Deferred[None] = fail(error)
-            return self.abandon(retrieved).addCallback(lambda _: failed)
-        return self.abandon(retrieved)
-
-    def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
-        """Mark."""
-        for index in retrieved:
-            self._mailbox.read.setdefault(self._uids[index], self._mailbox.now())
-        return succeed(None)
-
-
-def _measure(content: bytes) -> Measure:
-    counted = Measure()
-    counted.feed(content)
-    return counted
+LONGEST_HEADER = 64 * 1024
+"""Octets of a message that an operator sees."""
 
 
 @implementer(IIncoming)
@@ -215,7 +74,7 @@ class MemoryIncoming:
         return succeed(None)
 
 
-@implementer(IStore, IDelivery, IMailboxes, IRetentionStore)
+@implementer(IStore, IDelivery, IMailboxes, IRetentionStore, IMailboxAdmin)
 class MemoryStore:
     """Mailboxes by name."""
 
@@ -294,12 +153,16 @@ class MemoryStore:
         """The hidden messages."""
         return execute(lambda: [kept for _, kept in self.mailbox_of(account).hidden.values()])
 
-    def restore(self, account: Account, uids: Collection[str]) -> Deferred[int]:
+    def restore(
+        self, account: Account, uids: Collection[str], cause: Reason | None = None
+    ) -> Deferred[int]:
         """Restore these hidden messages."""
 
         def restore() -> int:
             mailbox = self.mailbox_of(account)
             found = [uid for uid in mailbox.hidden if str(uid) in set(uids)]
+            if cause is not None:
+                self._audit(mailbox.hidden_entries(found, "restore", account.mailbox, cause))
             for uid in found:
                 mailbox.restore(uid)
             return len(found)
@@ -314,18 +177,53 @@ class MemoryStore:
         """Remove these hidden messages."""
 
         def purge() -> int:
-            hidden = self.mailbox_of(account).hidden
-            found = [uid for uid in hidden if str(uid) in set(uids)]
-            said = [
-                entry("purge", account.mailbox, kept, message_id_in(content), cause)
-                for content, kept in map(hidden.__getitem__, found)
-            ]
-            self._audit(said)
+            mailbox = self.mailbox_of(account)
+            found = [uid for uid in mailbox.hidden if str(uid) in set(uids)]
+            self._audit(mailbox.hidden_entries(found, "purge", account.mailbox, cause))
             for uid in found:
-                del hidden[uid]
+                del mailbox.hidden[uid]
             return len(found)
 
         return execute(purge)
+
+    # -- what an operator does --------------------------------------------------
+
+    def contents(self, account: Account) -> Deferred[Contents]:
+        """All mail of the mailbox."""
+        return execute(lambda: self.mailbox_of(account).contents)
+
+    def header(self, account: Account, uid: str) -> Deferred[bytes]:
+        """The message."""
+        return execute(lambda: self.mailbox_of(account).content(uid)[:LONGEST_HEADER])
+
+    def recalculate(self, account: Account) -> Deferred[UsageChange]:
+        """Usage is always that of the messages."""
+        return self.usage(account).addCallback(lambda usage: UsageChange(usage, usage))
+
+    def rename(self, account: Account, target: Account) -> Deferred[None]:
+        """Give the mailbox another name."""
+
+        def rename() -> None:
+            self.mailbox_of(account)
+            if target.mailbox in self.mailboxes:
+                raise MailboxExists(f"there is a mailbox {target.mailbox} already")
+            self.mailboxes[target.mailbox] = self.mailboxes.pop(account.mailbox)
+
+        return execute(rename)
+
+    def delete(self, account: Account, cause: Reason) -> Deferred[Contents]:
+        """Delete the mailbox."""
+
+        def delete() -> Contents:
+            mailbox, name = self.mailbox_of(account), account.mailbox
+            removed = mailbox.contents
+            self._audit(mailbox.hidden_entries(mailbox.hidden, "purge", name, cause))
+            mailbox.hidden.clear()
+            mailbox.remove(list(mailbox.messages), "discard", name, cause, self._audit)
+            del self.mailboxes[name]
+            return removed
+
+        return execute(delete)
 
     def _kept(self, account: Account) -> list[StoredMessage]:
         mailbox = self.mailbox_of(account)

@@ -42,6 +42,7 @@ LINE = {
     "rule": "read 7d",
     "session": "",
     "client": "",
+    "operator": "",
 }
 
 
@@ -63,7 +64,9 @@ def test_a_line_says_what_goes_when_and_why(tmp_path: Path) -> None:
     by_session = REMOVED._replace(read=None, cause=Reason(session="ab12", client="192.0.2.1"))
     audit([by_session])
     said = LINE | {"read": None, "rule": "", "session": "ab12", "client": "192.0.2.1"}
-    assert lines_of(tmp_path / "audit.log") == [LINE, said]
+    audit([REMOVED._replace(cause=Reason(operator="token desk"))])
+    by_hand = LINE | {"rule": "", "operator": "token desk"}
+    assert lines_of(tmp_path / "audit.log") == [LINE, said, by_hand]
 
 
 def test_only_its_user_may_read_it(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.store.memory import MemoryStore
+from gateway.testing.mailbox_admin_contract import mailbox_admin_tests
 from gateway.testing.retention_store_contract import Trail, keeping_tests
 from gateway.testing.store_contract import ALICE, BOB, admit, delivery_tests, run_now, store_tests
 
@@ -111,6 +112,14 @@ class MemoryKeepingTests(keeping_tests(MemoryBench)):  # type: ignore[misc]
 
 
 class MaildirKeepingTests(keeping_tests(MaildirBench)):  # type: ignore[misc]
+    pass
+
+
+class MemoryMailboxAdminTests(mailbox_admin_tests(MemoryBench)):  # type: ignore[misc]
+    pass
+
+
+class MaildirMailboxAdminTests(mailbox_admin_tests(MaildirBench)):  # type: ignore[misc]
     pass
 
 

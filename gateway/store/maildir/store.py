@@ -13,23 +13,31 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import (
-    BadMailboxName,
-    MaildropBusy,
-)
+from gateway.errors import BadMailboxName, MaildropBusy, NotSupported
 from gateway.interfaces import (
     Admit,
     Audit,
     IDelivery,
     IIncoming,
+    IMailboxAdmin,
     IMailboxes,
     IMaildrop,
     IRetentionStore,
     IStore,
     Run,
 )
-from gateway.model import Account, Reason, StoredMessage, Usage, cause_of
+from gateway.model import (
+    Account,
+    Contents,
+    Limits,
+    Reason,
+    StoredMessage,
+    Usage,
+    UsageChange,
+    cause_of,
+)
 from gateway.store.audited import no_audit, no_limits
+from gateway.store.maildir.admin import MaildirAdmin
 from gateway.store.maildir.cache import MailboxCache
 from gateway.store.maildir.delivery.queue import Delivery
 from gateway.store.maildir.folders.files import store_error
@@ -47,7 +55,7 @@ LOCK = "pop3gw.lock"
 """The file in a Maildir with the ``flock`` of an exclusive session."""
 
 
-@implementer(IStore, IDelivery, IMailboxes, IRetentionStore)
+@implementer(IStore, IDelivery, IMailboxes, IRetentionStore, IMailboxAdmin)
 class MaildirStore:
     """Maildirs below one directory."""
 
@@ -137,9 +145,11 @@ class MaildirStore:
         """The hidden messages."""
         return self._retain(account, MaildirRetention.list_hidden)
 
-    def restore(self, account: Account, uids: Collection[str]) -> Deferred[int]:
+    def restore(
+        self, account: Account, uids: Collection[str], cause: Reason | None = None
+    ) -> Deferred[int]:
         """Restore these hidden messages."""
-        return self._retain(account, lambda retention: retention.restore(uids))
+        return self._retain(account, lambda retention: retention.restore(uids, cause))
 
     def move_ids(self, account: Account, by: int) -> Deferred[int]:
         """Raise the next unique-id by ``by``."""
@@ -158,6 +168,56 @@ class MaildirStore:
             path, account.mailbox, self._reading, self._audit, self._now_ns
         )
         return self._run(lambda: work(retention))
+
+    def contents(self, account: Account) -> Deferred[Contents]:
+        """All mail of the mailbox."""
+        return self._administer(account, MaildirAdmin.contents)
+
+    def header(self, account: Account, uid: str) -> Deferred[bytes]:
+        """The header of a message."""
+        return self._administer(account, lambda admin: admin.header(uid))
+
+    def recalculate(self, account: Account) -> Deferred[UsageChange]:
+        """Count all messages again, and write maildirsize."""
+        limits = Limits(octets=account.quota.octets, messages=account.quota.messages)
+        return self._administer(account, lambda admin: admin.recalculate(limits))
+
+    def rename(self, account: Account, target: Account) -> Deferred[None]:
+        """Rename the Maildir."""
+        if not self.lists_mailboxes:
+            cure = "rename the user's home, and change it in the directory"
+            return fail(NotSupported(f"mailboxes are in home directories: {cure}"))
+        try:
+            path = self._path(target)
+        except BadMailboxName as error:
+            return fail(error)
+        return self._administer(account, lambda admin: admin.rename(path), alone=True)
+
+    def delete(self, account: Account, cause: Reason) -> Deferred[Contents]:
+        """Delete the Maildir."""
+        return self._administer(account, lambda admin: admin.delete(cause), alone=True)
+
+    def _administer(
+        self, account: Account, work: Callable[[MaildirAdmin], T], *, alone: bool = False
+    ) -> Deferred[T]:
+        """``alone``: not while an exclusive session has the mailbox open."""
+        try:
+            path = self._path(account)
+        except BadMailboxName as error:
+            return fail(error)
+        admin = MaildirAdmin(path, account.mailbox, self._reading, self._audit, self._now_ns)
+        if not (alone and self._exclusive):
+            return self._run(lambda: work(admin))
+        if path in self._held:
+            return fail(MaildropBusy(f"a session has {account.mailbox} open: end it first"))
+
+        def work_alone() -> T:
+            with ExitStack() as held:
+                if os.path.isdir(f"{path}/cur"):
+                    held.callback(os.close, _lock(path))
+                return work(admin)
+
+        return self._run(work_alone)
 
     def open(
         self, account: Account, mind: object
@@ -228,7 +288,7 @@ def _lock(maildir: str) -> int:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(file)
-            raise MaildropBusy(maildir) from None
+            raise MaildropBusy(f"{maildir}: a session has it open") from None
     except OSError as error:
         raise store_error(error) from error
     return file

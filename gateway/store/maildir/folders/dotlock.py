@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -32,11 +33,13 @@ def flocked(
     """Hold the ``flock`` of a directory, which excludes other processes of pop3gw.
 
     The kernel releases it when a process dies.  Blocks: call it in a thread.  Raises
-    ``StoreDown`` after ``timeout`` seconds, or ``OSError``.
+    ``StoreDown`` after ``timeout`` seconds, or ``OSError``: ``FileNotFoundError`` too if
+    the directory was renamed or deleted meanwhile.
     """
     file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _until(lambda: _flocked(file), now() + timeout, directory, sleep, now)
+        _check_still_there(file, directory)
         yield
     finally:
         os.close(file)
@@ -94,6 +97,13 @@ def _until(
         sleep(pause)
         pause = min(pause * 2, 0.1)
     return held
+
+
+def _check_still_there(file: int, directory: str) -> None:
+    """A lock on a mailbox that was renamed or deleted excludes nobody from the next one."""
+    locked = os.fstat(file)
+    if not (locked.st_nlink and os.path.samestat(locked, os.stat(directory))):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
 
 
 def _flocked(directory: int) -> int | None:

@@ -34,6 +34,22 @@ def move(source: str, target: str) -> None:
         raise OSError(number, os.strerror(number), source, None, target)
 
 
+def move_directory(source: str, target: str) -> None:
+    """As ``move``, for a directory."""
+    try:
+        move(source, target)
+    except PermissionError:
+        # No file system links directories.
+        move_by_look(source, target)
+
+
+def move_by_look(source: str, target: str) -> None:
+    """Rename a directory unless ``target`` exists; may replace an empty one made meanwhile."""
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    os.rename(source, target)
+
+
 def move_by_link(source: str, target: str) -> None:
     """Rename in two steps: link, unlink."""
     os.link(source, target, follow_symlinks=False)

@@ -6,7 +6,7 @@ Both change the uidlist under its lock, which Dovecot shares.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from gateway.durable import sync_directory
@@ -34,8 +34,8 @@ class ComingBack:
         self._mark = mark
         self._now = now
 
-    def restore(self, uids: Collection[str]) -> int:
-        """Restore hidden messages with their old unique-ids; returns how many."""
+    def restore(self, uids: Collection[str], audit: Callable[[Sequence[Hidden]], None]) -> int:
+        """Restore hidden messages with their old unique-ids, after ``audit``; returns how many."""
         with dotlock(self._maildir.at(NAME), timeout=self._reading.lock_timeout):
             there = scan(self._maildir)
             back: list[Hidden] = []
@@ -50,6 +50,7 @@ class ComingBack:
             complain(self._maildir, "hidden messages are in the mailbox already", twice)
             if not back:
                 return 0
+            audit(back)
             self._list(back, len(there))
             return self._bring_back(back)
 

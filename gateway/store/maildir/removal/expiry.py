@@ -7,8 +7,8 @@ shows none twice:
 - remove, purge: write the audit lines, then remove each file;
 - hide: write the audit lines, then rename each file once, to a name that contains its
   unique-id;
-- restore: write the lines of the uidlist under its lock, then rename each file once, to
-  its former name.
+- restore: write the audit lines, and the lines of the uidlist under its lock, then rename
+  each file once, to its former name.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.removal.coming_back import ComingBack
 from gateway.store.maildir.removal.hidden import (
+    Hidden,
     folder_of,
     hidden_files,
     hidden_name,
@@ -48,10 +49,10 @@ from gateway.store.maildir.removal.message_info import (
     look_for,
     only,
     raise_for,
+    shown_files,
 )
 from gateway.store.maildir.removal.take_out import flocked_if_free, in_parts, take_out
 from gateway.store.maildir.uids.gone import any_may_come_again, drop_lines
-from gateway.store.maildir.uids.ids import ordered, shown_ids
 from gateway.store.maildir.uids.uidlist import NAME, UidList, base_of
 
 T = TypeVar("T")
@@ -109,9 +110,9 @@ class MaildirRetention:
         """The hidden messages."""
         return self._safely(self._hidden, [])
 
-    def restore(self, uids: Collection[str]) -> int:
-        """Restore hidden messages; returns how many."""
-        return self._safely(lambda: self._coming_back().restore(uids), 0)
+    def restore(self, uids: Collection[str], cause: Reason | None = None) -> int:
+        """Restore hidden messages, with audit lines if there is a ``cause``; returns how many."""
+        return self._safely(lambda: self._restore(uids, cause), 0)
 
     def move_ids(self, by: int) -> int:
         """Raise the next unique-id by ``by``; returns it, or 0 without a uidlist."""
@@ -168,15 +169,7 @@ class MaildirRetention:
 
     def _shown(self) -> tuple[dict[str, str], list[str]]:
         """Unique-id to file, and the files without a unique-id."""
-        files, twins = look(self._maildir)
-        uidlist = UidList(self._maildir.at(NAME), self._reading.mark_of(self._path))
-        uidlist.refresh()
-        bases = ordered(uidlist, files)
-        shown = {
-            uid: files[base] for uid, base in zip(shown_ids(uidlist, bases), bases, strict=True)
-        }
-        others = [file for base, file in files.items() if base not in uidlist.uids]
-        return shown, others + twins
+        return shown_files(self._maildir, self._reading.mark_of(self._path))
 
     def part(self, known: Collection[str] = ()) -> None:
         """Rename files until no two share a base name; the caller holds the ``flock``."""
@@ -190,6 +183,15 @@ class MaildirRetention:
         folder = folder_of(self._maildir)
         named = [(uid, hidden.file) for uid, hidden in files.items()]
         return [kept for kept, _ in look_at(folder, named, as_hidden)]
+
+    def _restore(self, uids: Collection[str], cause: Reason | None) -> int:
+        def audit(back: Sequence[Hidden]) -> None:
+            if cause is not None:
+                folder = folder_of(self._maildir)
+                found = look_at(folder, [(one.uid, one.file) for one in back], as_hidden)
+                self._audit(entries("restore", folder, self._mailbox, found, cause))
+
+        return self._coming_back().restore(uids, audit)
 
     # -- removing ------------------------------------------------------------
 

@@ -13,9 +13,11 @@ from gateway.store.audited import END_OF_HEADER, entry, message_id_in
 from gateway.store.maildir.folders.files import open_message, version_of
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.place import Place
-from gateway.store.maildir.folders.scan import delivery_order, stored_size
+from gateway.store.maildir.folders.scan import delivery_order, look, stored_size
 from gateway.store.maildir.listing.compressed import is_packed, unpacked
-from gateway.store.maildir.uids.uidlist import base_of
+from gateway.store.maildir.uids.high_water import Mark
+from gateway.store.maildir.uids.ids import ordered, shown_ids
+from gateway.store.maildir.uids.uidlist import NAME, UidList, base_of
 
 OPENING = 4096
 """Octets that contain most headers completely."""
@@ -137,7 +139,7 @@ def entries(
 
     def read(index: int, file: str) -> None:
         try:
-            named[index] = message_id_in(_head(maildir.at(file)))
+            named[index] = message_id_in(head_of(maildir.at(file)))
         except FileNotFoundError:
             raise
         except OSError:
@@ -151,13 +153,17 @@ def entries(
 def message_id(path: str) -> str | None:
     """The Message-ID in the header of a message; None: not found."""
     try:
-        return message_id_in(_head(path))
+        return message_id_in(head_of(path))
     except OSError:
         return None
 
 
-def _head(path: str) -> bytes:
-    file, _ = open_message(path)
+def head_of(path: str, directory: int | None = None) -> bytes:
+    """The header of a message, perhaps with octets of its body: 64 KiB at most.
+
+    A relative path starts from an open ``directory``.  Raises ``OSError``.
+    """
+    file, _ = open_message(path, directory)
     try:
         packed = unpacked(file, path)
         head = packed.read() if packed else os.pread(file, OPENING, 0)
@@ -169,6 +175,16 @@ def _head(path: str) -> bytes:
         return head[:HEADER]
     finally:
         os.close(file)
+
+
+def shown_files(maildir: Place, mark: Mark) -> tuple[dict[str, str], list[str]]:
+    """Unique-id to file, and the files without a unique-id.  Raises ``OSError``."""
+    files, twins = look(maildir)
+    uidlist = UidList(maildir.at(NAME), mark)
+    uidlist.refresh()
+    bases = ordered(uidlist, files)
+    shown = {uid: files[base] for uid, base in zip(shown_ids(uidlist, bases), bases, strict=True)}
+    return shown, [file for base, file in files.items() if base not in uidlist.uids] + twins
 
 
 def only(files: Mapping[str, T], uids: Collection[str]) -> list[tuple[str, T]]:

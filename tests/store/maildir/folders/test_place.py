@@ -18,6 +18,7 @@ from gateway.errors import GatewayError, MailboxUnusable
 from gateway.model import Account, Limits, Reason, Removed
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
+from gateway.testing.mailbox_admin_contract import mailbox_admin_tests
 from gateway.testing.retention_store_contract import Trail, keeping_tests
 from gateway.testing.store_contract import delivery_tests, run_now, store_tests
 
@@ -46,6 +47,10 @@ class DeliveryTests(delivery_tests(TheirOwnBench)):  # type: ignore[misc]
 
 
 class KeepingTests(keeping_tests(TheirOwnBench)):  # type: ignore[misc]
+    pass
+
+
+class AdminTests(mailbox_admin_tests(TheirOwnBench)):  # type: ignore[misc]
     pass
 
 

@@ -1,0 +1,184 @@
+"""What an operator does to a whole Maildir.  Blocks: call it in a thread.
+
+Everything that changes it holds its ``flock``, as deliveries, sessions that remove mail and
+retention do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+
+from gateway.durable import sync_directory
+from gateway.errors import (
+    GatewayError,
+    MailboxExists,
+    MailboxUnusable,
+    MessageGone,
+    NoSuchMailbox,
+    NotSupported,
+    StoreDown,
+)
+from gateway.interfaces import Audit
+from gateway.model import Contents, Limits, Reason, UsageChange
+from gateway.store.maildir.delivery import maildirsize
+from gateway.store.maildir.folders.dotlock import flocked
+from gateway.store.maildir.folders.files import store_error
+from gateway.store.maildir.folders.follow import follow
+from gateway.store.maildir.folders.moves import move_directory
+from gateway.store.maildir.folders.place import FOLDERS, Place, open_place, opened
+from gateway.store.maildir.listing.snapshot import MaildirOptions
+from gateway.store.maildir.removal.deletion import Deletion, contents_of, so_far
+from gateway.store.maildir.removal.hidden import folder_of, hidden_files
+from gateway.store.maildir.removal.message_info import head_of, raise_for, shown_files
+from gateway.store.maildir.uids.high_water import BLOCK
+
+
+class MaildirAdmin:
+    """One Maildir; each call opens it again."""
+
+    def __init__(
+        self,
+        maildir: str,
+        mailbox: str,
+        reading: MaildirOptions,
+        audit: Audit,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """``mailbox``: its name in the audit log and in errors."""
+        self._path = maildir
+        self._mailbox = mailbox
+        self._reading = reading
+        self._audit = audit
+        self._now_ns = now_ns
+
+    # Methods of IMailboxAdmin; all raise NoSuchMailbox, MailboxUnusable or StoreDown.
+
+    def contents(self) -> Contents:
+        """All its mail."""
+        with self._opened() as place:
+            return contents_of(place)
+
+    def header(self, uid: str) -> bytes:
+        """The header of a message, shown or hidden."""
+        with self._opened() as place:
+            folder, file = self._find(place, uid)
+            heads: list[bytes] = []
+
+            def read(_: str, file: str) -> None:
+                heads.append(head_of(*folder.to_open(file)))
+
+            lost = follow(folder, [(uid, file)], read)
+            raise_for(folder, lost.restless)
+            if not heads:
+                raise self._no_message(uid)
+            return heads[0]
+
+    def _find(self, place: Place, uid: str) -> tuple[Place, str]:
+        """The folder and the file of a message; raises ``MessageGone``."""
+        file = shown_files(place, self._reading.mark_of(self._path))[0].get(uid)
+        if file is not None:
+            return place, file
+        hidden = hidden_files(place).get(uid)
+        if hidden is None:
+            raise self._no_message(uid)
+        return folder_of(place), hidden.file
+
+    def _no_message(self, uid: str) -> MessageGone:
+        return MessageGone(f"{self._mailbox}: no message has the unique-id {uid[:70]!r}")
+
+    def recalculate(self, otherwise: Limits) -> UsageChange:
+        """Count all messages; ``otherwise``: limits for a maildirsize that has none."""
+        with self._opened() as place, self._flocked(place):
+            before = maildirsize.read(place)
+            definition = before.definition if before else maildirsize.definition_of(otherwise)
+            after = maildirsize.count(
+                place,
+                definition,
+                now=self._now_ns() / 1e9,
+                hidden=self._reading.count_hidden,
+            )
+            return UsageChange(before.usage if before else None, after.usage)
+
+    def rename(self, target: str) -> None:
+        """Rename the Maildir to this path, after its high-water mark."""
+        high_water = self._reading.high_water
+        with self._opened() as place, self._flocked(place):
+            if os.path.lexists(target):
+                raise MailboxExists(f"{target} is there already: rename or delete that one first")
+            try:
+                mark = high_water(self._path, 0)
+                if mark:
+                    # A delivery that waits for the lock may yet show ids a little above it.
+                    high_water(target, mark + BLOCK)
+                open_place(os.path.dirname(target), (), make=True).close()
+                move_directory(self._path, target)
+            except FileExistsError:
+                raise MailboxExists(f"{target} was made just now: nothing is renamed") from None
+            except OSError as error:
+                raise _not_renamed(error, self._path, target) from error
+            for path in {os.path.dirname(self._path), os.path.dirname(target)}:
+                sync_directory(path)
+
+    def delete(self, cause: Reason) -> Contents:
+        """Delete it, with a line in the audit log for each message first."""
+        if self._is_left_over():
+            return Contents()
+        with self._opened() as place, self._flocked(place):
+            mark = self._reading.mark_of(self._path)
+            deletion = Deletion(place, self._mailbox, mark, self._audit, cause)
+            try:
+                deletion.run()
+                self._remove_directory()
+            except GatewayError as error:
+                raise type(error)(so_far(place.worded(error), deletion.removed)) from error
+            except OSError as error:
+                kind = type(store_error(place.worded(error), self._path))
+                raise kind(so_far(error, deletion.removed)) from error
+            return deletion.removed
+
+    def _remove_directory(self) -> None:
+        os.rmdir(os.path.realpath(self._path))
+        if os.path.islink(self._path):
+            os.unlink(self._path)
+        sync_directory(os.path.dirname(self._path))
+
+    def _is_left_over(self) -> bool:
+        """Remove the empty directory that a deletion left when it was interrupted at its end."""
+        with suppress(OSError):
+            os.rmdir(self._path)
+            return True
+        return False
+
+    @contextmanager
+    def _opened(self) -> Iterator[Place]:
+        """The open Maildir; raises the store's errors for an ``OSError``."""
+        try:
+            # Not both of its directories: a deletion may have ended between them.
+            with opened(self._path, folders=("cur",)) as place:
+                for kind in FOLDERS:
+                    place.folder(kind, make=True)
+                yield place
+        except FileNotFoundError as error:
+            if not os.path.isdir(f"{self._path}/cur"):
+                raise NoSuchMailbox(f"there is no mailbox {self._mailbox}") from None
+            raise StoreDown(str(store_error(error, self._path))) from error
+        except OSError as error:
+            raise store_error(error, self._path) from error
+
+    def _flocked(self, place: Place) -> AbstractContextManager[None]:
+        return flocked(place.path, timeout=self._reading.lock_timeout)
+
+
+def _not_renamed(error: OSError, path: str, target: str) -> GatewayError:
+    """The store's error for a failed rename, which changed nothing."""
+    if error.errno == errno.EXDEV:
+        return NotSupported(
+            f"{target} is on another file system than {path}: stop the server, copy the directory"
+            " with its times (cp -a), and delete the old one"
+        )
+    kind: type[StoreDown | MailboxUnusable] = type(store_error(error))
+    return kind(f"{store_error(error, target)}; nothing is renamed")
