@@ -29,6 +29,7 @@ from gateway.app.retention import RetentionService, policies_of
 from gateway.app.rows import make_directory, make_store, store_parts
 from gateway.app.runtime import Role, Runtime
 from gateway.app.service import Listener, Server
+from gateway.app.tools import tools_of
 from gateway.config.load import load_document
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
@@ -40,6 +41,7 @@ from gateway.net.timeouts import Timeouts
 from gateway.net.tls_line import tls_factory
 from gateway.operations.configuration import Checked
 from gateway.operations.configuration import check as check_configuration
+from gateway.operations.tools import Tools
 from gateway.store.audited import no_audit
 
 
@@ -378,4 +380,18 @@ class Assembly:
             words=hints(settings) if runtime.role.is_first else [],
         )
         reloading.server = server
+        runtime.questions.answer("sessions", lambda _: server.open_sessions())
         return server
+
+    def tools(self) -> Tools:
+        """What the operations of an operator work with."""
+        runtime = self._runtime
+        return tools_of(
+            self._settings,
+            self.directory(),
+            self.store,
+            runtime.state,
+            policies=self._policies,
+            processes=runtime.processes,
+            run=runtime.operations.run,
+        )

@@ -17,6 +17,7 @@ from gateway.app.admissions import AdmissionsOfParent
 from gateway.app.delivery import PARTS
 from gateway.app.demo import hints
 from gateway.app.observers import OBSERVERS_OF_PARENT, Observer
+from gateway.app.questions import ParentProcesses, Questions
 from gateway.app.reload import STOPPING, Source, problems_of, read
 from gateway.app.service import endpoint_of, listened
 from gateway.app.signals import SignalledService
@@ -136,6 +137,8 @@ class Parent(SignalledService):
             all_ready=self._ready,
             unusable=self._give_up,
         )
+        self.questions = Questions()
+        self.processes = ParentProcesses(self.supervisor, self.questions)
 
     @property
     def state_dir(self) -> str:
@@ -177,6 +180,7 @@ class Parent(SignalledService):
             ended(reason)
 
         channel.handle("renew", self._outdated)
+        self.processes.serve(channel)
         process = WorkerProcess(number, channel, self._pass_on, left)
         descriptors: list[int] = []
         sockets: dict[str, list[int]] = {}
@@ -239,11 +243,11 @@ class Parent(SignalledService):
     def open_sessions(self) -> Deferred[list[OpenSession]]:
         """The open sessions of all workers; the oldest first.  A worker that hangs is left out."""
 
-        def gathered(answers: Mapping[int, list[list[Any]]]) -> list[OpenSession]:
-            found = [OpenSession(*one) for listed in answers.values() for one in listed]
+        def gathered(answers: list[list[list[Any]]]) -> list[OpenSession]:
+            found = [OpenSession(*one) for listed in answers for one in listed]
             return sorted(found, key=attrgetter("since"))
 
-        return self.supervisor.ask_all("sessions").addCallback(gathered)
+        return self.processes.ask_each("sessions").addCallback(gathered)
 
     # -- reload and stop ---------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -10,8 +10,10 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from gateway.app.admissions import MakeAdmission, admission_rules, local_admission
 from gateway.app.observers import OBSERVERS, Make, observer_of_figures
+from gateway.app.questions import Questions, SingleProcess
 from gateway.app.service import FindEndpoint, endpoint_of
 from gateway.config.settings import Settings
+from gateway.interfaces import IProcesses
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.net.fair_turns import FairTurns
 from gateway.net.tls_context import MakeContext
@@ -28,6 +30,7 @@ class Role:
     observers: Sequence[Make] = OBSERVERS
     find_endpoint: FindEndpoint = endpoint_of
     make_admission: MakeAdmission = local_admission
+    make_processes: Callable[[Questions], IProcesses] = SingleProcess
     make_context: MakeContext | None = None
     """Makes TLS contexts, if the parent says when there are new ticket keys."""
     is_first: bool = True
@@ -54,12 +57,21 @@ class Runtime:
             for purpose, numbers in _threads_of(settings).items()
         }
         self.pools = list(pools.values())
-        self.disk, self.deliveries, self.passwords, self.listing, self.reloading = self.pools
+        (
+            self.disk,
+            self.deliveries,
+            self.passwords,
+            self.listing,
+            self.operations,
+            self.reloading,
+        ) = self.pools
         self.admissions = {
             name: role.make_admission(reactor, name, rules, self.events.emit)
             for name, rules in admission_rules(settings).items()
         }
         self.state = LedgerState(settings.state_dir, self.disk.run)
+        self.questions = Questions()
+        self.processes = role.make_processes(self.questions)
         self.leader = FlockLeader(settings.state_dir, self.disk.run)
 
     def queued(self) -> int:
@@ -97,5 +109,6 @@ def _threads_of(settings: Settings) -> dict[str, dict[str, Any]]:
         "passwords": {"threads": directory.threads, "queue": directory.queue, "least": hashes},
         # A separate thread: a hanging list must not delay logins.
         "listing": {"threads": 1, "queue": directory.queue},
+        "operations": {"threads": 2, "queue": 100},
         "reload": {"threads": 1, "queue": 1},
     }

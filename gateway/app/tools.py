@@ -1,35 +1,80 @@
-"""The parts of a server that commands work with; nothing else is started."""
+"""The parts of a server that operations work with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from attrs import frozen
+from twisted.internet.defer import Deferred, fail
+from zope.interface import implementer
 
-from gateway.app.assembly import Assembly
+from gateway.app.delivery import limits_of
+from gateway.app.retention import guard_of
 from gateway.config.settings import Settings
-from gateway.interfaces import IDirectory, IState, IStore
+from gateway.errors import NotSupported
+from gateway.interfaces import IDelivery, IDirectory, IMailboxes, IProcesses, IState, IStore, Run
+from gateway.mailboxes.owners import AllMailboxes
+from gateway.mailboxes.recipients import Recipients
+from gateway.model import Account
+from gateway.operations.tools import Tools
+from gateway.retention.policies import Policies
 
 
-@frozen
-class Tools:
-    """The parts that a command uses."""
+@implementer(IMailboxes, IDelivery)
+class _Lacking:
+    """The parts that the store of the configuration does not have: nothing of it works."""
 
-    directory: IDirectory
-    store: IStore
-    state: IState
+    lists_mailboxes = False
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def names(self) -> Deferred[Any]:
+        """Fails."""
+        return fail(NotSupported(f"store.kind: {self._kind} cannot list its mailboxes"))
+
+    def present(self, accounts: Sequence[Account]) -> Deferred[Any]:  # noqa: ARG002
+        """Fails."""
+        return self.names()
+
+    def prepare(self, account: Account) -> Deferred[Any]:  # noqa: ARG002
+        """Fails."""
+        return fail(NotSupported(f"store.kind: {self._kind} takes no mail in"))
+
+    receive = usage = prepare
 
 
-@contextmanager
-def tools(reactor: Any, settings: Settings) -> Iterator[Tools]:
-    """The directory, the store and the state of a server; nothing else is started.
-
-    Raises as the making of a directory does.
-    """
-    parts = Assembly(reactor, settings, ())
-    try:
-        yield Tools(parts.directory(), parts.store, parts.state)
-    finally:
-        parts.stop_threads()
+def tools_of(
+    settings: Settings,
+    directory: IDirectory,
+    store: IStore,
+    state: IState,
+    *,
+    policies: Policies,
+    processes: IProcesses,
+    run: Run,
+    now: Callable[[], float] = time.time,
+) -> Tools:
+    """What operations work with; parts that the store lacks fail with ``NotSupported``."""
+    lacking = _Lacking(settings.store.kind)
+    here = settings.directory.here
+    return Tools(
+        settings=settings,
+        directory=directory,
+        store=store,
+        state=state,
+        mailboxes=AllMailboxes(directory, IMailboxes(store, lacking), hosts=here),
+        recipients=Recipients(
+            directory,
+            IDelivery(store, lacking),
+            limits_of(settings.quota),
+            hosts=here,
+            delimiter=settings.lmtp.recipient_delimiter,
+        ),
+        policies=policies,
+        guard=guard_of(settings.retention),
+        processes=processes,
+        run=run,
+        now=now,
+    )

@@ -27,6 +27,7 @@ from twisted.python.threadable import isInIOThread
 from gateway.app.admissions import AdmissionsOfWorker
 from gateway.app.assembly import Assembly
 from gateway.app.observers import OBSERVERS_OF_WORKER, Observer
+from gateway.app.questions import WorkerProcesses
 from gateway.app.reload import Handover
 from gateway.app.runtime import Role
 from gateway.app.service import Listener, Server, few_at_once
@@ -151,6 +152,7 @@ class Worker:
             observers=(*OBSERVERS_OF_WORKER, lambda *_: Observer({ServerReady: self._ready})),
             find_endpoint=sockets.own,
             make_admission=AdmissionsOfWorker(self._channel, handed["admission"]),
+            make_processes=partial(WorkerProcesses, self._channel),
             make_context=self._contexts.make,
             is_first=number == 0,
         )
@@ -170,7 +172,6 @@ class Worker:
         )
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._server = server
-        self._channel.handle("sessions", lambda _: server.open_sessions())
         self._channel.handle("renew", partial(self._renew, assembly, server))
         if server.reloading is not None:
             handover = Handover(server.reloading, directory=not checkers)

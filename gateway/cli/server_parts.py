@@ -33,17 +33,20 @@ def with_mailboxes(settings: Settings, work: Callable[[Retained], Awaitable[T]])
     from twisted.internet.defer import Deferred
     from twisted.internet.task import react
 
+    from gateway.app.assembly import Assembly
     from gateway.app.retention import retained_of
-    from gateway.app.tools import tools
 
     results: list[T] = []
     failures: list[BaseException] = []
 
     async def run(reactor: Any) -> None:
         try:
-            with tools(reactor, settings) as found:
-                retained = retained_of(settings, found.directory, found.store, found.state)
+            parts = Assembly(reactor, settings, ())
+            try:
+                retained = retained_of(settings, parts.directory(), parts.store, parts.state)
                 results.append(await work(retained))
+            finally:
+                parts.stop_threads()
         except Exception as error:
             failures.append(error)
 

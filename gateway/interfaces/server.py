@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
@@ -70,6 +70,26 @@ class IAdmission(Interface):
 
         The session calls the answer when it leaves the mailbox.  Fails with
         ``TooManySessions`` or ``LoginTooSoon``, and then does neither.
+        """
+
+
+class IProcesses(Interface):
+    """The processes of a server; operations ask them.
+
+    Questions have names; arguments and answers are JSON values, small and bounded.
+    """
+
+    def ask_each(question: str, argument: object = None) -> Deferred[list[Any]]:
+        """The answers of all processes that serve clients, without those that gave none in time.
+
+        Fails with ``PeerGone``, ``TookTooLong``, ``AskFailed`` or ``Overloaded`` where nobody
+        can be asked.
+        """
+
+    def ask_parent(question: str, argument: object = None) -> Deferred[Any]:
+        """The answer of the process that has admission and the configuration.
+
+        Fails as ``ask_each`` does, and in one process as the answer does.
         """
 
 

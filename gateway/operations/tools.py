@@ -1,0 +1,39 @@
+"""What operations work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from gateway.config.settings import Settings
+from gateway.interfaces import IDirectory, IProcesses, IState, IStore, Run
+from gateway.mailboxes.owners import AllMailboxes
+from gateway.mailboxes.recipients import Recipients
+from gateway.retention.policies import Policies
+from gateway.retention.removal_guard import Guard
+
+
+@frozen
+class Tools:
+    """The parts of a server that an operation uses, and who asks for it."""
+
+    settings: Settings
+    directory: IDirectory
+    store: IStore
+    """An operation asks it for further interfaces; see ``needed``."""
+
+    state: IState
+    mailboxes: AllMailboxes
+    recipients: Recipients
+    policies: Policies
+    guard: Guard
+    processes: IProcesses
+    run: Run
+    """Threads of its own: sessions do not wait for an operator's work."""
+
+    now: Callable[[], float]
+    """The time in Unix seconds."""
+
+    operator: str = ""
+    """Who asks, for the log and the audit: ``uid 0``, ``token NAME`` or ``account NAME``."""
