@@ -219,10 +219,6 @@ class TookTooLong(GatewayError):
     """A request to a back-end timed out."""
 
 
-class NotSupported(GatewayError):
-    """The store or the directory of the configuration cannot do what was asked for."""
-
-
 class PeerGone(GatewayError):
     """The process at the other end of a channel has ended."""
 
