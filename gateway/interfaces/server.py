@@ -188,6 +188,31 @@ class IExpireState(Interface):
         """The stored value; other processes read it again by ``until``."""
 
 
+class IMailboxState(Interface):
+    """What is known of a mailbox when it gets another name or goes.  Fails as ``IState`` does.
+
+    High-water marks do not belong to it: they are those of a path, and the store's.
+    """
+
+    def begin_rename(mailbox: str, target: str) -> Deferred[None]:
+        """Record a rename that begins, so that a second run can end it after a crash."""
+
+    def find_rename(mailbox: str) -> Deferred[str | None]:
+        """The target of a rename of this mailbox that began and did not end."""
+
+    def finish_rename(mailbox: str) -> Deferred[None]:
+        """Give all that is known of the mailbox to the target; without a rename do nothing.
+
+        In place of what was known of the target.
+        """
+
+    def drop_rename(mailbox: str) -> Deferred[None]:
+        """The rename changed nothing: it has not begun."""
+
+    def forget_mailbox(mailbox: str) -> Deferred[None]:
+        """Delete all that is known of a mailbox that was deleted."""
+
+
 class IHighWaterState(Interface):
     """The high-water marks of unique-ids."""
 
@@ -203,6 +228,7 @@ class IState(
     IDigestState,
     IRetentionState,
     IForecastState,
+    IMailboxState,
     IRetentionOrders,
     IExpireState,
     IHighWaterState,

@@ -21,6 +21,7 @@ from gateway.model import (
     WarningChange,
     WarningState,
 )
+from gateway.state.mailbox_rows import MailboxRows
 from gateway.state.retention_rows import RetentionRows
 from gateway.state.warning_rows import WarningRows
 
@@ -29,7 +30,7 @@ __all__ = ["LedgerState"]
 T = TypeVar("T")
 
 
-class Ledger(WarningRows, RetentionRows):
+class Ledger(WarningRows, RetentionRows, MailboxRows):
     """The open file with all its rows.  Blocks: for a worker."""
 
 
@@ -122,6 +123,28 @@ class LedgerState:
     def find_expire(self) -> Deferred[KnownExpire | None]:
         """What is announced as EXPIRE."""
         return self._ask(Ledger.find_expire)
+
+    # -- mailboxes ------------------------------------------------------------
+
+    def begin_rename(self, mailbox: str, target: str) -> Deferred[None]:
+        """Record a rename that begins."""
+        return self._ask(lambda ledger: ledger.begin_rename(mailbox, target))
+
+    def find_rename(self, mailbox: str) -> Deferred[str | None]:
+        """The target of a rename that did not end."""
+        return self._ask(lambda ledger: ledger.find_rename(mailbox))
+
+    def finish_rename(self, mailbox: str) -> Deferred[None]:
+        """Give all that is known of the mailbox to the target."""
+        return self._ask(lambda ledger: ledger.finish_rename(mailbox))
+
+    def drop_rename(self, mailbox: str) -> Deferred[None]:
+        """The rename has not begun."""
+        return self._ask(lambda ledger: ledger.drop_rename(mailbox))
+
+    def forget_mailbox(self, mailbox: str) -> Deferred[None]:
+        """Delete all that is known of the mailbox."""
+        return self._ask(lambda ledger: ledger.forget_mailbox(mailbox))
 
     # -- unique-ids -----------------------------------------------------------
 

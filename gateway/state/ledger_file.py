@@ -83,6 +83,12 @@ VERSIONS = (
         due TEXT NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
+    """
+    CREATE TABLE renames (
+        mailbox TEXT PRIMARY KEY,
+        target TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 """What makes each version of the file of the one before; a new file has version 0.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -37,6 +38,7 @@ class MemoryState:
         """A day and how many messages were removed on it."""
         self._expire: KnownExpire | None = None
         self._marks: dict[str, int] = {}
+        self._renames: dict[str, str] = {}
 
     # -- warnings and digests -------------------------------------------------
 
@@ -155,6 +157,40 @@ class MemoryState:
     def find_expire(self) -> Deferred[KnownExpire | None]:
         """What is announced as EXPIRE."""
         return succeed(self._expire)
+
+    # -- mailboxes ------------------------------------------------------------
+
+    @property
+    def _by_mailbox(self) -> tuple[dict[str, Any], ...]:
+        return (self._warnings, self._scans, self._forecasts, self._orders)
+
+    def begin_rename(self, mailbox: str, target: str) -> Deferred[None]:
+        """Record a rename that begins."""
+        self._renames[mailbox] = target
+        return succeed(None)
+
+    def find_rename(self, mailbox: str) -> Deferred[str | None]:
+        """The target of a rename that did not end."""
+        return succeed(self._renames.get(mailbox))
+
+    def finish_rename(self, mailbox: str) -> Deferred[None]:
+        """Give all that is known of the mailbox to the target."""
+        if mailbox in self._renames:
+            for known in self._by_mailbox:
+                if mailbox in known:
+                    known[self._renames[mailbox]] = known.pop(mailbox)
+        return self.drop_rename(mailbox)
+
+    def drop_rename(self, mailbox: str) -> Deferred[None]:
+        """The rename has not begun."""
+        self._renames.pop(mailbox, None)
+        return succeed(None)
+
+    def forget_mailbox(self, mailbox: str) -> Deferred[None]:
+        """Delete all that is known of the mailbox."""
+        for known in self._by_mailbox:
+            known.pop(mailbox, None)
+        return succeed(None)
 
     # -- unique-ids -----------------------------------------------------------
 

@@ -189,6 +189,49 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
                 self.get("keep_expire", known)
                 self.assertEqual(self.get("find_expire", of=self.open()), known)
 
+        # -- mailboxes ---------------------------------------------------------
+
+        def know(self, mailbox: str) -> None:
+            """Record something of every kind."""
+            self.get("weigh", mailbox, OVER, 5.0, DAY)
+            self.get("keep_scan", mailbox, SCAN)
+            self.get("add_order", mailbox, RetentionOrder(1.0, released=True))
+            self.get("keep_forecast", mailbox, [DueDay(1, 2, 3)])
+
+        def known(self) -> list[list[str]]:
+            """The names of the mailboxes that something of each kind is known of."""
+            found = ("warning_states", NORMAL), ("last_scans",), ("orders",), ("forecasts", "", 9)
+            return [sorted(self.get(*one)) for one in found]
+
+        def test_what_is_known_of_a_renamed_mailbox_goes_to_its_new_name(self) -> None:
+            for mailbox in ("alice", "bob", "old carol"):
+                self.know(mailbox)
+            self.assertIsNone(self.get("find_rename", "alice"))
+            self.get("begin_rename", "alice", "old carol")
+            self.assertEqual(self.get("find_rename", "alice", of=self.open()), "old carol")
+            self.assertEqual(self.known(), [["alice", "bob", "old carol"]] * 4)
+            for _ in range(2):
+                self.get("finish_rename", "alice")
+                self.assertEqual(self.known(), [["bob", "old carol"]] * 4)
+            self.assertIsNone(self.get("find_rename", "alice"))
+            self.assertEqual(self.get("last_scans")["old carol"], SCAN)
+
+        def test_a_rename_that_changed_nothing_is_dropped(self) -> None:
+            self.know("alice")
+            self.get("begin_rename", "alice", "bob")
+            self.get("begin_rename", "alice", "carol")
+            self.assertEqual(self.get("find_rename", "alice"), "carol")
+            self.get("drop_rename", "alice")
+            self.get("finish_rename", "alice")
+            self.assertEqual(self.known(), [["alice"]] * 4)
+
+        def test_of_a_deleted_mailbox_nothing_is_known(self) -> None:
+            self.know("alice")
+            self.know("bob")
+            for _ in range(2):
+                self.get("forget_mailbox", "alice")
+                self.assertEqual(self.known(), [["bob"]] * 4)
+
         # -- unique-ids --------------------------------------------------------
 
         def test_no_number_is_known_at_first_and_to_ask_changes_nothing(self) -> None:
