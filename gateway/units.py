@@ -51,6 +51,18 @@ def size_text(octets: int) -> str:
     return str(octets)
 
 
+def rounded_size(octets: int) -> str:
+    """A size for people, in three digits: ``1.5 MB``; K, M and G are those of ``parse_size``."""
+    if octets >= UNLIMITED:
+        return "unlimited"
+    size, unit = float(octets), "B"
+    for larger in ("KB", "MB", "GB", "TB", "PB"):
+        if size < 999.5:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.1f} {unit}" if size < 9.95 and unit != "B" else f"{size:.0f} {unit}"
+
+
 LATEST = 253_402_300_799.0
 """The last second of the year 9999, as far as ISO 8601 goes; a file's name may claim more."""
 

@@ -19,7 +19,6 @@ from gateway.jobs.expunger import Budget, Expunger
 from gateway.jobs.rate_limit import RateLimit
 from gateway.jobs.retention import Mailboxes, RetentionJob
 from gateway.observe.log import emit_to_log
-from gateway.operations.retention import Retained
 from gateway.retention.policies import Policies
 from gateway.retention.removal_guard import Guard
 
@@ -129,19 +128,6 @@ def keeping_of(store: IStore) -> IRetentionStore:
     if keeping is None:
         raise ConfigError(["retention.enabled: expected false, since the store has no retention"])
     return keeping
-
-
-def retained_of(
-    settings: Settings, directory: IDirectory, store: IStore, state: IState
-) -> Retained:
-    """The parts for the operations of retention; raises ``ConfigError``."""
-    return Retained(
-        all_mailboxes_of(settings, directory, store),
-        keeping_of(store),
-        state,
-        policies_of(settings.retention),
-        guard_of(settings.retention),
-    )
 
 
 def mailboxes_of(

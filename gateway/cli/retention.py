@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import click
-from attrs import asdict
+from attrs import asdict, evolve
 
 from gateway.cli.command import CONFIG, Exit, Group, command
-from gateway.cli.retention_views import HIDDEN, MAILBOXES, MESSAGES, PURGED, described, line
-from gateway.cli.server_parts import settings_of, with_mailboxes, with_state
-from gateway.cli.terminal import Terminal, View
+from gateway.cli.pages import every_page
+from gateway.cli.server_parts import Ask, with_or_without_server
+from gateway.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from gateway.interfaces import IState
-    from gateway.operations.retention import Ordered, Retained, StorePreview
-    from gateway.retention.preview import Preview
+    from gateway.operations.retention import DueMail, Orders, StorePreview
 
 
 @click.group(
@@ -49,49 +46,143 @@ def preview(terminal: Terminal, config: str | None, mailbox: str | None) -> Exit
     Without MAILBOX: the mailboxes that would lose mail. With MAILBOX: each of
     its messages that would go.
     """
-    now = time.time()
-    return with_mailboxes(
-        settings_of(config), lambda found: show_preview(terminal, found, mailbox, now)
-    )
+    if mailbox is None:
+        return with_or_without_server(config, lambda ask: show_preview(terminal, ask))
+    return with_or_without_server(config, lambda ask: show_mailbox(terminal, ask, mailbox))
 
 
-async def show_preview(
-    terminal: Terminal, retained: Retained, mailbox: str | None, now: float
-) -> Exit:
-    """Print a preview; ``PARTLY`` where a mailbox could not be read."""
-    from gateway.operations import retention as operations
+async def show_preview(terminal: Terminal, ask: Ask) -> Exit:
+    """Print a preview of all mailboxes; ``PARTLY`` where a mailbox could not be read."""
+    from gateway.cli.retention_views import MAILBOXES
+    from gateway.operations.retention import StorePreview, preview, sum_of
 
-    code = Exit.DONE
-    rows = terminal.rows(MAILBOXES)
-    found = operations.preview(retained, now, mailbox, terminal.progress)
-    async for one in found:
-        if isinstance(one, operations.NoPreview):
-            terminal.complain(f"{one.mailbox}: {one.reason}")
-            code = Exit.PARTLY if one.failed else code
-        elif isinstance(one, operations.StorePreview):
-            rows.end()
-            _show_store(terminal, one)
-        elif mailbox:
-            _show_mailbox(terminal, one)
-        elif one.gone or one.purged or terminal.as_json:
-            rows.add(one)
-    return code
-
-
-def _show_mailbox(terminal: Terminal, one: Preview) -> None:
-    terminal.say(line(one), **described(one, messages=True))
-    if not terminal.as_json:
-        terminal.show(MESSAGES, one.gone)
-        terminal.show(PURGED, one.purged)
+    rows, store, after = terminal.rows(MAILBOXES), StorePreview(), ""
+    while True:
+        # The progress bar moves after each part: small ones first.
+        most = min(max(store.mailboxes, 1), 1000)
+        part = await ask(preview, after=after, most=most)
+        store = sum_of(store, part)
+        terminal.progress(store.mailboxes, part.total)
+        for failure in part.failed:
+            terminal.complain(f"{failure.mailbox}: {failure.reason}")
+        for one in part.items:
+            if one.would_go or one.would_purge or terminal.as_json:
+                rows.add(one)
+        if part.following is None:
+            break
+        after = part.following
+    terminal.progress(part.total, part.total)
+    rows.end()
+    _show_sums(terminal, store)
+    return Exit.PARTLY if store.failed else Exit.DONE
 
 
-def _show_store(terminal: Terminal, store: StorePreview) -> None:
+def _show_sums(terminal: Terminal, store: StorePreview) -> None:
     terminal.say(
         f"{store.would_go} of {store.messages} messages in {store.mailboxes} mailboxes would go",
         store=asdict(store),
     )
     if store.stops:
         terminal.say(store.stops)
+
+
+async def show_mailbox(terminal: Terminal, ask: Ask, mailbox: str) -> Exit:
+    """Print a preview of one mailbox, with its messages."""
+    from gateway.cli.retention_views import MESSAGES, PURGED, due_described, line
+    from gateway.operations.retention import StorePreview, preview_mailbox
+
+    found, page = await ask(preview_mailbox, mailbox=mailbox, page=0, per_page=1000), 0
+    while _is_longer(found):
+        page += 1
+        more = await ask(preview_mailbox, mailbox=mailbox, page=page, per_page=1000)
+        found = evolve(
+            found, due=(*found.due, *more.due), purged=(*found.purged, *more.purged), page=page
+        )
+    one = found.preview
+    if not one.policy:
+        terminal.complain(f"{mailbox}: retention has no policy for it")
+        return Exit.DONE
+    terminal.say(line(one), **due_described(found))
+    if not terminal.as_json:
+        terminal.show(MESSAGES, found.due)
+        terminal.show(PURGED, found.purged)
+    _show_sums(terminal, StorePreview(1, 0, one.messages, one.would_go, one.stops))
+    return Exit.DONE
+
+
+def _is_longer(found: DueMail) -> bool:
+    wanted = max(found.preview.would_go, found.preview.would_purge)
+    return (found.page + 1) * found.per_page < wanted
+
+
+# -- forecast and schedule ---------------------------------------------------------
+
+
+@command(
+    "forecast",
+    "pop3gw retention forecast --config /etc/pop3gw.toml",
+    "pop3gw retention forecast --config /etc/pop3gw.toml --days 7",
+)
+@CONFIG
+@click.option(
+    "--days", type=click.IntRange(1, 90), default=90, show_default=True, help="How many days."
+)
+def forecast(terminal: Terminal, config: str | None, days: int) -> Exit:
+    """Show how much will go on each of the next days (UTC), from all mailboxes.
+
+    Days without any are left out, except with --json. A server keeps these
+    numbers from its last scan of each mailbox; none has to run.
+    """
+    return with_or_without_server(config, lambda ask: show_forecast(terminal, ask, days))
+
+
+async def show_forecast(terminal: Terminal, ask: Ask, days: int) -> Exit:
+    """Print a line for each day, and from when the numbers are."""
+    from gateway.cli.retention_views import DAYS
+    from gateway.operations.retention_forecast import forecast
+    from gateway.units import rounded_size, time_text
+
+    found = await ask(forecast)
+    shown = found.days[:days]
+    terminal.show(DAYS, (one for one in shown if one.messages or terminal.as_json))
+    if found.oldest is None:
+        terminal.say(
+            "retention has looked at no mailbox yet: is retention.enabled true, and does a"
+            " server run?"
+        )
+        return Exit.DONE
+    messages, octets = sum(one.messages for one in shown), sum(one.octets for one in shown)
+    since = time_text(found.oldest)
+    terminal.say(
+        f"{messages:,} messages, {rounded_size(octets)} in {len(shown)} days from"
+        f" {found.mailboxes:,} mailboxes; as of {since} or later",
+        **{"from": since, "mailboxes": found.mailboxes, "waiting": found.stopped},
+    )
+    if found.stopped:
+        cure = "see pop3gw retention list --stopped"
+        terminal.say(f"{found.stopped:,} mailboxes wait for a release: {cure}")
+    return Exit.DONE
+
+
+@command(
+    "list",
+    "pop3gw retention list --config /etc/pop3gw.toml --stopped",
+    "pop3gw retention list --config /etc/pop3gw.toml --json",
+)
+@CONFIG
+@click.option("--stopped", is_flag=True, help="Only those where the removal guard stopped a run.")
+def list_scans(terminal: Terminal, config: str | None, stopped: bool) -> Exit:
+    """List the mailboxes that retention knows, and when it looks at them next."""
+    return with_or_without_server(config, lambda ask: show_scans(terminal, ask, stopped))
+
+
+async def show_scans(terminal: Terminal, ask: Ask, stopped: bool) -> Exit:
+    """Print a line for each."""
+    from gateway.cli.retention_views import SCANS
+    from gateway.operations.retention import list_scans
+
+    none = "no run is stopped" if stopped else "retention has looked at no mailbox yet"
+    return await every_page(terminal, ask, SCANS, none, list_scans, stopped=stopped)
 
 
 # -- orders to the running server ---------------------------------------------
@@ -110,14 +201,17 @@ def _which(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @CONFIG
 @_which
-def run(terminal: Terminal, config: str | None, mailbox: str | None, everywhere: bool) -> None:
+def run(terminal: Terminal, config: str | None, mailbox: str | None, everywhere: bool) -> Exit:
     """Have the server look at MAILBOX at once.
 
     With --all: at all mailboxes. The running server begins within a minute.
     """
     from gateway.operations.retention import run as operation
 
-    _order(terminal, config, mailbox, everywhere, operation)
+    _check_which(mailbox, everywhere)
+    return with_or_without_server(
+        config, lambda ask: show_orders(terminal, ask(operation, mailbox=mailbox))
+    )
 
 
 @command(
@@ -127,7 +221,7 @@ def run(terminal: Terminal, config: str | None, mailbox: str | None, everywhere:
 )
 @CONFIG
 @_which
-def release(terminal: Terminal, config: str | None, mailbox: str | None, everywhere: bool) -> None:
+def release(terminal: Terminal, config: str | None, mailbox: str | None, everywhere: bool) -> Exit:
     """Release a run that the removal guard has stopped.
 
     All that is due in MAILBOX is removed, however much it is. With --all: in
@@ -135,36 +229,25 @@ def release(terminal: Terminal, config: str | None, mailbox: str | None, everywh
     """
     from gateway.operations.retention import release as operation
 
-    _order(terminal, config, mailbox, everywhere, operation)
+    _check_which(mailbox, everywhere)
+    return with_or_without_server(
+        config, lambda ask: show_orders(terminal, ask(operation, mailbox=mailbox))
+    )
 
 
-def _order(
-    terminal: Terminal,
-    config: str | None,
-    mailbox: str | None,
-    everywhere: bool,
-    operation: Callable[[IState, str | None, float], Coroutine[Any, Any, list[Ordered]]],
-) -> None:
+def _check_which(mailbox: str | None, everywhere: bool) -> None:
     if everywhere == bool(mailbox):
         raise click.UsageError("expected MAILBOX or --all")
-    now = time.time()
-    ordered = with_state(settings_of(config), lambda state: operation(state, mailbox, now))
-    terminal.show(ORDERED, ordered)
-    terminal.say(f"{len(ordered)} mailboxes; a running server begins within a minute")
 
 
-def _order_line(one: Ordered) -> str:
-    if one.released and one.stopped:
-        return f"{one.mailbox}: {one.stopped}; released"
-    return f"{one.mailbox}: ordered"
+async def show_orders(terminal: Terminal, asked: Awaitable[Orders]) -> Exit:
+    """Print the orders that were given."""
+    from gateway.cli.retention_views import ORDERED
 
-
-ORDERED: View[Ordered] = View(
-    ("Mailbox", "Order", "Stopped by"),
-    lambda one: (one.mailbox, "released" if one.released else "run", one.stopped or ""),
-    _order_line,
-    asdict,
-)
+    orders = await asked
+    terminal.show(ORDERED, orders.ordered)
+    terminal.say(f"{orders.mailboxes} mailboxes; a running server begins within a minute")
+    return Exit.DONE
 
 
 # -- hidden mail --------------------------------------------------------------
@@ -179,17 +262,15 @@ ORDERED: View[Ordered] = View(
 @click.argument("mailbox")
 def hidden(terminal: Terminal, config: str | None, mailbox: str) -> Exit:
     """List the hidden messages of MAILBOX."""
-    return with_mailboxes(
-        settings_of(config), lambda retained: show_hidden(terminal, retained, mailbox)
-    )
+    return with_or_without_server(config, lambda ask: show_hidden(terminal, ask, mailbox))
 
 
-async def show_hidden(terminal: Terminal, retained: Retained, mailbox: str) -> Exit:
+async def show_hidden(terminal: Terminal, ask: Ask, mailbox: str) -> Exit:
     """Print the list."""
-    from gateway.operations.retention import hidden as operation
+    from gateway.cli.retention_views import HIDDEN
+    from gateway.operations.stored_mail import list_hidden
 
-    terminal.show(HIDDEN, await operation(retained, mailbox))
-    return Exit.DONE
+    return await every_page(terminal, ask, HIDDEN, "", list_hidden, mailbox=mailbox)
 
 
 @command(
@@ -206,22 +287,18 @@ def restore(terminal: Terminal, config: str | None, mailbox: str, uids: tuple[st
     Those with these UIDs, or all. They keep their unique-ids; their age is
     counted anew.
     """
-    return with_mailboxes(
-        settings_of(config), lambda retained: show_restored(terminal, retained, mailbox, uids)
-    )
+    return with_or_without_server(config, lambda ask: show_restored(terminal, ask, mailbox, uids))
 
 
-async def show_restored(
-    terminal: Terminal, retained: Retained, mailbox: str, uids: Sequence[str]
-) -> Exit:
+async def show_restored(terminal: Terminal, ask: Ask, mailbox: str, uids: tuple[str, ...]) -> Exit:
     """Bring back and print how many came; ``PARTLY`` where not all did."""
-    from gateway.operations.retention import restore as operation
+    from gateway.operations.stored_mail import restore
 
-    done = await operation(retained, mailbox, uids)
+    done = await ask(restore, mailbox=mailbox, uids=uids)
     text = f"{done.restored} of {done.wanted} messages are back in {done.mailbox}"
     terminal.say(text, **asdict(done))
     return Exit.DONE if done.restored == done.wanted else Exit.PARTLY
 
 
-for one in (preview, run, release, hidden, restore):
+for one in (preview, forecast, list_scans, run, release, hidden, restore):
     retention.add_command(one)

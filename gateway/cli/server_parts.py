@@ -1,22 +1,56 @@
-"""What commands have in common that work on a server's mail: settings, user, directory, store."""
+"""How commands reach a server: they ask the one that runs, or do without one what they can."""
 
 from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from attrs import frozen
 
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
-    from twisted.python.failure import Failure
-
     from gateway.config.settings import Settings
-    from gateway.interfaces import IState
-    from gateway.operations.retention import Retained
+    from gateway.operations.tools import Tools
 
+P = ParamSpec("P")
 T = TypeVar("T")
+Operation = Callable[Concatenate["Tools", P], Coroutine[Any, Any, T]]
+"""A function of ``gateway/operations``."""
+
+
+class Ask(Protocol):
+    """Performs an operation: in the running server, or here."""
+
+    async def __call__(
+        self, operation: Operation[P, T], /, *none: P.args, **arguments: P.kwargs
+    ) -> T:
+        """What the operation returns; raises ``GatewayError``."""
+
+
+Work = Callable[[Ask], Coroutine[Any, Any, T]]
+
+
+def with_or_without_server(config: str | None, work: Work[T]) -> T:
+    """What ``work`` returns; raises what ``work`` raises.
+
+    That needs the whole configuration, and the server's user.
+    """
+    return _alone(settings_of(config), work)
+
+
+@frozen
+class _Local:
+    """Performs operations in this process."""
+
+    tools: Tools
+
+    async def __call__(
+        self, operation: Operation[P, T], /, *none: P.args, **arguments: P.kwargs
+    ) -> T:
+        return await operation(self.tools, *none, **arguments)
 
 
 def settings_of(config: str | None) -> Settings:
@@ -28,25 +62,20 @@ def settings_of(config: str | None) -> Settings:
     return settings
 
 
-def with_mailboxes(settings: Settings, work: Callable[[Retained], Awaitable[T]]) -> T:
+def _alone(settings: Settings, work: Work[T]) -> T:
     """What ``work`` returns, in a reactor of its own; raises what ``work`` raises."""
     from twisted.internet.defer import Deferred
     from twisted.internet.task import react
 
-    from gateway.app.assembly import Assembly
-    from gateway.app.retention import retained_of
+    from gateway.cli.late_tools import late_tools
 
     results: list[T] = []
     failures: list[BaseException] = []
 
     async def run(reactor: Any) -> None:
         try:
-            parts = Assembly(reactor, settings, ())
-            try:
-                retained = retained_of(settings, parts.directory(), parts.store, parts.state)
-                results.append(await work(retained))
-            finally:
-                parts.stop_threads()
+            with late_tools(reactor, settings) as found:
+                results.append(await work(_Local(found)))
         except Exception as error:
             failures.append(error)
 
@@ -59,25 +88,6 @@ def with_mailboxes(settings: Settings, work: Callable[[Retained], Awaitable[T]])
             return results[0]
     # A signal has stopped the reactor.
     raise KeyboardInterrupt
-
-
-def with_state(settings: Settings, work: Callable[[IState], Coroutine[Any, Any, T]]) -> T:
-    """What ``work`` returns, given the state of a server; raises what ``work`` raises.
-
-    Needs no reactor: the ledger is read and written in this thread.
-    """
-    from twisted.internet.defer import Deferred, execute
-
-    from gateway.state.ledger import LedgerState
-
-    results: list[T] = []
-    failures: list[Failure] = []
-    state = LedgerState(settings.state_dir, execute)
-    Deferred.fromCoroutine(work(state)).addCallbacks(results.append, failures.append)
-    state.close_now()
-    for failure in failures:
-        failure.raiseException()
-    return results[0]
 
 
 def _check_user(state_dir: str) -> None:
@@ -96,5 +106,8 @@ def _check_user(state_dir: str) -> None:
         except KeyError:
             name = f"#{owner}"
         raise ConfigError(
-            [f"{state_dir}: run it as the server's user, as sudo -u {name} does, not as root"]
+            [
+                f"{state_dir}: no server runs there: run it as the server's user,"
+                f" as sudo -u {name} does, not as root"
+            ]
         )

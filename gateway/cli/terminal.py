@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
 from attrs import field, frozen
@@ -28,6 +28,9 @@ class View(Generic[T]):
 
     described: Callable[[T], Mapping[str, Any]]
     """With ``--json``."""
+
+    numbers: tuple[str, ...] = ()
+    """Headings of the columns of numbers, which are aligned on the right."""
 
 
 class Terminal:
@@ -84,7 +87,9 @@ class Terminal:
             rows.add(value)
         rows.end()
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[str] = ()
+    ) -> None:
         """Draw a table."""
         from rich import box
         from rich.console import Console
@@ -93,7 +98,8 @@ class Terminal:
 
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         for heading in columns:
-            table.add_column(heading, overflow="fold")
+            is_number = heading in numbers
+            table.add_column(heading, overflow="fold", justify="right" if is_number else "left")
         for row in rows:
             # Text: names may have brackets, which are markup in a str.
             table.add_row(*map(Text, row))
@@ -134,7 +140,7 @@ class Rows(Generic[T]):
     def end(self) -> None:
         """Draw the table, if there is one."""
         if self._cells:
-            self._terminal.table(self._view.columns, self._cells)
+            self._terminal.table(self._view.columns, self._cells, self._view.numbers)
 
 
 def _nothing(_: Any) -> Mapping[str, Any]:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from gateway.cli.command import CONFIG, Exit, command
-from gateway.cli.server_parts import settings_of, with_mailboxes
+from gateway.cli.server_parts import Ask, with_or_without_server
 from gateway.cli.terminal import Terminal
-
-if TYPE_CHECKING:
-    from gateway.operations.retention import Retained
 
 
 @command(
@@ -34,18 +29,16 @@ def move_ids(terminal: Terminal, config: str | None, by: int) -> Exit:
     For use after a restore of everything from a backup, while the server is
     stopped: no unique-id that a client has seen then means another message.
     """
-    return with_mailboxes(settings_of(config), lambda retained: show_moved(terminal, retained, by))
+    return with_or_without_server(config, lambda ask: show_moved(terminal, ask, by))
 
 
-async def show_moved(terminal: Terminal, retained: Retained, by: int) -> Exit:
+async def show_moved(terminal: Terminal, ask: Ask, by: int) -> Exit:
     """Move the ids and print for how many mailboxes; ``PARTLY`` where one failed."""
-    from gateway.operations import unique_ids
+    from gateway.operations.unique_ids import move_ids
 
-    done = await unique_ids.move_ids(
-        retained.state, retained.mailboxes, retained.store, by, terminal.progress
-    )
-    for mailbox, reason in done.failed.items():
-        terminal.complain(f"{mailbox}: {reason}")
+    done = await ask(move_ids, by=by)
+    for one in done.failed:
+        terminal.complain(f"{one.mailbox}: {one.reason}")
     moved = done.mailboxes - len(done.failed)
     text = f"{moved} of {done.mailboxes} mailboxes go on {by} further"
     terminal.say(text, mailboxes=done.mailboxes, moved=moved, by=by)

@@ -1,100 +1,260 @@
-"""Retention: what it would remove, orders to the running server, hidden mail."""
+"""Retention: what it would remove now, orders to the leader."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from bisect import bisect_right
+from collections import Counter
+from typing import Annotated
 
 from attrs import frozen
 
-from gateway.errors import ConfigError, GatewayError
-from gateway.interfaces import IRetentionStore, IState
-from gateway.mailboxes.owners import AllMailboxes
-from gateway.model import Account, RetentionOrder, StoredMessage
-from gateway.retention.policies import Policies
+from gateway.errors import GatewayError, NoSuchMailbox
+from gateway.model import LastScan, RetentionOrder
+from gateway.operations.stored_mail import HiddenMessage, account_of, retention_store
+from gateway.operations.tools import Tools
+from gateway.operations.values import Bounds, Page, page_of
 from gateway.retention.preview import Preview
 from gateway.retention.preview import preview as preview_of
 from gateway.retention.removal_guard import Guard, objection
+from gateway.retention.rules import Expired
 
-Progress = Callable[[int, int], None]
-"""Called with how many are done, and of how many."""
+LONGEST = 5.0
+"""Seconds after which a preview of many mailboxes answers with what it has."""
+
+
+SHOWN = 1000
+"""Most orders that an answer names."""
+
+# -- previews ------------------------------------------------------------------
 
 
 @frozen
-class Retained:
-    """Mailboxes, what is known of them, and the rules of retention that hold for them."""
+class RuleCount:
+    """How many messages a rule removes."""
 
-    mailboxes: AllMailboxes
-    store: IRetentionStore
-    state: IState
-    policies: Policies
-    guard: Guard
+    rule: str
+    messages: int
+
+
+@frozen
+class MailboxPreview:
+    """What retention would remove from a mailbox now."""
+
+    mailbox: str
+    policy: str = ""
+    messages: int = 0
+    would_go: int = 0
+    would_go_octets: int = 0
+    would_purge: int = 0
+    """Hidden messages that would be removed for good."""
+
+    rules: tuple[RuleCount, ...] = ()
+    """How many of the messages each rule removes."""
+
+    next_look: float | None = None
+    """When retention scans the mailbox next; None: never."""
+
+    stops: str | None = None
+    """Why nothing would be removed before an operator releases it; None: it would."""
 
 
 @frozen
 class NoPreview:
-    """A mailbox that a preview has nothing of."""
+    """A mailbox of which a preview knows nothing."""
 
     mailbox: str
     reason: str
-    failed: bool = True
-    """False: retention has no policy for it."""
+
+
+@frozen
+class PreviewPart:
+    """Some of all mailboxes, in the order of their names."""
+
+    items: tuple[MailboxPreview, ...]
+    """Those that have a policy."""
+
+    failed: tuple[NoPreview, ...]
+    """Those that could not be read."""
+
+    mailboxes: int
+    """How many were looked at, with a policy or without."""
+
+    total: int
+    """How many there are in all."""
+
+    following: str | None
+    """``after`` of the next part; None: this is the last."""
+
+    guard: Guard
+    """How much may be removed without a release: of a mailbox, and of all within a day."""
 
 
 @frozen
 class StorePreview:
-    """The last value of a preview: all mailboxes together."""
+    """All mailboxes of a preview together."""
 
-    mailboxes: int
-    failed: int
-    messages: int
-    would_go: int
-    stops: str | None
+    mailboxes: int = 0
+    failed: int = 0
+    messages: int = 0
+    would_go: int = 0
+    stops: str | None = None
     """Why nothing would be removed before an operator releases it; None: it would."""
 
 
+def sum_of(store: StorePreview, part: PreviewPart) -> StorePreview:
+    """The sums of a preview with one more part."""
+    going = store.would_go + sum(one.would_go for one in part.items)
+    messages = store.messages + sum(one.messages for one in part.items)
+    return StorePreview(
+        mailboxes=store.mailboxes + part.mailboxes,
+        failed=store.failed + len(part.failed),
+        messages=messages,
+        would_go=going,
+        stops=objection(part.guard, going, messages, "the store within a day"),
+    )
+
+
+@frozen
+class DueMessage:
+    """A message that retention would remove; times in Unix seconds."""
+
+    uid: str
+    octets: int
+    received: float
+    read: float | None
+    """When it was read; None: unread."""
+
+    rule: str
+    due: float
+
+
+@frozen
+class DueMail:
+    """What retention would remove from a mailbox, message by message."""
+
+    preview: MailboxPreview
+    due: tuple[DueMessage, ...]
+    """In the order of removal, from ``page`` times ``per_page`` on."""
+
+    purged: tuple[HiddenMessage, ...]
+    """Hidden messages that would be removed for good, from there on as well."""
+
+    page: int
+    per_page: int
+
+
 async def preview(
-    retained: Retained, now: float, mailbox: str | None = None, progress: Progress | None = None
-) -> AsyncIterator[Preview | NoPreview | StorePreview]:
-    """What retention would remove at ``now`` (Unix seconds); nothing is changed.
+    tools: Tools, *, after: str = "", most: Annotated[int, Bounds(1, 1000)] = 100
+) -> PreviewPart:
+    """Preview what retention would remove from all mailboxes now; nothing is changed.
 
-    A value for each mailbox that has a policy, or for ``mailbox`` alone, and
-    the ``StorePreview``.  Raises ``GatewayError`` where the mailboxes cannot be listed.
+    Answers with up to ``most`` mailboxes with names after ``after``, and with fewer after 5
+    seconds; ask again with ``following``.
     """
-    names = [mailbox] if mailbox else await retained.mailboxes.names()
-    going = messages = failed = 0
-    for number, name in enumerate(names):
-        if progress is not None:
-            progress(number, len(names))
+    names = await tools.mailboxes.names()
+    start = bisect_right(names, after)
+    rest = names[start : start + most + 1]
+    items: list[Preview] = []
+    failed: list[NoPreview] = []
+    began, looked = tools.now(), 0
+    for name in rest[:most]:
         try:
-            found = await _preview(retained, name, now)
+            found = await _preview(tools, name)
         except GatewayError as error:
-            failed += 1
-            yield NoPreview(name, str(error))
-            continue
-        if found is not None:
-            going, messages = going + len(found.gone), messages + found.messages
-            yield found
-        elif mailbox:
-            yield NoPreview(name, "retention has no policy for it", failed=False)
-    if progress is not None:
-        progress(len(names), len(names))
-    stops = objection(retained.guard, going, messages, "the store within a day")
-    yield StorePreview(len(names), failed, messages, going, stops)
+            failed.append(NoPreview(name, str(error)))
+        else:
+            items += [] if found is None else [found]
+        looked += 1
+        if not 0 <= tools.now() - began < LONGEST:
+            break
+    following = rest[looked - 1] if looked < len(rest) else None
+    summed = await tools.run(lambda: tuple(map(_summed, items)))
+    return PreviewPart(summed, tuple(failed), looked, len(names), following, tools.guard)
 
 
-async def _preview(retained: Retained, name: str, now: float) -> Preview | None:
-    account = await retained.mailboxes.owner(name)
-    text = "" if account is None else retained.policies.text(account)
+async def preview_mailbox(
+    tools: Tools,
+    *,
+    mailbox: str,
+    page: Annotated[int, Bounds(0, 1_000_000)] = 0,
+    per_page: Annotated[int, Bounds(1, 1000)] = 100,
+) -> DueMail:
+    """Preview what retention would remove from one mailbox now, and why; nothing is changed.
+
+    Nothing is counted if no policy applies, and then ``policy`` is empty.
+    """
+    found = await _preview(tools, mailbox)
+    if found is None:
+        await account_of(tools, mailbox)
+        return DueMail(MailboxPreview(mailbox), (), (), page, per_page)
+    return await tools.run(lambda: due_mail_of(found, page, per_page))
+
+
+async def _preview(tools: Tools, name: str) -> Preview | None:
+    account = await tools.mailboxes.owner(name)
+    text = "" if account is None else tools.policies.text(account)
     if account is None or not text:
         return None
-    policy, store = retained.policies.policy(account), retained.store
+    policy, store = tools.policies.policy(account), retention_store(tools)
     kept, hidden = await store.scan_readonly(account), await store.list_hidden(account)
-    return preview_of(name, text, policy, kept, hidden, retained.guard, now)
+    now = tools.now()
+    found: Preview = await tools.run(
+        lambda: preview_of(name, text, policy, kept, hidden, tools.guard, now)
+    )
+    return found
+
+
+def _summed(one: Preview) -> MailboxPreview:
+    rules = sorted(Counter(str(gone.rule) for gone in one.gone).items())
+    return MailboxPreview(
+        mailbox=one.mailbox,
+        policy=one.policy,
+        messages=one.messages,
+        would_go=len(one.gone),
+        would_go_octets=one.octets,
+        would_purge=len(one.purged),
+        rules=tuple(RuleCount(*pair) for pair in rules),
+        next_look=one.next_look,
+        stops=one.stops,
+    )
+
+
+def due_mail_of(one: Preview, page: int, per_page: int) -> DueMail:
+    """A page of the messages of a preview."""
+    here = slice(page * per_page, (page + 1) * per_page)
+    due = tuple(map(_due_message, one.gone[here]))
+    purged = tuple(map(HiddenMessage.of, one.purged[here]))
+    return DueMail(_summed(one), due, purged, page, per_page)
+
+
+def _due_message(one: Expired) -> DueMessage:
+    received, uid, octets, read = one.message
+    return DueMessage(uid, octets, received, read, str(one.rule), one.due)
+
+
+# -- orders to the leader --------------------------------------------------------
+
+
+@frozen
+class Scan:
+    """What retention found in a mailbox when it looked last; times in Unix seconds."""
+
+    mailbox: str
+    policy: str
+    messages: int
+    """Messages that were left."""
+
+    looked: float
+    due: float | None
+    """When it looks again; None: not before something changes."""
+
+    stopped: str | None
+    """Why nothing is removed before an operator releases it; None: it is."""
 
 
 @frozen
 class Ordered:
-    """A mailbox that the running server will look at."""
+    """A mailbox that the leader will look at."""
 
     mailbox: str
     released: bool
@@ -102,64 +262,59 @@ class Ordered:
     """What had stopped the run there; None: nothing had."""
 
 
-async def run(state: IState, mailbox: str | None, now: float) -> list[Ordered]:
-    """Have the running server look at ``mailbox`` at once, or at all mailboxes.
-
-    Raises ``ConfigError`` for a mailbox that retention does not know, and as ``IState`` does.
-    """
-    return await _order(state, mailbox, now, released=False)
-
-
-async def release(state: IState, mailbox: str | None, now: float) -> list[Ordered]:
-    """As ``run``, and let all that is due there go; None: where the guard has stopped a run."""
-    return await _order(state, mailbox, now, released=True)
-
-
-async def _order(
-    state: IState, mailbox: str | None, now: float, *, released: bool
-) -> list[Ordered]:
-    scans = await state.last_scans()
-    if mailbox and mailbox not in scans:
-        fault = "retention has not looked there yet: check the name, or wait for its next round"
-        raise ConfigError([f"{mailbox}: {fault}"])
-    wanted = [name for name, scan in sorted(scans.items()) if scan.stopped or not released]
-    names = [mailbox] if mailbox else wanted
-    for name in names:
-        await state.add_order(name, RetentionOrder(now, released=released))
-    return [Ordered(name, released, scans[name].stopped) for name in names]
-
-
-async def hidden(retained: Retained, mailbox: str) -> list[StoredMessage]:
-    """The hidden messages of a mailbox, the first hidden first; ``received``: when it was hidden.
-
-    Raises ``GatewayError``.
-    """
-    account = await _account(retained, mailbox)
-    return sorted(await retained.store.list_hidden(account))
-
-
 @frozen
-class Restored:
-    """How many hidden messages came back."""
+class Orders:
+    """Orders that were given."""
 
-    mailbox: str
-    wanted: int
-    restored: int
+    mailboxes: int
+    """How many."""
+
+    ordered: tuple[Ordered, ...]
+    """The first 1,000 of them."""
 
 
-async def restore(retained: Retained, mailbox: str, uids: Collection[str] = ()) -> Restored:
-    """Bring back the hidden messages with these unique-ids; all of them, where none is named.
+async def list_scans(
+    tools: Tools,
+    *,
+    stopped: bool = False,
+    page: Annotated[int, Bounds(0, 1_000_000)] = 0,
+    per_page: Annotated[int, Bounds(1, 1000)] = 100,
+) -> Page[Scan]:
+    """List the mailboxes that retention knows; ``stopped``: only those that wait for a release."""
+    scans = await tools.state.last_scans()
 
-    Raises ``GatewayError``.
+    def found() -> Page[Scan]:
+        wanted = [_scan(*one) for one in sorted(scans.items()) if one[1].stopped or not stopped]
+        return page_of(wanted, page, per_page)
+
+    return await tools.run(found)
+
+
+def _scan(name: str, scan: LastScan) -> Scan:
+    return Scan(name, scan.policy, scan.messages, scan.looked, scan.due, scan.stopped)
+
+
+async def run(tools: Tools, *, mailbox: str | None = None) -> Orders:
+    """Have the leader look at ``mailbox`` within a minute; without one at all mailboxes."""
+    return await _order(tools, mailbox, released=False)
+
+
+async def release(tools: Tools, *, mailbox: str | None = None) -> Orders:
+    """Release what the removal guard has stopped in ``mailbox``; without one in all mailboxes.
+
+    All that is due there now is removed, however much it is.
     """
-    account = await _account(retained, mailbox)
-    wanted = uids or [one.uid for one in await retained.store.list_hidden(account)]
-    return Restored(mailbox, len(wanted), await retained.store.restore(account, wanted))
+    return await _order(tools, mailbox, released=True)
 
 
-async def _account(retained: Retained, mailbox: str) -> Account:
-    account = await retained.mailboxes.find(mailbox)
-    if account is None:
-        fault = "no account here has it, and only the directory knows its home: check the name"
-        raise ConfigError([f"{mailbox}: {fault}"])
-    return account
+async def _order(tools: Tools, mailbox: str | None, *, released: bool) -> Orders:
+    scans, now = await tools.state.last_scans(), tools.now()
+    if mailbox is not None and mailbox not in scans:
+        fault = "retention has not looked there yet: check the name, or wait for its next round"
+        raise NoSuchMailbox(f"{mailbox}: {fault}")
+    wanted = [name for name, scan in sorted(scans.items()) if scan.stopped or not released]
+    names = wanted if mailbox is None else [mailbox]
+    for name in names:
+        await tools.state.add_order(name, RetentionOrder(now, released=released))
+    ordered = [Ordered(name, released, scans[name].stopped) for name in names[:SHOWN]]
+    return Orders(len(names), tuple(ordered))

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from attrs import frozen
 
 from gateway.errors import GatewayError
-from gateway.interfaces import IHighWaterState, IRetentionStore
-from gateway.mailboxes.owners import AllMailboxes
-from gateway.operations.retention import Progress
+from gateway.operations.stored_mail import retention_store
+from gateway.operations.tools import Tools
+from gateway.operations.values import Bounds
+
+
+@frozen
+class NotMoved:
+    """A mailbox that failed."""
+
+    mailbox: str
+    reason: str
 
 
 @frozen
@@ -16,30 +26,24 @@ class MovedIds:
 
     mailboxes: int
     by: int
-    failed: dict[str, str]
-    """Mailbox to reason."""
+    failed: tuple[NotMoved, ...]
 
 
 async def move_ids(
-    state: IHighWaterState,
-    mailboxes: AllMailboxes,
-    store: IRetentionStore,
-    by: int,
-    progress: Progress,
+    tools: Tools, *, by: Annotated[int, Bounds(1, 100_000_000)] = 1_000_000
 ) -> MovedIds:
     """Let the unique-ids of new messages of all mailboxes begin ``by`` further on.
 
-    Also in mailboxes that have lost their uidlist.  Raises ``GatewayError``
-    where the mailboxes cannot be listed, and as ``IState`` fails.
+    For use after a restore of everything from a backup: no unique-id that a client has seen
+    then means another message. Mailboxes that have lost their uidlist are included.
     """
-    await state.raise_high_water(by)
-    accounts = await mailboxes.accounts()
-    failed = {}
-    for number, account in enumerate(accounts):
-        progress(number, len(accounts))
+    store = retention_store(tools)
+    await tools.state.raise_high_water(by)
+    accounts = await tools.mailboxes.accounts()
+    failed = []
+    for account in accounts:
         try:
             await store.move_ids(account, by)
         except GatewayError as error:
-            failed[account.mailbox] = str(error)
-    progress(len(accounts), len(accounts))
-    return MovedIds(len(accounts), by, failed)
+            failed.append(NotMoved(account.mailbox, str(error)))
+    return MovedIds(len(accounts), by, tuple(failed))

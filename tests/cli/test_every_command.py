@@ -87,6 +87,12 @@ USES = {
     "retention preview": Uses(
         "-c {config}", "-c {bare}", "/accounts: No such file", "make it with pop3gw passwd --file"
     ),
+    "retention forecast": Uses(
+        "-c {config} --days 7", "-c {broken}", "ledger.sqlite3: is damaged", "move it away"
+    ),
+    "retention list": Uses(
+        "-c {config} --stopped", "-c {broken}", "ledger.sqlite3: is damaged", "move it away"
+    ),
     "retention run": Uses(
         f"-c {{config}} {USER}", "-c {config} nobody", "nobody: retention", "check the name"
     ),

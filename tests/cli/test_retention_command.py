@@ -16,23 +16,18 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from commands import PROGRAM, run_here
-from gateway.app.retention import retained_of
 from gateway.cli.command import Exit
-from gateway.cli.retention import show_hidden, show_preview, show_restored
+from gateway.cli.retention import show_hidden, show_mailbox, show_preview, show_restored
 from gateway.cli.terminal import Terminal
 from gateway.cli.unique_ids import show_moved
 from gateway.config.retention import Retention
-from gateway.config.settings import Settings
-from gateway.directory.memory import MemoryDirectory
 from gateway.errors import StoreDown
 from gateway.model import Account, LastScan, RetentionOrder
 from gateway.state.ledger import Ledger
-from gateway.state.memory import MemoryState
-from kept_mail import KeptMail
+from operator_tools import Desk as Tooled
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0
-SETTINGS = Settings(retention=Retention(policy="unread 60d, read 7d, hide 14d"))
 
 
 class Screen(io.StringIO):
@@ -43,18 +38,12 @@ class Screen(io.StringIO):
         return True
 
 
-class Desk:
+class Desk(Tooled):
     """A store, and what an operator sees of it."""
 
     def __init__(self) -> None:
-        self.store = KeptMail(lambda: NOW)
-        self.accounts: dict[str, Account] = {}
+        super().__init__(Retention(policy="unread 60d, read 7d, hide 14d"), now=NOW)
         self.out, self.err = io.StringIO(), io.StringIO()
-
-    def add(self, mailbox: str, count: int, age: float) -> list[str]:
-        """Messages, unread."""
-        self.accounts[mailbox] = Account(name=mailbox, mailbox=mailbox)
-        return self.store.add(mailbox, count, age=age)
 
     def do(
         self,
@@ -63,17 +52,21 @@ class Desk:
         as_json: bool = False,
     ) -> Exit:
         """The exit code of a command's rendering."""
-        retained = retained_of(
-            SETTINGS, MemoryDirectory({}, self.accounts), self.store, MemoryState()
-        )
         terminal = Terminal(self.out, self.err, as_json=as_json)
         results: list[Exit] = []
-        Deferred.fromCoroutine(work(terminal, retained, *arguments)).addCallback(results.append)
+
+        async def ask(operation: Any, **asked: Any) -> Any:
+            return await operation(self.tools, **asked)
+
+        shown = Deferred.fromCoroutine(work(terminal, ask, *arguments))
+        shown.addCallback(results.append)
         return results[0]
 
     def preview(self, mailbox: str | None = None, *, as_json: bool = False) -> Exit:
         """The exit code of a preview."""
-        return self.do(show_preview, mailbox, NOW, as_json=as_json)
+        if mailbox is None:
+            return self.do(show_preview, as_json=as_json)
+        return self.do(show_mailbox, mailbox, as_json=as_json)
 
     @property
     def lines(self) -> list[str]:
@@ -187,7 +180,7 @@ def test_what_was_hidden_is_listed_and_comes_back() -> None:
     desk.store.mail["alice"] = {}
     assert desk.do(show_hidden, "alice", as_json=True) == 0
     assert {json.loads(line)["uid"] for line in desk.lines} == {one, two}
-    assert desk.do(show_restored, "alice", [two, "x"]) == Exit.PARTLY
+    assert desk.do(show_restored, "alice", (two, "x")) == Exit.PARTLY
     assert list(desk.store.mail["alice"]) == [two]
     assert desk.do(show_restored, "alice", ()) == 0
     assert sorted(desk.store.mail["alice"]) == [one, two]
@@ -218,22 +211,29 @@ def orders(file: Path) -> dict[str, bool]:
 
 
 def test_a_release_is_an_order_that_the_server_finds(file: Path) -> None:
-    code, out, _ = run_here("retention", "release", "--config", str(file), "alice")
+    code, out, _ = run_alone("release", "--config", str(file), "alice")
     assert code == 0
     assert orders(file) == {"alice": True}
     assert "alice: 200 of 200 would go; released" in out
 
 
 def test_all_means_all_that_are_stopped_for_a_release_and_all_else_otherwise(file: Path) -> None:
-    assert run_here("retention", "release", "--config", str(file), "--all")[0] == 0
+    assert run_alone("release", "--config", str(file), "--all")[0] == 0
     assert orders(file) == {"alice": True}
-    assert run_here("retention", "run", "--config", str(file), "--all")[0] == 0
+    assert run_alone("run", "--config", str(file), "--all")[0] == 0
     assert orders(file) == {"alice": True, "bob": False}
+
+
+def run_alone(*arguments: str) -> tuple[int, str, str]:
+    """Exit code and output of a command that has a reactor."""
+    command = [*PROGRAM, "retention", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
 def failure(*arguments: str) -> str:
     """What a command that fails prints to standard error."""
-    code, _, err = run_here("retention", *arguments)
+    code, _, err = run_alone(*arguments)
     assert code == 1
     return err
 
@@ -261,7 +261,8 @@ def test_root_makes_no_files_that_the_server_could_not_change(
     if os.geteuid() == 0:
         os.chown(file.parent / "var", 65534, -1)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    err = failure("release", "--config", str(file), "--all")
+    code, _, err = run_here("retention", "release", "--config", str(file), "--all")
+    assert code == 1
     assert "run it as the server's user, as sudo -u " in err
     assert orders(file) == {}
 

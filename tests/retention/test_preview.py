@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.cli.retention_views import described, line, message_line, purged_line
+from typing import Any
+
+from gateway.cli.retention_views import due_described, line, message_line, purged_line
 from gateway.model import StoredMessage
-from gateway.retention.preview import preview
+from gateway.operations.retention import DueMail, due_mail_of
+from gateway.retention.preview import preview as preview_of
 from gateway.retention.removal_guard import Guard
 from gateway.retention.rules import Policy
 from gateway.units import time_text
@@ -16,22 +19,27 @@ KEPT = [
 ]
 
 
+def preview(mailbox: str, *arguments: Any) -> DueMail:
+    """The preview of a mailbox as an operator gets it."""
+    return due_mail_of(preview_of(mailbox, *arguments), 0, 100)
+
+
 def test_each_message_is_shown_with_its_times_and_its_rule() -> None:
     one = preview("m", "text", Policy(unread=50, read=60), KEPT, [], Guard(), 100.0)
-    assert one.octets == 1024
-    assert [message_line(gone) for gone in one.gone] == [
+    assert one.preview.would_go_octets == 1024
+    assert [message_line(gone) for gone in one.due] == [
         "  a: unread, due 1970-01-01T00:00:55Z; came 1970-01-01T00:00:05Z, unread, 1000 octets",
         "  b: read, due 1970-01-01T00:01:20Z; came 1970-01-01T00:00:10Z,"
         " read 1970-01-01T00:00:20Z, 24 octets",
     ]
-    said = described(one, messages=True)
+    said = due_described(one)
     assert [gone["read"] for gone in said["removed"]] == [None, "1970-01-01T00:00:20Z"]
     assert said["next_look"] == "1970-01-01T00:02:20Z"
 
 
 def test_what_was_hidden_for_long_enough_is_shown_and_the_rest_looked_at_again() -> None:
     one = preview("m", "text", Policy(any=500, hide=40), [], KEPT, Guard(), 100.0)
-    assert line(one) == (
+    assert line(one.preview) == (
         "m: 0 of 0 messages would go, 2 hidden ones for good;"
         " next look 1970-01-01T00:02:10Z; policy text"
     )
@@ -39,7 +47,7 @@ def test_what_was_hidden_for_long_enough_is_shown_and_the_rest_looked_at_again()
         "  a: hidden 1970-01-01T00:00:05Z, 1000 octets",
         "  b: hidden 1970-01-01T00:00:10Z, 24 octets",
     ]
-    said = described(one, messages=True)
+    said = due_described(one)
     assert (said["would_purge"], said["purged"][1]) == (
         2,
         {"uid": "b", "size": 24, "hidden": "1970-01-01T00:00:10Z"},
@@ -48,8 +56,8 @@ def test_what_was_hidden_for_long_enough_is_shown_and_the_rest_looked_at_again()
 
 def test_nothing_goes_from_a_mailbox_on_hold() -> None:
     one = preview("m", "hold", Policy(any=1, hold=True), KEPT, [], Guard(), 100.0)
-    assert line(one) == "m: 0 of 3 messages would go; next look never; policy hold"
-    assert described(one, messages=False) == {
+    assert line(one.preview) == "m: 0 of 3 messages would go; next look never; policy hold"
+    assert due_described(one) == {
         "mailbox": "m",
         "policy": "hold",
         "messages": 3,
@@ -59,6 +67,8 @@ def test_nothing_goes_from_a_mailbox_on_hold() -> None:
         "rules": {},
         "next_look": None,
         "stops": None,
+        "removed": [],
+        "purged": [],
     }
 
 

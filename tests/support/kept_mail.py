@@ -12,8 +12,8 @@ from zope.interface import implementer
 
 from gateway.errors import MessageGone
 from gateway.interfaces import IMailboxes, IMaildrop, IRetentionStore
-from gateway.model import Account, Listing, Reason, StoredMessage
-from gateway.store.memory import BytesBody, Form
+from gateway.model import Account, Form, Listing, Reason, StoredMessage
+from gateway.store.memory import BytesBody
 
 CONTENT = b"Subject: x\r\n\r\n"
 
@@ -74,6 +74,8 @@ class KeptMail:
         self.mail: dict[str, dict[str, StoredMessage]] = {}
         self.away: dict[str, dict[str, StoredMessage]] = defaultdict(dict)
         self.removals: list[Removal] = []
+        self.restorers: list[Reason | None] = []
+        """Who had hidden messages restored."""
         self.scans: Counter[str] = Counter()
         self.moved: Counter[str] = Counter()
         self.broken: dict[str, Exception] = {}
@@ -136,8 +138,11 @@ class KeptMail:
         """What was put away."""
         return succeed(list(self.away[account.mailbox].values()))
 
-    def restore(self, account: Account, uids: Collection[str]) -> Deferred[int]:
+    def restore(
+        self, account: Account, uids: Collection[str], cause: Reason | None = None
+    ) -> Deferred[int]:
         """Bring these back."""
+        self.restorers.append(cause)
         away = self.away[account.mailbox]
         found = {uid: away.pop(uid) for uid in uids if uid in away}
         self.mail.setdefault(account.mailbox, {}).update(found)

@@ -1,0 +1,82 @@
+"""Hidden mail, and what operations on stored mail have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from attrs import frozen
+
+from gateway.errors import NoSuchMailbox, NotSupported
+from gateway.interfaces import IRetentionStore
+from gateway.model import Account, Reason, StoredMessage
+from gateway.operations.tools import Tools
+from gateway.operations.values import Bounds, Page, page_of
+
+
+@frozen
+class HiddenMessage:
+    """A message that POP3 does not show any more."""
+
+    uid: str
+    octets: int
+    hidden: float
+    """When it was hidden, in Unix seconds."""
+
+    @classmethod
+    def of(cls, message: StoredMessage) -> Self:
+        """The same of a store's answer."""
+        return cls(message.uid, message.octets, message.received)
+
+
+@frozen
+class Restored:
+    """How many hidden messages came back."""
+
+    mailbox: str
+    wanted: int
+    restored: int
+
+
+async def list_hidden(
+    tools: Tools,
+    *,
+    mailbox: str,
+    page: Annotated[int, Bounds(0, 1_000_000)] = 0,
+    per_page: Annotated[int, Bounds(1, 1000)] = 100,
+) -> Page[HiddenMessage]:
+    """List the hidden messages of a mailbox, the first hidden first."""
+    account = await account_of(tools, mailbox)
+    hidden = await retention_store(tools).list_hidden(account)
+
+    def found() -> Page[HiddenMessage]:
+        return page_of([HiddenMessage.of(one) for one in sorted(hidden)], page, per_page)
+
+    return await tools.run(found)
+
+
+async def restore(tools: Tools, *, mailbox: str, uids: tuple[str, ...] = ()) -> Restored:
+    """Bring back the hidden messages with these unique-ids; without any of them all.
+
+    They keep their unique-ids; their age is counted anew.
+    """
+    account, store = await account_of(tools, mailbox), retention_store(tools)
+    cause = Reason(operator=tools.operator)
+    wanted = uids or [one.uid for one in await store.list_hidden(account)]
+    return Restored(mailbox, len(wanted), await store.restore(account, wanted, cause))
+
+
+async def account_of(tools: Tools, mailbox: str) -> Account:
+    """The owner of a mailbox, or an account that has only its name; raises ``NoSuchMailbox``."""
+    account = await tools.mailboxes.find(mailbox)
+    if account is None:
+        fault = "no account here has it, and only the directory knows its home: check the name"
+        raise NoSuchMailbox(f"{mailbox}: {fault}")
+    return account
+
+
+def retention_store(tools: Tools) -> IRetentionStore:
+    """The store, if it can hide and remove mail; raises ``NotSupported``."""
+    store: IRetentionStore | None = IRetentionStore(tools.store, None)
+    if store is None:
+        raise NotSupported("the store has no retention: store.kind must be one that has")
+    return store
