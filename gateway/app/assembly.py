@@ -24,6 +24,7 @@ from gateway.app.listeners import Listeners
 from gateway.app.logins import Logins, directory_behind, try_directory
 from gateway.app.parent import Handed, Parent, PassOn, make_parent
 from gateway.app.parts import Life, Parts
+from gateway.app.readings import Rows, readings_of
 from gateway.app.reload import Reloading, Source
 from gateway.app.retention import RetentionService, policies_of
 from gateway.app.rows import make_directory, make_store, store_parts
@@ -144,6 +145,11 @@ class Assembly:
     def settings(self) -> Settings:
         """The settings that it is made of."""
         return self._settings
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the process has once."""
+        return self._runtime
 
     def _expiry(self) -> CertificateExpiry:
         return expiry_of(self._settings, self._parts, self._reactor, self._emit, self.certificates)
@@ -381,7 +387,13 @@ class Assembly:
         )
         reloading.server = server
         runtime.questions.answer("sessions", lambda _: server.open_sessions())
+        runtime.figures.read(lambda: reloading.assembly.readings())
         return server
+
+    def readings(self) -> Rows:
+        """Figures that have a value now."""
+        retention = self._parts.find("retention")
+        return readings_of(self._runtime.pools, self.certificates, retention)
 
     def tools(self) -> Tools:
         """What the operations of an operator work with."""

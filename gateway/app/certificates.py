@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 from attrs import evolve, frozen
@@ -165,6 +165,13 @@ class Certificates:
                     use.context.renew()
                 except ConfigError as error:
                     self._emit(CertificateRejected("; ".join(_placed(place, error).problems)))
+
+    def expiries(self) -> Iterator[tuple[str, float]]:
+        """The path of each certificate, and when it or its chain expires, in Unix seconds."""
+        for files, certificate in self._read.items():
+            if certificate.chain:
+                ends = min(one.not_valid_after_utc for one in certificate.chain)
+                yield files.certificate, ends.timestamp()
 
     @property
     def shown(self) -> list[Shown]:

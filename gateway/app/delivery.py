@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.web.server import Site
 
 from gateway.app.acceptors import acceptor_of
@@ -25,6 +25,7 @@ from gateway.events import Emit, Subscription
 from gateway.http.quota import quota_site
 from gateway.interfaces import IAdmission, IDelivery, IDirectory, ILeader, IState, IStore
 from gateway.jobs.digest import ComposeDigest, Digest
+from gateway.jobs.full_mailboxes import FullMailboxes
 from gateway.jobs.quota_warnings import Compose, QuotaWarner
 from gateway.lmtp.profile import Profile
 from gateway.mailboxes.owners import AllMailboxes
@@ -109,6 +110,7 @@ class MailServices:
             emit=emit,
         )
         self.quota_warner = self._make_warner() if settings.quota.warn_from else None
+        self._full_mailboxes = FullMailboxes(reactor, state, leader, emit)
 
     @cached_property
     def _all_mailboxes(self) -> AllMailboxes:
@@ -152,6 +154,7 @@ class MailServices:
         if self.quota_warner is not None:
             every = self._settings.quota.warn_check
             self.quota_warner.start(self._reactor, every, self._to_look_at)
+            self._full_mailboxes.start()
 
     def _to_look_at(self) -> Deferred[list[str]]:
         return Deferred.fromCoroutine(self._known_names())
@@ -163,7 +166,10 @@ class MailServices:
 
     def stop(self) -> Deferred[None]:
         """Stop; fires when pending warnings are delivered."""
-        return succeed(None) if self.quota_warner is None else self.quota_warner.stop()
+        if self.quota_warner is None:
+            return succeed(None)
+        stopped = self._full_mailboxes.stop(), self.quota_warner.stop()
+        return gatherResults(stopped).addCallback(lambda _: None)
 
     def listeners(self, tls: Callable[[], object | None]) -> list[Listener]:
         """All listeners; ``tls``: finds the certificate for STARTTLS."""

@@ -16,8 +16,10 @@ from gateway import endpoints
 from gateway.app.admissions import AdmissionsOfParent
 from gateway.app.delivery import PARTS
 from gateway.app.demo import hints
-from gateway.app.observers import OBSERVERS_OF_PARENT, Observer
+from gateway.app.figures import ServerFigures
+from gateway.app.observers import OBSERVERS_OF_PARENT, Observer, observer_of_figures
 from gateway.app.questions import ParentProcesses, Questions
+from gateway.app.readings import process, workers
 from gateway.app.reload import STOPPING, Source, problems_of, read
 from gateway.app.service import endpoint_of, listened
 from gateway.app.signals import SignalledService
@@ -35,6 +37,7 @@ from gateway.events import (
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.model import OpenSession
 from gateway.observe.bus import EventBus
+from gateway.observe.figures import Figures
 from gateway.processes.channel import Channel
 from gateway.processes.sockets import Bound, bind
 from gateway.processes.spawn import CHANNEL, WorkerProcess, fork_server_of, spawn
@@ -101,11 +104,12 @@ class Parent(SignalledService):
         *,
         environ: Mapping[str, str],
         observers: Sequence[Observer],
+        figures: Figures,
         emit: Emit,
         pass_on: PassOn,
         words: Sequence[str] = (),
     ) -> None:
-        """``words`` are logged once all workers serve; ``environ``: of this process."""
+        """``words`` are logged once all workers serve; ``environ``, ``figures``: its own."""
         super().__init__(reactor, self._reload, emit)
         self._settings = settings
         self._handed = handed
@@ -113,7 +117,6 @@ class Parent(SignalledService):
         """What the last reload has taken."""
         self._reading = ThreadPool(reactor, "reload", threads=1, queue=1)
         self._environ = environ
-        self._observers = observers
         self._pass_on = pass_on
         self._words = words
         self._places = places_of(reactor, settings)
@@ -139,6 +142,9 @@ class Parent(SignalledService):
         )
         self.questions = Questions()
         self.processes = ParentProcesses(self.supervisor, self.questions)
+        figures.read(lambda: workers(self._count, len(self.supervisor.serving)))
+        self._figures = ServerFigures(reactor, figures, lambda: dict(self.supervisor.serving))
+        self._observers = [*observers, self._figures.observer(self.questions)]
 
     @property
     def state_dir(self) -> str:
@@ -177,10 +183,12 @@ class Parent(SignalledService):
 
         def left(reason: str) -> None:
             self._admissions.leave(number)
+            self._figures.leave(channel)
             ended(reason)
 
         channel.handle("renew", self._outdated)
         self.processes.serve(channel)
+        self._figures.join(channel)
         process = WorkerProcess(number, channel, self._pass_on, left)
         descriptors: list[int] = []
         sockets: dict[str, list[int]] = {}
@@ -208,6 +216,7 @@ class Parent(SignalledService):
             spawn(self._reactor, process, descriptors, self._environ, self._fork_server)
         except OSError:
             self._admissions.leave(number)
+            self._figures.leave(channel)
             raise
         return process
 
@@ -317,7 +326,12 @@ def make_parent(
 ) -> Parent:
     """The service of a process that starts workers."""
     events = EventBus()
-    observers = [make(settings, reactor) for make in OBSERVERS_OF_PARENT]
+    figures = Figures()
+    figures.read(process)
+    observers = [
+        observer_of_figures(figures, reactor),
+        *(make(settings, reactor) for make in OBSERVERS_OF_PARENT),
+    ]
     for observer in observers:
         events.subscribe(observer.subscription)
     return Parent(
@@ -326,6 +340,7 @@ def make_parent(
         handed,
         environ=environ,
         observers=observers,
+        figures=figures,
         emit=events.emit,
         pass_on=pass_on,
         words=hints(settings),

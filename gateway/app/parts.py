@@ -84,6 +84,11 @@ class Parts:
         found: T = known.made
         return found
 
+    def find(self, name: str) -> Any:
+        """The part of this name; None: there is none."""
+        known = self._parts.get(name)
+        return None if known is None else known.made
+
     def find_before(self, name: str) -> Any:
         """The part that the one of this name may replace; None: there is none."""
         known = self._before.get(name)

@@ -9,8 +9,10 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 
 from gateway.app.admissions import MakeAdmission, admission_rules, local_admission
+from gateway.app.figures import ServerFigures
 from gateway.app.observers import OBSERVERS, Make, observer_of_figures
 from gateway.app.questions import Questions, SingleProcess
+from gateway.app.readings import workers
 from gateway.app.service import FindEndpoint, endpoint_of
 from gateway.config.settings import Settings
 from gateway.interfaces import IProcesses
@@ -33,6 +35,8 @@ class Role:
     make_processes: Callable[[Questions], IProcesses] = SingleProcess
     make_context: MakeContext | None = None
     """Makes TLS contexts, if the parent says when there are new ticket keys."""
+    is_alone: bool = True
+    """Whether it is the only process of the server."""
     is_first: bool = True
     """Whether it does what only one of them does, without an election."""
 
@@ -72,6 +76,9 @@ class Runtime:
         self.state = LedgerState(settings.state_dir, self.disk.run)
         self.questions = Questions()
         self.processes = role.make_processes(self.questions)
+        if role.is_alone:
+            self.figures.read(lambda: workers(1, 1))
+            self.observers.append(ServerFigures(reactor, self.figures).observer(self.questions))
         self.leader = FlockLeader(settings.state_dir, self.disk.run)
 
     def queued(self) -> int:

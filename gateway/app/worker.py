@@ -26,6 +26,7 @@ from twisted.python.threadable import isInIOThread
 
 from gateway.app.admissions import AdmissionsOfWorker
 from gateway.app.assembly import Assembly
+from gateway.app.figures import QUESTION
 from gateway.app.observers import OBSERVERS_OF_WORKER, Observer
 from gateway.app.questions import WorkerProcesses
 from gateway.app.reload import Handover
@@ -37,6 +38,7 @@ from gateway.errors import GatewayError
 from gateway.events import ServerReady
 from gateway.net.clock import installed_clock
 from gateway.net.shared_contexts import SharedContexts
+from gateway.observe.figures import Figures
 from gateway.observe.log_file import BufferedLog
 from gateway.processes.channel import Channel, connect
 from gateway.processes.fork_server import serve
@@ -154,6 +156,7 @@ class Worker:
             make_admission=AdmissionsOfWorker(self._channel, handed["admission"]),
             make_processes=partial(WorkerProcesses, self._channel),
             make_context=self._contexts.make,
+            is_alone=False,
             is_first=number == 0,
         )
         settings = load_settings_of(handed["document"])
@@ -168,10 +171,11 @@ class Worker:
         server.privilegedStartService()
         server.startService()
         self._reactor.addSystemEventTrigger(
-            "before", "shutdown", self._leave, server, sockets, queues
+            "before", "shutdown", self._leave, server, assembly.runtime.figures, sockets, queues
         )
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._server = server
+        self._channel.handle(QUESTION, lambda _: assembly.runtime.figures.snapshot())
         self._channel.handle("renew", partial(self._renew, assembly, server))
         if server.reloading is not None:
             handover = Handover(server.reloading, directory=not checkers)
@@ -187,12 +191,15 @@ class Worker:
     def _ready(self, event: ServerReady) -> None:
         self._channel.tell("ready", event.problem)
 
-    def _leave(self, server: Server, sockets: Sockets, queues: Queues) -> Deferred[Any]:
+    def _leave(
+        self, server: Server, figures: Figures, sockets: Sockets, queues: Queues
+    ) -> Deferred[Any]:
         """No new clients here; the parent gives them to another worker."""
         self._channel.tell("leaving")
         queues.serve(())
         sockets.close()
-        return server.stopService()
+        stopped = server.stopService()
+        return stopped.addCallback(lambda _: self._channel.tell(QUESTION, figures.snapshot()))
 
     def _stop(self, _: object = None) -> None:
         """The parent stops, or is gone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
@@ -37,6 +37,9 @@ ORDERS_EVERY = 100
 
 SPREAD = 0.25
 """Share of the interval between rounds over which mailboxes with the same due time are spread."""
+
+MOST_COUNTED = 1000
+"""Mailboxes that are due, counted for figures."""
 
 _FIRST_DELAY, _LONGEST_DELAY = 60.0, 6 * 3600.0
 """Seconds until a mailbox that failed is tried again: the first time, and at most."""
@@ -101,6 +104,8 @@ class RetentionJob:
         self._schedule = Schedule()
         self._looks: dict[str, LastScan] = {}
         self._orders: dict[str, RetentionOrder] = {}
+        self._stopped: set[str] = set()
+        """Mailboxes in which the removal guard stopped the last visit."""
         self._failures: dict[str, int] = {}
         """How often each mailbox has failed since its last success."""
         self._leading = False
@@ -121,6 +126,19 @@ class RetentionJob:
     def start(self) -> None:
         """Begin."""
         self._set_timer(0)
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this process removed mail when it last looked."""
+        return self._leading
+
+    def readings(self, now: float) -> Iterator[tuple[str, float]]:
+        """Figures of this job, by name; at ``now``, in Unix seconds."""
+        due = self._schedule.next_due()
+        yield "mailboxes", len(self._schedule)
+        yield "mailboxes_due", self._schedule.count_due(now, MOST_COUNTED)
+        yield "mailboxes_stopped", len(self._stopped)
+        yield "overdue_seconds", max(now - due, 0.0) if due is not None else 0.0
 
     def stop(self) -> Deferred[None]:
         """End; fires when the current step is done."""
@@ -215,6 +233,7 @@ class RetentionJob:
     async def _recall(self) -> None:
         """Load what the last leader stored."""
         self._looks = dict(await self._state.last_scans())
+        self._stopped = {name for name, look in self._looks.items() if look.stopped}
         now = self._now()
         for name, look in self._looks.items():
             self._budget.holds(name, look.messages)
@@ -330,11 +349,16 @@ class RetentionJob:
         await self._state.keep_scan(name, look)
         await self._state.keep_forecast(name, outcome.forecast)
         self._looks[name] = look
+        if look.stopped:
+            self._stopped.add(name)
+        else:
+            self._stopped.discard(name)
         self._failures.pop(name, None)
 
     async def _forget(self, name: str) -> None:
         await self._state.keep_forecast(name, ())
         await self._state.forget_scan(name)
         self._looks.pop(name, None)
+        self._stopped.discard(name)
         self._budget.holds(name, 0)
         self._schedule.put(name, None)

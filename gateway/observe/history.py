@@ -7,7 +7,7 @@ of them ends.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.observe.figures import Snapshot
@@ -55,7 +55,7 @@ class History:
             self._minutes.append((self._began, _difference(sums, self._before)))
             self._began, self._before = _minute(now), sums
 
-    def rows(self, now: float, snapshot: Snapshot) -> Sequence[Mapping[str, Any]]:
+    def rows(self, now: float, snapshot: Snapshot) -> list[Mapping[str, Any]]:
         """A row a minute, the oldest first; the last one is the minute that has begun.
 
         A minute in which the machine slept has none.

@@ -55,15 +55,16 @@ class Schedule:
 
         Time is proportional to the answer, and to superseded entries that are due.
         """
-        count, places = 0, [0]
-        while places and count < most:
+        found, places = set[str](), [0]
+        while places and len(found) < most:
             place = places.pop()
             if place < len(self._heap) and self._heap[place][0] <= now:
                 due, mailbox = self._heap[place]
-                count += self._dues.get(mailbox) == due
+                if self._dues.get(mailbox) == due:
+                    found.add(mailbox)
                 # The entries below a place in a heap are due later.
                 places += (2 * place + 1, 2 * place + 2)
-        return count
+        return len(found)
 
     def _compact(self) -> None:
         if len(self._heap) > 2 * len(self._dues) + _SLACK:

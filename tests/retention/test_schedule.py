@@ -87,6 +87,10 @@ class ScheduleMachine(RuleBasedStateMachine):
     @invariant()
     def same(self) -> None:
         """They agree, and memory is bounded."""
+        for now in (0.0, 7.0, 20.0):
+            due = sum(one <= now for one in self.model.values())
+            assert self.schedule.count_due(now, 100) == due
+            assert self.schedule.count_due(now, 3) == min(due, 3)
         assert self.schedule.next_due() == min(self.model.values(), default=None)
         assert len(self.schedule) == len(self.model)
         assert len(self.schedule._heap) <= 2 * len(self.model) + 64
