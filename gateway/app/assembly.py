@@ -24,7 +24,7 @@ from gateway.app.listeners import Listeners
 from gateway.app.logins import Logins, directory_behind, try_directory
 from gateway.app.parent import Handed, Parent, PassOn, make_parent
 from gateway.app.parts import Life, Parts
-from gateway.app.readings import Rows, readings_of
+from gateway.app.readings import readings_of
 from gateway.app.reload import Reloading, Source
 from gateway.app.retention import RetentionService, policies_of
 from gateway.app.rows import make_directory, make_store, store_parts
@@ -350,6 +350,7 @@ class Assembly:
             self._expiry().check()
         self._parts.subscribe()
         self._parts.start()
+        self._have_read()
         return rejected
 
     def drop(self) -> None:
@@ -387,13 +388,14 @@ class Assembly:
         )
         reloading.server = server
         runtime.questions.answer("sessions", lambda _: server.open_sessions())
-        runtime.figures.read(lambda: reloading.assembly.readings())
+        self._have_read()
         return server
 
-    def readings(self) -> Rows:
-        """Figures that have a value now."""
+    def _have_read(self) -> None:
+        """Have figures read the parts of this assembly."""
         retention = self._parts.find("retention")
-        return readings_of(self._runtime.pools, self.certificates, retention)
+        readings = partial(readings_of, self._runtime.pools, self.certificates, retention)
+        self._runtime.figures.read("parts", readings)
 
     def tools(self) -> Tools:
         """What the operations of an operator work with."""

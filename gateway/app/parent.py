@@ -142,7 +142,7 @@ class Parent(SignalledService):
         )
         self.questions = Questions()
         self.processes = ParentProcesses(self.supervisor, self.questions)
-        figures.read(lambda: workers(self._count, len(self.supervisor.serving)))
+        figures.read("workers", lambda: workers(self._count, len(self.supervisor.serving)))
         self._figures = ServerFigures(reactor, figures, lambda: dict(self.supervisor.serving))
         self._observers = [*observers, self._figures.observer(self.questions)]
 
@@ -327,7 +327,7 @@ def make_parent(
     """The service of a process that starts workers."""
     events = EventBus()
     figures = Figures()
-    figures.read(process)
+    figures.read("process", process)
     observers = [
         observer_of_figures(figures, reactor),
         *(make(settings, reactor) for make in OBSERVERS_OF_PARENT),

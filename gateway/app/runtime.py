@@ -77,7 +77,7 @@ class Runtime:
         self.questions = Questions()
         self.processes = role.make_processes(self.questions)
         if role.is_alone:
-            self.figures.read(lambda: workers(1, 1))
+            self.figures.read("workers", lambda: workers(1, 1))
             self.observers.append(ServerFigures(reactor, self.figures).observer(self.questions))
         self.leader = FlockLeader(settings.state_dir, self.disk.run)
 

@@ -48,11 +48,11 @@ class Figures:
         """Connections that are closed, by protocol."""
         self._lock = Lock()
         """Guards the figures of directories, which emit on any thread."""
-        self._readings: list[Readings] = []
+        self._readings: dict[str, Readings] = {}
 
-    def read(self, readings: Readings) -> None:
-        """Have these read at each snapshot, too."""
-        self._readings.append(readings)
+    def read(self, of: str, readings: Readings) -> None:
+        """Have these read at each snapshot, in place of those ``of`` the same."""
+        self._readings[of] = readings
 
     def snapshot(self) -> Snapshot:
         """What was counted since the start of the process, and the readings of now."""
@@ -62,7 +62,7 @@ class Figures:
             if family == "pop3gw_connections_opened_total":
                 found["pop3gw_connections", *labels] = opened - self._over[labels[0]]
         found["pop3gw_sessions_logged_in",] = len(self._logged_in)
-        for readings in self._readings:
+        for readings in self._readings.values():
             found.update(readings())
         return [[list(key), value] for key, value in found.items()]
 

@@ -164,9 +164,11 @@ class FiguresTests(SynchronousTestCase):
 
     def test_readings_are_made_at_each_snapshot(self) -> None:
         lengths = iter((3, 4))
-        self.figures.read(lambda: [(("pop3gw_pool_outstanding", "disk"), next(lengths))])
+        self.figures.read("queues", lambda: [(("pop3gw_pool_outstanding", "disk"), next(lengths))])
         self.assertEqual(self.emit()["pop3gw_pool_outstanding", "disk"], 3)
         self.assertEqual(self.emit()["pop3gw_pool_outstanding", "disk"], 4)
+        self.figures.read("queues", tuple)
+        self.assertNotIn(("pop3gw_pool_outstanding", "disk"), self.emit())
 
     def test_a_session_counts_its_commands_by_the_state_in_which_they_came(self) -> None:
         client = Wire(emit=self.bus.emit).connect()
