@@ -45,3 +45,15 @@ def is_here(host: str, own: str) -> bool:
     Both are empty for a UNIX socket.  No packet from another machine has our own address.
     """
     return host == own or _is_loopback(host)
+
+
+@lru_cache(maxsize=4096)
+def network_kind(host: str) -> str:
+    """Where a client is: ``local``, ``private`` (RFC 1918, RFC 4193) or ``public``."""
+    try:
+        address = client_address(host)
+    except ValueError:
+        return "local"
+    if address.is_loopback:
+        return "local"
+    return "private" if address.is_private or address.is_link_local else "public"

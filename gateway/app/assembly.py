@@ -21,7 +21,7 @@ from gateway.app.demo import hints
 from gateway.app.faults import faults_of
 from gateway.app.first_start import User, file_faults, prepare, reserve
 from gateway.app.listeners import Listeners
-from gateway.app.logins import Logins, directory_behind, try_directory
+from gateway.app.logins import Logins, directory_behind, keep_last_logins, try_directory
 from gateway.app.parent import Handed, Parent, PassOn, make_parent
 from gateway.app.parts import Life, Parts
 from gateway.app.readings import readings_of
@@ -323,6 +323,7 @@ class Assembly:
         directory = self.directory()
         logins = self.logins(directory)
         retention_service = self.retention_service(directory)
+        keep_last_logins(self._parts, self._runtime.state, self._reactor)
         listeners = [self._listener(name, logins, retention_service) for name in settings.listeners]
         mail_services = self.mail_services(directory)
         if mail_services is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ from gateway.config.settings import Settings
 from gateway.directory.memory import LoginIsMailbox
 from gateway.errors import ConfigError, DirectoryMisconfigured
 from gateway.events import Emit, problem_of
-from gateway.interfaces import IAdmission, IDirectory, IMailboxes, IStore, Run
+from gateway.interfaces import IAdmission, IDirectory, ILoginState, IMailboxes, IStore, Run
+from gateway.jobs.last_logins import LastLogins
 from gateway.kinds import MechanismKind, MechanismParts, Offer
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account, Terms
@@ -56,6 +58,16 @@ def try_directory(directory: IDirectory) -> Deferred[str]:
         return problem_of(failure.value).reason
 
     return directory.find("nobody@pop3gw.invalid").addCallbacks(lambda _: "", problem)
+
+
+def keep_last_logins(parts: Parts, state: ILoginState, reactor: Any) -> None:
+    """Have the last login to each mailbox kept in the state."""
+    parts.part(
+        "last logins",
+        (),
+        lambda: LastLogins(state, clock=reactor, now=time.time),
+        lambda it: Life(stop=it.stop, subscription=it.subscription),
+    )
 
 
 class Logins:

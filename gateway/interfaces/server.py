@@ -13,6 +13,7 @@ from gateway.model import (
     DigestClaim,
     DueDay,
     KnownExpire,
+    LastLogin,
     LastScan,
     Level,
     LoginAttempt,
@@ -213,6 +214,31 @@ class IMailboxState(Interface):
         """Delete all that is known of a mailbox that was deleted."""
 
 
+class ILoginState(Interface):
+    """The last login to each mailbox.  Fails as ``IState`` does."""
+
+    def keep_logins(logins: Mapping[str, LastLogin]) -> Deferred[None]:
+        """Store logins by mailbox; of two to one mailbox the later stays.
+
+        Every process calls it every few seconds, off the path of a login.
+        """
+
+    def last_logins(after: str, most: int) -> Deferred[Mapping[str, LastLogin]]:
+        """Those of up to ``most`` mailboxes with names after ``after``, by name.
+
+        In pieces, so that nothing waits behind the reading of very many.
+        """
+
+    def find_logins(mailboxes: Sequence[str]) -> Deferred[Mapping[str, LastLogin]]:
+        """Those of these mailboxes, without those that nobody has logged in to."""
+
+    def logins_since() -> Deferred[float | None]:
+        """The time of the first login that was ever stored, in Unix seconds; None: there is none.
+
+        A mailbox without a login had none since then; nobody knows of the time before.
+        """
+
+
 class IHighWaterState(Interface):
     """The high-water marks of unique-ids."""
 
@@ -231,6 +257,7 @@ class IState(
     IMailboxState,
     IRetentionOrders,
     IExpireState,
+    ILoginState,
     IHighWaterState,
 ):
     """The state of a server, shared by its processes and opened once in each.

@@ -93,6 +93,19 @@ class DigestClaim(NamedTuple):
     now: float
 
 
+class LastLogin(NamedTuple):
+    """The last login to a mailbox, by its owner or a delegate."""
+
+    at: float
+    """In Unix seconds."""
+
+    method: str
+    """``PASS`` or the SASL mechanism."""
+
+    network: str
+    """Where the client was: ``local``, ``private`` or ``public``."""
+
+
 @frozen
 class Account:
     """An account of the directory."""

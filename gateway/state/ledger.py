@@ -15,12 +15,14 @@ from gateway.model import (
     DigestClaim,
     DueDay,
     KnownExpire,
+    LastLogin,
     LastScan,
     Level,
     RetentionOrder,
     WarningChange,
     WarningState,
 )
+from gateway.state.login_rows import LoginRows
 from gateway.state.mailbox_rows import MailboxRows
 from gateway.state.retention_rows import RetentionRows
 from gateway.state.warning_rows import WarningRows
@@ -30,7 +32,7 @@ __all__ = ["LedgerState"]
 T = TypeVar("T")
 
 
-class Ledger(WarningRows, RetentionRows, MailboxRows):
+class Ledger(WarningRows, RetentionRows, MailboxRows, LoginRows):
     """The open file with all its rows.  Blocks: for a worker."""
 
 
@@ -145,6 +147,24 @@ class LedgerState:
     def forget_mailbox(self, mailbox: str) -> Deferred[None]:
         """Delete all that is known of the mailbox."""
         return self._ask(lambda ledger: ledger.forget_mailbox(mailbox))
+
+    # -- logins ---------------------------------------------------------------
+
+    def keep_logins(self, logins: Mapping[str, LastLogin]) -> Deferred[None]:
+        """Store logins; the later stays."""
+        return self._ask(lambda ledger: ledger.keep_logins(logins))
+
+    def last_logins(self, after: str, most: int) -> Deferred[Mapping[str, LastLogin]]:
+        """Those of up to ``most`` mailboxes with names after ``after``."""
+        return self._ask(lambda ledger: ledger.last_logins(after, most))
+
+    def find_logins(self, mailboxes: Sequence[str]) -> Deferred[Mapping[str, LastLogin]]:
+        """Those of these mailboxes."""
+        return self._ask(lambda ledger: ledger.find_logins(mailboxes))
+
+    def logins_since(self) -> Deferred[float | None]:
+        """The time of the first login that was stored."""
+        return self._ask(Ledger.logins_since)
 
     # -- unique-ids -----------------------------------------------------------
 

@@ -89,6 +89,20 @@ VERSIONS = (
         target TEXT NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
+    """
+    CREATE TABLE last_logins (
+        mailbox TEXT PRIMARY KEY,
+        at REAL NOT NULL,
+        method TEXT NOT NULL,
+        network TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE logins_since (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        at REAL NOT NULL
+    ) STRICT
+    """,
 )
 """What makes each version of the file of the one before; a new file has version 0.
 
@@ -239,7 +253,8 @@ class LedgerFile:
 
 _CURE = (
     "move it away, with its -wal and -shm files, and start pop3gw: it makes a new one."
-    " Users may be warned once more, and retention scans all mailboxes anew."
+    " Users may be warned once more, last logins are forgotten, and retention scans all mailboxes"
+    " anew."
     " Unique-ids go on from each mailbox's dovecot-uidlist; where that was lost or restored"
     " as well, run pop3gw move-ids before the start"
 )

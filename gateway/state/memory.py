@@ -13,6 +13,7 @@ from gateway.model import (
     DigestClaim,
     DueDay,
     KnownExpire,
+    LastLogin,
     LastScan,
     Level,
     RetentionOrder,
@@ -37,6 +38,8 @@ class MemoryState:
         self._removed = (0, 0)
         """A day and how many messages were removed on it."""
         self._expire: KnownExpire | None = None
+        self._logins: dict[str, LastLogin] = {}
+        self._logins_since: float | None = None
         self._marks: dict[str, int] = {}
         self._renames: dict[str, str] = {}
 
@@ -162,7 +165,7 @@ class MemoryState:
 
     @property
     def _by_mailbox(self) -> tuple[dict[str, Any], ...]:
-        return (self._warnings, self._scans, self._forecasts, self._orders)
+        return (self._warnings, self._scans, self._forecasts, self._orders, self._logins)
 
     def begin_rename(self, mailbox: str, target: str) -> Deferred[None]:
         """Record a rename that begins."""
@@ -191,6 +194,30 @@ class MemoryState:
         for known in self._by_mailbox:
             known.pop(mailbox, None)
         return succeed(None)
+
+    # -- logins ---------------------------------------------------------------
+
+    def keep_logins(self, logins: Mapping[str, LastLogin]) -> Deferred[None]:
+        """Store logins; the later stays."""
+        if logins and self._logins_since is None:
+            self._logins_since = min(login.at for login in logins.values())
+        for mailbox, login in logins.items():
+            if login.at > self._logins.get(mailbox, login._replace(at=float("-inf"))).at:
+                self._logins[mailbox] = login
+        return succeed(None)
+
+    def last_logins(self, after: str, most: int) -> Deferred[Mapping[str, LastLogin]]:
+        """Those of up to ``most`` mailboxes with names after ``after``."""
+        names = sorted(name for name in self._logins if name > after)
+        return succeed({name: self._logins[name] for name in names[:most]})
+
+    def find_logins(self, mailboxes: Sequence[str]) -> Deferred[Mapping[str, LastLogin]]:
+        """Those of these mailboxes."""
+        return succeed({name: self._logins[name] for name in mailboxes if name in self._logins})
+
+    def logins_since(self) -> Deferred[float | None]:
+        """The time of the first login that was stored."""
+        return succeed(self._logins_since)
 
     # -- unique-ids -----------------------------------------------------------
 

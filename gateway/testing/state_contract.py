@@ -10,7 +10,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from gateway.interfaces import ILeader, IState
-from gateway.model import DueDay, KnownExpire, LastScan, Level, RetentionOrder, WarningState
+from gateway.model import (
+    DueDay,
+    KnownExpire,
+    LastLogin,
+    LastScan,
+    Level,
+    RetentionOrder,
+    WarningState,
+)
 
 __all__ = ["leader_tests", "state_tests"]
 
@@ -197,11 +205,13 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
             self.get("keep_scan", mailbox, SCAN)
             self.get("add_order", mailbox, RetentionOrder(1.0, released=True))
             self.get("keep_forecast", mailbox, [DueDay(1, 2, 3)])
+            self.get("keep_logins", {mailbox: LastLogin(5.0, "PASS", "local")})
 
         def known(self) -> list[list[str]]:
             """The names of the mailboxes that something of each kind is known of."""
             found = ("warning_states", NORMAL), ("last_scans",), ("orders",), ("forecasts", "", 9)
-            return [sorted(self.get(*one)) for one in found]
+            names = [sorted(self.get(*one)) for one in found]
+            return [*names, sorted(self.get("last_logins", "", 9))]
 
         def test_what_is_known_of_a_renamed_mailbox_goes_to_its_new_name(self) -> None:
             for mailbox in ("alice", "bob", "old carol"):
@@ -209,10 +219,10 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
             self.assertIsNone(self.get("find_rename", "alice"))
             self.get("begin_rename", "alice", "old carol")
             self.assertEqual(self.get("find_rename", "alice", of=self.open()), "old carol")
-            self.assertEqual(self.known(), [["alice", "bob", "old carol"]] * 4)
+            self.assertEqual(self.known(), [["alice", "bob", "old carol"]] * 5)
             for _ in range(2):
                 self.get("finish_rename", "alice")
-                self.assertEqual(self.known(), [["bob", "old carol"]] * 4)
+                self.assertEqual(self.known(), [["bob", "old carol"]] * 5)
             self.assertIsNone(self.get("find_rename", "alice"))
             self.assertEqual(self.get("last_scans")["old carol"], SCAN)
 
@@ -223,14 +233,49 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
             self.assertEqual(self.get("find_rename", "alice"), "carol")
             self.get("drop_rename", "alice")
             self.get("finish_rename", "alice")
-            self.assertEqual(self.known(), [["alice"]] * 4)
+            self.assertEqual(self.known(), [["alice"]] * 5)
 
         def test_of_a_deleted_mailbox_nothing_is_known(self) -> None:
             self.know("alice")
             self.know("bob")
             for _ in range(2):
                 self.get("forget_mailbox", "alice")
-                self.assertEqual(self.known(), [["bob"]] * 4)
+                self.assertEqual(self.known(), [["bob"]] * 5)
+
+        # -- logins ------------------------------------------------------------
+
+        def test_the_later_login_to_a_mailbox_stays_whoever_stores_it_last(self) -> None:
+            first = LastLogin(5.0, "PASS", "local")
+            later = LastLogin(9.0, "NTLM", "public")
+            other = self.open()
+            self.get("keep_logins", {"jörg": later, "alice": first})
+            self.get("keep_logins", {"jörg": first, "alice": later}, of=other)
+            for one in (self.state, other):
+                logins = self.get("last_logins", "", 9, of=one)
+                self.assertEqual(logins, {"alice": later, "jörg": later})
+
+        def test_logins_are_read_in_pieces_and_by_name(self) -> None:
+            login = LastLogin(5.0, "PASS", "private")
+            names = ["a", "b", "z@example.org", "é", "\U0001f600", 'q"\\\n']
+            self.get("keep_logins", dict.fromkeys(names, login))
+            read, after = [], ""
+            while piece := self.get("last_logins", after, 2):
+                self.assertLessEqual(len(piece), 2)
+                read += piece
+                after = read[-1]
+            self.assertEqual(read, sorted(names))
+            asked = [*names[3:], "nobody"]
+            found = self.get("find_logins", asked)
+            self.assertEqual(found, dict.fromkeys(names[3:], login))
+            self.assertEqual(self.get("find_logins", []), {})
+
+        def test_it_is_known_since_when_logins_are_stored(self) -> None:
+            self.assertIsNone(self.get("logins_since"))
+            self.get("keep_logins", {})
+            self.assertIsNone(self.get("logins_since"))
+            for at in (7.0, 5.0, 9.0):
+                self.get("keep_logins", {"alice": LastLogin(at, "PASS", "local")})
+            self.assertEqual(self.get("logins_since", of=self.open()), 7.0)
 
         # -- unique-ids --------------------------------------------------------
 
