@@ -24,13 +24,13 @@ from gateway.app.listeners import Listeners
 from gateway.app.logins import Logins, directory_behind, keep_last_logins, try_directory
 from gateway.app.parent import Handed, Parent, PassOn, make_parent
 from gateway.app.parts import Life, Parts
-from gateway.app.readings import readings_of
 from gateway.app.reload import Reloading, Source
 from gateway.app.retention import RetentionService, policies_of
 from gateway.app.rows import make_directory, make_store, store_parts
 from gateway.app.runtime import Role, Runtime
 from gateway.app.service import Listener, Server
 from gateway.app.tools import tools_of
+from gateway.app.watch import watch
 from gateway.config.load import load_document
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
@@ -351,7 +351,7 @@ class Assembly:
             self._expiry().check()
         self._parts.subscribe()
         self._parts.start()
-        self._have_read()
+        self._watch()
         return rejected
 
     def drop(self) -> None:
@@ -379,7 +379,8 @@ class Assembly:
             emit=self._emit,
             observers=runtime.observers,
             at_start=self._parts.start,
-            try_directory=partial(try_directory, self.directory()),
+            # A reload may take the directory away.
+            try_directory=lambda: try_directory(reloading.assembly.directory()),
             state_dir=settings.state_dir,
             reloading=reloading,
             at_reload=lambda: reloading.reload(source, runtime.reloading.run),
@@ -389,14 +390,13 @@ class Assembly:
         )
         reloading.server = server
         runtime.questions.answer("sessions", lambda _: server.open_sessions())
-        self._have_read()
+        self._watch()
         return server
 
-    def _have_read(self) -> None:
-        """Have figures read the parts of this assembly."""
+    def _watch(self) -> None:
         retention = self._parts.find("retention")
-        readings = partial(readings_of, self._runtime.pools, self.certificates, retention)
-        self._runtime.figures.read("parts", readings)
+        directory, settings = self.directory(), self._settings
+        watch(self._runtime, settings, directory, self.certificates, retention)
 
     def tools(self) -> Tools:
         """What the operations of an operator work with."""

@@ -12,6 +12,7 @@ from gateway.app.admissions import MakeAdmission, admission_rules, local_admissi
 from gateway.app.figures import ServerFigures
 from gateway.app.observers import OBSERVERS, Make, observer_of_figures
 from gateway.app.questions import Questions, SingleProcess
+from gateway.app.readiness import Readiness
 from gateway.app.readings import workers
 from gateway.app.service import FindEndpoint, endpoint_of
 from gateway.config.settings import Settings
@@ -80,6 +81,10 @@ class Runtime:
             self.figures.read("workers", lambda: workers(1, 1))
             self.observers.append(ServerFigures(reactor, self.figures).observer(self.questions))
         self.leader = FlockLeader(settings.state_dir, self.disk.run)
+        self.readiness = Readiness(reactor)
+        self.events.subscribe(self.readiness.subscription)
+        self.questions.answer("readiness", self.readiness.as_json)
+        self.questions.answer("leads", lambda _: self.leader.leads)
 
     def queued(self) -> int:
         """How much work of sessions waits for threads or is in them."""

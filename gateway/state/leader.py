@@ -50,6 +50,11 @@ class LeaderLock:
             raise
         return file
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process has it."""
+        return self._file is not None
+
     def give_back(self) -> None:
         """Let another process take it."""
         with self._one_at_a_time:
@@ -70,6 +75,11 @@ class FlockLeader:
     def is_leader(self) -> Deferred[bool]:
         """Whether the lock is ours; it is taken where it is free."""
         return self._run(self._lock.take)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process was the leader when it was last asked."""
+        return self._lock.is_ours
 
     def resign(self) -> Deferred[None]:
         """Give the lock back."""
