@@ -128,6 +128,30 @@ class OnHold(GatewayError):
     """The retention policy of the mailbox has ``hold``: none of its mail may be removed."""
 
 
+class BadRequest(GatewayError):
+    """A request to the operator's API is malformed; ``problems``: one line each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = [_one_line(problem) for problem in problems]
+        super().__init__("; ".join(self.problems))
+
+
+class BodyTooLarge(GatewayError):
+    """The body of a request is larger than any that an operation needs."""
+
+
+class NotLetIn(GatewayError):
+    """A request to the operator's API has no valid token."""
+
+
+class NotInScope(GatewayError):
+    """The token is valid, but not for this operation."""
+
+
+class NotFound(GatewayError):
+    """There is nothing of the name that an operator gave."""
+
+
 class NotSupported(GatewayError):
     """The store or the directory cannot do this; the text has the cure."""
 

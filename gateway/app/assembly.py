@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from attrs import evolve
@@ -22,9 +22,10 @@ from gateway.app.faults import faults_of
 from gateway.app.first_start import User, file_faults, prepare, reserve
 from gateway.app.listeners import Listeners
 from gateway.app.logins import Logins, directory_behind, keep_last_logins, try_directory
+from gateway.app.operators import control_site
 from gateway.app.parent import Handed, Parent, PassOn, make_parent
 from gateway.app.parts import Life, Parts
-from gateway.app.reload import Reloading, Source
+from gateway.app.reload import Reloading, Source, told
 from gateway.app.retention import RetentionService, policies_of
 from gateway.app.rows import make_directory, make_store, store_parts
 from gateway.app.runtime import Role, Runtime
@@ -34,6 +35,7 @@ from gateway.app.watch import watch
 from gateway.config.load import load_document
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
+from gateway.http.site import BoundedSite
 from gateway.interfaces import IDirectory, IStore
 from gateway.jobs.certificate_expiry import CertificateExpiry
 from gateway.model import Account, Terms
@@ -387,9 +389,12 @@ class Assembly:
             at_end=lambda: reloading.assembly.stop(),
             drain_timeout=settings.limits.drain_timeout,
             words=hints(settings) if runtime.role.is_first else [],
+            control=self.control(reloading) if runtime.role.is_alone else None,
         )
         reloading.server = server
         runtime.questions.answer("sessions", lambda _: server.open_sessions())
+        if runtime.role.is_alone:
+            runtime.questions.answer("reload", lambda _: server.reload().addCallback(told))
         self._watch()
         return server
 
@@ -398,6 +403,11 @@ class Assembly:
         directory, settings = self.directory(), self._settings
         watch(self._runtime, settings, directory, self.certificates, retention)
 
+    def control(self, reloading: Reloading) -> BoundedSite:
+        """What serves the control socket."""
+        return control_site(self._reactor, lambda: reloading.assembly.tools, self._emit)
+
+    @cached_property
     def tools(self) -> Tools:
         """What the operations of an operator work with."""
         runtime = self._runtime

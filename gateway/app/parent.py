@@ -14,13 +14,14 @@ from twisted.internet.task import LoopingCall
 
 from gateway import endpoints
 from gateway.app.admissions import AdmissionsOfParent
+from gateway.app.control import CONTROL, ControlSocket
 from gateway.app.delivery import PARTS
 from gateway.app.demo import hints
 from gateway.app.figures import ServerFigures
 from gateway.app.observers import OBSERVERS_OF_PARENT, Observer, observer_of_figures
 from gateway.app.questions import ParentProcesses, Questions
 from gateway.app.readings import process, workers
-from gateway.app.reload import STOPPING, Source, problems_of, read
+from gateway.app.reload import STOPPING, Source, problems_of, read, told
 from gateway.app.service import endpoint_of, listened
 from gateway.app.signals import SignalledService
 from gateway.config.live import Difference
@@ -39,7 +40,7 @@ from gateway.model import OpenSession
 from gateway.observe.bus import EventBus
 from gateway.observe.figures import Figures
 from gateway.processes.channel import Channel
-from gateway.processes.sockets import Bound, bind
+from gateway.processes.sockets import Bound, Unread, bind, unread
 from gateway.processes.spawn import CHANNEL, WorkerProcess, fork_server_of, spawn
 from gateway.processes.supervision import Supervisor
 
@@ -141,6 +142,9 @@ class Parent(SignalledService):
             unusable=self._give_up,
         )
         self.questions = Questions()
+        self.questions.answer("reload", lambda _: self.reload().addCallback(told))
+        self._control_socket = ControlSocket(reactor, settings.state_dir)
+        self._control: Bound | None = None
         self.processes = ParentProcesses(self.supervisor, self.questions)
         figures.read("workers", lambda: workers(self._count, len(self.supervisor.serving)))
         self._figures = ServerFigures(reactor, figures, lambda: dict(self.supervisor.serving))
@@ -167,6 +171,9 @@ class Parent(SignalledService):
         self._handle_hangup()
         for place, bound in zip(self._places, self._bound, strict=True):
             self._emit(ListenerStarted(place.name, bound.address, place.tls))
+        port = self._control_socket.listen(Unread())
+        if port is not None:
+            self._control = unread(port)
         if self._fork_server is None:
             self._begin(None)
         else:
@@ -199,6 +206,10 @@ class Parent(SignalledService):
         families = {
             place.key: bound.family for place, bound in zip(self._places, self._bound, strict=True)
         }
+        if self._control is not None:
+            sockets[CONTROL] = [CHANNEL + 1 + len(descriptors)]
+            families[CONTROL] = self._control.family
+            descriptors += self._control.descriptors
         channel.tell(
             "serve",
             {
@@ -296,6 +307,7 @@ class Parent(SignalledService):
             bound.close().addCallback(self._stopped_listening, place.name)
             for place, bound in zip(self._places, self._bound, strict=True)
         ]
+        closing.append(self._control_socket.close())
         ended: Deferred[Any] = DeferredList([stopped, *closing])
         if self._fork_server is not None:
             # It tells how the workers have ended.

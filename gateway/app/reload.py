@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 log = Logger("pop3gw.server")
 
 STOPPING = ReloadEnded(problems=("the server is stopping",))
+
+
+def told(ended: ReloadEnded) -> dict[str, Any]:
+    """What became of a reload, for another process or an operator."""
+    return ended._asdict()
 
 
 @frozen

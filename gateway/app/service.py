@@ -20,9 +20,14 @@ from twisted.internet.defer import (
     succeed,
 )
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
 from twisted.python.failure import Failure
 
+from gateway.app.control import ControlSocket
 from gateway.app.observers import Observer
 from gateway.app.obstacles import cure, obstacle
 from gateway.app.reload import Reloading
@@ -113,6 +118,7 @@ class Server(SignalledService):
         reloading: Reloading | None = None,
         at_reload: Callable[[], Deferred[ReloadEnded]] = lambda: succeed(ReloadEnded()),
         at_end: Callable[[], Deferred[None]] = lambda: succeed(None),
+        control: IProtocolFactory | None = None,
     ) -> None:
         """``words`` are logged and ``at_start`` is called once all listeners listen.
 
@@ -124,6 +130,8 @@ class Server(SignalledService):
 
         ``at_end`` is called once no session holds anything any more, and waited for
         as long as is left of ``drain_timeout``, in seconds.
+
+        ``control`` serves the control socket in ``state_dir``; None: another process has it.
         """
         super().__init__(reactor, at_reload, emit)
         self._observers = observers
@@ -132,6 +140,8 @@ class Server(SignalledService):
         self.state_dir = state_dir
         self.reloading = reloading
         self._at_end = at_end
+        self._control_socket = ControlSocket(reactor, state_dir)
+        self._control = control
         self.listeners = listeners
         self._pools = pools
         self.drain_timeout = drain_timeout
@@ -162,6 +172,8 @@ class Server(SignalledService):
         for observer in self._observers:
             observer.start()
         accepting = self._accept_after(self._at_start())
+        if self._control is not None:
+            self._control_socket.listen(self._control)
         self._reloads.start()
         for words in self._words:
             self.log.info("{words}", words=words)
@@ -202,6 +214,7 @@ class Server(SignalledService):
             maybeDeferred(port.stopListening).addCallback(self._stopped_listening, listener.name)
             for listener, port in zip(self.listeners, self._ports, strict=True)
         ]
+        closing.append(self._control_socket.close())
         self._ports = []
         draining = [sessions.drain(self.drain_timeout) for sessions in self._sessions()]
         drained: Deferred[Any] = DeferredList([*closing, *draining])

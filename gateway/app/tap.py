@@ -103,7 +103,6 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from gateway.app.assembly import assemble
-    from gateway.app.control import ControlSocket
     from gateway.app.parent import Parent
     from gateway.errors import GatewayError
 
@@ -134,7 +133,7 @@ def makeService(options: Options) -> IService:
     if isinstance(server, Parent):
         # Twistd ends with 0 whenever the reactor stops; the log is flushed before this.
         atexit.register(lambda: os._exit(1) if server.gave_up else None)
-    return PlainErrors(ControlSocket(running, server.state_dir, server.reload), server)
+    return PlainErrors(server)
 
 
 def _pass_on(lines: bytes) -> None:

@@ -26,6 +26,7 @@ from twisted.python.threadable import isInIOThread
 
 from gateway.app.admissions import AdmissionsOfWorker
 from gateway.app.assembly import Assembly
+from gateway.app.control import CONTROL
 from gateway.app.figures import QUESTION
 from gateway.app.observers import OBSERVERS_OF_WORKER, Observer
 from gateway.app.questions import WorkerProcesses
@@ -173,6 +174,8 @@ class Worker:
         self._reactor.addSystemEventTrigger(
             "before", "shutdown", self._leave, server, assembly.runtime.figures, sockets, queues
         )
+        if CONTROL in sockets.descriptors and server.reloading is not None:
+            sockets.endpoint(CONTROL, number).listen(assembly.control(server.reloading))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._server = server
         self._channel.handle(QUESTION, lambda _: assembly.runtime.figures.snapshot())

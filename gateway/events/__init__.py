@@ -53,6 +53,7 @@ from gateway.events.mail import (
     RetentionPostponed,
     RetentionStopped,
 )
+from gateway.events.operators import OperationDone, RequestServed
 from gateway.events.server import (
     BackEndReplaced,
     CertificateProblem,
@@ -108,6 +109,7 @@ __all__ = [
     "MessageDelivered",
     "MessagesExpired",
     "NTLMv1Accepted",
+    "OperationDone",
     "POP3SessionEnded",
     "ParentAway",
     "ParentBack",
@@ -123,6 +125,7 @@ __all__ = [
     "RecipientRefused",
     "ReloadEnded",
     "ReloadStarted",
+    "RequestServed",
     "RetentionPostponed",
     "RetentionStopped",
     "ServerReady",
@@ -192,6 +195,8 @@ Event = (
     | CertificateReloaded
     | CertificateRejected
     | CertificateProblem
+    | OperationDone
+    | RequestServed
 )
 
 EVENTS: tuple[type[Event], ...] = get_args(Event)

@@ -19,7 +19,7 @@ BALANCES = sys.platform == "linux"
 workers share one socket."""
 
 
-class Listener(ServerFactory):
+class Unread(ServerFactory):
     """The parent accepts no clients."""
 
     noisy = False
@@ -61,6 +61,12 @@ class Bound:
         return maybeDeferred(self.port.stopListening)
 
 
+def unread(port: Any) -> Bound:
+    """A port that listens, for workers to accept its clients."""
+    port.stopReading()
+    return Bound(port)
+
+
 def bind(endpoint: IStreamServerEndpoint, workers: int, *, balanced: bool) -> Deferred[Bound]:
     """Bind and listen; fails as the endpoint does, also if another server has the port.
 
@@ -68,16 +74,16 @@ def bind(endpoint: IStreamServerEndpoint, workers: int, *, balanced: bool) -> De
     """
 
     def bound(port: Any) -> Bound:
-        port.stopReading()
+        alone = unread(port)
         if not (balanced and BALANCES):
-            return Bound(port)
+            return alone
         # Another server of the same user could share the port as well, if the first socket had
         # this option before it listens.
         first: socket.socket = port.socket
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         return Bound(port, tuple(_beside(first, port.backlog) for _ in range(workers - 1)))
 
-    return endpoint.listen(Listener()).addCallback(bound)
+    return endpoint.listen(Unread()).addCallback(bound)
 
 
 def _beside(first: socket.socket, backlog: int) -> socket.socket:

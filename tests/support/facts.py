@@ -13,6 +13,8 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger
 
 from gateway.app.parts import Parts
+from gateway.app.questions import Questions
+from gateway.app.reload import Reloading
 from gateway.config.settings import Settings
 from gateway.jobs.thread_pool import ThreadPool
 
@@ -30,7 +32,7 @@ PLAIN = (
     ipaddress.IPv4Network,
     ipaddress.IPv6Network,
 )
-OPAQUE = (Settings, Parts, Logger, type, types.ModuleType, MemoryReactorClock)
+OPAQUE = (Settings, Parts, Questions, Reloading, Logger, type, types.ModuleType, MemoryReactorClock)
 
 
 def without(found: set[Fact], ignored: set[tuple[str, str]]) -> set[Fact]:

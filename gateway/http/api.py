@@ -1,0 +1,197 @@
+"""The operator's API: a klein application that serves the table of routes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from attrs import asdict, evolve, has
+from klein import Klein
+from klein.resource import KleinResource
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from gateway.errors import BadRequest, BodyTooLarge, GatewayError, NotFound, TooManyGuesses
+from gateway.events import Emit, OperationDone
+from gateway.http.access import Caller
+from gateway.http.parameters import arguments_of, names_in
+from gateway.http.problems import CONTENT_TYPE, UNFORESEEN, kind_of, problem_of
+from gateway.http.routes import Route
+from gateway.http.site import BoundedRequest
+from gateway.operations.tools import Tools
+
+log = Logger("pop3gw.http")
+
+_IN_QUERY = (b"token", b"access_token", b"authorization", b"password")
+"""Parameters that have no place in a URL: it is logged by proxies and kept by browsers."""
+
+
+class FindCaller(Protocol):
+    """Finds who asks."""
+
+    def __call__(self, request: BoundedRequest) -> Caller:
+        """The caller; raises ``NotLetIn`` or ``TooManyGuesses``."""
+
+
+class Api:
+    """Serves operations."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        tools: Callable[[], Tools],
+        find_caller: FindCaller,
+        emit: Emit,
+    ) -> None:
+        """``tools``: of the settings in force."""
+        self._tools = tools
+        self._find_caller = find_caller
+        self._emit = emit
+        self.application = Klein()
+        for route in routes:
+            self._add(route)
+        self.application.handle_errors(HTTPException)(self._not_routed)
+
+    def _add(self, route: Route) -> None:
+        path = route.path
+        for name in names_in(path):
+            path = path.replace(f"{{{name}}}", f"<{name}>")
+
+        def serve(request: BoundedRequest, **in_path: str) -> Deferred[bytes]:
+            return self.answer(request, lambda: self._perform(route, request, in_path))
+
+        # HEAD comes with GET.
+        endpoint = f"{route.method} {route.path}"
+        register = self.application.route(path, methods=[route.method], endpoint=endpoint)
+        register(serve)
+
+    def _not_routed(self, request: Any, failure: Failure) -> Deferred[bytes]:
+        """No route fits."""
+        error = failure.value
+        if isinstance(error, MethodNotAllowed):
+            methods = ", ".join(sorted(error.valid_methods or ()))
+            request.set("allow", methods)
+            problem = {"type": "about:blank", "status": 405, "title": "Method not allowed"}
+            return _sent(request, 405, problem | {"detail": f"expected {methods}"})
+
+        async def nothing() -> Any:
+            raise NotFound("no operation has this path; GET /v1/openapi.json lists them all")
+
+        return self.answer(request, nothing)
+
+    def answer(self, request: BoundedRequest, work: Callable[[], Any]) -> Deferred[bytes]:
+        """The octets of an answer to a request: what ``work`` returns, or its problem."""
+        # An operation goes on when its client leaves: it is whole, or says what it did.
+        done: Deferred[bytes] = Deferred(lambda _: None)
+        running = Deferred.fromCoroutine(self._answered(request, work))
+        running.addCallback(lambda body: None if done.called else done.callback(body))
+        running.addErrback(lambda failure: log.failure("internal error: request", failure))
+        return done
+
+    async def _answered(self, request: BoundedRequest, work: Callable[[], Any]) -> bytes:
+        try:
+            value = await work()
+        except Exception as error:
+            if kind_of(error) is UNFORESEEN:
+                log.failure("session {id}: internal error", id=request.connection.id)
+            return _refused(request, error)
+        return _content(request, 200, as_json(value), "application/json")
+
+    async def _perform(
+        self, route: Route, request: BoundedRequest, in_path: Mapping[str, str]
+    ) -> Any:
+        check(request)
+        caller = self._find_caller(request)
+        request.operator = caller.name
+        caller.check(route.scope)
+        arguments = arguments_of(route, in_path, request.args, request.sent_body)
+        tools = evolve(self._tools(), operator=caller.name)
+        if not route.is_change:
+            return await route.operation(tools, **arguments)
+        outcome = "internal error"
+        try:
+            value = await route.operation(tools, **arguments)
+            outcome = "done"
+        except GatewayError as error:
+            outcome = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            target = " ".join(in_path.values())
+            name = route.operation.__name__
+            self._emit(OperationDone(caller.name, name, target, outcome))
+        return value
+
+
+class ApiResource(KleinResource):
+    """The application as a resource of twisted.web."""
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(api.application)
+        self._api = api
+
+    def render(self, request: Any) -> Any:
+        """Answer a request whose path can be read."""
+        try:
+            b"/".join(request.postpath).decode("utf-8")
+        except UnicodeDecodeError:
+            return _refused(request, BadRequest(["path: expected UTF-8"]))
+        return super().render(request)
+
+
+def check(request: BoundedRequest) -> None:
+    """Raise for what no operation takes."""
+    if request.is_too_large:
+        raise BodyTooLarge("expected a smaller body; nothing was done")
+    if any(name.lower() in _IN_QUERY for name in request.args):
+        raise BadRequest(["expected no secret in a URL: send it as Authorization: Bearer TOKEN"])
+    content_type = (request.getHeader("content-type") or "application/json").partition(";")[0]
+    if request.sent_body and content_type.strip().lower() != "application/json":
+        raise BadRequest([f"content-type: expected application/json, found {content_type[:60]}"])
+
+
+def as_json(value: Any) -> Any:
+    """A value of an operation in the terms of JSON."""
+    if has(type(value)):
+        return asdict(value, value_serializer=lambda _, __, one: as_json(one))
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: as_json(one) for name, one in value._asdict().items()}
+    if isinstance(value, dict):
+        return {str(name): as_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        listed = [as_json(one) for one in value]
+        return sorted(listed) if isinstance(value, set | frozenset) else listed
+    return value
+
+
+def _refused(request: BoundedRequest, error: BaseException) -> bytes:
+    problem = problem_of(error)
+    status = problem["status"]
+    if status == 401:
+        request.set("www-authenticate", 'Bearer realm="pop3gw"')
+    if isinstance(error, TooManyGuesses):
+        request.set("retry-after", "60")
+    return _content(request, status, problem, CONTENT_TYPE)
+
+
+def _sent(request: BoundedRequest, status: int, problem: dict[str, Any]) -> Deferred[bytes]:
+    done: Deferred[bytes] = Deferred()
+    done.callback(_content(request, status, problem, CONTENT_TYPE))
+    return done
+
+
+def _content(request: BoundedRequest, status: int, value: Any, content_type: str) -> bytes:
+    body = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    request.set("content-type", content_type)
+    request.set("cache-control", "no-store")
+    request.set("x-content-type-options", "nosniff")
+    request.setResponseCode(status)
+    if status == 200 and request.method in (b"GET", b"HEAD"):
+        tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'.encode("ascii")
+        if request.setETag(tag):  # type: ignore[no-untyped-call]
+            return b""
+    request.set("content-length", str(len(body)))
+    return b"" if request.method == b"HEAD" else body

@@ -1,0 +1,178 @@
+"""HTTP on a listener: bounded requests, and the client's ``Connection``."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from gateway.events import HEALTH_CHECK, Emit, RequestServed
+from gateway.model import Connection
+from gateway.networks import is_here
+
+MOST_BODY = 64 * 1024
+"""Octets of the largest body of a request."""
+
+REQUEST_WITHIN = 30.0
+"""Seconds for a whole request to arrive."""
+
+IDLE = 60.0
+"""Seconds for which a connection is kept without a request."""
+
+CONNECTIONS = 200
+"""Connections at once; further ones are closed."""
+
+_CREDENTIALS = struct.Struct("3i")
+
+
+class _Channel(HTTPChannel):
+    """A connection whose requests have to arrive in time."""
+
+    _late: IDelayedCall | None = None
+    clock: IReactorTime
+    closed: Callable[[], None]
+
+    def connectionMade(self) -> None:
+        """Wait for the first request."""
+        super().connectionMade()  # type: ignore[no-untyped-call]
+        self._wait()
+
+    def _wait(self) -> None:
+        self._wait_no_more()
+        self._late = self.clock.callLater(REQUEST_WITHIN + IDLE, self.forceAbortClient)
+
+    def _wait_no_more(self) -> None:
+        late, self._late = self._late, None
+        if late is not None and late.active():
+            late.cancel()
+
+    def lineReceived(self, line: bytes) -> None:
+        """The request begins, or goes on; however slowly it comes, it does so in time."""
+        if self._late is not None:
+            left = self._late.getTime() - self.clock.seconds()
+            if left > REQUEST_WITHIN:
+                self._late.reset(REQUEST_WITHIN)
+        super().lineReceived(line)  # type: ignore[no-untyped-call]
+
+    def allContentReceived(self) -> None:
+        """The request is here; the answer takes its time."""
+        self._wait_no_more()
+        super().allContentReceived()  # type: ignore[no-untyped-call]
+
+    def requestDone(self, request: Request) -> None:
+        """Wait for the next request."""
+        super().requestDone(request)  # type: ignore[no-untyped-call]
+        if self._late is None:
+            self._wait()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The client is gone."""
+        self._wait_no_more()
+        self.closed()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
+class BoundedRequest(Request):
+    """A request that knows its connection, with a body of at most ``MOST_BODY`` octets."""
+
+    connection: Connection
+    operator = ""
+    """Who asks, once it is known."""
+
+    def __init__(self, *arguments: Any, connection: Connection, **more: Any) -> None:
+        super().__init__(*arguments, **more)  # type: ignore[no-untyped-call]
+        self.connection = connection
+        self.sent_body = b""
+        """The body."""
+        self.is_too_large = False
+
+    def getClientAddress(self) -> Any:
+        """The client's address, and not that of a proxy before it."""
+        return IPv4Address("TCP", self.connection.host, 0)
+
+    @property
+    def uid(self) -> int | None:
+        """The user at the other end of a UNIX socket; None: unknown."""
+        handle = getattr(self.channel.transport, "getHandle", lambda: None)()
+        if not isinstance(handle, socket.socket) or handle.family != socket.AF_UNIX:
+            return None
+        try:
+            said = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        except (OSError, AttributeError):
+            return None
+        return int(_CREDENTIALS.unpack(said)[1])
+
+    def set(self, name: str, value: str) -> None:
+        """Set a header of the answer."""
+        self.setHeader(name, value)  # type: ignore[no-untyped-call]
+
+    def gotLength(self, length: int | None) -> None:  # noqa: ARG002
+        """Allocate no file for the body."""
+        super().gotLength(0)  # type: ignore[no-untyped-call]
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Keep the octets.  Of a body that is too large the rest is dropped, so that the client
+        reads the answer."""
+        if self.is_too_large or len(self.sent_body) + len(data) > MOST_BODY:
+            self.sent_body, self.is_too_large = b"", True
+        else:
+            self.sent_body += data
+
+
+class BoundedSite(Site):
+    """A site of bounded requests."""
+
+    noisy = False
+    protocol = _Channel  # type: ignore[assignment]
+
+    def __init__(self, root: IResource, clock: IReactorTime, emit: Emit) -> None:
+        super().__init__(root, timeout=IDLE, reactor=clock)  # type: ignore[no-untyped-call]
+        self._own_clock = clock
+        self._emit = emit
+        self._open = 0
+
+    def log(self, request: Any) -> None:
+        """Emit what was asked, unless ``pop3gw health`` has asked on this machine.
+
+        The query is left out: somebody may have put a secret there.
+        """
+        host = request.connection.host
+        own = str(getattr(request.getHost(), "host", ""))
+        if is_here(host, own) and request.getHeader("user-agent") == HEALTH_CHECK:
+            return
+        path = request.uri.partition(b"?")[0].decode("ascii", "backslashreplace")
+        method = request.method.decode("ascii", "backslashreplace")
+        self._emit(
+            RequestServed(
+                request.connection,
+                method[:20],
+                path[:500],
+                int(request.code),
+                int(request.sentLength),
+                request.operator,
+            )
+        )
+
+    def buildProtocol(self, addr: object) -> Any:
+        """One connection's protocol; ``addr`` is a ``Connection`` or an address."""
+        if self._open >= CONNECTIONS:
+            return None
+        self._open += 1
+        connection = addr if isinstance(addr, Connection) else Connection("-", "")
+        channel = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+        channel.requestFactory = partial(BoundedRequest, connection=connection)
+        channel.clock, channel.closed = self._own_clock, self._closed
+        return channel
+
+    def _closed(self) -> None:
+        self._open -= 1
