@@ -39,7 +39,7 @@ class _LateTools:
     @cached_property
     def _whole(self) -> Tools:
         self._assembly = Assembly(self._reactor, self.settings, ())
-        return self._assembly.tools()
+        return self._assembly.tools
 
     def close(self) -> None:
         """Give back what was made."""

@@ -18,7 +18,7 @@ MOST_WRONG = 10
 """Wrong tokens of an address in a window; then no token is looked at until it ends."""
 
 MOST_ADDRESSES = 10_000
-"""Addresses whose wrong tokens are counted."""
+"""Addresses that are counted."""
 
 
 @frozen

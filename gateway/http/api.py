@@ -134,7 +134,7 @@ class ApiResource(KleinResource):
         self._api = api
 
     def render(self, request: Any) -> Any:
-        """Answer a request whose path can be read."""
+        """Answer a request, if its path can be read."""
         try:
             b"/".join(request.postpath).decode("utf-8")
         except UnicodeDecodeError:

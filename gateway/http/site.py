@@ -36,7 +36,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class _Channel(HTTPChannel):
-    """A connection whose requests have to arrive in time."""
+    """A connection; its requests have to arrive in time."""
 
     _late: IDelayedCall | None = None
     clock: IReactorTime
