@@ -34,6 +34,7 @@ __all__ = [
     "MessageUnreadable",
     "NoRoom",
     "NoSuchMailbox",
+    "NoSuchUser",
     "NotAdmitted",
     "NotFound",
     "NotInScope",
@@ -159,6 +160,10 @@ class NotFound(GatewayError):
 
 class NotSupported(GatewayError):
     """The store or the directory cannot do this; the text has the cure."""
+
+
+class NoSuchUser(GatewayError):
+    """No account has this login name, mail address or mailbox."""
 
 
 class HomedElsewhere(GatewayError):

@@ -1,0 +1,103 @@
+"""The audit log: search it by mailbox, message, time or operator."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from attrs import frozen
+
+from gateway.errors import BadRequest, NotSupported
+from gateway.operations.tools import Tools
+from gateway.operations.values import Bounds
+from gateway.state.audit_search import AuditLine, AuditLines, Wanted, find_lines
+
+
+@frozen
+class AuditEntry:
+    """A message that was removed, hidden or restored; times in Unix seconds."""
+
+    at: float
+    action: str
+    """``discard``: removed.  ``hide``: hidden.  ``purge``: removed later.  ``restore``: back."""
+
+    mailbox: str
+    uid: str
+    message_id: str | None
+    """The Message-ID of the header."""
+
+    octets: int
+    received: float
+    read: float | None
+    rule: str
+    """The rule of retention; empty: none."""
+
+    session: str
+    """The id of the POP3 session in the log; empty: none."""
+
+    client: str
+    operator: str
+    """Who asked for it; empty: no operator."""
+
+    @classmethod
+    def of(cls, line: AuditLine) -> AuditEntry:
+        """The same of a line."""
+        texts = ("rule", "session", "client", "operator")
+        known = line._asdict()
+        return cls(**known | {name: known[name] or "" for name in texts})
+
+
+@frozen
+class AuditPage:
+    """Entries of the audit log, the newest first."""
+
+    items: tuple[AuditEntry, ...]
+    cursor: str
+    """Give it to the next question, which goes on behind these; empty: there are no more.
+
+    A search reads a bounded part of the log at once: it may find nothing and have a cursor."""
+
+    damaged: int
+    """Lines of this part that could not be read."""
+
+
+async def search_audit(
+    tools: Tools,
+    *,
+    mailbox: str = "",
+    message_id: str = "",
+    operator: str = "",
+    session: str = "",
+    action: str = "",
+    since: float = 0.0,
+    until: float | None = None,
+    cursor: str = "",
+    most: Annotated[int, Bounds(1, 1000)] = 100,
+) -> AuditPage:
+    """Search the audit log and its older files, the newest entry first.
+
+    An entry fits that has all the values asked for; ``message_id`` with or without its angle
+    brackets.  ``since`` and ``until`` are Unix seconds.
+    """
+    settings = tools.settings
+    if not settings.audit.path:
+        raise NotSupported("there is no audit log: set audit.path")
+    if message_id and not message_id.startswith("<"):
+        message_id = f"<{message_id}>"
+    fields = {
+        "mailbox": mailbox,
+        "message_id": message_id,
+        "operator": operator,
+        "session": session,
+        "action": action,
+    }
+    wanted = Wanted({name: value for name, value in fields.items() if value}, since, until)
+    path = settings.path_of(settings.audit.path)
+
+    def search() -> AuditLines:
+        try:
+            return find_lines(path, wanted, cursor=cursor, most=most)
+        except ValueError as error:
+            raise BadRequest(f"cursor: {error}") from None
+
+    found = await tools.run(search)
+    return AuditPage(tuple(map(AuditEntry.of, found.lines)), found.cursor, found.damaged)
