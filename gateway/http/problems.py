@@ -24,6 +24,7 @@ KINDS: dict[type[BaseException], Kind] = {
     errors.NotInScope: Kind(HTTPStatus.FORBIDDEN, "The token does not allow this"),
     errors.NotFound: Kind(HTTPStatus.NOT_FOUND, "There is nothing of that name"),
     errors.NoSuchMailbox: Kind(HTTPStatus.NOT_FOUND, "There is no such mailbox"),
+    errors.NoSuchUser: Kind(HTTPStatus.NOT_FOUND, "There is no such user"),
     errors.UnknownRecipient: Kind(HTTPStatus.NOT_FOUND, "There is no such recipient"),
     errors.BadMailboxName: Kind(HTTPStatus.NOT_FOUND, "No mailbox can have this name"),
     errors.MessageGone: Kind(HTTPStatus.NOT_FOUND, "The message is gone"),

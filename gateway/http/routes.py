@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
-from gateway.operations import control
+from gateway.operations import audit, control, logins
 
 
 class Scope(Enum):
@@ -51,6 +51,8 @@ class Route:
 
 
 ROUTES: tuple[Route, ...] = (
+    Route("GET", "/v1/logins", Scope.READ, logins.list_logins),
+    Route("GET", "/v1/audit", Scope.READ, audit.search_audit),
     Route("POST", "/v1/reload", Scope.OPERATE, control.reload_configuration),
 )
 """All of them."""

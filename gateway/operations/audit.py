@@ -97,7 +97,7 @@ async def search_audit(
         try:
             return find_lines(path, wanted, cursor=cursor, most=most)
         except ValueError as error:
-            raise BadRequest(f"cursor: {error}") from None
+            raise BadRequest([f"cursor: {error}"]) from None
 
     found = await tools.run(search)
     return AuditPage(tuple(map(AuditEntry.of, found.lines)), found.cursor, found.damaged)
