@@ -11,19 +11,27 @@ from zope.interface import Interface, implementer
 
 from gateway.auth.delegates import AnothersMailbox
 from gateway.errors import BadCredentials, BadMailboxName, HomedElsewhere, StoreDown
-from gateway.interfaces import IAdmission, IBody, IDirectory, IHidingMaildrop, IMaildrop, IStore
-from gateway.model import Account, Listing, Terms
+from gateway.interfaces import (
+    IAdmission,
+    IBody,
+    IDirectory,
+    IHidingMaildrop,
+    IMaildrop,
+    IQuickMaildrop,
+    IStore,
+)
+from gateway.model import Account, Form, Listing, Terms
 
 __all__ = ["MaildropRealm"]
 
 _Avatar = tuple[type[Interface], object, Callable[[], None]]
 
 
-@implementer(IMaildrop)
+@implementer(IQuickMaildrop)
 class _MayBeHeld:
     """A maildrop that may be on hold: QUIT then hides messages in place of removing them."""
 
-    __slots__ = ("_account", "_is_held", "_maildrop", "name", "terms")
+    __slots__ = ("_account", "_is_held", "_maildrop", "_quick", "name", "terms")
 
     def __init__(
         self, maildrop: IMaildrop, account: Account, is_held: Callable[[Account], bool]
@@ -33,6 +41,11 @@ class _MayBeHeld:
         self._account = account
         self._is_held = is_held
         self._maildrop = maildrop
+        self._quick: IQuickMaildrop | None = IQuickMaildrop(maildrop, None)
+
+    def small_message(self, index: int) -> tuple[bytes, Form] | None:
+        """As ``IQuickMaildrop.small_message``; None where the maildrop has none."""
+        return None if self._quick is None else self._quick.small_message(index)
 
     def listing(self) -> Deferred[Listing]:
         """As ``IMaildrop.listing`` of the maildrop."""

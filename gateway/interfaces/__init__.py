@@ -27,6 +27,7 @@ from gateway.interfaces.mail import (
     IMailboxAdmin,
     IMailboxes,
     IMaildrop,
+    IQuickMaildrop,
     IRetentionStore,
     IStore,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "INtlmResponse",
     "IOwnRetention",
     "IProcesses",
+    "IQuickMaildrop",
     "IRetentionOrders",
     "IRetentionState",
     "IRetentionStore",

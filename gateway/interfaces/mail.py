@@ -10,6 +10,7 @@ from zope.interface import Attribute, Interface
 from gateway.model import (
     Account,
     Contents,
+    Form,
     Limits,
     Listing,
     Reason,
@@ -98,6 +99,17 @@ class IMaildrop(Interface):
 
     def abandon(retrieved: Collection[int]) -> Deferred[None]:
         """The session ended without QUIT: remove nothing, mark retrieved messages as read."""
+
+
+class IQuickMaildrop(IMaildrop):
+    """A maildrop that can read a small message without waiting."""
+
+    def small_message(index: int) -> tuple[bytes, Form] | None:
+        """All octets of message ``index``, with what is known of them.
+
+        None: it is not small, or not at hand, or not as listed; the session calls
+        ``retrieve``, which finds out.  The octets are as an ``IBody`` gives them.
+        """
 
 
 class IHidingMaildrop(IMaildrop):

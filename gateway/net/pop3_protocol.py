@@ -22,8 +22,16 @@ from gateway.events import (
     POP3SessionEnded,
     Problem,
 )
-from gateway.interfaces import Challenge, IBody, IMaildrop, IMechanism, Leave, Proven
-from gateway.model import Connection, Listing, Peer, Proxy
+from gateway.interfaces import (
+    Challenge,
+    IBody,
+    IMaildrop,
+    IMechanism,
+    IQuickMaildrop,
+    Leave,
+    Proven,
+)
+from gateway.model import Connection, Form, Listing, Peer, Proxy
 from gateway.net.command_times import CommandTimes
 from gateway.net.shell import Shell
 from gateway.net.tls_line import TLSConnection
@@ -62,6 +70,8 @@ class POP3Protocol(Shell):
         self._leave_mailbox: Leave | None = None
         self._body: IBody | None = None
         self._reading = False
+        self._small_message: Callable[[int], tuple[bytes, Form] | None] | None = None
+        """Reads a small message at once, in a maildrop that can."""
 
     # -- the line ------------------------------------------------------------
 
@@ -152,7 +162,12 @@ class POP3Protocol(Shell):
     def _perform(self, action: Action) -> None:
         match action:
             case Fetch():
-                self._await(self._maildrop.retrieve(action.message), self._fetched, self._unfetched)
+                small = self._small_message
+                if small is None or (text := small(action.message)) is None:
+                    opened = self._maildrop.retrieve(action.message)
+                    self._await(opened, self._fetched, self._unfetched)
+                else:
+                    self._session.message(*text)
             case Login():
                 self._method = "PASS"
                 self._authenticate(UsernamePassword(action.name, action.password))
@@ -252,6 +267,8 @@ class POP3Protocol(Shell):
 
     def _enter(self, opened: Opened) -> None:
         self._maildrop, self._give_back = opened
+        quick = IQuickMaildrop(self._maildrop, None)
+        self._small_message = None if quick is None else quick.small_message
         if self._over:
             self._leave()
             return

@@ -270,6 +270,14 @@ class Session(Replies):
         """The message is open; no reply was sent yet."""
         self._replying().open(form, convert_cr=self._convert_cr)
 
+    def message(self, text: bytes, form: Form) -> None:
+        """The whole message at once: what ``fetched``, ``body`` and ``body_ended`` are together."""
+        self.fetched(form)
+        if text:
+            self.body(text)
+        if self.fetching:
+            self.body_ended()
+
     @property
     def fetching(self) -> bool:
         """Whether the reply to RETR or TOP is unfinished."""
@@ -326,7 +334,7 @@ class Session(Replies):
         return self._reply
 
     def _needs_utf8(self, data: bytes) -> bool:
-        if self._utf8 or self.profile.utf8_headers == "send":
+        if self._utf8 or self.profile.utf8_headers == "send" or data.isascii():
             return False
         header = data.replace(b"\r\n", b"\n").partition(b"\n\n")[0]
         return not header.isascii()

@@ -78,6 +78,16 @@ class Canonical:
         return b"" if self._ended else b"\r\n"
 
 
+def canonical(stored: bytes, *, convert_cr: bool) -> tuple[bytes, Form]:
+    """A whole message as ``Canonical`` gives it, and the form of its stored octets."""
+    step = Canonical(convert_cr=convert_cr)
+    text = step.feed(stored) + step.finish()
+    if len(text) != len(stored):
+        return text, Form.STORED
+    dots = stored.startswith(b".") or has_dot_lines(stored)
+    return text, Form.CANONICAL if dots else Form.CLEAN
+
+
 class TopCut:
     """TOP: the header, the empty line, and the first ``lines`` lines of the body.
 

@@ -12,12 +12,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import MailboxUnusable, MessageGone, SizeChanged, StoreDown
-from gateway.interfaces import Audit, IBody, IHidingMaildrop, Run
-from gateway.model import Listing, Reason, Terms
+from gateway.interfaces import Audit, IBody, IHidingMaildrop, IQuickMaildrop, Run
+from gateway.model import Form, Listing, Reason, Terms
 from gateway.store.maildir.folders.files import (
+    CHUNK,
     FileBody,
     complain,
     open_message,
+    read_at_once,
     store_error,
     version_of,
 )
@@ -25,11 +27,12 @@ from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.moves import move
 from gateway.store.maildir.folders.place import Place, open_place, opened
 from gateway.store.maildir.folders.scan import settled
-from gateway.store.maildir.listing.compressed import UnpackedBody, begins_packed
+from gateway.store.maildir.listing.compressed import HEAD, UnpackedBody, begins_packed, kind_of
 from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.sizes import is_as_seen, size_of
 from gateway.store.maildir.listing.snapshot import (
     CLAIMED,
+    PACKED,
     UNREADABLE,
     MaildirOptions,
     Size,
@@ -37,7 +40,7 @@ from gateway.store.maildir.listing.snapshot import (
 )
 from gateway.store.maildir.removal.expiry import MaildirRetention
 from gateway.store.maildir.removal.message_info import raise_for
-from gateway.wire.body import Measure
+from gateway.wire.body import Measure, canonical
 
 T = TypeVar("T")
 
@@ -142,7 +145,7 @@ class Mailbox:
         return reading.addBoth(done)
 
 
-@implementer(IHidingMaildrop)
+@implementer(IHidingMaildrop, IQuickMaildrop)
 class Maildrop:
     """The maildrop of a session: the snapshot of its login."""
 
@@ -166,6 +169,35 @@ class Maildrop:
     def listing(self) -> Deferred[Listing]:
         """The snapshot's listing."""
         return succeed(self._snapshot.listing)
+
+    def small_message(self, index: int) -> tuple[bytes, Form] | None:
+        """A message of at most ``CHUNK`` octets that is at hand: read, converted, measured."""
+        reading, snapshot = self._mailbox.reading, self._snapshot
+        place, known = self._mailbox.place or self._held, snapshot.forms[index]
+        if place is None or snapshot.listing.sizes[index] > CHUNK or PACKED <= known < CLAIMED:
+            return None
+        try:
+            file, status = open_message(*place.to_open(snapshot.files[index]))
+        except (OSError, MailboxUnusable):
+            return None
+        try:
+            size = status.st_size
+            if size > CHUNK or not snapshot.is_version(index, version_of(status)):
+                return None
+            stored = read_at_once(file, size)
+        finally:
+            os.close(file)
+        if not stored or (known == CLAIMED and kind_of(stored[:HEAD]) is not None):
+            return None
+        form, text = snapshot.form(index), stored
+        if form is Form.STORED:
+            text, form = canonical(stored, convert_cr=reading.convert_cr)
+            if known == CLAIMED and reading.exact:
+                ends = (b"\n", b"\r") if reading.convert_cr else b"\n"
+                whole = stored.endswith(ends)
+                snapshot.measured(index, size_of(len(text), status, form)._replace(whole=whole))
+            form = max(form, Form.CANONICAL)
+        return text.replace(b"\0", b"\x80") if reading.no_nuls else text, form
 
     def retrieve(self, index: int) -> Deferred[IBody]:
         """Open a message, even if another program renamed it."""

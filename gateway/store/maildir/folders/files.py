@@ -147,6 +147,17 @@ def open_message(path: str, directory: int | None = None) -> tuple[int, os.stat_
     return file, status
 
 
+def read_at_once(file: int, size: int) -> bytes | None:
+    """All ``size`` octets of an open file; None: reading would wait for the disk, or fail."""
+    buffer = bytearray(size)
+    try:
+        got = os.preadv(file, (buffer,), 0, os.RWF_NOWAIT)
+    except OSError:
+        return None
+    # Under memory pressure it returns fewer.
+    return bytes(buffer) if got == size else None
+
+
 def version_of(status: os.stat_result) -> int:
     """A number that changes when the file is written to.
 
