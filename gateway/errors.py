@@ -36,6 +36,7 @@ __all__ = [
     "NoSuchMailbox",
     "NoSuchUser",
     "NotAdmitted",
+    "NotConfirmed",
     "NotFound",
     "NotInScope",
     "NotLetIn",
@@ -128,6 +129,10 @@ class NoSuchMailbox(GatewayError):
 
 class MailboxExists(GatewayError):
     """There is a mailbox of this name already."""
+
+
+class NotConfirmed(GatewayError):
+    """What an operator asks for removes mail, and was not confirmed."""
 
 
 class OnHold(GatewayError):

@@ -44,6 +44,7 @@ from gateway.net.timeouts import Timeouts
 from gateway.net.tls_line import tls_factory
 from gateway.operations.configuration import Checked
 from gateway.operations.configuration import check as check_configuration
+from gateway.operations.mailboxes import SESSIONS_IN
 from gateway.operations.tools import Tools
 from gateway.store.audited import no_audit
 
@@ -393,6 +394,7 @@ class Assembly:
         )
         reloading.server = server
         runtime.questions.answer("sessions", lambda _: server.open_sessions())
+        runtime.questions.answer(SESSIONS_IN, server.count_sessions_in)
         if runtime.role.is_alone:
             runtime.questions.answer("reload", lambda _: server.reload().addCallback(told))
         self._watch()

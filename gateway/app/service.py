@@ -225,6 +225,10 @@ class Server(SignalledService):
         found = [one for sessions in self._sessions() for one in sessions.open_sessions()]
         return succeed(sorted(found, key=attrgetter("since")))
 
+    def count_sessions_in(self, mailbox: str) -> int:
+        """How many sessions of this process have a mailbox open."""
+        return sum(sessions.count_in(mailbox) for sessions in self._sessions())
+
     def open_counts(self) -> dict[str, int]:
         """How many sessions are open, by protocol."""
         counts = Counter[str]()

@@ -16,6 +16,7 @@ from gateway.errors import NotSupported
 from gateway.interfaces import IDelivery, IDirectory, IMailboxes, IProcesses, IState, IStore, Run
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.mailboxes.recipients import Recipients
+from gateway.mailboxes.survey import Survey
 from gateway.model import Account
 from gateway.operations.tools import Tools
 from gateway.retention.policies import Policies
@@ -59,19 +60,22 @@ def tools_of(
     """What operations work with; parts that the store lacks fail with ``NotSupported``."""
     lacking = _Lacking(settings.store.kind)
     here = settings.directory.here
+    mailboxes = AllMailboxes(directory, IMailboxes(store, lacking), hosts=here)
+    recipients = Recipients(
+        directory,
+        IDelivery(store, lacking),
+        limits_of(settings.quota),
+        hosts=here,
+        delimiter=settings.lmtp.recipient_delimiter,
+    )
     return Tools(
         settings=settings,
         directory=directory,
         store=store,
         state=state,
-        mailboxes=AllMailboxes(directory, IMailboxes(store, lacking), hosts=here),
-        recipients=Recipients(
-            directory,
-            IDelivery(store, lacking),
-            limits_of(settings.quota),
-            hosts=here,
-            delimiter=settings.lmtp.recipient_delimiter,
-        ),
+        mailboxes=mailboxes,
+        recipients=recipients,
+        survey=Survey(mailboxes, recipients, run, now),
         policies=policies,
         guard=guard_of(settings.retention),
         processes=processes,

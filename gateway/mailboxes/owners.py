@@ -7,6 +7,7 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
+from gateway.errors import NoSuchMailbox
 from gateway.interfaces import IDirectory, IMailboxes
 from gateway.model import Account
 
@@ -36,8 +37,7 @@ class AllMailboxes:
         """One account per existing mailbox, by name; other attributes may be missing."""
         if self._store.lists_mailboxes:
             return [Account(name=name, mailbox=name) for name in sorted(await self._store.names())]
-        told: list[Account] = await self._directory.accounts()
-        here = [one for one in told if not one.is_elsewhere(self._hosts)]
+        here = await self.owners()
         found: dict[str, Account] = {}
         for account in sorted(await self._store.present(here), key=lambda one: one.mailbox):
             if found.setdefault(account.mailbox, account) is not account:
@@ -47,6 +47,28 @@ class AllMailboxes:
     async def names(self) -> list[str]:
         """The names of all mailboxes, sorted."""
         return [account.mailbox for account in await self.accounts()]
+
+    async def listed(self) -> list[str] | list[Account]:
+        """As ``accounts``: where the store lists mailboxes their names, which cost less."""
+        return await self._store.names() if self._store.lists_mailboxes else await self.accounts()
+
+    async def owners(self) -> list[Account]:
+        """All accounts of the directory with a mailbox here, by one request."""
+        told: list[Account] = await self._directory.accounts()
+        return [one for one in told if not one.is_elsewhere(self._hosts)]
+
+    async def existing(self, mailbox: str) -> Account:
+        """The owner of a mailbox, or an account that has only its name; creates none.
+
+        Raises ``NoSuchMailbox`` also if only its owner exists.
+        """
+        account = await self.find(mailbox)
+        if account is None:
+            fault = "no account here has it, and only the directory knows its home: check the name"
+            raise NoSuchMailbox(f"there is no mailbox {mailbox!r}: {fault}")
+        if not await self._store.present([account]):
+            raise NoSuchMailbox(f"there is no mailbox {mailbox!r}: check the name")
+        return account
 
     async def owner(self, mailbox: str) -> Account | None:
         """The owner of a mailbox; None: it has none, or another server has the mailbox."""

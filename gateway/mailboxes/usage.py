@@ -40,7 +40,7 @@ def described(name: str, usage: Usage, limits: Limits) -> dict[str, Any]:
     }
 
 
-class _Remembered(Generic[T]):
+class Remembered(Generic[T]):
     """A result that concurrent callers share, cached for ``KEPT`` seconds."""
 
     def __init__(self, find: Callable[[], Awaitable[T]], now: Callable[[], float]) -> None:
@@ -58,6 +58,10 @@ class _Remembered(Generic[T]):
                 self._until = self._now() + KEPT
             return self._found
 
+    def forget(self) -> None:
+        """Compute it anew for the next caller."""
+        self._until = 0.0
+
 
 class UsagePages:
     """Lists usage by name, which reads a page's mailboxes only, or by usage, which reads all.
@@ -74,8 +78,8 @@ class UsagePages:
         """``now`` in seconds."""
         self._recipients = recipients
         self._all_mailboxes = all_mailboxes
-        self._listed = _Remembered(all_mailboxes.accounts, now)
-        self._counted = _Remembered(self._count_all, now)
+        self._listed = Remembered(all_mailboxes.accounts, now)
+        self._counted = Remembered(self._count_all, now)
 
     def page(self, order: str, number: int, count: int) -> Deferred[list[dict[str, Any]]]:
         """Page ``number``, from 0, of ``count`` mailboxes; fails as a directory or a store does.

@@ -58,6 +58,9 @@ class OpenSession(NamedTuple):
     since: float
     """When it began, in Unix seconds."""
 
+    mailbox: str = ""
+    """The mailbox that it has open; empty: none."""
+
 
 class Peer(NamedTuple):
     """The client of a session; the ``mind`` of ``Portal.login``."""

@@ -93,6 +93,11 @@ class POP3Protocol(Shell):
     def _logged_in(self) -> str:
         return "" if self._give_back is None else self._user
 
+    @property
+    def mailbox(self) -> str:
+        """The mailbox, from the opening of the maildrop to the last reply."""
+        return "" if self._give_back is None else self._maildrop.name
+
     def _ended(self) -> None:
         """Emit the session's end.  Without QUIT nothing is removed."""
         self._times.end()

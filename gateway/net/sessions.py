@@ -33,6 +33,10 @@ class Drainable(Protocol):
     def shown(self) -> OpenSession:
         """The session, for an operator."""
 
+    @property
+    def mailbox(self) -> str:
+        """The mailbox that it has open; empty: none."""
+
 
 S = TypeVar("S", bound=Drainable)
 
@@ -137,6 +141,10 @@ class SessionFactory(ServerFactory):
     def open_sessions(self) -> list[OpenSession]:
         """The open sessions, in no order."""
         return [session.shown for session in self._sessions]
+
+    def count_in(self, mailbox: str) -> int:
+        """How many sessions have this mailbox open."""
+        return sum(session.mailbox == mailbox for session in self._sessions)
 
     @property
     def clock(self) -> IReactorTime:

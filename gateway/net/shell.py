@@ -113,7 +113,13 @@ class Shell(AdmittedProtocol):
         id_, host, secure, listener, *_ = self.connection
         since = time.time() - (self._seconds() - self._started)
         protocol = self._factory.protocol_name
-        return OpenSession(id_, protocol, self._logged_in(), host, listener, secure, since)
+        user, mailbox = self._logged_in(), self.mailbox
+        return OpenSession(id_, protocol, user, host, listener, secure, since, mailbox)
+
+    @property
+    def mailbox(self) -> str:
+        """The mailbox that the session has open; empty: none."""
+        return ""
 
     def _logged_in(self) -> str:
         """The login name; empty: nobody has logged in."""

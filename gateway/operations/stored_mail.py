@@ -6,8 +6,8 @@ from typing import Annotated, Self
 
 from attrs import frozen
 
-from gateway.errors import NoSuchMailbox, NotSupported
-from gateway.interfaces import IRetentionStore
+from gateway.errors import NoSuchMailbox, NotSupported, OnHold
+from gateway.interfaces import IMailboxAdmin, IMailboxes, IRetentionStore
 from gateway.model import Account, Reason, StoredMessage
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds, Page, page_of
@@ -72,6 +72,32 @@ async def account_of(tools: Tools, mailbox: str) -> Account:
         fault = "no account here has it, and only the directory knows its home: check the name"
         raise NoSuchMailbox(f"{mailbox}: {fault}")
     return account
+
+
+def held(mailbox: str) -> OnHold:
+    """The error for a removal from a mailbox on hold."""
+    return OnHold(
+        f"{mailbox!r} is on hold: nothing of it may be removed. Take hold out of its retention"
+        " policy first, in the directory or in [retention]; a policy with an error counts as hold"
+    )
+
+
+def admin_store(tools: Tools) -> IMailboxAdmin:
+    """The store, if an operator can look after its mailboxes; raises ``NotSupported``."""
+    store: IMailboxAdmin | None = IMailboxAdmin(tools.store, None)
+    if store is None:
+        raise NotSupported(
+            "the store cannot rename, delete or count mailboxes: store.kind must be one that can"
+        )
+    return store
+
+
+def mailbox_store(tools: Tools) -> IMailboxes:
+    """The store, if it knows which mailboxes exist; raises ``NotSupported``."""
+    store: IMailboxes | None = IMailboxes(tools.store, None)
+    if store is None:
+        raise NotSupported("the store knows no mailboxes: store.kind must be one that does")
+    return store
 
 
 def retention_store(tools: Tools) -> IRetentionStore:

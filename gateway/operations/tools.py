@@ -10,6 +10,7 @@ from gateway.config.settings import Settings
 from gateway.interfaces import IDirectory, IProcesses, IState, IStore, Run
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.mailboxes.recipients import Recipients
+from gateway.mailboxes.survey import Survey
 from gateway.retention.policies import Policies
 from gateway.retention.removal_guard import Guard
 
@@ -29,6 +30,9 @@ class Tools:
     policies: Policies
     guard: Guard
     processes: IProcesses
+    survey: Survey
+    """All mailboxes and their usage, kept for a while."""
+
     run: Run
     """Threads of its own: sessions do not wait for an operator's work."""
 

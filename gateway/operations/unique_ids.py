@@ -47,3 +47,23 @@ async def move_ids(
         except GatewayError as error:
             failed.append(NotMoved(account.mailbox, str(error)))
     return MovedIds(len(accounts), by, tuple(failed))
+
+
+@frozen
+class MovedMailboxIds:
+    """Where the unique-ids of new messages of a mailbox begin now."""
+
+    mailbox: str
+    next_uid: int | None
+    """None: the mailbox has no unique-ids yet; new ones begin above all earlier ones."""
+
+
+async def move_mailbox_ids(
+    tools: Tools, *, mailbox: str, by: Annotated[int, Bounds(1, 100_000_000)] = 10_000
+) -> MovedMailboxIds:
+    """Let the unique-ids of new messages of one mailbox begin ``by`` further on.
+
+    After a restore of this mailbox from a backup.
+    """
+    account = await tools.mailboxes.existing(mailbox)
+    return MovedMailboxIds(mailbox, await retention_store(tools).move_ids(account, by) or None)

@@ -28,6 +28,15 @@ class Policies:
         domain = account.mailbox.rpartition("@")[2].lower()
         return account.retention or self._domains.get(domain, "") or self._default
 
+    def source(self, account: Account) -> str:
+        """Where the policy is from: ``account``, ``domain NAME``, ``default``; empty: no policy."""
+        domain = account.mailbox.rpartition("@")[2].lower()
+        if account.retention:
+            return "account"
+        if self._domains.get(domain):
+            return f"domain {domain}"
+        return "default" if self._default else ""
+
     def policy(self, account: Account) -> Policy:
         """The policy of the mailbox.  Raises ``RetentionMalformed``: then keep all mail."""
         text = self.text(account)

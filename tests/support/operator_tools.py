@@ -9,6 +9,7 @@ from gateway.config.retention import Retention
 from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.mailboxes.owners import AllMailboxes
+from gateway.mailboxes.survey import Survey
 from gateway.model import Account
 from gateway.operations.tools import Tools
 from gateway.state.memory import MemoryState
@@ -31,16 +32,18 @@ class Desk:
     def tools(self) -> Tools:
         """What operations work with."""
         directory = MemoryDirectory({}, self.accounts)
+        mailboxes = AllMailboxes(directory, self.store, hosts=())
         return Tools(
             directory=directory,
             store=self.store,
             state=self.state,
-            mailboxes=AllMailboxes(directory, self.store, hosts=()),
+            mailboxes=mailboxes,
             policies=policies_of(self.section),
             guard=guard_of(self.section),
             settings=Settings(retention=self.section),
             recipients=None,  # type: ignore[arg-type]
             processes=None,  # type: ignore[arg-type]
+            survey=Survey(mailboxes, None, maybeDeferred, self.look),  # type: ignore[arg-type]
             run=maybeDeferred,
             now=self.look,
             operator="uid 0",

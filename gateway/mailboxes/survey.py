@@ -1,0 +1,97 @@
+"""All mailboxes for operators, with their usage: searched, sorted, in pages.
+
+The list, and the usage of all mailboxes, are kept for ``usage.KEPT`` seconds, and shared by
+all who ask meanwhile.  What is proportional to the number of mailboxes runs in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from attrs import frozen
+
+from gateway.errors import GatewayError
+from gateway.interfaces import Run
+from gateway.mailboxes.owners import AllMailboxes
+from gateway.mailboxes.recipients import Recipients
+from gateway.mailboxes.usage import Remembered
+from gateway.model import Account, Usage
+from gateway.observe.failures import meets_all
+
+T = TypeVar("T")
+
+
+@frozen
+class Counted:
+    """The usage of a mailbox, or why it is unknown."""
+
+    account: Account
+    usage: Usage | None
+    problem: str = ""
+
+
+class Survey:
+    """The mailboxes of a server."""
+
+    def __init__(
+        self,
+        mailboxes: AllMailboxes,
+        recipients: Recipients,
+        run: Run,
+        now: Callable[[], float],
+    ) -> None:
+        """``now`` in seconds, of any clock."""
+        self._mailboxes = mailboxes
+        self._recipients = recipients
+        self._run = run
+        self._listed = Remembered(self._list, now)
+        self._counted = Remembered(self._count_all, now)
+        self._owners = Remembered(self._find_owners, now)
+
+    async def listed(self) -> Sequence[Account]:
+        """One account per mailbox, by name; other attributes may be missing.
+
+        Fails as a directory or a store does.
+        """
+        return await self._listed.get()
+
+    async def counted(self) -> Sequence[Counted]:
+        """The usage of all mailboxes; fails as ``listed``, and if none can be read."""
+        return await self._counted.get()
+
+    async def owners(self) -> Mapping[str, Account]:
+        """The accounts of the directory, by mailbox; fails as ``listed``."""
+        return await self._owners.get()
+
+    async def count(self, account: Account) -> Counted:
+        """The usage of one mailbox, now; fails if that of every other mailbox would fail too."""
+        try:
+            return Counted(account, await self._recipients.usage(account))
+        except GatewayError as error:
+            if meets_all(error):
+                raise
+            return Counted(account, None, str(error))
+
+    def forget(self) -> None:
+        """The mailboxes have changed: the next one who asks gets them anew."""
+        for known in (self._listed, self._counted):
+            known.forget()
+
+    async def _list(self) -> Sequence[Account]:
+        found = await self._mailboxes.listed()
+
+        def accounts() -> Sequence[Account]:
+            return [
+                Account(name=one, mailbox=one) if isinstance(one, str) else one for one in found
+            ]
+
+        return await self._run(accounts)
+
+    async def _count_all(self) -> Sequence[Counted]:
+        # One after the other in a loop: recursion needs stack.
+        return [await self.count(account) for account in await self._list()]
+
+    async def _find_owners(self) -> Mapping[str, Account]:
+        owners = await self._mailboxes.owners()
+        return await self._run(lambda: {one.mailbox: one for one in owners})
