@@ -32,6 +32,7 @@ KINDS: dict[type[BaseException], Kind] = {
     errors.HomedElsewhere: Kind(HTTPStatus.MISDIRECTED_REQUEST, "Another server has the mailbox"),
     errors.MaildropBusy: Kind(HTTPStatus.CONFLICT, "A session has the mailbox open"),
     errors.MailboxExists: Kind(HTTPStatus.CONFLICT, "There is such a mailbox already"),
+    errors.NotConfirmed: Kind(HTTPStatus.PRECONDITION_REQUIRED, "The removal needs a confirmation"),
     errors.OnHold: Kind(HTTPStatus.CONFLICT, "The mailbox is on hold"),
     errors.ConfigError: Kind(HTTPStatus.CONFLICT, "The configuration or the state forbids it"),
     errors.TooManyGuesses: Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many wrong tokens"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
-from gateway.operations import audit, control, logins
+from gateway.operations import audit, control, logins, mailbox_list, mailboxes, messages, unique_ids
 
 
 class Scope(Enum):
@@ -54,5 +54,15 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/logins", Scope.READ, logins.list_logins),
     Route("GET", "/v1/audit", Scope.READ, audit.search_audit),
     Route("POST", "/v1/reload", Scope.OPERATE, control.reload_configuration),
+    Route("GET", "/v1/mailboxes", Scope.READ, mailbox_list.list_mailboxes),
+    Route("GET", "/v1/mailboxes/{mailbox}", Scope.READ, mailbox_list.show_mailbox),
+    Route("DELETE", "/v1/mailboxes/{mailbox}", Scope.OPERATE, mailboxes.delete),
+    Route("POST", "/v1/mailboxes/{mailbox}/rename", Scope.OPERATE, mailboxes.rename),
+    Route("POST", "/v1/mailboxes/{mailbox}/recalculate", Scope.OPERATE, mailboxes.recalculate),
+    Route("POST", "/v1/mailboxes/{mailbox}/move-ids", Scope.OPERATE, unique_ids.move_mailbox_ids),
+    Route("GET", "/v1/mailboxes/{mailbox}/messages", Scope.READ, messages.list_messages),
+    Route("GET", "/v1/mailboxes/{mailbox}/messages/{uid}", Scope.READ, messages.show_header),
+    Route("POST", "/v1/mailboxes/{mailbox}/hide", Scope.OPERATE, messages.hide_messages),
+    Route("POST", "/v1/mailboxes/{mailbox}/remove", Scope.OPERATE, messages.remove_messages),
 )
 """All of them."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from unittest import mock
 
-from attrs import frozen
+from attrs import fields, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -115,7 +115,7 @@ class ApiCase(SynchronousTestCase):
         self.clock = Clock()
         self.events: list[Event] = []
         access = Access(TOKENS, self.clock.seconds)
-        tools = Tools(*[mock.sentinel.part] * 11)
+        tools = Tools(**{one.name: mock.sentinel.part for one in fields(Tools)})
         api = Api(
             ROUTES,
             lambda: tools,

@@ -19,6 +19,7 @@ from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import (
     BadMailboxName,
+    BadRequest,
     GatewayError,
     LedgerUnusable,
     MailboxExists,
@@ -300,8 +301,9 @@ class MessageTests(OperatorCase):
         self.assertEqual(self.uids(self.name, "hidden"), list(uids))
 
     def test_without_a_message_that_is_there_nothing_is_said_to_be_done(self) -> None:
-        for uids in ((), ("99",), ("../x", "y")):
-            for change in (messages.hide_messages, messages.remove_messages):
+        for change in (messages.hide_messages, messages.remove_messages):
+            self.refused(BadRequest, change(self.tools, mailbox=self.name, uids=()))
+            for uids in (("99",), ("../x", "y")):
                 self.refused(MessageGone, change(self.tools, mailbox=self.name, uids=uids))
         self.assertEqual(self.said(), [])
 
