@@ -22,6 +22,7 @@ __all__ = [
     "DirectoryMisconfigured",
     "GatewayError",
     "HomedElsewhere",
+    "Kicked",
     "LargerThanQuota",
     "LedgerUnusable",
     "LoginTooSoon",
@@ -161,6 +162,10 @@ class NotInScope(GatewayError):
 
 class NotFound(GatewayError):
     """There is nothing of the name that an operator gave."""
+
+
+class Kicked(GatewayError):
+    """An operator has ended the session."""
 
 
 class NotSupported(GatewayError):

@@ -393,8 +393,9 @@ class Assembly:
             control=self.control(reloading) if runtime.role.is_alone else None,
         )
         reloading.server = server
-        runtime.questions.answer("sessions", lambda _: server.open_sessions())
         runtime.questions.answer(SESSIONS_IN, server.count_sessions_in)
+        runtime.questions.answer("sessions", server.open_sessions)
+        runtime.questions.answer("kick", server.kick)
         if runtime.role.is_alone:
             runtime.questions.answer("reload", lambda _: server.reload().addCallback(told))
         self._watch()

@@ -263,8 +263,8 @@ class Parent(SignalledService):
     def open_sessions(self) -> Deferred[list[OpenSession]]:
         """The open sessions of all workers; the oldest first.  A worker that hangs is left out."""
 
-        def gathered(answers: list[list[list[Any]]]) -> list[OpenSession]:
-            found = [OpenSession(*one) for listed in answers for one in listed]
+        def gathered(answers: list[dict[str, Any]]) -> list[OpenSession]:
+            found = [OpenSession(*one) for answer in answers for one in answer["sessions"]]
             return sorted(found, key=attrgetter("since"))
 
         return self.processes.ask_each("sessions").addCallback(gathered)

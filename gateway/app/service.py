@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -44,6 +44,7 @@ from gateway.events import (
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.model import OpenSession
 from gateway.observe.log import emit_to_log
+from gateway.operations.sessions import is_meant
 from gateway.processes.sockets import Inherited
 
 T = TypeVar("T")
@@ -220,10 +221,21 @@ class Server(SignalledService):
         drained: Deferred[Any] = DeferredList([*closing, *draining])
         return drained.addCallback(self._finish).addCallback(self._end_work)
 
-    def open_sessions(self) -> Deferred[list[OpenSession]]:
-        """The open sessions of this process; the oldest first."""
-        found = [one for sessions in self._sessions() for one in sessions.open_sessions()]
-        return succeed(sorted(found, key=attrgetter("since")))
+    def open_sessions(self, asked: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The open sessions of this process, the oldest first; ``asked`` as by ``is_meant``.
+
+        ``most``: how many are told of; ``total``: how many there are.
+        """
+        asked = asked or {}
+        meant = is_meant(asked)
+        shown = (one for sessions in self._sessions() for one in sessions.open_sessions())
+        found = sorted(filter(meant, shown), key=attrgetter("since"))
+        return {"total": len(found), "sessions": found[: asked.get("most")]}
+
+    def kick(self, asked: Mapping[str, Any]) -> list[tuple[OpenSession, bool]]:
+        """End sessions of this process; ``asked`` as by ``is_meant``, and ``operator``."""
+        meant, operator = is_meant(asked), asked["operator"]
+        return [one for sessions in self._sessions() for one in sessions.kick(meant, operator)]
 
     def count_sessions_in(self, mailbox: str) -> int:
         """How many sessions of this process have a mailbox open."""

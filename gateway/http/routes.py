@@ -8,7 +8,16 @@ from typing import Any
 
 from attrs import frozen
 
-from gateway.operations import audit, control, logins, mailbox_list, mailboxes, messages, unique_ids
+from gateway.operations import (
+    audit,
+    control,
+    logins,
+    mailbox_list,
+    mailboxes,
+    messages,
+    sessions,
+    unique_ids,
+)
 
 
 class Scope(Enum):
@@ -53,6 +62,9 @@ class Route:
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/logins", Scope.READ, logins.list_logins),
     Route("GET", "/v1/audit", Scope.READ, audit.search_audit),
+    Route("GET", "/v1/sessions", Scope.READ, sessions.list_sessions),
+    Route("POST", "/v1/sessions/kick", Scope.OPERATE, sessions.kick_sessions),
+    Route("DELETE", "/v1/sessions/{session}", Scope.OPERATE, sessions.kick_session),
     Route("POST", "/v1/reload", Scope.OPERATE, control.reload_configuration),
     Route("GET", "/v1/mailboxes", Scope.READ, mailbox_list.list_mailboxes),
     Route("GET", "/v1/mailboxes/{mailbox}", Scope.READ, mailbox_list.show_mailbox),

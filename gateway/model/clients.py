@@ -61,6 +61,18 @@ class OpenSession(NamedTuple):
     mailbox: str = ""
     """The mailbox that it has open; empty: none."""
 
+    method: str = ""
+    """``PASS`` or the SASL mechanism of the login; empty: none yet."""
+
+    tls: str = ""
+    """The version of TLS as OpenSSL names it, such as ``TLSv1.3``; empty: no TLS here."""
+
+    state: str = ""
+    """What it does: ``logging in``, ``logged in``, ``sending`` and so on."""
+
+    octets: int = 0
+    """Of the messages that it has sent, or received by LMTP."""
+
 
 class Peer(NamedTuple):
     """The client of a session; the ``mind`` of ``Portal.login``."""

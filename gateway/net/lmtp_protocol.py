@@ -22,7 +22,7 @@ from gateway.lmtp import replies
 from gateway.lmtp.actions import Abort, Action, Begin, Finish, HangUp, Recipient, StartTLS, Write
 from gateway.lmtp.session import Session
 from gateway.lmtp.trace import date_of, trace_header
-from gateway.model import Account
+from gateway.model import Account, OpenSession
 from gateway.net.shell import Shell
 from gateway.observe.failures import complain, problem_in
 
@@ -93,6 +93,16 @@ class LMTPProtocol(Shell):
         if self._over or self._paused:
             return self._factory.timeouts.stall
         return self._session.profile.idle_timeout
+
+    @property
+    def shown(self) -> OpenSession:
+        """The session, for an operator."""
+        return super().shown._replace(octets=self._session.counts.octets)
+
+    def _state(self) -> str:
+        if self._incoming is not None:
+            return "receiving"
+        return "delivering" if self._working else "idle"
 
     # -- actions -------------------------------------------------------------
 

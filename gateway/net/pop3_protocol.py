@@ -31,7 +31,7 @@ from gateway.interfaces import (
     Leave,
     Proven,
 )
-from gateway.model import Connection, Form, Listing, Peer, Proxy
+from gateway.model import Connection, Form, Listing, OpenSession, Peer, Proxy
 from gateway.net.command_times import CommandTimes
 from gateway.net.shell import Shell
 from gateway.net.tls_line import TLSConnection
@@ -91,12 +91,31 @@ class POP3Protocol(Shell):
             self.transport.loseConnection()
 
     def _logged_in(self) -> str:
-        return "" if self._give_back is None else self._user
+        is_trying = self._working and self._session.state is State.AUTHORIZATION
+        return self._user if is_trying or self._give_back is not None else ""
 
     @property
     def mailbox(self) -> str:
         """The mailbox, from the opening of the maildrop to the last reply."""
         return "" if self._give_back is None else self._maildrop.name
+
+    @property
+    def shown(self) -> OpenSession:
+        """The session, for an operator."""
+        counts, shown = self._session.counts, super().shown
+        octets = counts.retr_octets + counts.top_octets
+        return shown._replace(method=self._method if shown.user else "", octets=octets)
+
+    def _state(self) -> str:
+        session = self._session
+        if session.state is State.AUTHORIZATION:
+            return "logging in" if self._working else "before login"
+        if session.state is State.UPDATE:
+            return "removing"
+        return "sending" if session.fetching or self._paused else "logged in"
+
+    def _is_finishing(self) -> bool:
+        return self._session.state is State.UPDATE
 
     def _ended(self) -> None:
         """Emit the session's end.  Without QUIT nothing is removed."""

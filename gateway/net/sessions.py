@@ -37,6 +37,9 @@ class Drainable(Protocol):
     def mailbox(self) -> str:
         """The mailbox that it has open; empty: none."""
 
+    def kick(self, operator: str) -> bool:
+        """End the session; False: that is so once running work is done."""
+
 
 S = TypeVar("S", bound=Drainable)
 
@@ -145,6 +148,13 @@ class SessionFactory(ServerFactory):
     def count_in(self, mailbox: str) -> int:
         """How many sessions have this mailbox open."""
         return sum(session.mailbox == mailbox for session in self._sessions)
+
+    def kick(
+        self, is_meant: Callable[[OpenSession], bool], operator: str
+    ) -> list[tuple[OpenSession, bool]]:
+        """End sessions, each as it was and whether it has ended at once."""
+        meant = [(one, shown) for one in self._sessions if is_meant(shown := one.shown)]
+        return [(shown, one.kick(operator)) for one, shown in meant]
 
     @property
     def clock(self) -> IReactorTime:

@@ -19,7 +19,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import TookTooLong
+from gateway.errors import Kicked, TookTooLong
 from gateway.events import HEALTH_CHECK, TLSEstablished
 from gateway.model import OpenSession
 from gateway.net.acceptor import AdmittedProtocol
@@ -65,6 +65,8 @@ class Shell(AdmittedProtocol):
         """The client has closed its side; it still gets its replies."""
         self._handshaking = False
         self._draining = False
+        self._kicked_by = ""
+        """The operator who ends the session; empty: none does."""
         self.wrote = 0.0
         """When something was written last."""
 
@@ -111,15 +113,32 @@ class Shell(AdmittedProtocol):
     def shown(self) -> OpenSession:
         """The session, for an operator."""
         id_, host, secure, listener, *_ = self.connection
-        since = time.time() - (self._seconds() - self._started)
-        protocol = self._factory.protocol_name
-        user, mailbox = self._logged_in(), self.mailbox
-        return OpenSession(id_, protocol, user, host, listener, secure, since, mailbox)
+        return OpenSession(
+            id_,
+            self._factory.protocol_name,
+            self._logged_in(),
+            host,
+            listener,
+            secure,
+            time.time() - (self._seconds() - self._started),
+            self.mailbox,
+            tls=self._tls_version(),
+            state="closing" if self._over else self._state(),
+        )
 
     @property
     def mailbox(self) -> str:
         """The mailbox that the session has open; empty: none."""
         return ""
+
+    def _tls_version(self) -> str:
+        if self._handshaking or not isinstance(self.transport, TLSMemoryBIOProtocol):
+            return ""
+        return str(self.transport.getHandle().get_protocol_version_name())
+
+    def _state(self) -> str:
+        """What the session does, for an operator."""
+        return "working" if self._working else "idle"
 
     def _logged_in(self) -> str:
         """The login name; empty: nobody has logged in."""
@@ -276,6 +295,9 @@ class Shell(AdmittedProtocol):
     def _advance(self) -> bool:
         """Perform the session's next action; False if there is none now."""
         session = self._session
+        if self._kicked_by and not (self._is_finishing() or session.closed):
+            self._end_kicked()
+            return True
         if (action := session.next_action(self._is_time_up)) is not None:
             self._idle_timer.touch()
             self._perform(action)
@@ -393,6 +415,32 @@ class Shell(AdmittedProtocol):
         """The server stops: finish running work, then close."""
         self._draining = True
         self._pump()
+
+    def kick(self, operator: str) -> bool:
+        """An operator ends the session; False: that is so once running work is done."""
+        if self._over or self._is_finishing():
+            self._kicked_by = operator
+            return not self._working
+        self._kicked_by = operator
+        if self._handshaking or self._paused or self._session.is_amid_reply:
+            # A line more would be taken for a part of the reply, or never be read.
+            self._ending("kicked", f"by {operator}")
+            self.abort()
+        else:
+            self._end_kicked()
+            self._pump()
+        return True
+
+    def _end_kicked(self) -> None:
+        self._ending("kicked", f"by {self._kicked_by}")
+        if self._session.is_owed:
+            self._session.give_up(Kicked())
+        else:
+            self._session.dismiss()
+
+    def _is_finishing(self) -> bool:
+        """Whether work is running that must not be cut."""
+        return bool(self._working)
 
     def _allowed(self) -> float:
         if self._handshaking and not self._over:

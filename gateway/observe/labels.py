@@ -14,6 +14,7 @@ END_OF: Mapping[str, str] = {
     "dropped": "dropped",
     "idle": "idle",
     "stalled": "stalled",
+    "kicked": "kicked",
     "aborted": "aborted",
     "server stopping": "server_stopping",
     "a back-end took too long": "timeout",

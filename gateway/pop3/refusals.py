@@ -20,6 +20,7 @@ REFUSALS: Mapping[type[Exception], tuple[str, str]] = {
     errors.MaildropBusy: ("IN-USE", "busy"),
     errors.TooManySessions: ("SYS/TEMP", "sessions"),
     errors.TooManyGuesses: ("SYS/TEMP", "guesses"),
+    errors.Kicked: ("SYS/TEMP", "closing"),
     errors.NoSuchMailbox: ("SYS/PERM", "no_mailbox"),
     errors.HomedElsewhere: ("SYS/PERM", "elsewhere"),
     errors.BadMailboxName: ("SYS/PERM", "unusable"),

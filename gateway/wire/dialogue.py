@@ -100,6 +100,16 @@ class Dialogue(ABC, Generic[Action]):
         return self._action is not None or (waiting and not (self._owed or self.closed))
 
     @property
+    def is_owed(self) -> bool:
+        """Whether an action was handed out and not answered yet."""
+        return self._owed
+
+    @property
+    def is_amid_reply(self) -> bool:
+        """Whether a reply is made in pieces and is not complete."""
+        return self._pieces is not None
+
+    @property
     def is_idle(self) -> bool:
         """Whether all replies to what was taken so far are made and sent."""
         pending = self._owed or self._action is not None or self._pieces is not None
