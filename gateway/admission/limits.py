@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from attrs import frozen
@@ -45,6 +45,10 @@ class ConnectionCounts:
     def configure(self, limits: ConnectionLimits) -> None:
         """Other limits from now on; who is in stays."""
         self._limits = limits
+
+    def of(self, what: str) -> Mapping[str, int]:
+        """The counts by ``address`` or by ``user``."""
+        return {"address": self._addresses, "user": self._users}[what]
 
     def connect(self, address: str) -> Leave:
         """Count a connection.  Raises ``TooManySessions``, and then does not count it."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from gateway.admission import inspection
 from gateway.admission.attempts import carry_out, weigh
 from gateway.admission.limits import ConnectionCounts, ConnectionLimits
 from gateway.admission.login_delay import LoginDelay
@@ -60,6 +61,18 @@ class LocalAdmission:
         if self._throttle is not None and rules.throttle is not None:
             self._throttle.configure(rules.throttle)
         self.login_delay.configure(rules.profile)
+
+    def waiting(self, question: Mapping[str, Any]) -> object:
+        """Who waits, as ``inspection.waiting``."""
+        return inspection.waiting(self._throttle, self.login_delay, question)
+
+    def forgive(self, question: Mapping[str, Any]) -> object:
+        """As ``inspection.forgive``."""
+        return inspection.forgive(self._throttle, self.login_delay, question)
+
+    def counted(self, what: str) -> object:
+        """The addresses with the most connections (``address``), or the users (``user``)."""
+        return inspection.most_counted(self._counts.of(what))
 
     def connect(self, connection: Connection) -> Deferred[Leave]:
         """Count a connection."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from gateway.errors import LoginTooSoon
 from gateway.model import Terms
@@ -62,6 +62,21 @@ class LoginDelay:
         self._at.move_to_end(user)
         while len(self._at) > self._entries or not self._matters(now):
             self._at.popitem(last=False)
+
+    def waiting(self) -> Iterator[tuple[str, float]]:
+        """The users that LOGIN-DELAY keeps out, the latest first, and for how many seconds.
+
+        The longest delay is assumed: a user may have a shorter one.
+        """
+        now = self._seconds()
+        for user, at in reversed(self._at.items()):
+            if not 0 <= now - at < self._longest:
+                return
+            yield user, self._longest - (now - at)
+
+    def forget(self, user: str) -> bool:
+        """Let the user log in now; whether there was a delay."""
+        return self._at.pop(user, None) is not None
 
     def _matters(self, now: float) -> bool:
         """Whether the oldest login can still delay another one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.admission import inspection
 from gateway.admission.attempts import Weighed, canonical_name, carry_out, weigh
 from gateway.admission.limits import Counted
 from gateway.admission.login_delay import LoginDelay
@@ -81,6 +82,7 @@ class RemoteAdmission:
         channel.handle(f"{name}.share", self._shares.take_share)
         channel.handle(f"{name}.spare", self._shares.take_spare)
         channel.handle(f"{name}.replaced", lambda known: self._trusted.forget((known[0], known[1])))
+        channel.handle(f"{name}.forgive", self._forgive)
         # For the time in which the parent does not answer.
         self._own = Throttle(share_of(throttle, workers), seconds)
         self._own_delay = LoginDelay(rules.profile, seconds)
@@ -98,7 +100,14 @@ class RemoteAdmission:
             self._own.configure(share_of(rules.throttle, self._workers))
         self._own_delay.configure(rules.profile)
 
+    def _forgive(self, question: Mapping[str, Any]) -> None:
+        inspection.forgive(self._own, self._own_delay, question)
+
     # -- counts ----------------------------------------------------------------
+
+    def counted(self, what: str) -> object:
+        """The addresses with the most connections here (``address``), or the users (``user``)."""
+        return inspection.most_counted(self._shares.used(what))
 
     def connect(self, connection: Connection) -> Deferred[Leave]:
         """Count a connection."""

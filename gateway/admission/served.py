@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from gateway.admission import inspection
 from gateway.admission.login_delay import LoginDelay
 from gateway.admission.parent_link import HERE
 from gateway.admission.rules import AdmissionRules, counted_limits, refusal_to_json
@@ -46,6 +47,16 @@ class ServedAdmission:
         if self._throttle is not None and rules.throttle is not None:
             self._throttle.configure(rules.throttle)
         self._delay.configure(rules.profile)
+
+    def waiting(self, question: Mapping[str, Any]) -> object:
+        """Who waits, as ``inspection.waiting``."""
+        return inspection.waiting(self._throttle, self._delay, question)
+
+    def forgive(self, question: Mapping[str, Any]) -> object:
+        """As ``inspection.forgive``; the workers forget what they know themselves."""
+        for worker in self._channels:
+            self._tell(worker, "forgive", question)
+        return inspection.forgive(self._throttle, self._delay, question)
 
     def join(self, worker: int, channel: Channel) -> list[list[object]]:
         """A worker begins; returns the ``shares`` of its ``RemoteAdmission``."""

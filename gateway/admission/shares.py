@@ -64,6 +64,10 @@ class WorkerShares:
         self._used[key] = used + 1
         return True
 
+    def used(self, limit: str) -> dict[str, int]:
+        """The counts of this process for a limit, by what is counted."""
+        return {key.of: count for key, count in self._used.items() if key.limit == limit}
+
     def want(self, key: Key, decided: Decided) -> int:
         """Ask the parent for a place; ``decided`` is called once.
 

@@ -16,7 +16,7 @@ import math
 import os
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from ipaddress import ip_network
 from typing import Any, NamedTuple
@@ -80,6 +80,24 @@ class Place(NamedTuple):
     network: str
     answers: bool = False
     """Count answers to challenges instead of passwords."""
+
+
+class Waiting(NamedTuple):
+    """A place that wrong passwords came from, for an operator; times in seconds from now."""
+
+    place: Place
+    wrong: int
+    logins: int
+    """Logins that are being tried or wait there."""
+
+    delay: float
+    """How long another password waits."""
+
+    refuses: bool
+    """Whether another password is refused."""
+
+    forgotten: float
+    """When all of it is forgotten, unless another wrong password comes."""
 
 
 class Attempt:
@@ -236,6 +254,43 @@ class Throttle:
     def _seen(self, place: Place, now: float) -> dict[bytes, float]:
         wrong = self._wrong.get(place)
         return {} if wrong is None or wrong.until <= now else wrong.seen
+
+    # -- for operators -------------------------------------------------------
+
+    def waiting(self) -> Iterator[Waiting]:
+        """The places that wrong passwords came from, and what the next other one meets there."""
+        limits, now = self._limits, self._seconds()
+        for place, wrong in self._wrong.items():
+            if wrong.until <= now or not wrong.seen:
+                continue
+            count = len(wrong.seen)
+            free = limits.free if place.account else limits.network_free
+            delay = self._delay(count, free)
+            queued = max(wrong.next - now, 0.0) + delay if delay else 0.0
+            refuses = bool(place.account) and 0 < limits.refuse_after <= count
+            logins = sum(self._pending.get(place, Counter()).values())
+            yield Waiting(place, count, logins, queued, refuses, wrong.until - now)
+
+    def forgive(self, accounts: Collection[str], address: str) -> int:
+        """Forget wrong passwords; returns from how many places.
+
+        Of these names of an account, and from this address or network; empty: any.
+        """
+        names = {name for one in accounts for name in self._names(one)}
+        networks = {address, self._network(address)}
+        places = [
+            place
+            for place in self._wrong
+            if (not accounts or place.account in names)
+            and (not address or place.network in networks)
+        ]
+        for place in places:
+            del self._wrong[place]
+        return len(places)
+
+    def _names(self, login: str) -> set[str]:
+        bare = _bare(login)
+        return {login, bare, self._accounts.get(login, login), self._accounts.get(bare, bare)}
 
     def _delay(self, wrong: int, free: int) -> float:
         if not wrong or wrong < free:

@@ -16,6 +16,7 @@ from gateway.admission.remote import RemoteAdmission
 from gateway.admission.rules import AdmissionRules
 from gateway.admission.served import ServedAdmission
 from gateway.admission.throttle import ThrottleLimits
+from gateway.app.questions import Questions
 from gateway.config.settings import Settings
 from gateway.events import Emit
 from gateway.processes.channel import Channel
@@ -82,6 +83,15 @@ class AdmissionsOfWorker:
         )
 
 
+def answer_operators(questions: Questions, admissions: Mapping[str, Admission]) -> None:
+    """Have a process answer what operators ask of admission."""
+    pop3 = admissions["pop3"]
+    questions.answer("counted", pop3.counted)
+    if isinstance(pop3, LocalAdmission):
+        questions.answer("waiting", pop3.waiting)
+        questions.answer("forgive", pop3.forgive)
+
+
 class AdmissionsOfParent:
     """The parent's side of the admissions of all services."""
 
@@ -103,6 +113,12 @@ class AdmissionsOfParent:
         """A worker has ended."""
         for served in self._served.values():
             served.leave(worker)
+
+    def answer_operators(self, questions: Questions) -> None:
+        """Have the parent answer what operators ask of admission."""
+        pop3 = self._served["pop3"]
+        questions.answer("waiting", pop3.waiting)
+        questions.answer("forgive", pop3.forgive)
 
     def configure(self, settings: Settings) -> None:
         """Other limits from now on; what was counted stays counted."""

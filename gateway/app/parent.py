@@ -142,6 +142,7 @@ class Parent(SignalledService):
             unusable=self._give_up,
         )
         self.questions = Questions()
+        self._admissions.answer_operators(self.questions)
         self.questions.answer("reload", lambda _: self.reload().addCallback(told))
         self._control_socket = ControlSocket(reactor, settings.state_dir)
         self._control: Bound | None = None

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 
-from gateway.app.admissions import MakeAdmission, admission_rules, local_admission
+from gateway.app.admissions import MakeAdmission, admission_rules, answer_operators, local_admission
 from gateway.app.figures import ServerFigures
 from gateway.app.observers import OBSERVERS, Make, observer_of_figures
 from gateway.app.questions import Questions, SingleProcess
@@ -84,6 +84,7 @@ class Runtime:
         self.readiness = Readiness(reactor)
         self.events.subscribe(self.readiness.subscription)
         self.questions.answer("readiness", self.readiness.as_json)
+        answer_operators(self.questions, self.admissions)
         self.questions.answer("leads", lambda _: self.leader.leads)
 
     def queued(self) -> int:

@@ -16,6 +16,7 @@ from gateway.operations import (
     mailboxes,
     messages,
     sessions,
+    throttle,
     unique_ids,
 )
 
@@ -61,6 +62,8 @@ class Route:
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/logins", Scope.READ, logins.list_logins),
+    Route("GET", "/v1/throttle", Scope.READ, throttle.list_throttled),
+    Route("POST", "/v1/throttle/forgive", Scope.OPERATE, throttle.forgive),
     Route("GET", "/v1/audit", Scope.READ, audit.search_audit),
     Route("GET", "/v1/sessions", Scope.READ, sessions.list_sessions),
     Route("POST", "/v1/sessions/kick", Scope.OPERATE, sessions.kick_sessions),
