@@ -64,6 +64,10 @@ class SingleProcess:
 
     def ask_parent(self, question: str, argument: object = None) -> Deferred[Any]:
         """As ``IProcesses.ask_parent``."""
+        return self.ask_here(question, argument)
+
+    def ask_here(self, question: str, argument: object = None) -> Deferred[Any]:
+        """As ``IProcesses.ask_here``."""
         # As through a channel: a tuple becomes a list, and no process shares a value.
         return self._questions.ask(question, _as_json(argument)).addCallback(_as_json)
 
@@ -79,6 +83,7 @@ class WorkerProcesses:
     def __init__(self, channel: Channel, questions: Questions) -> None:
         """Also has the worker answer ``questions``."""
         self._channel = channel
+        self._questions = questions
         channel.handle(_QUESTION, lambda body: questions.ask(*body))
 
     def ask_each(self, question: str, argument: object = None) -> Deferred[list[Any]]:
@@ -89,6 +94,10 @@ class WorkerProcesses:
     def ask_parent(self, question: str, argument: object = None) -> Deferred[Any]:
         """As ``IProcesses.ask_parent``."""
         return self._channel.ask(_PARENT, [question, argument], within=PARENT_WITHIN)
+
+    def ask_here(self, question: str, argument: object = None) -> Deferred[Any]:
+        """As ``IProcesses.ask_here``."""
+        return self._questions.ask(question, argument)
 
 
 @implementer(IProcesses)
@@ -106,6 +115,10 @@ class ParentProcesses:
 
     def ask_parent(self, question: str, argument: object = None) -> Deferred[Any]:
         """As ``IProcesses.ask_parent``."""
+        return self.ask_here(question, argument)
+
+    def ask_here(self, question: str, argument: object = None) -> Deferred[Any]:
+        """As ``IProcesses.ask_here``."""
         return self._questions.ask(question, argument)
 
     def serve(self, channel: Channel) -> None:

@@ -19,10 +19,12 @@ from gateway.errors import BadRequest, BodyTooLarge, GatewayError, NotFound, Too
 from gateway.events import Emit, OperationDone
 from gateway.http.access import Caller
 from gateway.http.parameters import arguments_of, names_in
+from gateway.http.probes import PROBES, Probe
 from gateway.http.problems import CONTENT_TYPE, UNFORESEEN, kind_of, problem_of
-from gateway.http.routes import Route
+from gateway.http.routes import Route, Scope
 from gateway.http.site import BoundedRequest
 from gateway.operations.tools import Tools
+from gateway.operations.values import Text
 
 log = Logger("pop3gw.http")
 
@@ -54,6 +56,8 @@ class Api:
         self.application = Klein()
         for route in routes:
             self._add(route)
+        for path, probe in PROBES.items():
+            self._add_probe(path, probe)
         self.application.handle_errors(HTTPException)(self._not_routed)
 
     def _add(self, route: Route) -> None:
@@ -99,7 +103,25 @@ class Api:
             if kind_of(error) is UNFORESEEN:
                 log.failure("session {id}: internal error", id=request.connection.id)
             return _refused(request, error)
+        if isinstance(value, Text):
+            return _octets(request, 200, value.octets, value.content_type)
         return _content(request, 200, as_json(value), "application/json")
+
+    def _add_probe(self, path: str, probe: Probe) -> None:
+        async def probed(request: BoundedRequest) -> bytes:
+            status, value = await probe(self._tools(), self._may_know(request))
+            return _content(request, status, value, "application/json")
+
+        self.application.route(path, methods=["GET"], endpoint=path)(probed)
+
+    def _may_know(self, request: BoundedRequest) -> bool:
+        """Whether the client of a probe, which needs no token, may read reasons."""
+        if request.is_from_here:
+            return True
+        try:
+            return bool(self._find_caller(request).scopes - {Scope.QUOTA})
+        except GatewayError:
+            return False
 
     async def _perform(
         self, route: Route, request: BoundedRequest, in_path: Mapping[str, str]
@@ -185,6 +207,10 @@ def _sent(request: BoundedRequest, status: int, problem: dict[str, Any]) -> Defe
 
 def _content(request: BoundedRequest, status: int, value: Any, content_type: str) -> bytes:
     body = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    return _octets(request, status, body, content_type)
+
+
+def _octets(request: BoundedRequest, status: int, body: bytes, content_type: str) -> bytes:
     request.set("content-type", content_type)
     request.set("cache-control", "no-store")
     request.set("x-content-type-options", "nosniff")

@@ -101,6 +101,12 @@ class BoundedRequest(Request):
         return IPv4Address("TCP", self.connection.host, 0)
 
     @property
+    def is_from_here(self) -> bool:
+        """Whether the client is on this machine."""
+        host: Any = self.getHost()  # type: ignore[no-untyped-call]
+        return is_here(self.connection.host, str(getattr(host, "host", "")))
+
+    @property
     def uid(self) -> int | None:
         """The user at the other end of a UNIX socket; None: unknown."""
         handle = getattr(self.channel.transport, "getHandle", lambda: None)()
@@ -146,9 +152,7 @@ class BoundedSite(Site):
 
         The query is left out: somebody may have put a secret there.
         """
-        host = request.connection.host
-        own = str(getattr(request.getHost(), "host", ""))
-        if is_here(host, own) and request.getHeader("user-agent") == HEALTH_CHECK:
+        if request.is_from_here and request.getHeader("user-agent") == HEALTH_CHECK:
             return
         path = request.uri.partition(b"?")[0].decode("ascii", "backslashreplace")
         method = request.method.decode("ascii", "backslashreplace")

@@ -93,6 +93,9 @@ class IProcesses(Interface):
         Fails as ``ask_each`` does, and in one process as the answer does.
         """
 
+    def ask_here(question: str, argument: object = None) -> Deferred[Any]:
+        """The answer of this process, whatever the others do; fails as the answer does."""
+
 
 class IWarningState(Interface):
     """How full mailboxes were, and when their users were warned.  Fails as ``IState`` does."""

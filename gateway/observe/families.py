@@ -40,9 +40,20 @@ class Family:
     merge: Merge = "sum"
     """How values of several processes become one."""
 
+    known: Sequence[str] = ()
+    """Values of its one label that a counter has from the start: ``increase`` in Prometheus does
+    not see the first one of what was not there before."""
 
-def _counter(name: str, meaning: str, *labels: str) -> Family:
-    return Family(f"pop3gw_{name}_total", "counter", meaning, labels)
+    @property
+    def first(self) -> Sequence[Sequence[str]]:
+        """The labels for which there is a value from the start."""
+        if self.kind == "gauge":
+            return ()
+        return [(one,) for one in self.known] if self.labels else [()]
+
+
+def _counter(name: str, meaning: str, *labels: str, known: Sequence[str] = ()) -> Family:
+    return Family(f"pop3gw_{name}_total", "counter", meaning, labels, known=known)
 
 
 def _gauge(name: str, meaning: str, *labels: str, merge: Merge = "sum") -> Family:
@@ -76,8 +87,10 @@ _ROWS = (
     _counter("cached_logins", "Logins by a cached password, since the directory was down."),
     _counter("ntlmv1_logins", "Logins by NTLMv1, which is easy to break."),
     # Mail that goes out
-    _counter("retrieved_messages", "Messages sent by RETR and TOP.", "command"),
-    _counter("retrieved_bytes", "Octets sent by RETR and TOP.", "command"),
+    _counter(
+        "retrieved_messages", "Messages sent by RETR and TOP.", "command", known=("RETR", "TOP")
+    ),
+    _counter("retrieved_bytes", "Octets sent by RETR and TOP.", "command", known=("RETR", "TOP")),
     _counter("deleted_messages", "Messages that sessions removed at QUIT."),
     _counter("actions_failed", "Fetches and commits of sessions that failed.", "action", "reason"),
     # Mail that comes in
@@ -94,7 +107,9 @@ _ROWS = (
         "Decisions whether a mailbox has room for a message.",
         *("service", "decision"),
     ),
-    _counter("quota_warnings", "Quota warnings sent to users.", "level"),
+    _counter(
+        "quota_warnings", "Quota warnings sent to users.", "level", known=("normal", "warn", "over")
+    ),
     _counter("quota_checks_failed", "Quota checks that failed.", "reason"),
     _gauge(
         "quota_mailboxes",
@@ -103,7 +118,12 @@ _ROWS = (
         merge="max",
     ),
     # Retention
-    _counter("retention_messages", "Messages that retention removed or hid.", "action"),
+    _counter(
+        "retention_messages",
+        "Messages that retention removed or hid.",
+        "action",
+        known=("removed", "hidden"),
+    ),
     _counter("retention_stops", "Retention runs stopped by the removal guard or a bad policy."),
     _counter("retention_postponed", "Retention visits or runs that failed.", "reason"),
     _gauge("retention_mailboxes", "Mailboxes that retention has scheduled."),
@@ -143,8 +163,13 @@ _ROWS = (
         merge="max",
     ),
     _gauge("workers", "Processes that should serve clients, and those that do.", "state"),
-    _counter("worker_ends", "Ends of worker processes, by how they ended.", "how"),
-    _counter("reloads", "Reloads of the configuration.", "result"),
+    _counter(
+        "worker_ends",
+        "Ends of worker processes, by how they ended.",
+        "how",
+        known=("orderly", "failed"),
+    ),
+    _counter("reloads", "Reloads of the configuration.", "result", known=("taken", "rejected")),
     _gauge(
         "config_last_reload_successful", "Whether the last reload was taken: 1 or 0.", merge="min"
     ),
@@ -152,7 +177,7 @@ _ROWS = (
     Family("process_resident_memory_bytes", "gauge", "Resident memory of all processes."),
     Family("process_virtual_memory_bytes", "gauge", "Virtual memory of all processes."),
     Family("process_open_fds", "gauge", "Open file descriptors of all processes."),
-    Family("process_max_fds", "gauge", "Most file descriptors of a process.", merge="min"),
+    Family("process_max_fds", "gauge", "Most file descriptors of all processes."),
     Family(
         "process_start_time_seconds",
         "gauge",

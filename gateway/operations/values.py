@@ -18,6 +18,14 @@ class Bounds:
 
 
 @frozen
+class Text:
+    """An answer that is no JSON."""
+
+    content_type: str
+    octets: bytes
+
+
+@frozen
 class Page(Generic[T]):
     """A page of a list."""
 

@@ -1,4 +1,4 @@
-"""What happened in the last hour."""
+"""The figures of the server, and what happened in the last hour."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from gateway.operations.tools import Tools
+from gateway.operations.values import Text
 
 
 @frozen
@@ -39,3 +40,15 @@ async def history(tools: Tools) -> tuple[Minute, ...]:
     """
     rows: list[dict[str, Any]] = await tools.processes.ask_parent("history")
     return tuple(Minute(**row) for row in rows)
+
+
+async def metrics(tools: Tools) -> Text:
+    """All figures in the text format of Prometheus, added up over all processes.
+
+    ``docs/monitoring.md`` has a table of them.
+    """
+    # A library that only this needs.
+    from gateway.observe.exposition import CONTENT_TYPE, exposition
+
+    found = await tools.processes.ask_parent("figures")
+    return Text(CONTENT_TYPE, await tools.run(lambda: exposition(found)))

@@ -1,39 +1,37 @@
-"""``/metrics``: figures in the formats of Prometheus."""
+"""Figures as Prometheus reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from math import inf
 from typing import Any
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from gateway.observe.families import FAMILIES, Family
 from gateway.observe.figures import Snapshot
 
-Rows = Iterable[tuple[list[str], Any]]
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""The format that every Prometheus reads."""
+
+Rows = Iterable[tuple[Sequence[str], Any]]
 """Values of labels, and the value of a family with them."""
 
 
-def exposition(snapshot: Snapshot, accept: str = "") -> tuple[bytes, str]:
-    """The figures as a scrape gets them, and their content type.
-
-    ``accept``: the header of the request; Prometheus asks for OpenMetrics where it can.
-    """
+def exposition(snapshot: Snapshot) -> bytes:
+    """The figures as a scrape gets them, as ``CONTENT_TYPE`` says."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshot(snapshot))
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    return generate_latest(registry)
 
 
 class _Snapshot(Collector):
@@ -49,13 +47,13 @@ class _Snapshot(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Each family with a value; a counter without labels has one from the start."""
+        """Each family with a value."""
         for name, family in FAMILIES.items():
-            rows = sorted(self._rows.get(name, ()))
-            if not rows and family.kind != "gauge" and not family.labels:
-                rows = [([], [0] * (len(family.buckets) + 2) if family.buckets else 0)]
+            nothing = [0] * (len(family.buckets) + 2) if family.buckets else 0
+            rows = {tuple(labels): nothing for labels in family.first}
+            rows |= {tuple(labels): value for labels, value in self._rows.get(name, ())}
             if rows:
-                yield _metric(family, rows)
+                yield _metric(family, sorted(rows.items()))
 
 
 def _metric(family: Family, rows: Rows) -> Metric:
