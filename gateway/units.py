@@ -63,6 +63,14 @@ def rounded_size(octets: int) -> str:
     return f"{size:.1f} {unit}" if size < 9.95 and unit != "B" else f"{size:.0f} {unit}"
 
 
+def rounded_time(seconds: float) -> str:
+    """A time that has passed, for people: ``45 s``, ``12 min``, ``3 h``, ``9 d``."""
+    for length, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds, 0.0):.0f} s"
+
+
 LATEST = 253_402_300_799.0
 """The last second of the year 9999, as far as ISO 8601 goes; a file's name may claim more."""
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.model import UNLIMITED
-from gateway.units import parse_size, size_text
+from gateway.units import parse_size, rounded_size, rounded_time, size_text
 
 
 class SizeTests(SynchronousTestCase):
@@ -68,3 +68,25 @@ class SizeTests(SynchronousTestCase):
             self.assertGreaterEqual(parse_size(text), 0)
         except ValueError as error:
             self.assertTrue(str(error).startswith("expected"))
+
+
+def test_sizes_for_people_have_three_digits_at_most_and_a_unit() -> None:
+    shown = {
+        0: "0 B",
+        999: "999 B",
+        1000: "1.0 KB",
+        1536: "1.5 KB",
+        10_240: "10 KB",
+        1_047_500: "1.0 MB",
+        5 * 1024**3: "5.0 GB",
+        123 * 1024**4: "123 TB",
+        2**62: "4096 PB",
+        UNLIMITED: "unlimited",
+    }
+    assert {octets: rounded_size(octets) for octets in shown} == shown
+
+
+def test_spans_for_people_have_one_unit() -> None:
+    shown = {-1.0: "0 s", 0.4: "0 s", 119: "119 s", 120: "2 min", 7199: "119 min", 7200: "2 h"}
+    shown |= {172_799: "47 h", 172_800: "2 d", 90.5 * 86_400: "90 d"}
+    assert {seconds: rounded_time(seconds) for seconds in shown} == shown

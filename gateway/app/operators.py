@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.config.settings import Settings
 from gateway.events import Emit
 from gateway.http.access import Access, PeerAccess, Token
-from gateway.http.api import Api, ApiResource
 from gateway.http.routes import ROUTES, Scope
 from gateway.http.site import BoundedRequest, BoundedSite
 from gateway.operations.tools import Tools
+
+if TYPE_CHECKING:
+    from gateway.http.api import FindCaller
 
 
 def control_site(reactor: Any, tools: Callable[[], Tools], emit: Emit) -> BoundedSite:
     """The API at the control socket: for root and the server's user."""
     access = PeerAccess(frozenset({0, os.geteuid()}))
-    api = Api(ROUTES, tools, lambda request: access.caller(request.uid), emit)
-    return BoundedSite(ApiResource(api), reactor, emit)
+    return _site(reactor, tools, lambda request: access.caller(request.uid), emit)
 
 
 def http_site(
@@ -31,8 +32,19 @@ def http_site(
     def find_caller(request: BoundedRequest) -> Any:
         return access.caller(request.connection.host, request.getHeader(b"authorization"))
 
-    api = Api(ROUTES, tools, find_caller, emit)
-    return BoundedSite(ApiResource(api), reactor, emit)
+    return _site(reactor, tools, find_caller, emit)
+
+
+def _site(
+    reactor: Any,
+    tools: Callable[[], Tools],
+    find_caller: FindCaller,
+    emit: Emit,
+) -> BoundedSite:
+    # klein installs a reactor when it is imported: the fork server must have none.
+    from gateway.http.api import Api, ApiResource
+
+    return BoundedSite(ApiResource(Api(ROUTES, tools, find_caller, emit)), reactor, emit)
 
 
 def tokens_of(settings: Settings) -> list[Token]:

@@ -76,8 +76,10 @@ class Command(_WithExamples):
     None stands for ``Exit.DONE``.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, does: str = "", **options: Any) -> None:
+        """``does``: the operations that it asks a server for, as ``MODULE.FUNCTION``."""
         super().__init__(*arguments, **options)
+        self.does = tuple(does.split())
         text = "Print JSON: one object a line."
         self.params.append(click.Option(["--json", "as_json"], is_flag=True, help=text))
 
@@ -105,11 +107,12 @@ class Group(_WithExamples, click.Group):
     command_class = Command
 
 
-def command(name: str, *examples: str) -> Callable[[Callable[..., Any]], Command]:
-    """Make a ``Command`` of a function; its docstring is the help."""
+def command(name: str, *examples: str, does: str = "") -> Callable[[Callable[..., Any]], Command]:
+    """Make a ``Command`` of a function; its docstring is the help.  ``does`` as in ``Command``."""
 
     def make(function: Callable[..., Any]) -> Command:
-        return click.command(name, cls=Command, examples=examples)(click.pass_obj(function))
+        made = click.command(name, cls=Command, examples=examples, does=does)
+        return made(click.pass_obj(function))
 
     return make
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 from attrs import asdict
 
 from gateway.cli.command import CONFIG, Exit, command
+from gateway.cli.server_parts import Ask, with_server
 from gateway.cli.terminal import Terminal
 
 
@@ -15,6 +14,7 @@ from gateway.cli.terminal import Terminal
     "reload",
     "pop3gw reload --config /etc/pop3gw.toml",
     "pop3gw reload --config /etc/pop3gw.toml --json",
+    does="control.reload_configuration",
 )
 @CONFIG
 @click.option(
@@ -33,10 +33,14 @@ def reload(terminal: Terminal, config: str | None, timeout: float) -> Exit:
     where the server listens for this command. Prints the settings that changed,
     and those that wait for a restart, for which the exit code is 3.
     """
-    from gateway.config.load import find_state_dir
-    from gateway.operations.control import ask_reload
+    return with_server(config, lambda ask: show_reloaded(terminal, ask), timeout)
 
-    done = ask_reload(find_state_dir(config, os.environ), timeout)
+
+async def show_reloaded(terminal: Terminal, ask: Ask) -> Exit:
+    """Reload, and print what changed; ``PARTLY`` where something waits for a restart."""
+    from gateway.operations.control import reload_configuration
+
+    done = await ask(reload_configuration)
     for problem in (*done.problems, *done.kept):
         terminal.complain(problem)
     if done.problems:

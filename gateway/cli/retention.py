@@ -37,6 +37,7 @@ def retention() -> None:
     "pop3gw retention preview --config /etc/pop3gw.toml",
     "pop3gw retention preview --config /etc/pop3gw.toml bob@example.org",
     "pop3gw retention preview --config /etc/pop3gw.toml --json",
+    does="retention.preview retention.preview_mailbox",
 )
 @CONFIG
 @click.argument("mailbox", required=False)
@@ -122,6 +123,7 @@ def _is_longer(found: DueMail) -> bool:
     "forecast",
     "pop3gw retention forecast --config /etc/pop3gw.toml",
     "pop3gw retention forecast --config /etc/pop3gw.toml --days 7",
+    does="retention_forecast.forecast",
 )
 @CONFIG
 @click.option(
@@ -168,6 +170,7 @@ async def show_forecast(terminal: Terminal, ask: Ask, days: int) -> Exit:
     "list",
     "pop3gw retention list --config /etc/pop3gw.toml --stopped",
     "pop3gw retention list --config /etc/pop3gw.toml --json",
+    does="retention.list_scans",
 )
 @CONFIG
 @click.option("--stopped", is_flag=True, help="Only those where the removal guard stopped a run.")
@@ -198,6 +201,7 @@ def _which(function: Callable[..., Any]) -> Callable[..., Any]:
     "run",
     "pop3gw retention run --config /etc/pop3gw.toml bob@example.org",
     "pop3gw retention run --config /etc/pop3gw.toml --all",
+    does="retention.run",
 )
 @CONFIG
 @_which
@@ -218,6 +222,7 @@ def run(terminal: Terminal, config: str | None, mailbox: str | None, everywhere:
     "release",
     "pop3gw retention release --config /etc/pop3gw.toml bob@example.org",
     "pop3gw retention release --config /etc/pop3gw.toml --all",
+    does="retention.release",
 )
 @CONFIG
 @_which
@@ -257,6 +262,7 @@ async def show_orders(terminal: Terminal, asked: Awaitable[Orders]) -> Exit:
     "hidden",
     "pop3gw retention hidden --config /etc/pop3gw.toml bob@example.org",
     "pop3gw retention hidden --config /etc/pop3gw.toml --json bob@example.org",
+    does="stored_mail.list_hidden",
 )
 @CONFIG
 @click.argument("mailbox")
@@ -277,6 +283,7 @@ async def show_hidden(terminal: Terminal, ask: Ask, mailbox: str) -> Exit:
     "restore",
     "pop3gw retention restore --config /etc/pop3gw.toml bob@example.org",
     "pop3gw retention restore --config /etc/pop3gw.toml bob@example.org 17 18",
+    does="stored_mail.restore",
 )
 @CONFIG
 @click.argument("mailbox")

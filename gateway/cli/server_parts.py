@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from attrs import frozen
 
+from gateway.cli.client import TIMEOUT, Operation, Server
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Operation = Callable[Concatenate["Tools", P], Coroutine[Any, Any, T]]
-"""A function of ``gateway/operations``."""
 
 
 class Ask(Protocol):
@@ -33,12 +32,51 @@ class Ask(Protocol):
 Work = Callable[[Ask], Coroutine[Any, Any, T]]
 
 
-def with_or_without_server(config: str | None, work: Work[T]) -> T:
-    """What ``work`` returns; raises what ``work`` raises.
+def with_server(config: str | None, work: Work[T], timeout: float = TIMEOUT) -> T:
+    """What ``work`` returns, asking the running server; raises what ``work`` raises.
+
+    ``config`` only names the state directory, and may have faults elsewhere.
+    """
+    return _with(_server_of(config, timeout), work)
+
+
+def with_or_without_server(config: str | None, work: Work[T], timeout: float = TIMEOUT) -> T:
+    """As ``with_server``; while no server runs the operations are performed here.
 
     That needs the whole configuration, and the server's user.
     """
+    server = _server_of(config, timeout)
+    if server.is_running():
+        return _with(server, work)
     return _alone(settings_of(config), work)
+
+
+def _server_of(config: str | None, timeout: float) -> Server:
+    from gateway.config.load import find_state_dir
+
+    return Server(find_state_dir(config, os.environ), timeout)
+
+
+def _with(server: Server, work: Work[T]) -> T:
+    try:
+        # Each request is answered before the next: nothing is waited for in between.
+        work(_Remote(server)).send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("a command waits for something else than the server")
+
+
+@frozen
+class _Remote:
+    """Has the running server perform operations."""
+
+    server: Server
+
+    async def __call__(
+        self, operation: Operation[P, T], /, *none: P.args, **arguments: P.kwargs
+    ) -> T:
+        return self.server.ask(operation, *none, **arguments)
 
 
 @frozen

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
+
+from gateway.units import time_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -59,18 +61,37 @@ class Terminal:
     def say(self, text: str, /, **described: Any) -> None:
         """Print one result: ``text``, or with ``--json`` the other arguments, if there are any."""
         if not self.as_json:
-            print(text, file=self._out, flush=True)
+            print(printable(text), file=self._out, flush=True)
         elif described:
             print(json.dumps(described), file=self._out, flush=True)
+
+    def fields(self, shown: Mapping[str, object], /, **described: Any) -> None:
+        """Print one thing, a field a line; with ``--json`` the other arguments.
+
+        A value that is a list has several lines.
+        """
+        width = max(map(len, shown)) + 1
+        lines = []
+        for name, value in shown.items():
+            values = value if isinstance(value, tuple | list) else [value]
+            for number, one in enumerate(values or ["(none)"]):
+                heading = "" if number else f"{name}:"
+                lines.append(f"{heading:<{width}} {printable(str(one), keep='')}".rstrip())
+        self.say("\n".join(lines), **described)
 
     def write(self, text: str) -> None:
         """Print text that has its own line ends; for results that are files."""
         self._out.write(text)
         self._out.flush()
 
+    def clear(self) -> None:
+        """Empty the screen, where there is one."""
+        if self.draws_tables:
+            self.write("\x1b[H\x1b[2J\x1b[3J")
+
     def complain(self, text: str) -> None:
         """Print one error."""
-        line = json.dumps({"error": text}) if self.as_json else f"{self._name}: {text}"
+        line = json.dumps({"error": text}) if self.as_json else printable(f"{self._name}: {text}")
         if self._progress is None:
             print(line, file=self._err, flush=True)
         else:
@@ -102,7 +123,7 @@ class Terminal:
             table.add_column(heading, overflow="fold", justify="right" if is_number else "left")
         for row in rows:
             # Text: names may have brackets, which are markup in a str.
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(printable(cell, keep="")) for cell in row))
         Console(file=self._out).print(table)
 
     def progress(self, done: int, total: int) -> None:
@@ -135,12 +156,34 @@ class Rows(Generic[T]):
             self._cells.append(self._view.cells(value))
         else:
             described = self._view.described if self._terminal.as_json else _nothing
-            self._terminal.say(self._view.line(value), **described(value))
+            line = printable(self._view.line(value), keep="")
+            self._terminal.say(line, **described(value))
 
     def end(self) -> None:
         """Draw the table, if there is one."""
         if self._cells:
             self._terminal.table(self._view.columns, self._cells, self._view.numbers)
+
+
+def described(value: Any, *times: str) -> dict[str, Any]:
+    """An attrs value for JSON; ``times``: the fields that are Unix seconds, shown as ISO 8601."""
+    found = asdict(value)
+    shown = {name: found[name] for name in times}
+    return found | {
+        name: None if seconds is None else time_text(seconds) for name, seconds in shown.items()
+    }
+
+
+def printable(text: str, keep: str = "\n") -> str:
+    """A text that cannot control a terminal: names and headers may have been chosen to do so."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter
+        if letter.isprintable() or letter in keep
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
 
 
 def _nothing(_: Any) -> Mapping[str, Any]:

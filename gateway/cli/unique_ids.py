@@ -8,11 +8,15 @@ from gateway.cli.command import CONFIG, Exit, command
 from gateway.cli.server_parts import Ask, with_or_without_server
 from gateway.cli.terminal import Terminal
 
+LONGEST = 3600.0
+"""Seconds to wait for all mailboxes."""
+
 
 @command(
     "move-ids",
     "pop3gw move-ids --config /etc/pop3gw.toml",
     "pop3gw move-ids --config /etc/pop3gw.toml --by 5000",
+    does="unique_ids.move_ids",
 )
 @CONFIG
 @click.option(
@@ -29,7 +33,7 @@ def move_ids(terminal: Terminal, config: str | None, by: int) -> Exit:
     For use after a restore of everything from a backup, while the server is
     stopped: no unique-id that a client has seen then means another message.
     """
-    return with_or_without_server(config, lambda ask: show_moved(terminal, ask, by))
+    return with_or_without_server(config, lambda ask: show_moved(terminal, ask, by), LONGEST)
 
 
 async def show_moved(terminal: Terminal, ask: Ask, by: int) -> Exit:

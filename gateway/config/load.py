@@ -42,6 +42,9 @@ _NAMED = (DomainQuota, DomainRetention, Listener)
 _NAMING = re.compile(r"__(KIND|MECHANISMS)$", re.I)
 """Variables of settings that add further sections and settings."""
 
+_CHECK = "; check --config and POP3GW_CONFIG"
+"""What to do about a configuration that cannot be read."""
+
 _LARGEST = 2**24
 """Most octets of a configuration file, and of a file with a secret."""
 
@@ -60,7 +63,7 @@ def find_state_dir(path: str | None, environ: Mapping[str, str]) -> str:
     Raises ``ConfigError``.
     """
     path = path or environ.get("POP3GW_CONFIG") or None
-    said = _table_of(_text_of(path) if path else "", path).get("state_dir")
+    said = _table_of(_text_of(path, _CHECK) if path else "", path).get("state_dir")
     said = environ.get("POP3GW_STATE_DIR") or said or Settings().state_dir
     settings, faults = _with_state(Settings(state_dir=str(said)))
     if faults:
@@ -90,7 +93,7 @@ def load_settings_of(document: Document) -> Settings:
 def load_with_places(path: str | None, environ: Mapping[str, str]) -> tuple[Settings, Places]:
     """As ``load_settings``, with the origin of each setting."""
     path = path or environ.get("POP3GW_CONFIG") or None
-    text = _text_of(path, "; check --config and POP3GW_CONFIG") if path else ""
+    text = _text_of(path, _CHECK) if path else ""
     table = _table_of(text, path)
     origins: dict[str, str] = {}
     kinds = _kinds_of(table, environ)

@@ -17,7 +17,10 @@ from gateway.operations import (
     mailboxes,
     messages,
     readiness,
+    retention,
+    retention_forecast,
     sessions,
+    stored_mail,
     throttle,
     unique_ids,
 )
@@ -84,5 +87,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/mailboxes/{mailbox}/messages/{uid}", Scope.READ, messages.show_header),
     Route("POST", "/v1/mailboxes/{mailbox}/hide", Scope.OPERATE, messages.hide_messages),
     Route("POST", "/v1/mailboxes/{mailbox}/remove", Scope.OPERATE, messages.remove_messages),
+    Route("GET", "/v1/mailboxes/{mailbox}/hidden", Scope.READ, stored_mail.list_hidden),
+    Route("POST", "/v1/mailboxes/{mailbox}/restore", Scope.OPERATE, stored_mail.restore),
+    Route("POST", "/v1/move-ids", Scope.OPERATE, unique_ids.move_ids),
+    Route("GET", "/v1/mailboxes/{mailbox}/retention", Scope.READ, retention.preview_mailbox),
+    Route("GET", "/v1/retention", Scope.READ, retention.list_scans),
+    Route("GET", "/v1/retention/preview", Scope.READ, retention.preview),
+    Route("GET", "/v1/retention/forecast", Scope.READ, retention_forecast.forecast),
+    Route("POST", "/v1/retention/run", Scope.OPERATE, retention.run),
+    Route("POST", "/v1/retention/release", Scope.OPERATE, retention.release),
 )
 """All of them."""

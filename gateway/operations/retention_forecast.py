@@ -15,7 +15,7 @@ from gateway.retention.forecast import DAY, from_day, total
 PIECE = 500
 """Mailboxes that are read at once."""
 
-FRESH = 60.0
+FRESH = 300.0
 """Seconds for which a sum is used again."""
 
 

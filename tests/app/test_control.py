@@ -12,8 +12,8 @@ from twisted.internet.protocol import ServerFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.app.control import ControlSocket
-from gateway.errors import ConfigError
-from gateway.operations.control import Reloaded, ask_reload
+from gateway.cli.client import NoServer, Server
+from gateway.operations.control import Reloaded, reload_configuration
 
 
 class Listening:
@@ -60,6 +60,6 @@ class PlaceTests(SynchronousTestCase):
 
 
 def test_without_a_server_the_cure_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is the server running, with this state_dir"):
-        ask_reload(str(tmp_path), 1)
+    with pytest.raises(NoServer, match="is the server running, with this state_dir"):
+        Server(str(tmp_path), 1).ask(reload_configuration)
     assert Reloaded().problems == ()

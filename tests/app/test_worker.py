@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +72,9 @@ class WorkerTests(SynchronousTestCase):
     def test_the_loss_of_the_parent_ends_it(self) -> None:
         self.ends.end()
         self.assertEqual((self.worker.exit_status, self.reactor.stops), (0, 1))
+
+
+def test_what_the_fork_server_imports_installs_no_reactor() -> None:
+    # Forked workers would share its epoll descriptor, and none of them could start.
+    code = "import gateway.app.worker, sys; sys.exit('twisted.internet.reactor' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

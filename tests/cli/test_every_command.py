@@ -7,12 +7,10 @@ import json
 import os
 import re
 import shlex
-import socketserver
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from threading import Thread
 
 import click
 import pytest
@@ -28,6 +26,7 @@ from gateway.operations.accounts import set_password
 from gateway.state.ledger import Ledger
 from gateway.store.maildir.removal.hidden import hidden_name
 from programs import need
+from servers import Gateway, fill
 
 ROOT = Path(__file__).parents[2]
 USER = "bob@example.org"
@@ -82,7 +81,7 @@ USES = {
         "check the name",
     ),
     "reload": Uses(
-        "-c {config}", "-c {bare}", "/bare/control: No such file", "is the server running"
+        "-c {served}", "-c {bare}", "/bare/control: No such file", "is the server running"
     ),
     "retention preview": Uses(
         "-c {config}", "-c {bare}", "/accounts: No such file", "make it with pop3gw passwd --file"
@@ -112,6 +111,17 @@ USES = {
     "samples": Uses("pop3gw.toml", "pop3gw.ini", "pop3gw.ini", "pop3gw.toml", Exit.USAGE),
     "completion": Uses("bash", "csh", "csh", "bash", Exit.USAGE),
 }
+
+
+SERVED = """\
+[retention]
+enabled = true
+policy = "unread 60d, hide 14d"
+check_every = 3600
+[limits]
+connections = 100
+"""
+"""Settings of the server that runs while commands are tried."""
 
 
 def configuration(place: Path, state: Path, *, more: str = "", at: str = "tcp:0") -> Path:
@@ -151,25 +161,16 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     with closing(Ledger(str(root / "state"))) as ledger:
         ledger.keep_scan(USER, LastScan("unread 60d", None, 1.0, 200, stopped="200 of 200"))
     (root / "broken/ledger.sqlite3").write_bytes(b"x" * 5000)
-    with answering(root / "state/control", {"changed": ["limits.connections"]}):
+    (root / "served").mkdir()
+    gateway = Gateway(root / "served", SERVED)
+    made["served"] = gateway.config
+    fill(gateway.maildir, [b"Subject: one\r\n\r\n", b"Subject: two\r\n\r\n"])
+    try:
+        gateway.run()
         yield {name: str(path) for name, path in made.items()}
-
-
-@contextmanager
-def answering(path: Path, answer: object) -> Iterator[None]:
-    """A control socket that gives every client this answer."""
-
-    class Control(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            self.rfile.readline()
-            self.wfile.write(json.dumps(answer).encode() + b"\n")
-
-    with socketserver.ThreadingUnixStreamServer(str(path), Control) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield
-        server.shutdown()
-        thread.join()
+    finally:
+        gateway.stop()
+    assert "Traceback" not in gateway.log
 
 
 def run(words: str, arguments: str, places: dict[str, str]) -> subprocess.CompletedProcess[str]:

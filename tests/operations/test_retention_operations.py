@@ -161,12 +161,12 @@ class ForecastTests(OperationCase):
         )
         self.assertEqual((found.mailboxes, found.stopped, found.oldest), (2, 1, NOW - 50))
 
-    def test_sums_are_made_once_a_minute(self) -> None:
+    def test_sums_are_made_once_in_five_minutes(self) -> None:
         self.keep("alice", SCAN, DueDay(TODAY, 2, 10))
         self.assertEqual(self.ask(retention_forecast.forecast).days[0].messages, 2)
         self.keep("bob", SCAN, DueDay(TODAY, 1, 1))
         self.assertEqual(self.ask(retention_forecast.forecast).days[0].messages, 2)
-        self.desk.now += 61
+        self.desk.now += retention_forecast.FRESH + 1
         self.assertEqual(self.ask(retention_forecast.forecast).days[0].messages, 3)
 
     def test_more_mailboxes_than_are_read_at_once_are_all_counted(self) -> None:
