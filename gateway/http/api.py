@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from attrs import asdict, evolve, has
-from klein import Klein
-from klein.resource import KleinResource
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, NotFound, TooManyGuesses
@@ -53,6 +52,9 @@ class Api:
         self._tools = tools
         self._find_caller = find_caller
         self._emit = emit
+        # It imports the reactor: too early for a process that forks workers, or may choose one.
+        from klein import Klein
+
         self.application = Klein()
         for route in routes:
             self._add(route)
@@ -148,11 +150,14 @@ class Api:
         return value
 
 
-class ApiResource(KleinResource):
+class ApiResource(Resource):
     """The application as a resource of twisted.web."""
 
+    isLeaf = True
+
     def __init__(self, api: Api) -> None:
-        super().__init__(api.application)
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._resource = api.application.resource()
         self._api = api
 
     def render(self, request: Any) -> Any:
@@ -161,7 +166,7 @@ class ApiResource(KleinResource):
             b"/".join(request.postpath).decode("utf-8")
         except UnicodeDecodeError:
             return _refused(request, BadRequest(["path: expected UTF-8"]))
-        return super().render(request)
+        return self._resource.render(request)
 
 
 def check(request: BoundedRequest) -> None:
