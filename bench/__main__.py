@@ -1,146 +1,183 @@
-"""``python -m bench``: run the rows, print the table."""
+"""``python -m bench``: run the rows, print the tables; ``compare A B``; ``page RESULT``."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import datetime
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench import report, workers
+from bench import compare, machine, mail, memory, page, passes, quiet, report, results, workers
 from bench.load import LoadFailed
 from bench.maildirs import Copies, account_lines
-from bench.report import Result
-from bench.rows import QUICK, Row, Sizes, make_mail, rows
-from bench.servers import (
-    OWNER,
-    Dovecot,
-    Gateway,
-    NotAvailable,
-    Server,
-    made,
-    running,
-)
-from bench.work import Mail
+from bench.results import QUIET, Result, Run
+from bench.rows import LONG, QUICK, Row, Sizes, beside_other_commit, rows
+from bench.servers import HERE, OWNER, Dovecot, Gateway, NotAvailable, Server, made, running
 
-WORKERS = "workers"
-"""The row that has servers of its own."""
+WORKERS, MEMORY = "workers", "memory"
+"""Rows that have servers of their own. The first needs three minutes: only if asked for."""
+
+KEPT = HERE.parent / "var" / "bench"
+"""Where the figures of each run are kept."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: everything was measured, whatever came out; 1: something was not."""
     options = _options(arguments)
-    sizes = QUICK if options.quick else Sizes()
-    if options.rounds:
-        sizes = replace(sizes, rounds=options.rounds)
-    chosen = [row for row in rows(sizes) if not options.only or row.name in options.only]
-    directory = Path(options.dir or tempfile.mkdtemp(prefix="pop3gw-bench-")).resolve()
-    with_workers = not options.server and (not options.only or WORKERS in options.only)
-    found: workers.Found = {}
     try:
-        results = _run(directory, sizes, chosen, options.server) if chosen else []
-        if with_workers:
-            found = _workers(directory / WORKERS, sizes, options.share)
-    finally:
-        if not options.dir:
-            shutil.rmtree(directory, ignore_errors=True)
-    parts = [report.table(results)] * bool(results) + [workers.table(found)] * bool(found)
-    print("", *parts, sep="\n")
-    if options.json:
-        document = report.document(results, sys.argv, sizes)
-        document["workers"] = workers.document(found)
-        Path(options.json).write_text(json.dumps(document, indent=1) + "\n")
-    is_whole = bool(found) or not with_workers
-    return 0 if is_whole and not any(result.troubles for result in results) else 1
+        if options.verb == "page":
+            page.write(results.read(options.result))
+            return 0
+        sizes = _sizes(options)
+        if options.verb == "compare":
+            return _compare(options, sizes)
+        return _run(options, sizes, rows(sizes), (Dovecot, Gateway))
+    except (ValueError, OSError) as why:
+        print(f"bench: {why}", file=sys.stderr)
+        return 1
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    names = [*(row.name for row in rows(QUICK)), WORKERS]
+    names = [*(row.name for row in rows(QUICK)), MEMORY, WORKERS]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--json", metavar="FILE", help="write every round's figures there too")
-    parser.add_argument("--only", metavar="NAME", action="append", choices=names, default=[])
-    parser.add_argument("--quick", action="store_true", help="small sizes, two rounds")
-    parser.add_argument("--rounds", type=int, help="how often the servers take turns")
-    parser.add_argument("--dir", help="an empty or new directory to work in, which is kept")
-    parser.add_argument(
-        "--server", choices=("dovecot", "gateway"), help="only this one, with nothing beside it"
-    )
-    cores = len(os.sched_getaffinity(0))
+    parser.set_defaults(verb="run")
+    verbs = parser.add_subparsers(dest="verb", metavar="compare | page")
+    both = verbs.add_parser("compare", help="two files of results, or two commits")
+    both.add_argument("first", metavar="A")
+    both.add_argument("second", metavar="B")
+    written = verbs.add_parser("page", help="write the figures of a run to docs/performance.md")
+    written.add_argument("result", type=Path)
+    for one in (parser, both):
+        one.add_argument("--only", metavar="NAME", action="append", choices=names, default=[])
+        one.add_argument("--long", action="store_true", help="more of everything; an hour")
+        one.add_argument("--quick", action="store_true", help="small sizes, two rounds")
+        one.add_argument("--rounds", type=int, help="how often the servers take turns")
+        one.add_argument("--json", type=Path, help=f"where to keep the figures; else in {KEPT}")
+        one.add_argument(
+            "--wait", type=float, default=0, help="seconds to wait for a quiet machine, each row"
+        )
+    parser.set_defaults(share=min(1.0, len(os.sched_getaffinity(0)) / 4))
     parser.add_argument(
         "--share",
         type=float,
-        default=min(1.0, cores / 4),
+        default=argparse.SUPPRESS,
         help="of a core, for each worker in the row workers; the generator has the rest",
     )
     parser.epilog = "Rows: " + ", ".join(names)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.verb = options.verb or "run"
+    return options
 
 
-def _run(directory: Path, sizes: Sizes, chosen: Sequence[Row], only: str | None) -> list[Result]:
-    servers = _servers(directory, only)
+def _sizes(options: argparse.Namespace) -> Sizes:
+    sizes = QUICK if options.quick else LONG if options.long else Sizes()
+    return replace(sizes, rounds=options.rounds) if options.rounds else sizes
+
+
+def _compare(options: argparse.Namespace, sizes: Sizes) -> int:
+    files = Path(options.first), Path(options.second)
+    if all(file.is_file() for file in files):
+        print(compare.table(*map(results.read, files)))
+        return 0
+    chosen = [beside_other_commit(row) for row in rows(sizes)]
+    options.only = options.only or [row.name for row in chosen]
+    with _directory() as directory:
+        commits = options.first, options.second
+        with compare.checked_out(commits, directory) as kinds:
+            return _run(options, sizes, chosen, kinds)
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="pop3gw-bench-")).resolve()
+    directory.chmod(0o755)  # Dovecot's mail processes are another user's.
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _run(
+    options: argparse.Namespace,
+    sizes: Sizes,
+    table: Sequence[Row],
+    kinds: Sequence[type[Server]],
+) -> int:
+    begun = time.monotonic()
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    run = Run(
+        now,
+        compare.commit(),
+        ["python", "-m", "bench", *sys.argv[1:]],
+        machine.machine(),
+        machine.versions(),
+        asdict(sizes),
+        theirs=kinds[0].name,
+        ours=kinds[1].name,
+    )
+    chosen = [row for row in table if not options.only or row.name in options.only]
+    parts: list[Callable[[Path], None]] = []
+    if chosen:
+        parts.append(lambda place: _measure(place, run, sizes, chosen, kinds, options.wait))
+    if not options.only or MEMORY in options.only:
+        parts.append(lambda place: run.memory.extend(memory.measure(place, sizes, _say)))
+    if WORKERS in options.only or (options.long and not options.only):
+        parts.append(
+            lambda place: run.workers.extend(
+                workers.document(
+                    workers.measure(place, sizes.rounds, sizes.saturated, options.share, _say)
+                )
+            )
+        )
+    whole = [_part(part) for part in parts]
+    run.seconds = time.monotonic() - begun
+    print(report.tables(run))
+    kept = options.json or KEPT / f"{now[:19].replace(':', '')}-{run.commit}.json"
+    run.save(kept)
+    _say(f"kept in {kept}; {run.seconds:.0f} seconds")
+    return 0 if all(whole) and not any(result.troubles for result in run.results) else 1
+
+
+def _part(part: Callable[[Path], None]) -> bool:
+    with _directory() as directory:
+        try:
+            part(directory)
+        except (LoadFailed, NotAvailable, OSError) as why:
+            _say(str(why))
+            return False
+    return True
+
+
+def _measure(
+    directory: Path,
+    run: Run,
+    sizes: Sizes,
+    chosen: Sequence[Row],
+    kinds: Sequence[type[Server]],
+    wait: float,
+) -> None:
+    servers = list(made(directory, {kind.name.replace(" ", "-"): kind for kind in kinds}).values())
     _say("making the mail")
     copies = Copies([server.mail for server in servers], OWNER if os.geteuid() == 0 else None)
-    mail = make_mail(copies, sizes, {name for row in chosen for name in row.mail})
-    accounts = account_lines([drop for drops in mail.values() for drop in drops])
-    results = []
+    drops = mail.make(copies, sizes, (name for row in chosen for name in row.mail))
+    accounts = account_lines([drop for some in drops.values() for drop in some])
     with ExitStack() as stack:
-        up = []
         for server in servers:
             server.accounts.write_text(accounts)
-            try:
-                up.append(stack.enter_context(running(server)))
-            except NotAvailable as why:
-                _say(f"{server.name} is left out: {why}")
+            stack.enter_context(running(server))
         for row in chosen:
-            results.append(_measure(row, up, mail, sizes.rounds))
-    return results
-
-
-def _workers(directory: Path, sizes: Sizes, share: float) -> workers.Found:
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.parent.chmod(0o755)
-    directory.chmod(0o755)
-    try:
-        return workers.measure(directory, sizes.rounds, sizes.saturated, share, _say)
-    except (LoadFailed, NotAvailable, OSError) as why:
-        _say(f"{WORKERS}: {why}")
-        return {}
-
-
-def _servers(directory: Path, only: str | None) -> list[Server]:
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o755)  # Dovecot's mail processes are another user's
-    kinds = {kind.name: kind for kind in (Dovecot, Gateway) if only in (None, kind.name)}
-    return list(made(directory, kinds).values())
-
-
-def _measure(row: Row, servers: Sequence[Server], mail: Mail, rounds: int) -> Result:
-    """The rounds of one row, the servers taking turns; a failing one is left out of it."""
-    _say(f"{row.name}: {row.title}")
-    result = Result(row)
-    for turn in range(rounds):
-        for server in servers:
-            if server.name in result.troubles:
-                continue
-            try:
-                if row.work.fresh or not server.alive:
-                    server.stop()
-                    server.start()
-                if row.work.fresh or turn == 0:
-                    row.work.warm(server, mail)
-                figures = row.work.measure(server, mail, turn)
-            except (LoadFailed, NotAvailable, OSError) as why:
-                result.troubles[server.name] = str(why)
-                _say(f"{row.name}: {server.name}: {why}")
-            else:
-                result.rounds.setdefault(server.name, []).append(figures)
-    return result
+            load = quiet.wait(wait, _say)
+            noise = "" if load <= QUIET else f" (other programs use {load:.0%} of the machine)"
+            _say(f"{row.name}: {row.title}{noise}")
+            result: Result = passes.rounds(row, servers, drops, sizes.rounds, _say)
+            run.results.append(result)
 
 
 def _say(text: str) -> None:

@@ -1,64 +1,25 @@
-"""``python -m bench.delivery``: mail that comes in by LMTP, beside Dovecot's own."""
+"""Mail that comes in by LMTP."""
 
 from __future__ import annotations
 
+import os
 import select
 import socket
-import statistics
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
 from bench import processes
 from bench.load import LoadFailed, Tally
-from bench.maildirs import DOMAIN, Drop, attachments, letters
-from bench.program import main, need, users_at
-from bench.servers import Dovecot, Gateway, changed, free_port, made, running
-from bench.work import Figures, figures
+from bench.maildirs import CRLF, DOMAIN, Drop, attachments, letters
+from bench.results import Figures
+from bench.servers import Server
+from bench.work import Mail, figures
 
 SIZE = 10_000
-AT_ONCE = (1, 8)
-LARGE = (1, 100)
-"""Megabytes of the messages for which memory is measured."""
-
-
-class LmtpGateway(Gateway):
-    """The gateway with its LMTP on a port."""
-
-    lmtp = 0
-
-    def _settings(self) -> str:
-        return f"""{super()._settings()}
-[lmtp]
-endpoint = "tcp:{self.lmtp}:interface=127.0.0.1"
-max_size = "200 MB"
-"""
-
-
-class LmtpDovecot(Dovecot):
-    """Dovecot with its LMTP on a port, and with what it syncs by default."""
-
-    lmtp = 0
-
-    def _settings(self) -> str:
-        changes = {
-            "protocols = pop3": "protocols = pop3 lmtp",
-            "mail_fsync = never": "mail_fsync = optimized",
-        }
-        return f"""{changed(super()._settings(), changes)}
-service lmtp {{
-  inet_listener lmtp {{
-    port = {self.lmtp}
-  }}
-  process_min_avail = {max(AT_ONCE)}
-}}
-"""
-
-
-Lmtp = LmtpGateway | LmtpDovecot
 
 
 class Sender:
@@ -155,103 +116,65 @@ def wire(message: bytes) -> bytes:
     return message.replace(b"\r\n.", b"\r\n..") + b".\r\n"
 
 
-def _measure(directory: Path, rounds: int, messages: int) -> dict[str, str]:
-    need("/usr/lib/dovecot/lmtp", "Dovecot's LMTP is missing: apt-get install dovecot-lmtpd")
-    kinds: dict[str, type[Lmtp]] = {kind.name: kind for kind in (LmtpDovecot, LmtpGateway)}
-    servers = list(made(directory, kinds).values())
-    drops = users_at(servers)
-    for server in servers:
-        server.lmtp = free_port()
-    found = _in_turns(servers, drops, rounds, messages)
-    for megabytes in LARGE:
-        content = wire(next(attachments(1, megabytes * 1_000_000, b"\r\n")))
-        for server in servers:
-            found[f"memory that a message of {megabytes} MB takes, {server.name}"] = _large(
-                server, drops[0], content
-            )
-    return found
+@dataclass(frozen=True)
+class Deliveries:
+    """Messages of 10 KB, one recipient each in turns, on connections that stay open."""
 
+    mail: str
+    at_once: int
+    count: int
 
-def _in_turns(
-    servers: Sequence[Lmtp], drops: Sequence[Drop], rounds: int, messages: int
-) -> dict[str, str]:
-    contents = [wire(letter) for letter in letters(20, SIZE)]
+    def prepare(self, server: Server, mail: Mail) -> None:
+        with connected(server.lmtp, self.at_once) as senders:
+            deliver(senders, self._messages(mail, len(mail[self.mail])))
 
-    def mail(count: int) -> Iterator[tuple[str, bytes]]:
-        pairs = zip(cycle(drops), cycle(contents), strict=False)
+    def measure(self, server: Server, mail: Mail, /) -> Figures:
+        there = _count(server, mail[self.mail])
+        with connected(server.lmtp, self.at_once) as senders:
+            before = processes.settle(server.pid)
+            tally = deliver(senders, self._messages(mail, self.count))
+            spent = processes.settle(server.pid) - before
+        came = _count(server, mail[self.mail]) - there
+        if came != self.count:
+            raise LoadFailed(f"{came} messages came, {self.count} were sent")
+        return figures(tally, spent, self.count, tally.replies)
+
+    def _messages(self, mail: Mail, count: int) -> Iterator[tuple[str, bytes]]:
+        contents = [wire(letter) for letter in letters(20, SIZE, CRLF)]
+        pairs = zip(cycle(mail[self.mail]), cycle(contents), strict=False)
         return ((drop.login, content) for drop, content in islice(pairs, count))
 
-    rows: dict[tuple[str, int], list[Figures]] = {}
-    with ExitStack() as stack:
-        for server in servers:
-            stack.enter_context(running(server))
-            with connected(server.lmtp, max(AT_ONCE)) as senders:
-                deliver(senders, mail(2 * len(drops)))
-        for _ in range(rounds):
-            for at_once in AT_ONCE:
-                for server in servers:
-                    with connected(server.lmtp, at_once) as senders:
-                        before = processes.settle(server.pid)
-                        tally = deliver(senders, mail(messages))
-                        spent = processes.settle(server.pid) - before
-                    row = figures(tally, spent, messages, tally.replies)
-                    rows.setdefault((server.name, at_once), []).append(row)
-    due = len(drops) * 22 + rounds * len(AT_ONCE) * messages
-    for server in servers:
-        there = sum(1 for _ in server.mail.glob("*/Maildir/[nc]*/*,S=*"))
-        if there != due:
-            raise LoadFailed(f"{server.name} has {there} messages, {due} were due")
-    medians: dict[tuple[str, int], Mapping[str, float]] = {
-        which: {name: statistics.median(row[name] for row in found) for name in found[0]}
-        for which, found in rows.items()
-    }
-    found = {}
-    for at_once in AT_ONCE:
-        dovecot, gateway = medians["dovecot", at_once], medians["gateway", at_once]
-        found[f"{at_once} at once: CPU of a message of 10 KB, Dovecot and gateway"] = (
-            f"{dovecot['cpu_us']:.0f} us, {gateway['cpu_us']:.0f} us"
-        )
-        found[f"{at_once} at once:   ratio (reach 0.5)"] = (
-            f"{gateway['cpu_us'] / dovecot['cpu_us']:.2f}x"
-        )
-        found[f"{at_once} at once: messages a second"] = (
-            f"{dovecot['rate']:.0f}, {gateway['rate']:.0f}"
-        )
-        found[f"{at_once} at once:   ratio (reach 1.0 or more)"] = (
-            f"{gateway['rate'] / dovecot['rate']:.2f}x"
-        )
-        for part in ("p50", "p99"):
-            found[f"{at_once} at once: {part} from MAIL to the last reply"] = (
-                f"{dovecot[f'{part}_ms']:.1f} ms, {gateway[f'{part}_ms']:.1f} ms"
-            )
-    return found
+
+def _count(server: Server, drops: Sequence[Drop]) -> int:
+    places = (server.mail / drop.local / "Maildir" for drop in drops)
+    return sum(len(os.listdir(place / part)) for place in places for part in ("cur", "new"))
 
 
-def _large(server: Lmtp, drop: Drop, content: bytes) -> str:
-    """By how much the peak of a server that was just started grows, and the CPU."""
-    with running(server), connected(server.lmtp, 1) as (sender,):
-        for _ in range(20):
-            sender.deliver(drop.login, wire(next(letters(1, SIZE))))
-        spent = processes.settle(server.pid)
-        family = processes.tree(server.pid)
-        for pid in family:
-            # From here on the peak is that of now (proc(5)).
-            Path(f"/proc/{pid}/clear_refs").write_text("5")
-        before = {pid: _status(pid, "VmRSS") for pid in family}
-        sender.deliver(drop.login, content)
-        grown = sum(_status(pid, "VmHWM") - before[pid] for pid in family)
-        spent = processes.settle(server.pid) - spent
-    return f"{grown / 1024:.2f} MB (CPU {spent * 1000:.0f} ms)"
+@dataclass(frozen=True)
+class LargeDelivery:
+    """One message; by how much the peak of memory of a server that was just started grows."""
 
+    mail: str
+    megabytes: int
 
-def _status(pid: int, field: str) -> int:
-    """Of /proc/PID/status, in KiB; 0 for a process that has ended."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1])
-    return 0
+    def prepare(self, server: Server, mail: Mail) -> None:
+        server.restart()
+        with connected(server.lmtp, 1) as (sender,):
+            for _ in range(20):
+                sender.deliver(mail[self.mail][0].login, wire(next(letters(1, SIZE, CRLF))))
 
-
-if __name__ == "__main__":
-    sys.exit(main("bench.delivery", __doc__, _measure, {"messages": 1000}))
+    def measure(self, server: Server, mail: Mail, /) -> Figures:
+        to = mail[self.mail][0].login
+        content = wire(next(attachments(1, self.megabytes * 1_000_000, CRLF)))
+        with connected(server.lmtp, 1) as (sender,):
+            spent = processes.settle(server.pid)
+            family = processes.tree(server.pid)
+            for pid in family:
+                # From here on the peak is that of now (proc(5)).
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+            before = {pid: processes.status(pid, "VmRSS") for pid in family}
+            sender.deliver(to, content)
+            peaks = {pid: processes.status(pid, "VmHWM") for pid in family}
+            spent = processes.settle(server.pid) - spent
+        grown = sum(peaks[pid] - before[pid] for pid in family)
+        return {"memory_kib": grown, "cpu_us": spent * 1e6, "units": 1}

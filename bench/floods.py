@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from bench.load import LoadFailed, Step, login
 from bench.maildirs import Drop
+from bench.results import Figures
 from bench.servers import Server
 from bench.visitors import visit
-from bench.work import Figures, Mail, Sessions, percentile
+from bench.work import Mail, hold, percentile
 
 CLIENTS = 10
 
@@ -28,12 +29,11 @@ class Flooded:
     command: str
     logged_in: bool
     seconds: float
-    fresh = False
 
-    def warm(self, server: Server, mail: Mail) -> None:
-        Sessions(self.mail, ("STAT",), 0).warm(server, mail)
+    def prepare(self, server: Server, mail: Mail) -> None:
+        hold(server, mail[self.mail], ("STAT",), 8)
 
-    def measure(self, server: Server, mail: Mail, _turn: int, /) -> Figures:
+    def measure(self, server: Server, mail: Mail, /) -> Figures:
         first, *others = mail[self.mail]
         steps = login(first.login, first.password) if self.logged_in else [Step(b"")]
         with flood(server.plain, steps, f"{self.command}\r\n".encode()):

@@ -42,18 +42,47 @@ def login(name: str, password: str) -> list[Step]:
     ]
 
 
-class Line:
-    """One connection; TLS when a context is given."""
+class Tickets:
+    """TLS sessions to resume: each line takes the newest one and leaves its own."""
 
-    def __init__(self, port: int, context: ssl.SSLContext | None) -> None:
+    def __init__(self) -> None:
+        self.newest: ssl.SSLSession | None = None
+        self.lines = 0
+        self.resumed = 0
+
+    def leave(self, line: ssl.SSLSocket) -> None:
+        """Count a line that ends, and take its session."""
+        self.lines += 1
+        self.resumed += bool(line.session_reused)
+        self.newest = line.session
+
+
+class Line:
+    """One connection; TLS when a context is given, resumed when it has tickets."""
+
+    def __init__(
+        self,
+        port: int,
+        context: ssl.SSLContext | None,
+        host: str = "127.0.0.1",
+        tickets: Tickets | None = None,
+    ) -> None:
         self.born = time.perf_counter()
         self.handshaking = context is not None
-        line = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._tickets = tickets
+        line = socket.create_connection((host, port), timeout=10)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         line.setblocking(False)
         self.socket = line
         if context is not None:
-            self.socket = context.wrap_socket(line, do_handshake_on_connect=False)
+            session = None if tickets is None else tickets.newest
+            self.socket = context.wrap_socket(line, do_handshake_on_connect=False, session=session)
+
+    def close(self) -> None:
+        """Leave the session for others and close the socket."""
+        if self._tickets is not None and isinstance(self.socket, ssl.SSLSocket):
+            self._tickets.leave(self.socket)
+        self.socket.close()
 
     def handshake(self) -> None:
         """Go on with the TLS handshake, if there is one, as far as possible."""
@@ -189,11 +218,11 @@ def _advance(talk: Talk, tally: Tally) -> bool:
 
 def _leave(talk: Talk) -> None:
     if talk.ends:
-        talk.line.socket.close()
+        talk.line.close()
 
 
 def tls_context() -> ssl.SSLContext:
-    """TLS 1.3 only, nothing verified, no session ever resumed."""
+    """TLS 1.3 only, nothing verified; no session resumed but by ``Tickets``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False

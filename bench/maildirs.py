@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import random
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -64,7 +65,7 @@ class Copies:
         return Drop(local, count, octets, replies)
 
     def again(self, drop: Drop, local: str) -> Drop:
-        """Another user with the same mail, all of it in ``cur``, never opened so far."""
+        """Another user with the same mail, all of it in ``cur``."""
         names = os.listdir(self._cur(drop.local))
         source = self._cur(drop.local)
         for root in self._roots:
@@ -84,6 +85,18 @@ class Copies:
             if self._owner is not None:
                 os.chown(path, self._owner, self._owner)
         return maildir
+
+
+def deliver(root: Path, drop: Drop, messages: Sequence[bytes]) -> int:
+    """Add mail to ``new`` below one of the roots, as a delivery does; how many there are then."""
+    maildir = root / drop.local / "Maildir"
+    chance = random.Random()
+    for message in messages:
+        now = time.time_ns()
+        name = f"{now // 10**9}.M{now // 1000 % 10**6}P{chance.randrange(300, 4_000_000)}.mx1"
+        file = maildir / "new" / f"{name},S={len(message)},W={wire_size(message)}"
+        file.write_bytes(message)
+    return sum(len(os.listdir(maildir / folder)) for folder in ("cur", "new"))
 
 
 def _unique(number: int, chance: random.Random) -> str:
@@ -118,31 +131,52 @@ def account_lines(drops: Sequence[Drop]) -> str:
     return "".join(lines)
 
 
-def letters(count: int, octets: int) -> Iterator[bytes]:
-    """Text messages of about ``octets``, CRLF-stored; one in ten has a line with a dot first."""
+class Stored(NamedTuple):
+    """How a message is stored."""
+
+    line_end: bytes = b"\n"
+    """LF as Postfix and Dovecot store it, or CRLF."""
+
+    dots: int = 0
+    """Every so many lines one that begins with a dot; 0: none."""
+
+
+LF = Stored()
+CRLF = Stored(b"\r\n")
+
+
+def letters(count: int, octets: int, stored: Stored = LF) -> Iterator[bytes]:
+    """Text messages of about ``octets``."""
     chance = random.Random(octets)
     for number in range(count):
         head = _header(number, "text/plain; charset=utf-8")
-        lines = [b".a line to stuff\r\n"] if number % 10 == 0 else []
-        room = octets - len(head) - sum(map(len, lines))
+        lines = []
+        room = octets - len(head)
         while room > 0:
-            lines.append(b" ".join(chance.choices(_WORDS, k=14)) + b"\r\n")
-            room -= len(lines[-1])
-        yield head + b"".join(lines)
+            lines.append(b" ".join(chance.choices(_WORDS, k=14)))
+            room -= len(lines[-1]) + len(stored.line_end)
+        yield _stored(head, lines, stored)
 
 
 def notes(count: int) -> Iterator[bytes]:
     """Mail as short as it gets, for a maildrop whose length is the point."""
     for number in range(count):
-        yield _header(number, "text/plain") + b"Number %d.\r\n" % number
+        yield _stored(_header(number, "text/plain"), [b"Number %d." % number], LF)
 
 
-def attachments(count: int, octets: int, line_end: bytes) -> Iterator[bytes]:
-    """Base64 in lines of 76, which is what large mail is, stored with ``line_end``."""
+def attachments(count: int, octets: int, stored: Stored) -> Iterator[bytes]:
+    """Base64 in lines of 76, which is what large mail is."""
     for number in range(count):
         noise = random.Random(number).randbytes(octets * 57 // 78)
-        head = _header(number, "application/octet-stream").replace(b"\r\n", line_end)
-        yield head + base64.encodebytes(noise).replace(b"\n", line_end)
+        head = _header(number, "application/octet-stream")
+        yield _stored(head, base64.encodebytes(noise).splitlines(), stored)
+
+
+def _stored(head: bytes, lines: list[bytes], stored: Stored) -> bytes:
+    if stored.dots:
+        lines[:: stored.dots] = [b"." + line for line in lines[:: stored.dots]]
+    end = stored.line_end
+    return head.replace(b"\r\n", end) + b"".join(line + end for line in lines)
 
 
 def _header(number: int, kind: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -45,6 +46,15 @@ def memory(root: int) -> int:
             continue
         total += sum(int(line.split()[1]) for line in text.splitlines() if line[:4] == "Pss:")
     return total * 1024
+
+
+def status(pid: int, field: str) -> int:
+    """A size of /proc/PID/status in KiB, such as VmRSS; 0 for a process that has ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1])
+    return 0
 
 
 def settle(root: int, most: float = 0.5) -> float:

@@ -1,149 +1,140 @@
-"""The table for people and the document for machines."""
+"""The tables of a run, for people."""
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
-import ssl
-import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from importlib import metadata
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from bench.rows import Goal, Row, Sizes
-from bench.work import Figures
+from bench import workers
+from bench.results import QUIET, Goal, Result, Run, Spread
 
-NAMES = ("dovecot", "gateway")
-
-_WORST = {"hold_up_ms"}
-"""Figures of which the worst round counts, not the median."""
-
-
-@dataclass
-class Result:
-    """What came of a row: each server's rounds, or why there are none."""
-
-    row: Row
-    rounds: dict[str, list[Figures]] = field(default_factory=dict)
-    troubles: dict[str, str] = field(default_factory=dict)
-
-    def figure(self, server: str, name: str) -> float | None:
-        """The median over the rounds; of a hold-up, the longest."""
-        if server in self.troubles or server not in self.rounds:
-            return None
-        values = [figures[name] for figures in self.rounds[server] if name in figures]
-        if not values:
-            return None
-        return max(values) if name in _WORST else statistics.median(values)
-
-    def ratio(self, name: str) -> float | None:
-        """The gateway's figure over Dovecot's."""
-        ours, theirs = self.figure("gateway", name), self.figure("dovecot", name)
-        return ours / theirs if ours is not None and theirs else None
-
-    def met(self, goal: Goal) -> bool | None:
-        """None where it could not be measured."""
-        reached = self.ratio(goal.figure) if goal.beside else self.figure("gateway", goal.figure)
-        return None if reached is None else reached <= goal.most
-
-
-def table(results: Sequence[Result]) -> str:
-    """What was to be reached, then everything else."""
-    reached = [["row", "figure", *NAMES, "ratio", "reach", ""]]
-    for result in results:
-        reached += [_goal_cells(result, goal) for goal in result.row.goals]
-    speed = [["row", "server", "rate", "MB/s", "p50", "p99", "of each"]]
-    for result in results:
-        timed = [name for name in NAMES if result.figure(name, "rate") is not None]
-        speed += [_speed_cells(result, name) for name in timed]
-    parts = [columns(reached), columns(speed)]
-    parts += [f"{result.row.name}: {result.row.title}" for result in results]
-    for result in results:
-        parts += [f"{result.row.name}: {name}: {why}" for name, why in result.troubles.items()]
-    return "\n\n".join(parts[:2]) + "\n\n" + "\n".join(parts[2:])
-
-
-def document(results: Sequence[Result], command: Sequence[str], sizes: Sizes) -> dict[str, Any]:
-    """Everything that was measured and on what."""
-    return {
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": list(command),
-        "machine": {
-            "system": platform.platform(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "twisted": metadata.version("twisted"),
-            "openssl": ssl.OPENSSL_VERSION,
-        },
-        "sizes": asdict(sizes),
-        "rows": [_entry(result) for result in results],
-    }
-
-
-def _entry(result: Result) -> dict[str, Any]:
-    row = result.row
-    names = {name for rounds in result.rounds.values() for one in rounds for name in one}
-    return {
-        "name": row.name,
-        "title": row.title,
-        "unit": row.unit,
-        "summary": {
-            server: {name: result.figure(server, name) for name in sorted(names)}
-            for server in result.rounds
-        },
-        "goals": [
-            {**asdict(goal), "ratio": result.ratio(goal.figure), "met": result.met(goal)}
-            for goal in row.goals
-        ],
-        "rounds": result.rounds,
-        "troubles": result.troubles,
-    }
-
-
-def _goal_cells(result: Result, goal: Goal) -> list[str]:
-    values = [_value(goal.figure, result.figure(name, goal.figure)) for name in NAMES]
-    ratio = result.ratio(goal.figure)
-    reach = f"<= {goal.most}x" if goal.beside else f"<= {_value(goal.figure, goal.most)}"
-    verdict = {True: "ok", False: "MISSED", None: "-"}[result.met(goal)]
-    what = _LABELS[goal.figure].format(unit=result.row.unit)
-    return [
-        *(result.row.name, what, *values),
-        *("-" if ratio is None else f"{ratio:.3f}x", reach, verdict),
-    ]
-
-
-def _speed_cells(result: Result, server: str) -> list[str]:
-    rate, octets, p50, p99 = (
-        result.figure(server, name) for name in ("rate", "mb_s", "p50_ms", "p99_ms")
-    )
-    return [
-        *(result.row.name, server),
-        "-" if rate is None else f"{rate:,.0f} /s",
-        "-" if octets is None else f"{octets:,.1f}",
-        *(_value("p50_ms", p50), _value("p99_ms", p99), result.row.unit),
-    ]
-
-
-_LABELS = {
+LABELS = {
     "cpu_us": "CPU per {unit}",
+    "again_us": "the next one, unchanged",
     "memory_kib": "memory per {unit}",
+    "rate": "{unit}s a second",
     "hold_up_ms": "others held up, longest",
+    "hold_up_p99_ms": "others held up, p99",
     "noop_p99_ms": "NOOP p99",
     "p99_ms": "all p99",
     "reply_p99_ms": "replies' p99",
+    "calls": "system calls per {unit}",
 }
+"""Figures that have a line of their own."""
+
+ALWAYS = ("hold_up_p99_ms", "hold_up_ms", "calls")
+"""Told where they were measured, whether or not they have a goal."""
+
+SPEED = ("rate", "mb_s", "p50_ms", "p99_ms", "resumed")
+
+VERDICTS = {True: "ok", False: "MISSED", None: "-"}
+
+Lines = list[list[str]]
 
 
-def _value(figure: str, value: float | None) -> str:
-    if value is None:
+def tables(run: Run) -> str:
+    """Everything of a run, in columns."""
+    parts = [columns(reached(run)), columns(speed(run)), *map(columns, more(run))]
+    if run.memory:
+        parts.append(columns([["memory of the gateway alone", "", "of"], *run.memory]))
+    if run.workers:
+        parts.append(columns(workers.lines(workers.read(run.workers))))
+    parts.append("\n".join(notes(run)))
+    return "\n\n".join(part for part in parts if part)
+
+
+def reached(run: Run) -> Lines:
+    """Figures with what they have to reach; the median and in brackets least and most."""
+    lines = [["row", "figure", run.theirs, run.ours, "ratio", "reach", "", "foreign"]]
+    for result in run.results:
+        goals = {goal.figure: goal for goal in result.goals}
+        wanted = [*goals, *(name for name in ALWAYS if name not in goals)]
+        lines += [
+            _line(run, result, name, goals.get(name)) for name in wanted if name in result.names
+        ]
+    return lines
+
+
+def _line(run: Run, result: Result, figure: str, goal: Goal | None) -> list[str]:
+    values = [result.spread(name, figure) for name in (run.theirs, run.ours)]
+    ratio = result.ratio(run.ours, run.theirs, figure)
+    told = ["", ""]
+    if goal is not None:
+        bound = f"{goal.bound:g}x" if goal.beside else value(figure, goal.bound)
+        told = [
+            f"{'>=' if goal.at_least else '<='} {bound}",
+            VERDICTS[result.reached(goal, run.ours, run.theirs)],
+        ]
+    return [
+        result.name,
+        LABELS[figure].format(unit=result.unit),
+        *(spread(figure, one) for one in values),
+        spread("ratio", ratio),
+        *told,
+        f"{result.foreign:.0%}" + (" noisy" if result.foreign > QUIET else ""),
+    ]
+
+
+def speed(run: Run) -> Lines:
+    """How fast each server was; not what it cost."""
+    lines = [["row", "server", "rate", "MB/s", "p50", "p99", "resumed", "of each"]]
+    for result in run.results:
+        for server in (run.theirs, run.ours):
+            if result.spread(server, "p50_ms") is not None:
+                values = [result.spread(server, name) for name in SPEED]
+                cells = [
+                    value(name, one.middle) if one else ""
+                    for name, one in zip(SPEED, values, strict=True)
+                ]
+                lines.append([result.name, server, *cells, result.unit])
+    return lines
+
+
+def more(run: Run) -> Iterable[Lines]:
+    """The most frequent system calls."""
+    lines = [["row", "server", "most frequent system calls of each"]]
+    for result in run.results:
+        for server in (run.theirs, run.ours):
+            names = [name for name in result.names if name.startswith("call ")]
+            found = [(name, result.spread(server, name)) for name in names]
+            some = [(one.middle, name.removeprefix("call ")) for name, one in found if one]
+            if some:
+                told = ", ".join(f"{name} {count:.1f}" for count, name in sorted(some)[::-1])
+                lines.append([result.name, server, told])
+    if len(lines) > 1:
+        yield lines
+
+
+def notes(run: Run) -> Iterable[str]:
+    """What each row does, and what went wrong."""
+    for result in run.results:
+        yield f"{result.name}: {result.title}"
+    for result in run.results:
+        yield from (f"{result.name}: {name}: {why}" for name, why in result.troubles.items())
+    if run.noisy:
+        yield (
+            f"Other programs used more than {QUIET:.0%} of the machine during:"
+            f" {', '.join(run.noisy)}. Measure these again on a quiet machine."
+        )
+
+
+def spread(figure: str, found: Spread | None) -> str:
+    """The median, and in brackets the least and the most."""
+    if found is None:
         return "-"
+    middle, least, most = (value(figure, one) for one in found)
+    return middle if least == most else f"{middle} ({least} - {most})"
+
+
+def value(figure: str, number: float) -> str:
+    """With its unit."""
     if figure.endswith("_us"):
-        return f"{value:.1f} us" if value < 1000 else f"{value / 1000:.3g} ms"
+        return f"{number:.1f} us" if number < 1000 else f"{number / 1000:.3g} ms"
     if figure.endswith("_ms"):
-        return f"{value:.3g} ms"
-    return f"{value:.1f} KiB"
+        return f"{number:.3g} ms"
+    if figure.endswith("_kib"):
+        return f"{number:,.1f} KiB"
+    forms = {"ratio": "{:.3f}x", "rate": "{:,.0f} /s", "resumed": "{:.0%}"}
+    return forms.get(figure, "{:,.1f}").format(number)
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:
@@ -153,3 +144,9 @@ def columns(lines: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """The same as a table of a page."""
+    head, *rest = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rest))

@@ -43,7 +43,7 @@ class KeepingGateway(Gateway):
     check_every = 3600.0
 
     def _settings(self) -> str:
-        changes = {'path = "mail/{local}/Maildir"': 'path = "mail/{name}/Maildir"'}
+        changes = {"/{local}/Maildir": "/{name}/Maildir"}
         return f"""{changed(super()._settings(), changes)}
 [retention]
 enabled = true
@@ -66,7 +66,7 @@ max_removal_share = 1.0
         return self._ask("SELECT total(messages) FROM removals")
 
     def _ask(self, question: str, *values: object) -> int:
-        ledger = f"file:{self.directory}/ledger.sqlite3?mode=ro"
+        ledger = f"file:{self.state}/ledger.sqlite3?mode=ro"
         try:
             with closing(sqlite3.connect(ledger, uri=True)) as database:
                 return int(database.execute(question, values).fetchone()[0])
@@ -75,7 +75,7 @@ max_removal_share = 1.0
 
     def make_due(self, drops: Sequence[Drop]) -> None:
         """Have the mailboxes be due, as if their time had come while no server ran."""
-        with closing(sqlite3.connect(f"{self.directory}/ledger.sqlite3")) as database, database:
+        with closing(sqlite3.connect(f"{self.state}/ledger.sqlite3")) as database, database:
             database.executemany(
                 "UPDATE retention SET due = looked - 3600 WHERE mailbox = ?",
                 [(drop.login,) for drop in drops],

@@ -11,17 +11,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Template
+from types import MappingProxyType
 from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from bench import dovecot_config, processes
+from bench.maildirs import Drop
 
 HERE = Path(__file__).parent
 OWNER = 20000
@@ -36,13 +38,19 @@ class Server:
     """One server: where it listens, what it has cost, how it starts and ends."""
 
     name = ""
+    source = HERE.parent
+    """The tree of which it runs, if it is ours."""
+    environment: Mapping[str, str] = MappingProxyType({})
+    """What is added to the environment."""
 
-    def __init__(self, directory: Path, certificate: Path, key: Path) -> None:
+    def __init__(self, directory: Path, pairs: Mapping[str, tuple[Path, Path]]) -> None:
         self.directory = directory
-        self.certificate = certificate
-        self.key = key
+        self.pairs = pairs
+        """Certificate and key, ``rsa`` and ``ecdsa``."""
         self.plain = free_port()
         self.tls = free_port()
+        """With an RSA certificate on 127.0.0.1, and an ECDSA one on 127.0.0.2."""
+        self.lmtp = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,6 +62,22 @@ class Server:
     def accounts(self) -> Path:
         return self.directory / "accounts"
 
+    @property
+    def state(self) -> Path:
+        """What it remembers beside the mail."""
+        return self.directory / "state"
+
+    def forget(self, drops: Sequence[Drop]) -> None:
+        """Start anew, as if nobody had ever opened these mailboxes."""
+        self.stop()
+        shutil.rmtree(self.state, ignore_errors=True)
+        for drop in drops:
+            with os.scandir(self.mail / drop.local / "Maildir") as entries:
+                files = [entry.path for entry in entries if entry.is_file()]
+            for path in files:
+                os.unlink(path)
+        self.start()
+
     def command(self) -> list[str]:
         """Write what configuration it needs and say how to start it in the foreground."""
         raise NotImplementedError
@@ -61,18 +85,23 @@ class Server:
     def start(self, seconds: float = 30.0) -> None:
         """Return once both ports greet; ``NotAvailable`` with the log's end otherwise."""
         log = self.directory / "output.log"
-        environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+        environment = {**os.environ, "PYTHONPATH": str(self.source), **self.environment}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.command(), stdout=output, stderr=output, env=environment, cwd=self.directory
             )
         end = time.monotonic() + seconds
-        for port in (self.plain, self.tls):
+        for port in (self.plain, self.tls, self.lmtp):
             while not _listening(port):
                 if self._process.poll() is not None or time.monotonic() > end:
                     self.stop()
                     raise NotAvailable(f"{self.name} did not start: {self._last_words()}")
                 time.sleep(0.05)
+
+    def restart(self) -> None:
+        """Stop it, if it runs, and start it."""
+        self.stop()
+        self.start()
 
     def stop(self) -> None:
         """End it and what it started, by process id."""
@@ -114,8 +143,10 @@ class Dovecot(Server):
 
     def command(self) -> list[str]:
         program = shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-        if program is None or not Path("/usr/lib/dovecot/pop3").exists():
-            raise NotAvailable("Dovecot is missing: apt-get install dovecot-core dovecot-pop3d")
+        parts = (Path("/usr/lib/dovecot/pop3"), Path("/usr/lib/dovecot/lmtp"))
+        if program is None or not all(part.exists() for part in parts):
+            packages = "dovecot-core dovecot-pop3d dovecot-lmtpd"
+            raise NotAvailable(f"Dovecot is missing: apt-get install {packages}")
         if os.geteuid() != 0:
             raise NotAvailable("Dovecot starts only as root: run the benchmark as root")
         config = self.directory / "dovecot.conf"
@@ -126,11 +157,12 @@ class Dovecot(Server):
     def _settings(self) -> str:
         return Template((HERE / "dovecot.conf.in").read_text()).substitute(
             directory=self.directory,
-            certificate=self.certificate,
-            key=self.key,
+            **{f"{kind}_certificate": pair[0] for kind, pair in self.pairs.items()},
+            **{f"{kind}_key": pair[1] for kind, pair in self.pairs.items()},
             owner=OWNER,
             plain=self.plain,
             tls=self.tls,
+            lmtp=self.lmtp,
         )
 
 
@@ -152,20 +184,27 @@ class Gateway(Server):
         ]
 
     def _settings(self) -> str:
+        (rsa_certificate, rsa_key), (certificate, key) = self.pairs["rsa"], self.pairs["ecdsa"]
         return f"""\
-state_dir = "{self.directory}"
+state_dir = "{self.state}"
 
 [listeners.plain]
-endpoint = "tcp:{self.plain}:interface=127.0.0.1"
+endpoint = "tcp:{self.plain}:interface=127.0.0.1:backlog=1024"
 tls = "none"
 
-[listeners.secure]
-endpoint = "tcp:{self.tls}:interface=127.0.0.1"
+[listeners.rsa]
+endpoint = "tcp:{self.tls}:interface=127.0.0.1:backlog=1024"
 tls = "implicit"
 
+[listeners.ecdsa]
+endpoint = "tcp:{self.tls}:interface=127.0.0.2:backlog=1024"
+tls = "implicit"
+certificate = "{certificate}"
+key = "{key}"
+
 [tls]
-certificate = "{self.certificate}"
-key = "{self.key}"
+certificate = "{rsa_certificate}"
+key = "{rsa_key}"
 self_signed = false
 
 [limits]
@@ -176,13 +215,14 @@ sessions_per_user = 12000
 [directory]
 kind = "passwd-file"
 file = "{self.accounts}"
-cache_ttl = 3600.0
 
 [store]
 kind = "maildir"
-path = "mail/{{local}}/Maildir"
-missing = "refuse"
-mark_read = false
+path = "{self.mail}/{{local}}/Maildir"
+
+[lmtp]
+endpoint = "tcp:{self.lmtp}:interface=127.0.0.1"
+max_size = "200 MB"
 """
 
 
@@ -199,12 +239,16 @@ Some = TypeVar("Some", bound=Server)
 
 
 def made(directory: Path, kinds: Mapping[str, type[Some]]) -> dict[str, Some]:
-    """Servers of one certificate, each in a directory of its name."""
-    certificate, key = make_certificate(directory)
+    """Servers with the same certificates, each in a directory of its name."""
+    keys: Mapping[str, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey] = {
+        "rsa": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+        "ecdsa": ec.generate_private_key(ec.SECP256R1()),
+    }
+    pairs = {kind: _certified(directory / kind, key) for kind, key in keys.items()}
     servers = {}
     for name, kind in kinds.items():
         (directory / name).mkdir()
-        servers[name] = kind(directory / name, certificate, key)
+        servers[name] = kind(directory / name, pairs)
     return servers
 
 
@@ -226,9 +270,10 @@ def free_port() -> int:
         return port
 
 
-def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """A self-signed RSA 2048 pair in PEM files: certificate, key."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+def _certified(
+    path: Path, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+) -> tuple[Path, Path]:
+    """PEM files with a self-signed certificate for a key, and the key."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
@@ -242,7 +287,7 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    paths = directory / "cert.pem", directory / "key.pem"
+    paths = path.with_suffix(".pem"), path.with_suffix(".key")
     paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     paths[1].write_bytes(
         key.private_bytes(

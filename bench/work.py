@@ -4,47 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle, islice, repeat
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from bench import processes
 from bench.load import (
     QUIT,
     Line,
     LoadFailed,
-    Probe,
     Step,
     Talk,
     Tally,
+    Tickets,
     converse,
     login,
     tls_context,
 )
 from bench.maildirs import Drop
+from bench.results import Figures
 from bench.servers import Server
 
-Figures = Mapping[str, float]
 Mail = Mapping[str, Sequence[Drop]]
 
 _TLS = tls_context()
+
+Connection = Literal["plain", "rsa", "ecdsa", "resumed"]
+"""Plain, or TLS with a full handshake and the key of the certificate, or resumed (RSA)."""
 
 
 class Work(Protocol):
     """One kind of load."""
 
-    @property
-    def fresh(self) -> bool:
-        """True: the server is started anew before each round."""
+    def prepare(self, server: Server, mail: Mail) -> None:
+        """Bring the server into the state that is to be measured; before each round."""
 
-    def warm(self, server: Server, mail: Mail) -> None:
-        """Bring the server into the state that is to be measured."""
-
-    def measure(self, server: Server, mail: Mail, turn: int, /) -> Figures:
-        """Do it once; ``turn`` counts the rounds from 0."""
+    def measure(self, server: Server, mail: Mail, /) -> Figures:
+        """Do it once."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +53,56 @@ class Sessions:
     commands: tuple[str, ...]
     count: int
     at_once: int = 8
-    tls: bool = False
-    fresh = False
+    over: Connection = "plain"
+    cold: bool = False
+    """The server was just started: it has the password and the mailbox of no user but the first.
 
-    def warm(self, server: Server, mail: Mail) -> None:
+    ``count`` is then less than the number of users, so that each logs in once.
+    """
+
+    def prepare(self, server: Server, mail: Mail) -> None:
         drops = mail[self.mail]
-        self._run(server, [*drops, drops[0]])
+        if self.cold:
+            server.restart()
+        hold(server, [drops[0]] if self.cold else drops, self.commands, self.at_once, self.over)
 
-    def measure(self, server: Server, mail: Mail, _turn: int, /) -> Figures:
-        before = processes.settle(server.pid)
-        tally = self._run(server, list(islice(cycle(mail[self.mail]), self.count)))
-        spent = processes.settle(server.pid) - before
-        return figures(tally, spent, self.count, tally.sessions)
+    def measure(self, server: Server, mail: Mail, /) -> Figures:
+        drops = list(islice(cycle(mail[self.mail]), 1, self.count + 1))
+        tally, spent, tickets = hold(server, drops, self.commands, self.at_once, self.over)
+        found = figures(tally, spent, self.count, tally.sessions)
+        if self.over == "resumed":
+            found["resumed"] = tickets.resumed / tickets.lines
+            if not tickets.resumed:
+                raise LoadFailed("no TLS session was resumed")
+        return found
 
-    def _run(self, server: Server, drops: Sequence[Drop]) -> Tally:
-        steps = {drop: visit(drop, self.commands) for drop in set(drops)}
-        talks = (Talk(connect(server, self.tls), steps[drop], ends=True) for drop in drops)
-        return converse(talks, self.at_once)
+
+class Held(NamedTuple):
+    """What sessions took: by the clock, in seconds of CPU, and which were resumed."""
+
+    tally: Tally
+    cpu: float
+    tickets: Tickets
+
+
+def hold(
+    server: Server,
+    drops: Sequence[Drop],
+    commands: Sequence[str],
+    at_once: int = 1,
+    over: Connection = "plain",
+) -> Held:
+    """A whole session on each of ``drops``, one after the other, some at a time."""
+    tickets = Tickets()
+    steps = {drop: visit(drop, commands) for drop in set(drops)}
+    if over == "resumed":  # The first one has nothing to resume.
+        talk = Talk(connect(server, over, tickets), visit(drops[0], commands), ends=True)
+        converse(iter([talk]), 1)
+        tickets.lines = 0
+    before = processes.settle(server.pid)
+    talks = (Talk(connect(server, over, tickets), steps[drop], ends=True) for drop in drops)
+    tally = converse(talks, at_once)
+    return Held(tally, processes.settle(server.pid) - before, tickets)
 
 
 @dataclass(frozen=True)
@@ -80,16 +111,15 @@ class Retrieval:
 
     mail: str
     passes: int
-    tls: bool = False
-    fresh = False
+    over: Connection = "plain"
 
-    def warm(self, server: Server, mail: Mail) -> None:
-        with logged_in(server, mail[self.mail], self.tls) as lines:
+    def prepare(self, server: Server, mail: Mail) -> None:
+        with logged_in(server, mail[self.mail], self.over) as lines:
             self._run(lines, mail[self.mail], 1)
 
-    def measure(self, server: Server, mail: Mail, _turn: int, /) -> Figures:
+    def measure(self, server: Server, mail: Mail, /) -> Figures:
         drops = mail[self.mail]
-        with logged_in(server, drops, self.tls) as lines:
+        with logged_in(server, drops, self.over) as lines:
             before = processes.settle(server.pid)
             tally = self._run(lines, drops, self.passes)
             spent = processes.settle(server.pid) - before
@@ -108,61 +138,25 @@ class Retrieval:
 
 
 @dataclass(frozen=True)
-class FirstOpen:
-    """The first session ever of a long maildrop, another user's session probed meanwhile."""
-
-    mail: str
-    others: str
-    commands: tuple[str, ...]
-    fresh = False
-
-    def warm(self, server: Server, mail: Mail) -> None:
-        Sessions(self.others, ("STAT",), 0).warm(server, mail)
-
-    def measure(self, server: Server, mail: Mail, turn: int, /) -> Figures:
-        drop = mail[self.mail][turn]
-        other = mail[self.others][0]
-        before = processes.settle(server.pid)
-        tally = self._open(server, drop)[0]
-        spent = processes.settle(server.pid) - before
-        found = dict(figures(tally, spent, 1, tally.sessions))
-        # Probing costs the server something too, so the hold-up has an opening of its own.
-        probe = Probe(server.plain, login(other.login, other.password))
-        try:
-            time.sleep(0.2)
-            self._open(server, mail[self.mail][-1 - turn])
-            time.sleep(0.2)
-        finally:
-            times = probe.stop()
-        if not times:
-            raise LoadFailed("the probe's session ended early")
-        return {**found, "hold_up_ms": max(times) * 1000}
-
-    def _open(self, server: Server, drop: Drop) -> tuple[Tally, Drop]:
-        talk = Talk(connect(server, False), visit(drop, self.commands), ends=True)
-        return converse(iter([talk]), 1), drop
-
-
-@dataclass(frozen=True)
 class Idle:
     """Connections that have logged in and wait; what each adds to the server's memory."""
 
     mail: str
     count: int
-    tls: bool = False
-    fresh = True
+    over: Connection = "plain"
 
-    def warm(self, server: Server, mail: Mail) -> None:
-        Sessions(self.mail, ("STAT",), 0, at_once=4, tls=self.tls).warm(server, mail)
+    def prepare(self, server: Server, mail: Mail) -> None:
+        server.restart()
+        hold(server, mail[self.mail], ("STAT",), 4, self.over)
 
-    def measure(self, server: Server, mail: Mail, _turn: int, /) -> Figures:
+    def measure(self, server: Server, mail: Mail, /) -> Figures:
         processes.settle(server.pid)
         before = processes.memory(server.pid)
         drops = list(islice(cycle(mail[self.mail]), self.count))
-        with logged_in(server, drops, self.tls):
+        with logged_in(server, drops, self.over):
             processes.settle(server.pid)
             grown = processes.memory(server.pid) - before
-        return {"memory_kib": grown / self.count / 1024}
+        return {"memory_kib": grown / self.count / 1024, "units": self.count}
 
 
 @dataclass(frozen=True)
@@ -171,7 +165,6 @@ class SmallReplies:
 
     mail: str
     cycles: int
-    fresh = False
 
     commands = (
         Step(b"NOOP\r\n"),
@@ -182,10 +175,10 @@ class SmallReplies:
         Step(b"RETR 1\r\n", lines=True),
     )
 
-    def warm(self, server: Server, mail: Mail) -> None:
+    def prepare(self, server: Server, mail: Mail) -> None:
         self._run(server, mail, 10)
 
-    def measure(self, server: Server, mail: Mail, _turn: int, /) -> Figures:
+    def measure(self, server: Server, mail: Mail, /) -> Figures:
         tally, spent = self._run(server, mail, self.cycles)
         noops = tally.replies[:: len(self.commands)]
         return {
@@ -195,7 +188,7 @@ class SmallReplies:
         }
 
     def _run(self, server: Server, mail: Mail, cycles: int) -> tuple[Tally, float]:
-        with logged_in(server, mail[self.mail][:1], tls=False) as lines:
+        with logged_in(server, mail[self.mail][:1], "plain") as lines:
             before = processes.settle(server.pid)
             steps = chain.from_iterable(repeat(self.commands, cycles))
             tally = converse(iter([Talk(lines[0], steps, ends=False)]), 1)
@@ -205,6 +198,7 @@ class SmallReplies:
 def figures(tally: Tally, cpu: float, units: int, times: array[float]) -> Figures:
     """CPU in microseconds per unit, units and megabytes per second, times in milliseconds."""
     return {
+        "units": units,
         "cpu_us": cpu / units * 1e6,
         "rate": units / tally.seconds,
         "mb_s": tally.octets / tally.seconds / 1e6,
@@ -220,9 +214,12 @@ def percentile(values: Sequence[float], part: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[part - 1]
 
 
-def connect(server: Server, tls: bool) -> Line:
-    """A new connection to the server's plain or TLS port."""
-    return Line(server.tls, _TLS) if tls else Line(server.plain, None)
+def connect(server: Server, over: Connection, tickets: Tickets | None = None) -> Line:
+    """A new connection to the server."""
+    if over == "plain":
+        return Line(server.plain, None)
+    host = "127.0.0.2" if over == "ecdsa" else "127.0.0.1"
+    return Line(server.tls, _TLS, host, tickets if over == "resumed" else None)
 
 
 def visit(drop: Drop, commands: Sequence[str]) -> list[Step]:
@@ -240,13 +237,13 @@ def retrievals(drop: Drop) -> list[Step]:
 
 
 @contextlib.contextmanager
-def logged_in(server: Server, drops: Sequence[Drop], tls: bool) -> Iterator[list[Line]]:
+def logged_in(server: Server, drops: Sequence[Drop], over: Connection) -> Iterator[list[Line]]:
     """A session for each of ``drops``, in that order, dropped at the end of the block."""
     lines: list[Line] = []
 
     def talks() -> Iterator[Talk]:
         for drop in drops:
-            lines.append(connect(server, tls))
+            lines.append(connect(server, over))
             yield Talk(lines[-1], login(drop.login, drop.password), ends=False)
 
     try:

@@ -14,13 +14,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench import processes
 from bench.cpu_share import limited
 from bench.load import LoadFailed
-from bench.maildirs import Copies, Drop, account_lines, attachments, letters
-from bench.report import columns
+from bench.maildirs import CRLF, Copies, Drop, account_lines, attachments, letters
 from bench.servers import HERE, OWNER, Dovecot, Gateway, NotAvailable, Server, made, running
 
 USERS = 200
@@ -210,7 +209,7 @@ def _make_mail(servers: Sequence[Server]) -> Drop:
     """The mail of all users; the large messages, all of one size."""
     copies = Copies([one.mail for one in servers], OWNER if os.geteuid() == 0 else None)
     drops = [copies.make(f"user{number:04d}", letters(20, 1200)) for number in range(USERS)]
-    drops.append(copies.make("large", attachments(LARGE, 10_000_000, b"\r\n")))
+    drops.append(copies.make("large", attachments(LARGE, 10_000_000, CRLF)))
     for server in servers:
         server.accounts.write_text(account_lines(drops))
     return drops[-1]
@@ -229,12 +228,22 @@ def document(found: Found) -> list[dict[str, object]]:
     ]
 
 
-def table(found: Found) -> str:
+def read(saved: Sequence[Mapping[str, Any]]) -> Found:
+    """What ``document`` wrote."""
+    settings = {setting.title: setting for setting in SETTINGS}
+    return {
+        Case(one["share"], one["kind"], settings[one["setting"]]): [
+            Measured(**measured) for measured in one["rounds"]
+        ]
+        for one in saved
+    }
+
+
+def lines(found: Found) -> list[list[str]]:
     """Medians over the rounds, and what was to be reached."""
-    lines = [["saturated", "each has", "server", "rate", "x one", "CPU of each", "x one"]]
-    lines[0] += ["server's cores", "generator's", "reach", ""]
-    lines += [_cells(found, case) for case in found]
-    return columns(lines)
+    head = ["saturated", "each has", "server", "rate", "x one", "CPU of each", "x one"]
+    head += ["server's cores", "generator's", "reach", ""]
+    return [head, *(_cells(found, case) for case in found)]
 
 
 def _cells(found: Found, case: Case) -> list[str]:
