@@ -1,14 +1,14 @@
-"""Login: the one place that calls ``Portal.login``."""
+"""Login: the one place that calls ``Portal.login``, and checks of a password alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 
-from twisted.cred.credentials import ICredentials
+from twisted.cred.credentials import ICredentials, IUsernamePassword, UsernamePassword
 from twisted.cred.error import LoginDenied, LoginFailed, UnhandledCredentials
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.mail.interfaces import IMailboxPOP3
 from twisted.python.failure import Failure
 
@@ -68,11 +68,42 @@ class PortalLogin:
             lambda account: self._admission.attempt(attempt(account=account), log_in)
         )
 
+    def verify(self, username: bytes, password: bytes, peer: Peer) -> Deferred[str]:
+        """Check a password for something else than a mailbox; fires with the account's login name.
+
+        It counts as a login does.  Fails with ``BadCredentials`` also for an account that may not
+        log in and for a delegate, and as a call does.
+        """
+        if not _is_utf8(password):
+            return fail(BadCredentials("the password is not UTF-8"))
+        user = _user(username)
+        if not user or login_name(username) != user:
+            return fail(BadCredentials("expected a login name without a mailbox"))
+        checker = self._portal.checkers[IUsernamePassword]
+        credentials = UsernamePassword(username, password)
+        attempt = partial(LoginAttempt, peer, username, password)
+
+        def log_in() -> Deferred[str]:
+            asked = maybeDeferred(checker.requestAvatarId, credentials)
+            return asked.addCallbacks(_name, _said_no, errbackArgs=(credentials,))
+
+        if self._identify is None:
+            return self._admission.attempt(attempt(), log_in)
+        return self._identify(user).addCallback(
+            lambda account: self._admission.attempt(attempt(account=account), log_in)
+        )
+
     def _log_in(self, credentials: ICredentials, peer: Peer) -> Deferred[Opened]:
         asked = self._portal.login(credentials, peer, IMaildrop, IMailboxPOP3)
         return asked.addCallbacks(
             _opened, _said_no, callbackArgs=(credentials,), errbackArgs=(credentials,)
         )
+
+
+def _name(avatar_id: bytes | str | tuple[()]) -> str:
+    if isinstance(avatar_id, tuple):
+        raise BadCredentials("anonymous login has no account")
+    return avatar_id if isinstance(avatar_id, str) else bytes(avatar_id).decode("utf-8", "replace")
 
 
 def _is_utf8(password: bytes) -> bool:
