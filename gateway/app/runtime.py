@@ -22,6 +22,7 @@ from gateway.net.fair_turns import FairTurns
 from gateway.net.tls_context import MakeContext
 from gateway.observe.bus import EventBus
 from gateway.observe.figures import Figures
+from gateway.observe.recent import Recent
 from gateway.state.leader import FlockLeader
 from gateway.state.ledger import LedgerState
 
@@ -85,6 +86,10 @@ class Runtime:
         self.events.subscribe(self.readiness.subscription)
         self.questions.answer("readiness", self.readiness.as_json)
         answer_operators(self.questions, self.admissions)
+        recent = Recent()
+        self.events.subscribe(recent.subscription)
+        self.questions.answer("deliveries", recent.deliveries)
+        self.questions.answer("failed logins", recent.failed_logins)
         self.questions.answer("leads", lambda _: self.leader.leads)
 
     def queued(self) -> int:

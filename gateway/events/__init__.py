@@ -40,8 +40,10 @@ from gateway.events.clients import (
 )
 from gateway.events.mail import (
     DeliveryFailed,
+    Envelope,
     MessageDelivered,
     MessagesExpired,
+    PolicyRefused,
     QuotaCheckFailed,
     QuotaDecided,
     QuotaDigestFailed,
@@ -99,6 +101,7 @@ __all__ = [
     "DirectoryAsked",
     "DirectoryProblem",
     "Emit",
+    "Envelope",
     "Event",
     "LMTPSessionEnded",
     "ListenerStarted",
@@ -113,6 +116,7 @@ __all__ = [
     "POP3SessionEnded",
     "ParentAway",
     "ParentBack",
+    "PolicyRefused",
     "Problem",
     "QueueTaken",
     "QuotaCheckFailed",
@@ -157,6 +161,7 @@ Event = (
     | MessageDelivered
     | RecipientRefused
     | DeliveryFailed
+    | PolicyRefused
     | QuotaDecided
     | QuotaLevelsCounted
     | QuotaExceeded

@@ -8,6 +8,25 @@ from gateway.events.clients import Problem
 from gateway.model import Account, Connection, Level
 
 
+class Envelope(NamedTuple):
+    """What is known of a message that comes in."""
+
+    sender: str = ""
+    """The address of MAIL FROM; empty also for ``<>``."""
+
+    recipients: tuple[str, ...] = ()
+    """The addresses of RCPT for one mailbox, as the client gave them."""
+
+    mailbox: str = ""
+    """Empty: unknown."""
+
+    message: str = ""
+    """The id in Received; empty: the message has not begun."""
+
+    message_id: str = ""
+    """The Message-ID of the header; empty: none, or unknown."""
+
+
 class MessageDelivered(NamedTuple):
     """A message is on stable storage in a mailbox; ``message``: its id in Received."""
 
@@ -20,6 +39,8 @@ class MessageDelivered(NamedTuple):
     seconds: float = 0.0
     """From the end of the message until it was stored."""
 
+    envelope: Envelope = Envelope()
+
 
 class RecipientRefused(NamedTuple):
     """RCPT was refused, or the message was not delivered to this recipient."""
@@ -27,6 +48,7 @@ class RecipientRefused(NamedTuple):
     connection: Connection
     recipient: str
     problem: Problem
+    envelope: Envelope = Envelope()
 
 
 class DeliveryFailed(NamedTuple):
@@ -34,6 +56,20 @@ class DeliveryFailed(NamedTuple):
 
     connection: Connection
     problem: Problem
+    envelope: Envelope = Envelope()
+
+
+class PolicyRefused(NamedTuple):
+    """The policy service had Postfix refuse a recipient, or could not answer."""
+
+    connection: Connection
+    sender: str
+    recipient: str
+    message: str
+    """Postfix's queue id; empty before Postfix has one, as at RCPT of the first recipient."""
+
+    answer: str
+    """The action that Postfix got, such as ``552 5.2.2 Mailbox is full``; empty: none."""
 
 
 class QuotaDecided(NamedTuple):

@@ -17,12 +17,14 @@ from gateway.operations import (
     mailboxes,
     messages,
     readiness,
+    recent,
     retention,
     retention_forecast,
     sessions,
     stored_mail,
     throttle,
     unique_ids,
+    users,
 )
 
 
@@ -67,6 +69,10 @@ class Route:
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/logins", Scope.READ, logins.list_logins),
+    Route("GET", "/v1/logins/failed", Scope.READ, recent.list_failed_logins),
+    Route("GET", "/v1/deliveries", Scope.READ, recent.list_deliveries),
+    Route("GET", "/v1/users/{user}", Scope.READ, users.show_user),
+    Route("GET", "/v1/users/{user}/delegates", Scope.READ, users.list_delegates),
     Route("GET", "/v1/throttle", Scope.READ, throttle.list_throttled),
     Route("POST", "/v1/throttle/forgive", Scope.OPERATE, throttle.forgive),
     Route("GET", "/v1/audit", Scope.READ, audit.search_audit),

@@ -143,6 +143,11 @@ class Intake:
         return self._transaction
 
     @property
+    def sender(self) -> str:
+        """The sender of the present transaction; empty: ``<>``, or there is none."""
+        return "" if self._transaction is None else self._transaction.sender.address
+
+    @property
     def octets(self) -> int:
         """Octets of the present message so far, as RETR counts them; 0: there is none."""
         return 0 if self._transaction is None else self._transaction.octets

@@ -47,6 +47,11 @@ class Session(Dialogue[Action]):
         self._out.put(b"220 %b LMTP ready.\r\n" % profile.name.encode("ascii"))
 
     @property
+    def sender(self) -> str:
+        """The sender of the present transaction; empty: ``<>``, or there is none."""
+        return self._intake.sender
+
+    @property
     def octets(self) -> int:
         """Octets of the present message so far, as RETR counts them; 0: there is none."""
         return self._intake.octets

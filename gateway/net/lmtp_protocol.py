@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -13,6 +14,7 @@ from gateway.errors import ClientNotAllowed, GatewayError
 from gateway.events import (
     HEALTH_CHECK,
     DeliveryFailed,
+    Envelope,
     LMTPSessionEnded,
     MessageDelivered,
     RecipientRefused,
@@ -25,9 +27,17 @@ from gateway.lmtp.trace import date_of, trace_header
 from gateway.model import Account, OpenSession
 from gateway.net.shell import Shell
 from gateway.observe.failures import complain, problem_in
+from gateway.wire.header_fields import header_fields
 
 if TYPE_CHECKING:
     from gateway.net.lmtp_factory import LMTPFactory
+
+
+HEAD = 16 * 1024
+"""Octets at the start of a message in which its Message-ID is looked for."""
+
+MOST_ADDRESSES = 10
+"""Recipients of a message that an event names."""
 
 
 class LMTPProtocol(Shell):
@@ -44,6 +54,11 @@ class LMTPProtocol(Shell):
         self._end, self._reason = "over", ""
         self._accounts: list[Account] = []
         self._incoming: IIncoming | None = None
+        self._head = b""
+        """The first octets of the message that is coming, for its Message-ID."""
+        self._sender = self._message_id = ""
+        self._addresses: tuple[str, ...] = ()
+        """The recipients of that message, in the order of ``_accounts``."""
         self._content_ended = 0.0
         """When the client had sent the message that is being delivered."""
 
@@ -114,6 +129,8 @@ class LMTPProtocol(Shell):
         match action:
             case Write():
                 assert self._incoming is not None
+                if len(self._head) < HEAD:
+                    self._head += action.data[: HEAD - len(self._head)]
                 done = self._incoming.write(action.data)
                 self._await(done, lambda _: session.written(), self._failed(session.write_failed))
             case Recipient():
@@ -130,9 +147,13 @@ class LMTPProtocol(Shell):
                 self._hang_up(action.abort)
 
     def _failed(
-        self, take: Callable[[BaseException], None], recipient: str | None = None
+        self,
+        take: Callable[[BaseException], None],
+        recipient: str | None = None,
+        envelope: Callable[[], Envelope] | None = None,
     ) -> Callable[[Failure], None]:
         """An errback for the failure of one recipient, or of the message for all of them."""
+        told = envelope or self._envelope
 
         def failed(failure: Failure) -> None:
             error = failure.value
@@ -140,12 +161,27 @@ class LMTPProtocol(Shell):
             client = self.connection
             problem = problem_in(failure, self.log, "session {id}: internal error", id=client.id)
             if recipient is None:
-                self._factory.emit(DeliveryFailed(client, problem))
+                self._factory.emit(DeliveryFailed(client, problem, told()))
             else:
-                self._factory.emit(RecipientRefused(client, recipient, problem))
+                self._factory.emit(RecipientRefused(client, recipient, problem, told()))
             take(error)
 
         return failed
+
+    @property
+    def _message(self) -> str:
+        """The id of the present message in Received."""
+        return f"{self.connection.id}.{self._messages}"
+
+    def _envelope(self, numbers: Sequence[int] | None = None) -> Envelope:
+        """The present message for these recipients, or for all."""
+        places = range(len(self._addresses)) if numbers is None else numbers
+        addresses = tuple(self._addresses[place] for place in islice(places, MOST_ADDRESSES))
+        mailbox = "" if numbers is None else self._accounts[numbers[0]].mailbox
+        if not self._message_id:
+            found = header_fields(self._head, ("Message-ID",))
+            self._message_id = found.get("Message-ID", "")
+        return Envelope(self._sender, addresses, mailbox, self._message, self._message_id)
 
     def _not_closed(self, failure: Failure) -> None:
         complain(self.log, "session {id}: cannot close a message", failure, id=self.connection.id)
@@ -153,19 +189,28 @@ class LMTPProtocol(Shell):
     # -- mail ----------------------------------------------------------------
 
     def _recipient(self, action: Recipient) -> None:
-        recipients = self._factory.recipients
+        recipients, mailboxes = self._factory.recipients, [""]
+
+        def found(account: Account) -> Deferred[Account]:
+            mailboxes.append(account.mailbox)
+            return recipients.make_room(account, action.size)
+
+        def envelope() -> Envelope:
+            return Envelope(self._session.sender, (action.address,), mailboxes[-1])
 
         def accepted(account: Account) -> None:
             del self._accounts[action.place :]
             self._accounts.append(account)
             self._session.accepted()
 
-        asked = recipients.account(action.address)
-        asked.addCallback(recipients.make_room, action.size)
-        self._await(asked, accepted, self._failed(self._session.refused, action.address))
+        asked = recipients.account(action.address).addCallback(found)
+        refused = self._failed(self._session.refused, action.address, envelope)
+        self._await(asked, accepted, refused)
 
     def _begin(self, action: Begin) -> None:
         self._messages += 1
+        self._sender, self._addresses = action.sender, action.recipients
+        self._head, self._message_id = b"", ""
         header = trace_header(
             action.sender,
             action.recipients,
@@ -174,7 +219,7 @@ class LMTPProtocol(Shell):
             lhlo=self._session.lhlo,
             client=self.connection.host,
             name=self._session.profile.name,
-            number=f"{self.connection.id}.{self._messages}",
+            number=self._message,
             date=date_of(int(self._factory.now())),
         )
 
@@ -212,21 +257,24 @@ class LMTPProtocol(Shell):
     def _told(
         self, account: Account, numbers: list[int], octets: int
     ) -> tuple[Callable[[None], None], Callable[[Failure], None]]:
-        name = f"{self.connection.id}.{self._messages}"
+        # The last reply may start the next message before another recipient has its answer.
+        envelope = self._envelope(numbers)
 
         def delivered(_: None) -> None:
             seconds = self._seconds() - self._content_ended
             for number in numbers:
                 self._session.delivered(number)
-            told = MessageDelivered(self.connection, name, account, octets, seconds)
-            self._factory.emit(told)
+            name = envelope.message
+            self._factory.emit(
+                MessageDelivered(self.connection, name, account, octets, seconds, envelope)
+            )
 
         def refused(error: BaseException) -> None:
             for number in numbers:
                 self._session.delivered(number, error)
             self._factory.recipients.not_taken(account, error)
 
-        return delivered, self._failed(refused, account.name)
+        return delivered, self._failed(refused, account.name, lambda: envelope)
 
     def _closed(self) -> Deferred[list[tuple[bool, None]]]:
         incoming, self._incoming = self._incoming, None

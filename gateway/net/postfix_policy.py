@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
@@ -13,7 +14,7 @@ from twisted.python.failure import Failure
 from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
 from gateway.errors import GatewayError, HomedElsewhere, RecipientBarred, UnknownRecipient
-from gateway.events import Emit
+from gateway.events import Emit, PolicyRefused
 from gateway.interfaces import IAdmission
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Usage
@@ -22,7 +23,7 @@ from gateway.net.sessions import SessionFactory
 from gateway.net.shell import Shell
 from gateway.observe.failures import complain
 from gateway.observe.log import emit_to_log
-from gateway.quota.postfix_policy import Answers, Ask, HangUp, Request, Room, Session, Unsaid
+from gateway.quota.postfix_policy import DUNNO, Answers, Ask, HangUp, Request, Room, Session, Unsaid
 from gateway.quota.verdict import Verdict, verdict
 
 _UNSAID = {
@@ -30,6 +31,9 @@ _UNSAID = {
     RecipientBarred: Unsaid.BARRED,
     HomedElsewhere: Unsaid.NOT_ASKED,
 }
+
+LONGEST = 500
+"""Characters of an address in an event."""
 
 AHEAD = 256 * 1024
 """Most octets of pending requests; Postfix sends one request at a time."""
@@ -60,7 +64,8 @@ class PolicyProtocol(Shell):
         if isinstance(action, Ask):
             # Postfix keeps a connection, and a reload may change the answers meanwhile.
             self._session.answers = self._factory.answers
-            self._await(self._factory.found(action.request), self._session.answered, self._fault)
+            asked = self._factory.found(action.request)
+            self._await(asked, partial(self._found, action.request), self._fault)
             return
         if action.malformed:
             self.log.warn(
@@ -69,6 +74,14 @@ class PolicyProtocol(Shell):
                 reason=action.malformed,
             )
         self._hang_up(action.abort)
+
+    def _found(self, request: Request, found: Room | Unsaid) -> None:
+        answer = self._session.answered(found)
+        if answer != DUNNO:
+            names = "sender", "recipient", "queue_id"
+            sender, recipient, message = (request[name][:LONGEST] for name in names)
+            told = PolicyRefused(self.connection, sender, recipient, message, answer or "")
+            self._factory.emit(told)
 
     def _timeouts(self) -> float:
         return self._factory.idle_timeout

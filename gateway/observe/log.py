@@ -102,8 +102,14 @@ def _delivered(event: events.MessageDelivered) -> str:
 
 
 def _recipient_refused(event: events.RecipientRefused) -> str:
-    client, recipient, problem = event
+    client, recipient, problem, _ = event
     return _with(problem, f"session {client.id}: refused {repr(recipient)[1:-1]}")
+
+
+def _policy_refused(event: events.PolicyRefused) -> str:
+    client, _, recipient, _, answer = event
+    to = repr(recipient)[1:-1]
+    return f"session {client.id}: policy answer for {to}: {answer or 'none'}"
 
 
 def _delivery_failed(event: events.DeliveryFailed) -> str:
@@ -289,6 +295,7 @@ ROWS: dict[type[Event], Row] = {
         LogLevel.warn,
         lambda event: f"certificate {event.path}: {event.reason} (set by {event.section})",
     ),
+    events.PolicyRefused: Row("pop3gw.policy", LogLevel.info, _policy_refused),
     events.DeliveryFailed: Row("pop3gw.lmtp", LogLevel.info, _delivery_failed),
 }
 

@@ -48,7 +48,7 @@ async def list_logins(
     ``unused_days``: only mailboxes without a login in that time, those that were never
     used too.  ``search``: a part of the mailbox's name.  A login is listed some seconds after it.
     """
-    names = await tools.mailboxes.names()
+    listed = await tools.survey.listed()
     known_since = await tools.state.logins_since()
     logins: dict[str, LastLogin] = {}
     after = ""
@@ -59,6 +59,7 @@ async def list_logins(
 
     def found() -> Page[MailboxLogin]:
         part = search.lower()
+        names = (one.mailbox for one in listed)
         rows = [_row(name, logins.get(name), known_since) for name in names if part in name.lower()]
         if before is not None:
             rows = [row for row in rows if row.at is None or row.at < before]

@@ -177,6 +177,12 @@ def _share(usage: Usage, limits: Limits) -> float | None:
     return max(parts, default=None)
 
 
+async def row_of(tools: Tools, account: Account) -> MailboxRow:
+    """The mailbox of an account, counted now."""
+    logins = await tools.state.find_logins([account.mailbox])
+    return await _row(tools, await tools.survey.count(account), logins.get(account.mailbox))
+
+
 async def _row(tools: Tools, one: Counted, login: LastLogin | None) -> MailboxRow:
     known, usage, problem = one.account, one.usage, one.problem
     owner: Account | None = None

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from gateway.errors import BadRequest
 from gateway.operations.tools import Tools
+from gateway.operations.users import find_user
 from gateway.operations.values import Bounds, Page, page_of
 from gateway.saslprep import login_name
 
@@ -120,12 +121,11 @@ async def _names_of(tools: Tools, user: str) -> tuple[list[str], list[str]]:
         login = login_name(user.encode("utf-8"))
     except ValueError:
         raise BadRequest(["user: no login name can be like this"]) from None
-    account = await tools.directory.find(login)
-    if account is None:
-        account = await tools.directory.recipient(login)
-    if account is None:
+    found = await find_user(tools, user)
+    if found is None:
         # A name that is in no directory may have been guessed at, too.
         return [login], [login]
+    account, _ = found
     names = dict.fromkeys((login, account.name, *account.addresses[:50]))
     return list(names), [account.mailbox]
 

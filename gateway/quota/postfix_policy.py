@@ -249,10 +249,10 @@ class Session(Dialogue[Ask | HangUp]):
         self._action = Ask(request)
         return True
 
-    def answered(self, found: Room | Unsaid) -> None:
-        """Reply to the last ``Ask``."""
+    def answered(self, found: Room | Unsaid) -> str | None:
+        """Reply to the last ``Ask``; returns the action that Postfix got, None: no reply."""
         if self.closed:
-            return
+            return DUNNO
         self._owed = False
         action = decide(self._request, found, self.answers)
         if action is not None:
@@ -260,6 +260,7 @@ class Session(Dialogue[Ask | HangUp]):
         if action is None or self._stopping:
             # Without a reply Postfix asks again, and then does what it is set to.
             self._hang_up(HangUp())
+        return action
 
     def secured(self) -> None:
         """Never called: the policy protocol has no TLS."""
