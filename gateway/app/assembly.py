@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
 
 from gateway.app.acceptors import acceptor_of
-from gateway.app.certificates import certificates_of, expiry_of
+from gateway.app.certificates import certificates_of, described, expiry_of
 from gateway.app.delivery import MailServices, delivery_of, life_of_warnings
 from gateway.app.demo import hints
 from gateway.app.faults import faults_of
@@ -30,6 +30,7 @@ from gateway.app.retention import RetentionService, policies_of
 from gateway.app.rows import make_directory, make_store, store_parts
 from gateway.app.runtime import Role, Runtime
 from gateway.app.service import Listener, Server
+from gateway.app.status import answer_of_process, answer_of_server
 from gateway.app.tools import tools_of
 from gateway.app.watch import watch
 from gateway.config.load import load_document
@@ -42,6 +43,7 @@ from gateway.model import Account, Terms
 from gateway.net.pop3_factory import POP3Factory, POP3Options
 from gateway.net.timeouts import Timeouts
 from gateway.net.tls_line import tls_factory
+from gateway.operations.certificates import CertificateRow
 from gateway.operations.configuration import Checked
 from gateway.operations.configuration import check as check_configuration
 from gateway.operations.mailboxes import SESSIONS_IN
@@ -153,6 +155,10 @@ class Assembly:
     def runtime(self) -> Runtime:
         """What the process has once."""
         return self._runtime
+
+    def described_certificates(self) -> list[CertificateRow]:
+        """The certificates of all listeners, for an operator."""
+        return described(self.certificates, self._settings.tls.expiry_warning)
 
     def _expiry(self) -> CertificateExpiry:
         return expiry_of(self._settings, self._parts, self._reactor, self._emit, self.certificates)
@@ -396,8 +402,12 @@ class Assembly:
         runtime.questions.answer(SESSIONS_IN, server.count_sessions_in)
         runtime.questions.answer("sessions", server.open_sessions)
         runtime.questions.answer("kick", server.kick)
+        answer_of_process(runtime.questions, server, reloading)
         if runtime.role.is_alone:
             runtime.questions.answer("reload", lambda _: server.reload().addCallback(told))
+            if source is not None:
+                in_force = partial(getattr, reloading, "settings")
+                answer_of_server(runtime.questions, source, in_force, runtime.operations.run, 0)
         self._watch()
         return server
 

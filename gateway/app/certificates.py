@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 from attrs import evolve, frozen
+from cryptography import x509
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import Clock, LoopingCall
 
 from gateway import endpoints
 from gateway.app.parts import Life, Parts
@@ -18,8 +19,9 @@ from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.events import CertificateRejected, CertificateReloaded, Emit
 from gateway.jobs.certificate_expiry import CertificateExpiry, Shown
-from gateway.net.tls import Certificate
+from gateway.net.tls import Certificate, names_of
 from gateway.net.tls_context import MakeContext, TLSContext, new_context, prepare_context
+from gateway.operations.certificates import CertificateRow
 
 _ANY = ("", "0.0.0.0", "::")
 
@@ -174,6 +176,15 @@ class Certificates:
                 yield files.certificate, ends.timestamp()
 
     @property
+    def listeners(self) -> dict[Certificate, list[str]]:
+        """The listeners that use each certificate, by the sections of their settings."""
+        found: dict[Certificate, list[str]] = {}
+        for place, use in self._uses.items():
+            for files in use.files:
+                found.setdefault(self._read[files], []).append(place)
+        return found
+
+    @property
     def shown(self) -> list[Shown]:
         """The certificates of each listener, with the names that clients connect to."""
         groups: dict[tuple[CertificateFiles, ...], list[str]] = {}
@@ -212,6 +223,34 @@ def certificates_of(
         lambda: Certificates(settings, emit, make),
         lambda it: Life(partial(it.start, clock), it.stop),
     )
+
+
+def described(of: Certificates, days: float) -> list[CertificateRow]:
+    """All certificates, for an operator; ``days``: warn from then before expiry."""
+    problems: dict[Certificate, list[str]] = {}
+    for certificate, _, problem in CertificateExpiry(Clock(), of.shown, days=days).problems():
+        problems.setdefault(certificate, []).append(problem)
+    return [
+        _row(certificate, tuple(listeners), tuple(problems.get(certificate, ())))
+        for certificate, listeners in of.listeners.items()
+    ]
+
+
+def _row(one: Certificate, listeners: tuple[str, ...], problems: tuple[str, ...]) -> CertificateRow:
+    row = CertificateRow(path=one.certificate, listeners=listeners, problems=problems)
+    if not one.chain:
+        return row
+    try:
+        return evolve(
+            row,
+            names=tuple(names_of(one.chain[0], x509.DNSName, x509.IPAddress)),
+            issuer=one.chain[0].issuer.rfc4514_string(),
+            not_before=max(part.not_valid_before_utc for part in one.chain).timestamp(),
+            not_after=min(part.not_valid_after_utc for part in one.chain).timestamp(),
+        )
+    except ValueError:
+        # OpenSSL may serve a certificate that this library cannot parse.
+        return row
 
 
 def expiry_of(

@@ -24,6 +24,7 @@ from gateway.app.readings import process, workers
 from gateway.app.reload import STOPPING, Source, problems_of, read, told
 from gateway.app.service import endpoint_of, listened
 from gateway.app.signals import SignalledService
+from gateway.app.status import answer_of_server
 from gateway.config.live import Difference
 from gateway.config.load import Document
 from gateway.config.settings import Settings
@@ -144,6 +145,9 @@ class Parent(SignalledService):
         self.questions = Questions()
         self._admissions.answer_operators(self.questions)
         self.questions.answer("reload", lambda _: self.reload().addCallback(told))
+        answer_of_server(
+            self.questions, handed.source, lambda: self._settings, self._reading.run, self._count
+        )
         self._control_socket = ControlSocket(reactor, settings.state_dir)
         self._control: Bound | None = None
         self.processes = ParentProcesses(self.supervisor, self.questions)

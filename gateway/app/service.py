@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -241,6 +242,12 @@ class Server(SignalledService):
         """How many sessions of this process have a mailbox open."""
         return sum(sessions.count_in(mailbox) for sessions in self._sessions())
 
+    @property
+    def places(self) -> list[tuple[Listener, str]]:
+        """The listeners of this process, and where each listens."""
+        pairs = zip(self.listeners, self._ports, strict=False)
+        return [(listener, _shown(port.getHost())) for listener, port in pairs]
+
     def open_counts(self) -> dict[str, int]:
         """How many sessions are open, by protocol."""
         counts = Counter[str]()
@@ -278,6 +285,14 @@ class Server(SignalledService):
         for observer in self._observers:
             observer.stop()
         self._emit(ServerStopped())
+
+
+def _shown(address: Any) -> str:
+    """An address of a listener as ``HOST:PORT``, or the path of a UNIX socket."""
+    if hasattr(address, "port"):
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        return f"{host}:{address.port}"
+    return os.fsdecode(getattr(address, "name", None) or "")
 
 
 def few_at_once(port: Any) -> Any:

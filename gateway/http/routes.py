@@ -10,6 +10,8 @@ from attrs import frozen
 
 from gateway.operations import (
     audit,
+    certificates,
+    configuration,
     control,
     figures,
     logins,
@@ -21,6 +23,7 @@ from gateway.operations import (
     retention,
     retention_forecast,
     sessions,
+    status,
     stored_mail,
     throttle,
     unique_ids,
@@ -68,6 +71,9 @@ class Route:
 
 
 ROUTES: tuple[Route, ...] = (
+    Route("GET", "/v1/status", Scope.READ, status.show_status),
+    Route("GET", "/v1/certificates", Scope.READ, certificates.list_certificates),
+    Route("GET", "/v1/configuration", Scope.READ, configuration.show_configuration),
     Route("GET", "/v1/logins", Scope.READ, logins.list_logins),
     Route("GET", "/v1/logins/failed", Scope.READ, recent.list_failed_logins),
     Route("GET", "/v1/deliveries", Scope.READ, recent.list_deliveries),

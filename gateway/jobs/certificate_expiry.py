@@ -66,6 +66,11 @@ class CertificateExpiry:
 
     def check(self) -> None:
         """Log the problems of each certificate; never fails."""
+        for certificate, place, problem in self.problems():
+            self._emit(CertificateProblem(certificate.certificate, problem, place))
+
+    def problems(self) -> Iterator[tuple[Certificate, str, str]]:
+        """Each problem of a certificate, with the section that names the certificate."""
         now = datetime.datetime.fromtimestamp(self._now(), datetime.UTC)
         early = datetime.timedelta(days=self._days)
         checked = set()
@@ -73,23 +78,24 @@ class CertificateExpiry:
             idle = unused(shown.certificates)
             for one, place in zip(shown.certificates, shown.places, strict=True):
                 if one not in checked:
-                    self._tell(one, place, partial(problems, one.chain, now, early))
+                    yield from self._found(one, place, partial(problems, one.chain, now, early))
                 checked.add(one)
                 if one in idle:
-                    self._emit(CertificateProblem(one.certificate, _UNUSED, place))
+                    yield one, place, _UNUSED
             if all(one.chain for one in shown.certificates):
-                self._tell(shown.certificates[0], shown.places[0], partial(_unnamed, shown))
+                unnamed = partial(_unnamed, shown)
+                yield from self._found(shown.certificates[0], shown.places[0], unnamed)
 
-    def _tell(
+    def _found(
         self, certificate: Certificate, place: str, find: Callable[[], Iterator[str]]
-    ) -> None:
+    ) -> Iterator[tuple[Certificate, str, str]]:
         try:
             found = list(find())
         except ValueError as error:
             # OpenSSL may serve a certificate that this library cannot parse.
             found = [f"cannot be read: {error}"]
         for problem in found:
-            self._emit(CertificateProblem(certificate.certificate, problem, place))
+            yield certificate, place, problem
 
 
 def problems(

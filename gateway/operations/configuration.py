@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gateway.config.checks import SECRET
 from gateway.config.load import load_with_places
 from gateway.config.places import DEFAULT, Places
 from gateway.config.settings import Settings
-from gateway.errors import ConfigError
+from gateway.endpoints import shown
+from gateway.errors import ConfigError, NotFound
 from gateway.operations.changed_meanings import changed_meanings
+from gateway.operations.tools import Tools
 
 Key = tuple[str, ...]
 """The names of the sections and of the setting."""
@@ -66,7 +68,10 @@ def show(path: str | None, environ: Mapping[str, str]) -> list[Setting]:
 
     Raises ``ConfigError``.
     """
-    settings, places = load_with_places(path, environ)
+    return _shown(*load_with_places(path, environ))
+
+
+def _shown(settings: Settings, places: Places) -> list[Setting]:
     followed = dict(_followed(settings))
     return [
         Setting(key, *followed[key], is_default=True)
@@ -74,6 +79,94 @@ def show(path: str | None, environ: Mapping[str, str]) -> list[Setting]:
         else _setting(key, value, item, places)
         for key, value, item in _walk(settings, ())
     ]
+
+
+@frozen
+class SettingRow:
+    """A setting that is in force."""
+
+    name: str
+    """With its sections, such as ``limits.connections``."""
+
+    value: Any
+    """A string, a number, true or false, a list, or an object; null: it is not set, or hidden."""
+
+    hidden: bool
+    """It is set, and a secret."""
+
+    origin: str
+    """``FILE:LINE``, an environment variable, ``default``, or the setting or profile that it
+    follows; empty: the file or the environment has another value by now."""
+
+    is_default: bool
+
+
+@frozen
+class Configuration:
+    """The settings in force."""
+
+    settings: tuple[SettingRow, ...]
+    changed: tuple[str, ...] = ()
+    """The settings that the file or the environment has changed since: a reload takes them, or a
+    restart."""
+
+    faults: tuple[str, ...] = ()
+    """Why the configuration as it is now cannot be read, one line each: no origin is known."""
+
+
+def settings_in_force(
+    running: Settings, path: str | None, environ: Mapping[str, str]
+) -> Configuration:
+    """The settings of a running server, with the origins that file and environment show now.
+
+    Blocks: it reads the file.
+    """
+    try:
+        new, places = load_with_places(path, environ)
+    except ConfigError as error:
+        nowhere = Places(None, "", {}, {})
+        rows = [evolve(_row(one), origin="") for one in _shown(running, nowhere)]
+        return Configuration(tuple(rows), faults=tuple(error.problems))
+    values = {key: value for key, value, _ in _walk(new, ())}
+    old = {key: value for key, value, _ in _walk(running, ())}
+    rows = []
+    for one in _shown(running, places):
+        is_same = one.key in values and values[one.key] == old[one.key]
+        rows.append(_row(one) if is_same else evolve(_row(one), origin=""))
+    known = dict.fromkeys((*old, *values))
+    changed = [
+        key for key in known if not (key in old and key in values and old[key] == values[key])
+    ]
+    return Configuration(tuple(rows), tuple(map(".".join, changed)))
+
+
+def _row(one: Setting) -> SettingRow:
+    value = _plain(one.value)
+    return SettingRow(".".join(one.key), value, one.hidden, one.origin, one.is_default)
+
+
+def _plain(value: Any) -> Any:
+    """A value in the terms of JSON."""
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+async def show_configuration(tools: Tools, *, name: str = "") -> Configuration:
+    """Show the settings in force, each with its origin; secrets are hidden.
+
+    ``name``: only this setting, or those of this section, such as ``limits``.
+    """
+    said = await tools.processes.ask_parent("configuration")
+    rows = tuple(SettingRow(**one) for one in said["settings"])
+    if name:
+        rows = tuple(one for one in rows if f"{one.name}.".startswith(f"{name}."))
+        if not rows:
+            raise NotFound(f"there is no setting or section {shown(name)}")
+    changed = tuple(one for one in said["changed"] if not name or f"{one}.".startswith(f"{name}."))
+    return Configuration(rows, changed, tuple(said["faults"]))
 
 
 def _setting(key: Key, value: Any, item: attrs.Attribute[Any], places: Places) -> Setting:
