@@ -96,6 +96,13 @@ class BoundedRequest(Request):
         """The body."""
         self.is_too_large = False
 
+    def getRequestHostname(self) -> bytes:
+        """The host that the client names; HTTP/1.0 need not, and a UNIX socket has none."""
+        if not self.getHeader(b"host"):
+            return b"localhost"
+        named: bytes = super().getRequestHostname()  # type: ignore[no-untyped-call]
+        return named
+
     def getClientAddress(self) -> Any:
         """The client's address, and not that of a proxy before it."""
         return IPv4Address("TCP", self.connection.host, 0)

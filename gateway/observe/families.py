@@ -67,7 +67,12 @@ def _histogram(name: str, meaning: str, buckets: Sequence[float], *labels: str) 
 _ROWS = (
     # Connections and sessions
     _counter("connections_opened", "Connections that were let in.", "protocol"),
-    _counter("connections_refused", "Connections over a limit or not allowed.", "protocol"),
+    _counter(
+        "connections_refused",
+        "Connections over a limit or not allowed.",
+        "protocol",
+        known=("pop3", "lmtp", "policy"),
+    ),
     _gauge("connections", "Open connections.", "protocol"),
     _gauge("sessions_logged_in", "Open POP3 sessions with a login."),
     _counter("sessions_ended", "Sessions that ended, by how they ended.", "protocol", "end"),

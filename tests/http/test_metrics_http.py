@@ -8,9 +8,11 @@ from unittest import mock
 
 from attrs import evolve, fields
 from prometheus_client.parser import text_string_to_metric_families
-from test_api import TOKENS, Answer, ApiCase
+from test_api import TOKENS, Answer, ApiCase, read
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 
 from gateway.app.questions import Questions, SingleProcess
 from gateway.events import CommandsDone, LoginSucceeded
@@ -128,6 +130,14 @@ class ProbeTests(FiguresCase):
     def test_a_process_that_answers_is_alive(self) -> None:
         answer = self.ask("/healthz/live", token=None)
         self.assertEqual((answer.status, answer.value), (200, {"live": True}))
+
+    def test_a_probe_of_http_1_0_names_no_host_and_a_unix_socket_has_none(self) -> None:
+        transport = StringTransport(hostAddress=UNIXAddress("/run/pop3gw"))
+        channel = self.site.buildProtocol(Connection("id", ""))
+        channel.makeConnection(transport)
+        channel.dataReceived(b"GET /healthz/ready HTTP/1.0\r\n\r\n")
+        answer = read(transport.value())
+        self.assertEqual((answer.status, answer.value), (200, {"ready": True, "checks": {}}))
 
     def test_it_is_ready_if_no_check_has_failed(self) -> None:
         self.checks = [{"name": "disk", "state": "warn", "reason": "4 % left"}]
