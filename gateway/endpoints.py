@@ -81,6 +81,12 @@ class Endpoint:
         address = ip_address(_canonical(self.interface))
         return self.kind.startswith("tcp") and not (address.is_unspecified or address.is_loopback)
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether other machines can connect to it."""
+        on_loopback = ip_address(_canonical(self.interface)).is_loopback
+        return self.kind.startswith("tcp") and not on_loopback
+
     def clashes_with(self, other: Endpoint) -> bool:
         """Whether a server cannot listen on both."""
         if self.path or other.path:

@@ -11,6 +11,8 @@ from gateway.config.settings import Settings
 from gateway.events import Emit
 from gateway.net.acceptor import Acceptor
 from gateway.net.proxy_protocol import ProxyAcceptor, ProxyOptions
+from gateway.net.tls_context import TLSContext
+from gateway.net.tls_line import tls_factory
 from gateway.networks import within
 
 
@@ -44,3 +46,16 @@ def acceptor_of(
     return ProxyAcceptor(
         name, protocols, options, protocol=protocol, clock=reactor, secure=secure, emit=emit
     )
+
+
+def secured(
+    reactor: Any,
+    settings: Settings,
+    section: str,
+    protocols: IProtocolFactory,
+    tls: TLSContext | None,
+    emit: Emit,
+) -> Acceptor:
+    """The acceptor of a section, of clients that begin with TLS; None: that do not."""
+    wire: Any = protocols if tls is None else tls_factory(tls, protocols, reactor)
+    return acceptor_of(reactor, settings, section, wire, secure=tls is not None, emit=emit)

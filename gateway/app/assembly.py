@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import Clock
 
-from gateway.app.acceptors import acceptor_of
+from gateway.app.acceptors import secured
 from gateway.app.certificates import certificates_of, described, expiry_of
 from gateway.app.delivery import MailServices, delivery_of, life_of_warnings
 from gateway.app.demo import hints
@@ -22,7 +22,7 @@ from gateway.app.faults import faults_of
 from gateway.app.first_start import User, file_faults, prepare, reserve
 from gateway.app.listeners import Listeners
 from gateway.app.logins import Logins, directory_behind, keep_last_logins, try_directory
-from gateway.app.operators import control_site
+from gateway.app.operators import control_site, http_site
 from gateway.app.parent import Handed, Parent, PassOn, make_parent
 from gateway.app.parts import Life, Parts
 from gateway.app.reload import Reloading, Source, told
@@ -42,7 +42,7 @@ from gateway.jobs.certificate_expiry import CertificateExpiry
 from gateway.model import Account, Terms
 from gateway.net.pop3_factory import POP3Factory, POP3Options
 from gateway.net.timeouts import Timeouts
-from gateway.net.tls_line import tls_factory
+from gateway.net.tls_context import TLSContext
 from gateway.operations.certificates import CertificateRow
 from gateway.operations.configuration import Checked
 from gateway.operations.configuration import check as check_configuration
@@ -246,6 +246,11 @@ class Assembly:
         self, directory: IDirectory, attempt: Callable[[Callable[[], object]], None]
     ) -> None:
         """Build every listener for mail in an ``attempt`` of its own; raises ``ConfigError``."""
+        if self._settings.http.endpoint:
+            has_tls = self._settings.http.tls == "implicit"
+            attempt(
+                lambda: self.http_listener(self.certificates.find_for_http() if has_tls else None)
+            )
         mail_services = self.mail_services(directory)
         if mail_services is None:
             return
@@ -277,8 +282,10 @@ class Assembly:
 
     def endpoint(self, name: str) -> IStreamServerEndpoint:
         """The endpoint of a listener."""
-        text = self._settings.listeners[name].endpoint
-        return self._runtime.role.find_endpoint(self._reactor, f"listeners.{name}.endpoint", text)
+        return self._endpoint(f"listeners.{name}", self._settings.listeners[name].endpoint)
+
+    def _endpoint(self, section: str, text: str) -> IStreamServerEndpoint:
+        return self._runtime.role.find_endpoint(self._reactor, f"{section}.endpoint", text)
 
     def _listener(self, name: str, logins: Logins, retention_service: RetentionService) -> Listener:
         settings, runtime = self._settings, self._runtime
@@ -309,14 +316,9 @@ class Assembly:
             ),
             lambda factory: factory.configure(logins.portal, options),
         )
-        wire: Any = sessions
-        is_secure = listener.tls == "implicit" and tls is not None
-        if is_secure:
-            wire = tls_factory(tls, sessions, self._reactor)
         section = f"listeners.{name}"
-        wire = acceptor_of(
-            self._reactor, settings, section, wire, secure=is_secure, emit=self._emit
-        )
+        implicit = tls if listener.tls == "implicit" else None
+        wire = secured(self._reactor, settings, section, sessions, implicit, self._emit)
         return self._listeners.listener(
             name,
             partial(self.endpoint, name),
@@ -337,9 +339,24 @@ class Assembly:
         mail_services = self.mail_services(directory)
         if mail_services is not None:
             listeners += mail_services.listeners(self.certificates.for_mail)
+        if settings.http.endpoint:
+            tls = self.certificates.for_http() if settings.http.tls == "implicit" else None
+            listeners.append(self.http_listener(tls))
         if self._runtime.role.is_first:
             self._expiry()
         return listeners
+
+    def http_listener(self, tls: TLSContext | None) -> Listener:
+        """The listener of figures, health, and the operator's API and page."""
+        site = http_site(self._reactor, self._settings, lambda: self.tools, self._emit)
+        wire = self._listeners.factory("http", lambda: site, site.replaces)
+        return self._listeners.listener(
+            "http",
+            lambda: self._endpoint("http", self._settings.http.endpoint),
+            secured(self._reactor, self._settings, "http", wire, tls, self._emit),
+            tls=self._settings.http.tls,
+            section="http",
+        )
 
     def following(self, settings: Settings) -> Assembly:
         """The assembly of other settings for the running server.  Raises ``ConfigError``."""

@@ -65,6 +65,17 @@ class Certificates:
         settings = self._settings
         return self._make("lmtp", settings.lmtp.endpoint, settings.tls_certificates)
 
+    def for_http(self) -> TLSContext:
+        """TLS of HTTP."""
+        http = self._settings.http
+        return self._make(
+            "http",
+            http.endpoint,
+            self._settings.http_certificates,
+            minimum=http.tls_minimum,
+            ciphers=http.ciphers,
+        )
+
     def check(self, name: str) -> None:
         """Raise ``ConfigError`` for errors of a listener's certificates and ciphers.
 
@@ -84,6 +95,10 @@ class Certificates:
     def find_for_mail(self) -> TLSContext | None:
         """TLS of LMTP; None: a file is missing, which the start may create."""
         return self.for_mail() if _all_there(self._settings.tls_certificates) else None
+
+    def find_for_http(self) -> TLSContext | None:
+        """TLS of HTTP; None: a file is missing, which the start may create."""
+        return self.for_http() if _all_there(self._settings.http_certificates) else None
 
     def _make(
         self,
@@ -217,9 +232,11 @@ def certificates_of(
     """TLS of all listeners; a reload keeps it if its settings are the same."""
     listeners = {name: evolve(one, mechanisms=None) for name, one in settings.listeners.items()}
     names = settings.directory.here
+    own = settings.http
+    http = own.endpoint, own.tls, own.tls_minimum, own.ciphers, own.certificate, own.key
     return parts.part(
         "certificates",
-        (listeners, settings.tls, settings.lmtp.endpoint, settings.lmtp.tls, names),
+        (listeners, settings.tls, settings.lmtp.endpoint, settings.lmtp.tls, http, names),
         lambda: Certificates(settings, emit, make),
         lambda it: Life(partial(it.start, clock), it.stop),
     )

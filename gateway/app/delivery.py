@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.web.server import Site
 
 from gateway.app.acceptors import acceptor_of
 from gateway.app.listeners import Listeners
@@ -22,7 +21,6 @@ from gateway.config.quota import Quota as QuotaSettings
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.events import Emit, Subscription
-from gateway.http.quota import quota_site
 from gateway.interfaces import IAdmission, IDelivery, IDirectory, ILeader, IState, IStore
 from gateway.jobs.digest import ComposeDigest, Digest
 from gateway.jobs.full_mailboxes import FullMailboxes
@@ -30,7 +28,6 @@ from gateway.jobs.quota_warnings import Compose, QuotaWarner
 from gateway.lmtp.profile import Profile
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.mailboxes.recipients import Recipients
-from gateway.mailboxes.usage import UsagePages
 from gateway.model import Account, Level, Limits, Quota, Usage
 from gateway.net.fair_turns import FairTurns
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
@@ -44,7 +41,7 @@ from gateway.quota.postfix_policy import Answers
 from gateway.quota.texts import language_for, template_for
 from gateway.units import limit_of, parse_size
 
-PARTS = ("lmtp", "policy", "http")
+PARTS = ("lmtp", "policy")
 """The sections of services that may have an endpoint."""
 
 _OVER = {"defer": 452, "bounce": 552}
@@ -66,7 +63,7 @@ def delivery_of(settings: Settings, store: IStore) -> IDelivery | None:
 
 
 class MailServices:
-    """LMTP, the policy service and the quota API, if they have endpoints."""
+    """LMTP, the policy service and quota warnings."""
 
     def __init__(
         self,
@@ -187,14 +184,13 @@ class MailServices:
         make: Mapping[str, Callable[[], Any]] = {
             "lmtp": lambda: self._lmtp(tls() if mode == "stls" else None),
             "policy": self._policy,
-            "http": self._http,
         }
         wire = make[part]()
         return self._listeners.listener(
             part,
             lambda: self._find_endpoint(self._reactor, f"{part}.endpoint", section.endpoint),
             acceptor_of(self._reactor, self._settings, part, wire, emit=self._emit),
-            sessions=None if part == "http" else wire,
+            sessions=wire,
             tls=mode,
             section=part,
         )
@@ -247,16 +243,6 @@ class MailServices:
             ),
             lambda factory: factory.configure(self.recipients, options),
         )
-
-    def _http(self) -> Site:
-        survey = UsagePages(self.recipients, self._all_mailboxes, self._reactor.seconds)
-        site = quota_site(self.recipients, survey.page, token=self._settings.http.token)
-
-        def configure(known: Site) -> None:
-            # Also for clients that keep their connection: the old token is good no more.
-            known.resource = site.resource
-
-        return self._listeners.factory("http", lambda: site, configure)
 
 
 def life_of_warnings(services: MailServices) -> Life:

@@ -30,6 +30,9 @@ def makes_certificate(settings: Settings) -> bool:
         listener.tls != "none" and settings.certificates_of(name) == settings.tls_certificates
         for name, listener in settings.listeners.items()
     ) or (settings.lmtp.endpoint != "" and settings.lmtp.tls != "none")
+    http = settings.http
+    if http.endpoint and http.tls != "none":
+        wanted = wanted or settings.http_certificates == settings.tls_certificates
     return (
         wanted
         and tls.self_signed
@@ -96,6 +99,12 @@ def _files_of_certificates(settings: Settings) -> dict[str, str]:
             wanted |= {path: shared.get(path, setting) for setting, path in _by_setting(files)}
     if settings.lmtp.endpoint and settings.lmtp.tls != "none" and not made:
         wanted = {path: f"{setting} (for lmtp)" for setting, path in _by_setting(tls)} | wanted
+    if settings.http.endpoint and settings.http.tls != "none":
+        files = settings.http_certificates
+        if not (made and files == tls):
+            wanted = {
+                path: f"{setting} (for http)" for setting, path in _by_setting(files)
+            } | wanted
     return wanted
 
 

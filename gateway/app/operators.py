@@ -50,7 +50,10 @@ def _site(
 def tokens_of(settings: Settings) -> list[Token]:
     """The tokens of the configuration."""
     http = settings.http
-    found = []
+    found = [
+        Token(name, one.token, frozenset(map(Scope, one.scopes)))
+        for name, one in http.tokens.items()
+    ]
     if http.token:
         found.append(Token("http", http.token, frozenset({Scope.QUOTA, Scope.METRICS})))
     return found

@@ -69,7 +69,7 @@ class Place:
 def places_of(reactor: Any, settings: Settings) -> list[Place]:
     """All places; raises ``ConfigError``."""
     sections = {name: (f"listeners.{name}", one) for name, one in settings.listeners.items()}
-    sections |= {part: (part, getattr(settings, part)) for part in PARTS}
+    sections |= {part: (part, getattr(settings, part)) for part in (*PARTS, "http")}
     return [
         Place(
             name,

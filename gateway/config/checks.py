@@ -118,6 +118,16 @@ def _check_domains(value: dict[str, Any]) -> None:
 DOMAINS = checked(_check_domains)
 
 
+def _check_token_names(value: dict[str, Any]) -> None:
+    for name in value:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+            fault = "expected names of tokens of letters, digits, dots, dashes and underscores"
+            raise ValueError(f"{fault}, found {shown(name)}")
+
+
+TOKEN_NAMES = checked(_check_token_names)
+
+
 def languages(names: Iterable[str]) -> None:
     """Raise ``ValueError`` for names that are no language tags (RFC 5646): headers contain them."""
     for name in names:

@@ -10,6 +10,7 @@ from typing import Any
 from gateway import endpoints
 from gateway.config.listeners import Listener, Tls
 from gateway.config.proxies import proxy_faults
+from gateway.config.services import SCOPES
 from gateway.config.settings import Settings
 from gateway.kinds import Fault
 
@@ -24,6 +25,7 @@ def contradictions(settings: Settings, table: Mapping[str, Any]) -> list[Fault]:
         *_of_pop3(settings),
         *_of_mechanisms(settings),
         *_of_quota(settings),
+        *_of_http(settings),
         *_of_kinds(settings),
     ]
 
@@ -145,13 +147,39 @@ def _of_mechanisms(settings: Settings) -> Iterator[Fault]:
 
 
 def _of_quota(settings: Settings) -> Iterator[Fault]:
-    quota, http = settings.quota, settings.http
+    quota = settings.quota
     if quota.digest_to and not quota.warn_from:
         yield "quota.warn_from", "expected the address that the digest comes from"
     if fault := quota.language_fault:
         yield "quota.warn_language", fault
-    if http.endpoint and not (http.token or http.endpoint.startswith("unix:")):
+
+
+def _of_http(settings: Settings) -> Iterator[Fault]:
+    http = settings.http
+    for name, one in http.tokens.items():
+        if not one.token:
+            yield f"http.tokens.{name}.token", "expected a token, here or in token_file"
+        if not one.scopes:
+            yield f"http.tokens.{name}.scopes", f"expected some of {', '.join(SCOPES)}"
+    secrets = [one for one in (http.token, *(one.token for one in http.tokens.values())) if one]
+    if len({*secrets}) != len(secrets):
+        yield "http.tokens", "expected another token for each name: the log tells them apart"
+    endpoint = endpoints.find(http.endpoint)
+    if not http.endpoint or endpoint is None:
+        if http.page or http.operators:
+            yield "http.endpoint", "expected an address, since http.page and http.operators need it"
+        return
+    if not (secrets or http.endpoint.startswith("unix:")):
         yield "http.token", "expected a token, or a unix: endpoint to guard by permissions"
+    is_safe = http.tls == "implicit" or http.proxy_tls != "off" or not endpoint.is_reachable
+    if not is_safe and (http.page or any("operate" in one.scopes for one in http.tokens.values())):
+        yield (
+            "http.tls",
+            'expected "implicit", or an endpoint on 127.0.0.1 or unix:, or proxy_tls behind a proxy'
+            " that ends TLS: others could read the tokens of operators",
+        )
+    if http.operators and not http.page:
+        yield "http.operators", "expected none, since http.page is off: they log in there"
 
 
 def _of_kinds(settings: Settings) -> Iterator[Fault]:

@@ -20,6 +20,7 @@ from gateway.config.places import Places
 from gateway.config.quota import DomainQuota
 from gateway.config.renamed import RENAMED
 from gateway.config.retention import DomainRetention
+from gateway.config.services import HttpToken
 from gateway.config.settings import (
     Settings,
     check_directory,
@@ -36,7 +37,7 @@ from gateway.kinds import Fault
 Document = Mapping[str, Any]
 """The tables of a configuration: JSON values, after the environment was applied."""
 
-_NAMED = (DomainQuota, DomainRetention, Listener)
+_NAMED = (DomainQuota, DomainRetention, HttpToken, Listener)
 """Sections with names of the administrator's choice."""
 
 _NAMING = re.compile(r"__(KIND|MECHANISMS)$", re.I)
@@ -196,29 +197,32 @@ def _with_state(settings: Settings) -> tuple[Settings, list[Fault]]:
 
 def _with_secrets(settings: Settings) -> tuple[Settings, list[Fault]]:
     """The settings with the secrets of ``*_file`` settings read, and the errors of that."""
-    faults = []
-    for part in (item.name for item in attrs.fields(type(settings))):
-        section = getattr(settings, part)
-        if not attrs.has(type(section)):
-            continue
-        for item in attrs.fields(type(section)):
-            file = getattr(section, f"{item.name}_file", "")
-            if SECRET not in item.metadata or not file:
-                continue
-            key = f"{part}.{item.name}_file"
+    faults: list[Fault] = []
+    return _filled(settings, "", settings.path_of, faults), faults
+
+
+def _filled(section: Any, key: str, path_of: Callable[[str], str], faults: list[Fault]) -> Any:
+    """The section with its secrets, and with those of the sections in it."""
+    filled: dict[str, Any] = {}
+    for item in attrs.fields(type(section)):
+        value, own = getattr(section, item.name), f"{key}.{item.name}" if key else item.name
+        if attrs.has(type(value)):
+            filled[item.name] = _filled(value, own, path_of, faults)
+        elif isinstance(value, dict):
+            filled[item.name] = {
+                name: _filled(one, f"{own}.{name}", path_of, faults) for name, one in value.items()
+            }
+        elif SECRET in item.metadata and (file := getattr(section, f"{item.name}_file", "")):
             try:
-                if getattr(section, item.name):
-                    raise ValueError(f"expected nothing, since {part}.{item.name} is set too")
-                secret = _secret_in(settings.path_of(file))
-                item.metadata.get(CHECK, str)(secret)
+                if value:
+                    raise ValueError(f"expected nothing, since {own} is set too")
+                filled[item.name] = _secret_in(path_of(file))
+                item.metadata.get(CHECK, str)(filled[item.name])
             except ConfigError as error:
-                faults += [(key, problem) for problem in error.problems]
+                faults += [(f"{own}_file", problem) for problem in error.problems]
             except ValueError as error:
-                faults.append((key, str(error).partition(", found")[0]))
-            else:
-                section = attrs.evolve(section, **{item.name: secret})
-        settings = attrs.evolve(settings, **{part: section})
-    return settings, faults
+                faults.append((f"{own}_file", str(error).partition(", found")[0]))
+    return attrs.evolve(section, **filled)
 
 
 def _secret_in(path: str) -> str:

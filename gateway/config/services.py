@@ -8,6 +8,7 @@ from attrs import field, frozen
 
 from gateway.config import checks as check
 from gateway.config.proxies import BehindProxy
+from gateway.endpoints import shown
 from gateway.networks import LOOPBACK, Network
 
 
@@ -41,15 +42,43 @@ class PolicyServiceSettings(BehindProxy):
     unknown: Literal["dunno", "reject"] = "dunno"
 
 
+SCOPES = ("quota", "metrics", "read", "operate")
+"""What a token may be good for."""
+
+_SECRET_TOKEN = {check.SECRET: True, **check.TOKEN["metadata"]}
+
+
+def _check_scopes(value: tuple[str, ...]) -> None:
+    for name in value:
+        if name not in SCOPES:
+            raise ValueError(f"expected some of {', '.join(SCOPES)}, found {shown(name)}")
+
+
+@frozen
+class HttpToken:
+    """``[http.tokens.NAME]``: a token, and what it is good for."""
+
+    scopes: tuple[str, ...] = field(**check.checked(_check_scopes))
+    token: str = field(default="", repr=False, metadata=_SECRET_TOKEN)
+    token_file: str = ""
+
+
 @frozen
 class Http(BehindProxy):
-    """``[http]``: the quota API."""
+    """``[http]``: figures, health, the operator's API and page."""
 
     endpoint: str = field(default="", **check.NO_OR_ENDPOINT)
-    token: str = field(
-        default="", repr=False, metadata={check.SECRET: True, **check.TOKEN["metadata"]}
-    )
+    tls: Literal["none", "implicit"] = "none"
+    tls_minimum: Literal["1.2", "1.3"] = "1.2"
+    ciphers: str = ""
+    certificate: str = ""
+    key: str = ""
+    proxy_tls: Literal["off", "stated", "always"] = "off"
+    token: str = field(default="", repr=False, metadata=_SECRET_TOKEN)
     token_file: str = ""
+    tokens: dict[str, HttpToken] = field(factory=dict, **check.TOKEN_NAMES)
+    page: bool = False
+    operators: tuple[str, ...] = ()
 
 
 @frozen

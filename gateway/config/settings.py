@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
@@ -112,9 +112,8 @@ class Settings:
     def secret_files(self) -> dict[str, str]:
         """The files that secrets are read from: path to setting."""
         return {
-            self.path_of(path): f"{part}.{name}_file"
-            for part, section in attrs.asdict(self, recurse=False).items()
-            if attrs.has(type(section))
+            self.path_of(path): f"{key}.{name}_file"
+            for key, section in sections_of(self, "")
             for name, item in attrs.fields_dict(type(section)).items()
             if check.SECRET in item.metadata and (path := getattr(section, f"{name}_file", ""))
         }
@@ -174,6 +173,15 @@ class Settings:
             return self.throttle.refuse_after
         return 4 if any(kind.locks(self.of(kind)) for kind in self.login_kinds) else 0
 
+    @property
+    def http_certificates(self) -> dict[str, CertificateFiles]:
+        """The absolute paths of the certificates of ``[http]``, by the section that names them."""
+        own = self.http
+        if not (own.certificate or own.key):
+            return self.tls_certificates
+        certificate, key = own.certificate or self.tls.certificate, own.key or self.tls.key
+        return {"http": CertificateFiles(self.path_of(certificate), self.path_of(key))}
+
     def certificates_of(self, listener: str) -> dict[str, CertificateFiles]:
         """The absolute paths of a listener's certificates, by the section that names them."""
         own, section = self.listeners[listener], f"listeners.{listener}"
@@ -201,6 +209,18 @@ class Settings:
             )
             for number, one in enumerate(certificates, 1)
         }
+
+
+def sections_of(section: object, key: str) -> Iterator[tuple[str, Any]]:
+    """The sections below this one, and those with names, each after its key."""
+    for name in attrs.fields_dict(type(section)):  # type: ignore[arg-type]
+        value = getattr(section, name)
+        inner = value if isinstance(value, dict) else {"": value}
+        for part, one in inner.items():
+            if attrs.has(type(one)):
+                found = ".".join(filter(None, (key, name, part)))
+                yield found, one
+                yield from sections_of(one, found)
 
 
 def _names_of(mechanisms: Iterable[str]) -> tuple[str, ...]:

@@ -42,9 +42,13 @@ class Caller:
 
     scopes: frozenset[Scope]
 
+    def may(self, scope: Scope) -> bool:
+        """Whether this caller may ask for operations of this scope."""
+        return any(scope in INCLUDED[one] for one in self.scopes)
+
     def check(self, scope: Scope) -> None:
         """Raise ``NotInScope`` unless this caller may."""
-        if not any(scope in INCLUDED[one] for one in self.scopes):
+        if not self.may(scope):
             raise NotInScope(f"{self.name}: expected a token with the scope {scope.value}")
 
 

@@ -19,9 +19,10 @@ from gateway.events import Emit, OperationDone
 from gateway.http.access import Caller
 from gateway.http.parameters import arguments_of, names_in
 from gateway.http.probes import PROBES, Probe
-from gateway.http.problems import CONTENT_TYPE, UNFORESEEN, kind_of, problem_of
+from gateway.http.problems import CONTENT_TYPE, kind_of, problem_of
 from gateway.http.routes import Route, Scope
 from gateway.http.site import BoundedRequest
+from gateway.observe.failures import complain
 from gateway.operations.tools import Tools
 from gateway.operations.values import Text
 
@@ -65,7 +66,9 @@ class Api:
     def _add(self, route: Route) -> None:
         path = route.path
         for name in names_in(path):
-            path = path.replace(f"{{{name}}}", f"<{name}>")
+            # A parameter at the end may have slashes in it.
+            kind = "path:" if path.endswith(f"{{{name}}}") else ""
+            path = path.replace(f"{{{name}}}", f"<{kind}{name}>")
 
         def serve(request: BoundedRequest, **in_path: str) -> Deferred[bytes]:
             return self.answer(request, lambda: self._perform(route, request, in_path))
@@ -102,8 +105,11 @@ class Api:
         try:
             value = await work()
         except Exception as error:
-            if kind_of(error) is UNFORESEEN:
-                log.failure("session {id}: internal error", id=request.connection.id)
+            if kind_of(error).status >= 500:
+                path = request.uri.partition(b"?")[0].decode("ascii", "backslashreplace")
+                complain(
+                    log, "session {id}: {path}", Failure(), id=request.connection.id, path=path
+                )
             return _refused(request, error)
         if isinstance(value, Text):
             return _octets(request, 200, value.octets, value.content_type)
@@ -130,7 +136,7 @@ class Api:
     ) -> Any:
         check(request)
         caller = self._find_caller(request)
-        request.operator = caller.name
+        request.operator, request.may_read = caller.name, caller.may(Scope.READ)
         caller.check(route.scope)
         arguments = arguments_of(route, in_path, request.args, request.sent_body)
         tools = evolve(self._tools(), operator=caller.name)
@@ -197,6 +203,9 @@ def as_json(value: Any) -> Any:
 def _refused(request: BoundedRequest, error: BaseException) -> bytes:
     problem = problem_of(error)
     status = problem["status"]
+    if status >= 500 and not request.may_read:
+        # What is wrong with a back-end is for operators.
+        problem = {name: problem[name] for name in ("type", "status", "title")}
     if status == 401:
         request.set("www-authenticate", 'Bearer realm="pop3gw"')
     if isinstance(error, TooManyGuesses):

@@ -89,6 +89,9 @@ class BoundedRequest(Request):
     operator = ""
     """Who asks, once it is known."""
 
+    may_read = False
+    """Whether they may know what is wrong with the server."""
+
     def __init__(self, *arguments: Any, connection: Connection, **more: Any) -> None:
         super().__init__(*arguments, **more)  # type: ignore[no-untyped-call]
         self.connection = connection
@@ -153,6 +156,13 @@ class BoundedSite(Site):
         self._own_clock = clock
         self._emit = emit
         self._open = 0
+
+    def replaces(self, known: Site) -> None:
+        """Have a site that is in use serve what this one serves.
+
+        Also to clients that keep their connection: an old token is good no more.
+        """
+        known.resource = self.resource
 
     def log(self, request: Any) -> None:
         """Emit what was asked, unless ``pop3gw health`` has asked on this machine.

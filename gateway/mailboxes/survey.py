@@ -1,6 +1,6 @@
 """All mailboxes for operators, with their usage: searched, sorted, in pages.
 
-The list, and the usage of all mailboxes, are kept for ``usage.KEPT`` seconds, and shared by
+The list, and the usage of all mailboxes, are kept for ``remembered.KEPT`` seconds, and shared by
 all who ask meanwhile.  What is proportional to the number of mailboxes runs in a thread.
 """
 
@@ -15,7 +15,7 @@ from gateway.errors import GatewayError
 from gateway.interfaces import Run
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.mailboxes.recipients import Recipients
-from gateway.mailboxes.usage import Remembered
+from gateway.mailboxes.remembered import Remembered
 from gateway.model import Account, Usage
 from gateway.observe.failures import meets_all
 

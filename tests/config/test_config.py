@@ -1039,3 +1039,56 @@ class TextTests(ConfigCase):
         self.assertEqual(load_settings(path, {"POP3GW_STATE_DIR": "/var"}).state_dir, "/var")
         (fault,) = self.faults(POP3GW_STATE_DIR="")
         self.assertEqual(fault, "POP3GW_STATE_DIR: state_dir: expected a path, found ''")
+
+
+class HttpTests(ConfigCase):
+    BASE = LISTENER + "[http]\n"
+
+    def test_a_token_has_a_secret_and_a_scope(self) -> None:
+        faults = self.faults(self.BASE + 'endpoint = "unix:/run/x"\n[http.tokens.a]\nscopes = []\n')
+        self.assertEqual(
+            faults,
+            [
+                "FILE: http.tokens.a.token: expected a token, here or in token_file",
+                "FILE:6: http.tokens.a.scopes: expected some of quota, metrics, read, operate",
+            ],
+        )
+        (fault,) = self.faults(self.BASE + '[http.tokens.a]\ntoken = "x"\nscopes = ["write"]\n')
+        self.assertIn("found 'write'", fault)
+
+    def test_the_secret_of_a_token_may_be_in_a_file_and_is_never_shown(self) -> None:
+        secret = self.file("s3cret\n")
+        text = f'[http.tokens.a]\ntoken_file = "{os.path.abspath(secret)}"\nscopes = ["read"]\n'
+        settings = self.load(LISTENER + '[http]\nendpoint = "unix:/run/x"\n' + text)
+        self.assertEqual(settings.http.tokens["a"].token, "s3cret")
+        self.assertNotIn("s3cret", repr(settings))
+        self.assertEqual(
+            settings.secret_files, {os.path.abspath(secret): "http.tokens.a.token_file"}
+        )
+
+    def test_two_names_have_two_tokens(self) -> None:
+        tokens = "".join(f'[http.tokens.{name}]\ntoken = "x"\nscopes = ["read"]\n' for name in "ab")
+        (fault,) = self.faults(self.BASE + 'endpoint = "unix:/run/x"\n' + tokens)
+        self.assertIn("another token for each name", fault)
+
+    def test_what_operates_is_not_offered_to_the_network_without_tls(self) -> None:
+        operating = '[http.tokens.a]\ntoken = "x"\nscopes = ["operate"]\n'
+        reach = 'endpoint = "tcp:8110"\ntoken = "y"\n'
+        for text in (reach + operating, reach + "page = true\n"):
+            (fault,) = self.faults(self.BASE + text)
+            self.assertIn('http.tls: expected "implicit"', fault)
+        for safe in (
+            'endpoint = "tcp:8110:interface=127.0.0.1"\n',
+            'endpoint = "unix:/run/x"\n',
+            'endpoint = "tcp:8110"\ntls = "implicit"\n',
+            'endpoint = "tcp:8110"\nproxy_protocol = true\nproxy_networks = ["192.0.2.1"]\n'
+            'proxy_tls = "always"\n',
+        ):
+            self.assertTrue(self.load(self.BASE + safe + operating).http.tokens)
+
+    def test_a_page_has_an_endpoint_and_operators_have_a_page(self) -> None:
+        (fault,) = self.faults(self.BASE + "page = true\n")
+        self.assertIn("http.endpoint", fault)
+        text = 'endpoint = "unix:/run/x"\noperators = ["bob"]\n'
+        (fault,) = self.faults(self.BASE + text)
+        self.assertIn("http.operators: expected none", fault)

@@ -17,7 +17,7 @@ from gateway.app import assembly
 from gateway.config.load import load_settings
 from gateway.errors import ConfigError
 
-NAMES = {"listeners": "a", "domains": "example.org", "texts": "de"}
+NAMES = {"listeners": "a", "domains": "example.org", "texts": "de", "tokens": "monitoring"}
 """What people name themselves."""
 
 
@@ -201,7 +201,12 @@ GOOD: dict[str, tuple[str, Any]] = {
 
 NEEDED = {
     "POP3GW_LISTENERS__A__ENDPOINT": "tcp:0",
-    "POP3GW_HTTP__TOKEN": "seven",
+    "POP3GW_HTTP__ENDPOINT": "unix:/run/x",
+    "POP3GW_HTTP__TLS": "implicit",
+    "POP3GW_HTTP__PAGE": "true",
+    "POP3GW_HTTP__TOKEN": "eight",
+    "POP3GW_HTTP__TOKENS__MONITORING__TOKEN": "nine",
+    "POP3GW_HTTP__TOKENS__MONITORING__SCOPES": "read",
     "POP3GW_QUOTA__WARN_FROM": "c@example.org",
     **{
         f"POP3GW_{section}__PROXY_{name}": value
@@ -216,6 +221,7 @@ NEEDS_MORE = {
     "gssapi\nkeytab",
     "ldap\nbind_password_file",
     "http\ntoken_file",
+    "http\ntokens\nmonitoring\ntoken_file",
     "quota\nwarn_language",
     *(key for key in SETTINGS if "\n1\n" in key),
 }
@@ -227,6 +233,8 @@ def good_value(key: str, kind: Any) -> tuple[str, Any]:
     kinds = {get_origin(one) or one for one in (kind, *get_args(kind))}
     if key in GOOD:
         return GOOD[key]
+    if key.endswith("scopes"):
+        return "read,metrics", ("read", "metrics")
     if key.endswith("mechanisms"):
         return "LOGIN,PLAIN", ("LOGIN", "PLAIN")
     if Literal in kinds:

@@ -188,9 +188,13 @@ class AnswerTests(ApiCase):
         self.assertEqual((head.status, head.body), (200, b""))
         self.assertEqual(head.headers["content-length"], str(len(got.body)))
 
-    def test_a_parameter_in_the_path_may_have_any_letter_but_a_slash(self) -> None:
+    def test_a_parameter_at_the_end_of_the_path_may_have_any_letter(self) -> None:
         self.assertEqual(self.ask("/v1/pets/a%20%C3%A9%25%3Cb%3E").value["name"], "a \u00e9%<b>")
-        for path in ("/v1/pets/a%2Fb", "/v1/pets/a/b", "/v1/pets/../pets/a/b", "/v1/pets/%2e%2e/x"):
+        for path, name in (("a%2Fb", "a/b"), ("a/b", "a/b"), ("../a", "../a"), ("%2e%2e", "..")):
+            self.assertEqual(self.ask(f"/v1/pets/{path}").value["name"], name)
+
+    def test_a_path_of_none_of_them_is_not_found(self) -> None:
+        for path in ("/", "/v1", "/v1/pets/", "/v1//pets", "/v1/%2e%2e/pets", "/v1/pets%00"):
             self.assertEqual(self.ask(path).status, 404, path)
 
     def test_a_change_is_told_to_the_log_with_its_operator(self) -> None:

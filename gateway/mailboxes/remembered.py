@@ -1,0 +1,36 @@
+"""A result that is kept for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from twisted.internet.defer import DeferredLock
+
+T = TypeVar("T")
+
+KEPT = 30.0
+"""Seconds for which a result is kept."""
+
+
+class Remembered(Generic[T]):
+    """A result that concurrent callers share, cached for ``KEPT`` seconds."""
+
+    def __init__(self, find: Callable[[], Awaitable[T]], now: Callable[[], float]) -> None:
+        self._find = find
+        self._now = now
+        self._lock = DeferredLock()
+        self._found: T | None = None
+        self._until = 0.0
+
+    async def get(self) -> T:
+        """The result; fails as computing it does."""
+        async with self._lock:
+            if self._found is None or self._now() >= self._until:
+                self._found = await self._find()
+                self._until = self._now() + KEPT
+            return self._found
+
+    def forget(self) -> None:
+        """Compute it anew for the next caller."""
+        self._until = 0.0
