@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
-from memory_tools import NOW, OperationCase
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
@@ -21,6 +20,7 @@ from gateway.interfaces import IAdmission
 from gateway.model import Account, Connection, LoginAttempt, Peer, Terms
 from gateway.operations.throttle import Throttled, forgive, list_throttled
 from gateway.pop3.profile import Profile
+from memory_tools import NOW, OperationCase
 
 HOST = "192.0.2.1"
 RULES = AdmissionRules(
