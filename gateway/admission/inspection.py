@@ -6,14 +6,39 @@ Questions and answers are JSON values, since they go from process to process.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.admission.login_delay import LoginDelay
 from gateway.admission.throttle import Throttle
 
+MINUTE = 60.0
+TESTS, TESTS_OF_USER = 60, 10
+"""Tests of passwords in a minute, and of one user's."""
+
 MOST = 1000
 """Rows of an answer: those with the longest delay, or the most connections."""
+
+
+class PasswordTests:
+    """How often operators may test a password: it is a guess that no throttle sees."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._tests: deque[tuple[float, str]] = deque()
+
+    def permit(self, user: str) -> float:
+        """Count a test of this user's password; 0: it may be done, else the seconds to wait."""
+        now = self._seconds()
+        while self._tests and self._tests[0][0] <= now - MINUTE:
+            self._tests.popleft()
+        of_user = [at for at, name in self._tests if name == user]
+        for times, most in ((of_user, TESTS_OF_USER), ([at for at, _ in self._tests], TESTS)):
+            if len(times) >= most:
+                return times[-most] + MINUTE - now
+        self._tests.append((now, user))
+        return 0.0
 
 
 def waiting(

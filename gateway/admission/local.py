@@ -50,6 +50,7 @@ class LocalAdmission:
             return clock().seconds()
 
         self._clock = clock
+        self.seconds = seconds
         self._emit = emit
         self._counts = ConnectionCounts(limits)
         self._throttle = None if throttle is None else Throttle(throttle, seconds)

@@ -31,6 +31,7 @@ class ServedAdmission:
         """``workers``: how many share the limits, whether they run or not."""
         self._name = name
         self._clock = clock
+        self.seconds = clock.seconds
         self._channels: dict[int, Channel] = {}
         self._attempts: dict[tuple[int, int], Attempt] = {}
         """Logins that were weighed and have not ended."""

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import asdict
 from twisted.internet.interfaces import IReactorTime
 
+from gateway.admission.inspection import PasswordTests
 from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
 from gateway.admission.parent_link import ParentLink
@@ -88,8 +89,14 @@ def answer_operators(questions: Questions, admissions: Mapping[str, Admission]) 
     pop3 = admissions["pop3"]
     questions.answer("counted", pop3.counted)
     if isinstance(pop3, LocalAdmission):
-        questions.answer("waiting", pop3.waiting)
-        questions.answer("forgive", pop3.forgive)
+        _answer(questions, pop3)
+
+
+def _answer(questions: Questions, pop3: LocalAdmission | ServedAdmission) -> None:
+    """Answer what only the process with the throttle knows."""
+    questions.answer("waiting", pop3.waiting)
+    questions.answer("forgive", pop3.forgive)
+    questions.answer("permit test", PasswordTests(pop3.seconds).permit)
 
 
 class AdmissionsOfParent:
@@ -116,9 +123,7 @@ class AdmissionsOfParent:
 
     def answer_operators(self, questions: Questions) -> None:
         """Have the parent answer what operators ask of admission."""
-        pop3 = self._served["pop3"]
-        questions.answer("waiting", pop3.waiting)
-        questions.answer("forgive", pop3.forgive)
+        _answer(questions, self._served["pop3"])
 
     def configure(self, settings: Settings) -> None:
         """Other limits from now on; what was counted stays counted."""

@@ -21,7 +21,13 @@ from gateway.app.demo import hints
 from gateway.app.faults import faults_of
 from gateway.app.first_start import User, file_faults, prepare, reserve
 from gateway.app.listeners import Listeners
-from gateway.app.logins import Logins, directory_behind, keep_last_logins, try_directory
+from gateway.app.logins import (
+    Logins,
+    directory_behind,
+    flush_caches,
+    keep_last_logins,
+    try_directory,
+)
 from gateway.app.operators import control_site, http_site
 from gateway.app.parent import Handed, Parent, PassOn, make_parent
 from gateway.app.parts import Life, Parts
@@ -47,7 +53,7 @@ from gateway.operations.certificates import CertificateRow
 from gateway.operations.configuration import Checked
 from gateway.operations.configuration import check as check_configuration
 from gateway.operations.mailboxes import SESSIONS_IN
-from gateway.operations.tools import Tools
+from gateway.operations.tools import Tools, Verify
 from gateway.store.audited import no_audit
 
 
@@ -139,6 +145,7 @@ class Assembly:
         self.certificates = certificates_of(
             settings, self._parts, reactor, self._emit, runtime.role.make_context
         )
+        self._verify: Verify | None = None
         self.state = runtime.state
         self.store = self._store()
 
@@ -194,7 +201,7 @@ class Assembly:
 
     def logins(self, directory: IDirectory) -> Logins:
         """The parts between credentials and maildrop."""
-        return Logins(
+        logins = Logins(
             self._reactor,
             self._settings,
             directory,
@@ -207,6 +214,8 @@ class Assembly:
             is_held=self._policies.is_held,
             emit=self._emit,
         )
+        self._verify = logins.verify
+        return logins
 
     def _terms(self, account: Account) -> Terms:
         """EXPIRE and LOGIN-DELAY in CAPA after login."""
@@ -432,6 +441,8 @@ class Assembly:
         retention = self._parts.find("retention")
         directory, settings = self.directory(), self._settings
         watch(self._runtime, settings, directory, self.certificates, retention)
+        flush = partial(flush_caches, self._parts.find("password cache"), (directory, self.store))
+        self._runtime.questions.answer("flush", flush)
 
     def control(self, reloading: Reloading) -> BoundedSite:
         """What serves the control socket."""
@@ -449,4 +460,5 @@ class Assembly:
             policies=self._policies,
             processes=runtime.processes,
             run=runtime.operations.run,
+            verify=self._verify,
         )

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import UsernamePassword
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.python.failure import Failure
 
 from gateway.app.parts import Life, Parts
 from gateway.app.rows import made
 from gateway.auth.chain import Chain
-from gateway.auth.delegates import Delegates
+from gateway.auth.delegates import AnothersMailbox, Delegates
 from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
 from gateway.config.settings import Settings
 from gateway.directory.memory import LoginIsMailbox
-from gateway.errors import ConfigError, DirectoryMisconfigured
+from gateway.errors import ConfigError, DirectoryMisconfigured, NotSupported
 from gateway.events import Emit, problem_of
-from gateway.interfaces import IAdmission, IDirectory, ILoginState, IMailboxes, IStore, Run
+from gateway.interfaces import IAdmission, ICache, IDirectory, ILoginState, IMailboxes, IStore, Run
 from gateway.jobs.last_logins import LastLogins
 from gateway.kinds import MechanismKind, MechanismParts, Offer
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account, Terms
+from gateway.operations.tools import Verified
+from gateway.sasl.credentials import ActingPassword
 
 
 def all_mailboxes_of(settings: Settings, directory: IDirectory, store: object) -> AllMailboxes:
@@ -58,6 +61,24 @@ def try_directory(directory: IDirectory) -> Deferred[str]:
         return problem_of(failure.value).reason
 
     return directory.find("nobody@pop3gw.invalid").addCallbacks(lambda _: "", problem)
+
+
+def flush_caches(
+    passwords: PasswordCache | None, parts: Sequence[object], question: Mapping[str, Any]
+) -> list[int]:
+    """Drop what this process keeps of a user, or of all: passwords, accounts, listings.
+
+    ``parts``: directory and store.  ``names`` of the user, ``mailbox`` and ``home``; no names: all.
+    """
+    names = question["names"]
+    account = None
+    if names:
+        account = Account(question["name"], question["mailbox"], question["home"])
+    dropped = [0 if passwords is None else passwords.forget(names)]
+    for part in parts:
+        cache: ICache | None = ICache(part, None)
+        dropped.append(0 if cache is None else cache.forget(account))
+    return dropped
 
 
 def keep_last_logins(parts: Parts, state: ILoginState, reactor: Any) -> None:
@@ -108,7 +129,8 @@ class Logins:
             ),
         )
         own = PasswordChecker(directory, verified, self._delegates, emit)
-        checkers: list[ICredentialsChecker] = [Chain(*passwords) if passwords else own]
+        self._passwords: ICredentialsChecker = Chain(*passwords) if passwords else own
+        checkers: list[ICredentialsChecker] = [self._passwords]
         profiles = [settings.profile, *map(settings.profile_of, settings.listeners)]
         wanted = {name for profile in profiles for name in profile.mechanisms}
         allowed = settings.directory.delegates
@@ -135,6 +157,25 @@ class Logins:
             lambda: made(kind.section, lambda: kind.make(own, parts)),
             lambda offer: Life(stop=offer.stop),
         )
+
+    def verify(self, username: bytes, password: bytes, acts_as: bytes) -> Deferred[Verified]:
+        """Check a password as a login does, but neither wait nor count it at the throttle.
+
+        Fails as checkers do, and with ``NotSupported`` where ``acts_as`` cannot be asked for.
+        """
+        credentials: Any = UsernamePassword(username, password)
+        if acts_as:
+            credentials = ActingPassword(username, password, acts_as)
+        kinds = self._passwords.credentialInterfaces
+        if not any(kind.providedBy(credentials) for kind in kinds):
+            return fail(NotSupported("acts_as: --auth has no delegates"))
+
+        def verified(avatar: Any) -> Verified:
+            text = avatar if isinstance(avatar, str) else bytes(avatar).decode()
+            return Verified(text, isinstance(avatar, AnothersMailbox))
+
+        asked = maybeDeferred(self._passwords.requestAvatarId, credentials)
+        return asked.addCallback(verified)
 
     def identify(self, login: str) -> Deferred[str]:
         """The account of a login name; empty: unknown."""

@@ -18,7 +18,7 @@ from gateway.mailboxes.owners import AllMailboxes
 from gateway.mailboxes.recipients import Recipients
 from gateway.mailboxes.survey import Survey
 from gateway.model import Account
-from gateway.operations.tools import Tools
+from gateway.operations.tools import Tools, Verify
 from gateway.retention.policies import Policies
 
 
@@ -55,6 +55,7 @@ def tools_of(
     policies: Policies,
     processes: IProcesses,
     run: Run,
+    verify: Verify | None = None,
     now: Callable[[], float] = time.time,
 ) -> Tools:
     """What operations work with; parts that the store lacks fail with ``NotSupported``."""
@@ -81,4 +82,5 @@ def tools_of(
         processes=processes,
         run=run,
         now=now,
+        verify=verify,
     )

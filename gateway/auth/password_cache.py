@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from gateway.events import CacheLookup, Emit
 from gateway.observe.log import emit_to_log
@@ -73,6 +73,13 @@ class PasswordCache:
         elif login in self._kept:
             _, until, digest = self._kept[login]
             self._kept[login] = (0.0, until, digest)
+
+    def forget(self, names: Collection[str] = ()) -> int:
+        """Forget the passwords of these login names, of all without any; how many there were."""
+        forgotten = [name for name in names if name in self._kept] if names else [*self._kept]
+        for name in forgotten:
+            del self._kept[name]
+        return len(forgotten)
 
     def keep(self, login: str, password: bytes) -> None:
         """Remember this password of ``login``."""

@@ -16,7 +16,7 @@ from gateway.directory.ldap_accounts import LdapAccounts, Search
 from gateway.directory.ldap_servers import Reach
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.events import CacheLookup, Emit
-from gateway.interfaces import IDirectory, IOwnRetention, Run
+from gateway.interfaces import ICache, IDirectory, IOwnRetention, Run
 from gateway.model import Account
 from gateway.observe.log import emit_to_log
 
@@ -26,7 +26,7 @@ _LOGIN = 1.0
 """Seconds for which the account of a verified password is not searched again."""
 
 
-@implementer(IDirectory, IOwnRetention)
+@implementer(IDirectory, IOwnRetention, ICache)
 class LdapDirectory:
     """An ``IDirectory`` that asks LDAP servers in threads."""
 
@@ -138,6 +138,16 @@ class LdapDirectory:
         if len(self._found) > self._size:
             self._found.popitem(last=False)
         return found.account
+
+    def forget(self, account: Account | None) -> int:
+        """Search for the account again, or for all, when next asked for."""
+        name = None if account is None else account.name
+        keys = [
+            key for key, (_, found) in self._found.items() if name in (None, found.account.name)
+        ]
+        for key in keys:
+            del self._found[key]
+        return len(keys)
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
         """The account, if its bind with the password succeeds."""

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from gateway.operations import (
     audit,
+    auth,
     certificates,
     configuration,
     control,
@@ -81,6 +82,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/logins/failed", Scope.READ, recent.list_failed_logins),
     Route("GET", "/v1/deliveries", Scope.READ, recent.list_deliveries),
     Route("GET", "/v1/users/{user}", Scope.READ, users.show_user),
+    Route("POST", "/v1/users/{user}/auth-test", Scope.OPERATE, auth.auth_test),
+    Route("POST", "/v1/caches/flush", Scope.OPERATE, auth.flush_caches),
     Route("GET", "/v1/users/{user}/delegates", Scope.READ, users.list_delegates),
     Route("GET", "/v1/throttle", Scope.READ, throttle.list_throttled),
     Route("POST", "/v1/throttle/forgive", Scope.OPERATE, throttle.forgive),

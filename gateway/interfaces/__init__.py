@@ -8,6 +8,7 @@ client as ``[SYS/TEMP]``.
 
 from gateway.interfaces.accounts import (
     Challenge,
+    ICache,
     IDirectory,
     IMechanism,
     INtlmAuthority,
@@ -56,6 +57,7 @@ __all__ = [
     "HighWater",
     "IAdmission",
     "IBody",
+    "ICache",
     "IDelivery",
     "IDigestState",
     "IDirectory",

@@ -56,6 +56,16 @@ class IOwnRetention(Interface):
         """These accounts; called at start and periodically; fails as ``find`` does."""
 
 
+class ICache(Interface):
+    """A directory or a store that keeps what it has found, for a while or until it changes."""
+
+    def forget(account: Account | None) -> int:
+        """Drop what is kept of an account, or of all; how many entries that were.
+
+        An operator asks for it; on the reactor's thread.  Open sessions go on with what they have.
+        """
+
+
 class IMechanism(Interface):
     """One exchange of a SASL mechanism, server side (RFC 4422, RFC 5034)."""
 

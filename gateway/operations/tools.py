@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 
 from gateway.config.settings import Settings
 from gateway.interfaces import IDirectory, IProcesses, IState, IStore, Run
@@ -13,6 +15,21 @@ from gateway.mailboxes.recipients import Recipients
 from gateway.mailboxes.survey import Survey
 from gateway.retention.policies import Policies
 from gateway.retention.removal_guard import Guard
+
+
+class Verified(NamedTuple):
+    """What a right password opens."""
+
+    login: str
+    """The login name of the owner of the mailbox."""
+
+    is_delegate: bool
+    """Whether somebody else has logged in, so that the owner need not be allowed to."""
+
+
+Verify = Callable[[bytes, bytes, bytes], Deferred[Verified]]
+"""Checks name, password and the owner of the wanted mailbox (empty: own) as a login does, without
+the throttle."""
 
 
 @frozen
@@ -38,6 +55,9 @@ class Tools:
 
     now: Callable[[], float]
     """The time in Unix seconds."""
+
+    verify: Verify | None = None
+    """None: this process serves no clients."""
 
     operator: str = ""
     """Who asks, for the log and the audit: ``uid 0``, ``token NAME`` or ``account NAME``."""

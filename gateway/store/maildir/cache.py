@@ -31,6 +31,11 @@ class MailboxCache:
             self._mailboxes.move_to_end(path)
         return mailbox
 
+    def drop(self, path: str) -> bool:
+        """Forget the mailbox of this path; whether it was known."""
+        self._total -= self._counted.pop(path, 0)
+        return self._mailboxes.pop(path, None) is not None
+
     def add(self, path: str, mailbox: Mailbox) -> None:
         """Keep a mailbox."""
         self._mailboxes[path] = mailbox

@@ -17,6 +17,7 @@ from gateway.errors import BadMailboxName, MaildropBusy, NotSupported
 from gateway.interfaces import (
     Admit,
     Audit,
+    ICache,
     IDelivery,
     IIncoming,
     IMailboxAdmin,
@@ -55,7 +56,7 @@ LOCK = "pop3gw.lock"
 """The file in a Maildir with the ``flock`` of an exclusive session."""
 
 
-@implementer(IStore, IDelivery, IMailboxes, IRetentionStore, IMailboxAdmin)
+@implementer(IStore, IDelivery, IMailboxes, IRetentionStore, IMailboxAdmin, ICache)
 class MaildirStore:
     """Maildirs below one directory."""
 
@@ -97,6 +98,14 @@ class MaildirStore:
 
     def _path(self, account: Account) -> str:
         return mailbox_path(self._template, self._root, account)
+
+    def forget(self, account: Account | None) -> int:
+        """Read the listing of the mailbox, or of all, from the disk when it is next opened."""
+        try:
+            paths = [*self._mailboxes] if account is None else [self._path(account)]
+        except BadMailboxName:
+            paths = []
+        return sum(self._mailboxes.drop(path) for path in paths)
 
     def prepare(self, account: Account) -> Deferred[None]:
         """Check that the account's Maildir exists, or create it."""
