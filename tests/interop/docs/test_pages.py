@@ -24,7 +24,7 @@ ELSEWHERE = {
 """Pages with commands that other tests run."""
 HERE = {
     *("accounts.md", "backup.md", "dovecot.md", "first-hour.md", "operations.md", "quotas.md"),
-    *("retention.md", "tuning.md", "upgrade.md"),
+    *("monitoring.md", "retention.md", "tuning.md", "upgrade.md"),
 }
 
 INSTALL = """\
@@ -194,6 +194,20 @@ def test_the_quota_api_answers_as_the_page_shows(machine: Machine) -> None:
     (shown,) = re.findall(r"^```json\n(.*?)^```$", (DOCS / "quotas.md").read_text(), re.M | re.S)
     assert set(re.findall(r'"(\w+)":', shown)) <= said.keys()
     assert said["mailbox"] == ALICE
+
+
+def test_figures_are_scraped_with_a_token_and_by_root_without(machine: Machine) -> None:
+    (settings,) = re.findall(
+        r"^```toml\n(.*?)^```$", (DOCS / "monitoring.md").read_text(), re.M | re.S
+    )
+    # Of the test of another page.
+    machine.type("sed -i '/^\\[http\\]/,+1d' /etc/pop3gw.toml")
+    machine.type(f"cat >> /etc/pop3gw.toml <<'END'\n{settings}END\n")
+    token, scrape = commands("monitoring.md")
+    machine.type(token)
+    for line in scrape.splitlines():
+        assert re.search(r"^pop3gw_workers\{state=\"serving\"\} \d", machine.type(line), re.M)
+    machine.type("sed -i '/^\\[http\\]/,/^scopes/d' /etc/pop3gw.toml; systemctl restart pop3gw")
 
 
 def test_the_commands_of_retention_do_what_the_page_says(machine: Machine) -> None:
