@@ -60,7 +60,7 @@ class TwoWorkers(OneWorker):
         super().start(seconds)
         end = time.monotonic() + seconds
         log = self.directory / "gateway.log"
-        while b"#info] ready" not in log.read_bytes():
+        while b" info ready: " not in log.read_bytes():
             if time.monotonic() > end or not self.alive:
                 raise NotAvailable(f"{self.name}: its workers do not serve: {self._last_words()}")
             time.sleep(0.05)

@@ -25,6 +25,7 @@ __all__ = [
     "Kicked",
     "LargerThanQuota",
     "LedgerUnusable",
+    "LoginDisabled",
     "LoginTooSoon",
     "MailboxExists",
     "MailboxUnusable",
@@ -56,7 +57,9 @@ __all__ = [
     "TooManyGuesses",
     "TooManySessions",
     "TookTooLong",
+    "UnknownLogin",
     "UnknownRecipient",
+    "WrongPassword",
 ]
 
 
@@ -84,6 +87,18 @@ class BadCredentials(GatewayError, UnauthorizedLogin):
         self.account = account
         if guessed is not None:
             self.guessed = guessed
+
+
+class UnknownLogin(BadCredentials):
+    """The directory has no account of that login name; a client gets the reply to its parent."""
+
+
+class WrongPassword(BadCredentials):
+    """The account exists, and the password or the proof of it is wrong."""
+
+
+class LoginDisabled(BadCredentials):
+    """The account exists and may not log in."""
 
 
 class NotAdmitted(BadCredentials):

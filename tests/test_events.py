@@ -7,7 +7,7 @@ from typing import Any
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.errors import BadCredentials, DirectoryDown
+from gateway.errors import BadCredentials, DirectoryDown, WrongPassword
 from gateway.events import (
     EVENTS,
     CommandsDone,
@@ -102,9 +102,9 @@ class SessionEventTests(SynchronousTestCase):
         self.assertEqual(commands, [*before, ("RETR", False), ("DELE", False), ("QUIT", False)])
         self.assertEqual([refused for *_, refused in done.commands], [False, True, *[False] * 5])
         assert isinstance(failed, LoginFailed)
-        self.assertIs(failed.problem.error, BadCredentials)
+        self.assertIs(failed.problem.error, WrongPassword)
         assert isinstance(succeeded, LoginSucceeded)
-        self.assertEqual(succeeded[1:], (ALICE, ALICE, "PASS"))
+        self.assertEqual(succeeded[1:], (ALICE, ALICE, "PASS", "no"))
         assert isinstance(ended, POP3SessionEnded)
         self.assertEqual((ended.end, ended.retr, ended.removed), ("quit", 1, 1))
         for password in ("shibboleth", SECRET):

@@ -72,7 +72,7 @@ def carry_out(
 
     if weighed.wait:
         peer, name = attempt.peer, shown_name(attempt.username)
-        emit(LoginDelayed(peer.session, name, peer.host, weighed.wait))
+        emit(LoginDelayed(peer.session, name, peer.host, weighed.wait, peer.listener))
         waited: Deferred[None] = deferLater(clock(), weighed.wait, lambda: None)
         answer = waited.addCallback(try_it)
     else:

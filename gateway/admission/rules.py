@@ -8,7 +8,7 @@ from attrs import frozen
 
 from gateway.admission.limits import ConnectionLimits
 from gateway.admission.throttle import ThrottleLimits
-from gateway.errors import BadCredentials, GatewayError, TooManyGuesses
+from gateway.errors import BadCredentials, GatewayError, TooManyGuesses, WrongPassword
 from gateway.pop3.profile import Profile
 
 
@@ -45,4 +45,4 @@ def refusal_from_json(refusal: list[str]) -> GatewayError | None:
     if not refusal:
         return None
     kind, text, account = refusal
-    return BadCredentials(text, account=account) if kind == "wrong" else TooManyGuesses(text)
+    return WrongPassword(text, account=account) if kind == "wrong" else TooManyGuesses(text)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from attrs import frozen
 
-from gateway.errors import BadCredentials, GatewayError, TooManyGuesses
+from gateway.errors import GatewayError, TooManyGuesses, WrongPassword
 from gateway.networks import client_address
 from gateway.saslprep import split_login
 
@@ -215,7 +215,7 @@ class Throttle:
             delays.append((network, self._delay(everybody, limits.network_free)))
         if passwords.get(digest, -math.inf) + self._wrong_ttl > now:
             attempt.wait = delays[0][1]
-            attempt.refusal = BadCredentials("the same wrong password again", account=place.account)
+            attempt.refusal = WrongPassword("the same wrong password again", account=place.account)
         elif limits.refuse_after and digest in pending:
             # A directory that locks accounts counts each of them if it is wrong.
             attempt.again, attempt.wait = True, SAME_PASSWORD

@@ -31,7 +31,7 @@ class ControlSocket:
     the kernel gives back when its process ends.
     """
 
-    log = Logger("pop3gw.control")
+    log = Logger()
 
     def __init__(self, reactor: Any, state_dir: str) -> None:
         self._reactor = reactor

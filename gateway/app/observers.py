@@ -15,6 +15,7 @@ from gateway.events import Subscription
 from gateway.observe.counts import Counts
 from gateway.observe.figures import Figures
 from gateway.observe.log import log_lines
+from gateway.observe.log_form import FORM
 from gateway.observe.loop_lag import LoopLag
 from gateway.observe.systemd import SystemdNotices
 
@@ -43,7 +44,9 @@ def _log(settings: Settings, _: Any) -> Observer:
 
     def configure(new: Settings) -> None:
         current[:] = [new.log]
+        FORM.configure(new.log.format, new.log.level)
 
+    configure(settings)
     return Observer(log_lines(lambda: current[0].sessions), configure=configure)
 
 

@@ -55,7 +55,7 @@ class _Part:
 class Parts:
     """Parts by name, in the order in which they were made."""
 
-    log = Logger("pop3gw.server")
+    log = Logger()
 
     def __init__(self, events: EventBus, before: Parts | None = None) -> None:
         """``before``: the parts that these replace, as far as they are not the same."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.app.assembly import Assembly
     from gateway.app.service import Server
 
-log = Logger("pop3gw.server")
+log = Logger()
 
 STOPPING = ReloadEnded(problems=("the server is stopping",))
 

@@ -18,7 +18,7 @@ from gateway.events import Emit, ListenerStopped, ReloadEnded, ServerStopping
 class SignalledService(Service, ABC):
     """SIGHUP reloads; SIGTERM and SIGINT stop, which Twisted does; a second one hurries."""
 
-    log = Logger("pop3gw.server")
+    log = Logger()
 
     def __init__(
         self, reactor: Any, perform: Callable[[], Deferred[ReloadEnded]], emit: Emit

@@ -109,7 +109,7 @@ class Queues:
 class Worker:
     """Serves clients for as long as there is a parent."""
 
-    log = Logger("pop3gw.processes")
+    log = Logger()
 
     def __init__(self, reactor: Any, channel: Channel, contexts: SharedContexts) -> None:
         self._reactor = reactor

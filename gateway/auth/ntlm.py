@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from gateway.auth.winbind import Winbind
 from gateway.config import checks as check
-from gateway.errors import BadCredentials, ConfigError
+from gateway.errors import BadCredentials, ConfigError, UnknownLogin, WrongPassword
 from gateway.events import Emit, NTLMv1Accepted
 from gateway.interfaces import IDirectory, INtlmAuthority, INtlmResponse
 from gateway.kinds import MechanismKind, MechanismParts, Offer
@@ -117,11 +117,11 @@ def _compare(claim: INtlmResponse, account: Account | None) -> bytes:
         key = None
     name = claim.username.decode("utf-8", "backslashreplace")
     if account is None:
-        raise BadCredentials(f"{name} is not in the directory", guessed=False)
+        raise UnknownLogin(f"{name} is not in the directory", guessed=False)
     if not account.nt_hash:
         raise BadCredentials(f"{name} has no NT hash", account=account.name, guessed=False)
     if key is None:
-        raise BadCredentials(f"wrong NTLM response for {name}", account=account.name)
+        raise WrongPassword(f"wrong NTLM response for {name}", account=account.name)
     return key
 
 

@@ -10,7 +10,14 @@ from twisted.internet.defer import Deferred, fail
 from zope.interface import Interface, implementer
 
 from gateway.auth.delegates import AnothersMailbox
-from gateway.errors import BadCredentials, BadMailboxName, HomedElsewhere, StoreDown
+from gateway.errors import (
+    BadCredentials,
+    BadMailboxName,
+    HomedElsewhere,
+    LoginDisabled,
+    StoreDown,
+    UnknownLogin,
+)
 from gateway.interfaces import (
     IAdmission,
     IBody,
@@ -114,9 +121,9 @@ class MaildropRealm:
 
         def open_mailbox(account: Account | None) -> Deferred[_Avatar]:
             if account is None:
-                raise BadCredentials(f"{login} is no longer in the directory")
+                raise UnknownLogin(f"{login} is no longer in the directory")
             if not account.may_log_in and not isinstance(avatarId, AnothersMailbox):
-                raise BadCredentials(f"{login} may not log in")
+                raise LoginDisabled(f"{login} may not log in")
             if account.is_elsewhere(self._hosts):
                 # Not [AUTH]: the password is right, and clients would drop it.
                 raise HomedElsewhere(f"the mailbox of {login} is on {account.host}")

@@ -19,7 +19,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import BadCredentials, DirectoryDown, GatewayError, Overloaded
+from gateway.errors import (
+    BadCredentials,
+    DirectoryDown,
+    GatewayError,
+    LoginDisabled,
+    Overloaded,
+    UnknownLogin,
+    WrongPassword,
+)
 from gateway.events import Emit
 from gateway.interfaces import INtlmAuthority, INtlmResponse
 from gateway.observe.log import emit_to_log
@@ -235,7 +243,10 @@ def _read(lines: list[str], login: str) -> tuple[str, bytes]:
     if _REFUSED.search(reason) and not _TROUBLE.search(reason):
         guessed = not _NO_GUESS.search(reason)
         text = f"the domain refused {login}: {reason}"
-        raise BadCredentials(text, account=login, guessed=guessed)
+        kind = UnknownLogin if "does not exist" in reason else WrongPassword
+        raise (kind if guessed or kind is UnknownLogin else LoginDisabled)(
+            text, account=login, guessed=guessed
+        )
     raise DirectoryDown(
         f"winbind: {reason} (is winbindd running, and are we in the group winbindd_priv?)"
     )

@@ -83,7 +83,9 @@ class Http(BehindProxy):
 
 @frozen
 class Log:
-    """``[log]``: lines beside warnings and errors."""
+    """``[log]``: which lines there are, and how they look."""
 
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warn", "error"] = "info"
     sessions: bool = True
     counts: float = field(default=3600.0, **check.within(0, 10**9))

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from gateway.directory.entry_map import EntryMap, Found
 from gateway.directory.ldap_accounts import LdapAccounts, Search
 from gateway.directory.ldap_servers import Reach
-from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured, LoginDisabled
 from gateway.events import CacheLookup, Emit
 from gateway.interfaces import ICache, IDirectory, IOwnRetention, Run
 from gateway.model import Account
@@ -168,7 +168,7 @@ class LdapDirectory:
             # An account that was not searched again keeps the time of its search.
             account = found.account if found is known else self._remember(login, found)
             if not account.may_log_in:
-                raise BadCredentials(f"{login} may not log in ({found.dn})")
+                raise LoginDisabled(f"{login} may not log in ({found.dn})")
             return account
 
         return self._run(lambda: self.entries.verify(login, password, known)).addCallback(verified)

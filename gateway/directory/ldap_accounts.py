@@ -28,7 +28,14 @@ from gateway.directory.ldap_messages import (
     search_request,
 )
 from gateway.directory.ldap_servers import Reach, Servers, ask
-from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.errors import (
+    BadCredentials,
+    DirectoryDown,
+    DirectoryMisconfigured,
+    LoginDisabled,
+    UnknownLogin,
+    WrongPassword,
+)
 from gateway.events import DirectoryProblem, Emit
 from gateway.observe.log import emit_to_log
 
@@ -246,11 +253,11 @@ class LdapAccounts:
             # Takes as long as a wrong password, and cannot succeed.
             with suppress(BadCredentials):
                 self._bind(f"cn={secrets.token_hex(8)},{self._search.base}", password, login)
-            raise BadCredentials(f"{login} is not in the directory")
+            raise UnknownLogin(f"{login} is not in the directory")
         try:
             self._bind(found.dn, password, login)
         except BadCredentials as error:
-            raise BadCredentials(str(error), account=found.account.name) from None
+            raise type(error)(str(error), account=found.account.name) from None
         return found
 
     def _verify_directly(self, login: str, password: bytes) -> Found:
@@ -368,7 +375,7 @@ def _bind(connection: Any, dn: str, password: bytes) -> Result:
 
 def _check_user(result: Result, login: str) -> None:
     if result.code in _REFUSED:
-        raise BadCredentials(f"the directory refused {login}: {_reason(result)}")
+        raise _refusal(result)(f"the directory refused {login}: {_reason(result)}")
     if result.code != 0:
         _raise(result, f"the bind of {login}")
 
@@ -378,9 +385,23 @@ def _raise(result: Result, doing: str) -> None:
     raise kind(f"{doing} failed: {_reason(result)}")
 
 
+def _refusal(result: Result) -> type[BadCredentials]:
+    """The class of errors for a bind that the directory has refused."""
+    code = _sub_code(result)
+    if code == "525":
+        return UnknownLogin
+    if code in _AD_REASONS and code not in {"52e", "57"}:
+        return LoginDisabled
+    return WrongPassword
+
+
+def _sub_code(result: Result) -> str:
+    code = re.search(r"\bdata ([0-9a-f]+)", result.words)
+    return code[1] if code else ""
+
+
 def _reason(result: Result) -> str:
     """A result code as text, with Active Directory's sub-code if there is one."""
-    code = re.search(r"\bdata ([0-9a-f]+)", result.words)
-    words = _AD_REASONS.get(code[1]) if code else None
+    words = _AD_REASONS.get(_sub_code(result))
     known = RESULT_CODES.get(result.code, "unknown")
     return f"{result.code} {known}" + (f" ({words})" if words else "")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from gateway.errors import BadCredentials
+from gateway.errors import BadCredentials, LoginDisabled, UnknownLogin, WrongPassword
 from gateway.interfaces import IDirectory
 from gateway.model import Account
 
@@ -51,8 +51,12 @@ class MemoryDirectory:
         """The account, if the password is right."""
         account = self._accounts.get(login)
         right = hmac.compare_digest(self._passwords.get(login, b""), password)
-        if not (right and password and account is not None and account.may_log_in):
-            return fail(BadCredentials(f"no {login} with that password"))
+        if account is None:
+            return fail(UnknownLogin(f"{login} is not in the directory"))
+        if not (right and password):
+            return fail(WrongPassword(f"wrong password for {login}"))
+        if not account.may_log_in:
+            return fail(LoginDisabled(f"{login} may not log in"))
         return succeed(account)
 
 

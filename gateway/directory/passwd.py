@@ -13,7 +13,13 @@ from zope.interface import implementer
 
 from gateway.directory import schemes
 from gateway.directory.entry_map import named
-from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.errors import (
+    DirectoryDown,
+    DirectoryMisconfigured,
+    LoginDisabled,
+    UnknownLogin,
+    WrongPassword,
+)
 from gateway.events import AccountsKept, Emit
 from gateway.interfaces import IDirectory, IOwnRetention, Run
 from gateway.model import Account, Quota
@@ -298,11 +304,11 @@ class PasswdFile:
         def checked(right: bool) -> Account:
             # Clients get the same reply for each reason, after the same work.
             if account is None:
-                raise BadCredentials(f"{login} is not in {self._path}")
+                raise UnknownLogin(f"{login} is not in {self._path}")
             if not right or not password:
-                raise BadCredentials(f"wrong password for {login}", account=account.name)
+                raise WrongPassword(f"wrong password for {login}", account=account.name)
             if not account.may_log_in:
-                raise BadCredentials(f"{login} may not log in")
+                raise LoginDisabled(f"{login} may not log in")
             return account
 
         def damaged(failure: Failure) -> Failure:

@@ -54,6 +54,7 @@ class LoginDelayed(NamedTuple):
     user: str
     host: str
     seconds: float
+    listener: str = ""
 
 
 class LoginSucceeded(NamedTuple):
@@ -63,6 +64,8 @@ class LoginSucceeded(NamedTuple):
     user: str
     mailbox: str
     method: str
+    tls: str = "no"
+    """As in ``POP3SessionEnded``."""
 
 
 class LoginFailed(NamedTuple):
@@ -73,6 +76,8 @@ class LoginFailed(NamedTuple):
     """The login name as the client sent it, without control characters; empty: none yet."""
     method: str
     problem: Problem
+    tls: str = "no"
+    """As in ``POP3SessionEnded``."""
 
 
 class TLSEstablished(NamedTuple):
@@ -120,7 +125,9 @@ class POP3SessionEnded(NamedTuple):
     """How it ended: ``quit``, ``idle``, ``dropped`` and so on."""
 
     user: str
-    tls: bool
+    tls: str
+    """The version of TLS, such as ``TLSv1.3``; ``yes``: it ended at a proxy; ``no``."""
+
     method: str
     retr: int
     retr_octets: int
@@ -140,7 +147,7 @@ class LMTPSessionEnded(NamedTuple):
 
     connection: Connection
     end: str
-    tls: bool
+    tls: str
     lhlo: str
     messages: int
     delivered: int

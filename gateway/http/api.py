@@ -26,7 +26,7 @@ from gateway.observe.failures import complain
 from gateway.operations.tools import Tools
 from gateway.operations.values import Text
 
-log = Logger("pop3gw.http")
+log = Logger()
 
 _IN_QUERY = (b"token", b"access_token", b"authorization", b"password")
 """Parameters that have no place in a URL: it is logged by proxies and kept by browsers."""

@@ -15,7 +15,7 @@ from gateway.model import LastLogin
 from gateway.networks import network_kind
 from gateway.observe.failures import complain
 
-log = Logger("pop3gw.logins")
+log = Logger()
 
 EVERY = 10.0
 """Seconds after which a login is stored: a process that is killed loses those of this time."""

@@ -93,6 +93,9 @@ class Peer(NamedTuple):
     resumed session has seen when the session began.
     """
 
+    listener: str = ""
+    """The listener's name in the configuration; empty for an application's own endpoint."""
+
 
 class LoginAttempt(NamedTuple):
     """A login with something that can be guessed, before it is tried."""

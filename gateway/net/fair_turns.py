@@ -51,7 +51,7 @@ class FairTurns:
     turns without asking.
     """
 
-    log = Logger("pop3gw.turns")
+    log = Logger()
 
     def __init__(self, clock: Callable[[], IReactorTime]) -> None:
         self._clock = clock

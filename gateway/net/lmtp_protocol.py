@@ -43,7 +43,7 @@ MOST_ADDRESSES = 10
 class LMTPProtocol(Shell):
     """The shell around one ``Session``."""
 
-    log = Logger("pop3gw.lmtp")
+    log = Logger()
     input_high = 256 * 1024
     _factory: LMTPFactory
     _session: Session
@@ -80,7 +80,7 @@ class LMTPProtocol(Shell):
             LMTPSessionEnded(
                 self.connection,
                 self._end,
-                self._is_encrypted(session.secure),
+                self._tls_version(session.secure),
                 session.lhlo,
                 counts.messages,
                 counts.delivered,

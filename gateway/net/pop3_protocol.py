@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 class POP3Protocol(Shell):
     """The shell around one ``Session``."""
 
-    log = Logger("pop3gw.pop3")
+    log = Logger()
     input_high = 64 * 1024
     _factory: POP3Factory
     _session: Session
@@ -127,7 +127,7 @@ class POP3Protocol(Shell):
                 self.connection,
                 self._end or "dropped",
                 self._user or shown_name(name),
-                self._is_encrypted(session.line.secure),
+                self._tls_version(session.line.secure),
                 self._method,
                 counts.retr,
                 counts.retr_octets,
@@ -276,8 +276,8 @@ class POP3Protocol(Shell):
         self._await(login, self._enter, self._login_failed)
 
     def _peer(self) -> Peer:
-        id_, host, secure, *_ = self.connection
-        return Peer(host, secure, id_, self._certificates if secure else tuple)
+        id_, host, secure, listener, *_ = self.connection
+        return Peer(host, secure, id_, self._certificates if secure else tuple, listener)
 
     def _certificates(self) -> Sequence[bytes]:
         connection = getattr(self.transport, "getHandle", lambda: None)()
@@ -313,14 +313,18 @@ class POP3Protocol(Shell):
             return
         mailbox = self._maildrop
         self._session.logged_in(listing, mailbox.terms)
-        self._factory.emit(LoginSucceeded(self.connection, self._user, mailbox.name, self._method))
+        tls = self._tls_version(self._session.line.secure)
+        self._factory.emit(
+            LoginSucceeded(self.connection, self._user, mailbox.name, self._method, tls)
+        )
         # idle_timeout may be the shorter one.
         self._idle_timer.hurry()
 
     def _login_failed(self, failure: Failure) -> None:
         self._leave()
         problem = self._problem(failure, "login")
-        self._factory.emit(LoginFailed(self.connection, self._user, self._method, problem))
+        tls = self._tls_version(self._session.line.secure)
+        self._factory.emit(LoginFailed(self.connection, self._user, self._method, problem, tls))
         vars(self).pop("_maildrop", None)
         if not self._over:
             self._session.login_failed(_error(failure))

@@ -42,7 +42,7 @@ AHEAD = 256 * 1024
 class PolicyProtocol(Shell):
     """One connection, which Postfix keeps for many requests."""
 
-    log = Logger("pop3gw.policy")
+    log = Logger()
     input_high = 64 * 1024
     _factory: PolicyFactory
     _session: Session
@@ -114,7 +114,7 @@ class PolicyFactory(SessionFactory):
     """``check_policy_service`` for Postfix."""
 
     protocol_name = "policy"
-    log = Logger("pop3gw.policy")
+    log = Logger()
 
     def __init__(
         self,

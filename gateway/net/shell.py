@@ -64,6 +64,8 @@ class Shell(AdmittedProtocol):
         self._input_ended = False
         """The client has closed its side; it still gets its replies."""
         self._handshaking = False
+        self._version = ""
+        """Of TLS, as OpenSSL names it; empty: none here."""
         self._draining = False
         self._kicked_by = ""
         """The operator who ends the session; empty: none does."""
@@ -122,7 +124,7 @@ class Shell(AdmittedProtocol):
             secure,
             time.time() - (self._seconds() - self._started),
             self.mailbox,
-            tls=self._tls_version(),
+            tls=self._version,
             state="closing" if self._over else self._state(),
         )
 
@@ -130,11 +132,6 @@ class Shell(AdmittedProtocol):
     def mailbox(self) -> str:
         """The mailbox that the session has open; empty: none."""
         return ""
-
-    def _tls_version(self) -> str:
-        if self._handshaking or not isinstance(self.transport, TLSMemoryBIOProtocol):
-            return ""
-        return str(self.transport.getHandle().get_protocol_version_name())
 
     def _state(self) -> str:
         """What the session does, for an operator."""
@@ -181,8 +178,8 @@ class Shell(AdmittedProtocol):
         self._handshaking = False
         self._idle_timer.touch()
         self._idle_timer.hurry()
-        version = self.transport.getHandle().get_protocol_version_name()
-        self._factory.emit(TLSEstablished(self.connection, version))
+        self._version = self.transport.getHandle().get_protocol_version_name()
+        self._factory.emit(TLSEstablished(self.connection, self._version))
 
     def _heard(self) -> None:
         """Parse what has arrived, now or in this session's turn."""
@@ -234,9 +231,9 @@ class Shell(AdmittedProtocol):
         own = str(getattr(self.transport.getHost(), "host", ""))
         return is_here(self.connection.host, own)
 
-    def _is_encrypted(self, tls: bool) -> bool:
-        """Whether the TLS handshake, if there was to be one, completed."""
-        return tls and not self._handshaking
+    def _tls_version(self, tls: bool) -> str:
+        """As in ``POP3SessionEnded``; without a handshake that was to be, and completed: ``no``."""
+        return (self._version or "yes") if tls and not self._handshaking else "no"
 
     def _tls_began(self) -> bool:
         return getattr(self.transport, "began", True)

@@ -15,7 +15,7 @@ __all__ = ["EventBus"]
 class EventBus:
     """Calls subscribers in the order in which they subscribed."""
 
-    log = Logger("pop3gw.events")
+    log = Logger()
 
     def __init__(self) -> None:
         self._takers: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}

@@ -14,7 +14,7 @@ from gateway.events import CacheLookup, Subscription
 class Counts:
     """Counts events, and logs the numbers since the last line, if there are any."""
 
-    log = Logger("pop3gw.counts")
+    log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self._since: Counter[str] = Counter()

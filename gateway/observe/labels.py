@@ -35,6 +35,9 @@ VERSIONS: Mapping[str, str] = {
 
 _REASONS: Mapping[type[BaseException], str] = {
     errors.NotAdmitted: "no_delegate",
+    errors.UnknownLogin: "no_such_user",
+    errors.WrongPassword: "wrong_password",
+    errors.LoginDisabled: "disabled",
     errors.BadCredentials: "wrong_credentials",
     errors.TooManyGuesses: "throttled",
     errors.CleartextRefused: "cleartext",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import select
-import time
 from collections import deque
 from collections.abc import Callable
-from functools import lru_cache
 from threading import Lock
 
-from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel
 from zope.interface import implementer
+
+from gateway.observe.log_form import line_of
 
 FLUSH_AFTER = 0.5
 """Seconds that a line waits at most for others."""
@@ -52,7 +52,7 @@ class BufferedLog:
 
     def __call__(self, event: LogEvent) -> None:
         """Take an event; never fails for one that can be formatted."""
-        line = _line(event)
+        line = line_of(event)
         if not line:
             return
         if self._octets + len(line) > BATCH:
@@ -97,22 +97,7 @@ class BufferedLog:
             self._write(b"".join(batch))
 
 
-def _line(event: LogEvent) -> bytes:
-    line = event.get("line")
-    if line is None or event.get("log_format") != "{line}":
-        text = eventAsText(event, formatTime=_time)
-        if not text:
-            return b""
-        # As Twisted's own observer has it: a message of several lines is indented.
-        return (text.replace("\n", "\n\t") + "\n").encode("utf-8", "backslashreplace")
-    level, when = event["log_level"].name, _second(int(event["log_time"]))
-    if "\n" in line:
-        line = line.replace("\n", "\n\t")
-    text = f"{when} [{event['log_namespace']}#{level}] {line}\n"
-    return text.encode("utf-8", "backslashreplace")
-
-
-_LINE = re.compile(r"(?s)\S+ \[([^#\]]*)#(debug|info|warn|error|critical)\] (.*)")
+_LINE = re.compile(r"(?s)\S+ (debug|info|warn|error) (.*)")
 
 
 def publish(lines: bytes) -> None:
@@ -122,17 +107,8 @@ def publish(lines: bytes) -> None:
     for text in re.split(r"\n(?!\t)", whole):
         text = text.replace("\n\t", "\n")
         found = _LINE.fullmatch(text)
-        space, level, line = found.groups() if found else ("", "info", text)
-        Logger(space or "pop3gw.processes").emit(LogLevel.lookupByName(level), "{line}", line=line)
-
-
-def _time(when: float | None) -> str:
-    return "-" if when is None else _second(int(when))
-
-
-@lru_cache(maxsize=2)
-def _second(when: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(when))
+        level, line = found.groups() if found else ("info", text)
+        Logger("pop3gw.processes").emit(LogLevel.lookupByName(level), "{line}", line=line)
 
 
 def write_to(descriptor: int) -> Callable[[bytes], None]:

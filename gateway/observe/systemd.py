@@ -32,7 +32,7 @@ MARGIN = 10.0
 class NotifySocket:
     """The socket of systemd; without one, messages go nowhere."""
 
-    log = Logger("pop3gw.systemd")
+    log = Logger()
 
     def __init__(self, clock: IReactorTime, path: str) -> None:
         """``path``: the value of ``NOTIFY_SOCKET``; ``@`` begins an abstract name."""

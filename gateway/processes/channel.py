@@ -42,7 +42,7 @@ class Channel(Protocol):
     the reactor is one write, and arrives in its order.
     """
 
-    log = Logger("pop3gw.processes")
+    log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock

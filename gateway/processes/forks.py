@@ -109,7 +109,7 @@ class Forked:
 class ForkServer(ProcessProtocol):
     """Forks workers; starts the process that does it again if that ends."""
 
-    log = Logger("pop3gw.processes")
+    log = Logger()
     transport: Any
 
     def __init__(self, reactor: Any, start: Callable[[ProcessProtocol, int], None]) -> None:

@@ -32,7 +32,7 @@ _NOT_FOR_WORKERS = ("POP3GW_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_")
 class WorkerProcess(ProcessProtocol):
     """A worker, as its parent has it: a ``Running``."""
 
-    log = Logger("pop3gw.processes")
+    log = Logger()
     transport: Any
 
     def __init__(

@@ -132,7 +132,7 @@ class _Worker:
 class Supervisor:
     """Keeps the workers running; numbers count from 0, and are shown from 1."""
 
-    log = Logger("pop3gw.processes")
+    log = Logger()
 
     def __init__(
         self,

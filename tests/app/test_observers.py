@@ -42,7 +42,7 @@ class ObserversTests(SynchronousTestCase):
                 for observer in observers:
                     observer.stop()
             said = [str(formatEvent(line)) for line in lines]
-            are_ends = [line.startswith("session 1f: quit;") for line in said[:-1]]
+            are_ends = [line.startswith("session_end: end=quit ") for line in said[:-1]]
             self.assertEqual(are_ends, [True] * sessions)
             self.assertEqual(said[-1], "passwords asked 1")
             self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -33,8 +33,11 @@ from gateway.errors import (
     BadMailboxName,
     DirectoryDown,
     GatewayError,
+    LoginDisabled,
     NotAdmitted,
     TooManySessions,
+    UnknownLogin,
+    WrongPassword,
 )
 from gateway.model import Peer
 from gateway.store.memory import MemoryStore
@@ -107,7 +110,9 @@ class OursElsewhereTests(SynchronousTestCase):
         ours = [one for one in vars(errors).values() if isinstance(one, type)]
         ours = [one for one in ours if issubclass(one, GatewayError)]
         failures = {one for one in ours if issubclass(one, error.LoginFailed)}
-        self.assertEqual(failures, {BadCredentials, NotAdmitted})
+        self.assertEqual(
+            failures, {BadCredentials, LoginDisabled, NotAdmitted, UnknownLogin, WrongPassword}
+        )
         for one in failures:
             self.assertTrue(issubclass(one, error.UnauthorizedLogin))
 

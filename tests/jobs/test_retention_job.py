@@ -333,7 +333,7 @@ class FailureTests(SweeperCase):
         house.retention_job()
         house.run(LATE)
         self.assertEqual((house.count("a"), house.count("b")), (1, 0))
-        wrong = "a: retention keeps everything: column 9: 'red': expected"
+        wrong = "retention_stopped: a: retention keeps everything: column 9: 'red': expected"
         self.assertTrue([line for line in said if line.startswith(wrong)], said)
         house.own["a"] = "any 1d, read 7d"
         house.run(HOUR + LATE)

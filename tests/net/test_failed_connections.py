@@ -101,8 +101,9 @@ class UnencryptedTests(LoggedCase):
         client.log_in()
         client.send(b"QUIT")
         client.hang_up()
-        (line,) = self.lines("192.0.2.1")
-        self.assertNotIn("reason", line)
+        for line in self.lines("192.0.2.1"):
+            self.assertNotIn("reason", line)
+        self.assertEqual(len(self.lines("192.0.2.1")), 2)
 
     def test_without_lines_for_sessions_a_port_check_leaves_none(self) -> None:
         wire = Wire(emit=logged_events(sessions=False).emit)
@@ -122,10 +123,11 @@ class NameTests(LoggedCase):
         wire.clock.advance(4)
         client.send(b"QUIT")
         client.hang_up()
-        waits, failed, _, ended = self.lines(f"session {client.protocol.connection.id}:")
-        self.assertRegex(waits, r"login of alice@example.org from 127.0.0.1 waits 2\.0 s\Z")
-        self.assertIn(f"login of {ALICE} from 127.0.0.1 failed", failed)
-        self.assertIn(f" user={ALICE} ", ended)
+        waits, failed, _, login, ended = self.lines(f"session={client.protocol.connection.id}")
+        self.assertRegex(waits, r"\Alogin_delayed: .*user=alice@example.org .*seconds=2\.0\Z")
+        self.assertTrue(failed.startswith(f"login_failed: user={ALICE} from=127.0.0.1 "), failed)
+        for one in (login, ended):
+            self.assertIn(f" user={ALICE} ", one)
         for line in self.lines("127.0.0.1"):
             self.assertNotRegex(line, "ALICE|Alice|aLICE")
 
@@ -145,7 +147,7 @@ class TimeTests(LoggedCase):
         self.assertTrue(line.aborted)
         protocol.connectionLost(_gone())
         (said,) = self.lines("192.0.2.1")
-        self.assertRegex(said, r'TLS handshake failed; .* reason="timed out"\Z')
+        self.assertRegex(said, r'end="TLS handshake failed" .* reason="timed out"\Z')
 
     def test_a_client_that_waits_for_a_greeting_in_plain_text(self) -> None:
         wire = Wire()
@@ -156,7 +158,9 @@ class TimeTests(LoggedCase):
         self.assertTrue(line.aborted)
         protocol.connectionLost(_gone())
         (said,) = self.lines("192.0.2.1")
-        self.assertRegex(said, r'TLS handshake failed; .* reason="timed out: the client sent noth')
+        self.assertRegex(
+            said, r'end="TLS handshake failed" .* reason="timed out: the client sent noth'
+        )
 
     def test_a_check_whether_the_port_is_open_is_no_failure(self) -> None:
         for log_sessions in (True, False):
@@ -169,7 +173,7 @@ class TimeTests(LoggedCase):
             self.events.clear()
             self.assertEqual(len(said), log_sessions)
             for one in said:
-                self.assertRegex(one, r": dropped before TLS began; .* s\Z")
+                self.assertRegex(one, r': end="dropped before TLS began" .* session=\w+\Z')
 
     def test_after_stls_too(self) -> None:
         wire = Wire(tls=self.certificate())
@@ -182,7 +186,7 @@ class TimeTests(LoggedCase):
         self.assertTrue(client.line.aborted)
         client.protocol.connectionLost(_gone())
         (said,) = self.lines("192.0.2.1")
-        self.assertRegex(said, r'TLS handshake failed; .* reason="timed out')
+        self.assertRegex(said, r'end="TLS handshake failed" .* reason="timed out')
 
     def test_by_lmtp_too(self) -> None:
         clock = Clock()
@@ -196,7 +200,7 @@ class TimeTests(LoggedCase):
         self.assertTrue(line.aborted)
         protocol.connectionLost(_gone())
         (said,) = self.lines("192.0.2.1")
-        self.assertRegex(said, r'TLS handshake failed; .* reason="timed out')
+        self.assertRegex(said, r'end="TLS handshake failed" .* reason="timed out')
 
 
 def _gone() -> Any:
@@ -251,7 +255,11 @@ class HandshakeTests(TestCase):
             return deferLater(reactor, 0.005, ended, None) if len(sessions._sessions) else None  # type: ignore[arg-type]
 
         def line(_: object) -> str:
-            (found,) = [one for one in map(formatEvent, self.events) if one.startswith("session")]
+            (found,) = [
+                one
+                for one in map(formatEvent, self.events)
+                if one.startswith(("session_end", "lmtp_end"))
+            ]
             return found
 
         return deferToThread(run).addBoth(ended).addCallback(line)
@@ -264,7 +272,7 @@ class HandshakeTests(TestCase):
 
         def check(line: str) -> None:
             self.assertRegex(
-                line, rf'\Asession \w+: TLS handshake failed; .* tls=no .* reason="[^"]*{said}'
+                line, rf'\Asession_end: end="TLS handshake failed" .* tls=no .* reason="[^"]*{said}'
             )
 
         return self.said(factory, self.wire.factory, talk).addCallback(check)
@@ -326,7 +334,7 @@ class HandshakeTests(TestCase):
                     client.recv(512)
 
         def check(line: str) -> None:
-            self.assertRegex(line, r"TLS failed; .* tls=yes .*bad record mac")
+            self.assertRegex(line, r'end="TLS failed" .* tls=TLSv1.* .*bad record mac')
             self.assertNotIn("plain text", line)
 
         return self.said(factory, self.wire.factory, talk).addCallback(check)
@@ -346,7 +354,9 @@ class HandshakeTests(TestCase):
                 _careless().wrap_socket(line)
 
         def check(line: str) -> None:
-            self.assertRegex(line, r'\Asession \w+: TLS to a plain port; .* reason="[^"]+"\Z')
+            self.assertRegex(
+                line, r'\A(session|lmtp)_end: end="TLS to a plain port" .* reason="[^"]+"\Z'
+            )
 
         return self.said(self.wire.factory, self.wire.factory, talk).addCallback(check)
 
@@ -361,7 +371,7 @@ class HandshakeTests(TestCase):
                 ssl.create_default_context().wrap_socket(line, server_hostname="localhost")
 
         def check(line: str) -> None:
-            self.assertRegex(line, r'TLS handshake failed; .* reason="[^"]*unknown ca ')
+            self.assertRegex(line, r'end="TLS handshake failed" .* reason="[^"]*unknown ca ')
 
         return self.said(self.wire.factory, self.wire.factory, talk).addCallback(check)
 
@@ -378,7 +388,7 @@ class HandshakeTests(TestCase):
                 ssl.create_default_context().wrap_socket(line, server_hostname="localhost")
 
         def check(line: str) -> None:
-            self.assertRegex(line, r'TLS handshake failed; .* reason="[^"]*unknown ca ')
+            self.assertRegex(line, r'end="TLS handshake failed" .* reason="[^"]*unknown ca ')
 
         return self.said(factory, factory, talk).addCallback(check)
 
@@ -390,7 +400,9 @@ class HandshakeTests(TestCase):
                 _careless().wrap_socket(line)
 
         def check(line: str) -> None:
-            self.assertRegex(line, r'\Asession \w+: TLS to a plain port; .* reason="[^"]+"\Z')
+            self.assertRegex(
+                line, r'\A(session|lmtp)_end: end="TLS to a plain port" .* reason="[^"]+"\Z'
+            )
 
         return self.said(factory, factory, talk).addCallback(check)
 

@@ -520,6 +520,6 @@ class DoorTests(Case):
         client = wire.client()
         client.send(b"LHLO x messages=9 delivered=9\r\n")
         client.drop()
-        (said,) = re.findall(r" lhlo=(.*) messages=0 ", "\n".join(map(formatEvent, events)))
-        self.assertEqual(said, r"x\x20messages=9\x20delivered=9")
+        (said,) = re.findall(r' lhlo="(.*)" messages=0 ', "\n".join(map(formatEvent, events)))
+        self.assertEqual(said, "x messages=9 delivered=9")
         self.end(wire)

@@ -235,16 +235,20 @@ class DoorTests(SynchronousTestCase):
         events: list[dict[str, Any]] = []
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
-        wire = Wire()
+        wire, sessions = Wire(), []
         wire.connect()
         for _ in range(2):
             line, protocol = wire.connect()
             self.assertTrue(line.aborted)
+            sessions.append(protocol.connection.id)
             protocol.connectionLost(Failure(ConnectionLost()))
         self.assertEqual(
             [formatEvent(event) for event in events if event["log_level"] is LogLevel.warn],
-            ["refused a connection from 192.0.2.1: 2 connections are open (policy.connections)"]
-            * 2,
+            [
+                f"connection_refused: from=192.0.2.1 protocol=policy session={session}"
+                ' reason="2 connections are open (policy.connections)"'
+                for session in sessions
+            ],
         )
         wire.drop()
         line, protocol = wire.connect()

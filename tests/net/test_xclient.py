@@ -99,7 +99,7 @@ class ClientTests(Case):
         said = client.send(DOVECOT, b"USER " + ALICE.encode(), b"PASS " + SECRET.encode(), b"QUIT")
         self.assertEqual(said.count(b"+OK"), 4)
         client.hang_up()
-        (line,) = self.lines("session")
+        (line,) = self.lines("session_end")
         where = f" user={ALICE} from={CLIENT} via={PROXY} proxy_session=4hX8+9oA tls=no "
         self.assertIn(where, line)
 
@@ -133,7 +133,7 @@ class ClientTests(Case):
         self.assertTrue(second.closed)
         second.hang_up()
         (line,) = self.lines("refused")
-        self.assertIn(f"from {CLIENT} via={PROXY} proxy_session=4hX8+9oA: ", line)
+        self.assertIn(f" from={CLIENT} via={PROXY} proxy_session=4hX8+9oA ", line)
         first.hang_up()
         third = wire.connect(PROXY)
         self.assertEqual(third.send(DOVECOT), UPDATED)
@@ -150,7 +150,7 @@ class ClientTests(Case):
             client = wire.connect(PROXY)
             client.send(b"XCLIENT ADDR=192.0.2." + host)
             client.log_in(password=password)
-        self.assertEqual(["from 192.0.2.7 " in one for one in self.lines("waits")], [True])
+        self.assertEqual(["from=192.0.2.7 " in one for one in self.lines("login_delayed")], [True])
 
     def test_a_proxy_that_does_not_name_an_address_is_the_client(self) -> None:
         for attributes in (b"SESSION=abc", b"ADDR=[UNAVAILABLE]", b"ADDR="):

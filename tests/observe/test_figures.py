@@ -48,9 +48,9 @@ class FiguresTests(SynchronousTestCase):
             events.NTLMv1Accepted("alice"),
             events.ActionFailed(CLIENT, "alice", "marking as read", down),
             events.POP3SessionEnded(
-                *(CLIENT, "quit", "alice", True, "NTLM", 2, 70, 1, 9, 1, 5, 3.0, "")
+                *(CLIENT, "quit", "alice", "TLSv1.3", "NTLM", 2, 70, 1, 9, 1, 5, 3.0, "")
             ),
-            events.LMTPSessionEnded(CLIENT, "over", False, "mx", 1, 1, 0, 5, ""),
+            events.LMTPSessionEnded(CLIENT, "over", "no", "mx", 1, 1, 0, 5, ""),
             events.MessageDelivered(CLIENT, "1f.1", alice, 500, 0.02),
             events.RecipientRefused(CLIENT, "x", problem_of(errors.LargerThanQuota("large"))),
             events.DeliveryFailed(CLIENT, problem_of(errors.NoRoom("disk"))),

@@ -21,7 +21,7 @@ CLIENT = Connection("1f", "192.0.2.1")
 
 def ended(end: str = "quit") -> POP3SessionEnded:
     """A session's end."""
-    return POP3SessionEnded(CLIENT, end, "alice", True, "PASS", 1, 20, 0, 0, 0, 3, 1.25, "")
+    return POP3SessionEnded(CLIENT, end, "alice", "TLSv1.3", "PASS", 1, 20, 0, 0, 0, 3, 1.25, "")
 
 
 class BufferedLogTests(SynchronousTestCase):
@@ -35,7 +35,8 @@ class BufferedLogTests(SynchronousTestCase):
     @property
     def lines(self) -> list[str]:
         """Each line without its time and origin."""
-        return [line.split("] ", 1)[1] for line in b"".join(self.written).decode().splitlines()]
+        text = b"".join(self.written).decode()
+        return [line.split(": ", 1)[1] for line in text.splitlines()]
 
     def test_lines_are_written_together_and_in_time(self) -> None:
         self.logger.info("one")
@@ -51,7 +52,7 @@ class BufferedLogTests(SynchronousTestCase):
 
     def test_lines_of_another_process_come_after_those_that_wait(self) -> None:
         self.logger.info("own")
-        self.log.pass_on(b"then [worker#info] one\nthen [worker#info] two\n")
+        self.log.pass_on(b"then info worker: one\nthen info worker: two\n")
         self.logger.info("after")
         self.log.flush()
         self.assertEqual(self.lines, ["own", "one", "two", "after"])
@@ -119,7 +120,7 @@ class BufferedLogTests(SynchronousTestCase):
         (line,) = b"".join(self.written).decode().splitlines()
         self.assertRegex(
             line,
-            r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[pop3gw\.pop3#info\] session 1f: quit; ",
+            r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} info session_end: end=quit ",
         )
 
     def made(self, event: Any) -> dict[str, Any]:
@@ -133,7 +134,7 @@ class BufferedLogTests(SynchronousTestCase):
         self.logger.info("three\nfour")
         self.log.flush()
         text = b"".join(self.written)
-        self.assertIn(b"one\n\ttwo\n", text)
+        self.assertIn(rb'reason="one\ntwo"', text)
         self.assertIn(b"three\n\tfour\n", text)
 
     def test_a_traceback_is_there(self) -> None:
@@ -201,7 +202,7 @@ class PublishTests(SynchronousTestCase):
         self.assertEqual(
             [(one["log_namespace"], one["log_level"], formatEvent(one)) for one in events],
             [
-                ("pop3gw.test", LogLevel.warn, "{disk} full [sda#1]"),
+                ("pop3gw.processes", LogLevel.warn, "pop3gw.test: {disk} full [sda#1]"),
                 ("pop3gw.processes", LogLevel.info, "no time and no origin"),
             ],
         )
@@ -212,4 +213,4 @@ class PublishTests(SynchronousTestCase):
         Logger("pop3gw.test", observer=log).error("one\ntwo\nthree")
         with capturedLogs() as events:
             publish(b"".join(written))
-        self.assertEqual([formatEvent(one) for one in events], ["one\ntwo\nthree"])
+        self.assertEqual([formatEvent(one) for one in events], ["pop3gw.test: one\ntwo\nthree"])

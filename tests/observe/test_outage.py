@@ -30,10 +30,10 @@ class OutageTests(SynchronousTestCase):
         for _ in range(1237):
             self.outage.failed("refused")
             self.clock.advance(0.5)
-        self.assertEqual(self.said, ["LDAP server ldap://x down: refused"])
+        self.assertEqual(self.said, ["backend_down: LDAP server ldap://x down: refused"])
         for _ in range(3):
             self.outage.answered()
-        self.assertEqual(self.said[1:], ["LDAP server ldap://x back: after=618 s"])
+        self.assertEqual(self.said[1:], ["backend_up: LDAP server ldap://x back: after=618 s"])
 
     def test_the_next_outage_is_said_too(self) -> None:
         for _ in range(3):

@@ -201,7 +201,7 @@ class UpdateTests(SynchronousTestCase):
             client.send(b"DELE 1", b"QUIT")
             client.hang_up()
         (line,) = trail.lines
-        (session,) = set(re.findall(r"\bsession (\w+):", "\n".join(map(formatEvent, events))))
+        (session,) = set(re.findall(r"\bsession[ =](\w+)", "\n".join(map(formatEvent, events))))
         self.assertEqual(line.cause, Reason(session=session, client="192.0.2.7"))
 
     def test_where_the_audit_cannot_be_written_quit_fails_and_removes_nothing(self) -> None:

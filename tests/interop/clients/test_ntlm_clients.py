@@ -90,7 +90,7 @@ def test_curl_logs_in(make: Make, home: Path, line: str) -> None:
     for user in (USER, rf"example.org\{USER.partition('@')[0]}"):
         assert use_curl(gateway, home, line, user, PASSWORD) == 0
     assert use_curl(gateway, home, line, r"ANYWHERE\bob", "bob's") == 0
-    gateway.wait_for(b"by=NTLM", times=3)
+    gateway.wait_for(b"method=NTLM", times=3)
     assert use_curl(gateway, home, line, USER, "wrong") == 67
     gateway.wait_for(b"wrong NTLM response for alice@example.org")
 
@@ -110,7 +110,7 @@ def test_clients_that_know_ntlmv1_only_log_in_where_they_may(
         gateway.wait_for(b" logged in by NTLMv1; its client should be replaced", times=times)
         (home / "message").unlink()
         (home / "ids").unlink(missing_ok=True)
-    for name in set(re.findall(r" user=(\S+) .* by=NTLM ", gateway.log)):
+    for name in set(re.findall(r" user=(\S+) .* method=NTLM ", gateway.log)):
         assert f"{name} logged in by NTLMv1" in gateway.log
     # Of a name without a domain, the one that the server calls itself is sent.
     assert "bob logged in by NTLMv1" in gateway.log
@@ -163,7 +163,7 @@ def test_a_modern_client_logs_in(make: Make, line: str) -> None:
     assert log_in(gateway, "alice", line=line, domain="example.org") == OPENED
     assert log_in(gateway, "BOB", "bob's", line=line, domain="Any") == OPENED
     assert log_in(gateway, "jürgen", "Pässwörd", line=line) == OPENED
-    gateway.wait_for(b"by=NTLM", times=5)
+    gateway.wait_for(b"method=NTLM", times=5)
 
 
 def test_who_has_not_the_password_is_refused(make: Make) -> None:
@@ -307,7 +307,7 @@ def test_a_challenge_does_not_tell_the_name_of_the_host(make: Make) -> None:
 @pytest.mark.parametrize("separator", ["\n", "\r", "\x1b[2K", "\x85", "\u2028"])
 def test_a_name_forges_no_line_of_the_log(make: Make, separator: str) -> None:
     gateway = make(LEGACY).run()
-    forged = "session 1: quit; user=alice from=192.0.2.9"
+    forged = "session_end: end=quit user=alice from=192.0.2.9"
     for how in ({}, {"v1": True, "mic": False}):
         with SaslClient(gateway) as connection:
             client = Client(f"x{separator}{forged}", "x", now=time.time(), **how)

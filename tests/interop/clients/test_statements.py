@@ -476,7 +476,7 @@ def test_quota_and_warning_are_inherited_and_each_mailbox_can_have_its_own(
         assert lmtp(port, mailbox, quiet) == 250
         assert warned(user, mailbox) == []
         assert lmtp(port, mailbox, loud) == 250
-        gateway.wait_for(f"sent quota warning: user={mailbox} ".encode())
+        gateway.wait_for(f"quota_warning: user={mailbox} ".encode())
         assert len(warned(user, mailbox)) == 1
         assert lmtp(port, mailbox, 25000) == 552
     assert lmtp(port, USER, 6000) in (452, 552)

@@ -213,7 +213,7 @@ def served(
             "TZ": "Asia/Tokyo",
         },
     )
-    container.wait_for("[pop3gw.server#info] ready")
+    container.wait_for(" info ready: ")
     container.wait_until_healthy()
     certificate = secrets / "cert.pem"
     certificate.write_text(output(container.execute("cat", f"{STATE}/tls/cert.pem")))
@@ -237,9 +237,9 @@ def test_mail_comes_in_by_lmtp_and_clients_fetch_it_with_ldap_by_environment_alo
     done = fetchmail(served, home, "pop3s", login)  # type: ignore[arg-type]
     assert done.returncode == 0, done.stdout
     assert "hello" in (home / "message").read_text()
-    served.container.wait_for(f"quit; user={ALICE} from=127.0.0.1 tls=yes")
+    served.container.wait_for(f"end=quit user={ALICE} from=127.0.0.1 tls=TLSv1.3")
     log = served.container.log
-    assert re.search(rf"\+0900 \[pop3gw\.lmtp#info\] .* is in the mailbox of {ALICE}", log)
+    assert re.search(rf"\+0900 info delivery: mailbox={ALICE} ", log)
     assert "Traceback" not in log
     for hidden in ("reader\n", "a-token-from-a-file", secret):
         assert hidden not in log

@@ -105,7 +105,7 @@ def test_a_ticket_opens_its_principals_maildrop(kdc: Kdc, make: Make, line: str)
                 assert opened(client) == [b"alice"]
                 assert client.ask(b"QUIT").startswith(b"+OK")
     gateway.wait_for(b"user=alice@mit.test from=127.0.0.1", times=4)
-    gateway.wait_for(b"by=GSSAPI", times=4)
+    gateway.wait_for(b"method=GSSAPI", times=4)
 
 
 def test_the_mailbox_is_that_of_the_whole_principal_where_so_set(kdc: Kdc, make: Make) -> None:
@@ -234,7 +234,7 @@ def test_curl_logs_in_with_a_ticket(kdc: Kdc, make: Make, home: Path, line: str)
     done = curl(gateway, home, line, "alice@MIT.TEST:", "GSSAPI", **of_alice(kdc))
     assert done.returncode == 0, done.stdout
     assert (home / "message").read_bytes() == FOR_ALICE
-    gateway.wait_for(b"by=GSSAPI")
+    gateway.wait_for(b"method=GSSAPI")
 
 
 @pytest.mark.parametrize("line", ["plain", "stls"])
@@ -244,7 +244,7 @@ def test_fetchmail_logs_in_with_a_ticket(kdc: Kdc, make: Make, home: Path, line:
     done = fetchmail(gateway, home, line, login, **of_alice(kdc))
     assert done.returncode == 0, done.stdout
     assert b"Subject: for alice" in (home / "message").read_bytes()
-    gateway.wait_for(b"by=GSSAPI")
+    gateway.wait_for(b"method=GSSAPI")
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -253,7 +253,7 @@ def test_mpop_logs_in_with_a_ticket(kdc: Kdc, make: Make, home: Path, line: str)
     done = mpop(gateway, home, line, "user alice\nauth gssapi", **of_alice(kdc))
     assert done.returncode == 0, done.stdout
     assert b"Subject: for alice" in (home / "message").read_bytes()
-    gateway.wait_for(b"by=GSSAPI")
+    gateway.wait_for(b"method=GSSAPI")
 
 
 # -- set up or not --------------------------------------------------------------

@@ -92,7 +92,7 @@ def test_retention_warnings_preview_and_the_list_of_usage_find_mail_in_homes(hom
     assert "3 of 5 messages in 1 mailboxes would go" in homes.preview()
     homes.run()
     homes.wait_for(f"{USER}: retention removed 3 messages, 2 left".encode())
-    homes.wait_for(f"sent quota warning: user={USER} level=WARN".encode())
+    homes.wait_for(f"quota_warning: user={USER} quota_level=WARN".encode())
     (row,) = homes.ask("/v1/quota/")["mailboxes"]
     assert (row["mailbox"], row["messages"]) == (USER, 3)
     assert "0 of 3 messages in 1 mailboxes would go" in homes.preview()

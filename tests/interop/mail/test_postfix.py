@@ -278,7 +278,7 @@ def test_no_acknowledged_message_is_lost_when_the_gateway_is_killed_again_and_ag
             ]
         )
         for number in range(4):
-            stack.gateway.wait_for(b"is in the mailbox of", times=10 * (number + 1))
+            stack.gateway.wait_for(b" info delivery: ", times=10 * (number + 1))
             stack.gateway.stop(signal.SIGKILL)
             stack.gateway.run()
         assert source.wait(120) == 0

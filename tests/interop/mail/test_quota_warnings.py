@@ -65,7 +65,7 @@ def test_a_user_is_warned_once_when_it_gets_full_and_once_when_it_is(tmp_path: P
         assert deliver(port) == deliver(port) == 250
         assert warnings(gateway) == []
         assert deliver(port) == 250
-        gateway.wait_for(b"sent quota warning: user=alice@example.org level=WARN")
+        gateway.wait_for(b"quota_warning: user=alice@example.org quota_level=WARN")
         assert deliver(port) == 250
         (warning,) = warnings(gateway)
         assert warning["From"].addresses[0].addr_spec == "postmaster@example.org"
@@ -75,7 +75,7 @@ def test_a_user_is_warned_once_when_it_gets_full_and_once_when_it_is(tmp_path: P
         }
         while deliver(port) == 250:
             continue
-        gateway.wait_for(b"sent quota warning: user=alice@example.org level=OVER")
+        gateway.wait_for(b"quota_warning: user=alice@example.org quota_level=OVER")
         # However often all mailboxes are looked at, and through a restart.
         gateway.stop()
         gateway.run()
@@ -84,7 +84,7 @@ def test_a_user_is_warned_once_when_it_gets_full_and_once_when_it_is(tmp_path: P
         assert len(warnings(gateway)) == 2
     finally:
         gateway.stop()
-    assert gateway.log.count("sent quota warning") == 2
+    assert gateway.log.count("quota_warning: ") == 2
     assert "Traceback" not in gateway.log
 
 
@@ -96,12 +96,12 @@ def test_a_limit_that_is_lowered_warns_without_any_mail(tmp_path: Path) -> None:
             assert deliver(port) == 250
     finally:
         gateway.stop()
-    assert "sent quota warning" not in gateway.log
+    assert "quota_warning: " not in gateway.log
     lowered = gateway.config.read_text().replace('"unlimited"', '"1 KB"\nwarn_octets = "100"')
     gateway.config.write_text(lowered)
     gateway.run()
     try:
-        gateway.wait_for(b"sent quota warning: user=alice@example.org level=OVER")
+        gateway.wait_for(b"quota_warning: user=alice@example.org quota_level=OVER")
         assert len(warnings(gateway)) == 1
     finally:
         gateway.stop()

@@ -48,7 +48,7 @@ def test_it_counts_the_sessions_and_the_octets_that_the_server_logs(
     messages, octets = saturate("retr", server.plain, 4, 0.5, 2, "user0001", each)
     server.stop()
     assert logins >= 4
-    assert len(re.findall(r"session \w+: quit", server.log)) == logins
+    assert len(re.findall("session_end: end=quit ", server.log)) == logins
     assert octets == messages * each
     # The last message of a connection is read whole, and the connection is dropped then.
     assert sum(map(int, re.findall(r" retr=(\d+)/", server.log))) == messages >= 4

@@ -152,14 +152,14 @@ def test_sighup_reads_all_again_and_keeps_what_is_faulty(server: Server) -> None
     net = ("-tls1_3", "-servername", "pop.example.net")
     assert not Handshake(server.tls, *net, "-sess_out", session).resumed
     server.send(signal.SIGHUP)
-    server.wait_for(b"pop3gw.tls#info] reloaded ", times=3)
+    server.wait_for(b"certificate_reloaded: ", times=3)
     assert Handshake(server.tls, *net, "-sess_in", session).resumed, "nothing has changed"
     new = Pair(server.directory, "rsa", "pop.example.com", kind="rsa")
     Path(server.pairs[1].key).write_text("no key")
-    before = server.log.count("tls#info] reloaded ")
+    before = server.log.count("certificate_reloaded: ")
     server.send(signal.SIGHUP)
     server.wait_for(b"kept the old certificate: ")
-    assert before + 2 == server.log.count("tls#info] reloaded ")
+    assert before + 2 == server.log.count("certificate_reloaded: ")
     (line,) = [one for one in server.log.splitlines() if "kept the old" in one]
     assert "tls.certificates.2, listeners.secure.certificates.2: TLS certificate" in line
     assert not Handshake(server.tls, *net, "-sess_in", session).resumed

@@ -90,7 +90,7 @@ def test_a_server_that_serves_is_healthy_and_logs_no_session(gateway: Gateway) -
         line.sendall(b"CAPA\r\nQUIT\r\n")
         while line.recv(4096):
             pass
-    gateway.wait_for(b"quit; user=- from=127.0.0.1")
+    gateway.wait_for(b"session_end: end=quit from=127.0.0.1 ")
 
 
 def test_one_listener_that_is_gone_makes_it_unhealthy(gateway: Gateway) -> None:

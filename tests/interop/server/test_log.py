@@ -53,11 +53,11 @@ def serve(gateway: Gateway) -> None:
 def in_order(log: str) -> bool:
     """Whether each line is whole, and all are there up to the last."""
     lines = log.splitlines()
-    origin = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[[\w.#-]+\] ")
+    origin = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} (info|warn|error) [\w.]+: ")
     assert [line for line in lines if not origin.match(line)] == []
-    ids = re.findall(rf"session (\w+): quit; user={USER} ", log)
+    ids = re.findall(rf"session_end: end=quit user={USER} .* session=(\w+)", log)
     assert len(ids) == len(set(ids)) == SESSIONS
-    ends = [log.index(words) for words in ("quit; user=", "stopping: ", "Server Shut Down.")]
+    ends = [log.index(words) for words in ("end=quit user=", "stopping: ", "Server Shut Down.")]
     return ends == sorted(ends) and "Server Shut Down." in lines[-1]
 
 

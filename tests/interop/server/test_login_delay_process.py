@@ -45,4 +45,4 @@ def test_who_was_in_by_one_listener_waits_at_the_other_as_capa_says(gateway: Gat
     assert log_in(secure).startswith(b"-ERR [LOGIN-DELAY] ")
     assert log_in(secure, "wrong").startswith(b"-ERR [AUTH] ")
     secure.quit()
-    gateway.wait_for(f"login of {USER} from 127.0.0.1 failed: LoginTooSoon".encode())
+    gateway.wait_for(f"login_failed: user={USER} from=127.0.0.1 ".encode())

@@ -710,7 +710,7 @@ def test_no_password_is_ever_in_the_log(gateway: Gateway, tmp_path: Path) -> Non
             assert client.ask(*lines).startswith(b"-ERR")
     ends_well(gateway)
     log = gateway.log
-    assert log.count("by=PASS") > 3
+    assert log.count("method=PASS") > 3
     assert USER in log
     for secret in used:
         for trace in traces(secret):

@@ -149,12 +149,12 @@ def test_what_needs_a_restart_is_named_and_keeps_its_value(gateway: Reloaded) ->
     line = gateway.hang_up(
         f'{more}[lmtp]\nendpoint = "unix:{gateway.directory}/lmtp"\n[log]\nsessions = false\n'
     )
-    assert "[pop3gw.server#warn]" in line
+    assert " warn reload: " in line
     assert "changed=log.sessions needs_restart=listeners.more,lmtp.endpoint" in line
     assert not (gateway.directory / "lmtp").exists()
     accepted(gateway)
     ends_well(gateway)
-    assert "by=PASS" not in gateway.log
+    assert "method=PASS" not in gateway.log
 
 
 def test_old_and_new_values_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_all_workers_take_a_reload_or_none_and_one_that_comes_later_has_it(tmp_p
     workers = "[processes]\nworkers = 2\n"
     server = Reloaded(tmp_path, workers)
     try:
-        server.start(server.command, b"[pop3gw.server#info] ready")
+        server.start(server.command, b" info ready: ")
         hello = f'{workers}[pop3]\ngreeting = "Hello."\n'
         mechanism = '[ntlm]\nprovider = "winbind"\nhelper = ["/no/such/program"]\n'
         assert "ntlm.helper" in server.hang_up(f"{hello}{mechanism}", FAILED)

@@ -21,7 +21,7 @@ from servers import PASSWORD, USER, Gateway, fill, free_port, refuses_connection
 pytestmark = pytest.mark.interop
 
 WORKERS = "[processes]\nworkers = 2\n"
-READY = b"[pop3gw.server#info] ready"
+READY = b" info ready: "
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_both_workers_serve_clients_and_every_id_is_unique(gateway: Gateway) -> 
         with login(gateway) as client:
             client.ask("QUIT")
     ends_well(gateway)
-    ids = re.findall(r"session (\w+): quit", gateway.log)
+    ids = re.findall(r"session_end: end=quit .* session=(\w+)", gateway.log)
     assert len(ids) == len(set(ids)) >= 22
     assert gateway.log.count("listener secure at") == 1
     assert len(re.findall(r"worker \d ended: pid=\d+ reason=exit status 0\n", gateway.log)) == 2

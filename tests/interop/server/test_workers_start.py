@@ -134,7 +134,7 @@ def test_the_log_file_has_every_line_of_the_workers_whole(tmp_path: Path) -> Non
     serve(gateway)
     log = (tmp_path / "pop3gw.log").read_text()
     assert in_order("\n".join(line for line in log.splitlines() if " ended: " not in line))
-    assert len(re.findall(r"session \w+: quit", log)) == SESSIONS
+    assert len(re.findall("session_end: end=quit ", log)) == SESSIONS
 
 
 class Daemon(Many):
@@ -178,13 +178,13 @@ def test_a_daemon_serves_rotates_its_log_and_ends_with_its_workers(daemon: Daemo
     parent = int((daemon.directory / "pid").read_text())
     with Client(daemon.connect()) as client:
         client.log_in().ask("QUIT")
-    wait_until(daemon, "quit; user=")
+    wait_until(daemon, "end=quit user=")
     os.kill(parent, signal.SIGUSR1)
     while not (daemon.directory / "pop3gw.log.1").exists():
         time.sleep(0.01)
     with Client(daemon.connect()) as client:
         client.log_in().ask("QUIT")
-    wait_until(daemon, "quit; user=")
+    wait_until(daemon, "end=quit user=")
     watches.append(os.pidfd_open(parent))
     os.kill(parent, signal.SIGTERM)
     for watch in watches:
