@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import DeferredLock
@@ -14,7 +15,10 @@ KEPT = 30.0
 
 
 class Remembered(Generic[T]):
-    """A result that concurrent callers share, cached for ``KEPT`` seconds."""
+    """A result that concurrent callers share, cached for ``KEPT`` seconds.
+
+    For longer if it takes long: then computing it again takes a tenth of the time at most.
+    """
 
     def __init__(self, find: Callable[[], Awaitable[T]], now: Callable[[], float]) -> None:
         self._find = find
@@ -27,8 +31,15 @@ class Remembered(Generic[T]):
         """The result; fails as computing it does."""
         async with self._lock:
             if self._found is None or self._now() >= self._until:
-                self._found = await self._find()
-                self._until = self._now() + KEPT
+                begun, self._until = self._now(), inf
+                try:
+                    self._found = await self._find()
+                except BaseException:
+                    self._until = 0.0
+                    raise
+                # Unless it was forgotten meanwhile.
+                if self._until:
+                    self._until = self._now() + max(KEPT, 9 * (self._now() - begun))
             return self._found
 
     def forget(self) -> None:

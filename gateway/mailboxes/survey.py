@@ -1,15 +1,17 @@
 """All mailboxes for operators, with their usage: searched, sorted, in pages.
 
-The list, and the usage of all mailboxes, are kept for ``remembered.KEPT`` seconds, and shared by
-all who ask meanwhile.  What is proportional to the number of mailboxes runs in a thread.
+The list, and the usage of all mailboxes, are kept for ``remembered.KEPT`` seconds or longer
+(``Remembered``), and shared by all who ask meanwhile.  What is proportional to the number of
+mailboxes runs in a thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 from attrs import frozen
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from gateway.errors import GatewayError
 from gateway.interfaces import Run
@@ -20,6 +22,7 @@ from gateway.model import Account, Usage
 from gateway.observe.failures import meets_all
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @frozen
@@ -29,6 +32,23 @@ class Counted:
     account: Account
     usage: Usage | None
     problem: str = ""
+
+
+AT_ONCE = 16
+"""Mailboxes that are looked at together: threads hand over their answers in batches, and the
+work of sessions waits behind few of them."""
+
+
+async def some_at_once(work: Callable[[T], Coroutine[Any, Any, R]], items: Sequence[T]) -> list[R]:
+    """The result of ``work`` for each of many; fails as the first that fails."""
+    results: list[R] = []
+    for start in range(0, len(items), AT_ONCE):
+        asked = [Deferred.fromCoroutine(work(one)) for one in items[start : start + AT_ONCE]]
+        try:
+            results += await gatherResults(asked, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+    return results
 
 
 class Survey:
@@ -89,8 +109,7 @@ class Survey:
         return await self._run(accounts)
 
     async def _count_all(self) -> Sequence[Counted]:
-        # One after the other in a loop: recursion needs stack.
-        return [await self.count(account) for account in await self._list()]
+        return await some_at_once(self.count, await self._list())
 
     async def _find_owners(self) -> Mapping[str, Account]:
         owners = await self._mailboxes.owners()

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.app.questions import Questions, SingleProcess
@@ -20,6 +20,7 @@ from gateway.directory.memory import MemoryDirectory
 from gateway.errors import (
     BadMailboxName,
     BadRequest,
+    DirectoryDown,
     GatewayError,
     LedgerUnusable,
     MailboxExists,
@@ -61,6 +62,7 @@ class OperatorCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.trail, self.state = Trail(), MemoryState()
         self.sessions: dict[str, int] = {}
+        self.directory: MemoryDirectory | None = None
         self.accounts = {
             "alice": Account(
                 name="alice",
@@ -97,7 +99,7 @@ class OperatorCase(SynchronousTestCase):
         questions.answer(SESSIONS_IN, lambda mailbox: self.sessions.get(mailbox, 0))
         made = tools_of(
             self.settings,
-            MemoryDirectory({}, self.accounts),
+            self.directory or MemoryDirectory({}, self.accounts),
             self.store,
             self.state,
             policies=policies_of(self.settings.retention),
@@ -212,6 +214,58 @@ class ListTests(OperatorCase):
         for name in ("carol@example.org", "", "../etc", "a\nb", "x" * 500, "bob"):
             self.refused(NoSuchMailbox, mailbox_list.show_mailbox(self.tools, mailbox=name))
             self.refused(NoSuchMailbox, messages.list_messages(self.tools, mailbox=name))
+
+
+class DirectoryTests(OperatorCase):
+    """Mailboxes in home directories, which only a directory knows, and a directory that is down."""
+
+    def in_homes(self) -> None:
+        root = self.mktemp()
+        for name, account in self.accounts.items():
+            home = os.path.abspath(f"{root}/{name}")
+            self.accounts[name] = evolve(account, home=home)
+            for kind in ("tmp", "new", "cur"):
+                os.makedirs(f"{home}/Maildir/{kind}")
+            with open(f"{home}/Maildir/new/1700000001.M1P1.host", "wb") as file:
+                file.write(MAIL % 1)
+        self.accounts["none"] = Account(name="none", mailbox="none", home=f"{root}/none")
+        self.store = MaildirStore(root, "{home}/Maildir", run_now, audit=self.trail)
+
+    def test_those_of_the_directory_that_exist_are_listed_in_every_order(self) -> None:
+        self.in_homes()
+        wanted = {"alice@example.org", "bob@example.net", "held@example.org"}
+        for sort in ("mailbox", "octets", "messages", "share", "last_login"):
+            page = self.get(mailbox_list.list_mailboxes(self.tools, sort=sort))
+            self.assertEqual({row.mailbox for row in page.items}, wanted)
+            self.assertEqual({row.messages for row in page.items}, {1})
+
+    def test_they_are_shown_changed_and_deleted_and_not_renamed(self) -> None:
+        self.in_homes()
+        name = "alice@example.org"
+        self.assertEqual(
+            self.get(mailbox_list.show_mailbox(self.tools, mailbox=name)).shown_messages, 1
+        )
+        rename = mailboxes.rename(self.tools, mailbox=name, target="anna@example.org")
+        self.assertIn("in the directory", self.refused(NotSupported, rename))
+        self.assertIsNone(self.successResultOf(self.state.find_rename(name)))
+        told = self.get(mailboxes.delete(self.tools, mailbox=name, confirm=name))
+        self.assertEqual(told.messages, 1)
+        self.refused(NoSuchMailbox, mailbox_list.show_mailbox(self.tools, mailbox=name))
+        none = mailbox_list.show_mailbox(self.tools, mailbox="none")
+        self.refused(NoSuchMailbox, none)
+
+    def test_while_the_directory_is_down_rows_say_so(self) -> None:
+        class Down(MemoryDirectory):
+            def owner(self, mailbox: str) -> Deferred[Account | None]:  # noqa: ARG002
+                return fail(DirectoryDown("no answer"))
+
+        self.directory = Down({}, self.accounts)
+        page = self.get(mailbox_list.list_mailboxes(self.tools))
+        self.assertEqual(len(page.items), 4)
+        self.assertEqual({row.problem for row in page.items}, {"no answer"})
+        # A mailbox that may be on hold is not touched.
+        delete = mailboxes.delete(self.tools, mailbox=ODD, confirm=ODD)
+        self.refused(DirectoryDown, delete)
 
 
 class MessageTests(OperatorCase):
