@@ -27,7 +27,7 @@ from gateway.lmtp.trace import date_of, trace_header
 from gateway.model import Account, OpenSession
 from gateway.net.shell import Shell
 from gateway.observe.failures import complain, problem_in
-from gateway.wire.header_fields import header_fields
+from gateway.wire.header_fields import message_id
 
 if TYPE_CHECKING:
     from gateway.net.lmtp_factory import LMTPFactory
@@ -179,8 +179,7 @@ class LMTPProtocol(Shell):
         addresses = tuple(self._addresses[place] for place in islice(places, MOST_ADDRESSES))
         mailbox = "" if numbers is None else self._accounts[numbers[0]].mailbox
         if not self._message_id:
-            found = header_fields(self._head, ("Message-ID",))
-            self._message_id = found.get("Message-ID", "")
+            self._message_id = message_id(self._head)
         return Envelope(self._sender, addresses, mailbox, self._message, self._message_id)
 
     def _not_closed(self, failure: Failure) -> None:

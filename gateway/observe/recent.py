@@ -89,27 +89,17 @@ class Recent:
     def _keep(
         self, outcome: str, event: Any, told: Envelope, why: tuple[str, str], *size: Any
     ) -> None:
-        octets, seconds = size or (0, 0.0)
-        client = event.connection
-        row = RecentDelivery(
-            self._now(),
-            outcome,
-            told.mailbox,
-            tuple(_text(one) for one in told.recipients),
-            _text(told.sender),
-            told.message,
-            _text(told.message_id),
-            client.host,
-            client.id,
-            octets,
-            seconds,
-            *why,
-        )
-        self._deliveries.append(row)
+        id_, host, *_ = event.connection
+        sender, recipients, mailbox, message, message_id = told
+        texts = tuple([_text(one) for one in recipients]), _text(sender), message, _text(message_id)
+        row = (self._now(), outcome, mailbox, *texts, host, id_, *(size or (0, 0.0)), *why)
+        self._deliveries.append(RecentDelivery(*row))
 
     def _delivered(self, event: MessageDelivered) -> None:
-        told = event.envelope._replace(mailbox=event.account.mailbox)
-        self._keep("delivered", event, told, ("", ""), event.octets, event.seconds)
+        _, message, account, octets, seconds, told = event
+        if not told.mailbox:
+            told = told._replace(mailbox=account.mailbox, message=message)
+        self._keep("delivered", event, told, ("", ""), octets, seconds)
 
     def _refused(self, event: RecipientRefused) -> None:
         told = event.envelope
@@ -177,6 +167,8 @@ def _names(row: RecentDelivery) -> Iterable[str]:
 
 def _text(text: str) -> str:
     """A text of limited length that can be written as UTF-8."""
+    if len(text) <= _LONGEST and text.isascii():
+        return text
     return text[:_LONGEST].encode("utf-8", "backslashreplace").decode()
 
 

@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any
@@ -220,6 +220,17 @@ class LedgerFile:
         # same one: SQLite refuses that as misuse, or gives one thread the other's answer.
         with self._one_at_a_time, self._failing():
             return self._database.execute(statement, values).fetchall()
+
+    def _do_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        """The same for each of the rows, or for none if it fails."""
+        with self._one_at_a_time, self._failing():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                self._database.executemany(statement, rows)
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
 
     def _do_lastingly(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
         """The same, and wait for the disk: a loss of power does not undo it."""

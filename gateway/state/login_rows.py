@@ -10,10 +10,8 @@ from gateway.model import LastLogin
 from gateway.state.ledger_file import LedgerFile
 
 _KEEP = """
-    INSERT INTO last_logins
-    SELECT value ->> 0, CAST(value ->> 1 AS REAL), value ->> 2, value ->> 3
-    FROM json_each(:logins) WHERE true
-    ON CONFLICT DO UPDATE SET at = excluded.at, method = excluded.method, network = excluded.network
+    INSERT INTO last_logins VALUES (?, ?, ?, ?) ON CONFLICT
+    DO UPDATE SET at = excluded.at, method = excluded.method, network = excluded.network
     WHERE excluded.at > last_logins.at
 """
 _AFTER = "SELECT * FROM last_logins WHERE mailbox > :after ORDER BY mailbox LIMIT :most"
@@ -24,11 +22,11 @@ class LoginRows(LedgerFile):
     """Last logins, and since when they are known."""
 
     def keep_logins(self, logins: Mapping[str, LastLogin]) -> None:
-        """Store all of them by one statement, so that they cost one transaction."""
+        """Store all of them in one transaction."""
         if logins:
             first = min(login.at for login in logins.values())
             self._do("INSERT INTO logins_since VALUES (1, :at) ON CONFLICT DO NOTHING", at=first)
-            self._do(_KEEP, logins=json.dumps([(name, *one) for name, one in logins.items()]))
+            self._do_many(_KEEP, [(name, *one) for name, one in logins.items()])
 
     def last_logins(self, after: str, most: int) -> dict[str, LastLogin]:
         """Those of up to ``most`` mailboxes with names after ``after``."""

@@ -34,6 +34,21 @@ def header_fields(head: bytes, names: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+_MESSAGE_ID = re.compile(
+    rb"\n[Mm][Ee][Ss][Ss][Aa][Gg][Ee]-[Ii][Dd][ \t]*:(?:[ \t]|\r?\n[ \t])*([!-~]{1,998})"
+)
+
+
+def message_id(head: bytes) -> str:
+    """The Message-ID of a header (RFC 5322 section 3.6.4); empty: there is none.
+
+    As ``header_fields``, for the path of a delivery: it looks for nothing else.
+    """
+    end = head.find(b"\r\n\r\n")
+    found = _MESSAGE_ID.search(b"\n" + (head if end < 0 else head[:end]))
+    return found[1].decode("ascii") if found else ""
+
+
 def decoded(value: bytes) -> str:
     """The text of a field's value."""
     text = value.decode("utf-8", "replace")

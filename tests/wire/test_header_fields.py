@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.wire.header_fields import LONGEST, decoded, header_fields
+from gateway.wire.header_fields import LONGEST, decoded, header_fields, message_id
 
 NAMES = ("From", "Subject", "Date", "Message-ID")
 
@@ -60,3 +60,25 @@ class HeaderFieldsTests(SynchronousTestCase):
         for text in header_fields(head, NAMES).values():
             self.assertTrue(text.isprintable())
             self.assertLessEqual(len(text), LONGEST)
+
+
+class MessageIdTests(SynchronousTestCase):
+    """The Message-ID alone, for deliveries."""
+
+    def test_it_is_found_in_any_case_folded_or_as_the_first_field(self) -> None:
+        for head in (
+            b"Message-ID: <1@x>\r\n\r\n",
+            b"A: b\r\nMESSAGE-id :<1@x> (comment)\r\n",
+            b"A: b\r\nmessage-id:\r\n\t<1@x>\r\nC: d\r\n\r\nbody",
+        ):
+            self.assertEqual(message_id(head), "<1@x>", head)
+
+    def test_an_empty_one_takes_nothing_of_the_next_field_and_the_body_is_not_read(self) -> None:
+        for head in (
+            b"Message-ID:\r\nSubject: x\r\n\r\n",
+            b"A: b\r\n\r\nMessage-ID: <1@x>\r\n",
+            b"X-Message-ID: <1@x>\r\n\r\n",
+            b"Message-ID: \xff\r\n\r\n",
+            b"",
+        ):
+            self.assertEqual(message_id(head), "", head)
