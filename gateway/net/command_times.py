@@ -36,7 +36,7 @@ class CommandTimes:
 
     __slots__ = (
         *("_before", "_began", "_command", "_done", "_emit", "_line"),
-        *("_refusals", "_seconds", "_session", "_since"),
+        *("_refusals", "_seconds", "_session", "_tell_at"),
     )
 
     def __init__(
@@ -55,38 +55,34 @@ class CommandTimes:
         self._before = True
         """Whether it came before the login."""
         self._done: list[CommandDone] = []
-        self._since = 0.0
-        """When the first of these began."""
+        self._tell_at = seconds() + LATEST
         session.at_command = self._begin
 
     def _begin(self, command: str) -> None:
         """The session has taken a command, so the one before is answered."""
-        now = self._seconds()
+        # Each command passes here: no method is called for it but the clock.
+        now, session = self._seconds(), self._session
+        refusals = session.refusals
         if self._command:
-            self._finish(now)
-            if len(self._done) >= MOST or now - self._since >= LATEST:
-                self._tell()
-        if not self._done:
-            self._since = now
-        session = self._session
-        self._command, self._began, self._refusals = command, now, session.refusals
+            began, wrote = self._began, self._line.wrote
+            # Replies to pipelined commands are written together, later.
+            seconds = (wrote if wrote >= began else now) - began
+            self._done.append((self._command, self._before, seconds, refusals != self._refusals))
+            if now >= self._tell_at or len(self._done) >= MOST:
+                self._tell(now)
+        self._command, self._began, self._refusals = command, now, refusals
         self._before = session.state is _AUTHORIZATION
 
     def end(self) -> None:
         """The connection is closed: nobody waits for a reply any more."""
         if self._command:
-            self._finish(self._seconds())
-            self._tell()
+            self._begin("")
+        if self._done:
+            self._tell(0.0)
         # No reference leads back: all of it is freed without the garbage collector.
         del self._session.at_command, self._line
 
-    def _finish(self, now: float) -> None:
-        began, wrote = self._began, self._line.wrote
-        # Replies to pipelined commands are written together, later.
-        seconds = (wrote if wrote >= began else now) - began
-        refused = self._session.refusals != self._refusals
-        self._done.append((self._command, self._before, seconds, refused))
-
-    def _tell(self) -> None:
+    def _tell(self, now: float) -> None:
         done, self._done = self._done, []
+        self._tell_at = now + LATEST
         self._emit(CommandsDone(self._line.connection, done))
