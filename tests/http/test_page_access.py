@@ -247,10 +247,21 @@ class FormTests(SynchronousTestCase):
 
     def test_a_form_from_another_site_changes_nothing(self) -> None:
         form = self.browser.get("/retention").form_token
-        for origin in ("https://evil.example", "null", f"https://{HOST}.evil.example"):
+        for origin in ("https://evil.example", f"https://{HOST}.evil.example", "x"):
             self.refused({"form": form}, origin=origin)
-        right = self.browser.post("/retention/run", {"form": form}, origin=f"https://{HOST}")
-        self.assertEqual(right.status, 303)
+        for site in ("cross-site", "same-site"):
+            self.refused({"form": form}, origin="null", sec_fetch_site=site)
+
+    def test_forms_are_taken_as_browsers_send_them_without_a_referrer(self) -> None:
+        form = self.browser.get("/retention").form_token
+        for headers in (
+            {},
+            {"origin": f"https://{HOST}"},
+            {"origin": "null"},
+            {"origin": "null", "sec_fetch_site": "same-origin"},
+        ):
+            answer = self.browser.post("/retention/run", {"form": form}, **headers)
+            self.assertEqual(answer.status, 303, headers)
 
     def test_a_login_form_without_its_token_logs_nobody_in(self) -> None:
         browser = PageBrowser(self.server)

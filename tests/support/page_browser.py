@@ -57,7 +57,7 @@ class PageServer:
         self.settings = Settings(retention=Retention(enabled=True, policy=POLICY))
         self.now = NOON
         self.accounts = {ALICE: Account(name=ALICE, mailbox=ALICE)}
-        self.store = MemoryStore()
+        self.store = MemoryStore(now=lambda: self.now)
         self.state = MemoryState()
         self.tokens = [READ, OPERATE, QUOTA]
         self.operators = operators

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Self
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from attrs import field, frozen
 
@@ -63,10 +63,9 @@ class Asked:
     languages: str
     """Accept-Language."""
 
-    origin: str | None
-    """The Origin of a form, as browsers send it; None: the client does not."""
+    is_foreign: bool
+    """Whether a browser says that another site has sent the form."""
 
-    host: str
     is_fragment: bool
     """Whether the script asks, for the live part of the page."""
 
@@ -83,8 +82,7 @@ class Asked:
             form=_form(request),
             cookies=_cookies(request),
             languages=_header(request, "accept-language"),
-            origin=_header(request, "origin") or None,
-            host=_header(request, "host"),
+            is_foreign=_is_foreign(request),
             is_fragment=bool(_header(request, "x-fragment")),
             connection=request.connection,
         )
@@ -112,6 +110,15 @@ class Asked:
 def _header(request: BoundedRequest, name: str) -> str:
     value = request.getHeader(name)
     return "" if value is None else str(value)[:4000]
+
+
+def _is_foreign(request: BoundedRequest) -> bool:
+    if _header(request, "sec-fetch-site") not in ("", "same-origin", "none"):
+        return True
+    # Under "Referrer-Policy: no-referrer" the Origin of our own forms is "null" (Fetch section
+    # 3.2), so that this tells nothing; the token of the form does.
+    origin = _header(request, "origin")
+    return origin not in ("", "null") and urlsplit(origin).netloc != _header(request, "host")
 
 
 def _form(request: BoundedRequest) -> Fields:

@@ -113,7 +113,11 @@ def render(
 
     def with_query(**changes: object) -> str:
         merged = {**query, **{name: str(value) for name, value in changes.items()}}
-        shown = {name: value for name, value in merged.items() if value not in ("", "done")}
+        shown = {
+            name: value
+            for name, value in merged.items()
+            if value and (name, value) != ("page", "0")
+        }
         return f"{path}?{urlencode(shown)}" if shown else path
 
     hidden = Markup('<input type="hidden" name="form" value="{}">').format(form_token)

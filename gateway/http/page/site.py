@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
@@ -208,9 +208,8 @@ class Turn:
     # -- logging in and out ------------------------------------------------------
 
     def _is_own_form(self) -> bool:
-        """Whether a form is one of this visit, and of this host."""
-        origin = self._asked.origin
-        if origin is not None and urlsplit(origin).netloc != self._asked.host:
+        """Whether a form is one of this visit, and of no other site."""
+        if self._asked.is_foreign:
             return False
         return self._cookies.is_form_token(self._visit, self._asked.one("form"))
 
