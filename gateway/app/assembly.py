@@ -28,7 +28,7 @@ from gateway.app.logins import (
     keep_last_logins,
     try_directory,
 )
-from gateway.app.operators import control_site, http_site
+from gateway.app.operators import check_password_of, control_site, http_site
 from gateway.app.parent import Handed, Parent, PassOn, make_parent
 from gateway.app.parts import Life, Parts
 from gateway.app.reload import Reloading, Source, told
@@ -257,8 +257,11 @@ class Assembly:
         """Build every listener for mail in an ``attempt`` of its own; raises ``ConfigError``."""
         if self._settings.http.endpoint:
             has_tls = self._settings.http.tls == "implicit"
+            logins = self.logins(directory)
             attempt(
-                lambda: self.http_listener(self.certificates.find_for_http() if has_tls else None)
+                lambda: self.http_listener(
+                    logins, self.certificates.find_for_http() if has_tls else None
+                )
             )
         mail_services = self.mail_services(directory)
         if mail_services is None:
@@ -350,14 +353,16 @@ class Assembly:
             listeners += mail_services.listeners(self.certificates.for_mail)
         if settings.http.endpoint:
             tls = self.certificates.for_http() if settings.http.tls == "implicit" else None
-            listeners.append(self.http_listener(tls))
+            listeners.append(self.http_listener(logins, tls))
         if self._runtime.role.is_first:
             self._expiry()
         return listeners
 
-    def http_listener(self, tls: TLSContext | None) -> Listener:
+    def http_listener(self, logins: Logins, tls: TLSContext | None) -> Listener:
         """The listener of figures, health, and the operator's API and page."""
-        site = http_site(self._reactor, self._settings, lambda: self.tools, self._emit)
+        settings, admission = self._settings, self._runtime.admissions["pop3"]
+        check = check_password_of(logins, admission, identify=bool(settings.refuse_after))
+        site = http_site(self._reactor, settings, lambda: self.tools, self._emit, check)
         wire = self._listeners.factory("http", lambda: site, site.replaces)
         return self._listeners.listener(
             "http",

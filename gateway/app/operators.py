@@ -1,16 +1,25 @@
-"""Build the operator's API from the settings."""
+"""Build the operator's API and page from the settings."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
+from twisted.web.resource import IResource, Resource
+
+from gateway.app.logins import Logins
+from gateway.auth.login import PortalLogin
 from gateway.config.settings import Settings
+from gateway.errors import ConfigError
 from gateway.events import Emit
 from gateway.http.access import Access, PeerAccess, Token
+from gateway.http.page.access import CheckPassword, Door, rights_of
 from gateway.http.routes import ROUTES, Scope
 from gateway.http.site import BoundedRequest, BoundedSite
+from gateway.interfaces import IAdmission
+from gateway.model import Connection, Peer
 from gateway.operations.tools import Tools
 
 if TYPE_CHECKING:
@@ -24,15 +33,63 @@ def control_site(reactor: Any, tools: Callable[[], Tools], emit: Emit) -> Bounde
 
 
 def http_site(
-    reactor: Any, settings: Settings, tools: Callable[[], Tools], emit: Emit
+    reactor: Any,
+    settings: Settings,
+    tools: Callable[[], Tools],
+    emit: Emit,
+    check_password: CheckPassword,
 ) -> BoundedSite:
-    """The API at ``[http] endpoint``: for whoever has a token."""
+    """The API at ``[http] endpoint``, for whoever has a token, and the page for operators.
+
+    Raises ``ConfigError`` where the page is wanted and its libraries are not there.
+    """
     access = Access(tokens_of(settings), reactor.seconds)
 
     def find_caller(request: BoundedRequest) -> Any:
         return access.caller(request.connection.host, request.getHeader(b"authorization"))
 
-    return _site(reactor, tools, find_caller, emit)
+    page = None
+    if settings.http.page:
+        page = _page(settings, tools, access, emit, check_password)
+    return _site(reactor, tools, find_caller, emit, page)
+
+
+def _page(
+    settings: Settings,
+    tools: Callable[[], Tools],
+    access: Access,
+    emit: Emit,
+    check_password: CheckPassword,
+) -> IResource:
+    try:
+        # Templates and languages, which only the page needs.
+        from gateway.http.page.site import Desk, OperatorPage
+    except ImportError as error:
+        cure = "install it with pip install 'pop3gw[page]', or set page to false"
+        raise ConfigError([f"http.page: needs the package {error.name}: {cure}"]) from None
+    rights = rights_of(tokens_of(settings), settings.http.operators)
+
+    def desk() -> Desk:
+        found = tools()
+        door = Door(found.processes, found.directory, rights, access, check_password)
+        return Desk(door, found, emit)
+
+    return OperatorPage(desk)
+
+
+def check_password_of(logins: Logins, admission: IAdmission, *, identify: bool) -> CheckPassword:
+    """Checks passwords of operators by the chain of logins, and by its throttle.
+
+    ``identify``: whether wrong ones count for the account, however its name is spelt.
+    """
+    login = PortalLogin(logins.portal, admission, logins.identify if identify else None)
+
+    def check(name: str, password: bytes, client: Connection) -> Deferred[str]:
+        return login.verify(
+            name.encode("utf-8"), password, Peer(client.host, client.secure, client.id)
+        )
+
+    return check
 
 
 def _site(
@@ -40,11 +97,30 @@ def _site(
     tools: Callable[[], Tools],
     find_caller: FindCaller,
     emit: Emit,
+    page: IResource | None = None,
 ) -> BoundedSite:
     # klein installs a reactor when it is imported: the fork server must have none.
     from gateway.http.api import Api, ApiResource
 
-    return BoundedSite(ApiResource(Api(ROUTES, tools, find_caller, emit)), reactor, emit)
+    root: Any = ApiResource(Api(ROUTES, tools, find_caller, emit))
+    if page is not None:
+        root = Front(root, page, {route.path.split("/")[1] for route in ROUTES})
+    return BoundedSite(root, reactor, emit)
+
+
+class Front(Resource):
+    """The API at the first words of its paths, and the page everywhere else."""
+
+    def __init__(self, api: IResource, page: IResource, words: Collection[str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._api = api
+        self._page = page
+        self._words = {word.encode("ascii") for word in words}
+
+    def getChild(self, path: bytes, request: Any) -> Any:
+        """The one of the two that has the path, which it reads from its beginning."""
+        request.postpath.insert(0, request.prepath.pop())
+        return self._api if path in self._words else self._page
 
 
 def tokens_of(settings: Settings) -> list[Token]:

@@ -19,7 +19,7 @@ from gateway.app.delivery import PARTS
 from gateway.app.demo import hints
 from gateway.app.figures import ServerFigures
 from gateway.app.observers import OBSERVERS_OF_PARENT, Observer, observer_of_figures
-from gateway.app.questions import ParentProcesses, Questions
+from gateway.app.questions import ParentProcesses, Questions, answer_visits
 from gateway.app.readings import process, workers
 from gateway.app.reload import STOPPING, Source, problems_of, read, told
 from gateway.app.service import endpoint_of, listened
@@ -144,6 +144,7 @@ class Parent(SignalledService):
         )
         self.questions = Questions()
         self._admissions.answer_operators(self.questions)
+        answer_visits(self.questions)
         self.questions.answer("reload", lambda _: self.reload().addCallback(told))
         answer_of_server(
             self.questions, handed.source, lambda: self._settings, self._reading.run, self._count

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -10,6 +12,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
 from gateway.errors import AskFailed
+from gateway.http.page.access import Sessions
 from gateway.interfaces import IProcesses
 from gateway.processes.channel import Channel
 
@@ -49,6 +52,12 @@ def _unknown(question: str) -> Answer:
         raise AskFailed(f"no process of this server answers the question {question!r}")
 
     return fail
+
+
+def answer_visits(questions: Questions) -> None:
+    """Have this process keep the key of the page's cookies, and which sessions were ended."""
+    for question, answer in Sessions(secrets.token_bytes(32), time.time).answers().items():
+        questions.answer(question, answer)
 
 
 @implementer(IProcesses)

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from gateway.app.admissions import MakeAdmission, admission_rules, answer_operators, local_admission
 from gateway.app.figures import ServerFigures
 from gateway.app.observers import OBSERVERS, Make, observer_of_figures
-from gateway.app.questions import Questions, SingleProcess
+from gateway.app.questions import Questions, SingleProcess, answer_visits
 from gateway.app.readiness import Readiness
 from gateway.app.readings import workers
 from gateway.app.service import FindEndpoint, endpoint_of
@@ -86,6 +86,8 @@ class Runtime:
         self.events.subscribe(self.readiness.subscription)
         self.questions.answer("readiness", self.readiness.as_json)
         answer_operators(self.questions, self.admissions)
+        if role.is_alone:
+            answer_visits(self.questions)
         recent = Recent()
         self.events.subscribe(recent.subscription)
         self.questions.answer("deliveries", recent.deliveries)

@@ -20,7 +20,7 @@ ROOT = Path(gateway.http.page.__file__).parent
 
 METHODS = [("**.py", "python"), ("templates/**.html", "jinja2")]
 
-KEYWORDS: Any = {"_": None, "text": (1,), "texts": (1, 2)}
+KEYWORDS: Any = {"_": None, "text": (1,), "texts": (1, 2), "_n": (1, 2)}
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 
@@ -59,6 +59,8 @@ class CatalogueTests(SynchronousTestCase):
     def test_no_template_has_text_outside_the_catalogue(self) -> None:
         for file in (ROOT / "templates").glob("*.html"):
             text = file.read_text()
+            # Babel reads calls of names, not of methods.
+            self.assertNotIn("words.text", text)
             for taken_out in (r"\{%.*?%\}", r"\{\{.*?\}\}", r"<[^>]*>", r"&\w+;"):
                 text = re.sub(taken_out, " ", text, flags=re.S)
             left = Counter(re.findall(r"[A-Za-z0-9]{3,}", text))

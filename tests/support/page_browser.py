@@ -90,7 +90,7 @@ class PageServer:
         )
         rights = rights_of(self.tokens, self.operators)
         door = Door(processes, tools.directory, rights, self.access, self.check_password)
-        page = OperatorPage(Desk(door, tools, self.events.append))
+        page = OperatorPage(lambda: Desk(door, tools, self.events.append))
         return BoundedSite(page, self.clock, self.events.append)
 
 

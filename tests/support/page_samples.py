@@ -53,11 +53,78 @@ def fill(server: PageServer, names: tuple[str, ...] = NAMES) -> None:
     questions.answer("readiness", lambda _: _CHECKS)
     questions.answer("history", lambda _: [_minute(number, chance) for number in range(60)])
 
+    questions.answer("certificates", lambda _: _CERTIFICATES)
+    questions.answer("deliveries", lambda _: _DELIVERIES)
+    questions.answer("failed logins", lambda _: _FAILED)
+
 
 _THROTTLED = [
     [CAROL, "198.51.100.0/24", False, 14, 1, 16.0, False, 900.0],
     ["", "203.0.113.0/24", False, 210, 0, 0.0, True, 3000.0],
     [ODD, "2001:db8::/64", True, 3, 0, 0.0, False, 100.0],
+]
+
+_CERTIFICATES = [
+    {
+        "path": "tls/fullchain.pem",
+        "names": ["mail.example.org"],
+        "issuer": "CN=R13,O=Let's Encrypt",
+        "not_before": NOON - 70 * DAY,
+        "not_after": NOON + 19.5 * DAY,
+        "listeners": ["listeners.pop3s", "http"],
+        "problems": [],
+    }
+]
+
+_DELIVERIES = [
+    [
+        NOON - 60,
+        "delivered",
+        BOB,
+        [BOB],
+        "news@shop.example",
+        "k3jq7x2m9p1",
+        "<1@shop.example>",
+        *("192.0.2.25", "k3jq7x2m9p1", 48_213, 0.01, "", ""),
+    ],
+    [
+        NOON - 90,
+        "refused",
+        CAROL,
+        [CAROL],
+        "",
+        "k3jq7x2m9p2",
+        "",
+        "192.0.2.25",
+        "k3jq7x2m9p2",
+        *(0, 0.0, "OverQuota", "1.6 MB of 1.4 MB used"),
+    ],
+    [
+        NOON - 95,
+        "policy",
+        "",
+        ["<i>nobody</i>@example.org"],
+        ODD,
+        "",
+        "",
+        "",
+        "",
+        0,
+        0.0,
+        *("UnknownRecipient", "no account has <i>this</i> address"),
+    ],
+]
+
+_FAILED = [
+    [
+        NOON - 30,
+        BOB,
+        "PLAIN",
+        "198.51.100.4",
+        "k3jq7x2m9p9",
+        "pop3s",
+        *("BadCredentials", "wrong password"),
+    ],
 ]
 
 _CHECKS = [

@@ -12,6 +12,7 @@ from gateway.http.page.plots import Series, plot
 from gateway.http.page.retention_pages import forecast_part
 from gateway.http.page.words import Words
 from gateway.operations import retention
+from gateway.operations.certificates import list_certificates
 from gateway.operations.figures import Minute, history
 from gateway.operations.mailbox_list import list_mailboxes
 from gateway.operations.readiness import Readiness, readiness
@@ -20,6 +21,9 @@ from gateway.operations.throttle import list_throttled
 
 FULLEST = 8
 """Mailboxes that the first page shows."""
+
+SOON = 21
+"""Days before its end at which a certificate is worth a warning."""
 
 MINUTES = 60
 """Minutes of the plots."""
@@ -54,6 +58,7 @@ async def overview(at: At) -> Shown:
     minutes = await part(history(tools))
     open_now = await part(list_sessions(tools, per_page=1))
     waiting = await part(list_throttled(tools, per_page=1))
+    certificates = await part(list_certificates(tools))
     fullest = await part(list_mailboxes(tools, sort="share", per_page=FULLEST))
     stopped = await part(retention.list_scans(tools, stopped=True, per_page=1))
     values = {
@@ -61,9 +66,17 @@ async def overview(at: At) -> Shown:
         "health": {
             "problem": ready.problem,
             "is_ready": not ready.problem and ready.value.ready,
-            "warnings": [*_checks(ready, words), *_stopped(stopped, words)],
+            "warnings": [
+                *_checks(ready, words),
+                *_certificates(certificates, words),
+                *_stopped(stopped, words),
+            ],
         },
-        "figures": [*_present(open_now, waiting, words), *_figures(minutes, words)],
+        "figures": [
+            *_present(open_now, waiting, words),
+            *_figures(minutes, words),
+            *_soonest(certificates, words),
+        ],
         "history": Part(minutes.problem, _plots(minutes.value or (), tools.now(), words)),
         "fullest": fullest,
         "forecast": await forecast_part(at),
@@ -86,6 +99,40 @@ def _checks(ready: Part, words: Words) -> list[Warned]:
         for one in (found.checks if found else ())
         if one.state != "ok"
     ]
+
+
+def _certificates(found: Part, words: Words) -> list[Warned]:
+    """Those that have a problem, or end soon."""
+    warned = []
+    for row in found.value.certificates if found.value else ():
+        name = row.names[0] if row.names else row.path
+        advice = words.text("Replace it, and reload.")
+        left = row.days_left
+        if left is not None and left < 0:
+            title = words.text("%(name)s: the certificate has expired.", name=name)
+            warned.append(Warned("bad", title, advice))
+        elif left is not None and left < SOON:
+            title = words.texts(
+                "%(name)s: the certificate ends in %(num)s day.",
+                "%(name)s: the certificate ends in %(num)s days.",
+                int(left),
+                name=name,
+            )
+            warned.append(Warned("warn", title, advice))
+        warned += [Warned("warn", name, problem) for problem in row.problems]
+    return warned
+
+
+def _soonest(found: Part, words: Words) -> list[Figure]:
+    """The certificate that ends first."""
+    rows = found.value.certificates if found.value else ()
+    known = [row for row in rows if row.days_left is not None]
+    if not known:
+        return []
+    first = min(known, key=lambda row: row.days_left)
+    days = words.number(max(int(first.days_left), 0))
+    note = first.names[0] if first.names else first.path
+    return [Figure(words.text("Certificate"), days, words.text("days"), note)]
 
 
 def _stopped(scans: Part, words: Words) -> list[Warned]:

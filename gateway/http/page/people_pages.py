@@ -1,16 +1,24 @@
-"""Last logins, and the audit log."""
+"""Users, last logins, deliveries, and the audit log."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from gateway.errors import NotSupported
-from gateway.http.page.pages import PER_PAGE, At, Shown
+from gateway.errors import NoSuchUser, NotSupported
+from gateway.http.page.pages import PER_PAGE, At, Shown, part
 from gateway.operations.audit import search_audit
 from gateway.operations.logins import list_logins
+from gateway.operations.recent import list_deliveries, list_failed_logins
+from gateway.operations.users import show_user
 
 UNUSED = ("90", "0", "30", "180", "365")
 """Days without a login that can be chosen, the usual first; 0: any mailbox."""
+
+FEW = 10
+"""Rows of a list beside others."""
+
+OUTCOMES = ("", "not-delivered", "delivered", "refused", "failed", "policy")
+"""What became of mail; empty: anything."""
 
 ACTIONS = ("", "hide", "restore", "discard", "purge")
 """What the audit log records; empty: all."""
@@ -74,3 +82,45 @@ def _seconds(text: str) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
+
+
+async def users(at: At) -> Shown:
+    """One user as the server sees it, and what happened of late."""
+    name = at.asked.one("user")
+    values: dict[str, object] = {"now": at.tools.now(), "user": name, "entry": None}
+    if not name:
+        return Shown("users.html", values)
+    try:
+        entry = await show_user(at.tools, user=name)
+    except NoSuchUser as error:
+        return Shown("users.html", {**values, "problem": str(error)})
+    values |= {
+        "entry": entry,
+        "failed": await part(list_failed_logins(at.tools, user=name, per_page=FEW)),
+        "deliveries": await part(list_deliveries(at.tools, user=name, per_page=FEW)),
+    }
+    return Shown("users.html", values)
+
+
+async def deliveries(at: At) -> Shown:
+    """Mail that came of late, and mail that was refused."""
+    asked = at.asked
+    outcome = at.choice("outcome", *OUTCOMES)
+    fields = {name: asked.one(name) for name in ("user", "address", "message_id")}
+    found = await list_deliveries(
+        at.tools,
+        user=fields["user"],
+        address=fields["address"],
+        message_id=fields["message_id"],
+        outcome=outcome,  # type: ignore[arg-type]
+        page=at.page(),
+        per_page=PER_PAGE,
+    )
+    values = {
+        "now": at.tools.now(),
+        "found": found,
+        "fields": fields,
+        "outcome": outcome,
+        "outcomes": OUTCOMES,
+    }
+    return Shown("deliveries.html", values)

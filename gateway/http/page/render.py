@@ -32,6 +32,7 @@ MENU = (
         (
             Entry("/", text("Overview")),
             Entry("/sessions", text("Sessions")),
+            Entry("/deliveries", text("Deliveries")),
             Entry("/throttle", text("Throttle")),
         ),
     ),
@@ -43,7 +44,10 @@ MENU = (
             Entry("/retention", text("Retention")),
         ),
     ),
-    (text("People"), (Entry("/logins", text("Last logins")),)),
+    (
+        text("People"),
+        (Entry("/users", text("Users")), Entry("/logins", text("Last logins"))),
+    ),
     (text("Records"), (Entry("/audit", text("Audit")),)),
 )
 """Groups of pages."""
@@ -129,6 +133,7 @@ def render(
             {
                 **known,
                 "_": words.text,
+                "_n": words.texts,
                 "words": words,
                 "with_query": with_query,
                 "form_token": lambda: hidden,

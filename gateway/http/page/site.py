@@ -50,7 +50,8 @@ class OperatorPage(Resource):
 
     isLeaf = True
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Callable[[], Desk]) -> None:
+        """``desk``: of the settings in force; called at each request."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._desk = desk
         self._paths = {(one.method, one.path): one for one in PATHS}
@@ -86,7 +87,7 @@ class OperatorPage(Resource):
             return Answer(b"", 405, "text/plain", {"Allow": "GET, HEAD, POST"})
         if asked.path.startswith("/static/"):
             return _static(asked)
-        return await Turn(self._desk, self._paths, asked).answer()
+        return await Turn(self._desk(), self._paths, asked).answer()
 
 
 def _static(asked: Asked) -> Answer:

@@ -23,6 +23,8 @@ PATHS = (
     Path("GET", "/retention/release", retention_pages.ask_release),
     Path("POST", "/retention/release", retention_pages.release),
     Path("POST", "/retention/run", retention_pages.run),
+    Path("GET", "/users", people_pages.users),
+    Path("GET", "/deliveries", people_pages.deliveries),
     Path("GET", "/logins", people_pages.logins),
     Path("GET", "/audit", people_pages.audit),
 )

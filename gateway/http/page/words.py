@@ -120,6 +120,8 @@ class Words:
 
     def ago(self, seconds: float | None, now: float) -> Markup:
         """How long ago something was, or in how long it will be."""
+        if seconds is not None and abs(seconds - now) < 1:
+            return self._time(seconds, lambda _: self.text("now"))
         return self._time(
             seconds,
             lambda moment: format_timedelta(
