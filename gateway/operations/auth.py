@@ -12,10 +12,12 @@ from gateway.errors import (
     BadRequest,
     DirectoryDown,
     DirectoryMisconfigured,
+    LoginDisabled,
     NotAdmitted,
     NotSupported,
     Overloaded,
     TooManyGuesses,
+    UnknownLogin,
 )
 from gateway.interfaces import IMailboxes
 from gateway.model import Account
@@ -143,6 +145,8 @@ async def _verify(
         verified = await tools.verify(*words)
     except NotAdmitted as error:
         steps += [Step("password", True, "it is right"), Step("delegate", False, str(error))]
+    except (UnknownLogin, LoginDisabled) as error:
+        steps.append(Step("account", False, str(error)))
     except BadCredentials as error:
         steps.append(Step("password", False, str(error) or "it is wrong"))
     except (DirectoryDown, DirectoryMisconfigured, Overloaded) as error:

@@ -102,8 +102,8 @@ class AuthTestTests(AuthCase):
 
     def test_an_unknown_user_is_named_as_that(self) -> None:
         found = self.log_in("nobody")
-        self.assertEqual(found.failed, "password")
-        self.assertIn("no account has this login name", found.steps[-1].text)
+        self.assertEqual(found.failed, "account")
+        self.assertIn("nobody is not in the directory", found.steps[-1].text)
 
     def test_a_name_that_cannot_be_one_fails_at_once(self) -> None:
         found = self.log_in("b\u0007b")
@@ -117,7 +117,7 @@ class AuthTestTests(AuthCase):
 
     def test_an_account_that_may_not_log_in_says_so(self) -> None:
         found = self.log_in("carol")
-        self.assertEqual(found.failed, "password")
+        self.assertEqual(found.failed, "account")
         self.assertIn("may not log in", found.steps[-1].text)
 
     def test_a_mailbox_of_another_server_says_where(self) -> None:

@@ -143,7 +143,8 @@ def test_why_a_login_failed_who_waits_and_how_it_is_forgiven(office: Office) -> 
     ask = office.operator.ask
     failed = ask(list_failed_logins, user=BOB).items
     assert [one.user for one in failed] == [BOB] * 4
-    assert {one.error for one in failed} == {"BadCredentials"}
+    assert {one.reason.partition(":")[0] for one in failed} == {"wrong password"}
+    assert {one.error for one in failed} == {"WrongPassword"}
     (row,) = ask(list_throttled, search="bob", kind="passwords").items
     assert (row.count, row.network) == (4, "127.0.0.1/32")
     assert any("4 wrong passwords" in one for one in ask(show_user, user=BOB).login_refused)
