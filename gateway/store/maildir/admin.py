@@ -25,7 +25,7 @@ from gateway.errors import (
 from gateway.interfaces import Audit
 from gateway.model import Contents, Limits, Reason, UsageChange
 from gateway.store.maildir.delivery import maildirsize
-from gateway.store.maildir.folders.dotlock import flocked
+from gateway.store.maildir.folders.dotlock import flocked, lock_file
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.moves import move_directory
@@ -35,6 +35,7 @@ from gateway.store.maildir.removal.deletion import Deletion, contents_of, so_far
 from gateway.store.maildir.removal.hidden import folder_of, hidden_files
 from gateway.store.maildir.removal.message_info import head_of, raise_for, shown_files
 from gateway.store.maildir.uids.high_water import BLOCK
+from gateway.store.maildir.uids.uidlist import NAME
 
 
 class MaildirAdmin:
@@ -105,8 +106,13 @@ class MaildirAdmin:
 
     def rename(self, target: str) -> None:
         """Rename the Maildir to this path, after its high-water mark."""
-        high_water = self._reading.high_water
-        with self._opened() as place, self._flocked(place):
+        high_water, timeout = self._reading.high_water, self._reading.lock_timeout
+        with (
+            self._opened() as place,
+            self._flocked(place),
+            # Dovecot must not be writing the list.
+            lock_file(place.at(NAME), timeout=timeout),
+        ):
             if os.path.lexists(target):
                 raise MailboxExists(f"{target} is there already: rename or delete that one first")
             try:
@@ -116,6 +122,9 @@ class MaildirAdmin:
                     high_water(target, mark + BLOCK)
                 open_place(os.path.dirname(target), (), make=True).close()
                 move_directory(self._path, target)
+                # Our lock, which has another path now.
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{target}/{NAME}.lock")
             except FileExistsError:
                 raise MailboxExists(f"{target} was made just now: nothing is renamed") from None
             except OSError as error:

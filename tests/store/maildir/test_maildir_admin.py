@@ -140,6 +140,15 @@ class RenameTests(AdminCase):
             self.refused(StoreDown, "rename", CAROL)
         self.ask("rename", CAROL)
 
+    def test_a_rename_waits_for_dovecot_that_writes_the_uidlist_and_leaves_no_lock(self) -> None:
+        lock = self.path / "dovecot-uidlist.lock"
+        lock.write_text("4242:host")
+        self.assertIn("dovecot-uidlist.lock", self.refused(StoreDown, "rename", CAROL))
+        self.assertTrue((self.path / "cur").is_dir())
+        lock.unlink()
+        self.ask("rename", CAROL)
+        self.assertEqual(list(self.target.glob("*.lock")), [])
+
     def test_who_waited_for_the_lock_of_a_renamed_mailbox_does_not_get_it(self) -> None:
         def sleep(_: float) -> None:
             os.close(self.held)
@@ -332,6 +341,14 @@ class DeleteTests(AdminCase):
         self.bench.deliver(MAIL)
         self.ask("delete", DESK)
         self.assertEqual(bob.read_bytes(), MAIL)
+
+    def test_to_count_a_deleted_mailbox_makes_no_new_one(self) -> None:
+        reading = MaildirOptions(create=True)
+        store = MaildirStore(self.bench.root, "{name}", run_now, reading=reading)
+        self.ask("delete", DESK)
+        for what in ("usage", "scan", "scan_readonly", "list_hidden"):
+            self.ask(what, store=store)
+        self.assertFalse(self.path.exists())
 
 
 class RecalculateTests(AdminCase):

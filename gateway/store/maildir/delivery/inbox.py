@@ -104,6 +104,9 @@ class Inbox:
 
         Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
         """
+        if self._reading.create and not os.path.lexists(self.maildir):
+            # The first delivery makes it, and no count of all mailboxes makes a deleted one anew.
+            return Usage()
         try:
             with self._opened() as place:
                 totals = maildirsize.read(place)
