@@ -14,6 +14,7 @@ __all__ = [
     "BadCredentials",
     "BadMailboxName",
     "BadRequest",
+    "BadValue",
     "BodyTooLarge",
     "CleartextRefused",
     "ClientNotAllowed",
@@ -161,6 +162,10 @@ class BadRequest(GatewayError):
     def __init__(self, problems: list[str]) -> None:
         self.problems = [_one_line(problem) for problem in problems]
         super().__init__("; ".join(self.problems))
+
+
+class BadValue(BadRequest):
+    """A request is well-formed, but an operation cannot take its values; ``problems``: as there."""
 
 
 class BodyTooLarge(GatewayError):

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from attrs import asdict, evolve, has
 from twisted.internet.defer import Deferred
@@ -17,6 +18,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, NotFound, TooManyGuesses
 from gateway.events import Emit, OperationDone
 from gateway.http.access import Caller
+from gateway.http.openapi import description_of
 from gateway.http.parameters import arguments_of, names_in
 from gateway.http.probes import PROBES, Probe
 from gateway.http.problems import CONTENT_TYPE, kind_of, problem_of
@@ -57,7 +59,9 @@ class Api:
         from klein import Klein
 
         self.application = Klein()
-        for route in routes:
+        # No redirect to another path.
+        self.application.url_map.merge_slashes = False
+        for route in (*routes, description_of(routes)):
             self._add(route)
         for path, probe in PROBES.items():
             self._add_probe(path, probe)
@@ -66,11 +70,10 @@ class Api:
     def _add(self, route: Route) -> None:
         path = route.path
         for name in names_in(path):
-            # A parameter at the end may have slashes in it.
-            kind = "path:" if path.endswith(f"{{{name}}}") else ""
-            path = path.replace(f"{{{name}}}", f"<{kind}{name}>")
+            path = path.replace(f"{{{name}}}", f"<{name}>")
 
-        def serve(request: BoundedRequest, **in_path: str) -> Deferred[bytes]:
+        def serve(request: BoundedRequest, **quoted: str) -> Deferred[bytes]:
+            in_path = {name: unquote(value) for name, value in quoted.items()}
             return self.answer(request, lambda: self._perform(route, request, in_path))
 
         # HEAD comes with GET.
@@ -167,11 +170,16 @@ class ApiResource(Resource):
         self._api = api
 
     def render(self, request: Any) -> Any:
-        """Answer a request, if its path can be read."""
+        """Answer a request, if its path can be read.
+
+        A slash within a parameter is %2F, and no separator: klein gets each part quoted.
+        """
+        parts = request.uri.partition(b"?")[0].split(b"/")[1:]
         try:
-            b"/".join(request.postpath).decode("utf-8")
+            whole = [unquote_to_bytes(part).decode("utf-8") for part in parts]
         except UnicodeDecodeError:
             return _refused(request, BadRequest(["path: expected UTF-8"]))
+        request.postpath = [quote(part, safe="").encode("ascii") for part in whole]
         return self._resource.render(request)
 
 

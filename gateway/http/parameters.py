@@ -15,15 +15,24 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from attrs import frozen
 
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, BadValue, NotFound
 from gateway.http.routes import Operation, Route
 from gateway.operations.values import Bounds
 
 _IN_PATH = re.compile(r"\{(\w+)\}")
-_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
 
-MOST_TEXT = 4096
-"""Most octets of a text, and most items of a list."""
+MOST_TEXT = 1024
+"""Most characters of a text, and most items of a list."""
+
+LARGEST: dict[Any, int] = {int: 10**18, float: 10**15}
+"""The largest numbers; the smallest are as far from 0."""
+
+_CONTROL = frozenset(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)))
+"""Characters that no text has: they end lines, or do something to a terminal."""
+
+TEXT = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$"
+"""The pattern of a text without them."""
 
 _FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
@@ -84,15 +93,22 @@ def _plain(hint: Any) -> tuple[Any, Bounds | None]:
 def arguments_of(
     route: Route, in_path: Mapping[str, str], query: Mapping[bytes, Sequence[bytes]], body: bytes
 ) -> dict[str, Any]:
-    """The arguments of a request; raises ``BadRequest`` with a line for each fault."""
+    """The arguments of a request.
+
+    Raises ``BadRequest`` with a line for each fault, ``BadValue`` for values that follow the
+    description of the API but cannot be, and ``NotFound`` for such a value in the path.
+    """
     faults: list[str] = []
-    given: dict[str, Any] = dict(in_path)
+    unfit: list[str] = []
+    more: dict[str, Any]
     if route.is_change:
         if query:
             faults.append(f"{_shown(next(iter(query)))}: expected no query, but a JSON object")
-        given |= _object(body)
+        more = _object(body)
     else:
-        given |= _query(query)
+        more = _query(query)
+    faults += [f"{name}: expected in the path only" for name in in_path if name in more]
+    given = more | dict(in_path)
     arguments = {}
     for one in parameters_of(route.operation, route.path):
         if one.name not in given:
@@ -103,11 +119,19 @@ def arguments_of(
         try:
             arguments[one.name] = _value(one, value, as_json=route.is_change and not one.in_path)
         except ValueError as error:
-            faults.append(f"{one.name}: {error}")
+            if one.in_path:
+                raise NotFound(f"{one.name}: {error}") from None
+            (unfit if isinstance(error, _Unfit) else faults).append(f"{one.name}: {error}")
     faults += [f"{_shown(name)}: no such parameter" for name in given]
     if faults:
-        raise BadRequest(faults)
+        raise BadRequest(faults + unfit)
+    if unfit:
+        raise BadValue(unfit)
     return arguments
+
+
+class _Unfit(ValueError):
+    """A value that follows the description of the API, and still cannot be."""
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -144,7 +168,9 @@ def _query(query: Mapping[bytes, Sequence[bytes]]) -> dict[str, Any]:
 def _value(parameter: Parameter, value: Any, *, as_json: bool) -> Any:
     """A value of the parameter's type; raises ``ValueError`` that says what was expected."""
     if parameter.is_list:
-        return _texts(value if isinstance(value, list) else [value])
+        if not isinstance(value, list):
+            raise ValueError("expected a list of strings")
+        return _texts(value)
     if isinstance(value, list) and not as_json:
         if len(value) != 1:
             raise ValueError("expected one value")
@@ -170,10 +196,12 @@ def _texts(values: list[Any]) -> tuple[str, ...]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("expected a string")
-    if len(value.encode("utf-8", "surrogatepass")) > MOST_TEXT:
-        raise ValueError(f"expected at most {MOST_TEXT} octets")
-    if not value.isprintable():
+    if len(value) > MOST_TEXT:
+        raise ValueError(f"expected at most {MOST_TEXT} characters")
+    if not _CONTROL.isdisjoint(value):
         raise ValueError("expected no control characters")
+    if not value.isprintable():
+        raise _Unfit("expected printable characters")
     return value
 
 
@@ -186,25 +214,32 @@ def _word(value: Any, words: tuple[Any, ...]) -> Any:
 def _int_of_text(value: str) -> int:
     if not (value.isascii() and _NUMBER.fullmatch(value)):
         raise ValueError("expected a whole number")
-    return int(value)
+    return _int_of_json(int(value))
 
 
 def _int_of_json(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 10**18:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value == value // 1:
         raise ValueError("expected a whole number")
-    return value
+    if abs(value) > LARGEST[int]:
+        raise ValueError(f"expected at most {LARGEST[int]}")
+    return int(value)
 
 
-def _float(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or len(str(value)) > 40:
+def _float_of_text(value: str) -> float:
+    if len(value) > 40:
         raise ValueError("expected a number")
     try:
-        found = float(value)
-    except (ValueError, OverflowError):
+        return _float_of_json(float(value))
+    except ValueError:
         raise ValueError("expected a number") from None
-    if not abs(found) < 1e18:
+
+
+def _float_of_json(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("expected a number")
-    return found
+    if not abs(value) <= LARGEST[float]:
+        raise ValueError(f"expected at most {LARGEST[float]}")
+    return float(value)
 
 
 def _flag_of_text(value: str) -> bool:
@@ -222,13 +257,13 @@ def _flag_of_json(value: Any) -> bool:
 _FROM_TEXT: dict[Any, Any] = {
     str: _text,
     int: _int_of_text,
-    float: _float,
+    float: _float_of_text,
     bool: _flag_of_text,
 }
 _FROM_JSON: dict[Any, Any] = {
     str: _text,
     int: _int_of_json,
-    float: _float,
+    float: _float_of_json,
     bool: _flag_of_json,
 }
 

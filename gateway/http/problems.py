@@ -19,6 +19,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[type[BaseException], Kind] = {
     errors.BadRequest: Kind(HTTPStatus.BAD_REQUEST, "The request is malformed"),
+    errors.BadValue: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The values of the request do not fit"),
     errors.BodyTooLarge: Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     errors.NotLetIn: Kind(HTTPStatus.UNAUTHORIZED, "A valid token is required"),
     errors.NotInScope: Kind(HTTPStatus.FORBIDDEN, "The token does not allow this"),

@@ -89,7 +89,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/throttle/forgive", Scope.OPERATE, throttle.forgive),
     Route("GET", "/v1/audit", Scope.READ, audit.search_audit),
     Route("GET", "/v1/sessions", Scope.READ, sessions.list_sessions),
-    Route("POST", "/v1/sessions/kick", Scope.OPERATE, sessions.kick_sessions),
+    Route("POST", "/v1/kick", Scope.OPERATE, sessions.kick_sessions),
     Route("DELETE", "/v1/sessions/{session}", Scope.OPERATE, sessions.kick_session),
     Route("GET", "/metrics", Scope.METRICS, figures.metrics),
     Route("GET", "/v1/history", Scope.READ, figures.history),

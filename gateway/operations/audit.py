@@ -6,7 +6,7 @@ from typing import Annotated
 
 from attrs import frozen
 
-from gateway.errors import BadRequest, NotSupported
+from gateway.errors import BadValue, NotSupported
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds
 from gateway.state.audit_search import AuditLine, AuditLines, Wanted, find_lines
@@ -97,7 +97,7 @@ async def search_audit(
         try:
             return find_lines(path, wanted, cursor=cursor, most=most)
         except ValueError as error:
-            raise BadRequest([f"cursor: {error}"]) from None
+            raise BadValue([f"cursor: {error}"]) from None
 
     found = await tools.run(search)
     return AuditPage(tuple(map(AuditEntry.of, found.lines)), found.cursor, found.damaged)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from attrs import frozen
 
-from gateway.errors import BadRequest, MessageGone, RetentionMalformed
+from gateway.errors import BadValue, MessageGone, RetentionMalformed
 from gateway.model import Account, Reason, StoredMessage
 from gateway.operations.stored_mail import admin_store, held, retention_store
 from gateway.operations.tools import Tools
@@ -191,7 +191,7 @@ async def remove_messages(tools: Tools, *, mailbox: str, uids: Uids) -> ChangedM
 def _named(uids: Uids) -> list[str]:
     """Each unique-id once."""
     if not uids:
-        raise BadRequest(["uids: expected the unique-ids of one message or more"])
+        raise BadValue(["uids: expected the unique-ids of one message or more"])
     return list(dict.fromkeys(uids))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from attrs import frozen
 
-from gateway.errors import BadRequest, NotFound
+from gateway.errors import BadValue, NotFound
 from gateway.model import OpenSession
 from gateway.networks import within
 from gateway.operations.tools import Tools
@@ -142,7 +142,7 @@ async def kick_sessions(tools: Tools, *, user: str = "", address: str = "") -> K
     first. The clients may come back: disable the account, or the network, before.
     """
     if not (user or address):
-        raise BadRequest(["user: expected a user or an address, or both"])
+        raise BadValue(["user: expected a user or an address, or both"])
     return await _kick(tools, user=user, address=_network(address))
 
 
@@ -156,7 +156,7 @@ def _network(address: str) -> str:
     try:
         return str(ip_network(address, strict=False)) if address else ""
     except ValueError:
-        raise BadRequest(["address: expected an IP address or a network"]) from None
+        raise BadValue(["address: expected an IP address or a network"]) from None
 
 
 def _row(one: OpenSession) -> SessionRow:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from attrs import frozen
 
-from gateway.errors import BadRequest
+from gateway.errors import BadValue
 from gateway.operations.tools import Tools
 from gateway.operations.users import find_user
 from gateway.operations.values import Bounds, Page, page_of
@@ -109,7 +109,7 @@ async def forgive(tools: Tools, *, user: str = "", address: str = "") -> Forgive
     LOGIN-DELAY.  A network where many accounts were guessed at is forgiven by its address only.
     """
     if not (user or address):
-        raise BadRequest(["user: expected a user, an address, or both"])
+        raise BadValue(["user: expected a user, an address, or both"])
     names, mailboxes = await _names_of(tools, user) if user else ([], [])
     question = {"names": names, "address": address, "mailboxes": mailboxes}
     done = await tools.processes.ask_parent("forgive", question)
@@ -120,7 +120,7 @@ async def _names_of(tools: Tools, user: str) -> tuple[list[str], list[str]]:
     try:
         login = login_name(user.encode("utf-8"))
     except ValueError:
-        raise BadRequest(["user: no login name can be like this"]) from None
+        raise BadValue(["user: no login name can be like this"]) from None
     found = await find_user(tools, user)
     if found is None:
         # A name that is in no directory may have been guessed at, too.

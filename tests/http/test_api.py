@@ -190,8 +190,24 @@ class AnswerTests(ApiCase):
 
     def test_a_parameter_at_the_end_of_the_path_may_have_any_letter(self) -> None:
         self.assertEqual(self.ask("/v1/pets/a%20%C3%A9%25%3Cb%3E").value["name"], "a \u00e9%<b>")
-        for path, name in (("a%2Fb", "a/b"), ("a/b", "a/b"), ("../a", "../a"), ("%2e%2e", "..")):
+        for path, name in (
+            ("a%2Fb", "a/b"),
+            ("..%2Fa", "../a"),
+            ("%2e%2e", ".."),
+            ("%252F", "%2F"),
+        ):
             self.assertEqual(self.ask(f"/v1/pets/{path}").value["name"], name)
+
+    def test_a_body_names_no_parameter_of_the_path(self) -> None:
+        answer = self.ask("/v1/pets/tom", "PUT", b'{"age": 3, "name": "other"}')
+        self.assertEqual(answer.status, 400)
+        self.assertEqual(answer.value["problems"], ["name: expected in the path only"])
+        self.assertEqual(self.ask("/v1/pets/tom?name=other").status, 400)
+
+    def test_a_slash_within_a_parameter_is_no_further_part_of_the_path(self) -> None:
+        for path in ("/v1/pets/a/b", "/v1/pets/../a", "/v1/pets//a"):
+            self.assertEqual(self.ask(path).status, 404, path)
+            self.assertEqual(self.ask(path, "PUT", b'{"age": 3}').status, 404, path)
 
     def test_a_path_of_none_of_them_is_not_found(self) -> None:
         for path in ("/", "/v1", "/v1/pets/", "/v1//pets", "/v1/%2e%2e/pets", "/v1/pets%00"):

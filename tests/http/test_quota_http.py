@@ -63,7 +63,9 @@ class Web:
             run=execute,
             now=self.clock.seconds,
         )
-        self.site = http_site(self.clock, settings, lambda: tools, emit_to_nobody)
+        self.site = http_site(
+            self.clock, settings, lambda: tools, emit_to_nobody, lambda *_: fail(BadMailboxName())
+        )
 
     def connect(self) -> tuple[Any, StringTransport]:
         """A connection."""
@@ -117,9 +119,9 @@ class MailboxTests(SynchronousTestCase):
 
     def test_what_is_no_address_or_no_size_is_refused(self) -> None:
         web = Web()
-        for path in ("nobody@example.org", "a%0d%0aX-Y:z@example.org"):
+        for path in ("nobody@example.org", "a%0d%0aX-Y:z@example.org", "%00"):
             self.assertEqual(web.ask(f"/v1/quota/{path}")[0], 404)
-        for path in ("%00", "%FF%FE", "%ED%A0%80"):
+        for path in ("%FF%FE", "%ED%A0%80"):
             self.assertEqual(web.ask(f"/v1/quota/{path}")[0], 400, path)
         for size in ("-1", "x", "", "9" * 20, "%C2%B2"):
             self.assertIn(web.ask(f"/v1/quota/{ALICE}?size={size}")[0], (200, 400), size)

@@ -23,8 +23,8 @@ ELSEWHERE = {
 }
 """Pages with commands that other tests run."""
 HERE = {
-    *("accounts.md", "backup.md", "dovecot.md", "first-hour.md", "operations.md", "quotas.md"),
-    *("monitoring.md", "retention.md", "tuning.md", "upgrade.md"),
+    *("accounts.md", "api.md", "backup.md", "dovecot.md", "first-hour.md", "operations.md"),
+    *("monitoring.md", "quotas.md", "retention.md", "tuning.md", "upgrade.md"),
 }
 
 INSTALL = """\
@@ -250,3 +250,16 @@ def test_completion_is_installed_for_all_shells(machine: Machine) -> None:
     machine.type("bash -c '. /etc/bash_completion.d/pop3gw'")
     machine.type("grep -q pop3gw /usr/local/share/zsh/site-functions/_pop3gw")
     machine.type("grep -q pop3gw /etc/fish/completions/pop3gw.fish")
+
+
+def test_the_api_answers_what_its_page_asks(machine: Machine) -> None:
+    first, kick, pages, etag, error = commands("api.md")
+    said = machine.type(first)
+    assert '"version": ' in said
+    assert '"mailbox": "alice@example.org"' in said
+    assert '{"sessions": []}' in machine.type(kick)
+    assert '"per_page": 2, "total": ' in machine.type(pages)
+    assert machine.type(etag).split()[-1] == "304"
+    said = machine.type(error)
+    assert '"colour: no such parameter"' in said
+    assert '"per_page: expected 1 to 1000"' in said
