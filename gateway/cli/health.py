@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,20 +30,44 @@ if TYPE_CHECKING:
     show_default=True,
     help="How long all of this may take.",
 )
-def health(terminal: Terminal, config: str | None, timeout: float) -> Exit:
+@click.option(
+    "--ready",
+    is_flag=True,
+    help="Ask also whether it can serve clients: directory, store, disk, state, leader.",
+)
+def health(terminal: Terminal, config: str | None, timeout: float, ready: bool) -> Exit:
     """Ask every listener of a running server whether it answers.
 
     Connects as a client does, to POP3 (with TLS where it is implicit), LMTP,
     the policy service and HTTP, and leaves no session in the log. It fails if
-    one of them does not answer; a server that is full answers.
+    one of them does not answer; a server that is full answers. With --ready
+    it fails also while logins would fail, since the directory is down for
+    example; a restart does not cure that.
     """
     from gateway.config.load import load_settings
     from gateway.operations.health import ask_all
 
     settings = load_settings(config, os.environ)
     found = list(ask_all(settings, timeout))
+    if ready:
+        found += _checks(settings.state_dir, timeout)
     terminal.show(HEALTH, found)
     return Exit.FAILED if any(one.serves is False for one in found) else Exit.DONE
+
+
+def _checks(state_dir: str, timeout: float) -> list[Health]:
+    """What the server itself finds; a warning is no failure."""
+    from gateway.cli.client import Server
+    from gateway.operations.health import Health
+    from gateway.operations.readiness import readiness
+
+    began = time.monotonic()
+    said = Server(state_dir, timeout).ask(readiness)
+    seconds = time.monotonic() - began
+    return [
+        Health(one.name, "", one.state != "fail", one.reason or "ok", seconds)
+        for one in said.checks
+    ]
 
 
 def _state(one: Health) -> str:
@@ -54,6 +79,8 @@ def _cells(one: Health) -> tuple[str, ...]:
 
 
 def _line(one: Health) -> str:
+    if not one.endpoint:
+        return f"{one.name} {_state(one)}: {one.answer}"
     return f"listener {one.name} at {one.endpoint} {_state(one)}: {one.answer}"
 
 

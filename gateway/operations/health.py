@@ -48,8 +48,8 @@ _PROTOCOLS: Mapping[str, _Protocol] = {
     # A request without a recipient is answered without a look into the directory.
     "policy": _Protocol(b"request=smtpd_access_policy\n\n", re.compile(rb"action=")),
     "http": _Protocol(
-        b"GET / HTTP/1.0\r\nUser-Agent: %b\r\n\r\n" % HEALTH_CHECK.encode(),
-        re.compile(rb"HTTP/1\.[01] [1-4]"),
+        b"GET /healthz/live HTTP/1.0\r\nUser-Agent: %b\r\n\r\n" % HEALTH_CHECK.encode(),
+        re.compile(rb"HTTP/1\.[01] 200"),
     ),
 }
 
@@ -102,9 +102,8 @@ def questions(settings: Settings) -> Iterator[Question]:
             networks = getattr(section, "allowed_networks", None)
             turned_away = networks is not None and not within(networks)(_host_of(endpoint))
             proxied = bool(getattr(section, "proxy_protocol", False))
-            yield Question(
-                name, name, endpoint, section.endpoint, proxied=proxied, turns_away=turned_away
-            )
+            tls = getattr(section, "tls", "none") == "implicit"
+            yield Question(name, name, endpoint, section.endpoint, tls, proxied, turned_away)
 
 
 def ask_all(settings: Settings, timeout: float) -> Iterator[Health]:

@@ -83,7 +83,7 @@ def test_a_server_that_serves_is_healthy_and_logs_no_session(gateway: Gateway) -
         assert answers[name].startswith("+OK"), answers
     assert answers["lmtp"].startswith("220 ")
     assert answers["policy"] == "action=DUNNO"
-    assert answers["http"].startswith("HTTP/1.0 404")
+    assert answers["http"].startswith("HTTP/1.0 200")
     assert gateway.log == before
     # A client that quits as well, but has said something.
     with gateway.connect() as line:
@@ -91,6 +91,39 @@ def test_a_server_that_serves_is_healthy_and_logs_no_session(gateway: Gateway) -
         while line.recv(4096):
             pass
     gateway.wait_for(b"session_end: end=quit from=127.0.0.1 ")
+
+
+def test_ready_asks_what_the_server_needs_to_serve_clients(gateway: Gateway) -> None:
+    (gateway.directory / "mail").mkdir()
+    code, rows = health(gateway, "--ready")
+    assert code == 0, rows
+    checks = {name: rows[name] for name in ("directory", "store", "disk", "state")}
+    assert {row["answer"] for row in checks.values()} == {"ok"}
+
+
+def test_a_server_without_its_directory_is_healthy_and_not_ready(directory: Path) -> None:
+    ldap = f"ldap://127.0.0.1:{free_port()}"
+    gateway = Gateway(
+        directory,
+        f'[directory]\nkind = "ldap"\n[ldap]\nuris = ["{ldap}"]\nbase = "dc=example"\n',
+    ).run()
+    try:
+        assert health(gateway)[0] == 0
+        code, rows = health(gateway, "--ready")
+        assert code == 1
+        assert [name for name, row in rows.items() if row["state"] == "down"] == ["directory"]
+        assert ldap in rows["directory"]["answer"]
+    finally:
+        gateway.stop()
+
+
+def test_http_over_tls_is_asked_over_tls(gateway: Gateway) -> None:
+    text = gateway.config.read_text().replace("[http]", '[http]\ntls = "implicit"')
+    gateway.config.write_text(text)
+    gateway.stop()
+    gateway.run()
+    code, rows = health(gateway)
+    assert (code, rows["http"]["answer"]) == (0, "HTTP/1.0 200 OK")
 
 
 def test_one_listener_that_is_gone_makes_it_unhealthy(gateway: Gateway) -> None:
