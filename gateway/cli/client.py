@@ -197,8 +197,10 @@ def _structured(body: bytes, kind: Any) -> Any:
     """A value of the type that the operation returns."""
     from cattrs import Converter
 
-    if kind is type(None):
-        return None
+    from gateway.operations.values import Text
+
+    if kind is Text:
+        return Text("", body)
     try:
         return Converter().structure(json.loads(body), kind)
     except Exception as error:

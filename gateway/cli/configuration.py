@@ -6,11 +6,13 @@ import json
 import os
 import pwd
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gateway.cli.command import CONFIG, Exit, Group, command
+from gateway.cli.server_parts import Ask, with_server
 from gateway.cli.terminal import Terminal, View
 
 if TYPE_CHECKING:
@@ -66,11 +68,22 @@ def config() -> None:
     "pop3gw config show --config /etc/pop3gw.toml",
     "pop3gw config show -n",
     "pop3gw config show pop3 limits.connections --json",
+    "pop3gw config show --config /etc/pop3gw.toml --running -n",
+    does="configuration.show_configuration",
 )
 @CONFIG
+@click.option(
+    "--running", is_flag=True, help="What the running server has, which may differ from its file."
+)
 @click.option("--non-default", "-n", is_flag=True, help="Only what differs from the defaults.")
 @click.argument("names", nargs=-1, metavar="[SETTING|SECTION]...")
-def show(terminal: Terminal, config: str | None, non_default: bool, names: tuple[str, ...]) -> None:
+def show(
+    terminal: Terminal,
+    config: str | None,
+    running: bool,
+    non_default: bool,
+    names: tuple[str, ...],
+) -> Exit:
     """Show effective settings, each with its origin. Secrets are hidden.
 
     The origin is the line of the file, the environment variable, or 'default';
@@ -79,19 +92,50 @@ def show(terminal: Terminal, config: str | None, non_default: bool, names: tuple
     """
     from gateway.operations.configuration import show as operation
 
+    if running:
+        return with_server(config, lambda ask: _show_running(terminal, ask, non_default, names))
     settings = operation(config, os.environ)
+    _check_names(settings, names)
+    terminal.show(SETTINGS, (one for one in settings if _is_wanted(one, non_default, names)))
+    return Exit.DONE
+
+
+async def _show_running(
+    terminal: Terminal, ask: Ask, non_default: bool, names: tuple[str, ...]
+) -> Exit:
+    """Print what the running server has; ``PARTLY`` where its file has changed since."""
+    from gateway.operations.configuration import Setting, show_configuration
+
+    found = await ask(show_configuration)
+    settings = [
+        Setting(
+            tuple(one.name.split(".")),
+            one.value,
+            one.origin or "changed since",
+            one.hidden,
+            one.is_default,
+        )
+        for one in found.settings
+    ]
+    _check_names(settings, names)
+    terminal.show(SETTINGS, (one for one in settings if _is_wanted(one, non_default, names)))
+    for fault in found.faults:
+        terminal.complain(fault)
+    if found.changed:
+        changed = ", ".join(found.changed)
+        terminal.complain(f"changed since, and not in force: {changed}; see pop3gw reload")
+    return Exit.PARTLY if found.faults or found.changed else Exit.DONE
+
+
+def _check_names(settings: Sequence[Setting], names: Sequence[str]) -> None:
     for name in names:
         if not any(_is_in(one, name) for one in settings):
             raise click.UsageError(f"there is no setting or section {name}")
-    terminal.show(
-        SETTINGS,
-        (
-            one
-            for one in settings
-            if not (non_default and one.is_default)
-            and (not names or any(_is_in(one, name) for name in names))
-        ),
-    )
+
+
+def _is_wanted(one: Setting, non_default: bool, names: Sequence[str]) -> bool:
+    is_named = not names or any(_is_in(one, name) for name in names)
+    return is_named and not (non_default and one.is_default)
 
 
 config.add_command(show)

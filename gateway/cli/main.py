@@ -11,15 +11,24 @@ import signal
 import click
 
 import gateway
+from gateway.cli.activity import audit, logins
 from gateway.cli.command import Group
 from gateway.cli.completion import completion
 from gateway.cli.configuration import check_config, config
 from gateway.cli.health import health
+from gateway.cli.mailboxes import mailboxes
+from gateway.cli.messages import messages
 from gateway.cli.passwd import passwd
+from gateway.cli.quota import quota
+from gateway.cli.recent import deliveries
 from gateway.cli.reload import reload
 from gateway.cli.retention import retention
 from gateway.cli.samples import samples
+from gateway.cli.server import certificates, history, metrics, status
+from gateway.cli.sessions import sessions
+from gateway.cli.throttle import throttle
 from gateway.cli.unique_ids import move_ids
+from gateway.cli.users import users
 from gateway.utf8 import insist
 
 NAME = "pop3gw"
@@ -44,7 +53,13 @@ def pop3gw() -> None:
     """
 
 
-for one in (check_config, config, health, passwd, reload, retention, move_ids, samples, completion):
+for one in (
+    *(check_config, config, passwd, reload),
+    *(status, health, certificates, history, metrics),
+    *(sessions, users, quota, mailboxes, messages, retention, move_ids),
+    *(logins, deliveries, throttle, audit),
+    *(samples, completion),
+):
     pop3gw.add_command(one)
 
 

@@ -5,28 +5,32 @@ from __future__ import annotations
 import io
 import json
 import os
+import poplib
 import re
 import shlex
+import smtplib
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import click
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from click.testing import CliRunner
 
 from commands import PROGRAM
 from gateway.cli.command import MEANINGS, Command, Exit, Group
 from gateway.cli.main import pop3gw
 from gateway.cli.manual import manual
+from gateway.http.routes import ROUTES
 from gateway.model import LastScan
 from gateway.operations.accounts import set_password
 from gateway.state.ledger import Ledger
 from gateway.store.maildir.removal.hidden import hidden_name
 from programs import need
-from servers import Gateway, fill
+from servers import PASSWORD, Gateway, fill, free_port
+from servers import USER as OWNER
 
 ROOT = Path(__file__).parents[2]
 USER = "bob@example.org"
@@ -56,6 +60,21 @@ class Uses:
     code: Exit = Exit.FAILED
     out: bool = False
     """Whether faults are the result, and so on standard output."""
+
+    again: str = ""
+    """How it works a second time, if that is another way."""
+
+
+def asks(works: str) -> Uses:
+    """A command that needs a server."""
+    fails = works.replace("{served}", "{bare}")
+    return Uses(works, fails, "/bare/control: No such file", "is the server running")
+
+
+def about_nobody(more: str) -> Uses:
+    """A command about a mailbox."""
+    works, fails = (f"-c {{served}} {name} {more}" for name in (OWNER, "nobody"))
+    return Uses(works, fails, "there is no mailbox 'nobody'", "check the name")
 
 
 USES = {
@@ -108,6 +127,46 @@ USES = {
         "check --config",
     ),
     "move-ids": Uses("-c {config}", "-c {broken}", "ledger.sqlite3: is damaged", "move it away"),
+    "status": asks("-c {served}"),
+    "certificates": asks("-c {served}"),
+    "history": asks("-c {served}"),
+    "metrics": asks("-c {served}"),
+    "users show": Uses(
+        f"-c {{served}} {OWNER}", "-c {served} nobody", "'nobody' is no login name", "check how"
+    ),
+    "users delegates": Uses(
+        f"-c {{served}} {OWNER}", "-c {served} nobody", "'nobody' is no login name", "check how"
+    ),
+    "users auth-test": asks(f"-c {{served}} {OWNER} --stdin"),
+    "quota": asks("-c {served}"),
+    "users flush": asks("-c {served} --all"),
+    "sessions list": asks("-c {served}"),
+    "sessions kick": Uses(
+        "-c {served} --user nobody",
+        "-c {served} 0-0",
+        "no such session is open",
+        "it may have ended",
+    ),
+    "mailboxes list": asks("-c {served} --search alice"),
+    "mailboxes show": about_nobody(""),
+    "mailboxes recalculate": about_nobody(""),
+    "mailboxes rename": evolve(
+        asks("-c {served} old@example.org new@example.org"),
+        again="-c {served} new@example.org old@example.org",
+    ),
+    "mailboxes delete": about_nobody("--dry-run"),
+    "mailboxes move-ids": about_nobody(""),
+    "messages list": about_nobody(""),
+    "messages show": about_nobody("1"),
+    "messages hide": evolve(about_nobody("2"), again=f"-c {{served}} {OWNER} 3"),
+    "messages remove": evolve(about_nobody("4"), again=f"-c {{served}} {OWNER} 5"),
+    "messages restore": asks(f"-c {{served}} {OWNER} --all"),
+    "logins list": asks("-c {served} --unused-days 90"),
+    "logins failed": asks(f"-c {{served}} --user {OWNER} --since 1h"),
+    "deliveries": asks(f"-c {{served}} --user {OWNER} --since 1h"),
+    "throttle list": asks("-c {served}"),
+    "throttle forgive": asks("-c {served} --user bob"),
+    "audit": asks(f"-c {{served}} --mailbox {OWNER} --since 7d"),
     "samples": Uses("pop3gw.toml", "pop3gw.ini", "pop3gw.ini", "pop3gw.toml", Exit.USAGE),
     "completion": Uses("bash", "csh", "csh", "bash", Exit.USAGE),
 }
@@ -162,12 +221,25 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         ledger.keep_scan(USER, LastScan("unread 60d", None, 1.0, 200, stopped="200 of 200"))
     (root / "broken/ledger.sqlite3").write_bytes(b"x" * 5000)
     (root / "served").mkdir()
-    gateway = Gateway(root / "served", SERVED)
+    lmtp = free_port()
+    at = f'[lmtp]\nendpoint = "tcp:{lmtp}:interface=127.0.0.1"\n'
+    gateway = Gateway(root / "served", SERVED + at)
     made["served"] = gateway.config
-    fill(gateway.maildir, [b"Subject: one\r\n\r\n", b"Subject: two\r\n\r\n"])
+    files = fill(gateway.maildir, [b"Subject: %d\r\n\r\n" % number for number in range(9)])
+    lines = "".join(f"{uid} :{path.name}\n" for uid, path in enumerate(files, 1))
+    gateway.maildir.joinpath("dovecot-uidlist").write_text(f"3 V1 N{len(files) + 1}\n{lines}")
+    fill(gateway.maildir.parent / "old@example.org", [b"Subject: x\r\n\r\n"])
     try:
         gateway.run()
-        yield {name: str(path) for name, path in made.items()}
+        with smtplib.LMTP("127.0.0.1", lmtp, timeout=60) as postfix:
+            postfix.sendmail("me@example.net", [OWNER], b"Subject: x\r\n\r\n")
+        with closing(poplib.POP3("127.0.0.1", gateway.plain, timeout=60)) as client:
+            client.user(OWNER)
+            with suppress(poplib.error_proto):
+                client.pass_("wrong")
+            client.user(OWNER)
+            client.pass_(PASSWORD)
+            yield {name: str(path) for name, path in made.items()}
     finally:
         gateway.stop()
     assert "Traceback" not in gateway.log
@@ -177,7 +249,7 @@ def run(words: str, arguments: str, places: dict[str, str]) -> subprocess.Comple
     """The command in a process of its own, without a terminal."""
     command = [*PROGRAM, *words.split(), *arguments.format(**places).split()]
     return subprocess.run(
-        command, input="secret\n", capture_output=True, text=True, timeout=60, check=False
+        command, input=f"{PASSWORD}\n", capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -192,6 +264,15 @@ def json_rows() -> dict[str, str]:
 
 def test_every_command_is_in_the_tables() -> None:
     assert set(USES) == set(COMMANDS) == set(json_rows())
+
+
+def test_each_verb_is_a_command_and_a_route() -> None:
+    names = {
+        f"{route.operation.__module__.rpartition('.')[2]}.{route.operation.__name__}"
+        for route in ROUTES
+    }
+    done = {name for one in COMMANDS.values() for name in one.does}
+    assert names == done
 
 
 @pytest.mark.parametrize("words", ["", *EVERY])
@@ -219,7 +300,8 @@ def test_help_has_examples_that_the_command_takes(words: str) -> None:
 def test_it_works_without_a_terminal_and_prints_json(words: str, places: dict[str, str]) -> None:
     plain = run(words, USES[words].works, places)
     assert (plain.returncode, plain.stderr) == (0, ""), plain
-    done = run(words, f"{USES[words].works} --json", places)
+    uses = USES[words]
+    done = run(words, f"{uses.again or uses.works} --json", places)
     assert (done.returncode, done.stderr) == (0, "")
     documented = set(re.findall(r"`(\w+)`", json_rows()[words]))
     for line in done.stdout.splitlines():

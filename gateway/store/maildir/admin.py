@@ -173,7 +173,9 @@ class MaildirAdmin:
                 yield place
         except FileNotFoundError as error:
             if not os.path.isdir(f"{self._path}/cur"):
-                raise NoSuchMailbox(f"there is no mailbox {self._mailbox}") from None
+                raise NoSuchMailbox(
+                    f"there is no mailbox {self._mailbox!r}: check the name"
+                ) from None
             raise StoreDown(str(store_error(error, self._path))) from error
         except OSError as error:
             raise store_error(error, self._path) from error
