@@ -76,7 +76,7 @@ def tools_of(
         state=state,
         mailboxes=mailboxes,
         recipients=recipients,
-        survey=Survey(mailboxes, recipients, run, time.monotonic),
+        survey=Survey(mailboxes, recipients, run, now),
         policies=policies,
         guard=guard_of(settings.retention),
         processes=processes,

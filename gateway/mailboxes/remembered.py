@@ -25,12 +25,13 @@ class Remembered(Generic[T]):
         self._now = now
         self._lock = DeferredLock()
         self._found: T | None = None
-        self._until = 0.0
+        self._since = self._until = 0.0
 
     async def get(self) -> T:
         """The result; fails as computing it does."""
         async with self._lock:
-            if self._found is None or self._now() >= self._until:
+            # A clock may be set back.
+            if self._found is None or not self._since <= self._now() < self._until:
                 begun, self._until = self._now(), inf
                 try:
                     self._found = await self._find()
@@ -39,7 +40,8 @@ class Remembered(Generic[T]):
                     raise
                 # Unless it was forgotten meanwhile.
                 if self._until:
-                    self._until = self._now() + max(KEPT, 9 * (self._now() - begun))
+                    self._since = self._now()
+                    self._until = self._since + max(KEPT, 9 * (self._since - begun))
             return self._found
 
     def forget(self) -> None:

@@ -86,6 +86,14 @@ class SurveyTests(SynchronousTestCase):
         self.successResultOf(self.counted())
         self.assertEqual(len(self.store.asked), 2)
 
+    def test_a_clock_that_is_set_back_keeps_no_old_count(self) -> None:
+        self.add(1)
+        self.clock.advance(1000)
+        self.successResultOf(self.counted())
+        self.clock.rightNow = 1.0
+        self.successResultOf(self.counted())
+        self.assertEqual(len(self.store.asked), 2)
+
     def test_few_mailboxes_are_looked_at_at_once_and_ten_thousand_in_the_end(self) -> None:
         self.add(10_000)
         waiting: list[Deferred[Usage]] = []
