@@ -174,6 +174,7 @@ _ROWS = (
         "how",
         known=("orderly", "failed"),
     ),
+    _counter("http_requests", "Requests by HTTP that were answered, by their status.", "code"),
     _counter("reloads", "Reloads of the configuration.", "result", known=("taken", "rejected")),
     _gauge(
         "config_last_reload_successful", "Whether the last reload was taken: 1 or 0.", merge="min"

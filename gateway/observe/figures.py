@@ -264,6 +264,9 @@ _ROWS: Mapping[type, tuple[Row, ...]] = {
     events.TLSEstablished: (
         _by(lambda e: ("pop3gw_tls_handshakes_total", VERSIONS.get(e.version, "other"))),
     ),
+    events.RequestServed: (
+        _by(lambda e: ("pop3gw_http_requests_total", f"{min(e.status // 100, 9)}xx")),
+    ),
     events.WorkerEnded: (
         _by(
             lambda e: (

@@ -1,4 +1,4 @@
-"""The sample configuration, the systemd unit and the LDAP schema, as the package brings them."""
+"""The sample configuration, the systemd unit, the LDAP schema, alert rules and a board."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ NAMES = {
     "pop3gw.socket": "ports that systemd binds for it, an example",
     "pop3gw.schema": "the LDAP schema, for slapd.conf",
     "pop3gw.ldif": "the LDAP schema, for cn=config",
+    "pop3gw.rules.yml": "alert rules for Prometheus",
+    "pop3gw.json": "a board for Grafana",
 }
 """The files and what each is; in the source tree each is a link to a file below ``etc``."""
 

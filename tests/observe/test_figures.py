@@ -69,6 +69,7 @@ class FiguresTests(SynchronousTestCase):
             events.TLSEstablished(CLIENT, "TLSv1.3"),
             events.WorkerEnded(1, 10, "signal SIGKILL", 0.0),
             events.ReloadEnded(problems=("bad",)),
+            events.RequestServed(CLIENT, "GET", "/metrics", 401, 5, ""),
         )
         expected: dict[tuple[str, ...], float] = {
             ("connections_opened_total", "pop3"): 1,
@@ -110,6 +111,7 @@ class FiguresTests(SynchronousTestCase):
             ("tls_handshakes_total", "1.3"): 1,
             ("worker_ends_total", "failed"): 1,
             ("reloads_total", "rejected"): 1,
+            ("http_requests_total", "4xx"): 1,
             ("config_last_reload_successful",): 0,
         }
         named = {(f"pop3gw_{name}", *labels): value for (name, *labels), value in expected.items()}
@@ -211,6 +213,8 @@ class LabelTests(SynchronousTestCase):
 
     def test_each_error_of_ours_has_a_word_or_is_other(self) -> None:
         self.assertEqual(reason_of(errors.BadCredentials), "wrong_credentials")
+        self.assertEqual(reason_of(errors.WrongPassword), "wrong_password")
+        self.assertEqual(reason_of(errors.UnknownLogin), "no_such_user")
         self.assertEqual(reason_of(errors.PeerGone), "other")
         self.assertEqual(reason_of(ZeroDivisionError), "internal_error")
         for word in END_OF.values():

@@ -183,7 +183,7 @@ def test_prometheus_knows_what_happened_in_both_workers(monitored: Monitored) ->
     assert more("pop3gw_deliveries_total") == 1
     assert more("pop3gw_recipients_refused_total") == 1
     assert more("pop3gw_recipients_refused_total", '{reason="unknown"}') == 1
-    assert more("pop3gw_logins_total", '{result="wrong_credentials"}') == 2
+    assert more("pop3gw_logins_total", '{result="wrong_password"}') == 2
     assert more("pop3gw_retrieved_messages_total", '{command="RETR"}') == 6
     assert more("pop3gw_tls_handshakes_total", '{version="1.3"}') == 1
     assert more("pop3gw_quota_decisions_total", '{service="lmtp",decision="fine"}') >= 1
@@ -271,7 +271,7 @@ def test_probes_answer_beside_it(monitored: Monitored) -> None:
     assert set(found["checks"]) == {"directory", "store", "disk", "state", "leader"}
     history = json.loads(monitored_by_operator(monitored))
     assert sum(minute["logins"] for minute in history) > 0
-    assert sum(minute["failed"].get("wrong_credentials", 0) for minute in history) > 0
+    assert sum(minute["failed"].get("wrong_password", 0) for minute in history) > 0
 
 
 def monitored_by_operator(monitored: Monitored) -> bytes:
