@@ -8,7 +8,10 @@ from gateway.model import Connection
 
 
 class RequestServed(NamedTuple):
-    """A request over HTTP was answered."""
+    """A request over HTTP was answered.
+
+    Of a GET that succeeds the log has a line only with ``log.level = "debug"``.
+    """
 
     connection: Connection
     method: str

@@ -102,6 +102,17 @@ def _login_failed(event: events.LoginFailed) -> Fields:
     return {"user": user, **_client(client, tls=tls, method=method), **_why(problem)}
 
 
+def _level_of_request(event: events.RequestServed) -> Any:
+    """Programs read figures and pages all day: these lines are for whoever asks for them."""
+    return DEBUG if event.method in ("GET", "HEAD") and event.status < 400 else INFO
+
+
+def _request(event: events.RequestServed) -> Fields:
+    client, method, path, status, octets, operator = event
+    more = {"status": status, "octets": octets, "operator": operator}
+    return {"method": method, "path": path, **_client(client, **more)}
+
+
 _DELAYED = "session", "user", "from", "seconds", "listener"
 
 
@@ -294,6 +305,7 @@ ROWS: dict[type[Event], Row] = {
     events.MessageDelivered: Row("delivery", INFO, _delivered),
     events.RecipientRefused: Row("recipient_refused", INFO, _recipient_refused),
     events.OperationDone: Row("operation", INFO),
+    events.RequestServed: Row("request", _level_of_request, _request),
     events.DeliveryFailed: Row("delivery_failed", INFO, _delivery_failed),
     events.PolicyRefused: Row("policy_refused", INFO, _policy_refused),
     events.QuotaWarningSent: Row("quota_warning", INFO, _warned),
