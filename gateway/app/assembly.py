@@ -38,6 +38,7 @@ from gateway.app.runtime import Role, Runtime
 from gateway.app.service import Listener, Server
 from gateway.app.status import answer_of_process, answer_of_server
 from gateway.app.tools import tools_of
+from gateway.app.traces import Traces, answer_traces
 from gateway.app.watch import watch
 from gateway.config.load import load_document
 from gateway.config.settings import Settings
@@ -433,6 +434,7 @@ class Assembly:
         runtime.questions.answer(SESSIONS_IN, server.count_sessions_in)
         runtime.questions.answer("sessions", server.open_sessions)
         runtime.questions.answer("kick", server.kick)
+        answer_traces(runtime.questions, Traces(runtime.reactor, server.session_factories))
         answer_of_process(runtime.questions, server, reloading)
         if runtime.role.is_alone:
             runtime.questions.answer("reload", lambda _: server.reload().addCallback(told))

@@ -255,6 +255,10 @@ class Server(SignalledService):
             counts[sessions.protocol_name] += sessions.open_count
         return dict(counts)
 
+    def session_factories(self) -> set[Any]:
+        """What makes the sessions of all listeners."""
+        return self._sessions()
+
     def _sessions(self) -> set[Any]:
         return {listener.sessions for listener in self.listeners} - {None}
 

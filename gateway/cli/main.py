@@ -27,6 +27,7 @@ from gateway.cli.samples import samples
 from gateway.cli.server import certificates, history, metrics, status
 from gateway.cli.sessions import sessions
 from gateway.cli.throttle import throttle
+from gateway.cli.trace import trace
 from gateway.cli.unique_ids import move_ids
 from gateway.cli.users import users
 from gateway.utf8 import insist
@@ -56,7 +57,7 @@ def pop3gw() -> None:
 for one in (
     *(check_config, config, passwd, reload),
     *(status, health, certificates, history, metrics),
-    *(sessions, users, quota, mailboxes, messages, retention, move_ids),
+    *(sessions, trace, users, quota, mailboxes, messages, retention, move_ids),
     *(logins, deliveries, throttle, audit),
     *(samples, completion),
 ):

@@ -28,6 +28,7 @@ from gateway.operations import (
     status,
     stored_mail,
     throttle,
+    traces,
     unique_ids,
     users,
 )
@@ -91,6 +92,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/sessions", Scope.READ, sessions.list_sessions),
     Route("POST", "/v1/kick", Scope.OPERATE, sessions.kick_sessions),
     Route("DELETE", "/v1/sessions/{session}", Scope.OPERATE, sessions.kick_session),
+    Route("POST", "/v1/traces", Scope.OPERATE, traces.start_trace),
+    Route("GET", "/v1/traces/{trace}", Scope.OPERATE, traces.read_trace),
+    Route("DELETE", "/v1/traces/{trace}", Scope.OPERATE, traces.stop_trace),
     Route("GET", "/metrics", Scope.METRICS, figures.metrics),
     Route("GET", "/v1/history", Scope.READ, figures.history),
     Route("GET", "/v1/readiness", Scope.READ, readiness.readiness),

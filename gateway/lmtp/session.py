@@ -56,6 +56,11 @@ class Session(Dialogue[Action]):
         """Octets of the present message so far, as RETR counts them; 0: there is none."""
         return self._intake.octets
 
+    @property
+    def is_receiving(self) -> bool:
+        """Whether content of a message comes in."""
+        return self._intake.receiving
+
     # -- commands ------------------------------------------------------------
 
     def _say(self, reply: Reply) -> None:

@@ -73,6 +73,12 @@ class LMTPProtocol(Shell):
         self.transport.write(reply.line)
         self.transport.loseConnection()
 
+    @property
+    def names(self) -> set[str]:
+        """Those of the accounts that the message goes to."""
+        accounts = self._accounts
+        return {name for one in accounts for name in (one.name, one.mailbox, *one.addresses)}
+
     def _ended(self) -> None:
         """Emit the session's end.  A message that was not finished is not stored."""
         session, counts = self._session, self._session.counts

@@ -90,6 +90,12 @@ class POP3Protocol(Shell):
             self.transport.write(b"-ERR [SYS/TEMP] Too many connections.\r\n")
             self.transport.loseConnection()
 
+    @property
+    def names(self) -> set[str]:
+        """The login name, also of a login that failed, and the mailbox."""
+        claimed = shown_name(self._session.not_logged_in[0])
+        return {self._user, claimed, self.mailbox} - {""}
+
     def _logged_in(self) -> str:
         is_trying = self._working and self._session.state is State.AUTHORIZATION
         return self._user if is_trying or self._give_back is not None else ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
@@ -108,6 +109,11 @@ class Sessions(Generic[S]):
             empty.callback(None)
 
 
+def _both(first: Callable[[Any], None], then: Callable[[Any], None], one: Any) -> None:
+    first(one)
+    then(one)
+
+
 class SessionFactory(ServerFactory):
     """What the factories of all protocols have in common."""
 
@@ -135,6 +141,19 @@ class SessionFactory(ServerFactory):
         self.turns = turns or FairTurns(lambda: self.clock)
         self._sessions: Sessions[Drainable] = Sessions(lambda: self.clock)
         self.opened, self.closed = self._sessions.opened, self._sessions.closed
+
+    def tell(self, opened: Callable[[Any], None] | None, closed: Callable[[Any], None]) -> None:
+        """Have each session told that begins, after it was counted, or ends; None: nobody."""
+        counted = self._sessions
+        self.opened, self.closed = counted.opened, counted.closed
+        if opened is not None:
+            self.opened = partial(_both, counted.opened, opened)
+            self.closed = partial(_both, counted.closed, closed)
+
+    @property
+    def sessions(self) -> Iterator[Any]:
+        """Those that are open."""
+        return iter(self._sessions)
 
     @property
     def open_count(self) -> int:

@@ -137,6 +137,16 @@ class Shell(AdmittedProtocol):
         """What the session does, for an operator."""
         return "working" if self._working else "idle"
 
+    @property
+    def names(self) -> set[str]:
+        """The login names, addresses and mailboxes that it is of, as far as known."""
+        return set()
+
+    @property
+    def session(self) -> Any:
+        """The session, a ``Dialogue``, for a trace."""
+        return self._session
+
     def _logged_in(self) -> str:
         """The login name; empty: nobody has logged in."""
         return ""

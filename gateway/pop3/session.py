@@ -218,6 +218,16 @@ class Session(Replies):
         self.state = State.UPDATE
         self._action = Commit(frozenset(marks.removed), frozenset(marks.retrieved))
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether the next line of the client is a SASL response."""
+        return self._authorization.mechanism is not None
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether the ``+OK`` of a message is made, and what follows is the message."""
+        return self._reply is not None and self._reply.started
+
     # -- answers to Login, Step, StartTLS, XClient ---------------------------
 
     def logged_in(self, listing: Listing, terms: Terms = _AS_FOR_ALL) -> None:

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from gateway.wire.lines import LineBuffer
 from gateway.wire.outgoing import SLICE, Outgoing
+from gateway.wire.tapped import Heard, TappedLines, TappedOutgoing
 
 Action = TypeVar("Action")
 
@@ -36,7 +37,8 @@ class Dialogue(ABC, Generic[Action]):
         """Lines and pieces of content so far, for the idle timer."""
         self.only_quit = False
         """The client's first command was QUIT."""
-        self._input = LineBuffer()
+        self._heard: Heard | None = None
+        self._input = self._new_input()
         self._out = Outgoing()
         self._pieces: Iterator[bytes] | None = None
         """The rest of a reply that is made in pieces, before the next command."""
@@ -63,6 +65,21 @@ class Dialogue(ABC, Generic[Action]):
     def waiting_to_send(self) -> int:
         """Octets of pending output."""
         return self._out.length
+
+    def tap(self, heard: Heard | None) -> None:
+        """Tell what is taken and replied from now on; None: not any more."""
+        self._heard = heard
+        before, self._input = self._input, self._new_input()
+        before.go_on_as(self._input)
+        pending, self._out = self._out, Outgoing() if heard is None else TappedOutgoing(heard)
+        if heard is not None and not self.taken:
+            # The greeting, of a session that has just begun.
+            for piece in pending.pieces:
+                heard.sent(bytes(piece))
+        pending.go_on_as(self._out)
+
+    def _new_input(self) -> LineBuffer:
+        return LineBuffer() if self._heard is None else TappedLines(self._heard)
 
     # -- actions -------------------------------------------------------------
 
@@ -122,7 +139,7 @@ class Dialogue(ABC, Generic[Action]):
     def _start_tls(self, action: Action) -> None:
         """Start TLS; the client has got the reply."""
         # Plain text after the command may be an attacker's (CVE-2011-0411).
-        self._input = LineBuffer()
+        self._input = self._new_input()
         self._action = action
 
     def _hang_up(self, action: Action) -> None:

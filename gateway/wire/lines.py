@@ -28,6 +28,10 @@ class LineBuffer:
     def __len__(self) -> int:
         return len(self._data) - self._at
 
+    def go_on_as(self, other: LineBuffer) -> None:
+        """Hand all that is buffered to another buffer, which is new."""
+        other._data, other._at, other._skipping = self._data, self._at, self._skipping
+
     def feed(self, data: bytes) -> None:
         """Add received octets."""
         if self._at < len(self._data):

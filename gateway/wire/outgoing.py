@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 SLICE = 128 * 1024
 """Most octets that ``take`` returns."""
 
@@ -19,6 +21,15 @@ class Outgoing:
         self._pieces: list[bytes | memoryview] = []
         self.length = 0
         """Octets of pending output."""
+
+    @property
+    def pieces(self) -> Sequence[bytes | memoryview]:
+        """What is pending."""
+        return tuple(self._pieces)
+
+    def go_on_as(self, other: Outgoing) -> None:
+        """Hand all that is pending to another one, which is new."""
+        other._pieces, other.length = self._pieces, self.length
 
     def put(self, piece: bytes) -> None:
         """Add a piece at the end."""

@@ -126,6 +126,12 @@ USES = {
         "{none}: cannot be read",
         "check --config",
     ),
+    "trace": Uses(
+        f"{USER} -c {{served}} --for 1s",
+        f"{USER} -c {{bare}}",
+        "/bare/control: No such file",
+        "is the server running",
+    ),
     "move-ids": Uses("-c {config}", "-c {broken}", "ledger.sqlite3: is damaged", "move it away"),
     "status": asks("-c {served}"),
     "certificates": asks("-c {served}"),

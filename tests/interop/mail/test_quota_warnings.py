@@ -113,10 +113,10 @@ def test_an_administrator_finds_the_full_mailboxes_in_a_message(tmp_path: Path) 
     try:
         for _ in range(3):
             assert deliver(port) == 250
-        gateway.wait_for(b"sent list of full mailboxes: to=alice@example.org mailboxes=1")
+        gateway.wait_for(b"quota_digest: to=alice@example.org mailboxes=1")
         subjects = {one["Subject"] for one in warnings(gateway)}
     finally:
         gateway.stop()
     assert "Mailboxes that are full or nearly so: 1" in subjects
-    assert gateway.log.count("sent list of full mailboxes") == 1
+    assert gateway.log.count("quota_digest: ") == 1
     assert "Traceback" not in gateway.log

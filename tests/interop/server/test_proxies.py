@@ -81,8 +81,10 @@ class Site:
 
     def sessions(self, gateway: Gateway, count: int = 1) -> list[str]:
         """The lines of this many sessions that logged in."""
-        gateway.wait_for(f" user={USER} ".encode(), times=count)
-        return [line for line in gateway.log.splitlines() if f" user={USER} " in line]
+        # Each has a line at its login, and one at its end.
+        gateway.wait_for(f" user={USER} ".encode(), times=2 * count)
+        lines = [line for line in gateway.log.splitlines() if f" user={USER} " in line]
+        return [line for line in lines if " session_end: " in line]
 
 
 @pytest.fixture
