@@ -18,7 +18,7 @@ COPY gateway gateway
 COPY twisted twisted
 RUN python3 -m venv --without-pip /opt/pop3gw \
  && python3 -m pip --python /opt/pop3gw/bin/python3 install \
-    --no-cache-dir --no-compile --disable-pip-version-check '.[kerberos,compression]' \
+    --no-cache-dir --no-compile --disable-pip-version-check '.[kerberos,compression,page]' \
  && find /opt/pop3gw -depth -type d '(' -name test -o -name tests ')' -exec rm -r '{}' + \
  && find /opt/pop3gw -name '*.so' -exec strip --strip-unneeded '{}' +
 WORKDIR /

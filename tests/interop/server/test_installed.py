@@ -89,3 +89,18 @@ def test_the_command_that_the_wheel_brings_makes_a_configuration_that_is_fine(
 def test_the_wheel_puts_the_manual_page_where_man_looks_beside_the_command(python: Path) -> None:
     page = python.parent.parent / "share" / "man" / "man1" / "pop3gw.1"
     assert page.read_text() == (ROOT / "etc" / "pop3gw.1").read_text()
+
+
+def test_the_wheel_brings_the_templates_the_languages_and_the_style_of_the_page(
+    python: Path, tmp_path: Path
+) -> None:
+    program = (
+        "from gateway.http.page.render import render, static_files; "
+        "from gateway.http.page.words import languages; "
+        "values = {'problem': '', 'to': '/', 'by_account': True, 'by_token': True}; "
+        "print(render('login.html', languages()['de'], path='/', query={}, form_token='x', "
+        "**values)); print(sorted(static_files()))"
+    )
+    said = run(python, "-c", program, cwd=tmp_path)
+    assert "Passwort" in said
+    assert "['mark.svg', 'page.css', 'page.js']" in said
