@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from attrs import evolve
 from twisted.internet.defer import fail
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.config.retention import Audit
 from gateway.errors import DirectoryDown
 from gateway.events import OperationDone
 from gateway.http.page.table import PATHS
@@ -224,8 +226,15 @@ class PeopleTests(PageCase):
         answer = self.browser.act("/throttle/forgive", user=CAROL, address="198.51.100.0/24")
         self.assertIn("1 wait has ended", self.browser.follow(answer).text)
 
-    def test_without_an_audit_log_the_page_says_how_to_get_one(self) -> None:
+    def test_the_audit_log_is_searched_by_fields_and_times(self) -> None:
         self.assertIn("Nothing fits.", self.page("/audit?mailbox=nobody"))
         for query in ("since=2026-01-01T00:00", "since=x&until=9999999-01-01T00:00", "action=x"):
             self.page(f"/audit?{query}")
-        self.assertEqual(self.browser.get("/audit?cursor=x").status, 400)
+        odd = self.browser.get("/audit?cursor=x")
+        self.assertEqual(odd.status, 422)
+        self.assertIn("A value is wrong", odd.text)
+
+    def test_without_an_audit_log_the_page_says_how_to_get_one(self) -> None:
+        self.server.settings = evolve(self.server.settings, audit=Audit(path=""))
+        self.browser.site = self.server.site()
+        self.assertIn("There is no audit log.", self.page("/audit"))

@@ -285,7 +285,8 @@ class Turn:
 
     def _refused(self, error: GatewayError) -> Answer:
         status = int(kind_of(error).status)
-        return self._fault(status, "name" if status == 404 else "work", str(error))
+        kinds = {404: "name", 400: "value", 422: "value", 409: "state", 501: "state"}
+        return self._fault(status, kinds.get(status, "work"), str(error))
 
     def _fault(self, status: int, kind: str, detail: str = "") -> Answer:
         title, advice = FAULTS[kind](self._words)
@@ -315,6 +316,14 @@ FAULTS: Mapping[str, Callable[[Words], tuple[str, str]]] = {
     "name": lambda words: (
         words.text("There is nothing of that name"),
         words.text("Check the name, or look for it among the mailboxes."),
+    ),
+    "value": lambda words: (
+        words.text("A value is wrong"),
+        words.text("Go back, and change what you entered."),
+    ),
+    "state": lambda words: (
+        words.text("This cannot be done now"),
+        words.text("Nothing was done. The server says why above."),
     ),
     "work": lambda words: (
         words.text("This did not work"),
