@@ -45,7 +45,7 @@ async def list_hidden(
     per_page: Annotated[int, Bounds(1, 1000)] = 100,
 ) -> Page[HiddenMessage]:
     """List the hidden messages of a mailbox, the first hidden first."""
-    account = await account_of(tools, mailbox)
+    account = await tools.mailboxes.existing(mailbox)
     hidden = await retention_store(tools).list_hidden(account)
 
     def found() -> Page[HiddenMessage]:
@@ -59,7 +59,7 @@ async def restore(tools: Tools, *, mailbox: str, uids: tuple[str, ...] = ()) -> 
 
     They keep their unique-ids; their age is counted anew.
     """
-    account, store = await account_of(tools, mailbox), retention_store(tools)
+    account, store = await tools.mailboxes.existing(mailbox), retention_store(tools)
     cause = Reason(operator=tools.operator)
     wanted = uids or [one.uid for one in await store.list_hidden(account)]
     return Restored(mailbox, len(wanted), await store.restore(account, wanted, cause))

@@ -175,7 +175,9 @@ def test_names_that_lead_nowhere_are_problems(office: Office) -> None:
             answer = office.ask("GET", place(name, rest))
             assert answer.status == 404, (name, rest, answer)
             assert answer.headers["content-type"] == "application/problem+json"
-        assert office.ask("POST", place(name, "/recalculate")).status == 404
+        for verb in ("/recalculate", "/restore", "/move-ids"):
+            assert office.ask("POST", place(name, verb)).status == 404
+        assert office.ask("GET", place(name, "/hidden")).status == 404
         assert office.ask("DELETE", place(name), confirm=name).status == 404
     assert office.ask("GET", place(USER, "/messages/99")).status == 404
     assert office.ask("GET", "mailboxes", sort="nonsense").status == 400
@@ -210,8 +212,11 @@ def test_messages_are_listed_hidden_and_removed_while_a_session_has_them(office:
     assert (hidden["uid"], hidden["why"]) == (uids[0], "hidden for 14 days")
     assert office.audited() == [("hide", uids[0], "uid 0"), ("discard", uids[1], "uid 0")]
     assert office.done("GET", place(USER))["mailbox"]["messages"] == 1
+    assert office.done("POST", place(USER, "/restore"), uids=[uids[0]])["restored"] == 1
+    assert office.uids() == [uids[2], uids[0]]
+    assert office.audited()[2] == ("restore", uids[0], "uid 0")
     assert office.ask("POST", place(USER, "/remove"), uids=[uids[1]]).status == 404
-    assert office.ask("POST", place(USER, "/remove"), uids=[]).status == 400
+    assert office.ask("POST", place(USER, "/remove"), uids=[]).status == 422
 
 
 def test_on_hold_nothing_is_removed_and_the_cure_is_told(office: Office) -> None:

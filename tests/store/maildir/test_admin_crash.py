@@ -13,11 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from answers import result
 from doomed import Death, Doomed, serve
-from gateway.model import Account, Reason
+from gateway.app.questions import Questions, SingleProcess
+from gateway.app.retention import policies_of
+from gateway.app.tools import tools_of
+from gateway.config.settings import Settings
+from gateway.directory.memory import MemoryDirectory
+from gateway.model import Account, LastScan, Reason
+from gateway.operations import mailboxes
+from gateway.operations.mailboxes import SESSIONS_IN
+from gateway.operations.tools import Tools
 from gateway.state.audit import Audit
+from gateway.state.ledger import LedgerState
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.store_contract import ALICE, run_now
@@ -46,7 +56,40 @@ def act(what: str, argument: Any) -> Callable[..., None]:
     return run
 
 
-ACTS = {"rename": act("rename", CAROL), "delete": act("delete", DESK)}
+def tools_in(root: str) -> Tools:
+    """What an operator's operations work with, as after a restart."""
+    questions = Questions()
+    questions.answer(SESSIONS_IN, lambda _: 0)
+    settings = Settings()
+    return tools_of(
+        settings,
+        MemoryDirectory({}),
+        store_in(root),
+        LedgerState(root, run_now),
+        policies=policies_of(settings.retention),
+        processes=SingleProcess(questions),
+        run=run_now,
+    )
+
+
+def rename_in(root: str) -> bool:
+    """Rename Alice's mailbox as an operator does; whether that ended an earlier run."""
+    asked = mailboxes.rename(tools_in(root), mailbox=ALICE.mailbox, target=CAROL.mailbox)
+    resumed: bool = result(Deferred.fromCoroutine(asked)).resumed
+    return resumed
+
+
+def operate(death: Death, root: str, _: Callable[[Any], None], **__: bool) -> None:
+    """The whole operation, with the state."""
+    death.arm()
+    rename_in(root)
+
+
+ACTS = {
+    "rename": act("rename", CAROL),
+    "delete": act("delete", DESK),
+    "operator renames": operate,
+}
 
 
 class Administered(Mailbox):
@@ -103,6 +146,27 @@ def test_a_death_during_a_rename_leaves_all_mail_under_one_of_the_names(
         assert mailbox.ask("contents", of=CAROL).folders.messages == 1
     assert where == {ALICE.mailbox, CAROL.mailbox}
     assert step > 3
+
+
+def test_a_second_run_ends_the_rename_of_an_operator_wherever_the_first_one_died(
+    doomed: Doomed, tmp_path: Path
+) -> None:
+    step, killed, resumed = 0, True, set()
+    while killed:
+        step += 1
+        mailbox = Administered(tmp_path / "mail")
+        root = str(mailbox.root)
+        before = mailbox.shown_to(ALICE)
+        scan = LastScan("any 1d", due=9.0, looked=5.0, messages=5)
+        result(tools_in(root).state.keep_scan(ALICE.mailbox, scan))
+        killed, _ = doomed.live(mailbox.root, "operator renames", step)
+        if killed:
+            resumed.add(rename_in(root))
+        assert mailbox.shown_to(CAROL) == before
+        assert mailbox.names() == [CAROL.mailbox]
+        assert result(tools_in(root).state.last_scans()) == {CAROL.mailbox: scan}
+        assert result(tools_in(root).state.find_rename(ALICE.mailbox)) is None
+    assert resumed == {False, True}
 
 
 def test_a_death_during_a_deletion_takes_only_what_has_a_line_and_the_next_one_ends_it(
