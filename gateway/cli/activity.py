@@ -100,7 +100,7 @@ def _login_text(one: MailboxLogin) -> str:
 
 LOGINS: View[MailboxLogin] = View(
     ("Mailbox", "Last login", "By", "From"),
-    lambda one: (one.mailbox, _login_text(one), one.method, one.network),
+    lambda one: (one.mailbox, cell_of(one.at, "none known"), one.method, one.network),
     lambda one: (
         f"{one.mailbox}: {_login_text(one)}"
         + (f" by {one.method} from a {one.network} address" if one.method else "")

@@ -215,8 +215,8 @@ def _state(one: MessageRow) -> str:
 
 def _cells(one: MessageRow) -> tuple[str, ...]:
     since = one.received if one.hidden is None else one.hidden
-    due = "never" if one.due is None else time_text(one.due)[:16]
-    came = "" if since is None else time_text(since)[:16]
+    due = "never" if one.due is None else time_text(one.due)[:10]
+    came = "" if since is None else time_text(since)[:10]
     return one.uid, rounded_size(one.octets), came, _state(one), due, one.why
 
 

@@ -28,6 +28,10 @@ def line(one: MailboxPreview) -> str:
     return f"{one.mailbox}: {going}{stops}; next look {then}; policy {one.policy}"
 
 
+def _minute(seconds: float) -> str:
+    return time_text(seconds)[:16].replace("T", " ")
+
+
 def _time_or_never(seconds: float | None) -> str:
     return "never" if seconds is None else time_text(seconds)
 
@@ -165,8 +169,8 @@ SCANS: View[Scan] = View(
     lambda one: (
         one.mailbox,
         f"{one.messages:,}",
-        time_text(one.looked),
-        _time_or_never(one.due),
+        _minute(one.looked),
+        "never" if one.due is None else _minute(one.due),
         one.policy,
         one.stopped or "",
     ),

@@ -111,19 +111,20 @@ class Terminal:
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[str] = ()
     ) -> None:
-        """Draw a table."""
+        """Draw a table, without the columns that are empty in all rows."""
         from rich import box
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        for heading in columns:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+        used = [at for at in range(len(columns)) if any(row[at] for row in rows)]
+        for heading in (columns[at] for at in used):
             is_number = heading in numbers
             table.add_column(heading, overflow="fold", justify="right" if is_number else "left")
         for row in rows:
             # Text: names may have brackets, which are markup in a str.
-            table.add_row(*(Text(printable(cell, keep="")) for cell in row))
+            table.add_row(*(Text(printable(row[at], keep="")) for at in used))
         Console(file=self._out).print(table)
 
     def progress(self, done: int, total: int) -> None:

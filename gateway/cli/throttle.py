@@ -94,10 +94,14 @@ for one in (list_throttled, forgive):
     throttle.add_command(one)
 
 
+def _minute(seconds: float) -> str:
+    return time_text(seconds)[:16].replace("T", " ")
+
+
 def _cells(one: Throttled) -> tuple[str, ...]:
     who = one.user or "(any user)", one.network or "(any address)"
     delay = "refused" if one.refused else f"{one.delay:.0f} s" if one.delay else ""
-    until = "" if one.until is None else time_text(one.until)[:16]
+    until = "" if one.until is None else _minute(one.until)
     return (one.kind, *who, f"{one.count:,}", delay, f"{one.waiting:,}", until)
 
 

@@ -47,6 +47,12 @@ def test_numbers_are_aligned_on_the_right_and_have_separators() -> None:
     assert len(lines[2]) == len(lines[3]) <= 80
 
 
+def test_a_column_that_is_empty_in_all_rows_takes_no_room() -> None:
+    screen = Screen()
+    Terminal(screen).table(("Name", "State", "Size"), [("bob", "", "5"), ("ann", "", "")])
+    assert screen.getvalue().splitlines()[0].split() == ["Name", "Size"]
+
+
 @pytest.mark.parametrize("kind", [Screen, io.StringIO])
 def test_a_name_cannot_control_the_terminal(kind: type[io.StringIO]) -> None:
     screen = kind()
