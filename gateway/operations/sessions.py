@@ -126,7 +126,7 @@ async def list_sessions(
 async def kick_session(tools: Tools, *, session: str) -> Kicks:
     """End one session, by its id.
 
-    The client gets ``-ERR [SYS/TEMP]``, or 421 by LMTP, unless it is amid a reply. A removal after
+    The client gets ``-ERR``, or 421 by LMTP, unless it is amid a reply. A removal after
     QUIT or a delivery ends first. Without QUIT no message is removed.
     """
     kicked = await _kick(tools, session=session)
