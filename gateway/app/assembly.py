@@ -450,6 +450,8 @@ class Assembly:
         watch(self._runtime, settings, directory, self.certificates, retention)
         flush = partial(flush_caches, self._parts.find("password cache"), (directory, self.store))
         self._runtime.questions.answer("flush", flush)
+        last_logins = self._parts.find("last logins")
+        self._runtime.questions.answer("store logins", lambda _: last_logins.store_now())
 
     def control(self, reloading: Reloading) -> BoundedSite:
         """What serves the control socket."""

@@ -79,6 +79,14 @@ class LastLogins:
 
         return self._state.keep_logins(noted).addCallbacks(stored, failed)
 
+    def store_now(self) -> Deferred[None]:
+        """Store what was noted, before the time; fires when that is done, or has failed."""
+        if self._storing.called:
+            self._storing = self._store()
+        done: Deferred[None] = Deferred()
+        self._storing.addCallback(lambda _: done.callback(None))
+        return done
+
     def stop(self) -> Deferred[None]:
         """Store what was noted; fires when that is done, or has failed."""
         self._stopped = True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from attrs import frozen
 
+from gateway.errors import GatewayError
 from gateway.model import LastLogin
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds, Page, page_of
@@ -46,8 +48,11 @@ async def list_logins(
     """List the last login to each mailbox, the mailboxes without any first.
 
     ``unused_days``: only mailboxes without a login in that time, those that were never
-    used too.  ``search``: a part of the mailbox's name.  A login is listed some seconds after it.
+    used too.  ``search``: a part of the mailbox's name.
     """
+    with suppress(GatewayError):
+        # Of a process that cannot, the logins of the last seconds are missing.
+        await tools.processes.ask_each("store logins")
     listed = await tools.survey.listed()
     known_since = await tools.state.logins_since()
     logins: dict[str, LastLogin] = {}

@@ -118,6 +118,19 @@ class LastLoginsTests(SynchronousTestCase):
         self.assertEqual(list(self.stored()), ["alice", "bob"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_an_operator_has_logins_stored_at_once(self) -> None:
+        self.log_in("alice")
+        stored = self.logins.store_now()
+        again = self.logins.store_now()
+        self.assertEqual(len(self.state.calls), 1)
+        self.assertNoResult(stored)
+        self.state.end()
+        for one in (stored, again, self.logins.store_now()):
+            self.successResultOf(one)
+        self.assertEqual(list(self.stored()), ["alice"])
+        self.clock.advance(EVERY)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_a_stop_ends_though_nothing_can_be_stored(self) -> None:
         self.log_in("alice")
         stopped = self.logins.stop()

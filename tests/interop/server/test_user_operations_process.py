@@ -183,6 +183,18 @@ def test_caches_of_all_processes_are_flushed(office: Office) -> None:
     assert office.operator.ask(flush_caches).passwords == 1
 
 
+def test_a_login_is_listed_at_once_whichever_process_has_it(office: Office) -> None:
+    ask = office.operator.ask
+    assert {one.at for one in ask(list_logins).items} == {None}
+    began = time.time()
+    office.log_in().quit()
+    (row,) = [one for one in ask(list_logins).items if one.at is not None]
+    assert row.mailbox == USER
+    assert row.at is not None
+    assert row.at >= began - 1
+    assert ask(list_logins, unused_days=90, search=USER).items == ()
+
+
 def test_last_logins_outlive_a_stop_and_a_kill_loses_none_that_was_stored(office: Office) -> None:
     began = time.time()
     office.log_in().quit()
