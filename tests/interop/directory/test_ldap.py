@@ -11,14 +11,24 @@ from pathlib import Path
 from socket import create_connection
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from answers import result
+from gateway.app.questions import Questions, SingleProcess
+from gateway.app.retention import policies_of
+from gateway.app.tools import tools_of
+from gateway.config.quota import Quota
+from gateway.config.settings import Settings
 from gateway.directory.entry_map import MAPS, EntryMap
 from gateway.directory.ldap_accounts import LdapAccounts, Search
 from gateway.directory.ldap_messages import Result
 from gateway.directory.ldap_servers import Reach
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.operations.mailbox_list import list_mailboxes
+from gateway.state.memory import MemoryState
+from gateway.store.maildir.store import MaildirStore
 from gateway.testing.directory_contract import PASSWORDS, directory_tests
+from gateway.testing.store_contract import run_now
 from ldap_people import directory, settings
 from servers import Gateway, Slapd, fill, free_port, need
 
@@ -243,6 +253,25 @@ def test_the_whole_gateway_logs_in_against_it_and_its_log_has_no_password(
     assert SECRET.decode() not in gateway.log
     assert "Traceback" not in gateway.log
     assert os.path.exists(gateway.maildir / "dovecot-uidlist")
+
+
+def test_operators_see_mailboxes_with_their_owners_and_limits(tmp_path: Path, slapd: Slapd) -> None:
+    settings = Settings(quota=Quota(octets="1000"))
+    fill(tmp_path / ALICE, [b"x" * 600])
+    fill(tmp_path / "left@example.org", [b"x" * 700])
+    tools = tools_of(
+        settings,
+        directory(slapd),
+        MaildirStore(str(tmp_path), "{name}", run_now),
+        MemoryState(),
+        policies=policies_of(settings.retention),
+        processes=SingleProcess(Questions()),
+        run=run_now,
+    )
+    for sort in ("share", "octets"):
+        rows = result(Deferred.fromCoroutine(list_mailboxes(tools, sort=sort))).items
+        found = [(row.mailbox, row.owner, row.share) for row in rows]
+        assert found == [("left@example.org", None, 0.7), (ALICE, ALICE, 0.6)]
 
 
 def test_an_outage_is_one_line_when_it_begins_and_one_when_it_is_over(tmp_path: Path) -> None:
