@@ -63,6 +63,11 @@ def rounded_size(octets: int) -> str:
     return f"{size:.1f} {unit}" if size < 9.95 and unit != "B" else f"{size:.0f} {unit}"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: ``1 mailbox``, ``2 mailboxes``; ``many``: where it is not + s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def rounded_time(seconds: float) -> str:
     """A time that has passed, for people: ``45 s``, ``12 min``, ``3 h``, ``9 d``."""
     for length, unit in ((86_400, "d"), (3600, "h"), (60, "min")):

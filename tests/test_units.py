@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.model import UNLIMITED
-from gateway.units import parse_size, rounded_size, rounded_time, size_text
+from gateway.units import counted, parse_size, rounded_size, rounded_time, size_text
 
 
 class SizeTests(SynchronousTestCase):
@@ -90,3 +90,9 @@ def test_spans_for_people_have_one_unit() -> None:
     shown = {-1.0: "0 s", 0.4: "0 s", 119: "119 s", 120: "2 min", 7199: "119 min", 7200: "2 h"}
     shown |= {172_799: "47 h", 172_800: "2 d", 90.5 * 86_400: "90 d"}
     assert {seconds: rounded_time(seconds) for seconds in shown} == shown
+
+
+def test_a_number_has_its_noun() -> None:
+    said = [counted(number, "mailbox", "mailboxes") for number in (0, 1, 1200)]
+    assert said == ["0 mailboxes", "1 mailbox", "1,200 mailboxes"]
+    assert [counted(number, "day") for number in (1, 2)] == ["1 day", "2 days"]

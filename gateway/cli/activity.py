@@ -34,6 +34,7 @@ def cell_of(seconds: float | None, none: str = "") -> str:
 @click.group(
     "logins",
     cls=Group,
+    default="list",
     examples=(
         "pop3gw logins failed --config /etc/pop3gw.toml --user bob@example.org",
         "pop3gw logins list --config /etc/pop3gw.toml --unused-days 90",

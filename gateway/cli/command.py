@@ -106,6 +106,22 @@ class Group(_WithExamples, click.Group):
 
     command_class = Command
 
+    def __init__(self, *arguments: Any, default: str = "", **options: Any) -> None:
+        """``default``: the command that is meant where none is named; empty: none is."""
+        super().__init__(*arguments, no_args_is_help=not default, **options)
+        self.default = default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Name the default command, where only its options are there."""
+        first = args[0] if args else ""
+        if self.default and not ctx.resilient_parsing:
+            if not first or (first.startswith("-") and first not in ctx.help_option_names):
+                args = [self.default, *args]
+        elif first in ("-c", "--config", "--json"):
+            names = ", ".join(self.list_commands(ctx))
+            ctx.fail(f"expected a command before {first}: {names}")
+        return super().parse_args(ctx, args)
+
 
 def command(name: str, *examples: str, does: str = "") -> Callable[[Callable[..., Any]], Command]:
     """Make a ``Command`` of a function; its docstring is the help.  ``does`` as in ``Command``."""

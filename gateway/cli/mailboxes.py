@@ -18,6 +18,7 @@ from gateway.units import rounded_size
 @click.group(
     "mailboxes",
     cls=Group,
+    default="list",
     examples=(
         "pop3gw mailboxes list --config /etc/pop3gw.toml --sort octets",
         "pop3gw mailboxes show --config /etc/pop3gw.toml bob@example.org",

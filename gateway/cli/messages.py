@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.group(
     "messages",
     cls=Group,
+    default="list",
     examples=(
         "pop3gw messages list --config /etc/pop3gw.toml bob@example.org",
         "pop3gw messages hide --config /etc/pop3gw.toml bob@example.org 17",

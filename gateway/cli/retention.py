@@ -142,7 +142,7 @@ async def show_forecast(terminal: Terminal, ask: Ask, days: int) -> Exit:
     """Print a line for each day, and from when the numbers are."""
     from gateway.cli.retention_views import DAYS
     from gateway.operations.retention_forecast import forecast
-    from gateway.units import rounded_size, time_text
+    from gateway.units import counted, rounded_size, time_text
 
     found = await ask(forecast)
     shown = found.days[:days]
@@ -156,13 +156,15 @@ async def show_forecast(terminal: Terminal, ask: Ask, days: int) -> Exit:
     messages, octets = sum(one.messages for one in shown), sum(one.octets for one in shown)
     since = time_text(found.oldest)
     terminal.say(
-        f"{messages:,} messages, {rounded_size(octets)} in {len(shown)} days from"
-        f" {found.mailboxes:,} mailboxes; as of {since} or later",
+        f"{counted(messages, 'message')}, {rounded_size(octets)} in"
+        f" {counted(len(shown), 'day')} from {counted(found.mailboxes, 'mailbox', 'mailboxes')};"
+        f" as of {since} or later",
         **{"from": since, "mailboxes": found.mailboxes, "waiting": found.stopped},
     )
     if found.stopped:
         cure = "see pop3gw retention list --stopped"
-        terminal.say(f"{found.stopped:,} mailboxes wait for a release: {cure}")
+        stopped = counted(found.stopped, "mailbox waits", "mailboxes wait")
+        terminal.say(f"{stopped} for a release: {cure}")
     return Exit.DONE
 
 
@@ -248,10 +250,12 @@ def _check_which(mailbox: str | None, everywhere: bool) -> None:
 async def show_orders(terminal: Terminal, asked: Awaitable[Orders]) -> Exit:
     """Print the orders that were given."""
     from gateway.cli.retention_views import ORDERED
+    from gateway.units import counted
 
     orders = await asked
     terminal.show(ORDERED, orders.ordered)
-    terminal.say(f"{orders.mailboxes} mailboxes; a running server begins within a minute")
+    given = counted(orders.mailboxes, "mailbox", "mailboxes")
+    terminal.say(f"{given}; a running server begins within a minute")
     return Exit.DONE
 
 

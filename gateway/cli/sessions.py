@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.group(
     "sessions",
     cls=Group,
+    default="list",
     examples=(
         "pop3gw sessions list --config /etc/pop3gw.toml",
         "pop3gw sessions kick --config /etc/pop3gw.toml --user bob@example.org",

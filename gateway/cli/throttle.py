@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.group(
     "throttle",
     cls=Group,
+    default="list",
     examples=(
         "pop3gw throttle list --config /etc/pop3gw.toml",
         "pop3gw throttle forgive --config /etc/pop3gw.toml --user bob@example.org",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.group(
     "users",
     cls=Group,
+    default="show",
     examples=(
         "pop3gw users show --config /etc/pop3gw.toml bob@example.org",
         "pop3gw users auth-test --config /etc/pop3gw.toml bob@example.org",

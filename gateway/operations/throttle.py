@@ -13,6 +13,7 @@ from gateway.operations.tools import Tools
 from gateway.operations.users import find_user
 from gateway.operations.values import Bounds, Page, page_of
 from gateway.saslprep import login_name
+from gateway.units import counted
 
 NEAR = 0.8
 """The part of a limit from which on connections and sessions are listed."""
@@ -141,7 +142,10 @@ def _summed(answers: list[list[list[Any]]], least: int) -> list[tuple[str, int]]
 def _of_place(tools: Tools, row: list[Any]) -> Throttled:
     account, network, is_answer, wrong, logins, delay, refuses, left = row
     throttle = tools.settings.throttle
-    what = "wrong answers to challenges" if is_answer else "wrong passwords"
+    each = "wrong answer", "wrong answers"
+    what = (
+        counted(wrong, *each) + " to challenges" if is_answer else counted(wrong, "wrong password")
+    )
     origin = f"for {account} from {network}" if account else f"from {network}, for any account"
     effect = "others are refused" if refuses else f"others wait {delay:.0f} s"
     return Throttled(
@@ -154,7 +158,7 @@ def _of_place(tools: Tools, row: list[Any]) -> Throttled:
         delay=delay,
         refused=refuses,
         until=tools.now() + left,
-        reason=f"{wrong} {what} {origin}" + (f": {effect}" if refuses or delay else ""),
+        reason=f"{what} {origin}" + (f": {effect}" if refuses or delay else ""),
     )
 
 

@@ -12,6 +12,7 @@ from gateway.model import Account
 from gateway.operations.mailbox_list import MailboxRow, row_of
 from gateway.operations.tools import Tools
 from gateway.saslprep import login_name
+from gateway.units import counted
 
 FoundBy = Literal["login", "address", "mailbox"]
 
@@ -188,7 +189,7 @@ async def waits_of(tools: Tools, account: Account) -> list[str]:
     for place, network, _, wrong, _, delay, refuses, _ in asked["throttled"]:
         if place == account.name and (delay or refuses):
             effect = "others are refused" if refuses else f"others wait {delay:.0f} s"
-            lines.append(f"{wrong} wrong passwords came from {network}: {effect}")
+            lines.append(f"{counted(wrong, 'wrong password')} came from {network}: {effect}")
     lines += [
         f"LOGIN-DELAY: the next login may come in {left:.0f} s"
         for mailbox, left in delayed["delayed"]

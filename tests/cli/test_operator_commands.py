@@ -136,3 +136,18 @@ def test_points_in_time_are_spans_before_now_or_dates_in_utc() -> None:
     for bad in ("", "h", "7", "7y", "-1d", "yesterday", "1970-13-01", "９d", "9" * 50 + "d"):
         with pytest.raises(click.BadParameter, match="expected 2h, 7d"):
             kind.convert(bad, None, None)
+
+
+@pytest.mark.parametrize("group", ["sessions", "mailboxes", "throttle", "logins"])
+def test_a_group_without_a_command_means_its_list(tmp_path: Path, group: str) -> None:
+    page = {"items": [], "page": 0, "per_page": 50, "total": 0}
+    done, (asked,) = typed(tmp_path, {f"GET /v1/{group}": page}, group)
+    assert (done.exit_code, asked.method) == (0, "GET")
+    assert "Commands:" in CliRunner().invoke(pop3gw, [group, "--help"]).stdout
+
+
+@pytest.mark.parametrize("words", [[], ["retention"], ["config"]])
+def test_options_before_a_command_are_told_where_they_belong(words: list[str]) -> None:
+    done = CliRunner().invoke(pop3gw, [*words, "-c", "x"])
+    assert done.exit_code == 2
+    assert "expected a command before -c: " in done.stderr
