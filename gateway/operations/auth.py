@@ -9,7 +9,7 @@ from attrs import frozen
 from gateway.errors import (
     BadCredentials,
     BadMailboxName,
-    BadRequest,
+    BadValue,
     DirectoryDown,
     DirectoryMisconfigured,
     LoginDisabled,
@@ -84,7 +84,7 @@ async def auth_test(tools: Tools, *, user: str, password: str, acts_as: str = ""
     if tools.verify is None:
         raise NotSupported("no server runs here: start it, and test the password there")
     if not password:
-        raise BadRequest(["password: expected one; an empty password is never right"])
+        raise BadValue(["password: expected one; an empty password is never right"])
     wait = await tools.processes.ask_parent("permit test", user)
     if wait:
         raise TooManyGuesses(f"too many tests of passwords: try again in {wait:.0f} s")

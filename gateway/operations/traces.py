@@ -10,7 +10,7 @@ from typing import Annotated
 
 from attrs import frozen
 
-from gateway.errors import BadRequest, NotFound
+from gateway.errors import BadValue, NotFound
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds
 
@@ -70,11 +70,11 @@ async def start_trace(
     ends after ``seconds``, or when nobody has read it for 30 seconds.
     """
     if bool(user) == bool(address):
-        raise BadRequest(["user: expected either a user or an address"])
+        raise BadValue(["user: expected either a user or an address"])
     try:
         inside = str(ip_network(address, strict=False)) if address else ""
     except ValueError:
-        raise BadRequest(["address: expected an IP address or a network"]) from None
+        raise BadValue(["address: expected an IP address or a network"]) from None
     name = secrets.token_hex(8)
     asked = {"trace": name, "user": user, "address": inside, "seconds": seconds, "bodies": bodies}
     await tools.processes.ask_each("trace start", asked)

@@ -103,6 +103,12 @@ class DocumentTests(SynchronousTestCase):
             sentence = inspect.cleandoc(route.operation.__doc__ or "").partition("\n")[0]
             self.assertRegex(sentence, r"\A[A-Z].{10,}[.:]\Z", route.path)
 
+    def test_no_operation_calls_a_request_malformed_that_follows_the_description(self) -> None:
+        for route in WHOLE:
+            module = inspect.getmodule(route.operation)
+            assert module is not None
+            self.assertFalse(hasattr(module, "BadRequest"), f"{module.__name__}: use BadValue")
+
     def test_it_is_json(self) -> None:
         json.dumps(self.document)
 
