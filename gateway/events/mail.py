@@ -83,10 +83,10 @@ class QuotaDecided(NamedTuple):
 
 
 class QuotaLevelsCounted(NamedTuple):
-    """How many mailboxes are above their warning limit, and how many are full."""
+    """How many mailboxes are above their warning limit, and how many are full; None: unknown."""
 
-    warn: int
-    over: int
+    warn: int | None
+    over: int | None
 
 
 class QuotaExceeded(NamedTuple):

@@ -36,11 +36,16 @@ class FullMailboxes:
         self._ended = self._timer.start(EVERY)
 
     def stop(self) -> Deferred[None]:
-        """End; fires when the present count is done."""
+        """End; fires when the present count is done.  Nobody knows the numbers any more."""
         if self._timer.running:
             self._timer.stop()
         ended = Deferred[None]()
-        self._ended.addCallback(lambda _: ended.callback(None))
+
+        def forget(_: object) -> None:
+            self._emit(QuotaLevelsCounted(None, None))
+            ended.callback(None)
+
+        self._ended.addCallback(forget)
         return ended
 
     async def count(self) -> None:

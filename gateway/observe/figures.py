@@ -191,8 +191,11 @@ class Figures:
             self._counts.pop(("pop3gw_backend_up", event.name), None)
 
     def _levels(self, event: events.QuotaLevelsCounted) -> None:
-        self._counts["pop3gw_quota_mailboxes", "warn"] = event.warn
-        self._counts["pop3gw_quota_mailboxes", "over"] = event.over
+        for level, count in (("warn", event.warn), ("over", event.over)):
+            if count is None:
+                self._counts.pop(("pop3gw_quota_mailboxes", level), None)
+            else:
+                self._counts["pop3gw_quota_mailboxes", level] = count
 
     def _reloaded(self, event: events.ReloadEnded) -> None:
         result = "rejected" if event.problems else "taken"

@@ -33,13 +33,14 @@ class FullMailboxesTests(SynchronousTestCase):
         self.clock.advance(EVERY)
         self.assertEqual(self.told[1:], [QuotaLevelsCounted(1, 1)])
         self.successResultOf(job.stop())
+        self.assertEqual(self.told[2:], [QuotaLevelsCounted(None, None)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_nobody_else_counts(self) -> None:
         leader = MemoryLeader()
         leader.is_leader = lambda: succeed(False)  # type: ignore[method-assign]
         self.successResultOf(self.job(leader).stop())
-        self.assertEqual(self.told, [])
+        self.assertEqual(self.told, [QuotaLevelsCounted(None, None)])
 
     def test_an_outage_of_the_state_ends_nothing(self) -> None:
         self.state.warning_states = lambda _: fail(StoreDown("full"))  # type: ignore[method-assign]

@@ -149,6 +149,10 @@ class FiguresTests(SynchronousTestCase):
         found = self.emit(events.BackEndDown(name, "gone"), events.BackEndReplaced(name))
         self.assertNotIn(("pop3gw_backend_up", name), found)
 
+    def test_full_mailboxes_are_unknown_after_quota_warnings_end(self) -> None:
+        found = self.emit(events.QuotaLevelsCounted(4, 2), events.QuotaLevelsCounted(None, None))
+        self.assertNotIn(("pop3gw_quota_mailboxes", "over"), found)
+
     def test_a_directory_may_count_on_any_thread(self) -> None:
         def ask() -> None:
             for _ in range(20_000):

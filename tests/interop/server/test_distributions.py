@@ -25,6 +25,8 @@ SAMPLES = {
     "pop3gw.socket": "etc/pop3gw.socket",
     "pop3gw.schema": "etc/ldap/pop3gw.schema",
     "pop3gw.ldif": "etc/ldap/pop3gw.ldif",
+    "pop3gw.rules.yml": "etc/prometheus/pop3gw.rules.yml",
+    "pop3gw.json": "etc/grafana/pop3gw.json",
 }
 NOT_OURS = shutil.ignore_patterns(
     *(".git", ".venv*", "var", "build", "dist", "*.egg-info", "__pycache__", "dropin.cache"),
