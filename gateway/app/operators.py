@@ -21,6 +21,7 @@ from gateway.http.site import BoundedRequest, BoundedSite
 from gateway.interfaces import IAdmission
 from gateway.model import Connection, Peer
 from gateway.operations.tools import Tools
+from gateway.saslprep import login_name
 
 if TYPE_CHECKING:
     from gateway.http.api import FindCaller
@@ -67,7 +68,7 @@ def _page(
     except ImportError as error:
         cure = "install it with pip install 'pop3gw[page]', or set page to false"
         raise ConfigError([f"http.page: needs the package {error.name}: {cure}"]) from None
-    rights = rights_of(tokens_of(settings), settings.http.operators)
+    rights = rights_of(tokens_of(settings), map(_operator, settings.http.operators))
 
     def desk() -> Desk:
         found = tools()
@@ -75,6 +76,14 @@ def _page(
         return Desk(door, found, emit)
 
     return OperatorPage(desk)
+
+
+def _operator(name: str) -> str:
+    """The canonical form of a name in ``operators``."""
+    try:
+        return login_name(name.encode("utf-8"))
+    except ValueError as error:
+        raise ConfigError([f"http.operators: {name!r} is no login name: {error}"]) from None
 
 
 def check_password_of(logins: Logins, admission: IAdmission, *, identify: bool) -> CheckPassword:

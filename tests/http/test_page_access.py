@@ -65,6 +65,13 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual((right.status, wrong.status), (403, 403))
         self.assertEqual(*[page.text.replace(page.form_token, "") for page in (right, wrong)])
 
+    def test_an_operator_may_log_in_by_another_name_than_that_of_the_account(self) -> None:
+        known = self.server.accounts
+        known["a.liddell"] = known[ALICE]
+        self.browser.site = self.server.site()
+        self.assertEqual(self.browser.log_in_as("a.liddell").status, 303)
+        self.assertIn(f"<strong>{ALICE}</strong>", self.browser.get("/retention").text)
+
     def test_a_failed_login_is_an_event_without_the_password(self) -> None:
         self.browser.log_in_as("mallory\N{RIGHT-TO-LEFT OVERRIDE}", "hunter2")
         (failed,) = [one for one in self.server.events if isinstance(one, LoginFailed)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hmac import compare_digest
 from typing import Any
 
@@ -14,7 +14,7 @@ from gateway.http.access import Access, Token
 from gateway.http.page.cookies import LONGEST, Cookies, Visit
 from gateway.http.routes import INCLUDED, Scope
 from gateway.interfaces import IDirectory, IProcesses
-from gateway.model import Connection
+from gateway.model import Account, Connection
 
 MOST = 10_000
 """Most sessions that the parent remembers as ended: more than operators begin in a day."""
@@ -57,7 +57,7 @@ class Rights:
         return Operator(f"token {token.name}", token.name, Scope.OPERATE in token.scopes)
 
 
-def rights_of(tokens: Sequence[Token], accounts: Collection[str]) -> Rights:
+def rights_of(tokens: Sequence[Token], accounts: Iterable[str]) -> Rights:
     """The rights of the tokens and accounts of a configuration."""
     able = [one for one in tokens if any(Scope.READ in INCLUDED[scope] for scope in one.scopes)]
     return Rights({one.name: one for one in able}, frozenset(accounts))
@@ -111,17 +111,21 @@ class Door:
         if operator is None:
             return None
         _, has_ended = await self.processes.ask_parent(VISIT, visit.id)
-        if has_ended or (visit.kind == "account" and not await self._may_log_in(visit.name)):
+        if has_ended or (visit.kind == "account" and not await self._may_stay(visit.name)):
             return None
         return operator
 
-    async def _may_log_in(self, login: str) -> bool:
+    async def _may_stay(self, login: str) -> bool:
         """Whether an account that has logged in still could; without an answer it stays."""
         try:
-            account = await self.directory.find(login)
+            account = await self._account(login)
         except GatewayError:
             return True
         return account is not None and account.may_log_in
+
+    async def _account(self, login: str) -> Account | None:
+        account: Account | None = await self.directory.find(login)
+        return account
 
     async def end(self, visit: Visit) -> None:
         """Log out, in all processes."""
@@ -135,10 +139,13 @@ class Door:
         Fails with ``BadCredentials`` also for an account that is no operator: nobody learns
         here that a password was right.
         """
-        account = await self.check_password(login, password.encode("utf-8"), connection)
-        if account not in self.rights.accounts or not await self._may_log_in(account):
-            raise BadCredentials("the account is no operator", account=account)
-        return Visit.begin("account", account, "", now)
+        known = await self.check_password(login, password.encode("utf-8"), connection)
+        account = await self._account(known)
+        # Somebody may log in by another name than that of the account.
+        names = {known, known if account is None else account.name} & self.rights.accounts
+        if not names or account is None or not account.may_log_in:
+            raise BadCredentials("the account is no operator", account=known)
+        return Visit.begin("account", min(names), "", now)
 
     def by_token(self, given: str, cookies: Cookies, connection: Connection, now: float) -> Visit:
         """A visit of a token; raises ``BadCredentials``, and ``TooManyGuesses`` as the API does."""
