@@ -8,14 +8,18 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 from gateway.admission.login_delay import LoginDelay
-from gateway.admission.throttle import Throttle
+from gateway.admission.throttle import Place, Throttle
 
 MINUTE = 60.0
 TESTS, TESTS_OF_USER = 60, 10
 """Tests of passwords in a minute, and of one user's."""
+
+LATEST = 20_000
+"""Of the users with a LOGIN-DELAY only these are searched, since that takes time."""
 
 MOST = 1000
 """Rows of an answer: those with the longest delay, or the most connections."""
@@ -44,22 +48,26 @@ class PasswordTests:
 def waiting(
     throttle: Throttle | None, login_delay: LoginDelay, question: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Who waits after wrong passwords and for LOGIN-DELAY; ``search``: a part of a name or network.
+    """Who waits after wrong passwords and for LOGIN-DELAY, as lists ``throttled`` and ``delayed``.
 
-    Answers ``throttled`` and ``delayed``, lists of at most ``MOST`` rows, and ``total``.
+    ``names``: of accounts and mailboxes, exactly; without them ``search``: a part of a name or
+    network, in lower case.
     """
-    part = str(question.get("search", "")).lower()
-    places = [
-        one
-        for one in ([] if throttle is None else throttle.waiting())
-        if part in one.place.account.lower() or part in one.place.network
-    ]
-    worst = heapq.nlargest(MOST, places, key=lambda one: (one.refuses, one.delay, one.wrong))
-    delayed = [[user, left] for user, left in login_delay.waiting() if part in user.lower()]
+    names, part = set(question.get("names", ())), question.get("search", "")
+
+    def fits(place: Place) -> bool:
+        account, network, _ = place
+        return account in names if names else part in account.lower() or part in network
+
+    found = [] if throttle is None else throttle.waiting(fits, MOST)
+    if names:
+        delayed = ((name, login_delay.left(name)) for name in names)
+    else:
+        latest = islice(login_delay.waiting(), LATEST)
+        delayed = (one for one in latest if part in one[0].lower())
     return {
-        "throttled": [[*one.place, *one[1:]] for one in worst],
-        "delayed": delayed[:MOST],
-        "total": len(places) + len(delayed),
+        "throttled": [[*one.place, *one[1:]] for one in found],
+        "delayed": [[*one] for one in islice(delayed, MOST) if one[1]],
     }
 
 

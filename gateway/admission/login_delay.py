@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
@@ -73,6 +74,11 @@ class LoginDelay:
             if not 0 <= now - at < self._longest:
                 return
             yield user, self._longest - (now - at)
+
+    def left(self, user: str) -> float:
+        """Seconds until the user may log in, as in ``waiting``; 0: now."""
+        since = self._seconds() - self._at.get(user, -math.inf)
+        return self._longest - since if 0 <= since < self._longest else 0.0
 
     def forget(self, user: str) -> bool:
         """Let the user log in now; whether there was a delay."""

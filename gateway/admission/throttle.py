@@ -11,12 +11,13 @@ computes the delay, the caller waits.
 
 from __future__ import annotations
 
+import heapq
 import hmac
 import math
 import os
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from ipaddress import ip_network
 from typing import Any, NamedTuple
@@ -257,19 +258,24 @@ class Throttle:
 
     # -- for operators -------------------------------------------------------
 
-    def waiting(self) -> Iterator[Waiting]:
-        """The places that wrong passwords came from, and what the next other one meets there."""
-        limits, now = self._limits, self._seconds()
-        for place, wrong in self._wrong.items():
-            if wrong.until <= now or not wrong.seen:
-                continue
-            count = len(wrong.seen)
-            free = limits.free if place.account else limits.network_free
-            delay = self._delay(count, free)
-            queued = max(wrong.next - now, 0.0) + delay if delay else 0.0
-            refuses = bool(place.account) and 0 < limits.refuse_after <= count
-            logins = sum(self._pending.get(place, Counter()).values())
-            yield Waiting(place, count, logins, queued, refuses, wrong.until - now)
+    def waiting(self, fits: Callable[[Place], bool], most: int) -> list[Waiting]:
+        """The places with the most wrong passwords, and what the next other one meets there."""
+        now = self._seconds()
+        found = [
+            (place, wrong)
+            for place, wrong in self._wrong.items()
+            if wrong.until > now and wrong.seen and fits(place)
+        ]
+        worst = heapq.nlargest(most, found, key=lambda one: len(one[1].seen))
+        return [self._waiting(place, wrong, now) for place, wrong in worst]
+
+    def _waiting(self, place: Place, wrong: _Wrong, now: float) -> Waiting:
+        limits, count = self._limits, len(wrong.seen)
+        delay = self._delay(count, limits.free if place.account else limits.network_free)
+        queued = max(wrong.next - now, 0.0) + delay if delay else 0.0
+        refuses = bool(place.account) and 0 < limits.refuse_after <= count
+        logins = sum(self._pending.get(place, Counter()).values())
+        return Waiting(place, count, logins, queued, refuses, wrong.until - now)
 
     def forgive(self, accounts: Collection[str], address: str) -> int:
         """Forget wrong passwords; returns from how many places.

@@ -85,8 +85,9 @@ async def list_throttled(
     Those that wait longest come first, at most 1,000 of each kind; ``search``: a part of a user
     or an address.  Addresses and users are listed from 80 % of their limit on.
     """
-    asked = await tools.processes.ask_parent("waiting", {"search": search})
+    asked = await tools.processes.ask_parent("waiting", {"search": search.lower()})
     rows = [_of_place(tools, row) for row in asked["throttled"]]
+    rows.sort(key=lambda row: (row.refused, row.delay, row.count), reverse=True)
     rows += [_of_delay(tools, *row) for row in asked["delayed"]]
     limits = tools.settings.limits
     for name, most in (

@@ -180,9 +180,9 @@ async def _of_login(tools: Tools, account: Account) -> list[str]:
 
 async def waits_of(tools: Tools, account: Account) -> list[str]:
     """What the throttle and LOGIN-DELAY say of an account, a line each."""
+    names = [account.name, account.mailbox]
     try:
-        asked = await tools.processes.ask_parent("waiting", {"search": account.name})
-        delayed = await tools.processes.ask_parent("waiting", {"search": account.mailbox})
+        asked = await tools.processes.ask_parent("waiting", {"names": names})
     except GatewayError as error:
         return [f"nobody can tell whether the login throttle delays it: {error}"]
     lines = []
@@ -192,7 +192,7 @@ async def waits_of(tools: Tools, account: Account) -> list[str]:
             lines.append(f"{counted(wrong, 'wrong password')} came from {network}: {effect}")
     lines += [
         f"LOGIN-DELAY: the next login may come in {left:.0f} s"
-        for mailbox, left in delayed["delayed"]
+        for mailbox, left in asked["delayed"]
         if mailbox == account.mailbox
     ]
     return lines

@@ -228,7 +228,7 @@ class WorkersTests(ThrottleCase):
         self.assertEqual(self.wait("bob"), 0.0)
         # Nor do the workers remember anything, should the parent not answer.
         for admission in (self.admission, self.other):
-            own = [one.place.account for one in admission._own.waiting()]
+            own = [one.place.account for one in admission._own.waiting(lambda _: True, 9)]
             self.assertNotIn("bob", own)
 
     def test_connections_to_both_workers_are_added_up(self) -> None:
