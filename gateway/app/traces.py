@@ -33,6 +33,8 @@ class Trace:
     """One of them."""
 
     def __init__(self, asked: Mapping[str, Any], seconds: Callable[[], float]) -> None:
+        self._asked = asked
+        self._seconds = seconds
         self.ends = seconds() + asked["seconds"]
         self.read_at = seconds()
         self.shows_bodies = bool(asked["bodies"])
@@ -73,7 +75,8 @@ class Trace:
         lines = [self._lines[index] for index in range(min(AT_ONCE, len(self._lines)))]
         is_all = len(lines) == len(self._lines)
         upto = max(time.time(), self._latest) if is_all else lines[-1].time
-        return {"lines": lines, "dropped": dropped, "upto": upto}
+        asked = {**self._asked, "seconds": max(self.ends - self._seconds(), 0.0)}
+        return {"lines": lines, "dropped": dropped, "upto": upto, "asked": asked}
 
 
 class Traces:
@@ -91,6 +94,8 @@ class Traces:
 
     def start(self, asked: Mapping[str, Any]) -> bool:
         """Begin a trace; ``asked``: its ``trace`` (id), ``user`` or ``address``, ``seconds``."""
+        if asked["trace"] in self._traces:
+            return True
         if len(self._traces) >= MOST_TRACES:
             raise Overloaded(f"{MOST_TRACES} traces are running")
         self._traces[asked["trace"]] = Trace(asked, self._clock.seconds)

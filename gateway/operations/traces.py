@@ -90,6 +90,9 @@ async def read_trace(tools: Tools, *, trace: str, after: float = 0.0) -> TracePa
     found = [one for one in answers if one is not None]
     if not found:
         raise NotFound("no such trace runs; it may have ended")
+    if len(found) < len(answers):
+        # A worker that has started since, or that was not ready.
+        await tools.processes.ask_each("trace start", found[0]["asked"])
     # What another process sees meanwhile comes in order, with the next part.
     upto = min(one["upto"] for one in found)
     lines = [TraceLine(*line) for one in found for line in one["lines"]]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from answers import result
 from gateway.app.questions import Questions, SingleProcess
 from gateway.app.traces import MOST_LINES, UNREAD, Traces, answer_traces
 from gateway.directory.memory import MemoryDirectory
@@ -19,6 +23,7 @@ from gateway.mailboxes.recipients import Recipients
 from gateway.model import Limits
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.observe.labels import _MECHANISMS
+from gateway.operations.traces import read_trace
 from gateway.store.memory import MemoryStore
 from harness import ALICE, MESSAGES, SECRET, Client, Line, Wire, b64, plain
 
@@ -45,6 +50,21 @@ class LMTPWire:
         protocol.makeConnection(Line("127.0.0.1"))
         for piece in pieces:
             protocol.dataReceived(piece)
+
+
+class Several:
+    """Processes with these traces."""
+
+    def __init__(self, *traces: Traces) -> None:
+        self._processes = []
+        for one in traces:
+            questions = Questions()
+            answer_traces(questions, one)
+            self._processes.append(SingleProcess(questions))
+
+    def ask_each(self, question: str, argument: object = None) -> Deferred[list[Any]]:
+        """As ``IProcesses.ask_each``."""
+        return gatherResults(one.ask_parent(question, argument) for one in self._processes)
 
 
 class Case(SynchronousTestCase):
@@ -308,6 +328,18 @@ class EndTests(Case):
         self.clock.advance(1)
         other.login()
         self.assertIn(("C", f"USER {ALICE}"), self.seen())
+
+    def test_a_worker_that_starts_later_joins_at_the_next_reading(self) -> None:
+        others = Traces(self.clock, lambda: [late.factory])
+        late = Wire()
+        self.begin(ALICE)
+        tools = SimpleNamespace(processes=Several(self.traces, others))
+        reading: Any = partial(read_trace, tools, trace="t")  # type: ignore[arg-type]
+        late.login()
+        self.assertEqual(result(Deferred.fromCoroutine(reading())).lines, ())
+        late.login()
+        found = result(Deferred.fromCoroutine(reading())).lines
+        self.assertIn(f"USER {ALICE}", [line.text for line in found])
 
     def test_processes_answer_by_their_questions(self) -> None:
         questions = Questions()

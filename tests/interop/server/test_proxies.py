@@ -298,7 +298,7 @@ def test_nginx_as_a_tcp_proxy(site: Site) -> None:
     site.started(Nginx(site.folder("nginx"), stream, "stream").run())
     assert site.fetch(gateway, 110, "--ssl-reqd") == "fetched"
     (line,) = site.sessions(gateway)
-    assert f" from={CLIENT} via={PROXY} tls=yes " in line
+    assert f" from={CLIENT} via={PROXY} tls=TLSv1.3 " in line
 
 
 def test_nginx_as_a_mail_proxy_that_ends_tls(site: Site) -> None:
@@ -331,7 +331,7 @@ def test_dovecot_as_a_pop3_proxy_names_its_client(site: Site) -> None:
     assert "[AUTH]" in site.fetch(gateway, 110, password="wrong")
     line = site.sessions(gateway, 2)[0]
     assert f" from={CLIENT} via={PROXY} proxy_session=" in line
-    assert " tls=yes " in line
+    assert " tls=TLSv1.3 " in line
     said = re.search(r" proxy_session=(\S+) ", line)
     assert said is not None
     dovecot.wait_for(f"session=<{said[1]}>".encode())
