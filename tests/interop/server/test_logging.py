@@ -118,6 +118,7 @@ def test_json_is_one_object_a_line_to_the_last(tmp_path: Path) -> None:
 
 def test_a_trace_sees_a_user_in_all_workers_over_tls_and_no_password(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path, "[processes]\nworkers = 2").run()
+    gateway.wait_for(b" info worker_ready: ", times=2)
     program = Path(sys.executable).with_name("pop3gw")
     command = [str(program), "trace", USER, "--config", str(gateway.config), "--for", "1m"]
     with subprocess.Popen(
@@ -127,9 +128,7 @@ def test_a_trace_sees_a_user_in_all_workers_over_tls_and_no_password(tmp_path: P
         assert tracing.stdout.readline().startswith(f"tracing {USER} until ")
         sessions, context = 12, gateway.context()
         for _ in range(sessions):
-            client = poplib.POP3_SSL(
-                "127.0.0.1", gateway.tls, timeout=30, context=gateway.context()
-            )
+            client = poplib.POP3_SSL("127.0.0.1", gateway.tls, timeout=30, context=context)
             client.user(USER)
             client.pass_(PASSWORD)
             client.quit()
