@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.cli.main import pop3gw
 from gateway.observe.families import FAMILIES
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +70,16 @@ class MonitoringPageTests(SynchronousTestCase):
     def test_the_page_has_each_alert_with_its_severity(self) -> None:
         rows = re.findall(r"^\| (Pop3gw\w+) \| (\w+) \|", PAGE.read_text(), re.M)
         self.assertEqual(rows, [(one["alert"], one["labels"]["severity"]) for one in rules()])
+
+    def test_each_command_of_the_page_is_one(self) -> None:
+        named = set(re.findall(r"`pop3gw ((?:[a-z-]+ ?)+)", PAGE.read_text()))
+        self.assertIn("retention release", named)
+        for words in named:
+            found: click.Command = pop3gw
+            for word in words.split():
+                if isinstance(found, click.Group):
+                    found = found.get_command(click.Context(found), word) or self.fail(words)
+            self.assertFalse(isinstance(found, click.Group), words)
 
     def test_alerts_and_panels_name_only_figures_of_the_server(self) -> None:
         named = set()
