@@ -6,12 +6,10 @@ import os
 import ssl
 from collections.abc import Callable
 from functools import partial
-from io import StringIO
 from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any
 
-from gateway.http.quota import quota_site
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, UNIXAddress
@@ -30,6 +28,7 @@ from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
 from gateway.admission.throttle import ThrottleLimits
 from gateway.events import ConnectionOpened, ConnectionRefused, Event
+from gateway.http.site import BoundedSite
 from gateway.interfaces import Leave
 from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients
@@ -552,13 +551,13 @@ class _Hello(Resource):
 
 class HttpTests(SynchronousTestCase):
     def test_the_access_log_has_the_client(self) -> None:
-        site: Any = quota_site(None, None, token="t0ken")  # type: ignore[arg-type]
-        site.logFile = StringIO()
-        site._logDateTime = "now"
+        served: list[Any] = []
+        site = BoundedSite(_Hello(), Clock(), served.append)
         peer = Front(site).connect()
         assert peer is not None
         peer.send(binary(CLIENT) + b"GET /v1/quota HTTP/1.0\r\n\r\n")
-        self.assertTrue(site.logFile.getvalue().startswith(f'"{CLIENT}" - - now "GET /v1/quota'))
+        (event,) = served
+        self.assertEqual((event.connection.host, event.path), (CLIENT, "/v1/quota"))
 
     def test_a_request_that_comes_with_the_header_is_answered(self) -> None:
         site: Any = Site(_Hello())
