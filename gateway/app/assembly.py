@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -12,14 +10,11 @@ from attrs import evolve
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.internet.task import Clock
 
 from gateway.app.acceptors import secured
 from gateway.app.certificates import certificates_of, described, expiry_of
 from gateway.app.delivery import MailServices, delivery_of, life_of_warnings
 from gateway.app.demo import hints
-from gateway.app.faults import faults_of
-from gateway.app.first_start import User, file_faults, prepare, reserve
 from gateway.app.listeners import Listeners
 from gateway.app.logins import (
     Logins,
@@ -29,7 +24,6 @@ from gateway.app.logins import (
     try_directory,
 )
 from gateway.app.operators import check_password_of, control_site, http_site
-from gateway.app.parent import Handed, Parent, PassOn, make_parent
 from gateway.app.parts import Life, Parts
 from gateway.app.reload import Reloading, Source, told
 from gateway.app.retention import RetentionService, policies_of
@@ -40,9 +34,7 @@ from gateway.app.status import answer_of_process, answer_of_server
 from gateway.app.tools import tools_of
 from gateway.app.traces import Traces, answer_traces
 from gateway.app.watch import watch
-from gateway.config.load import load_document
 from gateway.config.settings import Settings
-from gateway.errors import ConfigError
 from gateway.http.site import BoundedSite
 from gateway.interfaces import IDirectory, IStore
 from gateway.jobs.certificate_expiry import CertificateExpiry
@@ -51,68 +43,9 @@ from gateway.net.pop3_factory import POP3Factory, POP3Options
 from gateway.net.timeouts import Timeouts
 from gateway.net.tls_context import TLSContext
 from gateway.operations.certificates import CertificateRow
-from gateway.operations.configuration import Checked
-from gateway.operations.configuration import check as check_configuration
 from gateway.operations.mailboxes import SESSIONS_IN
 from gateway.operations.tools import Tools, Verify
 from gateway.store.audited import no_audit
-
-
-def assemble(
-    reactor: Any,
-    path: str | None,
-    environ: Mapping[str, str],
-    passwords: Sequence[ICredentialsChecker] = (),
-    user: User | None = None,
-    *,
-    auth: Sequence[str] = (),
-    pass_on: PassOn = sys.stdout.buffer.write,
-) -> Server | Parent:
-    """The server of a configuration.  Raises ``ConfigError``.
-
-    ``passwords``: a checker in place of ``[directory]``, which ``auth`` describes to workers;
-    ``user``: the user that the process changes to after binding its ports; ``pass_on`` takes
-    lines of the log of workers.
-    """
-    # The working directory may change.
-    path = os.path.abspath(path) if path else None
-    settings, document = load_document(path, environ)
-    prepare(settings, user)
-    directory = not passwords
-    if problems := file_faults(settings, user, directory=directory):
-        raise ConfigError(problems)
-    reserve(settings, user)
-    source = Source(path, environ, directory)
-    if settings.processes.count == 1:
-        return Assembly(reactor, settings, passwords).server(source)
-    parts = Assembly(Clock(), settings, passwords, Role(observers=()))
-    if problems := faults_of(parts, settings, directory=directory, accounts=False):
-        raise ConfigError(problems)
-    return make_parent(reactor, settings, Handed(document, source, auth), environ, pass_on)
-
-
-def check(
-    path: str | None,
-    environ: Mapping[str, str],
-    passwords: Sequence[ICredentialsChecker] = (),
-    user: User | None = None,
-) -> Checked:
-    """Check a configuration for ``assemble``.
-
-    Builds the same parts without creating files, binding ports or asking servers.
-    """
-
-    def faults(settings: Settings) -> list[str]:
-        directory = not passwords
-        problems = file_faults(settings, user, directory=directory)
-        try:
-            parts = Assembly(Clock(), settings, passwords)
-        except ConfigError as error:
-            return problems + error.problems
-        found = faults_of(parts, settings, directory=directory)
-        return problems + [one for one in found if one not in problems]
-
-    return check_configuration(path, environ, faults)
 
 
 class Assembly:
@@ -233,7 +166,7 @@ class Assembly:
         store = delivery_of(settings, self.store)
         if store is None:
             return None
-        services_of = settings.lmtp, settings.policy, settings.http, self._timeouts
+        services_of = settings.lmtp, settings.policy, self._timeouts
         made_of = directory, store, settings.quota, settings.directory, services_of
         services = MailServices(
             self._reactor,
@@ -252,10 +185,10 @@ class Assembly:
         self._parts.part("quota warnings", made_of, lambda: services, life_of_warnings)
         return services
 
-    def check_mail(
+    def check_services(
         self, directory: IDirectory, attempt: Callable[[Callable[[], object]], None]
     ) -> None:
-        """Build every listener for mail in an ``attempt`` of its own; raises ``ConfigError``."""
+        """Build every listener but those of POP3, each in an ``attempt`` of its own."""
         if self._settings.http.endpoint:
             has_tls = self._settings.http.tls == "implicit"
             logins = self.logins(directory)

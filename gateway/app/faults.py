@@ -45,7 +45,7 @@ def faults_of(
     attempt(lambda: parts.logins(directory_there))
     attempt(lambda: parts.retention_service(directory_there))
     attempt(partial(_look_at_ledger, settings.state_dir))
-    attempt(lambda: parts.check_mail(directory_there, attempt))
+    attempt(lambda: parts.check_services(directory_there, attempt))
     for name in settings.listeners:
         attempt(partial(parts.certificates.check, name))
         attempt(partial(parts.endpoint, name))

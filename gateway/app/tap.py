@@ -68,7 +68,7 @@ class Options(BaseOptions, AuthOptionMixin):
         if self.parent is not None:
             _write_log_in_batches(self.parent)
         if self["check"]:
-            from gateway.app.assembly import check
+            from gateway.app.start import check
             from gateway.errors import ConfigError
 
             try:
@@ -102,8 +102,8 @@ def makeService(options: Options) -> IService:
     """The server; prints errors of the configuration and exits."""
     from twisted.internet import reactor
 
-    from gateway.app.assembly import assemble
     from gateway.app.parent import Parent
+    from gateway.app.start import assemble
     from gateway.errors import GatewayError
 
     # A signal while it starts ends no process: the reload comes when the server runs.

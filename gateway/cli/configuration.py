@@ -36,7 +36,7 @@ def check_config(terminal: Terminal, config: str | None, user: str | None) -> Ex
     Prints each fault with its file, line and setting. Nothing is changed, and
     no port is bound. The same as 'twistd pop3gw --check', which takes --auth.
     """
-    from gateway.app.assembly import check
+    from gateway.app.start import check
 
     found = check(config, os.environ, user=_user(user))
     lines = [*found.remarks, *(found.faults or ["The configuration is fine."])]

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from certificates import Pair
-from gateway.app import assembly
+from gateway.app import start
 from gateway.config.listeners import CertificateFiles
 from gateway.config.load import load_settings
 from gateway.errors import ConfigError
@@ -47,7 +47,7 @@ class CertificatesCase(SynchronousTestCase):
 
     def faults(self, text: str, environ: dict[str, str] | None = None) -> list[str]:
         """What check-config says, with the paths shortened."""
-        problems = assembly.check(self.file(text), environ or {}).faults
+        problems = start.check(self.file(text), environ or {}).faults
         return [problem.replace(self.state, "DIR") for problem in problems]
 
 
@@ -141,7 +141,7 @@ class CheckTests(CertificatesCase):
             Pair(self.state, label, "pop.example.org")
         tables = "".join(TABLE.format("tls", one, one) for one in ("a", "b"))
         self.assertEqual(self.faults(LISTENER + tables), [])
-        assembly.assemble(Clock(), self.file(LISTENER + tables), {})
+        start.assemble(Clock(), self.file(LISTENER + tables), {})
         self.assertFalse(os.path.exists(f"{self.state}/tls"))
 
     def test_a_missing_file_names_its_setting(self) -> None:

@@ -17,7 +17,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from disks import no_room
-from gateway.app import assembly
+from gateway.app import start
 from gateway.app.needed_files import missing_files
 from gateway.app.rows import make_audit
 from gateway.auth.kerberos import GssapiSettings
@@ -85,9 +85,9 @@ class ConfigCase(SynchronousTestCase):
     def checked_and_started(self, text: str, **environ: str) -> tuple[list[str], list[str]]:
         """What ``--check`` says, and then what a start says."""
         path = self.file(text)
-        problems = assembly.check(path, environ).faults
+        problems = start.check(path, environ).faults
         try:
-            assembly.assemble(MemoryReactorClock(), path, environ)
+            start.assemble(MemoryReactorClock(), path, environ)
         except GatewayError as error:
             return problems, getattr(error, "problems", [str(error)])
         return problems, []
@@ -313,7 +313,7 @@ class FaultTests(ConfigCase):
             self.assertEqual(len(faults), 1, faults)
             self.assertTrue(faults[0].startswith(words), faults)
         path = self.file(f'{LISTENER}[quota.texts.de.warn]\ntext = "{{usd}}"\n')
-        self.assertIn("quota.texts.de.warn.text: expected", assembly.check(path, {}).faults[0])
+        self.assertIn("quota.texts.de.warn.text: expected", start.check(path, {}).faults[0])
 
     def test_a_bind_dn_without_a_password_would_bind_as_nobody_and_is_refused(self) -> None:
         text = (
@@ -419,7 +419,7 @@ class EnvironmentTests(ConfigCase):
             "POP3GW_LDAP__BIND_PASSWORD_FILE": self.file("s3cret\n"),
             "POP3GW_POP3__SECURE_NETWORKS": "10.0.0.0/8,::1/128",
         }
-        self.assertEqual(assembly.check(None, environ).faults, [])
+        self.assertEqual(start.check(None, environ).faults, [])
         self.assertEqual(load_settings(None, environ).ldap.bind_password, "s3cret")
 
     def test_the_old_name_of_a_setting_is_an_error_that_names_the_new_one(self) -> None:
@@ -461,7 +461,7 @@ class CheckTests(ConfigCase):
         state = self.mktemp()
         os.makedirs(state)
         text = f'state_dir = "{state}"\n{LISTENER}[tls]\nself_signed = false\n'
-        problems = assembly.check(self.file(text), {}).faults
+        problems = start.check(self.file(text), {}).faults
         self.assertEqual(len(problems), 3)
         for problem, path in zip(
             problems, ("tls/cert.pem", "tls/key.pem", "accounts"), strict=True
@@ -544,7 +544,7 @@ class CheckTests(ConfigCase):
             '[listeners.b]\nendpoint = "tpc:1"\n[directory]\nfile = "."\n'
             '[ntlm]\nprovider = "winbind"\nhelper = []\n'
         )
-        problems = assembly.check(self.file(f'state_dir = "{self.usable()}"\n{text}'), {}).faults
+        problems = start.check(self.file(f'state_dir = "{self.usable()}"\n{text}'), {}).faults
         self.assertEqual(len(problems), 5)
 
     def test_a_certificate_that_no_listener_uses_fails_no_check(self) -> None:
@@ -581,7 +581,7 @@ class CheckTests(ConfigCase):
                 self.assertIn("POP3GW_STATE_DIR", problem)
                 self.assertNotIn("belong", problem)
             # Without the demonstration accounts are missing too, which is no news then.
-            (problem,) = assembly.check(self.file(f'state_dir = "{state}"\n{LISTENER}'), {}).faults
+            (problem,) = start.check(self.file(f'state_dir = "{state}"\n{LISTENER}'), {}).faults
             self.assertIn("state_dir; move away what is in its place", problem)
 
     def test_a_full_disk_at_the_first_start_is_no_error_of_ownership(self) -> None:
@@ -595,10 +595,10 @@ class CheckTests(ConfigCase):
             path = self.file(f'state_dir = "{state}"\ndemo = true\n{LISTENER}')
             for pattern in ("*accounts*", "*cert.pem*"):
                 with no_room("open", pattern, number), self.assertRaises(ConfigError) as caught:
-                    assembly.assemble(MemoryReactorClock(), path, {})
+                    start.assemble(MemoryReactorClock(), path, {})
                 self.assertIn(cure, str(caught.exception))
             # What it has left behind keeps nothing from being made once there is room.
-            assembly.assemble(MemoryReactorClock(), path, {})
+            start.assemble(MemoryReactorClock(), path, {})
 
     def test_what_is_no_file_where_one_is_read_or_written_is_named(self) -> None:
         state = os.path.abspath(self.usable())
@@ -638,7 +638,7 @@ class CheckTests(ConfigCase):
         )
         with open(f"{state}/accounts", "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
-        problems = assembly.check(self.file(f'state_dir = "{state}"\n{LISTENER}'), {}).faults
+        problems = start.check(self.file(f'state_dir = "{state}"\n{LISTENER}'), {}).faults
         numbers = [problem.removeprefix(f"{state}/accounts:").split(":")[0] for problem in problems]
         self.assertEqual(sorted(map(int, numbers)), list(range(2, 12)))
         self.assertIn("pop3gw passwd", "".join(one for one in problems if "SSHA" in one))
@@ -678,7 +678,7 @@ class CheckTests(ConfigCase):
         ledger = f"{state}/ledger.sqlite3"
         Ledger(state).close()
         before = sorted(os.listdir(state))
-        self.assertEqual(assembly.check(path, {}).faults, [])
+        self.assertEqual(start.check(path, {}).faults, [])
         self.assertEqual(sorted(os.listdir(state)), before)
         whole = Path(ledger).read_bytes()
         for octets in (
@@ -687,7 +687,7 @@ class CheckTests(ConfigCase):
             whole[:100] + b"\xff" * len(whole),
         ):
             Path(ledger).write_bytes(octets)
-            (problem,) = assembly.check(path, {}).faults
+            (problem,) = start.check(path, {}).faults
             self.assertIn(f"{ledger}: ", problem)
             self.assertIn("move it away", problem)
             self.assertEqual(sorted(os.listdir(state)), before)
@@ -706,7 +706,7 @@ class CheckTests(ConfigCase):
     def test_a_check_before_the_first_start_makes_nothing(self) -> None:
         state = self.mktemp()
         text = f'state_dir = "{state}"\ndemo = true\n{LISTENER}'
-        self.assertEqual(assembly.check(self.file(text), {}).faults, [])
+        self.assertEqual(start.check(self.file(text), {}).faults, [])
         self.assertFalse(os.path.exists(state))
 
     def test_a_good_configuration_has_no_problems_and_a_bad_accounts_file_has(self) -> None:
@@ -715,12 +715,12 @@ class CheckTests(ConfigCase):
         text = f'state_dir = "{state}"\n{LISTENER}'
         with open(f"{state}/accounts", "w") as file:
             file.write("alice@example.org:{PLAIN}x\n")
-        self.assertEqual(assembly.check(self.file(text), {}).faults, [])
+        self.assertEqual(start.check(self.file(text), {}).faults, [])
         with open(f"{state}/accounts", "a") as file:
             file.write("bob\n")
         with open(f"{state}/tls/key.pem", "w") as file:
             file.write("no key")
-        problems = assembly.check(self.file(text), {}).faults
+        problems = start.check(self.file(text), {}).faults
         self.assertEqual(len(problems), 2)
         self.assertIn("accounts:2: ", problems[0])
 
@@ -801,8 +801,8 @@ class ListenerTests(ConfigCase):
     def test_a_start_without_a_file_serves_with_the_documented_defaults(self) -> None:
         state = os.path.abspath(self.mktemp())
         environ = {"POP3GW_STATE_DIR": state, "POP3GW_DEMO": "true"}
-        self.assertEqual(assembly.check(None, environ).faults, [])
-        assembly.assemble(MemoryReactorClock(), None, environ)
+        self.assertEqual(start.check(None, environ).faults, [])
+        start.assemble(MemoryReactorClock(), None, environ)
 
     def test_two_listeners_at_one_place_are_named(self) -> None:
         for text, key in (
@@ -895,7 +895,7 @@ class ListenerTests(ConfigCase):
         text = f'state_dir = "{state}"\n{LISTENER}tls = "none"\n[tls]\nself_signed = false\n'
         text += '[lmtp]\nendpoint = "tcp:0"\ntls = "stls"\n'
         path = self.file(text)
-        problems = assembly.check(path, {}).faults
+        problems = start.check(path, {}).faults
         self.assertEqual(len(problems), 2)
         self.assertIn("tls/cert.pem: no such file: tls.certificate (for lmtp)", problems[0])
 
@@ -912,11 +912,11 @@ class ListenerTests(ConfigCase):
             ("http", 'endpoint = "tcp:0"\n[http]\ntoken = "x"\nendpoint = "haproxy:tcp:7"\n'),
         ):
             path = self.file(top + text)
-            (problem,) = assembly.check(path, {}).faults
+            (problem,) = start.check(path, {}).faults
             self.assertIn(f"{table}.endpoint: ", problem)
             self.assertIn("use tcp: with proxy_protocol = true", problem)
             with self.assertRaises(ConfigError):
-                assembly.assemble(MemoryReactorClock(), path, {})
+                start.assemble(MemoryReactorClock(), path, {})
 
 
 class SecretFileTests(ConfigCase):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.app import assembly
+from gateway.app import start
 from gateway.config.load import load_settings
 from gateway.errors import ConfigError
 
@@ -109,7 +109,7 @@ class SettingsCase(SynchronousTestCase):
             return [one for one in error.problems if not is_good(one, section)]
         if section in NUMBERS_ONLY:
             return []
-        problems = assembly.check(path, environ).faults
+        problems = start.check(path, environ).faults
         # That a file is not there is no news of another state directory.
         about = "" if section == "state_dir" else section
         return [one for one in problems if not is_good(one, about)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import assembly
+from gateway.app import start
 from servers import Gateway
 
 KEY = "k3y"
@@ -89,7 +89,7 @@ def faults(tmp_path: Path, text: str, **environ: str) -> list[str]:
     file = tmp_path / "pop3gw.toml"
     base = f'state_dir = "{tmp_path}"\n[listeners.a]\nendpoint = "tcp:0"\ntls = "none"\n'
     file.write_text(base + text)
-    problems = assembly.check(str(file), environ).faults
+    problems = start.check(str(file), environ).faults
     return sorted(one.replace(str(file), "FILE") for one in problems)
 
 

@@ -13,8 +13,8 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import TestCase
 
-from gateway.app.assembly import assemble
 from gateway.app.parent import Parent
+from gateway.app.start import assemble
 from gateway.observe.log_file import publish
 from servers import PASSWORD, USER, Gateway, fill
 
