@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.cli.terminal import View, described
-from gateway.units import rounded_size, time_text
+from gateway.units import counted, rounded_size, time_text
 
 if TYPE_CHECKING:
     from gateway.operations.mailbox_list import MailboxDetails, MailboxRow
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 def _number(value: int | None) -> str:
     return "?" if value is None else f"{value:,}"
+
+
+def _messages(value: int | None) -> str:
+    return "? messages" if value is None else counted(value, "message")
 
 
 def _size(value: int | None, unknown: str = "?") -> str:
@@ -56,7 +60,7 @@ def _line(one: MailboxRow) -> str:
     share = f" ({_share(one)})" if one.share is not None else ""
     state = f"; {_state(one)}" if _state(one) else ""
     return (
-        f"{one.mailbox}: {_number(one.messages)} messages, {_size(one.octets)} {limit}{share};"
+        f"{one.mailbox}: {_messages(one.messages)}, {_size(one.octets)} {limit}{share};"
         f" last login {_login(one)}{state}"
     )
 
@@ -91,7 +95,7 @@ def details(one: MailboxDetails) -> dict[str, str]:
         "Messages": f"{one.shown_messages:,}, {rounded_size(one.shown_octets)}",
         "Hidden": f"{_number(row.hidden)}, {rounded_size(one.hidden_octets)}",
         "Other folders": f"{one.folder_messages:,}, {rounded_size(one.folder_octets)}",
-        "Usage": f"{_number(row.messages)} messages, {_size(row.octets)}"
+        "Usage": f"{_messages(row.messages)}, {_size(row.octets)}"
         + (f", {_share(row)} of its limit" if row.share is not None else ""),
         "Limit": _from(_size(row.limit_octets, "none"), row.limit_octets_from),
         "Most messages": _from(limit_messages, row.limit_messages_from),

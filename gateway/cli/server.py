@@ -11,7 +11,7 @@ from gateway.cli.command import CONFIG, Exit, command
 from gateway.cli.pages import watched
 from gateway.cli.server_parts import Ask, with_server
 from gateway.cli.terminal import Terminal, View, described
-from gateway.units import rounded_size, rounded_time, time_text
+from gateway.units import counted, rounded_size, rounded_time, time_text
 
 if TYPE_CHECKING:
     from gateway.operations.certificates import CertificateRow
@@ -65,7 +65,7 @@ def _fields(one: Status, ready: Readiness) -> dict[str, object]:
         "Version": one.version,
         "Since": f"{time_text(one.since)}, {rounded_time(one.uptime)}",
         "Processes": [
-            f"{each.role} {each.pid}, {each.sessions:,} sessions" for each in one.processes
+            f"{each.role} {each.pid}, {counted(each.sessions, 'session')}" for each in one.processes
         ],
         **({"Missing": missing[2:]} if missing else {}),
         "Listeners": [f"{each.name} at {each.address}, TLS {each.tls}" for each in one.listeners],
