@@ -57,6 +57,7 @@ __all__ = [
     "StoreDown",
     "TooManyGuesses",
     "TooManySessions",
+    "TooManyTraces",
     "TookTooLong",
     "UnknownLogin",
     "UnknownRecipient",
@@ -277,6 +278,10 @@ class DirectoryMisconfigured(GatewayError):
 
 class Overloaded(GatewayError):
     """The queue of a thread pool is full."""
+
+
+class TooManyTraces(Overloaded):
+    """As many traces run as may: one must end first."""
 
 
 class TookTooLong(GatewayError):

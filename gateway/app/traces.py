@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from gateway.app.questions import Questions
-from gateway.errors import Overloaded
+from gateway.errors import TooManyTraces
 from gateway.net.sessions import SessionFactory
 from gateway.net.shell import Shell
 from gateway.net.wire_trace import Tap, Watch, Wire
@@ -97,7 +97,7 @@ class Traces:
         if asked["trace"] in self._traces:
             return True
         if len(self._traces) >= MOST_TRACES:
-            raise Overloaded(f"{MOST_TRACES} traces are running")
+            raise TooManyTraces(f"{MOST_TRACES} traces are running: end one, or wait")
         self._traces[asked["trace"]] = Trace(asked, self._clock.seconds)
         if len(self._traces) == 1:
             self._clock.callLater(1.0, self._look)

@@ -158,9 +158,11 @@ def _schema(one: Parameter, route: Route, schemas: Schemas, *, in_url: bool = Fa
         hint = one.kind if one.bounds is None else _bounded(one)
     schema = schemas.of(hint)
     for text in (schema, schema.get("items", {})):
-        if text.get("type") == "string" and "enum" not in text:
+        kinds = text.get("type", ())
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        if "string" in kinds and "enum" not in text:
             text |= {"maxLength": MOST_TEXT, "pattern": TEXT}
-        elif text.get("type") in ("integer", "number"):
+        elif "integer" in kinds or "number" in kinds:
             largest = LARGEST[one.kind]
             text.setdefault("minimum", -largest)
             text.setdefault("maximum", largest)

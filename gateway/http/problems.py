@@ -36,6 +36,7 @@ KINDS: dict[type[BaseException], Kind] = {
     errors.NotConfirmed: Kind(HTTPStatus.PRECONDITION_REQUIRED, "The removal needs a confirmation"),
     errors.OnHold: Kind(HTTPStatus.CONFLICT, "The mailbox is on hold"),
     errors.ConfigError: Kind(HTTPStatus.CONFLICT, "The configuration or the state forbids it"),
+    errors.TooManyTraces: Kind(HTTPStatus.CONFLICT, "Too many traces are running"),
     errors.TooManyGuesses: Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many attempts"),
     errors.NotSupported: Kind(HTTPStatus.NOT_IMPLEMENTED, "The configuration cannot do this"),
     errors.MailboxUnusable: Kind(HTTPStatus.CONFLICT, "The mailbox needs an administrator"),
