@@ -149,7 +149,7 @@ class Turn:
     async def _made(self) -> Answer:
         asked = self._asked
         if asked.method == "POST" and not self._is_own_form():
-            return self._fault(403, "form")
+            return await self._fault(403, "form")
         if asked.path == "/login":
             return await self._log_in()
         if self._operator is None:
@@ -158,9 +158,9 @@ class Turn:
             return await self._log_out()
         path = self._paths.get((asked.method, asked.path))
         if path is None:
-            return self._fault(404, "page")
+            return await self._fault(404, "page")
         if path.is_change and not self._operator.may_operate:
-            return self._fault(403, "rights")
+            return await self._fault(403, "rights")
         return await self._page(path, self._operator)
 
     async def _page(self, path: Path, operator: Operator) -> Answer:
@@ -171,20 +171,20 @@ class Turn:
             outcome = "done"
         except GatewayError as error:
             outcome = f"{type(error).__name__}: {error}"
-            return self._refused(error)
+            return await self._refused(error)
         finally:
             if path.is_change:
                 self._tell(operator.name, path.make.__name__, outcome)
         if isinstance(made, Done):
             query = {**made.query, "done": made.what, "count": str(made.count)}
             return redirect(f"{made.to}?{urlencode(query)}")
-        return self._shown(made)
+        return await self._shown(made)
 
     def _tell(self, operator: str, operation: str, outcome: str) -> None:
         target = self._asked.one("mailbox") or self._asked.one("target")
         self._desk.emit(OperationDone(operator, operation, target, outcome))
 
-    def _shown(self, made: Shown) -> Answer:
+    async def _shown(self, made: Shown) -> Answer:
         asked = self._asked
         done, count = DONE.get(asked.one("done")), asked.one("count")
         number = int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
@@ -193,7 +193,8 @@ class Turn:
             for name, value in asked.shown_query.items()
             if name not in ("done", "count", "language")
         }
-        text = render(
+        page = partial(
+            render,
             made.template,
             self._words,
             path=asked.path,
@@ -204,6 +205,8 @@ class Turn:
             done="" if done is None else done(self._words, number),
             **made.values,
         )
+        # In a thread: sessions do not wait for an operator's table.
+        text = await self._desk.tools.run(page)
         return Answer(text.encode("utf-8"), made.status)
 
     # -- logging in and out ------------------------------------------------------
@@ -226,16 +229,16 @@ class Turn:
         if self._operator is not None:
             return redirect(self._target())
         if self._asked.method == "GET":
-            return self._login_form("")
+            return await self._login_form("")
         try:
             visit = await self._new_visit()
         except GatewayError as error:
-            return self._login_failed(error)
+            return await self._login_failed(error)
         self._tell(f"{visit.kind} {visit.name}", "log_in", "done")
         sealed = self._cookie(self._session, self._cookies.seal(visit))
         return redirect(self._target(), sealed)
 
-    def _login_failed(self, error: GatewayError) -> Answer:
+    async def _login_failed(self, error: GatewayError) -> Answer:
         asked, words = self._asked, self._words
         by_token = bool(asked.one("token"))
         user = "" if by_token else shown_name(asked.one("login").encode("utf-8"))
@@ -250,7 +253,7 @@ class Turn:
             problem, status = words.text("Wrong token, or one without the scope read."), 403
         else:
             problem, status = words.text("Wrong login name or password, or no operator."), 403
-        return self._login_form(problem, status)
+        return await self._login_form(problem, status)
 
     async def _new_visit(self) -> Visit:
         asked, door = self._asked, self._desk.door
@@ -260,7 +263,7 @@ class Turn:
         password = (asked.form.get("password") or ("",))[-1]
         return await door.by_password(asked.one("login"), password, asked.connection, self._now)
 
-    def _login_form(self, problem: str, status: int = 200) -> Answer:
+    async def _login_form(self, problem: str, status: int = 200) -> Answer:
         self._set.append(self._cookie(self._before, self._cookies.seal(self._visit)))
         rights = self._desk.door.rights
         values = {
@@ -269,7 +272,7 @@ class Turn:
             "by_account": bool(rights.accounts),
             "by_token": bool(rights.tokens),
         }
-        return self._shown(Shown("login.html", values, status))
+        return await self._shown(Shown("login.html", values, status))
 
     def _target(self) -> str:
         """The page to go to after the login: one of ours, or the first."""
@@ -283,12 +286,12 @@ class Turn:
 
     # -- faults --------------------------------------------------------------------
 
-    def _refused(self, error: GatewayError) -> Answer:
+    async def _refused(self, error: GatewayError) -> Answer:
         status = int(kind_of(error).status)
         kinds = {404: "name", 400: "value", 422: "value", 409: "state", 501: "state"}
-        return self._fault(status, kinds.get(status, "work"), str(error))
+        return await self._fault(status, kinds.get(status, "work"), str(error))
 
-    def _fault(self, status: int, kind: str, detail: str = "") -> Answer:
+    async def _fault(self, status: int, kind: str, detail: str = "") -> Answer:
         title, advice = FAULTS[kind](self._words)
         values = {
             "title": title,
@@ -297,7 +300,7 @@ class Turn:
             "style": "bad" if status >= 500 else "warn",
             "back": "/" if self._operator else "/login",
         }
-        return self._shown(Shown("fault.html", values, status))
+        return await self._shown(Shown("fault.html", values, status))
 
 
 FAULTS: Mapping[str, Callable[[Words], tuple[str, str]]] = {
