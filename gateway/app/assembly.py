@@ -360,7 +360,7 @@ class Assembly:
             at_reload=lambda: reloading.reload(source, runtime.reloading.run),
             at_end=lambda: reloading.assembly.stop(),
             drain_timeout=settings.limits.drain_timeout,
-            words=hints(settings) if runtime.role.is_first else [],
+            words=hints(settings) if runtime.role.is_alone else [],
             control=self.control(reloading) if runtime.role.is_alone else None,
         )
         reloading.server = server

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +45,7 @@ from gateway.jobs.thread_pool import ThreadPool
 from gateway.model import OpenSession
 from gateway.observe.log import emit_to_log
 from gateway.operations.sessions import is_meant
-from gateway.processes.sockets import Inherited
+from gateway.processes.sockets import Inherited, shown_address
 
 T = TypeVar("T")
 
@@ -180,7 +179,7 @@ class Server(SignalledService):
         for words in self._words:
             self.log.info("{words}", words=words)
         for listener, port in zip(self.listeners, self._ports, strict=True):
-            self._emit(ListenerStarted(listener.name, str(port.getHost()), listener.tls))
+            self._emit(ListenerStarted(listener.name, shown_address(port.getHost()), listener.tls))
         tried = self._within_time(self._try_directory())
         tried.addErrback(lambda _: f"no answer within {READY:g} s")
         tried.addCallback(lambda problem: accepting.addCallback(self._ready, problem))
@@ -246,7 +245,7 @@ class Server(SignalledService):
     def places(self) -> list[tuple[Listener, str]]:
         """The listeners of this process, and where each listens."""
         pairs = zip(self.listeners, self._ports, strict=False)
-        return [(listener, _shown(port.getHost())) for listener, port in pairs]
+        return [(listener, shown_address(port.getHost())) for listener, port in pairs]
 
     def open_counts(self) -> dict[str, int]:
         """How many sessions are open, by protocol."""
@@ -289,14 +288,6 @@ class Server(SignalledService):
         for observer in self._observers:
             observer.stop()
         self._emit(ServerStopped())
-
-
-def _shown(address: Any) -> str:
-    """An address of a listener as ``HOST:PORT``, or the path of a UNIX socket."""
-    if hasattr(address, "port"):
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        return f"{host}:{address.port}"
-    return os.fsdecode(getattr(address, "name", None) or "")
 
 
 def few_at_once(port: Any) -> Any:

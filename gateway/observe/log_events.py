@@ -124,7 +124,7 @@ def _action_failed(event: events.ActionFailed) -> Fields:
 def _pop3_ended(event: events.POP3SessionEnded) -> Fields:
     # Unpacked at once: each session has this line.
     (id_, host, _, listener, via), end, user, tls, method, retr, octets, *rest = event
-    top, top_octets, removed, messages, seconds, reason = rest
+    top, top_octets, removed, messages, _, reason = rest
     return {
         "end": end,
         "user": user,
@@ -135,7 +135,7 @@ def _pop3_ended(event: events.POP3SessionEnded) -> Fields:
         "retr": (retr, octets),
         "top": (top, top_octets),
         "del": (removed, messages),
-        "seconds": seconds,
+        "seconds": round(event.seconds, 3),
         "listener": listener,
         "session": id_,
         "reason": reason,

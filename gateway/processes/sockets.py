@@ -52,7 +52,7 @@ class Bound:
     @property
     def address(self) -> str:
         """Where it listens, for the log."""
-        return str(self.port.getHost())
+        return shown_address(self.port.getHost())
 
     def close(self) -> Deferred[Any]:
         """Close them; clients that wait are dropped when the workers have closed theirs."""
@@ -122,3 +122,11 @@ class Inherited:
         port.backlog = socket.SOMAXCONN
         port.startListening()
         return cast(IListeningPort, port)
+
+
+def shown_address(address: Any) -> str:
+    """An address of a listener as ``HOST:PORT``, or the path of a UNIX socket."""
+    if hasattr(address, "port"):
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        return f"{host}:{address.port}"
+    return os.fsdecode(getattr(address, "name", None) or "")

@@ -57,7 +57,7 @@ SAMPLES: tuple[Any, ...] = (
     events.BackEndDown("LDAP server ldap://ldap.example.org", "refused"),
     events.BackEndReplaced("LDAP server ldap://ldap.example.org"),
     events.BackEndBack("LDAP server ldap://ldap.example.org", 618),
-    events.ListenerStarted("pop3s", "tcp:995", "implicit"),
+    events.ListenerStarted("pop3s", "192.0.2.5:995", "implicit"),
     events.ListenerStopped("pop3s"),
     events.ServerReady(""),
     events.ReloadEnded(("quota.warn_percent",), ("lmtp.endpoint",)),
