@@ -243,7 +243,7 @@ def test_workers_killed_at_random_lose_nothing_bring_nothing_back_and_change_no_
     for pid in killed:
         assert f"ended: pid={pid} reason=signal SIGKILL" in log
     assert "Traceback" not in log
-    ids = re.findall(r" session=(\w+)", log)
+    ids = re.findall(r" session_end: .* session=(\w+)", log)
     assert len(ids) == len(set(ids))
     assert load.dropped > 0
     assert sum(box.acknowledged for box in boxes) > 0 < sum(box.deleted for box in boxes)
