@@ -10,7 +10,6 @@ from typing import Any
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
-from memory_tools import NOW, OperationCase
 
 from gateway.config.retention import Audit as AuditSettings
 from gateway.errors import BadRequest, NotSupported
@@ -18,6 +17,7 @@ from gateway.model import Reason, Removed
 from gateway.operations.audit import AuditPage, search_audit
 from gateway.state.audit import Audit
 from gateway.state.audit_search import Wanted, _backwards, find_lines
+from memory_tools import NOW, OperationCase
 
 
 class AuditCase(OperationCase):

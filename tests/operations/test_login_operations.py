@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from memory_tools import NOW, OperationCase
-
 from gateway.model import Account, LastLogin
 from gateway.operations.logins import DAY, list_logins
+from memory_tools import NOW, OperationCase
 
 
 class ListLoginsTests(OperationCase):
