@@ -111,9 +111,10 @@ def _site(
     # klein installs a reactor when it is imported: the fork server must have none.
     from gateway.http.api import Api, ApiResource
 
-    root: Any = ApiResource(Api(ROUTES, tools, find_caller, emit))
+    api = Api(ROUTES, tools, find_caller, emit)
+    root: Any = ApiResource(api)
     if page is not None:
-        root = Front(root, page, {route.path.split("/")[1] for route in ROUTES})
+        root = Front(root, page, api.first_words)
     return BoundedSite(root, reactor, emit)
 
 

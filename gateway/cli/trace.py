@@ -68,6 +68,7 @@ async def show_trace(terminal: Terminal, ask: Ask, who: str, seconds: int, bodie
     shown = {"trace": started.trace, "ends": started.ends}
     terminal.say(f"tracing {who} until {until}; Ctrl-C ends it", **shown)
     end, after = time.monotonic() + seconds, 0.0
+    has_ended = False
     try:
         while time.monotonic() < end:
             part = await ask(read_trace, trace=started.trace, after=after)
@@ -78,11 +79,13 @@ async def show_trace(terminal: Terminal, ask: Ask, who: str, seconds: int, bodie
                 _show(terminal, line)
             if not part.lines:
                 time.sleep(PAUSE)
+        has_ended = True
     except KeyboardInterrupt:
         pass
     finally:
-        with suppress(GatewayError):
-            await ask(stop_trace, trace=started.trace)
+        if not has_ended:
+            with suppress(GatewayError):
+                await ask(stop_trace, trace=started.trace)
     return Exit.DONE
 
 

@@ -143,7 +143,10 @@ class POP3SessionEnded(NamedTuple):
 
 
 class LMTPSessionEnded(NamedTuple):
-    """An LMTP connection is closed; ``lhlo``: the name that the client gave itself."""
+    """An LMTP connection is closed; ``lhlo``: the name that the client gave itself.
+
+    ``refused``: recipients refused after their message had come; before it they have events only.
+    """
 
     connection: Connection
     end: str

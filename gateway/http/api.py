@@ -95,6 +95,11 @@ class Api:
 
         return self.answer(request, nothing)
 
+    @property
+    def first_words(self) -> set[str]:
+        """The first words of all paths, those of probes too."""
+        return {rule.rule.split("/")[1] for rule in self.application.url_map.iter_rules()}
+
     def answer(self, request: BoundedRequest, work: Callable[[], Any]) -> Deferred[bytes]:
         """The octets of an answer to a request: what ``work`` returns, or its problem."""
         # An operation goes on when its client leaves: it is whole, or says what it did.

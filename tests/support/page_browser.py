@@ -27,6 +27,7 @@ from gateway.http.page.site import Desk, OperatorPage
 from gateway.http.routes import Scope
 from gateway.http.site import BoundedSite
 from gateway.model import Account, Connection
+from gateway.operations.tools import Tools
 from gateway.state.memory import MemoryState
 from gateway.store.memory import MemoryStore
 
@@ -75,21 +76,24 @@ class PageServer:
             return succeed(login)
         return fail(BadCredentials("wrong password"))
 
-    def site(self) -> BoundedSite:
-        """The site of one process, with the settings of now."""
-        processes = SingleProcess(self.questions)
-        tools = tools_of(
+    def tools(self) -> Tools:
+        """What operations work with, by the settings of now."""
+        return tools_of(
             self.settings,
             MemoryDirectory({}, self.accounts),
             self.store,
             self.state,
             policies=policies_of(self.settings.retention),
-            processes=processes,
+            processes=SingleProcess(self.questions),
             run=maybeDeferred,
             now=lambda: self.now,
         )
+
+    def site(self) -> BoundedSite:
+        """The site of one process, with the settings of now."""
+        tools = self.tools()
         rights = rights_of(self.tokens, self.operators)
-        door = Door(processes, tools.directory, rights, self.access, self.check_password)
+        door = Door(tools.processes, tools.directory, rights, self.access, self.check_password)
         page = OperatorPage(lambda: Desk(door, tools, self.events.append))
         return BoundedSite(page, self.clock, self.events.append)
 
