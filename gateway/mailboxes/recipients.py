@@ -124,6 +124,15 @@ def admit(usage: Usage, size: int, limits: Limits) -> None:
     """Raise the error of a negative verdict; a store calls this before delivery."""
     said = verdict(usage, size, limits)
     if said is Verdict.OVER:
-        raise OverQuota("the mailbox is full", size=size)
+        raise OverQuota(f"no room: the mailbox has {_filled(usage, limits)}", size=size)
     if said is Verdict.LARGER_THAN_QUOTA:
         raise LargerThanQuota("the message is larger than the mailbox may be", size=size)
+
+
+def _filled(usage: Usage, limits: Limits) -> str:
+    """Usage beside each limit, for the log."""
+    pairs = (
+        (usage.octets, limits.octets, "octets"),
+        (usage.messages, limits.messages, "messages"),
+    )
+    return ", ".join(f"{used} of {most} {unit}" for used, most, unit in pairs if most is not None)
