@@ -15,6 +15,7 @@ from twisted.internet.defer import (
     CancelledError,
     Deferred,
     DeferredList,
+    FirstError,
     TimeoutError,
     maybeDeferred,
     succeed,
@@ -275,6 +276,9 @@ class Server(SignalledService):
         return self._finishing.addErrback(self._unfinished)
 
     def _unfinished(self, failure: Failure) -> None:
+        if failure.check(FirstError):
+            # One of several that were waited for.
+            failure = failure.value.subFailure  # type: ignore[union-attr]
         if failure.check(TimeoutError, CancelledError):
             self.log.warn("shutdown: not all work finished in time")
         else:

@@ -78,7 +78,9 @@ class Api:
 
         # HEAD comes with GET.
         endpoint = f"{route.method} {route.path}"
-        register = self.application.route(path, methods=[route.method], endpoint=endpoint)
+        register = self.application.route(
+            path, methods=[route.method], endpoint=endpoint, strict_slashes=False
+        )
         register(serve)
 
     def _not_routed(self, request: Any, failure: Failure) -> Deferred[bytes]:

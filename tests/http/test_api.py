@@ -209,8 +209,11 @@ class AnswerTests(ApiCase):
             self.assertEqual(self.ask(path).status, 404, path)
             self.assertEqual(self.ask(path, "PUT", b'{"age": 3}').status, 404, path)
 
+    def test_a_slash_at_the_end_changes_nothing(self) -> None:
+        self.assertEqual(self.ask("/v1/pets/").value, self.ask("/v1/pets").value)
+
     def test_a_path_of_none_of_them_is_not_found(self) -> None:
-        for path in ("/", "/v1", "/v1/pets/", "/v1//pets", "/v1/%2e%2e/pets", "/v1/pets%00"):
+        for path in ("/", "/v1", "/v1//pets", "/v1/%2e%2e/pets", "/v1/pets%00"):
             self.assertEqual(self.ask(path).status, 404, path)
 
     def test_a_change_is_told_to_the_log_with_its_operator(self) -> None:

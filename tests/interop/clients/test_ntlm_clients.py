@@ -191,7 +191,7 @@ def test_a_changed_password_counts_at_the_next_login(make: Make) -> None:
 def test_an_integrity_code_is_wanted_or_not(make: Make) -> None:
     gateway = make().run()
     assert log_in(gateway, mic=False) == WRONG
-    gateway.wait_for(rb'no integrity code (ntlm.mic = \"allow\" lets such clients in)')
+    gateway.wait_for(rb"no integrity code (ntlm.mic = \"allow\" lets such clients in)")
     gateway.stop()
     gateway = make('mic = "allow"').run()
     assert log_in(gateway, mic=False) == OPENED

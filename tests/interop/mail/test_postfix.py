@@ -240,7 +240,8 @@ def test_unknown_recipients_are_refused_by_each_in_its_way(stack: Stack) -> None
         client.mail(SENDER)
         assert client.rcpt("nobody@example.org")[0] == 550
         assert client.docmd("DATA")[0] == 503
-    assert stack.ask("/v1/quota/nobody@example.org") == (404, {"error": "UnknownRecipient"})
+    status, problem = stack.ask("/v1/quota/nobody@example.org")
+    assert (status, problem["kind"]) == (404, "UnknownRecipient")
     assert stack.ask(f"/v1/quota/{USER}", token="wrong")[0] == 401
     assert stack.ask("/v1/quota/")[0] == 200
 

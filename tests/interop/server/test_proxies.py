@@ -324,7 +324,7 @@ def test_dovecot_as_a_pop3_proxy_names_its_client(site: Site) -> None:
     gateway = site.gateway(snippets("toml")[2], NO_TRUST).run()
     config = site.moved(snippets("dovecot")[0]).replace("port=110", f"port={site.backs[110]}")
     config = config.replace("/etc/dovecot/pop3gw-ca.pem", str(gateway.certificate))
-    dovecot = DovecotProxy(site.folder("dovecot"), config).run()
+    dovecot = DovecotProxy(site.folder("d"), config).run()
     site.started(dovecot)
     site.fronts[110] = dovecot.plain
     assert site.fetch(gateway, 110) == "fetched", dovecot.log
@@ -344,7 +344,7 @@ def test_dovecot_without_tls_needs_a_word_about_that_of_its_clients(site: Site) 
     gateway = site.gateway(f'{toml}proxy_tls = "always"\n', NO_TRUST).run()
     config = site.moved(snippets("dovecot")[0]).replace("port=110", f"port={site.backs[110]}")
     config = config.replace("/etc/dovecot/pop3gw-ca.pem", str(gateway.certificate))
-    dovecot = DovecotProxy(site.folder("dovecot"), config.replace(" starttls=yes", "")).run()
+    dovecot = DovecotProxy(site.folder("d"), config.replace(" starttls=yes", "")).run()
     site.started(dovecot)
     site.fronts[110] = dovecot.plain
     assert site.fetch(gateway, 110) == "fetched"
