@@ -20,6 +20,9 @@ RUN python3 -m venv --without-pip /opt/pop3gw \
  && python3 -m pip --python /opt/pop3gw/bin/python3 install \
     --no-cache-dir --no-compile --disable-pip-version-check '.[kerberos,compression,page]' \
  && find /opt/pop3gw -depth -type d '(' -name test -o -name tests ')' -exec rm -r '{}' + \
+ # The page is in English and German; the languages of Babel take 30 MB.
+ && find /opt/pop3gw -path '*/babel/locale-data/*.dat' \
+    ! -name root.dat ! -name 'en*.dat' ! -name 'de*.dat' -delete \
  && find /opt/pop3gw -name '*.so' -exec strip --strip-unneeded '{}' +
 WORKDIR /
 # The root is read-only later: compile what the server may import, and find twistd's plugins.

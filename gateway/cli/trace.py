@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from contextlib import suppress
 from ipaddress import ip_network
@@ -68,9 +69,12 @@ async def show_trace(terminal: Terminal, ask: Ask, who: str, seconds: int, bodie
     shown = {"trace": started.trace, "ends": started.ends}
     terminal.say(f"tracing {who} until {until}; Ctrl-C ends it", **shown)
     end, after = time.monotonic() + seconds, 0.0
+    # An exception might be raised where nothing lets it through.
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     has_ended = False
     try:
-        while time.monotonic() < end:
+        while not interrupts and time.monotonic() < end:
             part = await ask(read_trace, trace=started.trace, after=after)
             after = part.after
             if part.dropped:
@@ -79,10 +83,9 @@ async def show_trace(terminal: Terminal, ask: Ask, who: str, seconds: int, bodie
                 _show(terminal, line)
             if not part.lines:
                 time.sleep(PAUSE)
-        has_ended = True
-    except KeyboardInterrupt:
-        pass
+        has_ended = not interrupts
     finally:
+        signal.signal(signal.SIGINT, before)
         if not has_ended:
             with suppress(GatewayError):
                 await ask(stop_trace, trace=started.trace)

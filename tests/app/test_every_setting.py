@@ -45,7 +45,9 @@ endpoint = "unix:{place}/lmtp"
 endpoint = "unix:{place}/policy"
 [http]
 endpoint = "unix:{place}/http"
+tls = "implicit"
 token = "token"
+page = true
 [quota]
 octets = "1 GB"
 warn_from = "post@a.example"

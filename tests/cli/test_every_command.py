@@ -223,6 +223,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
             (message.parents[1] / folder).mkdir(parents=True)
         message.write_bytes(b"Subject: x\r\n\r\n")
         os.utime(message, (1_700_000_000, 1_700_000_000))
+    for folder in ("cur", "new", "tmp"):
+        (root / "state/mail/example.org/ann" / folder).mkdir(parents=True)
     with closing(Ledger(str(root / "state"))) as ledger:
         ledger.keep_scan(USER, LastScan("unread 60d", None, 1.0, 200, stopped="200 of 200"))
     (root / "broken/ledger.sqlite3").write_bytes(b"x" * 5000)
