@@ -339,8 +339,8 @@ def test_docker_stop_ends_it_in_time_with_a_client_that_reads_nothing_and_mail_i
     )
     assert len(files.splitlines()) == 1
     # Commands find the configuration: it is in the environment.
-    shown = output(served.container.execute("pop3gw", "retention", "preview", BOB))
-    assert shown == "0 of 0 messages in 1 mailboxes would go\n"
+    shown = output(served.container.execute("pop3gw", "users", "show", BOB))
+    assert re.search(rf"^Account: +{BOB},", shown, re.M), shown
 
 
 # -- the README --------------------------------------------------------------
