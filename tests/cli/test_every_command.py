@@ -243,6 +243,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
             postfix.sendmail("me@example.net", [OWNER], b"Subject: x\r\n\r\n")
         with closing(poplib.POP3("127.0.0.1", gateway.plain, timeout=60)) as client:
             client.user(OWNER)
+            client.pass_(PASSWORD)
+            client.dele(len(files))
+            client.quit()
+        with closing(poplib.POP3("127.0.0.1", gateway.plain, timeout=60)) as client:
+            client.user(OWNER)
             with suppress(poplib.error_proto):
                 client.pass_("wrong")
             client.user(OWNER)
