@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from twisted.cred.error import UnauthorizedLogin
 
+from gateway.printable import printable
+
 __all__ = [
     "AskFailed",
     "BadCredentials",
@@ -320,7 +322,4 @@ def _one_line(text: str) -> str:
     """Names and values in it can be anything, and of any length."""
     if len(text) > 1000:
         text = f"{text[:600]}...{text[-300:]}"
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )
+    return printable(text)

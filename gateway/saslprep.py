@@ -6,6 +6,8 @@ import re
 import stringprep
 from unicodedata import ucd_3_2_0
 
+from gateway.printable import printable
+
 _PROHIBITED = (
     stringprep.in_table_c12,
     stringprep.in_table_c21_c22,
@@ -86,5 +88,4 @@ def shown_name(name: bytes) -> str:
     try:
         return login_name(name)
     except ValueError:
-        text = name.decode("utf-8", "backslashreplace")
-        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        return printable(name.decode("utf-8", "backslashreplace"))

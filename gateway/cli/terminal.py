@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
 from attrs import asdict, field, frozen
 
+from gateway.printable import printable
 from gateway.units import time_text
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Terminal:
     def say(self, text: str, /, **described: Any) -> None:
         """Print one result: ``text``, or with ``--json`` the other arguments, if there are any."""
         if not self.as_json:
-            print(printable(text), file=self._out, flush=True)
+            print(printable(text, keep="\n"), file=self._out, flush=True)
         elif described:
             print(json.dumps(described), file=self._out, flush=True)
 
@@ -76,7 +77,7 @@ class Terminal:
             values = value if isinstance(value, tuple | list) else [value]
             for number, one in enumerate(values or ["(none)"]):
                 heading = "" if number else f"{name}:"
-                lines.append(f"{heading:<{width}} {printable(str(one), keep='')}".rstrip())
+                lines.append(f"{heading:<{width}} {printable(str(one))}".rstrip())
         self.say("\n".join(lines), **described)
 
     def write(self, text: str) -> None:
@@ -91,7 +92,8 @@ class Terminal:
 
     def complain(self, text: str) -> None:
         """Print one error."""
-        line = json.dumps({"error": text}) if self.as_json else printable(f"{self._name}: {text}")
+        said = printable(f"{self._name}: {text}", keep="\n")
+        line = json.dumps({"error": text}) if self.as_json else said
         if self._progress is None:
             print(line, file=self._err, flush=True)
         else:
@@ -124,7 +126,7 @@ class Terminal:
             table.add_column(heading, overflow="fold", justify="right" if is_number else "left")
         for row in rows:
             # Text: names may have brackets, which are markup in a str.
-            table.add_row(*(Text(printable(row[at], keep="")) for at in used))
+            table.add_row(*(Text(printable(row[at])) for at in used))
         Console(file=self._out).print(table)
 
     def progress(self, done: int, total: int) -> None:
@@ -157,7 +159,7 @@ class Rows(Generic[T]):
             self._cells.append(self._view.cells(value))
         else:
             described = self._view.described if self._terminal.as_json else _nothing
-            line = printable(self._view.line(value), keep="")
+            line = printable(self._view.line(value))
             self._terminal.say(line, **described(value))
 
     def end(self) -> None:
@@ -173,18 +175,6 @@ def described(value: Any, *times: str) -> dict[str, Any]:
     return found | {
         name: None if seconds is None else time_text(seconds) for name, seconds in shown.items()
     }
-
-
-def printable(text: str, keep: str = "\n") -> str:
-    """A text that cannot control a terminal: names and headers may have been chosen to do so."""
-    if text.isprintable():
-        return text
-    return "".join(
-        letter
-        if letter.isprintable() or letter in keep
-        else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )
 
 
 def _nothing(_: Any) -> Mapping[str, Any]:

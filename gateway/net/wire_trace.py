@@ -12,6 +12,7 @@ from gateway.net.shell import Shell
 from gateway.observe.labels import mechanism_of
 from gateway.pop3.session import COMMANDS as POP3_COMMANDS
 from gateway.pop3.session import Session, State
+from gateway.printable import printable
 from gateway.wire.lines import LineTooLong
 
 BLANKED = "[blanked]"
@@ -198,9 +199,5 @@ def _replies(piece: bytes) -> Iterator[str]:
 
 
 def _shown(line: bytes) -> str:
-    text = line[: 4 * LONGEST].decode("utf-8", "backslashreplace")
-    if not text.isprintable():
-        text = "".join(
-            one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-        )
+    text = printable(line[: 4 * LONGEST].decode("utf-8", "backslashreplace"))
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

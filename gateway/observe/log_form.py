@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 
 from twisted.logger import LogEvent, eventAsText, formatEvent
 
+from gateway.printable import printable
+
 LEVELS: Mapping[str, int] = {"debug": 0, "info": 1, "warn": 2, "error": 3, "critical": 4}
 """``critical`` is Twisted's word for a traceback; the log says ``error``."""
 
@@ -242,13 +244,9 @@ def quoted(value: str) -> str:
     """
     if value and value.isprintable() and not _SPECIAL.search(value):
         return value
-    return f'"{"".join(map(_escaped, value))}"'
+    escaped = printable(_QUOTED.sub(r"\\\g<0>", value))
+    return f'"{escaped}"'
 
 
 _SPECIAL = re.compile(r'[\s"=\\]')
-
-
-def _escaped(one: str) -> str:
-    if one in '"\\':
-        return f"\\{one}"
-    return one if one.isprintable() else one.encode("unicode_escape").decode("ascii")
+_QUOTED = re.compile(r'["\\]')

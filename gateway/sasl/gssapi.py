@@ -20,6 +20,7 @@ from gateway.errors import (
     MechanismFailed,
 )
 from gateway.interfaces import Challenge, IMechanism, Proven, Run
+from gateway.printable import printable
 from gateway.sasl.credentials import GssName
 
 TOKEN_LIMIT = 65_536
@@ -201,11 +202,11 @@ class Gssapi:
         target = _display(raw, raw.inquire_context(self._context).target_name)
         service, slash, _ = target.partition("/")
         if not slash or service not in self._acceptor.services:
-            raise BadCredentials(f"the ticket is for {_printable(target)}")
+            raise BadCredentials(f"the ticket is for {printable(target)}")
         self._principal = _display(raw, taken.initiator_name)
         if not self._principal.isprintable():
             # A principal of another realm: ours has no such users.
-            raise BadCredentials(f"the ticket is of {_printable(self._principal)}")
+            raise BadCredentials(f"the ticket is of {printable(self._principal)}")
 
     def _offer(self, response: bytes) -> Challenge | Proven:
         if response:
@@ -276,9 +277,4 @@ def _words(error: Any) -> str:
     words = error.get_all_statuses(error.min_code, False) if error.min_code else []
     if not words or error.maj_code != _GSS_S_FAILURE:
         words = [*error.get_all_statuses(error.maj_code, True), *words]
-    return _printable(": ".join(words))
-
-
-def _printable(text: str) -> str:
-    """A client's name with control characters escaped, so that it cannot forge log lines."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return printable(": ".join(words))

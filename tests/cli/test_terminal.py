@@ -10,8 +10,9 @@ import pytest
 
 from gateway.cli.command import Exit
 from gateway.cli.pages import Paging, show_pages
-from gateway.cli.terminal import Terminal, View, printable
+from gateway.cli.terminal import Terminal, View
 from gateway.operations.values import Page
+from gateway.printable import printable
 
 ROWS = View[tuple[str, int]](
     ("Name", "Messages"),
@@ -79,7 +80,7 @@ def test_json_is_as_it_was() -> None:
 
 def test_what_is_printable_stays_as_it_is() -> None:
     for text in ("jörg@example.org", "日本", "a b", "[red]x[/red]", "one\ntwo"):
-        assert printable(text) == text
+        assert printable(text, keep="\n") == text
     assert printable("a\u202eb") == r"a\u202eb"
 
 
