@@ -33,7 +33,7 @@ class DirectWriter:
         """Send, in order after all that was written before.
 
         What is the ``last`` leaves in one packet with the end of the stream,
-        and has to be followed by ``loseConnection``.
+        and has to be followed by ``close``.
         """
         if self._send is not None:
             try:
@@ -47,10 +47,16 @@ class DirectWriter:
             self._send = None
         self._transport.write(data)
 
-    @property
-    def all_sent(self) -> bool:
-        """Whether the transport surely has nothing left to send."""
-        return self._send is not None
+    def close(self) -> None:
+        """Close the connection: at once, or when all is sent.
+
+        ``loseConnection`` waits even with nothing to send until the socket may be written to,
+        which costs a poll, two changes to the poll set and an empty send.
+        """
+        if self._send is not None:
+            self._transport.connectionLost(connectionDone)
+        else:
+            self._transport.loseConnection()
 
     def emptied(self) -> None:
         """The transport has nothing left to send."""
@@ -74,8 +80,4 @@ class DirectTransport:
 
     def close_now(self) -> None:
         """Close, as the client has: at once, or when all is sent."""
-        if self._writer.all_sent:
-            # As the transport itself does for protocols that know of no half-closed streams.
-            self._transport.connectionLost(connectionDone)
-        else:
-            self._transport.loseConnection()
+        self._writer.close()

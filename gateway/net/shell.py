@@ -413,7 +413,7 @@ class Shell(AdmittedProtocol):
         if abort:
             self.transport.abortConnection()
         else:
-            self.transport.loseConnection()
+            self._writer.close()
         self._idle_timer.hurry()
 
     # -- the end -------------------------------------------------------------

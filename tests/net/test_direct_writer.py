@@ -1,0 +1,41 @@
+"""What a session costs the reactor: real sockets, a client in a thread."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import inlineCallbacks
+from twisted.internet.tcp import Server
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from harness import ALICE, SECRET, Wire
+
+SESSION = b"USER %b\r\nPASS %b\r\nSTAT\r\nRETR 1\r\nQUIT\r\n" % (ALICE.encode(), SECRET.encode())
+
+
+def talk(port: int) -> bytes:
+    """All that the server says to a whole session."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        line.sendall(SESSION)
+        said = b""
+        while data := line.recv(4096):
+            said += data
+        return said
+
+
+class DirectWriterTests(TestCase):
+    @inlineCallbacks
+    def test_no_reply_and_no_end_of_a_session_waits_for_the_poll_set(self) -> Any:
+        waiting: list[Any] = []
+        add = reactor.addWriter
+        self.patch(reactor, "addWriter", lambda one: (waiting.append(one), add(one)))
+        factory = Wire().factory
+        factory._clock = None
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        said = yield deferToThread(talk, port.getHost().port)
+        self.assertTrue(said.endswith(b"\r\n.\r\n+OK Goodbye.\r\n"), said)
+        self.assertEqual([one for one in waiting if isinstance(one, Server)], [])
