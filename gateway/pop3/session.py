@@ -27,7 +27,7 @@ from gateway.pop3.reply import MessageReply
 from gateway.pop3.texts import ENGLISH, SETS
 from gateway.pop3.xclient import read_xclient
 from gateway.wire import base64
-from gateway.wire.body import END
+from gateway.wire.body import END, as_sent
 from gateway.wire.lines import LineTooLong
 
 _AS_FOR_ALL = Terms()
@@ -73,8 +73,7 @@ class Session(Replies):
     # -- commands ------------------------------------------------------------
 
     def _take_next(self) -> bool:
-        line = self._input.take_line(self._line_limit())
-        if line is None:
+        if not self._input or (line := self._input.take_line(self._line_limit())) is None:
             return False
         authorization = self._authorization
         name, authorization.name = authorization.name, None
@@ -100,23 +99,22 @@ class Session(Replies):
 
     def _perform(self, line: bytes, name: bytes | None) -> None:
         """Process one command; ``name``: the name of the preceding USER."""
-        keyword, row = self._row_of(line)
+        keyword, *arguments = line.split() or (b"",)
+        keyword = keyword.upper()
+        row = self._row_of(keyword, line)
         if keyword == b"PASS":
             # The rest of the line is the password, with its spaces (V0011).
             self._pass(name, line.lstrip(b" \t")[5:])
             return
-        arguments = line.split()[1:]
         if not row.least <= len(arguments) <= row.most:
             raise Refused("arguments")
         row.perform(self, *arguments)
         if self.state is State.TRANSACTION:
             self._refused = 0
 
-    def _row_of(self, line: bytes) -> tuple[bytes, Row]:
-        words = line.split(None, 1)
-        keyword = words[0].upper() if words else b""
+    def _row_of(self, keyword: bytes, line: bytes) -> Row:
         self.at_command(_NAMES.get(keyword, "other"))
-        if not words:
+        if not keyword:
             raise Refused("empty")
         row = COMMANDS.get(keyword) or self._row_for_proxies(keyword)
         if self.state not in row.states:
@@ -124,7 +122,7 @@ class Session(Replies):
             raise Refused("before_login" if before else "after_login")
         if keyword not in (b"USER", b"PASS") and not _PRINTABLE.fullmatch(line):
             raise Refused("not_ascii")
-        return keyword, row
+        return row
 
     def _row_for_proxies(self, keyword: bytes) -> Row:
         if keyword == b"XCLIENT" and self.line.xclient:
@@ -282,11 +280,17 @@ class Session(Replies):
 
     def message(self, text: bytes, form: Form) -> None:
         """The whole message at once: what ``fetched``, ``body`` and ``body_ended`` are together."""
-        self.fetched(form)
-        if text:
-            self.body(text)
-        if self.fetching:
-            self.body_ended()
+        reply = self._replying()
+        if form is Form.STORED or reply.is_top or self._needs_utf8(text):
+            self.fetched(form)
+            if text:
+                self.body(text)
+            if self.fetching:
+                self.body_ended()
+            return
+        self._out.put(b"+OK %b\r\n%b" % (self._texts["message"], as_sent(text, form)))
+        reply.octets = len(text)
+        self._sent(reply)
 
     @property
     def fetching(self) -> bool:
@@ -316,6 +320,9 @@ class Session(Replies):
         if not reply.started:
             self._ok("message")
         self._out.put(reply.finish())
+        self._sent(reply)
+
+    def _sent(self, reply: MessageReply) -> None:
         self._owed, self._reply = False, None
         self.marks.unread.discard(reply.index)
         if reply.is_top:

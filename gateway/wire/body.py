@@ -80,6 +80,8 @@ class Canonical:
 
 def canonical(stored: bytes, *, convert_cr: bool) -> tuple[bytes, Form]:
     """A whole message as ``Canonical`` gives it, and the form of its stored octets."""
+    if b"\r" not in stored and stored.endswith(b"\n"):
+        return stored.replace(b"\n", b"\r\n"), Form.STORED
     step = Canonical(convert_cr=convert_cr)
     text = step.feed(stored) + step.finish()
     if len(text) != len(stored):
@@ -159,6 +161,13 @@ class DotStuffing:
     def finish(self) -> bytes:
         """The end of the response."""
         return END
+
+
+def as_sent(text: bytes, form: Form) -> bytes:
+    """A whole message in canonical text as ``DotStuffing`` sends it, with the final line."""
+    if form is not Form.CLEAN:
+        text = _STUFFED(b"\n..", text)
+    return b".%b.\r\n" % text if text.startswith(b".") else text + END
 
 
 class Measure:

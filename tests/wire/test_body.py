@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.model import Form
-from gateway.wire.body import Canonical, DotStuffing, Measure, TopCut, has_dot_lines
+from gateway.wire.body import (
+    Canonical,
+    DotStuffing,
+    Measure,
+    TopCut,
+    as_sent,
+    canonical,
+    has_dot_lines,
+)
 
 Reader = Callable[[bytes], bytes | None]
 """A client: what it takes for the next reply after a message; None while it waits for more."""
@@ -102,6 +110,19 @@ class DotStuffingTests(SynchronousTestCase):
         self.assertEqual((end, nothing), (b".", b""))
         self.assertNotIn(b".", received)
         self.assertEqual([line.removeprefix(b".") for line in received], lines[:-1])
+
+    @given(PIECES, st.booleans())
+    def test_a_message_at_once_goes_out_as_one_in_pieces(
+        self, pieces: list[bytes], cr: bool
+    ) -> None:
+        stored = b"".join(pieces)
+        text, form = canonical(stored, convert_cr=cr)
+        measure = Measure(convert_cr=cr)
+        measure.feed(stored)
+        self.assertEqual(form, measure.form)
+        self.assertEqual(text, through(Canonical(convert_cr=cr), pieces))
+        known = max(form, Form.CANONICAL)
+        self.assertEqual(as_sent(text, known), through(DotStuffing(), [text]))
 
     def test_a_dot_line_is_one_that_a_dot_begins(self) -> None:
         self.assertTrue(has_dot_lines(b"a\r\n.b"))
