@@ -11,6 +11,7 @@ computes the delay, the caller waits.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import hmac
 import math
@@ -228,7 +229,8 @@ class Throttle:
             self._queue(attempt, delays, now)
 
     def _digest(self, name: str, guess: bytes) -> bytes:
-        return hmac.digest(self._key, b"%b\0%b" % (name.encode(), guess), "sha256")[:12]
+        text = b"%b\0%b" % (name.encode(), guess)
+        return hashlib.blake2b(text, key=self._key, digest_size=12).digest()
 
     def _queue(self, attempt: Attempt, delays: list[tuple[Place, float]], now: float) -> None:
         """Queue the login behind the others of its place; refuse it when the queue is too long."""
@@ -334,8 +336,9 @@ class Throttle:
             wrong.seen[digest] = now
 
     def _succeeded(self, spelt: str, place: Place, digest: bytes) -> None:
-        for answers in (False, True):
-            self._wrong.pop(place._replace(answers=answers), None)
+        if self._wrong:
+            for answers in (False, True):
+                self._wrong.pop(place._replace(answers=answers), None)
         # By the login name: the account may become known only later, with a wrong password.
         known = spelt, place.network
         _, right = self._trusted.get(known, (0.0, b""))
