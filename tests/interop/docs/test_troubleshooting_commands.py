@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import poplib
-import re
 import smtplib
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
-from pages import blocks
+from pages import check_answers
 from programs import need
 from servers import PASSWORD, USER, Gateway, fill
 
@@ -82,37 +77,5 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     assert "Traceback" not in one.log
 
 
-def typed() -> Iterator[str]:
-    """Each command of the page in its order; the first line is for all of them."""
-    for block in blocks("troubleshooting.md"):
-        for line in block.text.splitlines():
-            if line.startswith("export "):
-                assert line == "export POP3GW_CONFIG=/etc/pop3gw.toml"
-            elif line:
-                yield line
-
-
-def answer(gateway: Gateway, command: str) -> subprocess.CompletedProcess[str]:
-    """What the shell prints for a line of the page."""
-    programs = Path(sys.executable).parent
-    places = {"POP3GW_CONFIG": str(gateway.config), "PATH": f"{programs}:{os.environ['PATH']}"}
-    return subprocess.run(
-        ["bash", "-ec", command],
-        env={**os.environ, **places},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 def test_each_command_of_the_page_finds_the_cause(gateway: Gateway) -> None:
-    found = list(typed())
-    assert set(found) == set(ANSWERS)
-    answers = [(command, answer(gateway, command)) for command in found]
-    wrong = [
-        (command, done)
-        for command, done in answers
-        if done.returncode or done.stderr or not re.search(ANSWERS[command], done.stdout)
-    ]
-    assert wrong == []
+    check_answers(gateway, "troubleshooting.md", ANSWERS)
