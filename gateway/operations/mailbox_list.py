@@ -80,9 +80,7 @@ async def list_mailboxes(
     The list, and the usage of all mailboxes where it is sorted by that, are up to 30 seconds old,
     or older where it takes more than 3 seconds to count them.
     """
-    chosen, total = await _CHOICES[sort](
-        tools, search, slice(page * per_page, (page + 1) * per_page)
-    )
+    chosen, total = await choose(tools, search, sort, page, per_page)
     logins = await tools.state.find_logins([one.account.mailbox for one in chosen])
 
     async def row(one: Counted) -> MailboxRow:
@@ -93,6 +91,11 @@ async def list_mailboxes(
 
 Chosen = tuple[Sequence[Counted], int]
 """The mailboxes of a page with their usage, and how many are found in all."""
+
+
+async def choose(tools: Tools, search: str, sort: Order, page: int, per_page: int) -> Chosen:
+    """A page of the mailboxes with ``search`` in their names; empty: of all."""
+    return await _CHOICES[sort](tools, search, slice(page * per_page, (page + 1) * per_page))
 
 
 def _matching(search: str) -> Callable[[str], bool]:
@@ -209,7 +212,7 @@ async def _row(tools: Tools, one: Counted, login: LastLogin | None) -> MailboxRo
         limit_octets_from=octets_from,
         limit_messages_from=messages_from,
         share=None if usage is None else _share(usage, limits),
-        level=None if usage is None else _LEVELS[level(usage, limits)],
+        level=None if usage is None else LEVELS[level(usage, limits)],
         policy=tools.policies.text(account),
         policy_from=tools.policies.source(account),
         on_hold=tools.policies.is_held(account),
@@ -220,7 +223,7 @@ async def _row(tools: Tools, one: Counted, login: LastLogin | None) -> MailboxRo
     )
 
 
-_LEVELS: tuple[Literal["normal", "warn", "over"], ...] = ("normal", "warn", "over")
+LEVELS: tuple[Literal["normal", "warn", "over"], ...] = ("normal", "warn", "over")
 """By ``Level``."""
 
 

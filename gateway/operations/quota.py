@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from attrs import frozen
 from twisted.logger import Logger
 
 from gateway.errors import DirectoryMisconfigured
-from gateway.mailboxes.survey import Counted
-from gateway.model import Account, Limits, Usage
+from gateway.model import Limits, Usage
+from gateway.operations.mailbox_list import LEVELS, choose
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds
 from gateway.quota.verdict import level, verdict
@@ -61,10 +60,11 @@ async def list_usage(
 ) -> UsageList:
     """List usage and limits of all mailboxes, the fullest first, or by name.
 
-    Usage is at most 30 seconds old. A mailbox that cannot be read is left out; the log says why.
+    The list, and the usage where it is sorted by that, are up to 30 seconds old, or older where it
+    takes more than 3 seconds to count them. A mailbox that cannot be read is left out; the log
+    says why.
     """
-    part = slice(page * per_page, (page + 1) * per_page)
-    chosen = await (_by_name(tools, part) if sort == "mailbox" else _fullest(tools, sort, part))
+    chosen, _ = await choose(tools, "", sort, page, per_page)
     rows = []
     for one in chosen:
         if one.usage is None:
@@ -80,17 +80,6 @@ async def list_usage(
     return UsageList(tuple(rows), page)
 
 
-async def _by_name(tools: Tools, part: slice) -> Sequence[Counted]:
-    listed: Sequence[Account] = await tools.survey.listed()
-    return [await tools.survey.count(one) for one in listed[part]]
-
-
-async def _fullest(tools: Tools, sort: str, part: slice) -> Sequence[Counted]:
-    counted = await tools.survey.counted()
-    size: Callable[[Any], int] = lambda one: -getattr(one.usage, sort, -1)  # noqa: E731
-    return await tools.run(lambda: sorted(counted, key=size)[part])
-
-
 def _row(name: str, usage: Usage, limits: Limits, size: int) -> MailboxUsage:
     return MailboxUsage(
         mailbox=name,
@@ -99,6 +88,6 @@ def _row(name: str, usage: Usage, limits: Limits, size: int) -> MailboxUsage:
         limit_octets=limits.octets,
         limit_messages=limits.messages,
         warn_octets=limits.warn_octets,
-        level=level(usage, limits).name.lower(),  # type: ignore[arg-type]
+        level=LEVELS[level(usage, limits)],
         accepts=verdict(usage, size, limits).name == "FINE",
     )
