@@ -16,10 +16,10 @@ from gateway.errors import ConfigError
 from gateway.events import Emit
 from gateway.http.access import Access, PeerAccess, Token
 from gateway.http.page.access import CheckPassword, Door, rights_of
-from gateway.http.routes import ROUTES, Scope
+from gateway.http.routes import ROUTES
 from gateway.http.site import BoundedRequest, BoundedSite
 from gateway.interfaces import IAdmission
-from gateway.model import Connection, Peer
+from gateway.model import Connection, Peer, Scope
 from gateway.operations.tools import Tools
 from gateway.saslprep import login_name
 

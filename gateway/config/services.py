@@ -9,6 +9,7 @@ from attrs import field, frozen
 from gateway.config import checks as check
 from gateway.config.proxies import BehindProxy
 from gateway.endpoints import shown
+from gateway.model import Scope
 from gateway.networks import LOOPBACK, Network
 
 
@@ -42,7 +43,7 @@ class PolicyServiceSettings(BehindProxy):
     unknown: Literal["dunno", "reject"] = "dunno"
 
 
-SCOPES = ("quota", "metrics", "read", "operate")
+SCOPES = tuple(one.value for one in Scope)
 """What a token may be good for."""
 
 _SECRET_TOKEN = {check.SECRET: True, **check.TOKEN["metadata"]}

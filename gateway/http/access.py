@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from attrs import frozen
 
 from gateway.errors import NotInScope, NotLetIn, TooManyGuesses
-from gateway.http.routes import INCLUDED, Scope
+from gateway.http.routes import INCLUDED
+from gateway.model import Scope
 
 WINDOW = 60.0
 """Seconds in which wrong tokens count together."""

@@ -22,8 +22,9 @@ from gateway.http.openapi import description_of
 from gateway.http.parameters import arguments_of, names_in
 from gateway.http.probes import PROBES, Probe
 from gateway.http.problems import CONTENT_TYPE, kind_of, problem_of
-from gateway.http.routes import Route, Scope
+from gateway.http.routes import Route
 from gateway.http.site import BoundedRequest
+from gateway.model import Scope
 from gateway.observe.failures import complain
 from gateway.operations.tools import Tools
 from gateway.operations.values import Text

@@ -13,8 +13,9 @@ import gateway
 from gateway.http.parameters import LARGEST, MOST_TEXT, TEXT, Parameter, parameters_of
 from gateway.http.probes import PROBES, Probe
 from gateway.http.problems import CONTENT_TYPE, KINDS, UNFORESEEN
-from gateway.http.routes import INCLUDED, Route, Scope
+from gateway.http.routes import INCLUDED, Route
 from gateway.http.schemas import Schema, Schemas, text_of
+from gateway.model import Scope
 from gateway.operations.tools import Tools
 from gateway.operations.values import Text
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from enum import Enum
 from typing import Any
 
 from attrs import frozen
 
+from gateway.model import Scope
 from gateway.operations import (
     audit,
     auth,
@@ -32,16 +32,6 @@ from gateway.operations import (
     unique_ids,
     users,
 )
-
-
-class Scope(Enum):
-    """What a token lets its owner do; each includes those before it."""
-
-    QUOTA = "quota"
-    METRICS = "metrics"
-    READ = "read"
-    OPERATE = "operate"
-
 
 INCLUDED: dict[Scope, frozenset[Scope]] = {
     Scope.QUOTA: frozenset({Scope.QUOTA}),

@@ -18,7 +18,15 @@ from gateway.model.accounts import (
     WarningChange,
     WarningState,
 )
-from gateway.model.clients import Connection, LoginAttempt, OpenSession, Peer, Proxy, cause_of
+from gateway.model.clients import (
+    Connection,
+    LoginAttempt,
+    OpenSession,
+    Peer,
+    Proxy,
+    Scope,
+    cause_of,
+)
 from gateway.model.mail import (
     Contents,
     DueDay,
@@ -55,6 +63,7 @@ __all__ = [
     "Reason",
     "Removed",
     "RetentionOrder",
+    "Scope",
     "StoredMessage",
     "Terms",
     "Usage",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import NamedTuple
 
 from gateway.model.mail import Reason
@@ -115,6 +116,15 @@ class LoginAttempt(NamedTuple):
 
     def __repr__(self) -> str:
         return f"LoginAttempt(username={self.username!r}, host={self.peer.host!r})"
+
+
+class Scope(Enum):
+    """What a token lets its owner do."""
+
+    QUOTA = "quota"
+    METRICS = "metrics"
+    READ = "read"
+    OPERATE = "operate"
 
 
 def cause_of(mind: object) -> Reason:

@@ -20,9 +20,9 @@ from gateway.events import Event, OperationDone, RequestServed
 from gateway.http.access import MOST_WRONG, WINDOW, Access, Token
 from gateway.http.api import Api, ApiResource
 from gateway.http.parameters import MOST_TEXT
-from gateway.http.routes import Route, Scope
+from gateway.http.routes import Route
 from gateway.http.site import CONNECTIONS, IDLE, MOST_BODY, REQUEST_WITHIN, BoundedSite
-from gateway.model import Connection
+from gateway.model import Connection, Scope
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds, Page, page_of
 

@@ -24,9 +24,8 @@ from gateway.errors import BadCredentials
 from gateway.http.access import Access, Token
 from gateway.http.page.access import Door, Sessions, rights_of
 from gateway.http.page.site import Desk, OperatorPage
-from gateway.http.routes import Scope
 from gateway.http.site import BoundedSite
-from gateway.model import Account, Connection
+from gateway.model import Account, Connection, Scope
 from gateway.operations.tools import Tools
 from gateway.state.memory import MemoryState
 from gateway.store.memory import MemoryStore

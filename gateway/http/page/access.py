@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred
 from gateway.errors import BadCredentials, GatewayError, NotInScope, NotLetIn
 from gateway.http.access import Access, Token
 from gateway.http.page.cookies import LONGEST, Cookies, Visit
-from gateway.http.routes import INCLUDED, Scope
+from gateway.http.routes import INCLUDED
 from gateway.interfaces import IDirectory, IProcesses
-from gateway.model import Account, Connection
+from gateway.model import Account, Connection, Scope
 
 MOST = 10_000
 """Most sessions that the parent remembers as ended: more than operators begin in a day."""
