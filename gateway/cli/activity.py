@@ -7,26 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.command import CONFIG, Exit, Group, command
-from gateway.cli.moments import moment
-from gateway.cli.pages import Paging, paged, show_pages
+from gateway.cli.moments import cell_of, moment, time_or
+from gateway.cli.pages import Paging, paged, show_list
 from gateway.cli.server_parts import Ask, with_server
 from gateway.cli.terminal import Terminal, View, described
-from gateway.units import rounded_size, time_text
+from gateway.units import rounded_size
 
 if TYPE_CHECKING:
     from gateway.operations.audit import AuditEntry
     from gateway.operations.logins import MailboxLogin
-
-
-def time_or(seconds: float | None, none: str = "") -> str:
-    """A time in a line; ``none``: where there is none."""
-    return none if seconds is None else time_text(seconds)
-
-
-def cell_of(seconds: float | None, none: str = "") -> str:
-    """A time in a cell of a table."""
-    return none if seconds is None else time_text(seconds)[:19].replace("T", " ")
-
 
 # -- logins --------------------------------------------------------------------
 
@@ -78,19 +67,16 @@ def list_logins(
     """List the last login to each mailbox, those without any first."""
     from gateway.operations.logins import list_logins as operation
 
-    return with_server(
+    return show_list(
+        terminal,
         config,
-        lambda ask: show_pages(
-            terminal,
-            ask,
-            paging,
-            LOGINS,
-            "no such mailbox",
-            operation,
-            unused_days=unused_days,
-            search=search,
-            sort=sort,
-        ),
+        paging,
+        LOGINS,
+        "no such mailbox",
+        operation,
+        unused_days=unused_days,
+        search=search,
+        sort=sort,
     )
 
 

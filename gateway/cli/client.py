@@ -30,6 +30,9 @@ Operation = Callable[Concatenate["Tools", P], Coroutine[Any, Any, T]]
 TIMEOUT = 60.0
 """Seconds to wait for an answer."""
 
+LONGEST = 3600.0
+"""The same of what reads or removes all mail of a mailbox, or goes through all mailboxes."""
+
 _LARGEST = 2**26
 """Most octets of an answer."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gateway.cli.moments import day_of, time_or
 from gateway.cli.terminal import View, described
 from gateway.units import counted, rounded_size, time_text
 
@@ -33,7 +34,7 @@ def _level(one: MailboxRow) -> str:
 
 
 def _login(one: MailboxRow) -> str:
-    return "never seen" if one.last_login is None else time_text(one.last_login)
+    return time_or(one.last_login, "never seen")
 
 
 def _state(one: MailboxRow) -> str:
@@ -43,14 +44,13 @@ def _state(one: MailboxRow) -> str:
 
 def _cells(one: MailboxRow) -> tuple[str, ...]:
     limit = _size(one.limit_octets, "none")
-    login = _login(one)[:10]
     return (
         one.mailbox,
         _number(one.messages),
         _size(one.octets),
         limit,
         _share(one),
-        login,
+        day_of(one.last_login, "never seen"),
         _state(one),
     )
 
@@ -78,7 +78,8 @@ MAILBOXES: View[MailboxRow] = View(
 )
 
 
-def _from(value: str, source: str) -> str:
+def with_source(value: str, source: str) -> str:
+    """A value, and where it is set; an empty ``source``: nowhere."""
     return f"{value}, set by {source}" if source else value
 
 
@@ -86,7 +87,7 @@ def details(one: MailboxDetails) -> dict[str, str]:
     """The fields of one mailbox, by their headings."""
     row = one.mailbox
     limit_messages = "none" if row.limit_messages is None else f"{row.limit_messages:,}"
-    policy = _from(row.policy or "none", row.policy_from)
+    policy = with_source(row.policy or "none", row.policy_from)
     found = {
         "Mailbox": row.mailbox,
         "Account": row.owner or "none in the directory",
@@ -97,8 +98,8 @@ def details(one: MailboxDetails) -> dict[str, str]:
         "Other folders": f"{one.folder_messages:,}, {rounded_size(one.folder_octets)}",
         "Usage": f"{_messages(row.messages)}, {_size(row.octets)}"
         + (f", {_share(row)} of its limit" if row.share is not None else ""),
-        "Limit": _from(_size(row.limit_octets, "none"), row.limit_octets_from),
-        "Most messages": _from(limit_messages, row.limit_messages_from),
+        "Limit": with_source(_size(row.limit_octets, "none"), row.limit_octets_from),
+        "Most messages": with_source(limit_messages, row.limit_messages_from),
         "Level": _level(row) or "normal",
         "Retention": policy + (": on hold, nothing is removed" if row.on_hold else ""),
     }

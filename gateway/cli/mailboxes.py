@@ -8,8 +8,9 @@ from typing import Any
 import click
 from attrs import asdict
 
+from gateway.cli.client import LONGEST
 from gateway.cli.command import CONFIG, Exit, Group, command
-from gateway.cli.pages import Paging, paged, show_pages
+from gateway.cli.pages import Paging, paged, show_list
 from gateway.cli.server_parts import Ask, with_server
 from gateway.cli.terminal import Terminal
 from gateway.units import rounded_size
@@ -61,12 +62,7 @@ def list_mailboxes(
         if search
         else "there are no mailboxes yet: the first login or delivery makes one"
     )
-    return with_server(
-        config,
-        lambda ask: show_pages(
-            terminal, ask, paging, MAILBOXES, none, operation, search=search, sort=sort
-        ),
-    )
+    return show_list(terminal, config, paging, MAILBOXES, none, operation, search=search, sort=sort)
 
 
 @command(
@@ -90,10 +86,6 @@ def show(terminal: Terminal, config: str | None, mailbox: str) -> Exit:
 
 
 # -- changes -------------------------------------------------------------------
-
-
-LONGEST = 3600.0
-"""Seconds to wait for what reads or removes all mail of a mailbox."""
 
 
 @command(

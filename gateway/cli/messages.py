@@ -9,9 +9,10 @@ import click
 from attrs import asdict
 
 from gateway.cli.command import CONFIG, Exit, Group, command
-from gateway.cli.pages import Paging, paged, show_pages
+from gateway.cli.moments import day_of
+from gateway.cli.pages import Paging, paged, show_list
 from gateway.cli.server_parts import Ask, with_server
-from gateway.cli.terminal import Terminal, View
+from gateway.cli.terminal import Terminal, View, described
 from gateway.units import rounded_size, time_text
 
 if TYPE_CHECKING:
@@ -72,20 +73,17 @@ def list_messages(
     from gateway.operations.messages import list_messages as operation
 
     none = f"{mailbox} has no such messages; see pop3gw mailboxes show {mailbox}"
-    return with_server(
+    return show_list(
+        terminal,
         config,
-        lambda ask: show_pages(
-            terminal,
-            ask,
-            paging,
-            MESSAGES,
-            none,
-            operation,
-            mailbox=mailbox,
-            show=show,
-            sort=sort,
-            descending=reverse,
-        ),
+        paging,
+        MESSAGES,
+        none,
+        operation,
+        mailbox=mailbox,
+        show=show,
+        sort=sort,
+        descending=reverse,
     )
 
 
@@ -206,34 +204,29 @@ for one in (list_messages, show, hide, restore, remove):
 # -- views -------------------------------------------------------------------------
 
 
-def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else time_text(seconds)
-
-
 def _state(one: MessageRow) -> str:
     return "hidden" if one.hidden is not None else "unread" if one.read is None else "read"
 
 
 def _cells(one: MessageRow) -> tuple[str, ...]:
     since = one.received if one.hidden is None else one.hidden
-    due = "never" if one.due is None else time_text(one.due)[:10]
-    came = "" if since is None else time_text(since)[:10]
-    return one.uid, rounded_size(one.octets), came, _state(one), due, one.why
+    due = day_of(one.due, "never")
+    return one.uid, rounded_size(one.octets), day_of(since), _state(one), due, one.why
 
 
 def _line(one: MessageRow) -> str:
     when = [
-        f"{word} {_time(value)}"
+        f"{word} {time_text(value)}"
         for word, value in (("came", one.received), ("read", one.read), ("hidden", one.hidden))
         if value is not None
     ]
-    due = "never goes" if one.due is None else f"goes {_time(one.due)}"
+    due = "never goes" if one.due is None else f"goes {time_text(one.due)}"
     return f"{one.uid}: {one.octets} octets; {', '.join(when)}; {due}: {one.why}"
 
 
 def _described(one: MessageRow) -> dict[str, Any]:
-    times = {name: _time(getattr(one, name)) for name in ("received", "read", "hidden", "due")}
-    return {"uid": one.uid, "size": one.octets, **times, "why": one.why}
+    found = described(one, "received", "read", "hidden", "due")
+    return {"uid": one.uid, "size": found.pop("octets"), **found}
 
 
 MESSAGES: View[MessageRow] = View(

@@ -1,4 +1,4 @@
-"""Points in time that commands take: ``10m`` ago, a date, or a date and time in UTC."""
+"""Points in time: that commands take, as ``10m`` ago or a date, and that they show; in UTC."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+
+from gateway.units import time_text
 
 _UNITS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -40,3 +42,23 @@ def moment(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[...,
     return click.option(
         name, type=Moment(), metavar="TIME", help=f"{text}, as 2h, 7d (ago), or a date in UTC."
     )
+
+
+def time_or(seconds: float | None, none: str = "") -> str:
+    """A time in a line; ``none``: where there is none."""
+    return none if seconds is None else time_text(seconds)
+
+
+def cell_of(seconds: float | None, none: str = "") -> str:
+    """The same in a cell of a table."""
+    return none if seconds is None else time_text(seconds)[:19].replace("T", " ")
+
+
+def minute_of(seconds: float | None, none: str = "") -> str:
+    """The same without seconds."""
+    return none if seconds is None else cell_of(seconds)[:16]
+
+
+def day_of(seconds: float | None, none: str = "") -> str:
+    """Its date."""
+    return none if seconds is None else time_text(seconds)[:10]

@@ -11,11 +11,11 @@ import click
 from attrs import frozen
 
 from gateway.cli.command import Exit
+from gateway.cli.server_parts import Ask, with_server
 from gateway.cli.terminal import Terminal, View
 
 if TYPE_CHECKING:
     from gateway.cli.client import Operation
-    from gateway.cli.server_parts import Ask
 
 LARGEST = 1000
 """Most items of a page."""
@@ -52,6 +52,21 @@ def paged(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--page", type=click.IntRange(1), default=1, help="Which page to show."),
     )
     return functools.reduce(lambda made, option: option(made), options, command)
+
+
+def show_list(
+    terminal: Terminal,
+    config: str | None,
+    paging: Paging,
+    view: View[Any],
+    none: str,
+    operation: Operation[..., Any],
+    **arguments: Any,
+) -> Exit:
+    """As ``show_pages``, asking the running server."""
+    return with_server(
+        config, lambda ask: show_pages(terminal, ask, paging, view, none, operation, **arguments)
+    )
 
 
 async def show_pages(

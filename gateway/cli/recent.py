@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.activity import cell_of, logins, time_or
+from gateway.cli.activity import logins
 from gateway.cli.command import CONFIG, Exit, command
-from gateway.cli.moments import moment
-from gateway.cli.pages import Paging, paged, show_pages
-from gateway.cli.server_parts import with_server
+from gateway.cli.moments import cell_of, moment, time_or
+from gateway.cli.pages import Paging, paged, show_list
 from gateway.cli.terminal import Terminal, View, described
 from gateway.units import rounded_size
 
@@ -43,19 +42,16 @@ def failed(
     """
     from gateway.operations.recent import list_failed_logins
 
-    return with_server(
+    return show_list(
+        terminal,
         config,
-        lambda ask: show_pages(
-            terminal,
-            ask,
-            paging,
-            FAILED,
-            "no such login has failed of late; the log has older ones",
-            list_failed_logins,
-            user=user,
-            address=address,
-            since=since or 0.0,
-        ),
+        paging,
+        FAILED,
+        "no such login has failed of late; the log has older ones",
+        list_failed_logins,
+        user=user,
+        address=address,
+        since=since or 0.0,
     )
 
 
@@ -107,21 +103,18 @@ def deliveries(
     """
     from gateway.operations.recent import list_deliveries
 
-    return with_server(
+    return show_list(
+        terminal,
         config,
-        lambda ask: show_pages(
-            terminal,
-            ask,
-            paging,
-            DELIVERIES,
-            "no such mail came of late: look at Postfix's queue and at the log",
-            list_deliveries,
-            user=user,
-            address=address,
-            message_id=message_id,
-            outcome=outcome or "",
-            since=since or 0.0,
-        ),
+        paging,
+        DELIVERIES,
+        "no such mail came of late: look at Postfix's queue and at the log",
+        list_deliveries,
+        user=user,
+        address=address,
+        message_id=message_id,
+        outcome=outcome or "",
+        since=since or 0.0,
     )
 
 

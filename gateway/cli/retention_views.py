@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import asdict
 
+from gateway.cli.moments import day_of, minute_of, time_or
 from gateway.cli.terminal import View
 from gateway.operations.retention import DueMail, DueMessage, MailboxPreview, Ordered, Scan
 from gateway.operations.retention_forecast import ForecastDay
@@ -24,16 +25,8 @@ def line(one: MailboxPreview) -> str:
     if one.would_purge:
         going += f", {one.would_purge} hidden ones for good"
     stops = " STOPPED until it is released" if one.stops else ""
-    then = _time_or_never(one.next_look)
+    then = time_or(one.next_look, "never")
     return f"{one.mailbox}: {going}{stops}; next look {then}; policy {one.policy}"
-
-
-def _minute(seconds: float) -> str:
-    return time_text(seconds)[:16].replace("T", " ")
-
-
-def _time_or_never(seconds: float | None) -> str:
-    return "never" if seconds is None else time_text(seconds)
 
 
 def message_line(one: DueMessage) -> str:
@@ -152,7 +145,7 @@ ORDERED: View[Ordered] = View(
 
 def _scan_line(one: Scan) -> str:
     stopped = f"; STOPPED: {one.stopped}" if one.stopped else ""
-    looked, due = time_text(one.looked), _time_or_never(one.due)
+    looked, due = time_text(one.looked), time_or(one.due, "never")
     return (
         f"{one.mailbox}: {one.messages} messages; looked {looked}, next look {due};"
         f" policy {one.policy}{stopped}"
@@ -169,8 +162,8 @@ SCANS: View[Scan] = View(
     lambda one: (
         one.mailbox,
         f"{one.messages:,}",
-        _minute(one.looked),
-        "never" if one.due is None else _minute(one.due),
+        minute_of(one.looked),
+        minute_of(one.due, "never"),
         one.policy,
         one.stopped or "",
     ),
@@ -180,15 +173,10 @@ SCANS: View[Scan] = View(
 )
 
 
-def day_text(seconds: float) -> str:
-    """The date of a moment, in UTC."""
-    return time_text(seconds)[:10]
-
-
 DAYS: View[ForecastDay] = View(
     ("Day", "Messages", "Size"),
-    lambda one: (day_text(one.begins), f"{one.messages:,}", rounded_size(one.octets)),
-    lambda one: f"{day_text(one.begins)}: {one.messages} messages, {one.octets} octets",
-    lambda one: {"day": day_text(one.begins), "messages": one.messages, "size": one.octets},
+    lambda one: (day_of(one.begins), f"{one.messages:,}", rounded_size(one.octets)),
+    lambda one: f"{day_of(one.begins)}: {one.messages} messages, {one.octets} octets",
+    lambda one: {"day": day_of(one.begins), "messages": one.messages, "size": one.octets},
     numbers=("Messages", "Size"),
 )

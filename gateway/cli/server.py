@@ -8,6 +8,7 @@ import click
 from attrs import asdict
 
 from gateway.cli.command import CONFIG, Exit, command
+from gateway.cli.moments import day_of, time_or
 from gateway.cli.pages import watched
 from gateway.cli.server_parts import Ask, with_server
 from gateway.cli.terminal import Terminal, View, described
@@ -107,21 +108,18 @@ def _days(one: CertificateRow) -> str:
     return "expired" if one.days_left < 0 else f"{one.days_left:.0f} d"
 
 
-def _until(one: CertificateRow) -> str:
-    return "unknown" if one.not_after is None else time_text(one.not_after)
-
-
 CERTIFICATES: View[CertificateRow] = View(
     ("Names", "Expires", "Left", "Listeners", "Problem"),
     lambda one: (
         ", ".join(one.names) or one.path,
-        _until(one)[:10],
+        day_of(one.not_after, "unknown"),
         _days(one),
         ", ".join(one.listeners),
         "; ".join(one.problems),
     ),
     lambda one: (
-        f"{one.path}: {', '.join(one.names) or '(no names)'}; expires {_until(one)}, {_days(one)};"
+        f"{one.path}: {', '.join(one.names) or '(no names)'};"
+        f" expires {time_or(one.not_after, 'unknown')}, {_days(one)};"
         f" by {one.issuer or 'unknown'}; used by {', '.join(one.listeners) or 'none'}"
         + "".join(f"; {problem}" for problem in one.problems)
     ),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.command import CONFIG, Exit, Group, command
-from gateway.cli.pages import Paging, paged, show_pages, watched
+from gateway.cli.pages import Paging, paged, show_list, watched
 from gateway.cli.server_parts import Ask, with_server
 from gateway.cli.terminal import Terminal, View, described
 from gateway.units import rounded_size, rounded_time, time_text
@@ -61,19 +61,16 @@ def list_sessions(
     from gateway.operations.sessions import list_sessions as operation
 
     def show() -> Exit:
-        return with_server(
+        return show_list(
+            terminal,
             config,
-            lambda ask: show_pages(
-                terminal,
-                ask,
-                paging,
-                SESSIONS,
-                "no such session is open",
-                operation,
-                user=user,
-                address=address,
-                protocol=protocol,
-            ),
+            paging,
+            SESSIONS,
+            "no such session is open",
+            operation,
+            user=user,
+            address=address,
+            protocol=protocol,
         )
 
     return watched(terminal, watch, show)

@@ -8,7 +8,8 @@ import click
 from attrs import asdict
 
 from gateway.cli.command import CONFIG, Exit, Group, command
-from gateway.cli.pages import Paging, paged, show_pages
+from gateway.cli.moments import minute_of
+from gateway.cli.pages import Paging, paged, show_list
 from gateway.cli.server_parts import Ask, with_server
 from gateway.cli.terminal import Terminal, View, described
 from gateway.units import time_text
@@ -52,12 +53,7 @@ def list_throttled(
     from gateway.operations.throttle import list_throttled as operation
 
     none = "nobody has to wait, and nobody is near a limit"
-    return with_server(
-        config,
-        lambda ask: show_pages(
-            terminal, ask, paging, THROTTLED, none, operation, kind=kind, search=search
-        ),
-    )
+    return show_list(terminal, config, paging, THROTTLED, none, operation, kind=kind, search=search)
 
 
 @command(
@@ -95,15 +91,11 @@ for one in (list_throttled, forgive):
     throttle.add_command(one)
 
 
-def _minute(seconds: float) -> str:
-    return time_text(seconds)[:16].replace("T", " ")
-
-
 def _cells(one: Throttled) -> tuple[str, ...]:
     who = one.user or "(any user)", one.network or "(any address)"
     delay = "refused" if one.refused else f"{one.delay:.0f} s" if one.delay else ""
-    until = "" if one.until is None else _minute(one.until)
-    return (one.kind, *who, f"{one.count:,}", delay, f"{one.waiting:,}", until)
+    count, waiting = f"{one.count:,}", f"{one.waiting:,}"
+    return (one.kind, *who, count, delay, waiting, minute_of(one.until))
 
 
 def _line(one: Throttled) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import click
 
+from gateway.cli.client import LONGEST
 from gateway.cli.command import CONFIG, Exit, command
 from gateway.cli.server_parts import Ask, with_or_without_server
 from gateway.cli.terminal import Terminal
-
-LONGEST = 3600.0
-"""Seconds to wait for all mailboxes."""
 
 
 @command(

@@ -9,9 +9,11 @@ import click
 from attrs import asdict
 
 from gateway.cli.command import CONFIG, Exit, Group, command
+from gateway.cli.mailbox_views import with_source
+from gateway.cli.moments import time_or
 from gateway.cli.server_parts import Ask, with_server
 from gateway.cli.terminal import Terminal
-from gateway.units import rounded_size, time_text
+from gateway.units import rounded_size
 
 if TYPE_CHECKING:
     from gateway.operations.users import UserDelegates, UserEntry
@@ -152,10 +154,6 @@ for one in (show, delegates, auth_test, flush):
     users.add_command(one)
 
 
-def _from(value: str, source: str) -> str:
-    return f"{value}, set by {source}" if source else value
-
-
 def _entry(one: UserEntry) -> dict[str, object]:
     box = one.box
     octets = "?" if box.octets is None else rounded_size(box.octets)
@@ -163,7 +161,7 @@ def _entry(one: UserEntry) -> dict[str, object]:
     share = "" if box.share is None else f", {box.share:.0%} of the limit"
     limit = "none" if box.limit_octets is None else rounded_size(box.limit_octets)
     most = "none" if box.limit_messages is None else f"{box.limit_messages:,}"
-    login = "none known" if box.last_login is None else time_text(box.last_login)
+    login = time_or(box.last_login, "none known")
     here = "this server" if one.is_here else f"{one.host}, another server"
     return {
         "Account": f"{one.name}, found by its {one.found_by}",
@@ -174,9 +172,9 @@ def _entry(one: UserEntry) -> dict[str, object]:
         "Password": ", ".join(one.hashes) or "the directory gives no hash",
         "Last login": login,
         "Usage": f"{messages} messages, {octets}{share}",
-        "Limit": _from(limit, box.limit_octets_from),
-        "Most messages": _from(most, box.limit_messages_from),
-        "Retention": _from(box.policy or "none", box.policy_from),
+        "Limit": with_source(limit, box.limit_octets_from),
+        "Most messages": with_source(most, box.limit_messages_from),
+        "Retention": with_source(box.policy or "none", box.policy_from),
         "Login": one.login_refused or "works with the right password",
         "Mail": one.delivery_refused or "is taken in",
     }
