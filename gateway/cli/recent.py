@@ -14,7 +14,7 @@ from gateway.cli.terminal import Terminal, View, described
 from gateway.units import rounded_size
 
 if TYPE_CHECKING:
-    from gateway.operations.recent import Delivery, FailedLogin
+    from gateway.model import Delivery, FailedLogin
 
 
 @command(

@@ -20,6 +20,7 @@ from gateway.model.accounts import (
 )
 from gateway.model.clients import (
     Connection,
+    FailedLogin,
     LoginAttempt,
     OpenSession,
     Peer,
@@ -29,6 +30,7 @@ from gateway.model.clients import (
 )
 from gateway.model.mail import (
     Contents,
+    Delivery,
     DueDay,
     Form,
     KnownExpire,
@@ -46,8 +48,10 @@ __all__ = [
     "Account",
     "Connection",
     "Contents",
+    "Delivery",
     "DigestClaim",
     "DueDay",
+    "FailedLogin",
     "Form",
     "KnownExpire",
     "LastLogin",

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from attrs import frozen
+
 from gateway.model.mail import Reason
 
 
@@ -116,6 +118,24 @@ class LoginAttempt(NamedTuple):
 
     def __repr__(self) -> str:
         return f"LoginAttempt(username={self.username!r}, host={self.peer.host!r})"
+
+
+@frozen
+class FailedLogin:
+    """A login that failed."""
+
+    at: float
+    user: str
+    """As the client has sent it; empty: it sent none."""
+
+    method: str
+    client: str
+    session: str
+    listener: str
+    error: str
+    """The kind of problem, such as ``BadCredentials``."""
+
+    reason: str
 
 
 class Scope(Enum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from attrs import frozen
 
@@ -200,3 +200,39 @@ class UsageChange(NamedTuple):
     """What the mailbox was thought to hold; None: nothing was known."""
 
     after: Usage
+
+
+@frozen
+class Delivery:
+    """What became of a message for a mailbox."""
+
+    at: float
+    """In Unix seconds."""
+
+    outcome: Literal["delivered", "refused", "failed", "policy"]
+    """``refused``: this recipient, by LMTP.  ``failed``: the message for all its recipients.
+    ``policy``: Postfix was told not to take it."""
+
+    mailbox: str
+    """Empty: no account has the address, or it is not known yet."""
+
+    recipients: tuple[str, ...]
+    sender: str
+    """Empty: a bounce."""
+
+    message: str
+    """Its id in the log and in Received; for ``policy`` Postfix's queue id."""
+
+    message_id: str
+    """The Message-ID of the header; empty: none, or the message was not sent."""
+
+    client: str
+    session: str
+    octets: int
+    seconds: float
+    """From the end of the message until it was stored."""
+
+    error: str
+    """The kind of problem, such as ``OverQuota``."""
+
+    reason: str

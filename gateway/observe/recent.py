@@ -6,7 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any
+
+from attrs import fields
 
 from gateway.events import (
     DeliveryFailed,
@@ -18,6 +21,7 @@ from gateway.events import (
     RecipientRefused,
     Subscription,
 )
+from gateway.model import Delivery, FailedLogin
 from gateway.observe.labels import reason_of
 
 KEPT = 2000
@@ -28,46 +32,16 @@ A row takes up to about 2,000 octets of memory, and usually 500."""
 MOST = 1000
 """Rows of an answer, the latest."""
 
+Row = tuple[Any, ...]
+"""The fields of a ``Delivery`` or a ``FailedLogin`` in their order, as JSON."""
+
 _LONGEST = 250
 """Characters of a text, since clients choose them."""
 
 
-class RecentDelivery(NamedTuple):
-    """What became of a message for a mailbox."""
-
-    at: float
-    """In Unix seconds."""
-
-    outcome: str
-    """``delivered``; ``refused``: a recipient; ``failed``: the message for all its recipients;
-    ``policy``: Postfix was told not to take it."""
-
-    mailbox: str
-    recipients: tuple[str, ...]
-    sender: str
-    message: str
-    message_id: str
-    client: str
-    session: str
-    octets: int
-    seconds: float
-    error: str
-    """The name of a class of ``gateway.errors``; empty: none."""
-
-    reason: str
-
-
-class RecentFailure(NamedTuple):
-    """A login that failed."""
-
-    at: float
-    user: str
-    method: str
-    client: str
-    session: str
-    listener: str
-    error: str
-    reason: str
+_DELIVERY, _FAILED_LOGIN = (
+    attrgetter(*(field.name for field in fields(kind))) for kind in (Delivery, FailedLogin)
+)
 
 
 class Recent:
@@ -76,8 +50,8 @@ class Recent:
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         """``now`` in Unix seconds."""
         self._now = now
-        self._deliveries: deque[RecentDelivery] = deque(maxlen=KEPT)
-        self._failures: deque[RecentFailure] = deque(maxlen=KEPT)
+        self._deliveries: deque[Delivery] = deque(maxlen=KEPT)
+        self._failures: deque[FailedLogin] = deque(maxlen=KEPT)
         self.subscription: Subscription = {
             MessageDelivered: self._delivered,
             RecipientRefused: self._refused,
@@ -93,7 +67,7 @@ class Recent:
         sender, recipients, mailbox, message, message_id = told
         texts = tuple([_text(one) for one in recipients]), _text(sender), message, _text(message_id)
         row = (self._now(), outcome, mailbox, *texts, host, id_, *(size or (0, 0.0)), *why)
-        self._deliveries.append(RecentDelivery(*row))
+        self._deliveries.append(Delivery(*row))
 
     def _delivered(self, event: MessageDelivered) -> None:
         _, message, account, octets, seconds, told = event
@@ -118,10 +92,10 @@ class Recent:
     def _login_failed(self, event: LoginFailed) -> None:
         client, why = event.connection, _why(event.problem)
         row = (_text(event.user), _text(event.method), client.host, client.id, client.listener)
-        self._failures.append(RecentFailure(self._now(), *row, *why))
+        self._failures.append(FailedLogin(self._now(), *row, *why))
 
-    def deliveries(self, question: Mapping[str, Any]) -> list[RecentDelivery]:
-        """The latest first, at most ``MOST``, as JSON.
+    def deliveries(self, question: Mapping[str, Any]) -> list[Row]:
+        """The latest first, at most ``MOST``.
 
         ``names``: mailboxes and addresses in lower case, of recipients or the sender; empty: any.
         ``message_id``: the Message-ID or the id of the log; ``outcomes``; ``since``: Unix seconds.
@@ -129,7 +103,7 @@ class Recent:
         names, outcomes = set(question["names"]), set(question["outcomes"])
         wanted, since = question["message_id"], question["since"]
 
-        def fits(row: RecentDelivery) -> bool:
+        def fits(row: Delivery) -> bool:
             ids = (row.message_id, row.message_id.strip("<>"), row.message)
             return (
                 row.at >= since
@@ -138,30 +112,30 @@ class Recent:
                 and (not names or not names.isdisjoint(_names(row)))
             )
 
-        return _latest(self._deliveries, fits)
+        return _latest(self._deliveries, fits, _DELIVERY)
 
-    def failed_logins(self, question: Mapping[str, Any]) -> list[RecentFailure]:
-        """The latest first, at most ``MOST``, as JSON.
+    def failed_logins(self, question: Mapping[str, Any]) -> list[Row]:
+        """The latest first, at most ``MOST``.
 
         ``names``: of users, in lower case; ``address``: of the client; empty: any.
         """
         names, address, since = set(question["names"]), question["address"], question["since"]
 
-        def fits(row: RecentFailure) -> bool:
+        def fits(row: FailedLogin) -> bool:
             return (
                 row.at >= since
                 and (not names or row.user.lower() in names)
                 and (not address or row.client == address)
             )
 
-        return _latest(self._failures, fits)
+        return _latest(self._failures, fits, _FAILED_LOGIN)
 
 
-def _latest(rows: deque[Any], fits: Callable[[Any], bool]) -> list[Any]:
-    return list(islice(filter(fits, reversed(rows)), MOST))
+def _latest(found: deque[Any], fits: Callable[[Any], bool], row: Callable[[Any], Row]) -> list[Row]:
+    return list(map(row, islice(filter(fits, reversed(found)), MOST)))
 
 
-def _names(row: RecentDelivery) -> Iterable[str]:
+def _names(row: Delivery) -> Iterable[str]:
     return (one.lower() for one in (row.mailbox, row.sender, *row.recipients) if one)
 
 

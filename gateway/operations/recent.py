@@ -4,69 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from attrs import frozen
-
+from gateway.model import Delivery, FailedLogin
 from gateway.operations.tools import Tools
 from gateway.operations.users import names_of
 from gateway.operations.values import Bounds, Page, page_of
 
-Outcome = Literal["delivered", "refused", "failed", "policy"]
-
 _NOT_DELIVERED = ("refused", "failed", "policy")
-
-
-@frozen
-class Delivery:
-    """What became of a message for a mailbox."""
-
-    at: float
-    """In Unix seconds."""
-
-    outcome: Outcome
-    """``refused``: this recipient, by LMTP.  ``failed``: the message for all its recipients.
-    ``policy``: Postfix was told not to take it."""
-
-    mailbox: str
-    """Empty: no account has the address, or it is not known yet."""
-
-    recipients: tuple[str, ...]
-    sender: str
-    """Empty: a bounce."""
-
-    message: str
-    """Its id in the log and in Received; for ``policy`` Postfix's queue id."""
-
-    message_id: str
-    """The Message-ID of the header; empty: none, or the message was not sent."""
-
-    client: str
-    session: str
-    octets: int
-    seconds: float
-    """From the end of the message until it was stored."""
-
-    error: str
-    """The kind of problem, such as ``OverQuota``."""
-
-    reason: str
-
-
-@frozen
-class FailedLogin:
-    """A login that failed."""
-
-    at: float
-    user: str
-    """As the client has sent it; empty: it sent none."""
-
-    method: str
-    client: str
-    session: str
-    listener: str
-    error: str
-    """The kind of problem, such as ``BadCredentials``."""
-
-    reason: str
 
 
 async def list_deliveries(

@@ -13,12 +13,12 @@ from gateway.errors import BadCredentials, StoreDown
 from gateway.events import LoginFailed, PolicyRefused, problem_of
 from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients
-from gateway.model import Account, Connection, Limits
+from gateway.model import Account, Connection, Delivery, FailedLogin, Limits
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.postfix_policy import PolicyFactory, PolicyOptions
 from gateway.observe.bus import EventBus
 from gateway.observe.recent import KEPT, MOST, Recent
-from gateway.operations.recent import Delivery, FailedLogin, list_deliveries, list_failed_logins
+from gateway.operations.recent import list_deliveries, list_failed_logins
 from gateway.quota.postfix_policy import Answers
 from gateway.store.memory import MemoryStore
 from harness import Line
