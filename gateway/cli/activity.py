@@ -14,8 +14,8 @@ from gateway.cli.terminal import Terminal, View, described
 from gateway.units import rounded_size
 
 if TYPE_CHECKING:
-    from gateway.operations.audit import AuditEntry
     from gateway.operations.logins import MailboxLogin
+    from gateway.state.audit_search import AuditEntry
 
 # -- logins --------------------------------------------------------------------
 

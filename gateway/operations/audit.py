@@ -9,41 +9,7 @@ from attrs import frozen
 from gateway.errors import BadValue, NotSupported
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds
-from gateway.state.audit_search import AuditLine, AuditLines, Wanted, find_lines
-
-
-@frozen
-class AuditEntry:
-    """A message that was removed, hidden or restored; times in Unix seconds."""
-
-    at: float
-    action: str
-    """``discard``: removed.  ``hide``: hidden.  ``purge``: removed later.  ``restore``: back."""
-
-    mailbox: str
-    uid: str
-    message_id: str | None
-    """The Message-ID of the header."""
-
-    octets: int
-    received: float
-    read: float | None
-    rule: str
-    """The rule of retention; empty: none."""
-
-    session: str
-    """The id of the POP3 session in the log; empty: none."""
-
-    client: str
-    operator: str
-    """Who asked for it; empty: no operator."""
-
-    @classmethod
-    def of(cls, line: AuditLine) -> AuditEntry:
-        """The same of a line."""
-        texts = ("rule", "session", "client", "operator")
-        known = line._asdict()
-        return cls(**known | {name: known[name] or "" for name in texts})
+from gateway.state.audit_search import AuditEntry, AuditLines, Wanted, find_lines
 
 
 @frozen
@@ -100,4 +66,4 @@ async def search_audit(
             raise BadValue([f"cursor: {error}"]) from None
 
     found = await tools.run(search)
-    return AuditPage(tuple(map(AuditEntry.of, found.lines)), found.cursor, found.damaged)
+    return AuditPage(tuple(found.lines), found.cursor, found.damaged)

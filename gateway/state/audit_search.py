@@ -33,27 +33,37 @@ _LATE = 3600.0
 """Seconds by which lines may be out of order, where a clock was set."""
 
 
-class AuditLine(NamedTuple):
-    """A line of the audit log; times in Unix seconds."""
+@frozen
+class AuditEntry:
+    """A message that was removed, hidden or restored; times in Unix seconds."""
 
     at: float
     action: str
+    """``discard``: removed.  ``hide``: hidden.  ``purge``: removed later.  ``restore``: back."""
+
     mailbox: str
     uid: str
     message_id: str | None
+    """The Message-ID of the header."""
+
     octets: int
     received: float
     read: float | None
-    rule: str | None
-    session: str | None
-    client: str | None
-    operator: str | None
+    rule: str
+    """The rule of retention; empty: none."""
+
+    session: str
+    """The id of the POP3 session in the log; empty: none."""
+
+    client: str
+    operator: str
+    """Who asked for it; empty: no operator."""
 
 
 class AuditLines(NamedTuple):
     """What a question found."""
 
-    lines: list[AuditLine]
+    lines: list[AuditEntry]
     cursor: str
     """Where the next question goes on; empty: there is nothing more."""
 
@@ -76,7 +86,7 @@ class Wanted:
         """Octets that each wanted line has: looking for them costs less than reading the line."""
         return [json.dumps(value).encode() for value in self.fields.values()]
 
-    def fits(self, line: AuditLine) -> bool:
+    def fits(self, line: AuditEntry) -> bool:
         """Whether the line is wanted."""
         if line.at < self.since or (self.until is not None and line.at >= self.until):
             return False
@@ -113,7 +123,7 @@ class _Search:
         self._needles = wanted.needles
         self._most = most
         self._left = octets
-        self.found: list[AuditLine] = []
+        self.found: list[AuditEntry] = []
         self.damaged = 0
         self.cursor = ""
 
@@ -221,12 +231,12 @@ def _backwards(file: int, end: int, spend: Callable[[int], None]) -> Iterator[tu
         yield tail, 0
 
 
-def _parsed(line: bytes) -> AuditLine | None:
+def _parsed(line: bytes) -> AuditEntry | None:
     """The line, or None if it is damaged."""
     with suppress(ValueError, KeyError, TypeError, AttributeError):
         fields: dict[str, Any] = json.loads(line)
         read = fields["read"]
-        told = AuditLine(
+        told = AuditEntry(
             at=_seconds(fields["time"]),
             action=fields["action"],
             mailbox=fields["mailbox"],
@@ -235,10 +245,10 @@ def _parsed(line: bytes) -> AuditLine | None:
             octets=fields["size"],
             received=_seconds(fields["received"]),
             read=None if read is None else _seconds(read),
-            rule=fields.get("rule"),
-            session=fields.get("session"),
-            client=fields.get("client"),
-            operator=fields.get("operator"),
+            rule=fields.get("rule") or "",
+            session=fields.get("session") or "",
+            client=fields.get("client") or "",
+            operator=fields.get("operator") or "",
         )
         texts = (told.action, told.mailbox, told.uid)
         if all(isinstance(one, str) for one in texts) and isinstance(told.octets, int):
