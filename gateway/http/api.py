@@ -117,10 +117,8 @@ class Api:
             value = await work()
         except Exception as error:
             if kind_of(error).status >= 500:
-                path = request.uri.partition(b"?")[0].decode("ascii", "backslashreplace")
-                complain(
-                    log, "session {id}: {path}", Failure(), id=request.connection.id, path=path
-                )
+                id_, path = request.connection.id, request.shown_path
+                complain(log, "session {id}: {path}", Failure(), id=id_, path=path)
             return _refused(request, error)
         if isinstance(value, Text):
             return _octets(request, 200, value.octets, value.content_type)

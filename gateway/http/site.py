@@ -111,6 +111,11 @@ class BoundedRequest(Request):
         return IPv4Address("TCP", self.connection.host, 0)
 
     @property
+    def shown_path(self) -> str:
+        """The path for the log, without the query: somebody may have put a secret there."""
+        return self.uri.partition(b"?")[0].decode("ascii", "backslashreplace")
+
+    @property
     def is_from_here(self) -> bool:
         """Whether the client is on this machine."""
         host: Any = self.getHost()  # type: ignore[no-untyped-call]
@@ -165,19 +170,15 @@ class BoundedSite(Site):
         known.resource = self.resource
 
     def log(self, request: Any) -> None:
-        """Emit what was asked, unless ``pop3gw health`` has asked on this machine.
-
-        The query is left out: somebody may have put a secret there.
-        """
+        """Emit what was asked, unless ``pop3gw health`` has asked on this machine."""
         if request.is_from_here and request.getHeader("user-agent") == HEALTH_CHECK:
             return
-        path = request.uri.partition(b"?")[0].decode("ascii", "backslashreplace")
         method = request.method.decode("ascii", "backslashreplace")
         self._emit(
             RequestServed(
                 request.connection,
                 method[:20],
-                path[:500],
+                request.shown_path[:500],
                 int(request.code),
                 int(request.sentLength),
                 request.operator,
