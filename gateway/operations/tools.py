@@ -39,7 +39,7 @@ class Tools:
     settings: Settings
     directory: IDirectory
     store: IStore
-    """An operation asks it for further interfaces; see ``needed``."""
+    """An operation asks it for further interfaces, by the functions of ``stored_mail.py``."""
 
     state: IState
     mailboxes: AllMailboxes
