@@ -38,8 +38,5 @@ DONE: Mapping[str, Callable[[Words, int], str]] = {
     ),
     "gone": lambda words, _: words.text("These messages are not there any more."),
     "nothing": lambda words, _: words.text("Nothing was chosen, so nothing was done."),
-    "flushed": lambda words, _: words.text(
-        "The caches are empty: the directory is asked at the next login."
-    ),
 }
 """A word of the address, and the text; the number comes from the address too."""

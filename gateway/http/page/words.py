@@ -10,7 +10,7 @@ from importlib.resources import files
 from io import BytesIO
 
 from babel import Locale
-from babel.dates import format_date, format_datetime, format_skeleton, format_time, format_timedelta
+from babel.dates import format_datetime, format_skeleton, format_time, format_timedelta
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal, format_percent
@@ -112,11 +112,6 @@ class Words:
         """The date of a day of UTC, without its year."""
         moment = datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST), UTC)
         return str(format_skeleton("MMMd", moment, locale=self._locale))
-
-    def whole_day(self, seconds: float) -> str:
-        """The date of a day of UTC."""
-        moment = datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST), UTC)
-        return str(format_date(moment, "medium", locale=self._locale))
 
     def ago(self, seconds: float | None, now: float) -> Markup:
         """How long ago something was, or in how long it will be."""
