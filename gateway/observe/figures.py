@@ -1,7 +1,7 @@
 """Counts what happens in one process: plain numbers in dictionaries, and no library.
 
 A count costs about as much as calling a function.  ``families.py`` names the figures,
-``totals.py`` adds up those of several processes, ``http/metrics.py`` shows them.
+``totals.py`` adds up those of several processes, ``exposition.py`` shows them.
 """
 
 from __future__ import annotations
@@ -114,16 +114,15 @@ class Figures:
     def _commands_done(self, event: events.CommandsDone) -> None:
         of_state, bounds = self._commands, COMMAND_BUCKETS
         for command, before, seconds, refused in event.commands:
+            state = "authorization" if before else "transaction"
             times = of_state[before].get(command)
             if times is None:
-                state = "authorization" if before else "transaction"
                 times = [0] * (len(bounds) + 2)
                 of_state[before][command] = times
                 self._times["pop3gw_command_seconds", command, state] = times
             times[bisect_left(bounds, seconds)] += 1
             times[-1] += seconds
             if refused:
-                state = "authorization" if before else "transaction"
                 self._counts["pop3gw_commands_refused_total", command, state] += 1
 
     def _logged_in_by(self, event: events.LoginSucceeded) -> None:
