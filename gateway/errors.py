@@ -7,6 +7,10 @@ the log.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from typing import Self
+
 from twisted.cred.error import UnauthorizedLogin
 
 from gateway.printable import printable
@@ -72,6 +76,14 @@ class GatewayError(Exception):
 
     logged = False
     """True if the code that raised the error has logged it, once for all callers."""
+
+    done: Mapping[str, int] | None = None
+    """How much was done before it failed, such as ``messages``; None: nothing, as far as known."""
+
+    def after(self, **counts: int) -> Self:
+        """Say that so much was done before, besides what it says already; returns the error."""
+        self.done = dict(Counter(self.done) + Counter(counts)) or None
+        return self
 
 
 class BadCredentials(GatewayError, UnauthorizedLogin):

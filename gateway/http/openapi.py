@@ -37,7 +37,11 @@ _PROBLEM_SCHEMA: Schema = {
             "items": {"type": "string"},
             "description": "Each fault of the request or the configuration.",
         },
-        "done": {"description": "What was done before it failed."},
+        "done": {
+            "type": "object",
+            "additionalProperties": {"type": "integer"},
+            "description": "How much was done before it failed: messages, octets, mailboxes.",
+        },
     },
     "required": ["type", "status", "title"],
 }

@@ -67,6 +67,5 @@ def problem_of(error: BaseException) -> dict[str, Any]:
         found["detail"] = detail[:2000]
     done = getattr(error, "done", None)
     if done is not None:
-        # What was done before it failed.
-        found["done"] = done
+        found["done"] = dict(done)
     return found

@@ -189,7 +189,10 @@ class IMailboxes(Interface):
 
 
 class IHiddenMail(Interface):
-    """A store that can hide messages from POP3.  Fails as ``IRetentionStore`` does."""
+    """A store that can hide messages from POP3.  Fails as ``IRetentionStore`` does.
+
+    What changes several messages may fail half-way: ``done`` of the error has their number.
+    """
 
     def hide(account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
         """Hide these messages; fires with how many are hidden now.

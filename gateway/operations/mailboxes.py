@@ -111,9 +111,11 @@ async def _rename(tools: Tools, account: Account, new: Account) -> None:
     await tools.state.begin_rename(account.mailbox, new.mailbox)
     try:
         await admin_store(tools).rename(account, new)
-    except GatewayError:
+    except GatewayError as error:
         there = [one.mailbox for one in await mailbox_store(tools).present([account, new])]
-        if there != [new.mailbox]:
+        if there == [new.mailbox]:
+            error.after(mailboxes=1)
+        else:
             await tools.state.drop_rename(account.mailbox)
         raise
 
@@ -128,7 +130,7 @@ async def _end_rename(tools: Tools, mailbox: str, target: str) -> None:
         raise StoreDown(
             f"{mailbox!r} is renamed to {target!r}, but its warnings and retention schedule did"
             f" not follow: {error}; run it again"
-        ) from error
+        ).after(mailboxes=1) from error
 
 
 @frozen
@@ -188,10 +190,11 @@ async def delete(
     try:
         await tools.state.forget_mailbox(mailbox)
     except GatewayError as error:
+        gone = removed.total
         raise StoreDown(
             f"{mailbox!r} is deleted, but its warnings and retention schedule are not:"
             f" {error}; run it again"
-        ) from error
+        ).after(mailboxes=1, messages=gone.messages, octets=gone.octets) from error
     return _deleted(mailbox, removed, on_hold, name, dry=False)
 
 

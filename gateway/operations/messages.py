@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from attrs import frozen
 
-from gateway.errors import BadValue, MessageGone, RetentionMalformed
+from gateway.errors import BadValue, GatewayError, MessageGone, RetentionMalformed
 from gateway.model import Account, Reason, StoredMessage
 from gateway.operations.stored_mail import admin_store, held, retention_store
 from gateway.operations.tools import Tools
@@ -182,9 +182,13 @@ async def remove_messages(tools: Tools, *, mailbox: str, uids: Uids) -> ChangedM
     store, cause = retention_store(tools), Reason(operator=tools.operator)
     done = await store.remove(account, wanted, cause)
     if done < len(wanted):
-        # Shown and hidden messages have different unique-ids.
-        hidden = {one.uid for one in await store.list_hidden(account)}
-        done += await store.purge(account, [uid for uid in wanted if uid in hidden], cause)
+        try:
+            # Shown and hidden messages have different unique-ids.
+            hidden = {one.uid for one in await store.list_hidden(account)}
+            done += await store.purge(account, [uid for uid in wanted if uid in hidden], cause)
+        except GatewayError as error:
+            error.after(messages=done)
+            raise
     return _changed(mailbox, wanted, done)
 
 

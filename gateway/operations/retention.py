@@ -8,7 +8,7 @@ from typing import Annotated
 
 from attrs import frozen
 
-from gateway.errors import GatewayError, NoSuchMailbox
+from gateway.errors import GatewayError, NoSuchMailbox, StoreDown
 from gateway.model import LastScan, RetentionOrder
 from gateway.operations.stored_mail import HiddenMessage, account_of, retention_store
 from gateway.operations.tools import Tools
@@ -314,7 +314,15 @@ async def _order(tools: Tools, mailbox: str | None, *, released: bool) -> Orders
         raise NoSuchMailbox(f"{mailbox}: {fault}")
     wanted = [name for name, scan in sorted(scans.items()) if scan.stopped or not released]
     names = wanted if mailbox is None else [mailbox]
-    for name in names:
-        await tools.state.add_order(name, RetentionOrder(now, released=released))
+    for given, name in enumerate(names):
+        try:
+            await tools.state.add_order(name, RetentionOrder(now, released=released))
+        except GatewayError as error:
+            if not given:
+                raise
+            raise StoreDown(
+                f"{given} of {len(names)} mailboxes have their order, the others not: {error};"
+                " run it again"
+            ).after(mailboxes=given) from error
     ordered = [Ordered(name, released, scans[name].stopped) for name in names[:SHOWN]]
     return Orders(len(names), tuple(ordered))

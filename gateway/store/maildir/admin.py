@@ -31,7 +31,7 @@ from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.moves import move_directory
 from gateway.store.maildir.folders.place import FOLDERS, Place, open_place, opened
 from gateway.store.maildir.listing.snapshot import MaildirOptions
-from gateway.store.maildir.removal.deletion import Deletion, contents_of, so_far
+from gateway.store.maildir.removal.deletion import Deletion, contents_of, interrupted
 from gateway.store.maildir.removal.hidden import folder_of, hidden_files
 from gateway.store.maildir.removal.message_info import head_of, raise_for, shown_files
 from gateway.store.maildir.uids.high_water import BLOCK
@@ -143,10 +143,10 @@ class MaildirAdmin:
                 deletion.run()
                 self._remove_directory()
             except GatewayError as error:
-                raise type(error)(so_far(place.worded(error), deletion.removed)) from error
+                raise interrupted(type(error), place.worded(error), deletion.removed) from error
             except OSError as error:
                 kind = type(store_error(place.worded(error), self._path))
-                raise kind(so_far(error, deletion.removed)) from error
+                raise interrupted(kind, error, deletion.removed) from error
             return deletion.removed
 
     def _remove_directory(self) -> None:

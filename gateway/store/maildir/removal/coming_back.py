@@ -33,6 +33,8 @@ class ComingBack:
         self._reading = reading
         self._mark = mark
         self._now = now
+        self.back = 0
+        """How many messages were restored."""
 
     def restore(self, uids: Collection[str], audit: Callable[[Sequence[Hidden]], None]) -> int:
         """Restore hidden messages with their old unique-ids, after ``audit``; returns how many."""
@@ -88,6 +90,7 @@ class ComingBack:
                 name = (hidden_of(file) or hidden).name
                 move(path, self._maildir.at(f"cur/{name}"))
                 sizes.append(size)
+                self.back += 1
 
         try:
             restless = follow(folder, [(hidden, hidden.file) for hidden in back], bring).restless
@@ -96,7 +99,7 @@ class ComingBack:
                 maildirsize.append(self._maildir, sum(sizes), len(sizes))
         sync_directory(self._maildir.folder("cur").path)
         raise_for(folder, [hidden.uid for hidden in restless])
-        return len(sizes)
+        return self.back
 
     def move_ids(self, by: int) -> int:
         """Raise the next unique-id by ``by``; returns it, or 0 without a uidlist."""

@@ -226,10 +226,12 @@ def _base(file: str) -> str:
     return base_of(file.partition("/")[2])
 
 
-def so_far(error: GatewayError | OSError, removed: Contents) -> str:
-    """The text of an error that ended a deletion, with what was done before."""
+def interrupted(
+    kind: type[GatewayError], error: GatewayError | OSError, removed: Contents
+) -> GatewayError:
+    """The error for one that ended a deletion, with what was done before."""
     done = removed.total
-    return (
+    return kind(
         f"{error}; {done.messages} messages of {done.octets} octets were removed before,"
         " each with its line in the audit log; run it again to go on"
-    )
+    ).after(messages=done.messages, octets=done.octets)

@@ -22,7 +22,7 @@ from typing import TypeVar
 import attrs
 
 from gateway.durable import sync_directory
-from gateway.errors import StoreDown
+from gateway.errors import GatewayError, StoreDown
 from gateway.interfaces import Audit
 from gateway.model import Reason, StoredMessage
 from gateway.store.maildir.folders.dotlock import flocked
@@ -83,6 +83,8 @@ class MaildirRetention:
         self._reading = reading
         self._audit = audit
         self._now_ns = now_ns
+        self._changed = 0
+        """How many messages a call has removed, hidden or restored."""
 
     @property
     def _now(self) -> float:
@@ -128,6 +130,7 @@ class MaildirRetention:
         For a Maildir that the next login would create return ``nothing``, and do not create
         it.  ``mend``: whether to create missing parts of an existing one.
         """
+        self._changed = 0
         try:
             try:
                 return self._done(work)
@@ -140,8 +143,11 @@ class MaildirRetention:
                 # Perhaps only a part of it is missing.
                 ensure_maildir(self._path, create=self._reading.create)
                 return self._done(work)
+        except GatewayError as error:
+            error.after(messages=self._changed)
+            raise
         except OSError as error:
-            raise store_error(error, self._path) from error
+            raise store_error(error, self._path).after(messages=self._changed) from error
 
     def _done(self, work: Callable[[], T]) -> T:
         with opened(self._path) as self._maildir:
@@ -191,7 +197,11 @@ class MaildirRetention:
                 found = look_at(folder, [(one.uid, one.file) for one in back], as_hidden)
                 self._audit(entries("restore", folder, self._mailbox, found, cause))
 
-        return self._coming_back().restore(uids, audit)
+        coming = self._coming_back()
+        try:
+            return coming.restore(uids, audit)
+        finally:
+            self._changed = coming.back
 
     # -- removing ------------------------------------------------------------
 
@@ -227,7 +237,7 @@ class MaildirRetention:
             raise StoreDown(str(store_error(error, self._path))) from error
 
     def _removed(self, found: Found, cause: Reason, *, is_flocked: bool = True) -> int:
-        take = partial(_unlink, self._maildir, counted_in=self._maildir)
+        take = partial(self._unlink, self._maildir, counted_in=self._maildir)
         taken = self._audited("discard", self._maildir, found, cause, take)
         if is_flocked:
             self._drop_lines(found)
@@ -255,6 +265,13 @@ class MaildirRetention:
 
         return in_parts(found, audit, take)
 
+    def _unlink(self, directory: Place, found: Found, *, counted_in: Place | None) -> int:
+        def leave(path: str) -> None:
+            os.unlink(path)
+            self._changed += 1
+
+        return take_out(directory, _files(found), leave, counted_in=counted_in)
+
     def _purge(self, uids: Collection[str], cause: Reason) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             wanted = only(hidden_files(self._maildir), uids)
@@ -263,7 +280,7 @@ class MaildirRetention:
             folder = folder_of(self._maildir)
             found = look_at(folder, [(uid, hidden.file) for uid, hidden in wanted])
             counted = self._maildir if self._reading.count_hidden else None
-            take = partial(_unlink, folder, counted_in=counted)
+            take = partial(self._unlink, folder, counted_in=counted)
             return self._audited("purge", folder, found, cause, take)
 
     def _hide(self, uids: Collection[str], cause: Reason) -> int:
@@ -318,15 +335,12 @@ class MaildirRetention:
         def leave(path: str) -> None:
             name = path.rpartition("/")[2]
             move(path, folder.at(f"cur/{hidden_name(name, uids[base_of(name)])}"))
+            self._changed += 1
 
         counted = None if self._reading.count_hidden else self._maildir
         moved = take_out(self._maildir, _files(found), leave, counted_in=counted)
         sync_directory(folder.folder("cur").path)
         return moved
-
-
-def _unlink(directory: Place, found: Found, *, counted_in: Place | None) -> int:
-    return take_out(directory, _files(found), counted_in=counted_in)
 
 
 def _files(found: Found) -> list[str]:
