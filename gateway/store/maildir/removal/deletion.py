@@ -156,10 +156,15 @@ class Deletion:
 
     def _taker(self, folder: Folder) -> Callable[[Found], int]:
         def take(part: Found) -> int:
-            gone = take_out(folder.place, [file for _, file in part], counted_in=None)
-            octets = sum(kept.octets for kept, _ in part)
-            self.removed = _with(self.removed, folder, Usage(octets, gone))
-            return gone
+            sizes = {_base(file): kept.octets for kept, file in part}
+
+            def leave(path: str) -> None:
+                os.unlink(path)
+                # Each at once: the next one may fail.
+                usage = Usage(sizes[_base(path)], 1)
+                self.removed = _with(self.removed, folder, usage)
+
+            return take_out(folder.place, [file for _, file in part], leave, counted_in=None)
 
         return take
 
@@ -223,7 +228,7 @@ def _may_be_mail(path: str) -> bool:
 
 
 def _base(file: str) -> str:
-    return base_of(file.partition("/")[2])
+    return base_of(file.rpartition("/")[2])
 
 
 def interrupted(
