@@ -20,7 +20,7 @@ async def mailboxes(at: At) -> Shown:
         page=at.page(),
         per_page=PER_PAGE,
     )
-    values = {"now": at.tools.now(), "found": found, "search": search, "sort": sort}
+    values = {"found": found, "search": search, "sort": sort}
     return Shown("mailboxes.html", values)
 
 
@@ -39,7 +39,6 @@ async def mailbox(at: At) -> Shown:
         per_page=PER_PAGE,
     )
     values = {
-        "now": at.tools.now(),
         "name": name,
         "facts": details.mailbox,
         "details": details,

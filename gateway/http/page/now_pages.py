@@ -10,7 +10,7 @@ from gateway.operations import sessions, throttle
 async def list_sessions(at: At) -> Shown:
     """The open sessions, the oldest first."""
     search = at.asked.one("search")
-    values = {"now": at.tools.now(), "search": search, "found": await _sessions(at, search)}
+    values = {"search": search, "found": await _sessions(at, search)}
     return Shown("sessions.html", values)
 
 
@@ -60,7 +60,7 @@ async def list_throttled(at: At) -> Shown:
     found = await throttle.list_throttled(
         at.tools, search=search, page=at.page(), per_page=PER_PAGE
     )
-    return Shown("throttle.html", {"now": at.tools.now(), "search": search, "found": found})
+    return Shown("throttle.html", {"search": search, "found": found})
 
 
 async def forgive(at: At) -> Done:

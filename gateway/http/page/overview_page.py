@@ -62,7 +62,6 @@ async def overview(at: At) -> Shown:
     fullest = await part(list_mailboxes(tools, sort="share", per_page=FULLEST))
     stopped = await part(retention.list_scans(tools, stopped=True, per_page=1))
     values = {
-        "now": tools.now(),
         "health": {
             "problem": ready.problem,
             "is_ready": not ready.problem and ready.value.ready,

@@ -36,7 +36,6 @@ async def logins(at: At) -> Shown:
     )
     since = found.items[0].known_since if found.items else None
     values = {
-        "now": at.tools.now(),
         "found": found,
         "days": days,
         "choices": sorted(UNUSED, key=int),
@@ -53,8 +52,7 @@ async def audit(at: At) -> Shown:
     fields = {name: asked.one(name) for name in names}
     times = {name: asked.one(name) for name in ("since", "until")}
     action = at.choice("action", *ACTIONS)
-    values = {
-        "now": at.tools.now(),
+    values: dict[str, object] = {
         "actions": ACTIONS,
         "action": action,
         "fields": {**fields, **times},
@@ -87,7 +85,7 @@ def _seconds(text: str) -> float | None:
 async def users(at: At) -> Shown:
     """One user as the server sees it, and what happened of late."""
     name = at.asked.one("user")
-    values: dict[str, object] = {"now": at.tools.now(), "user": name, "entry": None}
+    values: dict[str, object] = {"user": name, "entry": None}
     if not name:
         return Shown("users.html", values)
     try:
@@ -117,7 +115,6 @@ async def deliveries(at: At) -> Shown:
         per_page=PER_PAGE,
     )
     values = {
-        "now": at.tools.now(),
         "found": found,
         "fields": fields,
         "outcome": outcome,

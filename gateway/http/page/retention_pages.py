@@ -15,7 +15,6 @@ async def overview(at: At) -> Shown:
     stopped = await retention.list_scans(tools, stopped=True, per_page=PER_PAGE)
     scans = await retention.list_scans(tools, page=at.page(), per_page=PER_PAGE)
     values = {
-        "now": tools.now(),
         "stopped": stopped,
         "found": scans,
         "forecast": await forecast_part(at),
@@ -46,7 +45,7 @@ def _plotted(found: Forecast, words: Words) -> dict[str, object]:
 async def preview(at: At) -> Shown:
     """What retention would remove now, some mailboxes at a time."""
     found = await retention.preview(at.tools, after=at.asked.one("after"), most=PER_PAGE)
-    return Shown("preview.html", {"now": at.tools.now(), "found": found})
+    return Shown("preview.html", {"found": found})
 
 
 async def ask_release(at: At) -> Shown:
@@ -96,7 +95,7 @@ async def hidden(at: At) -> Shown:
         found = await stored_mail.list_hidden(
             at.tools, mailbox=mailbox, page=at.page(), per_page=PER_PAGE
         )
-    values = {"now": at.tools.now(), "mailbox": mailbox, "found": found}
+    values = {"mailbox": mailbox, "found": found}
     return Shown("hidden.html", values)
 
 

@@ -202,6 +202,7 @@ class Turn:
             form_token=self._cookies.form_token(self._visit),
             operator=self._operator,
             fragment=asked.is_fragment,
+            now=self._desk.tools.now(),
             done="" if done is None else done(self._words, number),
             **made.values,
         )
