@@ -12,7 +12,7 @@ from gateway.events import Emit
 from gateway.net.acceptor import Acceptor
 from gateway.net.proxy_protocol import ProxyAcceptor, ProxyOptions
 from gateway.net.tls_context import TLSContext
-from gateway.net.tls_line import tls_factory
+from gateway.net.tls_transport import TLSFactory
 from gateway.networks import within
 
 
@@ -57,5 +57,5 @@ def secured(
     emit: Emit,
 ) -> Acceptor:
     """The acceptor of a section, of clients that begin with TLS; None: that do not."""
-    wire: Any = protocols if tls is None else tls_factory(tls, protocols, reactor)
+    wire: Any = protocols if tls is None else TLSFactory(tls, protocols)
     return acceptor_of(reactor, settings, section, wire, secure=tls is not None, emit=emit)

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from socket import MSG_MORE
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Server
+
+
+class Writer(Protocol):
+    """What sessions write with."""
+
+    def write(self, data: bytes, *, last: bool = False) -> None:
+        """Send, in order after all that was written before.
+
+        What is the ``last`` leaves in one packet with the end of the stream,
+        and has to be followed by ``close``.
+        """
+
+    def close(self) -> None:
+        """Close the connection: at once, or when all is sent."""
+
+    def emptied(self) -> None:
+        """The transport has nothing left to send."""
 
 
 class DirectWriter:
@@ -30,11 +47,7 @@ class DirectWriter:
         self._send = self._direct
 
     def write(self, data: bytes, *, last: bool = False) -> None:
-        """Send, in order after all that was written before.
-
-        What is the ``last`` leaves in one packet with the end of the stream,
-        and has to be followed by ``close``.
-        """
+        """As in ``Writer``."""
         if self._send is not None:
             try:
                 sent = self._send(data, MSG_MORE if last else 0)
@@ -48,7 +61,7 @@ class DirectWriter:
         self._transport.write(data)
 
     def close(self) -> None:
-        """Close the connection: at once, or when all is sent.
+        """As in ``Writer``.
 
         ``loseConnection`` waits even with nothing to send until the socket may be written to,
         which costs a poll, two changes to the poll set and an empty send.
@@ -59,25 +72,5 @@ class DirectWriter:
             self._transport.loseConnection()
 
     def emptied(self) -> None:
-        """The transport has nothing left to send."""
+        """As in ``Writer``."""
         self._send = self._direct
-
-
-class DirectTransport:
-    """A transport to which what is written goes by a ``DirectWriter``: ciphertext, below TLS.
-
-    A login over TLS takes 45 system calls with it, 66 without.
-    """
-
-    def __init__(self, transport: Any, writer: DirectWriter) -> None:
-        """``writer``: the transport's."""
-        self._transport = transport
-        self._writer = writer
-        self.write = writer.write
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def close_now(self) -> None:
-        """Close, as the client has: at once, or when all is sent."""
-        self._writer.close()

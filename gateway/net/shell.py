@@ -15,7 +15,6 @@ from twisted.internet.interfaces import (
     IPushProducer,
 )
 from twisted.internet.protocol import connectionDone
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -23,11 +22,12 @@ from gateway.errors import Kicked, TookTooLong
 from gateway.events import HEALTH_CHECK, TLSEstablished
 from gateway.model import OpenSession
 from gateway.net.acceptor import AdmittedProtocol
-from gateway.net.direct_writer import DirectWriter
+from gateway.net.direct_writer import DirectWriter, Writer
 from gateway.net.fair_turns import FIRST_TURN, TURN
 from gateway.net.sessions import SessionFactory
 from gateway.net.timeouts import IdleTimer
-from gateway.net.tls_line import begin_tls, reason_of
+from gateway.net.tls_errors import reason_of
+from gateway.net.tls_transport import TLSTransport, begin_tls, is_tls
 from gateway.networks import is_here
 from gateway.wire.dialogue import Dialogue
 from gateway.wire.outgoing import SLICE
@@ -44,7 +44,7 @@ class Shell(AdmittedProtocol):
     """Octets that may wait to be parsed before the client is no longer read from."""
 
     _session: Dialogue[Any]
-    _writer: DirectWriter
+    _writer: Writer
     _idle_timer: IdleTimer
     _seconds: Callable[[], float]
     """The clock, looked up once: it is read after each command."""
@@ -106,8 +106,8 @@ class Shell(AdmittedProtocol):
         with suppress(OSError, AttributeError):  # a UNIX socket has no such thing
             transport.setTcpNoDelay(True)
         transport.registerProducer(self, True)
-        self._writer = DirectWriter(transport)
-        self._handshaking = isinstance(transport, TLSMemoryBIOProtocol)
+        self._writer = transport if isinstance(transport, TLSTransport) else DirectWriter(transport)
+        self._handshaking = is_tls(transport)
         self._idle_timer = IdleTimer(factory.clock, self._allowed, self._expired)
         self._heard()
 
@@ -166,8 +166,7 @@ class Shell(AdmittedProtocol):
         self._heard()
 
     def _nothing_came(self) -> bool:
-        unencrypted = not isinstance(self.transport, TLSMemoryBIOProtocol)
-        return unencrypted and not (self._session.taken or self._session.backlog)
+        return not (is_tls(self.transport) or self._session.taken or self._session.backlog)
 
     def readConnectionLost(self) -> None:
         """The client has closed its side."""
@@ -397,7 +396,7 @@ class Shell(AdmittedProtocol):
         # Not the transport's own startTLS, which would close as soon as the client does.
         self.transport = begin_tls(self._factory.tls, self, self.transport, self._writer)
         self.transport.registerProducer(self, True)
-        self._writer = DirectWriter(self.transport)
+        self._writer = self.transport
         self._paused = False
         self._handshaking = True
         self.connection = self.connection._replace(secure=True)

@@ -9,13 +9,11 @@ from functools import partial
 from attrs import frozen
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from gateway.errors import ConfigError
 from gateway.net.server_names import choices, find_choice, first_choice
 from gateway.net.tls import Certificate, reasons_of
-from gateway.net.tls_line import TLSConnection
 
 __all__ = ["TLSContext"]
 
@@ -49,6 +47,17 @@ MakeContext = Callable[[str], SSL.Context]
 def new_context(_: str = "") -> SSL.Context:
     """A context with new ticket keys, which are random."""
     return SSL.Context(SSL.TLS_SERVER_METHOD)
+
+
+class TLSConnection(SSL.Connection):
+    """OpenSSL's side of a connection."""
+
+    def __init__(self, context: SSL.Context, certificates: Sequence[bytes] = ()) -> None:
+        """``certificates``: in DER, of which the client knows one as this server's."""
+        super().__init__(context, None)
+        self.certificates = certificates
+        # Its callback may be called again, after the connection has taken another context.
+        self._first_context = context
 
 
 @frozen
@@ -118,10 +127,10 @@ class TLSContext:
         """
         self._generation = self._made()
 
-    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+    def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:  # noqa: ARG002
         """One connection's OpenSSL object."""
         generation = self._generation
-        return TLSConnection(generation.context, tlsProtocol, generation.ders)
+        return TLSConnection(generation.context, generation.ders)
 
     def _made(self) -> _Generation:
         first = first_choice(self.certificates)

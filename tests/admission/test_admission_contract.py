@@ -21,7 +21,7 @@ from gateway.model import Connection, LoginAttempt, Peer, Terms
 from gateway.net.acceptor import Acceptor
 from gateway.net.tls import Certificate, make_certificate
 from gateway.net.tls_context import TLSContext
-from gateway.net.tls_line import tls_factory
+from gateway.net.tls_transport import TLSFactory
 from gateway.pop3.profile import Profile
 from gateway.testing.admission_contract import (
     CONNECTIONS,
@@ -146,7 +146,7 @@ class SlowTests(SynchronousTestCase):
         paths = f"{directory}/cert.pem", f"{directory}/key.pem"
         make_certificate(*paths)
         certificate = TLSContext([Certificate(*paths)], minimum="1.2")
-        wire = tls_factory(certificate, self.wire.factory, self.wire.clock)
+        wire = TLSFactory(certificate, self.wire.factory)
         line = Line("192.0.2.1")
         protocol = Acceptor("pop3s", wire, secure=True).buildProtocol(line.getPeer())
         assert protocol is not None

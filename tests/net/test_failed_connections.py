@@ -25,7 +25,7 @@ from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.timeouts import Timeouts
 from gateway.net.tls import Certificate, make_certificate
 from gateway.net.tls_context import TLSContext
-from gateway.net.tls_line import tls_factory
+from gateway.net.tls_transport import TLSFactory
 from gateway.observe.log import logged_events
 from gateway.pop3.profile import Profile as PopProfile
 from gateway.store.memory import MemoryStore
@@ -135,7 +135,7 @@ class NameTests(LoggedCase):
 class TimeTests(LoggedCase):
     def test_an_unfinished_handshake_is_bounded_by_the_time_before_login(self) -> None:
         wire = Wire(profile=PopProfile(preauth_idle_timeout=40))
-        factory = tls_factory(self.certificate(), wire.factory, wire.clock)
+        factory = TLSFactory(self.certificate(), wire.factory)
         line, protocol = Line("192.0.2.1"), factory.buildProtocol(None)
         protocol.makeConnection(line)
         # The beginning of a ClientHello, octet by octet, makes no difference.
@@ -151,7 +151,7 @@ class TimeTests(LoggedCase):
 
     def test_a_client_that_waits_for_a_greeting_in_plain_text(self) -> None:
         wire = Wire()
-        factory = tls_factory(self.certificate(), wire.factory, wire.clock)
+        factory = TLSFactory(self.certificate(), wire.factory)
         line, protocol = Line("192.0.2.1"), factory.buildProtocol(None)
         protocol.makeConnection(line)
         wire.clock.advance(60)
@@ -165,7 +165,7 @@ class TimeTests(LoggedCase):
     def test_a_check_whether_the_port_is_open_is_no_failure(self) -> None:
         for log_sessions in (True, False):
             wire = Wire(emit=logged_events(sessions=log_sessions).emit)
-            factory = tls_factory(self.certificate(), wire.factory, wire.clock)
+            factory = TLSFactory(self.certificate(), wire.factory)
             protocol = factory.buildProtocol(None)
             protocol.makeConnection(Line("192.0.2.1"))
             protocol.connectionLost(_gone())
@@ -268,7 +268,7 @@ class HandshakeTests(TestCase):
         self, talk: Callable[[socket.socket], object], said: str, **how: Any
     ) -> Deferred[None]:
         """The log of a client of a port that begins with TLS."""
-        factory = tls_factory(self.certificate(**how), self.wire.factory)
+        factory = TLSFactory(self.certificate(**how), self.wire.factory)
 
         def check(line: str) -> None:
             self.assertRegex(
@@ -322,7 +322,7 @@ class HandshakeTests(TestCase):
         return self.implicit(talk, r"http request \(the client sends plain text to a port")
 
     def test_a_damaged_record_is_not_taken_for_plain_text(self) -> Deferred[None]:
-        factory = tls_factory(self.certificate(), self.wire.factory)
+        factory = TLSFactory(self.certificate(), self.wire.factory)
 
         def talk(line: socket.socket) -> None:
             # A connection of its own for the damage, below TLS.

@@ -24,7 +24,7 @@ from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.postfix_policy import PolicyFactory, PolicyOptions
 from gateway.net.tls import Certificate, make_certificate
 from gateway.net.tls_context import TLSContext
-from gateway.net.tls_line import tls_factory
+from gateway.net.tls_transport import TLSFactory
 from gateway.store.memory import MemoryStore
 from harness import ALICE, SECRET, Wire
 
@@ -162,7 +162,7 @@ class HalfCloseTests(TestCase):
 
             def run(_: object, talk: Any = talk) -> Deferred[bytes]:
                 self.setUp()
-                factory = tls_factory(self.certificate, self.wire.factory)
+                factory = TLSFactory(self.certificate, self.wire.factory)
                 return self.client(factory, talk, self.wire.factory)
 
             done.addCallback(run).addCallback(self.served)

@@ -37,7 +37,7 @@ from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.proxy_protocol import MOST_WAITING, ProxyAcceptor, ProxyOptions, ProxyTls
 from gateway.net.tls import Certificate, make_certificate
 from gateway.net.tls_context import TLSContext
-from gateway.net.tls_line import tls_factory
+from gateway.net.tls_transport import TLSFactory
 from gateway.networks import within
 from gateway.observe.bus import EventBus
 from gateway.observe.log import log_lines
@@ -464,7 +464,7 @@ class TlsTests(SynchronousTestCase):
 
     def shake(self, wire: Wire, cut: Callable[[bytes], list[bytes]]) -> bytes:
         """The greeting, after a header that comes with the client's first words."""
-        factory = tls_factory(self.tls, wire.factory, wire.clock)
+        factory = TLSFactory(self.tls, wire.factory)
         peer = Front(factory, clock=wire.clock, secure=True).connect()
         assert peer is not None
         client, came, going = self.client()
@@ -472,7 +472,7 @@ class TlsTests(SynchronousTestCase):
         client.do_handshake()
         came.write(peer.send(going.read()))
         said = client.read(1000)
-        self.assertEqual(peer.protocol.wrappedProtocol.connection.host, CLIENT)
+        self.assertEqual(peer.protocol.inside.connection.host, CLIENT)
         return said
 
     def test_its_first_octets_may_come_with_the_header_wherever_they_are_cut(self) -> None:

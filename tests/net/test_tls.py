@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -23,6 +24,7 @@ from twisted.trial.unittest import TestCase
 from gateway.errors import ConfigError
 from gateway.net.tls import Certificate, make_certificate
 from gateway.net.tls_context import TLSContext
+from gateway.net.tls_transport import TLSFactory
 from harness import ALICE, SECRET, Wire
 
 LOGIN = b"USER %b\r\nPASS %b\r\n" % (ALICE.encode(), SECRET.encode())
@@ -80,10 +82,8 @@ class TlsTests(TestCase):
         implicit = self._implicit(self.certificate)
         self.plain, self.tls = (self._listen(factory) for factory in (self.wire.factory, implicit))
 
-    def _implicit(self, certificate: TLSContext) -> TLSMemoryBIOFactory:
-        factory = TLSMemoryBIOFactory(certificate, False, self.wire.factory)
-        factory.protocol = TLSMemoryBIOProtocol
-        return factory
+    def _implicit(self, certificate: TLSContext) -> Any:
+        return TLSFactory(certificate, self.wire.factory)
 
     def _listen(self, factory: object) -> int:
         port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
@@ -225,6 +225,11 @@ class TlsTests(TestCase):
             self.assertTrue(client.greeting.startswith(b"+OK "))
 
         return self.client(talk, implicit=True)
+
+    def test_over_twisteds_tls_it_is_the_same(self) -> Deferred[None]:
+        factory = TLSMemoryBIOFactory(self.certificate, False, self.wire.factory)
+        self.tls = self._listen(factory)
+        return self.test_over_implicit_tls_a_long_message_comes_whole()
 
     def test_the_key_of_a_self_signed_certificate_is_ecdsa_with_p_256(self) -> None:
         with open(self.paths[1], "rb") as file:
