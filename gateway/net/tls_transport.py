@@ -35,7 +35,7 @@ from gateway.net.direct_writer import DirectWriter, Writer
 RECORD = 16 * 1024
 """Octets of data in a TLS record, at most (RFC 8446 section 5.1)."""
 
-_MOST_READ = 2 * RECORD
+_MOST_TAKEN = 2 * RECORD
 """Octets of ciphertext that are taken from OpenSSL at a time."""
 
 
@@ -75,6 +75,8 @@ class TLSTransport(Protocol):
         """The protocol that is protected."""
         self._waiting: list[bytes] = []
         """Data that OpenSSL does not take yet."""
+        self._taken: list[bytes] = []
+        """Ciphertext that is not sent yet."""
 
     def connectionMade(self) -> None:
         """TLS begins with the connection."""
@@ -206,34 +208,43 @@ class TLSTransport(Protocol):
             self._producer.resumeProducing()
 
     def _encrypt(self, data: bytes) -> None:
-        """All of it, of which the end is not flushed."""
+        """Have OpenSSL write all of it."""
         connection: SSL.Connection = self._connection
-        whole = memoryview(data)
-        for start in range(0, len(data), RECORD):
-            if start:
+        whole, sent = memoryview(data), 0
+        while sent < len(data):
+            if sent:
                 # OpenSSL's buffer grows with what is in it, and stays so.
-                self._flush()
+                self._take()
             try:
-                connection.send(whole[start : start + RECORD])
+                # One record: less if the client allows no more in one (RFC 6066 section 4).
+                sent += connection.send(whole[sent : sent + RECORD])
             except SSL.WantReadError:
                 # Only while the client's update of keys has come in part.
-                self._wait_with(data[start:])
+                self._wait_with(data[sent:])
                 return
             except SSL.Error:
                 self._fail()
                 return
 
-    def _flush(self) -> None:
-        """Send what OpenSSL has written."""
-        connection = self._connection
-        while connection is not None:
+    def _take(self) -> None:
+        """Take what OpenSSL has written."""
+        while True:
             try:
-                data = connection.bio_read(_MOST_READ)
+                data = self._connection.bio_read(_MOST_TAKEN)
             except SSL.WantReadError:
                 return
-            self._writer.write(data)
-            if len(data) < _MOST_READ:
+            self._taken.append(data)
+            if len(data) < _MOST_TAKEN:
                 return
+
+    def _flush(self) -> None:
+        """Send what OpenSSL has written."""
+        if self._connection is None:
+            return
+        self._take()
+        if self._taken:
+            data, self._taken = b"".join(self._taken), []
+            self._writer.write(data)
 
     def close(self) -> None:
         """As in ``Writer``."""
@@ -289,6 +300,8 @@ class TLSTransport(Protocol):
         self._reason = Failure()
         self._flush()
         self._ended = True
+        # One that is paused would keep the connection open.
+        self.unregisterProducer()
         self.transport.loseConnection()
 
     # -- what is known of the connection -------------------------------------

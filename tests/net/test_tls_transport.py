@@ -198,8 +198,10 @@ class Echo(Protocol):
 class Scripted:
     """An OpenSSL connection of which a test says when it wants to read first."""
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int = 1 << 14) -> None:
+        """``largest``: octets in a record."""
         self.input: list[bytes] = []
+        self.largest = largest
         self.output = b""
         self.wants_read = False
 
@@ -227,8 +229,8 @@ class Scripted:
         """Without encryption."""
         if self.wants_read:
             raise SSL.WantReadError
-        self.output += data
-        return len(data)
+        self.output += data[: self.largest]
+        return len(data[: self.largest])
 
     def bio_read(self, _: int) -> bytes:
         """Without encryption."""
@@ -241,6 +243,20 @@ class Scripted:
         """The client has not."""
         self.output += CLOSE_NOTIFY
         return False
+
+
+class RecordTests(SynchronousTestCase):
+    def test_a_long_reply_leaves_in_one_piece_however_short_the_records_are(self) -> None:
+        reply = os.urandom(100_000)
+        for largest in (1 << 14, 512):
+            line, protocol = CountedLine("192.0.2.1"), TLSTransport(Scripted(largest), Echo())
+            protocol.makeConnection(line)
+            protocol.dataReceived(b"a")
+            line.clear()
+            line.packets = 0
+            protocol.write(reply)
+            self.assertEqual(line.value(), reply)
+            self.assertEqual(line.packets, 1)
 
 
 class KeyUpdateTests(SynchronousTestCase):
@@ -322,6 +338,7 @@ class AlertTests(TLSCase):
         protocol.makeConnection(line)
         protocol.dataReceived(b"\x17\x03\x03\x00\x20" + bytes(32))
         self.assertTrue(line.disconnecting)
+        self.assertIsNone(line.producer)
         alert = line.value()
         self.assertEqual(alert[:1], b"\x15")
         protocol.dataReceived(b"CAPA\r\n")
