@@ -19,14 +19,14 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from attrs import define, field
 from twisted.logger import Logger
 
 from gateway.durable import sync_directory
-from gateway.errors import GatewayError, LargerThanQuota, MailboxUnusable, OverQuota
+from gateway.errors import GatewayError, LargerThanQuota, MailboxUnusable, NoSuchMailbox, OverQuota
 from gateway.interfaces import Admit
 from gateway.model import Limits, Usage
 from gateway.store.maildir.delivery import maildirsize
@@ -78,6 +78,8 @@ class Inbox:
         self._numbers = Numbering(f"{maildir}/{NAME}", reading.mark_of(maildir))
         self._totals: maildirsize.Totals | None = None
         self._swept = 0.0
+        self._trusted = 0
+        """The part of its path that need not be checked again, as ``Place.trusted``."""
 
     @property
     def _now(self) -> float:
@@ -95,9 +97,13 @@ class Inbox:
             raise store_error(error, self.maildir) from error
         self.is_there = True
 
-    def _opened(self) -> AbstractContextManager[Place]:
+    @contextmanager
+    def _opened(self) -> Iterator[Place]:
         """The open Maildir, created if it is missing."""
-        return opened(self.maildir, create=self._reading.create, folders=ALL)
+        create, trusted = self._reading.create, self._trusted
+        with opened(self.maildir, create=create, folders=ALL, trusted=trusted) as place:
+            self._trusted = place.trusted
+            yield place
 
     def usage(self, otherwise: Limits) -> Usage:
         """Usage of the mailbox; ``otherwise``: limits to write into maildirsize if it has none.
@@ -134,36 +140,37 @@ class Inbox:
             put.error = put.error or error
 
     def _deliver(self, puts: Sequence[Put]) -> None:
-        for put in puts:
-            self.complete(put)
-        puts = [put for put in puts if put.error is None]
-        if not puts:
-            return
-        if not self.is_there:
-            self.prepare()
         try:
-            with opened(self.maildir, folders=ALL) as place:
-                self._put_in(place, puts)
+            with self._opened() as place, ExitStack() as after:
+                for put in puts:
+                    after.callback(put.draft.keep_name, place)
+                    self._complete(put, place)
+                if complete := [put for put in puts if put.error is None]:
+                    self._put_in(place, complete)
                 self._sweep(place)
-        except (FileNotFoundError, MailboxUnusable):
+        except (FileNotFoundError, NoSuchMailbox, MailboxUnusable):
             # The Maildir, or a part of it, is gone: check it first next time.
             self.is_there = False
             raise
 
     def complete(self, put: Put) -> None:
         """Sync its draft to disk; ``error`` says why that failed."""
-        if put.error is not None:
-            return
         try:
-            try:
-                put.draft.complete(self.maildir)
-            except FileNotFoundError:
-                self.prepare()
-                put.draft.complete(self.maildir)
+            with self._opened() as place:
+                self._complete(put, place)
+                put.draft.keep_name(place)
         except GatewayError as error:
-            put.error = error
+            self._failed([put], error)
         except OSError as error:
-            put.error = store_error(error, f"{self.maildir}/tmp")
+            self._failed([put], store_error(error, self.maildir))
+
+    def _complete(self, put: Put, place: Place) -> None:
+        try:
+            put.draft.complete(place)
+        except GatewayError as error:
+            self._failed([put], error)
+        except OSError as error:
+            self._failed([put], store_error(place.worded(error), f"{self.maildir}/tmp"))
 
     def _put_in(self, place: Place, puts: Sequence[Put]) -> None:
         with flocked(place.path, timeout=self._reading.lock_timeout):

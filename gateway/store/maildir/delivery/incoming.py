@@ -69,7 +69,7 @@ class Draft:
         self._file = -1
         self._paths: list[str] = []
         self._home: Place | None = None
-        """The Maildir in which it is written."""
+        """The directories that its name in ``tmp`` needs, if a call has left them open."""
         self._owner = Owner(0, 0, 0)
         self._complete = False
         self._spilled = False
@@ -87,7 +87,8 @@ class Draft:
         """
         try:
             if self._file < 0:
-                self._open(maildir)
+                self._home = open_place(maildir, ("tmp",))
+                self._open(self._home)
             self._spilled = True
             self._write(self._text.feed(b"".join(self._parts)))
         except OSError as error:
@@ -98,7 +99,7 @@ class Draft:
             self._parts.clear()
             self.held = 0
 
-    def complete(self, maildir: str) -> None:
+    def complete(self, maildir: Place) -> None:
         """Sync the message to disk, in this Maildir's ``tmp`` if it has no file yet.
 
         A second call does nothing.  If it fails while all octets are in memory, another
@@ -123,14 +124,18 @@ class Draft:
         self._complete = True
         self._parts.clear()
 
-    def _open(self, maildir: str) -> None:
-        self._home = home = open_place(maildir, ("tmp",))
-        path = home.at(f"tmp/{self._name}")
+    def _open(self, maildir: Place) -> None:
+        path = maildir.at(f"tmp/{self._name}")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._owner = _owner_of(home)
+        self._owner = _owner_of(maildir)
         self._file = os.open(path, flags, self._owner.mode)
         self._paths.append(path)
         _give(self._file, self._owner)
+
+    def keep_name(self, maildir: Place) -> None:
+        """Keep what its name in ``tmp`` needs, if it still has one, when this Maildir is closed."""
+        if self._paths and self._home is None:
+            self._home = maildir.hand_over("tmp")
 
     def _write(self, data: bytes) -> None:
         write_all(self._file, data)
@@ -216,6 +221,7 @@ class Draft:
         self._paths.clear()
         if self._home is not None:
             self._home.close()
+            self._home = None
         file, self._file = self._file, -1
         if file >= 0:
             with suppress(OSError):

@@ -76,6 +76,10 @@ class Place:
             found = self._folders[name] = self._enter(name, make=make)
         return found
 
+    def hand_over(self, name: str) -> Place:
+        """A directory in it that stays open after ``close``; the caller closes it."""
+        return self._folders.pop(name)
+
     @contextmanager
     def visit(self, name: str) -> Iterator[Place]:
         """A directory in it, open during a ``with``; raises as ``folder``."""
@@ -143,15 +147,20 @@ class Place:
 
 @contextmanager
 def opened(
-    maildir: str, *, create: bool | None = None, folders: tuple[str, ...] = FOLDERS
+    maildir: str,
+    *,
+    create: bool | None = None,
+    folders: tuple[str, ...] = FOLDERS,
+    trusted: int = 0,
 ) -> Iterator[Place]:
     """A Maildir with these ``folders``, open during a ``with``.
 
     ``create``: whether to create what is missing; None: raise ``FileNotFoundError``.
-    Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``OSError``.
+    ``trusted``: as for ``open_place``.  Raises ``NoSuchMailbox``, ``MailboxUnusable`` or
+    ``OSError``.
     """
     try:
-        place = open_place(maildir, folders)
+        place = open_place(maildir, folders, trusted=trusted)
     except FileNotFoundError:
         if create is None:
             raise
