@@ -6,7 +6,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -298,13 +298,15 @@ def limits_of(settings: QuotaSettings) -> Callable[[Account], Limits]:
     """The limits of an account: its own, its domain's, or the defaults."""
     default = _quota(settings)
     domains = {name.lower(): _quota(domain) for name, domain in settings.domains.items()}
-    grace = parse_size(settings.grace)
+    grace, none = parse_size(settings.grace), Quota()
 
-    def limits(account: Account) -> Limits:
-        domain = domains.get(account.mailbox.rpartition("@")[2], Quota())
-        return resolve(account.quota, domain, default, grace, warn_percent=settings.warn_percent)
+    @lru_cache(maxsize=1000)
+    def limits(account: Quota, domain: Quota) -> Limits:
+        return resolve(account, domain, default, grace, warn_percent=settings.warn_percent)
 
-    return limits
+    return lambda account: limits(
+        account.quota, domains.get(account.mailbox.rpartition("@")[2], none)
+    )
 
 
 def _quota(said: QuotaSettings | DomainQuota) -> Quota:

@@ -17,6 +17,8 @@ _NAME_LIMIT = 255
 def _cleaned(value: str, outside: re.Pattern[str], limit: int, *, utf8: bool) -> str:
     """``value`` with ``?`` for characters that a header cannot contain, up to ``limit`` octets."""
     value = outside.sub("?", value)
+    if value.isascii():
+        return value[:limit]
     if not utf8:
         value = re.sub(r"[^\x00-\x7f]", "?", value)
     return value.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
@@ -32,6 +32,8 @@ from gateway.wire.header_fields import message_id
 if TYPE_CHECKING:
     from gateway.net.lmtp_factory import LMTPFactory
 
+
+R = TypeVar("R")
 
 HEAD = 16 * 1024
 """Octets at the start of a message in which its Message-ID is looked for."""
@@ -250,14 +252,21 @@ class LMTPProtocol(Shell):
         places: dict[str, list[int]] = {}
         for place, account in enumerate(self._accounts):
             places.setdefault(account.mailbox, []).append(place)
-        commits = []
+        left = len(places)
+
+        def committed(result: R) -> R:
+            nonlocal left
+            left -= 1
+            if not left:
+                self._await(maybeDeferred(incoming.close), _ignore, self._not_closed)
+            return result
+
         for numbers in places.values():
             account = self._accounts[numbers[0]]
             done = maybeDeferred(incoming.commit, account, recipients.limits(account))
+            # Before the answer: a closed connection waits for the close too.
+            done.addBoth(committed)
             self._await(done, *self._told(account, numbers, octets))
-            commits.append(done)
-        closed = DeferredList(commits).addCallback(lambda _: incoming.close())
-        self._await(closed, _ignore, self._not_closed)
 
     def _told(
         self, account: Account, numbers: list[int], octets: int

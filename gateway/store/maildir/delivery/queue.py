@@ -96,16 +96,15 @@ class Incoming:
             queue = self._queue_of(account)
         except BadMailboxName as error:
             return fail(error)
-        put = Put(self._draft, limits)
-        return self._turn().addCallback(lambda _: self._put(queue, put))
+        return self._at_rest(lambda: self._put(queue, Put(self._draft, limits)))
 
-    def _turn(self) -> Deferred[None]:
-        """Fires when the draft is complete, or when this delivery must complete it."""
+    def _at_rest(self, work: Callable[[], Deferred[None]]) -> Deferred[None]:
+        """Do ``work`` when no thread is writing the draft."""
         if not self._busy:
-            return succeed(None)
+            return work()
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
-        return waiting.addCallback(lambda _: self._turn())
+        return waiting.addCallback(lambda _: self._at_rest(work))
 
     def _put(self, queue: Queue, put: Put) -> Deferred[None]:
         if self._draft.is_settled:
@@ -128,7 +127,7 @@ class Incoming:
 
     def close(self) -> Deferred[None]:
         """Remove the file in ``tmp``, after a pending write of a lost connection."""
-        return self._turn().addCallback(lambda _: self._discard())
+        return self._at_rest(self._discard)
 
     def _discard(self) -> Deferred[None]:
         draft = self._draft
@@ -166,26 +165,21 @@ class Delivery:
 
     def prepare(self, account: Account) -> Deferred[None]:
         """Check that the Maildir exists, unless it is known to."""
-        return self._prepared(account).addCallback(lambda _: None)
+        try:
+            inbox = self._queue(account).inbox
+        except BadMailboxName as error:
+            return fail(error)
+        return succeed(None) if inbox.is_there else self._run(inbox.prepare)
 
     def receive(self, account: Account) -> Deferred[IIncoming]:
         """Begin a message; the Maildir must exist."""
 
-        def begin(queue: Queue) -> IIncoming:
+        def begin(_: None) -> IIncoming:
             convert_cr = self._reading.convert_cr
             draft = Draft(self._now_ns(), convert_cr=convert_cr, share=self._share)
-            return Incoming(queue, self._queue, draft)
+            return Incoming(self._queue(account), self._queue, draft)
 
-        return self._prepared(account).addCallback(begin)
-
-    def _prepared(self, account: Account) -> Deferred[Queue]:
-        try:
-            queue = self._queue(account)
-        except BadMailboxName as error:
-            return fail(error)
-        if queue.inbox.is_there:
-            return succeed(queue)
-        return self._run(queue.inbox.prepare).addCallback(lambda _: queue)
+        return self.prepare(account).addCallback(begin)
 
     def usage(self, account: Account) -> Deferred[Usage]:
         """Usage of the mailbox; writes the directory's quota into maildirsize if it has none."""

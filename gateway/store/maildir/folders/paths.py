@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from glob import escape, iglob
 from string import Formatter
 
@@ -24,17 +24,23 @@ def mailbox_path(template: str, root: str, account: Account) -> str:
     last ``@``; ``{home}``: the absolute home directory of the account.  Raises
     ``BadMailboxName`` unless each value is one plain path component.
     """
-    local, _, domain = account.mailbox.rpartition("@")
+    return _path_of(template, root, account.name, account.mailbox, account.home)
+
+
+@lru_cache(maxsize=1000)
+def _path_of(template: str, root: str, account: str, mailbox: str, home: str | None) -> str:
+    """As ``mailbox_path``; a delivery asks three times."""
+    local, _, domain = mailbox.rpartition("@")
     if not local:
         local, domain = domain, ""
-    values = {"name": account.mailbox, "local": local, "domain": domain}
+    values = {"name": mailbox, "local": local, "domain": domain}
     fields = _fields(template)
     for field in fields:
         if field != "home":
             _check(field, values[field], account)
-    if "home" in fields and not os.path.isabs(account.home or ""):
-        raise BadMailboxName(f"{account.name}: the account has no home for [store] path")
-    return on_disk(os.path.join(root, template.format(**values, home=account.home)))
+    if "home" in fields and not os.path.isabs(home or ""):
+        raise BadMailboxName(f"{account}: the account has no home for [store] path")
+    return on_disk(os.path.join(root, template.format(**values, home=home)))
 
 
 def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
@@ -99,7 +105,7 @@ def _starred(template: str) -> str:
     )
 
 
-def _check(field: str, value: str, account: Account) -> None:
+def _check(field: str, value: str, account: str) -> None:
     if not value:
         problem = "is empty"
     elif value.startswith("."):
@@ -110,4 +116,4 @@ def _check(field: str, value: str, account: Account) -> None:
         problem = f"is longer than {LONGEST} octets"
     else:
         return
-    raise BadMailboxName(f"{account.name!r}: {{{field}}} of its mailbox name {problem}")
+    raise BadMailboxName(f"{account!r}: {{{field}}} of its mailbox name {problem}")
