@@ -105,6 +105,17 @@ class Inbox:
             self._trusted = place.trusted
             yield place
 
+    def known_usage(self) -> Usage | None:
+        """Usage, if this process has read all of ``maildirsize``; else None.  Does not block."""
+        totals = self._totals
+        if (
+            totals is None
+            or not maildirsize.is_current(totals, f"{self.maildir}/{maildirsize.NAME}")
+            or totals.is_doubtful(self._now)
+        ):
+            return None
+        return totals.usage
+
     def usage(self, otherwise: Limits) -> Usage:
         """Usage of the mailbox; ``otherwise``: limits to write into maildirsize if it has none.
 
@@ -115,7 +126,7 @@ class Inbox:
             return Usage()
         try:
             with self._opened() as place:
-                totals = maildirsize.read(place)
+                self._totals = totals = maildirsize.read(place, self._totals)
                 if totals is not None and not totals.is_doubtful(self._now):
                     return totals.usage
                 definition = totals.definition if totals else maildirsize.definition_of(otherwise)
@@ -239,7 +250,9 @@ class Inbox:
         placed = [put for put in placed if put.error is None]
         octets = sum(put.draft.size for put in placed)
         if placed:
-            maildirsize.append(place, sign * octets, sign * len(placed))
+            self._totals = maildirsize.append(
+                place, sign * octets, sign * len(placed), self._totals
+            )
 
     # -- delivery ----------------------------------------------------------
 

@@ -49,6 +49,9 @@ _LINE = re.compile(rb"[ \t]*([+-]?[0-9]{1,18})[ \t]+([+-]?[0-9]{1,18})[ \t\r]*")
 Definition = tuple[int, int]
 """The quota of line 1 in octets and messages; 0: no limit."""
 
+Stamp = tuple[int, int, int]
+"""Inode, size and ``mtime`` in ns of the file; every change alters it."""
+
 
 class Totals(NamedTuple):
     """The content of a ``maildirsize``."""
@@ -64,6 +67,8 @@ class Totals(NamedTuple):
     """Octets of the file that were read; 0: unknown."""
     checksum: int = 0
     """Their CRC-32, so that only new lines are added up."""
+    stamp: Stamp | None = None
+    """Of the file that was read; None: unknown."""
 
     @property
     def usage(self) -> Usage:
@@ -150,6 +155,8 @@ def read(maildir: Place, before: Totals | None = None) -> Totals | None:
     ``before``: the result of an earlier reading.  Raises ``OSError``.
     """
     path = maildir.at(NAME)
+    if before is not None and is_current(before, path):
+        return before
     try:
         file = no_link(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -163,9 +170,23 @@ def read(maildir: Place, before: Totals | None = None) -> Totals | None:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             return None
-        return parse(os.read(file, LONGEST), status.st_mtime, before)
+        totals = parse(os.read(file, LONGEST), status.st_mtime, before)
+        # A line may have come since; then it is read again.
+        return totals and totals._replace(stamp=_stamp_of(status))
     finally:
         os.close(file)
+
+
+def is_current(totals: Totals, path: str) -> bool:
+    """Whether the file at this path is as it was read; costs one ``lstat``."""
+    try:
+        return totals.stamp is not None and totals.stamp == _stamp_of(os.lstat(path))
+    except OSError:
+        return False
+
+
+def _stamp_of(status: os.stat_result) -> Stamp:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def current(
@@ -205,22 +226,47 @@ def count(maildir: Place, definition: Definition, *, now: float, hidden: bool = 
     return totals
 
 
-def append(maildir: Place, octets: int, messages: int) -> None:
-    """Append to the file, if there is one; if that fails, remove it for a recalculation."""
+def append(
+    maildir: Place, octets: int, messages: int, before: Totals | None = None
+) -> Totals | None:
+    """Append to the file, if there is one; if that fails, remove it for a recalculation.
+
+    Returns the content if it is ``before`` with this line; None: it must be read.
+    """
     path = maildir.at(NAME)
     line = b"%d %d\n" % (octets, messages)
     try:
         file = no_link(path, os.O_WRONLY | os.O_APPEND)
         try:
-            if os.write(file, line) != len(line):
-                remove(path)
+            if os.write(file, line) == len(line):
+                return before and _grown(before, octets, messages, line, os.fstat(file))
+            remove(path)
         finally:
             os.close(file)
     except FileNotFoundError:
-        return
+        pass
     except OSError as error:
         log.warn("{path}: {error}; it will be recalculated", path=named(maildir), error=error)
         remove(path)
+    return None
+
+
+def _grown(
+    before: Totals, octets: int, messages: int, line: bytes, status: os.stat_result
+) -> Totals | None:
+    """``before`` and one line more, unless the file has something else, or is to be rewritten."""
+    stamp, length = _stamp_of(status), before.length + len(line)
+    if before.stamp is None or stamp[:2] != (before.stamp[0], length) or length >= LONGEST:
+        return None
+    return before._replace(
+        octets=before.octets + octets,
+        messages=before.messages + messages,
+        lines=before.lines + 1,
+        changed=status.st_mtime,
+        length=length,
+        checksum=zlib.crc32(line, before.checksum),
+        stamp=stamp,
+    )
 
 
 def named(maildir: Place) -> str:

@@ -187,6 +187,8 @@ class Delivery:
             inbox = self._queue(account).inbox
         except BadMailboxName as error:
             return fail(error)
+        if (known := inbox.known_usage()) is not None:
+            return succeed(known)
         limits = Limits(octets=account.quota.octets, messages=account.quota.messages)
         return self._run(lambda: inbox.usage(limits))
 

@@ -259,6 +259,27 @@ class TurnTests(DeliveryCase):
         self.assertIsNone(self.successResultOf(incoming.close()))
         self.assertEqual(self.later.jobs, [])
 
+    def test_usage_costs_a_visit_only_where_another_program_wrote_it(self) -> None:
+        first = self.receive().commit(ALICE, Limits(octets=1000))
+        self.later.do_all()
+        self.successResultOf(first)
+        self.used(visits=1, octets=5)
+        second = self.receive().commit(ALICE, Limits(octets=1000))
+        self.later.do_all()
+        self.successResultOf(second)
+        self.used(visits=0, octets=10)
+        with open(self.path(ALICE, "maildirsize"), "a") as file:
+            file.write("100 1\n")
+        self.used(visits=1, octets=110)
+        os.unlink(self.path(ALICE, "maildirsize"))
+        self.used(visits=1, octets=10)
+
+    def used(self, *, visits: int, octets: int) -> None:
+        usage = self.store.usage(ALICE)
+        self.assertEqual(len(self.later.jobs), visits)
+        self.later.do_all()
+        self.assertEqual(self.successResultOf(usage).octets, octets)
+
     def test_what_comes_meanwhile_is_written_meanwhile_and_goes_in_together(self) -> None:
         commits = [self.receive().commit(ALICE, NO_LIMITS) for _ in range(5)]
         self.assertEqual(len(self.later.jobs), 5)

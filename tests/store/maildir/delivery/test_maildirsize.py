@@ -119,6 +119,28 @@ class FileTests(SynchronousTestCase):
     def current(self, now: float = NOW) -> Usage:
         return maildirsize.current(self.place, LIMITS, now=now).usage
 
+    def test_what_is_appended_is_known_without_reading(self) -> None:
+        maildirsize.count(self.place, LIMITS, now=NOW)
+        before = maildirsize.read(self.place)
+        for _ in range(3):
+            before = maildirsize.append(self.place, 50, 1, before)
+            self.assertIsNotNone(before)
+            self.assertEqual(before, maildirsize.read(self.place))
+            self.assertIs(before, maildirsize.read(self.place, before))
+
+    def test_a_line_of_another_program_is_read(self) -> None:
+        maildirsize.count(self.place, LIMITS, now=NOW)
+        before = maildirsize.read(self.place)
+        with open(self.path, "a") as file:
+            file.write("7 1\n")
+        totals = maildirsize.read(self.place, before)
+        assert totals is not None
+        self.assertEqual(totals.usage, Usage(7, 1))
+        self.assertIsNone(maildirsize.append(self.place, 50, 1, before))
+        totals = maildirsize.read(self.place, before)
+        assert totals is not None
+        self.assertEqual(totals.usage, Usage(57, 2))
+
     def test_a_count_takes_all_folders_but_the_trash(self) -> None:
         for folder in (".Sent", ".Sent.2023", ".Trash"):
             self.make_folder(folder)
