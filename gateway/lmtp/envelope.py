@@ -19,6 +19,7 @@ _PATH = re.compile(
 )
 _PLAIN = re.compile(r"[^\x00-\x20()<>\[\]:;@\\,\".]+(?:\.[^\x00-\x20()<>\[\]:;@\\,\".]+)*")
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
+_WORD = re.compile("[^ \t]+")
 _SIZE = re.compile("[0-9]{1,20}")
 
 PATH_LIMIT = 512
@@ -93,7 +94,7 @@ def parameters(text: str) -> Mapping[str, str]:
     if text and text[0] not in " \t":
         raise ValueError("no space before the parameters")
     found: dict[str, str] = {}
-    for word in re.findall("[^ \t]+", text):
+    for word in _WORD.findall(text):
         match = _PARAMETER.fullmatch(word)
         if match is None or match[1].upper() in found:
             raise ValueError("no parameter")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 from twisted.internet.defer import Deferred, fail
 
@@ -61,18 +61,22 @@ class Recipients:
             return fail(UnknownRecipient(f"{address!r} is no valid address"))
         return self._first(names, address)
 
-    def _spellings(self, address: str) -> list[str]:
+    def _spellings(self, address: str) -> Iterator[str]:
+        """The address, and what else the directory may have it as."""
+        yield address
+        yield from forms(address)[1:]
         user = without_detail(address, self._delimiter)
-        return forms(address) if user is None else forms(address) + forms(user)
+        if user is not None:
+            yield from forms(user)
 
-    def _first(self, names: list[str], address: str) -> Deferred[Account]:
-        name, *others = names
+    def _first(self, names: Iterator[str], address: str) -> Deferred[Account]:
+        name = next(names, None)
+        if name is None:
+            return fail(UnknownRecipient(f"nobody has {address}"))
 
         def found(account: Account | None) -> Account | Deferred[Account]:
             if account is None:
-                if others:
-                    return self._first(others, address)
-                raise UnknownRecipient(f"nobody has {address}")
+                return self._first(names, address)
             if not account.gets_mail:
                 raise RecipientBarred(f"{account.name} takes no mail")
             if account.is_elsewhere(self._hosts):

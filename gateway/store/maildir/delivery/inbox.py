@@ -20,7 +20,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from attrs import define, field
 from twisted.logger import Logger
@@ -106,10 +106,14 @@ class Inbox:
             yield place
 
     def known_usage(self) -> Usage | None:
-        """Usage, if this process has read all of ``maildirsize``; else None.  Does not block."""
+        """Usage, if this process has read all of ``maildirsize``; else None.  Does not block.
+
+        None also while the Maildir may be gone.
+        """
         totals = self._totals
         if (
             totals is None
+            or not self.is_there
             or not maildirsize.is_current(totals, f"{self.maildir}/{maildirsize.NAME}")
             or totals.is_doubtful(self._now)
         ):
@@ -152,13 +156,17 @@ class Inbox:
 
     def _deliver(self, puts: Sequence[Put]) -> None:
         try:
-            with self._opened() as place, ExitStack() as after:
-                for put in puts:
-                    after.callback(put.draft.keep_name, place)
-                    self._complete(put, place)
-                if complete := [put for put in puts if put.error is None]:
-                    self._put_in(place, complete)
-                self._sweep(place)
+            with self._opened() as place:
+                try:
+                    for put in puts:
+                        if put.error is None:
+                            self._complete(put, place)
+                    if complete := [put for put in puts if put.error is None]:
+                        self._put_in(place, complete)
+                    self._sweep(place)
+                finally:
+                    for put in puts:
+                        put.draft.keep_name(place)
         except (FileNotFoundError, NoSuchMailbox, MailboxUnusable):
             # The Maildir, or a part of it, is gone: check it first next time.
             self.is_there = False

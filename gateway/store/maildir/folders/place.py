@@ -91,7 +91,7 @@ class Place:
 
     def _enter(self, name: str, *, make: bool = False) -> Place:
         path = f"{self.name}/{name}"
-        with _named(path):
+        try:
             if self._file is not None:
                 above = Directory(self._file, self.status, fixed=False)
                 return Place(path, _entered(above, name, LINKS, make=make))
@@ -101,6 +101,9 @@ class Place:
                 return Place(path, _entered(above, name, LINKS, make=make))
             finally:
                 os.close(file)
+        except OSError as error:
+            error.filename = path
+            raise
 
     def at(self, file: str) -> str:
         """The path of a file in it, or in a folder as ``cur/...``; raises as ``folder``."""
@@ -202,9 +205,12 @@ def open_place(
 
     ``trusted``: that of an earlier ``Place`` of this path.
     """
-    with _named(maildir):
+    try:
         path = os.path.join(os.getcwd(), maildir)
         place = Place(maildir, _way_to(path, make=make, trusted=trusted))
+    except OSError as error:
+        error.filename = maildir
+        raise
     try:
         for folder in folders:
             place.folder(folder, make=make)
@@ -212,16 +218,6 @@ def open_place(
         place.close()
         raise
     return place
-
-
-@contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Add the whole path to an ``OSError``."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = path
-        raise
 
 
 def _way_to(
