@@ -5,7 +5,8 @@ may finish sending before it has read its replies, and the last reply leaves in 
 close_notify.
 
 A login over TLS takes 1.09 ms of CPU with it, 1.24 without (ECDSA; 1.00 instead of 1.22 if the
-session is resumed, 1.36 instead of 1.45 with RSA), of which OpenSSL has 0.3 to 0.6.
+session is resumed, 1.36 instead of 1.45 with RSA), of which OpenSSL has 0.3 to 0.6.  RETR of 10 MB
+takes 24.9 ms instead of 29.7.
 
 Sessions work with Twisted's TLS too, as on an ``ssl:`` endpoint, if clients are not half-closed.
 """
@@ -57,6 +58,9 @@ class TLSTransport(Protocol):
 
     _writer: Writer
     _producer: IPushProducer | None = None
+    _paused = False
+    """Whether the producer waits for an update of keys."""
+
     _reason: Failure | None = None
     """Why TLS has failed."""
 
@@ -192,6 +196,7 @@ class TLSTransport(Protocol):
         self._waiting.append(data)
         if self._producer is not None and self._established:
             # Before the handshake there is a greeting only.
+            self._paused = True
             self._producer.pauseProducing()
 
     def _send_waiting(self) -> None:
@@ -204,7 +209,8 @@ class TLSTransport(Protocol):
             return
         if self.disconnecting:
             self._notify()
-        elif self._producer is not None and waiting:
+        elif self._paused and self._producer is not None:
+            self._paused = False
             self._producer.resumeProducing()
 
     def _encrypt(self, data: bytes) -> None:
