@@ -73,10 +73,23 @@ class Listing:
         self.octets, self.scan_lines, self.uid_lines  # noqa: B018
 
 
+_PIECE = 1000
+"""Lines to make at once."""
+
+
 def _numbered(values: Sequence[object], first: int) -> bytes:
     """A line for each value, with its number before it."""
-    lines = [f"{number} {value}\r\n" for number, value in enumerate(values, first)]
-    return "".join(lines).encode("ascii")
+    # In pieces, each in the memory of the one before.
+    pieces = [
+        "".join(
+            [
+                f"{number} {value}\r\n"
+                for number, value in enumerate(values[at : at + _PIECE], first + at)
+            ]
+        )
+        for at in range(0, len(values), _PIECE)
+    ]
+    return "".join(pieces).encode("ascii")
 
 
 class StoredMessage(NamedTuple):

@@ -182,7 +182,7 @@ class Maildrop:
             return None
         try:
             size = status.st_size
-            if size > CHUNK or not snapshot.is_version(index, version_of(status)):
+            if size > CHUNK or not snapshot.is_as_listed(index, status):
                 return None
             stored = read_at_once(file, size)
         finally:
@@ -240,9 +240,12 @@ class Maildrop:
         """
         snapshot = self._snapshot
         is_measured = snapshot.forms[index] not in (CLAIMED, UNREADABLE)
-        if not (is_measured and snapshot.is_version(index, version_of(os.lstat(place.at(name))))):
+        status = os.lstat(place.at(name))
+        is_as_listed = snapshot.is_as_listed(index, status)
+        if not (is_measured and is_as_listed):
             size = self._mailbox.measured(place, name)
-            self._check(index, size)
+            if not (is_as_listed and size.version == version_of(status)):
+                self._check(index, size)
             snapshot.measured(index, size)
         body = self._open(place, index, name, is_measured=True)
         assert body is not None
@@ -283,7 +286,7 @@ class Maildrop:
         except OSError as error:
             error.filename = path
             raise
-        is_as_listed = snapshot.is_version(index, version_of(status))
+        is_as_listed = snapshot.is_as_listed(index, status)
         if not (is_as_listed and (is_measured or not is_claimed or begins_packed(file) is False)):
             os.close(file)
             if is_measured:
@@ -305,9 +308,7 @@ class Maildrop:
         The client would get another message than LIST announced, half of it
         perhaps while somebody still writes it, and then delete it.
         """
-        snapshot = self._snapshot
-        is_version = snapshot.is_version(index, size.version)
-        if not is_version and size.octets != snapshot.listing.sizes[index]:
+        if size.octets != self._snapshot.listing.sizes[index]:
             raise self._changed(index)
 
     def _changed(self, index: int) -> SizeChanged:

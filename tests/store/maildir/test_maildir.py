@@ -162,6 +162,7 @@ class OtherProgramTests(MaildirCase):
         os.symlink("/etc/passwd", f"{self.maildir}/new/1700000001.link")
         os.mkfifo(f"{self.maildir}/new/1700000002.fifo")
         os.mkdir(f"{self.maildir}/new/1700000003.directory")
+        os.symlink("/etc/passwd", f"{self.maildir}/new/1700000005.M1P1.link,S=6,W=6")
         self.bench.deliver(b"mail\r\n", "1700000004.mail")
         maildrop = self.open()
         self.assertEqual(self.sizes(maildrop), [6])

@@ -91,21 +91,43 @@ def names(maildir: Place) -> dict[str, str]:
 
 
 def _read(maildir: Place) -> tuple[dict[str, str], list[str]]:
-    listed = {folder: os.listdir(maildir.folder(folder).path) for folder in FOLDERS}
-    found: dict[str, str] = {}
-    count = 0
-    for folder, names in listed.items():
-        prefix = folder + "/"
-        for name in names:
-            if name[0] != ".":
-                found[name.partition(":")[0]] = prefix + name
-                count += 1
-    if count == len(found):
+    listed = {folder: _sorted(message_names(maildir, folder)) for folder in FOLDERS}
+    found = {
+        name.partition(":")[0]: f"{folder}/{name}"
+        for folder, names in listed.items()
+        for name in names
+    }
+    if sum(map(len, listed.values())) == len(found):
         return found, []
     files = (f"{folder}/{name}" for folder, names in listed.items() for name in names)
-    return found, [
-        file for file in files if file[4] != "." and found[file[4:].partition(":")[0]] != file
-    ]
+    return found, [file for file in files if found[file[4:].partition(":")[0]] != file]
+
+
+def message_names(maildir: Place, folder: str) -> list[str]:
+    """The names of the message files in a folder, which are regular files.
+
+    Raises ``OSError``.
+    """
+    with os.scandir(maildir.folder(folder).path) as entries:
+        # Most file systems tell the kind of a file with its name.
+        return [
+            entry.name
+            for entry in entries
+            if entry.name[0] != "." and entry.is_file(follow_symlinks=False)
+        ]
+
+
+def _sorted(names: list[str]) -> list[str]:
+    """Names in order.
+
+    A directory has them in none.  What is made from sorted names, in their order, is close together
+    in memory: all that is done with it later takes a third of the time.  In pieces, since a
+    sort holds the interpreter lock.
+    """
+    pieces: dict[str, list[str]] = {}
+    for name in names:
+        pieces.setdefault(name[:6], []).append(name)
+    return [name for start in sorted(pieces) for name in sorted(pieces[start])]
 
 
 def mtimes(maildir: Place) -> list[int]:
@@ -139,12 +161,8 @@ def delivery_order(base: str) -> tuple[int, str]:
 
 def in_order(bases: list[str]) -> list[str]:
     """Files by time of delivery, oldest first."""
-    # Almost all names begin with ten digits of seconds; then sorting by text gives
-    # the same order several times faster.  In pieces, since a sort holds the
-    # interpreter lock.
+    # Almost all names begin with ten digits of seconds; then sorting by text gives the
+    # same order, at once where they are almost in order, as a scan has them.
     if all(_SECONDS.match(base) for base in bases):
-        hours: dict[str, list[str]] = {}
-        for base in bases:
-            hours.setdefault(base[:6], []).append(base)
-        return [base for hour in sorted(hours) for base in sorted(hours[hour])]
+        return sorted(bases)
     return sorted(bases, key=delivery_order)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 
 from gateway.store.maildir.folders.duplicates import is_plain
 from gateway.store.maildir.folders.place import FOLDERS, Place
+from gateway.store.maildir.folders.scan import message_names
 from gateway.store.maildir.listing.snapshot import Snapshot
 from gateway.store.maildir.uids.gone import may_come_again
 from gateway.store.maildir.uids.uidlist import base_of
@@ -25,12 +25,7 @@ def find_additions(
     """
     folders = FOLDERS[:1] if is_cur_unchanged else FOLDERS
     # Loops of Python: a call into C as long as a large mailbox would block the reactor.
-    here = [
-        f"{folder}/{name}"
-        for folder in folders
-        for name in os.listdir(maildir.folder(folder).path)
-        if name[0] != "."
-    ]
+    here = [f"{folder}/{name}" for folder in folders for name in message_names(maildir, folder)]
     known = set(before.files)
     added = [file for file in here if file not in known]
     expected = known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from array import array
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from contextlib import suppress
 from itertools import islice
 
@@ -31,6 +31,7 @@ from gateway.store.maildir.folders.scan import (
 from gateway.store.maildir.listing.additions import find_additions
 from gateway.store.maildir.listing.sizes import Sizer, Sizes, is_as_seen
 from gateway.store.maildir.listing.snapshot import (
+    CLAIMED,
     UNKNOWN,
     UNREADABLE,
     Addition,
@@ -112,7 +113,7 @@ class Reader:
         begun = int(self._now() * 1e9)
         snapshot = self._updated(before) if before and before.stamp else None
         if snapshot is None:
-            snapshot = self._whole(before)
+            snapshot = self._whole(before, begun)
         cur = snapshot.stamp[1:2]
         self._quiet_cur = cur if settled(cur, begun) else None
         return snapshot
@@ -162,27 +163,30 @@ class Reader:
 
     def _addition(self, base: str, files: dict[str, str], sizes: Sizes) -> Addition:
         version = sizes.versions.get(base, UNKNOWN)
-        octets, form, is_young = sizes.octets[base], sizes.forms[base], base in sizes.young
+        octets, form, is_young = (
+            sizes.octets[base],
+            sizes.forms.get(base, CLAIMED),
+            base in sizes.young,
+        )
         uid = str(self._uidlist.uids[base])
         return Addition(base, files[base], uid, octets, form, version, is_young)
 
-    def _whole(self, before: Snapshot | None) -> Snapshot:
-        """A snapshot from a scan of the mailbox."""
+    def _whole(self, before: Snapshot | None, begun: int) -> Snapshot:
+        """A snapshot from a scan of the mailbox; ``begun``: the time, in ns since 1970."""
         self._has_removed = False
-        known = before.files if before else ()
-        stamp, files = self._scanned(known)
+        known, sizes = before.files if before else (), Sizes(before)
+        stamp, files = self._scanned(known, sizes)
         if self._dropped(files):
             stamp = self._restamped(stamp)
-        sizes = Sizes(before)
         for base in self._reborn(files):
             sizes.forget(base)
         sizes.forget_written(self._maildir, files)
         listed = self._uidlist.uids
-        for base in files:
-            if base not in listed and may_come_again(base):
-                sizes.forget(base)
+        unlisted = [base for base in sizes.octets if base not in listed]
+        for base in filter(may_come_again, unlisted):
+            sizes.forget(base)
         stamp = self._numbered([base for base in listed if base in files], files, sizes, stamp)
-        return self._snapshot(files, sizes, stamp)
+        return self._snapshot(files, sizes, stamp, begun)
 
     def _numbered(
         self,
@@ -240,20 +244,22 @@ class Reader:
         uidlist.unsure = False
         return True
 
-    def _scanned(self, known: Collection[str]) -> tuple[Stamp, dict[str, str]]:
+    def _scanned(self, known: Collection[str], sizes: Sizes) -> tuple[Stamp, dict[str, str]]:
         """Scan the files, rename duplicates, and read the uidlist.
 
         ``known``: the files that clients have seen.
         """
         stamp, (files, twins) = self._stamp(), look(self._maildir)
         self._uidlist.refresh()
-        odd = self._odd(files)
+        if self._reading.exact:
+            sizes.read_names(files)
+        odd = self._odd(files, sizes.usual)
         if not (twins or odd):
             return stamp, files
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
             is_done = part(self._maildir, odd, set(known), int(self._now() * 1e9))
         stamp, files = self._stamp(), scan(self._maildir)
-        for base in self._odd(files):
+        for base in self._odd(files, ()):
             del files[base]
         return stamp if is_done else NEVER, files
 
@@ -298,10 +304,11 @@ class Reader:
                 reborn.append(base)
         return reborn
 
-    def _odd(self, files: dict[str, str]) -> set[str]:
+    def _odd(self, files: dict[str, str], usual: Container[str]) -> set[str]:
         """New base names that another message may get, or that a uidlist cannot contain."""
         listed = self._uidlist.uids
-        return {base for base in files if base not in listed and not is_plain(files[base])}
+        new = [base for base in files if base not in usual and base not in listed]
+        return {base for base in new if not is_plain(files[base])}
 
     # -- new messages --------------------------------------------------------
 
@@ -340,11 +347,10 @@ class Reader:
             new = [base for base in new if base not in listed]
             if not (new or uidlist.faults):
                 return
-            measured = sizes.measured
             fields = {
                 base: field
-                for base in new
-                if base in measured and (field := self.sizer.field(base, measured[base]))
+                for base, size in sizes.measured.items()
+                if base not in listed and (field := self.sizer.field(base, size))
             }
             try:
                 uidlist.add(
@@ -371,7 +377,7 @@ class Reader:
 
     # -- the snapshot --------------------------------------------------------
 
-    def _snapshot(self, files: dict[str, str], sizes: Sizes, stamp: Stamp) -> Snapshot:
+    def _snapshot(self, files: dict[str, str], sizes: Sizes, stamp: Stamp, begun: int) -> Snapshot:
         bases = ordered(self._uidlist, files)
         # Python loops and not ``map``, which would hold the interpreter lock all
         # the time and block the reactor.
@@ -379,11 +385,12 @@ class Reader:
         listing = Listing(octets, shown_ids(self._uidlist, bases))
         if len(listing) >= BIG:
             listing.prepare()
-        forms = bytearray([sizes.forms[base] for base in bases])
-        versions = array("q", [sizes.versions.get(base, UNKNOWN) for base in bases])
+        forms, versions = bytearray([CLAIMED]) * len(bases), array("q", [UNKNOWN]) * len(bases)
         young: set[int] = set()
-        if sizes.young:
-            young = {index for index, base in enumerate(bases) if base in sizes.young}
-        return Snapshot(
-            listing, bases, [files[base] for base in bases], forms, versions, young, stamp
-        )
+        for index, base in [(i, base) for i, base in enumerate(bases) if base in sizes.forms]:
+            forms[index] = sizes.forms[base]
+            versions[index] = sizes.versions.get(base, UNKNOWN)
+            if base in sizes.young:
+                young.add(index)
+        there = [files[base] for base in bases]
+        return Snapshot(listing, bases, there, forms, versions, young, stamp, begun)

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from twisted.logger import Logger
 
@@ -22,6 +22,7 @@ from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.place import Place
 from gateway.store.maildir.folders.scan import stored_size, wire_size
 from gateway.store.maildir.listing.compressed import MOST, is_packed, unpacked
+from gateway.store.maildir.listing.named import named_size, usual_sizes
 from gateway.store.maildir.listing.snapshot import (
     CLAIMED,
     PACKED,
@@ -70,7 +71,15 @@ class Sizes:
         """Messages that were measured in this reading."""
         self.unreadable: dict[str, str] = {}
         """Unreadable messages with the reason; their sizes are guesses."""
+        self.usual: dict[str, int] = {}
+        """Sizes in usual names; see ``usual_sizes``."""
         self._known = known
+
+    def read_names(self, files: Mapping[str, str]) -> None:
+        """Find the ``usual`` names among those of messages without a known size."""
+        if self.octets:
+            files = {base: file for base, file in files.items() if base not in self.octets}
+        self.usual = usual_sizes(files)
 
     def forget_written(self, maildir: Place, files: Mapping[str, str]) -> None:
         """Forget messages with changed files; raises ``OSError``."""
@@ -179,13 +188,25 @@ class Sizer:
     ) -> None:
         """Fill in ``sizes``; remove missing messages from ``files``.
 
-        A size in a name or in the uidlist is trusted only if the size of the file allows it,
-        and is verified by reading the file within the budget, newest first, since clients
-        fetch new messages.  Dovecot's sizes lack the line end that RETR adds to an
-        incomplete last line.
+        A name with ``S=`` and ``W=`` that agree is trusted; so a first reading need not look at
+        each file.  Another size in a name or in the uidlist is trusted only if the size of the
+        file allows it.  Both are verified by reading the file within the budget, newest first,
+        since clients fetch new messages.  Dovecot's sizes lack the line end that RETR adds to
+        an incomplete last line.
         """
         left = self._reading.verify_octets if self._reading.exact else 0
         claim = self._claims(uidlist)
+
+        def to_examine() -> Iterator[tuple[str, str]]:
+            """The files that must be examined; for the others the name is enough."""
+            usual, is_exact = sizes.usual, self._reading.exact
+            untold = uidlist.fields.keys() | sizes.doubted
+            for base in reversed(unknown):
+                named = usual.get(base) or (named_size(base) if is_exact else None)
+                if named is None or named + OPENING <= left or base in untold:
+                    yield base, files[base]
+                else:
+                    sizes.octets[base] = named
 
         def look(base: str, file: str) -> None:
             nonlocal left
@@ -209,8 +230,7 @@ class Sizer:
             self._look(place, base, claimed, file, sizes)
             files[base] = file
 
-        newest_first = [(base, files[base]) for base in reversed(unknown)]
-        lost = follow(place, newest_first, look)
+        lost = follow(place, to_examine(), look)
         for base in lost.gone:
             del files[base]
         for base in lost.restless:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Iterable, Sequence
 from threading import Lock
@@ -12,7 +13,8 @@ from attrs import field, frozen
 
 from gateway.interfaces import HighWater
 from gateway.model import Form, Listing
-from gateway.store.maildir.folders.scan import NEVER, Stamp
+from gateway.store.maildir.folders.files import version_of
+from gateway.store.maildir.folders.scan import NEVER, Stamp, stored_size, tick
 from gateway.store.maildir.uids.high_water import Mark, no_high_water
 
 __all__ = ["MaildirOptions"]
@@ -28,6 +30,9 @@ PACKED = 16
 
 UNKNOWN = -1
 """As ``Size.version``: the file was not examined."""
+
+_CHANGED = 0
+"""In place of a version: that of no file."""
 
 _FORMS = tuple(Form)
 
@@ -110,7 +115,17 @@ class Snapshot:
     100,000 objects.
     """
 
-    __slots__ = ("_corrected", "_versions", "bases", "files", "forms", "listing", "stamp", "young")
+    __slots__ = (
+        "_begun",
+        "_corrected",
+        "_versions",
+        "bases",
+        "files",
+        "forms",
+        "listing",
+        "stamp",
+        "young",
+    )
 
     def __init__(
         self,
@@ -121,7 +136,9 @@ class Snapshot:
         versions: array[int],
         young: set[int],
         stamp: Stamp,
+        begun: int = 0,
     ) -> None:
+        """``begun``: when the mailbox was scanned, in ns since 1970."""
         self.listing = listing
         self.bases = bases
         self.files = files
@@ -132,6 +149,7 @@ class Snapshot:
         """Indexes of messages that may still be written."""
         self.stamp = stamp
         """``NEVER`` for an incomplete snapshot: valid for this login only."""
+        self._begun = begun
         self._versions = versions
         self._corrected: dict[int, int] = {}
 
@@ -148,8 +166,21 @@ class Snapshot:
         """Whether a file of this version is unchanged since it was examined."""
         return self._versions[index] in (UNKNOWN, version)
 
+    def is_as_listed(self, index: int, status: os.stat_result) -> bool:
+        """Whether the file with this status is that which was listed.
+
+        If it was listed by its name alone: whether it has the size in the name, and nobody
+        has written to it since.
+        """
+        if self._versions[index] != UNKNOWN or self.forms[index] != CLAIMED:
+            return self.is_version(index, version_of(status))
+        is_older = self._begun - status.st_mtime_ns >= tick(status.st_mtime_ns)
+        return is_older and status.st_size == stored_size(self.bases[index])
+
     def refute(self, index: int) -> None:
         """The file changed: the next listing measures it again."""
+        if self._versions[index] == UNKNOWN:
+            self._versions[index] = _CHANGED
         self.forms[index] = UNREADABLE
         self.stamp = NEVER
 
@@ -166,6 +197,7 @@ class Snapshot:
             versions,
             self.young | young,
             stamp,
+            self._begun,
         )
 
     def known(self) -> Known:

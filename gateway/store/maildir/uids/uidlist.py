@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import count, islice
 
 from twisted.logger import Logger
 
@@ -34,6 +35,8 @@ NAME = "dovecot-uidlist"
 REMEMBERED = 512
 """Octets before the end of the last reading, to detect a replaced file."""
 
+PIECE = 1000
+"""Lines to make at once."""
 
 Keep = Callable[[Collection[str]], Collection[str]]
 """Selects the base names with a file, perhaps with some others."""
@@ -258,11 +261,11 @@ class UidList:
         added = self._number(new, fields)
         self.mark.cover(self.next_uid)
         if fresh:
-            self._replace("".join([self._header(), *added]))
+            self._replace(self._header() + added)
         elif self._is_to_replace or len(self.uids) > 1000 + 2 * there:
             self._rewrite({*keep(self.uids), *new})
         else:
-            self._append(os.fsencode("".join(added)), sync=sync)
+            self._append(os.fsencode(added), sync=sync)
         self._is_followed = True
         self.mark.note(self.next_uid)
 
@@ -294,16 +297,27 @@ class UidList:
         self.uidvalidity = self.next_uid = int(now)
         self._others = ("G" + secrets.token_hex(16),)
 
-    def _number(self, new: Sequence[str], fields: Mapping[str, str]) -> list[str]:
+    def _number(self, new: Sequence[str], fields: Mapping[str, str]) -> str:
         """The lines of new messages."""
-        added = []
-        for uid, base in enumerate(new, self.next_uid):
-            self.uids[base] = uid
-            if extra := joined(self._kept.get(base, ""), fields.get(base, "")):
-                self._set_fields(base, extra)
-            added.append(f"{uid} {extra} :{base}\n" if extra else f"{uid} :{base}\n")
+        for base in [base for base in new if base in fields or base in self._kept]:
+            self._set_fields(base, joined(self._kept.get(base, ""), fields.get(base, "")))
+        numbered, lines = zip(new, count(self.next_uid), strict=False), []
+        # In pieces, each in the memory of the one before.
+        while piece := list(islice(numbered, PIECE)):
+            self.uids.update(piece)
+            lines.append(self._text(piece))
         self.next_uid += len(new)
-        return added
+        return "".join(lines)
+
+    def _text(self, numbered: Iterable[tuple[str, int]]) -> str:
+        """The lines of base names with their unique-ids."""
+        fields = self.fields
+        return "".join(
+            [
+                f"{uid} {extra} :{base}\n" if (extra := fields.get(base)) else f"{uid} :{base}\n"
+                for base, uid in numbered
+            ]
+        )
 
     def beyond(self) -> int:
         """A number larger than every unique-id that is or could be shown."""
@@ -339,11 +353,8 @@ class UidList:
         self._pin()
         self.uids = {base: uid for base, uid in self.uids.items() if base in keep}
         self.fields = {base: text for base, text in self.fields.items() if base in keep}
-        lines = [self._header()]
-        for base, uid in sorted(self.uids.items(), key=lambda item: item[1]):
-            extra = self.fields.get(base)
-            lines.append(f"{uid} {extra} :{base}\n" if extra else f"{uid} :{base}\n")
-        self._replace("".join(lines))
+        by_uid = sorted(self.uids.items(), key=lambda item: item[1])
+        self._replace(self._header() + self._text(by_uid))
 
     def _pin(self) -> None:
         """Write the ids that differ because an earlier line has the same one."""

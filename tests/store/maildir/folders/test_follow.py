@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -226,14 +226,15 @@ def test_something_else_that_is_missing_is_no_missing_message(box: Box) -> None:
 
 def test_a_list_that_is_rewritten_keeps_the_id_of_what_no_complete_scan_shows(box: Box) -> None:
     stop = time.monotonic() + 20
-    really = os.listdir
+    really = os.scandir
 
-    def listing(path: str) -> list[str]:
+    def listing(path: str) -> AbstractContextManager[list[os.DirEntry[str]]]:
         assert time.monotonic() < stop
         os.utime(path)
-        return [name for name in really(path) if not name.startswith("0.")]
+        with really(path) as entries:
+            return nullcontext([entry for entry in entries if not entry.name.startswith("0.")])
 
-    with mock.patch.object(os, "listdir", listing):
+    with mock.patch.object(os, "scandir", listing):
         assert "0.host" in may_be_there(open_place(str(box.path), FOLDERS), ["0.host"])
     assert "0.gone" not in may_be_there(open_place(str(box.path), FOLDERS), ["0.gone"])
 

@@ -153,8 +153,8 @@ class AdditionsTests(SynchronousTestCase):
             mailbox.removed.clear()
 
     def _folders_listed(self, reader: Reader, before: Snapshot) -> tuple[int, Snapshot]:
-        with mock.patch("os.listdir", wraps=os.listdir) as listdir:
-            return (snapshot := reader.read(before)) and (listdir.call_count, snapshot)
+        with mock.patch("os.scandir", wraps=os.scandir) as scandir:
+            return (snapshot := reader.read(before)) and (scandir.call_count, snapshot)
 
     def test_a_new_message_costs_a_look_at_new_only(self) -> None:
         mailbox = Mailbox(f"{self.mktemp()}/alice")

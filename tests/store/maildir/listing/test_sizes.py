@@ -13,12 +13,17 @@ from test_expiry import Box
 
 from answers import result
 from gateway.errors import SizeChanged, StoreDown
+from gateway.store.maildir.folders.duplicates import is_plain
+from gateway.store.maildir.folders.scan import delivery_order, stored_size, wire_size
+from gateway.store.maildir.listing.named import named_size, usual_sizes
 from gateway.store.maildir.listing.sizes import OPENING, YOUNG, is_recent, is_refuted
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.store_contract import ALICE, run_now
 from gateway.wire.body import Measure
 from survival import sent_by
+
+LONG_AGO = 1_600_000_000
 
 
 def opened(store: MaildirStore) -> object:
@@ -206,6 +211,52 @@ def test_a_wrong_claim_that_nobody_checked_is_put_right_once_the_message_was_sen
     assert sizes_in(maildrop) == [7]
     assert sent_by(maildrop, 0) == b"abcd\r\n"
     assert sizes_in(opened(store)) == [6]
+
+
+def test_a_message_that_was_listed_by_its_name_alone_is_not_sent_if_its_file_is_incomplete(
+    box: Box,
+) -> None:
+    path = box.put("cur/9.host,S=12,W=12:2,", b"half\r\n")
+    os.utime(path, (LONG_AGO, LONG_AGO))
+    store = fresh(box, verify_octets=0)
+    maildrop = opened(store)
+    assert sizes_in(maildrop) == [12]
+    for _ in range(2):
+        with pytest.raises(SizeChanged):
+            sent_by(maildrop, 0)
+    with pytest.raises(StoreDown):
+        result(maildrop.finish({0}, ()))  # type: ignore[attr-defined]
+    again = opened(store)
+    assert sizes_in(again) == [len(sent_by(again, 0))] == [6]
+
+
+@pytest.mark.parametrize("name", ["9.host,S=5,W=7:2,", "9.host,S=5,W=6:2,"])
+def test_a_message_that_was_listed_by_its_name_alone_is_sent_if_nobody_wrote_to_it(
+    box: Box, name: str
+) -> None:
+    path = box.put(f"cur/{name}", b"abcd\n")
+    os.utime(path, (LONG_AGO, LONG_AGO))
+    store = fresh(box, verify_octets=0)
+    assert sent_by(opened(store), 0) == b"abcd\r\n"
+    assert sizes_in(opened(store)) == [6]
+
+
+NAMES = st.lists(
+    st.sampled_from(
+        ["1600000000", "7", ".", "M1P1", ",S=5", ",W=6", ",W=99", ":2,", "S", ":x", "\n", "\r", "é"]
+    ),
+    min_size=1,
+).map("".join)
+
+
+@given(NAMES)
+def test_a_usual_name_is_plain_and_begins_with_the_time_and_tells_the_size(name: str) -> None:
+    base = name.partition(":")[0]
+    for found, octets in usual_sizes({base: f"cur/{name}"}).items():
+        assert (found, octets) == (base, named_size(base))
+        assert (stored_size(base), wire_size(base)) == (5, octets)
+        assert is_plain(f"cur/{name}")
+        assert delivery_order(base) == (int(base[:10]), base)
 
 
 @given(st.binary(), st.booleans())
