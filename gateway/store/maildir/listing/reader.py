@@ -141,6 +141,8 @@ class Reader:
         if any_may_come_again(base for base in tail if base not in files):
             return None
         sizes = Sizes(None)
+        if self._reading.exact:
+            sizes.read_names(files, self._uidlist.fields)
         known = sorted((base for base in files if base in listed), key=listed.__getitem__)
         stamp = self._numbered(known, files, sizes, stamp, others=len(before.bases))
         if not self._goes_on(listed):
@@ -182,9 +184,9 @@ class Reader:
             sizes.forget(base)
         sizes.forget_written(self._maildir, files)
         listed = self._uidlist.uids
-        unlisted = [base for base in sizes.octets if base not in listed]
-        for base in filter(may_come_again, unlisted):
-            sizes.forget(base)
+        for base in before.bases if before else ():
+            if base not in listed and may_come_again(base):
+                sizes.forget(base)
         stamp = self._numbered([base for base in listed if base in files], files, sizes, stamp)
         return self._snapshot(files, sizes, stamp, begun)
 
@@ -202,10 +204,9 @@ class Reader:
         ``known`` are those with ids; ``others``: messages of the mailbox that are not in
         ``files``.  Returns the stamp of the mailbox after that.
         """
-        listed, sized = self._uidlist.uids, sizes.octets
+        listed = self._uidlist.uids
         new = in_order([base for base in files if base not in listed])
-        unknown = [base for base in (*known, *new) if base not in sized]
-        self.sizer.find(self._maildir, unknown, files, self._uidlist, sizes)
+        self.sizer.find(self._maildir, [*known, *new], files, self._uidlist, sizes)
         new = [base for base in new if base in files]
         if new or self._uidlist.faults:
             complete = self._listed(new, files, sizes, others)
@@ -252,7 +253,7 @@ class Reader:
         stamp, (files, twins) = self._stamp(), look(self._maildir)
         self._uidlist.refresh()
         if self._reading.exact:
-            sizes.read_names(files)
+            sizes.read_names(files, self._uidlist.fields)
         odd = self._odd(files, sizes.usual)
         if not (twins or odd):
             return stamp, files

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
 from twisted.logger import Logger
 
@@ -22,7 +22,7 @@ from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.place import Place
 from gateway.store.maildir.folders.scan import stored_size, wire_size
 from gateway.store.maildir.listing.compressed import MOST, is_packed, unpacked
-from gateway.store.maildir.listing.named import named_size, usual_sizes
+from gateway.store.maildir.listing.named import usual_sizes
 from gateway.store.maildir.listing.snapshot import (
     CLAIMED,
     PACKED,
@@ -72,14 +72,23 @@ class Sizes:
         self.unreadable: dict[str, str] = {}
         """Unreadable messages with the reason; their sizes are guesses."""
         self.usual: dict[str, int] = {}
-        """Sizes in usual names; see ``usual_sizes``."""
+        """Messages that have their size from their name alone; see ``usual_sizes``."""
         self._known = known
 
-    def read_names(self, files: Mapping[str, str]) -> None:
-        """Find the ``usual`` names among those of messages without a known size."""
-        if self.octets:
-            files = {base: file for base, file in files.items() if base not in self.octets}
+    def read_names(self, files: Mapping[str, str], listed: Container[str]) -> None:
+        """Take sizes from the ``usual`` names.
+
+        ``listed``: messages with fields in the uidlist, which may have another size.
+        """
+        known, doubted = self.octets, self.doubted
+        if known or doubted or listed:
+            files = {
+                base: file
+                for base, file in files.items()
+                if base not in known and base not in doubted and base not in listed
+            }
         self.usual = usual_sizes(files)
+        known.update(self.usual)
 
     def forget_written(self, maildir: Place, files: Mapping[str, str]) -> None:
         """Forget messages with changed files; raises ``OSError``."""
@@ -181,12 +190,12 @@ class Sizer:
     def find(
         self,
         place: Place,
-        unknown: list[str],
+        bases: Sequence[str],
         files: dict[str, str],
         uidlist: UidList,
         sizes: Sizes,
     ) -> None:
-        """Fill in ``sizes``; remove missing messages from ``files``.
+        """Fill in ``sizes`` of ``bases``, oldest first; remove missing messages from ``files``.
 
         A name with ``S=`` and ``W=`` that agree is trusted; so a first reading need not look at
         each file.  Another size in a name or in the uidlist is trusted only if the size of the
@@ -198,15 +207,14 @@ class Sizer:
         claim = self._claims(uidlist)
 
         def to_examine() -> Iterator[tuple[str, str]]:
-            """The files that must be examined; for the others the name is enough."""
-            usual, is_exact = sizes.usual, self._reading.exact
-            untold = uidlist.fields.keys() | sizes.doubted
-            for base in reversed(unknown):
-                named = usual.get(base) or (named_size(base) if is_exact else None)
-                if named is None or named + OPENING <= left or base in untold:
+            """What can be verified within the budget, and what has no size yet."""
+            octets, usual, rest = sizes.octets, sizes.usual, reversed(bases)
+            for base in rest:
+                if base not in octets or (base in usual and octets[base] + OPENING <= left):
                     yield base, files[base]
-                else:
-                    sizes.octets[base] = named
+                if left < OPENING:
+                    break
+            yield from ((base, files[base]) for base in rest if base not in octets)
 
         def look(base: str, file: str) -> None:
             nonlocal left

@@ -47,7 +47,7 @@ class Mark:
         existing list is trusted.
         """
         try:
-            mark = self._high_water(self.maildir, 0)
+            mark = self._known = self._high_water(self.maildir, 0)
         except GatewayError as error:
             if is_new:
                 raise StoreDown(f"{self.maildir}: {error}") from error
@@ -71,10 +71,7 @@ class Mark:
         if next_uid <= self._known:
             return
         try:
-            # Another process may have raised it.
-            self._known = self._high_water(self.maildir, 0)
-            if self._known < next_uid:
-                self._known = self._high_water(self.maildir, next_uid + BLOCK)
+            self._known = self._high_water(self.maildir, next_uid + BLOCK)
         except GatewayError as error:
             self._complain(error)
         else:

@@ -15,7 +15,7 @@ from answers import result
 from gateway.errors import SizeChanged, StoreDown
 from gateway.store.maildir.folders.duplicates import is_plain
 from gateway.store.maildir.folders.scan import delivery_order, stored_size, wire_size
-from gateway.store.maildir.listing.named import named_size, usual_sizes
+from gateway.store.maildir.listing.named import usual_sizes
 from gateway.store.maildir.listing.sizes import OPENING, YOUNG, is_recent, is_refuted
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
@@ -82,7 +82,7 @@ def test_what_was_written_to_since_it_was_listed_is_refused_until_the_next_login
 def test_a_write_after_the_file_was_taken_for_complete_is_seen_when_it_is_fetched(
     box: Box,
 ) -> None:
-    path = box.put("cur/9.host,S=12,W=12:2,", b"first half\r\n")
+    path = box.put("cur/1600000009.host,S=12,W=12:2,", b"first half\r\n")
     store = fresh(box, verify_octets=0)
     maildrop = opened(store)
     assert sizes_in(maildrop) == [12]
@@ -116,7 +116,7 @@ def written_later(path: Path, text: bytes) -> None:
     os.utime(path, ns=(before, before + 5 * 10**9))
 
 
-@pytest.mark.parametrize("name", ["9.host:2,", "9.host,S=12,W=14:2,", "9.host,W=14:2,"])
+@pytest.mark.parametrize("name", ["9.host:2,", "1600000009.host,S=12,W=14:2,", "9.host,W=14:2,"])
 @pytest.mark.parametrize("verify_octets", [0, 10**6])
 def test_other_line_ends_at_the_same_size_in_the_file_are_refused_until_the_next_login(
     box: Box, name: str, verify_octets: int
@@ -216,7 +216,7 @@ def test_a_wrong_claim_that_nobody_checked_is_put_right_once_the_message_was_sen
 def test_a_message_that_was_listed_by_its_name_alone_is_not_sent_if_its_file_is_incomplete(
     box: Box,
 ) -> None:
-    path = box.put("cur/9.host,S=12,W=12:2,", b"half\r\n")
+    path = box.put("cur/1600000009.host,S=12,W=12:2,", b"half\r\n")
     os.utime(path, (LONG_AGO, LONG_AGO))
     store = fresh(box, verify_octets=0)
     maildrop = opened(store)
@@ -230,7 +230,7 @@ def test_a_message_that_was_listed_by_its_name_alone_is_not_sent_if_its_file_is_
     assert sizes_in(again) == [len(sent_by(again, 0))] == [6]
 
 
-@pytest.mark.parametrize("name", ["9.host,S=5,W=7:2,", "9.host,S=5,W=6:2,"])
+@pytest.mark.parametrize("name", ["1600000009.host,S=5,W=7:2,", "1600000009.host,S=5,W=6:2,"])
 def test_a_message_that_was_listed_by_its_name_alone_is_sent_if_nobody_wrote_to_it(
     box: Box, name: str
 ) -> None:
@@ -253,7 +253,7 @@ NAMES = st.lists(
 def test_a_usual_name_is_plain_and_begins_with_the_time_and_tells_the_size(name: str) -> None:
     base = name.partition(":")[0]
     for found, octets in usual_sizes({base: f"cur/{name}"}).items():
-        assert (found, octets) == (base, named_size(base))
+        assert (found, octets) == (base, wire_size(base))
         assert (stored_size(base), wire_size(base)) == (5, octets)
         assert is_plain(f"cur/{name}")
         assert delivery_order(base) == (int(base[:10]), base)
