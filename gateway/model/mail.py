@@ -80,16 +80,14 @@ _PIECE = 1000
 def _numbered(values: Sequence[object], first: int) -> bytes:
     """A line for each value, with its number before it."""
     # In pieces, each in the memory of the one before.
-    pieces = [
-        "".join(
-            [
-                f"{number} {value}\r\n"
-                for number, value in enumerate(values[at : at + _PIECE], first + at)
-            ]
-        )
-        for at in range(0, len(values), _PIECE)
-    ]
-    return "".join(pieces).encode("ascii")
+    return b"".join(
+        _lines(values[at : at + _PIECE], first + at) for at in range(0, len(values), _PIECE)
+    )
+
+
+def _lines(values: Sequence[object], first: int) -> bytes:
+    lines = [f"{number} {value}\r\n" for number, value in enumerate(values, first)]
+    return "".join(lines).encode("ascii")
 
 
 class StoredMessage(NamedTuple):

@@ -382,16 +382,17 @@ class Reader:
         bases = ordered(self._uidlist, files)
         # Python loops and not ``map``, which would hold the interpreter lock all
         # the time and block the reactor.
-        octets = [sizes.octets[base] for base in bases]
-        listing = Listing(octets, shown_ids(self._uidlist, bases))
+        octets, examined = sizes.octets, sizes.forms
+        listing = Listing([octets[base] for base in bases], shown_ids(self._uidlist, bases))
         if len(listing) >= BIG:
             listing.prepare()
         forms, versions = bytearray([CLAIMED]) * len(bases), array("q", [UNKNOWN]) * len(bases)
         young: set[int] = set()
-        for index, base in [(i, base) for i, base in enumerate(bases) if base in sizes.forms]:
-            forms[index] = sizes.forms[base]
-            versions[index] = sizes.versions.get(base, UNKNOWN)
-            if base in sizes.young:
-                young.add(index)
+        for index, base in enumerate(bases):
+            if base in examined:
+                forms[index] = examined[base]
+                versions[index] = sizes.versions.get(base, UNKNOWN)
+                if base in sizes.young:
+                    young.add(index)
         there = [files[base] for base in bases]
         return Snapshot(listing, bases, there, forms, versions, young, stamp, begun)

@@ -7,6 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from twisted.logger import Logger
 
@@ -21,7 +22,7 @@ from gateway.store.maildir.folders.files import (
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.place import Place
 from gateway.store.maildir.folders.scan import stored_size, wire_size
-from gateway.store.maildir.listing.compressed import MOST, is_packed, unpacked
+from gateway.store.maildir.listing.compressed import HEAD, MOST, Unpacked, is_packed, kind_of
 from gateway.store.maildir.listing.named import usual_sizes
 from gateway.store.maildir.listing.snapshot import (
     CLAIMED,
@@ -219,14 +220,13 @@ class Sizer:
         def look(base: str, file: str) -> None:
             nonlocal left
             claimed = claim(base)
-            to_believe = None if base in sizes.doubted else claimed
-            try:
-                believed = self._believed(base, to_believe, place.at(file))
-            except FileNotFoundError:
-                raise
-            except OSError:
-                # Reading the file reports the error.
-                believed = None
+            believed = None
+            if base in sizes.usual:
+                left -= sizes.usual[base] + OPENING
+            elif base not in sizes.doubted:
+                # Reading the file reports an error.
+                with suppress(OSError):
+                    believed = self._believed(base, claimed, place.at(file))
             if believed is not None:
                 cost = max(believed.stored, believed.octets) + OPENING
                 if cost > left:
@@ -358,17 +358,20 @@ def measure(path: str, *, exact: bool, convert_cr: bool) -> Size:
     counted = Measure(convert_cr=convert_cr)
     file, status = open_message(path)
     try:
-        packed = unpacked(file, path)
-        if packed is not None:
+        data, stored = os.read(file, CHUNK if exact else HEAD), 0
+        kind = kind_of(data[:HEAD])
+        if kind is not None:
+            packed = Unpacked(file, kind, path)
             while data := packed.read():
                 counted.feed(data)
             return _unpacked_size(counted, status, exact=exact)
         if not exact:
             return size_of(status.st_size, status)
-        stored = 0
-        while data := os.read(file, CHUNK):
+        while data:
             counted.feed(data)
             stored += len(data)
+            # A file that grows meanwhile has another version.
+            data = os.read(file, CHUNK) if stored < status.st_size else b""
     except OSError as error:
         error.filename = path
         raise

@@ -38,7 +38,8 @@ def shown_ids(uidlist: UidList, bases: Sequence[str]) -> list[str]:
 
     All are different.  ``bases``: the result of ``ordered``.
     """
-    ids = [str(uidlist.uids[base]) for base in bases]
+    uids = uidlist.uids
+    ids = [str(uids[base]) for base in bases]
     carried = _carried(uidlist)
     if not carried:
         return ids

@@ -261,11 +261,11 @@ class UidList:
         added = self._number(new, fields)
         self.mark.cover(self.next_uid)
         if fresh:
-            self._replace(self._header() + added)
+            self._replace(added)
         elif self._is_to_replace or len(self.uids) > 1000 + 2 * there:
             self._rewrite({*keep(self.uids), *new})
         else:
-            self._append(os.fsencode(added), sync=sync)
+            self._append(b"".join(added), sync=sync)
         self._is_followed = True
         self.mark.note(self.next_uid)
 
@@ -297,7 +297,7 @@ class UidList:
         self.uidvalidity = self.next_uid = int(now)
         self._others = ("G" + secrets.token_hex(16),)
 
-    def _number(self, new: Sequence[str], fields: Mapping[str, str]) -> str:
+    def _number(self, new: Sequence[str], fields: Mapping[str, str]) -> list[bytes]:
         """The lines of new messages."""
         for base in [base for base in new if base in fields or base in self._kept]:
             self._set_fields(base, joined(self._kept.get(base, ""), fields.get(base, "")))
@@ -307,17 +307,16 @@ class UidList:
             self.uids.update(piece)
             lines.append(self._text(piece))
         self.next_uid += len(new)
-        return "".join(lines)
+        return lines
 
-    def _text(self, numbered: Iterable[tuple[str, int]]) -> str:
+    def _text(self, numbered: Iterable[tuple[str, int]]) -> bytes:
         """The lines of base names with their unique-ids."""
         fields = self.fields
-        return "".join(
-            [
-                f"{uid} {extra} :{base}\n" if (extra := fields.get(base)) else f"{uid} :{base}\n"
-                for base, uid in numbered
-            ]
-        )
+        lines = [
+            f"{uid} {extra} :{base}\n" if (extra := fields.get(base)) else f"{uid} :{base}\n"
+            for base, uid in numbered
+        ]
+        return os.fsencode("".join(lines))
 
     def beyond(self) -> int:
         """A number larger than every unique-id that is or could be shown."""
@@ -354,18 +353,19 @@ class UidList:
         self.uids = {base: uid for base, uid in self.uids.items() if base in keep}
         self.fields = {base: text for base, text in self.fields.items() if base in keep}
         by_uid = sorted(self.uids.items(), key=lambda item: item[1])
-        self._replace(self._header() + self._text(by_uid))
+        self._replace([self._text(by_uid)])
 
     def _pin(self) -> None:
         """Write the ids that differ because an earlier line has the same one."""
         for base, shown in renamed_ids(self).items():
             self.fields[base] = joined(self.fields.get(base, ""), f"P{shown}")
 
-    def _header(self) -> str:
-        return " ".join(["3", f"V{self.uidvalidity}", f"N{self.next_uid}", *self._others]) + "\n"
+    def _header(self) -> bytes:
+        words = ["3", f"V{self.uidvalidity}", f"N{self.next_uid}", *self._others]
+        return os.fsencode(" ".join(words)) + b"\n"
 
-    def _replace(self, text: str) -> None:
-        data = os.fsencode(text)
+    def _replace(self, lines: Sequence[bytes]) -> None:
+        data = b"".join([self._header(), *lines])
         status = replace(self.path, data, sync=True)
         sync_directory(os.path.dirname(self.path))
         self.torn, self.unsure, self.version = False, False, "3"
