@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -204,7 +204,7 @@ class PasswdFile:
     def __init__(
         self, path: str, run: Run, *, read_file: Run | None = None, emit: Emit = emit_to_log
     ) -> None:
-        """``read_file`` reads the changed file, ``run`` computes hashes.
+        """``read_file`` reads the changed file, ``run`` computes slow hashes.
 
         Raises ``DirectoryMisconfigured`` if the file cannot be read or parsed.
         """
@@ -294,7 +294,7 @@ class PasswdFile:
         return self._current().addCallback(lambda entries: entries.with_retention)
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
-        """The account, if the password is right; a thread computes the hash."""
+        """The account, if the password is right; a thread computes a slow hash."""
         return self._current().addCallback(self._verify, login, password)
 
     def _verify(self, entries: Entries, login: str, password: bytes) -> Deferred[Account]:
@@ -315,7 +315,8 @@ class PasswdFile:
             failure.trap(DirectoryMisconfigured)
             raise DirectoryMisconfigured(f"{self._path}: {login}: {failure.value}")
 
-        asked = self._run(lambda: _matches(secret, password))
+        run = execute if schemes.is_quick(secret) else self._run
+        asked = run(lambda: _matches(secret, password))
         return asked.addCallbacks(checked, damaged)
 
 

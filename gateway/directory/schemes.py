@@ -35,6 +35,10 @@ class Scheme(NamedTuple):
     """A true value if the text is a well-formed hash."""
 
 
+QUICK = 1
+"""The highest ``Scheme.cost`` of schemes that are not slow by design."""
+
+
 # Parameters of OWASP: 19 MiB, two passes, one lane.
 _ARGON2 = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
@@ -209,11 +213,19 @@ def whole(secret: str) -> tuple[Scheme, str]:
     return SCHEMES[name], stored
 
 
+def is_quick(secret: str) -> bool:
+    """Whether a hash of this scheme takes microseconds, less than to hand it to a thread.
+
+    Raises ``DirectoryMisconfigured``.
+    """
+    return SCHEMES[scheme_of(secret)[0]].cost <= QUICK
+
+
 def verify(secret: str, password: bytes) -> bool:
     """Whether ``password`` matches ``secret``.
 
-    A password that the scheme cannot hash is wrong.  Slow by design: call it in a
-    thread.  Raises ``DirectoryMisconfigured``.
+    A password that the scheme cannot hash is wrong.  Slow by design unless ``is_quick``:
+    call it in a thread.  Raises ``DirectoryMisconfigured``.
     """
     scheme, stored = whole(secret)
     return scheme.verify(stored, password)

@@ -329,11 +329,24 @@ class FileTests(SynchronousTestCase):
             works.append(work)
             return run_now(work)
 
+        self.write(f"alice:{schemes.make('SHA512-CRYPT', b'a')}::::::\n")
         directory = PasswdFile(self.path, run)
         self.failureResultOf(directory.verify("alice", b"x"), BadCredentials)
         self.failureResultOf(directory.verify("nobody", b"x"), BadCredentials)
         self.failureResultOf(directory.verify("nobody", b""), BadCredentials)
         self.assertEqual(len(works), 3)
+
+    def test_a_hash_that_is_quicker_than_a_thread_needs_none(self) -> None:
+        def run(_: object) -> Deferred[Any]:
+            raise AssertionError("a thread was asked")
+
+        for name in ("SSHA", "SSHA256", "SSHA512", "PLAIN"):
+            self.write(f"alice:{schemes.make(name, b'a')}::::::\nbob:{{SSHA}}x::::::\n")
+            directory = PasswdFile(self.path, run)
+            self.assertEqual(self.successResultOf(directory.verify("alice", b"a")).name, "alice")
+            self.failureResultOf(directory.verify("alice", b"x"), BadCredentials)
+            self.failureResultOf(directory.verify("nobody", b"x"), BadCredentials)
+            self.failureResultOf(directory.verify("bob", b"x"), DirectoryMisconfigured)
 
     def test_a_password_counts_as_it_came_and_as_saslprep_has_it(self) -> None:
         passwd_entries.put(self.path, "carol", "IX\u00aa".encode(), "SSHA")
@@ -342,6 +355,7 @@ class FileTests(SynchronousTestCase):
             self.successResultOf(directory.verify("carol", typed.encode()))
 
     def test_nothing_is_answered_before_the_worker_has_answered(self) -> None:
+        self.write(f"alice:{schemes.make('SHA512-CRYPT', b'a')}::::::\n")
         waiting: Deferred[bool] = Deferred()
         answer = PasswdFile(self.path, lambda _: waiting).verify("alice", b"a")
         self.assertNoResult(answer)
