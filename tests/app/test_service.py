@@ -61,6 +61,7 @@ class StartTests(SynchronousTestCase):
         self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
         self.addCleanup(gc.unfreeze)
+        self.addCleanup(gc.set_threshold, *gc.get_threshold())
         self.reactor = Reactor()
         self.started: Deferred[None] = Deferred()
         self.directory: Deferred[str] = succeed("")
@@ -85,6 +86,13 @@ class StartTests(SynchronousTestCase):
         )
         server.startService()
         return server
+
+    def test_full_garbage_collections_which_hold_up_every_session_are_seldom(self) -> None:
+        young, middle, before = gc.get_threshold()
+        self.start()
+        self.assertEqual(gc.get_threshold()[:2], (young, middle))
+        self.assertGreaterEqual(gc.get_threshold()[2], 100 * before)
+        self.assertGreater(gc.get_freeze_count(), 0)
 
     def test_who_comes_first_waits_until_all_is_known(self) -> None:
         self.start()
