@@ -49,14 +49,18 @@ class IdleTimer:
 
     def hurry(self) -> None:
         """The state has changed: its timeout may be shorter."""
+        if not self._timer.active():
+            return
         due = self._since + self._timeout()
-        if self._timer.active() and self._timer.getTime() > due:
+        if self._timer.getTime() > due:
             self._timer.reset(max(0.0, due - self._clock.seconds()))
 
     def stop(self) -> None:
         """The connection is closed."""
         if self._timer.active():
             self._timer.cancel()
+        # No reference leads back: the connection is freed without the garbage collector.
+        del self._timeout, self._expired
 
     def _check(self) -> None:
         now = self._clock.seconds()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from typing import Any
+from weakref import ref
 
 from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
@@ -27,15 +29,33 @@ def talk(port: int) -> bytes:
 
 
 class DirectWriterTests(TestCase):
+    def listen(self, factory: Any) -> int:
+        """Its port; time is the reactor's."""
+        factory._clock = None
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        number: int = port.getHost().port
+        return number
+
     @inlineCallbacks
     def test_no_reply_and_no_end_of_a_session_waits_for_the_poll_set(self) -> Any:
         waiting: list[Any] = []
         add = reactor.addWriter
         self.patch(reactor, "addWriter", lambda one: (waiting.append(one), add(one)))
-        factory = Wire().factory
-        factory._clock = None
-        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        said = yield deferToThread(talk, port.getHost().port)
+        said = yield deferToThread(talk, self.listen(Wire().factory))
         self.assertTrue(said.endswith(b"\r\n.\r\n+OK Goodbye.\r\n"), said)
         self.assertEqual([one for one in waiting if isinstance(one, Server)], [])
+
+    @inlineCallbacks
+    def test_a_session_that_has_ended_is_freed_without_the_garbage_collector(self) -> Any:
+        sessions: list[Any] = []
+        factory = Wire().factory
+        factory.tell(lambda one: sessions.append(ref(one)), lambda _: None)
+        port = self.listen(factory)
+        self.addCleanup(gc.enable)
+        gc.disable()
+        yield deferToThread(talk, port)
+        yield deferToThread(talk, port)
+        # The last one may still be in the hands of the reactor.
+        self.assertIsNone(sessions[0]())
+        self.assertEqual(len(sessions), 2)
