@@ -53,7 +53,7 @@ T = TypeVar("T")
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread yields the interpreter lock to another one."""
 
-FULL_COLLECTION = 1000
+FULL_COLLECTION = 100
 """Collections of generation 1 before a full garbage collection; Python has 10.
 
 A full one visits all that is kept of mailboxes, about 20 objects each, and no session goes on

@@ -91,7 +91,7 @@ class StartTests(SynchronousTestCase):
         young, middle, before = gc.get_threshold()
         self.start()
         self.assertEqual(gc.get_threshold()[:2], (young, middle))
-        self.assertGreaterEqual(gc.get_threshold()[2], 100 * before)
+        self.assertGreaterEqual(gc.get_threshold()[2], 10 * before)
         self.assertGreater(gc.get_freeze_count(), 0)
 
     def test_who_comes_first_waits_until_all_is_known(self) -> None:
