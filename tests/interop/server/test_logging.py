@@ -107,6 +107,7 @@ def test_a_failed_login_is_one_line_with_its_reason(gateway: Gateway) -> None:
 
 def test_json_is_one_object_a_line_to_the_last(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path, '[log]\nformat = "json"\n[processes]\nworkers = 2').run()
+    gateway.wait_for(b'"event":"ready"')
     for name in HOSTILE:
         guess(gateway.connect(), name)
     gateway.stop()
