@@ -7,38 +7,20 @@ from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.internet.protocol import Protocol, ServerFactory
 
 from gateway.app.service import Listener
+from gateway.net.forwarding import ForwardingFactory
 
 F = TypeVar("F")
 
 
-class Replaceable(ServerFactory):
+class Replaceable(ForwardingFactory):
     """Hands each new client to the present factory; clients of the one before stay there."""
-
-    noisy = False
-
-    def __init__(self, factory: Any) -> None:
-        self._factory = factory
-
-    def doStart(self) -> None:
-        """Start the factory."""
-        self._factory.doStart()
-
-    def doStop(self) -> None:
-        """Stop the factory."""
-        self._factory.doStop()
 
     def replace(self, factory: Any) -> None:
         """Another factory from now on; it has the same sessions, so it is neither started
         nor stopped."""
         self._factory = factory
-
-    def buildProtocol(self, addr: Any) -> Protocol | None:
-        """The protocol of a new client; None: reject it."""
-        built: Protocol | None = self._factory.buildProtocol(addr)
-        return built
 
 
 class Listeners:

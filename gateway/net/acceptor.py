@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, cast
 
 from twisted.internet.interfaces import IProtocolFactory, ISSLTransport
-from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -17,6 +17,7 @@ from gateway.errors import GatewayError
 from gateway.events import ConnectionClosed, ConnectionOpened, ConnectionRefused
 from gateway.interfaces import Leave
 from gateway.model import Connection
+from gateway.net.forwarding import ForwardingFactory
 from gateway.net.sessions import SessionFactory
 
 _process: list[str] = []
@@ -37,28 +38,18 @@ def new_id() -> str:
 os.register_at_fork(after_in_child=_process.clear)
 
 
-class Acceptor(ServerFactory):
+class Acceptor(ForwardingFactory):
     """What a listener listens with: it hands each client's ``Connection`` to a protocol.
 
     ``Connection`` takes the place of the address in ``buildProtocol``, also through TLS.
     ``gateway.net.proxy_protocol`` has the acceptor that reads a PROXY header first.
     """
 
-    noisy = False
-
     def __init__(self, listener: str, protocols: IProtocolFactory, *, secure: bool = False) -> None:
         """``secure``: ``protocols`` begin with TLS."""
+        super().__init__(protocols)
         self.listener = listener
-        self._protocols: Any = protocols
         self._secure = secure
-
-    def doStart(self) -> None:
-        """Start the protocols' factory."""
-        self._protocols.doStart()
-
-    def doStop(self) -> None:
-        """Stop the protocols' factory."""
-        self._protocols.doStop()
 
     def buildProtocol(self, addr: object) -> Protocol | None:
         """The protocol of a new client; None: reject it."""
@@ -66,8 +57,7 @@ class Acceptor(ServerFactory):
 
     def protocol_of(self, connection: Connection) -> Protocol | None:
         """The protocol of a connection; None: reject it."""
-        built: Protocol | None = self._protocols.buildProtocol(connection)
-        return built
+        return super().buildProtocol(connection)
 
 
 def connection_of(address: object, transport: Any) -> Connection:

@@ -26,12 +26,13 @@ from twisted.internet.interfaces import (
     ISSLTransport,
     ISystemHandle,
 )
-from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.net.direct_writer import DirectWriter, Writer
+from gateway.net.forwarding import ForwardingFactory
 
 RECORD = 16 * 1024
 """Octets of data in a TLS record, at most (RFC 8446 section 5.1)."""
@@ -345,27 +346,17 @@ class TLSTransport(Protocol):
         return getattr(self.transport, name)
 
 
-class TLSFactory(ServerFactory):
+class TLSFactory(ForwardingFactory):
     """Makes connections that begin with TLS."""
-
-    noisy = False
 
     def __init__(self, tls: Any, protocols: IProtocolFactory) -> None:
         """``tls``: an ``IOpenSSLServerConnectionCreator``; ``protocols``: of what is inside."""
+        super().__init__(protocols)
         self._tls = tls
-        self._protocols: Any = protocols
-
-    def doStart(self) -> None:
-        """Start the protocols' factory."""
-        self._protocols.doStart()
-
-    def doStop(self) -> None:
-        """Stop the protocols' factory."""
-        self._protocols.doStop()
 
     def buildProtocol(self, addr: Any) -> Protocol | None:
         """TLS, and in it the protocol of this client; None: reject it."""
-        protocol = self._protocols.buildProtocol(addr)
+        protocol = super().buildProtocol(addr)
         return None if protocol is None else TLSTransport(self._tls, protocol)
 
 
