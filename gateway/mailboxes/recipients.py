@@ -64,6 +64,7 @@ class Recipients:
     def _spellings(self, address: str) -> Iterator[str]:
         """The address, and what else the directory may have it as."""
         yield address
+        # Mostly it is found at once, and the others are not made.
         yield from forms(address)[1:]
         user = without_detail(address, self._delimiter)
         if user is not None:

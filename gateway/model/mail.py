@@ -79,7 +79,7 @@ _PIECE = 1000
 
 def _numbered(values: Sequence[object], first: int) -> bytes:
     """A line for each value, with its number before it."""
-    # In pieces, each in the memory of the one before.
+    # In pieces: each takes the memory that the one before has freed.
     return b"".join(
         _lines(values[at : at + _PIECE], first + at) for at in range(0, len(values), _PIECE)
     )

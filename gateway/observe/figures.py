@@ -31,6 +31,9 @@ Snapshot = list[list[Any]]
 Readings = Callable[[], Iterable[tuple[Key, float]]]
 """Reads what has a value now, such as the length of a queue.  Must not block."""
 
+_STATES = "transaction", "authorization"
+"""Of a command after a login, and of one before it."""
+
 
 class Figures:
     """The figures of this process: a subscriber of events, and readings."""
@@ -114,16 +117,15 @@ class Figures:
     def _commands_done(self, event: events.CommandsDone) -> None:
         of_state, bounds = self._commands, COMMAND_BUCKETS
         for command, before, seconds, refused in event.commands:
-            state = "authorization" if before else "transaction"
             times = of_state[before].get(command)
             if times is None:
                 times = [0] * (len(bounds) + 2)
                 of_state[before][command] = times
-                self._times["pop3gw_command_seconds", command, state] = times
+                self._times["pop3gw_command_seconds", command, _STATES[before]] = times
             times[bisect_left(bounds, seconds)] += 1
             times[-1] += seconds
             if refused:
-                self._counts["pop3gw_commands_refused_total", command, state] += 1
+                self._counts["pop3gw_commands_refused_total", command, _STATES[before]] += 1
 
     def _logged_in_by(self, event: events.LoginSucceeded) -> None:
         self._logged_in.add(event.connection.id)

@@ -288,7 +288,8 @@ class Session(Replies):
             if self.fetching:
                 self.body_ended()
             return
-        self._out.put(b"+OK %b\r\n%b" % (self._texts["message"], as_sent(text, form)))
+        self._ok("message")
+        self._out.put(as_sent(text, form))
         reply.octets = len(text)
         self._sent(reply)
 

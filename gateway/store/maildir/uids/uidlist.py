@@ -302,7 +302,7 @@ class UidList:
         for base in [base for base in new if base in fields or base in self._kept]:
             self._set_fields(base, joined(self._kept.get(base, ""), fields.get(base, "")))
         numbered, lines = zip(new, count(self.next_uid), strict=False), []
-        # In pieces, each in the memory of the one before.
+        # In pieces: each takes the memory that the one before has freed.
         while piece := list(islice(numbered, PIECE)):
             self.uids.update(piece)
             lines.append(self._text(piece))
