@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from admission_of_workers import Workers
+from certificates import own_certificate
 from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
 from gateway.admission.throttle import ThrottleLimits
@@ -19,7 +19,7 @@ from gateway.errors import LoginTooSoon, TooManySessions
 from gateway.interfaces import IAdmission, Leave
 from gateway.model import Connection, LoginAttempt, Peer, Terms
 from gateway.net.acceptor import Acceptor
-from gateway.net.tls import Certificate, make_certificate
+from gateway.net.tls import Certificate
 from gateway.net.tls_context import TLSContext
 from gateway.net.tls_transport import TLSFactory
 from gateway.pop3.profile import Profile
@@ -141,10 +141,7 @@ class SlowTests(SynchronousTestCase):
         self.assertEqual(client.line.producerState, "producing")
 
     def test_over_tls_no_handshake_begins_before_the_answer(self) -> None:
-        directory = self.mktemp()
-        os.makedirs(directory)
-        paths = f"{directory}/cert.pem", f"{directory}/key.pem"
-        make_certificate(*paths)
+        paths = own_certificate(self)
         certificate = TLSContext([Certificate(*paths)], minimum="1.2")
         wire = TLSFactory(certificate, self.wire.factory)
         line = Line("192.0.2.1")

@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from harness import ALICE, SECRET, Wire
+from sockets import listen
 
 SESSION = b"USER %b\r\nPASS %b\r\nSTAT\r\nRETR 1\r\nQUIT\r\n" % (ALICE.encode(), SECRET.encode())
 
@@ -32,10 +33,7 @@ class DirectWriterTests(TestCase):
     def listen(self, factory: Any) -> int:
         """Its port; time is the reactor's."""
         factory._clock = None
-        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        number: int = port.getHost().port
-        return number
+        return listen(self, factory)
 
     @inlineCallbacks
     def test_no_reply_and_no_end_of_a_session_waits_for_the_poll_set(self) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from certificates import own_certificate
 from gateway.admission.throttle import ThrottleLimits
 from gateway.directory.memory import MemoryDirectory
 from gateway.lmtp.profile import Profile
@@ -23,13 +23,14 @@ from gateway.mailboxes.recipients import Recipients
 from gateway.model import Limits
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.timeouts import Timeouts
-from gateway.net.tls import Certificate, make_certificate
+from gateway.net.tls import Certificate
 from gateway.net.tls_context import TLSContext
 from gateway.net.tls_transport import TLSFactory
 from gateway.observe.log import logged_events
 from gateway.pop3.profile import Profile as PopProfile
 from gateway.store.memory import MemoryStore
 from harness import ALICE, SECRET, Line, Wire
+from sockets import listen
 
 
 class LoggedCase(SynchronousTestCase):
@@ -46,10 +47,7 @@ class LoggedCase(SynchronousTestCase):
 
     def certificate(self, **how: Any) -> TLSContext:
         """A new one."""
-        directory = self.mktemp()
-        os.makedirs(directory)
-        self.paths = f"{directory}/cert.pem", f"{directory}/key.pem"
-        make_certificate(*self.paths)
+        self.paths = own_certificate(self)
         return TLSContext([Certificate(*self.paths)], **{"minimum": "1.2"} | how)
 
 
@@ -243,11 +241,10 @@ class HandshakeTests(TestCase):
         self, factory: Any, sessions: Any, talk: Callable[[socket.socket], object]
     ) -> Deferred[str]:
         """What the log says in one line of a client, once it is gone."""
-        port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
-        self.addCleanup(port.stopListening)
+        port = listen(self, factory)
 
         def run() -> None:
-            with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=30) as line:
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
                 talk(line)
 
         def ended(_: object) -> Deferred[Any] | None:

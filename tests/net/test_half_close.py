@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from certificates import own_certificate
 from gateway.directory.memory import MemoryDirectory
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.lmtp.profile import Profile
@@ -22,11 +22,12 @@ from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Limits
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.postfix_policy import PolicyFactory, PolicyOptions
-from gateway.net.tls import Certificate, make_certificate
+from gateway.net.tls import Certificate
 from gateway.net.tls_context import TLSContext
 from gateway.net.tls_transport import TLSFactory
 from gateway.store.memory import MemoryStore
 from harness import ALICE, SECRET, Wire
+from sockets import listen
 
 LOGIN = b"USER %b\r\nPASS %b\r\n" % (ALICE.encode(), SECRET.encode())
 LETTER = b"Subject: x\r\n\r\nhello\r\n"
@@ -84,27 +85,17 @@ class HalfCloseTests(TestCase):
     timeout = 60
 
     def setUp(self) -> None:
-        directory = self.mktemp()
-        os.makedirs(directory)
-        paths = f"{directory}/cert.pem", f"{directory}/key.pem"
-        make_certificate(*paths)
+        paths = own_certificate(self)
         self.certificate = TLSContext([Certificate(*paths)], minimum="1.2")
         self.wire = Wire(tls=self.certificate)
         self.wire.mailbox.deliver(LONG)
         self.wire.factory._clock = None
 
-    def listen(self, factory: Any) -> int:
-        """Its port."""
-        port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
-        self.addCleanup(port.stopListening)
-        number: int = port.getHost().port
-        return number
-
     def client(
         self, factory: Any, talk: Callable[[socket.socket], bytes], drained: Any = None
     ) -> Deferred[bytes]:
         """What a client reads, in a thread; all sessions are gone when it is done."""
-        number = self.listen(factory)
+        number = listen(self, factory)
 
         def run() -> bytes:
             with socket.create_connection(("127.0.0.1", number), timeout=30) as line:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +23,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 import proxy_headers
+from certificates import own_certificate
 from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
 from gateway.admission.throttle import ThrottleLimits
@@ -35,7 +35,7 @@ from gateway.mailboxes.recipients import Recipients
 from gateway.model import Connection, Limits, Proxy
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.proxy_protocol import MOST_WAITING, ProxyAcceptor, ProxyOptions, ProxyTls
-from gateway.net.tls import Certificate, make_certificate
+from gateway.net.tls import Certificate
 from gateway.net.tls_context import TLSContext
 from gateway.net.tls_transport import TLSFactory
 from gateway.networks import within
@@ -448,10 +448,7 @@ class TlsTests(SynchronousTestCase):
     """TLS begins after the header; a client in memory, with OpenSSL's real handshake."""
 
     def setUp(self) -> None:
-        directory = self.mktemp()
-        os.makedirs(directory)
-        paths = f"{directory}/cert.pem", f"{directory}/key.pem"
-        make_certificate(*paths)
+        paths = own_certificate(self)
         self.tls = TLSContext([Certificate(*paths)], minimum="1.2")
         self.trusting = ssl.create_default_context(cafile=paths[0])
 

@@ -15,17 +15,18 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.trial.unittest import TestCase
 
+from certificates import own_certificate
 from gateway.errors import ConfigError
 from gateway.net.tls import Certificate, make_certificate
 from gateway.net.tls_context import TLSContext
 from gateway.net.tls_transport import TLSFactory
 from harness import ALICE, SECRET, Wire
+from sockets import listen
 
 LOGIN = b"USER %b\r\nPASS %b\r\n" % (ALICE.encode(), SECRET.encode())
 
@@ -71,25 +72,16 @@ class Connection:
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
 class TlsTests(TestCase):
     def setUp(self) -> None:
-        directory = self.mktemp()
-        os.makedirs(directory)
-        self.paths = f"{directory}/cert.pem", f"{directory}/key.pem"
-        make_certificate(*self.paths)
+        self.paths = own_certificate(self)
         self.trusting = ssl.create_default_context(cafile=self.paths[0])
         self.certificate = TLSContext([Certificate(*self.paths)], minimum="1.2")
         self.wire = Wire(tls=self.certificate)
         self.wire.factory._clock = None  # real sockets take real turns
         implicit = self._implicit(self.certificate)
-        self.plain, self.tls = (self._listen(factory) for factory in (self.wire.factory, implicit))
+        self.plain, self.tls = (listen(self, factory) for factory in (self.wire.factory, implicit))
 
     def _implicit(self, certificate: TLSContext) -> Any:
         return TLSFactory(certificate, self.wire.factory)
-
-    def _listen(self, factory: object) -> int:
-        port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
-        self.addCleanup(port.stopListening)
-        number: int = port.getHost().port
-        return number
 
     def client(self, talk: Callable[..., None], *, implicit: bool = False) -> Deferred[None]:
         """Run the client's side in a thread; the session is gone when it is done."""
@@ -190,7 +182,7 @@ class TlsTests(TestCase):
 
     def test_a_listener_may_still_speak_tls_1_0_where_so_set(self) -> Deferred[None]:
         old = TLSContext([Certificate(*self.paths)], minimum="1.0")
-        self.tls = self._listen(self._implicit(old))
+        self.tls = listen(self, self._implicit(old))
         self.trusting.set_ciphers("DEFAULT:@SECLEVEL=0")
         self.trusting.minimum_version = ssl.TLSVersion.TLSv1
         self.trusting.maximum_version = ssl.TLSVersion.TLSv1
@@ -228,7 +220,7 @@ class TlsTests(TestCase):
 
     def test_over_twisteds_tls_it_is_the_same(self) -> Deferred[None]:
         factory = TLSMemoryBIOFactory(self.certificate, False, self.wire.factory)
-        self.tls = self._listen(factory)
+        self.tls = listen(self, factory)
         return self.test_over_implicit_tls_a_long_message_comes_whole()
 
     def test_the_key_of_a_self_signed_certificate_is_ecdsa_with_p_256(self) -> None:

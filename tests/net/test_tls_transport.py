@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from gateway.net.tls import Certificate, make_certificate
+from certificates import own_certificate
+from gateway.net.tls import Certificate
 from gateway.net.tls_context import TLSContext
 from gateway.net.tls_transport import TLSFactory, TLSTransport
 from harness import ALICE, SECRET, Line, Wire
@@ -93,10 +94,7 @@ class Client:
 
 class TLSCase(SynchronousTestCase):
     def setUp(self) -> None:
-        directory = self.mktemp()
-        os.makedirs(directory)
-        paths = f"{directory}/cert.pem", f"{directory}/key.pem"
-        make_certificate(*paths)
+        paths = own_certificate(self)
         self.tls = TLSContext([Certificate(*paths)], minimum="1.2")
         self.wire = Wire(tls=self.tls, emit=lambda _: None)
         self.factory = TLSFactory(self.tls, self.wire.factory)

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from gateway.net.tls import make_certificate
+
 PEM = serialization.Encoding.PEM
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+def own_certificate(case: Any) -> tuple[str, str]:
+    """The paths of a certificate as a server makes it at its first start, and of its key.
+
+    In a directory of the test's own.
+    """
+    directory = case.mktemp()
+    os.makedirs(directory)
+    paths = f"{directory}/cert.pem", f"{directory}/key.pem"
+    make_certificate(*paths)
+    return paths
 
 
 def make_key(kind: str) -> Key:
