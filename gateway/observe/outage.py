@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from threading import Lock
 
 from gateway.events import BackEndBack, BackEndDown, BackEndReplaced, Emit
 from gateway.observe.log import emit_to_log
@@ -30,29 +31,34 @@ class Outage:
         self._what = what
         self._emit = emit
         self._now = now
-        # A dictionary: its single operations are atomic between threads.
-        self._down: dict[str, tuple[float]] = {}
+        # One thread may see the back-end go while another sees it come back.
+        self._one_at_a_time = Lock()
+        self._since: float | None = None
+        """When the present outage began; None: there is none."""
         self._back = float("-inf")
 
     def failed(self, error: object) -> None:
         """The back-end did not answer."""
-        since = (self._now(),)
-        if since[0] - self._back < QUIET:
-            return
-        if self._down.setdefault("since", since) is since:
-            self._emit(BackEndDown(self._what, str(error)))
+        with self._one_at_a_time:
+            now = self._now()
+            if self._since is None and now - self._back >= QUIET:
+                self._since = now
+                self._emit(BackEndDown(self._what, str(error)))
 
     def answered(self) -> None:
         """The back-end answered."""
-        if not self._down:
+        if self._since is None:
             return
-        since = self._down.pop("since", None)
-        if since is not None:
-            self._back = self._now()
-            self._emit(BackEndBack(self._what, round(self._back - since[0])))
+        with self._one_at_a_time:
+            if self._since is not None:
+                self._back = self._now()
+                self._emit(BackEndBack(self._what, round(self._back - self._since)))
+                self._since = None
 
     def replaced(self) -> None:
         """A reload has changed or removed the back-end: its outage is over, and no other begins."""
-        self._back = float("inf")
-        if self._down.pop("since", None) is not None:
-            self._emit(BackEndReplaced(self._what))
+        with self._one_at_a_time:
+            self._back = float("inf")
+            if self._since is not None:
+                self._since = None
+                self._emit(BackEndReplaced(self._what))

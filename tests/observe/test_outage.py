@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Thread
 from typing import Any
 
 from hypothesis import given
@@ -10,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.events import BackEndBack, BackEndDown
 from gateway.observe.outage import QUIET, Outage
 
 
@@ -41,6 +43,27 @@ class OutageTests(SynchronousTestCase):
             self.outage.answered()
             self.clock.advance(QUIET)
         self.assertEqual(len(self.said), 6)
+
+    def test_its_return_is_said_before_another_thread_says_that_it_is_down_again(
+        self,
+    ) -> None:
+        told: list[Any] = []
+        others: list[Thread] = []
+
+        def now() -> float:
+            if told and not others:
+                # In the midst of ``answered``: the other thread ends now, or waits for this one.
+                others.append(Thread(target=outage.failed, args=("refused",)))
+                others[0].start()
+                others[0].join(0.1)
+            return QUIET * len(told)
+
+        outage = Outage("LDAP", now, told.append)
+        outage.failed("refused")
+        outage.answered()
+        others[0].join()
+        kinds = [type(event) for event in told]
+        self.assertEqual(kinds, [BackEndDown, BackEndBack, BackEndDown])
 
     @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 1.0, 20.0]))))
     def test_lines_alternate_and_come_no_faster_than_they_can_be_read(
