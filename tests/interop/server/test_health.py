@@ -193,8 +193,9 @@ class Odd:
         line, _ = self._listening.accept()
         with line:
             line.sendall(answer)
-            line.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(ConnectionResetError):
+            # Its client may have left.
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_WR)
                 while data := line.recv(4096):
                     self.received += data
 
