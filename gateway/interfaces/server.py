@@ -284,4 +284,4 @@ class ILeader(Interface):
         """
 
     def resign() -> Deferred[None]:
-        """Resign; called at the end, when none of this work is running."""
+        """Resign for good; called at the end, when none of this work is running."""

@@ -100,7 +100,9 @@ class AnnouncedExpire:
         return await (self._directory.accounts() if own is None else own.with_retention())
 
     def _failed(self, failure: Failure) -> float:
-        self._complain(failure)
+        # At the end the state is closed, which is no problem to tell.
+        if not self._stopped:
+            self._complain(failure)
         return min(AGAIN, self._every)
 
     def _complain(self, failure: Failure) -> None:

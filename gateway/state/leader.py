@@ -6,7 +6,7 @@ import fcntl
 import os
 from threading import Lock
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from gateway.errors import LedgerUnusable
@@ -71,10 +71,11 @@ class FlockLeader:
         """``run``: does what blocks."""
         self._lock = LeaderLock(os.path.join(directory, NAME))
         self._run = run
+        self._resigned = False
 
     def is_leader(self) -> Deferred[bool]:
-        """Whether the lock is ours; it is taken where it is free."""
-        return self._run(self._lock.take)
+        """Whether the lock is ours; it is taken where it is free, but not after ``resign``."""
+        return succeed(False) if self._resigned else self._run(self._lock.take)
 
     @property
     def leads(self) -> bool:
@@ -83,4 +84,5 @@ class FlockLeader:
 
     def resign(self) -> Deferred[None]:
         """Give the lock back."""
+        self._resigned = True
         return self._run(self._lock.give_back)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from zope.interface import implementer
 
+from gateway.errors import LedgerUnusable
 from gateway.interfaces import IState, Run
 from gateway.model import (
     DigestClaim,
@@ -40,7 +41,7 @@ class Ledger(WarningRows, RetentionRows, MailboxRows, LoginRows):
 class LedgerState:
     """An ``IState`` in a ledger, which is opened once in this process: when first needed.
 
-    Where that fails, the next call tries again.
+    Where that fails, the next call tries again.  Once closed it is not opened again.
     """
 
     def __init__(self, directory: str, run: Run) -> None:
@@ -49,6 +50,9 @@ class LedgerState:
         self._run = run
         self._ledger: Ledger | None = None
         self._opening = Lock()
+        self._asked: set[Deferred[Any]] = set()
+        """Without an answer yet."""
+        self._stopping = self._closed = False
 
     # -- warnings and digests -------------------------------------------------
 
@@ -182,22 +186,47 @@ class LedgerState:
     # -- the file -------------------------------------------------------------
 
     def _ask(self, work: Callable[[Ledger], T]) -> Deferred[T]:
+        if self._stopping:
+            return fail(self._over())
+        done: Deferred[None] = Deferred()
+        self._asked.add(done)
+
+        def finish(result: T) -> T:
+            self._asked.discard(done)
+            done.callback(None)
+            return result
+
         answer: Deferred[T] = self._run(lambda: work(self._opened()))
-        return answer
+        return answer.addBoth(finish)
 
     def _opened(self) -> Ledger:
         with self._opening:
+            if self._closed:
+                raise self._over()
             if self._ledger is None:
                 self._ledger = Ledger(self._directory)
             return self._ledger
 
+    def _over(self) -> LedgerUnusable:
+        return LedgerUnusable(f"{self._directory}: the server stops, and asks no more")
+
     def close(self) -> Deferred[None]:
-        """Give the file back, if it is open."""
+        """Close the file, if it is open, once all who asked have their answers.
+
+        Who asks later gets ``LedgerUnusable``: opened again, the file would stay open, and
+        SQLite would leave its -wal and -shm files.
+        """
+        self._stopping = True
+        answered: Deferred[Any] = DeferredList(self._asked)
+        return answered.addCallback(self._close)
+
+    def _close(self, _: object) -> Deferred[None]:
         return succeed(None) if self._ledger is None else self._run(self.close_now)
 
     def close_now(self) -> None:
-        """The same.  Blocks: for a worker, or for where no reactor runs any more."""
+        """The same at once.  Blocks: for a worker, or for where no reactor runs any more."""
         with self._opening:
+            self._stopping = self._closed = True
             ledger, self._ledger = self._ledger, None
         if ledger is not None:
             ledger.close()

@@ -244,15 +244,17 @@ class MemoryLeader:
     def __init__(self, seat: list[object] | None = None) -> None:
         """``seat``: holds the leader, if there is one."""
         self._seat = [] if seat is None else seat
+        self._resigned = False
 
     def is_leader(self) -> Deferred[bool]:
         """Whether the seat is this one's, which takes it if it is free."""
-        if not self._seat:
+        if not self._seat and not self._resigned:
             self._seat.append(self)
-        return succeed(self._seat[0] is self)
+        return succeed(self in self._seat)
 
     def resign(self) -> Deferred[None]:
         """Leave the seat."""
+        self._resigned = True
         if self in self._seat:
             self._seat.remove(self)
         return succeed(None)

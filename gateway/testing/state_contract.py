@@ -329,6 +329,11 @@ def leader_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronou
                 self.successResultOf(self.one.resign())
             self.assertEqual((self.leads(self.other), self.leads(self.one)), (True, False))
 
+        def test_who_has_resigned_does_not_lead_again(self) -> None:
+            self.leads(self.one)
+            self.successResultOf(self.one.resign())
+            self.assertFalse(self.leads(self.one))
+
         def test_who_does_not_lead_cannot_resign_for_another(self) -> None:
             self.leads(self.one)
             self.successResultOf(self.other.resign())

@@ -145,6 +145,20 @@ class OpeningTests(SynchronousTestCase):
         self.successResultOf(closed)
         self.assertEqual(os.listdir(self.path), [NAME])
 
+    def test_it_is_closed_once_all_have_their_answers_and_is_not_opened_again(self) -> None:
+        state = self.state()
+        asked = [state.orders(), state.last_scans()]
+        closed = state.close()
+        late = state.orders()
+        self.failureResultOf(late, LedgerUnusable)
+        self.assertNoResult(closed)
+        self.workers.go()
+        for answer in asked:
+            self.assertEqual(self.successResultOf(answer), {})
+        self.successResultOf(closed)
+        self.assertRaises(LedgerUnusable, state.high_water, "/a", 1)
+        self.assertEqual(os.listdir(self.path), [NAME])
+
     def test_a_state_directory_that_is_moved_keeps_what_it_knows_of_maildirs_in_it(self) -> None:
         state = self.state()
         state.high_water(f"{self.path}/a", 500)
