@@ -1,0 +1,306 @@
+"""What changes the tables: all SQL of transactions that write.
+
+Each function is one step of a transaction.  The first is ``lock`` or ``lock_id``: who holds
+the row of a mailbox is alone in changing the mailbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+from uuid import UUID
+
+from psycopg import errors
+
+from gateway.errors import MailboxExists, NoSuchMailbox
+from gateway.model import Contents, Form, Usage
+from gateway.store.cluster.database import Cursor
+from gateway.store.cluster.rows import COLUMNS, MATCHES, Kept, as_ids, taken
+
+JUMP = 1_000_000
+"""By how much the next uid rises in a new epoch, in which commits may have been lost."""
+
+_NEXT = f"next_uid + CASE WHEN epoch = pop3gw.epoch() THEN 0 ELSE {JUMP} END"
+
+
+_CHANGED = (
+    f"next_uid = {_NEXT}, epoch = pop3gw.epoch(), generation = generation + 1, layout = layout + 1"
+)
+
+
+class Locked(NamedTuple):
+    """A mailbox that no other transaction changes."""
+
+    id: int
+    next_uid: int
+    contents: Contents
+
+
+def lock(cursor: Cursor, name: str) -> Locked:
+    """Lock a mailbox to the end of the transaction.  Raises ``NoSuchMailbox``."""
+    return _locked(cursor, "name = %s", name)
+
+
+def lock_id(cursor: Cursor, mailbox: int) -> Locked:
+    """As ``lock``, by its id: it may have another name by now."""
+    return _locked(cursor, "id = %s", mailbox)
+
+
+def _locked(cursor: Cursor, which: str, value: str | int) -> Locked:
+    row = cursor.execute(
+        "SELECT id, next_uid, octets, messages, hidden_octets, hidden_messages"
+        f" FROM pop3gw.mailbox WHERE {which} FOR NO KEY UPDATE",
+        (value,),
+    ).fetchone()
+    if row is None:
+        raise NoSuchMailbox(str(value))
+    mailbox, next_uid, octets, messages, hidden_octets, hidden_messages = row
+    shown, hidden = Usage(octets, messages), Usage(hidden_octets, hidden_messages)
+    return Locked(mailbox, next_uid, Contents(shown, hidden))
+
+
+# -- mailboxes -----------------------------------------------------------------
+
+
+def create(cursor: Cursor, name: str) -> None:
+    """Create a mailbox, unless there is one."""
+    cursor.execute("INSERT INTO pop3gw.mailbox (name) VALUES (%s) ON CONFLICT DO NOTHING", (name,))
+    # A statement of its own: it sees what the transaction that freed the name has left.
+    _continue_ids(cursor, name)
+
+
+def _continue_ids(cursor: Cursor, name: str) -> None:
+    cursor.execute(
+        "UPDATE pop3gw.mailbox SET next_uid = former_name.next_uid FROM pop3gw.former_name"
+        " WHERE mailbox.name = %s AND former_name.name = mailbox.name"
+        " AND mailbox.next_uid < former_name.next_uid",
+        (name,),
+    )
+
+
+def _leave_name(cursor: Cursor, name: str, next_uid: int) -> None:
+    cursor.execute(
+        "INSERT INTO pop3gw.former_name (name, next_uid) VALUES (%s, %s) ON CONFLICT (name)"
+        " DO UPDATE SET next_uid = greatest(former_name.next_uid, excluded.next_uid)",
+        (name, next_uid),
+    )
+
+
+def rename(cursor: Cursor, box: Locked, name: str, target: str) -> None:
+    """Give a mailbox another name.  Raises ``MailboxExists``."""
+    try:
+        if name == target:
+            raise errors.UniqueViolation
+        cursor.execute("UPDATE pop3gw.mailbox SET name = %s WHERE id = %s", (target, box.id))
+    except errors.UniqueViolation:
+        raise MailboxExists(f"there is a mailbox {target} already") from None
+    _leave_name(cursor, name, box.next_uid)
+    _continue_ids(cursor, target)
+
+
+def delete(cursor: Cursor, box: Locked, name: str) -> None:
+    """Delete a mailbox without messages."""
+    cursor.execute("DELETE FROM pop3gw.mailbox WHERE id = %s", (box.id,))
+    _leave_name(cursor, name, box.next_uid)
+
+
+def move_ids(cursor: Cursor, box: Locked, by: int) -> int:
+    """Raise the next uid; returns it.  0: no message had one."""
+    if box.next_uid == 1:
+        return 0
+    cursor.execute("UPDATE pop3gw.mailbox SET next_uid = next_uid + %s WHERE id = %s", (by, box.id))
+    return box.next_uid + by
+
+
+def recount(cursor: Cursor, box: Locked) -> Contents:
+    """Set the counters to what is there; returns that."""
+    row = cursor.execute(
+        f"""\
+WITH counted AS (
+    SELECT count(*) FILTER (WHERE hidden IS NULL) AS messages,
+           coalesce(sum(octets) FILTER (WHERE hidden IS NULL), 0)::bigint AS octets,
+           count(*) FILTER (WHERE hidden IS NOT NULL) AS hidden_messages,
+           coalesce(sum(octets) FILTER (WHERE hidden IS NOT NULL), 0)::bigint AS hidden_octets
+    FROM pop3gw.message WHERE mailbox = %(mailbox)s
+)
+UPDATE pop3gw.mailbox SET octets = counted.octets, messages = counted.messages,
+    hidden_octets = counted.hidden_octets, hidden_messages = counted.hidden_messages,
+    {_CHANGED}
+FROM counted WHERE id = %(mailbox)s
+RETURNING counted.octets, counted.messages, counted.hidden_octets, counted.hidden_messages""",
+        {"mailbox": box.id},
+    ).fetchone()
+    assert row is not None
+    octets, messages, hidden_octets, hidden_messages = row
+    return Contents(Usage(octets, messages), Usage(hidden_octets, hidden_messages))
+
+
+# -- messages ------------------------------------------------------------------
+
+
+class New(NamedTuple):
+    """A message for one recipient."""
+
+    body: UUID
+    copy: int
+    """Of the recipients of the body: which."""
+
+    octets: int
+    form: Form
+    head: bytes
+
+
+_DELIVER = f"""\
+WITH box AS (
+    UPDATE pop3gw.mailbox SET
+        next_uid = {_NEXT} + 1, epoch = pop3gw.epoch(), generation = generation + 1,
+        octets = octets + %(octets)s, messages = messages + 1
+    WHERE id = %(mailbox)s
+    RETURNING id, next_uid - 1 AS uid
+), placed AS (
+    INSERT INTO pop3gw.message (mailbox, uid, position, octets, form, body, copy)
+    SELECT id, uid, uid, %(octets)s, %(form)s, %(body)s, %(copy)s FROM box
+)
+INSERT INTO pop3gw.head (mailbox, uid, octets) SELECT id, uid, %(head)s FROM box"""
+
+
+def deliver(cursor: Cursor, box: Locked, new: New) -> None:
+    """Add a message."""
+    cursor.execute(
+        _DELIVER,
+        {**new._asdict(), "form": int(new.form), "mailbox": box.id},
+    )
+
+
+def is_delivered(cursor: Cursor, new: New) -> bool:
+    """Whether this was done already, even if the message is gone again."""
+    row = cursor.execute(
+        "SELECT EXISTS (SELECT FROM pop3gw.message WHERE body = %(body)s AND copy = %(copy)s)"
+        " OR EXISTS (SELECT FROM pop3gw.gone WHERE body = %(body)s AND copy = %(copy)s)",
+        {"body": new.body, "copy": new.copy},
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def find(
+    cursor: Cursor, box: Locked, unique_ids: Collection[str], *, hidden: bool = False
+) -> list[Kept]:
+    """Those of these messages that are shown, or that are hidden, in the order of a listing."""
+    return _find(cursor, box, MATCHES, as_ids(unique_ids), hidden=hidden)
+
+
+def find_uids(cursor: Cursor, box: Locked, uids: Collection[int]) -> list[Kept]:
+    """Those of these messages that are shown, in the order of a listing."""
+    return _find(cursor, box, "uid = ANY(%s::bigint[])", ([*uids],), hidden=False)
+
+
+def some(cursor: Cursor, box: Locked, most: int, *, hidden: bool) -> list[Kept]:
+    """Some of the messages that are shown, or that are hidden."""
+    wanted = "IS NOT NULL" if hidden else "IS NULL"
+    cursor.execute(
+        f"SELECT {COLUMNS} FROM pop3gw.message WHERE mailbox = %s AND hidden {wanted}"
+        " ORDER BY uid LIMIT %s",
+        (box.id, most),
+    )
+    return taken(cursor.fetchall())
+
+
+def _find(
+    cursor: Cursor, box: Locked, matches: str, values: tuple[object, ...], *, hidden: bool
+) -> list[Kept]:
+    wanted = "IS NOT NULL" if hidden else "IS NULL"
+    cursor.execute(
+        f"SELECT {COLUMNS} FROM pop3gw.message WHERE mailbox = %s AND {matches}"
+        f" AND hidden {wanted} ORDER BY position, uid",
+        (box.id, *values),
+    )
+    return taken(cursor.fetchall())
+
+
+def heads(cursor: Cursor, box: Locked, uids: Collection[int]) -> Mapping[int, bytes]:
+    """The headers of these messages."""
+    cursor.execute(
+        "SELECT uid, octets FROM pop3gw.head WHERE mailbox = %s AND uid = ANY(%s::bigint[])",
+        (box.id, [*uids]),
+    )
+    return dict(cursor.fetchall())
+
+
+# Of the rows that were changed, as they are now: so counters are exact whatever was asked for.
+_SUMS = """\
+counted AS (
+    SELECT coalesce(sum(octets) FILTER (WHERE hidden IS NULL), 0)::bigint AS octets,
+           count(*) FILTER (WHERE hidden IS NULL) AS messages,
+           coalesce(sum(octets) FILTER (WHERE hidden IS NOT NULL), 0)::bigint AS hidden_octets,
+           count(*) FILTER (WHERE hidden IS NOT NULL) AS hidden_messages
+    FROM changed
+)"""
+
+_REMOVE = f"""\
+WITH changed AS (
+    DELETE FROM pop3gw.message WHERE mailbox = %(mailbox)s AND uid = ANY(%(uids)s::bigint[])
+    RETURNING octets, hidden, body, copy
+), heads AS (
+    DELETE FROM pop3gw.head WHERE mailbox = %(mailbox)s AND uid = ANY(%(uids)s::bigint[])
+), queued AS (
+    INSERT INTO pop3gw.gone (body, copy) SELECT body, copy FROM changed ON CONFLICT DO NOTHING
+), {_SUMS}
+UPDATE pop3gw.mailbox SET
+    octets = mailbox.octets - counted.octets,
+    messages = mailbox.messages - counted.messages,
+    hidden_octets = mailbox.hidden_octets - counted.hidden_octets,
+    hidden_messages = mailbox.hidden_messages - counted.hidden_messages,
+    {_CHANGED}
+FROM counted WHERE id = %(mailbox)s"""
+
+_HIDE = f"""\
+WITH changed AS (
+    UPDATE pop3gw.message SET hidden = now()
+    WHERE mailbox = %(mailbox)s AND uid = ANY(%(uids)s::bigint[]) AND hidden IS NULL
+    RETURNING octets, hidden
+), {_SUMS}
+UPDATE pop3gw.mailbox SET
+    octets = mailbox.octets - counted.hidden_octets,
+    messages = mailbox.messages - counted.hidden_messages,
+    hidden_octets = mailbox.hidden_octets + counted.hidden_octets,
+    hidden_messages = mailbox.hidden_messages + counted.hidden_messages,
+    {_CHANGED}
+FROM counted WHERE id = %(mailbox)s"""
+
+_RESTORE = f"""\
+WITH changed AS (
+    UPDATE pop3gw.message SET hidden = NULL, received = now()
+    WHERE mailbox = %(mailbox)s AND uid = ANY(%(uids)s::bigint[]) AND hidden IS NOT NULL
+    RETURNING octets, hidden
+), {_SUMS}
+UPDATE pop3gw.mailbox SET
+    octets = mailbox.octets + counted.octets,
+    messages = mailbox.messages + counted.messages,
+    hidden_octets = mailbox.hidden_octets - counted.octets,
+    hidden_messages = mailbox.hidden_messages - counted.messages,
+    {_CHANGED}
+FROM counted WHERE id = %(mailbox)s"""
+
+
+def remove(cursor: Cursor, box: Locked, uids: Collection[int]) -> None:
+    """Remove messages, shown or hidden; their bodies wait in ``gone``."""
+    cursor.execute(_REMOVE, {"mailbox": box.id, "uids": [*uids]})
+
+
+def hide(cursor: Cursor, box: Locked, uids: Collection[int]) -> None:
+    """Hide messages from POP3."""
+    cursor.execute(_HIDE, {"mailbox": box.id, "uids": [*uids]})
+
+
+def restore(cursor: Cursor, box: Locked, uids: Collection[int]) -> None:
+    """Show hidden messages again; their age restarts."""
+    cursor.execute(_RESTORE, {"mailbox": box.id, "uids": [*uids]})
+
+
+def mark_read(cursor: Cursor, mailbox: int, uids: Collection[int]) -> None:
+    """Mark messages as read, without a lock: no listing shows it."""
+    cursor.execute(
+        "UPDATE pop3gw.message SET read = now()"
+        " WHERE mailbox = %s AND uid = ANY(%s::bigint[]) AND read IS NULL",
+        (mailbox, [*uids]),
+    )

@@ -1,0 +1,194 @@
+"""Connections to PostgreSQL: time limits, repetition, and errors as ours.  Blocks.
+
+Each call has a connection to itself, takes at most ``timeout`` seconds, and is repeated when the
+server has ended it: a failover looks like a slow answer.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import make_conninfo
+
+from gateway.errors import GatewayError, MailboxUnusable, NoRoom, StoreDown
+
+T = TypeVar("T")
+
+Cursor = psycopg.Cursor[tuple[Any, ...]]
+
+Work = Callable[[Cursor, bool], T]
+"""What a transaction does.  The second argument: it may have been committed before."""
+
+PAUSE = 0.05
+"""Seconds before the first repetition; twice as long before each further one."""
+
+LONGEST_PAUSE = 1.0
+
+_PASSING = (
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+    errors.AdminShutdown,
+    errors.CrashShutdown,
+    errors.CannotConnectNow,
+    errors.TooManyConnections,
+    errors.ReadOnlySqlTransaction,  # the server was demoted, or is not promoted yet
+    errors.IdleInTransactionSessionTimeout,
+)
+"""Errors after which the same may succeed; besides those of a lost connection."""
+
+_CURES: dict[type[psycopg.Error], str] = {
+    errors.InvalidSchemaName: "run pop3gw cluster migrate",
+    errors.UndefinedTable: "run pop3gw cluster migrate",
+    errors.UndefinedColumn: "run pop3gw cluster migrate",
+    errors.UndefinedFunction: "run pop3gw cluster migrate",
+    errors.InvalidCatalogName: "check store.database",
+    errors.InvalidPassword: "check store.database_password",
+    errors.InvalidAuthorizationSpecification: "check the role in store.database",
+    errors.InsufficientPrivilege: "grant the role what docs/cluster.md lists",
+}
+"""Errors that an administrator must repair, and the cure."""
+
+
+class _Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that waits for an answer until its deadline."""
+
+    deadline = 0.0
+    """When it gives up, in seconds of ``time.monotonic``."""
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:  # noqa: ARG002
+        """As the parent does, and in time."""
+        return super().wait(gen, interval, max(self.deadline - time.monotonic(), 0.001))
+
+
+class Database:
+    """A database, for any number of threads, each of which takes a connection."""
+
+    def __init__(self, conninfo: str, *, timeout: float = 10.0, password: str = "") -> None:
+        """``conninfo``: a URI or key words of libpq; ``timeout``: seconds for each call."""
+        self._conninfo = conninfo
+        self._secret = {"password": password} if password else {}
+        self._timeout = timeout
+        # Only what a thread may do without a lock: append, pop.
+        self._idle: deque[_Connection] = deque()
+        self._closed = False
+
+    def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of one statement.  Raises ``StoreDown`` or ``MailboxUnusable``."""
+
+        def read(connection: _Connection, _: bool) -> list[tuple[Any, ...]]:
+            return _executed(connection, query, parameters).fetchall()
+
+        return self._perform(read)
+
+    def transact(self, work: Work[T]) -> T:
+        """What ``work`` returns, after the commit.
+
+        It may be called several times, and must have the same result then, unless it looks at
+        its second argument.  Raises as ``read`` or as ``work`` does.
+        """
+
+        def transact(connection: _Connection, again: bool) -> T:
+            with connection.transaction(), connection.cursor(binary=True) as cursor:
+                return work(cursor, again)
+
+        return self._perform(transact)
+
+    def close(self) -> None:
+        """Close the connections: those in use when their calls have ended."""
+        self._closed = True
+        self._drop_idle()
+
+    def _perform(self, act: Callable[[_Connection, bool], T]) -> T:
+        deadline = time.monotonic() + self._timeout
+        pause, again = PAUSE, False
+        while True:
+            try:
+                return self._once(act, deadline, again)
+            except psycopg.Error as error:
+                if not is_passing(error) or time.monotonic() + pause > deadline:
+                    raise store_error(error) from error
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause, again = min(2 * pause, LONGEST_PAUSE), True
+
+    def _once(self, act: Callable[[_Connection, bool], T], deadline: float, again: bool) -> T:
+        connection = self._connection(deadline)
+        try:
+            result = act(connection, again)
+        except BaseException:
+            # After an error of ours too, it may be in any state.
+            if connection.closed or connection.info.transaction_status != IDLE:
+                connection.close()
+                # The others are as dead as this one.
+                self._drop_idle()
+            else:
+                self._give_back(connection)
+            raise
+        self._give_back(connection)
+        return result
+
+    def _connection(self, deadline: float) -> _Connection:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            left = max(deadline - time.monotonic(), 0.001)
+            connection = _Connection.connect(
+                make_conninfo(self._conninfo, **self._secret),
+                autocommit=True,
+                # Behind a pooler the next transaction may have another server's connection.
+                prepare_threshold=None,
+                # libpq takes 1 for 2.
+                connect_timeout=max(2, int(left)),
+                application_name="pop3gw",
+            )
+        connection.deadline = deadline
+        return connection
+
+    def _give_back(self, connection: _Connection) -> None:
+        self._idle.append(connection)
+        if self._closed:
+            self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+
+IDLE = psycopg.pq.TransactionStatus.IDLE
+
+
+def _executed(connection: _Connection, query: str, parameters: Sequence[Any]) -> Cursor:
+    cursor = connection.cursor(binary=True)
+    return cursor.execute(query, parameters)
+
+
+def is_passing(error: psycopg.Error) -> bool:
+    """Whether the same may succeed in a moment."""
+    if isinstance(error, _PASSING):
+        return True
+    # A lost or refused connection has no code, or one of class 08.
+    is_lost = isinstance(error, psycopg.OperationalError) and not isinstance(
+        error, errors._WaitTimeout
+    )
+    return is_lost and (error.sqlstate is None or error.sqlstate.startswith("08"))
+
+
+def store_error(error: psycopg.Error) -> GatewayError:
+    """The store's error: temporary, no room, or for the administrator."""
+    text = f"database: {str(error).strip() or type(error).__name__}"
+    if isinstance(error, errors.DiskFull):
+        return NoRoom(text)
+    for kind, cure in _CURES.items():
+        if isinstance(error, kind):
+            return MailboxUnusable(f"{text}; {cure}")
+    if isinstance(error, psycopg.OperationalError | psycopg.InternalError):
+        return StoreDown(text)
+    raise error

@@ -1,0 +1,165 @@
+"""A message that comes in: its body to S3, then a row for each recipient."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.errors import GatewayError, StoreDown
+from gateway.interfaces import Admit, IIncoming, Run
+from gateway.model import Account, Contents, Form, Limits, Usage
+from gateway.store.audited import END_OF_HEADER
+from gateway.store.cluster import changes
+from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.changes import New
+from gateway.store.cluster.database import Cursor, Database
+from gateway.store.cluster.requests import Content
+from gateway.wire.body import Canonical, Measure
+
+LONGEST_HEAD = 64 * 1024
+"""Octets of a header that are kept beside the body."""
+
+Count = Callable[[Contents], Usage]
+"""What of a mailbox counts for its quota."""
+
+
+class Delivery:
+    """What all messages that come in work with."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        run: Run,
+        admit: Admit,
+        count: Count,
+        *,
+        convert_cr: bool,
+    ) -> None:
+        self.blobs = blobs
+        self.run = run
+        self.convert_cr = convert_cr
+        self._database = database
+        self._admit = admit
+        self._count = count
+
+    def deliver(self, name: str, limits: Limits, new: New) -> None:
+        """Add a message to a mailbox, once.  Blocks; raises as ``IIncoming.commit`` fails."""
+
+        def work(cursor: Cursor, again: bool) -> None:
+            box = changes.lock(cursor, name)
+            if again and changes.is_delivered(cursor, new):
+                return
+            self._admit(self._count(box.contents), new.octets, limits)
+            changes.deliver(cursor, box, new)
+
+        self._database.transact(work)
+
+
+@implementer(IIncoming)
+class Incoming:
+    """A message that is being delivered.
+
+    What is stored are the octets that RETR sends: CRLF line ends, the last one included.
+    """
+
+    def __init__(self, means: Delivery) -> None:
+        self._means = means
+        self._text = Canonical(convert_cr=means.convert_cr)
+        self._measure = Measure()
+        self._head = b""
+        self._pieces: list[bytes] = []
+        self._digest = hashlib.sha256()
+        self._held = 0
+        self._upload = means.blobs.new()
+        self._stored: Deferred[None] | None = None
+        """Fires when the body is in S3; None: not all of it is sent yet."""
+        self._waiting: list[Deferred[None]] = []
+        self._copies = 0
+        self._sent = False
+        self._has_rows = False
+        """Whether there is a row that needs the body, or may be one."""
+
+    def write(self, data: bytes) -> Deferred[None]:
+        """Keep it, or send a part."""
+        self._take(self._text.feed(data))
+        if self._held < self._means.blobs.part:
+            return succeed(None)
+        self._sent = True
+        return self._upload.part(self._content())
+
+    def _take(self, text: bytes) -> None:
+        if not text:
+            return
+        if len(self._head) < LONGEST_HEAD:
+            self._head += text[: LONGEST_HEAD - len(self._head)]
+        self._measure.feed(text)
+        self._digest.update(text)
+        self._pieces.append(text)
+        self._held += len(text)
+
+    def _content(self) -> Content:
+        """What is held, to be sent."""
+        content = Content(self._pieces, self._digest.hexdigest())
+        self._pieces, self._digest, self._held = [], hashlib.sha256(), 0
+        return content
+
+    def commit(self, account: Account, limits: Limits) -> Deferred[None]:
+        """Store the body, and then add a row."""
+        self._copies += 1
+        return Deferred.fromCoroutine(self._commit(account.mailbox, limits, self._copies))
+
+    async def _commit(self, name: str, limits: Limits, copy: int) -> None:
+        await self._store()
+        form = Form.CANONICAL if self._measure.form is Form.CANONICAL else Form.CLEAN
+        new = New(self._upload.key, copy, self._measure.length, form, header_of(self._head))
+        try:
+            await self._means.run(partial(self._means.deliver, name, limits, new))
+        except StoreDown:
+            # A commit without an answer may have happened.
+            self._has_rows = True
+            raise
+        self._has_rows = True
+
+    def _store(self) -> Deferred[None]:
+        """Fires when the body is in S3: all recipients wait for the same."""
+        answer: Deferred[None] = Deferred()
+        self._waiting.append(answer)
+        if self._stored is None:
+            self._take(self._text.finish())
+            self._sent = bool(self._measure.length)
+            # RETR reads nothing of an empty message: it needs no body.
+            self._stored = self._upload.finish(self._content()) if self._sent else succeed(None)
+            self._stored.addBoth(self._tell)
+        elif self._stored.called:
+            self._tell(self._stored.result)
+        return answer
+
+    def _tell(self, result: object) -> object:
+        waiting, self._waiting = self._waiting, []
+        for answer in waiting:
+            if isinstance(result, Failure):
+                answer.errback(Failure(result.value))
+            else:
+                answer.callback(None)
+        return result
+
+    def close(self) -> Deferred[None]:
+        """Remove the body, unless a mailbox has it."""
+        self._pieces.clear()
+        if self._stored is not None:
+            self._stored.addErrback(lambda failure: failure.trap(GatewayError))
+        if self._sent and not self._has_rows:
+            return self._upload.drop()
+        return succeed(None)
+
+
+def header_of(head: bytes) -> bytes:
+    """The header in the first octets of a message, with the empty line after it."""
+    match = END_OF_HEADER.search(head)
+    return head if match is None else head[: match.end()]

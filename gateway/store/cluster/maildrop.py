@@ -1,0 +1,151 @@
+"""A session's view of a mailbox."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.python.failure import Failure
+from twisted.web.iweb import IResponse
+from zope.interface import implementer
+
+from gateway.errors import GatewayError, MessageGone, NoSuchMailbox, StoreDown
+from gateway.interfaces import IBody, IHidingMaildrop, Run
+from gateway.model import Listing, Reason, Terms
+from gateway.store.cluster.batch import Batch
+from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.bodies import StreamedBody
+from gateway.store.cluster.removal import Removal
+from gateway.store.cluster.requests import Missing
+from gateway.store.cluster.rows import Message
+from gateway.store.cluster.snapshots import Snapshot
+from gateway.store.memory_mailbox import BytesBody
+
+
+class Means:
+    """What all maildrops of a store work with."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        run: Run,
+        blobs: Blobs,
+        removal: Removal,
+        shown: Batch[Message, bool],
+        *,
+        mark_read: bool,
+        timeout: float,
+    ) -> None:
+        self.reactor = reactor
+        self.run = run
+        self.blobs = blobs
+        self.removal = removal
+        self.shown = shown
+        self.mark_read = mark_read
+        self.timeout = timeout
+
+
+@implementer(IHidingMaildrop)
+class ClusterMaildrop:
+    """The maildrop of a session: the snapshot of its login."""
+
+    __slots__ = ("_cause", "_means", "_snapshot", "name", "terms")
+
+    def __init__(self, name: str, snapshot: Snapshot, means: Means, cause: Reason) -> None:
+        """``cause``: the reason in the audit log for removals of the session."""
+        self.name = name
+        self.terms = Terms()
+        self._snapshot = snapshot
+        self._means = means
+        self._cause = cause
+
+    def listing(self) -> Deferred[Listing]:
+        """The snapshot's listing."""
+        return succeed(self._snapshot.listing)
+
+    def retrieve(self, index: int) -> Deferred[IBody]:
+        """Open a message, and ask meanwhile whether it is still there."""
+        return Deferred.fromCoroutine(self._retrieve(index))
+
+    async def _retrieve(self, index: int) -> IBody:
+        snapshot = self._snapshot
+        asked = self._means.shown.find((snapshot.state.mailbox, snapshot.uids[index]))
+        opened = Deferred.fromCoroutine(self._body(index))
+        both: list[Deferred[Any]] = [asked, opened]
+        shown: Any
+        body: Any
+        (answered, shown), (is_open, body) = await DeferredList(both, consumeErrors=True)
+        # While the database is away the session goes on with what it has.
+        if shown if answered else shown.check(GatewayError):
+            if not is_open:
+                body.raiseException()
+            found: IBody = body
+            return found
+        if is_open:
+            body.close()
+        if not answered:
+            shown.raiseException()
+        raise MessageGone(f"{self.name}: {snapshot.listing.uids[index]}")
+
+    async def _body(self, index: int) -> IBody:
+        snapshot, means = self._snapshot, self._means
+        form, length = snapshot.form(index), snapshot.listing.sizes[index]
+        if not length:
+            return BytesBody(b"", form)
+        response = await self._open(index, 0)
+        return StreamedBody(
+            response, partial(self._open, index), length, form, means.reactor, means.timeout
+        )
+
+    def _open(self, index: int, start: int) -> Deferred[IResponse]:
+        snapshot = self._snapshot
+        key, length = snapshot.body(index), snapshot.listing.sizes[index]
+
+        def missing(failure: Failure) -> Failure:
+            if failure.check(Missing) is None:
+                return failure
+            uid = snapshot.listing.uids[index]
+            said = f"{self.name}: message {uid}: body {key.hex} is missing in S3"
+            return Failure(StoreDown(said))
+
+        return self._means.blobs.read(key, start, length).addErrback(missing)
+
+    def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
+        """Remove marked messages, with audit lines, and mark retrieved ones as read."""
+        return self._end(removed, retrieved, hide=False)
+
+    def hide(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
+        """Hide what is marked, audited, and mark what was fetched."""
+        return self._end(removed, retrieved, hide=True)
+
+    def _end(
+        self, removed: Collection[int], retrieved: Collection[int], *, hide: bool
+    ) -> Deferred[None]:
+        snapshot, means = self._snapshot, self._means
+        uids = [snapshot.uids[index] for index in sorted(removed)]
+        if not uids:
+            return self.abandon(retrieved)
+        read = self._read_uids(set(retrieved) - set(removed))
+
+        def end() -> None:
+            mailbox = snapshot.state.mailbox
+            # Without the mailbox these messages are gone too.
+            with suppress(NoSuchMailbox):
+                means.removal.end_session(mailbox, self.name, uids, read, self._cause, hide=hide)
+
+        return means.run(end)
+
+    def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
+        """Mark retrieved messages as read."""
+        read, means = self._read_uids(retrieved), self._means
+        if not read:
+            return succeed(None)
+        return means.run(lambda: means.removal.mark(self._snapshot.state.mailbox, read))
+
+    def _read_uids(self, indexes: Collection[int]) -> list[int]:
+        if not self._means.mark_read:
+            return []
+        return [self._snapshot.uids[index] for index in sorted(indexes)]

@@ -1,0 +1,153 @@
+"""Removal, hiding and restoring: each is a transaction with audit lines before its end.  Blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from gateway.errors import StoreDown
+from gateway.interfaces import Audit
+from gateway.model import Contents, Reason, Removed, Usage
+from gateway.store.audited import entry, message_id_in
+from gateway.store.cluster import changes
+from gateway.store.cluster.changes import Locked
+from gateway.store.cluster.database import Cursor, Database
+from gateway.store.cluster.rows import Kept
+
+BATCH = 1000
+"""Messages of a mailbox to delete in one transaction."""
+
+Change = Callable[[Cursor, Locked, Collection[int]], None]
+
+
+class Removal:
+    """What takes messages away from POP3, and brings them back."""
+
+    def __init__(self, database: Database, audit: Audit) -> None:
+        self._database = database
+        self._audit = audit
+
+    def remove(self, name: str, unique_ids: Collection[str], cause: Reason) -> int:
+        """Remove messages that are shown; returns how many.  As the interface for the rest."""
+        return self._change(name, unique_ids, "discard", changes.remove, cause)
+
+    def hide(self, name: str, unique_ids: Collection[str], cause: Reason) -> int:
+        """Hide messages."""
+        return self._change(name, unique_ids, "hide", changes.hide, cause)
+
+    def purge(self, name: str, unique_ids: Collection[str], cause: Reason) -> int:
+        """Remove messages that are hidden."""
+        return self._change(name, unique_ids, "purge", changes.remove, cause, hidden=True)
+
+    def restore(self, name: str, unique_ids: Collection[str], cause: Reason | None) -> int:
+        """Show hidden messages again; without a cause no line tells."""
+        return self._change(name, unique_ids, "restore", changes.restore, cause, hidden=True)
+
+    def _change(
+        self,
+        name: str,
+        unique_ids: Collection[str],
+        action: str,
+        change: Change,
+        cause: Reason | None,
+        *,
+        hidden: bool = False,
+    ) -> int:
+        def work(cursor: Cursor, _: bool) -> int:
+            box = changes.lock(cursor, name)
+            found = changes.find(cursor, box, unique_ids, hidden=hidden)
+            self._apply(cursor, box, found, (action, name, cause), change)
+            return len(found)
+
+        return self._database.transact(work)
+
+    def end_session(
+        self,
+        mailbox: int,
+        name: str,
+        removed: Collection[int],
+        retrieved: Collection[int],
+        cause: Reason,
+        *,
+        hide: bool,
+    ) -> None:
+        """QUIT: take away the messages with the uids ``removed``, and mark ``retrieved``."""
+        action, change = ("hide", changes.hide) if hide else ("discard", changes.remove)
+
+        def work(cursor: Cursor, _: bool) -> StoreDown | None:
+            box = changes.lock_id(cursor, mailbox)
+            found = changes.find_uids(cursor, box, removed)
+            if retrieved:
+                changes.mark_read(cursor, mailbox, retrieved)
+            try:
+                self._apply(cursor, box, found, (action, name, cause), change)
+            except StoreDown as error:
+                # The audit has failed, before a change: the marks are kept.
+                return error
+            return None
+
+        if (error := self._database.transact(work)) is not None:
+            raise error
+
+    def mark(self, mailbox: int, retrieved: Collection[int]) -> None:
+        """Mark messages as read."""
+        self._database.transact(lambda cursor, _: changes.mark_read(cursor, mailbox, retrieved))
+
+    def delete(self, name: str, cause: Reason) -> Contents:
+        """Delete a mailbox with all its mail; returns what went."""
+        total = Contents()
+        while (deleted := self._database.transact(self._delete_some(name, cause))) is not None:
+            total = _sum(total, deleted)
+        return total
+
+    def _delete_some(self, name: str, cause: Reason) -> Callable[[Cursor, bool], Contents | None]:
+        def work(cursor: Cursor, _: bool) -> Contents | None:
+            box = changes.lock(cursor, name)
+            for action, hidden in (("purge", True), ("discard", False)):
+                found = changes.some(cursor, box, BATCH, hidden=hidden)
+                if found:
+                    self._apply(cursor, box, found, (action, name, cause), changes.remove)
+                    return _contents(found)
+            changes.delete(cursor, box, name)
+            return None
+
+        return work
+
+    def _apply(
+        self,
+        cursor: Cursor,
+        box: Locked,
+        found: Sequence[Kept],
+        told: tuple[str, str, Reason | None],
+        change: Change,
+    ) -> None:
+        if not found:
+            return
+        action, name, cause = told
+        if cause is not None:
+            self._audit(_lines(cursor, box, found, action, name, cause))
+        change(cursor, box, [kept.uid for kept in found])
+
+
+def _lines(
+    cursor: Cursor, box: Locked, found: Sequence[Kept], action: str, name: str, cause: Reason
+) -> Iterator[Removed]:
+    """Reads headers only if somebody reads the lines."""
+    for start in range(0, len(found), BATCH):
+        some = found[start : start + BATCH]
+        heads = changes.heads(cursor, box, [kept.uid for kept in some])
+        for kept in some:
+            yield entry(action, name, kept.stored, message_id_in(heads.get(kept.uid, b"")), cause)
+
+
+def _contents(found: Sequence[Kept]) -> Contents:
+    counted = Usage(sum(kept.octets for kept in found), len(found))
+    return Contents(hidden=counted) if found[0].hidden is not None else Contents(counted)
+
+
+def _sum(one: Contents, other: Contents) -> Contents:
+    return Contents(
+        *(
+            Usage(this.octets + that.octets, this.messages + that.messages)
+            for this, that in zip(one, other, strict=True)
+        )
+    )

@@ -1,0 +1,283 @@
+"""One request to S3 after the other: signed, with time limits, repeated where that may help."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+from xml.etree import ElementTree
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError, TimeoutError
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    ResponseDone,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from gateway.errors import GatewayError, MailboxUnusable, StoreDown
+from gateway.store.cluster.signing import EMPTY, Signer
+
+ATTEMPTS = 3
+
+PAUSE = 0.1
+"""Seconds before the second attempt at most; twice as long before each further one."""
+
+_LOST = (
+    ResponseFailed,
+    ResponseNeverReceived,
+    ConnectError,
+    ConnectionClosed,
+    DNSLookupError,
+    TimeoutError,
+    CancelledError,
+)
+
+
+class Content:
+    """What a request sends: pieces, their length and their digest."""
+
+    def __init__(self, pieces: Sequence[bytes] = (), digest: str = "") -> None:
+        """``digest``: the SHA-256 in hex; empty: it is computed."""
+        self.pieces = pieces
+        self.length = sum(map(len, pieces))
+        self.digest = digest or (_digest(pieces) if pieces else EMPTY)
+
+
+def _digest(pieces: Sequence[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+@frozen
+class Answer:
+    """The answer to a request that sends no body of a message."""
+
+    headers: Headers
+    text: bytes
+
+    def values(self, name: str) -> list[str]:
+        """The texts of all elements of this name in its XML.  Raises ``StoreDown``."""
+        try:
+            root = ElementTree.fromstring(self.text)
+        except ElementTree.ParseError as error:
+            raise StoreDown(f"S3: expected XML, found {self.text[:60]!r}") from error
+        return [one.text or "" for one in root.iter() if one.tag.rpartition("}")[2] == name]
+
+
+class Missing(StoreDown):
+    """There is no such object."""
+
+
+class Requests:
+    """Requests to one bucket."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        agent: IAgent,
+        signer: Signer,
+        url: str,
+        *,
+        timeout: float = 10.0,
+    ) -> None:
+        """``url``: of the bucket; ``timeout``: seconds to the headers of each answer."""
+        self._reactor = reactor
+        self._agent = agent
+        self._signer = signer
+        self._url = url.rstrip("/")
+        self._timeout = timeout
+
+    def ask(
+        self,
+        method: str,
+        name: str = "",
+        query: Mapping[str, str] | None = None,
+        content: Content | None = None,
+    ) -> Deferred[Answer]:
+        """Perform a request.  Fails with ``Missing``, ``StoreDown`` or ``MailboxUnusable``."""
+        return Deferred.fromCoroutine(self._ask(method, name, query or {}, content or Content()))
+
+    async def _ask(
+        self, method: str, name: str, query: Mapping[str, str], content: Content
+    ) -> Answer:
+        response = await self.open(method, name, query, content)
+        text = await self._limited(_read(response))
+        if b"<Error>" in text[:200]:
+            # The end of a multipart upload may fail after the server has sent 200.
+            raise _refusal(response.code, text, name)
+        return Answer(response.headers, text)
+
+    def open(
+        self,
+        method: str,
+        name: str,
+        query: Mapping[str, str] | None = None,
+        content: Content | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Deferred[IResponse]:
+        """As ``ask``, but the body of a good answer is not read yet."""
+        return Deferred.fromCoroutine(
+            self._open(method, name, query or {}, content or Content(), headers or {})
+        )
+
+    async def _open(
+        self,
+        method: str,
+        name: str,
+        query: Mapping[str, str],
+        content: Content,
+        headers: Mapping[str, str],
+    ) -> IResponse:
+        url = f"{self._url}/{quote(name)}"
+        if query:
+            url += f"?{urlencode(sorted(query.items()), quote_via=quote)}"
+        attempt = 1
+        while True:
+            try:
+                response = await self._once(method, url, content, headers)
+                if response.code < 300:
+                    return response
+                text = await self._limited(_read(response))
+                if attempt == ATTEMPTS or not _may_pass(response.code):
+                    raise _refusal(response.code, text, name)
+            except _LOST as lost:
+                if attempt == ATTEMPTS:
+                    raise StoreDown(f"S3: {method} {name}: {_reason(lost)}") from lost
+            longest = PAUSE * 2 ** (attempt - 1)
+            await deferLater(self._reactor, random.uniform(0.5, 1.0) * longest)
+            attempt += 1
+
+    def _once(
+        self, method: str, url: str, content: Content, headers: Mapping[str, str]
+    ) -> Deferred[IResponse]:
+        signed = self._signer.signed(method, url, headers, content.digest)
+        body = _Producer(content) if content.pieces else None
+        sent = Headers({key: [value] for key, value in signed.items()})
+        return self._limited(self._agent.request(method.encode(), url.encode(), sent, body))
+
+    def _limited(self, asked: Deferred[Any]) -> Deferred[Any]:
+        """Cancel it after the time limit, which closes its connection."""
+        return asked.addTimeout(self._timeout, self._reactor, _timed_out)
+
+
+def _timed_out(failure: Any, timeout: float) -> Any:
+    if isinstance(failure, Failure):
+        raise TimeoutError(string=f"no answer within {timeout:g} seconds")
+    return failure
+
+
+def _may_pass(status: int) -> bool:
+    """Whether the same request may succeed in a moment."""
+    return status >= 500 or status in (408, 429)
+
+
+def _reason(error: BaseException) -> str:
+    reasons = getattr(error, "reasons", None)
+    inner = reasons[0].value if reasons else error
+    return f"{type(inner).__name__}: {inner}" if str(inner) else type(inner).__name__
+
+
+def _refusal(status: int, text: bytes, name: str) -> GatewayError:
+    """The error for an answer that is not what was asked for."""
+    start = text.find(b"<Code>") + 6
+    code = text[start : text.find(b"</Code>")].decode("ascii", "replace")[:60] if start > 5 else ""
+    said = f"S3: {name or 'bucket'}: status {status} {code}".rstrip()
+    if status == 404 and code != "NoSuchBucket":
+        return Missing(said)
+    if status in (301, 307, 400, 403, 404, 405, 411):
+        return MailboxUnusable(f"{said}; check the keys, the bucket and its policy")
+    return StoreDown(said)
+
+
+def make_agent(reactor: Any, *, connections: int, timeout: float) -> IAgent:
+    """An agent that keeps this many connections to a server open."""
+    pool = HTTPConnectionPool(reactor)
+    pool.maxPersistentPerHost = connections
+    pool.retryAutomatically = False
+    return Agent(reactor, connectTimeout=timeout, pool=pool)
+
+
+def _read(response: IResponse) -> Deferred[bytes]:
+    """The text of an answer, which has no body of a message."""
+    collector = _Collector()
+    response.deliverBody(collector)
+    return collector.whole
+
+
+class _Collector(Protocol):
+    """Joins what arrives."""
+
+    def __init__(self) -> None:
+        self.whole: Deferred[bytes] = Deferred(lambda _: self._stop())
+        self._pieces: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        """A piece."""
+        self._pieces.append(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The end, or a broken connection."""
+        if self.whole.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.whole.callback(b"".join(self._pieces))
+        else:
+            self.whole.errback(reason)
+
+    def _stop(self) -> None:
+        transport: Any = self.transport
+        if transport is not None:
+            transport.stopProducing()
+
+
+@implementer(IBodyProducer)
+class _Producer:
+    """Writes pieces while the connection takes them."""
+
+    def __init__(self, content: Content) -> None:
+        self.length = content.length
+        self._pieces = iter(content.pieces)
+        self._consumer: Any = None
+        self._paused = False
+        self._done: Deferred[None] | None = None
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        """Begin to write; fires when all is written."""
+        self._consumer, self._done = consumer, Deferred()
+        done = self._done
+        self.resumeProducing()
+        return done
+
+    def resumeProducing(self) -> None:
+        """Write on."""
+        self._paused = False
+        while not self._paused and self._done is not None:
+            piece = next(self._pieces, None)
+            if piece is None:
+                done, self._done = self._done, None
+                done.callback(None)
+                return
+            self._consumer.write(piece)
+
+    def pauseProducing(self) -> None:
+        """Wait until ``resumeProducing``."""
+        self._paused = True
+
+    def stopProducing(self) -> None:
+        """The connection is gone."""
+        self._done = None

@@ -1,0 +1,187 @@
+"""What is read of the tables: all SQL that changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gateway.errors import NoSuchMailbox
+from gateway.model import Contents, StoredMessage, Usage
+from gateway.store.cluster.database import Database
+
+Message = tuple[int, int]
+"""The id of a mailbox, and a uid in it."""
+
+
+class State(NamedTuple):
+    """The version of a mailbox: two listings of one state are equal."""
+
+    mailbox: int
+    epoch: int
+    generation: int
+    layout: int
+    """While it stays, a change is a new message at the end."""
+
+    next_uid: int
+
+
+class Packed(NamedTuple):
+    """A listing as it comes: packed, in the order of its messages."""
+
+    state: State
+    numbers: bytes
+    """Of each message its uid and 4 * octets + form, 8 octets each."""
+
+    bodies: bytes
+    """Of each message the key of its body, 16 octets."""
+
+    unique_ids: Mapping[str, str]
+    """Uid to unique-id, where that is another."""
+
+
+def find_states(database: Database, names: Sequence[str]) -> dict[str, State]:
+    """The mailboxes of these names."""
+    rows = database.read(
+        "SELECT name, id, epoch, generation, layout, next_uid"
+        " FROM pop3gw.mailbox WHERE name = ANY(%s)",
+        ([*names],),
+    )
+    return {name: State(*state) for name, *state in rows}
+
+
+def find_shown(database: Database, messages: Sequence[Message]) -> dict[Message, bool]:
+    """Those of these messages that POP3 shows."""
+    mailboxes, uids = zip(*messages, strict=True)
+    rows = database.read(
+        "SELECT mailbox, uid FROM unnest(%s::bigint[], %s::bigint[]) AS asked(mailbox, uid)"
+        " JOIN pop3gw.message USING (mailbox, uid) WHERE hidden IS NULL",
+        ([*mailboxes], [*uids]),
+    )
+    return dict.fromkeys(rows, True)
+
+
+# One statement has one view of the database: the listing is that of the state.
+_LISTING = """\
+SELECT id, epoch, generation, layout, next_uid, listing.*
+FROM pop3gw.mailbox, LATERAL (
+    SELECT string_agg(int8send(uid) || int8send(octets * 4 + form), '' ORDER BY position, uid),
+           string_agg(uuid_send(body), '' ORDER BY position, uid),
+           jsonb_object_agg(uid, unique_id) FILTER (WHERE unique_id IS NOT NULL)
+    FROM pop3gw.message WHERE message.mailbox = mailbox.id AND uid >= %s AND hidden IS NULL
+) AS listing
+WHERE id = %s"""
+
+
+def listing(database: Database, mailbox: int, since: int) -> Packed:
+    """The messages of a mailbox with a uid from ``since`` on.  Raises ``NoSuchMailbox``."""
+    rows = database.read(_LISTING, (since, mailbox))
+    if not rows:
+        raise NoSuchMailbox(f"mailbox {mailbox} was deleted")
+    *state, numbers, bodies, unique_ids = rows[0]
+    return Packed(State(*state), numbers or b"", bodies or b"", unique_ids or {})
+
+
+def names(database: Database) -> list[str]:
+    """The names of all mailboxes, sorted."""
+    return [name for (name,) in database.read("SELECT name FROM pop3gw.mailbox ORDER BY name")]
+
+
+def contents(database: Database, name: str) -> Contents:
+    """What the counters of a mailbox have.  Raises ``NoSuchMailbox``."""
+    rows = database.read(
+        "SELECT octets, messages, hidden_octets, hidden_messages"
+        " FROM pop3gw.mailbox WHERE name = %s",
+        (name,),
+    )
+    if not rows:
+        raise NoSuchMailbox(name)
+    octets, messages, hidden_octets, hidden_messages = rows[0]
+    return Contents(Usage(octets, messages), Usage(hidden_octets, hidden_messages))
+
+
+COLUMNS = (
+    "uid, unique_id, octets, extract(epoch FROM received)::float8,"
+    " extract(epoch FROM read)::float8, extract(epoch FROM hidden)::float8"
+)
+"""What ``Kept`` has."""
+
+
+class Kept(NamedTuple):
+    """The data of a message; times in Unix seconds."""
+
+    uid: int
+    carried: str | None
+    octets: int
+    received: float
+    read: float | None
+    hidden: float | None
+    """Since when it is hidden."""
+
+    @property
+    def unique_id(self) -> str:
+        """As clients know it."""
+        return str(self.uid) if self.carried is None else self.carried
+
+    @property
+    def stored(self) -> StoredMessage:
+        """For retention; a hidden message: since when it is hidden."""
+        since = self.received if self.hidden is None else self.hidden
+        return StoredMessage(since, self.unique_id, self.octets, self.read)
+
+
+def messages(database: Database, name: str, *, hidden: bool) -> list[StoredMessage]:
+    """All messages that are shown, or all that are hidden.  Raises ``NoSuchMailbox``."""
+    mailbox = find_id(database, name)
+    wanted = "IS NOT NULL" if hidden else "IS NULL"
+    rows = database.read(
+        f"SELECT {COLUMNS} FROM pop3gw.message WHERE mailbox = %s AND hidden {wanted}"
+        " ORDER BY position, uid",
+        (mailbox,),
+    )
+    return [Kept(*row).stored for row in rows]
+
+
+def find_id(database: Database, name: str) -> int:
+    """The id of a mailbox.  Raises ``NoSuchMailbox``."""
+    rows = database.read("SELECT id FROM pop3gw.mailbox WHERE name = %s", (name,))
+    if not rows:
+        raise NoSuchMailbox(name)
+    found: int = rows[0][0]
+    return found
+
+
+def find_head(database: Database, name: str, unique_id: str) -> bytes | None:
+    """The header of a message, shown or hidden.  Raises ``NoSuchMailbox``."""
+    rows = database.read(
+        "SELECT head.octets FROM pop3gw.message JOIN pop3gw.head USING (mailbox, uid)"
+        f" WHERE mailbox = %s AND {MATCHES}",
+        (find_id(database, name), *as_ids([unique_id])),
+    )
+    return rows[0][0] if rows else None
+
+
+MATCHES = "(uid = ANY(%s::bigint[]) AND unique_id IS NULL OR unique_id = ANY(%s::text[]))"
+"""Whether a message has one of these unique-ids: the two lists of ``as_ids``."""
+
+_UID = re.compile(r"[1-9][0-9]{0,17}")
+
+
+def as_ids(unique_ids: Collection[str]) -> tuple[list[int], list[str]]:
+    """The uids that unique-ids may stand for, and all that the database can compare with."""
+    texts = [text for text in unique_ids if is_text(text)]
+    return [int(text) for text in texts if _UID.fullmatch(text)], texts
+
+
+def is_text(text: str) -> bool:
+    """Whether PostgreSQL can hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def taken(rows: Sequence[Any]) -> list[Kept]:
+    """Rows of ``COLUMNS``."""
+    return [Kept(*row) for row in rows]

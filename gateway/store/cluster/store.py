@@ -1,0 +1,279 @@
+"""The cluster store: mail in PostgreSQL and S3, for any number of gateways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from gateway.errors import MessageGone, NoSuchMailbox
+from gateway.interfaces import (
+    Admit,
+    Audit,
+    ICache,
+    IDelivery,
+    IIncoming,
+    IMailboxAdmin,
+    IMailboxes,
+    IMaildrop,
+    IRetentionStore,
+    IStore,
+    Run,
+)
+from gateway.model import (
+    Account,
+    Contents,
+    Reason,
+    StoredMessage,
+    Usage,
+    UsageChange,
+    cause_of,
+)
+from gateway.store.audited import no_audit, no_limits
+from gateway.store.cluster import changes, rows
+from gateway.store.cluster.batch import Batch
+from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.database import Cursor, Database
+from gateway.store.cluster.delivery import LONGEST_HEAD, Delivery, Incoming
+from gateway.store.cluster.maildrop import ClusterMaildrop, Means
+from gateway.store.cluster.removal import Removal
+from gateway.store.cluster.rows import State
+from gateway.store.cluster.snapshots import Snapshots
+
+T = TypeVar("T")
+
+
+@frozen
+class ClusterOptions:
+    """How the store behaves."""
+
+    create: bool = True
+    """Create missing mailboxes."""
+
+    mark_read: bool = True
+    count_hidden: bool = False
+    """Hidden messages count in ``usage``."""
+
+    convert_cr: bool = False
+    """Store a lone CR as a line end."""
+
+    cached_messages: int = 2_000_000
+    """Most messages in the listings of all mailboxes in memory."""
+
+    timeout: float = 10.0
+    """Seconds to wait for the next octets of a body."""
+
+
+@implementer(IStore, IDelivery, IMailboxes, IRetentionStore, IMailboxAdmin, ICache)
+class ClusterStore:
+    """All mailboxes of the cluster."""
+
+    lists_mailboxes = True
+
+    def __init__(
+        self,
+        reactor: Any,
+        database: Database,
+        blobs: Blobs,
+        run: Run,
+        *,
+        options: ClusterOptions = ClusterOptions(),
+        admit: Admit = no_limits,
+        audit: Audit = no_audit,
+        deliver: Run | None = None,
+    ) -> None:
+        """``run`` and ``deliver`` do what waits for the database."""
+        self._database = database
+        self._run = run
+        self._options = options
+        self._states = Batch(run, partial(rows.find_states, database))
+        self._snapshots = Snapshots(database, run, options.cached_messages)
+        self._removal = Removal(database, audit)
+        self._means = Means(
+            reactor,
+            run,
+            blobs,
+            self._removal,
+            Batch(run, partial(rows.find_shown, database)),
+            mark_read=options.mark_read,
+            timeout=options.timeout,
+        )
+        self._delivery = Delivery(
+            database, blobs, deliver or run, admit, self._counted, convert_cr=options.convert_cr
+        )
+
+    def close(self) -> None:
+        """Close the connections to the database."""
+        self._database.close()
+
+    def forget(self, account: Account | None) -> int:
+        """Read the listing of the mailbox, or of all, from the database when it is next opened."""
+        # Listings are known by id, and names may change: all of one is as good as one of all.
+        del account
+        return self._snapshots.drop_all()
+
+    # -- sessions ----------------------------------------------------------------
+
+    def open(
+        self, account: Account, mind: object
+    ) -> Deferred[tuple[IMaildrop, Callable[[], None]]]:
+        """The account's maildrop, as it is now."""
+        return Deferred.fromCoroutine(self._open(account.mailbox, cause_of(mind)))
+
+    async def _open(self, name: str, cause: Reason) -> tuple[IMaildrop, Callable[[], None]]:
+        snapshot = await self._snapshots.current(await self._state(name))
+        return ClusterMaildrop(name, snapshot, self._means, cause), _nothing
+
+    async def _state(self, name: str) -> State:
+        """The state of a mailbox, which is created where that is allowed."""
+        state = await self._states.find(name) if rows.is_text(name) else None
+        if state is None and self._options.create and rows.is_text(name):
+            create = partial(self._database.transact, lambda it, _: changes.create(it, name))
+            await self._run(create)
+            state = await self._states.find(name)
+        if state is None:
+            raise NoSuchMailbox(name)
+        return state
+
+    # -- delivery ----------------------------------------------------------------
+
+    def prepare(self, account: Account) -> Deferred[None]:
+        """Check that the mailbox exists, or create it."""
+        return Deferred.fromCoroutine(self._state(account.mailbox)).addCallback(lambda _: None)
+
+    def receive(self, account: Account) -> Deferred[IIncoming]:
+        """Begin a message."""
+        return self.prepare(account).addCallback(lambda _: Incoming(self._delivery))
+
+    def usage(self, account: Account) -> Deferred[Usage]:
+        """Usage of the account's mailbox, as its counters have it."""
+
+        async def usage() -> Usage:
+            await self._state(account.mailbox)
+            return self._counted(await self.contents(account))
+
+        return Deferred.fromCoroutine(usage())
+
+    def _counted(self, contents: Contents) -> Usage:
+        return contents.total if self._options.count_hidden else contents.shown
+
+    # -- mailboxes ---------------------------------------------------------------
+
+    def names(self) -> Deferred[list[str]]:
+        """The names of all mailboxes, sorted."""
+        return self._run(partial(rows.names, self._database))
+
+    def present(self, accounts: Sequence[Account]) -> Deferred[list[Account]]:
+        """The accounts with a mailbox."""
+
+        def present() -> list[Account]:
+            asked = [one.mailbox for one in accounts if rows.is_text(one.mailbox)]
+            found = rows.find_states(self._database, asked)
+            return [one for one in accounts if one.mailbox in found]
+
+        return self._run(present)
+
+    # -- retention ---------------------------------------------------------------
+
+    def scan(self, account: Account) -> Deferred[list[StoredMessage]]:
+        """All messages that POP3 shows."""
+        return self._of(account, lambda name: rows.messages(self._database, name, hidden=False))
+
+    scan_readonly = scan
+
+    def list_hidden(self, account: Account) -> Deferred[list[StoredMessage]]:
+        """The hidden messages."""
+        return self._of(account, lambda name: rows.messages(self._database, name, hidden=True))
+
+    def remove(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
+        """Remove these messages."""
+        return self._of(account, lambda name: self._removal.remove(name, uids, cause))
+
+    def hide(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
+        """Hide these messages."""
+        return self._of(account, lambda name: self._removal.hide(name, uids, cause))
+
+    def restore(
+        self, account: Account, uids: Collection[str], cause: Reason | None = None
+    ) -> Deferred[int]:
+        """Restore these hidden messages."""
+        return self._of(account, lambda name: self._removal.restore(name, uids, cause))
+
+    def purge(self, account: Account, uids: Collection[str], cause: Reason) -> Deferred[int]:
+        """Remove these hidden messages."""
+        return self._of(account, lambda name: self._removal.purge(name, uids, cause))
+
+    def move_ids(self, account: Account, by: int) -> Deferred[int]:
+        """Raise the next uid."""
+        return self._change(account, lambda cursor, box, _: changes.move_ids(cursor, box, by))
+
+    # -- operators ---------------------------------------------------------------
+
+    def contents(self, account: Account) -> Deferred[Contents]:
+        """All mail of the mailbox."""
+        return self._of(account, partial(rows.contents, self._database))
+
+    def header(self, account: Account, uid: str) -> Deferred[bytes]:
+        """The header of a message."""
+
+        def header(name: str) -> bytes:
+            head = rows.find_head(self._database, name, uid)
+            if head is None:
+                raise MessageGone(f"no message has the unique-id {uid[:70]!r}")
+            return head[:LONGEST_HEAD]
+
+        return self._of(account, header)
+
+    def recalculate(self, account: Account) -> Deferred[UsageChange]:
+        """Count all messages again, and set the counters."""
+
+        def recalculate(cursor: Cursor, box: changes.Locked, _: str) -> UsageChange:
+            counted = changes.recount(cursor, box)
+            return UsageChange(self._counted(box.contents), self._counted(counted))
+
+        return self._change(account, recalculate)
+
+    def rename(self, account: Account, target: Account) -> Deferred[None]:
+        """Give the mailbox another name."""
+
+        def rename(cursor: Cursor, box: changes.Locked, name: str) -> None:
+            changes.rename(cursor, box, name, target.mailbox)
+
+        return self._change(account, rename)
+
+    def delete(self, account: Account, cause: Reason) -> Deferred[Contents]:
+        """Delete the mailbox."""
+        return self._of(account, lambda name: self._removal.delete(name, cause))
+
+    # -- threads -----------------------------------------------------------------
+
+    def _of(self, account: Account, work: Callable[[str], T]) -> Deferred[T]:
+        """Do something with the name of a mailbox, in a thread."""
+
+        def checked() -> T:
+            if not rows.is_text(account.mailbox):
+                raise NoSuchMailbox(account.mailbox)
+            return work(account.mailbox)
+
+        return self._run(checked)
+
+    def _change(
+        self, account: Account, work: Callable[[Cursor, changes.Locked, str], T]
+    ) -> Deferred[T]:
+        """Do something with a locked mailbox, in a transaction."""
+
+        def change(name: str) -> T:
+            def locked(cursor: Cursor, _: bool) -> T:
+                return work(cursor, changes.lock(cursor, name), name)
+
+            return self._database.transact(locked)
+
+        return self._of(account, change)
+
+
+def _nothing() -> None:
+    """Nothing to release."""

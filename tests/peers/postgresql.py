@@ -1,0 +1,70 @@
+"""A real PostgreSQL for the tests of the cluster store."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from pathlib import Path
+
+import psycopg
+
+from programs import find, need
+from servers import Server, free_port
+
+INITDB, POSTGRES = "/usr/lib/postgresql/*/bin/initdb", "/usr/lib/postgresql/*/bin/postgres"
+
+OWNER, PASSWORD = "pop3gw", "schema-owner"
+"""The role that owns the schema; it is a superuser here."""
+
+
+class PostgreSQL(Server):
+    """A cluster of its own on a loopback port; with passwords, and without syncing."""
+
+    def __init__(self, directory: Path) -> None:
+        need(INITDB, POSTGRES, "setpriv")
+        super().__init__(directory)
+        self.port = free_port()
+        self._data = directory / "data"
+        # It does not run as root; the package has made this user.
+        self._user: list[str] = []
+        if os.geteuid() == 0:
+            self._user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            os.chown(directory, *pwd.getpwnam("postgres")[2:4])
+        self._make()
+
+    def _make(self) -> None:
+        secret = self.directory / "password"
+        secret.write_text(PASSWORD)
+        secret.chmod(0o644)
+        more = ("-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "-N", "-U", OWNER)
+        subprocess.run(
+            [*self._user, str(find(INITDB)), "-D", self._data, f"--pwfile={secret}", *more],
+            cwd=self.directory,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=120,
+        )
+
+    def run(self) -> PostgreSQL:
+        """Start it; returns once it takes connections."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self.directory,
+            "fsync": "off",
+            "lc_messages": "C",
+        }
+        words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        command = [*self._user, str(find(POSTGRES)), "-D", str(self._data), *words]
+        self.start(command, b"database system is ready to accept connections")
+        return self
+
+    def url(self, database: str = "postgres", role: str = OWNER, password: str = PASSWORD) -> str:
+        """Where a role finds a database."""
+        return f"postgresql://{role}:{password}@127.0.0.1:{self.port}/{database}"
+
+    def make_database(self, name: str) -> None:
+        """A new, empty database."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())

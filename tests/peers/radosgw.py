@@ -1,0 +1,133 @@
+"""A real S3 for the tests of the cluster store: the smallest Ceph that serves it, in memory.
+
+Of the S3 servers that Debian has, it is the one with read-after-write in its listings too.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from pathlib import Path
+
+from programs import need
+from servers import Server, free_port, until_listening
+
+ACCESS_KEY, SECRET_KEY = "gateway", "a-secret-key"
+
+PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw")
+
+CONFIGURATION = """\
+[global]
+fsid = {fsid}
+mon host = {monitor}
+public addr = 127.0.0.1
+cluster addr = 127.0.0.1
+keyring = {directory}/keyring
+run dir = {directory}
+admin socket =
+log file =
+log to stderr = true
+err to stderr = true
+setuser match path = {directory}/none
+auth allow insecure global id reclaim = false
+osd pool default size = 1
+osd pool default min size = 1
+osd pool default pg num = 1
+osd pool default pgp num = 1
+osd pool default pg autoscale mode = off
+osd crush chooseleaf type = 0
+mon allow pool size one = true
+mon data = {directory}/mon
+mon data avail crit = 1
+mon data avail warn = 2
+osd data = {directory}/osd
+osd objectstore = memstore
+memstore device bytes = 1073741824
+osd class load list = *
+osd class default list = *
+rgw data = {directory}
+rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
+rgw thread pool size = 16
+rgw enable usage log = false
+"""
+
+
+class RadosGateway:
+    """A monitor, one OSD that keeps its objects in memory, and the S3 gateway before them."""
+
+    def __init__(self, directory: Path) -> None:
+        need(*PROGRAMS, "radosgw-admin", root=True)
+        self.directory = directory
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._monitor_port = free_port()
+        self._monitor, self._osd, self.gateway = (Server(directory) for _ in range(3))
+        self._configuration = directory / "ceph.conf"
+        self._fsid = str(uuid.uuid4())
+        self._configuration.write_text(
+            CONFIGURATION.format(
+                fsid=self._fsid,
+                monitor=f"[v2:127.0.0.1:{self._monitor_port}]",
+                directory=directory,
+                port=self.port,
+            )
+        )
+        for folder in ("mon", "osd"):
+            (directory / folder).mkdir()
+
+    def run(self) -> RadosGateway:
+        """Start all; returns once it serves a user."""
+        self._make_keys()
+        map_ = str(self.directory / "monmap")
+        monitor = f"[v2:127.0.0.1:{self._monitor_port}]"
+        self._do("monmaptool", "--create", "--fsid", self._fsid, "--addv", "a", monitor, map_)
+        self._do("ceph-mon", "--mkfs", "-i", "a", "--monmap", map_)
+        self._start(self._monitor, "ceph-mon", "-i", "a")
+        until_listening(self._monitor_port)
+        osd = str(uuid.uuid4())
+        self._do("ceph", "osd", "new", osd, "0")
+        self._do("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
+        self._start(self._osd, "ceph-osd", "-i", "0")
+        self._start(self.gateway, "radosgw", "-n", "client.admin")
+        until_listening(self.port, 120)
+        user = ("--uid", "gateway", "--display-name", "gateway")
+        keys = ("--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY)
+        self._do("radosgw-admin", "user", "create", *user, *keys)
+        return self
+
+    def stop(self) -> None:
+        """End all."""
+        for server in (self.gateway, self._osd, self._monitor):
+            if server.process is not None:
+                server.stop()
+
+    def _make_keys(self) -> None:
+        ring = str(self.directory / "keyring")
+        everything = (
+            "--cap",
+            "mon",
+            "allow *",
+            "--cap",
+            "osd",
+            "allow *",
+            "--cap",
+            "mgr",
+            "allow *",
+        )
+        for name in ("mon.", "client.admin", "osd.0"):
+            create = () if Path(ring).exists() else ("--create-keyring",)
+            self._do("ceph-authtool", ring, *create, "--gen-key", "-n", name, *everything)
+
+    def _start(self, server: Server, *command: str) -> None:
+        server.start([*command, "-f", "-c", str(self._configuration)], b"")
+
+    def _do(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [program, "-c", str(self._configuration), *arguments],
+            cwd=self.directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"{program}: {done.stdout.decode(errors='replace')}"

@@ -1,0 +1,28 @@
+"""The cluster store keeps the promises of all stores, on a real PostgreSQL and a real S3."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster_engines import ClusterBench, Waits
+from gateway.testing.mailbox_admin_contract import mailbox_admin_tests
+from gateway.testing.retention_store_contract import keeping_tests
+from gateway.testing.store_contract import delivery_tests, store_tests
+
+pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
+
+
+class ClusterStoreTests(Waits, store_tests(ClusterBench)):  # type: ignore[misc]
+    pass
+
+
+class ClusterDeliveryTests(Waits, delivery_tests(ClusterBench)):  # type: ignore[misc]
+    pass
+
+
+class ClusterKeepingTests(Waits, keeping_tests(ClusterBench)):  # type: ignore[misc]
+    pass
+
+
+class ClusterMailboxAdminTests(Waits, mailbox_admin_tests(ClusterBench)):  # type: ignore[misc]
+    pass

@@ -1,0 +1,219 @@
+"""The real engines of the cluster store, and stores on them."""
+
+from __future__ import annotations
+
+import re
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from twisted.internet.defer import Deferred
+from twisted.internet.epollreactor import EPollReactor
+from twisted.python.components import proxyForInterface
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.interfaces import IBody, IHidingMaildrop, IMaildrop, Run
+from gateway.model import Account
+from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.database import Database
+from gateway.store.cluster.migrate import migrate
+from gateway.store.cluster.requests import Requests, make_agent
+from gateway.store.cluster.signing import Signer
+from gateway.store.cluster.store import ClusterOptions, ClusterStore
+from gateway.testing.retention_store_contract import Trail
+from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, admit, run_now
+from postgresql import PostgreSQL
+from radosgw import ACCESS_KEY, SECRET_KEY, RadosGateway
+
+PAGE = Path(__file__).parents[2] / "docs" / "cluster.md"
+
+ROLE, PASSWORD = "gateway", "no-owner"
+"""The role of gateways, with the privileges that the manual grants."""
+
+
+class Engines:
+    """PostgreSQL, an S3, and a reactor that runs while a test waits."""
+
+    def __init__(self, directory: Path) -> None:
+        for name in ("sql", "s3"):
+            (directory / name).mkdir()
+            (directory / name).chmod(0o755)
+        self.postgresql = PostgreSQL(directory / "sql").run()
+        self.s3 = RadosGateway(directory / "s3").run()
+        self.reactor = EPollReactor()
+        self.reactor.startRunning(installSignalHandlers=False)
+        self._numbers = count(1)
+        self.postgresql.make_database("mail")
+        self.owner = Database(self.postgresql.url("mail"))
+        migrate(self.owner)
+        self._grant()
+        self.url = self.postgresql.url("mail", ROLE, PASSWORD)
+        self.agent = make_agent(self.reactor, connections=8, timeout=10)
+
+    def _grant(self) -> None:
+        (text,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S)
+        with psycopg.connect(self.postgresql.url("mail"), autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'".encode())
+            connection.execute(text.encode())
+
+    def stop(self) -> None:
+        """End all."""
+        self.owner.close()
+        self.reactor.stop()
+        self.reactor.iterate()
+        self.s3.stop()
+        self.postgresql.stop()
+
+    def wait(self, answer: Deferred[Any], seconds: float = 60) -> None:
+        """Return once it has fired."""
+        fired: list[bool] = []
+
+        def fire(result: Any) -> Any:
+            fired.append(True)
+            return result
+
+        answer.addBoth(fire)
+        end = time.monotonic() + seconds
+        while not fired:
+            assert time.monotonic() < end, "no answer in time"
+            self.reactor.iterate(1)
+
+    def result(self, answer: Deferred[Any]) -> Any:
+        """What it fires with; raises as it fails."""
+        self.wait(answer)
+        results: list[Any] = []
+        answer.addBoth(results.append)
+        (result,) = results
+        if hasattr(result, "raiseException"):
+            result.raiseException()
+        return result
+
+    def clear(self) -> None:
+        """No mailboxes."""
+        tables = ("mailbox", "message", "head", "gone", "former_name")
+        self.owner.transact(
+            lambda cursor, _: [cursor.execute(f"DELETE FROM pop3gw.{one}") for one in tables]
+        )
+
+    def requests(self, bucket: str, **more: Any) -> Requests:
+        """Requests to a bucket."""
+        signer = Signer("us-east-1", ACCESS_KEY, SECRET_KEY)
+        return Requests(self.reactor, self.agent, signer, f"{self.s3.url}/{bucket}", **more)
+
+    def make_bucket(self) -> str:
+        """A new, empty bucket."""
+        name = f"mail-{next(self._numbers)}"
+        self.result(self.requests(name).ask("PUT"))
+        return name
+
+
+ENGINES: list[Engines] = []
+"""Those that run now: one, or none."""
+
+
+class Waits:
+    """A synchronous test, for which time passes while it asks for a result."""
+
+    def successResultOf(self, deferred: Any) -> Any:
+        """Wait for it."""
+        ENGINES[0].wait(deferred)
+        return super().successResultOf(deferred)  # type: ignore[misc]
+
+    def failureResultOf(self, deferred: Any, *kinds: Any) -> Any:
+        """Wait for it."""
+        ENGINES[0].wait(deferred)
+        return super().failureResultOf(deferred, *kinds)  # type: ignore[misc]
+
+
+class PromptMaildrop(proxyForInterface(IHidingMaildrop)):  # type: ignore[misc]
+    """A maildrop that has opened a message before it returns, as those in memory have."""
+
+    def retrieve(self, index: int) -> Deferred[IBody]:
+        """Open it now."""
+        opened: Deferred[IBody] = self.original.retrieve(index)
+        ENGINES[0].wait(opened)
+        return opened
+
+
+class PromptStore(ClusterStore):
+    """A store with such maildrops: no suite can read a body while another answer arrives."""
+
+    def open(self, account: Account, mind: object) -> Deferred[Any]:
+        """Open it."""
+
+        def prompt(opened: tuple[IMaildrop, Any]) -> tuple[IMaildrop, Any]:
+            return PromptMaildrop(opened[0]), opened[1]
+
+        return super().open(account, mind).addCallback(prompt)
+
+
+class ClusterBench:
+    """The store of one gateway, and another gateway that acts beside it."""
+
+    def __init__(self, test: SynchronousTestCase, *, run: Run = run_now, **more: Any) -> None:
+        self.engines = engines = ENGINES[0]
+        engines.clear()
+        self.bucket = engines.make_bucket()
+        self.trail = Trail()
+        self.store = self.gateway(test, run=run, admit=admit, audit=self.trail, **more)
+        self.other = self.gateway(test)
+        for account in (ALICE, BOB):
+            maker = self.gateway(test, options=ClusterOptions(create=True))
+            engines.result(maker.prepare(account))
+
+    def gateway(self, test: SynchronousTestCase, *, run: Run = run_now, **more: Any) -> Any:
+        """A store with connections of its own."""
+        more.setdefault("options", ClusterOptions(create=False))
+        store = PromptStore(
+            self.engines.reactor, Database(self.engines.url), self.blobs(), run, **more
+        )
+        test.addCleanup(store.close)
+        return store
+
+    def blobs(self, **more: Any) -> Blobs:
+        """The bodies."""
+        return Blobs(self.engines.requests(self.bucket), **more)
+
+    def read(self, query: str) -> list[Any]:
+        """Rows of the database, as its owner sees them."""
+        return self.engines.owner.read(query)
+
+    def deliver(self, content: bytes) -> None:
+        """The other gateway delivers to Alice."""
+        result = self.engines.result
+        incoming = result(self.other.receive(ALICE))
+        result(incoming.write(content))
+        result(incoming.commit(ALICE, NO_LIMITS))
+        result(incoming.close())
+
+    def expunge_first(self) -> None:
+        """The other gateway removes Alice's oldest message."""
+        maildrop, _ = self.engines.result(self.other.open(ALICE, None))
+        self.engines.result(maildrop.finish({0}, set()))
+
+    def contents(self) -> list[bytes]:
+        """What S3 has of Alice's messages."""
+        rows = self.read(
+            "SELECT body, message.octets FROM pop3gw.message JOIN pop3gw.mailbox ON id = mailbox"
+            f" WHERE name = '{ALICE.mailbox}' ORDER BY position"
+        )
+        return [self._object(key) if octets else b"" for key, octets in rows]
+
+    def _object(self, key: Any) -> bytes:
+        name = f"{key.hex[-2:]}/{key.hex}"
+        text: bytes = self.engines.result(self.engines.requests(self.bucket).ask("GET", name)).text
+        return text
+
+    def read_count(self) -> int:
+        """How many messages are read."""
+        ((read,),) = self.read("SELECT count(*) FROM pop3gw.message WHERE read IS NOT NULL")
+        return int(read)
+
+    def left_over(self) -> list[str]:
+        """Bodies that no row knows."""
+        keys = {key for (key,) in self.read("SELECT body FROM pop3gw.message")}
+        keys |= {key for (key,) in self.read("SELECT body FROM pop3gw.gone")}
+        listed = self.engines.result(self.blobs().list())
+        return [key.hex for key in listed.keys if key not in keys]
