@@ -78,7 +78,8 @@ class Engines:
         end = time.monotonic() + seconds
         while not fired:
             assert time.monotonic() < end, "no answer in time"
-            self.reactor.iterate(1)
+            due = self.reactor.timeout()
+            self.reactor.iterate(1 if due is None else min(due, 1))
 
     def result(self, answer: Deferred[Any]) -> Any:
         """What it fires with; raises as it fails."""
@@ -97,10 +98,11 @@ class Engines:
             lambda cursor, _: [cursor.execute(f"DELETE FROM pop3gw.{one}") for one in tables]
         )
 
-    def requests(self, bucket: str, **more: Any) -> Requests:
-        """Requests to a bucket."""
+    def requests(self, bucket: str, *, url: str = "", **more: Any) -> Requests:
+        """Requests to a bucket; ``url``: of a relay before S3."""
         signer = Signer("us-east-1", ACCESS_KEY, SECRET_KEY)
-        return Requests(self.reactor, self.agent, signer, f"{self.s3.url}/{bucket}", **more)
+        bucket_url = f"{url or self.s3.url}/{bucket}"
+        return Requests(self.reactor, self.agent, signer, bucket_url, **more)
 
     def make_bucket(self) -> str:
         """A new, empty bucket."""
@@ -159,15 +161,31 @@ class ClusterBench:
         self.trail = Trail()
         self.store = self.gateway(test, run=run, admit=admit, audit=self.trail, **more)
         self.other = self.gateway(test)
+        maker = self.maker(test)
         for account in (ALICE, BOB):
-            maker = self.gateway(test, options=ClusterOptions(create=True))
             engines.result(maker.prepare(account))
 
-    def gateway(self, test: SynchronousTestCase, *, run: Run = run_now, **more: Any) -> Any:
+    def maker(self, test: SynchronousTestCase) -> Any:
+        """A store that creates missing mailboxes."""
+        return self.gateway(test, options=ClusterOptions(create=True))
+
+    def gateway(
+        self,
+        test: SynchronousTestCase,
+        *,
+        run: Run = run_now,
+        database: Database | None = None,
+        blobs: Blobs | None = None,
+        **more: Any,
+    ) -> Any:
         """A store with connections of its own."""
         more.setdefault("options", ClusterOptions(create=False))
         store = PromptStore(
-            self.engines.reactor, Database(self.engines.url), self.blobs(), run, **more
+            self.engines.reactor,
+            database or Database(self.engines.url),
+            blobs or self.blobs(),
+            run,
+            **more,
         )
         test.addCleanup(store.close)
         return store
@@ -179,6 +197,10 @@ class ClusterBench:
     def read(self, query: str) -> list[Any]:
         """Rows of the database, as its owner sees them."""
         return self.engines.owner.read(query)
+
+    def change(self, statement: str) -> None:
+        """Change the database, as its owner may."""
+        self.engines.owner.transact(lambda cursor, _: cursor.execute(statement))
 
     def deliver(self, content: bytes) -> None:
         """The other gateway delivers to Alice."""

@@ -30,6 +30,9 @@ PAUSE = 0.05
 
 LONGEST_PAUSE = 1.0
 
+OUTAGE_TIMEOUT = 1.0
+"""Seconds for each call while the database is away: all would wait for those that wait."""
+
 _PASSING = (
     errors.SerializationFailure,
     errors.DeadlockDetected,
@@ -47,12 +50,12 @@ _CURES: dict[type[psycopg.Error], str] = {
     errors.UndefinedTable: "run pop3gw cluster migrate",
     errors.UndefinedColumn: "run pop3gw cluster migrate",
     errors.UndefinedFunction: "run pop3gw cluster migrate",
-    errors.InvalidCatalogName: "check store.database",
-    errors.InvalidPassword: "check store.database_password",
-    errors.InvalidAuthorizationSpecification: "check the role in store.database",
     errors.InsufficientPrivilege: "grant the role what docs/cluster.md lists",
 }
-"""Errors that an administrator must repair, and the cure."""
+"""Errors that an administrator must repair, and the cure.
+
+A connection that was refused, for a wrong password for instance, has no code: it is an outage.
+"""
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
@@ -77,6 +80,8 @@ class Database:
         # Only what a thread may do without a lock: append, pop.
         self._idle: deque[_Connection] = deque()
         self._closed = False
+        self._is_away = False
+        """The last call that has ended got no answer."""
 
     def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of one statement.  Raises ``StoreDown`` or ``MailboxUnusable``."""
@@ -105,14 +110,19 @@ class Database:
         self._drop_idle()
 
     def _perform(self, act: Callable[[_Connection, bool], T]) -> T:
-        deadline = time.monotonic() + self._timeout
+        timeout = min(self._timeout, OUTAGE_TIMEOUT) if self._is_away else self._timeout
+        deadline = time.monotonic() + timeout
         pause, again = PAUSE, False
         while True:
             try:
-                return self._once(act, deadline, again)
+                result = self._once(act, deadline, again)
             except psycopg.Error as error:
                 if not is_passing(error) or time.monotonic() + pause > deadline:
+                    self._is_away = is_outage(error)
                     raise store_error(error) from error
+            else:
+                self._is_away = False
+                return result
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause, again = min(2 * pause, LONGEST_PAUSE), True
 
@@ -172,13 +182,15 @@ def _executed(connection: _Connection, query: str, parameters: Sequence[Any]) ->
 
 def is_passing(error: psycopg.Error) -> bool:
     """Whether the same may succeed in a moment."""
-    if isinstance(error, _PASSING):
-        return True
-    # A lost or refused connection has no code, or one of class 08.
-    is_lost = isinstance(error, psycopg.OperationalError) and not isinstance(
-        error, errors._WaitTimeout
+    return isinstance(error, _PASSING) or (
+        is_outage(error) and not isinstance(error, errors._WaitTimeout)
     )
-    return is_lost and (error.sqlstate is None or error.sqlstate.startswith("08"))
+
+
+def is_outage(error: psycopg.Error) -> bool:
+    """Whether the connection was lost, refused, or silent: without a code, or one of class 08."""
+    is_ours = isinstance(error, psycopg.OperationalError)
+    return is_ours and (error.sqlstate is None or error.sqlstate.startswith("08"))
 
 
 def store_error(error: psycopg.Error) -> GatewayError:

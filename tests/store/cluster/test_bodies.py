@@ -1,0 +1,144 @@
+"""Bodies: large ones, shared ones, missing ones, and connections that break."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from cluster_engines import ClusterBench, Waits
+from gateway.errors import StoreDown
+from gateway.model import Form
+from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.bodies import HELD
+from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all
+from relay import Relay
+
+pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
+
+LARGE = b"".join(
+    b"%08d A line of a large message, of 64 octets in all.............\r\n" % n
+    for n in range(200_000)
+)
+PART = 5 * 1024 * 1024
+"""The smallest that S3 takes."""
+
+
+class BodyTests(Waits, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.bench = ClusterBench(self)
+
+    def send(self, store: Any, *pieces: bytes) -> None:
+        """A message to Alice and Bob."""
+        incoming = self.successResultOf(store.receive(ALICE))
+        for piece in pieces:
+            self.successResultOf(incoming.write(piece))
+        for account in (ALICE, BOB):
+            self.successResultOf(incoming.commit(account, NO_LIMITS))
+        self.successResultOf(incoming.close())
+
+    def open(self, store: Any) -> Any:
+        """Alice's maildrop."""
+        return self.successResultOf(store.open(ALICE, None))[0]
+
+    def relayed(self, **more: Any) -> tuple[Relay, Any]:
+        """A relay before S3, and a store behind it."""
+        relay = Relay(self.bench.engines.s3.port)
+        self.addCleanup(relay.stop)
+        url = f"http://127.0.0.1:{relay.port}"
+        blobs = Blobs(self.bench.engines.requests(self.bench.bucket, url=url, timeout=5), **more)
+        return relay, self.bench.gateway(self, blobs=blobs)
+
+    def objects(self) -> int:
+        """How many there are."""
+        return len(self.bench.engines.result(self.bench.blobs().list()).keys)
+
+    def test_a_large_message_goes_in_parts_and_comes_back(self) -> None:
+        store = self.bench.gateway(self, blobs=self.bench.blobs(part=PART))
+        self.send(store, *(LARGE[at : at + 100_000] for at in range(0, len(LARGE), 100_000)))
+        self.assertEqual(self.objects(), 1)
+        body = self.successResultOf(self.open(self.bench.store).retrieve(0))
+        self.assertEqual(body.form, Form.CLEAN)
+        self.assertTrue(read_all(self, body) == LARGE)
+
+    def test_of_a_large_message_that_no_mailbox_gets_nothing_is_left(self) -> None:
+        store = self.bench.gateway(self, blobs=self.bench.blobs(part=PART))
+        incoming = self.successResultOf(store.receive(ALICE))
+        self.successResultOf(incoming.write(LARGE))
+        self.successResultOf(incoming.close())
+        uploads = self.bench.engines.requests(self.bench.bucket).ask("GET", "", {"uploads": ""})
+        self.assertEqual(self.successResultOf(uploads).values("UploadId"), [])
+        self.assertEqual(self.objects(), 0)
+
+    def test_the_recipients_of_a_message_share_its_body(self) -> None:
+        self.send(self.bench.store, b"one\r\n")
+        self.assertEqual(self.objects(), 1)
+
+    def test_an_empty_message_needs_no_body(self) -> None:
+        self.send(self.bench.store)
+        self.assertEqual(self.objects(), 0)
+        body = self.successResultOf(self.open(self.bench.store).retrieve(0))
+        self.assertEqual(read_all(self, body), b"")
+
+    def test_a_missing_body_fails_before_any_octet_and_the_error_names_it(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        ((key,),) = self.bench.read("SELECT body FROM pop3gw.message")
+        self.successResultOf(self.bench.blobs().remove(key))
+        failure = self.failureResultOf(self.open(self.bench.store).retrieve(0), StoreDown)
+        for name in (ALICE.mailbox, "message 1", key.hex):
+            self.assertIn(name, str(failure.value))
+
+    def test_a_connection_that_breaks_within_a_body_is_replaced_at_the_same_octet(self) -> None:
+        self.send(self.bench.store, LARGE)
+        relay, store = self.relayed()
+        relay.cut_after = 3_000_000
+        body = self.successResultOf(self.open(store).retrieve(0))
+        self.assertTrue(read_all(self, body) == LARGE)
+        self.assertEqual(relay.cuts, 1)
+
+    def test_a_client_that_does_not_read_holds_little_in_memory(self) -> None:
+        self.send(self.bench.store, LARGE)
+        relay, store = self.relayed()
+        body = self.successResultOf(self.open(store).retrieve(0))
+        for _ in range(200):
+            self.bench.engines.reactor.iterate(0.005)
+        data = body.read_now()
+        self.assertGreaterEqual(len(data), HELD)
+        self.assertLess(len(data), HELD + 1024 * 1024)
+        self.assertLess(relay.passed, len(LARGE))
+        self.assertTrue(data + read_all(self, body) == LARGE)
+
+    def test_a_request_that_was_not_answered_is_repeated(self) -> None:
+        relay, store = self.relayed()
+        relay.lose_answer_to = b"PUT "
+        self.send(store, b"one\r\n")
+        self.assertEqual(relay.cuts, 1)
+        self.assertEqual(self.bench.contents(), [b"one\r\n"])
+
+    def test_the_end_of_an_upload_that_was_not_answered_counts(self) -> None:
+        relay, store = self.relayed(part=PART)
+        incoming = self.successResultOf(store.receive(ALICE))
+        self.successResultOf(incoming.write(LARGE))
+        relay.lose_answer_to = b"CompleteMultipartUpload"
+        self.successResultOf(incoming.commit(ALICE, NO_LIMITS))
+        self.successResultOf(incoming.close())
+        self.assertEqual(relay.cuts, 1)
+        body = self.successResultOf(self.open(self.bench.store).retrieve(0))
+        self.assertTrue(read_all(self, body) == LARGE)
+
+    def test_without_s3_no_mail_comes_in_or_goes_out_and_the_rest_works(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        relay, store = self.relayed()
+        maildrop = self.open(store)
+        relay.go_away()
+        self.failureResultOf(maildrop.retrieve(0), StoreDown)
+        incoming = self.successResultOf(store.receive(ALICE))
+        self.successResultOf(incoming.write(b"two\r\n"))
+        self.failureResultOf(incoming.commit(ALICE, NO_LIMITS), StoreDown)
+        self.successResultOf(incoming.close())
+        self.successResultOf(maildrop.finish({0}, set()))
+        self.assertEqual(self.bench.contents(), [])
+        relay.is_away = False
+        self.send(store, b"three\r\n")
+        self.assertEqual(self.bench.contents(), [b"three\r\n"])

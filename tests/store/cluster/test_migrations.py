@@ -1,0 +1,65 @@
+"""The schema is brought up to date by any number of processes, and never by an older pop3gw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+
+import pytest
+
+from cluster_engines import Engines
+from gateway.errors import MailboxUnusable, NotSupported
+from gateway.store.cluster.database import Database
+from gateway.store.cluster.migrate import VERSION, check_version, migrate, steps
+
+pytestmark = pytest.mark.xdist_group("cluster")
+
+
+@pytest.fixture
+def empty(engines: Engines) -> Iterator[Database]:
+    """A database without a schema."""
+    engines.postgresql.make_database("empty")
+    database = Database(engines.postgresql.url("empty"))
+    yield database
+    database.close()
+    engines.postgresql.drop_database("empty")
+
+
+def test_steps_are_numbered_from_one_without_gaps() -> None:
+    assert [step.version for step in steps()] == list(range(1, VERSION + 1))
+
+
+def test_a_second_migration_does_nothing(empty: Database) -> None:
+    assert migrate(empty) == steps()
+    assert migrate(empty) == []
+    check_version(empty)
+
+
+def test_of_several_at_once_each_step_is_applied_by_one(empty: Database) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        applied = list(threads.map(lambda _: migrate(empty), range(4)))
+    assert [*chain.from_iterable(applied)] == steps()
+
+
+def test_an_older_pop3gw_leaves_a_newer_schema_alone(empty: Database) -> None:
+    migrate(empty)
+    empty.transact(lambda cursor, _: cursor.execute("UPDATE pop3gw.version SET version = 999"))
+    with pytest.raises(NotSupported, match="install the newer pop3gw"):
+        migrate(empty)
+
+
+def test_a_gateway_refuses_a_schema_that_lacks_steps(empty: Database) -> None:
+    with pytest.raises(MailboxUnusable, match="run pop3gw cluster migrate"):
+        check_version(empty)
+    migrate(empty)
+    empty.transact(lambda cursor, _: cursor.execute("UPDATE pop3gw.version SET version = 0"))
+    with pytest.raises(MailboxUnusable, match="run pop3gw cluster migrate"):
+        check_version(empty)
+
+
+def test_the_role_of_gateways_cannot_change_the_schema(engines: Engines) -> None:
+    database = Database(engines.url)
+    with pytest.raises(MailboxUnusable, match="grant the role"):
+        database.transact(lambda cursor, _: cursor.execute("CREATE TABLE pop3gw.t (i int)"))
+    database.close()

@@ -1,0 +1,134 @@
+"""What was acknowledged happened, and once; unique-ids never come twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from cluster_engines import ClusterBench, Waits
+from gateway.model import Account, Form, Reason
+from gateway.store.cluster.changes import JUMP, New, is_delivered
+from gateway.store.cluster.database import Database
+from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS
+from relay import Relay
+
+pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
+
+DESK = Reason(operator="token desk")
+
+
+class OnceTests(Waits, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.bench = ClusterBench(self)
+
+    def relayed(self) -> tuple[Relay, Any]:
+        """A relay before PostgreSQL, and a store behind it."""
+        relay = Relay(self.bench.engines.postgresql.port)
+        self.addCleanup(relay.stop)
+        url = self.bench.engines.url.replace(
+            f":{self.bench.engines.postgresql.port}/", f":{relay.port}/"
+        )
+        return relay, self.bench.gateway(self, database=Database(url))
+
+    def uids(self, account: Account = ALICE) -> list[int]:
+        """The unique-ids of a login."""
+        maildrop, _ = self.successResultOf(self.bench.store.open(account, None))
+        return [int(uid) for uid in self.successResultOf(maildrop.listing()).uids]
+
+    def test_a_delivery_that_was_not_answered_is_not_doubled(self) -> None:
+        relay, store = self.relayed()
+        incoming = self.successResultOf(store.receive(ALICE))
+        self.successResultOf(incoming.write(b"one\r\n"))
+        relay.lose_answer_to = b"COMMIT"
+        self.successResultOf(incoming.commit(ALICE, NO_LIMITS))
+        self.assertEqual(relay.cuts, 1)
+        self.successResultOf(incoming.commit(BOB, NO_LIMITS))
+        self.assertEqual(self.bench.contents(), [b"one\r\n"])
+        self.assertEqual(len(self.uids(BOB)), 1)
+
+    def test_nor_if_the_message_was_removed_before_the_repetition(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        self.bench.expunge_first()
+        ((body, copy),) = self.bench.read("SELECT body, copy FROM pop3gw.gone")
+        new = New(body, copy, 5, Form.CLEAN, b"")
+        owner = self.bench.engines.owner
+        self.assertTrue(owner.transact(lambda cursor, _: is_delivered(cursor, new)))
+        other = new._replace(copy=copy + 1)
+        self.assertFalse(owner.transact(lambda cursor, _: is_delivered(cursor, other)))
+
+    def test_a_removal_that_was_not_answered_is_complete(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        self.bench.deliver(b"two\r\n")
+        relay, store = self.relayed()
+        maildrop, _ = self.successResultOf(store.open(ALICE, None))
+        relay.lose_answer_to = b"COMMIT"
+        self.successResultOf(maildrop.finish({0}, {1}))
+        self.assertEqual(relay.cuts, 1)
+        self.assertEqual(self.bench.contents(), [b"two\r\n"])
+        usage = self.successResultOf(self.bench.store.usage(ALICE))
+        self.assertEqual((usage.octets, usage.messages), (5, 1))
+
+    def test_a_new_mailbox_of_an_old_name_continues_its_unique_ids(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        (before,) = self.uids()
+        self.successResultOf(self.bench.store.delete(ALICE, DESK))
+        maker = self.bench.maker(self)
+        self.successResultOf(maker.prepare(ALICE))
+        self.bench.deliver(b"two\r\n")
+        self.assertGreater(self.uids()[0], before)
+
+    def test_a_name_that_a_rename_has_freed_continues_too(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        (before,) = self.uids()
+        self.successResultOf(self.bench.store.rename(ALICE, Account("carol", "carol")))
+        self.successResultOf(self.bench.maker(self).prepare(ALICE))
+        self.bench.deliver(b"two\r\n")
+        self.assertGreater(self.uids()[0], before)
+
+    @contextmanager
+    def epoch(self, number: int) -> Iterator[None]:
+        """The database after a promotion."""
+        with psycopg.connect(self.bench.engines.postgresql.url("mail")) as connection:
+            ((text,),) = connection.execute(
+                "SELECT pg_get_functiondef('pop3gw.epoch'::regproc)"
+            ).fetchall()
+            connection.execute(
+                "CREATE OR REPLACE FUNCTION pop3gw.epoch() RETURNS integer LANGUAGE sql STABLE"
+                f" AS 'SELECT {number}'".encode()
+            )
+            connection.commit()
+            try:
+                yield
+            finally:
+                connection.execute(text.encode())
+
+    def test_a_promotion_that_has_lost_a_delivery_uses_no_id_again_and_no_old_listing(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        self.bench.deliver(b"lost\r\n")
+        seen = self.uids()
+        # As if the second delivery had not reached the standby.
+        self.bench.change("DELETE FROM pop3gw.message WHERE uid = 2")
+        self.bench.change("DELETE FROM pop3gw.head WHERE uid = 2")
+        self.bench.change(
+            "UPDATE pop3gw.mailbox SET next_uid = 2, generation = generation - 1,"
+            " octets = octets - 6, messages = messages - 1 WHERE next_uid = 3"
+        )
+        with self.epoch(1000):
+            self.assertEqual(self.uids(), seen[:1])
+            self.bench.deliver(b"next\r\n")
+            first, second = self.uids()
+        self.assertEqual(first, seen[0])
+        self.assertGreaterEqual(second, seen[1] + JUMP - 1)
+
+    def test_ids_jump_once_in_an_epoch(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        with self.epoch(1000):
+            self.bench.deliver(b"two\r\n")
+            self.bench.deliver(b"three\r\n")
+            _, second, third = self.uids()
+        self.assertEqual(third, second + 1)

@@ -1,0 +1,101 @@
+"""A database that ends connections, hangs, or is away."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import psycopg
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from cluster_engines import ClusterBench, Waits
+from gateway.errors import MailboxUnusable, StoreDown
+from gateway.store.cluster.database import Database
+from gateway.testing.store_contract import ALICE, NO_LIMITS, read_all
+from relay import Relay
+
+pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
+
+
+class OutageTests(Waits, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.bench = ClusterBench(self)
+        self.postgresql = self.bench.engines.postgresql
+
+    def relayed(self) -> tuple[Relay, Any]:
+        """A relay before PostgreSQL, and a store behind it."""
+        relay = Relay(self.postgresql.port)
+        self.addCleanup(relay.stop)
+        url = self.bench.engines.url.replace(f":{self.postgresql.port}/", f":{relay.port}/")
+        return relay, self.bench.gateway(self, database=Database(url, timeout=0.5))
+
+    def database(self, url: str, **more: Any) -> Database:
+        """A database that is closed at the end."""
+        database = Database(url, **more)
+        self.addCleanup(database.close)
+        return database
+
+    def test_connections_that_the_server_has_ended_are_replaced(self) -> None:
+        database = self.database(self.bench.engines.url)
+        self.assertEqual(database.read("SELECT 1"), [(1,)])
+        with psycopg.connect(self.postgresql.url("mail"), autocommit=True) as connection:
+            ended = connection.execute(
+                "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
+                " WHERE usename = 'gateway'"
+            ).fetchall()
+        self.assertGreater(ended[0][0], 0)
+        self.assertEqual(database.read("SELECT 1"), [(1,)])
+
+    def test_a_server_that_does_not_answer_is_given_up(self) -> None:
+        database = self.database(self.bench.engines.url, timeout=0.3)
+        with self.assertRaisesRegex(StoreDown, "^database: "):
+            database.read("SELECT pg_sleep(60)")
+        self.assertEqual(database.read("SELECT 1"), [(1,)])
+
+    def test_nor_does_one_that_takes_connections_and_is_silent_hold_anybody(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x"
+            with self.assertRaises(StoreDown):
+                self.database(url, timeout=0.3).read("SELECT 1")
+
+    def test_what_an_administrator_must_repair_has_its_cure(self) -> None:
+        unmigrated = self.database(self.postgresql.url("postgres"))
+        with self.assertRaisesRegex(MailboxUnusable, "run pop3gw cluster migrate"):
+            unmigrated.read("SELECT version FROM pop3gw.version")
+
+    def test_a_refused_login_is_an_outage_that_names_its_reason(self) -> None:
+        url = self.bench.engines.url.replace("no-owner", "wrong")
+        with self.assertRaisesRegex(StoreDown, "password authentication failed"):
+            self.database(url, timeout=0.3).read("SELECT 1")
+
+    def test_no_password_is_in_an_error(self) -> None:
+        url = "postgresql://gateway:very-secret@127.0.0.1:1/mail"
+        with self.assertRaises(StoreDown) as raised:
+            self.database(url, timeout=0.2).read("SELECT 1")
+        self.assertNotIn("very-secret", str(raised.exception))
+
+    def test_while_the_database_is_away_open_sessions_read_on_and_nothing_is_removed(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        relay, store = self.relayed()
+        maildrop, _ = self.successResultOf(store.open(ALICE, None))
+        relay.go_away()
+        body = self.successResultOf(maildrop.retrieve(0))
+        self.assertEqual(read_all(self, body), b"one\r\n")
+        self.failureResultOf(maildrop.finish({0}, set()), StoreDown)
+        self.failureResultOf(store.open(ALICE, None), StoreDown)
+        self.failureResultOf(store.receive(ALICE), StoreDown)
+        self.assertEqual(self.bench.contents(), [b"one\r\n"])
+        relay.is_away = False
+        self.successResultOf(maildrop.finish({0}, set()))
+        self.assertEqual(self.bench.contents(), [])
+
+    def test_a_delivery_in_doubt_keeps_its_body(self) -> None:
+        relay, store = self.relayed()
+        incoming = self.successResultOf(store.receive(ALICE))
+        self.successResultOf(incoming.write(b"one\r\n"))
+        relay.go_away()
+        self.failureResultOf(incoming.commit(ALICE, NO_LIMITS), StoreDown)
+        self.successResultOf(incoming.close())
+        # The collection of bodies removes it, once it is certain that no row needs it.
+        self.assertEqual(len(self.bench.left_over()), 1)

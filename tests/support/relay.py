@@ -1,0 +1,83 @@
+"""A relay before a server, which breaks connections when a test wants it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+
+class Relay:
+    """Forwards connections to a loopback port, and is asked to break some."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.passed = 0
+        """Octets of answers that were passed on."""
+        self.lose_answer_to = b""
+        """The next request with this in it gets no answer: its connection is closed."""
+        self.cut_after = -1
+        """Octets of the answers of one connection after which it is closed; -1: never."""
+        self.cuts = 0
+        """How many connections were broken."""
+        self.is_away = False
+        """Close connections at once."""
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def go_away(self) -> None:
+        """Close all connections, and each new one."""
+        self.is_away = True
+        for one in self._open:
+            _close(one)
+
+    def stop(self) -> None:
+        """End."""
+        self.go_away()
+        _close(self._listener)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self.is_away:
+                    client.close()
+                    continue
+                server = socket.create_connection(("127.0.0.1", self._target))
+                self._open += [client, server]
+                lost = threading.Event()
+                for work in (self._requests, self._answers):
+                    threading.Thread(target=work, args=(client, server, lost), daemon=True).start()
+
+    def _requests(
+        self, client: socket.socket, server: socket.socket, lost: threading.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                if self.lose_answer_to and self.lose_answer_to in data:
+                    self.lose_answer_to = b""
+                    lost.set()
+                server.sendall(data)
+        _close(server)
+
+    def _answers(self, client: socket.socket, server: socket.socket, lost: threading.Event) -> None:
+        sent = 0
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                if lost.is_set() or 0 <= self.cut_after < sent + len(data):
+                    self.cuts += 1
+                    self.cut_after = -1
+                    break
+                client.sendall(data)
+                sent += len(data)
+                self.passed += len(data)
+        _close(client)
+        _close(server)
+
+
+def _close(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
