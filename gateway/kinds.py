@@ -7,8 +7,9 @@ in another package.  ``docs/embedding.md`` shows one of each.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import frozen
 from twisted.cred.checkers import ICredentialsChecker
@@ -99,6 +100,13 @@ class StoreParts:
 
     count_hidden: bool = False
     """Hidden messages count in ``IDelivery.usage``."""
+
+    reactor: Any = None
+    """For stores that are reached over a network; None: none runs."""
+
+    def path_of(self, path: str) -> str:
+        """An absolute path as it is, any other below the state directory."""
+        return os.path.join(self.state_dir, path)
 
 
 @frozen

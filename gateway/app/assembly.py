@@ -107,11 +107,15 @@ class Assembly:
     def _store(self) -> IStore:
         settings, runtime = self._settings, self._runtime
         parts = store_parts(
-            settings, runtime.disk.run, runtime.deliveries.run, runtime.state.high_water
+            settings,
+            self._reactor,
+            runtime.disk.run,
+            runtime.deliveries.run,
+            runtime.state.high_water,
         )
         # Each audit is another object, of the same settings.
         made_of = settings.store, settings.audit, evolve(parts, audit=no_audit)
-        return self._parts.part("store", made_of, lambda: make_store(settings, parts))
+        return self._parts.part("store", made_of, lambda: make_store(settings, parts), _closing)
 
     def directory(self) -> IDirectory:
         """The portal and the mechanisms."""
@@ -130,7 +134,7 @@ class Assembly:
                 self._emit,
                 before,
             ),
-            lambda it: Life(stop=it.close) if hasattr(it, "close") else Life(),
+            _closing,
         )
 
     def logins(self, directory: IDirectory) -> Logins:
@@ -404,3 +408,9 @@ class Assembly:
             run=runtime.operations.run,
             verify=self._verify,
         )
+
+
+def _closing(part: object) -> Life:
+    """The life of a part that may have connections to close."""
+    close = getattr(part, "close", None)
+    return Life() if close is None else Life(stop=close)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
@@ -19,7 +19,9 @@ from gateway.units import parse_size
 T = TypeVar("T")
 
 
-def store_parts(settings: Settings, run: Run, deliver: Run, high_water: HighWater) -> StoreParts:
+def store_parts(
+    settings: Settings, reactor: Any, run: Run, deliver: Run, high_water: HighWater
+) -> StoreParts:
     """What a store is made with.
 
     ``run`` does blocking work, ``deliver`` blocking work of deliveries.
@@ -36,6 +38,7 @@ def store_parts(settings: Settings, run: Run, deliver: Run, high_water: HighWate
         exact_sizes=profile.exact_sizes,
         counts_reading=settings.retention.enabled,
         count_hidden=settings.retention.hidden_counts,
+        reactor=reactor,
     )
 
 

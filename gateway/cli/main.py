@@ -12,6 +12,7 @@ import click
 
 import gateway
 from gateway.cli.activity import audit, logins
+from gateway.cli.cluster import cluster
 from gateway.cli.command import Group
 from gateway.cli.completion import completion
 from gateway.cli.configuration import check_config, config
@@ -59,6 +60,7 @@ for one in (
     *(status, health, certificates, history, metrics),
     *(sessions, trace, users, quota, mailboxes, messages, retention, move_ids),
     *(logins, deliveries, throttle, audit),
+    cluster,
     *(samples, completion),
 ):
     pop3gw.add_command(one)

@@ -28,6 +28,7 @@ from gateway.model import LastScan
 from gateway.operations.accounts import set_password
 from gateway.state.ledger import Ledger
 from gateway.store.maildir.removal.hidden import hidden_name
+from postgresql import PostgreSQL
 from programs import need
 from servers import PASSWORD, Gateway, fill, free_port
 from servers import USER as OWNER
@@ -173,6 +174,12 @@ USES = {
     "throttle list": asks("-c {served}"),
     "throttle forgive": asks("-c {served} --user bob"),
     "audit": asks(f"-c {{served}} --mailbox {OWNER} --since 7d"),
+    "cluster migrate": Uses(
+        "--database {database}",
+        "-c {config}",
+        "store.kind: expected 'cluster', found 'maildir'",
+        "or use --database",
+    ),
     "samples": Uses("pop3gw.toml", "pop3gw.ini", "pop3gw.ini", "pop3gw.toml", Exit.USAGE),
     "completion": Uses("bash", "csh", "csh", "bash", Exit.USAGE),
 }
@@ -202,7 +209,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     root = tmp_path_factory.mktemp("commands")
     for name in ("state", "bare", "broken"):
         (root / name).mkdir()
-    made = {
+    made: dict[str, object] = {
         "config": configuration(root / "pop3gw.toml", root / "state"),
         "bad": configuration(root / "bad.toml", root / "state", more="connections = 'x'"),
         "bare": configuration(root / "bare.toml", root / "bare"),
@@ -237,6 +244,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     lines = "".join(f"{uid} :{path.name}\n" for uid, path in enumerate(files, 1))
     gateway.maildir.joinpath("dovecot-uidlist").write_text(f"3 V1 N{len(files) + 1}\n{lines}")
     fill(gateway.maildir.parent / "old@example.org", [b"Subject: x\r\n\r\n"])
+    database = PostgreSQL().run()
+    made["database"] = database.url()
     try:
         gateway.run()
         with smtplib.LMTP("127.0.0.1", lmtp, timeout=60) as postfix:
@@ -255,6 +264,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
             yield {name: str(path) for name, path in made.items()}
     finally:
         gateway.stop()
+        database.stop()
     assert "Traceback" not in gateway.log
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
+import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import psycopg
@@ -21,16 +24,17 @@ OWNER, PASSWORD = "pop3gw", "schema-owner"
 class PostgreSQL(Server):
     """A cluster of its own on a loopback port; with passwords, and without syncing."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self) -> None:
         need(INITDB, POSTGRES, "setpriv")
-        super().__init__(directory)
+        # Where every user may go: it does not run as root.
+        super().__init__(Path(tempfile.mkdtemp(prefix="pop3gw-sql-")))
         self.port = free_port()
-        self._data = directory / "data"
-        # It does not run as root; the package has made this user.
+        self._data = self.directory / "data"
         self._user: list[str] = []
         if os.geteuid() == 0:
+            # Its package has made this user.
             self._user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-            os.chown(directory, *pwd.getpwnam("postgres")[2:4])
+            os.chown(self.directory, *pwd.getpwnam("postgres")[2:4])
         self._make()
 
     def _make(self) -> None:
@@ -43,6 +47,7 @@ class PostgreSQL(Server):
             cwd=self.directory,
             check=True,
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             timeout=120,
         )
 
@@ -59,6 +64,12 @@ class PostgreSQL(Server):
         command = [*self._user, str(find(POSTGRES)), "-D", str(self._data), *words]
         self.start(command, b"database system is ready to accept connections")
         return self
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """End it, at once for its clients, and remove it."""
+        status = super().stop(number)
+        shutil.rmtree(self.directory)
+        return status
 
     def url(self, database: str = "postgres", role: str = OWNER, password: str = PASSWORD) -> str:
         """Where a role finds a database."""

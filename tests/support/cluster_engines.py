@@ -37,11 +37,8 @@ class Engines:
     """PostgreSQL, an S3, and a reactor that runs while a test waits."""
 
     def __init__(self, directory: Path) -> None:
-        for name in ("sql", "s3"):
-            (directory / name).mkdir()
-            (directory / name).chmod(0o755)
-        self.postgresql = PostgreSQL(directory / "sql").run()
-        self.s3 = RadosGateway(directory / "s3").run()
+        self.postgresql = PostgreSQL().run()
+        self.s3 = RadosGateway(directory).run()
         self.reactor = EPollReactor()
         self.reactor.startRunning(installSignalHandlers=False)
         self._numbers = count(1)

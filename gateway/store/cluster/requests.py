@@ -10,13 +10,17 @@ from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
 from attrs import frozen
+from cryptography import x509
+from OpenSSL.crypto import X509
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError, TimeoutError
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
+    BrowserLikePolicyForHTTPS,
     HTTPConnectionPool,
     ResponseDone,
     ResponseFailed,
@@ -204,12 +208,28 @@ def _refusal(status: int, text: bytes, name: str) -> GatewayError:
     return StoreDown(said)
 
 
-def make_agent(reactor: Any, *, connections: int, timeout: float) -> IAgent:
-    """An agent that keeps this many connections to a server open."""
+def make_agent(reactor: Any, *, connections: int, timeout: float, authorities: str = "") -> IAgent:
+    """An agent that keeps this many connections to a server open.
+
+    ``authorities``: a file with the certificates of those it trusts; empty: the system's.
+    Raises ``ValueError`` for a file that has none.
+    """
     pool = HTTPConnectionPool(reactor)
     pool.maxPersistentPerHost = connections
     pool.retryAutomatically = False
-    return Agent(reactor, connectTimeout=timeout, pool=pool)
+    policy = BrowserLikePolicyForHTTPS(_trusted(authorities) if authorities else None)
+    return Agent(reactor, policy, connectTimeout=timeout, pool=pool)
+
+
+def _trusted(path: str) -> Any:
+    try:
+        with open(path, "rb") as file:
+            found = x509.load_pem_x509_certificates(file.read())
+    except OSError as error:
+        raise ValueError(f"bucket_ca_file: {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"bucket_ca_file: {path}: expected certificates: {error}") from None
+    return trustRootFromCertificates([Certificate(X509.from_cryptography(one)) for one in found])
 
 
 def _read(response: IResponse) -> Deferred[bytes]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from gateway.errors import NoSuchMailbox
 from gateway.model import Contents, StoredMessage, Usage
 from gateway.store.cluster.database import Database
+from gateway.store.cluster.names import is_text
 
 Message = tuple[int, int]
 """The id of a mailbox, and a uid in it."""
@@ -171,15 +172,6 @@ def as_ids(unique_ids: Collection[str]) -> tuple[list[int], list[str]]:
     """The uids that unique-ids may stand for, and all that the database can compare with."""
     texts = [text for text in unique_ids if is_text(text)]
     return [int(text) for text in texts if _UID.fullmatch(text)], texts
-
-
-def is_text(text: str) -> bool:
-    """Whether PostgreSQL can hold it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text
 
 
 def taken(rows: Sequence[Any]) -> list[Kept]:

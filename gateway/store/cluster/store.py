@@ -40,6 +40,7 @@ from gateway.store.cluster.blobs import Blobs
 from gateway.store.cluster.database import Cursor, Database
 from gateway.store.cluster.delivery import LONGEST_HEAD, Delivery, Incoming
 from gateway.store.cluster.maildrop import ClusterMaildrop, Means
+from gateway.store.cluster.names import is_text
 from gateway.store.cluster.removal import Removal
 from gateway.store.cluster.rows import State
 from gateway.store.cluster.snapshots import Snapshots
@@ -130,8 +131,8 @@ class ClusterStore:
 
     async def _state(self, name: str) -> State:
         """The state of a mailbox, which is created where that is allowed."""
-        state = await self._states.find(name) if rows.is_text(name) else None
-        if state is None and self._options.create and rows.is_text(name):
+        state = await self._states.find(name) if is_text(name) else None
+        if state is None and self._options.create and is_text(name):
             create = partial(self._database.transact, lambda it, _: changes.create(it, name))
             await self._run(create)
             state = await self._states.find(name)
@@ -171,7 +172,7 @@ class ClusterStore:
         """The accounts with a mailbox."""
 
         def present() -> list[Account]:
-            asked = [one.mailbox for one in accounts if rows.is_text(one.mailbox)]
+            asked = [one.mailbox for one in accounts if is_text(one.mailbox)]
             found = rows.find_states(self._database, asked)
             return [one for one in accounts if one.mailbox in found]
 
@@ -255,7 +256,7 @@ class ClusterStore:
         """Do something with the name of a mailbox, in a thread."""
 
         def checked() -> T:
-            if not rows.is_text(account.mailbox):
+            if not is_text(account.mailbox):
                 raise NoSuchMailbox(account.mailbox)
             return work(account.mailbox)
 

@@ -12,10 +12,6 @@ from cluster_engines import ENGINES, Engines
 @pytest.fixture(scope="session")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     """PostgreSQL and an S3, both real; one worker runs all tests that need them."""
-    directory = tmp_path_factory.mktemp("engines")
-    # PostgreSQL has a user of its own.
-    for path in (directory, *directory.parents[:2]):
-        path.chmod(path.stat().st_mode | 0o011)
-    ENGINES.append(Engines(directory))
+    ENGINES.append(Engines(tmp_path_factory.mktemp("engines")))
     yield ENGINES[0]
     ENGINES.pop().stop()

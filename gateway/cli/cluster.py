@@ -1,0 +1,71 @@
+"""``pop3gw cluster``: the engines behind ``store.kind = "cluster"``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.command import CONFIG, Group, command
+from gateway.cli.terminal import Terminal
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gateway.store.cluster.kind import ClusterSettings
+
+
+@click.group(
+    "cluster",
+    cls=Group,
+    examples=("pop3gw cluster migrate --config /etc/pop3gw.toml",),
+)
+def cluster() -> None:
+    """Look after the database and the bucket of a cluster."""
+
+
+@command(
+    "migrate",
+    "pop3gw cluster migrate --config /etc/pop3gw.toml",
+    "pop3gw cluster migrate --database 'service=mail-owner'",
+)
+@CONFIG
+@click.option(
+    "--database",
+    metavar="CONNINFO",
+    help="Connect as this role, the owner of the schema, and not as store.database says. Its"
+    " password is in ~/.pgpass or PGPASSWORD.",
+)
+def migrate(terminal: Terminal, config: str | None, database: str | None) -> None:
+    """Bring the schema of the database up to date.
+
+    Any number of gateways may run meanwhile, and this command too. It refuses
+    a schema that is newer than this pop3gw.
+    """
+    from gateway.store.cluster.kind import ClusterSettings, make_database
+    from gateway.store.cluster.migrate import VERSION
+    from gateway.store.cluster.migrate import migrate as apply
+
+    own = ClusterSettings() if database else _settings(config)
+    engine = make_database(own, database or "")
+    try:
+        steps = [step.name for step in apply(engine)]
+    finally:
+        engine.close()
+    done = f"applied {', '.join(steps)}" if steps else "nothing to do"
+    terminal.say(f"schema version {VERSION}: {done}", version=VERSION, applied=steps)
+
+
+def _settings(config: str | None) -> ClusterSettings:
+    from gateway.config.load import load_settings
+    from gateway.store.cluster.kind import ClusterSettings
+
+    own = load_settings(config, os.environ).store
+    if not isinstance(own, ClusterSettings):
+        raise ConfigError(
+            [f"store.kind: expected 'cluster', found {own.kind!r}; or use --database"]
+        )
+    return own
+
+
+cluster.add_command(migrate)

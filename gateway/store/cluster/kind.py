@@ -1,0 +1,144 @@
+"""The row of ``store.kind = "cluster"``: its settings, and the store that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
+
+from attrs import field, frozen
+
+from gateway.config import checks as check
+from gateway.config.settings import StoreSettings
+from gateway.endpoints import shown
+from gateway.errors import BadMailboxName
+from gateway.kinds import Fault, StoreKind, StoreParts, Whole
+from gateway.model import Account
+from gateway.store.cluster.names import LONGEST, is_text
+
+if TYPE_CHECKING:
+    from gateway.store.cluster.database import Database
+    from gateway.store.cluster.requests import Requests
+    from gateway.store.cluster.store import ClusterStore
+
+
+def _check_bucket(value: str) -> None:
+    parts = urlsplit(value)
+    path = parts.path.strip("/")
+    is_plain = not (parts.username or parts.password or parts.query or parts.fragment)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not path or not is_plain:
+        raise ValueError(f"expected https://HOST/BUCKET, found {shown(value)}")
+
+
+SECRET: dict[str, Any] = {"repr": False, "metadata": {check.SECRET: True}}
+
+
+@frozen
+class ClusterSettings(StoreSettings):
+    """``[store]`` of ``store.kind = "cluster"``: the database, the bucket, the mailboxes."""
+
+    database: str = ""
+    database_password: str = field(default="", **SECRET)
+    database_password_file: str = ""
+    bucket: str = field(default="", **check.optional(_check_bucket))
+    bucket_region: str = field(default="us-east-1", **check.NAME)
+    bucket_access_key: str = field(default="", **check.NAME)
+    bucket_secret_key: str = field(default="", **SECRET)
+    bucket_secret_key_file: str = ""
+    bucket_ca_file: str = ""
+    bucket_connections: int = field(default=32, **check.within(1, 10_000))
+    timeout: float = field(default=10.0, **check.within(1, 300))
+    missing: Literal["create", "refuse"] = "create"
+    mark_read: bool = True
+    cached_messages: int = field(default=2_000_000, **check.within(0, 2**40))
+
+
+def make_database(own: ClusterSettings, conninfo: str = "") -> Database:
+    """The database of these settings; ``conninfo``: another role, with a password of its own."""
+    from gateway.store.cluster.database import Database
+
+    password = "" if conninfo else own.database_password
+    return Database(conninfo or own.database, timeout=own.timeout, password=password)
+
+
+def _requests(own: ClusterSettings, reactor: Any, authorities: str) -> Requests:
+    from gateway.store.cluster.requests import Requests, make_agent
+    from gateway.store.cluster.signing import Signer
+
+    agent = make_agent(
+        reactor, connections=own.bucket_connections, timeout=own.timeout, authorities=authorities
+    )
+    signer = Signer(own.bucket_region, own.bucket_access_key, own.bucket_secret_key)
+    return Requests(reactor, agent, signer, own.bucket, timeout=own.timeout)
+
+
+def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
+    # Commands that read the settings only need neither engine.
+    from gateway.store.cluster.blobs import Blobs
+    from gateway.store.cluster.store import ClusterOptions, ClusterStore
+
+    if parts.reactor is None:
+        raise ValueError("kind: a cluster is made of a running server only")
+    if parts.exclusive:
+        raise ValueError("kind: sessions that have a mailbox alone do not work in a cluster yet")
+    options = ClusterOptions(
+        create=own.missing == "create",
+        mark_read=own.mark_read,
+        count_hidden=parts.count_hidden,
+        convert_cr=own.bare_cr == "convert",
+        cached_messages=own.cached_messages,
+        timeout=own.timeout,
+    )
+    authorities = parts.path_of(own.bucket_ca_file) if own.bucket_ca_file else ""
+    return ClusterStore(
+        parts.reactor,
+        make_database(own),
+        Blobs(_requests(own, parts.reactor, authorities)),
+        parts.run,
+        options=options,
+        admit=parts.admit,
+        audit=parts.audit,
+        deliver=parts.deliver,
+    )
+
+
+def _faults(own: ClusterSettings, _: Whole) -> Iterator[Fault]:
+    needed = {
+        "database": "a connection string such as postgresql://gateway@db.example.org/mail",
+        "bucket": "an address such as https://s3.example.org/mail",
+        "bucket_access_key": "the access key of the bucket's user",
+        "bucket_secret_key": "a secret key, or bucket_secret_key_file",
+    }
+    for name, wanted in needed.items():
+        if not getattr(own, name):
+            yield f"store.{name}", f"expected {wanted}, and missing"
+    if _has_password(own.database):
+        yield "store.database", "has a password: move it to store.database_password_file"
+
+
+def _has_password(conninfo: str) -> bool:
+    try:
+        parts = urlsplit(conninfo)
+        asked = dict(parse_qsl(parts.query))
+    except ValueError:
+        return False
+    return bool(parts.password) or "password" in asked or "password=" in conninfo.replace(" ", "")
+
+
+def _check_name(name: str) -> None:
+    if not is_text(name):
+        wanted = f"expected a name of 1 to {LONGEST} octets without NUL"
+        raise BadMailboxName(f"{wanted}, found {shown(name)}")
+
+
+def _check_account(_own: ClusterSettings, _state_dir: str, account: Account) -> None:
+    _check_name(account.mailbox)
+
+
+CLUSTER = StoreKind(
+    settings=ClusterSettings,
+    make=_make,
+    faults=_faults,
+    check_name=_check_name,
+    check_account=_check_account,
+)

@@ -1,0 +1,100 @@
+"""Gateways, as they are installed, serve one cluster."""
+
+from __future__ import annotations
+
+import poplib
+import smtplib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cluster_engines import Engines
+from radosgw import ACCESS_KEY, SECRET_KEY
+from servers import PASSWORD, USER, Gateway, free_port
+
+pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("cluster")]
+
+MESSAGE = b"Subject: one\r\n\r\n.dot\r\nbody\r\n"
+
+
+def gateway_of(engines: Engines, bucket: str, directory: Path) -> tuple[Gateway, int]:
+    """A gateway of the cluster, and its port for LMTP."""
+    (directory / "database.secret").write_text("no-owner\n")
+    (directory / "bucket.secret").write_text(f"{SECRET_KEY}\n")
+    lmtp = free_port()
+    settings = f"""
+[lmtp]
+endpoint = "tcp:{lmtp}:interface=127.0.0.1"
+[store]
+kind = "gateway.store.cluster.kind.CLUSTER"
+database = "postgresql://gateway@127.0.0.1:{engines.postgresql.port}/mail"
+database_password_file = "database.secret"
+bucket = "{engines.s3.url}/{bucket}"
+bucket_access_key = "{ACCESS_KEY}"
+bucket_secret_key_file = "bucket.secret"
+"""
+    return Gateway(directory, settings), lmtp
+
+
+@pytest.fixture
+def pair(engines: Engines, tmp_path: Path) -> Iterator[list[tuple[Gateway, int]]]:
+    """Two gateways of a cluster without mailboxes."""
+    engines.clear()
+    bucket = engines.make_bucket()
+    made = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        made.append(gateway_of(engines, bucket, tmp_path / name))
+    for gateway, _ in made:
+        gateway.run()
+    yield made
+    for gateway, _ in made:
+        gateway.stop()
+        assert "Traceback" not in gateway.log
+
+
+def deliver(port: int, message: bytes) -> None:
+    """By LMTP."""
+    with smtplib.LMTP("127.0.0.1", port, timeout=60) as postfix:
+        assert postfix.sendmail("me@example.net", [USER], message) == {}
+
+
+def logged_in(gateway: Gateway) -> poplib.POP3:
+    """A session."""
+    client = poplib.POP3("127.0.0.1", gateway.plain, timeout=60)
+    client.user(USER)
+    client.pass_(PASSWORD)
+    return client
+
+
+def test_what_one_takes_in_the_other_serves_and_removes(
+    pair: list[tuple[Gateway, int]],
+) -> None:
+    (one, lmtp), (two, _) = pair
+    for number in range(3):
+        deliver(lmtp, MESSAGE + b"%d\r\n" % number)
+    with closing(logged_in(two)) as client:
+        _, lines, _ = client.retr(2)
+        assert lines[-4:] == [b"", b".dot", b"body", b"1"]
+        assert client.top(1, 0)[1][-2:] == [b"Subject: one", b""]
+        uids = client.uidl()[1]
+        client.dele(2)
+        client.quit()
+    with closing(logged_in(one)) as client:
+        assert client.stat()[0] == 2
+        kept = [line.split()[1] for line in client.uidl()[1]]
+        assert kept == [uids[0].split()[1], uids[2].split()[1]]
+        client.quit()
+
+
+def test_a_message_of_ten_megabytes_goes_in_and_comes_out(pair: list[tuple[Gateway, int]]) -> None:
+    (_, lmtp), (two, _) = pair
+    line = b"A line of a large message, which is written and read in pieces....\r\n"
+    deliver(lmtp, b"Subject: large\r\n\r\n" + line * (10 * 1024 * 1024 // len(line)))
+    with closing(logged_in(two)) as client:
+        text = b"\r\n".join(client.retr(1)[1])
+        assert text.endswith(b"\r\n".join([line[:-2]] * 100))
+        assert text.count(line[:-2]) == 10 * 1024 * 1024 // len(line)
+        client.quit()
