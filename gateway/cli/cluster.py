@@ -42,9 +42,9 @@ def migrate(terminal: Terminal, config: str | None, database: str | None) -> Non
     Any number of gateways may run meanwhile, and this command too. It refuses
     a schema that is newer than this pop3gw.
     """
+    from gateway.postgresql.migrate import VERSION
+    from gateway.postgresql.migrate import migrate as apply
     from gateway.store.cluster.kind import ClusterSettings, make_database
-    from gateway.store.cluster.migrate import VERSION
-    from gateway.store.cluster.migrate import migrate as apply
 
     own = ClusterSettings() if database else _settings(config)
     engine = make_database(own, database or "")

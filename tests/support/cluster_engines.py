@@ -16,9 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.interfaces import IBody, IHidingMaildrop, IMaildrop, Run
 from gateway.model import Account
+from gateway.postgresql.database import Database
+from gateway.postgresql.migrate import migrate
 from gateway.store.cluster.blobs import Blobs
-from gateway.store.cluster.database import Database
-from gateway.store.cluster.migrate import migrate
 from gateway.store.cluster.requests import Requests, make_agent
 from gateway.store.cluster.signing import Signer
 from gateway.store.cluster.store import ClusterOptions, ClusterStore
@@ -90,7 +90,11 @@ class Engines:
 
     def clear(self) -> None:
         """No mailboxes."""
-        tables = ("mailbox", "message", "head", "gone", "former_name")
+        tables = [
+            *("mailbox", "message", "head", "gone", "former_name", "warning", "digest", "scan"),
+            *("removal", "forecast", "retention_order", "announced_expire", "rename"),
+            *("last_login", "logins_since", "high_water", "leader"),
+        ]
         self.owner.transact(
             lambda cursor, _: [cursor.execute(f"DELETE FROM pop3gw.{one}") for one in tables]
         )

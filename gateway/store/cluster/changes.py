@@ -14,7 +14,7 @@ from psycopg import errors
 
 from gateway.errors import MailboxExists, NoSuchMailbox
 from gateway.model import Contents, Form, Usage
-from gateway.store.cluster.database import Cursor
+from gateway.postgresql.database import Cursor
 from gateway.store.cluster.rows import COLUMNS, MATCHES, Kept, as_ids, taken
 
 JUMP = 1_000_000

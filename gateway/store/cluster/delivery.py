@@ -13,11 +13,11 @@ from zope.interface import implementer
 from gateway.errors import GatewayError, StoreDown
 from gateway.interfaces import Admit, IIncoming, Run
 from gateway.model import Account, Contents, Form, Limits, Usage
+from gateway.postgresql.database import Cursor, Database
 from gateway.store.audited import END_OF_HEADER
 from gateway.store.cluster import changes
 from gateway.store.cluster.blobs import Blobs
 from gateway.store.cluster.changes import New
-from gateway.store.cluster.database import Cursor, Database
 from gateway.store.cluster.requests import Content
 from gateway.wire.body import Canonical, Measure
 

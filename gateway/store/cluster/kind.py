@@ -17,7 +17,7 @@ from gateway.model import Account
 from gateway.store.cluster.names import LONGEST, is_text
 
 if TYPE_CHECKING:
-    from gateway.store.cluster.database import Database
+    from gateway.postgresql.database import Database
     from gateway.store.cluster.requests import Requests
     from gateway.store.cluster.store import ClusterStore
 
@@ -55,7 +55,7 @@ class ClusterSettings(StoreSettings):
 
 def make_database(own: ClusterSettings, conninfo: str = "") -> Database:
     """The database of these settings; ``conninfo``: another role, with a password of its own."""
-    from gateway.store.cluster.database import Database
+    from gateway.postgresql.database import Database
 
     password = "" if conninfo else own.database_password
     return Database(conninfo or own.database, timeout=own.timeout, password=password)

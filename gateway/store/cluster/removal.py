@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from gateway.errors import StoreDown
 from gateway.interfaces import Audit
 from gateway.model import Contents, Reason, Removed, Usage
+from gateway.postgresql.database import Cursor, Database
 from gateway.store.audited import entry, message_id_in
 from gateway.store.cluster import changes
 from gateway.store.cluster.changes import Locked
-from gateway.store.cluster.database import Cursor, Database
 from gateway.store.cluster.rows import Kept
 
 BATCH = 1000

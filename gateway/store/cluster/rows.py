@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gateway.errors import NoSuchMailbox
 from gateway.model import Contents, StoredMessage, Usage
-from gateway.store.cluster.database import Database
+from gateway.postgresql.database import Database
 from gateway.store.cluster.names import is_text
 
 Message = tuple[int, int]

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from gateway.interfaces import Run
 from gateway.model import Form, Listing
-from gateway.store.cluster.database import Database
+from gateway.postgresql.database import Database
 from gateway.store.cluster.rows import Packed, State, listing
 
 EMPTY = 20

@@ -33,11 +33,11 @@ from gateway.model import (
     UsageChange,
     cause_of,
 )
+from gateway.postgresql.database import Cursor, Database
 from gateway.store.audited import no_audit, no_limits
 from gateway.store.cluster import changes, rows
 from gateway.store.cluster.batch import Batch
 from gateway.store.cluster.blobs import Blobs
-from gateway.store.cluster.database import Cursor, Database
 from gateway.store.cluster.delivery import LONGEST_HEAD, Delivery, Incoming
 from gateway.store.cluster.maildrop import ClusterMaildrop, Means
 from gateway.store.cluster.names import is_text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import NoSuchMailbox
 from gateway.model import Account
-from gateway.store.cluster.database import Database
+from gateway.postgresql.database import Database, Parameters
 from gateway.testing.store_contract import ALICE, BOB
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
@@ -23,7 +23,7 @@ class Counting(Database):
 
     asked: list[str]
 
-    def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def read(self, query: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """Remember."""
         vars(self).setdefault("asked", []).append("listing" if "LATERAL" in query else query)
         return super().read(query, parameters)

@@ -10,8 +10,8 @@ import pytest
 
 from cluster_engines import Engines
 from gateway.errors import MailboxUnusable, NotSupported
-from gateway.store.cluster.database import Database
-from gateway.store.cluster.migrate import VERSION, check_version, migrate, steps
+from gateway.postgresql.database import Database
+from gateway.postgresql.migrate import VERSION, check_version, migrate, steps
 
 pytestmark = pytest.mark.xdist_group("cluster")
 

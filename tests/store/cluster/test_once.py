@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
 from gateway.model import Account, Form, Reason
+from gateway.postgresql.database import Database
 from gateway.store.cluster.changes import JUMP, New, is_delivered
-from gateway.store.cluster.database import Database
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS
 from relay import Relay
 

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import MailboxUnusable, StoreDown
-from gateway.store.cluster.database import Database
+from gateway.postgresql.database import Database
 from gateway.testing.store_contract import ALICE, NO_LIMITS, read_all
 from relay import Relay
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from psycopg import errors
 
 from gateway.errors import MailboxUnusable, NotSupported
-from gateway.store.cluster.database import Cursor, Database
+from gateway.postgresql.database import Cursor, Database
 
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
 
@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 def steps() -> list[Step]:
     """All steps, in order."""
-    folder = files("gateway.store.cluster") / "migrations"
+    folder = files("gateway.postgresql") / "migrations"
     found = [
         Step(int(match[1]), file.name, file.read_text("utf-8"))
         for file in folder.iterdir()

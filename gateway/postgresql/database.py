@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -21,6 +21,8 @@ from gateway.errors import GatewayError, MailboxUnusable, NoRoom, StoreDown
 T = TypeVar("T")
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
+
+Parameters = Sequence[Any] | Mapping[str, Any]
 
 Work = Callable[[Cursor, bool], T]
 """What a transaction does.  The second argument: it may have been committed before."""
@@ -83,13 +85,17 @@ class Database:
         self._is_away = False
         """The last call that has ended got no answer."""
 
-    def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def read(self, query: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """The rows of one statement.  Raises ``StoreDown`` or ``MailboxUnusable``."""
 
         def read(connection: _Connection, _: bool) -> list[tuple[Any, ...]]:
             return _executed(connection, query, parameters).fetchall()
 
         return self._perform(read)
+
+    def write(self, statement: str, parameters: Parameters = ()) -> None:
+        """Perform one statement, which may be repeated.  Raises as ``read``."""
+        self._perform(lambda connection, _: _executed(connection, statement, parameters))
 
     def transact(self, work: Work[T]) -> T:
         """What ``work`` returns, after the commit.
@@ -175,7 +181,7 @@ class Database:
 IDLE = psycopg.pq.TransactionStatus.IDLE
 
 
-def _executed(connection: _Connection, query: str, parameters: Sequence[Any]) -> Cursor:
+def _executed(connection: _Connection, query: str, parameters: Parameters) -> Cursor:
     cursor = connection.cursor(binary=True)
     return cursor.execute(query, parameters)
 

@@ -1,0 +1,130 @@
+"""What retention knows of mailboxes and unique-ids: rows in PostgreSQL.  Blocks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from psycopg.types.json import Jsonb
+
+from gateway.model import DueDay, KnownExpire, LastScan, RetentionOrder
+from gateway.postgresql.database import Database
+
+
+class RetentionRows:
+    """Scans, orders, counts of removals, EXPIRE, high-water marks."""
+
+    _database: Database
+
+    # -- retention -----------------------------------------------------------
+
+    def last_scans(self) -> dict[str, LastScan]:
+        """What retention found, by mailbox."""
+        rows = self._database.read(
+            "SELECT mailbox, policy, due, looked, messages, stopped FROM pop3gw.scan"
+        )
+        return {mailbox: LastScan(*rest) for mailbox, *rest in rows}
+
+    def keep_scan(self, mailbox: str, scan: LastScan) -> None:
+        """Store it in place of the one before."""
+        self._database.write(
+            "INSERT INTO pop3gw.scan (mailbox, policy, due, looked, messages, stopped)"
+            " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (mailbox) DO UPDATE SET"
+            " policy = excluded.policy, due = excluded.due, looked = excluded.looked,"
+            " messages = excluded.messages, stopped = excluded.stopped",
+            (mailbox, *scan),
+        )
+
+    def forget_scan(self, mailbox: str) -> None:
+        """Delete what is known of the mailbox."""
+        self._database.write("DELETE FROM pop3gw.scan WHERE mailbox = %s", (mailbox,))
+
+    def count_removed(self, day: int, messages: int) -> int:
+        """Count ``messages`` more as removed on ``day``; how many that makes."""
+        ((total,),) = self._database.read(
+            "WITH others AS (DELETE FROM pop3gw.removal WHERE day <> %(day)s)"
+            " INSERT INTO pop3gw.removal (day, messages) VALUES (%(day)s, %(messages)s)"
+            " ON CONFLICT (day) DO UPDATE SET messages = removal.messages + %(messages)s"
+            " RETURNING messages",
+            {"day": day, "messages": messages},
+        )
+        return int(total)
+
+    def add_order(self, mailbox: str, order: RetentionOrder) -> None:
+        """Have retention visit a mailbox; of two the later counts, and either release."""
+        self._database.write(
+            "INSERT INTO pop3gw.retention_order AS known (mailbox, given, released)"
+            " VALUES (%s, %s, %s) ON CONFLICT (mailbox) DO UPDATE SET"
+            " given = greatest(known.given, excluded.given),"
+            " released = known.released OR excluded.released",
+            (mailbox, *order),
+        )
+
+    def orders(self) -> dict[str, RetentionOrder]:
+        """The orders that are not done, by mailbox."""
+        rows = self._database.read("SELECT mailbox, given, released FROM pop3gw.retention_order")
+        return {mailbox: RetentionOrder(*rest) for mailbox, *rest in rows}
+
+    def finish_order(self, mailbox: str, order: RetentionOrder) -> None:
+        """The order is done; one that was given meanwhile stays."""
+        self._database.write(
+            "DELETE FROM pop3gw.retention_order"
+            " WHERE mailbox = %s AND given = %s AND released = %s",
+            (mailbox, *order),
+        )
+
+    def keep_forecast(self, mailbox: str, due: Sequence[DueDay]) -> None:
+        """Store it in place of the one before; without days it is deleted."""
+        if due:
+            self._database.write(
+                "INSERT INTO pop3gw.forecast (mailbox, due) VALUES (%s, %s)"
+                " ON CONFLICT (mailbox) DO UPDATE SET due = excluded.due",
+                (mailbox, Jsonb([list(one) for one in due])),
+            )
+        else:
+            self._database.write("DELETE FROM pop3gw.forecast WHERE mailbox = %s", (mailbox,))
+
+    def forecasts(self, after: str, most: int) -> dict[str, list[DueDay]]:
+        """Those of up to ``most`` mailboxes with names after ``after``."""
+        rows = self._database.read(
+            "SELECT mailbox, due FROM pop3gw.forecast WHERE mailbox > %s ORDER BY mailbox LIMIT %s",
+            (after, most),
+        )
+        return {mailbox: [DueDay(*one) for one in due] for mailbox, due in rows}
+
+    # -- CAPA ----------------------------------------------------------------
+
+    def keep_expire(self, known: KnownExpire) -> None:
+        """Store it in place of the one before."""
+        self._database.write(
+            "INSERT INTO pop3gw.announced_expire (expire, until) VALUES (%s, %s)"
+            " ON CONFLICT (id) DO UPDATE SET expire = excluded.expire, until = excluded.until",
+            known,
+        )
+
+    def find_expire(self) -> KnownExpire | None:
+        """The one that is stored."""
+        rows = self._database.read("SELECT expire, until FROM pop3gw.announced_expire")
+        return next((KnownExpire(*row) for row in rows), None)
+
+    # -- unique-ids ----------------------------------------------------------
+
+    def high_water(self, place: str, least: int) -> int:
+        """The number beyond all unique-ids that were shown of a mailbox, raised to ``least``."""
+        # A path need not be UTF-8.
+        name = os.fsencode(place).decode("utf-8", "backslashreplace")
+        if least:
+            rows = self._database.read(
+                "INSERT INTO pop3gw.high_water (place, uid) VALUES (%s, %s) ON CONFLICT (place)"
+                " DO UPDATE SET uid = greatest(high_water.uid, excluded.uid) RETURNING uid",
+                (name, least),
+            )
+        else:
+            rows = self._database.read(
+                "SELECT uid FROM pop3gw.high_water WHERE place = %s", (name,)
+            )
+        return next((int(uid) for (uid,) in rows), 0)
+
+    def raise_high_water(self, by: int) -> None:
+        """Raise every number by ``by``."""
+        self._database.write("UPDATE pop3gw.high_water SET uid = uid + %s", (by,))

@@ -1,0 +1,79 @@
+"""The state and the leader of a cluster keep the promises of all others, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from cluster_engines import ENGINES
+from gateway.postgresql.database import Database
+from gateway.state.cluster.leader import TERM, ClusterLeader
+from gateway.state.cluster.state import ClusterState
+from gateway.testing.state_contract import leader_tests, state_tests
+from gateway.testing.store_contract import run_now
+
+pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
+
+
+def state(test: SynchronousTestCase) -> Callable[[], ClusterState]:
+    ENGINES[0].clear()
+
+    def opened() -> ClusterState:
+        one = ClusterState(Database(ENGINES[0].url), run_now)
+        test.addCleanup(one.close)
+        return one
+
+    return opened
+
+
+def candidate(test: SynchronousTestCase) -> Callable[[], ClusterLeader]:
+    ENGINES[0].clear()
+
+    def made() -> ClusterLeader:
+        database = Database(ENGINES[0].url)
+        test.addCleanup(database.close)
+        return ClusterLeader(database, run_now)
+
+    return made
+
+
+class ClusterStateTests(state_tests(state)):  # type: ignore[misc]
+    pass
+
+
+class ClusterLeaderTests(leader_tests(candidate)):  # type: ignore[misc]
+    def until(self) -> object:
+        """When the term ends."""
+        ((until,),) = ENGINES[0].owner.read("SELECT until FROM pop3gw.leader")
+        return until
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the database's clock go on."""
+        ENGINES[0].owner.write(
+            "UPDATE pop3gw.leader SET until = until - %s * interval '1 second'", (seconds,)
+        )
+
+    def test_a_failed_attempt_extends_no_term(self) -> None:
+        self.leads(self.one)
+        before = self.until()
+        self.assertFalse(self.leads(self.other))
+        self.assertEqual(self.until(), before)
+        self.leads(self.one)
+        self.assertGreater(self.until(), before)
+
+    def test_another_leads_when_the_term_of_a_dead_leader_has_ended(self) -> None:
+        self.leads(self.one)
+        self.pass_time(TERM + 1)
+        self.assertTrue(self.leads(self.other))
+        self.assertFalse(self.leads(self.one))
+        self.assertFalse(self.one.leads)
+        self.assertTrue(self.other.leads)
+
+    def test_who_has_lost_its_term_resigns_for_nobody(self) -> None:
+        self.leads(self.one)
+        self.pass_time(TERM + 1)
+        self.leads(self.other)
+        self.successResultOf(self.one.resign())
+        self.assertFalse(self.leads(self.one))
