@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from attrs import frozen
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.interfaces import IReactorTime
 
 from gateway.events import Emit
-from gateway.interfaces import Admit, Audit, HighWater, IDirectory, IMechanism, IStore, Run
+from gateway.interfaces import (
+    Admit,
+    Audit,
+    HighWater,
+    IDirectory,
+    ILeader,
+    IMechanism,
+    IState,
+    IStore,
+    Run,
+)
 from gateway.model import Account, Peer
 
 __all__ = [
@@ -27,6 +37,7 @@ __all__ = [
     "MechanismParts",
     "NoSettings",
     "Offer",
+    "SharedState",
     "StoreKind",
     "StoreParts",
     "Whole",
@@ -109,6 +120,18 @@ class StoreParts:
         return os.path.join(self.state_dir, path)
 
 
+class SharedState(NamedTuple):
+    """What the processes of a server share beside the mail."""
+
+    state: IState
+    leader: ILeader
+    leads: Callable[[], bool]
+    """Whether this process led when it last asked."""
+
+    close_now: Callable[[], object]
+    """Closes the state where no reactor runs any more; blocks."""
+
+
 @frozen
 class StoreKind(Generic[S]):
     """A row of the table of stores: ``store.kind``."""
@@ -126,6 +149,12 @@ class StoreKind(Generic[S]):
     """The directories that mail lies below, absolute, and the key of the setting that names each.
 
     The second argument is the state directory.
+    """
+
+    make_state: Callable[[S, Run], SharedState] | None = None
+    """The state and the leader of all servers that share the store; None: those of this machine.
+
+    The second argument does what may block.  Raises ``ConfigError``.
     """
 
     check_name: Callable[[str], object] = _nothing

@@ -10,9 +10,11 @@ from gateway.errors import ConfigError
 from gateway.events import Emit
 from gateway.interfaces import Audit as AuditOf
 from gateway.interfaces import HighWater, IDirectory, IStore, Run
-from gateway.kinds import DirectoryParts, StoreParts
+from gateway.kinds import DirectoryParts, SharedState, StoreParts
 from gateway.mailboxes.recipients import admit
 from gateway.state.audit import Audit
+from gateway.state.leader import FlockLeader
+from gateway.state.ledger import LedgerState
 from gateway.store.audited import no_audit
 from gateway.units import parse_size
 
@@ -45,6 +47,16 @@ def store_parts(
 def make_store(settings: Settings, parts: StoreParts) -> IStore:
     """The store that the settings name; raises ``ConfigError``."""
     return made("store", lambda: settings.store_kind.make(settings.store, parts))
+
+
+def make_state(settings: Settings, run: Run) -> SharedState:
+    """The state and the leader: those of the store, or in the state directory."""
+    make = settings.store_kind.make_state
+    if make is not None:
+        return made("store", lambda: make(settings.store, run))
+    state = LedgerState(settings.state_dir, run)
+    leader = FlockLeader(settings.state_dir, run)
+    return SharedState(state, leader, lambda: leader.leads, state.close_now)
 
 
 def make_directory(

@@ -14,6 +14,7 @@ from gateway.app.observers import OBSERVERS, Make, observer_of_figures
 from gateway.app.questions import Questions, SingleProcess, answer_visits
 from gateway.app.readiness import Readiness
 from gateway.app.readings import workers
+from gateway.app.rows import make_state
 from gateway.app.service import FindEndpoint, endpoint_of
 from gateway.config.settings import Settings
 from gateway.interfaces import IProcesses
@@ -23,8 +24,6 @@ from gateway.net.tls_context import MakeContext
 from gateway.observe.bus import EventBus
 from gateway.observe.figures import Figures
 from gateway.observe.recent import Recent
-from gateway.state.leader import FlockLeader
-from gateway.state.ledger import LedgerState
 
 
 @frozen
@@ -75,13 +74,14 @@ class Runtime:
             name: role.make_admission(reactor, name, rules, self.events.emit)
             for name, rules in admission_rules(settings).items()
         }
-        self.state = LedgerState(settings.state_dir, self.disk.run)
+        shared = make_state(settings, self.disk.run)
+        self.state, self._close_state = shared.state, shared.close_now
         self.questions = Questions()
         self.processes = role.make_processes(self.questions)
         if role.is_alone:
             self.figures.read("workers", lambda: workers(1, 1))
             self.observers.append(ServerFigures(reactor, self.figures).observer(self.questions))
-        self.leader = FlockLeader(settings.state_dir, self.disk.run)
+        self.leader = shared.leader
         self.readiness = Readiness(reactor)
         self.events.subscribe(self.readiness.subscription)
         self.questions.answer("readiness", self.readiness.as_json)
@@ -92,7 +92,7 @@ class Runtime:
         self.events.subscribe(recent.subscription)
         self.questions.answer("deliveries", recent.deliveries)
         self.questions.answer("failed logins", recent.failed_logins)
-        self.questions.answer("leads", lambda _: self.leader.leads)
+        self.questions.answer("leads", lambda _: shared.leads())
 
     def queued(self) -> int:
         """How much work of sessions waits for threads or is in them."""
@@ -115,7 +115,7 @@ class Runtime:
         """What was begun is done first."""
         for pool in self.pools:
             pool.stop()
-        self.state.close_now()
+        self._close_state()
 
 
 def _threads_of(settings: Settings) -> dict[str, dict[str, Any]]:

@@ -13,9 +13,9 @@ from twisted.internet.defer import execute
 
 from gateway.app.assembly import Assembly
 from gateway.app.retention import guard_of, policies_of
+from gateway.app.rows import make_state
 from gateway.config.settings import Settings
 from gateway.operations.tools import Tools
-from gateway.state.ledger import LedgerState
 
 
 class _LateTools:
@@ -29,7 +29,8 @@ class _LateTools:
         self.now = time.time
         # In this thread: nobody waits behind it.
         self.run = execute
-        self.state = LedgerState(settings.state_dir, execute)
+        shared = make_state(settings, execute)
+        self.state, self._close_state = shared.state, shared.close_now
         self.policies = policies_of(settings.retention)
         self.guard = guard_of(settings.retention)
 
@@ -45,7 +46,7 @@ class _LateTools:
         """Give back what was made."""
         if self._assembly is not None:
             self._assembly.stop_threads()
-        self.state.close_now()
+        self._close_state()
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from gateway.config import checks as check
 from gateway.config.settings import StoreSettings
 from gateway.endpoints import shown
 from gateway.errors import BadMailboxName
-from gateway.kinds import Fault, StoreKind, StoreParts, Whole
+from gateway.interfaces import Run
+from gateway.kinds import Fault, SharedState, StoreKind, StoreParts, Whole
 from gateway.model import Account
 from gateway.store.cluster.names import LONGEST, is_text
 
@@ -102,6 +103,15 @@ def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
     )
 
 
+def _make_state(own: ClusterSettings, run: Run) -> SharedState:
+    from gateway.state.cluster.leader import ClusterLeader
+    from gateway.state.cluster.state import ClusterState
+
+    database = make_database(own)
+    state, leader = ClusterState(database, run), ClusterLeader(database, run)
+    return SharedState(state, leader, lambda: leader.leads, state.close_now)
+
+
 def _faults(own: ClusterSettings, _: Whole) -> Iterator[Fault]:
     needed = {
         "database": "a connection string such as postgresql://gateway@db.example.org/mail",
@@ -138,6 +148,7 @@ def _check_account(_own: ClusterSettings, _state_dir: str, account: Account) -> 
 CLUSTER = StoreKind(
     settings=ClusterSettings,
     make=_make,
+    make_state=_make_state,
     faults=_faults,
     check_name=_check_name,
     check_account=_check_account,

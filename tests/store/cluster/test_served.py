@@ -89,6 +89,19 @@ def test_what_one_takes_in_the_other_serves_and_removes(
         client.quit()
 
 
+def test_they_share_a_state_and_one_leads(
+    engines: Engines, pair: list[tuple[Gateway, int]]
+) -> None:
+    with closing(logged_in(pair[0][0])) as client:
+        client.quit()
+    for gateway, _ in pair:
+        gateway.stop()
+        assert not list(gateway.directory.glob("ledger*"))
+    # What was not stored yet is stored at the end.
+    assert engines.owner.read("SELECT mailbox, method FROM pop3gw.last_login") == [(USER, "PASS")]
+    assert engines.owner.read("SELECT count(*) FROM pop3gw.leader") == [(0,)]
+
+
 def test_a_message_of_ten_megabytes_goes_in_and_comes_out(pair: list[tuple[Gateway, int]]) -> None:
     (_, lmtp), (two, _) = pair
     line = b"A line of a large message, which is written and read in pieces....\r\n"
