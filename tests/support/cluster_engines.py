@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.python.components import proxyForInterface
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.iweb import IAgent
 
 from gateway.interfaces import IBody, IHidingMaildrop, IMaildrop, Run
 from gateway.model import Account
@@ -47,7 +48,7 @@ class Engines:
         migrate(self.owner)
         self._grant()
         self.url = self.postgresql.url("mail", ROLE, PASSWORD)
-        self.agent = make_agent(self.reactor, connections=8, timeout=10)
+        self._agents: dict[str, IAgent] = {}
 
     def _grant(self) -> None:
         (text,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S)
@@ -102,8 +103,10 @@ class Engines:
     def requests(self, bucket: str, *, url: str = "", **more: Any) -> Requests:
         """Requests to a bucket; ``url``: of a relay before S3."""
         signer = Signer("us-east-1", ACCESS_KEY, SECRET_KEY)
-        bucket_url = f"{url or self.s3.url}/{bucket}"
-        return Requests(self.reactor, self.agent, signer, bucket_url, **more)
+        url = url or self.s3.url
+        if url not in self._agents:
+            self._agents[url] = make_agent(self.reactor, url, connections=8, timeout=10)
+        return Requests(self.reactor, self._agents[url], signer, f"{url}/{bucket}", **more)
 
     def make_bucket(self) -> str:
         """A new, empty bucket."""

@@ -67,7 +67,11 @@ def _requests(own: ClusterSettings, reactor: Any, authorities: str) -> Requests:
     from gateway.store.cluster.signing import Signer
 
     agent = make_agent(
-        reactor, connections=own.bucket_connections, timeout=own.timeout, authorities=authorities
+        reactor,
+        own.bucket,
+        connections=own.bucket_connections,
+        timeout=own.timeout,
+        authorities=authorities,
     )
     signer = Signer(own.bucket_region, own.bucket_access_key, own.bucket_secret_key)
     return Requests(reactor, agent, signer, own.bucket, timeout=own.timeout)
