@@ -36,8 +36,9 @@ from gateway.app.traces import Traces, answer_traces
 from gateway.app.watch import watch
 from gateway.config.settings import Settings
 from gateway.http.site import BoundedSite
-from gateway.interfaces import IDirectory, IStore
+from gateway.interfaces import ICollectingStore, IDirectory, IStore
 from gateway.jobs.certificate_expiry import CertificateExpiry
+from gateway.jobs.collection import CollectionJob
 from gateway.model import Account, Terms
 from gateway.net.pop3_factory import POP3Factory, POP3Options
 from gateway.net.timeouts import Timeouts
@@ -285,6 +286,7 @@ class Assembly:
         logins = self.logins(directory)
         retention_service = self.retention_service(directory)
         keep_last_logins(self._parts, self._runtime.state, self._reactor)
+        self._collect()
         listeners = [self._listener(name, logins, retention_service) for name in settings.listeners]
         mail_services = self.mail_services(directory)
         if mail_services is not None:
@@ -295,6 +297,16 @@ class Assembly:
         if self._runtime.role.is_first:
             self._expiry()
         return listeners
+
+    def _collect(self) -> None:
+        store = ICollectingStore(self.store, None)
+        if store is not None:
+            self._parts.part(
+                "collection",
+                (store,),
+                lambda: CollectionJob(store, self._runtime.leader, self._reactor),
+                lambda it: Life(it.start, it.stop),
+            )
 
     def http_listener(self, logins: Logins, tls: TLSContext | None) -> Listener:
         """The listener of figures, health, and the operator's API and page."""

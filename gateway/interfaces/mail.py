@@ -288,3 +288,14 @@ class IMailboxAdmin(Interface):
         ``StoreDown`` some messages may be gone, each with a line.  High-water marks stay.
         Fails with ``MaildropBusy`` if an exclusive session has the mailbox open.
         """
+
+
+class ICollectingStore(IStore):
+    """A store in which removed mail takes room until it is collected."""
+
+    def collect(most: int) -> Deferred[int]:
+        """Free the room of up to ``most`` messages that were removed before any open session.
+
+        The leader calls it; fires with how many there were.  Fails as ``IDelivery.receive``
+        does: then some are left, and a later call frees them.
+        """

@@ -304,3 +304,12 @@ def mark_read(cursor: Cursor, mailbox: int, uids: Collection[int]) -> None:
         " WHERE mailbox = %s AND uid = ANY(%s::bigint[]) AND read IS NULL",
         (mailbox, [*uids]),
     )
+
+
+def forget_gone(cursor: Cursor, bodies: Collection[UUID], seconds: float) -> None:
+    """Forget what ``rows.find_gone`` has found of these bodies, and nothing newer."""
+    cursor.execute(
+        "DELETE FROM pop3gw.gone WHERE body = ANY(%s::uuid[])"
+        " AND at < now() - %s * interval '1 second'",
+        ([*bodies], seconds),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from gateway.errors import NoSuchMailbox
 from gateway.model import Contents, StoredMessage, Usage
@@ -99,6 +100,25 @@ def contents(database: Database, name: str) -> Contents:
         raise NoSuchMailbox(name)
     octets, messages, hidden_octets, hidden_messages = rows[0]
     return Contents(Usage(octets, messages), Usage(hidden_octets, hidden_messages))
+
+
+class Gone(NamedTuple):
+    """A body that lost messages a while ago."""
+
+    body: UUID
+    is_used: bool
+    """Whether another message has it."""
+
+
+def find_gone(database: Database, seconds: float, most: int) -> list[Gone]:
+    """Bodies that lost messages at least this long ago, the oldest first."""
+    rows = database.read(
+        "SELECT body, EXISTS (SELECT FROM pop3gw.message WHERE message.body = old.body) FROM ("
+        "SELECT body, min(at) FROM pop3gw.gone WHERE at < now() - %s * interval '1 second'"
+        " GROUP BY body ORDER BY min(at) LIMIT %s) AS old",
+        (seconds, most),
+    )
+    return [Gone(*row) for row in rows]
 
 
 COLUMNS = (

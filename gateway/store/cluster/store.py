@@ -15,13 +15,13 @@ from gateway.interfaces import (
     Admit,
     Audit,
     ICache,
+    ICollectingStore,
     IDelivery,
     IIncoming,
     IMailboxAdmin,
     IMailboxes,
     IMaildrop,
     IRetentionStore,
-    IStore,
     Run,
 )
 from gateway.model import (
@@ -38,6 +38,7 @@ from gateway.store.audited import no_audit, no_limits
 from gateway.store.cluster import changes, rows
 from gateway.store.cluster.batch import Batch
 from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.collection import BodyCollection
 from gateway.store.cluster.delivery import LONGEST_HEAD, Delivery, Incoming
 from gateway.store.cluster.maildrop import ClusterMaildrop, Means
 from gateway.store.cluster.names import is_text
@@ -68,8 +69,11 @@ class ClusterOptions:
     timeout: float = 10.0
     """Seconds to wait for the next octets of a body."""
 
+    longest_session: float = 86_400.0
+    """Seconds after which nobody reads a body without a row any more."""
 
-@implementer(IStore, IDelivery, IMailboxes, IRetentionStore, IMailboxAdmin, ICache)
+
+@implementer(ICollectingStore, IDelivery, IMailboxes, IRetentionStore, IMailboxAdmin, ICache)
 class ClusterStore:
     """All mailboxes of the cluster."""
 
@@ -106,6 +110,8 @@ class ClusterStore:
         self._delivery = Delivery(
             database, blobs, deliver or run, admit, self._counted, convert_cr=options.convert_cr
         )
+
+        self._collection = BodyCollection(database, blobs, run, options.longest_session)
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -161,6 +167,10 @@ class ClusterStore:
 
     def _counted(self, contents: Contents) -> Usage:
         return contents.total if self._options.count_hidden else contents.shown
+
+    def collect(self, most: int) -> Deferred[int]:
+        """Remove bodies that no message has and no session reads."""
+        return self._collection.collect(most)
 
     # -- mailboxes ---------------------------------------------------------------
 

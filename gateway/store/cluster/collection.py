@@ -1,0 +1,56 @@
+"""Removal of bodies that no message has any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from uuid import UUID
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from gateway.interfaces import Run
+from gateway.postgresql.database import Database
+from gateway.store.cluster import changes, rows
+from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.rows import Gone
+
+AT_ONCE = 8
+"""Requests to S3 at a time: mail that comes and goes has precedence."""
+
+
+class BodyCollection:
+    """Collects what removals have left in ``gone``.
+
+    A body goes before its row in ``gone``: after a crash it goes again, which S3 allows.
+    """
+
+    def __init__(self, database: Database, blobs: Blobs, run: Run, age: float) -> None:
+        """``age``: seconds since the removal, more than any session takes."""
+        self._database = database
+        self._blobs = blobs
+        self._run = run
+        self._age = age
+
+    def collect(self, most: int) -> Deferred[int]:
+        """Finish up to ``most`` bodies; fires with how many.  Fails where some could not go."""
+        return Deferred.fromCoroutine(self._collect(most))
+
+    async def _collect(self, most: int) -> int:
+        found = await self._run(partial(rows.find_gone, self._database, self._age, most))
+        for start in range(0, len(found), AT_ONCE):
+            await self._finish(found[start : start + AT_ONCE])
+        return len(found)
+
+    async def _finish(self, some: Sequence[Gone]) -> None:
+        unused = [one.body for one in some if not one.is_used]
+        results = await DeferredList(
+            [self._blobs.remove(body) for body in unused], consumeErrors=True
+        )
+        failed = {body for body, (done, _) in zip(unused, results, strict=True) if not done}
+        await self._run(partial(self._forget, [one.body for one in some if one.body not in failed]))
+        for done, failure in results:
+            if not done:
+                failure.raiseException()  # type: ignore[attr-defined]
+
+    def _forget(self, bodies: Sequence[UUID]) -> None:
+        self._database.transact(lambda cursor, _: changes.forget_gone(cursor, bodies, self._age))

@@ -1,0 +1,95 @@
+"""Bodies go when no message has them, and not before the longest session has ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from cluster_engines import ClusterBench, Waits
+from gateway.errors import StoreDown
+from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.store import ClusterOptions
+from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all
+from relay import Relay
+
+pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
+
+
+class CollectionTests(Waits, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.bench = ClusterBench(self)
+        self.store = self.bench.gateway(
+            self, options=ClusterOptions(create=False, longest_session=60)
+        )
+
+    def collect(self, most: int = 100) -> int:
+        """How many were finished."""
+        found: int = self.successResultOf(self.store.collect(most))
+        return found
+
+    def pass_time(self) -> None:
+        """Let all sessions end."""
+        self.bench.change("UPDATE pop3gw.gone SET at = at - interval '61 seconds'")
+
+    def bodies(self) -> int:
+        """How many S3 has."""
+        return len(self.bench.engines.result(self.bench.blobs().list()).keys)
+
+    def left(self) -> int:
+        """How many rows wait."""
+        return len(self.bench.read("SELECT FROM pop3gw.gone"))
+
+    def remove_all(self, account: Any = ALICE) -> None:
+        """A session that removes everything."""
+        maildrop, _ = self.successResultOf(self.store.open(account, None))
+        count = len(self.successResultOf(maildrop.listing()))
+        self.successResultOf(maildrop.finish(set(range(count)), set()))
+
+    def test_an_open_session_reads_on_and_a_day_later_the_body_is_gone(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        self.remove_all()
+        self.assertEqual((self.collect(), self.bodies(), self.left()), (0, 1, 1))
+        self.pass_time()
+        self.assertEqual((self.collect(), self.bodies(), self.left()), (1, 0, 0))
+
+    def test_a_body_that_another_recipient_has_stays(self) -> None:
+        incoming = self.successResultOf(self.store.receive(ALICE))
+        self.successResultOf(incoming.write(b"one\r\n"))
+        for account in (ALICE, BOB):
+            self.successResultOf(incoming.commit(account, NO_LIMITS))
+        self.remove_all()
+        self.pass_time()
+        # Its row is finished: the other recipient will leave one of its own.
+        self.assertEqual((self.collect(), self.bodies(), self.left()), (1, 1, 0))
+        maildrop, _ = self.successResultOf(self.store.open(BOB, None))
+        body = self.successResultOf(maildrop.retrieve(0))
+        self.assertEqual(read_all(self, body), b"one\r\n")
+        self.remove_all(BOB)
+        self.pass_time()
+        self.assertEqual((self.collect(), self.bodies(), self.left()), (1, 0, 0))
+
+    def test_it_goes_on_where_it_ended(self) -> None:
+        for number in range(20):
+            self.bench.deliver(b"%d\r\n" % number)
+        self.remove_all()
+        self.pass_time()
+        self.assertEqual([self.collect(8) for _ in range(4)], [8, 8, 4, 0])
+        self.assertEqual((self.bodies(), self.left()), (0, 0))
+
+    def test_without_s3_nothing_is_forgotten(self) -> None:
+        for number in range(3):
+            self.bench.deliver(b"%d\r\n" % number)
+        self.remove_all()
+        self.pass_time()
+        relay = Relay(self.bench.engines.s3.port)
+        self.addCleanup(relay.stop)
+        relay.go_away()
+        url = f"http://127.0.0.1:{relay.port}"
+        blobs = Blobs(self.bench.engines.requests(self.bench.bucket, url=url))
+        options = ClusterOptions(create=False, longest_session=60)
+        away = self.bench.gateway(self, blobs=blobs, options=options)
+        self.failureResultOf(away.collect(100), StoreDown)
+        self.assertEqual((self.bodies(), self.left()), (3, 3))
+        self.assertEqual((self.collect(), self.bodies(), self.left()), (3, 0, 0))
