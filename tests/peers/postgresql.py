@@ -65,6 +65,10 @@ class PostgreSQL(Server):
         self.start(command, b"database system is ready to accept connections")
         return self
 
+    def crash(self) -> None:
+        """End it without a checkpoint; ``run`` starts it again."""
+        super().stop(signal.SIGQUIT)
+
     def stop(self, number: int = signal.SIGINT) -> int:
         """End it, at once for its clients, and remove it."""
         status = super().stop(number)

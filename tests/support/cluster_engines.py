@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,13 @@ class Engines:
             due = self.reactor.timeout()
             self.reactor.iterate(1 if due is None else min(due, 1))
 
+    def until(self, is_so: Callable[[], bool], seconds: float = 60) -> None:
+        """Return once something is so."""
+        end = time.monotonic() + seconds
+        while not is_so():
+            assert time.monotonic() < end, "it did not become so"
+            self.reactor.iterate(0.01)
+
     def result(self, answer: Deferred[Any]) -> Any:
         """What it fires with; raises as it fails."""
         self.wait(answer)
@@ -94,7 +102,7 @@ class Engines:
         tables = [
             *("mailbox", "message", "head", "gone", "former_name", "warning", "digest", "scan"),
             *("removal", "forecast", "retention_order", "announced_expire", "rename"),
-            *("last_login", "logins_since", "high_water", "leader"),
+            *("last_login", "logins_since", "high_water", "leader", "lease"),
         ]
         self.owner.transact(
             lambda cursor, _: [cursor.execute(f"DELETE FROM pop3gw.{one}") for one in tables]

@@ -12,9 +12,9 @@ from uuid import UUID
 
 from psycopg import errors
 
-from gateway.errors import MailboxExists, NoSuchMailbox
+from gateway.errors import MailboxExists, MaildropBusy, NoSuchMailbox
 from gateway.model import Contents, Form, Usage
-from gateway.postgresql.database import Cursor
+from gateway.postgresql.database import Cursor, Database
 from gateway.store.cluster.rows import COLUMNS, MATCHES, Kept, as_ids, taken
 
 JUMP = 1_000_000
@@ -87,7 +87,8 @@ def _leave_name(cursor: Cursor, name: str, next_uid: int) -> None:
 
 
 def rename(cursor: Cursor, box: Locked, name: str, target: str) -> None:
-    """Give a mailbox another name.  Raises ``MailboxExists``."""
+    """Give a mailbox another name.  Raises ``MailboxExists`` or ``MaildropBusy``."""
+    check_alone(cursor, box)
     try:
         if name == target:
             raise errors.UniqueViolation
@@ -133,6 +134,45 @@ RETURNING counted.octets, counted.messages, counted.hidden_octets, counted.hidde
     assert row is not None
     octets, messages, hidden_octets, hidden_messages = row
     return Contents(Usage(octets, messages), Usage(hidden_octets, hidden_messages))
+
+
+# -- exclusive sessions ----------------------------------------------------------
+
+LEASE = 60.0
+"""Seconds for which a lease that is not renewed lasts, by the database's clock."""
+
+
+def take_lease(database: Database, mailbox: int, holder: UUID) -> bool:
+    """Give a session a mailbox alone; False: another has it, and its lease is as it was."""
+    rows = database.read(
+        "INSERT INTO pop3gw.lease (mailbox, holder, until)"
+        " VALUES (%s, %s, now() + %s * interval '1 second') ON CONFLICT (mailbox)"
+        " DO UPDATE SET holder = excluded.holder, until = excluded.until"
+        " WHERE lease.until < now() OR lease.holder = excluded.holder RETURNING true",
+        (mailbox, holder, LEASE),
+    )
+    return bool(rows)
+
+
+def renew_leases(database: Database, holders: Collection[UUID]) -> None:
+    """Extend the leases of sessions, as far as nobody else has them."""
+    database.write(
+        "UPDATE pop3gw.lease SET until = now() + %s * interval '1 second'"
+        " WHERE holder = ANY(%s::uuid[])",
+        (LEASE, [*holders]),
+    )
+
+
+def end_lease(database: Database, holder: UUID) -> None:
+    """End the lease of a session."""
+    database.write("DELETE FROM pop3gw.lease WHERE holder = %s", (holder,))
+
+
+def check_alone(cursor: Cursor, box: Locked) -> None:
+    """Raise ``MaildropBusy`` while an exclusive session has the mailbox open."""
+    cursor.execute("SELECT FROM pop3gw.lease WHERE mailbox = %s AND until > now()", (box.id,))
+    if cursor.fetchone() is not None:
+        raise MaildropBusy(f"mailbox {box.id}: a session has it open: end it first")
 
 
 # -- messages ------------------------------------------------------------------

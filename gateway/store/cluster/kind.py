@@ -84,10 +84,9 @@ def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
 
     if parts.reactor is None:
         raise ValueError("kind: a cluster is made of a running server only")
-    if parts.exclusive:
-        raise ValueError("kind: sessions that have a mailbox alone do not work in a cluster yet")
     options = ClusterOptions(
         create=own.missing == "create",
+        exclusive=parts.exclusive,
         mark_read=own.mark_read,
         count_hidden=parts.count_hidden,
         convert_cr=own.bare_cr == "convert",

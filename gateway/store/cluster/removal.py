@@ -102,6 +102,7 @@ class Removal:
     def _delete_some(self, name: str, cause: Reason) -> Callable[[Cursor, bool], Contents | None]:
         def work(cursor: Cursor, _: bool) -> Contents | None:
             box = changes.lock(cursor, name)
+            changes.check_alone(cursor, box)
             for action, hidden in (("purge", True), ("discard", False)):
                 found = changes.some(cursor, box, BATCH, hidden=hidden)
                 if found:

@@ -40,6 +40,7 @@ from gateway.store.cluster.batch import Batch
 from gateway.store.cluster.blobs import Blobs
 from gateway.store.cluster.collection import BodyCollection
 from gateway.store.cluster.delivery import LONGEST_HEAD, Delivery, Incoming
+from gateway.store.cluster.leases import Leases
 from gateway.store.cluster.maildrop import ClusterMaildrop, Means
 from gateway.store.cluster.names import is_text
 from gateway.store.cluster.removal import Removal
@@ -55,6 +56,9 @@ class ClusterOptions:
 
     create: bool = True
     """Create missing mailboxes."""
+
+    exclusive: bool = False
+    """A mailbox has one session at a time; others fail with ``MaildropBusy``."""
 
     mark_read: bool = True
     count_hidden: bool = False
@@ -111,10 +115,12 @@ class ClusterStore:
             database, blobs, deliver or run, admit, self._counted, convert_cr=options.convert_cr
         )
 
+        self._leases = Leases(reactor, database, run)
         self._collection = BodyCollection(database, blobs, run, options.longest_session)
 
     def close(self) -> None:
         """Close the connections to the database."""
+        self._leases.close()
         self._database.close()
 
     def forget(self, account: Account | None) -> int:
@@ -132,8 +138,18 @@ class ClusterStore:
         return Deferred.fromCoroutine(self._open(account.mailbox, cause_of(mind)))
 
     async def _open(self, name: str, cause: Reason) -> tuple[IMaildrop, Callable[[], None]]:
-        snapshot = await self._snapshots.current(await self._state(name))
-        return ClusterMaildrop(name, snapshot, self._means, cause), _nothing
+        state, release = await self._state(name), _nothing
+        if self._options.exclusive:
+            release = await self._leases.take(state.mailbox)
+        try:
+            if self._options.exclusive:
+                # The session before may have removed messages since.
+                state = await self._state(name)
+            snapshot = await self._snapshots.current(state)
+        except BaseException:
+            release()
+            raise
+        return ClusterMaildrop(name, snapshot, self._means, cause), release
 
     async def _state(self, name: str) -> State:
         """The state of a mailbox, which is created where that is allowed."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import poplib
+import signal
 import smtplib
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ def gateway_of(engines: Engines, bucket: str, directory: Path) -> tuple[Gateway,
 endpoint = "tcp:{lmtp}:interface=127.0.0.1"
 [store]
 kind = "gateway.store.cluster.kind.CLUSTER"
+timeout = 2.0
 database = "postgresql://gateway@127.0.0.1:{engines.postgresql.port}/mail"
 database_password_file = "database.secret"
 bucket = "{engines.s3.url}/{bucket}"
@@ -100,6 +103,67 @@ def test_they_share_a_state_and_one_leads(
     # What was not stored yet is stored at the end.
     assert engines.owner.read("SELECT mailbox, method FROM pop3gw.last_login") == [(USER, "PASS")]
     assert engines.owner.read("SELECT count(*) FROM pop3gw.leader") == [(0,)]
+
+
+def subjects(gateway: Gateway) -> list[int]:
+    """The numbers of all messages."""
+    with closing(logged_in(gateway)) as client:
+        count = client.stat()[0]
+        heads = [client.top(number, 0)[1] for number in range(1, count + 1)]
+        client.quit()
+    lines = [line for head in heads for line in head if line.startswith(b"Subject: ")]
+    return [int(line.removeprefix(b"Subject: ")) for line in lines]
+
+
+def test_a_gateway_that_is_killed_loses_no_mail_that_it_has_acknowledged(
+    engines: Engines, pair: list[tuple[Gateway, int]]
+) -> None:
+    (one, lmtp), (two, _) = pair
+    acknowledged: list[int] = []
+    enough = threading.Event()
+
+    def send() -> None:
+        with suppress(OSError, smtplib.SMTPException):
+            for number in range(10_000):
+                deliver(lmtp, b"Subject: %d\r\n\r\n" % number)
+                acknowledged.append(number)
+                if number == 20:
+                    enough.set()
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    assert enough.wait(60)
+    one.send(signal.SIGKILL)
+    sending.join(60)
+    present = subjects(two)
+    # The last one may have been stored, and not acknowledged.
+    assert present in (acknowledged, [*acknowledged, len(acknowledged)])
+    assert engines.owner.read("SELECT messages FROM pop3gw.mailbox") == [(len(present),)]
+    one.run()
+    assert subjects(one) == present
+
+
+def test_a_database_that_crashes_and_comes_back_needs_no_restart_of_a_gateway(
+    engines: Engines, pair: list[tuple[Gateway, int]]
+) -> None:
+    (one, lmtp), (two, _) = pair
+    deliver(lmtp, b"Subject: 0\r\n\r\nbody\r\n")
+    with closing(logged_in(two)) as client:
+        engines.postgresql.crash()
+        try:
+            assert client.retr(1)[1][-1] == b"body"
+            with pytest.raises(poplib.error_proto, match=r"\[SYS/TEMP\]"):
+                logged_in(one)
+            with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+                deliver(lmtp, b"Subject: 1\r\n\r\n")
+            assert refused.value.recipients[USER][0] == 451
+        finally:
+            engines.postgresql.run()
+        client.dele(1)
+        client.quit()
+    assert subjects(one) == []
+    deliver(lmtp, b"Subject: 2\r\n\r\n")
+    assert subjects(two) == [2]
 
 
 def test_a_message_of_ten_megabytes_goes_in_and_comes_out(pair: list[tuple[Gateway, int]]) -> None:

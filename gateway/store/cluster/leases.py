@@ -1,0 +1,93 @@
+"""Exclusive sessions: a row for each, which expires if its gateway dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.errors import GatewayError, MaildropBusy
+from gateway.interfaces import Run
+from gateway.postgresql.database import Database
+from gateway.store.cluster import changes
+
+log = Logger()
+
+RENEW = changes.LEASE / 3
+"""Seconds between two renewals."""
+
+
+class Leases:
+    """The mailboxes that sessions of this process have for themselves.
+
+    While the database is away for longer than a lease, a session goes on, and another may begin.
+    """
+
+    def __init__(self, reactor: Any, database: Database, run: Run) -> None:
+        self._reactor = reactor
+        self._database = database
+        self._run = run
+        self._held: dict[UUID, int] = {}
+        self._ending: dict[int, Deferred[None]] = {}
+        """By mailbox: a lease that is being given back."""
+        self._timer: Any = None
+
+    async def take(self, mailbox: int) -> Callable[[], None]:
+        """Have a mailbox alone; returns what gives it back.  Raises ``MaildropBusy``."""
+        # The client of a session that has just ended may log in again at once.
+        await self._ended(mailbox)
+        holder = uuid4()
+        if not await self._run(lambda: changes.take_lease(self._database, mailbox, holder)):
+            raise MaildropBusy(f"mailbox {mailbox}: a session has it open")
+        self._held[holder] = mailbox
+        self._renew_later()
+        return lambda: self._give_back(holder)
+
+    def _ended(self, mailbox: int) -> Deferred[None]:
+        ending = self._ending.get(mailbox)
+        if ending is None:
+            return succeed(None)
+        ended: Deferred[None] = Deferred()
+        ending.addCallback(lambda _: ended.callback(None))
+        return ended
+
+    def _give_back(self, holder: UUID) -> None:
+        mailbox = self._held.pop(holder, None)
+        if mailbox is None:
+            return
+
+        def ended(result: object) -> None:
+            del self._ending[mailbox]
+            if isinstance(result, Failure):
+                # It expires.
+                result.trap(GatewayError)
+
+        ending = self._run(lambda: changes.end_lease(self._database, holder))
+        self._ending[mailbox] = done = Deferred[None]()
+        ending.addBoth(ended).addBoth(lambda _: done.callback(None))
+
+    def _renew_later(self) -> None:
+        if self._timer is None and self._held:
+            self._timer = self._reactor.callLater(RENEW, self._renew)
+
+    def _renew(self) -> None:
+        self._timer = None
+        held = [*self._held]
+        if not held:
+            return
+
+        def failed(failure: Failure) -> None:
+            log.warn("leases of exclusive sessions: {error}", error=failure.value)
+
+        renewed = self._run(lambda: changes.renew_leases(self._database, held))
+        renewed.addErrback(failed).addCallback(lambda _: self._renew_later())
+
+    def close(self) -> None:
+        """Renew no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

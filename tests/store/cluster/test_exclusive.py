@@ -1,0 +1,110 @@
+"""A mailbox has one session at a time, in the whole cluster, where that is wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from cluster_engines import ClusterBench, Waits
+from gateway.errors import MaildropBusy, NoSuchMailbox
+from gateway.model import Account, Reason
+from gateway.store.cluster.changes import LEASE
+from gateway.store.cluster.leases import RENEW
+from gateway.store.cluster.store import ClusterOptions
+from gateway.testing.store_contract import ALICE, BOB, read_all
+
+pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
+
+DESK = Reason(operator="token desk")
+
+
+class ExclusiveTests(Waits, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.bench = ClusterBench(self)
+        options = ClusterOptions(create=False, exclusive=True)
+        self.one, self.other = (self.bench.gateway(self, options=options) for _ in range(2))
+
+    def open(self, store: Any, account: Account = ALICE) -> Any:
+        """A session's maildrop, and what ends the session."""
+        return self.successResultOf(store.open(account, None))
+
+    def busy(self, store: Any) -> None:
+        """Somebody else has Alice's mailbox."""
+        self.failureResultOf(store.open(ALICE, None), MaildropBusy)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the database's clock go on."""
+        self.bench.change(
+            f"UPDATE pop3gw.lease SET until = until - {seconds} * interval '1 second'"
+        )
+
+    def test_a_second_session_is_refused_by_every_gateway_until_the_first_has_ended(self) -> None:
+        _, end = self.open(self.one)
+        self.busy(self.one)
+        self.busy(self.other)
+        self.open(self.other, BOB)
+        end()
+        _, end = self.open(self.one)
+        self.busy(self.other)
+        end()
+        self.bench.engines.until(lambda: len(self.bench.read("SELECT FROM pop3gw.lease")) == 1)
+        self.open(self.other)
+
+    def test_what_the_session_before_has_removed_the_next_one_does_not_list(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        self.bench.deliver(b"two\r\n")
+        maildrop, end = self.open(self.one)
+        self.successResultOf(maildrop.finish({0}, set()))
+        end()
+        maildrop, _ = self.open(self.one)
+        body = self.successResultOf(maildrop.retrieve(0))
+        self.assertEqual(read_all(self, body), b"two\r\n")
+
+    def test_an_end_that_is_called_twice_ends_nobody_elses_session(self) -> None:
+        _, end = self.open(self.one)
+        end()
+        self.open(self.one)
+        end()
+        self.busy(self.one)
+
+    def test_the_mailboxes_of_a_gateway_that_has_died_are_free_after_a_while(self) -> None:
+        self.open(self.one)
+        self.pass_time(LEASE - 5)
+        self.busy(self.other)
+        self.pass_time(6)
+        self.open(self.other)
+
+    def test_a_session_keeps_its_mailbox_as_long_as_it_takes(self) -> None:
+        self.open(self.one)
+        self.pass_time(LEASE - 1)
+        # The renewal is due in a while, by the clock of the process: now.
+        (due,) = (
+            call for call in self.bench.engines.reactor.getDelayedCalls() if "_renew" in str(call)
+        )
+        self.assertLessEqual(due.getTime() - self.bench.engines.reactor.seconds(), RENEW)
+        due.reset(0)
+        self.bench.engines.until(lambda: self.left() > LEASE - 5)
+        self.busy(self.other)
+
+    def left(self) -> float:
+        """Seconds to the end of the only lease."""
+        ((left,),) = self.bench.read(
+            "SELECT extract(epoch FROM until - now())::float8 FROM pop3gw.lease"
+        )
+        return float(left)
+
+    def test_a_mailbox_with_such_a_session_is_neither_renamed_nor_deleted(self) -> None:
+        _, end = self.open(self.one)
+        carol = Account("carol", "carol")
+        self.failureResultOf(self.other.rename(ALICE, carol), MaildropBusy)
+        self.failureResultOf(self.other.delete(ALICE, DESK), MaildropBusy)
+        end()
+        self.bench.engines.until(lambda: not self.bench.read("SELECT FROM pop3gw.lease"))
+        self.successResultOf(self.other.rename(ALICE, carol))
+
+    def test_a_login_that_fails_leaves_no_lease(self) -> None:
+        nobody = Account("nobody", "nobody")
+        self.failureResultOf(self.one.open(nobody, None), NoSuchMailbox)
+        self.assertEqual(self.bench.read("SELECT FROM pop3gw.lease"), [])
