@@ -21,7 +21,7 @@ from gateway.model import Account
 from gateway.postgresql.database import Database
 from gateway.postgresql.migrate import migrate
 from gateway.store.cluster.blobs import Blobs
-from gateway.store.cluster.requests import Requests, make_agent
+from gateway.store.cluster.requests import Content, Requests, make_agent
 from gateway.store.cluster.signing import Signer
 from gateway.store.cluster.store import ClusterOptions, ClusterStore
 from gateway.testing.retention_store_contract import Trail
@@ -205,6 +205,10 @@ class ClusterBench:
     def blobs(self, **more: Any) -> Blobs:
         """The bodies."""
         return Blobs(self.engines.requests(self.bucket), **more)
+
+    def content(self, text: bytes) -> Content:
+        """Something to upload."""
+        return Content([text])
 
     def read(self, query: str) -> list[Any]:
         """Rows of the database, as its owner sees them."""

@@ -65,6 +65,10 @@ class Blobs:
         removed = self._requests.ask("DELETE", object_name(key))
         return removed.addErrback(lambda failure: failure.trap(Missing)).addCallback(lambda _: None)
 
+    def check(self, key: UUID) -> Deferred[None]:
+        """Whether a body is there: fails with ``Missing`` if not."""
+        return self._requests.ask("HEAD", object_name(key)).addCallback(lambda _: None)
+
     def list(self, prefix: str = "", after: str = "") -> Deferred[Listed]:
         """Up to 1000 bodies with names after ``after``, in the order of their names."""
         query = {"list-type": "2"}

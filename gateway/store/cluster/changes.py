@@ -15,7 +15,7 @@ from psycopg import errors
 from gateway.errors import MailboxExists, MaildropBusy, NoSuchMailbox
 from gateway.model import Contents, Form, Usage
 from gateway.postgresql.database import Cursor, Database
-from gateway.store.cluster.rows import COLUMNS, MATCHES, Kept, as_ids, taken
+from gateway.store.cluster.rows import COLUMNS, MATCHES, Kept, Stored, as_ids, taken
 
 JUMP = 1_000_000
 """By how much the next uid rises in a new epoch, in which commits may have been lost."""
@@ -353,3 +353,26 @@ def forget_gone(cursor: Cursor, bodies: Collection[UUID], seconds: float) -> Non
         " AND at < now() - %s * interval '1 second'",
         ([*bodies], seconds),
     )
+
+
+# -- verification --------------------------------------------------------------
+
+
+def find_box(cursor: Cursor, mailbox: int) -> tuple[str, Locked] | None:
+    """The name of a mailbox, and the mailbox locked; None: it was deleted."""
+    try:
+        box = lock_id(cursor, mailbox)
+    except NoSuchMailbox:
+        return None
+    row = cursor.execute("SELECT name FROM pop3gw.mailbox WHERE id = %s", (mailbox,)).fetchone()
+    assert row is not None
+    return row[0], box
+
+
+def has_body(cursor: Cursor, one: Stored) -> bool:
+    """Whether there is still this message, with this body."""
+    cursor.execute(
+        "SELECT FROM pop3gw.message WHERE mailbox = %s AND uid = %s AND body = %s",
+        (one.mailbox, one.uid, one.body),
+    )
+    return cursor.fetchone() is not None

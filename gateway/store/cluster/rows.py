@@ -197,3 +197,70 @@ def as_ids(unique_ids: Collection[str]) -> tuple[list[int], list[str]]:
 def taken(rows: Sequence[Any]) -> list[Kept]:
     """Rows of ``COLUMNS``."""
     return [Kept(*row) for row in rows]
+
+
+# -- verification --------------------------------------------------------------
+
+
+class Stored(NamedTuple):
+    """A message with a body."""
+
+    body: UUID
+    mailbox: int
+    uid: int
+
+
+def stored(database: Database, after: Stored, most: int) -> list[Stored]:
+    """Up to ``most`` messages with bodies after this one, in the order of their bodies."""
+    found = database.read(
+        "SELECT body, mailbox, uid FROM pop3gw.message"
+        " WHERE (body, mailbox, uid) > (%s, %s, %s) AND octets > 0"
+        " ORDER BY body, mailbox, uid LIMIT %s",
+        (*after, most),
+    )
+    return [Stored(*row) for row in found]
+
+
+def find_known(database: Database, bodies: Sequence[UUID]) -> set[UUID]:
+    """Those of these bodies that a message has, or that wait to be collected."""
+    found = database.read(
+        "SELECT body FROM pop3gw.message WHERE body = ANY(%(bodies)s::uuid[])"
+        " UNION SELECT body FROM pop3gw.gone WHERE body = ANY(%(bodies)s::uuid[])",
+        {"bodies": [*bodies]},
+    )
+    return {body for (body,) in found}
+
+
+class Counted(NamedTuple):
+    """A mailbox, its counters, and what there is."""
+
+    mailbox: int
+    name: str
+    counters: Contents
+    contents: Contents
+
+
+# Counters and messages of one moment: it is one statement.
+_COUNTED = """\
+SELECT id, name, octets, messages, hidden_octets, hidden_messages, counted.*
+FROM (SELECT * FROM pop3gw.mailbox WHERE id > %s ORDER BY id LIMIT %s) AS mailbox, LATERAL (
+    SELECT coalesce(sum(octets) FILTER (WHERE hidden IS NULL), 0)::bigint,
+           count(*) FILTER (WHERE hidden IS NULL),
+           coalesce(sum(octets) FILTER (WHERE hidden IS NOT NULL), 0)::bigint,
+           count(*) FILTER (WHERE hidden IS NOT NULL)
+    FROM pop3gw.message WHERE message.mailbox = mailbox.id
+) AS counted
+ORDER BY id"""
+
+
+def counted(database: Database, after: int, most: int) -> list[Counted]:
+    """Up to ``most`` mailboxes with ids after this one."""
+    return [
+        Counted(mailbox, name, _contents(numbers[:4]), _contents(numbers[4:]))
+        for mailbox, name, *numbers in database.read(_COUNTED, (after, most))
+    ]
+
+
+def _contents(numbers: Sequence[int]) -> Contents:
+    octets, messages, hidden_octets, hidden_messages = numbers
+    return Contents(Usage(octets, messages), Usage(hidden_octets, hidden_messages))
