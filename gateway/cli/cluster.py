@@ -42,12 +42,15 @@ def migrate(terminal: Terminal, config: str | None, database: str | None) -> Non
     Any number of gateways may run meanwhile, and this command too. It refuses
     a schema that is newer than this pop3gw.
     """
+    from gateway.postgresql.database import Database
     from gateway.postgresql.migrate import VERSION
     from gateway.postgresql.migrate import migrate as apply
-    from gateway.store.cluster.kind import ClusterSettings, make_database
 
-    own = ClusterSettings() if database else _settings(config)
-    engine = make_database(own, database or "")
+    if database:
+        engine = Database(database)
+    else:
+        own = _settings(config)
+        engine = Database(own.database, password=own.database_password)
     try:
         steps = [step.name for step in apply(engine)]
     finally:

@@ -20,6 +20,8 @@ from gateway.errors import GatewayError, MailboxUnusable, NoRoom, StoreDown
 
 T = TypeVar("T")
 
+Connection = psycopg.Connection[tuple[Any, ...]]
+
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -74,8 +76,19 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 class Database:
     """A database, for any number of threads, each of which takes a connection."""
 
-    def __init__(self, conninfo: str, *, timeout: float = 10.0, password: str = "") -> None:
-        """``conninfo``: a URI or key words of libpq; ``timeout``: seconds for each call."""
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        timeout: float = 10.0,
+        password: str = "",
+        check: Callable[[Connection], None] = lambda _: None,
+    ) -> None:
+        """``conninfo``: a URI or key words of libpq; ``timeout``: seconds for each call.
+
+        ``check`` looks at each new connection, and raises as ``read`` does.
+        """
+        self._check = check
         self._conninfo = conninfo
         self._secret = {"password": password} if password else {}
         self._timeout = timeout
@@ -152,17 +165,27 @@ class Database:
         try:
             connection = self._idle.pop()
         except IndexError:
-            left = max(deadline - time.monotonic(), 0.001)
-            connection = _Connection.connect(
-                make_conninfo(self._conninfo, **self._secret),
-                autocommit=True,
-                # Behind a pooler the next transaction may have another server's connection.
-                prepare_threshold=None,
-                # libpq takes 1 for 2.
-                connect_timeout=max(2, int(left)),
-                application_name="pop3gw",
-            )
+            connection = self._connect(deadline)
         connection.deadline = deadline
+        return connection
+
+    def _connect(self, deadline: float) -> _Connection:
+        left = max(deadline - time.monotonic(), 0.001)
+        connection = _Connection.connect(
+            make_conninfo(self._conninfo, **self._secret),
+            autocommit=True,
+            # Behind a pooler the next transaction may have another server's connection.
+            prepare_threshold=None,
+            # libpq takes 1 for 2.
+            connect_timeout=max(2, int(left)),
+            application_name="pop3gw",
+        )
+        connection.deadline = deadline
+        try:
+            self._check(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _give_back(self, connection: _Connection) -> None:

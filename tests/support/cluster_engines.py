@@ -21,9 +21,10 @@ from gateway.model import Account
 from gateway.postgresql.database import Database
 from gateway.postgresql.migrate import migrate
 from gateway.store.cluster.blobs import Blobs
-from gateway.store.cluster.requests import Content, Requests, make_agent
+from gateway.store.cluster.requests import Requests
 from gateway.store.cluster.signing import Signer
 from gateway.store.cluster.store import ClusterOptions, ClusterStore
+from gateway.store.cluster.transport import Content, make_agent
 from gateway.testing.retention_store_contract import Trail
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, admit, run_now
 from postgresql import PostgreSQL

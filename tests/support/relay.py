@@ -22,6 +22,8 @@ class Relay:
         """Octets of the answers of one connection after which it is closed; -1: never."""
         self.cuts = 0
         """How many connections were broken."""
+        self.connections = self.ended = 0
+        """How many connections there were, and how many have ended."""
         self.is_away = False
         """Close connections at once."""
         self._open: list[socket.socket] = []
@@ -45,6 +47,7 @@ class Relay:
                 if self.is_away:
                     client.close()
                     continue
+                self.connections += 1
                 server = socket.create_connection(("127.0.0.1", self._target))
                 self._open += [client, server]
                 lost = threading.Event()
@@ -60,6 +63,7 @@ class Relay:
                     self.lose_answer_to = b""
                     lost.set()
                 server.sendall(data)
+        self.ended += 1
         _close(server)
 
     def _answers(self, client: socket.socket, server: socket.socket, lost: threading.Event) -> None:

@@ -13,7 +13,8 @@ from twisted.web.iweb import IResponse
 
 from gateway.errors import GatewayError, MessageUnreadable, StoreDown
 from gateway.store.cluster.keys import find_key, new_key, object_name
-from gateway.store.cluster.requests import Content, Missing, Requests
+from gateway.store.cluster.requests import Missing, Requests
+from gateway.store.cluster.transport import Content
 
 PART = 8 * 1024 * 1024
 """Octets above which a body goes in parts.  S3 takes no part below 5 MiB but the last."""

@@ -84,11 +84,20 @@ class StreamedBody:
         return self._waiting
 
     def close(self) -> None:
-        """Close it."""
+        """Close it.  What is still to come of a small rest comes: a new connection costs more."""
         self._closed = True
         self._stop_timer()
-        if self._received < self._length:
+        self._pieces.clear()
+        rest = self._length - self._received
+        if rest > HELD:
             self._part.stop()
+        elif rest and self._broken is None:
+            self._timer = self._reactor.callLater(self._timeout, self._give_up)
+            self._part.resume()
+
+    def _give_up(self) -> None:
+        self._timer = None
+        self._part.stop()
 
     # -- the server's side -----------------------------------------------------
 
@@ -96,6 +105,8 @@ class StreamedBody:
         """Octets have come."""
         self._tries = 0
         self._received += len(data)
+        if self._closed:
+            return
         if self._received > self._length:
             self._fail(StoreDown("S3: a body is longer than its Content-Length"))
             return
@@ -109,6 +120,8 @@ class StreamedBody:
 
     def ended(self) -> None:
         """The connection gives no more."""
+        if self._closed:
+            self._stop_timer()
         if self._closed or self._broken is not None or self._received == self._length:
             return
         self._tries += 1

@@ -18,7 +18,7 @@ from gateway.store.audited import END_OF_HEADER
 from gateway.store.cluster import changes
 from gateway.store.cluster.blobs import Blobs
 from gateway.store.cluster.changes import New
-from gateway.store.cluster.requests import Content
+from gateway.store.cluster.transport import Content
 from gateway.wire.body import Canonical, Measure
 
 LONGEST_HEAD = 64 * 1024

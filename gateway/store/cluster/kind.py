@@ -54,17 +54,20 @@ class ClusterSettings(StoreSettings):
     cached_messages: int = field(default=2_000_000, **check.within(0, 2**40))
 
 
-def make_database(own: ClusterSettings, conninfo: str = "") -> Database:
-    """The database of these settings; ``conninfo``: another role, with a password of its own."""
+def make_database(own: ClusterSettings) -> Database:
+    """The database of these settings, with the schema that this pop3gw needs."""
     from gateway.postgresql.database import Database
+    from gateway.postgresql.migrate import check_version
 
-    password = "" if conninfo else own.database_password
-    return Database(conninfo or own.database, timeout=own.timeout, password=password)
+    return Database(
+        own.database, timeout=own.timeout, password=own.database_password, check=check_version
+    )
 
 
 def _requests(own: ClusterSettings, reactor: Any, authorities: str) -> Requests:
-    from gateway.store.cluster.requests import Requests, make_agent
+    from gateway.store.cluster.requests import Requests
     from gateway.store.cluster.signing import Signer
+    from gateway.store.cluster.transport import make_agent
 
     agent = make_agent(
         reactor,

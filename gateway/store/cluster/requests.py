@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
 from attrs import frozen
-from cryptography import x509
-from OpenSSL.crypto import X509
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError, TimeoutError
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    URI,
-    Agent,
-    BrowserLikePolicyForHTTPS,
-    HTTPConnectionPool,
-    ResponseDone,
-    ResponseFailed,
-    ResponseNeverReceived,
-)
-from twisted.web.http import PotentialDataLoss
+from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IAgent, IResponse
 
 from gateway.errors import GatewayError, MailboxUnusable, StoreDown
-from gateway.store.cluster.signing import EMPTY, Signer
+from gateway.store.cluster.signing import Signer
+from gateway.store.cluster.transport import Content, Producer, read_all
 
 ATTEMPTS = 3
 
@@ -50,23 +35,6 @@ _LOST = (
     TimeoutError,
     CancelledError,
 )
-
-
-class Content:
-    """What a request sends: pieces, their length and their digest."""
-
-    def __init__(self, pieces: Sequence[bytes] = (), digest: str = "") -> None:
-        """``digest``: the SHA-256 in hex; empty: it is computed."""
-        self.pieces = pieces
-        self.length = sum(map(len, pieces))
-        self.digest = digest or (_digest(pieces) if pieces else EMPTY)
-
-
-def _digest(pieces: Sequence[bytes]) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
 
 
 @frozen
@@ -122,7 +90,7 @@ class Requests:
         self, method: str, name: str, query: Mapping[str, str], content: Content
     ) -> Answer:
         response = await self.open(method, name, query, content)
-        text = await self._limited(_read(response))
+        text = await self._limited(read_all(response))
         if b"<Error>" in text[:200]:
             # The end of a multipart upload may fail after the server has sent 200.
             raise _refusal(response.code, text, name)
@@ -158,7 +126,7 @@ class Requests:
                 response = await self._once(method, url, content, headers)
                 if response.code < 300:
                     return response
-                text = await self._limited(_read(response))
+                text = await self._limited(read_all(response))
                 if attempt == ATTEMPTS or not _may_pass(response.code):
                     raise _refusal(response.code, text, name)
             except _LOST as lost:
@@ -172,7 +140,7 @@ class Requests:
         self, method: str, url: str, content: Content, headers: Mapping[str, str]
     ) -> Deferred[IResponse]:
         signed = self._signer.signed(method, url, headers, content.digest)
-        body = _Producer(content) if content.pieces else None
+        body = Producer(content) if content.pieces else None
         sent = Headers({key: [value] for key, value in signed.items()})
         return self._limited(self._agent.request(method.encode(), url.encode(), sent, body))
 
@@ -208,117 +176,3 @@ def _refusal(status: int, text: bytes, name: str) -> GatewayError:
     if status in (301, 307, 400, 403, 404, 405, 411):
         return MailboxUnusable(f"{said}; check the keys, the bucket and its policy")
     return StoreDown(said)
-
-
-def make_agent(
-    reactor: Any, url: str, *, connections: int, timeout: float, authorities: str = ""
-) -> IAgent:
-    """An agent for the server of ``url``, to which it keeps this many connections open.
-
-    ``authorities``: a file with the certificates of those it trusts; empty: the system's.
-    Raises ``ValueError`` for a file that has none.
-    """
-    uri = URI.fromBytes(url.encode())
-    endpoint: Any = HostnameEndpoint(reactor, uri.host, uri.port, timeout=timeout)
-    if uri.scheme == b"https":
-        policy = BrowserLikePolicyForHTTPS(_trusted(authorities) if authorities else None)
-        endpoint = wrapClientTLS(policy.creatorForNetloc(uri.host, uri.port), endpoint)
-    pool = HTTPConnectionPool(reactor)
-    pool.maxPersistentPerHost = connections
-    pool.retryAutomatically = False
-    agent: IAgent = Agent.usingEndpointFactory(reactor, _OneServer(endpoint), pool)
-    return agent
-
-
-@implementer(IAgentEndpointFactory)
-class _OneServer:
-    """Always the same endpoint: to make one for each request costs a third of the request."""
-
-    def __init__(self, endpoint: Any) -> None:
-        self._endpoint = endpoint
-
-    def endpointForURI(self, uri: URI) -> Any:  # noqa: ARG002
-        """The endpoint of the server."""
-        return self._endpoint
-
-
-def _trusted(path: str) -> Any:
-    try:
-        with open(path, "rb") as file:
-            found = x509.load_pem_x509_certificates(file.read())
-    except OSError as error:
-        raise ValueError(f"bucket_ca_file: {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise ValueError(f"bucket_ca_file: {path}: expected certificates: {error}") from None
-    return trustRootFromCertificates([Certificate(X509.from_cryptography(one)) for one in found])
-
-
-def _read(response: IResponse) -> Deferred[bytes]:
-    """The text of an answer, which has no body of a message."""
-    collector = _Collector()
-    response.deliverBody(collector)
-    return collector.whole
-
-
-class _Collector(Protocol):
-    """Joins what arrives."""
-
-    def __init__(self) -> None:
-        self.whole: Deferred[bytes] = Deferred(lambda _: self._stop())
-        self._pieces: list[bytes] = []
-
-    def dataReceived(self, data: bytes) -> None:
-        """A piece."""
-        self._pieces.append(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The end, or a broken connection."""
-        if self.whole.called:
-            return
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.whole.callback(b"".join(self._pieces))
-        else:
-            self.whole.errback(reason)
-
-    def _stop(self) -> None:
-        transport: Any = self.transport
-        if transport is not None:
-            transport.stopProducing()
-
-
-@implementer(IBodyProducer)
-class _Producer:
-    """Writes pieces while the connection takes them."""
-
-    def __init__(self, content: Content) -> None:
-        self.length = content.length
-        self._pieces = iter(content.pieces)
-        self._consumer: Any = None
-        self._paused = False
-        self._done: Deferred[None] | None = None
-
-    def startProducing(self, consumer: Any) -> Deferred[None]:
-        """Begin to write; fires when all is written."""
-        self._consumer, self._done = consumer, Deferred()
-        done = self._done
-        self.resumeProducing()
-        return done
-
-    def resumeProducing(self) -> None:
-        """Write on."""
-        self._paused = False
-        while not self._paused and self._done is not None:
-            piece = next(self._pieces, None)
-            if piece is None:
-                done, self._done = self._done, None
-                done.callback(None)
-                return
-            self._consumer.write(piece)
-
-    def pauseProducing(self) -> None:
-        """Wait until ``resumeProducing``."""
-        self._paused = True
-
-    def stopProducing(self) -> None:
-        """The connection is gone."""
-        self._done = None

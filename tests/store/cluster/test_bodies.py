@@ -109,6 +109,29 @@ class BodyTests(Waits, SynchronousTestCase):
         self.assertLess(relay.passed, len(LARGE))
         self.assertTrue(data + read_all(self, body) == LARGE)
 
+    def test_top_of_a_small_message_keeps_its_connection(self) -> None:
+        self.bench.deliver(b"Subject: one\r\n\r\n" + b"body\r\n" * 20_000)
+        relay, store = self.relayed()
+        body = self.successResultOf(self.open(store).retrieve(0))
+        self.successResultOf(body.read())
+        body.close()
+        self.bench.engines.until(lambda: relay.passed > 16 + 120_000)
+        for _ in range(20):
+            # It is in the socket; now it is read.
+            self.bench.engines.reactor.iterate(0.01)
+        body = self.successResultOf(self.open(store).retrieve(0))
+        self.assertEqual(len(read_all(self, body)), 16 + 120_000)
+        self.assertEqual(relay.connections, 1)
+
+    def test_top_of_a_large_message_does_not_read_it_all(self) -> None:
+        self.send(self.bench.store, LARGE)
+        relay, store = self.relayed()
+        body = self.successResultOf(self.open(store).retrieve(0))
+        self.successResultOf(body.read())
+        body.close()
+        self.bench.engines.until(lambda: relay.ended == 1)
+        self.assertLess(relay.passed, len(LARGE))
+
     def test_a_request_that_was_not_answered_is_repeated(self) -> None:
         relay, store = self.relayed()
         relay.lose_answer_to = b"PUT "
