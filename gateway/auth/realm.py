@@ -22,6 +22,7 @@ from gateway.interfaces import (
     IAdmission,
     IBody,
     IDirectory,
+    IHeaderMaildrop,
     IHidingMaildrop,
     IMaildrop,
     IQuickMaildrop,
@@ -34,7 +35,7 @@ __all__ = ["MaildropRealm"]
 _Avatar = tuple[type[Interface], object, Callable[[], None]]
 
 
-@implementer(IQuickMaildrop)
+@implementer(IQuickMaildrop, IHeaderMaildrop)
 class _MayBeHeld:
     """A maildrop that may be on hold: QUIT then hides messages in place of removing them."""
 
@@ -61,6 +62,14 @@ class _MayBeHeld:
     def retrieve(self, index: int) -> Deferred[IBody]:
         """As ``IMaildrop.retrieve`` of the maildrop."""
         return self._maildrop.retrieve(index)
+
+    def retrieve_header(self, index: int) -> Deferred[IBody]:
+        """As ``IHeaderMaildrop.retrieve_header``, or the message where the maildrop has none."""
+        headers = IHeaderMaildrop(self._maildrop, None)
+        opened: Deferred[IBody] = (
+            self.retrieve(index) if headers is None else headers.retrieve_header(index)
+        )
+        return opened
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove or hide.  Fails with ``StoreDown`` on hold if the store cannot hide."""

@@ -112,6 +112,16 @@ class IQuickMaildrop(IMaildrop):
         """
 
 
+class IHeaderMaildrop(IMaildrop):
+    """A maildrop that can read the header of a message without the rest."""
+
+    def retrieve_header(index: int) -> Deferred[IBody]:
+        """Open the header of message ``index`` with the empty line after it, for TOP 0.
+
+        More of the message may follow.  Fails as ``retrieve``.
+        """
+
+
 class IHidingMaildrop(IMaildrop):
     """A maildrop that can hide messages, for mailboxes on hold."""
 

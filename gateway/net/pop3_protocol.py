@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 from twisted.cred.credentials import ICredentials, UsernamePassword
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,6 +26,7 @@ from gateway.events import (
 from gateway.interfaces import (
     Challenge,
     IBody,
+    IHeaderMaildrop,
     IMaildrop,
     IMechanism,
     IQuickMaildrop,
@@ -72,6 +74,8 @@ class POP3Protocol(Shell):
         self._reading = False
         self._small_message: Callable[[int], tuple[bytes, Form] | None] | None = None
         """Reads a small message at once, in a maildrop that can."""
+        self._retrieve_header: Callable[[int], Deferred[IBody]]
+        """Opens a message, or only its header in a maildrop that can; set at login."""
 
     # -- the line ------------------------------------------------------------
 
@@ -194,7 +198,8 @@ class POP3Protocol(Shell):
             case Fetch():
                 small = self._small_message
                 if small is None or (text := small(action.message)) is None:
-                    opened = self._maildrop.retrieve(action.message)
+                    retrieve = self._retrieve_header if action.header else self._maildrop.retrieve
+                    opened = retrieve(action.message)
                     self._await(opened, self._fetched, self._unfetched)
                 else:
                     self._session.message(*text)
@@ -299,6 +304,9 @@ class POP3Protocol(Shell):
         self._maildrop, self._give_back = opened
         quick = IQuickMaildrop(self._maildrop, None)
         self._small_message = None if quick is None else quick.small_message
+        headers = IHeaderMaildrop(self._maildrop, None)
+        retrieve = self._maildrop.retrieve
+        self._retrieve_header = retrieve if headers is None else headers.retrieve_header
         if self._over:
             self._leave()
             return

@@ -55,6 +55,8 @@ class Fetch(NamedTuple):
     """
 
     message: int
+    header: bool = False
+    """Whether the header is enough: TOP without lines of the body."""
 
 
 class Commit(NamedTuple):

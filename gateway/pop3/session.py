@@ -192,7 +192,7 @@ class Session(Replies):
         if (count := natural(lines)) is None:
             raise Refused("bad_lines")
         self._reply = MessageReply(index, count)
-        self._action = Fetch(index)
+        self._action = Fetch(index, header=count == 0)
 
     def _dele(self, number: bytes) -> None:
         self.marks.remove(number)

@@ -16,6 +16,9 @@ from gateway.store.cluster.keys import find_key, new_key, object_name
 from gateway.store.cluster.requests import Missing, Requests
 from gateway.store.cluster.transport import Content
 
+LONGEST_HEAD = 64 * 1024
+"""Octets of a header that the database keeps beside a body."""
+
 PART = 8 * 1024 * 1024
 """Octets above which a body goes in parts.  S3 takes no part below 5 MiB but the last."""
 

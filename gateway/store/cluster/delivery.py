@@ -16,13 +16,10 @@ from gateway.model import Account, Contents, Form, Limits, Usage
 from gateway.postgresql.database import Cursor, Database
 from gateway.store.audited import END_OF_HEADER
 from gateway.store.cluster import changes
-from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.blobs import LONGEST_HEAD, Blobs
 from gateway.store.cluster.changes import New
 from gateway.store.cluster.transport import Content
 from gateway.wire.body import Canonical, Measure
-
-LONGEST_HEAD = 64 * 1024
-"""Octets of a header that are kept beside the body."""
 
 Count = Callable[[Contents], Usage]
 """What of a mailbox counts for its quota."""

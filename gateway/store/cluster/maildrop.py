@@ -13,10 +13,10 @@ from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
 from gateway.errors import GatewayError, MessageGone, NoSuchMailbox, StoreDown
-from gateway.interfaces import IBody, IHidingMaildrop, Run
+from gateway.interfaces import IBody, IHeaderMaildrop, IHidingMaildrop, Run
 from gateway.model import Listing, Reason, Terms
 from gateway.store.cluster.batch import Batch
-from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.blobs import LONGEST_HEAD, Blobs
 from gateway.store.cluster.bodies import StreamedBody
 from gateway.store.cluster.removal import Removal
 from gateway.store.cluster.requests import Missing
@@ -35,6 +35,7 @@ class Means:
         blobs: Blobs,
         removal: Removal,
         shown: Batch[Message, bool],
+        headers: Batch[Message, bytes],
         *,
         mark_read: bool,
         timeout: float,
@@ -44,11 +45,12 @@ class Means:
         self.blobs = blobs
         self.removal = removal
         self.shown = shown
+        self.headers = headers
         self.mark_read = mark_read
         self.timeout = timeout
 
 
-@implementer(IHidingMaildrop)
+@implementer(IHidingMaildrop, IHeaderMaildrop)
 class ClusterMaildrop:
     """The maildrop of a session: the snapshot of its login."""
 
@@ -89,6 +91,19 @@ class ClusterMaildrop:
         if not answered:
             shown.raiseException()
         raise MessageGone(f"{self.name}: {snapshot.listing.uids[index]}")
+
+    def retrieve_header(self, index: int) -> Deferred[IBody]:
+        """The header, which needs no body: of an endless one the message."""
+        return Deferred.fromCoroutine(self._retrieve_header(index))
+
+    async def _retrieve_header(self, index: int) -> IBody:
+        snapshot = self._snapshot
+        header = await self._means.headers.find((snapshot.state.mailbox, snapshot.uids[index]))
+        if header is None:
+            raise MessageGone(f"{self.name}: {snapshot.listing.uids[index]}")
+        if len(header) >= LONGEST_HEAD:
+            return await self._retrieve(index)
+        return BytesBody(header, snapshot.form(index))
 
     async def _body(self, index: int) -> IBody:
         snapshot, means = self._snapshot, self._means

@@ -63,6 +63,19 @@ def find_shown(database: Database, messages: Sequence[Message]) -> dict[Message,
     return dict.fromkeys(rows, True)
 
 
+def find_headers(database: Database, messages: Sequence[Message]) -> dict[Message, bytes]:
+    """The headers of those of these messages that POP3 shows: each up to 64 KiB."""
+    mailboxes, uids = zip(*messages, strict=True)
+    rows = database.read(
+        "SELECT mailbox, uid, head.octets"
+        " FROM unnest(%s::bigint[], %s::bigint[]) AS asked(mailbox, uid)"
+        " JOIN pop3gw.message USING (mailbox, uid) JOIN pop3gw.head USING (mailbox, uid)"
+        " WHERE hidden IS NULL",
+        ([*mailboxes], [*uids]),
+    )
+    return {(mailbox, uid): head for mailbox, uid, head in rows}
+
+
 # One statement has one view of the database: the listing is that of the state.
 _LISTING = """\
 SELECT id, epoch, generation, layout, next_uid, listing.*

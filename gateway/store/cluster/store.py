@@ -37,9 +37,9 @@ from gateway.postgresql.database import Cursor, Database
 from gateway.store.audited import no_audit, no_limits
 from gateway.store.cluster import changes, rows
 from gateway.store.cluster.batch import Batch
-from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.blobs import LONGEST_HEAD, Blobs
 from gateway.store.cluster.collection import BodyCollection
-from gateway.store.cluster.delivery import LONGEST_HEAD, Delivery, Incoming
+from gateway.store.cluster.delivery import Delivery, Incoming
 from gateway.store.cluster.leases import Leases
 from gateway.store.cluster.maildrop import ClusterMaildrop, Means
 from gateway.store.cluster.names import is_text
@@ -108,6 +108,7 @@ class ClusterStore:
             blobs,
             self._removal,
             Batch(run, partial(rows.find_shown, database)),
+            Batch(run, partial(rows.find_headers, database)),
             mark_read=options.mark_read,
             timeout=options.timeout,
         )

@@ -8,7 +8,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
-from gateway.errors import StoreDown
+from gateway.errors import MessageGone, StoreDown
 from gateway.model import Form
 from gateway.store.cluster.blobs import Blobs
 from gateway.store.cluster.bodies import HELD
@@ -122,6 +122,20 @@ class BodyTests(Waits, SynchronousTestCase):
         body = self.successResultOf(self.open(store).retrieve(0))
         self.assertEqual(len(read_all(self, body)), 16 + 120_000)
         self.assertEqual(relay.connections, 1)
+
+    def test_top_without_lines_reads_no_body(self) -> None:
+        self.bench.deliver(b"Subject: one\r\n\r\nbody\r\n")
+        self.bench.deliver(b"X-Long: y\r\n" * 10_000 + b"\r\nbody\r\n")
+        relay, store = self.relayed()
+        maildrop = self.open(store).original
+        body = self.successResultOf(maildrop.retrieve_header(0))
+        self.assertEqual(read_all(self, body), b"Subject: one\r\n\r\n")
+        self.assertEqual(relay.connections, 0)
+        # A header that is longer than what is kept comes with the message.
+        body = self.successResultOf(maildrop.retrieve_header(1))
+        self.assertEqual(len(read_all(self, body)), 110_000 + 8)
+        self.bench.expunge_first()
+        self.failureResultOf(maildrop.retrieve_header(0), MessageGone)
 
     def test_top_of_a_large_message_does_not_read_it_all(self) -> None:
         self.send(self.bench.store, LARGE)
