@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 
+from gateway.net.tls import make_certificate
 from programs import find, need
 from servers import Server, free_port
 
@@ -30,11 +31,14 @@ class PostgreSQL(Server):
         super().__init__(Path(tempfile.mkdtemp(prefix="pop3gw-sql-")))
         self.port = free_port()
         self._data = self.directory / "data"
+        self.certificate, key = self.directory / "cert.pem", self.directory / "key.pem"
+        make_certificate(str(self.certificate), str(key))
         self._user: list[str] = []
         if os.geteuid() == 0:
             # Its package has made this user.
             self._user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-            os.chown(self.directory, *pwd.getpwnam("postgres")[2:4])
+            for path in (self.directory, key):
+                os.chown(path, *pwd.getpwnam("postgres")[2:4])
         self._make()
 
     def _make(self) -> None:
@@ -59,6 +63,9 @@ class PostgreSQL(Server):
             "unix_socket_directories": self.directory,
             "fsync": "off",
             "lc_messages": "C",
+            "ssl": "on",
+            "ssl_cert_file": self.certificate,
+            "ssl_key_file": self.directory / "key.pem",
         }
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command = [*self._user, str(find(POSTGRES)), "-D", str(self._data), *words]
@@ -71,7 +78,7 @@ class PostgreSQL(Server):
 
     def stop(self, number: int = signal.SIGINT) -> int:
         """End it, at once for its clients, and remove it."""
-        status = super().stop(number)
+        status = 0 if self.process is None else super().stop(number)
         shutil.rmtree(self.directory)
         return status
 

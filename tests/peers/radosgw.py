@@ -9,6 +9,7 @@ import subprocess
 import uuid
 from pathlib import Path
 
+from gateway.net.tls import make_certificate
 from programs import need
 from servers import Server, free_port, until_listening
 
@@ -46,7 +47,7 @@ memstore device bytes = 1073741824
 osd class load list = *
 osd class default list = *
 rgw data = {directory}
-rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
+rgw frontends = beast endpoint=127.0.0.1:{port} {tls} tcp_nodelay=1
 rgw thread pool size = 16
 rgw enable usage log = false
 """
@@ -59,7 +60,12 @@ class RadosGateway:
         need(*PROGRAMS, "radosgw-admin", root=True)
         self.directory = directory
         self.port = free_port()
+        self.tls = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.tls_url = f"https://localhost:{self.tls}"
+        self.certificate = directory / "cert.pem"
+        key = directory / "key.pem"
+        make_certificate(str(self.certificate), str(key))
         self._monitor_port = free_port()
         self._monitor, self._osd, self.gateway = (Server(directory) for _ in range(3))
         self._configuration = directory / "ceph.conf"
@@ -70,6 +76,8 @@ class RadosGateway:
                 monitor=f"[v2:127.0.0.1:{self._monitor_port}]",
                 directory=directory,
                 port=self.port,
+                tls=f"ssl_endpoint=127.0.0.1:{self.tls} ssl_certificate={self.certificate}"
+                f" ssl_private_key={key}",
             )
         )
         for folder in ("mon", "osd"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -40,17 +41,34 @@ class Engines:
     """PostgreSQL, an S3, and a reactor that runs while a test waits."""
 
     def __init__(self, directory: Path) -> None:
-        self.postgresql = PostgreSQL().run()
-        self.s3 = RadosGateway(directory).run()
+        self._running = ExitStack()
+        with self._running:
+            self._start(directory)
+            self._running = self._running.pop_all()
+
+    def _start(self, directory: Path) -> None:
+        self.postgresql = PostgreSQL()
+        self._running.callback(self.postgresql.stop)
+        self.postgresql.run()
+        self.s3 = RadosGateway(directory)
+        self._running.callback(self.s3.stop)
+        self.s3.run()
         self.reactor = EPollReactor()
         self.reactor.startRunning(installSignalHandlers=False)
+        self._running.callback(self._stop_reactor)
         self._numbers = count(1)
         self.postgresql.make_database("mail")
         self.owner = Database(self.postgresql.url("mail"))
+        self._running.callback(self.owner.close)
         migrate(self.owner)
         self._grant()
         self.url = self.postgresql.url("mail", ROLE, PASSWORD)
         self._agents: dict[str, IAgent] = {}
+
+    def url_by(self, port: int) -> str:
+        """Where gateways find the database by a relay, which looks for statements: without TLS."""
+        url = self.url.replace(f":{self.postgresql.port}/", f":{port}/")
+        return f"{url}?sslmode=disable"
 
     def _grant(self) -> None:
         (text,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S)
@@ -60,11 +78,11 @@ class Engines:
 
     def stop(self) -> None:
         """End all."""
-        self.owner.close()
+        self._running.close()
+
+    def _stop_reactor(self) -> None:
         self.reactor.stop()
         self.reactor.iterate()
-        self.s3.stop()
-        self.postgresql.stop()
 
     def wait(self, answer: Deferred[Any], seconds: float = 60) -> None:
         """Return once it has fired."""

@@ -30,9 +30,7 @@ class OnceTests(Waits, SynchronousTestCase):
         """A relay before PostgreSQL, and a store behind it."""
         relay = Relay(self.bench.engines.postgresql.port)
         self.addCleanup(relay.stop)
-        url = self.bench.engines.url.replace(
-            f":{self.bench.engines.postgresql.port}/", f":{relay.port}/"
-        )
+        url = self.bench.engines.url_by(relay.port)
         return relay, self.bench.gateway(self, database=Database(url))
 
     def uids(self, account: Account = ALICE) -> list[int]:

@@ -27,7 +27,7 @@ class OutageTests(Waits, SynchronousTestCase):
         """A relay before PostgreSQL, and a store behind it."""
         relay = Relay(self.postgresql.port)
         self.addCleanup(relay.stop)
-        url = self.bench.engines.url.replace(f":{self.postgresql.port}/", f":{relay.port}/")
+        url = self.bench.engines.url_by(relay.port)
         return relay, self.bench.gateway(self, database=Database(url, timeout=0.5))
 
     def database(self, url: str, **more: Any) -> Database:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cluster_engines import Engines
+from gateway.net.tls import make_certificate
 from radosgw import ACCESS_KEY, SECRET_KEY
 from servers import PASSWORD, USER, Gateway, free_port
 
@@ -21,8 +22,11 @@ pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("cluster")]
 MESSAGE = b"Subject: one\r\n\r\n.dot\r\nbody\r\n"
 
 
-def gateway_of(engines: Engines, bucket: str, directory: Path) -> tuple[Gateway, int]:
+def gateway_of(
+    engines: Engines, bucket: str, directory: Path, *, s3: str = "", ca_file: str = ""
+) -> tuple[Gateway, int]:
     """A gateway of the cluster, and its port for LMTP."""
+    tls = f"?sslmode=verify-full&sslrootcert={engines.postgresql.certificate}"
     (directory / "database.secret").write_text("no-owner\n")
     (directory / "bucket.secret").write_text(f"{SECRET_KEY}\n")
     lmtp = free_port()
@@ -32,9 +36,10 @@ endpoint = "tcp:{lmtp}:interface=127.0.0.1"
 [store]
 kind = "gateway.store.cluster.kind.CLUSTER"
 timeout = 2.0
-database = "postgresql://gateway@127.0.0.1:{engines.postgresql.port}/mail"
+database = "postgresql://gateway@127.0.0.1:{engines.postgresql.port}/mail{tls}"
 database_password_file = "database.secret"
-bucket = "{engines.s3.url}/{bucket}"
+bucket = "{s3 or engines.s3.url}/{bucket}"
+bucket_ca_file = "{ca_file}"
 bucket_access_key = "{ACCESS_KEY}"
 bucket_secret_key_file = "bucket.secret"
 """
@@ -164,6 +169,33 @@ def test_a_database_that_crashes_and_comes_back_needs_no_restart_of_a_gateway(
     assert subjects(one) == []
     deliver(lmtp, b"Subject: 2\r\n\r\n")
     assert subjects(two) == [2]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_bodies_go_over_tls_to_an_s3_that_is_known_and_to_no_other(
+    engines: Engines, tmp_path: Path, is_known: bool
+) -> None:
+    engines.clear()
+    stranger = tmp_path / "stranger.pem"
+    make_certificate(str(stranger), str(tmp_path / "stranger.key"))
+    ca_file = engines.s3.certificate if is_known else stranger
+    bucket = engines.make_bucket()
+    gateway, lmtp = gateway_of(
+        engines, bucket, tmp_path, s3=engines.s3.tls_url, ca_file=str(ca_file)
+    )
+    gateway.run()
+    try:
+        if is_known:
+            deliver(lmtp, b"Subject: 1\r\n\r\nbody\r\n")
+            with closing(logged_in(gateway)) as client:
+                assert client.retr(1)[1][-1] == b"body"
+        else:
+            with pytest.raises(smtplib.SMTPDataError, match="451"):
+                deliver(lmtp, b"Subject: 1\r\n\r\nbody\r\n")
+            assert "certificate verify failed" in gateway.log
+            assert subjects(gateway) == []
+    finally:
+        gateway.stop()
 
 
 def test_a_message_of_ten_megabytes_goes_in_and_comes_out(pair: list[tuple[Gateway, int]]) -> None:
