@@ -54,10 +54,10 @@ class Batch(Generic[K, V]):
 
         def failed(failure: Failure) -> None:
             # Those that wait would wait as long again, for an answer that is hardly a better one.
-            asked.update(self._waiting)
-            self._waiting.clear()
+            waiting, self._waiting = self._waiting, {}
             self._go_on()
-            for answers in asked.values():
+            # A key may be in both.
+            for answers in [*asked.values(), *waiting.values()]:
                 for answer in answers:
                     answer.errback(Failure(failure.value))
 

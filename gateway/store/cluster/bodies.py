@@ -133,7 +133,7 @@ class StreamedBody:
     def _go_on(self, response: IResponse) -> None:
         self._part = _Part(self)
         response.deliverBody(self._part)
-        if self._closed:
+        if self._closed or self._broken is not None:
             self._part.stop()
 
     def _failed(self, failure: Failure) -> None:

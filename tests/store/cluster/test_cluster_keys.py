@@ -80,7 +80,7 @@ class BatchTests(SynchronousTestCase):
         self.assertEqual([len(keys) for keys in self.asked], [1, MOST, 4])
 
     def test_a_failure_fails_all_that_wait_and_the_next_question_is_asked(self) -> None:
-        found = [self.batch.find(key) for key in (1, 2, 3)]
+        found = [self.batch.find(key) for key in (1, 2, 3, 1)]
         self.down = True
         self.answer()
         for one in found:
