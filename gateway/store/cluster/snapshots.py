@@ -58,6 +58,9 @@ class Snapshot:
         return UUID(bytes=self.bodies[index * KEY : (index + 1) * KEY])
 
 
+Asked = tuple[State, Deferred[Snapshot]]
+
+
 class Snapshots:
     """The latest snapshots; beyond a number of messages the least recently used one goes."""
 
@@ -68,7 +71,8 @@ class Snapshots:
         self._most = most
         self._known: OrderedDict[int, Snapshot] = OrderedDict()
         self._messages = 0
-        self._reading: dict[int, list[Deferred[Snapshot]]] = {}
+        self._reading: dict[int, list[Asked]] = {}
+        """By mailbox that is being read: who asked since, and has the next reading together."""
 
     def current(self, state: State) -> Deferred[Snapshot]:
         """The snapshot of a state or of a later one.  Fails as ``rows.listing``."""
@@ -77,15 +81,18 @@ class Snapshots:
         if known is not None and known.state == state:
             self._known.move_to_end(mailbox)
             return succeed(known)
-        answer: Deferred[Snapshot] = Deferred()
+        asked = state, Deferred[Snapshot]()
         if mailbox in self._reading:
             # A reading that has begun may be older than the state.
-            answer.addCallback(lambda _: self.current(state))
-            self._reading[mailbox].append(answer)
+            self._reading[mailbox].append(asked)
         else:
-            self._reading[mailbox] = [answer]
-            self._run(lambda: self._read(state, known)).addBoth(self._have, mailbox)
-        return answer
+            self._begin(mailbox, [asked])
+        return asked[1]
+
+    def _begin(self, mailbox: int, asked: list[Asked]) -> None:
+        state, known = asked[-1][0], self._known.get(mailbox)
+        self._reading[mailbox] = []
+        self._run(lambda: self._read(state, known)).addBoth(self._have, mailbox, asked)
 
     def _read(self, state: State, known: Snapshot | None) -> Snapshot:
         """Blocks."""
@@ -99,13 +106,17 @@ class Snapshots:
         snapshot.listing.prepare()
         return snapshot
 
-    def _have(self, result: Snapshot | Failure, mailbox: int) -> None:
+    def _have(self, result: Snapshot | Failure, mailbox: int, asked: list[Asked]) -> None:
+        since = self._reading.pop(mailbox)
         if isinstance(result, Snapshot):
             self._keep(mailbox, result)
-        for answer in self._reading.pop(mailbox):
-            if isinstance(result, Snapshot):
+            served = asked + [one for one in since if one[0] == result.state]
+            if later := [one for one in since if one[0] != result.state]:
+                self._begin(mailbox, later)
+            for _, answer in served:
                 answer.callback(result)
-            else:
+        else:
+            for _, answer in [*asked, *since]:
                 answer.errback(Failure(result.value))
 
     def _keep(self, mailbox: int, snapshot: Snapshot) -> None:
