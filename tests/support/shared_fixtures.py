@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster_engines import ENGINES, Engines
 from doomed import Doomed, doomed_children
 from gateway.testing.directory_contract import PASSWORDS
 from servers import Gateway, Slapd, fill, need
@@ -40,6 +41,14 @@ def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
     server = Slapd(tmp_path_factory.mktemp("slapd"), PASSWORDS).run()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """PostgreSQL and an S3, both real: of the one worker that runs all tests that need them."""
+    ENGINES.append(Engines(tmp_path_factory.mktemp("engines")))
+    yield ENGINES[0]
+    ENGINES.pop().stop()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The statements of the seeds as a real server keeps them: twistd, TCP, TLS and Maildir.
+"""The statements of the seeds as a real server keeps them: twistd, TCP, TLS and each store.
 
 Ports 110 and 995 are those of an address of loopback that this run has for itself.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster_gateway import ClusterGateway
 from gateway.directory import passwd_entries
 from ldap_people import settings as ldap_settings
 from programs import need
@@ -87,8 +88,8 @@ class Talk:
 class Served:
     """A gateway on ports 110 and 995, with accounts of their own for each test."""
 
-    def __init__(self, directory: Path) -> None:
-        self.gateway = Gateway(directory)
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
         text = self.gateway.config.read_text()
         for old, new in ((self.gateway.plain, 110), (self.gateway.tls, 995)):
             text = text.replace(f"tcp:{old}:interface=127.0.0.1", f"tcp:{new}:interface={ADDRESS}")
@@ -100,8 +101,18 @@ class Served:
         self._users += 1
         name = f"user{self._users}@example.org"
         passwd_entries.put(str(self.gateway.accounts), name, PASSWORD.encode(), "SSHA256")
-        fill(self.gateway.maildir.parent / name, MESSAGES)
+        if isinstance(self.gateway, ClusterGateway):
+            self.gateway.put(name, MESSAGES)
+        else:
+            fill(self.gateway.maildir.parent / name, MESSAGES)
         return name
+
+    def deliver(self, user: str, message: bytes) -> None:
+        """One more message, while sessions are open."""
+        if isinstance(self.gateway, ClusterGateway):
+            self.gateway.put(user, [message])
+        else:
+            put(self.gateway.maildir.parent / user, "9", message)
 
     def connect(self, *, secure: bool = False) -> Talk:
         """A session, its greeting read."""
@@ -116,11 +127,23 @@ class Served:
         return self.connect().log_in(self.user())
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One for all."""
+@pytest.fixture(
+    scope="module",
+    params=["maildir", pytest.param("cluster", marks=pytest.mark.xdist_group("cluster"))],
+)
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """One for all, of each store."""
     need(root=True)
-    started = Served(tmp_path_factory.mktemp("served"))
+    directory = tmp_path_factory.mktemp("served")
+    if request.param == "cluster":
+        engines = request.getfixturevalue("engines")
+        engines.clear()
+        gateway: Gateway = ClusterGateway(engines, engines.make_bucket(), directory)
+    else:
+        gateway = Gateway(directory)
+    started = Served(gateway)
     started.gateway.run()
     yield started
     started.gateway.stop()
@@ -376,11 +399,10 @@ def test_sessions_beside_each_other_keep_their_snapshots_and_ids_only_grow(
     served: Served,
 ) -> None:
     user = served.user()
-    maildir = served.gateway.maildir.parent / user
     with served.connect().log_in(user) as first, served.connect().log_in(user) as second:
         told = [int(line.split()[1]) for line in first.lines(b"UIDL")]
         assert told == sorted(set(told))
-        put(maildir, "9", MESSAGES[1])
+        served.deliver(user, MESSAGES[1])
         assert second.ask(b"DELE 3").startswith(b"+OK")
         assert second.ask(b"QUIT").startswith(b"+OK")
         assert len(first.lines(b"UIDL")) == len(first.lines(b"LIST")) == 3

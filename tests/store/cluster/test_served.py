@@ -13,52 +13,28 @@ from pathlib import Path
 import pytest
 
 from cluster_engines import Engines
+from cluster_gateway import ClusterGateway
 from gateway.net.tls import make_certificate
-from radosgw import ACCESS_KEY, SECRET_KEY
-from servers import PASSWORD, USER, Gateway, free_port
+from servers import PASSWORD, USER, Gateway
 
 pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("cluster")]
 
 MESSAGE = b"Subject: one\r\n\r\n.dot\r\nbody\r\n"
 
 
-def gateway_of(
-    engines: Engines, bucket: str, directory: Path, *, s3: str = "", ca_file: str = ""
-) -> tuple[Gateway, int]:
-    """A gateway of the cluster, and its port for LMTP."""
-    tls = f"?sslmode=verify-full&sslrootcert={engines.postgresql.certificate}"
-    (directory / "database.secret").write_text("no-owner\n")
-    (directory / "bucket.secret").write_text(f"{SECRET_KEY}\n")
-    lmtp = free_port()
-    settings = f"""
-[lmtp]
-endpoint = "tcp:{lmtp}:interface=127.0.0.1"
-[store]
-kind = "gateway.store.cluster.kind.CLUSTER"
-timeout = 2.0
-database = "postgresql://gateway@127.0.0.1:{engines.postgresql.port}/mail{tls}"
-database_password_file = "database.secret"
-bucket = "{s3 or engines.s3.url}/{bucket}"
-bucket_ca_file = "{ca_file}"
-bucket_access_key = "{ACCESS_KEY}"
-bucket_secret_key_file = "bucket.secret"
-"""
-    return Gateway(directory, settings), lmtp
-
-
 @pytest.fixture
-def pair(engines: Engines, tmp_path: Path) -> Iterator[list[tuple[Gateway, int]]]:
+def pair(engines: Engines, tmp_path: Path) -> Iterator[list[ClusterGateway]]:
     """Two gateways of a cluster without mailboxes."""
     engines.clear()
     bucket = engines.make_bucket()
     made = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        made.append(gateway_of(engines, bucket, tmp_path / name))
-    for gateway, _ in made:
+        made.append(ClusterGateway(engines, bucket, tmp_path / name))
+    for gateway in made:
         gateway.run()
     yield made
-    for gateway, _ in made:
+    for gateway in made:
         gateway.stop()
         assert "Traceback" not in gateway.log
 
@@ -78,11 +54,11 @@ def logged_in(gateway: Gateway) -> poplib.POP3:
 
 
 def test_what_one_takes_in_the_other_serves_and_removes(
-    pair: list[tuple[Gateway, int]],
+    pair: list[ClusterGateway],
 ) -> None:
-    (one, lmtp), (two, _) = pair
+    one, two = pair
     for number in range(3):
-        deliver(lmtp, MESSAGE + b"%d\r\n" % number)
+        deliver(one.lmtp, MESSAGE + b"%d\r\n" % number)
     with closing(logged_in(two)) as client:
         _, lines, _ = client.retr(2)
         assert lines[-4:] == [b"", b".dot", b"body", b"1"]
@@ -97,12 +73,10 @@ def test_what_one_takes_in_the_other_serves_and_removes(
         client.quit()
 
 
-def test_they_share_a_state_and_one_leads(
-    engines: Engines, pair: list[tuple[Gateway, int]]
-) -> None:
-    with closing(logged_in(pair[0][0])) as client:
+def test_they_share_a_state_and_one_leads(engines: Engines, pair: list[ClusterGateway]) -> None:
+    with closing(logged_in(pair[0])) as client:
         client.quit()
-    for gateway, _ in pair:
+    for gateway in pair:
         gateway.stop()
         assert not list(gateway.directory.glob("ledger*"))
     # What was not stored yet is stored at the end.
@@ -121,16 +95,16 @@ def subjects(gateway: Gateway) -> list[int]:
 
 
 def test_a_gateway_that_is_killed_loses_no_mail_that_it_has_acknowledged(
-    engines: Engines, pair: list[tuple[Gateway, int]]
+    engines: Engines, pair: list[ClusterGateway]
 ) -> None:
-    (one, lmtp), (two, _) = pair
+    one, two = pair
     acknowledged: list[int] = []
     enough = threading.Event()
 
     def send() -> None:
         with suppress(OSError, smtplib.SMTPException):
             for number in range(10_000):
-                deliver(lmtp, b"Subject: %d\r\n\r\n" % number)
+                deliver(one.lmtp, b"Subject: %d\r\n\r\n" % number)
                 acknowledged.append(number)
                 if number == 20:
                     enough.set()
@@ -149,10 +123,10 @@ def test_a_gateway_that_is_killed_loses_no_mail_that_it_has_acknowledged(
 
 
 def test_a_database_that_crashes_and_comes_back_needs_no_restart_of_a_gateway(
-    engines: Engines, pair: list[tuple[Gateway, int]]
+    engines: Engines, pair: list[ClusterGateway]
 ) -> None:
-    (one, lmtp), (two, _) = pair
-    deliver(lmtp, b"Subject: 0\r\n\r\nbody\r\n")
+    one, two = pair
+    deliver(one.lmtp, b"Subject: 0\r\n\r\nbody\r\n")
     with closing(logged_in(two)) as client:
         engines.postgresql.crash()
         try:
@@ -160,14 +134,14 @@ def test_a_database_that_crashes_and_comes_back_needs_no_restart_of_a_gateway(
             with pytest.raises(poplib.error_proto, match=r"\[SYS/TEMP\]"):
                 logged_in(one)
             with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
-                deliver(lmtp, b"Subject: 1\r\n\r\n")
+                deliver(one.lmtp, b"Subject: 1\r\n\r\n")
             assert refused.value.recipients[USER][0] == 451
         finally:
             engines.postgresql.run()
         client.dele(1)
         client.quit()
     assert subjects(one) == []
-    deliver(lmtp, b"Subject: 2\r\n\r\n")
+    deliver(one.lmtp, b"Subject: 2\r\n\r\n")
     assert subjects(two) == [2]
 
 
@@ -180,28 +154,26 @@ def test_bodies_go_over_tls_to_an_s3_that_is_known_and_to_no_other(
     make_certificate(str(stranger), str(tmp_path / "stranger.key"))
     ca_file = engines.s3.certificate if is_known else stranger
     bucket = engines.make_bucket()
-    gateway, lmtp = gateway_of(
-        engines, bucket, tmp_path, s3=engines.s3.tls_url, ca_file=str(ca_file)
-    )
+    gateway = ClusterGateway(engines, bucket, tmp_path, s3=engines.s3.tls_url, ca_file=str(ca_file))
     gateway.run()
     try:
         if is_known:
-            deliver(lmtp, b"Subject: 1\r\n\r\nbody\r\n")
+            deliver(gateway.lmtp, b"Subject: 1\r\n\r\nbody\r\n")
             with closing(logged_in(gateway)) as client:
                 assert client.retr(1)[1][-1] == b"body"
         else:
             with pytest.raises(smtplib.SMTPDataError, match="451"):
-                deliver(lmtp, b"Subject: 1\r\n\r\nbody\r\n")
+                deliver(gateway.lmtp, b"Subject: 1\r\n\r\nbody\r\n")
             assert "certificate verify failed" in gateway.log
             assert subjects(gateway) == []
     finally:
         gateway.stop()
 
 
-def test_a_message_of_ten_megabytes_goes_in_and_comes_out(pair: list[tuple[Gateway, int]]) -> None:
-    (_, lmtp), (two, _) = pair
+def test_a_message_of_ten_megabytes_goes_in_and_comes_out(pair: list[ClusterGateway]) -> None:
+    one, two = pair
     line = b"A line of a large message, which is written and read in pieces....\r\n"
-    deliver(lmtp, b"Subject: large\r\n\r\n" + line * (10 * 1024 * 1024 // len(line)))
+    deliver(one.lmtp, b"Subject: large\r\n\r\n" + line * (10 * 1024 * 1024 // len(line)))
     with closing(logged_in(two)) as client:
         text = b"\r\n".join(client.retr(1)[1])
         assert text.endswith(b"\r\n".join([line[:-2]] * 100))
