@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+from cluster_engines import Engines
+from cluster_gateway import ClusterGateway
 from servers import PASSWORD, USER, Dovecot, Gateway, corpus, fill, give_to_dovecot
 
 pytestmark = pytest.mark.interop
@@ -147,7 +149,7 @@ class Pair:
         contents = list(contents)
         for name in ("gateway", "dovecot"):
             (directory / name).mkdir()
-        self.gateway = Gateway(
+        self.gateway: Gateway = Gateway(
             directory / "gateway",
             "[store]\npath = 'mail/{name}'\nmark_read = false\n"
             f"outlook_no_nuls = {str(no_nuls).lower()}",
@@ -169,7 +171,8 @@ class Pair:
         first = Client(self.dovecot.plain)
         first.ask("UIDL")
         first.close()
-        shutil.copy(self.theirs / "dovecot-uidlist", self.gateway.maildir)
+        if self.gateway.maildir.exists():
+            shutil.copy(self.theirs / "dovecot-uidlist", self.gateway.maildir)
         self.gateway.run()
         stack.callback(self.gateway.stop)
         clients = Client(self.gateway.plain), Client(self.dovecot.plain)
@@ -216,35 +219,52 @@ def named(messages: Mapping[str, bytes]) -> set[tuple[str, str]]:
     }
 
 
+def check_all(ours: Client, theirs: Client, messages: Mapping[str, bytes]) -> None:
+    """Ours answers as RFC 1939 says, and as theirs does but for what is named."""
+    differing = set()
+    uidl, listing = ours.ask("UIDL"), ours.ask("LIST")
+    assert uidl == theirs.ask("UIDL")
+    their_listing = theirs.ask("LIST")
+    sent = sent_by_dovecot = 0
+    for number, (name, content) in enumerate(messages.items(), 1):
+        own, other = replies(ours, number), replies(theirs, number)
+        differing |= {(name, command) for command in COMMANDS if own[command] != other[command]}
+        # Ours is right by the RFC, whether or not Dovecot agrees.
+        message = unstuffed(own["RETR"])
+        assert message == as_sent(content), name
+        assert own["LIST"] == b"+OK %d %d\r\n" % (number, len(message)), name
+        # One message and all are spoken of alike.
+        assert own["LIST"] == b"+OK " + line_of(listing, number) + b"\r\n"
+        assert own["UIDL"] == b"+OK " + line_of(uidl, number) + b"\r\n"
+        sent += len(message)
+        sent_by_dovecot += int(line_of(their_listing, number).split()[1])
+    assert ours.ask("STAT") == b"+OK %d %d\r\n" % (len(messages), sent)
+    assert theirs.ask("STAT") == b"+OK %d %d\r\n" % (len(messages), sent_by_dovecot)
+    assert listing.count(b"\r\n") == their_listing.count(b"\r\n") == len(messages) + 2
+    assert differing == named(messages)
+    for difference in DIFFERENCES:
+        assert any(map(difference.where, messages.values())), f"no message has {difference}"
+
+
 @pytest.mark.conformance("P-1", "P-2", "P-3", "P-4", "P-5", "X-N4", "X-N5", "X-C0011", "X-V0007")
 @pytest.mark.conformance("O-C0019", "O-C0020", "O-C0021", "O-C0023", "O-C0034", "O-C0036")
 def test_the_gateway_answers_as_dovecot_does_but_for_what_is_named(directory: Path) -> None:
     messages = dict(corpus()) | ODD
-    differing = set()
     with ExitStack() as stack:
-        ours, theirs = Pair(directory, messages.values()).run(stack)
-        uidl, listing = ours.ask("UIDL"), ours.ask("LIST")
-        assert uidl == theirs.ask("UIDL")
-        their_listing = theirs.ask("LIST")
-        sent = sent_by_dovecot = 0
-        for number, (name, content) in enumerate(messages.items(), 1):
-            own, other = replies(ours, number), replies(theirs, number)
-            differing |= {(name, command) for command in COMMANDS if own[command] != other[command]}
-            # Ours is right by the RFC, whether or not Dovecot agrees.
-            message = unstuffed(own["RETR"])
-            assert message == as_sent(content), name
-            assert own["LIST"] == b"+OK %d %d\r\n" % (number, len(message)), name
-            # One message and all are spoken of alike.
-            assert own["LIST"] == b"+OK " + line_of(listing, number) + b"\r\n"
-            assert own["UIDL"] == b"+OK " + line_of(uidl, number) + b"\r\n"
-            sent += len(message)
-            sent_by_dovecot += int(line_of(their_listing, number).split()[1])
-        assert ours.ask("STAT") == b"+OK %d %d\r\n" % (len(messages), sent)
-        assert theirs.ask("STAT") == b"+OK %d %d\r\n" % (len(messages), sent_by_dovecot)
-        assert listing.count(b"\r\n") == their_listing.count(b"\r\n") == len(messages) + 2
-    assert differing == named(messages)
-    for difference in DIFFERENCES:
-        assert any(map(difference.where, messages.values())), f"no message has {difference}"
+        check_all(*Pair(directory, messages.values()).run(stack), messages)
+
+
+@pytest.mark.conformance("P-1", "P-2", "P-3", "P-4", "P-5", "X-N4", "X-N5", "X-C0011", "X-V0007")
+@pytest.mark.xdist_group("cluster")
+def test_so_does_a_gateway_of_a_cluster(engines: Engines, directory: Path) -> None:
+    engines.clear()
+    messages = dict(corpus()) | ODD
+    pair = Pair(directory, messages.values())
+    (directory / "cluster").mkdir()
+    pair.gateway = ClusterGateway(engines, engines.make_bucket(), directory / "cluster")
+    pair.gateway.put(USER, messages.values())
+    with ExitStack() as stack:
+        check_all(*pair.run(stack), messages)
 
 
 @pytest.mark.conformance("P-5")
