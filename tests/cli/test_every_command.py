@@ -11,7 +11,7 @@ import shlex
 import smtplib
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -19,6 +19,8 @@ import pytest
 from attrs import evolve, frozen
 from click.testing import CliRunner
 
+from cluster_engines import Engines
+from cluster_gateway import ClusterGateway
 from commands import PROGRAM
 from gateway.cli.command import MEANINGS, Command, Exit, Group
 from gateway.cli.main import pop3gw
@@ -248,23 +250,49 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     made["database"] = database.url()
     try:
         gateway.run()
-        with smtplib.LMTP("127.0.0.1", lmtp, timeout=60) as postfix:
-            postfix.sendmail("me@example.net", [OWNER], b"Subject: x\r\n\r\n")
-        with closing(poplib.POP3("127.0.0.1", gateway.plain, timeout=60)) as client:
-            client.user(OWNER)
-            client.pass_(PASSWORD)
-            client.dele(len(files))
-            client.quit()
-        with closing(poplib.POP3("127.0.0.1", gateway.plain, timeout=60)) as client:
-            client.user(OWNER)
-            with suppress(poplib.error_proto):
-                client.pass_("wrong")
-            client.user(OWNER)
-            client.pass_(PASSWORD)
+        with used(gateway, lmtp):
             yield {name: str(path) for name, path in made.items()}
     finally:
         gateway.stop()
         database.stop()
+    assert "Traceback" not in gateway.log
+
+
+@contextmanager
+def used(gateway: Gateway, lmtp: int) -> Iterator[None]:
+    """A delivery, a removal, a wrong password, and a session that stays open."""
+    with smtplib.LMTP("127.0.0.1", lmtp, timeout=60) as postfix:
+        postfix.sendmail("me@example.net", [OWNER], b"Subject: x\r\n\r\n")
+    with closing(poplib.POP3("127.0.0.1", gateway.plain, timeout=60)) as client:
+        client.user(OWNER)
+        client.pass_(PASSWORD)
+        client.dele(9)
+        client.quit()
+    with closing(poplib.POP3("127.0.0.1", gateway.plain, timeout=60)) as client:
+        client.user(OWNER)
+        with suppress(poplib.error_proto):
+            client.pass_("wrong")
+        client.user(OWNER)
+        client.pass_(PASSWORD)
+        yield
+
+
+@pytest.fixture(scope="module")
+def clustered(
+    engines: Engines, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The configuration of a server of a cluster."""
+    engines.clear()
+    root = tmp_path_factory.mktemp("clustered")
+    gateway = ClusterGateway(engines, engines.make_bucket(), root, SERVED)
+    gateway.put(OWNER, [b"Subject: %d\r\n\r\n" % number for number in range(9)])
+    gateway.put("old@example.org", [b"Subject: x\r\n\r\n"])
+    try:
+        gateway.run()
+        with used(gateway, gateway.lmtp):
+            yield {"served": str(gateway.config)}
+    finally:
+        gateway.stop()
     assert "Traceback" not in gateway.log
 
 
@@ -317,6 +345,19 @@ def test_help_has_examples_that_the_command_takes(words: str) -> None:
                 break
             ctx = command.make_context(name, arguments, parent=ctx)
             arguments = [*ctx._protected_args, *ctx.args] if isinstance(command, Group) else []
+
+
+@pytest.mark.xdist_group("cluster")
+@pytest.mark.parametrize(
+    "words", [words for words, uses in USES.items() if "{served}" in uses.works]
+)
+def test_it_works_for_mail_in_a_cluster(words: str, clustered: dict[str, str]) -> None:
+    plain = run(words, USES[words].works, clustered)
+    assert (plain.returncode, plain.stderr) == (0, ""), plain
+    done = run(words, f"{USES[words].again or USES[words].works} --json", clustered)
+    assert (done.returncode, done.stderr) == (0, "")
+    for line in done.stdout.splitlines():
+        json.loads(line)
 
 
 @pytest.mark.parametrize("words", COMMANDS)
