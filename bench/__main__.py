@@ -14,7 +14,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench import compare, machine, mail, memory, page, passes, quiet, report, results, workers
+from bench import (
+    cluster,
+    compare,
+    machine,
+    mail,
+    memory,
+    page,
+    passes,
+    quiet,
+    report,
+    results,
+    workers,
+)
 from bench.load import LoadFailed
 from bench.maildirs import Copies, account_lines
 from bench.results import QUIET, Result, Run
@@ -38,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sizes = _sizes(options)
         if options.verb == "compare":
             return _compare(options, sizes)
-        return _run(options, sizes, rows(sizes), (Dovecot, Gateway))
+        return _run(options, sizes, *_chosen(options, sizes))
     except (ValueError, OSError) as why:
         print(f"bench: {why}", file=sys.stderr)
         return 1
@@ -63,6 +75,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         one.add_argument(
             "--wait", type=float, default=0, help="seconds to wait for a quiet machine, each row"
         )
+    parser.add_argument("--store", choices=("maildir", "cluster"), default="maildir")
+    parser.add_argument(
+        "--beside",
+        choices=("dovecot", "maildir"),
+        default="dovecot",
+        help="what a gateway of a cluster is compared with: Dovecot, or ours with Maildirs",
+    )
     parser.set_defaults(share=min(1.0, len(os.sched_getaffinity(0)) / 4))
     parser.add_argument(
         "--share",
@@ -74,6 +93,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.verb = options.verb or "run"
     return options
+
+
+def _chosen(
+    options: argparse.Namespace, sizes: Sizes
+) -> tuple[list[Row], tuple[type[Server], type[Server]]]:
+    """The rows, and the two servers; in a cluster only rows that need no Maildir."""
+    theirs = Gateway if options.beside == "maildir" else Dovecot
+    if options.store == "maildir":
+        return rows(sizes), (Dovecot, Gateway)
+    options.only = options.only or list(cluster.ROWS)
+    return [row for row in rows(sizes) if row.name in cluster.ROWS], (theirs, cluster.Cluster)
 
 
 def _sizes(options: argparse.Namespace) -> Sizes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from bench import processes
 from bench.load import LoadFailed, Tally
-from bench.maildirs import CRLF, DOMAIN, Drop, attachments, letters
+from bench.maildirs import CRLF, DOMAIN, attachments, letters
 from bench.results import Figures
 from bench.servers import Server
 from bench.work import Mail, figures
@@ -129,12 +128,12 @@ class Deliveries:
             deliver(senders, self._messages(mail, len(mail[self.mail])))
 
     def measure(self, server: Server, mail: Mail, /) -> Figures:
-        there = _count(server, mail[self.mail])
+        there = server.count(mail[self.mail])
         with connected(server.lmtp, self.at_once) as senders:
             before = processes.settle(server.pid)
             tally = deliver(senders, self._messages(mail, self.count))
             spent = processes.settle(server.pid) - before
-        came = _count(server, mail[self.mail]) - there
+        came = server.count(mail[self.mail]) - there
         if came != self.count:
             raise LoadFailed(f"{came} messages came, {self.count} were sent")
         return figures(tally, spent, self.count, tally.replies)
@@ -143,11 +142,6 @@ class Deliveries:
         contents = [wire(letter) for letter in letters(20, SIZE, CRLF)]
         pairs = zip(cycle(mail[self.mail]), cycle(contents), strict=False)
         return ((drop.login, content) for drop, content in islice(pairs, count))
-
-
-def _count(server: Server, drops: Sequence[Drop]) -> int:
-    places = (server.mail / drop.local / "Maildir" for drop in drops)
-    return sum(len(os.listdir(place / part)) for place in places for part in ("cur", "new"))
 
 
 @dataclass(frozen=True)

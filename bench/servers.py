@@ -67,6 +67,11 @@ class Server:
         """What it remembers beside the mail."""
         return self.directory / "state"
 
+    def count(self, drops: Sequence[Drop]) -> int:
+        """How many messages it has of these users."""
+        places = (self.mail / drop.local / "Maildir" for drop in drops)
+        return sum(len(os.listdir(place / part)) for place in places for part in ("cur", "new"))
+
     def forget(self, drops: Sequence[Drop]) -> None:
         """Start anew, as if nobody had ever opened these mailboxes."""
         self.stop()
