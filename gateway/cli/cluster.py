@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from gateway.store.cluster.kind import ClusterSettings
 
 
+LONGEST = 86_400.0
+"""Seconds for a step of the schema, which may make an index of a large table."""
+
+
 @click.group(
     "cluster",
     cls=Group,
@@ -42,15 +46,20 @@ def migrate(terminal: Terminal, config: str | None, database: str | None) -> Non
     Any number of gateways may run meanwhile, and this command too. It refuses
     a schema that is newer than this pop3gw.
     """
-    from gateway.postgresql.database import Database
-    from gateway.postgresql.migrate import VERSION
-    from gateway.postgresql.migrate import migrate as apply
-
-    if database:
-        engine = Database(database)
-    else:
-        own = _settings(config)
-        engine = Database(own.database, password=own.database_password)
+    try:
+        from gateway.postgresql.database import Database
+        from gateway.postgresql.migrate import VERSION
+        from gateway.postgresql.migrate import migrate as apply
+    except ImportError as error:
+        raise ConfigError([f"needs {error.name}: pip install 'pop3gw[cluster]'"]) from None
+    own = None if database else _settings(config)
+    conninfo, password = (
+        (database or "", "") if own is None else (own.database, own.database_password)
+    )
+    try:
+        engine = Database(conninfo, password=password, timeout=LONGEST)
+    except ValueError as error:
+        raise ConfigError([f"{'store.database' if own else '--database'}: {error}"]) from None
     try:
         steps = [step.name for step in apply(engine)]
     finally:

@@ -26,6 +26,9 @@ RESTART: Mapping[str, str] = {
     "policy.endpoint": "the start binds all ports",
     "http.endpoint": "the start binds all ports",
     "store.kind": "open sessions and caches are in the store",
+    "store.database": "state and leader are in it too",
+    "store.database_password": "state and leader are behind it too",
+    "store.database_password_file": "state and leader are behind it too",
 }
 """The settings that need a restart, and why; ``*`` is any name.  All others change live."""
 

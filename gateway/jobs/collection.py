@@ -51,7 +51,7 @@ class CollectionJob:
 
     async def _collect(self) -> None:
         while not self._stopped and await self._leader.is_leader():
-            if await self._store.collect(BATCH) < BATCH:
+            if not await self._store.collect(BATCH):
                 return
 
     def _went_well(self, _: None) -> None:

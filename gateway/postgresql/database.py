@@ -6,6 +6,7 @@ server has ended it: a failover looks like a slow answer.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import deque
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from gateway.errors import GatewayError, MailboxUnusable, NoRoom, StoreDown
 
@@ -29,10 +30,16 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 Work = Callable[[Cursor, bool], T]
 """What a transaction does.  The second argument: it may have been committed before."""
 
+# psycopg warns of what is reported here too, such as a ROLLBACK on a lost connection.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
 PAUSE = 0.05
 """Seconds before the first repetition; twice as long before each further one."""
 
 LONGEST_PAUSE = 1.0
+
+ANSWER = 1.0
+"""Seconds for the answer at a new connection, however long it took to find its server."""
 
 OUTAGE_TIMEOUT = 1.0
 """Seconds for each call while the database is away: all would wait for those that wait."""
@@ -86,8 +93,11 @@ class Database:
     ) -> None:
         """``conninfo``: a URI or key words of libpq; ``timeout``: seconds for each call.
 
-        ``check`` looks at each new connection, and raises as ``read`` does.
+        Beyond that each call may take up to two seconds for each host that is silent.
+        ``check`` looks at each new connection, and raises as ``read`` does.  Raises
+        ``ValueError`` for what is no connection string.
         """
+        self._hosts = str(parsed(conninfo).get("host", "")).count(",") + 1
         self._check = check
         self._conninfo = conninfo
         self._secret = {"password": password} if password else {}
@@ -165,7 +175,7 @@ class Database:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = self._connect(deadline)
+            return self._connect(deadline)
         connection.deadline = deadline
         return connection
 
@@ -176,11 +186,12 @@ class Database:
             autocommit=True,
             # Behind a pooler the next transaction may have another server's connection.
             prepare_threshold=None,
-            # libpq takes 1 for 2.
-            connect_timeout=max(2, int(left)),
+            # Of each host; libpq takes 1 for 2.
+            connect_timeout=max(2, int(left / self._hosts)),
             application_name="pop3gw",
         )
-        connection.deadline = deadline
+        # A silent host before this one may have taken all the time.
+        connection.deadline = max(deadline, time.monotonic() + ANSWER)
         try:
             self._check(connection)
         except BaseException:
@@ -199,6 +210,17 @@ class Database:
                 self._idle.pop().close()
             except IndexError:
                 return
+
+
+def parsed(conninfo: str) -> dict[str, Any]:
+    """The key words of a connection string.  Raises ``ValueError``."""
+    try:
+        return conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:
+        # libpq repeats what it was given, and there may be a password in it.
+        raise ValueError(
+            "expected a connection string such as postgresql://gateway@db.example.org/mail"
+        ) from None
 
 
 IDLE = psycopg.pq.TransactionStatus.IDLE

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -50,10 +53,10 @@ class CollectionTests(SynchronousTestCase):
     def test_all_that_there_is_goes_in_steps_each_minute(self) -> None:
         self.assertEqual(self.store.steps, 0)
         self.clock.advance(EVERY)
-        self.assertEqual((self.store.messages, self.store.steps), (0, 3))
+        self.assertEqual((self.store.messages, self.store.steps), (0, 4))
         self.store.messages = 7
         self.clock.advance(EVERY)
-        self.assertEqual((self.store.messages, self.store.steps), (0, 4))
+        self.assertEqual((self.store.messages, self.store.steps), (0, 6))
 
     def test_who_does_not_lead_collects_nothing(self) -> None:
         self.seat.append(object())
@@ -65,8 +68,16 @@ class CollectionTests(SynchronousTestCase):
 
     def test_a_failure_is_logged_once_and_the_next_turn_tries_again(self) -> None:
         self.store.is_down = True
+        logged: list[str] = []
+
+        def hear(event: Any) -> None:
+            logged.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
         self.clock.pump([EVERY] * 3)
         self.assertEqual(self.store.steps, 3)
+        self.assertEqual(logged, ["removed mail is not collected: S3 is away"])
         self.store.is_down = False
         self.clock.advance(EVERY)
         self.assertEqual(self.store.messages, 0)

@@ -18,6 +18,10 @@ class Relay:
         """Octets of answers that were passed on."""
         self.lose_answer_to = b""
         """The next request with this in it gets no answer: its connection is closed."""
+        self.away_after = b""
+        """The next request with this in it gets no answer, nor does any later one."""
+        self.cut_request_after = -1
+        """Octets of the requests of one connection after which it is closed; -1: never."""
         self.cut_after = -1
         """Octets of the answers of one connection after which it is closed; -1: never."""
         self.cuts = 0
@@ -57,8 +61,19 @@ class Relay:
     def _requests(
         self, client: socket.socket, server: socket.socket, lost: threading.Event
     ) -> None:
+        got = 0
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
+                got += len(data)
+                if 0 <= self.cut_request_after < got:
+                    self.cut_request_after = -1
+                    self.cuts += 1
+                    _close(client)
+                    break
+                if self.away_after and self.away_after in data:
+                    self.away_after = b""
+                    self.is_away = True
+                    lost.set()
                 if self.lose_answer_to and self.lose_answer_to in data:
                     self.lose_answer_to = b""
                     lost.set()

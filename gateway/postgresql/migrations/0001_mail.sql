@@ -66,5 +66,6 @@ CREATE INDEX gone_at ON pop3gw.gone (at);
 -- Names that had a mailbox: a new one of that name continues the unique-ids.
 CREATE TABLE pop3gw.former_name (
     name     text COLLATE "C" PRIMARY KEY,
-    next_uid bigint NOT NULL
+    next_uid bigint NOT NULL,
+    epoch    integer NOT NULL DEFAULT pop3gw.epoch()
 );

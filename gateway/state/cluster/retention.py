@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from psycopg.types.json import Jsonb
 
 from gateway.model import DueDay, KnownExpire, LastScan, RetentionOrder
-from gateway.postgresql.database import Database
+from gateway.postgresql.database import Cursor, Database
 
 
 class RetentionRows:
@@ -126,5 +126,10 @@ class RetentionRows:
         return next((int(uid) for (uid,) in rows), 0)
 
     def raise_high_water(self, by: int) -> None:
-        """Raise every number by ``by``."""
-        self._database.write("UPDATE pop3gw.high_water SET uid = uid + %s", (by,))
+        """Raise every number by ``by``, those of former names too."""
+
+        def raise_all(cursor: Cursor, _: bool) -> None:
+            cursor.execute("UPDATE pop3gw.high_water SET uid = uid + %s", (by,))
+            cursor.execute("UPDATE pop3gw.former_name SET next_uid = next_uid + %s", (by,))
+
+        self._database.transact(raise_all)

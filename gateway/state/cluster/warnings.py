@@ -25,11 +25,17 @@ class WarningRows:
             # Most deliveries change nothing.
             return WarningChange(was, state, notice)
 
-        def weigh(cursor: Cursor, _: bool) -> WarningChange:
+        change: WarningChange | None = None
+
+        def weigh(cursor: Cursor, again: bool) -> WarningChange:
+            nonlocal change
             was = _lock_state(cursor, mailbox)
-            state, notice = step(was, level, now, interval)
-            _keep(cursor, mailbox, state)
-            return WarningChange(was, state, notice)
+            if not (again and change is not None and was == change.now):
+                state, notice = step(was, level, now, interval)
+                _keep(cursor, mailbox, state)
+                change = WarningChange(was, state, notice)
+            # Else this is what the attempt before has left: its warning is still to be sent.
+            return change
 
         return self._database.transact(weigh)
 
@@ -70,8 +76,14 @@ class WarningRows:
     def take_digest(self, recipient: str, now: float, interval: float) -> DigestClaim | None:
         """The right to send one, if it is due; it counts as sent from here on."""
 
-        def take(cursor: Cursor, _: bool) -> DigestClaim | None:
+        claim = None
+
+        def take(cursor: Cursor, again: bool) -> DigestClaim | None:
+            nonlocal claim
             was = _sent(cursor, recipient, now)
+            if again and claim is not None and was == claim.now:
+                # The attempt before has left this.
+                return claim
             if not _is_due(was, now, interval):
                 return None
             added = cursor.execute(
@@ -80,7 +92,8 @@ class WarningRows:
                 " WHERE digest.sent = %(was)s RETURNING true",
                 {"to": recipient, "now": now, "was": was},
             ).fetchone()
-            return None if added is None else DigestClaim(was, now)
+            claim = None if added is None else DigestClaim(was, now)
+            return claim
 
         return self._database.transact(take)
 

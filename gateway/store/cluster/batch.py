@@ -25,10 +25,13 @@ class Batch(Generic[K, V]):
     nothing waits for a timer, and the busier the database is the larger the questions are.
     """
 
-    def __init__(self, run: Run, ask: Callable[[Sequence[K]], Mapping[K, V]]) -> None:
-        """``ask`` answers for many keys, without those that have no value.  Blocks."""
+    def __init__(
+        self, run: Run, ask: Callable[[Sequence[K]], Mapping[K, V]], *, most: int = MOST
+    ) -> None:
+        """``ask`` answers for up to ``most`` keys, without those that have no value.  Blocks."""
         self._run = run
         self._ask = ask
+        self._most = most
         self._waiting: dict[K, list[Deferred[V | None]]] = {}
         self._asking = False
 
@@ -41,7 +44,7 @@ class Batch(Generic[K, V]):
         return answer
 
     def _begin(self) -> None:
-        asked = dict(islice(self._waiting.items(), MOST))
+        asked = dict(islice(self._waiting.items(), self._most))
         for key in asked:
             del self._waiting[key]
         self._asking = True

@@ -19,8 +19,11 @@ from gateway.store.cluster.transport import Content
 LONGEST_HEAD = 64 * 1024
 """Octets of a header that the database keeps beside a body."""
 
-PART = 8 * 1024 * 1024
-"""Octets above which a body goes in parts.  S3 takes no part below 5 MiB but the last."""
+PART = 5 * 1024 * 1024
+"""Octets above which a body goes in parts: the least that S3 takes, but for the last part.
+
+A delivery holds as many in memory.
+"""
 
 
 class Listed(NamedTuple):

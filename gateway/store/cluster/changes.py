@@ -14,13 +14,24 @@ from psycopg import errors
 
 from gateway.errors import MailboxExists, MaildropBusy, NoSuchMailbox
 from gateway.model import Contents, Form, Usage
-from gateway.postgresql.database import Cursor, Database
+from gateway.postgresql.database import Cursor
 from gateway.store.cluster.rows import COLUMNS, MATCHES, Kept, Stored, as_ids, taken
 
 JUMP = 1_000_000
 """By how much the next uid rises in a new epoch, in which commits may have been lost."""
 
-_NEXT = f"next_uid + CASE WHEN epoch = pop3gw.epoch() THEN 0 ELSE {JUMP} END"
+
+def _next(table: str) -> str:
+    """The next uid of a row, in this epoch."""
+    return f"{table}.next_uid + CASE WHEN {table}.epoch = pop3gw.epoch() THEN 0 ELSE {JUMP} END"
+
+
+_NEXT = _next("mailbox")
+
+
+def _first(epoch: str) -> str:
+    """The first uid of a mailbox that is made in an epoch: one of its name may have been lost."""
+    return f"1 + ({epoch}::bigint - 1) * {JUMP}"
 
 
 _CHANGED = (
@@ -33,6 +44,11 @@ class Locked(NamedTuple):
 
     id: int
     next_uid: int
+    """Of the next message, in this epoch."""
+
+    is_unused: bool
+    """No message had a uid yet."""
+
     contents: Contents
 
 
@@ -48,15 +64,16 @@ def lock_id(cursor: Cursor, mailbox: int) -> Locked:
 
 def _locked(cursor: Cursor, which: str, value: str | int) -> Locked:
     row = cursor.execute(
-        "SELECT id, next_uid, octets, messages, hidden_octets, hidden_messages"
+        f"SELECT id, {_NEXT}, next_uid = {_first('epoch')},"
+        " octets, messages, hidden_octets, hidden_messages"
         f" FROM pop3gw.mailbox WHERE {which} FOR NO KEY UPDATE",
         (value,),
     ).fetchone()
     if row is None:
         raise NoSuchMailbox(str(value))
-    mailbox, next_uid, octets, messages, hidden_octets, hidden_messages = row
+    mailbox, next_uid, is_unused, octets, messages, hidden_octets, hidden_messages = row
     shown, hidden = Usage(octets, messages), Usage(hidden_octets, hidden_messages)
-    return Locked(mailbox, next_uid, Contents(shown, hidden))
+    return Locked(mailbox, next_uid, is_unused, Contents(shown, hidden))
 
 
 # -- mailboxes -----------------------------------------------------------------
@@ -64,16 +81,21 @@ def _locked(cursor: Cursor, which: str, value: str | int) -> Locked:
 
 def create(cursor: Cursor, name: str) -> None:
     """Create a mailbox, unless there is one."""
-    cursor.execute("INSERT INTO pop3gw.mailbox (name) VALUES (%s) ON CONFLICT DO NOTHING", (name,))
+    cursor.execute(
+        "INSERT INTO pop3gw.mailbox (name, next_uid)"
+        f" VALUES (%s, {_first('pop3gw.epoch()')}) ON CONFLICT DO NOTHING",
+        (name,),
+    )
     # A statement of its own: it sees what the transaction that freed the name has left.
     _continue_ids(cursor, name)
 
 
 def _continue_ids(cursor: Cursor, name: str) -> None:
     cursor.execute(
-        "UPDATE pop3gw.mailbox SET next_uid = former_name.next_uid FROM pop3gw.former_name"
+        f"UPDATE pop3gw.mailbox SET next_uid = {_next('former_name')}, epoch = pop3gw.epoch()"
+        " FROM pop3gw.former_name"
         " WHERE mailbox.name = %s AND former_name.name = mailbox.name"
-        " AND mailbox.next_uid < former_name.next_uid",
+        f" AND {_NEXT} < {_next('former_name')}",
         (name,),
     )
 
@@ -81,7 +103,8 @@ def _continue_ids(cursor: Cursor, name: str) -> None:
 def _leave_name(cursor: Cursor, name: str, next_uid: int) -> None:
     cursor.execute(
         "INSERT INTO pop3gw.former_name (name, next_uid) VALUES (%s, %s) ON CONFLICT (name)"
-        " DO UPDATE SET next_uid = greatest(former_name.next_uid, excluded.next_uid)",
+        " DO UPDATE SET next_uid = greatest(former_name.next_uid, excluded.next_uid),"
+        " epoch = excluded.epoch",
         (name, next_uid),
     )
 
@@ -107,9 +130,12 @@ def delete(cursor: Cursor, box: Locked, name: str) -> None:
 
 def move_ids(cursor: Cursor, box: Locked, by: int) -> int:
     """Raise the next uid; returns it.  0: no message had one."""
-    if box.next_uid == 1:
+    if box.is_unused:
         return 0
-    cursor.execute("UPDATE pop3gw.mailbox SET next_uid = next_uid + %s WHERE id = %s", (by, box.id))
+    cursor.execute(
+        "UPDATE pop3gw.mailbox SET next_uid = %s, epoch = pop3gw.epoch() WHERE id = %s",
+        (box.next_uid + by, box.id),
+    )
     return box.next_uid + by
 
 
@@ -137,35 +163,6 @@ RETURNING counted.octets, counted.messages, counted.hidden_octets, counted.hidde
 
 
 # -- exclusive sessions ----------------------------------------------------------
-
-LEASE = 60.0
-"""Seconds for which a lease that is not renewed lasts, by the database's clock."""
-
-
-def take_lease(database: Database, mailbox: int, holder: UUID) -> bool:
-    """Give a session a mailbox alone; False: another has it, and its lease is as it was."""
-    rows = database.read(
-        "INSERT INTO pop3gw.lease (mailbox, holder, until)"
-        " VALUES (%s, %s, now() + %s * interval '1 second') ON CONFLICT (mailbox)"
-        " DO UPDATE SET holder = excluded.holder, until = excluded.until"
-        " WHERE lease.until < now() OR lease.holder = excluded.holder RETURNING true",
-        (mailbox, holder, LEASE),
-    )
-    return bool(rows)
-
-
-def renew_leases(database: Database, holders: Collection[UUID]) -> None:
-    """Extend the leases of sessions, as far as nobody else has them."""
-    database.write(
-        "UPDATE pop3gw.lease SET until = now() + %s * interval '1 second'"
-        " WHERE holder = ANY(%s::uuid[])",
-        (LEASE, [*holders]),
-    )
-
-
-def end_lease(database: Database, holder: UUID) -> None:
-    """End the lease of a session."""
-    database.write("DELETE FROM pop3gw.lease WHERE holder = %s", (holder,))
 
 
 def check_alone(cursor: Cursor, box: Locked) -> None:

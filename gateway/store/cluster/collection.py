@@ -7,6 +7,7 @@ from functools import partial
 from uuid import UUID
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.python.failure import Failure
 
 from gateway.interfaces import Run
 from gateway.postgresql.database import Database
@@ -37,20 +38,22 @@ class BodyCollection:
 
     async def _collect(self, most: int) -> int:
         found = await self._run(partial(rows.find_gone, self._database, self._age, most))
+        failures: list[Failure] = []
         for start in range(0, len(found), AT_ONCE):
-            await self._finish(found[start : start + AT_ONCE])
+            failures += await self._finish(found[start : start + AT_ONCE])
+        if failures:
+            # All others are done: one that S3 will not remove is in nobody's way.
+            failures[0].raiseException()
         return len(found)
 
-    async def _finish(self, some: Sequence[Gone]) -> None:
+    async def _finish(self, some: Sequence[Gone]) -> list[Failure]:
         unused = [one.body for one in some if not one.is_used]
         results = await DeferredList(
             [self._blobs.remove(body) for body in unused], consumeErrors=True
         )
         failed = {body for body, (done, _) in zip(unused, results, strict=True) if not done}
         await self._run(partial(self._forget, [one.body for one in some if one.body not in failed]))
-        for done, failure in results:
-            if not done:
-                failure.raiseException()  # type: ignore[attr-defined]
+        return [result for done, result in results if not done]  # type: ignore[misc]
 
     def _forget(self, bodies: Sequence[UUID]) -> None:
         self._database.transact(lambda cursor, _: changes.forget_gone(cursor, bodies, self._age))

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import GatewayError, StoreDown
+from gateway.errors import GatewayError
 from gateway.interfaces import Admit, IIncoming, Run
 from gateway.model import Account, Contents, Form, Limits, Usage
 from gateway.postgresql.database import Cursor, Database
@@ -45,15 +45,25 @@ class Delivery:
         self._admit = admit
         self._count = count
 
-    def deliver(self, name: str, limits: Limits, new: New) -> None:
-        """Add a message to a mailbox, once.  Blocks; raises as ``IIncoming.commit`` fails."""
+    def deliver(
+        self, name: str, limits: Limits, new: New, committing: Callable[[], object]
+    ) -> None:
+        """Add a message to a mailbox, once.  Blocks; raises as ``IIncoming.commit`` fails.
+
+        ``committing`` is called before each commit: from there on there may be a row.
+        """
 
         def work(cursor: Cursor, again: bool) -> None:
+            # The mailbox may have another name by now.
+            if again and changes.is_delivered(cursor, new):
+                return
             box = changes.lock(cursor, name)
+            # An attempt that was not answered may have held the lock until now.
             if again and changes.is_delivered(cursor, new):
                 return
             self._admit(self._count(box.contents), new.octets, limits)
             changes.deliver(cursor, box, new)
+            committing()
 
         self._database.transact(work)
 
@@ -115,12 +125,9 @@ class Incoming:
         await self._store()
         form = Form.CANONICAL if self._measure.form is Form.CANONICAL else Form.CLEAN
         new = New(self._upload.key, copy, self._measure.length, form, header_of(self._head))
-        try:
-            await self._means.run(partial(self._means.deliver, name, limits, new))
-        except StoreDown:
-            # A commit without an answer may have happened.
-            self._has_rows = True
-            raise
+        await self._means.run(partial(self._means.deliver, name, limits, new, self._committing))
+
+    def _committing(self) -> None:
         self._has_rows = True
 
     def _store(self) -> Deferred[None]:

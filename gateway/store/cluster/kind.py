@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
@@ -128,17 +128,19 @@ def _faults(own: ClusterSettings, _: Whole) -> Iterator[Fault]:
     for name, wanted in needed.items():
         if not getattr(own, name):
             yield f"store.{name}", f"expected {wanted}, and missing"
-    if _has_password(own.database):
-        yield "store.database", "has a password: move it to store.database_password_file"
-
-
-def _has_password(conninfo: str) -> bool:
     try:
-        parts = urlsplit(conninfo)
-        asked = dict(parse_qsl(parts.query))
-    except ValueError:
-        return False
-    return bool(parts.password) or "password" in asked or "password=" in conninfo.replace(" ", "")
+        from gateway.postgresql.database import parsed
+        from gateway.store.cluster import signing  # noqa: F401
+    except ImportError as error:
+        yield "store.kind", f"needs {error.name}: pip install 'pop3gw[cluster]'"
+        return
+    try:
+        words = parsed(own.database)
+    except ValueError as error:
+        yield "store.database", str(error)
+        return
+    if "password" in words:
+        yield "store.database", "has a password: move it to store.database_password_file"
 
 
 def _check_name(name: str) -> None:

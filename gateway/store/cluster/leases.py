@@ -13,11 +13,11 @@ from twisted.python.failure import Failure
 from gateway.errors import GatewayError, MaildropBusy
 from gateway.interfaces import Run
 from gateway.postgresql.database import Database
-from gateway.store.cluster import changes
+from gateway.store.cluster import lease_rows
 
 log = Logger()
 
-RENEW = changes.LEASE / 3
+RENEW = lease_rows.LEASE / 3
 """Seconds between two renewals."""
 
 
@@ -41,7 +41,7 @@ class Leases:
         # The client of a session that has just ended may log in again at once.
         await self._ended(mailbox)
         holder = uuid4()
-        if not await self._run(lambda: changes.take_lease(self._database, mailbox, holder)):
+        if not await self._run(lambda: lease_rows.take_lease(self._database, mailbox, holder)):
             raise MaildropBusy(f"mailbox {mailbox}: a session has it open")
         self._held[holder] = mailbox
         self._renew_later()
@@ -61,12 +61,12 @@ class Leases:
             return
 
         def ended(result: object) -> None:
-            del self._ending[mailbox]
+            self._ending.pop(mailbox, None)
             if isinstance(result, Failure):
                 # It expires.
                 result.trap(GatewayError)
 
-        ending = self._run(lambda: changes.end_lease(self._database, holder))
+        ending = self._run(lambda: lease_rows.end_lease(self._database, holder))
         self._ending[mailbox] = done = Deferred[None]()
         ending.addBoth(ended).addBoth(lambda _: done.callback(None))
 
@@ -83,11 +83,11 @@ class Leases:
         def failed(failure: Failure) -> None:
             log.warn("leases of exclusive sessions: {error}", error=failure.value)
 
-        renewed = self._run(lambda: changes.renew_leases(self._database, held))
+        renewed = self._run(lambda: lease_rows.renew_leases(self._database, held))
         renewed.addErrback(failed).addCallback(lambda _: self._renew_later())
 
     def close(self) -> None:
-        """Renew no more."""
-        if self._timer is not None:
+        """Begin no more sessions; those that are open go on, and their leases with them."""
+        if self._timer is not None and not self._held:
             self._timer.cancel()
             self._timer = None

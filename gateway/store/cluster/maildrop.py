@@ -98,7 +98,11 @@ class ClusterMaildrop:
 
     async def _retrieve_header(self, index: int) -> IBody:
         snapshot = self._snapshot
-        header = await self._means.headers.find((snapshot.state.mailbox, snapshot.uids[index]))
+        try:
+            header = await self._means.headers.find((snapshot.state.mailbox, snapshot.uids[index]))
+        except GatewayError:
+            # While the database is away the session goes on with what it has.
+            return await self._retrieve(index)
         if header is None:
             raise MessageGone(f"{self.name}: {snapshot.listing.uids[index]}")
         if len(header) >= LONGEST_HEAD:
@@ -140,13 +144,13 @@ class ClusterMaildrop:
         self, removed: Collection[int], retrieved: Collection[int], *, hide: bool
     ) -> Deferred[None]:
         snapshot, means = self._snapshot, self._means
-        uids = [snapshot.uids[index] for index in sorted(removed)]
-        if not uids:
+        if not removed:
             return self.abandon(retrieved)
-        read = self._read_uids(set(retrieved) - set(removed))
 
         def end() -> None:
             mailbox = snapshot.state.mailbox
+            uids = [snapshot.uids[index] for index in removed]
+            read = self._read_uids(set(retrieved).difference(removed))
             # Without the mailbox these messages are gone too.
             with suppress(NoSuchMailbox):
                 means.removal.end_session(mailbox, self.name, uids, read, self._cause, hide=hide)
@@ -155,10 +159,10 @@ class ClusterMaildrop:
 
     def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
         """Mark retrieved messages as read."""
-        read, means = self._read_uids(retrieved), self._means
-        if not read:
+        means, mailbox = self._means, self._snapshot.state.mailbox
+        if not (retrieved and means.mark_read):
             return succeed(None)
-        return means.run(lambda: means.removal.mark(self._snapshot.state.mailbox, read))
+        return means.run(lambda: means.removal.mark(mailbox, self._read_uids(retrieved)))
 
     def _read_uids(self, indexes: Collection[int]) -> list[int]:
         if not self._means.mark_read:

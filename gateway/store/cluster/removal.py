@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 
 from gateway.errors import StoreDown
 from gateway.interfaces import Audit
@@ -52,11 +53,16 @@ class Removal:
         *,
         hidden: bool = False,
     ) -> int:
+        done = 0
+
         def work(cursor: Cursor, _: bool) -> int:
+            nonlocal done
             box = changes.lock(cursor, name)
             found = changes.find(cursor, box, unique_ids, hidden=hidden)
             self._apply(cursor, box, found, (action, name, cause), change)
-            return len(found)
+            # A repetition finds nothing if the attempt before has happened.
+            done = len(found) or done
+            return done
 
         return self._database.transact(work)
 
@@ -70,23 +76,39 @@ class Removal:
         *,
         hide: bool,
     ) -> None:
-        """QUIT: take away the messages with the uids ``removed``, and mark ``retrieved``."""
+        """QUIT: take away the messages with the uids ``removed``, and mark ``retrieved``.
+
+        Up to ``BATCH`` messages are one transaction; of more some may be gone after a failure.
+        """
         action, change = ("hide", changes.hide) if hide else ("discard", changes.remove)
+        uids = sorted(removed)
+        for start in range(0, len(uids), BATCH):
+            some, read = uids[start : start + BATCH], () if start else retrieved
+            told = action, name, cause
+            error = self._database.transact(partial(self._take, mailbox, some, read, told, change))
+            if error is not None:
+                raise error
 
-        def work(cursor: Cursor, _: bool) -> StoreDown | None:
-            box = changes.lock_id(cursor, mailbox)
-            found = changes.find_uids(cursor, box, removed)
-            if retrieved:
-                changes.mark_read(cursor, mailbox, retrieved)
-            try:
-                self._apply(cursor, box, found, (action, name, cause), change)
-            except StoreDown as error:
-                # The audit has failed, before a change: the marks are kept.
-                return error
-            return None
-
-        if (error := self._database.transact(work)) is not None:
-            raise error
+    def _take(
+        self,
+        mailbox: int,
+        removed: Collection[int],
+        retrieved: Collection[int],
+        told: tuple[str, str, Reason],
+        change: Change,
+        cursor: Cursor,
+        _: bool,
+    ) -> StoreDown | None:
+        box = changes.lock_id(cursor, mailbox)
+        found = changes.find_uids(cursor, box, removed)
+        if retrieved:
+            changes.mark_read(cursor, mailbox, retrieved)
+        try:
+            self._apply(cursor, box, found, told, change)
+        except StoreDown as error:
+            # The audit has failed, before a change: the marks are kept.
+            return error
+        return None
 
     def mark(self, mailbox: int, retrieved: Collection[int]) -> None:
         """Mark messages as read."""

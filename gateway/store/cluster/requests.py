@@ -9,11 +9,15 @@ from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError, TimeoutError
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseFailed, ResponseNeverReceived
+from twisted.web.client import (
+    RequestTransmissionFailed,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
@@ -26,15 +30,21 @@ ATTEMPTS = 3
 PAUSE = 0.1
 """Seconds before the second attempt at most; twice as long before each further one."""
 
+SLOWEST = 256 * 1024
+"""Octets in a second, for which a request has more time."""
+
 _LOST = (
+    RequestTransmissionFailed,
     ResponseFailed,
     ResponseNeverReceived,
     ConnectError,
     ConnectionClosed,
     DNSLookupError,
     TimeoutError,
-    CancelledError,
 )
+
+_TRANSIENT = ("RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch")
+"""Codes with status 400 of what was lost or changed on its way."""
 
 
 @frozen
@@ -69,7 +79,10 @@ class Requests:
         *,
         timeout: float = 10.0,
     ) -> None:
-        """``url``: of the bucket; ``timeout``: seconds to the headers of each answer."""
+        """``url``: of the bucket; ``timeout``: seconds to the headers of each answer.
+
+        A large request has more, as ``SLOWEST`` says.
+        """
         self._reactor = reactor
         self._agent = agent
         self._signer = signer
@@ -90,7 +103,10 @@ class Requests:
         self, method: str, name: str, query: Mapping[str, str], content: Content
     ) -> Answer:
         response = await self.open(method, name, query, content)
-        text = await self._limited(read_all(response))
+        try:
+            text = await self._limited(read_all(response))
+        except _LOST as lost:
+            raise StoreDown(f"S3: {method} {name}: {_reason(lost)}") from lost
         if b"<Error>" in text[:200]:
             # The end of a multipart upload may fail after the server has sent 200.
             raise _refusal(response.code, text, name)
@@ -127,7 +143,7 @@ class Requests:
                 if response.code < 300:
                     return response
                 text = await self._limited(read_all(response))
-                if attempt == ATTEMPTS or not _may_pass(response.code):
+                if attempt == ATTEMPTS or not _may_pass(response.code, _code(text)):
                     raise _refusal(response.code, text, name)
             except _LOST as lost:
                 if attempt == ATTEMPTS:
@@ -142,11 +158,12 @@ class Requests:
         signed = self._signer.signed(method, url, headers, content.digest)
         body = Producer(content) if content.pieces else None
         sent = Headers({key: [value] for key, value in signed.items()})
-        return self._limited(self._agent.request(method.encode(), url.encode(), sent, body))
+        asked = self._agent.request(method.encode(), url.encode(), sent, body)
+        return self._limited(asked, content.length / SLOWEST)
 
-    def _limited(self, asked: Deferred[Any]) -> Deferred[Any]:
+    def _limited(self, asked: Deferred[Any], more: float = 0.0) -> Deferred[Any]:
         """Cancel it after the time limit, which closes its connection."""
-        return asked.addTimeout(self._timeout, self._reactor, _timed_out)
+        return asked.addTimeout(self._timeout + more, self._reactor, _timed_out)
 
 
 def _timed_out(failure: Any, timeout: float) -> Any:
@@ -155,9 +172,15 @@ def _timed_out(failure: Any, timeout: float) -> Any:
     return failure
 
 
-def _may_pass(status: int) -> bool:
+def _may_pass(status: int, code: str) -> bool:
     """Whether the same request may succeed in a moment."""
-    return status >= 500 or status in (408, 429)
+    return status >= 500 or status in (408, 429) or code in _TRANSIENT
+
+
+def _code(text: bytes) -> str:
+    """The code in the XML of an error; empty: it has none."""
+    start = text.find(b"<Code>") + 6
+    return text[start : text.find(b"</Code>")].decode("ascii", "replace")[:60] if start > 5 else ""
 
 
 def _reason(error: BaseException) -> str:
@@ -168,11 +191,10 @@ def _reason(error: BaseException) -> str:
 
 def _refusal(status: int, text: bytes, name: str) -> GatewayError:
     """The error for an answer that is not what was asked for."""
-    start = text.find(b"<Code>") + 6
-    code = text[start : text.find(b"</Code>")].decode("ascii", "replace")[:60] if start > 5 else ""
+    code = _code(text)
     said = f"S3: {name or 'bucket'}: status {status} {code}".rstrip()
     if status == 404 and code != "NoSuchBucket":
         return Missing(said)
-    if status in (301, 307, 400, 403, 404, 405, 411):
+    if status in (301, 307, 400, 403, 404, 405, 411) and code not in _TRANSIENT:
         return MailboxUnusable(f"{said}; check the keys, the bucket and its policy")
     return StoreDown(said)

@@ -120,17 +120,25 @@ class Gone(NamedTuple):
 
     body: UUID
     is_used: bool
-    """Whether another message has it."""
+    """Whether another message has it, or had it until lately."""
+
+
+# By the index of times: few rows are read of however many wait.
+_GONE = """\
+WITH due AS (
+    SELECT body FROM pop3gw.gone WHERE at < now() - %(age)s * interval '1 second'
+    ORDER BY at LIMIT %(most)s
+)
+SELECT DISTINCT body,
+    EXISTS (SELECT FROM pop3gw.message WHERE message.body = due.body)
+    OR EXISTS (SELECT FROM pop3gw.gone AS later WHERE later.body = due.body
+               AND later.at >= now() - %(age)s * interval '1 second')
+FROM due"""
 
 
 def find_gone(database: Database, seconds: float, most: int) -> list[Gone]:
-    """Bodies that lost messages at least this long ago, the oldest first."""
-    rows = database.read(
-        "SELECT body, EXISTS (SELECT FROM pop3gw.message WHERE message.body = old.body) FROM ("
-        "SELECT body, min(at) FROM pop3gw.gone WHERE at < now() - %s * interval '1 second'"
-        " GROUP BY body ORDER BY min(at) LIMIT %s) AS old",
-        (seconds, most),
-    )
+    """Bodies that lost messages at least this long ago: those of the ``most`` oldest losses."""
+    rows = database.read(_GONE, {"age": seconds, "most": most})
     return [Gone(*row) for row in rows]
 
 

@@ -10,7 +10,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from gateway.errors import MessageGone, NoSuchMailbox
+from gateway.errors import MaildropBusy, MessageGone, NoSuchMailbox
 from gateway.interfaces import (
     Admit,
     Audit,
@@ -108,7 +108,8 @@ class ClusterStore:
             blobs,
             self._removal,
             Batch(run, partial(rows.find_shown, database)),
-            Batch(run, partial(rows.find_headers, database)),
+            # Each header may have 64 KiB.
+            Batch(run, partial(rows.find_headers, database), most=100),
             mark_read=options.mark_read,
             timeout=options.timeout,
         )
@@ -145,7 +146,9 @@ class ClusterStore:
         try:
             if self._options.exclusive:
                 # The session before may have removed messages since.
-                state = await self._state(name)
+                leased, state = state.mailbox, await self._state(name)
+                if state.mailbox != leased:
+                    raise MaildropBusy(f"{name}: was renamed or deleted at this moment")
             snapshot = await self._snapshots.current(state)
         except BaseException:
             release()

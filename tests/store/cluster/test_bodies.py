@@ -153,6 +153,14 @@ class BodyTests(Waits, SynchronousTestCase):
         self.assertEqual(relay.cuts, 1)
         self.assertEqual(self.bench.contents(), [b"one\r\n"])
 
+    def test_a_connection_that_breaks_while_a_body_is_sent_is_replaced(self) -> None:
+        relay, store = self.relayed()
+        relay.cut_request_after = 1_000_000
+        text = LARGE[: LARGE.rindex(b"\n", 0, 4_000_000) + 1]
+        self.send(store, text)
+        self.assertEqual(relay.cuts, 1)
+        self.assertTrue(self.bench.contents()[0] == text)
+
     def test_the_end_of_an_upload_that_was_not_answered_counts(self) -> None:
         relay, store = self.relayed(part=PART)
         incoming = self.successResultOf(store.receive(ALICE))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
@@ -47,7 +48,7 @@ class CollectionTests(Waits, SynchronousTestCase):
         count = len(self.successResultOf(maildrop.listing()))
         self.successResultOf(maildrop.finish(set(range(count)), set()))
 
-    def test_an_open_session_reads_on_and_a_day_later_the_body_is_gone(self) -> None:
+    def test_a_body_goes_when_no_reply_can_still_be_sending_it(self) -> None:
         self.bench.deliver(b"one\r\n")
         self.remove_all()
         self.assertEqual((self.collect(), self.bodies(), self.left()), (0, 1, 1))
@@ -69,6 +70,35 @@ class CollectionTests(Waits, SynchronousTestCase):
         self.remove_all(BOB)
         self.pass_time()
         self.assertEqual((self.collect(), self.bodies(), self.left()), (1, 0, 0))
+
+    def test_a_body_that_another_recipient_had_until_lately_stays_a_while(self) -> None:
+        incoming = self.successResultOf(self.store.receive(ALICE))
+        self.successResultOf(incoming.write(b"one\r\n"))
+        for account in (ALICE, BOB):
+            self.successResultOf(incoming.commit(account, NO_LIMITS))
+        self.remove_all()
+        self.pass_time()
+        self.remove_all(BOB)
+        self.assertEqual((self.collect(), self.bodies(), self.left()), (1, 1, 1))
+        self.pass_time()
+        self.assertEqual((self.collect(), self.bodies(), self.left()), (1, 0, 0))
+
+    def test_bodies_that_s3_does_not_remove_are_in_nobodys_way(self) -> None:
+        for number in range(20):
+            self.bench.deliver(b"%d\r\n" % number)
+        self.remove_all()
+        self.pass_time()
+        blobs = self.bench.blobs()
+        remove, locked = blobs.remove, self.bench.read("SELECT body FROM pop3gw.gone LIMIT 3")
+
+        def remove_others(key: Any) -> Any:
+            return fail(StoreDown("locked")) if (key,) in locked else remove(key)
+
+        self.patch(blobs, "remove", remove_others)
+        options = ClusterOptions(create=False, longest_session=60)
+        store = self.bench.gateway(self, blobs=blobs, options=options)
+        self.failureResultOf(store.collect(100), StoreDown)
+        self.assertEqual((self.bodies(), self.left()), (3, 3))
 
     def test_it_goes_on_where_it_ended(self) -> None:
         for number in range(20):

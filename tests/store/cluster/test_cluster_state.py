@@ -8,11 +8,13 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ENGINES
+from gateway.model import DigestClaim, Level
 from gateway.postgresql.database import Database
 from gateway.state.cluster.leader import TERM, ClusterLeader
 from gateway.state.cluster.state import ClusterState
 from gateway.testing.state_contract import leader_tests, state_tests
 from gateway.testing.store_contract import run_now
+from relay import Relay
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 
@@ -41,6 +43,27 @@ def candidate(test: SynchronousTestCase) -> Callable[[], ClusterLeader]:
 
 class ClusterStateTests(state_tests(state)):  # type: ignore[misc]
     pass
+
+
+class RepeatedTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        ENGINES[0].clear()
+        self.relay = Relay(ENGINES[0].postgresql.port)
+        self.addCleanup(self.relay.stop)
+        self.state = ClusterState(Database(ENGINES[0].url_by(self.relay.port)), run_now)
+        self.addCleanup(self.state.close)
+        self.relay.lose_answer_to = b"COMMIT"
+
+    def test_a_warning_of_which_the_commit_was_not_answered_is_still_sent(self) -> None:
+        change = self.successResultOf(self.state.weigh("alice", Level.WARN, 5.0, 60.0))
+        self.assertEqual((change.notice, self.relay.cuts), (Level.WARN, 1))
+        again = self.successResultOf(self.state.weigh("alice", Level.WARN, 6.0, 60.0))
+        self.assertIsNone(again.notice)
+
+    def test_so_is_a_digest(self) -> None:
+        claim = self.successResultOf(self.state.take_digest("root", 5.0, 60.0))
+        self.assertEqual((claim, self.relay.cuts), (DigestClaim(None, 5.0), 1))
+        self.assertIsNone(self.successResultOf(self.state.take_digest("root", 6.0, 60.0)))
 
 
 class ClusterLeaderTests(leader_tests(candidate)):  # type: ignore[misc]

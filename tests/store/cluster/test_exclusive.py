@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import MaildropBusy, NoSuchMailbox
 from gateway.model import Account, Reason
-from gateway.store.cluster.changes import LEASE
+from gateway.store.cluster.lease_rows import LEASE
 from gateway.store.cluster.leases import RENEW
 from gateway.store.cluster.store import ClusterOptions
 from gateway.testing.store_contract import ALICE, BOB, read_all
@@ -80,13 +80,27 @@ class ExclusiveTests(Waits, SynchronousTestCase):
         self.open(self.one)
         self.pass_time(LEASE - 1)
         # The renewal is due in a while, by the clock of the process: now.
-        (due,) = (
-            call for call in self.bench.engines.reactor.getDelayedCalls() if "_renew" in str(call)
-        )
+        due = self.renewal()
         self.assertLessEqual(due.getTime() - self.bench.engines.reactor.seconds(), RENEW)
         due.reset(0)
         self.bench.engines.until(lambda: self.left() > LEASE - 5)
         self.busy(self.other)
+
+    def test_a_store_that_a_reload_has_replaced_keeps_the_mailboxes_of_its_sessions(self) -> None:
+        _, end = self.open(self.one)
+        self.one.close()
+        self.pass_time(LEASE - 1)
+        due = self.renewal()
+        due.reset(0)
+        self.bench.engines.until(lambda: self.left() > LEASE - 5)
+        end()
+        self.bench.engines.until(lambda: not self.bench.read("SELECT FROM pop3gw.lease"))
+
+    def renewal(self) -> Any:
+        """The timer of the first gateway's next renewal."""
+        calls = self.bench.engines.reactor.getDelayedCalls()
+        (due,) = (call for call in calls if call.func == self.one._leases._renew)
+        return due
 
     def left(self) -> float:
         """Seconds to the end of the only lease."""

@@ -13,8 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from cluster_engines import ClusterBench, Waits
 from gateway.model import Account, Form, Reason
 from gateway.postgresql.database import Database
+from gateway.state.cluster.state import ClusterState
 from gateway.store.cluster.changes import JUMP, New, is_delivered
-from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS
+from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all, run_now
 from relay import Relay
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
@@ -48,6 +49,28 @@ class OnceTests(Waits, SynchronousTestCase):
         self.successResultOf(incoming.commit(BOB, NO_LIMITS))
         self.assertEqual(self.bench.contents(), [b"one\r\n"])
         self.assertEqual(len(self.uids(BOB)), 1)
+
+    def test_nor_if_its_mailbox_was_renamed_before_the_repetition(self) -> None:
+        relay, store = self.relayed()
+        incoming = self.successResultOf(store.receive(ALICE))
+        self.successResultOf(incoming.write(b"one\r\n"))
+        database = store._database
+        connect = database._connect
+
+        def connect_later(deadline: float) -> Any:
+            # The attempt before has lost its connection.
+            self.bench.change(
+                f"UPDATE pop3gw.mailbox SET name = 'carol' WHERE name = '{ALICE.mailbox}'"
+            )
+            return connect(deadline)
+
+        self.patch(database, "_connect", connect_later)
+        relay.lose_answer_to = b"COMMIT"
+        self.successResultOf(incoming.commit(ALICE, NO_LIMITS))
+        self.successResultOf(incoming.close())
+        self.assertEqual(self.bench.left_over(), [])
+        carol = self.successResultOf(self.bench.store.open(Account("carol", "carol"), None))[0]
+        self.assertEqual(read_all(self, self.successResultOf(carol.retrieve(0))), b"one\r\n")
 
     def test_nor_if_the_message_was_removed_before_the_repetition(self) -> None:
         self.bench.deliver(b"one\r\n")
@@ -122,6 +145,42 @@ class OnceTests(Waits, SynchronousTestCase):
             first, second = self.uids()
         self.assertEqual(first, seen[0])
         self.assertGreaterEqual(second, seen[1] + JUMP - 1)
+
+    def test_nor_does_a_mailbox_that_is_renamed_or_deleted_first(self) -> None:
+        for number, leave in enumerate((self.bench.store.rename, self.bench.store.delete)):
+            old, new = (Account(f"{name}{number}", f"{name}{number}") for name in ("old", "new"))
+            maker = self.bench.maker(self)
+            self.successResultOf(maker.prepare(old))
+            # As if its deliveries had not reached the standby.
+            with self.epoch(1000 + number):
+                reason = new if leave == self.bench.store.rename else DESK
+                self.successResultOf(leave(old, reason))
+                self.successResultOf(maker.prepare(old))
+                self.deliver_to(old)
+                self.assertGreaterEqual(self.uids(old)[0], JUMP)
+
+    def test_nor_does_one_of_which_the_creation_was_lost(self) -> None:
+        carol = Account("carol", "carol")
+        with self.epoch(3):
+            self.successResultOf(self.bench.maker(self).prepare(carol))
+            self.deliver_to(carol)
+            self.assertEqual(self.uids(carol), [2 * JUMP + 1])
+
+    def deliver_to(self, account: Account) -> None:
+        """One message."""
+        incoming = self.successResultOf(self.bench.other.receive(account))
+        self.successResultOf(incoming.write(b"one\r\n"))
+        self.successResultOf(incoming.commit(account, NO_LIMITS))
+        self.successResultOf(incoming.close())
+
+    def test_ids_that_are_moved_after_a_restore_move_in_names_of_old_too(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        self.successResultOf(self.bench.store.delete(ALICE, DESK))
+        state = ClusterState(self.bench.engines.owner, run_now)
+        self.successResultOf(state.raise_high_water(5000))
+        self.successResultOf(self.bench.maker(self).prepare(ALICE))
+        self.deliver_to(ALICE)
+        self.assertEqual(self.uids(), [5002])
 
     def test_ids_jump_once_in_an_epoch(self) -> None:
         self.bench.deliver(b"one\r\n")

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from cluster_engines import ClusterBench, Waits
+from cluster_engines import PASSWORD, ROLE, ClusterBench, Waits
 from gateway.errors import MailboxUnusable, StoreDown
 from gateway.postgresql.database import Database
 from gateway.testing.store_contract import ALICE, NO_LIMITS, read_all
@@ -80,8 +80,9 @@ class OutageTests(Waits, SynchronousTestCase):
         relay, store = self.relayed()
         maildrop, _ = self.successResultOf(store.open(ALICE, None))
         relay.go_away()
-        body = self.successResultOf(maildrop.retrieve(0))
-        self.assertEqual(read_all(self, body), b"one\r\n")
+        for retrieve in (maildrop.retrieve, maildrop.original.retrieve_header):
+            body = self.successResultOf(retrieve(0))
+            self.assertEqual(read_all(self, body), b"one\r\n")
         self.failureResultOf(maildrop.finish({0}, set()), StoreDown)
         self.failureResultOf(store.open(ALICE, None), StoreDown)
         self.failureResultOf(store.receive(ALICE), StoreDown)
@@ -94,8 +95,31 @@ class OutageTests(Waits, SynchronousTestCase):
         relay, store = self.relayed()
         incoming = self.successResultOf(store.receive(ALICE))
         self.successResultOf(incoming.write(b"one\r\n"))
+        relay.away_after = b"COMMIT"
+        self.failureResultOf(incoming.commit(ALICE, NO_LIMITS), StoreDown)
+        self.successResultOf(incoming.close())
+        self.assertEqual(self.bench.contents(), [b"one\r\n"])
+
+    def test_of_a_delivery_that_never_reached_a_commit_no_body_is_left(self) -> None:
+        relay, store = self.relayed()
+        incoming = self.successResultOf(store.receive(ALICE))
+        self.successResultOf(incoming.write(b"one\r\n"))
         relay.go_away()
         self.failureResultOf(incoming.commit(ALICE, NO_LIMITS), StoreDown)
         self.successResultOf(incoming.close())
-        # The collection of bodies removes it, once it is certain that no row needs it.
-        self.assertEqual(len(self.bench.left_over()), 1)
+        self.assertEqual(self.bench.left_over(), [])
+
+    def test_a_silent_host_before_the_one_that_serves_is_passed_by(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            ports = f"{silent.getsockname()[1]},{self.postgresql.port}"
+            password = f"{ROLE}:{PASSWORD}"
+            url = f"postgresql://{password}@127.0.0.1,127.0.0.1/mail?port={ports}"
+            database = self.database(url, timeout=0.5)
+            for _ in range(2):
+                self.assertEqual(database.read("SELECT 1"), [(1,)])
+
+    def test_what_is_no_connection_string_is_refused_and_not_repeated(self) -> None:
+        for text in ("postgresql://u:very-secret@[::1/db", "very-secret of nothing"):
+            with self.assertRaisesRegex(ValueError, "^expected a connection string") as raised:
+                Database(text)
+            self.assertNotIn("secret", str(raised.exception))

@@ -76,6 +76,8 @@ def test_what_one_takes_in_the_other_serves_and_removes(
 def test_they_share_a_state_and_one_leads(engines: Engines, pair: list[ClusterGateway]) -> None:
     with closing(logged_in(pair[0])) as client:
         client.quit()
+    while not engines.owner.read("SELECT FROM pop3gw.leader"):
+        pass
     for gateway in pair:
         gateway.stop()
         assert not list(gateway.directory.glob("ledger*"))

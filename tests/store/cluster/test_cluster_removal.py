@@ -1,0 +1,44 @@
+"""Removal of more messages than one transaction takes."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from cluster_engines import ClusterBench, Waits
+from gateway.errors import StoreDown
+from gateway.store.cluster import removal
+from gateway.testing.store_contract import ALICE
+
+pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
+
+
+class ManyTests(Waits, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.bench = ClusterBench(self)
+        self.patch(removal, "BATCH", 2)
+        for number in range(5):
+            self.bench.deliver(b"%d\r\n" % number)
+        self.maildrop, _ = self.successResultOf(self.bench.store.open(ALICE, None))
+
+    def test_quit_removes_all_in_several_transactions_each_with_its_lines(self) -> None:
+        self.successResultOf(self.maildrop.finish({4, 0, 1, 3}, {2}))
+        self.assertEqual(self.bench.contents(), [b"2\r\n"])
+        self.assertEqual(sorted(one.uid for one in self.bench.trail.lines), list("1245"))
+        self.assertEqual(self.bench.read_count(), 1)
+
+    def test_after_a_failure_what_is_left_goes_with_the_next_quit(self) -> None:
+        apply = removal.Removal._apply
+        steps: list[object] = []
+
+        def fail_later(*arguments: object) -> None:
+            steps.append(arguments)
+            if len(steps) == 2:
+                raise StoreDown("the disk of the audit is full")
+            apply(*arguments)  # type: ignore[arg-type]
+
+        self.patch(removal.Removal, "_apply", fail_later)
+        self.failureResultOf(self.maildrop.finish({0, 1, 2, 3}, set()), StoreDown)
+        self.assertEqual(self.bench.contents(), [b"2\r\n", b"3\r\n", b"4\r\n"])
+        self.successResultOf(self.maildrop.finish({0, 1, 2, 3}, set()))
+        self.assertEqual(self.bench.contents(), [b"4\r\n"])
