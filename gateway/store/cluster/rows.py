@@ -52,28 +52,32 @@ def find_states(database: Database, names: Sequence[str]) -> dict[str, State]:
     return {name: State(*state) for name, *state in rows}
 
 
+# With the mailboxes as a value PostgreSQL plans for their partitions only: half the cost.
+_SHOWN = """\
+SELECT mailbox, uid FROM pop3gw.message
+WHERE mailbox = ANY(%(mailboxes)s::bigint[]) AND uid = ANY(%(uids)s::bigint[])
+AND (mailbox, uid) IN (SELECT * FROM unnest(%(mailboxes)s::bigint[], %(uids)s::bigint[]))
+AND hidden IS NULL"""
+
+
 def find_shown(database: Database, messages: Sequence[Message]) -> dict[Message, bool]:
     """Those of these messages that POP3 shows."""
-    mailboxes, uids = zip(*messages, strict=True)
-    rows = database.read(
-        "SELECT mailbox, uid FROM unnest(%s::bigint[], %s::bigint[]) AS asked(mailbox, uid)"
-        " JOIN pop3gw.message USING (mailbox, uid) WHERE hidden IS NULL",
-        ([*mailboxes], [*uids]),
-    )
-    return dict.fromkeys(rows, True)
+    return dict.fromkeys(database.read(_SHOWN, _asked(messages)), True)
 
 
 def find_headers(database: Database, messages: Sequence[Message]) -> dict[Message, bytes]:
     """The headers of those of these messages that POP3 shows: each up to 64 KiB."""
-    mailboxes, uids = zip(*messages, strict=True)
     rows = database.read(
-        "SELECT mailbox, uid, head.octets"
-        " FROM unnest(%s::bigint[], %s::bigint[]) AS asked(mailbox, uid)"
-        " JOIN pop3gw.message USING (mailbox, uid) JOIN pop3gw.head USING (mailbox, uid)"
-        " WHERE hidden IS NULL",
-        ([*mailboxes], [*uids]),
+        f"SELECT mailbox, uid, head.octets FROM ({_SHOWN}) AS shown"
+        " JOIN pop3gw.head USING (mailbox, uid) WHERE mailbox = ANY(%(mailboxes)s::bigint[])",
+        _asked(messages),
     )
     return {(mailbox, uid): head for mailbox, uid, head in rows}
+
+
+def _asked(messages: Sequence[Message]) -> dict[str, list[int]]:
+    mailboxes, uids = zip(*messages, strict=True)
+    return {"mailboxes": [*mailboxes], "uids": [*uids]}
 
 
 # One statement has one view of the database: the listing is that of the state.
@@ -83,14 +87,15 @@ FROM pop3gw.mailbox, LATERAL (
     SELECT string_agg(int8send(uid) || int8send(octets * 4 + form), '' ORDER BY position, uid),
            string_agg(uuid_send(body), '' ORDER BY position, uid),
            jsonb_object_agg(uid, unique_id) FILTER (WHERE unique_id IS NOT NULL)
-    FROM pop3gw.message WHERE message.mailbox = mailbox.id AND uid >= %s AND hidden IS NULL
+    FROM pop3gw.message WHERE message.mailbox = %(mailbox)s AND uid >= %(since)s
+    AND hidden IS NULL
 ) AS listing
-WHERE id = %s"""
+WHERE id = %(mailbox)s"""
 
 
 def listing(database: Database, mailbox: int, since: int) -> Packed:
     """The messages of a mailbox with a uid from ``since`` on.  Raises ``NoSuchMailbox``."""
-    rows = database.read(_LISTING, (since, mailbox))
+    rows = database.read(_LISTING, {"mailbox": mailbox, "since": since})
     if not rows:
         raise NoSuchMailbox(f"mailbox {mailbox} was deleted")
     *state, numbers, bodies, unique_ids = rows[0]

@@ -26,10 +26,10 @@ class Mailbox:
         """As it is now."""
         return State(1, 1, self.messages, 0, self.messages + 1)
 
-    def read(self, _query: str, parameters: tuple[int, int]) -> list[tuple[Any, ...]]:
+    def read(self, _query: str, parameters: dict[str, int]) -> list[tuple[Any, ...]]:
         """Its messages from a uid on."""
         self.readings += 1
-        uids = range(max(parameters[0], 1), self.messages + 1)
+        uids = range(max(parameters["since"], 1), self.messages + 1)
         numbers = b"".join(struct.pack(">qq", uid, 40) for uid in uids)
         return [(*self.state, numbers, bytes(16 * len(uids)), None)]
 
