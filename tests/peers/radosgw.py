@@ -14,6 +14,10 @@ from programs import need
 from servers import Server, free_port, until_listening
 
 ACCESS_KEY, SECRET_KEY = "gateway", "a-secret-key"
+"""Of the user of gateways, who has what the policy of a bucket gives."""
+
+OWNER_KEY, OWNER_SECRET = "owner", "another-secret-key"
+"""Of the user who makes buckets."""
 
 PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw")
 
@@ -84,7 +88,7 @@ class RadosGateway:
             (directory / folder).mkdir()
 
     def run(self) -> RadosGateway:
-        """Start all; returns once it serves a user."""
+        """Start all; returns once it serves its users."""
         self._make_keys()
         map_ = str(self.directory / "monmap")
         monitor = f"[v2:127.0.0.1:{self._monitor_port}]"
@@ -98,9 +102,10 @@ class RadosGateway:
         self._start(self._osd, "ceph-osd", "-i", "0")
         self._start(self.gateway, "radosgw", "-n", "client.admin")
         until_listening(self.port, 120)
-        user = ("--uid", "gateway", "--display-name", "gateway")
-        keys = ("--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY)
-        self._do("radosgw-admin", "user", "create", *user, *keys)
+        for name, secret in ((ACCESS_KEY, SECRET_KEY), (OWNER_KEY, OWNER_SECRET)):
+            user = ("--uid", name, "--display-name", name)
+            keys = ("--access-key", name, "--secret-key", secret)
+            self._do("radosgw-admin", "user", "create", *user, *keys)
         return self
 
     def stop(self) -> None:

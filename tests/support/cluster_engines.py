@@ -29,7 +29,7 @@ from gateway.store.cluster.transport import Content, make_agent
 from gateway.testing.retention_store_contract import Trail
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, admit, run_now
 from postgresql import PostgreSQL
-from radosgw import ACCESS_KEY, SECRET_KEY, RadosGateway
+from radosgw import ACCESS_KEY, OWNER_KEY, OWNER_SECRET, SECRET_KEY, RadosGateway
 
 PAGE = Path(__file__).parents[2] / "docs" / "cluster.md"
 
@@ -127,18 +127,29 @@ class Engines:
             lambda cursor, _: [cursor.execute(f"DELETE FROM pop3gw.{one}") for one in tables]
         )
 
-    def requests(self, bucket: str, *, url: str = "", **more: Any) -> Requests:
+    def requests(
+        self,
+        bucket: str,
+        *,
+        url: str = "",
+        keys: tuple[str, str] = (ACCESS_KEY, SECRET_KEY),
+        **more: Any,
+    ) -> Requests:
         """Requests to a bucket; ``url``: of a relay before S3."""
-        signer = Signer("us-east-1", ACCESS_KEY, SECRET_KEY)
+        signer = Signer("us-east-1", *keys)
         url = url or self.s3.url
         if url not in self._agents:
             self._agents[url] = make_agent(self.reactor, url, connections=8, timeout=10)
         return Requests(self.reactor, self._agents[url], signer, f"{url}/{bucket}", **more)
 
     def make_bucket(self) -> str:
-        """A new, empty bucket."""
+        """A new, empty bucket, with the policy that the manual has."""
         name = f"mail-{next(self._numbers)}"
-        self.result(self.requests(name).ask("PUT"))
+        owner = self.requests(name, keys=(OWNER_KEY, OWNER_SECRET))
+        self.result(owner.ask("PUT"))
+        (text,) = re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.S)
+        policy = text.replace(":::mail", f":::{name}").encode()
+        self.result(owner.ask("PUT", query={"policy": ""}, content=Content([policy])))
         return name
 
 

@@ -1,0 +1,46 @@
+"""What gateways may not do in S3; the other tests show that they may do what they need."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from cluster_engines import ClusterBench, Waits
+from gateway.errors import MailboxUnusable
+from gateway.store.cluster.transport import Content
+from radosgw import OWNER_KEY, OWNER_SECRET
+
+pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
+
+
+class PrivilegesTests(Waits, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.bench = ClusterBench(self)
+        self.requests = self.bench.engines.requests(self.bench.bucket)
+
+    def assert_denied(self, method: str, **more: object) -> None:
+        """The policy does not allow it, and the error names the cure."""
+        asked = self.requests.ask(method, **more)  # type: ignore[arg-type]
+        failure = self.failureResultOf(asked, MailboxUnusable)
+        self.assertRegex(str(failure.value), "403 AccessDenied; check the keys, .* and its policy")
+
+    def test_the_bucket_itself_and_its_policy_are_the_owners(self) -> None:
+        self.assert_denied("DELETE")
+        self.assert_denied("GET", query={"policy": ""})
+        self.assert_denied("PUT", query={"policy": ""}, content=Content([b"{}"]))
+        self.assert_denied("PUT", query={"acl": ""}, content=Content([b""]))
+
+    def test_another_bucket_is_not_theirs(self) -> None:
+        engines, name = self.bench.engines, "not-theirs"
+        owner = engines.requests(name, keys=(OWNER_KEY, OWNER_SECRET))
+        self.successResultOf(owner.ask("PUT"))
+        self.successResultOf(owner.ask("PUT", "secret", content=Content([b"text"])))
+        self.requests = engines.requests(name)
+        self.assert_denied("GET")
+        self.assert_denied("GET", name="secret")
+        self.assert_denied("DELETE", name="secret")
+        self.assert_denied("PUT", name="more", content=Content([b"text"]))
+
+    def test_a_body_that_is_missing_is_not_taken_for_a_denied_one(self) -> None:
+        failure = self.failureResultOf(self.requests.ask("GET", "00/missing"))
+        self.assertRegex(str(failure.value), "404 NoSuchKey$")
