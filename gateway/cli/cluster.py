@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import CONFIG, Group, command
+from gateway.cli.command import CONFIG, Exit, Group, command
+from gateway.cli.server_parts import settings_of
 from gateway.cli.terminal import Terminal
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
+    from gateway.config.settings import Settings
     from gateway.store.cluster.kind import ClusterSettings
 
 
@@ -22,7 +24,10 @@ LONGEST = 86_400.0
 @click.group(
     "cluster",
     cls=Group,
-    examples=("pop3gw cluster migrate --config /etc/pop3gw.toml",),
+    examples=(
+        "pop3gw cluster migrate --config /etc/pop3gw.toml",
+        "pop3gw cluster verify --config /etc/pop3gw.toml",
+    ),
 )
 def cluster() -> None:
     """Look after the database and the bucket of a cluster."""
@@ -52,7 +57,7 @@ def migrate(terminal: Terminal, config: str | None, database: str | None) -> Non
         from gateway.postgresql.migrate import migrate as apply
     except ImportError as error:
         raise ConfigError([f"needs {error.name}: pip install 'pop3gw[cluster]'"]) from None
-    own = None if database else _settings(config)
+    own = None if database else own_settings(load_all(config), "or use --database")
     conninfo, password = (
         (database or "", "") if own is None else (own.database, own.database_password)
     )
@@ -68,16 +73,60 @@ def migrate(terminal: Terminal, config: str | None, database: str | None) -> Non
     terminal.say(f"schema version {VERSION}: {done}", version=VERSION, applied=steps)
 
 
-def _settings(config: str | None) -> ClusterSettings:
+@command(
+    "verify",
+    "pop3gw cluster verify --config /etc/pop3gw.toml",
+    "pop3gw cluster verify --config /etc/pop3gw.toml --json",
+    "pop3gw cluster verify --config /etc/pop3gw.toml --repair",
+)
+@CONFIG
+@click.option("--repair", is_flag=True, help="Mend what can be mended, and print what was lost.")
+@click.option(
+    "--most",
+    is_flag=True,
+    help="With --repair: remove messages without bodies, or bodies without messages, even if they"
+    " are more than half of all.",
+)
+def verify(terminal: Terminal, config: str | None, repair: bool, most: bool) -> Exit:
+    """Check that the database and the bucket fit together.
+
+    Finds messages of which the body is missing or has another length, bodies
+    that no message has, counters that are off, and uploads that were not
+    finished. Any number of gateways may run meanwhile, and none has to. Without
+    --repair nothing is changed.
+
+    --repair removes messages without a body, bodies without a message and
+    unfinished uploads that are older than a day, and sets the counters right. It
+    prints the Message-ID of each message that is lost.
+    """
+    from gateway.cli.cluster_verify import verify as verify_with
+
+    if most and not repair:
+        raise click.UsageError("--most is for --repair")
+    if repair:
+        settings = settings_of(config, "the audit log belongs to the server")
+    else:
+        settings = load_all(config)
+    own = own_settings(settings, "name the configuration of a gateway of the cluster with --config")
+    return verify_with(terminal, settings, own, repair=repair, most=most)
+
+
+def load_all(config: str | None) -> Settings:
+    """The settings of a gateway."""
     from gateway.config.load import load_settings
+
+    return load_settings(config, os.environ)
+
+
+def own_settings(settings: Settings, cure: str) -> ClusterSettings:
+    """The settings of the store; raises ``ConfigError`` for another kind of store."""
     from gateway.store.cluster.kind import ClusterSettings
 
-    own = load_settings(config, os.environ).store
+    own = settings.store
     if not isinstance(own, ClusterSettings):
-        raise ConfigError(
-            [f"store.kind: expected 'cluster', found {own.kind!r}; or use --database"]
-        )
+        raise ConfigError([f"store.kind: expected 'cluster', found {own.kind!r}; {cure}"])
     return own
 
 
 cluster.add_command(migrate)
+cluster.add_command(verify)

@@ -26,7 +26,7 @@ class Exit(IntEnum):
 MEANINGS: Mapping[Exit, str] = {
     Exit.DONE: "Done.",
     Exit.FAILED: "Not done; standard error says why and what to do. For check-config: the"
-    " configuration has faults.",
+    " configuration has faults. For cluster verify: there are problems.",
     Exit.USAGE: "Wrong usage: an unknown command or option, or a missing argument.",
     Exit.PARTLY: "Done in part; standard error names each mailbox that failed, or the result says"
     " how much was done.",

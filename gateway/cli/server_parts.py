@@ -91,34 +91,45 @@ class _Local:
         return await operation(self.tools, *none, **arguments)
 
 
-def settings_of(config: str | None) -> Settings:
-    """The settings of a server, if this process may change its files; raises ``ConfigError``."""
+def settings_of(config: str | None, because: str = "no server runs there") -> Settings:
+    """The settings of a server, if this process may change its files; raises ``ConfigError``.
+
+    ``because``: why it is this process that changes them.
+    """
     from gateway.config.load import load_settings
 
     settings = load_settings(config, os.environ)
-    _check_user(settings.state_dir)
+    _check_user(settings.state_dir, because)
     return settings
 
 
 def _alone(settings: Settings, work: Work[T]) -> T:
     """What ``work`` returns, in a reactor of its own; raises what ``work`` raises."""
+    from gateway.cli.late_tools import late_tools
+
+    async def run(reactor: Any) -> T:
+        with late_tools(reactor, settings) as found:
+            return await work(_Local(found))
+
+    return in_reactor(run)
+
+
+def in_reactor(run: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+    """What ``run`` returns, which gets a reactor; raises what it raises."""
     from twisted.internet.defer import Deferred
     from twisted.internet.task import react
-
-    from gateway.cli.late_tools import late_tools
 
     results: list[T] = []
     failures: list[BaseException] = []
 
-    async def run(reactor: Any) -> None:
+    async def kept(reactor: Any) -> None:
         try:
-            with late_tools(reactor, settings) as found:
-                results.append(await work(_Local(found)))
+            results.append(await run(reactor))
         except Exception as error:
             failures.append(error)
 
     try:
-        react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+        react(lambda reactor: Deferred.fromCoroutine(kept(reactor)))
     except SystemExit:
         for failure in failures:
             raise failure from None
@@ -128,7 +139,7 @@ def _alone(settings: Settings, work: Work[T]) -> T:
     raise KeyboardInterrupt
 
 
-def _check_user(state_dir: str) -> None:
+def _check_user(state_dir: str, because: str) -> None:
     """Raise where this process would make files that the server cannot change."""
     if not os.path.isdir(state_dir):
         raise ConfigError(
@@ -145,7 +156,7 @@ def _check_user(state_dir: str) -> None:
             name = f"#{owner}"
         raise ConfigError(
             [
-                f"{state_dir}: no server runs there: run it as the server's user,"
+                f"{state_dir}: {because}: run it as the server's user,"
                 f" as sudo -u {name} does, not as root"
             ]
         )

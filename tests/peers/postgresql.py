@@ -94,6 +94,24 @@ class PostgreSQL(Server):
         """Remove a database, whoever is connected to it."""
         self._execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
+    def dumped(self, name: str) -> bytes:
+        """A backup of a database."""
+        return self._by("pg_dump", "--format=custom", f"--dbname={self.url(name)}")
+
+    def restore(self, name: str, dump: bytes) -> None:
+        """Make a database anew, from a backup."""
+        self.drop_database(name)
+        self.make_database(name)
+        self._by("pg_restore", "--exit-on-error", f"--dbname={self.url(name)}", given=dump)
+
+    def _by(self, program: str, *arguments: str, given: bytes = b"") -> bytes:
+        path = Path(str(find(INITDB))).with_name(program)
+        done = subprocess.run(
+            [path, *arguments], input=given, capture_output=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout
+
     def _execute(self, statement: str) -> None:
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(statement.encode())

@@ -25,22 +25,60 @@ PART = 5 * 1024 * 1024
 A delivery holds as many in memory.
 """
 
+PAGE = 1000
+"""Objects in one answer: S3 lists no more at once."""
+
 
 class Listed(NamedTuple):
     """Some of the objects of a bucket."""
 
     keys: list[UUID]
+    sizes: list[int]
+    """In octets, of each."""
+
     after: str
     """Where to go on; empty: that was all."""
+
+
+class Unfinished(NamedTuple):
+    """A body of which parts were sent, and that was not finished."""
+
+    body: UUID
+    id: str
+    """Of the multipart upload."""
+
+
+class Marker(NamedTuple):
+    """Where a list of uploads goes on."""
+
+    name: str
+    id: str
+
+
+BEGIN = Marker("", "")
+"""The begin of the list; after a page: that was all."""
+
+
+class Uploads(NamedTuple):
+    """Some of the unfinished uploads of a bucket."""
+
+    found: list[Unfinished]
+    after: Marker
 
 
 class Blobs:
     """The bodies in a bucket."""
 
     def __init__(
-        self, requests: Requests, *, part: int = PART, now: Callable[[], float] = time.time
+        self,
+        requests: Requests,
+        *,
+        part: int = PART,
+        page: int = PAGE,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.part = part
+        self._page = str(page)
         self._requests = requests
         self._now = now
 
@@ -72,23 +110,62 @@ class Blobs:
         removed = self._requests.ask("DELETE", object_name(key))
         return removed.addErrback(lambda failure: failure.trap(Missing)).addCallback(lambda _: None)
 
-    def check(self, key: UUID) -> Deferred[None]:
-        """Whether a body is there: fails with ``Missing`` if not."""
-        return self._requests.ask("HEAD", object_name(key)).addCallback(lambda _: None)
+    def check(self, key: UUID, length: int) -> Deferred[None]:
+        """Whether a body can be read: fails as ``read`` does."""
+        # Not by HEAD: only with its text does an answer say that this object is missing,
+        # and not the bucket, or the server behind a proxy.
+        return self.head(key, length, 0).addCallback(lambda _: None)
 
-    def list(self, prefix: str = "", after: str = "") -> Deferred[Listed]:
-        """Up to 1000 bodies with names after ``after``, in the order of their names."""
-        query = {"list-type": "2"}
-        query.update({"prefix": prefix} if prefix else {})
+    def head(self, key: UUID, length: int, most: int = LONGEST_HEAD) -> Deferred[bytes]:
+        """The first octets of a body of ``length`` octets in all.  Fails as ``read`` does."""
+
+        async def head() -> bytes:
+            response = await self.read(key, 0, length)
+            return await self._requests.text(response, object_name(key), most)
+
+        return Deferred.fromCoroutine(head())
+
+    def list(self, after: str = "") -> Deferred[Listed]:
+        """A page of bodies with names after ``after``, in the order of their names."""
+        query = {"list-type": "2", "max-keys": self._page}
         query.update({"start-after": after} if after else {})
 
         def listed(answer: Any) -> Listed:
             names = answer.values("Key")
             is_all = answer.values("IsTruncated") != ["true"]
-            keys = [key for key in map(find_key, names) if key is not None]
-            return Listed(keys, "" if is_all or not names else names[-1])
+            found = zip(map(find_key, names), answer.values("Size"), strict=True)
+            ours = [(key, int(size)) for key, size in found if key is not None]
+            return Listed(
+                [key for key, _ in ours],
+                [size for _, size in ours],
+                "" if is_all or not names else names[-1],
+            )
 
         return self._requests.ask("GET", "", query).addCallback(listed)
+
+    def uploads(self, after: Marker = BEGIN) -> Deferred[Uploads]:
+        """A page of uploads that were begun and not finished."""
+        query = {"uploads": "", "max-uploads": self._page}
+        query.update({"key-marker": after.name} if after.name else {})
+        query.update({"upload-id-marker": after.id} if after.id else {})
+
+        def listed(answer: Any) -> Uploads:
+            names = zip(answer.values("Key"), answer.values("UploadId"), strict=True)
+            found = [
+                Unfinished(key, id_) for name, id_ in names if (key := find_key(name)) is not None
+            ]
+            if answer.values("IsTruncated") != ["true"]:
+                return Uploads(found, BEGIN)
+            (name,), ids = answer.values("NextKeyMarker"), answer.values("NextUploadIdMarker")
+            return Uploads(found, Marker(name, ids[0] if ids else ""))
+
+        return self._requests.ask("GET", "", query).addCallback(listed)
+
+    def abort(self, upload: Unfinished) -> Deferred[None]:
+        """Remove what was sent of a body; one that does not exist is removed."""
+        query = {"uploadId": upload.id}
+        removed = self._requests.ask("DELETE", object_name(upload.body), query)
+        return removed.addErrback(lambda failure: failure.trap(Missing)).addCallback(lambda _: None)
 
 
 class _Abort:

@@ -366,10 +366,11 @@ def find_box(cursor: Cursor, mailbox: int) -> tuple[str, Locked] | None:
     return row[0], box
 
 
-def has_body(cursor: Cursor, one: Stored) -> bool:
-    """Whether there is still this message, with this body."""
+def find_stored(cursor: Cursor, one: Stored) -> Kept | None:
+    """A message, shown or hidden, if it is still there with this body."""
     cursor.execute(
-        "SELECT FROM pop3gw.message WHERE mailbox = %s AND uid = %s AND body = %s",
+        f"SELECT {COLUMNS} FROM pop3gw.message WHERE mailbox = %s AND uid = %s AND body = %s",
         (one.mailbox, one.uid, one.body),
     )
-    return cursor.fetchone() is not None
+    found = taken(cursor.fetchall())
+    return found[0] if found else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -19,7 +19,7 @@ from gateway.store.cluster.names import LONGEST, is_text
 
 if TYPE_CHECKING:
     from gateway.postgresql.database import Database
-    from gateway.store.cluster.requests import Requests
+    from gateway.store.cluster.blobs import Blobs
     from gateway.store.cluster.store import ClusterStore
 
 
@@ -64,7 +64,9 @@ def make_database(own: ClusterSettings) -> Database:
     )
 
 
-def _requests(own: ClusterSettings, reactor: Any, authorities: str) -> Requests:
+def make_blobs(own: ClusterSettings, reactor: Any, path_of: Callable[[str], str]) -> Blobs:
+    """The bodies in the bucket of these settings.  Raises ``ValueError``."""
+    from gateway.store.cluster.blobs import Blobs
     from gateway.store.cluster.requests import Requests
     from gateway.store.cluster.signing import Signer
     from gateway.store.cluster.transport import make_agent
@@ -74,15 +76,14 @@ def _requests(own: ClusterSettings, reactor: Any, authorities: str) -> Requests:
         own.bucket,
         connections=own.bucket_connections,
         timeout=own.timeout,
-        authorities=authorities,
+        authorities=path_of(own.bucket_ca_file) if own.bucket_ca_file else "",
     )
     signer = Signer(own.bucket_region, own.bucket_access_key, own.bucket_secret_key)
-    return Requests(reactor, agent, signer, own.bucket, timeout=own.timeout)
+    return Blobs(Requests(reactor, agent, signer, own.bucket, timeout=own.timeout))
 
 
 def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
     # Commands that read the settings only need neither engine.
-    from gateway.store.cluster.blobs import Blobs
     from gateway.store.cluster.store import ClusterOptions, ClusterStore
 
     if parts.reactor is None:
@@ -96,11 +97,10 @@ def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
         cached_messages=own.cached_messages,
         timeout=own.timeout,
     )
-    authorities = parts.path_of(own.bucket_ca_file) if own.bucket_ca_file else ""
     return ClusterStore(
         parts.reactor,
         make_database(own),
-        Blobs(_requests(own, parts.reactor, authorities)),
+        make_blobs(own, parts.reactor, parts.path_of),
         parts.run,
         options=options,
         admit=parts.admit,

@@ -64,7 +64,7 @@ class Answer:
 
 
 class Missing(StoreDown):
-    """There is no such object."""
+    """The server says by its code that there is no such object: never the answer to HEAD."""
 
 
 class Requests:
@@ -103,14 +103,19 @@ class Requests:
         self, method: str, name: str, query: Mapping[str, str], content: Content
     ) -> Answer:
         response = await self.open(method, name, query, content)
-        try:
-            text = await self._limited(read_all(response))
-        except _LOST as lost:
-            raise StoreDown(f"S3: {method} {name}: {_reason(lost)}") from lost
+        text = await self.text(response, name)
         if b"<Error>" in text[:200]:
             # The end of a multipart upload may fail after the server has sent 200.
             raise _refusal(response.code, text, name)
         return Answer(response.headers, text)
+
+    async def text(self, response: IResponse, name: str, most: int | None = None) -> bytes:
+        """What an answer has, or its first octets.  Raises ``StoreDown``."""
+        try:
+            text: bytes = await self._limited(read_all(response, most))
+        except _LOST as lost:
+            raise StoreDown(f"S3: {name or 'bucket'}: {_reason(lost)}") from lost
+        return text
 
     def open(
         self,
@@ -193,8 +198,11 @@ def _refusal(status: int, text: bytes, name: str) -> GatewayError:
     """The error for an answer that is not what was asked for."""
     code = _code(text)
     said = f"S3: {name or 'bucket'}: status {status} {code}".rstrip()
-    if status == 404 and code != "NoSuchBucket":
+    if code in ("NoSuchKey", "NoSuchUpload"):
         return Missing(said)
+    # A proxy that has lost its server answers 404 too.
+    if status == 404 and code != "NoSuchBucket":
+        return StoreDown(said)
     if status in (301, 307, 400, 403, 404, 405, 411) and code not in _TRANSIENT:
         return MailboxUnusable(f"{said}; check the keys, the bucket and its policy")
     return StoreDown(said)

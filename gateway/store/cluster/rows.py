@@ -234,15 +234,24 @@ class Stored(NamedTuple):
     body: UUID
     mailbox: int
     uid: int
+    octets: int
+
+
+def totals(database: Database) -> tuple[int, int]:
+    """How many mailboxes there are, and how many messages by their counters."""
+    ((mailboxes, messages),) = database.read(
+        "SELECT count(*), coalesce(sum(messages + hidden_messages), 0)::bigint FROM pop3gw.mailbox"
+    )
+    return mailboxes, messages
 
 
 def stored(database: Database, after: Stored, most: int) -> list[Stored]:
     """Up to ``most`` messages with bodies after this one, in the order of their bodies."""
     found = database.read(
-        "SELECT body, mailbox, uid FROM pop3gw.message"
+        "SELECT body, mailbox, uid, octets FROM pop3gw.message"
         " WHERE (body, mailbox, uid) > (%s, %s, %s) AND octets > 0"
         " ORDER BY body, mailbox, uid LIMIT %s",
-        (*after, most),
+        (*after[:3], most),
     )
     return [Stored(*row) for row in found]
 

@@ -87,9 +87,9 @@ def _trusted(path: str) -> Any:
     return trustRootFromCertificates([Certificate(X509.from_cryptography(one)) for one in found])
 
 
-def read_all(response: IResponse) -> Deferred[bytes]:
-    """The text of an answer, which has no body of a message."""
-    collector = _Collector()
+def read_all(response: IResponse, most: int | None = None) -> Deferred[bytes]:
+    """The text of an answer; ``most``: close the connection after the first octets."""
+    collector = _Collector(most)
     response.deliverBody(collector)
     return collector.whole
 
@@ -97,13 +97,20 @@ def read_all(response: IResponse) -> Deferred[bytes]:
 class _Collector(Protocol):
     """Joins what arrives."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None) -> None:
         self.whole: Deferred[bytes] = Deferred(lambda _: self._stop())
         self._pieces: list[bytes] = []
+        self._most = most
 
     def dataReceived(self, data: bytes) -> None:
         """A piece."""
         self._pieces.append(data)
+        if self._most is not None and not self.whole.called:
+            self._most -= len(data)
+            if self._most <= 0:
+                whole = b"".join(self._pieces)
+                self.whole.callback(whole[: len(whole) + self._most] if self._most else whole)
+                self._stop()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The end, or a broken connection."""

@@ -1,6 +1,7 @@
 """Whether database and bucket fit together: after a restore, or when somebody doubts it.
 
-Gateways may serve meanwhile: what changes while it is looked at is looked at again.
+Gateways may serve meanwhile: all is looked at first, and what did not fit is then looked at once
+more, by itself, before it is a problem.
 """
 
 from __future__ import annotations
@@ -8,50 +9,78 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import IO, NamedTuple
+from typing import Any, TypeVar
 from uuid import UUID
 
-from gateway.interfaces import Run
-from gateway.model import Contents
+from attrs import frozen
+from twisted.internet.defer import Deferred, DeferredList
+
+from gateway.errors import MessageUnreadable
+from gateway.interfaces import Audit, Run
+from gateway.model import Contents, Reason
 from gateway.postgresql.database import Cursor, Database
-from gateway.store.audited import message_id_in
+from gateway.store.audited import entry, message_id_in, no_audit
 from gateway.store.cluster import changes, rows
-from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.blobs import BEGIN, Blobs
 from gateway.store.cluster.keys import time_of
+from gateway.store.cluster.problems import (
+    COUNTERS,
+    DAMAGED,
+    MISSING,
+    UNUSED,
+    UPLOAD,
+    Problem,
+    Summary,
+)
 from gateway.store.cluster.requests import Missing
 from gateway.store.cluster.rows import Stored
+from gateway.store.cluster.spools import Object, Spool, objects_spool, rows_spool
+
+T = TypeVar("T")
 
 PAGE = 10_000
-"""Rows in one question."""
+"""Messages in one question."""
+
+MAILBOXES = 200
+"""Mailboxes to count in one question, which takes as long as all of their messages."""
+
+SETTLED = 3_600.0
+"""Seconds after which a body without a row is a problem: no delivery takes longer."""
 
 YOUNG = 86_400.0
-"""Seconds for which a body may wait for its row, or is still read without one."""
+"""Seconds for which nothing is removed that lacks its row, in case that one does."""
 
-_RECORD = 16 + 8 + 8
+BATCH = 1_000
+"""Bodies to look at once more, with one question to the database."""
 
+AT_ONCE = 8
+"""Requests to S3 at a time: sessions and deliveries have precedence."""
 
-class Problem(NamedTuple):
-    """Something that does not fit, and what was done about it."""
+Tell = Callable[[Problem], object]
 
-    kind: str
-    """``missing body``: a message cannot be read; ``unused body``: it only takes room;
-    ``wrong counters``: the quota of a mailbox is off."""
-
-    mailbox: str = ""
-    uid: int = 0
-    body: str = ""
-    """The key of a body, in hex."""
-
-    lost: str = ""
-    """Of a missing body: the Message-ID of the message, from its header."""
-
-    mended: bool = False
+Progress = Callable[[int, int], object]
+"""Gets how much is done, and of how much."""
 
 
-Tell = Callable[[Problem], None]
+def _silent(_done: int, _total: int) -> None:
+    """Nobody watches."""
+
+
+@frozen
+class Repair:
+    """What to mend, and for whom."""
+
+    audit: Audit = no_audit
+    """Gets a line for each message before it is removed."""
+
+    operator: str = ""
+    """Who asked for it, for the audit."""
+
+    most: bool = False
+    """Remove even if more than half of all messages or bodies are concerned."""
 
 
 class Verification:
@@ -64,115 +93,238 @@ class Verification:
         run: Run,
         tell: Tell,
         *,
-        repair: bool = False,
+        repair: Repair | None = None,
+        progress: Progress = _silent,
         now: Callable[[], float] = time.time,
+        page: int = PAGE,
+        mailboxes: int = MAILBOXES,
     ) -> None:
-        """``tell`` hears of each problem; ``repair``: mend it too.
-
-        Removed are rows of messages without a body, which nobody can read, and bodies
-        without a row.
-        """
+        """``tell`` hears of each problem; ``repair``: how to mend it; None: only look."""
+        self._page, self._mailboxes = page, mailboxes
         self._database = database
         self._blobs = blobs
         self._run = run
         self._tell = tell
         self._repair = repair
+        self._progress = progress
         self._now = now
+        self._summary = Summary()
+        self._done = self._total = 0
 
-    async def verify(self) -> None:
-        """Look at everything.  Raises ``StoreDown`` or ``MailboxUnusable``."""
+    async def verify(self) -> Summary:
+        """Look at everything.  Raises ``StoreDown`` or ``MailboxUnusable``: then nothing more
+        is removed."""
+        mailboxes, messages = await self._run(partial(rows.totals, self._database))
+        self._total = mailboxes + 2 * messages + 1
+        self._advance(0)
         await self._verify_counters()
-        with ExitStack() as files, tempfile.TemporaryDirectory(prefix="pop3gw-verify-") as place:
-            spools = [
-                files.enter_context(open(f"{place}/{number:02x}", "w+b")) for number in range(256)
-            ]
-            await self._run(partial(self._spool, spools))
-            for number, spool in enumerate(spools):
-                await self._verify_bodies(f"{number:02x}/", spool)
+        with ExitStack() as files:
+            place = files.enter_context(tempfile.TemporaryDirectory(prefix="pop3gw-verify-"))
+            stored = [rows_spool(files, f"{place}/{number:02x}") for number in range(256)]
+            unread = rows_spool(files, f"{place}/unread")
+            unknown = objects_spool(files, f"{place}/unknown")
+            await self._sort(stored)
+            await self._compare(stored, unread, unknown)
+            await self._settle(unread, unknown, sum(spool.count for spool in stored))
+        await self._verify_uploads()
+        self._progress(self._total, self._total)
+        return self._summary
+
+    def _advance(self, done: int) -> None:
+        # Counters may be off, and mail comes in: the total is only about right.
+        self._done = min(self._done + done, self._total - 1)
+        self._progress(self._done, self._total)
+
+    def _found(self, problem: Problem) -> None:
+        self._summary.count(problem)
+        self._tell(problem)
 
     # -- counters --------------------------------------------------------------
 
     async def _verify_counters(self) -> None:
         after = 0
-        while found := await self._run(partial(rows.counted, self._database, after, PAGE)):
+        while found := await self._run(
+            partial(rows.counted, self._database, after, self._mailboxes)
+        ):
             for one in found:
+                self._summary.messages += one.contents.total.messages
                 if one.counters != one.contents:
-                    mended = self._repair and await self._recount(one.name)
-                    self._tell(Problem("wrong counters", one.name, mended=mended))
+                    mended = self._repair is not None and await self._recount(one.mailbox)
+                    self._found(Problem(COUNTERS, one.name, mended=mended))
+            self._summary.mailboxes += len(found)
+            self._advance(len(found))
             after = found[-1].mailbox
 
-    async def _recount(self, name: str) -> bool:
-        def recount(cursor: Cursor, _: bool) -> Contents:
-            return changes.recount(cursor, changes.lock(cursor, name))
+    async def _recount(self, mailbox: int) -> bool:
+        def recount(cursor: Cursor, _: bool) -> Contents | None:
+            box = changes.find_box(cursor, mailbox)
+            return None if box is None else changes.recount(cursor, box[1])
 
         await self._run(partial(self._database.transact, recount))
         return True
 
-    # -- bodies ----------------------------------------------------------------
+    # -- what does not fit at first sight --------------------------------------
 
-    def _spool(self, spools: Sequence[IO[bytes]]) -> None:
-        """Sort all rows by the prefix of their objects: too many for memory.  Blocks."""
-        after = Stored(UUID(int=0), 0, 0)
-        while page := rows.stored(self._database, after, PAGE):
+    async def _sort(self, spools: Sequence[Spool[Stored]]) -> None:
+        """Sort all rows by the prefix of their objects."""
+        after = Stored(UUID(int=0), 0, 0, 0)
+        while page := await self._run(partial(rows.stored, self._database, after, self._page)):
             for one in page:
-                numbers = one.mailbox.to_bytes(8, "big") + one.uid.to_bytes(8, "big")
-                spools[one.body.bytes[-1]].write(one.body.bytes + numbers)
+                spools[one.body.bytes[-1]].add(one)
+            self._advance(len(page))
             after = page[-1]
 
-    async def _verify_bodies(self, prefix: str, spool: IO[bytes]) -> None:
-        expected: defaultdict[UUID, list[Stored]] = defaultdict(list)
-        for one in _read(spool):
-            expected[one.body].append(one)
-        after, unknown = "", []
+    async def _compare(
+        self, spools: Sequence[Spool[Stored]], unread: Spool[Stored], unknown: Spool[Object]
+    ) -> None:
+        """Find rows of which the body is not listed so, and bodies without rows."""
+        expected, number = self._rows_by_body(spools[0]), 0
+        after = ""
         while True:
-            listed = await self._blobs.list(prefix, after)
-            for key in listed.keys:
-                if expected.pop(key, None) is None and self._now() - time_of(key) > YOUNG:
-                    unknown.append(key)
+            listed = await self._blobs.list(after)
+            self._summary.bodies += len(listed.keys)
+            for key, octets in zip(listed.keys, listed.sizes, strict=True):
+                while number < key.bytes[-1]:
+                    _add_all(unread, expected.values())
+                    number += 1
+                    expected = self._rows_by_body(spools[number])
+                messages = expected.pop(key, None)
+                if messages is None:
+                    if self._now() - time_of(key) > SETTLED:
+                        unknown.add(Object(key, octets))
+                elif messages[0].octets != octets:
+                    _add_all(unread, [messages])
             after = listed.after
             if not after:
                 break
-        for start in range(0, len(unknown), PAGE):
-            await self._unused(unknown[start : start + PAGE])
-        for one in (one for some in expected.values() for one in some):
-            await self._missing(one)
+        _add_all(unread, expected.values())
+        for spool in spools[number + 1 :]:
+            _add_all(unread, self._rows_by_body(spool).values())
 
-    async def _unused(self, bodies: Sequence[UUID]) -> None:
-        # Those of which the row came or went meanwhile are known now.
-        known = await self._run(partial(rows.find_known, self._database, bodies))
-        for body in bodies:
-            if body not in known:
-                if self._repair:
-                    await self._blobs.remove(body)
-                self._tell(Problem("unused body", body=body.hex, mended=self._repair))
+    def _rows_by_body(self, spool: Spool[Stored]) -> dict[UUID, list[Stored]]:
+        found: defaultdict[UUID, list[Stored]] = defaultdict(list)
+        for batch in spool.batches(PAGE):
+            for one in batch:
+                found[one.body].append(one)
+        self._advance(spool.count)
+        return found
 
-    async def _missing(self, one: Stored) -> None:
+    # -- the second look -------------------------------------------------------
+
+    async def _settle(self, unread: Spool[Stored], unknown: Spool[Object], stored: int) -> None:
+        may_lose = self._may_mend(
+            unread.count,
+            stored,
+            f"{unread.count:,} of {stored:,} messages have no body in the bucket",
+            "is store.bucket the bucket of this database?",
+        )
+        for batch in unread.batches(BATCH):
+            await self._find(batch, partial(self._unread, mend=may_lose))
+        bodies = self._summary.bodies
+        may_remove = self._may_mend(
+            unknown.count,
+            bodies,
+            f"{unknown.count:,} of {bodies:,} bodies have no message in the database",
+            "is store.database the database of this bucket, and not an older one?",
+        )
+        for objects in unknown.batches(BATCH):
+            keys = [one.body for one in objects]
+            # Those of which the row came or went meanwhile are known now.
+            known = await self._run(partial(rows.find_known, self._database, keys))
+            left = [one for one in objects if one.body not in known]
+            await self._find(left, partial(self._unused, mend=may_remove))
+
+    def _may_mend(self, found: int, total: int, what: str, question: str) -> bool:
+        """Whether to mend: a wrong address in the configuration must not remove all mail."""
+        if self._repair is None:
+            return False
+        if 2 * found > total and not self._repair.most:
+            self._summary.refused.append(
+                f"{what}: {question} None were removed; if it is, add --most"
+            )
+            return False
+        return True
+
+    async def _find(
+        self, values: Sequence[T], check: Callable[[T], Coroutine[Any, Any, Problem | None]]
+    ) -> None:
+        """Look at these, some at a time."""
+        for start in range(0, len(values), AT_ONCE):
+            some = [Deferred.fromCoroutine(check(one)) for one in values[start : start + AT_ONCE]]
+            results: Any = await DeferredList(some, consumeErrors=True)
+            for is_done, problem in results:
+                if is_done and problem is not None:
+                    self._found(problem)
+            # After the others: what was mended is reported.
+            for is_done, failure in results:
+                if not is_done:
+                    failure.raiseException()
+
+    async def _unread(self, one: Stored, *, mend: bool) -> Problem | None:
+        """The problem of a message; None: its body is there after all."""
+        kind, note = MISSING, ""
         try:
-            # A list may lack what is there.
-            await self._blobs.check(one.body)
+            await self._blobs.check(one.body, one.octets)
         except Missing:
             pass
+        except MessageUnreadable as error:
+            kind, note, mend = DAMAGED, str(error), False
         else:
-            return
-        problem = await self._run(partial(self._database.transact, partial(self._lose, one)))
-        if problem is not None:
-            self._tell(problem)
-
-    def _lose(self, one: Stored, cursor: Cursor, _: bool) -> Problem | None:
-        """The problem of a message without a body; None: it was removed meanwhile."""
-        box = changes.find_box(cursor, one.mailbox)
-        if box is None or not changes.has_body(cursor, one):
             return None
-        name, locked = box
-        head = changes.heads(cursor, locked, [one.uid]).get(one.uid, b"")
-        if self._repair:
-            changes.remove(cursor, locked, [one.uid])
-        lost = message_id_in(head) or ""
-        return Problem("missing body", name, one.uid, one.body.hex, lost, self._repair)
+        lose = partial(self._lose, one, kind, note, mend)
+        return await self._run(partial(self._database.transact, lose))
+
+    def _lose(
+        self, one: Stored, kind: str, note: str, mend: bool, cursor: Cursor, _: bool
+    ) -> Problem | None:
+        """The problem of a message without its body; None: it was removed meanwhile."""
+        found = changes.find_box(cursor, one.mailbox)
+        kept = changes.find_stored(cursor, one)
+        if found is None or kept is None:
+            return None
+        name, box = found
+        named = message_id_in(changes.heads(cursor, box, [one.uid]).get(one.uid, b""))
+        if mend and self._repair is not None:
+            action = "discard" if kept.hidden is None else "purge"
+            cause = Reason(operator=self._repair.operator)
+            self._repair.audit([entry(action, name, kept.stored, named, cause)])
+            changes.remove(cursor, box, [one.uid])
+        made = time_of(one.body)
+        return Problem(kind, name, kept.unique_id, one.body.hex, made, named or "", mend, note)
+
+    async def _unused(self, one: Object, *, mend: bool) -> Problem | None:
+        """The problem of a body without a message; None: it was collected meanwhile."""
+        try:
+            head = await self._blobs.head(one.body, one.octets)
+        except Missing:
+            return None
+        made, note = time_of(one.body), ""
+        if self._now() - made <= YOUNG:
+            mend, note = False, "less than a day old: it is not removed yet"
+        if mend:
+            await self._blobs.remove(one.body)
+        named = message_id_in(head) or ""
+        return Problem(UNUSED, "", "", one.body.hex, made, named, mend, note)
+
+    # -- uploads ---------------------------------------------------------------
+
+    async def _verify_uploads(self) -> None:
+        after = BEGIN
+        while True:
+            uploads = await self._blobs.uploads(after)
+            for one in uploads.found:
+                made = time_of(one.body)
+                if self._now() - made > YOUNG:
+                    if self._repair is not None:
+                        await self._blobs.abort(one)
+                    mended = self._repair is not None
+                    self._found(Problem(UPLOAD, body=one.body.hex, made=made, mended=mended))
+            after = uploads.after
+            if after == BEGIN:
+                return
 
 
-def _read(spool: IO[bytes]) -> Iterator[Stored]:
-    spool.seek(0)
-    while record := spool.read(_RECORD):
-        mailbox, uid = (int.from_bytes(record[at : at + 8], "big") for at in (16, 24))
-        yield Stored(UUID(bytes=record[:16]), mailbox, uid)
+def _add_all(spool: Spool[Stored], bodies: Iterable[Sequence[Stored]]) -> None:
+    for messages in bodies:
+        for one in messages:
+            spool.add(one)
