@@ -34,7 +34,7 @@ from gateway.app.obstacles import cure, obstacle
 from gateway.app.reload import Reloading
 from gateway.app.signals import SignalledService
 from gateway.endpoints import parse, shown, with_mode
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, GatewayError
 from gateway.events import (
     Emit,
     ListenerStarted,
@@ -289,6 +289,9 @@ class Server(SignalledService):
             failure = failure.value.subFailure  # type: ignore[union-attr]
         if failure.check(TimeoutError, CancelledError):
             self.log.warn("shutdown: not all work finished in time")
+        elif failure.check(GatewayError):
+            # The database of a cluster is away, for example.
+            self.log.warn("shutdown: not all work finished: {error}", error=failure.value)
         else:
             self.log.failure("internal error: shutdown", failure)
 
