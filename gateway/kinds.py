@@ -26,6 +26,7 @@ from gateway.interfaces import (
     IState,
     IStore,
     Run,
+    WatchFor,
 )
 from gateway.model import Account, Peer
 
@@ -76,6 +77,10 @@ def _no_files(*_: object) -> Mapping[str, str]:
     return {}
 
 
+def _drop(_: object) -> None:
+    """Nobody wants to know."""
+
+
 def _never(_: object) -> bool:
     return False
 
@@ -115,6 +120,13 @@ class StoreParts:
     reactor: Any = None
     """For stores that are reached over a network; None: none runs."""
 
+    emit: Emit = _drop
+    """Takes what happens, such as a missing body."""
+
+    watch: WatchFor = _drop
+    """Watches a server that the store asks, for the log; call ``close`` of what it returns when
+    the store is closed."""
+
     def path_of(self, path: str) -> str:
         """An absolute path as it is, any other below the state directory."""
         return os.path.join(self.state_dir, path)
@@ -151,10 +163,11 @@ class StoreKind(Generic[S]):
     The second argument is the state directory.
     """
 
-    make_state: Callable[[S, Run], SharedState] | None = None
+    make_state: Callable[[S, Run, WatchFor], SharedState] | None = None
     """The state and the leader of all servers that share the store; None: those of this machine.
 
-    The second argument does what may block.  Raises ``ConfigError``.
+    The second argument does what may block, the third watches a server, as in ``StoreParts``.
+    Raises ``ConfigError``.
     """
 
     check_name: Callable[[str], object] = _nothing

@@ -113,6 +113,8 @@ class Assembly:
             runtime.disk.run,
             runtime.deliveries.run,
             runtime.state.high_water,
+            self._emit,
+            runtime.outages.watch,
         )
         # Each audit is another object, of the same settings.
         made_of = settings.store, settings.audit, evolve(parts, audit=no_audit)

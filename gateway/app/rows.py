@@ -9,7 +9,7 @@ from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.events import Emit
 from gateway.interfaces import Audit as AuditOf
-from gateway.interfaces import HighWater, IDirectory, IStore, Run
+from gateway.interfaces import HighWater, IDirectory, IStore, Run, WatchFor
 from gateway.kinds import DirectoryParts, SharedState, StoreParts
 from gateway.mailboxes.recipients import admit
 from gateway.state.audit import Audit
@@ -22,11 +22,17 @@ T = TypeVar("T")
 
 
 def store_parts(
-    settings: Settings, reactor: Any, run: Run, deliver: Run, high_water: HighWater
+    settings: Settings,
+    reactor: Any,
+    run: Run,
+    deliver: Run,
+    high_water: HighWater,
+    emit: Emit,
+    watch: WatchFor,
 ) -> StoreParts:
     """What a store is made with.
 
-    ``run`` does blocking work, ``deliver`` blocking work of deliveries.
+    ``run`` does blocking work, ``deliver`` blocking work of deliveries.  ``watch``: outages.
     """
     profile = settings.profile
     return StoreParts(
@@ -41,6 +47,8 @@ def store_parts(
         counts_reading=settings.retention.enabled,
         count_hidden=settings.retention.hidden_counts,
         reactor=reactor,
+        emit=emit,
+        watch=watch,
     )
 
 
@@ -49,11 +57,11 @@ def make_store(settings: Settings, parts: StoreParts) -> IStore:
     return made("store", lambda: settings.store_kind.make(settings.store, parts))
 
 
-def make_state(settings: Settings, run: Run) -> SharedState:
+def make_state(settings: Settings, run: Run, watch: WatchFor = lambda _: None) -> SharedState:
     """The state and the leader: those of the store, or in the state directory."""
     make = settings.store_kind.make_state
     if make is not None:
-        return made("store", lambda: make(settings.store, run))
+        return made("store", lambda: make(settings.store, run, watch))
     state = LedgerState(settings.state_dir, run)
     leader = FlockLeader(settings.state_dir, run)
     return SharedState(state, leader, lambda: leader.leads, state.close_now)

@@ -23,6 +23,7 @@ from gateway.net.fair_turns import FairTurns
 from gateway.net.tls_context import MakeContext
 from gateway.observe.bus import EventBus
 from gateway.observe.figures import Figures
+from gateway.observe.outage import Outages
 from gateway.observe.recent import Recent
 
 
@@ -74,7 +75,9 @@ class Runtime:
             name: role.make_admission(reactor, name, rules, self.events.emit)
             for name, rules in admission_rules(settings).items()
         }
-        shared = make_state(settings, self.disk.run)
+        self.outages = Outages(self.events.emit)
+        self.events.subscribe(self.outages.subscription)
+        shared = make_state(settings, self.disk.run, self.outages.watch)
         self.state, self._close_state = shared.state, shared.close_now
         self.questions = Questions()
         self.processes = role.make_processes(self.questions)
@@ -109,7 +112,7 @@ class Runtime:
 
     def close(self) -> Deferred[Any]:
         """No more state, and no leader any more."""
-        return gatherResults([self.leader.resign(), self.state.close()])
+        return gatherResults([self.leader.resign(), self.state.close()], consumeErrors=True)
 
     def stop_threads(self) -> None:
         """What was begun is done first."""

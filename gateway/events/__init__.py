@@ -39,6 +39,7 @@ from gateway.events.clients import (
     problem_of,
 )
 from gateway.events.mail import (
+    BodyMissing,
     DeliveryFailed,
     Envelope,
     MessageDelivered,
@@ -87,6 +88,7 @@ __all__ = [
     "BackEndBack",
     "BackEndDown",
     "BackEndReplaced",
+    "BodyMissing",
     "CacheLookup",
     "CachedPasswordAccepted",
     "CertificateProblem",
@@ -158,6 +160,7 @@ Event = (
     | ActionFailed
     | POP3SessionEnded
     | LMTPSessionEnded
+    | BodyMissing
     | MessageDelivered
     | RecipientRefused
     | DeliveryFailed

@@ -8,7 +8,7 @@ from gateway.events.clients import Problem
 
 
 class BackEndDown(NamedTuple):
-    """An LDAP server, winbind or an accounts file does not answer; once in an outage."""
+    """LDAP, winbind, an accounts file, PostgreSQL or S3 does not answer; once in an outage."""
 
     name: str
     reason: str

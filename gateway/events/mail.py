@@ -27,6 +27,17 @@ class Envelope(NamedTuple):
     """The Message-ID of the header; empty: none, or unknown."""
 
 
+class BodyMissing(NamedTuple):
+    """A client asked for a message that the bucket of a cluster has no body of."""
+
+    mailbox: str
+    uid: str
+    """The unique-id of the message."""
+
+    body: str
+    """The key of the body: the object XX/KEY, XX its last two digits."""
+
+
 class MessageDelivered(NamedTuple):
     """A message is on stable storage in a mailbox; ``message``: its id in Received."""
 

@@ -50,6 +50,8 @@ from gateway.interfaces.server import (
     IWarningState,
     Leave,
     Run,
+    Watch,
+    WatchFor,
 )
 
 __all__ = [
@@ -92,4 +94,6 @@ __all__ = [
     "Leave",
     "Proven",
     "Run",
+    "Watch",
+    "WatchFor",
 ]

@@ -26,6 +26,26 @@ from gateway.model import (
 T = TypeVar("T")
 
 
+class Watch(Protocol):
+    """Hears whether a back-end answers, on any thread, so that an outage is logged once.
+
+    The store calls it for each question that got no answer, and for each that got one.
+    """
+
+    def failed(self, error: object) -> bool:
+        """It did not answer; whether the log has that, so that ``error`` is ``logged``."""
+
+    def answered(self) -> None:
+        """It answered."""
+
+    def close(self) -> None:
+        """Who called this asks it no more."""
+
+
+WatchFor = Callable[[str], Watch | None]
+"""Watches the back-end of this name, for an administrator; None: nobody wants to know."""
+
+
 class Run(Protocol):
     """Runs blocking work in a thread; its Deferred fires in the reactor's thread."""
 

@@ -302,6 +302,7 @@ ROWS: dict[type[Event], Row] = {
         _pop3_text,
     ),
     events.LMTPSessionEnded: Row("lmtp_end", INFO, _lmtp_ended, None, _is_check),
+    events.BodyMissing: Row("body_missing", ERROR),
     events.MessageDelivered: Row("delivery", INFO, _delivered),
     events.RecipientRefused: Row("recipient_refused", INFO, _recipient_refused),
     events.OperationDone: Row("operation", INFO),

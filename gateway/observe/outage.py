@@ -6,7 +6,14 @@ import time
 from collections.abc import Callable
 from threading import Lock
 
-from gateway.events import BackEndBack, BackEndDown, BackEndReplaced, Emit
+from gateway.events import (
+    BackEndBack,
+    BackEndDown,
+    BackEndReplaced,
+    Emit,
+    ServerStopping,
+    Subscription,
+)
 from gateway.observe.log import emit_to_log
 
 QUIET = 10.0
@@ -62,3 +69,60 @@ class Outage:
             if self._since is not None:
                 self._since = None
                 self._emit(BackEndReplaced(self._what))
+
+
+class Outages:
+    """The outages of a process by the names of back-ends: who asks the same one shares it."""
+
+    def __init__(self, emit: Emit = emit_to_log, now: Callable[[], float] = time.monotonic) -> None:
+        self._emit = emit
+        self._now = now
+        self._lock = Lock()
+        self._known: dict[str, tuple[Outage, int]] = {}
+        """With the number of those who ask it."""
+        self._stopping = False
+
+    @property
+    def subscription(self) -> Subscription:
+        """At the end of the server no back-end is replaced."""
+        return {ServerStopping: self._stop}
+
+    def _stop(self, _: ServerStopping) -> None:
+        self._stopping = True
+
+    def watch(self, name: str) -> OutageWatch:
+        """Watch one of them: for one of those who ask it."""
+        with self._lock:
+            outage, users = self._known.get(name) or (Outage(name, self._now, self._emit), 0)
+            self._known[name] = outage, users + 1
+        return OutageWatch(outage, lambda: self._leave(name))
+
+    def _leave(self, name: str) -> None:
+        with self._lock:
+            outage, users = self._known[name]
+            if users > 1:
+                self._known[name] = outage, users - 1
+                return
+            del self._known[name]
+        if not self._stopping:
+            outage.replaced()
+
+
+class OutageWatch:
+    """A ``gateway.interfaces.Watch``."""
+
+    def __init__(self, outage: Outage, leave: Callable[[], None]) -> None:
+        self._outage = outage
+        self._leave: Callable[[], None] | None = leave
+        self.answered = outage.answered
+
+    def failed(self, error: object) -> bool:
+        """It did not answer: the log has the first time."""
+        self._outage.failed(error)
+        return True
+
+    def close(self) -> None:
+        """The last of those who asked it ends its outage."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()

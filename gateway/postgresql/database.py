@@ -18,6 +18,7 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from gateway.errors import GatewayError, MailboxUnusable, NoRoom, StoreDown
+from gateway.interfaces import WatchFor
 
 T = TypeVar("T")
 
@@ -56,6 +57,15 @@ _PASSING = (
 )
 """Errors after which the same may succeed; besides those of a lost connection."""
 
+_AWAY = (
+    errors.AdminShutdown,
+    errors.CrashShutdown,
+    errors.CannotConnectNow,
+    errors.TooManyConnections,
+    errors.ReadOnlySqlTransaction,
+)
+"""Those that everybody gets, for as long as they last."""
+
 _CURES: dict[type[psycopg.Error], str] = {
     errors.InvalidSchemaName: "run pop3gw cluster migrate",
     errors.UndefinedTable: "run pop3gw cluster migrate",
@@ -90,14 +100,16 @@ class Database:
         timeout: float = 10.0,
         password: str = "",
         check: Callable[[Connection], None] = lambda _: None,
+        watch: WatchFor = lambda _: None,
     ) -> None:
         """``conninfo``: a URI or key words of libpq; ``timeout``: seconds for each call.
 
         Beyond that each call may take up to two seconds for each host that is silent.
-        ``check`` looks at each new connection, and raises as ``read`` does.  Raises
-        ``ValueError`` for what is no connection string.
+        ``check`` looks at each new connection, and raises as ``read`` does.  ``watch``
+        hears of outages.  Raises ``ValueError`` for what is no connection string.
         """
         self._hosts = str(parsed(conninfo).get("host", "")).count(",") + 1
+        self._watch = watch(f"PostgreSQL {_shown(conninfo)}".rstrip())
         self._check = check
         self._conninfo = conninfo
         self._secret = {"password": password} if password else {}
@@ -137,6 +149,8 @@ class Database:
         """Close the connections: those in use when their calls have ended."""
         self._closed = True
         self._drop_idle()
+        if self._watch is not None:
+            self._watch.close()
 
     def _perform(self, act: Callable[[_Connection, bool], T]) -> T:
         timeout = min(self._timeout, OUTAGE_TIMEOUT) if self._is_away else self._timeout
@@ -147,13 +161,24 @@ class Database:
                 result = self._once(act, deadline, again)
             except psycopg.Error as error:
                 if not is_passing(error) or time.monotonic() + pause > deadline:
-                    self._is_away = is_outage(error)
-                    raise store_error(error) from error
+                    raise self._given_up(error) from error
             else:
                 self._is_away = False
+                if self._watch is not None:
+                    self._watch.answered()
                 return result
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause, again = min(2 * pause, LONGEST_PAUSE), True
+
+    def _given_up(self, error: psycopg.Error) -> GatewayError:
+        self._is_away = is_outage(error)
+        found = store_error(error)
+        if self._watch is not None:
+            if self._is_away or isinstance(error, _AWAY):
+                found.logged = self._watch.failed(found)
+            else:
+                self._watch.answered()
+        return found
 
     def _once(self, act: Callable[[_Connection, bool], T], deadline: float, again: bool) -> T:
         connection = self._connection(deadline)
@@ -246,7 +271,8 @@ def is_outage(error: psycopg.Error) -> bool:
 
 def store_error(error: psycopg.Error) -> GatewayError:
     """The store's error: temporary, no room, or for the administrator."""
-    text = f"database: {str(error).strip() or type(error).__name__}"
+    # Those of a lost connection have several lines, and tabs.
+    text = f"database: {' '.join(str(error).split()) or type(error).__name__}"
     if isinstance(error, errors.DiskFull):
         return NoRoom(text)
     for kind, cure in _CURES.items():
@@ -255,3 +281,13 @@ def store_error(error: psycopg.Error) -> GatewayError:
     if isinstance(error, psycopg.OperationalError | psycopg.InternalError):
         return StoreDown(text)
     raise error
+
+
+def _shown(conninfo: str) -> str:
+    """Which database that is, without a secret."""
+    try:
+        found = conninfo_to_dict(conninfo)
+    except psycopg.Error:
+        # It fails at each connection, and says why.
+        return ""
+    return "/".join(str(found[key]) for key in ("service", "host", "dbname") if found.get(key))

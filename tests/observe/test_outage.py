@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.events import BackEndBack, BackEndDown
-from gateway.observe.outage import QUIET, Outage
+from gateway.events import BackEndBack, BackEndDown, BackEndReplaced, Event, ServerStopping
+from gateway.observe.outage import QUIET, Outage, Outages
 
 
 class OutageTests(SynchronousTestCase):
@@ -81,3 +81,47 @@ class OutageTests(SynchronousTestCase):
         kinds = [" down: " in line for line in self.said]
         self.assertEqual(kinds, [number % 2 == 0 for number in range(len(kinds))])
         self.assertLessEqual(len(kinds), 2 * ((self.clock.seconds() - began) // QUIET + 1))
+
+
+class SharedOutageTests(SynchronousTestCase):
+    """Several parts of a server ask one back-end, or one each."""
+
+    def setUp(self) -> None:
+        self.told: list[Event] = []
+        self.clock = Clock()
+        self.outages = Outages(self.told.append, self.clock.seconds)
+        self.store, self.state = (self.outages.watch("PostgreSQL db") for _ in range(2))
+
+    def test_who_asks_the_same_one_shares_its_outage(self) -> None:
+        self.assertTrue(self.store.failed("refused"))
+        self.assertTrue(self.state.failed("refused"))
+        self.clock.advance(7)
+        self.state.answered()
+        self.store.answered()
+        down, back = BackEndDown("PostgreSQL db", "refused"), BackEndBack("PostgreSQL db", 7)
+        self.assertEqual(self.told, [down, back])
+
+    def test_each_back_end_has_its_own(self) -> None:
+        other = self.outages.watch("S3 https://s3.example.org/mail")
+        self.store.failed("refused")
+        other.failed("refused")
+        self.assertEqual(len(self.told), 2)
+
+    def test_the_last_one_to_close_it_ends_its_outage(self) -> None:
+        self.store.failed("refused")
+        del self.told[:]
+        for _ in range(2):
+            self.store.close()
+        self.assertEqual(self.told, [])
+        self.state.close()
+        self.assertEqual(self.told, [BackEndReplaced("PostgreSQL db")])
+        self.outages.watch("PostgreSQL db").failed("refused")
+        self.assertEqual(len(self.told), 2)
+
+    def test_at_the_end_of_the_server_none_is_replaced(self) -> None:
+        self.store.failed("refused")
+        del self.told[:]
+        self.outages.subscription[ServerStopping](ServerStopping(1.0))
+        for one in (self.store, self.state):
+            one.close()
+        self.assertEqual(self.told, [])

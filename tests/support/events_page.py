@@ -33,6 +33,7 @@ SAMPLES: tuple[Any, ...] = (
         *(CLIENT, "quit", "bob@example.org", "TLSv1.3", "PLAIN", 3, 41822, 0, 0, 3, 17, 0.4, "")
     ),
     events.LMTPSessionEnded(LMTP, "over", "no", "mx.example.org", 1, 1, 0, 5120, ""),
+    events.BodyMissing(ALICE.mailbox, "17", "0198c2d4a1b53f0e9a7c55d1e2b40c7f"),
     events.MessageDelivered(LMTP, "k5tq2w7axm20.1", ALICE, 5120, 0.012, MAIL),
     events.RecipientRefused(LMTP, ALICE.name, FULL, MAIL),
     events.DeliveryFailed(LMTP, Problem(errors.NoRoom, "No space left on device"), MAIL),
@@ -80,6 +81,7 @@ FIELDS = {
     "action": "what the session did: `fetch`, `QUIT`, `marking as read`",
     "address": "where the listener listens",
     "answer": "what Postfix was told",
+    "body": "key of a body: the object `XX/KEY` in the bucket, XX its last two digits",
     "by": "the worker that accepts the clients meanwhile",
     "changed": "settings that have changed, by key",
     "del": "messages removed; in text also, behind `/`, `messages`",
@@ -131,6 +133,7 @@ FIELDS = {
     "to": "the administrator's address",
     "top": "messages sent by TOP; in text also, behind `/`, `top_octets`",
     "top_octets": "their octets (JSON)",
+    "uid": "unique-id of the message",
     "user": "login name, or name of the account",
     "via": "address of the proxy",
     "worker": "its number, from 1",

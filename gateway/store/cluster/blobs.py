@@ -82,6 +82,10 @@ class Blobs:
         self._requests = requests
         self._now = now
 
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        self._requests.close()
+
     def new(self) -> Upload:
         """A new body, of which nothing was sent yet."""
         return Upload(self._requests, new_key(self._now()))

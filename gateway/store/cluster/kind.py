@@ -12,7 +12,7 @@ from gateway.config import checks as check
 from gateway.config.settings import StoreSettings
 from gateway.endpoints import shown
 from gateway.errors import BadMailboxName
-from gateway.interfaces import Run
+from gateway.interfaces import Run, WatchFor
 from gateway.kinds import Fault, SharedState, StoreKind, StoreParts, Whole
 from gateway.model import Account
 from gateway.store.cluster.names import LONGEST, is_text
@@ -54,17 +54,30 @@ class ClusterSettings(StoreSettings):
     cached_messages: int = field(default=2_000_000, **check.within(0, 2**40))
 
 
-def make_database(own: ClusterSettings) -> Database:
+def _nobody(_: str) -> None:
+    """Watches nothing."""
+
+
+def make_database(own: ClusterSettings, watch: WatchFor = _nobody) -> Database:
     """The database of these settings, with the schema that this pop3gw needs."""
     from gateway.postgresql.database import Database
     from gateway.postgresql.migrate import check_version
 
     return Database(
-        own.database, timeout=own.timeout, password=own.database_password, check=check_version
+        own.database,
+        timeout=own.timeout,
+        password=own.database_password,
+        check=check_version,
+        watch=watch,
     )
 
 
-def make_blobs(own: ClusterSettings, reactor: Any, path_of: Callable[[str], str]) -> Blobs:
+def make_blobs(
+    own: ClusterSettings,
+    reactor: Any,
+    path_of: Callable[[str], str],
+    watch: WatchFor = _nobody,
+) -> Blobs:
     """The bodies in the bucket of these settings.  Raises ``ValueError``."""
     from gateway.store.cluster.blobs import Blobs
     from gateway.store.cluster.requests import Requests
@@ -79,7 +92,7 @@ def make_blobs(own: ClusterSettings, reactor: Any, path_of: Callable[[str], str]
         authorities=path_of(own.bucket_ca_file) if own.bucket_ca_file else "",
     )
     signer = Signer(own.bucket_region, own.bucket_access_key, own.bucket_secret_key)
-    return Blobs(Requests(reactor, agent, signer, own.bucket, timeout=own.timeout))
+    return Blobs(Requests(reactor, agent, signer, own.bucket, timeout=own.timeout, watch=watch))
 
 
 def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
@@ -99,21 +112,22 @@ def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
     )
     return ClusterStore(
         parts.reactor,
-        make_database(own),
-        make_blobs(own, parts.reactor, parts.path_of),
+        make_database(own, parts.watch),
+        make_blobs(own, parts.reactor, parts.path_of, parts.watch),
         parts.run,
         options=options,
         admit=parts.admit,
         audit=parts.audit,
         deliver=parts.deliver,
+        emit=parts.emit,
     )
 
 
-def _make_state(own: ClusterSettings, run: Run) -> SharedState:
+def _make_state(own: ClusterSettings, run: Run, watch: WatchFor) -> SharedState:
     from gateway.state.cluster.leader import ClusterLeader
     from gateway.state.cluster.state import ClusterState
 
-    database = make_database(own)
+    database = make_database(own, watch)
     state, leader = ClusterState(database, run), ClusterLeader(database, run)
     return SharedState(state, leader, lambda: leader.leads, state.close_now)
 

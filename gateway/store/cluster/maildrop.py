@@ -13,6 +13,7 @@ from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
 from gateway.errors import GatewayError, MessageGone, NoSuchMailbox, StoreDown
+from gateway.events import BodyMissing, Emit
 from gateway.interfaces import IBody, IHeaderMaildrop, IHidingMaildrop, Run
 from gateway.model import Listing, Reason, Terms
 from gateway.store.cluster.batch import Batch
@@ -39,6 +40,7 @@ class Means:
         *,
         mark_read: bool,
         timeout: float,
+        emit: Emit,
     ) -> None:
         self.reactor = reactor
         self.run = run
@@ -48,6 +50,7 @@ class Means:
         self.headers = headers
         self.mark_read = mark_read
         self.timeout = timeout
+        self.emit = emit
 
 
 @implementer(IHidingMaildrop, IHeaderMaildrop)
@@ -127,6 +130,7 @@ class ClusterMaildrop:
             if failure.check(Missing) is None:
                 return failure
             uid = snapshot.listing.uids[index]
+            self._means.emit(BodyMissing(self.name, uid, key.hex))
             said = f"{self.name}: message {uid}: body {key.hex} is missing in S3"
             return Failure(StoreDown(said))
 

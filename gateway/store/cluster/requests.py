@@ -22,6 +22,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from gateway.errors import GatewayError, MailboxUnusable, StoreDown
+from gateway.interfaces import WatchFor
 from gateway.store.cluster.signing import Signer
 from gateway.store.cluster.transport import Content, Producer, read_all
 
@@ -78,16 +79,23 @@ class Requests:
         url: str,
         *,
         timeout: float = 10.0,
+        watch: WatchFor = lambda _: None,
     ) -> None:
         """``url``: of the bucket; ``timeout``: seconds to the headers of each answer.
 
-        A large request has more, as ``SLOWEST`` says.
+        A large request has more, as ``SLOWEST`` says.  ``watch`` hears of outages.
         """
+        self._watch = watch(f"S3 {url}")
         self._reactor = reactor
         self._agent = agent
         self._signer = signer
         self._url = url.rstrip("/")
         self._timeout = timeout
+
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        if self._watch is not None:
+            self._watch.close()
 
     def ask(
         self,
@@ -146,16 +154,30 @@ class Requests:
             try:
                 response = await self._once(method, url, content, headers)
                 if response.code < 300:
+                    self._answered()
                     return response
                 text = await self._limited(read_all(response))
-                if attempt == ATTEMPTS or not _may_pass(response.code, _code(text)):
+                if not _may_pass(response.code, _code(text)):
+                    self._answered()
                     raise _refusal(response.code, text, name)
+                if attempt == ATTEMPTS:
+                    raise self._down(_refusal(response.code, text, name))
             except _LOST as lost:
                 if attempt == ATTEMPTS:
-                    raise StoreDown(f"S3: {method} {name}: {_reason(lost)}") from lost
+                    reason = f"S3: {method} {name or 'bucket'}: {_reason(lost)}"
+                    raise self._down(StoreDown(reason)) from lost
             longest = PAUSE * 2 ** (attempt - 1)
             await deferLater(self._reactor, random.uniform(0.5, 1.0) * longest)
             attempt += 1
+
+    def _answered(self) -> None:
+        if self._watch is not None:
+            self._watch.answered()
+
+    def _down(self, error: GatewayError) -> GatewayError:
+        if self._watch is not None:
+            error.logged = self._watch.failed(error)
+        return error
 
     def _once(
         self, method: str, url: str, content: Content, headers: Mapping[str, str]

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from gateway.errors import MaildropBusy, MessageGone, NoSuchMailbox
+from gateway.events import Emit
 from gateway.interfaces import (
     Admit,
     Audit,
@@ -94,9 +95,11 @@ class ClusterStore:
         admit: Admit = no_limits,
         audit: Audit = no_audit,
         deliver: Run | None = None,
+        emit: Emit = lambda _: None,
     ) -> None:
-        """``run`` and ``deliver`` do what waits for the database."""
+        """``run`` and ``deliver`` do what waits for the database; ``emit`` takes events."""
         self._database = database
+        self._blobs = blobs
         self._run = run
         self._options = options
         self._states = Batch(run, partial(rows.find_states, database))
@@ -112,6 +115,7 @@ class ClusterStore:
             Batch(run, partial(rows.find_headers, database), most=100),
             mark_read=options.mark_read,
             timeout=options.timeout,
+            emit=emit,
         )
         self._delivery = Delivery(
             database, blobs, deliver or run, admit, self._counted, convert_cr=options.convert_cr
@@ -121,9 +125,10 @@ class ClusterStore:
         self._collection = BodyCollection(database, blobs, run, options.longest_session)
 
     def close(self) -> None:
-        """Close the connections to the database."""
+        """Close the connections to the database, and ask S3 no more."""
         self._leases.close()
         self._database.close()
+        self._blobs.close()
 
     def forget(self, account: Account | None) -> int:
         """Read the listing of the mailbox, or of all, from the database when it is next opened."""
