@@ -123,13 +123,16 @@ def looks_of(
     state: IState,
     processes: IProcesses,
     run: Run,
+    away: Callable[[], Iterable[str]] = tuple,
 ) -> Mapping[str, Look]:
-    """What a server needs to serve clients."""
+    """What a server needs to serve clients; ``away``: back-ends of the store in an outage."""
     state_dir = os.path.abspath(settings.state_dir)
     places = list(settings.store_kind.places(settings.store, state_dir))
     looks: dict[str, Look] = {
         "directory": lambda: try_directory(directory).addCallback(_checked, "directory"),
-        "store": lambda: run(lambda: _worst("store", map(_store_at, places))),
+        "store": lambda: run(
+            lambda: _worst("store", (*map(_store_at, places), *map(_is_away, away())))
+        ),
         "disk": lambda: run(lambda: _worst("disk", map(_disk_at, (*places, state_dir)))),
         "state": lambda: state.find_expire().addCallback(lambda _: Check("state", "ok")),
     }
@@ -145,6 +148,11 @@ def _checked(problem: str, name: str) -> Check:
 def _worst(name: str, checks: Iterable[Check]) -> Check:
     (found,) = readiness_of([Check(name, "ok"), *checks]).checks
     return found
+
+
+def _is_away(name: str) -> Check:
+    # Without S3 logins and removals go on; without the database the state fails too.
+    return Check("store", "warn", f"{name} does not answer")
 
 
 def _store_at(place: str) -> Check:

@@ -31,5 +31,6 @@ def watch(
             runtime.state,
             runtime.processes,
             runtime.operations.run,
+            runtime.outages.away,
         )
     )

@@ -44,6 +44,11 @@ class Outage:
         """When the present outage began; None: there is none."""
         self._back = float("-inf")
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the back-end is away."""
+        return self._since is not None
+
     def failed(self, error: object) -> None:
         """The back-end did not answer."""
         with self._one_at_a_time:
@@ -96,6 +101,11 @@ class Outages:
             outage, users = self._known.get(name) or (Outage(name, self._now, self._emit), 0)
             self._known[name] = outage, users + 1
         return OutageWatch(outage, lambda: self._leave(name))
+
+    def away(self) -> list[str]:
+        """The names of those that do not answer."""
+        with self._lock:
+            return [name for name, (outage, _) in self._known.items() if outage.lasts]
 
     def _leave(self, name: str) -> None:
         with self._lock:

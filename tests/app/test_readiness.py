@@ -156,6 +156,17 @@ class LooksTests(SynchronousTestCase):
         self.assertEqual((store.name, store.state), ("store", "warn"))
         self.assertIn(self.place, store.reason)
 
+    def test_a_server_of_the_store_that_does_not_answer_is_a_warning(self) -> None:
+        os.mkdir(os.path.join(self.place, "mail"))
+        settings = Settings(state_dir=self.place)
+        looks = looks_of(
+            *(self.clock, settings, self.directory, self.state),
+            *(SingleProcess(self.questions), at_once, lambda: ["S3 https://s3.example.org/mail"]),
+        )
+        store = self.successResultOf(looks["store"]())
+        reason = "S3 https://s3.example.org/mail does not answer"
+        self.assertEqual(store, Check("store", "warn", reason))
+
     def test_a_disk_is_full_without_room_for_a_message_or_without_inodes(self) -> None:
         def found(free: int, inodes: int, of: int = 1000) -> str:
             # Block size, fragment size, blocks, and so on (statvfs(3)).

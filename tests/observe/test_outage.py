@@ -95,8 +95,10 @@ class SharedOutageTests(SynchronousTestCase):
     def test_who_asks_the_same_one_shares_its_outage(self) -> None:
         self.assertTrue(self.store.failed("refused"))
         self.assertTrue(self.state.failed("refused"))
+        self.assertEqual(self.outages.away(), ["PostgreSQL db"])
         self.clock.advance(7)
         self.state.answered()
+        self.assertEqual(self.outages.away(), [])
         self.store.answered()
         down, back = BackEndDown("PostgreSQL db", "refused"), BackEndBack("PostgreSQL db", 7)
         self.assertEqual(self.told, [down, back])
