@@ -150,7 +150,8 @@ class Verification:
                 self._summary.messages += one.contents.total.messages
                 if one.counters != one.contents:
                     mended = self._repair is not None and await self._recount(one.mailbox)
-                    self._found(Problem(COUNTERS, one.name, mended=mended))
+                    note = _difference(one.counters, one.contents)
+                    self._found(Problem(COUNTERS, one.name, mended=mended, note=note))
             self._summary.mailboxes += len(found)
             self._advance(len(found))
             after = found[-1].mailbox
@@ -322,6 +323,18 @@ class Verification:
             after = uploads.after
             if after == BEGIN:
                 return
+
+
+def _difference(counters: Contents, contents: Contents) -> str:
+    """What is off: as counted so far, and as it is."""
+    pairs = {
+        "messages": (counters.shown.messages, contents.shown.messages),
+        "octets": (counters.shown.octets, contents.shown.octets),
+        "hidden messages": (counters.hidden.messages, contents.hidden.messages),
+        "hidden octets": (counters.hidden.octets, contents.hidden.octets),
+    }
+    off = (f"{was:,} {what} for {is_:,}" for what, (was, is_) in pairs.items() if was != is_)
+    return ", ".join(off)
 
 
 def _add_all(spool: Spool[Stored], bodies: Iterable[Sequence[Stored]]) -> None:

@@ -180,7 +180,8 @@ class VerifyTests(Verifying):
     def test_counters_that_are_off_are_set_right(self) -> None:
         right = self.usage()
         self.bench.change("UPDATE pop3gw.mailbox SET octets = 5, messages = 99 WHERE messages > 0")
-        wrong = Problem(COUNTERS, ALICE.mailbox)
+        note = "99 messages for 5, 5 octets for 185"
+        wrong = Problem(COUNTERS, ALICE.mailbox, note=note)
         self.assertEqual(self.verify(), [wrong])
         self.assertEqual(self.usage().messages, 99)
         self.assertEqual(self.verify(REPAIR), [wrong._replace(mended=True)])

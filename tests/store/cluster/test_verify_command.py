@@ -21,7 +21,7 @@ import pytest
 
 from cluster_engines import Engines
 from cluster_gateway import ClusterGateway
-from commands import PROGRAM
+from commands import PROGRAM, run_here
 from gateway.cli.command import Exit
 from gateway.model import Account
 from gateway.postgresql.database import Database
@@ -194,7 +194,8 @@ def test_it_prints_what_does_not_fit_and_mends_it_without_a_gateway(cluster: Clu
     looked = cluster.verify()
     assert (looked.code, looked.err) == (Exit.FAILED, "")
     lines = looked.out.splitlines()
-    assert lines[0] == f"wrong counters: {USER}"
+    octets = 8 * len(message(0))
+    assert lines[0] == f"wrong counters: {USER}; {octets + 1} octets for {octets}"
     assert lines[1].startswith(f"missing body: {USER} uid=3 body={lost} made=")
     assert lines[1].endswith(" message_id=<2@example.org>")
     assert lines[2].startswith(f"unused body: body={orphan} made=")
@@ -338,7 +339,7 @@ def relay(engines: Engines) -> Iterator[Relay]:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (None, "S3: GET : "),
+        (None, "S3: GET bucket: Connection"),
         (b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n", "S3: bucket: status 503"),
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "check the keys, the bucket"),
     ],
@@ -362,6 +363,23 @@ def test_an_outage_is_an_error_and_nothing_is_removed(
         "unfinished upload",
         "unused body",
     ]
+
+
+def test_without_the_database_it_is_an_error(cluster: Cluster, engines: Engines) -> None:
+    relay = Relay(engines.postgresql.port)
+    relay.go_away()
+    config = cluster.gateway.config
+    ports = f":{engines.postgresql.port}/", f":{relay.port}/"
+    config.write_text(config.read_text().replace(*ports))
+    failed = cluster.verify("--json", "--repair")
+    relay.stop()
+    assert (failed.code, failed.out) == (Exit.FAILED, "")
+    assert json.loads(failed.err)["error"].startswith("database: ")
+
+
+def test_most_is_for_repair() -> None:
+    code, _, err = run_here("cluster", "verify", "--most")
+    assert (code, "--most is for --repair" in err) == (Exit.USAGE, True)
 
 
 def test_ctrl_c_ends_it(cluster: Cluster, tmp_path: Path, relay: Relay) -> None:
