@@ -254,6 +254,22 @@ class MeanwhileTests(Verifying):
         self.assertEqual(self.verify_while(remove_and_collect), [])
         self.assertEqual((self.usage().messages, self.stored()), (4, 4))
 
+    def test_a_body_that_gets_its_message_late_stays(self) -> None:
+        orphan = UUID(self.orphan().body)
+
+        def deliver() -> None:
+            self.bench.change(
+                "INSERT INTO pop3gw.message (mailbox, uid, position, octets, form, body, copy)"
+                f" SELECT mailbox, 9, 9, 36, 0, '{orphan}', 1 FROM pop3gw.message WHERE uid = 1"
+            )
+
+        self.assertEqual(self.verify_while(deliver), [])
+        self.assertEqual(self.stored(), 6)
+
+    def test_a_body_that_was_removed_a_moment_ago_stays(self) -> None:
+        self.assertEqual(self.verify_while(self.bench.expunge_first), [])
+        self.assertEqual((self.usage().messages, self.stored()), (4, 5))
+
 
 class TemporaryTests(Verifying):
     """A body that cannot be read just now is no reason to remove its message."""
