@@ -108,8 +108,10 @@ class Database:
         ``check`` looks at each new connection, and raises as ``read`` does.  ``watch``
         hears of outages.  Raises ``ValueError`` for what is no connection string.
         """
-        self._hosts = str(parsed(conninfo).get("host", "")).count(",") + 1
-        self._watch = watch(f"PostgreSQL {_shown(conninfo)}".rstrip())
+        words = parsed(conninfo)
+        self._hosts = str(words.get("host", "")).count(",") + 1
+        named = "/".join(str(words[key]) for key in ("service", "host", "dbname") if key in words)
+        self._watch = watch(f"PostgreSQL {named}".rstrip())
         self._check = check
         self._conninfo = conninfo
         self._secret = {"password": password} if password else {}
@@ -281,13 +283,3 @@ def store_error(error: psycopg.Error) -> GatewayError:
     if isinstance(error, psycopg.OperationalError | psycopg.InternalError):
         return StoreDown(text)
     raise error
-
-
-def _shown(conninfo: str) -> str:
-    """Which database that is, without a secret."""
-    try:
-        found = conninfo_to_dict(conninfo)
-    except psycopg.Error:
-        # It fails at each connection, and says why.
-        return ""
-    return "/".join(str(found[key]) for key in ("service", "host", "dbname") if found.get(key))
