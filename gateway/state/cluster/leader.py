@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from gateway.errors import StoreDown
 from gateway.interfaces import ILeader, Run
 from gateway.postgresql.database import Database
 
@@ -66,10 +64,6 @@ class ClusterLeader:
         def resign() -> None:
             if self._until:
                 self._until = 0.0
-                # While the database is away nobody leads, and the term ends by itself.
-                with suppress(StoreDown):
-                    self._database.write(
-                        "DELETE FROM pop3gw.leader WHERE holder = %s", (self._holder,)
-                    )
+                self._database.write("DELETE FROM pop3gw.leader WHERE holder = %s", (self._holder,))
 
         return self._run(resign)
