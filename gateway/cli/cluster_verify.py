@@ -18,6 +18,9 @@ from gateway.store.cluster.problems import Problem, Summary
 from gateway.store.cluster.verify import Repair, Verification
 from gateway.units import counted, time_text
 
+ATTEMPTS = 7
+"""At each request to S3, within some six seconds: a run of hours outlasts a restart of S3."""
+
 
 def verify(
     terminal: Terminal, settings: Settings, own: ClusterSettings, *, repair: bool, most: bool
@@ -34,7 +37,9 @@ def verify(
             running.callback(pool.stop)
             database = make_database(own)
             running.callback(database.close)
-            blobs = made("store", lambda: make_blobs(own, reactor, settings.path_of))
+            blobs = made(
+                "store", lambda: make_blobs(own, reactor, settings.path_of, attempts=ATTEMPTS)
+            )
             verification = Verification(
                 database,
                 blobs,

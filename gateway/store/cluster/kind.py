@@ -77,10 +77,14 @@ def make_blobs(
     reactor: Any,
     path_of: Callable[[str], str],
     watch: WatchFor = _nobody,
+    attempts: int | None = None,
 ) -> Blobs:
-    """The bodies in the bucket of these settings.  Raises ``ValueError``."""
+    """The bodies in the bucket of these settings.  Raises ``ValueError``.
+
+    ``attempts``: at each request; None: as many as sessions wait for.
+    """
     from gateway.store.cluster.blobs import Blobs
-    from gateway.store.cluster.requests import Requests
+    from gateway.store.cluster.requests import ATTEMPTS, Requests
     from gateway.store.cluster.signing import Signer
     from gateway.store.cluster.transport import make_agent
 
@@ -92,7 +96,16 @@ def make_blobs(
         authorities=path_of(own.bucket_ca_file) if own.bucket_ca_file else "",
     )
     signer = Signer(own.bucket_region, own.bucket_access_key, own.bucket_secret_key)
-    return Blobs(Requests(reactor, agent, signer, own.bucket, timeout=own.timeout, watch=watch))
+    requests = Requests(
+        reactor,
+        agent,
+        signer,
+        own.bucket,
+        timeout=own.timeout,
+        attempts=attempts or ATTEMPTS,
+        watch=watch,
+    )
+    return Blobs(requests)
 
 
 def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:

@@ -79,12 +79,15 @@ class Requests:
         url: str,
         *,
         timeout: float = 10.0,
+        attempts: int = ATTEMPTS,
         watch: WatchFor = lambda _: None,
     ) -> None:
         """``url``: of the bucket; ``timeout``: seconds to the headers of each answer.
 
-        A large request has more, as ``SLOWEST`` says.  ``watch`` hears of outages.
+        A large request has more, as ``SLOWEST`` says.  ``attempts`` at each request;
+        ``watch`` hears of outages.
         """
+        self._attempts = attempts
         self._watch = watch(f"S3 {url}")
         self._reactor = reactor
         self._agent = agent
@@ -160,10 +163,10 @@ class Requests:
                 if not _may_pass(response.code, _code(text)):
                     self._answered()
                     raise _refusal(response.code, text, name)
-                if attempt == ATTEMPTS:
+                if attempt == self._attempts:
                     raise self._down(_refusal(response.code, text, name))
             except _LOST as lost:
-                if attempt == ATTEMPTS:
+                if attempt == self._attempts:
                     reason = f"S3: {method} {name or 'bucket'}: {_reason(lost)}"
                     raise self._down(StoreDown(reason)) from lost
             longest = PAUSE * 2 ** (attempt - 1)

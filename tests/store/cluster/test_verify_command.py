@@ -365,6 +365,24 @@ def test_an_outage_is_an_error_and_nothing_is_removed(
     ]
 
 
+class Few(dict[bytes, bytes]):
+    """Answers to the first requests."""
+
+    left = 5
+
+    def items(self) -> Any:
+        """What is left of them."""
+        self.left -= 1
+        return super().items() if self.left >= 0 else ()
+
+
+def test_s3_that_restarts_does_not_end_it(cluster: Cluster, tmp_path: Path, relay: Relay) -> None:
+    relay.answers = few = Few({b"GET": b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n"})
+    well = cluster.verify(config=away_from(cluster, tmp_path / "away", relay))
+    assert (well.code, well.err) == (Exit.DONE, "")
+    assert few.left < 0
+
+
 def test_without_the_database_it_is_an_error(cluster: Cluster, engines: Engines) -> None:
     relay = Relay(engines.postgresql.port)
     relay.go_away()
