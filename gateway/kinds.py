@@ -23,6 +23,7 @@ from gateway.interfaces import (
     IDirectory,
     ILeader,
     IMechanism,
+    ISharedLimits,
     IState,
     IStore,
     Run,
@@ -38,6 +39,7 @@ __all__ = [
     "MechanismParts",
     "NoSettings",
     "Offer",
+    "SharedAdmission",
     "SharedState",
     "StoreKind",
     "StoreParts",
@@ -144,6 +146,17 @@ class SharedState(NamedTuple):
     """Closes the state where no reactor runs any more; blocks."""
 
 
+class SharedAdmission(NamedTuple):
+    """How the servers that share a store count together."""
+
+    limits: ISharedLimits
+    count_sessions: bool
+    """``limits.sessions_per_user`` holds in all of them together; else in each."""
+
+    key: bytes
+    """A secret of all of them that ``limits`` does not have, for digests of passwords."""
+
+
 @frozen
 class StoreKind(Generic[S]):
     """A row of the table of stores: ``store.kind``."""
@@ -167,6 +180,12 @@ class StoreKind(Generic[S]):
     """The state and the leader of all servers that share the store; None: those of this machine.
 
     The second argument does what may block, the third watches a server, as in ``StoreParts``.
+    Raises ``ConfigError``.
+    """
+
+    make_admission: Callable[[S], SharedAdmission] | None = None
+    """How all servers that share the store count together; None: each by itself.
+
     Raises ``ConfigError``.
     """
 

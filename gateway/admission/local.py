@@ -19,7 +19,7 @@ from gateway.admission.throttle import Throttle, ThrottleLimits
 from gateway.errors import GatewayError
 from gateway.events import Emit
 from gateway.interfaces import IAdmission, Leave
-from gateway.model import Connection, LoginAttempt, Terms
+from gateway.model import Connection, Guess, LoginAttempt, Terms
 from gateway.observe.log import emit_to_log
 from gateway.pop3.profile import Profile
 
@@ -70,6 +70,18 @@ class LocalAdmission:
     def forgive(self, question: Mapping[str, Any]) -> object:
         """As ``inspection.forgive``."""
         return inspection.forgive(self._throttle, self.login_delay, question)
+
+    def learn(self, guess: Guess) -> None:
+        """Count a password that another server has tried."""
+        if self._throttle is not None:
+            self._throttle.learn(
+                guess.name,
+                guess.host,
+                guess.digest.encode(),
+                guess.account,
+                answers=guess.is_answer,
+                is_right=guess.is_right,
+            )
 
     def counted(self, what: str) -> object:
         """The addresses with the most connections (``address``), or the users (``user``)."""

@@ -26,7 +26,7 @@ from gateway.admission.throttle import Throttle, ThrottleLimits, networks_of
 from gateway.errors import GatewayError, LoginTooSoon, TooManyGuesses, TooManySessions
 from gateway.events import Emit
 from gateway.interfaces import IAdmission, Leave
-from gateway.model import Connection, LoginAttempt, Terms
+from gateway.model import Connection, Guess, LoginAttempt, Terms
 from gateway.pop3.capabilities import login_delay_seconds
 
 T = TypeVar("T")
@@ -215,6 +215,11 @@ class RemoteAdmission:
         return self._ask(known, facts, attempt).addCallback(
             carry_out, attempt, log_in, again, self._clock, self._emit
         )
+
+    def learn(self, guess: Guess) -> None:
+        """Tell the parent of a password that another server has tried."""
+        digest = hmac.digest(self._key, guess.digest.encode(), "sha256").hex()
+        self._tell("learn", [guess.name, guess.host, digest, *guess[3:]])
 
     def _result(self, facts: list[object], outcome: str, account: str) -> None:
         self._tell("result", [*facts, outcome, account])

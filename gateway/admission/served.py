@@ -68,6 +68,7 @@ class ServedAdmission:
             "weigh": self._weigh,
             "ended": self._ended,
             "result": self._result,
+            "learn": self._learn,
             "delay": self._delayed,
         }
         for message, take in takes.items():
@@ -117,6 +118,14 @@ class ServedAdmission:
         attempt = self._attempt(facts)
         if attempt is not None:
             _finish(attempt, outcome, account)
+
+    def _learn(self, _: int, body: list[Any]) -> None:
+        """Of a password that another server has tried."""
+        name, host, guess, account, is_answer, is_right = body
+        if self._throttle is not None:
+            self._throttle.learn(
+                name, host, guess.encode(), account, answers=is_answer, is_right=is_right
+            )
 
     def _replaced(self, name: str, network: str) -> None:
         """Another password is right: no worker may try the last one without asking."""

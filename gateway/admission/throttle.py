@@ -184,21 +184,35 @@ class Throttle:
         ``account``: the account that has this login name, if known.  ``answers``:
         ``guess`` answers a challenge, so the same password never gives the same guess.
         """
-        spelt, login, network = login, _bare(login), self._network(host)
-        account = account or self._accounts.get(login, login)
-        place = Place(account, network, answers)
-        # Of the name as the client spelt it: a password may be wrong in one domain and right in
-        # another.
-        digest = self._digest(spelt, guess)
-        attempt = Attempt(self, spelt, login, place, digest)
+        attempt = self._attempt(login, host, guess, account, answers)
+        spelt, place, digest = attempt._spelt, attempt._place, attempt._digest
         pending = self._pending.setdefault(place, Counter())
-        until, right = self._trusted.get((spelt, network), (0.0, b""))
+        until, right = self._trusted.get((spelt, place.network), (0.0, b""))
         now = self._seconds()
         trusted = until > now
         if not (trusted and hmac.compare_digest(digest, right)):
             self._slow_down(attempt, () if trusted else pending, trusted, now)
         pending[digest] += 1
         return attempt
+
+    def learn(
+        self, login: str, host: str, guess: bytes, account: str, *, answers: bool, is_right: bool
+    ) -> None:
+        """Count a login that was tried elsewhere."""
+        attempt = self._attempt(login, host, guess, account, answers)
+        if is_right:
+            attempt.succeeded()
+        else:
+            attempt.failed(account)
+
+    def _attempt(self, login: str, host: str, guess: bytes, account: str, answers: bool) -> Attempt:
+        spelt, login, network = login, _bare(login), self._network(host)
+        account = account or self._accounts.get(login, login)
+        place = Place(account, network, answers)
+        # Of the name as the client spelt it: a password may be wrong in one domain and right in
+        # another.
+        digest = self._digest(spelt, guess)
+        return Attempt(self, spelt, login, place, digest)
 
     def _slow_down(
         self, attempt: Attempt, pending: Collection[bytes], trusted: bool, now: float

@@ -150,7 +150,7 @@ class Assembly:
             self._runtime.passwords.run,
             self._checkers,
             parts=self._parts,
-            admission=self._runtime.admissions["pop3"],
+            admission=self._runtime.login_admission,
             terms=self._terms,
             is_held=self._policies.is_held,
             emit=self._emit,
@@ -262,7 +262,7 @@ class Assembly:
             lambda: POP3Factory(
                 logins.portal,
                 options,
-                admission=runtime.admissions["pop3"],
+                admission=runtime.login_admission,
                 emit=self._emit,
                 clock=self._reactor,
                 turns=runtime.turns,
@@ -312,7 +312,7 @@ class Assembly:
 
     def http_listener(self, logins: Logins, tls: TLSContext | None) -> Listener:
         """The listener of figures, health, and the operator's API and page."""
-        settings, admission = self._settings, self._runtime.admissions["pop3"]
+        settings, admission = self._settings, self._runtime.login_admission
         check = check_password_of(logins, admission, identify=bool(settings.refuse_after))
         site = http_site(self._reactor, settings, lambda: self.tools, self._emit, check)
         wire = self._listeners.factory("http", lambda: site, site.replaces)

@@ -10,7 +10,7 @@ from gateway.errors import ConfigError
 from gateway.events import Emit
 from gateway.interfaces import Audit as AuditOf
 from gateway.interfaces import HighWater, IDirectory, IStore, Run, WatchFor
-from gateway.kinds import DirectoryParts, SharedState, StoreParts
+from gateway.kinds import DirectoryParts, SharedAdmission, SharedState, StoreParts
 from gateway.mailboxes.recipients import admit
 from gateway.state.audit import Audit
 from gateway.state.leader import FlockLeader
@@ -65,6 +65,12 @@ def make_state(settings: Settings, run: Run, watch: WatchFor = lambda _: None) -
     state = LedgerState(settings.state_dir, run)
     leader = FlockLeader(settings.state_dir, run)
     return SharedState(state, leader, lambda: leader.leads, state.close_now)
+
+
+def make_shared_admission(settings: Settings) -> SharedAdmission | None:
+    """How all servers that share the store count together; None: each by itself."""
+    make = settings.store_kind.make_admission
+    return None if make is None else made("store", lambda: make(settings.store))
 
 
 def make_directory(

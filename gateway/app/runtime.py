@@ -8,16 +8,17 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 
+from gateway.admission.clustered import ClusterAdmission
 from gateway.app.admissions import MakeAdmission, admission_rules, answer_operators, local_admission
 from gateway.app.figures import ServerFigures
 from gateway.app.observers import OBSERVERS, Make, observer_of_figures
 from gateway.app.questions import Questions, SingleProcess, answer_visits
 from gateway.app.readiness import Readiness
 from gateway.app.readings import workers
-from gateway.app.rows import make_state
+from gateway.app.rows import make_shared_admission, make_state
 from gateway.app.service import FindEndpoint, endpoint_of
 from gateway.config.settings import Settings
-from gateway.interfaces import IProcesses
+from gateway.interfaces import IAdmission, IProcesses
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.net.fair_turns import FairTurns
 from gateway.net.tls_context import MakeContext
@@ -77,6 +78,7 @@ class Runtime:
         }
         self.outages = Outages(self.events.emit)
         self.events.subscribe(self.outages.subscription)
+        self._shared_admission = self._share_admission(settings)
         shared = make_state(settings, self.disk.run, self.outages.watch)
         self.state, self._close_state = shared.state, shared.close_now
         self.questions = Questions()
@@ -97,6 +99,30 @@ class Runtime:
         self.questions.answer("failed logins", recent.failed_logins)
         self.questions.answer("leads", lambda _: shared.leads())
 
+    def _share_admission(self, settings: Settings) -> ClusterAdmission | None:
+        """Have logins count in all servers that share the store, where its kind can."""
+        shared = make_shared_admission(settings)
+        if shared is None:
+            return None
+        own, rules = self.admissions["pop3"], admission_rules(settings)["pop3"]
+        admission = ClusterAdmission(
+            own,
+            shared.limits,
+            self.disk.run,
+            self.reactor,
+            rules,
+            count_sessions=shared.count_sessions,
+            key=shared.key,
+            emit=self.events.emit,
+        )
+        admission.start()
+        return admission
+
+    @property
+    def login_admission(self) -> IAdmission:
+        """The admission of POP3: that of this machine, or of all that share the store."""
+        return self._shared_admission or self.admissions["pop3"]
+
     def queued(self) -> int:
         """How much work of sessions waits for threads or is in them."""
         return self.disk.outstanding + self.deliveries.outstanding
@@ -105,6 +131,8 @@ class Runtime:
         """Go on with other settings.  Never fails."""
         for name, rules in admission_rules(settings).items():
             self.admissions[name].configure(rules)
+            if name == "pop3" and self._shared_admission is not None:
+                self._shared_admission.configure(rules)
         for pool, numbers in zip(self.pools, _threads_of(settings).values(), strict=True):
             pool.configure(**numbers)
         for observer in self.observers:
@@ -112,7 +140,10 @@ class Runtime:
 
     def close(self) -> Deferred[Any]:
         """No more state, and no leader any more."""
-        return gatherResults([self.leader.resign(), self.state.close()], consumeErrors=True)
+        closing: list[Deferred[Any]] = [self.leader.resign(), self.state.close()]
+        if self._shared_admission is not None:
+            closing.append(self._shared_admission.close())
+        return gatherResults(closing, consumeErrors=True)
 
     def stop_threads(self) -> None:
         """What was begun is done first."""

@@ -6,18 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 from gateway.model import (
     Connection,
     DigestClaim,
     DueDay,
+    Entrance,
+    Guess,
     KnownExpire,
     LastLogin,
     LastScan,
     Level,
     LoginAttempt,
     RetentionOrder,
+    SessionChange,
     Terms,
     WarningChange,
     WarningState,
@@ -92,6 +95,43 @@ class IAdmission(Interface):
         The session calls the answer when it leaves the mailbox.  Fails with
         ``TooManySessions`` or ``LoginTooSoon``, and then does neither.
         """
+
+
+class ISharedLimits(Interface):
+    """What processes on several machines count together; each method blocks.
+
+    A process that counts is a member, for a term of ``lease`` seconds.  What a member has counted
+    counts no more once its term is over.  All fail with ``StoreDown`` or ``MailboxUnusable``.
+    """
+
+    lease: float = Attribute("Seconds that a term lasts.")
+
+    def join(before: int) -> int:
+        """Become a member; returns a number that no other member ever has.
+
+        ``before``: the caller's member until now, for which the term ends; 0: it had none.
+        """
+
+    def renew(member: int) -> bool:
+        """Begin the term anew; False: it was over, and stays so."""
+
+    def count(
+        member: int, per_user: int, changes: Sequence[SessionChange]
+    ) -> Mapping[str, Entrance]:
+        """Count what has changed, each mailbox once; returns the outcome for each.
+
+        ``per_user``: the most sessions of a mailbox; 0: they are not counted, and only LOGIN-DELAY
+        is kept.  The same changes may be counted again.  Empty: the term is over.
+        """
+
+    def exchange(guesses: Sequence[Guess], window: float) -> Sequence[Guess]:
+        """Tell others of guesses; returns theirs since the last call, or since ``window`` seconds.
+
+        At most the latest 2000.
+        """
+
+    def close(member: int) -> None:
+        """End the term, if ``member`` is not 0, and close what is open."""
 
 
 class IProcesses(Interface):

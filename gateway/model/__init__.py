@@ -1,6 +1,6 @@
 """Frozen values that packages exchange.
 
-Import them from here; ``mail``, ``accounts`` and ``clients`` are where to read.
+Import them from here; ``mail``, ``accounts``, ``clients`` and ``admission`` are where to read.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gateway.model.accounts import (
     WarningChange,
     WarningState,
 )
+from gateway.model.admission import Entrance, Guess, SessionChange
 from gateway.model.clients import (
     Connection,
     FailedLogin,
@@ -51,8 +52,10 @@ __all__ = [
     "Delivery",
     "DigestClaim",
     "DueDay",
+    "Entrance",
     "FailedLogin",
     "Form",
+    "Guess",
     "KnownExpire",
     "LastLogin",
     "LastScan",
@@ -68,6 +71,7 @@ __all__ = [
     "Removed",
     "RetentionOrder",
     "Scope",
+    "SessionChange",
     "StoredMessage",
     "Terms",
     "Usage",

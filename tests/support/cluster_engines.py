@@ -122,6 +122,7 @@ class Engines:
             *("mailbox", "message", "head", "gone", "former_name", "warning", "digest", "scan"),
             *("removal", "forecast", "retention_order", "announced_expire", "rename"),
             *("last_login", "logins_since", "high_water", "leader", "lease"),
+            *("member", "login", "guess"),
         ]
         self.owner.transact(
             lambda cursor, _: [cursor.execute(f"DELETE FROM pop3gw.{one}") for one in tables]

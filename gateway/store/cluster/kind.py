@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -13,7 +15,7 @@ from gateway.config.settings import StoreSettings
 from gateway.endpoints import shown
 from gateway.errors import BadMailboxName
 from gateway.interfaces import Run, WatchFor
-from gateway.kinds import Fault, SharedState, StoreKind, StoreParts, Whole
+from gateway.kinds import Fault, SharedAdmission, SharedState, StoreKind, StoreParts, Whole
 from gateway.model import Account
 from gateway.store.cluster.names import LONGEST, is_text
 
@@ -51,21 +53,31 @@ class ClusterSettings(StoreSettings):
     timeout: float = field(default=10.0, **check.within(1, 300))
     missing: Literal["create", "refuse"] = "create"
     mark_read: bool = True
+    shared_sessions: bool = False
     cached_messages: int = field(default=2_000_000, **check.within(0, 2**40))
+
+
+LIMITS_WITHIN = 2.0
+"""Seconds for each question of admission: a login goes on without the answer."""
 
 
 def _nobody(_: str) -> None:
     """Watches nothing."""
 
 
-def make_database(own: ClusterSettings, watch: WatchFor = _nobody) -> Database:
-    """The database of these settings, with the schema that this pop3gw needs."""
+def make_database(
+    own: ClusterSettings, watch: WatchFor = _nobody, *, within: float = math.inf
+) -> Database:
+    """The database of these settings, with the schema that this pop3gw needs.
+
+    ``within``: the most seconds for each call.
+    """
     from gateway.postgresql.database import Database
     from gateway.postgresql.migrate import check_version
 
     return Database(
         own.database,
-        timeout=own.timeout,
+        timeout=min(own.timeout, within),
         password=own.database_password,
         check=check_version,
         watch=watch,
@@ -145,6 +157,15 @@ def _make_state(own: ClusterSettings, run: Run, watch: WatchFor) -> SharedState:
     return SharedState(state, leader, lambda: leader.leads, state.close_now)
 
 
+def _make_admission(own: ClusterSettings) -> SharedAdmission:
+    from gateway.state.cluster.limits import ClusterLimits
+
+    limits = ClusterLimits(make_database(own, within=LIMITS_WITHIN))
+    # Not the secret itself: whoever learns this key cannot sign requests.
+    key = hmac.digest(own.bucket_secret_key.encode(), b"pop3gw wrong passwords", "sha256")
+    return SharedAdmission(limits, own.shared_sessions, key)
+
+
 def _faults(own: ClusterSettings, _: Whole) -> Iterator[Fault]:
     needed = {
         "database": "a connection string such as postgresql://gateway@db.example.org/mail",
@@ -184,6 +205,7 @@ CLUSTER = StoreKind(
     settings=ClusterSettings,
     make=_make,
     make_state=_make_state,
+    make_admission=_make_admission,
     faults=_faults,
     check_name=_check_name,
     check_account=_check_account,

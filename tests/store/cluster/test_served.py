@@ -7,7 +7,7 @@ import signal
 import smtplib
 import threading
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -181,3 +181,55 @@ def test_a_message_of_ten_megabytes_goes_in_and_comes_out(pair: list[ClusterGate
         assert text.endswith(b"\r\n".join([line[:-2]] * 100))
         assert text.count(line[:-2]) == 10 * 1024 * 1024 // len(line)
         client.quit()
+
+
+@contextmanager
+def limited(engines: Engines, directory: Path, limits: str) -> Iterator[list[Gateway]]:
+    """Two gateways that share sessions of users, with these settings."""
+    engines.clear()
+    bucket = engines.make_bucket()
+    made = []
+    for name in ("one", "two"):
+        (directory / name).mkdir()
+        gateway, _ = gateway_of(engines, bucket, directory / name)
+        text = gateway.config.read_text().replace("[store]", "[store]\nshared_sessions = true")
+        gateway.config.write_text(f"{text}{limits}\n")
+        gateway.run()
+        made.append(gateway)
+    yield made
+    for gateway in made:
+        gateway.stop()
+        assert "Traceback" not in gateway.log
+
+
+def refused(gateway: Gateway) -> str:
+    """Why a login fails."""
+    with pytest.raises(poplib.error_proto) as raised:
+        logged_in(gateway)
+    return str(raised.value)
+
+
+def test_the_sessions_of_a_user_have_a_limit_in_both(engines: Engines, tmp_path: Path) -> None:
+    with limited(engines, tmp_path, "[limits]\nsessions_per_user = 1") as (one, two):
+        with closing(logged_in(one)) as client:
+            assert "[SYS/TEMP]" in refused(two)
+            client.quit()
+        # The end of a session waits for nothing, so other gateways know it a little later.
+        engines.until(lambda: engines.owner.read("SELECT sessions FROM pop3gw.login") == [([],)])
+        with closing(logged_in(two)):
+            two.send(signal.SIGKILL)
+            assert two.process.wait() == -signal.SIGKILL
+        # It could not say that its session has ended: that counts until its term is over.
+        assert "[SYS/TEMP]" in refused(one)
+        expire = (
+            "UPDATE pop3gw.member SET until = now()"
+            " WHERE id IN (SELECT one >> 32 FROM pop3gw.login, unnest(sessions) one)"
+        )
+        engines.owner.transact(lambda cursor, _: cursor.execute(expire))
+        logged_in(one).quit()
+
+
+def test_login_delay_holds_in_both(engines: Engines, tmp_path: Path) -> None:
+    with limited(engines, tmp_path, '[pop3]\nlogin_delay = "600"') as (one, two):
+        logged_in(one).quit()
+        assert "[LOGIN-DELAY]" in refused(two)

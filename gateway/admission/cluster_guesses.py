@@ -1,0 +1,96 @@
+"""Passwords that were tried, told to other machines within seconds, and heard from them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gateway.errors import GatewayError
+from gateway.interfaces import ISharedLimits, Run
+from gateway.model import Guess
+from gateway.observe.outage import Outage
+
+log = Logger()
+
+MOST = 1000
+"""Guesses that are told at once."""
+
+KEPT = 10_000
+"""Guesses that wait to be told, and names with wrong passwords; the oldest is dropped."""
+
+
+class ClusterGuesses:
+    """What this process tells of passwords, and what it hears."""
+
+    def __init__(
+        self,
+        limits: ISharedLimits,
+        run: Run,
+        outage: Outage,
+        learn: Callable[[Guess], object],
+        window: float,
+    ) -> None:
+        """``learn`` takes the guesses of others; ``window``: seconds that they matter."""
+        self.window = window
+        self._limits = limits
+        self._run = run
+        self._outage = outage
+        self._learn = learn
+        self._asking = False
+        self._telling: OrderedDict[Guess, None] = OrderedDict()
+        self._suspects: OrderedDict[str, None] = OrderedDict()
+        """Login names with wrong passwords, here or elsewhere."""
+
+    def note(self, guess: Guess) -> None:
+        """Somebody has tried this password here."""
+        # Others need to know of a right password only where it forgives wrong ones.
+        if guess.is_right and guess.name not in self._suspects:
+            return
+        self._suspect(guess)
+        _keep(self._telling, guess)
+
+    def _suspect(self, guess: Guess) -> None:
+        if guess.is_right:
+            self._suspects.pop(guess.name, None)
+        else:
+            _keep(self._suspects, guess.name)
+
+    def tick(self) -> None:
+        """Tell, and hear; call it each second."""
+        if self._asking:
+            return
+        self._asking = True
+        told = [guess for guess, _ in zip(self._telling, range(MOST), strict=False)]
+        for guess in told:
+            del self._telling[guess]
+
+        def heard(guesses: Sequence[Guess]) -> None:
+            self._asking = False
+            self._outage.answered()
+            for guess in guesses:
+                self._suspect(guess)
+                self._learn(guess)
+
+        def failed(failure: Failure) -> None:
+            self._asking = False
+            if not failure.check(GatewayError):
+                log.failure("shared guesses", failure)
+            self._outage.failed(f"{failure.value}; each gateway counts by itself")
+            # What came meanwhile is younger.
+            later, self._telling = self._telling, OrderedDict.fromkeys(told)
+            for guess in later:
+                _keep(self._telling, guess)
+
+        self._run(partial(self._limits.exchange, told, self.window)).addCallbacks(heard, failed)
+
+
+def _keep(kept: OrderedDict[Any, None], key: Any) -> None:
+    kept[key] = None
+    kept.move_to_end(key)
+    while len(kept) > KEPT:
+        kept.popitem(last=False)
