@@ -5,6 +5,8 @@ from __future__ import annotations
 import poplib
 import signal
 import smtplib
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -233,3 +235,27 @@ def test_login_delay_holds_in_both(engines: Engines, tmp_path: Path) -> None:
     with limited(engines, tmp_path, '[pop3]\nlogin_delay = "600"') as (one, two):
         logged_in(one).quit()
         assert "[LOGIN-DELAY]" in refused(two)
+
+
+def throttled(gateway: Gateway) -> str:
+    """Who has to wait there, as an operator sees it."""
+    pop3gw = Path(sys.executable).with_name("pop3gw")
+    command = [sys.executable, str(pop3gw), "throttle", "list", "--kind", "passwords"]
+    asked = subprocess.run(
+        [*command, "--config", str(gateway.config)], capture_output=True, text=True, check=False
+    )
+    return asked.stdout
+
+
+def test_a_wrong_password_counts_in_both_and_in_all_workers(
+    engines: Engines, tmp_path: Path
+) -> None:
+    settings = "[throttle]\nrefuse_after = 1\n[processes]\nworkers = 2"
+    with limited(engines, tmp_path, settings) as (one, two):
+        with closing(poplib.POP3("127.0.0.1", one.plain, timeout=60)) as client:
+            client.user(USER)
+            with pytest.raises(poplib.error_proto):
+                client.pass_("wrong")
+        engines.until(lambda: USER in throttled(two))
+        # Where a directory locks accounts, even the right one is refused now.
+        assert "[SYS/TEMP]" in refused(two)

@@ -1,0 +1,59 @@
+"""A worker passes on what other machines say of passwords; the parent counts it."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from admission_of_workers import Workers
+from gateway.admission.limits import ConnectionLimits
+from gateway.admission.rules import AdmissionRules
+from gateway.admission.throttle import ThrottleLimits
+from gateway.errors import GatewayError, TooManyGuesses, WrongPassword
+from gateway.model import Guess, LoginAttempt, Peer
+
+HERE = "192.0.2.1"
+
+
+class LearningTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        rules = AdmissionRules(ConnectionLimits(), ThrottleLimits(refuse_after=2))
+        self.workers = Workers(2, Clock(), rules)
+
+    def learn(self, worker: int, digest: str, *, is_right: bool = False) -> None:
+        """Another machine has tried a password."""
+        guess = Guess("alice", HERE, digest, "alice", False, is_right)
+        self.workers.admissions[worker].learn(guess)
+        self.workers.advance(0)
+
+    def login(self, worker: int, digest: str) -> Deferred[str]:
+        """A login with the right password."""
+        attempt = LoginAttempt(Peer(HERE, True, "1"), b"alice", digest.encode())
+        login = self.workers.admissions[worker].attempt(attempt, lambda: succeed("in"))
+        self.workers.advance(0)
+        return login
+
+    def refused(self, login: Deferred[str], kind: type[GatewayError]) -> None:
+        """It fails so, after its delay."""
+        self.workers.advance(60)
+        self.failureResultOf(login, kind)
+
+    def test_wrong_passwords_of_other_machines_count_in_all_workers(self) -> None:
+        self.learn(0, "one")
+        self.learn(0, "one")
+        self.assertEqual(self.successResultOf(self.login(1, "right")), "in")
+        self.learn(0, "one")
+        self.learn(1, "two")
+        self.refused(self.login(0, "another"), TooManyGuesses)
+
+    def test_the_same_password_is_the_same_in_all_machines(self) -> None:
+        self.learn(0, "one")
+        self.refused(self.login(1, "one"), WrongPassword)
+
+    def test_a_right_password_in_another_machine_forgives(self) -> None:
+        self.learn(0, "one")
+        self.learn(1, "two")
+        self.learn(1, "right", is_right=True)
+        self.learn(0, "three")
+        self.assertEqual(self.successResultOf(self.login(0, "right")), "in")
