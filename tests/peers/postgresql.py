@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -17,6 +19,8 @@ from programs import find, need
 from servers import Server, free_port
 
 INITDB, POSTGRES = "/usr/lib/postgresql/*/bin/initdb", "/usr/lib/postgresql/*/bin/postgres"
+PG_CTL = "/usr/lib/postgresql/*/bin/pg_ctl"
+PG_BASEBACKUP = "/usr/lib/postgresql/*/bin/pg_basebackup"
 
 OWNER, PASSWORD = "pop3gw", "schema-owner"
 """The role that owns the schema; it is a superuser here."""
@@ -25,8 +29,9 @@ OWNER, PASSWORD = "pop3gw", "schema-owner"
 class PostgreSQL(Server):
     """A cluster of its own on a loopback port; with passwords, and without syncing."""
 
-    def __init__(self) -> None:
-        need(INITDB, POSTGRES, "setpriv")
+    def __init__(self, *, is_empty: bool = False) -> None:
+        """``is_empty``: it has no data until it follows another one."""
+        need(INITDB, POSTGRES, PG_CTL, PG_BASEBACKUP, "setpriv")
         # Where every user may go: it does not run as root.
         super().__init__(Path(tempfile.mkdtemp(prefix="pop3gw-sql-")))
         self.port = free_port()
@@ -39,15 +44,19 @@ class PostgreSQL(Server):
             self._user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
             for path in (self.directory, key):
                 os.chown(path, *pwd.getpwnam("postgres")[2:4])
-        self._make()
+        if not is_empty:
+            self._make()
 
     def _make(self) -> None:
         secret = self.directory / "password"
         secret.write_text(PASSWORD)
         secret.chmod(0o644)
         more = ("-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "-N", "-U", OWNER)
+        self._do(INITDB, "-D", str(self._data), f"--pwfile={secret}", *more)
+
+    def _do(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [*self._user, str(find(INITDB)), "-D", self._data, f"--pwfile={secret}", *more],
+            [*self._user, str(find(program)), *arguments],
             cwd=self.directory,
             check=True,
             stdout=subprocess.DEVNULL,
@@ -57,6 +66,21 @@ class PostgreSQL(Server):
 
     def run(self) -> PostgreSQL:
         """Start it; returns once it takes connections."""
+        return self._run(b"database system is ready to accept connections")
+
+    def follow(self, primary: PostgreSQL) -> PostgreSQL:
+        """Start it as a standby with a copy of the primary; what it had is removed."""
+        shutil.rmtree(self._data, ignore_errors=True)
+        source = primary.url(database="replication")
+        more = ("-R", "-X", "stream", "-c", "fast", "--no-sync")
+        self._do(PG_BASEBACKUP, "-D", str(self._data), "-d", source, *more)
+        return self._run(b"database system is ready to accept read-only connections")
+
+    def promote(self) -> None:
+        """Make a primary of a standby; returns once it takes writes."""
+        self._do(PG_CTL, "promote", "-w", "-D", str(self._data))
+
+    def _run(self, ready: bytes) -> PostgreSQL:
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -69,12 +93,23 @@ class PostgreSQL(Server):
         }
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command = [*self._user, str(find(POSTGRES)), "-D", str(self._data), *words]
-        self.start(command, b"database system is ready to accept connections")
+        self.start(command, ready)
         return self
 
     def crash(self) -> None:
         """End it without a checkpoint; ``run`` starts it again."""
         super().stop(signal.SIGQUIT)
+
+    def kill(self) -> None:
+        """End all of its processes at once, as a loss of power does."""
+        assert self.process is not None
+        self.halt()
+        # Its processes first: none sees the end of the postmaster and does something about it.
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        for pid in children.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        super().stop(signal.SIGKILL)
 
     def stop(self, number: int = signal.SIGINT) -> int:
         """End it, at once for its clients, and remove it."""
@@ -88,11 +123,11 @@ class PostgreSQL(Server):
 
     def make_database(self, name: str) -> None:
         """A new, empty database."""
-        self._execute(f'CREATE DATABASE "{name}"')
+        self.execute(f'CREATE DATABASE "{name}"')
 
     def drop_database(self, name: str) -> None:
         """Remove a database, whoever is connected to it."""
-        self._execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        self.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def dumped(self, name: str) -> bytes:
         """A backup of a database."""
@@ -112,6 +147,17 @@ class PostgreSQL(Server):
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout
 
-    def _execute(self, statement: str) -> None:
-        with psycopg.connect(self.url(), autocommit=True) as connection:
+    def execute(self, statement: str, database: str = "postgres") -> None:
+        """Perform a statement as the owner, outside of a transaction."""
+        with self.connect(database) as connection:
             connection.execute(statement.encode())
+
+    def value(self, query: str) -> Any:
+        """The one value of a query."""
+        with self.connect() as connection:
+            row = connection.execute(query.encode()).fetchone()
+        return row and row[0]
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
+        """A connection of the owner, without transactions."""
+        return psycopg.connect(self.url(database), autocommit=True)

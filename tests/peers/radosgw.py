@@ -1,4 +1,4 @@
-"""A real S3 for the tests of the cluster store: the smallest Ceph that serves it, in memory.
+"""A real S3 for the tests of the cluster store: the smallest Ceph that serves it.
 
 Of the S3 servers that Debian has, it is the one with read-after-write in its listings too.
 """
@@ -35,8 +35,8 @@ log to stderr = true
 err to stderr = true
 setuser match path = {directory}/none
 auth allow insecure global id reclaim = false
-osd pool default size = 1
-osd pool default min size = 1
+osd pool default size = {osds}
+osd pool default min size = {least}
 osd pool default pg num = 1
 osd pool default pgp num = 1
 osd pool default pg autoscale mode = off
@@ -45,9 +45,14 @@ mon allow pool size one = true
 mon data = {directory}/mon
 mon data avail crit = 1
 mon data avail warn = 2
-osd data = {directory}/osd
-osd objectstore = memstore
+osd data = {directory}/osd.$id
+osd objectstore = {objects}
 memstore device bytes = 1073741824
+bluestore block size = 2147483648
+bluestore block db size = 0
+bluestore block wal size = 0
+bluestore cache autotune = false
+bluestore cache size = 33554432
 osd class load list = *
 osd class default list = *
 rgw data = {directory}
@@ -58,9 +63,12 @@ rgw enable usage log = false
 
 
 class RadosGateway:
-    """A monitor, one OSD that keeps its objects in memory, and the S3 gateway before them."""
+    """A monitor, OSDs, and the S3 gateway before them.
 
-    def __init__(self, directory: Path) -> None:
+    One OSD keeps its objects in memory.  Of three, each has all objects on disk and two serve.
+    """
+
+    def __init__(self, directory: Path, *, osds: int = 1) -> None:
         need(*PROGRAMS, "radosgw-admin", root=True)
         self.directory = directory
         self.port = free_port()
@@ -71,7 +79,8 @@ class RadosGateway:
         key = directory / "key.pem"
         make_certificate(str(self.certificate), str(key))
         self._monitor_port = free_port()
-        self._monitor, self._osd, self.gateway = (Server(directory) for _ in range(3))
+        self._monitor, self.gateway = Server(directory), Server(directory)
+        self.osds = [Server(directory) for _ in range(osds)]
         self._configuration = directory / "ceph.conf"
         self._fsid = str(uuid.uuid4())
         self._configuration.write_text(
@@ -80,11 +89,14 @@ class RadosGateway:
                 monitor=f"[v2:127.0.0.1:{self._monitor_port}]",
                 directory=directory,
                 port=self.port,
+                osds=osds,
+                least=osds // 2 + 1,
+                objects="memstore" if osds == 1 else "bluestore",
                 tls=f"ssl_endpoint=127.0.0.1:{self.tls} ssl_certificate={self.certificate}"
                 f" ssl_private_key={key}",
             )
         )
-        for folder in ("mon", "osd"):
+        for folder in ("mon", *(f"osd.{number}" for number in range(osds))):
             (directory / folder).mkdir()
 
     def run(self) -> RadosGateway:
@@ -96,21 +108,30 @@ class RadosGateway:
         self._do("ceph-mon", "--mkfs", "-i", "a", "--monmap", map_)
         self._start(self._monitor, "ceph-mon", "-i", "a")
         until_listening(self._monitor_port)
-        osd = str(uuid.uuid4())
-        self._do("ceph", "osd", "new", osd, "0")
-        self._do("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
-        self._start(self._osd, "ceph-osd", "-i", "0")
-        self._start(self.gateway, "radosgw", "-n", "client.admin")
-        until_listening(self.port, 120)
+        for number in range(len(self.osds)):
+            osd = str(uuid.uuid4())
+            self._do("ceph", "osd", "new", osd, str(number))
+            self._do("ceph-osd", "-i", str(number), "--mkfs", "--osd-uuid", osd)
+            self.start_osd(number)
+        self.start_gateway()
         for name, secret in ((ACCESS_KEY, SECRET_KEY), (OWNER_KEY, OWNER_SECRET)):
             user = ("--uid", name, "--display-name", name)
             keys = ("--access-key", name, "--secret-key", secret)
             self._do("radosgw-admin", "user", "create", *user, *keys)
         return self
 
+    def start_osd(self, number: int) -> None:
+        """Start an OSD, for the first time or after it was ended."""
+        self._start(self.osds[number], "ceph-osd", "-i", str(number))
+
+    def start_gateway(self) -> None:
+        """Start the S3 gateway; returns once it takes connections."""
+        self._start(self.gateway, "radosgw", "-n", "client.admin")
+        until_listening(self.port, 120)
+
     def stop(self) -> None:
         """End all."""
-        for server in (self.gateway, self._osd, self._monitor):
+        for server in (self.gateway, *self.osds, self._monitor):
             if server.process is not None:
                 server.stop()
 
@@ -127,7 +148,8 @@ class RadosGateway:
             "mgr",
             "allow *",
         )
-        for name in ("mon.", "client.admin", "osd.0"):
+        osds = (f"osd.{number}" for number in range(len(self.osds)))
+        for name in ("mon.", "client.admin", *osds):
             create = () if Path(ring).exists() else ("--create-keyring",)
             self._do("ceph-authtool", ring, *create, "--gen-key", "-n", name, *everything)
 
