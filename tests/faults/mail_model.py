@@ -113,6 +113,10 @@ class MailboxModel:
         """Each unique-id that was ever shown, to its message."""
         self.present: set[str] = set()
         """What is there, as far as is known; no rule looks at it."""
+        self.expired = 0
+        """How many messages went, and nobody but retention can have removed them."""
+        self.ignored: Counter[Rule] = Counter()
+        """How often each rule that need not hold did not."""
 
     # -- what clients do -------------------------------------------------------
 
@@ -193,6 +197,12 @@ class MailboxModel:
                 self._violate(Rule.CHANGED, message, f"from {one.unique_id} to {unique_id}")
             one.unique_id = unique_id
 
+    def miss(self, at: float, message: str) -> None:
+        """RETR says that the message was removed.  Raises ``Violation``."""
+        self._note(message, at, "RETR refused: it was removed")
+        if not self.may_be_gone(message, at):
+            self._violate(Rule.LOST, message, f"{message}: RETR says that it was removed")
+
     def read(self, at: float, message: str, digest: str) -> None:
         """RETR has sent these octets.  Raises ``Violation``."""
         one = self._messages[message]
@@ -237,6 +247,8 @@ class MailboxModel:
         self._note(message, listing.end, f"missing in a session since {listing.begin:.3f}")
         if not self.may_be_gone(message, listing.end):
             self._violate(Rule.LOST, message, f"{message} in {len(listing.messages)} messages")
+        elif not one.removals:
+            self.expired += 1
         self._is_gone(message, listing.end)
 
     def _is_gone(self, message: str, at: float) -> None:
@@ -258,3 +270,4 @@ class MailboxModel:
         if rule in self._rules:
             history = sorted(line for one in (message, *others) for line in self.history(one))
             raise Violation(rule, self.name, text, history)
+        self.ignored[rule] += 1

@@ -132,6 +132,15 @@ def test_a_message_that_nobody_has_sent_is_found(box: MailboxModel) -> None:
         show(box, 3, a="1", b="2", z="3")
 
 
+def test_a_message_that_retr_says_was_removed_and_nobody_has_removed_is_lost(
+    box: MailboxModel,
+) -> None:
+    box.mark(3, ["a"])
+    box.miss(4, "a")
+    with violated(Rule.LOST):
+        box.miss(4, "b")
+
+
 def test_octets_that_change_are_found(box: MailboxModel) -> None:
     box.read(3, "a", "d1")
     box.read(4, "a", "d1")
@@ -151,6 +160,7 @@ def test_retention_may_remove_what_is_old_enough_and_nothing_younger() -> None:
     deliver(box, "a", "b")
     show(box, 3, a="1", b="2")
     show(box, 10, b="2")  # ends at 11: sent at 1
+    assert box.expired == 1
     with violated(Rule.RETURNED):
         show(box, 12, a="1", b="2")
     box = MailboxModel("alice", removed_after=10)
@@ -167,6 +177,7 @@ def test_after_lost_commits_losses_are_no_violation_and_a_reused_unique_id_is() 
     box.remove(5, ["a"])
     show(box, 6, a="1")
     show(box, 8, a="1", b="1000002")
+    assert box.ignored.keys() == {Rule.RETURNED, Rule.LOST, Rule.CHANGED}
     box.send(9, "c")
     with violated(Rule.REUSED):
         show(box, 10, c="2")

@@ -193,7 +193,7 @@ def limited(engines: Engines, directory: Path, limits: str) -> Iterator[list[Gat
     made = []
     for name in ("one", "two"):
         (directory / name).mkdir()
-        gateway, _ = gateway_of(engines, bucket, directory / name)
+        gateway = ClusterGateway(engines, bucket, directory / name)
         text = gateway.config.read_text().replace("[store]", "[store]\nshared_sessions = true")
         gateway.config.write_text(f"{text}{limits}\n")
         gateway.run()
