@@ -79,7 +79,9 @@ class ClusterGuesses:
         def failed(failure: Failure) -> None:
             self._asking = False
             if not failure.check(GatewayError):
+                # Told again they would fail again, and all others with them.
                 log.failure("shared guesses", failure)
+                return
             self._outage.failed(f"{failure.value}; each gateway counts by itself")
             # What came meanwhile is younger.
             later, self._telling = self._telling, OrderedDict.fromkeys(told)

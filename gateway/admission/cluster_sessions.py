@@ -83,7 +83,9 @@ class ClusterSessions:
         self._clock = clock
         self._outage = outage
         self._numbers = count(1)
-        self._is_away = False
+        self.is_away = False
+        """The others did not answer; logins ask them again when they do."""
+
         self._asking = self._is_stopped = False
         self._joined = self._until = 0.0
         """When the term began, and when this process takes it for over, which is before it is."""
@@ -114,7 +116,7 @@ class ClusterSessions:
                 self._remember(session)
             return Counted(self._leave, session), Counted(self._undo, session)
 
-        if self._is_away:
+        if self.is_away:
             return succeed(entered(False))
         answer = session.answer
         assert answer is not None
@@ -138,7 +140,7 @@ class ClusterSessions:
         if self._open.pop(session.number, None) is not None:
             self._unknown.pop(session.number, None)
             # After an outage this process begins anew, and what it told before is void.
-            if self._asking or not self._is_away:
+            if self._asking or not self.is_away:
                 self._ended[session.number] = session.mailbox
             self._go_on()
 
@@ -148,7 +150,7 @@ class ClusterSessions:
             del self._late[session.mailbox]
             if session.before is not None:
                 self._late[session.mailbox] = session.before
-        if session.delay and (self._asking or not self._is_away):
+        if session.delay and (self._asking or not self.is_away):
             self._undone[session.number] = session.mailbox
         self._leave(session)
         self._go_on()
@@ -158,7 +160,7 @@ class ClusterSessions:
         self._went_away("no answer in time")
 
     def _went_away(self, reason: object) -> None:
-        self._is_away = True
+        self.is_away = True
         self._outage.failed(f"{reason}; each gateway counts by itself")
         waiting = [*self._entering.values(), *self._waiting]
         self._waiting.clear()
@@ -181,12 +183,12 @@ class ClusterSessions:
         self._is_stopped = True
 
     def _go_on(self, *, is_tick: bool = False) -> None:
-        if self._asking or self._is_stopped or (self._is_away and not is_tick):
+        if self._asking or self._is_stopped or (self.is_away and not is_tick):
             return
         now = self._clock.seconds()
         has_news = bool(self._waiting or self._ended or self._undone or self._unknown or self._late)
-        if not self.member or self._is_away or now >= self._until:
-            if self.member or has_news or self._is_away:
+        if not self.member or self.is_away or now >= self._until:
+            if self.member or has_news or self.is_away:
                 self.join()
         elif now >= self._joined + self._limits.lease / 4:
             self._ask(partial(self._limits.renew, self.member), self._has_renewed)
@@ -199,7 +201,7 @@ class ClusterSessions:
 
         def done(result: Any) -> None:
             self._asking = False
-            self._is_away = False
+            self.is_away = False
             self._outage.answered()
             answered(begun, result)
             self._go_on()

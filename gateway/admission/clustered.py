@@ -84,7 +84,9 @@ class ClusterAdmission:
 
     def _tick(self) -> None:
         self._sessions.tick()
-        self._guesses.tick()
+        if not self._sessions.is_away:
+            # One thread waits in an outage, not two.
+            self._guesses.tick()
 
     def close(self) -> Deferred[None]:
         """Ask no more; what was counted here counts no more."""

@@ -8,7 +8,10 @@ from gateway.events.clients import Problem
 
 
 class BackEndDown(NamedTuple):
-    """LDAP, winbind, an accounts file, PostgreSQL or S3 does not answer; once in an outage."""
+    """LDAP, winbind, an accounts file, PostgreSQL, S3 or the limits of a cluster do not answer.
+
+    Once in an outage.
+    """
 
     name: str
     reason: str

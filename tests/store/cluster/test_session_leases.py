@@ -139,7 +139,7 @@ class LeaseTests(SynchronousTestCase):
         machine = type("Machine", (LeasesMachine,), {"test": self})
         case = machine.TestCase
         case.settings = settings(
-            max_examples=25,
+            max_examples=15,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

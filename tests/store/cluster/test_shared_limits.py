@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from psycopg.errors import UntranslatableCharacter
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,6 +17,7 @@ from gateway.admission.limits import ConnectionLimits
 from gateway.admission.throttle import ThrottleLimits
 from gateway.errors import LoginTooSoon, TooManyGuesses, TooManySessions, WrongPassword
 from gateway.events import BackEndBack, BackEndDown, LoginDelayed
+from gateway.model import Guess
 from gateway.state.cluster.limits import LEASE
 from gateway.testing.admission_contract import (
     CONNECTIONS,
@@ -277,6 +279,15 @@ class ThrottleTests(SharedCase):
         self.cluster.pass_time(20)
         self.failureResultOf(login, TooManyGuesses)
         self.assertEqual(asked, [])
+
+    def test_a_name_that_no_database_can_hold_keeps_no_others_back(self) -> None:
+        bad = Guess("a\0b", "192.0.2.1", "digest", "", False, False)
+        self.one.admission._guesses.note(bad)
+        self.cluster.pass_time(1)
+        self.assertEqual(len(self.flushLoggedErrors(UntranslatableCharacter)), 1)
+        self.guess(self.one, b"a", b"b", b"c")
+        self.cluster.pass_time(2)
+        self.assertNoResult(self.two.try_password(b"d")[0])
 
     def test_neither_a_password_nor_an_old_guess_is_in_the_database(self) -> None:
         self.guess(self.one, b"hunter2")
