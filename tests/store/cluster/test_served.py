@@ -198,9 +198,12 @@ def limited(engines: Engines, directory: Path, limits: str) -> Iterator[list[Gat
         gateway.config.write_text(f"{text}{limits}\n")
         gateway.run()
         made.append(gateway)
-    yield made
+    try:
+        yield made
+    finally:
+        for gateway in made:
+            gateway.stop()
     for gateway in made:
-        gateway.stop()
         assert "Traceback" not in gateway.log
 
 
