@@ -5,6 +5,8 @@ ARG BASE=docker.io/library/python:3.13-slim-bookworm
 FROM ${BASE} AS build
 # A package index in place of PyPI.
 ARG PIP_INDEX_URL
+# Add ",cluster" for gateways of a cluster: 20 MB more.
+ARG EXTRAS=kerberos,compression,page
 WORKDIR /src
 # The compiler is for Kerberos, whose package has no wheels, and stays in this stage.
 # Debian keeps one version of a package: one that is named here would soon be gone.
@@ -18,11 +20,13 @@ COPY gateway gateway
 COPY twisted twisted
 RUN python3 -m venv --without-pip /opt/pop3gw \
  && python3 -m pip --python /opt/pop3gw/bin/python3 install \
-    --no-cache-dir --no-compile --disable-pip-version-check '.[kerberos,compression,page]' \
+    --no-cache-dir --no-compile --disable-pip-version-check ".[${EXTRAS}]" \
  && find /opt/pop3gw -depth -type d '(' -name test -o -name tests ')' -exec rm -r '{}' + \
  # The page is in English and German; the languages of Babel take 30 MB.
  && find /opt/pop3gw -path '*/babel/locale-data/*.dat' \
     ! -name root.dat ! -name 'en*.dat' ! -name 'de*.dat' -delete \
+ # botocore signs requests; what it knows of the services of AWS takes 28 MB.
+ && rm -rf /opt/pop3gw/lib/python3*/site-packages/botocore/data \
  && find /opt/pop3gw -name '*.so' -exec strip --strip-unneeded '{}' +
 WORKDIR /
 # The root is read-only later: compile what the server may import, and find twistd's plugins.

@@ -116,6 +116,12 @@ class ComposeTests(ClusterTests):
         image = run_local.read_dockerfile(ROOT, ROOT / "Dockerfile")
         self.assertEqual(image.health, ["pop3gw", "health"])
 
+    def test_the_image_is_built_with_the_drivers_of_a_cluster(self) -> None:
+        (default,) = re.findall(r"^ARG EXTRAS=(.*)$", (ROOT / "Dockerfile").read_text(), re.M)
+        for name in (*GATEWAYS, "migrate"):
+            extras = SERVICES[name]["build"]["args"]["EXTRAS"]
+            self.assertEqual(extras, f"{default},cluster")
+
     def test_each_service_gets_no_more_secrets_than_it_uses(self) -> None:
         given = {name: set(one.get("secrets", ())) for name, one in SERVICES.items()}
         self.assertEqual(given["gateway1"], {"database-gateway", "bucket-gateway"})
