@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -53,7 +54,7 @@ def migrate(terminal: Terminal, config: str | None, database: str | None) -> Non
     """
     try:
         from gateway.postgresql.database import Database
-        from gateway.postgresql.migrate import VERSION
+        from gateway.postgresql.migrate import VERSION, check_encoding
         from gateway.postgresql.migrate import migrate as apply
     except ImportError as error:
         raise ConfigError([f"needs {error.name}: pip install 'pop3gw[cluster]'"]) from None
@@ -62,13 +63,13 @@ def migrate(terminal: Terminal, config: str | None, database: str | None) -> Non
         (database or "", "") if own is None else (own.database, own.database_password)
     )
     try:
-        engine = Database(conninfo, password=password, timeout=LONGEST)
+        with closing(Database(conninfo, password=password)) as engine:
+            # In seconds; a step may take hours.
+            check_encoding(engine)
     except ValueError as error:
         raise ConfigError([f"{'store.database' if own else '--database'}: {error}"]) from None
-    try:
+    with closing(Database(conninfo, password=password, timeout=LONGEST)) as engine:
         steps = [step.name for step in apply(engine)]
-    finally:
-        engine.close()
     done = f"applied {', '.join(steps)}" if steps else "nothing to do"
     terminal.say(f"schema version {VERSION}: {done}", version=VERSION, applied=steps)
 

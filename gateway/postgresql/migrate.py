@@ -47,6 +47,16 @@ VERSION = max(step.version for step in steps())
 """The version of the schema that this pop3gw works with."""
 
 
+def check_encoding(database: Database) -> None:
+    """Raise ``NotSupported`` for a database that does not hold names as UTF-8."""
+    ((is_utf8,),) = database.read("SELECT current_setting('server_encoding') = 'UTF8'")
+    if not is_utf8:
+        raise NotSupported(
+            "the database has another encoding than UTF8: make it with ENCODING 'UTF8' TEMPLATE"
+            " template0"
+        )
+
+
 def migrate(database: Database) -> list[Step]:
     """Bring the schema up to date; returns the steps that were missing.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -9,9 +10,11 @@ from itertools import chain
 import pytest
 
 from cluster_engines import Engines
+from commands import PROGRAM
 from gateway.errors import MailboxUnusable, NotSupported
 from gateway.postgresql.database import Database
 from gateway.postgresql.migrate import VERSION, check_version, migrate, steps
+from servers import free_port
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -46,6 +49,24 @@ def test_an_older_pop3gw_leaves_a_newer_schema_alone(empty: Database) -> None:
     empty.transact(lambda cursor, _: cursor.execute("UPDATE pop3gw.version SET version = 999"))
     with pytest.raises(NotSupported, match="install the newer pop3gw"):
         migrate(empty)
+
+
+def test_a_database_of_another_encoding_is_refused(engines: Engines) -> None:
+    owner = engines.postgresql
+    owner.execute("CREATE DATABASE plain ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    command = [*PROGRAM, "cluster", "migrate", "--database", owner.url("plain")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    owner.drop_database("plain")
+    assert done.returncode == 1
+    assert "another encoding than UTF8: make it with ENCODING 'UTF8'" in done.stderr
+
+
+def test_a_database_that_is_away_is_said_in_seconds() -> None:
+    url = f"postgresql://x@127.0.0.1:{free_port()}/x"
+    command = [*PROGRAM, "cluster", "migrate", "--database", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Connection refused" in done.stderr
 
 
 def test_a_gateway_refuses_a_schema_that_lacks_steps(engines: Engines, empty: Database) -> None:
