@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -49,8 +50,11 @@ def main() -> int:
     finally:
         stop.set()
         place.close()
-    print(f"logs: {directory}")
-    return 0 if run.is_good else 1
+    if not run.is_good:
+        print(f"logs: {directory}")
+        return 1
+    shutil.rmtree(directory)
+    return 0
 
 
 if __name__ == "__main__":
