@@ -24,6 +24,9 @@ pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("cluster")]
 MESSAGE = b"Subject: one\r\n\r\n.dot\r\nbody\r\n"
 
 
+LEADS_SOON = "[retention]\nenabled = true\npolicy = ''\ncheck_every = 1.0\n"
+
+
 @pytest.fixture
 def pair(engines: Engines, tmp_path: Path) -> Iterator[list[ClusterGateway]]:
     """Two gateways of a cluster without mailboxes."""
@@ -32,7 +35,7 @@ def pair(engines: Engines, tmp_path: Path) -> Iterator[list[ClusterGateway]]:
     made = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        made.append(ClusterGateway(engines, bucket, tmp_path / name))
+        made.append(ClusterGateway(engines, bucket, tmp_path / name, LEADS_SOON))
     for gateway in made:
         gateway.run()
     yield made
