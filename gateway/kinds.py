@@ -183,7 +183,7 @@ class StoreKind(Generic[S]):
     Raises ``ConfigError``.
     """
 
-    make_admission: Callable[[S], SharedAdmission] | None = None
+    make_admission: Callable[[S, WatchFor], SharedAdmission] | None = None
     """How all servers that share the store count together; None: each by itself.
 
     Raises ``ConfigError``.

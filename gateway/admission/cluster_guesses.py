@@ -78,11 +78,13 @@ class ClusterGuesses:
 
         def failed(failure: Failure) -> None:
             self._asking = False
-            if not failure.check(GatewayError):
+            error = failure.value
+            if not isinstance(error, GatewayError):
                 # Told again they would fail again, and all others with them.
                 log.failure("shared guesses", failure)
                 return
-            self._outage.failed(f"{failure.value}; each gateway counts by itself")
+            if not error.logged:
+                self._outage.failed(f"{error}; each gateway counts by itself")
             # What came meanwhile is younger.
             later, self._telling = self._telling, OrderedDict.fromkeys(told)
             for guess in later:

@@ -161,7 +161,8 @@ class ClusterSessions:
 
     def _went_away(self, reason: object) -> None:
         self.is_away = True
-        self._outage.failed(f"{reason}; each gateway counts by itself")
+        if not getattr(reason, "logged", False):
+            self._outage.failed(f"{reason}; each gateway counts by itself")
         waiting = [*self._entering.values(), *self._waiting]
         self._waiting.clear()
         for one in waiting:

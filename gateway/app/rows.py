@@ -67,10 +67,10 @@ def make_state(settings: Settings, run: Run, watch: WatchFor = lambda _: None) -
     return SharedState(state, leader, lambda: leader.leads, state.close_now)
 
 
-def make_shared_admission(settings: Settings) -> SharedAdmission | None:
+def make_shared_admission(settings: Settings, watch: WatchFor) -> SharedAdmission | None:
     """How all servers that share the store count together; None: each by itself."""
     make = settings.store_kind.make_admission
-    return None if make is None else made("store", lambda: make(settings.store))
+    return None if make is None else made("store", lambda: make(settings.store, watch))
 
 
 def make_directory(

@@ -101,7 +101,7 @@ class Runtime:
 
     def _share_admission(self, settings: Settings) -> ClusterAdmission | None:
         """Have logins count in all servers that share the store, where its kind can."""
-        shared = make_shared_admission(settings)
+        shared = make_shared_admission(settings, self.outages.watch)
         if shared is None:
             return None
         own, rules = self.admissions["pop3"], admission_rules(settings)["pop3"]

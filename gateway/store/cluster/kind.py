@@ -157,10 +157,10 @@ def _make_state(own: ClusterSettings, run: Run, watch: WatchFor) -> SharedState:
     return SharedState(state, leader, lambda: leader.leads, state.close_now)
 
 
-def _make_admission(own: ClusterSettings) -> SharedAdmission:
+def _make_admission(own: ClusterSettings, watch: WatchFor) -> SharedAdmission:
     from gateway.state.cluster.limits import ClusterLimits
 
-    limits = ClusterLimits(make_database(own, within=LIMITS_WITHIN))
+    limits = ClusterLimits(make_database(own, watch, within=LIMITS_WITHIN))
     # Not the secret itself: whoever learns this key cannot sign requests.
     key = hmac.digest(own.bucket_secret_key.encode(), b"pop3gw wrong passwords", "sha256")
     return SharedAdmission(limits, own.shared_sessions, key)
