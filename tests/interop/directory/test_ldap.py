@@ -286,7 +286,8 @@ def test_an_outage_is_one_line_when_it_begins_and_one_when_it_is_over(tmp_path: 
     gateway = Gateway(tmp_path / "gateway", settings(server, retry_after=0) + more)
     for name in people:
         fill(gateway.maildir.parent / name, [b"Subject: x\r\n\r\nhello\r\n"])
-    gateway.run()
+    # Its line says whether the directory answered at the start.
+    gateway.run().wait_for(b" ready: ")
 
     def log_in() -> bytes:
         client = poplib.POP3("127.0.0.1", gateway.plain, timeout=30)
