@@ -1,6 +1,6 @@
 """All interfaces.  To plug something into pop3gw, read this folder and nothing else.
 
-Import them from here; ``mail``, ``accounts`` and ``server`` are where to read.
+Import them from here; ``mail``, ``transfer``, ``accounts`` and ``server`` are where to read.
 Every method says who calls it, when, and which of :mod:`gateway.errors` it may
 fail with; any other failure is logged with its traceback and reaches the
 client as ``[SYS/TEMP]``.
@@ -54,6 +54,7 @@ from gateway.interfaces.server import (
     Watch,
     WatchFor,
 )
+from gateway.interfaces.transfer import IMailboxClosing, IMailboxTransfer
 
 __all__ = [
     "Admit",
@@ -77,7 +78,9 @@ __all__ = [
     "ILeader",
     "ILoginState",
     "IMailboxAdmin",
+    "IMailboxClosing",
     "IMailboxState",
+    "IMailboxTransfer",
     "IMailboxes",
     "IMaildrop",
     "IMechanism",

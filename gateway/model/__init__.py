@@ -1,6 +1,7 @@
 """Frozen values that packages exchange.
 
-Import them from here; ``mail``, ``accounts``, ``clients`` and ``admission`` are where to read.
+Import them from here; ``mail``, ``transfer``, ``accounts``, ``clients`` and ``admission`` are where
+to read.
 """
 
 from __future__ import annotations
@@ -43,12 +44,14 @@ from gateway.model.mail import (
     StoredMessage,
     UsageChange,
 )
+from gateway.model.transfer import CopiedMessage, MailboxImage
 
 __all__ = [
     "UNLIMITED",
     "Account",
     "Connection",
     "Contents",
+    "CopiedMessage",
     "Delivery",
     "DigestClaim",
     "DueDay",
@@ -63,6 +66,7 @@ __all__ = [
     "Limits",
     "Listing",
     "LoginAttempt",
+    "MailboxImage",
     "OpenSession",
     "Peer",
     "Proxy",

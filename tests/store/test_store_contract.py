@@ -13,6 +13,7 @@ from gateway.store.memory import MemoryStore
 from gateway.testing.mailbox_admin_contract import mailbox_admin_tests
 from gateway.testing.retention_store_contract import Trail, keeping_tests
 from gateway.testing.store_contract import ALICE, BOB, admit, delivery_tests, run_now, store_tests
+from gateway.testing.transfer_contract import transfer_tests
 
 
 class MemoryBench:
@@ -120,6 +121,10 @@ class MemoryMailboxAdminTests(mailbox_admin_tests(MemoryBench)):  # type: ignore
 
 
 class MaildirMailboxAdminTests(mailbox_admin_tests(MaildirBench)):  # type: ignore[misc]
+    pass
+
+
+class MaildirTransferTests(transfer_tests(MaildirBench)):  # type: ignore[misc]
     pass
 
 

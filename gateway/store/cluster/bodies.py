@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import Protocol, connectionDone
@@ -15,6 +16,9 @@ from zope.interface import implementer
 from gateway.errors import GatewayError, StoreDown
 from gateway.interfaces import IBody
 from gateway.model import Form
+from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.requests import Missing
+from gateway.store.memory_mailbox import BytesBody
 
 HELD = 256 * 1024
 """Octets in memory at which a body is read no further."""
@@ -24,6 +28,35 @@ TRIES = 3
 
 Open = Callable[[int], Deferred[IResponse]]
 """Opens the body at an offset."""
+
+
+async def stream(
+    blobs: Blobs,
+    key: UUID,
+    length: int,
+    form: Form,
+    named: str,
+    reactor: Any,
+    timeout: float,
+    is_missing: Callable[[], object] = lambda: None,
+) -> IBody:
+    """Open a body.  ``named``: its message, for errors.  Raises as ``Blobs.read`` fails.
+
+    ``is_missing`` is called if S3 has no such body.
+    """
+    if not length:
+        return BytesBody(b"", form)
+
+    def open_at(start: int) -> Deferred[IResponse]:
+        return blobs.read(key, start, length).addErrback(missing)
+
+    def missing(failure: Failure) -> Failure:
+        if failure.check(Missing) is None:
+            return failure
+        is_missing()
+        return Failure(StoreDown(f"{named}: body {key.hex} is missing in S3"))
+
+    return StreamedBody(await open_at(0), open_at, length, form, reactor, timeout)
 
 
 @implementer(IBody)

@@ -15,7 +15,16 @@ from psycopg import errors
 from gateway.errors import MailboxExists, MaildropBusy, NoSuchMailbox
 from gateway.model import Contents, Form, Usage
 from gateway.postgresql.database import Cursor
-from gateway.store.cluster.rows import COLUMNS, MATCHES, Kept, Stored, as_ids, taken
+from gateway.store.cluster.rows import (
+    CLOSED,
+    COLUMNS,
+    MATCHES,
+    Kept,
+    Stored,
+    as_ids,
+    closed,
+    taken,
+)
 
 JUMP = 1_000_000
 """By how much the next uid rises in a new epoch, in which commits may have been lost."""
@@ -26,7 +35,7 @@ def _next(table: str) -> str:
     return f"{table}.next_uid + CASE WHEN {table}.epoch = pop3gw.epoch() THEN 0 ELSE {JUMP} END"
 
 
-_NEXT = _next("mailbox")
+NEXT = _next("mailbox")
 
 
 def _first(epoch: str) -> str:
@@ -35,7 +44,7 @@ def _first(epoch: str) -> str:
 
 
 _CHANGED = (
-    f"next_uid = {_NEXT}, epoch = pop3gw.epoch(), generation = generation + 1, layout = layout + 1"
+    f"next_uid = {NEXT}, epoch = pop3gw.epoch(), generation = generation + 1, layout = layout + 1"
 )
 
 
@@ -52,26 +61,31 @@ class Locked(NamedTuple):
     contents: Contents
 
 
-def lock(cursor: Cursor, name: str) -> Locked:
-    """Lock a mailbox to the end of the transaction.  Raises ``NoSuchMailbox``."""
-    return _locked(cursor, "name = %s", name)
+def lock(cursor: Cursor, name: str, *, closed_too: bool = False) -> Locked:
+    """Lock a mailbox to the end of the transaction.
+
+    Raises ``NoSuchMailbox``, or ``MaildropBusy`` if it is closed, unless ``closed_too``.
+    """
+    return _locked(cursor, "name = %s", name, closed_too=closed_too)
 
 
-def lock_id(cursor: Cursor, mailbox: int) -> Locked:
+def lock_id(cursor: Cursor, mailbox: int, *, closed_too: bool = False) -> Locked:
     """As ``lock``, by its id: it may have another name by now."""
-    return _locked(cursor, "id = %s", mailbox)
+    return _locked(cursor, "id = %s", mailbox, closed_too=closed_too)
 
 
-def _locked(cursor: Cursor, which: str, value: str | int) -> Locked:
+def _locked(cursor: Cursor, which: str, value: str | int, *, closed_too: bool) -> Locked:
     row = cursor.execute(
-        f"SELECT id, {_NEXT}, next_uid = {_first('epoch')},"
-        " octets, messages, hidden_octets, hidden_messages"
+        f"SELECT id, {NEXT}, next_uid = {_first('epoch')},"
+        f" octets, messages, hidden_octets, hidden_messages, {CLOSED}"
         f" FROM pop3gw.mailbox WHERE {which} FOR NO KEY UPDATE",
         (value,),
     ).fetchone()
     if row is None:
         raise NoSuchMailbox(str(value))
-    mailbox, next_uid, is_unused, octets, messages, hidden_octets, hidden_messages = row
+    mailbox, next_uid, is_unused, octets, messages, hidden_octets, hidden_messages, is_closed = row
+    if is_closed and not closed_too:
+        raise closed(str(value))
     shown, hidden = Usage(octets, messages), Usage(hidden_octets, hidden_messages)
     return Locked(mailbox, next_uid, is_unused, Contents(shown, hidden))
 
@@ -95,7 +109,7 @@ def _continue_ids(cursor: Cursor, name: str) -> None:
         f"UPDATE pop3gw.mailbox SET next_uid = {_next('former_name')}, epoch = pop3gw.epoch()"
         " FROM pop3gw.former_name"
         " WHERE mailbox.name = %s AND former_name.name = mailbox.name"
-        f" AND {_NEXT} < {_next('former_name')}",
+        f" AND {NEXT} < {_next('former_name')}",
         (name,),
     )
 
@@ -190,7 +204,7 @@ class New(NamedTuple):
 _DELIVER = f"""\
 WITH box AS (
     UPDATE pop3gw.mailbox SET
-        next_uid = {_NEXT} + 1, epoch = pop3gw.epoch(), generation = generation + 1,
+        next_uid = {NEXT} + 1, epoch = pop3gw.epoch(), generation = generation + 1,
         octets = octets + %(octets)s, messages = messages + 1
     WHERE id = %(mailbox)s
     RETURNING id, next_uid - 1 AS uid
@@ -335,10 +349,11 @@ def restore(cursor: Cursor, box: Locked, uids: Collection[int]) -> None:
 
 
 def mark_read(cursor: Cursor, mailbox: int, uids: Collection[int]) -> None:
-    """Mark messages as read, without a lock: no listing shows it."""
+    """Mark messages as read, unless the mailbox is closed; without a lock: no listing shows it."""
     cursor.execute(
-        "UPDATE pop3gw.message SET read = now()"
-        " WHERE mailbox = %s AND uid = ANY(%s::bigint[]) AND read IS NULL",
+        "UPDATE pop3gw.message SET read = now() FROM pop3gw.mailbox"
+        " WHERE mailbox = %s AND uid = ANY(%s::bigint[]) AND read IS NULL"
+        f" AND id = mailbox AND NOT {CLOSED}",
         (mailbox, [*uids]),
     )
 
@@ -358,7 +373,7 @@ def forget_gone(cursor: Cursor, bodies: Collection[UUID], seconds: float) -> Non
 def find_box(cursor: Cursor, mailbox: int) -> tuple[str, Locked] | None:
     """The name of a mailbox, and the mailbox locked; None: it was deleted."""
     try:
-        box = lock_id(cursor, mailbox)
+        box = lock_id(cursor, mailbox, closed_too=True)
     except NoSuchMailbox:
         return None
     row = cursor.execute("SELECT name FROM pop3gw.mailbox WHERE id = %s", (mailbox,)).fetchone()

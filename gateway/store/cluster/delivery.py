@@ -75,9 +75,10 @@ class Incoming:
     What is stored are the octets that RETR sends: CRLF line ends, the last one included.
     """
 
-    def __init__(self, means: Delivery) -> None:
+    def __init__(self, means: Delivery, *, is_copy: bool = False) -> None:
+        """``is_copy``: what is written is stored, however a lone CR is treated."""
         self._means = means
-        self._text = Canonical(convert_cr=means.convert_cr)
+        self._text = Canonical(convert_cr=means.convert_cr and not is_copy)
         self._measure = Measure()
         self._head = b""
         self._pieces: list[bytes] = []
@@ -122,12 +123,17 @@ class Incoming:
         return Deferred.fromCoroutine(self._commit(account.mailbox, limits, self._copies))
 
     async def _commit(self, name: str, limits: Limits, copy: int) -> None:
+        new = await self.stored(copy)
+        await self._means.run(partial(self._means.deliver, name, limits, new, self.keep))
+
+    async def stored(self, copy: int) -> New:
+        """What a recipient's row has, once the body is in S3; ``copy``: which recipient."""
         await self._store()
         form = Form.CANONICAL if self._measure.form is Form.CANONICAL else Form.CLEAN
-        new = New(self._upload.key, copy, self._measure.length, form, header_of(self._head))
-        await self._means.run(partial(self._means.deliver, name, limits, new, self._committing))
+        return New(self._upload.key, copy, self._measure.length, form, header_of(self._head))
 
-    def _committing(self) -> None:
+    def keep(self) -> None:
+        """There is a row that needs the body, or may be one."""
         self._has_rows = True
 
     def _store(self) -> Deferred[None]:

@@ -1,9 +1,9 @@
-"""Exclusive sessions: a row for each, which expires if its gateway dies."""
+"""Exclusive sessions, and mailboxes that are held: rows that expire if their process dies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from twisted.internet.defer import Deferred, succeed
@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from gateway.errors import GatewayError, MaildropBusy
 from gateway.interfaces import Run
 from gateway.postgresql.database import Database
-from gateway.store.cluster import lease_rows
+from gateway.store.cluster import copied, lease_rows
 
 log = Logger()
 
@@ -21,13 +21,40 @@ RENEW = lease_rows.LEASE / 3
 """Seconds between two renewals."""
 
 
+class LeaseRows(NamedTuple):
+    """Where leases are; all block."""
+
+    take: Callable[[Database, int, UUID], bool]
+    """Gives a mailbox to a holder; False: another has it."""
+
+    renew: Callable[[Database, Sequence[UUID]], None]
+    end: Callable[[Database, UUID], None]
+    busy: str
+    """Why a mailbox cannot be had."""
+
+
+SESSIONS = LeaseRows(
+    lease_rows.take_lease, lease_rows.renew_leases, lease_rows.end_lease, "a session has it open"
+)
+
+HOLDS = LeaseRows(
+    copied.take_hold,
+    copied.renew_holds,
+    copied.end_hold,
+    "an exclusive session has it open, or another process copies it",
+)
+
+
 class Leases:
-    """The mailboxes that sessions of this process have for themselves.
+    """The mailboxes that sessions of this process have for themselves, or that it holds.
 
     While the database is away for longer than a lease, a session goes on, and another may begin.
     """
 
-    def __init__(self, reactor: Any, database: Database, run: Run) -> None:
+    def __init__(
+        self, reactor: Any, database: Database, run: Run, rows: LeaseRows = SESSIONS
+    ) -> None:
+        self._rows = rows
         self._reactor = reactor
         self._database = database
         self._run = run
@@ -41,8 +68,8 @@ class Leases:
         # The client of a session that has just ended may log in again at once.
         await self._ended(mailbox)
         holder = uuid4()
-        if not await self._run(lambda: lease_rows.take_lease(self._database, mailbox, holder)):
-            raise MaildropBusy(f"mailbox {mailbox}: a session has it open")
+        if not await self._run(lambda: self._rows.take(self._database, mailbox, holder)):
+            raise MaildropBusy(f"mailbox {mailbox}: {self._rows.busy}")
         self._held[holder] = mailbox
         self._renew_later()
         return lambda: self._give_back(holder)
@@ -66,7 +93,7 @@ class Leases:
                 # It expires.
                 result.trap(GatewayError)
 
-        ending = self._run(lambda: lease_rows.end_lease(self._database, holder))
+        ending = self._run(lambda: self._rows.end(self._database, holder))
         self._ending[mailbox] = done = Deferred[None]()
         ending.addBoth(ended).addBoth(lambda _: done.callback(None))
 
@@ -81,9 +108,9 @@ class Leases:
             return
 
         def failed(failure: Failure) -> None:
-            log.warn("leases of exclusive sessions: {error}", error=failure.value)
+            log.warn("leases of mailboxes: {error}", error=failure.value)
 
-        renewed = self._run(lambda: lease_rows.renew_leases(self._database, held))
+        renewed = self._run(lambda: self._rows.renew(self._database, held))
         renewed.addErrback(failed).addCallback(lambda _: self._renew_later())
 
     def close(self) -> None:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.python.failure import Failure
-from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
-from gateway.errors import GatewayError, MessageGone, NoSuchMailbox, StoreDown
+from gateway.errors import GatewayError, MessageGone, NoSuchMailbox
 from gateway.events import BodyMissing, Emit
 from gateway.interfaces import IBody, IHeaderMaildrop, IHidingMaildrop, Run
 from gateway.model import Listing, Reason, Terms
 from gateway.store.cluster.batch import Batch
 from gateway.store.cluster.blobs import LONGEST_HEAD, Blobs
-from gateway.store.cluster.bodies import StreamedBody
+from gateway.store.cluster.bodies import stream
 from gateway.store.cluster.removal import Removal
-from gateway.store.cluster.requests import Missing
 from gateway.store.cluster.rows import Message
 from gateway.store.cluster.snapshots import Snapshot
 from gateway.store.memory_mailbox import BytesBody
@@ -114,27 +110,21 @@ class ClusterMaildrop:
 
     async def _body(self, index: int) -> IBody:
         snapshot, means = self._snapshot, self._means
-        form, length = snapshot.form(index), snapshot.listing.sizes[index]
-        if not length:
-            return BytesBody(b"", form)
-        response = await self._open(index, 0)
-        return StreamedBody(
-            response, partial(self._open, index), length, form, means.reactor, means.timeout
+        return await stream(
+            means.blobs,
+            snapshot.body(index),
+            snapshot.listing.sizes[index],
+            snapshot.form(index),
+            f"{self.name}: message {snapshot.listing.uids[index]}",
+            means.reactor,
+            means.timeout,
+            lambda: self._missing(index),
         )
 
-    def _open(self, index: int, start: int) -> Deferred[IResponse]:
+    def _missing(self, index: int) -> None:
         snapshot = self._snapshot
-        key, length = snapshot.body(index), snapshot.listing.sizes[index]
-
-        def missing(failure: Failure) -> Failure:
-            if failure.check(Missing) is None:
-                return failure
-            uid = snapshot.listing.uids[index]
-            self._means.emit(BodyMissing(self.name, uid, key.hex))
-            said = f"{self.name}: message {uid}: body {key.hex} is missing in S3"
-            return Failure(StoreDown(said))
-
-        return self._means.blobs.read(key, start, length).addErrback(missing)
+        uid, key = snapshot.listing.uids[index], snapshot.body(index)
+        self._means.emit(BodyMissing(self.name, uid, key.hex))
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove marked messages, with audit lines, and mark retrieved ones as read."""

@@ -123,7 +123,7 @@ class Removal:
 
     def _delete_some(self, name: str, cause: Reason) -> Callable[[Cursor, bool], Contents | None]:
         def work(cursor: Cursor, _: bool) -> Contents | None:
-            box = changes.lock(cursor, name)
+            box = changes.lock(cursor, name, closed_too=True)
             changes.check_alone(cursor, box)
             for action, hidden in (("purge", True), ("discard", False)):
                 found = changes.some(cursor, box, BATCH, hidden=hidden)

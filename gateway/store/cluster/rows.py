@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from gateway.errors import NoSuchMailbox
+from gateway.errors import MaildropBusy, NoSuchMailbox
 from gateway.model import Contents, StoredMessage, Usage
 from gateway.postgresql.database import Database
 from gateway.store.cluster.names import is_text
@@ -26,6 +26,17 @@ class State(NamedTuple):
     """While it stays, a change is a new message at the end."""
 
     next_uid: int
+    is_closed: bool = False
+    """Nobody may log in, deliver or remove."""
+
+
+CLOSED = "(away <> '' OR coalesce(held_until > now(), false))"
+"""Whether a mailbox is closed."""
+
+
+def closed(name: str) -> MaildropBusy:
+    """The error for a closed mailbox."""
+    return MaildropBusy(f"{name}: is being copied to another place, or that serves it")
 
 
 class Packed(NamedTuple):
@@ -45,7 +56,7 @@ class Packed(NamedTuple):
 def find_states(database: Database, names: Sequence[str]) -> dict[str, State]:
     """The mailboxes of these names."""
     rows = database.read(
-        "SELECT name, id, epoch, generation, layout, next_uid"
+        f"SELECT name, id, epoch, generation, layout, next_uid, {CLOSED}"
         " FROM pop3gw.mailbox WHERE name = ANY(%s)",
         ([*names],),
     )

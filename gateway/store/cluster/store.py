@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,12 +16,15 @@ from gateway.events import Emit
 from gateway.interfaces import (
     Admit,
     Audit,
+    IBody,
     ICache,
     ICollectingStore,
     IDelivery,
     IIncoming,
     IMailboxAdmin,
+    IMailboxClosing,
     IMailboxes,
+    IMailboxTransfer,
     IMaildrop,
     IRetentionStore,
     Run,
@@ -28,6 +32,8 @@ from gateway.interfaces import (
 from gateway.model import (
     Account,
     Contents,
+    CopiedMessage,
+    MailboxImage,
     Reason,
     StoredMessage,
     Usage,
@@ -36,17 +42,19 @@ from gateway.model import (
 )
 from gateway.postgresql.database import Cursor, Database
 from gateway.store.audited import no_audit, no_limits
-from gateway.store.cluster import changes, rows
+from gateway.store.cluster import changes, copied, rows
 from gateway.store.cluster.batch import Batch
 from gateway.store.cluster.blobs import LONGEST_HEAD, Blobs
+from gateway.store.cluster.bodies import stream
 from gateway.store.cluster.collection import BodyCollection
 from gateway.store.cluster.delivery import Delivery, Incoming
-from gateway.store.cluster.leases import Leases
+from gateway.store.cluster.leases import HOLDS, Leases
 from gateway.store.cluster.maildrop import ClusterMaildrop, Means
 from gateway.store.cluster.names import is_text
 from gateway.store.cluster.removal import Removal
-from gateway.store.cluster.rows import State
+from gateway.store.cluster.rows import State, closed
 from gateway.store.cluster.snapshots import Snapshots
+from gateway.store.cluster.transfer import take_in
 
 T = TypeVar("T")
 
@@ -79,6 +87,7 @@ class ClusterOptions:
 
 
 @implementer(ICollectingStore, IDelivery, IMailboxes, IRetentionStore, IMailboxAdmin, ICache)
+@implementer(IMailboxTransfer, IMailboxClosing)
 class ClusterStore:
     """All mailboxes of the cluster."""
 
@@ -122,11 +131,13 @@ class ClusterStore:
         )
 
         self._leases = Leases(reactor, database, run)
+        self._holds = Leases(reactor, database, run, HOLDS)
         self._collection = BodyCollection(database, blobs, run, options.longest_session)
 
     def close(self) -> None:
         """Close the connections to the database, and ask S3 no more."""
         self._leases.close()
+        self._holds.close()
         self._database.close()
         self._blobs.close()
 
@@ -161,7 +172,7 @@ class ClusterStore:
         return ClusterMaildrop(name, snapshot, self._means, cause), release
 
     async def _state(self, name: str) -> State:
-        """The state of a mailbox, which is created where that is allowed."""
+        """The state of an open mailbox, which is created where that is allowed."""
         state = await self._states.find(name) if is_text(name) else None
         if state is None and self._options.create and is_text(name):
             create = partial(self._database.transact, lambda it, _: changes.create(it, name))
@@ -169,6 +180,8 @@ class ClusterStore:
             state = await self._states.find(name)
         if state is None:
             raise NoSuchMailbox(name)
+        if state.is_closed:
+            raise closed(name)
         return state
 
     # -- delivery ----------------------------------------------------------------
@@ -185,7 +198,9 @@ class ClusterStore:
         """Usage of the account's mailbox, as its counters have it."""
 
         async def usage() -> Usage:
-            await self._state(account.mailbox)
+            # A closed one has its counters all the same.
+            with suppress(MaildropBusy):
+                await self._state(account.mailbox)
             return self._counted(await self.contents(account))
 
         return Deferred.fromCoroutine(usage())
@@ -285,6 +300,50 @@ class ClusterStore:
         """Delete the mailbox."""
         return self._of(account, lambda name: self._removal.delete(name, cause))
 
+    # -- copies ------------------------------------------------------------------
+
+    def inspect(self, account: Account) -> Deferred[MailboxImage]:
+        """All messages of the mailbox."""
+        return self._of(account, partial(copied.image, self._database))
+
+    def open_message(self, account: Account, message: CopiedMessage) -> Deferred[IBody]:
+        """Open one of them."""
+        where = message.handle
+        assert isinstance(where, copied.Where)
+        named = f"{account.mailbox}: message {message.uid}"
+        means = self._means
+        return Deferred.fromCoroutine(
+            stream(means.blobs, *where, named, means.reactor, means.timeout)
+        )
+
+    def take(self, account: Account, message: CopiedMessage, body: IBody) -> Deferred[None]:
+        """Add a message with its unique-id."""
+        incoming = Incoming(self._delivery, is_copy=True)
+        return Deferred.fromCoroutine(
+            take_in(incoming, account.mailbox, message, body, self._database, self._run)
+        )
+
+    def adjust(self, account: Account, image: MailboxImage) -> Deferred[None]:
+        """Make the mailbox like another one."""
+        return self._change(account, lambda cursor, box, _: copied.adjust(cursor, box, image))
+
+    def hold(self, account: Account) -> Deferred[Callable[[], None]]:
+        """Close the mailbox while this process lives."""
+
+        async def hold() -> Callable[[], None]:
+            mailbox = await self._of(account, partial(rows.find_id, self._database))
+            return await self._holds.take(mailbox)
+
+        return Deferred.fromCoroutine(hold())
+
+    def mark_away(self, account: Account, mark: str) -> Deferred[None]:
+        """Close the mailbox with a mark, or open it."""
+
+        def mark_away(name: str) -> None:
+            self._database.transact(lambda cursor, _: copied.mark_away(cursor, name, mark))
+
+        return self._of(account, mark_away)
+
     # -- threads -----------------------------------------------------------------
 
     def _of(self, account: Account, work: Callable[[str], T]) -> Deferred[T]:
@@ -304,7 +363,7 @@ class ClusterStore:
 
         def change(name: str) -> T:
             def locked(cursor: Cursor, _: bool) -> T:
-                return work(cursor, changes.lock(cursor, name), name)
+                return work(cursor, changes.lock(cursor, name, closed_too=True), name)
 
             return self._database.transact(locked)
 

@@ -11,9 +11,10 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import MailboxUnusable, MessageGone, SizeChanged, StoreDown
+from gateway.errors import MailboxUnusable, MaildropBusy, MessageGone, SizeChanged, StoreDown
 from gateway.interfaces import Audit, IBody, IHidingMaildrop, IQuickMaildrop, Run
 from gateway.model import Form, Listing, Reason, Terms
+from gateway.store.maildir.folders.closing import check_open
 from gateway.store.maildir.folders.files import (
     CHUNK,
     FileBody,
@@ -408,9 +409,10 @@ class Maildrop:
 
         try:
             with opened(maildir) as place:
+                check_open(place)
                 lost = follow(place, [(index, files[index]) for index in sorted(indexes)], mark)
             failed += [files[index] for index in lost.restless]
-        except (OSError, MailboxUnusable) as error:
+        except (OSError, MailboxUnusable, MaildropBusy) as error:
             failed.append(str(error))
         complain(maildir, "messages cannot be marked as read", failed)
 

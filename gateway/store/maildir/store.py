@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import TypeVar
@@ -17,11 +18,14 @@ from gateway.errors import BadMailboxName, MaildropBusy, NotSupported
 from gateway.interfaces import (
     Admit,
     Audit,
+    IBody,
     ICache,
     IDelivery,
     IIncoming,
     IMailboxAdmin,
+    IMailboxClosing,
     IMailboxes,
+    IMailboxTransfer,
     IMaildrop,
     IRetentionStore,
     IStore,
@@ -30,7 +34,9 @@ from gateway.interfaces import (
 from gateway.model import (
     Account,
     Contents,
+    CopiedMessage,
     Limits,
+    MailboxImage,
     Reason,
     StoredMessage,
     Usage,
@@ -41,22 +47,28 @@ from gateway.store.audited import no_audit, no_limits
 from gateway.store.maildir.admin import MaildirAdmin
 from gateway.store.maildir.cache import MailboxCache
 from gateway.store.maildir.delivery.queue import Delivery
+from gateway.store.maildir.folders.closing import check_open, may_be_closed
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.paths import lies_in_homes, mailbox_path, mailboxes
 from gateway.store.maildir.folders.place import opened
 from gateway.store.maildir.listing.snapshot import MaildirOptions, Snapshot
 from gateway.store.maildir.maildrop import Mailbox, Maildrop
 from gateway.store.maildir.removal.expiry import MaildirRetention
+from gateway.store.maildir.transfer import MaildirTransfer, take_in
 
 __all__ = ["MaildirStore"]
 
 T = TypeVar("T")
+
+COPIED = 64
+"""Mailboxes that are copied to at once, without reading their uidlists again and again."""
 
 LOCK = "pop3gw.lock"
 """The file in a Maildir with the ``flock`` of an exclusive session."""
 
 
 @implementer(IStore, IDelivery, IMailboxes, IRetentionStore, IMailboxAdmin, ICache)
+@implementer(IMailboxTransfer, IMailboxClosing)
 class MaildirStore:
     """Maildirs below one directory."""
 
@@ -92,6 +104,7 @@ class MaildirStore:
         self._mailboxes = MailboxCache(cached_messages)
         self._now_ns = now_ns
         self._held: set[str] = set()
+        self._transfers: OrderedDict[str, MaildirTransfer] = OrderedDict()
         self._delivery = Delivery(
             self._path, deliver or run, self._reading, admit, now_ns, share=share
         )
@@ -228,6 +241,64 @@ class MaildirStore:
 
         return self._run(work_alone)
 
+    # -- copies ------------------------------------------------------------------
+
+    def inspect(self, account: Account) -> Deferred[MailboxImage]:
+        """All messages of the Maildir."""
+        return self._transfer(account, MaildirTransfer.inspect)
+
+    def open_message(self, account: Account, message: CopiedMessage) -> Deferred[IBody]:
+        """Open one of them."""
+        return self._transfer(account, lambda one: one.open_message(message, self._run))
+
+    def take(self, account: Account, message: CopiedMessage, body: IBody) -> Deferred[None]:
+        """Add a message with its unique-id."""
+        try:
+            transfer = self._transfer_of(account)
+        except BadMailboxName as error:
+            return fail(error)
+        return Deferred.fromCoroutine(take_in(transfer, message, body, self._run))
+
+    def adjust(self, account: Account, image: MailboxImage) -> Deferred[None]:
+        """Make the Maildir like another mailbox."""
+        return self._transfer(account, lambda one: one.adjust(image))
+
+    def hold(self, account: Account) -> Deferred[Callable[[], None]]:
+        """Close the Maildir, also against exclusive sessions."""
+
+        def hold(one: MaildirTransfer) -> Callable[[], None]:
+            with ExitStack() as held:
+                if self._exclusive:
+                    held.callback(os.close, _lock(self._path(account)))
+                held.callback(one.hold())
+                return held.pop_all().close
+
+        return self._transfer(account, hold)
+
+    def mark_away(self, account: Account, mark: str) -> Deferred[None]:
+        """Close the Maildir with a mark, or open it."""
+        return self._transfer(account, lambda one: one.mark_away(mark))
+
+    def _transfer(self, account: Account, work: Callable[[MaildirTransfer], T]) -> Deferred[T]:
+        try:
+            transfer = self._transfer_of(account)
+        except BadMailboxName as error:
+            return fail(error)
+        return self._run(lambda: work(transfer))
+
+    def _transfer_of(self, account: Account) -> MaildirTransfer:
+        path = self._path(account)
+        found = self._transfers.get(path)
+        if found is None:
+            limits = Limits(octets=account.quota.octets, messages=account.quota.messages)
+            found = MaildirTransfer(path, account.mailbox, self._reading, limits, self._now_ns)
+            self._transfers[path] = found
+            while len(self._transfers) > COPIED:
+                self._transfers.popitem(last=False)
+        return found
+
+    # -- sessions ----------------------------------------------------------------
+
     def open(
         self, account: Account, mind: object
     ) -> Deferred[tuple[IMaildrop, Callable[[], None]]]:
@@ -247,6 +318,12 @@ class MaildirStore:
         return self._open_exclusively(mailbox, account, cause)
 
     def _opened(self, mailbox: Mailbox, account: Account, cause: Reason) -> Deferred[Maildrop]:
+        if may_be_closed(mailbox.maildir):
+            checked = self._run(lambda: _check_open(mailbox.maildir))
+            return checked.addCallback(lambda _: self._read(mailbox, account, cause))
+        return self._read(mailbox, account, cause)
+
+    def _read(self, mailbox: Mailbox, account: Account, cause: Reason) -> Deferred[Maildrop]:
         def opened(snapshot: Snapshot) -> Maildrop:
             self._mailboxes.count(mailbox.maildir, mailbox)
             return Maildrop(account.mailbox, mailbox, snapshot, cause)
@@ -285,6 +362,14 @@ class MaildirStore:
             .addCallback(lambda _: self._opened(mailbox, account, cause))
             .addCallbacks(opened_so, failed)
         )
+
+
+def _check_open(maildir: str) -> None:
+    try:
+        with opened(maildir) as place:
+            check_open(place)
+    except OSError as error:
+        raise store_error(error, maildir) from error
 
 
 def _lock(maildir: str) -> int:

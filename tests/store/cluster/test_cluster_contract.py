@@ -8,6 +8,7 @@ from cluster_engines import ClusterBench, Waits
 from gateway.testing.mailbox_admin_contract import mailbox_admin_tests
 from gateway.testing.retention_store_contract import keeping_tests
 from gateway.testing.store_contract import delivery_tests, store_tests
+from gateway.testing.transfer_contract import transfer_tests
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 
@@ -21,6 +22,10 @@ class ClusterDeliveryTests(Waits, delivery_tests(ClusterBench)):  # type: ignore
 
 
 class ClusterKeepingTests(Waits, keeping_tests(ClusterBench)):  # type: ignore[misc]
+    pass
+
+
+class ClusterTransferTests(Waits, transfer_tests(ClusterBench)):  # type: ignore[misc]
     pass
 
 

@@ -31,6 +31,7 @@ from gateway.interfaces import Admit
 from gateway.model import Limits, Usage
 from gateway.store.maildir.delivery import maildirsize
 from gateway.store.maildir.delivery.incoming import Draft, unique_name
+from gateway.store.maildir.folders.closing import check_open
 from gateway.store.maildir.folders.dotlock import flocked, lock_file
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.follow import follow, may_be_there
@@ -88,11 +89,11 @@ class Inbox:
     def prepare(self) -> None:
         """Check that the Maildir exists, or create it.
 
-        Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
+        Raises ``NoSuchMailbox``, ``MailboxUnusable``, ``MaildropBusy`` or ``StoreDown``.
         """
         try:
-            with self._opened():
-                pass
+            with self._opened() as place:
+                check_open(place)
         except OSError as error:
             raise store_error(error, self.maildir) from error
         self.is_there = True
@@ -193,6 +194,7 @@ class Inbox:
 
     def _put_in(self, place: Place, puts: Sequence[Put]) -> None:
         with flocked(place.path, timeout=self._reading.lock_timeout):
+            check_open(place)
             admitted = self._admitted(place, puts)
             if not admitted:
                 return

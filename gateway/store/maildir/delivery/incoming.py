@@ -55,8 +55,19 @@ class Draft:
     the size is the same on disk and on the wire, and readers need not convert.
     """
 
-    def __init__(self, now_ns: int, *, convert_cr: bool, share: bool = True) -> None:
-        """``share``: whether mailboxes may share one file by hard links."""
+    def __init__(
+        self,
+        now_ns: int,
+        *,
+        convert_cr: bool,
+        share: bool = True,
+        received_ns: int | None = None,
+    ) -> None:
+        """``share``: whether mailboxes may share one file by hard links.
+
+        ``received_ns``: the time of the file, if it came earlier, since 1970.
+        """
+        self._received_ns = received_ns
         self.held = 0
         """Octets in memory."""
         self.size = 0
@@ -114,6 +125,8 @@ class Draft:
                 self._open(maildir)
             text = self._text.feed(b"".join(self._parts)) + self._text.finish()
             self._write(text)
+            if self._received_ns is not None:
+                os.utime(self._file, ns=(self._received_ns, self._received_ns))
             os.fsync(self._file)
         except OSError as error:
             if self._spilled:
@@ -141,23 +154,23 @@ class Draft:
         write_all(self._file, data)
         self.size += len(data)
 
-    def place(self, maildir: Place, name: str) -> None:
-        """Link it into ``new`` as ``name``.  Raises ``OSError`` if that fails.
+    def place(self, maildir: Place, name: str, folder: str = "new") -> None:
+        """Link it into ``new`` or ``cur`` as ``name``.  Raises ``OSError`` if that fails.
 
         Mailboxes of one owner on one file system share the file if ``share`` is set.
         """
-        target = maildir.at(f"new/{name}")
+        target = maildir.at(f"{folder}/{name}")
         if self._owner != _owner_of(maildir):
-            self._copy(maildir, name)
+            self._copy(maildir, name, folder)
             return
         try:
             # The first mailbox gets the file itself, the others links.
             path = self._paths.pop()
         except IndexError:
             if self._share:
-                self._link(maildir, name)
+                self._link(maildir, name, folder)
             else:
-                self._copy(maildir, name)
+                self._copy(maildir, name, folder)
             return
         try:
             move(path, target)
@@ -166,24 +179,24 @@ class Draft:
             # Another file system, or another program cleaned ``tmp``.
             if error.errno not in _NO_LINKS:
                 raise
-            self._copy(maildir, name)
+            self._copy(maildir, name, folder)
 
-    def _link(self, maildir: Place, name: str) -> None:
+    def _link(self, maildir: Place, name: str, folder: str) -> None:
         """Another hard link to the file, whatever its current name is."""
         try:
             # Python makes the call that follows links only with a ``dir_fd``.
             os.link(
                 f"/proc/self/fd/{self._file}",
-                maildir.at(f"new/{name}"),
+                maildir.at(f"{folder}/{name}"),
                 src_dir_fd=self._file,
                 follow_symlinks=True,
             )
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            self._copy(maildir, name)
+            self._copy(maildir, name, folder)
 
-    def _copy(self, maildir: Place, name: str) -> None:
+    def _copy(self, maildir: Place, name: str, folder: str) -> None:
         path = maildir.at(f"tmp/{name}")
         owner = _owner_of(maildir)
         made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, owner.mode)
@@ -196,10 +209,12 @@ class Draft:
                     at += len(data)
                 if at != self.size:
                     raise StoreDown(f"{path}: its original was changed")
+                if self._received_ns is not None:
+                    os.utime(made, ns=(self._received_ns, self._received_ns))
                 os.fsync(made)
             finally:
                 os.close(made)
-            move(path, maildir.at(f"new/{name}"))
+            move(path, maildir.at(f"{folder}/{name}"))
         except BaseException:
             remove(path)
             raise

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from gateway.durable import sync_directory
 from gateway.store.maildir.delivery import maildirsize
+from gateway.store.maildir.folders.closing import check_open
 from gateway.store.maildir.folders.dotlock import dotlock
 from gateway.store.maildir.folders.files import complain
 from gateway.store.maildir.folders.follow import follow, may_be_there
@@ -39,6 +40,7 @@ class ComingBack:
     def restore(self, uids: Collection[str], audit: Callable[[Sequence[Hidden]], None]) -> int:
         """Restore hidden messages with their old unique-ids, after ``audit``; returns how many."""
         with dotlock(self._maildir.at(NAME), timeout=self._reading.lock_timeout):
+            check_open(self._maildir)
             there = scan(self._maildir)
             back: list[Hidden] = []
             twice = []

@@ -1,8 +1,8 @@
 """Removal in a Maildir, by retention and by sessions.  Blocks: call it in a thread.
 
-Every removal holds the Maildir's ``flock``, which excludes other processes of pop3gw, and
-keeps this order, so that a crash at any step loses no message that should stay and
-shows none twice:
+Every removal holds the Maildir's ``flock``, which excludes other processes of pop3gw, finds
+the Maildir open (``folders.closing``), and keeps this order, so that a crash at any step loses
+no message that should stay and shows none twice:
 
 - remove, purge: write the audit lines, then remove each file;
 - hide: write the audit lines, then rename each file once, to a name that contains its
@@ -25,6 +25,7 @@ from gateway.durable import sync_directory
 from gateway.errors import GatewayError, StoreDown
 from gateway.interfaces import Audit
 from gateway.model import Reason, StoredMessage
+from gateway.store.maildir.folders.closing import check_open
 from gateway.store.maildir.folders.dotlock import flocked
 from gateway.store.maildir.folders.duplicates import part
 from gateway.store.maildir.folders.files import complain, store_error
@@ -207,6 +208,7 @@ class MaildirRetention:
 
     def _remove(self, uids: Collection[str], cause: Reason) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
+            check_open(self._maildir)
             self.part()
             found = look_at(self._maildir, only(self._shown()[0], uids))
             return self._removed(found, cause)
@@ -226,6 +228,7 @@ class MaildirRetention:
                 opened(self._path) as self._maildir,
                 flocked_if_free(self._maildir, timeout=self._reading.lock_timeout) as is_flocked,
             ):
+                check_open(self._maildir)
                 if changed:
                     # A file with the base name of a removed message must not get its id.
                     self.part({file for _, file in wanted})
@@ -274,6 +277,7 @@ class MaildirRetention:
 
     def _purge(self, uids: Collection[str], cause: Reason) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
+            check_open(self._maildir)
             wanted = only(hidden_files(self._maildir), uids)
             if not wanted:
                 return 0
@@ -285,6 +289,7 @@ class MaildirRetention:
 
     def _hide(self, uids: Collection[str], cause: Reason) -> int:
         with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
+            check_open(self._maildir)
             self.part()
             return self._put_away(only(self._shown()[0], uids), cause)
 
@@ -298,6 +303,7 @@ class MaildirRetention:
                 opened(self._path) as self._maildir,
                 flocked(self._maildir.path, timeout=self._reading.lock_timeout),
             ):
+                check_open(self._maildir)
                 if changed:
                     self.part({file for _, file in wanted})
                 self._put_away(wanted, cause)

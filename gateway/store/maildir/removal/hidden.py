@@ -26,7 +26,7 @@ MARK = "maildirfolder"
 _PLAIN = "!\"#$&'()*+-;<=>?@[\\]^`{|}"
 """Characters of unique-ids, besides letters, digits and ``._~``, that names may contain."""
 
-_CARRIED = re.compile(r"(.+),U=([!-~]+)", re.S)
+_CARRIED = re.compile(r"(.+),U=([!-+\--~]+)(?:,H=([0-9]{1,12}\.[0-9]{3}))?", re.S)
 
 
 def folder_of(maildir: Place) -> Place:
@@ -41,10 +41,14 @@ def folder_of(maildir: Place) -> Place:
     return folder
 
 
-def hidden_name(name: str, uid: str) -> str:
-    """The file name of a hidden message."""
+def hidden_name(name: str, uid: str, since: float | None = None) -> str:
+    """The file name of a hidden message.
+
+    ``since``: when it was hidden, if the file was made later, in Unix seconds.
+    """
     base, _, info = name.partition(":")
-    return f"{base},U={quote(uid, safe=_PLAIN)}:{info or '2,'}"
+    time = "" if since is None else f",H={since:.3f}"
+    return f"{base},U={quote(uid, safe=_PLAIN)}{time}:{info or '2,'}"
 
 
 def may_be_name(name: str) -> bool:
@@ -64,6 +68,9 @@ class Hidden(NamedTuple):
     uid: str
     """Its old unique-id."""
 
+    since: float | None = None
+    """When it was hidden, in Unix seconds; None: when its file was renamed."""
+
 
 def hidden_of(file: str) -> Hidden | None:
     """Parse ``cur/...`` of the folder; None: pop3gw did not hide it."""
@@ -74,7 +81,8 @@ def hidden_of(file: str) -> Hidden | None:
         return None
     # A line end in a name would end a line of the uidlist.
     name = re.sub("[\r\n]", "_", match[1])
-    return Hidden(file, f"{name}:{info or '2,'}", uid)
+    since = None if match[3] is None else float(match[3])
+    return Hidden(file, f"{name}:{info or '2,'}", uid, since)
 
 
 def hidden_files(maildir: Place) -> dict[str, Hidden]:

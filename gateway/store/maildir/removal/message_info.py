@@ -15,6 +15,7 @@ from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.place import Place
 from gateway.store.maildir.folders.scan import delivery_order, look, stored_size
 from gateway.store.maildir.listing.compressed import is_packed, unpacked
+from gateway.store.maildir.removal.hidden import hidden_of
 from gateway.store.maildir.uids.high_water import Mark
 from gateway.store.maildir.uids.ids import ordered, shown_ids
 from gateway.store.maildir.uids.uidlist import NAME, UidList, base_of
@@ -45,8 +46,11 @@ def as_delivered(uid: str, name: str, status: os.stat_result) -> StoredMessage:
 
 
 def as_hidden(uid: str, name: str, status: os.stat_result) -> StoredMessage:
-    """Its age counts from the rename that hid it."""
-    return as_delivered(uid, name, status)._replace(received=status.st_ctime)
+    """Its age counts from the rename that hid it, or from the time in its name."""
+    hidden = hidden_of(f"cur/{name}")
+    since = None if hidden is None else hidden.since
+    since = status.st_ctime if since is None else since
+    return as_delivered(uid, name, status)._replace(received=since)
 
 
 class Looked(NamedTuple):

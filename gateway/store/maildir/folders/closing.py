@@ -1,0 +1,105 @@
+"""Closed Maildirs: nobody logs in, and nothing is delivered or removed.  Blocks.
+
+The file ``pop3gw.closed`` closes a Maildir: while it has content, which is the mark of
+``IMailboxClosing``, or while somebody holds its ``flock``, which ends with its process.
+Whoever changes a Maildir looks for it under the Maildir's ``flock``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from gateway.durable import sync_directory
+from gateway.errors import MaildropBusy
+from gateway.store.maildir.folders.files import no_link, replace
+from gateway.store.maildir.folders.place import Place
+
+NAME = "pop3gw.closed"
+
+LONGEST = 200
+"""Octets of a mark."""
+
+TRIES = 100
+"""Attempts to hold the file, for whoever looks at it holds it for a moment."""
+
+PAUSE = 0.02
+
+
+def may_be_closed(maildir: str) -> bool:
+    """Whether to call ``check_open``; costs one look at a name."""
+    return os.path.lexists(f"{maildir}/{NAME}")
+
+
+def check_open(maildir: Place) -> None:
+    """Raise ``MaildropBusy`` if it is closed, or ``OSError``."""
+    path = maildir.at(NAME)
+    if not os.path.lexists(path):
+        return
+    try:
+        file = no_link(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        if os.read(file, LONGEST):
+            raise MaildropBusy(f"{maildir}: another place serves this mailbox, or will: see {NAME}")
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise MaildropBusy(f"{maildir}: is being copied to another place") from None
+    finally:
+        os.close(file)
+
+
+def mark_of(maildir: Place) -> str:
+    """The mark; empty: there is none."""
+    try:
+        file = no_link(maildir.at(NAME), os.O_RDONLY)
+    except FileNotFoundError:
+        return ""
+    try:
+        return os.read(file, LONGEST).decode("utf-8", "replace")
+    finally:
+        os.close(file)
+
+
+def mark(maildir: Place, text: str) -> None:
+    """Close it with a mark, or open it; the caller has it ``flocked``."""
+    if text:
+        replace(maildir.at(NAME), text.encode(), sync=True)
+    else:
+        with suppress(FileNotFoundError):
+            os.unlink(maildir.at(NAME))
+    sync_directory(maildir.path)
+
+
+def hold(maildir: Place, *, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Close it until the descriptor that this returns is closed, by ``release`` or the kernel.
+
+    The caller has the Maildir ``flocked``.  Raises ``MaildropBusy`` or ``OSError``.
+    """
+    file = no_link(maildir.at(NAME), os.O_RDWR | os.O_CREAT)
+    try:
+        for _ in range(TRIES):
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return file
+            sleep(PAUSE)
+        raise MaildropBusy(f"{maildir}: another process copies it to another place")
+    except BaseException:
+        os.close(file)
+        raise
+
+
+def release(maildir: str, file: int) -> None:
+    """Open it again, unless it has a mark."""
+    try:
+        path = f"{maildir}/{NAME}"
+        with suppress(OSError):
+            status = os.fstat(file)
+            if not status.st_size and os.path.samestat(status, os.lstat(path)):
+                os.unlink(path)
+    finally:
+        os.close(file)
