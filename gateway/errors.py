@@ -25,6 +25,7 @@ __all__ = [
     "CleartextRefused",
     "ClientNotAllowed",
     "ConfigError",
+    "CopyDiffers",
     "DirectoryDown",
     "DirectoryMisconfigured",
     "GatewayError",
@@ -59,6 +60,7 @@ __all__ = [
     "RefusedByPolicy",
     "RequestMalformed",
     "RetentionMalformed",
+    "ServedElsewhere",
     "SizeChanged",
     "StoreDown",
     "TooManyGuesses",
@@ -155,12 +157,20 @@ class MaildropBusy(GatewayError):
     """Another session holds the exclusive lock (RFC 1939 section 4)."""
 
 
+class ServedElsewhere(MaildropBusy):
+    """The mailbox was copied, and another place serves it."""
+
+
 class NoSuchMailbox(GatewayError):
     """The mailbox of the account does not exist, and must not be created."""
 
 
 class MailboxExists(GatewayError):
     """There is a mailbox of this name already."""
+
+
+class CopyDiffers(GatewayError):
+    """A mailbox was copied, and is not the same in both places."""
 
 
 class NotConfirmed(GatewayError):

@@ -58,7 +58,7 @@ class Death:
 
         def sync(_: int) -> None:
             # Whoever is killed leaves what it wrote with the kernel, synced or not.
-            self._step()
+            self.step()
 
         class Unbuffered(io.FileIO):
             def write(self, data: Any) -> int:
@@ -67,7 +67,7 @@ class Death:
         def opened(path: Any, mode: str = "r", *args: Any, **kwargs: Any) -> IO[Any]:
             if "b" in mode and set(mode) & set("wax") and self._is_ours(path):
                 file = Unbuffered(path, mode)
-                self._step()
+                self.step()
                 return file  # type: ignore[return-value]
             return really_open(path, mode, *args, **kwargs)
 
@@ -81,7 +81,7 @@ class Death:
             args = (f"{os.readlink(f'/proc/self/fd/{args[2]}')}/{args[0]}",)
         # A link's second name may be ours where its first is not.
         if isinstance(args[0], int) or any(map(self._is_ours, args[:2])):
-            self._step()
+            self.step()
 
     def _is_ours(self, path: Any) -> bool:
         return isinstance(path, str) and path.startswith(self._directory)
@@ -90,7 +90,8 @@ class Death:
         self._left -= 1
         return self._left == 0
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """A step that is not taken on the disk, such as a question to a server."""
         if self._is_due():
             self._die()
 
