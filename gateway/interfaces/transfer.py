@@ -15,8 +15,8 @@ class IMailboxTransfer(Interface):
     """A store that mailboxes can be copied from, and copied to.
 
     The copy calls one method at a time for a mailbox; while it copies from it, sessions and
-    deliveries may change it.  A mailbox that is copied to is marked away.  Fails as
-    ``IDelivery.receive``.
+    deliveries may change it.  A mailbox that is copied to is marked away: else ``take`` and
+    ``adjust`` fail with ``MaildropBusy``.  Fails as ``IDelivery.receive``.
     """
 
     def inspect(account: Account) -> Deferred[MailboxImage]:

@@ -12,7 +12,6 @@ the copy is interrupted, and that a second run goes on where the first one ended
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import uuid4
 
@@ -92,7 +91,7 @@ async def copy_mailbox(
     if _is_same_place(old, new):
         raise NotSupported("both configurations name the same store: name the old and the new one")
     sides = [Side.of(tools, await account_of(tools, mailbox)) for tools in (old, new)]
-    copy = _Copy(sides[0], sides[1], progress)
+    copy = _Copy(sides[0], sides[1], progress, old.now)
     mark = await copy.begin()
     for _ in range(PASSES):
         if await copy.synchronise() <= FEW:
@@ -124,7 +123,8 @@ async def _copy_state(old: Tools, new: Tools, mailbox: str) -> None:
 class _Copy:
     """One mailbox that is copied."""
 
-    def __init__(self, old: Side, new: Side, progress: Progress) -> None:
+    def __init__(self, old: Side, new: Side, progress: Progress, now: Callable[[], float]) -> None:
+        self._now = now
         self._old = old
         self._new = new
         self._progress = progress
@@ -181,17 +181,20 @@ class _Copy:
         """
         old, new = await self._old.inspect(), await self._new.inspect()
         self._refuse_others(old, new)
-        await self._adjust(old)
-        there = {one.uid for one in (await self._new.inspect()).messages}
+        # At the switch nothing may be left to do.
+        if not is_held or _first_difference(old, new):
+            new = await self._adjusted(old)
+        there = {one.uid for one in new.messages}
         missing = [one for one in old.messages if one.uid not in there]
         copied = await self._copy(missing, is_held=is_held)
         if copied:
-            await self._adjust(old)
-        if differing := await self._compare(old, is_held=is_held):
+            new = await self._adjusted(old)
+        if differing := await self._compare(old, new, is_held=is_held):
             copied += await self._copy(differing, is_held=is_held)
-            await self._adjust(old)
-            if wrong := await self._compare(old, is_held=is_held):
+            new = await self._adjusted(old)
+            if wrong := await self._compare(old, new, is_held=is_held):
                 raise self._differs(f"message {wrong[0].uid}: its octets")
+        self._last = old, new
         self._count += copied
         return copied
 
@@ -210,8 +213,10 @@ class _Copy:
                 " away"
             )
 
-    async def _adjust(self, old: MailboxImage) -> None:
+    async def _adjusted(self, old: MailboxImage) -> MailboxImage:
+        """The new mailbox, made like the old one but for missing messages."""
         await self._new.store.adjust(self._new.account, old._replace(next_uid=old.next_uid + AHEAD))
+        return await self._new.inspect()
 
     async def _copy(self, messages: Sequence[CopiedMessage], *, is_held: bool) -> int:
         copied = 0
@@ -237,10 +242,10 @@ class _Copy:
 
     # -- comparing ---------------------------------------------------------------
 
-    async def _compare(self, old: MailboxImage, *, is_held: bool) -> list[CopiedMessage]:
+    async def _compare(
+        self, old: MailboxImage, new: MailboxImage, *, is_held: bool
+    ) -> list[CopiedMessage]:
         """Read what was not compared yet; returns the messages with other octets."""
-        new = await self._new.inspect()
-        self._last = old, new
         pairs = self._uncompared(old, new)
         differing = []
         for number, (one, other) in enumerate(pairs):
@@ -289,7 +294,7 @@ class _Copy:
 
         If it fails before both are alike, the old one is open again.
         """
-        begun = time.monotonic()
+        begun = self._now()
         release = await self._old.closing.hold(self._old.account)
         try:
             await self.synchronise(is_held=True)
@@ -305,28 +310,16 @@ class _Copy:
             await self._new.mark("")
         finally:
             release()
-        return time.monotonic() - begun
+        return self._now() - begun
 
     async def _check(self) -> None:
         """Raise ``CopyDiffers`` unless both are alike."""
         old, new = await self._old.inspect(), await self._new.inspect()
         self._last = old, new
-        if len(old.messages) != len(new.messages):
-            raise self._differs(f"{len(old.messages)} messages, and {len(new.messages)}")
-        for one, other in zip(old.messages, new.messages, strict=True):
-            if one.hidden is None and one.uid != other.uid:
-                raise self._differs(f"the order: {one.uid} is where {other.uid} is")
-        there = {one.uid: one for one in new.messages}
-        for one in old.messages:
-            if one.uid not in there:
-                raise self._differs(f"message {one.uid}: it is missing")
-            other = there[one.uid]
-            if wrong := _difference(one, other):
-                raise self._differs(f"message {one.uid}: its {wrong}")
-            if self._equal.get(one.uid) != (one.version, other.version):
-                raise self._differs(f"message {one.uid}: its octets were not compared")
-        if new.next_uid < old.next_uid:
-            raise self._differs(f"the next unique-id: {old.next_uid}, and {new.next_uid}")
+        if difference := _first_difference(old, new):
+            raise self._differs(difference)
+        if pairs := self._uncompared(old, new):
+            raise self._differs(f"message {pairs[0][0].uid}: its octets have changed")
 
     def _differs(self, what: str) -> CopyDiffers:
         return CopyDiffers(
@@ -348,6 +341,24 @@ class _Copy:
             is_switched=is_switched,
             closed=closed,
         )
+
+
+def _first_difference(old: MailboxImage, new: MailboxImage) -> str:
+    """The first thing that two mailboxes differ in, but for octets; empty: none."""
+    if len(old.messages) != len(new.messages):
+        return f"{len(old.messages)} messages, and {len(new.messages)}"
+    for one, other in zip(old.messages, new.messages, strict=True):
+        if one.hidden is None and one.uid != other.uid:
+            return f"the order: {one.uid} is where {other.uid} is"
+    there = {one.uid: one for one in new.messages}
+    for one in old.messages:
+        if one.uid not in there:
+            return f"message {one.uid}: it is missing"
+        if wrong := _difference(one, there[one.uid]):
+            return f"message {one.uid}: its {wrong}"
+    if new.next_uid < old.next_uid:
+        return f"the next unique-id: {old.next_uid}, and {new.next_uid}"
+    return ""
 
 
 def _difference(one: CopiedMessage, other: CopiedMessage) -> str:

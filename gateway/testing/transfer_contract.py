@@ -266,6 +266,13 @@ def transfer_tests(
             self.ask("adjust", BOB, image_of(message("2")))
             self.assertEqual(self.ask("usage", BOB), Usage(len(b"Subject: 1\r\n\r\n"), 1))
 
+        def test_nothing_is_copied_into_a_mailbox_that_is_served(self) -> None:
+            self.take(message("1"))
+            self.ask("mark_away", BOB, "")
+            self.busy("take", BOB, message("2"), _Text(b"text\r\n"))
+            self.busy("adjust", BOB, image_of())
+            self.assertEqual(self.listed(), ["1"])
+
         # -- closing -------------------------------------------------------------
 
         def check_closed(self, account: Account) -> None:

@@ -258,6 +258,25 @@ def copy_tests(make_pair: Callable[[SynchronousTestCase], Pair]) -> type[Synchro
             self.assertEqual(self.successResultOf(self.run_copy(self.old, watched)).messages, 2)
             self.assertEqual(self.listed(self.new), uids[:2])
 
+        def test_a_run_beside_another_that_has_switched_touches_nothing(self) -> None:
+            self.fill(3)
+
+            def see(step: str) -> None:
+                # The other run ends, and mail comes to the new place.
+                if step == "adjust" and self.image(self.new).away:
+                    self.copy()
+                    self.fill(1, self.new)
+
+            late = evolve(self.new, store=Watched(self.new.store, see))
+            self.failureResultOf(self.run_copy(self.old, late), MaildropBusy)
+            self.assertEqual(len(self.listed(self.new)), 4)
+
+        def test_progress_is_told_message_by_message(self) -> None:
+            self.fill(3)
+            told: list[tuple[int, int]] = []
+            self.copy(progress=lambda done, total: told.append((done, total)), switch=False)
+            self.assertEqual(told[:4], [(0, 3), (1, 3), (2, 3), (3, 3)])
+
         # -- again, and back -------------------------------------------------------
 
         def test_a_second_run_copies_nothing_twice(self) -> None:

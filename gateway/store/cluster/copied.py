@@ -81,6 +81,15 @@ WITH box AS (
 INSERT INTO pop3gw.head (mailbox, uid, octets) SELECT id, %(uid)s, %(head)s FROM box"""
 
 
+def lock_away(cursor: Cursor, name: str) -> Locked:
+    """Lock a mailbox that is copied to; raises ``MaildropBusy`` if it is served here."""
+    box = changes.lock(cursor, name, closed_too=True)
+    cursor.execute("SELECT FROM pop3gw.mailbox WHERE id = %s AND away <> ''", (box.id,))
+    if cursor.fetchone() is None:
+        raise MaildropBusy(f"{name}: is served here: nothing is copied to it")
+    return box
+
+
 def take(cursor: Cursor, box: Locked, message: CopiedMessage, new: New) -> None:
     """Add a message with its unique-id, in place of one that has it."""
     numbers, _ = as_ids([message.uid])

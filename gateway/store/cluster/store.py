@@ -325,7 +325,13 @@ class ClusterStore:
 
     def adjust(self, account: Account, image: MailboxImage) -> Deferred[None]:
         """Make the mailbox like another one."""
-        return self._change(account, lambda cursor, box, _: copied.adjust(cursor, box, image))
+
+        def adjust(name: str) -> None:
+            self._database.transact(
+                lambda cursor, _: copied.adjust(cursor, copied.lock_away(cursor, name), image)
+            )
+
+        return self._of(account, adjust)
 
     def hold(self, account: Account) -> Deferred[Callable[[], None]]:
         """Close the mailbox while this process lives."""

@@ -41,7 +41,7 @@ def _take(
     cursor: Cursor,
     again: bool,
 ) -> None:
-    box = changes.lock(cursor, name, closed_too=True)
+    box = copied.lock_away(cursor, name)
     if not (again and changes.is_delivered(cursor, new)):
         copied.take(cursor, box, message, new)
         committing()

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import attrs
 
 from gateway.durable import sync_directory
-from gateway.errors import MailboxUnusable, MessageGone, NoSuchMailbox, SizeChanged
+from gateway.errors import MailboxUnusable, MaildropBusy, MessageGone, NoSuchMailbox, SizeChanged
 from gateway.interfaces import IBody, Run
 from gateway.model import CopiedMessage, Form, Limits, MailboxImage, StoredMessage
 from gateway.store.maildir.delivery import maildirsize
@@ -36,7 +36,7 @@ from gateway.store.maildir.folders.scan import EXPIRED, delivery_order, scan
 from gateway.store.maildir.listing.compressed import HEAD, UnpackedBody, kind_of
 from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.snapshot import MaildirOptions
-from gateway.store.maildir.removal.deletion import contents_of
+from gateway.store.maildir.removal.deletion import count_in_folders
 from gateway.store.maildir.removal.hidden import (
     folder_of,
     hidden_files,
@@ -104,13 +104,15 @@ class MaildirTransfer:
 
     @contextmanager
     def _alone(self) -> Iterator[Place]:
-        """The open Maildir with its locks, and the uidlist as it is."""
+        """The Maildir that is copied to, with its locks, and the uidlist as it is."""
         timeout = self._reading.lock_timeout
         with (
             self._opened() as place,
             flocked(place.path, timeout=timeout),
             lock_file(place.at(NAME), timeout=timeout),
         ):
+            if not closing.mark_of(place):
+                raise MaildropBusy(f"{self._mailbox}: is served here: nothing is copied to it")
             self._ids.path = place.at(NAME)
             self._ids.refresh()
             yield place
@@ -128,7 +130,7 @@ class MaildirTransfer:
             hidden = self._hidden(place, {one.uid for one in shown})
             # After the messages: it is above them all.
             next_uid = self._next_uid(place, hidden)
-            folders = contents_of(place).folders.messages
+            folders = count_in_folders(place)
         return MailboxImage([*shown, *hidden], next_uid, away, folders)
 
     def _shown(self, place: Place) -> list[CopiedMessage]:

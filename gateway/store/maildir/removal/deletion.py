@@ -107,6 +107,12 @@ def contents_of(maildir: Place) -> Contents:
     return total
 
 
+def count_in_folders(maildir: Place) -> int:
+    """How many messages other folders have, which only IMAP shows."""
+    folders = (one for one in folders_of(maildir) if one.name and not one.is_hidden)
+    return sum(len(files) + len(twins) for files, twins in (look(one.place) for one in folders))
+
+
 def _with(total: Contents, folder: Folder, usage: Usage) -> Contents:
     field = "hidden" if folder.is_hidden else "folders" if folder.name else "shown"
     before: Usage = getattr(total, field)
