@@ -10,6 +10,7 @@ from attrs import asdict
 
 from gateway.cli.client import LONGEST
 from gateway.cli.command import CONFIG, Exit, Group, command
+from gateway.cli.copy import copy
 from gateway.cli.pages import Paging, paged, show_list
 from gateway.cli.server_parts import Ask, with_server
 from gateway.cli.terminal import Terminal
@@ -26,7 +27,7 @@ from gateway.units import rounded_size
     ),
 )
 def mailboxes() -> None:
-    """List, count, rename and delete mailboxes."""
+    """List, count, rename, copy and delete mailboxes."""
 
 
 @command(
@@ -221,5 +222,5 @@ def move_ids(terminal: Terminal, config: str | None, by: int, mailbox: str) -> E
     return with_server(config, work)
 
 
-for one in (list_mailboxes, show, recalculate, rename, delete, move_ids):
+for one in (list_mailboxes, show, recalculate, rename, copy, delete, move_ids):
     mailboxes.add_command(one)

@@ -114,6 +114,19 @@ def _alone(settings: Settings, work: Work[T]) -> T:
     return in_reactor(run)
 
 
+def with_places(
+    old: Settings, new: Settings, work: Callable[[Tools, Tools], Coroutine[Any, Any, T]]
+) -> T:
+    """What ``work`` returns with the tools of two servers, whether they run or not."""
+    from gateway.cli.late_tools import late_tools
+
+    async def run(reactor: Any) -> T:
+        with late_tools(reactor, old) as one, late_tools(reactor, new) as other:
+            return await work(one, other)
+
+    return in_reactor(run)
+
+
 def in_reactor(run: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
     """What ``run`` returns, which gets a reactor; raises what it raises."""
     from twisted.internet.defer import Deferred

@@ -163,6 +163,12 @@ USES = {
         asks("-c {served} old@example.org new@example.org"),
         again="-c {served} new@example.org old@example.org",
     ),
+    "mailboxes copy": Uses(
+        f"-c {{config}} --to {{target}} --no-switch {USER}",
+        "-c {config} --to {target} nobody@example.org",
+        "there is no mailbox 'nobody@example.org'",
+        "check the name",
+    ),
     "mailboxes delete": about_nobody("--dry-run"),
     "mailboxes move-ids": about_nobody(""),
     "messages list": about_nobody(""),
@@ -215,7 +221,7 @@ def configuration(place: Path, state: Path, *, more: str = "", at: str = "tcp:0"
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Configurations: one that works and some that do not, each with a state directory."""
     root = tmp_path_factory.mktemp("commands")
-    for name in ("state", "bare", "broken"):
+    for name in ("state", "bare", "broken", "target"):
         (root / name).mkdir()
     made: dict[str, object] = {
         "config": configuration(root / "pop3gw.toml", root / "state"),
@@ -226,10 +232,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         "closed": configuration(
             root / "closed.toml", root / "state", at="tcp:1:interface=127.0.0.1"
         ),
+        "target": configuration(root / "target.toml", root / "target"),
         "none": root / "none.toml",
         "state": root / "state",
     }
-    for state in ("state", "broken"):
+    for state in ("state", "broken", "target"):
         set_password(str(root / state / "accounts"), USER, b"secret", "SSHA256")
     maildir = root / "state/mail/example.org/bob"
     name = "1700000000.M1P1.host"
