@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from gateway.events.backends import (
     AccountsKept,
+    BackEndAsked,
     BackEndBack,
     BackEndDown,
     CachedPasswordAccepted,
@@ -85,6 +86,7 @@ __all__ = [
     "HEALTH_CHECK",
     "AccountsKept",
     "ActionFailed",
+    "BackEndAsked",
     "BackEndBack",
     "BackEndDown",
     "BackEndReplaced",
@@ -176,6 +178,7 @@ Event = (
     | RetentionStopped
     | RetentionPostponed
     | BackEndDown
+    | BackEndAsked
     | BackEndBack
     | BackEndReplaced
     | DirectoryAsked

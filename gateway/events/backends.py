@@ -24,6 +24,14 @@ class BackEndBack(NamedTuple):
     seconds: int
 
 
+class BackEndAsked(NamedTuple):
+    """PostgreSQL or S3 was asked, with all repetitions; ``name`` as in ``BackEndDown``."""
+
+    name: str
+    seconds: float
+    answered: bool
+
+
 class DirectoryAsked(NamedTuple):
     """A server was asked; ``name`` as in ``BackEndDown``."""
 

@@ -35,11 +35,14 @@ class Watch(Protocol):
     The store calls it for each question that got no answer, and for each that got one.
     """
 
-    def failed(self, error: object) -> bool:
-        """It did not answer; whether the log has that, so that ``error`` is ``logged``."""
+    def failed(self, error: object, seconds: float) -> bool:
+        """It was given up after ``seconds``.
 
-    def answered(self) -> None:
-        """It answered."""
+        Returns whether the log says so: then ``error`` is ``logged``.
+        """
+
+    def answered(self, seconds: float) -> None:
+        """It answered after ``seconds``."""
 
     def close(self) -> None:
         """Who called this asks it no more."""

@@ -143,6 +143,9 @@ _ROWS = (
     ),
     _counter("directory_problems", "Answers of the directory that could not be used."),
     _counter("cache_lookups", "Look-ups in a cache, by what it knew.", "cache", "outcome"),
+    # The engines of a cluster
+    _histogram("backend", "Time of an answer of PostgreSQL or S3.", WORK_BUCKETS, "backend"),
+    _counter("backend_failures", "Requests that PostgreSQL or S3 did not answer.", "backend"),
     # Threads and the process
     _gauge("pool_outstanding", "Work that waits for a pool of threads or is in it.", "pool"),
     _gauge("pool_limit", "Work at which a pool of threads takes no more.", "pool"),

@@ -98,6 +98,7 @@ class Figures:
             events.POP3SessionEnded: self._pop3_ended,
             events.LMTPSessionEnded: self._lmtp_ended,
             events.MessageDelivered: self._delivered,
+            events.BackEndAsked: self._backend_asked,
             events.DirectoryAsked: self._directory_asked,
             events.DirectoryProblem: self._directory_problem,
             events.BackEndDown: self._down,
@@ -167,13 +168,18 @@ class Figures:
         self.time("pop3gw_delivery_seconds", event.seconds)
 
     def _directory_asked(self, event: events.DirectoryAsked) -> None:
-        name, seconds, answered = event
+        self._asked("directory", *event)
+
+    def _backend_asked(self, event: events.BackEndAsked) -> None:
+        self._asked("backend", *event)
+
+    def _asked(self, kind: str, name: str, seconds: float, answered: bool) -> None:
         with self._lock:
             if answered:
-                self.time("pop3gw_directory_seconds", seconds, name)
+                self.time(f"pop3gw_{kind}_seconds", seconds, name)
                 self._counts.setdefault(("pop3gw_backend_up", name), 1)
             else:
-                self._counts["pop3gw_directory_failures_total", name] += 1
+                self._counts[f"pop3gw_{kind}_failures_total", name] += 1
 
     def _directory_problem(self, _: events.DirectoryProblem) -> None:
         with self._lock:

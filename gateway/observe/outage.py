@@ -7,6 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from gateway.events import (
+    BackEndAsked,
     BackEndBack,
     BackEndDown,
     BackEndReplaced,
@@ -100,7 +101,7 @@ class Outages:
         with self._lock:
             outage, users = self._known.get(name) or (Outage(name, self._now, self._emit), 0)
             self._known[name] = outage, users + 1
-        return OutageWatch(outage, lambda: self._leave(name))
+        return OutageWatch(name, outage, self._emit, lambda: self._leave(name))
 
     def away(self) -> list[str]:
         """The names of those that do not answer."""
@@ -121,14 +122,21 @@ class Outages:
 class OutageWatch:
     """A ``gateway.interfaces.Watch``."""
 
-    def __init__(self, outage: Outage, leave: Callable[[], None]) -> None:
+    def __init__(self, name: str, outage: Outage, emit: Emit, leave: Callable[[], None]) -> None:
+        self._name = name
         self._outage = outage
+        self._emit = emit
         self._leave: Callable[[], None] | None = leave
-        self.answered = outage.answered
 
-    def failed(self, error: object) -> bool:
+    def answered(self, seconds: float) -> None:
+        """It answered."""
+        self._outage.answered()
+        self._emit(BackEndAsked(self._name, seconds, answered=True))
+
+    def failed(self, error: object, seconds: float) -> bool:
         """It did not answer: the log has the first time."""
         self._outage.failed(error)
+        self._emit(BackEndAsked(self._name, seconds, answered=False))
         return True
 
     def close(self) -> None:

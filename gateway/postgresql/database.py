@@ -156,30 +156,31 @@ class Database:
 
     def _perform(self, act: Callable[[_Connection, bool], T]) -> T:
         timeout = min(self._timeout, OUTAGE_TIMEOUT) if self._is_away else self._timeout
-        deadline = time.monotonic() + timeout
+        begun = time.monotonic()
+        deadline = begun + timeout
         pause, again = PAUSE, False
         while True:
             try:
                 result = self._once(act, deadline, again)
             except psycopg.Error as error:
                 if not is_passing(error) or time.monotonic() + pause > deadline:
-                    raise self._given_up(error) from error
+                    raise self._given_up(error, time.monotonic() - begun) from error
             else:
                 self._is_away = False
                 if self._watch is not None:
-                    self._watch.answered()
+                    self._watch.answered(time.monotonic() - begun)
                 return result
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause, again = min(2 * pause, LONGEST_PAUSE), True
 
-    def _given_up(self, error: psycopg.Error) -> GatewayError:
+    def _given_up(self, error: psycopg.Error, seconds: float) -> GatewayError:
         self._is_away = is_outage(error)
         found = store_error(error)
         if self._watch is not None:
             if self._is_away or isinstance(error, _AWAY):
-                found.logged = self._watch.failed(found)
+                found.logged = self._watch.failed(found, seconds)
             else:
-                self._watch.answered()
+                self._watch.answered(seconds)
         return found
 
     def _once(self, act: Callable[[_Connection, bool], T], deadline: float, again: bool) -> T:

@@ -63,6 +63,8 @@ class FiguresTests(SynchronousTestCase):
             events.RetentionPostponed("alice", down),
             events.DirectoryAsked("LDAP server ldap://a", 0.004, answered=True),
             events.DirectoryAsked("LDAP server ldap://b", 5.0, answered=False),
+            events.BackEndAsked("PostgreSQL db", 0.004, answered=True),
+            events.BackEndAsked("S3 mail", 5.0, answered=False),
             events.BackEndDown("LDAP server ldap://b", "refused"),
             events.DirectoryProblem("twice"),
             events.CacheLookup("accounts", "remembered"),
@@ -104,8 +106,10 @@ class FiguresTests(SynchronousTestCase):
             ("retention_stops_total",): 1,
             ("retention_postponed_total", "directory_down"): 1,
             ("directory_failures_total", "LDAP server ldap://b"): 1,
+            ("backend_failures_total", "S3 mail"): 1,
             ("backend_up", "LDAP server ldap://a"): 1,
             ("backend_up", "LDAP server ldap://b"): 0,
+            ("backend_up", "PostgreSQL db"): 1,
             ("directory_problems_total",): 1,
             ("cache_lookups_total", "accounts", "remembered"): 1,
             ("tls_handshakes_total", "1.3"): 1,
@@ -124,6 +128,7 @@ class FiguresTests(SynchronousTestCase):
                 ("pop3gw_session_seconds",),
                 ("pop3gw_delivery_seconds",),
                 ("pop3gw_directory_seconds", "LDAP server ldap://a"),
+                ("pop3gw_backend_seconds", "PostgreSQL db"),
             },
         )
         for family, *labels in found:

@@ -11,7 +11,14 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.events import BackEndBack, BackEndDown, BackEndReplaced, Event, ServerStopping
+from gateway.events import (
+    BackEndAsked,
+    BackEndBack,
+    BackEndDown,
+    BackEndReplaced,
+    Event,
+    ServerStopping,
+)
 from gateway.observe.outage import QUIET, Outage, Outages
 
 
@@ -89,39 +96,55 @@ class SharedOutageTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.told: list[Event] = []
         self.clock = Clock()
-        self.outages = Outages(self.told.append, self.clock.seconds)
+        self.asked: list[BackEndAsked] = []
+        self.outages = Outages(self.hear, self.clock.seconds)
         self.store, self.state = (self.outages.watch("PostgreSQL db") for _ in range(2))
 
+    def hear(self, event: Event) -> None:
+        if isinstance(event, BackEndAsked):
+            self.asked.append(event)
+        else:
+            self.told.append(event)
+
+    def test_each_answer_is_told_and_each_that_did_not_come(self) -> None:
+        self.store.answered(0.1)
+        self.state.failed("refused", 0.5)
+        name = "PostgreSQL db"
+        self.assertEqual(
+            self.asked,
+            [BackEndAsked(name, 0.1, answered=True), BackEndAsked(name, 0.5, answered=False)],
+        )
+
     def test_who_asks_the_same_one_shares_its_outage(self) -> None:
-        self.assertTrue(self.store.failed("refused"))
-        self.assertTrue(self.state.failed("refused"))
+        self.assertTrue(self.store.failed("refused", 0.5))
+        self.assertTrue(self.state.failed("refused", 0.5))
         self.assertEqual(self.outages.away(), ["PostgreSQL db"])
         self.clock.advance(7)
-        self.state.answered()
+        self.state.answered(0.1)
         self.assertEqual(self.outages.away(), [])
-        self.store.answered()
+        self.store.answered(0.1)
         down, back = BackEndDown("PostgreSQL db", "refused"), BackEndBack("PostgreSQL db", 7)
         self.assertEqual(self.told, [down, back])
 
     def test_each_back_end_has_its_own(self) -> None:
         other = self.outages.watch("S3 https://s3.example.org/mail")
-        self.store.failed("refused")
-        other.failed("refused")
+        self.store.failed("refused", 0.5)
+        other.failed("refused", 0.5)
         self.assertEqual(len(self.told), 2)
 
     def test_the_last_one_to_close_it_ends_its_outage(self) -> None:
-        self.store.failed("refused")
+        self.store.failed("refused", 0.5)
         del self.told[:]
         for _ in range(2):
             self.store.close()
         self.assertEqual(self.told, [])
         self.state.close()
         self.assertEqual(self.told, [BackEndReplaced("PostgreSQL db")])
-        self.outages.watch("PostgreSQL db").failed("refused")
+        self.outages.watch("PostgreSQL db").failed("refused", 0.5)
         self.assertEqual(len(self.told), 2)
 
     def test_at_the_end_of_the_server_none_is_replaced(self) -> None:
-        self.store.failed("refused")
+        self.store.failed("refused", 0.5)
         del self.told[:]
         self.outages.subscription[ServerStopping](ServerStopping(1.0))
         for one in (self.store, self.state):

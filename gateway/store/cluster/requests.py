@@ -152,34 +152,34 @@ class Requests:
         url = f"{self._url}/{quote(name)}"
         if query:
             url += f"?{urlencode(sorted(query.items()), quote_via=quote)}"
-        attempt = 1
+        attempt, begun = 1, self._reactor.seconds()
         while True:
             try:
                 response = await self._once(method, url, content, headers)
                 if response.code < 300:
-                    self._answered()
+                    self._answered(begun)
                     return response
                 text = await self._limited(read_all(response))
                 if not _may_pass(response.code, _code(text)):
-                    self._answered()
+                    self._answered(begun)
                     raise _refusal(response.code, text, name)
                 if attempt == self._attempts:
-                    raise self._down(_refusal(response.code, text, name))
+                    raise self._down(_refusal(response.code, text, name), begun)
             except _LOST as lost:
                 if attempt == self._attempts:
                     reason = f"S3: {method} {name or 'bucket'}: {_reason(lost)}"
-                    raise self._down(StoreDown(reason)) from lost
+                    raise self._down(StoreDown(reason), begun) from lost
             longest = PAUSE * 2 ** (attempt - 1)
             await deferLater(self._reactor, random.uniform(0.5, 1.0) * longest)
             attempt += 1
 
-    def _answered(self) -> None:
+    def _answered(self, begun: float) -> None:
         if self._watch is not None:
-            self._watch.answered()
+            self._watch.answered(self._reactor.seconds() - begun)
 
-    def _down(self, error: GatewayError) -> GatewayError:
+    def _down(self, error: GatewayError, begun: float) -> GatewayError:
         if self._watch is not None:
-            error.logged = self._watch.failed(error)
+            error.logged = self._watch.failed(error, self._reactor.seconds() - begun)
         return error
 
     def _once(

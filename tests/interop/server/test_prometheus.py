@@ -236,6 +236,9 @@ NEEDS_MORE = {
     "pop3gw_directory_seconds_bucket": "an LDAP server",
     "pop3gw_directory_failures_total": "an LDAP server that is down",
     "pop3gw_backend_up": "an LDAP server",
+    "pop3gw_backend_seconds_bucket": "a cluster",
+    "pop3gw_backend_seconds_count": "a cluster",
+    "pop3gw_backend_failures_total": "a cluster of which an engine is down",
     "pop3gw_actions_failed_total": "a failure of the store",
     "pop3gw_deliveries_failed_total": "a failure of the store",
 }
