@@ -111,25 +111,31 @@ def test_json_has_the_numbers(desk: Desk) -> None:
     assert found["is_switched"] is True
 
 
-def test_a_terminal_shows_a_progress_bar_and_takes_it_away(desk: Desk) -> None:
+@pytest.fixture
+def screen(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """At a terminal that can move its cursor."""
+    monkeypatch.setenv("TERM", "xterm")
     desk.err = Screen()
-    desk.copy("ann")
-    drawn = desk.err.getvalue()
+    return desk
+
+
+def test_a_terminal_shows_a_progress_bar_and_takes_it_away(screen: Desk) -> None:
+    screen.copy("ann")
+    drawn = screen.err.getvalue()
     assert "0/3" in drawn
     assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h") > 0
 
 
-def test_a_copy_that_fails_takes_the_progress_bar_away_too(desk: Desk) -> None:
-    desk.err = Screen()
-    store: Any = desk.places[1].store
+def test_a_copy_that_fails_takes_the_progress_bar_away_too(screen: Desk) -> None:
+    store: Any = screen.places[1].store
 
     def take(*_: object) -> Any:
         raise NoSuchMailbox("gone")
 
     store.take = take
     with pytest.raises(NoSuchMailbox):
-        desk.copy("ann")
-    drawn = desk.err.getvalue()
+        screen.copy("ann")
+    drawn = screen.err.getvalue()
     assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h") > 0
 
 

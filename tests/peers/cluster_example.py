@@ -96,7 +96,7 @@ class Service(Server):
 
     def _image(self) -> run_local.Image:
         name = self._settings["image"].partition(":")[0]
-        if name == "pop3gw":
+        if name == "pop3gw-cluster":
             image = run_local.read_dockerfile(ROOT, ROOT / "Dockerfile")
             image.environment["PYTHONPATH"] = str(ROOT)
             for listener, port in (("LISTENERS__POP3", 1110), ("LISTENERS__POP3S", 1995)):

@@ -10,9 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from test_served import deliver, gateway_of, logged_in
+from test_served import deliver, logged_in
 
 from cluster_engines import Engines
+from cluster_gateway import ClusterGateway
 from commands import PROGRAM
 from servers import USER, Gateway, free_port
 
@@ -33,7 +34,8 @@ def places(engines: Engines, tmp_path: Path) -> Iterator[tuple[Place, Place]]:
     lmtp = free_port()
     at = f'[lmtp]\nendpoint = "tcp:{lmtp}:interface=127.0.0.1"\n'
     maildirs = (Gateway(tmp_path / "maildirs", at), lmtp)
-    cluster = gateway_of(engines, engines.make_bucket(), tmp_path / "cluster")
+    gateway = ClusterGateway(engines, engines.make_bucket(), tmp_path / "cluster")
+    cluster = (gateway, gateway.lmtp)
     for gateway, _ in (maildirs, cluster):
         gateway.run()
     for number in range(3):
