@@ -20,7 +20,12 @@ from cluster_engines import Engines
 from cluster_example import ClusterExample, Service
 from pages import blocks
 
-pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
+# In the group of the other stack, which listens on port 1110 of all addresses.
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.xdist_group("mail_stack"),
+    pytest.mark.timeout(600),
+]
 
 ALICE, PASSWORD = "alice@example.org", "wonderland"
 NAME = "mail.example.org"
