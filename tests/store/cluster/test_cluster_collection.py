@@ -48,6 +48,13 @@ class CollectionTests(Waits, SynchronousTestCase):
         count = len(self.successResultOf(maildrop.listing()))
         self.successResultOf(maildrop.finish(set(range(count)), set()))
 
+    def deliver_to_both(self) -> None:
+        """One message to Alice and Bob."""
+        incoming = self.successResultOf(self.store.receive(ALICE))
+        self.successResultOf(incoming.write(b"one\r\n"))
+        for account in (ALICE, BOB):
+            self.successResultOf(incoming.commit(account, NO_LIMITS))
+
     def test_a_body_goes_when_no_reply_can_still_be_sending_it(self) -> None:
         self.bench.deliver(b"one\r\n")
         self.remove_all()
@@ -56,10 +63,7 @@ class CollectionTests(Waits, SynchronousTestCase):
         self.assertEqual((self.collect(), self.bodies(), self.left()), (1, 0, 0))
 
     def test_a_body_that_another_recipient_has_stays(self) -> None:
-        incoming = self.successResultOf(self.store.receive(ALICE))
-        self.successResultOf(incoming.write(b"one\r\n"))
-        for account in (ALICE, BOB):
-            self.successResultOf(incoming.commit(account, NO_LIMITS))
+        self.deliver_to_both()
         self.remove_all()
         self.pass_time()
         # Its row is finished: the other recipient will leave one of its own.
@@ -72,10 +76,7 @@ class CollectionTests(Waits, SynchronousTestCase):
         self.assertEqual((self.collect(), self.bodies(), self.left()), (1, 0, 0))
 
     def test_a_body_that_another_recipient_had_until_lately_stays_a_while(self) -> None:
-        incoming = self.successResultOf(self.store.receive(ALICE))
-        self.successResultOf(incoming.write(b"one\r\n"))
-        for account in (ALICE, BOB):
-            self.successResultOf(incoming.commit(account, NO_LIMITS))
+        self.deliver_to_both()
         self.remove_all()
         self.pass_time()
         self.remove_all(BOB)
