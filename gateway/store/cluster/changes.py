@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import errors
 
 from gateway.errors import MailboxExists, MaildropBusy, NoSuchMailbox
-from gateway.model import Contents, Form, Usage
+from gateway.model import Contents, Form
 from gateway.postgresql.database import Cursor
 from gateway.store.cluster.rows import (
     CLOSED,
@@ -23,6 +23,7 @@ from gateway.store.cluster.rows import (
     Stored,
     as_ids,
     closed,
+    contents_of,
     taken,
 )
 
@@ -76,18 +77,17 @@ def lock_id(cursor: Cursor, mailbox: int, *, closed_too: bool = False) -> Locked
 
 def _locked(cursor: Cursor, which: str, value: str | int, *, closed_too: bool) -> Locked:
     row = cursor.execute(
-        f"SELECT id, {NEXT}, next_uid = {_first('epoch')},"
-        f" octets, messages, hidden_octets, hidden_messages, {CLOSED}"
+        f"SELECT id, {NEXT}, next_uid = {_first('epoch')}, {CLOSED},"
+        " octets, messages, hidden_octets, hidden_messages"
         f" FROM pop3gw.mailbox WHERE {which} FOR NO KEY UPDATE",
         (value,),
     ).fetchone()
     if row is None:
         raise NoSuchMailbox(str(value))
-    mailbox, next_uid, is_unused, octets, messages, hidden_octets, hidden_messages, is_closed = row
+    mailbox, next_uid, is_unused, is_closed, *numbers = row
     if is_closed and not closed_too:
         raise closed(str(value))
-    shown, hidden = Usage(octets, messages), Usage(hidden_octets, hidden_messages)
-    return Locked(mailbox, next_uid, is_unused, Contents(shown, hidden))
+    return Locked(mailbox, next_uid, is_unused, contents_of(*numbers))
 
 
 # -- mailboxes -----------------------------------------------------------------
@@ -172,8 +172,7 @@ RETURNING counted.octets, counted.messages, counted.hidden_octets, counted.hidde
         {"mailbox": box.id},
     ).fetchone()
     assert row is not None
-    octets, messages, hidden_octets, hidden_messages = row
-    return Contents(Usage(octets, messages), Usage(hidden_octets, hidden_messages))
+    return contents_of(*row)
 
 
 # -- exclusive sessions ----------------------------------------------------------

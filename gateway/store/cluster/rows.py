@@ -127,7 +127,11 @@ def contents(database: Database, name: str) -> Contents:
     )
     if not rows:
         raise NoSuchMailbox(name)
-    octets, messages, hidden_octets, hidden_messages = rows[0]
+    return contents_of(*rows[0])
+
+
+def contents_of(octets: int, messages: int, hidden_octets: int, hidden_messages: int) -> Contents:
+    """What columns of these names have."""
     return Contents(Usage(octets, messages), Usage(hidden_octets, hidden_messages))
 
 
@@ -302,11 +306,6 @@ ORDER BY id"""
 def counted(database: Database, after: int, most: int) -> list[Counted]:
     """Up to ``most`` mailboxes with ids after this one."""
     return [
-        Counted(mailbox, name, _contents(numbers[:4]), _contents(numbers[4:]))
+        Counted(mailbox, name, contents_of(*numbers[:4]), contents_of(*numbers[4:]))
         for mailbox, name, *numbers in database.read(_COUNTED, (after, most))
     ]
-
-
-def _contents(numbers: Sequence[int]) -> Contents:
-    octets, messages, hidden_octets, hidden_messages = numbers
-    return Contents(Usage(octets, messages), Usage(hidden_octets, hidden_messages))
