@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -29,7 +30,7 @@ R = TypeVar("R", "Ledger", "ClusterRows")
 T = TypeVar("T")
 
 
-class RowsState(Generic[R]):
+class RowsState(ABC, Generic[R]):
     """All methods of an ``IState``; ``_opened`` has the rows."""
 
     def __init__(self, run: Run) -> None:
@@ -39,17 +40,17 @@ class RowsState(Generic[R]):
         """Fire when those who asked have their answers."""
         self._stopping = self._closed = False
 
+    @abstractmethod
     def _opened(self) -> R:
         """The rows, for a thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _is_open(self) -> bool:
         """Whether ``_close`` has anything to close."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _close(self) -> None:
         """Close what the rows are in.  Blocks."""
-        raise NotImplementedError
 
     def _ask(self, work: Callable[[R], T]) -> Deferred[T]:
         if self._stopping:
