@@ -139,9 +139,6 @@ class SharedState(NamedTuple):
 
     state: IState
     leader: ILeader
-    leads: Callable[[], bool]
-    """Whether this process led when it last asked."""
-
     close_now: Callable[[], object]
     """Closes the state where no reactor runs any more; blocks."""
 

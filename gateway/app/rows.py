@@ -64,7 +64,7 @@ def make_state(settings: Settings, run: Run, watch: WatchFor = lambda _: None) -
         return made("store", lambda: make(settings.store, run, watch))
     state = LedgerState(settings.state_dir, run)
     leader = FlockLeader(settings.state_dir, run)
-    return SharedState(state, leader, lambda: leader.leads, state.close_now)
+    return SharedState(state, leader, state.close_now)
 
 
 def make_shared_admission(settings: Settings, watch: WatchFor) -> SharedAdmission | None:

@@ -52,12 +52,14 @@ def migrate(terminal: Terminal, config: str | None, database: str | None) -> Non
     Any number of gateways may run meanwhile, and this command too. It refuses
     a schema that is newer than this pop3gw.
     """
-    try:
-        from gateway.postgresql.database import Database
-        from gateway.postgresql.migrate import VERSION, check_encoding
-        from gateway.postgresql.migrate import migrate as apply
-    except ImportError as error:
-        raise ConfigError([f"needs {error.name}: pip install 'pop3gw[cluster]'"]) from None
+    from gateway.store.cluster.kind import missing_driver
+
+    if missing := missing_driver():
+        raise ConfigError([missing])
+    from gateway.postgresql.database import Database
+    from gateway.postgresql.migrate import VERSION, check_encoding
+    from gateway.postgresql.migrate import migrate as apply
+
     own = None if database else own_settings(load_all(config), "or use --database")
     conninfo, password = (
         (database or "", "") if own is None else (own.database, own.database_password)

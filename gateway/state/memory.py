@@ -250,7 +250,12 @@ class MemoryLeader:
         """Whether the seat is this one's, which takes it if it is free."""
         if not self._seat and not self._resigned:
             self._seat.append(self)
-        return succeed(self in self._seat)
+        return succeed(self.leads)
+
+    @property
+    def leads(self) -> bool:
+        """Whether the seat is this one's."""
+        return self in self._seat
 
     def resign(self) -> Deferred[None]:
         """Leave the seat."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import math
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -154,7 +155,7 @@ def _make_state(own: ClusterSettings, run: Run, watch: WatchFor) -> SharedState:
 
     database = make_database(own, watch)
     state, leader = ClusterState(database, run), ClusterLeader(database, run)
-    return SharedState(state, leader, lambda: leader.leads, state.close_now)
+    return SharedState(state, leader, state.close_now)
 
 
 def _make_admission(own: ClusterSettings, watch: WatchFor) -> SharedAdmission:
@@ -164,6 +165,16 @@ def _make_admission(own: ClusterSettings, watch: WatchFor) -> SharedAdmission:
     # Not the secret itself: whoever learns this key cannot sign requests.
     key = hmac.digest(own.bucket_secret_key.encode(), b"pop3gw wrong passwords", "sha256")
     return SharedAdmission(limits, own.shared_sessions, key)
+
+
+def missing_driver() -> str:
+    """What has to be installed first, and how; empty: nothing."""
+    for name in ("psycopg", "botocore"):
+        try:
+            import_module(name)
+        except ImportError:
+            return f"needs {name}: pip install 'pop3gw[cluster]'"
+    return ""
 
 
 def _faults(own: ClusterSettings, _: Whole) -> Iterator[Fault]:
@@ -176,12 +187,11 @@ def _faults(own: ClusterSettings, _: Whole) -> Iterator[Fault]:
     for name, wanted in needed.items():
         if not getattr(own, name):
             yield f"store.{name}", f"expected {wanted}, and missing"
-    try:
-        from gateway.postgresql.database import parsed
-        from gateway.store.cluster import signing  # noqa: F401
-    except ImportError as error:
-        yield "store.kind", f"needs {error.name}: pip install 'pop3gw[cluster]'"
+    if missing := missing_driver():
+        yield "store.kind", missing
         return
+    from gateway.postgresql.database import parsed
+
     try:
         words = parsed(own.database)
     except ValueError as error:
