@@ -108,7 +108,7 @@ class Cluster(Gateway):
             super()._settings(),
             {
                 'kind = "maildir"\n': f"""\
-kind = "gateway.store.cluster.kind.CLUSTER"
+kind = "cluster"
 database = "{url}"
 database_password_file = "{self.directory}/database.secret"
 bucket = "{engines.s3.url}/{self._bucket}"

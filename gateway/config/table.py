@@ -28,7 +28,10 @@ DIRECTORIES: Mapping[str, str] = {
     "ldap": "gateway.directory.ldap_kind.LDAP",
 }
 
-STORES: Mapping[str, str] = {"maildir": "gateway.store.maildir.kind.MAILDIR"}
+STORES: Mapping[str, str] = {
+    "maildir": "gateway.store.maildir.kind.MAILDIR",
+    "cluster": "gateway.store.cluster.kind.CLUSTER",
+}
 
 R = TypeVar("R", StoreKind[Any], DirectoryKind[Any], MechanismKind[Any])
 

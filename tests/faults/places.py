@@ -23,7 +23,7 @@ from radosgw import ACCESS_KEY, SECRET_KEY, RadosGateway
 
 _STORE = """
 [store]
-kind = "gateway.store.cluster.kind.CLUSTER"
+kind = "cluster"
 timeout = 3.0
 database = "postgresql://{role}@{hosts}/mail?target_session_attrs=read-write"
 database_password_file = "{directory}/database.secret"

@@ -42,7 +42,7 @@ class ClusterGateway(Gateway):
 [lmtp]
 endpoint = "tcp:{self.lmtp}:interface=127.0.0.1"
 [store]
-kind = "gateway.store.cluster.kind.CLUSTER"
+kind = "cluster"
 timeout = 2.0
 database = "postgresql://gateway@127.0.0.1:{engines.postgresql.port}/mail{tls}"
 database_password_file = "database.secret"
