@@ -25,8 +25,6 @@ RUN python3 -m venv --without-pip /opt/pop3gw \
  # The page is in English and German; the languages of Babel take 30 MB.
  && find /opt/pop3gw -path '*/babel/locale-data/*.dat' \
     ! -name root.dat ! -name 'en*.dat' ! -name 'de*.dat' -delete \
- # botocore signs requests; what it knows of the services of AWS takes 28 MB.
- && rm -rf /opt/pop3gw/lib/python3*/site-packages/botocore/data \
  && find /opt/pop3gw -name '*.so' -exec strip --strip-unneeded '{}' +
 WORKDIR /
 # The root is read-only later: compile what the server may import, and find twistd's plugins.

@@ -7,7 +7,7 @@ from socket import MSG_MORE
 from typing import Any, Protocol
 
 from twisted.internet.protocol import connectionDone
-from twisted.internet.tcp import Server
+from twisted.internet.tcp import Client, Server
 
 
 class Writer(Protocol):
@@ -42,7 +42,7 @@ class DirectWriter:
     def __init__(self, transport: Any) -> None:
         self._transport = transport
         self._direct: Callable[..., int] | None = None
-        if type(transport) is Server and not transport.TLS:
+        if type(transport) in (Server, Client) and not transport.TLS:
             self._direct = transport.getHandle().send
         self._send = self._direct
 

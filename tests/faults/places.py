@@ -89,9 +89,10 @@ class ClusterPlace(Place):
             connection.execute(grants.encode())
 
     def _make_bucket(self) -> None:
-        url = f"{self._s3.url}/mail"
-        headers = Signer("us-east-1", ACCESS_KEY, SECRET_KEY).signed("PUT", url, {})
-        line = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+        host = urlsplit(self._s3.url).netloc
+        signer = Signer("us-east-1", ACCESS_KEY, SECRET_KEY)
+        headers = signer.signed("PUT", "/mail", "", {"host": host})
+        line = http.client.HTTPConnection(host, timeout=60)
         line.request("PUT", "/mail", headers=headers)
         assert line.getresponse().status == 200
         line.close()

@@ -15,7 +15,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.python.components import proxyForInterface
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.iweb import IAgent
 
 from gateway.interfaces import IBody, IHidingMaildrop, IMaildrop, Run
 from gateway.model import Account
@@ -25,7 +24,7 @@ from gateway.store.cluster.blobs import Blobs
 from gateway.store.cluster.requests import Requests
 from gateway.store.cluster.signing import Signer
 from gateway.store.cluster.store import ClusterOptions, ClusterStore
-from gateway.store.cluster.transport import Content, make_agent
+from gateway.store.cluster.transport import Connections, Content, make_connections
 from gateway.testing.retention_store_contract import Trail
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, admit, run_now
 from postgresql import PostgreSQL
@@ -63,7 +62,7 @@ class Engines:
         migrate(self.owner)
         self._grant()
         self.url = self.postgresql.url("mail", ROLE, PASSWORD)
-        self._agents: dict[str, IAgent] = {}
+        self._agents: dict[str, Connections] = {}
 
     def url_by(self, port: int) -> str:
         """Where gateways find the database by a relay, which looks for statements: without TLS."""
@@ -140,7 +139,7 @@ class Engines:
         signer = Signer("us-east-1", *keys)
         url = url or self.s3.url
         if url not in self._agents:
-            self._agents[url] = make_agent(self.reactor, url, connections=8, timeout=10)
+            self._agents[url] = make_connections(self.reactor, url, connections=8, timeout=10)
         return Requests(self.reactor, self._agents[url], signer, f"{url}/{bucket}", **more)
 
     def make_bucket(self) -> str:

@@ -9,12 +9,11 @@ from uuid import UUID
 from xml.sax.saxutils import escape
 
 from twisted.internet.defer import Deferred
-from twisted.web.iweb import IResponse
 
 from gateway.errors import GatewayError, MessageUnreadable, StoreDown
 from gateway.store.cluster.keys import find_key, new_key, object_name
 from gateway.store.cluster.requests import Missing, Requests
-from gateway.store.cluster.transport import Content
+from gateway.store.cluster.transport import Content, Response
 
 LONGEST_HEAD = 64 * 1024
 """Octets of a header that the database keeps beside a body."""
@@ -90,24 +89,19 @@ class Blobs:
         """A new body, of which nothing was sent yet."""
         return Upload(self._requests, new_key(self._now()))
 
-    def read(self, key: UUID, start: int, length: int) -> Deferred[IResponse]:
+    async def read(self, key: UUID, start: int, length: int) -> Response:
         """The octets from ``start`` of a body of ``length`` octets in all.
 
-        Fails with ``Missing``, ``MessageUnreadable`` if it has another length, ``StoreDown``
-        or ``MailboxUnusable``.
+        Raises ``Missing``, ``MessageUnreadable`` if it has another length, ``StoreDown`` or
+        ``MailboxUnusable``.
         """
-        headers = {"Range": f"bytes={start}-{length - 1}"} if start else {}
-
-        def check(response: IResponse) -> IResponse:
-            found: Any = response.length
-            if found != length - start:
-                response.deliverBody(_Abort())
-                raise MessageUnreadable(
-                    f"body {key.hex}: expected {length - start} octets, found {found}"
-                )
-            return response
-
-        return self._requests.open("GET", object_name(key), headers=headers).addCallback(check)
+        headers = {"range": f"bytes={start}-{length - 1}"} if start else {}
+        response = await self._requests.open("GET", object_name(key), headers=headers)
+        wanted, found = length - start, response.length
+        if found != wanted:
+            response.stop()
+            raise MessageUnreadable(f"body {key.hex}: expected {wanted} octets, found {found}")
+        return response
 
     def remove(self, key: UUID) -> Deferred[None]:
         """Remove a body; one that does not exist is removed."""
@@ -125,7 +119,10 @@ class Blobs:
 
         async def head() -> bytes:
             response = await self.read(key, 0, length)
-            return await self._requests.text(response, object_name(key), most)
+            # To read the rest of a small body costs less than a new connection.
+            limit = most if length > LONGEST_HEAD else None
+            text = await self._requests.text(response, object_name(key), limit)
+            return text[:most]
 
         return Deferred.fromCoroutine(head())
 
@@ -172,20 +169,6 @@ class Blobs:
         return removed.addErrback(lambda failure: failure.trap(Missing)).addCallback(lambda _: None)
 
 
-class _Abort:
-    """Reads nothing: closes the connection."""
-
-    def makeConnection(self, transport: Any) -> None:
-        """Close it."""
-        transport.stopProducing()
-
-    def dataReceived(self, data: bytes) -> None:
-        """Too late."""
-
-    def connectionLost(self, reason: Any) -> None:
-        """Closed."""
-
-
 class Upload:
     """A body on its way: whole at its end, or in parts."""
 
@@ -208,7 +191,7 @@ class Upload:
             self._id = _only(begun.values("UploadId"))
         query = {"partNumber": str(len(self._tags) + 1), "uploadId": self._id}
         sent = await self._requests.ask("PUT", self._name, query, content)
-        self._tags.append((sent.headers.getRawHeaders("ETag") or [""])[0])
+        self._tags.append(sent.headers.get(b"etag", b"").decode("latin-1"))
 
     def finish(self, content: Content) -> Deferred[None]:
         """Send the rest; fires when the body is stored."""
@@ -234,7 +217,7 @@ class Upload:
             await self._requests.ask("POST", self._name, query, Content([xml.encode()]))
         except Missing:
             # There is no such upload: an attempt that was not answered has ended it.
-            await self._requests.ask("HEAD", self._name)
+            (await self._requests.open("GET", self._name)).stop()
 
     def drop(self) -> Deferred[None]:
         """Remove what was sent; never fails: what is left is collected."""

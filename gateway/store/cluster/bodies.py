@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
 from gateway.errors import GatewayError, StoreDown
 from gateway.interfaces import IBody
 from gateway.model import Form
 from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.body_cache import BodyCache
 from gateway.store.cluster.requests import Missing
+from gateway.store.cluster.transport import Lost, Response
 from gateway.store.memory_mailbox import BytesBody
 
 HELD = 256 * 1024
@@ -26,37 +27,57 @@ HELD = 256 * 1024
 TRIES = 3
 """Connections that may break in one body without a new octet."""
 
-Open = Callable[[int], Deferred[IResponse]]
+Open = Callable[[int], Coroutine[Deferred[Any], Any, Response]]
 """Opens the body at an offset."""
 
 
-async def stream(
-    blobs: Blobs,
-    key: UUID,
-    length: int,
-    form: Form,
-    named: str,
-    reactor: Any,
-    timeout: float,
-    is_missing: Callable[[], object] = lambda: None,
-) -> IBody:
-    """Open a body.  ``named``: its message, for errors.  Raises as ``Blobs.read`` fails.
+class Bodies:
+    """Bodies to read: from the local disk, or from S3."""
 
-    ``is_missing`` is called if S3 has no such body.
-    """
-    if not length:
-        return BytesBody(b"", form)
+    def __init__(
+        self, reactor: Any, blobs: Blobs, timeout: float, cache: BodyCache | None = None
+    ) -> None:
+        """``timeout``: seconds to wait for the next octets."""
+        self._reactor = reactor
+        self._blobs = blobs
+        self._timeout = timeout
+        self._cache = cache
 
-    def open_at(start: int) -> Deferred[IResponse]:
-        return blobs.read(key, start, length).addErrback(missing)
+    def close(self) -> None:
+        """Nothing is read any more."""
+        if self._cache is not None:
+            self._cache.close()
 
-    def missing(failure: Failure) -> Failure:
-        if failure.check(Missing) is None:
-            return failure
-        is_missing()
-        return Failure(StoreDown(f"{named}: body {key.hex} is missing in S3"))
+    async def open(
+        self,
+        key: UUID,
+        length: int,
+        form: Form,
+        named: str,
+        is_missing: Callable[[], object] = lambda: None,
+    ) -> IBody:
+        """Open a body.  ``named``: its message, for errors.  Raises as ``Blobs.read``.
 
-    return StreamedBody(await open_at(0), open_at, length, form, reactor, timeout)
+        ``is_missing`` is called if S3 has no such body.
+        """
+        if not length:
+            return BytesBody(b"", form)
+        cache = self._cache
+        if cache is not None and (found := cache.find(key, length, form)) is not None:
+            return found
+
+        async def open_at(start: int) -> Response:
+            try:
+                return await self._blobs.read(key, start, length)
+            except Missing:
+                is_missing()
+                raise StoreDown(f"{named}: body {key.hex} is missing in S3") from None
+
+        keep = None
+        if cache is not None and cache.wants(length):
+            keep = partial(cache.keep, key)
+        response = await open_at(0)
+        return StreamedBody(response, open_at, length, form, self._reactor, self._timeout, keep)
 
 
 @implementer(IBody)
@@ -65,14 +86,18 @@ class StreamedBody:
 
     def __init__(
         self,
-        response: IResponse,
+        response: Response,
         open_at: Open,
         length: int,
         form: Form,
         reactor: Any,
         timeout: float,
+        keep: Callable[[bytes], object] | None = None,
     ) -> None:
-        """``response``: that of offset 0; ``timeout``: seconds to wait for the next octets."""
+        """``response``: that of offset 0; ``timeout``: seconds to wait for the next octets.
+
+        ``keep`` takes the whole body once it is here.
+        """
         self.form = form
         self._open_at = open_at
         self._length = length
@@ -85,8 +110,11 @@ class StreamedBody:
         self._tries = 0
         self._broken: GatewayError | None = None
         self._closed = False
-        self._part = _Part(self)
-        response.deliverBody(self._part)
+        self._keep = keep
+        self._whole: list[bytes] = []
+        """What ``keep`` takes."""
+        self._response = response
+        response.deliver(self)
 
     # -- the session's side ----------------------------------------------------
 
@@ -96,7 +124,7 @@ class StreamedBody:
             data = b"".join(self._pieces)
             self._pieces.clear()
             self._held = 0
-            self._part.resume()
+            self._response.resume()
             return data
         if self._received == self._length:
             return b""
@@ -123,14 +151,14 @@ class StreamedBody:
         self._pieces.clear()
         rest = self._length - self._received
         if rest > HELD:
-            self._part.stop()
+            self._response.stop()
         elif rest and self._broken is None:
             self._timer = self._reactor.callLater(self._timeout, self._give_up)
-            self._part.resume()
+            self._response.resume()
 
     def _give_up(self) -> None:
         self._timer = None
-        self._part.stop()
+        self._response.stop()
 
     # -- the server's side -----------------------------------------------------
 
@@ -138,10 +166,12 @@ class StreamedBody:
         """Octets have come."""
         self._tries = 0
         self._received += len(data)
+        if self._keep is not None:
+            self._whole.append(data)
+            if self._received == self._length:
+                self._keep(b"".join(self._whole))
+                self._keep = None
         if self._closed:
-            return
-        if self._received > self._length:
-            self._fail(StoreDown("S3: a body is longer than its Content-Length"))
             return
         if self._waiting is not None:
             self._answer().callback(data)
@@ -149,9 +179,9 @@ class StreamedBody:
         self._pieces.append(data)
         self._held += len(data)
         if self._held >= HELD:
-            self._part.pause()
+            self._response.pause()
 
-    def ended(self) -> None:
+    def ended(self, lost: Lost | None) -> None:
         """The connection gives no more."""
         if self._closed:
             self._stop_timer()
@@ -159,15 +189,17 @@ class StreamedBody:
             return
         self._tries += 1
         if self._tries == TRIES:
-            self._fail(StoreDown(f"S3: a body broke after {self._received} octets"))
+            self._fail(StoreDown(f"S3: a body broke after {self._received} octets: {lost}"))
             return
-        self._open_at(self._received).addCallbacks(self._go_on, self._failed)
+        opened = Deferred.fromCoroutine(self._open_at(self._received))
+        opened.addCallbacks(self._go_on, self._failed)
 
-    def _go_on(self, response: IResponse) -> None:
-        self._part = _Part(self)
-        response.deliverBody(self._part)
+    def _go_on(self, response: Response) -> None:
+        self._response = response
         if self._closed or self._broken is not None:
-            self._part.stop()
+            response.stop()
+        else:
+            response.deliver(self)
 
     def _failed(self, failure: Failure) -> None:
         if isinstance(failure.value, GatewayError):
@@ -177,7 +209,7 @@ class StreamedBody:
 
     def _fail(self, error: GatewayError) -> None:
         self._broken = error
-        self._part.stop()
+        self._response.stop()
         if self._waiting is not None:
             self._answer().errback(error)
 
@@ -195,43 +227,3 @@ class StreamedBody:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-
-
-class _Part(Protocol):
-    """One answer that has octets of the body."""
-
-    def __init__(self, body: StreamedBody) -> None:
-        self._body: StreamedBody | None = body
-        self._paused = False
-
-    def dataReceived(self, data: bytes) -> None:
-        """Octets of the answer."""
-        if self._body is not None:
-            self._body.arrived(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
-        """The answer has ended, whole or not."""
-        body, self._body = self._body, None
-        if body is not None:
-            body.ended()
-
-    def pause(self) -> None:
-        """Read no more from the server."""
-        transport: Any = self.transport
-        if self._body is not None and not self._paused:
-            self._paused = True
-            transport.pauseProducing()
-
-    def resume(self) -> None:
-        """Read on."""
-        transport: Any = self.transport
-        if self._paused and self._body is not None:
-            self._paused = False
-            transport.resumeProducing()
-
-    def stop(self) -> None:
-        """Close the connection, in the middle of the answer."""
-        body, self._body = self._body, None
-        transport: Any = self.transport
-        if body is not None and transport is not None:
-            transport.stopProducing()

@@ -19,6 +19,7 @@ from gateway.interfaces import Run, WatchFor
 from gateway.kinds import Fault, SharedAdmission, SharedState, StoreKind, StoreParts, Whole
 from gateway.model import Account
 from gateway.store.cluster.names import LONGEST, is_text
+from gateway.units import parse_size
 
 if TYPE_CHECKING:
     from gateway.postgresql.database import Database
@@ -56,6 +57,8 @@ class ClusterSettings(StoreSettings):
     mark_read: bool = True
     shared_sessions: bool = False
     cached_messages: int = field(default=2_000_000, **check.within(0, 2**40))
+    body_cache: str = ""
+    body_cache_size: str = field(default="1 GB", **check.SOME_SIZE)
 
 
 LIMITS_WITHIN = 2.0
@@ -99,9 +102,9 @@ def make_blobs(
     from gateway.store.cluster.blobs import Blobs
     from gateway.store.cluster.requests import ATTEMPTS, Requests
     from gateway.store.cluster.signing import Signer
-    from gateway.store.cluster.transport import make_agent
+    from gateway.store.cluster.transport import make_connections
 
-    agent = make_agent(
+    connections = make_connections(
         reactor,
         own.bucket,
         connections=own.bucket_connections,
@@ -111,7 +114,7 @@ def make_blobs(
     signer = Signer(own.bucket_region, own.bucket_access_key, own.bucket_secret_key)
     requests = Requests(
         reactor,
-        agent,
+        connections,
         signer,
         own.bucket,
         timeout=own.timeout,
@@ -123,6 +126,7 @@ def make_blobs(
 
 def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
     # Commands that read the settings only need neither engine.
+    from gateway.store.cluster.body_cache import BodyCache
     from gateway.store.cluster.store import ClusterOptions, ClusterStore
 
     if parts.reactor is None:
@@ -136,12 +140,17 @@ def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
         cached_messages=own.cached_messages,
         timeout=own.timeout,
     )
+    cache = None
+    if own.body_cache:
+        octets = parse_size(own.body_cache_size)
+        cache = BodyCache(parts.path_of(own.body_cache), octets, parts.run)
     return ClusterStore(
         parts.reactor,
         make_database(own, parts.watch),
         make_blobs(own, parts.reactor, parts.path_of, parts.watch),
         parts.run,
         options=options,
+        cache=cache,
         admit=parts.admit,
         audit=parts.audit,
         deliver=parts.deliver,
@@ -169,7 +178,7 @@ def _make_admission(own: ClusterSettings, watch: WatchFor) -> SharedAdmission:
 
 def missing_driver() -> str:
     """What has to be installed first, and how; empty: nothing."""
-    for name in ("psycopg", "botocore"):
+    for name in ("psycopg", "httptools"):
         try:
             import_module(name)
         except ImportError:

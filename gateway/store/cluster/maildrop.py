@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -13,13 +14,17 @@ from gateway.errors import GatewayError, MessageGone, NoSuchMailbox
 from gateway.events import BodyMissing, Emit
 from gateway.interfaces import IBody, IHeaderMaildrop, IHidingMaildrop, Run
 from gateway.model import Listing, Reason, Terms
+from gateway.store.cluster.ahead import Ahead, Memory
 from gateway.store.cluster.batch import Batch
-from gateway.store.cluster.blobs import LONGEST_HEAD, Blobs
-from gateway.store.cluster.bodies import stream
+from gateway.store.cluster.blobs import LONGEST_HEAD
+from gateway.store.cluster.bodies import Bodies
 from gateway.store.cluster.removal import Removal
-from gateway.store.cluster.rows import Message
+from gateway.store.cluster.rows import Layout, Message
 from gateway.store.cluster.snapshots import Snapshot
 from gateway.store.memory_mailbox import BytesBody
+
+TRUSTED = 1.0
+"""Seconds for which a session takes its messages to be there, once the database has said so."""
 
 
 class Means:
@@ -27,25 +32,28 @@ class Means:
 
     def __init__(
         self,
-        reactor: Any,
+        seconds: Callable[[], float],
         run: Run,
-        blobs: Blobs,
+        bodies: Bodies,
+        ahead: Memory,
         removal: Removal,
+        layouts: Batch[int, Layout],
         shown: Batch[Message, bool],
         headers: Batch[Message, bytes],
         *,
         mark_read: bool,
-        timeout: float,
         emit: Emit,
     ) -> None:
-        self.reactor = reactor
+        """``seconds``: the clock."""
+        self.seconds = seconds
         self.run = run
-        self.blobs = blobs
+        self.bodies = bodies
+        self.ahead = ahead
         self.removal = removal
+        self.layouts = layouts
         self.shown = shown
         self.headers = headers
         self.mark_read = mark_read
-        self.timeout = timeout
         self.emit = emit
 
 
@@ -53,7 +61,7 @@ class Means:
 class ClusterMaildrop:
     """The maildrop of a session: the snapshot of its login."""
 
-    __slots__ = ("_cause", "_means", "_snapshot", "name", "terms")
+    __slots__ = ("_ahead", "_cause", "_looked", "_means", "_snapshot", "name", "terms")
 
     def __init__(self, name: str, snapshot: Snapshot, means: Means, cause: Reason) -> None:
         """``cause``: the reason in the audit log for removals of the session."""
@@ -62,6 +70,9 @@ class ClusterMaildrop:
         self._snapshot = snapshot
         self._means = means
         self._cause = cause
+        self._ahead = Ahead(means.ahead)
+        self._looked = -math.inf
+        """When all messages of the snapshot were there still."""
 
     def listing(self) -> Deferred[Listing]:
         """The snapshot's listing."""
@@ -72,9 +83,11 @@ class ClusterMaildrop:
         return Deferred.fromCoroutine(self._retrieve(index))
 
     async def _retrieve(self, index: int) -> IBody:
-        snapshot = self._snapshot
-        asked = self._means.shown.find((snapshot.state.mailbox, snapshot.uids[index]))
-        opened = Deferred.fromCoroutine(self._body(index))
+        now = self._means.seconds()
+        if now - self._looked < TRUSTED:
+            return await self._open(index)
+        asked = Deferred.fromCoroutine(self._is_shown(index, now))
+        opened = Deferred.fromCoroutine(self._open(index))
         both: list[Deferred[Any]] = [asked, opened]
         shown: Any
         body: Any
@@ -89,7 +102,15 @@ class ClusterMaildrop:
             body.close()
         if not answered:
             shown.raiseException()
-        raise MessageGone(f"{self.name}: {snapshot.listing.uids[index]}")
+        raise MessageGone(f"{self.name}: {self._snapshot.listing.uids[index]}")
+
+    async def _is_shown(self, index: int, now: float) -> bool:
+        snapshot, means = self._snapshot, self._means
+        mailbox, epoch, _, layout, *_ = snapshot.state
+        if await means.layouts.find(mailbox) == (epoch, layout):
+            self._looked = now
+            return True
+        return bool(await means.shown.find((mailbox, snapshot.uids[index])))
 
     def retrieve_header(self, index: int) -> Deferred[IBody]:
         """The header, which needs no body: of an endless one the message."""
@@ -108,17 +129,21 @@ class ClusterMaildrop:
             return await self._retrieve(index)
         return BytesBody(header, snapshot.form(index))
 
-    async def _body(self, index: int) -> IBody:
-        snapshot, means = self._snapshot, self._means
-        return await stream(
-            means.blobs,
+    async def _open(self, index: int) -> IBody:
+        ahead, sizes = self._ahead, self._snapshot.listing.sizes
+        fetched = ahead.take(index)
+        body = None if fetched is None else await fetched
+        ahead.follow(index, len(sizes), sizes.__getitem__, self._body)
+        return body or await self._body(index, lambda: self._missing(index))
+
+    async def _body(self, index: int, is_missing: Callable[[], object] = lambda: None) -> IBody:
+        snapshot = self._snapshot
+        return await self._means.bodies.open(
             snapshot.body(index),
             snapshot.listing.sizes[index],
             snapshot.form(index),
             f"{self.name}: message {snapshot.listing.uids[index]}",
-            means.reactor,
-            means.timeout,
-            lambda: self._missing(index),
+            is_missing,
         )
 
     def _missing(self, index: int) -> None:
@@ -157,6 +182,10 @@ class ClusterMaildrop:
         if not (retrieved and means.mark_read):
             return succeed(None)
         return means.run(lambda: means.removal.mark(mailbox, self._read_uids(retrieved)))
+
+    def leave(self) -> None:
+        """The session is over, however it ended."""
+        self._ahead.close()
 
     def _read_uids(self, indexes: Collection[int]) -> list[int]:
         if not self._means.mark_read:

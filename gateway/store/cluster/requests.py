@@ -5,26 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 from xml.etree import ElementTree
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError, TimeoutError
+from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    RequestTransmissionFailed,
-    ResponseFailed,
-    ResponseNeverReceived,
-)
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IResponse
 
 from gateway.errors import GatewayError, MailboxUnusable, StoreDown
 from gateway.interfaces import WatchFor
 from gateway.store.cluster.signing import Signer
-from gateway.store.cluster.transport import Content, Producer, read_all
+from gateway.store.cluster.transport import Collector, Connections, Content, Lost, Response
 
 ATTEMPTS = 3
 
@@ -34,15 +27,7 @@ PAUSE = 0.1
 SLOWEST = 256 * 1024
 """Octets in a second, for which a request has more time."""
 
-_LOST = (
-    RequestTransmissionFailed,
-    ResponseFailed,
-    ResponseNeverReceived,
-    ConnectError,
-    ConnectionClosed,
-    DNSLookupError,
-    TimeoutError,
-)
+_LOST = (Lost, ConnectError, DNSLookupError, TimeoutError)
 
 _TRANSIENT = ("RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch")
 """Codes with status 400 of what was lost or changed on its way."""
@@ -52,7 +37,9 @@ _TRANSIENT = ("RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch")
 class Answer:
     """The answer to a request that sends no body of a message."""
 
-    headers: Headers
+    headers: Mapping[bytes, bytes]
+    """By their names in lower case."""
+
     text: bytes
 
     def values(self, name: str) -> list[str]:
@@ -74,7 +61,7 @@ class Requests:
     def __init__(
         self,
         reactor: Any,
-        agent: IAgent,
+        connections: Connections,
         signer: Signer,
         url: str,
         *,
@@ -82,7 +69,7 @@ class Requests:
         attempts: int = ATTEMPTS,
         watch: WatchFor = lambda _: None,
     ) -> None:
-        """``url``: of the bucket; ``timeout``: seconds to the headers of each answer.
+        """``url``: of the bucket; ``timeout``: seconds to the head of each answer.
 
         A large request has more, as ``SLOWEST`` says.  ``attempts`` at each request;
         ``watch`` hears of outages.
@@ -90,13 +77,14 @@ class Requests:
         self._attempts = attempts
         self._watch = watch(f"S3 {url}")
         self._reactor = reactor
-        self._agent = agent
+        self._connections = connections
         self._signer = signer
-        self._url = url.rstrip("/")
+        self._path = urlsplit(url).path.rstrip("/")
         self._timeout = timeout
 
     def close(self) -> None:
         """Nothing is asked any more."""
+        self._connections.close()
         if self._watch is not None:
             self._watch.close()
 
@@ -117,54 +105,48 @@ class Requests:
         text = await self.text(response, name)
         if b"<Error>" in text[:200]:
             # The end of a multipart upload may fail after the server has sent 200.
-            raise _refusal(response.code, text, name)
+            raise _refusal(response.status, text, name)
         return Answer(response.headers, text)
 
-    async def text(self, response: IResponse, name: str, most: int | None = None) -> bytes:
+    async def text(self, response: Response, name: str, most: int | None = None) -> bytes:
         """What an answer has, or its first octets.  Raises ``StoreDown``."""
+        if response.length == 0:
+            # It ends by itself, and its connection is kept.
+            return b""
         try:
-            text: bytes = await self._limited(read_all(response, most))
+            return await self._text(response, most)
         except _LOST as lost:
             raise StoreDown(f"S3: {name or 'bucket'}: {_reason(lost)}") from lost
-        return text
 
-    def open(
+    def _text(self, response: Response, most: int | None = None) -> Deferred[bytes]:
+        whole = Collector(response, most).whole
+        return whole.addTimeout(self._timeout, self._reactor, _timed_out)
+
+    async def open(
         self,
         method: str,
         name: str,
         query: Mapping[str, str] | None = None,
         content: Content | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Deferred[IResponse]:
+    ) -> Response:
         """As ``ask``, but the body of a good answer is not read yet."""
-        return Deferred.fromCoroutine(
-            self._open(method, name, query or {}, content or Content(), headers or {})
-        )
-
-    async def _open(
-        self,
-        method: str,
-        name: str,
-        query: Mapping[str, str],
-        content: Content,
-        headers: Mapping[str, str],
-    ) -> IResponse:
-        url = f"{self._url}/{quote(name)}"
-        if query:
-            url += f"?{urlencode(sorted(query.items()), quote_via=quote)}"
+        path = f"{self._path}/{quote(name)}"
+        asked = urlencode(sorted(query.items()), quote_via=quote) if query else ""
+        sent = content or Content()
         attempt, begun = 1, self._reactor.seconds()
         while True:
             try:
-                response = await self._once(method, url, content, headers)
-                if response.code < 300:
+                response = await self._once(method, path, asked, sent, headers or {})
+                if response.status < 300:
                     self._answered(begun)
                     return response
-                text = await self._limited(read_all(response))
-                if not _may_pass(response.code, _code(text)):
+                text = await self._text(response)
+                if not _may_pass(response.status, _code(text)):
                     self._answered(begun)
-                    raise _refusal(response.code, text, name)
+                    raise _refusal(response.status, text, name)
                 if attempt == self._attempts:
-                    raise self._down(_refusal(response.code, text, name), begun)
+                    raise self._down(_refusal(response.status, text, name), begun)
             except _LOST as lost:
                 if attempt == self._attempts:
                     reason = f"S3: {method} {name or 'bucket'}: {_reason(lost)}"
@@ -183,17 +165,17 @@ class Requests:
         return error
 
     def _once(
-        self, method: str, url: str, content: Content, headers: Mapping[str, str]
-    ) -> Deferred[IResponse]:
-        signed = self._signer.signed(method, url, headers, content.digest)
-        body = Producer(content) if content.pieces else None
-        sent = Headers({key: [value] for key, value in signed.items()})
-        asked = self._agent.request(method.encode(), url.encode(), sent, body)
-        return self._limited(asked, content.length / SLOWEST)
-
-    def _limited(self, asked: Deferred[Any], more: float = 0.0) -> Deferred[Any]:
-        """Cancel it after the time limit, which closes its connection."""
-        return asked.addTimeout(self._timeout + more, self._reactor, _timed_out)
+        self, method: str, path: str, query: str, content: Content, headers: Mapping[str, str]
+    ) -> Deferred[Response]:
+        named = {**headers, "host": self._connections.host}
+        signed = self._signer.signed(method, path, query, named, content.digest)
+        if content.length or method in ("PUT", "POST"):
+            signed["content-length"] = str(content.length)
+        target = f"{path}?{query}" if query else path
+        lines = [f"{method} {target} HTTP/1.1", *(f"{key}: {signed[key]}" for key in signed)]
+        head = "\r\n".join([*lines, "", ""]).encode()
+        within = self._timeout + content.length / SLOWEST
+        return self._connections.ask(head, content, within)
 
 
 def _timed_out(failure: Any, timeout: float) -> Any:
@@ -214,9 +196,9 @@ def _code(text: bytes) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    reasons = getattr(error, "reasons", None)
-    inner = reasons[0].value if reasons else error
-    return f"{type(inner).__name__}: {inner}" if str(inner) else type(inner).__name__
+    if isinstance(error, Lost):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _refusal(status: int, text: bytes, name: str) -> GatewayError:

@@ -63,6 +63,17 @@ def find_states(database: Database, names: Sequence[str]) -> dict[str, State]:
     return {name: State(*state) for name, *state in rows}
 
 
+Layout = tuple[int, int]
+"""Epoch and layout: while they stay, no message of the mailbox went away."""
+
+
+def find_layouts(database: Database, mailboxes: Sequence[int]) -> dict[int, Layout]:
+    """The layouts of the mailboxes of these ids."""
+    query = "SELECT id, epoch, layout FROM pop3gw.mailbox WHERE id = ANY(%s::bigint[])"
+    rows = database.read(query, ([*mailboxes],))
+    return {mailbox: (epoch, layout) for mailbox, epoch, layout in rows}
+
+
 # With the mailboxes as a value PostgreSQL plans for their partitions only: half the cost.
 _SHOWN = """\
 SELECT mailbox, uid FROM pop3gw.message

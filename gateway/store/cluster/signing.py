@@ -1,49 +1,73 @@
-"""The signature of a request to S3: Signature Version 4, by botocore."""
+"""The signature of a request to S3: AWS Signature Version 4.
+
+The source is "Authenticating Requests: Using the Authorization Header" of the Amazon S3 API
+reference.  docs/cluster.md says why no library makes it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Any
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Mapping
 
 from attrs import define, field
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """The SHA-256 of nothing."""
 
-
-class _Auth(S3SigV4Auth):  # type: ignore[misc]
-    """Takes the digest of the content, which is not at hand as a whole."""
-
-    def payload(self, request: Any) -> str:
-        """The digest: with it the server stores what we meant, or nothing."""
-        digest: str = request.context["digest"]
-        return digest
+METHOD = "AWS4-HMAC-SHA256"
 
 
-@define(slots=False)
+@define
 class Signer:
     """Signs with one key."""
 
     region: str
     access_key: str
     secret_key: str = field(repr=False)
-
-    @cached_property
-    def _auth(self) -> _Auth:
-        return _Auth(Credentials(self.access_key, self.secret_key), "s3", self.region)
+    now: Callable[[], float] = time.time
+    _second: int = field(default=-1, init=False)
+    _stamp: str = field(default="", init=False)
+    _scope: str = field(default="", init=False)
+    _key: bytes = field(default=b"", init=False, repr=False)
 
     def signed(
-        self, method: str, url: str, headers: Mapping[str, str], digest: str = EMPTY
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        digest: str = EMPTY,
     ) -> dict[str, str]:
-        """All headers of the request; ``digest``: the SHA-256 of its body, in hex.
+        """All headers of the request.
 
-        Valid for minutes: sign anew for each attempt.
+        ``path`` and ``query`` as they are sent, the query sorted; ``headers``: the others, with
+        ``host``, in lower case; ``digest``: the SHA-256 of the body, in hex: with it the server
+        stores what we meant, or nothing.  Valid for minutes: sign anew for each attempt.
         """
-        request = AWSRequest(method, url, headers=headers)
-        request.context["digest"] = digest
-        self._auth.add_auth(request)
-        return dict(request.headers.items())
+        if int(self.now()) != self._second:
+            self._begin_second()
+        signed = {**headers, "x-amz-content-sha256": digest, "x-amz-date": self._stamp}
+        names = sorted(signed)
+        lines = [f"{name}:{signed[name]}" for name in names]
+        named = ";".join(names)
+        request = "\n".join([method, path, query, *lines, "", named, digest])
+        hashed = hashlib.sha256(request.encode()).hexdigest()
+        text = f"{METHOD}\n{self._stamp}\n{self._scope}\n{hashed}"
+        signature = hmac.digest(self._key, text.encode(), "sha256").hex()
+        signed["authorization"] = (
+            f"{METHOD} Credential={self.access_key}/{self._scope},"
+            f" SignedHeaders={named}, Signature={signature}"
+        )
+        return signed
+
+    def _begin_second(self) -> None:
+        self._second = int(self.now())
+        self._stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._second))
+        scope = f"{self._stamp[:8]}/{self.region}/s3/aws4_request"
+        if scope != self._scope:
+            self._scope = scope
+            self._key = f"AWS4{self.secret_key}".encode()
+            for part in scope.split("/"):
+                self._key = hmac.digest(self._key, part.encode(), "sha256")

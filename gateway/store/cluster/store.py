@@ -43,9 +43,11 @@ from gateway.model import (
 from gateway.postgresql.database import Cursor, Database
 from gateway.store.audited import no_audit, no_limits
 from gateway.store.cluster import changes, copied, rows
+from gateway.store.cluster.ahead import Memory
 from gateway.store.cluster.batch import Batch
 from gateway.store.cluster.blobs import LONGEST_HEAD, Blobs
-from gateway.store.cluster.bodies import stream
+from gateway.store.cluster.bodies import Bodies
+from gateway.store.cluster.body_cache import BodyCache
 from gateway.store.cluster.collection import BodyCollection
 from gateway.store.cluster.delivery import Delivery, Incoming
 from gateway.store.cluster.leases import HOLDS, Leases
@@ -101,6 +103,7 @@ class ClusterStore:
         run: Run,
         *,
         options: ClusterOptions = ClusterOptions(),
+        cache: BodyCache | None = None,
         admit: Admit = no_limits,
         audit: Audit = no_audit,
         deliver: Run | None = None,
@@ -114,16 +117,18 @@ class ClusterStore:
         self._states = Batch(run, partial(rows.find_states, database))
         self._snapshots = Snapshots(database, run, options.cached_messages)
         self._removal = Removal(database, audit)
+        self._bodies = Bodies(reactor, blobs, options.timeout, cache)
         self._means = Means(
-            reactor,
+            reactor.seconds,
             run,
-            blobs,
+            self._bodies,
+            Memory(),
             self._removal,
+            Batch(run, partial(rows.find_layouts, database)),
             Batch(run, partial(rows.find_shown, database)),
             # Each header may have 64 KiB.
             Batch(run, partial(rows.find_headers, database), most=100),
             mark_read=options.mark_read,
-            timeout=options.timeout,
             emit=emit,
         )
         self._delivery = Delivery(
@@ -140,6 +145,7 @@ class ClusterStore:
         self._holds.close()
         self._database.close()
         self._blobs.close()
+        self._bodies.close()
 
     def forget(self, account: Account | None) -> int:
         """Read the listing of the mailbox, or of all, from the database when it is next opened."""
@@ -169,7 +175,13 @@ class ClusterStore:
         except BaseException:
             release()
             raise
-        return ClusterMaildrop(name, snapshot, self._means, cause), release
+        maildrop = ClusterMaildrop(name, snapshot, self._means, cause)
+
+        def leave() -> None:
+            maildrop.leave()
+            release()
+
+        return maildrop, leave
 
     async def _state(self, name: str) -> State:
         """The state of an open mailbox, which is created where that is allowed."""
@@ -311,10 +323,7 @@ class ClusterStore:
         where = message.handle
         assert isinstance(where, copied.Where)
         named = f"{account.mailbox}: message {message.uid}"
-        means = self._means
-        return Deferred.fromCoroutine(
-            stream(means.blobs, *where, named, means.reactor, means.timeout)
-        )
+        return Deferred.fromCoroutine(self._bodies.open(*where, named))
 
     def take(self, account: Account, message: CopiedMessage, body: IBody) -> Deferred[None]:
         """Add a message with its unique-id."""

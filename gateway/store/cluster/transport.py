@@ -1,30 +1,46 @@
-"""HTTP to S3 by Twisted's ``Agent``: kept connections, what is sent, what is read."""
+"""HTTP/1.1 to S3: kept connections, each with one request at a time.
+
+llhttp reads the answers.  docs/cluster.md has what a request costs by this and by Twisted's
+``Agent``.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
+from typing import Protocol as Seam
+from urllib.parse import urlsplit
 
 from cryptography import x509
+from httptools import HttpParserError, HttpResponseParser
 from OpenSSL.crypto import X509
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPullProducer, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    URI,
-    Agent,
-    BrowserLikePolicyForHTTPS,
-    HTTPConnectionPool,
-    ResponseDone,
-)
-from twisted.web.http import PotentialDataLoss
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
+from twisted.web.client import BrowserLikePolicyForHTTPS
 from zope.interface import implementer
 
+from gateway.net.direct_writer import DirectWriter
 from gateway.store.cluster.signing import EMPTY
+
+SMALL = 64 * 1024
+"""Octets up to which a content leaves with the head of its request."""
+
+KEPT = 60.0
+"""Seconds after which a connection is not used again: a firewall may have forgotten it."""
+
+LONGEST_HEAD = 64 * 1024
+"""Octets of the head of an answer."""
+
+
+class Lost(Exception):
+    """No whole answer came, and why."""
 
 
 class Content:
@@ -44,36 +60,346 @@ def _digest(pieces: Sequence[bytes]) -> str:
     return digest.hexdigest()
 
 
-def make_agent(
-    reactor: Any, url: str, *, connections: int, timeout: float, authorities: str = ""
-) -> IAgent:
-    """An agent for the server of ``url``, to which it keeps this many connections open.
+class Receiver(Seam):
+    """What takes the octets of an answer."""
 
-    ``authorities``: a file with the certificates of those it trusts; empty: the system's.
-    Raises ``ValueError`` for a file that has none.
-    """
-    uri = URI.fromBytes(url.encode())
-    endpoint: Any = HostnameEndpoint(reactor, uri.host, uri.port, timeout=timeout)
-    if uri.scheme == b"https":
-        policy = BrowserLikePolicyForHTTPS(_trusted(authorities) if authorities else None)
-        endpoint = wrapClientTLS(policy.creatorForNetloc(uri.host, uri.port), endpoint)
-    pool = HTTPConnectionPool(reactor)
-    pool.maxPersistentPerHost = connections
-    pool.retryAutomatically = False
-    agent: IAgent = Agent.usingEndpointFactory(reactor, _OneServer(endpoint), pool)
-    return agent
+    def arrived(self, data: bytes) -> None:
+        """The next octets."""
+
+    def ended(self, lost: Lost | None) -> None:
+        """That was all; ``lost``: why it is not whole."""
 
 
-@implementer(IAgentEndpointFactory)
-class _OneServer:
-    """Always the same endpoint: to make one for each request costs a third of the request."""
+class Response:
+    """An answer of which the head is here, and the body comes."""
 
-    def __init__(self, endpoint: Any) -> None:
+    __slots__ = ("_connection", "_is_ended", "_lost", "_pieces", "_receiver", "headers", "status")
+
+    def __init__(self, status: int, headers: dict[bytes, bytes], connection: _Connection) -> None:
+        """``headers``: by their names in lower case."""
+        self.status = status
+        self.headers = headers
+        self._connection = connection
+        self._receiver: Receiver | None = None
+        self._pieces: list[bytes] = []
+        self._is_ended = False
+        self._lost: Lost | None = None
+
+    @property
+    def length(self) -> int:
+        """The octets of the body; -1: the answer does not say."""
+        text = self.headers.get(b"content-length", b"")
+        return int(text) if text.isdigit() else -1
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether the body ends with the connection."""
+        return not self.headers.keys() & {b"content-length", b"transfer-encoding"}
+
+    def deliver(self, receiver: Receiver) -> None:
+        """Give the body to a receiver, now or as it comes.  Called once."""
+        self._receiver = receiver
+        pieces, self._pieces = self._pieces, []
+        self.resume()
+        if pieces:
+            receiver.arrived(b"".join(pieces))
+        if self._is_ended and self._receiver is not None:
+            receiver.ended(self._lost)
+
+    def pause(self) -> None:
+        """Read no more from the server."""
+        if not self._is_ended:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        if not self._is_ended:
+            self._connection.resume()
+
+    def stop(self) -> None:
+        """Close the connection, unless the body is whole; the receiver gets no more."""
+        self._receiver = None
+        if not self._is_ended:
+            self._connection.abort("stopped")
+
+    # -- the connection's side -------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Octets have come."""
+        if self._receiver is not None:
+            self._receiver.arrived(data)
+        else:
+            self._pieces.append(data)
+            self._connection.pause()
+
+    def end(self, lost: Lost | None) -> None:
+        """No more come."""
+        self._is_ended, self._lost = True, lost
+        if self._receiver is not None:
+            self._receiver.ended(lost)
+
+
+class Connections:
+    """Connections to one server."""
+
+    def __init__(
+        self, reactor: Any, endpoint: IStreamClientEndpoint, host: str, *, most: int
+    ) -> None:
+        """``host``: as requests name it; ``most``: how many are kept open for later."""
+        self.host = host
+        self._reactor = reactor
         self._endpoint = endpoint
+        self._factory = Factory.forProtocol(lambda: _Connection(reactor, self))
+        self._idle: deque[tuple[float, _Connection]] = deque(maxlen=most)
 
-    def endpointForURI(self, uri: URI) -> Any:  # noqa: ARG002
-        """The endpoint of the server."""
-        return self._endpoint
+    def ask(self, head: bytes, content: Content, within: float) -> Deferred[Response]:
+        """Send a request; ``within``: the most seconds to the head of its answer.
+
+        Fails with ``Lost``, or as the endpoint does.
+        """
+        oldest = self._reactor.seconds() - KEPT
+        while self._idle:
+            since, connection = self._idle.pop()
+            if since >= oldest:
+                return connection.ask(head, content, within)
+            connection.abort("unused")
+        connected: Deferred[Any] = self._endpoint.connect(self._factory)
+        return connected.addCallback(lambda made: made.ask(head, content, within))
+
+    def close(self) -> None:
+        """Close those that are kept."""
+        while self._idle:
+            self._idle.pop()[1].abort("closed")
+
+    # -- the connections' side -------------------------------------------------
+
+    def keep(self, connection: _Connection) -> None:
+        """Its request is done."""
+        if len(self._idle) == self._idle.maxlen:
+            self._idle.popleft()[1].abort("one of too many")
+        self._idle.append((self._reactor.seconds(), connection))
+
+    def forget(self, connection: _Connection) -> None:
+        """It was closed."""
+        for entry in self._idle:
+            if entry[1] is connection:
+                self._idle.remove(entry)
+                return
+
+
+class _Connection(Protocol):
+    """One connection.  llhttp's callbacks only note what it found."""
+
+    def __init__(self, reactor: Any, connections: Connections) -> None:
+        self._reactor = reactor
+        self._connections = connections
+        self._answer: Deferred[Response] | None = None
+        self._response: Response | None = None
+        self._producer: _Sender | None = None
+        self._parser: Any = None
+        self._timer: Any = None
+        self._paused = False
+        self._lost = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        """Wait for the head of an answer."""
+        self._headers: dict[bytes, bytes] = {}
+        self._head = 0
+        self._pieces: list[bytes] = []
+        self._has_head = self._is_whole = self._is_kept = False
+
+    def connectionMade(self) -> None:
+        """Ready for a request."""
+        transport: Any = self.transport
+        transport.setTcpNoDelay(True)
+        self._writer = DirectWriter(transport)
+
+    # -- the request -----------------------------------------------------------
+
+    def ask(self, head: bytes, content: Content, within: float) -> Deferred[Response]:
+        """Send a request."""
+        answer: Deferred[Response] = Deferred(self._cancelled)
+        self._answer = answer
+        self._parser = HttpResponseParser(self)
+        self._begin()
+        self._timer = self._reactor.callLater(
+            within, self.abort, f"no answer within {within:g} seconds"
+        )
+        if content.length <= SMALL:
+            self._writer.write(b"".join([head, *content.pieces]))
+        else:
+            self._writer.write(head)
+            self._producer = _Sender(self.transport, content.pieces, self._sent)
+        return answer
+
+    def _cancelled(self, _: object) -> None:
+        # It fails with CancelledError: a loss would be a reason to ask again.
+        self._answer = None
+        self.abort("cancelled")
+
+    def _sent(self) -> None:
+        self._producer = None
+        self._writer.emptied()
+
+    def abort(self, reason: str) -> None:
+        """Close it now."""
+        self._lost = self._lost or reason
+        transport: Any = self.transport
+        transport.abortConnection()
+        self._end()
+
+    def pause(self) -> None:
+        """Read no more."""
+        transport: Any = self.transport
+        if not self._paused:
+            self._paused = True
+            transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read on."""
+        transport: Any = self.transport
+        if self._paused:
+            self._paused = False
+            transport.resumeProducing()
+
+    # -- the answer ------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        """Octets of the answer."""
+        if self._parser is None:
+            self.abort("an answer to no request")
+            return
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            self.abort(f"expected HTTP, found {error}")
+            return
+        if self._has_head:
+            self._go_on()
+        else:
+            self._head += len(data)
+            if self._head > LONGEST_HEAD:
+                self.abort(f"a head of more than {LONGEST_HEAD} octets")
+
+    def _go_on(self) -> None:
+        """Pass on what was noted."""
+        response = self._response
+        if response is None:
+            self._stop_timer()
+            status = self._parser.get_status_code()
+            self._response = response = Response(status, self._headers, self)
+            answer, self._answer = self._answer, None
+            assert answer is not None
+            answer.callback(response)
+        pieces, self._pieces = self._pieces, []
+        if pieces and self._response is response:
+            response.feed(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if self._is_whole and self._response is response:
+            self._finish(response)
+
+    def _finish(self, response: Response) -> None:
+        self._response = self._parser = None
+        self.resume()
+        # What was not sent yet of the request would be taken for the next one.
+        if self._is_kept and self._producer is None:
+            self._connections.keep(self)
+        else:
+            self.abort("ended")
+        response.end(None)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is closed."""
+        self._lost = self._lost or f"{type(reason.value).__name__}: {reason.value}"
+        response = self._response
+        if response is not None and response.is_open_ended and reason.check(ConnectionDone):
+            self._response = None
+            response.end(None)
+        self._end()
+        self._connections.forget(self)
+
+    def _end(self) -> None:
+        """Tell whoever waits."""
+        self._stop_timer()
+        self._parser = None
+        answer, self._answer = self._answer, None
+        response, self._response = self._response, None
+        if answer is not None:
+            answer.errback(Lost(self._lost))
+        if response is not None:
+            response.end(Lost(self._lost))
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    # -- llhttp's callbacks ----------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header field."""
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """The head is here."""
+        self._has_head = self._parser.get_status_code() >= 200
+
+    def on_body(self, data: bytes) -> None:
+        """Some of the body."""
+        self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        """The answer is whole, or it was an interim one."""
+        if self._has_head:
+            self._is_kept = not self._is_whole and self._parser.should_keep_alive()
+            self._is_whole = True
+        else:
+            self._begin()
+
+    def on_message_begin(self) -> None:
+        """An answer begins: a second one to this request makes the connection useless."""
+        self._is_kept = False
+
+
+@implementer(IPullProducer)
+class _Sender:
+    """Writes pieces as the connection takes them."""
+
+    def __init__(self, transport: Any, pieces: Sequence[bytes], done: Any) -> None:
+        self._transport = transport
+        self._pieces = iter(pieces)
+        self._done = done
+        transport.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:
+        """Write the next one."""
+        piece = next(self._pieces, None)
+        if piece is not None:
+            self._transport.write(piece)
+        else:
+            self._transport.unregisterProducer()
+            self._done()
+
+    def stopProducing(self) -> None:
+        """The connection is gone."""
+
+
+def make_connections(
+    reactor: Any, url: str, *, connections: int, timeout: float, authorities: str = ""
+) -> Connections:
+    """Connections to the server of ``url``, of which this many are kept open.
+
+    ``timeout``: seconds to connect; ``authorities``: a file with the certificates of those it
+    trusts; empty: the system's.  Raises ``ValueError`` for a file that has none.
+    """
+    parts = urlsplit(url)
+    is_secure = parts.scheme == "https"
+    host, port = (parts.hostname or "").encode(), parts.port or (443 if is_secure else 80)
+    endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=timeout)
+    if is_secure:
+        policy = BrowserLikePolicyForHTTPS(_trusted(authorities) if authorities else None)
+        endpoint = wrapClientTLS(policy.creatorForNetloc(host, port), endpoint)
+    return Connections(reactor, endpoint, parts.netloc, most=connections)
 
 
 def _trusted(path: str) -> Any:
@@ -87,79 +413,32 @@ def _trusted(path: str) -> Any:
     return trustRootFromCertificates([Certificate(X509.from_cryptography(one)) for one in found])
 
 
-def read_all(response: IResponse, most: int | None = None) -> Deferred[bytes]:
-    """The text of an answer; ``most``: close the connection after the first octets."""
-    collector = _Collector(most)
-    response.deliverBody(collector)
-    return collector.whole
+class Collector:
+    """Joins the octets of an answer."""
 
-
-class _Collector(Protocol):
-    """Joins what arrives."""
-
-    def __init__(self, most: int | None) -> None:
-        self.whole: Deferred[bytes] = Deferred(lambda _: self._stop())
+    def __init__(self, response: Response, most: int | None = None) -> None:
+        """``most``: close the connection after the first octets."""
+        self.whole: Deferred[bytes] = Deferred(lambda _: response.stop())
+        """Fails with ``Lost``."""
+        self._response = response
         self._pieces: list[bytes] = []
-        self._most = most
+        self._left = most
+        response.deliver(self)
 
-    def dataReceived(self, data: bytes) -> None:
+    def arrived(self, data: bytes) -> None:
         """A piece."""
-        self._pieces.append(data)
-        if self._most is not None and not self.whole.called:
-            self._most -= len(data)
-            if self._most <= 0:
-                whole = b"".join(self._pieces)
-                self.whole.callback(whole[: len(whole) + self._most] if self._most else whole)
-                self._stop()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The end, or a broken connection."""
-        if self.whole.called:
+        if self._left is None:
+            self._pieces.append(data)
             return
-        if reason.check(ResponseDone, PotentialDataLoss):
+        self._pieces.append(data[: self._left])
+        self._left -= len(self._pieces[-1])
+        if not self._left:
+            self._response.stop()
+            self.whole.callback(b"".join(self._pieces))
+
+    def ended(self, lost: Lost | None) -> None:
+        """The end, or a broken connection."""
+        if lost is None:
             self.whole.callback(b"".join(self._pieces))
         else:
-            self.whole.errback(reason)
-
-    def _stop(self) -> None:
-        transport: Any = self.transport
-        if transport is not None:
-            transport.stopProducing()
-
-
-@implementer(IBodyProducer)
-class Producer:
-    """Writes pieces while the connection takes them."""
-
-    def __init__(self, content: Content) -> None:
-        self.length = content.length
-        self._pieces = iter(content.pieces)
-        self._consumer: Any = None
-        self._paused = False
-        self._done: Deferred[None] | None = None
-
-    def startProducing(self, consumer: Any) -> Deferred[None]:
-        """Begin to write; fires when all is written."""
-        self._consumer, self._done = consumer, Deferred()
-        done = self._done
-        self.resumeProducing()
-        return done
-
-    def resumeProducing(self) -> None:
-        """Write on."""
-        self._paused = False
-        while not self._paused and self._done is not None:
-            piece = next(self._pieces, None)
-            if piece is None:
-                done, self._done = self._done, None
-                done.callback(None)
-                return
-            self._consumer.write(piece)
-
-    def pauseProducing(self) -> None:
-        """Wait until ``resumeProducing``."""
-        self._paused = True
-
-    def stopProducing(self) -> None:
-        """The connection is gone."""
-        self._done = None
+            self.whole.errback(lost)

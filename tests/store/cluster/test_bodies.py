@@ -71,6 +71,18 @@ class BodyTests(Waits, SynchronousTestCase):
         self.assertEqual(self.successResultOf(uploads).values("UploadId"), [])
         self.assertEqual(self.objects(), 0)
 
+    def test_what_a_session_has_fetched_ahead_is_given_up_however_it_ends(self) -> None:
+        for number in range(3):
+            self.send(self.bench.store, b"%d\r\n" % number)
+        memory = self.bench.store._means.ahead
+        maildrop, leave = self.successResultOf(self.bench.store.open(ALICE, None))
+        before = memory._left
+        for index in (0, 1):
+            self.successResultOf(maildrop.retrieve(index)).close()
+        self.assertLess(memory._left, before)
+        leave()
+        self.assertEqual(memory._left, before)
+
     def test_the_recipients_of_a_message_share_its_body(self) -> None:
         self.send(self.bench.store, b"one\r\n")
         self.assertEqual(self.objects(), 1)

@@ -11,7 +11,7 @@ from cluster_engines import ClusterBench
 from gateway.errors import StoreDown
 from gateway.net.tls import make_certificate
 from gateway.postgresql.database import Database
-from gateway.store.cluster.transport import make_agent
+from gateway.store.cluster.transport import make_connections
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 
@@ -26,7 +26,7 @@ class TLSTests(SynchronousTestCase):
         engines = self.bench.engines
         for path, fault in (("/nonexistent", "No such file"), (__file__, "expected certificates")):
             with self.assertRaisesRegex(ValueError, f"^bucket_ca_file: .*{fault}"):
-                make_agent(
+                make_connections(
                     engines.reactor,
                     engines.s3.tls_url,
                     connections=2,

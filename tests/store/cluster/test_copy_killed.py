@@ -29,7 +29,7 @@ from gateway.store.cluster.blobs import Blobs
 from gateway.store.cluster.requests import Requests
 from gateway.store.cluster.signing import Signer
 from gateway.store.cluster.store import ClusterOptions, ClusterStore
-from gateway.store.cluster.transport import make_agent
+from gateway.store.cluster.transport import make_connections
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.store_contract import ALICE, NO_LIMITS, read_all, run_now
@@ -81,9 +81,11 @@ class Lab:
         """``where``: the addresses of the engines."""
         reading = MaildirOptions(lock_timeout=1)
         maildir = MaildirStore(f"{root}/mail", "{name}", run_now, reading=reading)
-        agent = make_agent(reactor, where["s3"], connections=4, timeout=10)
+        connections = make_connections(reactor, where["s3"], connections=4, timeout=10)
         signer = Signer("us-east-1", ACCESS_KEY, SECRET_KEY)
-        requests = CountedRequests(step, reactor, agent, signer, f"{where['s3']}/{where['bucket']}")
+        requests = CountedRequests(
+            step, reactor, connections, signer, f"{where['s3']}/{where['bucket']}"
+        )
         self.cluster = ClusterStore(
             reactor,
             CountedDatabase(step, where["database"]),

@@ -5,46 +5,47 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import connectionDone
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import StoreDown
 from gateway.model import Form
 from gateway.store.cluster.bodies import StreamedBody
+from gateway.store.cluster.transport import Lost
 
 
 class Response:
     """An answer of which a test sends the octets, and its connection."""
 
     def __init__(self) -> None:
-        self.part: Any = None
+        self.receiver: Any = None
         self.is_open = True
 
-    def deliverBody(self, part: Any) -> None:
+    def deliver(self, receiver: Any) -> None:
         """Octets may come."""
-        self.part = part
-        part.makeConnection(self)
+        self.receiver = receiver
 
-    def stopProducing(self) -> None:
+    def resume(self) -> None:
+        """It is read on."""
+
+    def stop(self) -> None:
         """The connection is closed."""
         self.is_open = False
-        self.part.connectionLost(connectionDone)
 
 
 class SlowServerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.opened: list[tuple[int, Deferred[Any]]] = []
-        self.response = Response()
+        self.response: Any = Response()
         self.body = StreamedBody(self.response, self.open_at, 10, Form.CLEAN, self.clock, 5.0)
 
-    def open_at(self, start: int) -> Deferred[Any]:
+    async def open_at(self, start: int) -> Any:
         self.opened.append((start, Deferred()))
-        return self.opened[-1][1]
+        return await self.opened[-1][1]
 
     def test_a_stalled_body_fails_and_its_connection_is_closed(self) -> None:
-        self.response.part.dataReceived(b"1234")
+        self.response.receiver.arrived(b"1234")
         self.assertEqual(self.successResultOf(self.body.read()), b"1234")
         rest = self.body.read()
         self.clock.advance(5.0)
@@ -54,7 +55,7 @@ class SlowServerTests(SynchronousTestCase):
 
     def test_a_connection_that_comes_after_the_failure_is_closed_too(self) -> None:
         rest = self.body.read()
-        self.response.part.connectionLost(connectionDone)
+        self.response.receiver.ended(Lost("reset"))
         self.clock.advance(5.0)
         self.failureResultOf(rest, StoreDown)
         ((start, opening),) = self.opened

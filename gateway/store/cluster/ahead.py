@@ -1,0 +1,92 @@
+"""The next message of a session that reads in order, fetched before it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from gateway.interfaces import IBody
+
+LARGEST = 256 * 1024
+"""Octets of a message that is fetched ahead; a larger one keeps its connection busy."""
+
+MOST = 32 * 1024 * 1024
+"""Octets that are fetched ahead in all sessions of a process."""
+
+
+class Memory:
+    """What all sessions may fetch ahead."""
+
+    def __init__(self, most: int = MOST) -> None:
+        """``most``: octets."""
+        self._left = most
+
+    def take(self, octets: int) -> bool:
+        """Reserve memory, if there is enough."""
+        if octets > min(self._left, LARGEST):
+            return False
+        self._left -= octets
+        return True
+
+    def give_back(self, octets: int) -> None:
+        """It is not needed any more."""
+        self._left += octets
+
+
+class Ahead:
+    """The message that a session has fetched ahead: one, or none."""
+
+    __slots__ = ("_index", "_last", "_memory", "_octets", "_opened")
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._last = -2
+        """What the session read last."""
+        self._index = -1
+        self._octets = 0
+        self._opened: Deferred[IBody | None] | None = None
+
+    def take(self, index: int) -> Deferred[IBody | None] | None:
+        """This message, if it was fetched; None, then or later: open it.
+
+        Any other one that was fetched is closed.
+        """
+        if self._opened is None or index != self._index:
+            self.close()
+            return None
+        self._memory.give_back(self._octets)
+        opened, self._opened = self._opened, None
+        return opened
+
+    def follow(
+        self, index: int, count: int, size: Callable[[int], int], open_: Callable[[int], Any]
+    ) -> None:
+        """The session reads ``index``: fetch the one after it, if it read the one before it.
+
+        ``count``: messages; ``size``: the octets of one; ``open_``: opens one.
+        """
+        in_order, self._last = index == self._last + 1, index
+        following = index + 1
+        if not in_order or following >= count or not self._memory.take(size(following)):
+            return
+        self._index, self._octets = following, size(following)
+        opened: Deferred[IBody | None] = Deferred.fromCoroutine(open_(following))
+        # It is opened again, and that says what is wrong.
+        self._opened = opened.addErrback(lambda _: None)
+
+    def close(self) -> None:
+        """Nothing that was fetched is read."""
+        if self._opened is None:
+            return
+        self._memory.give_back(self._octets)
+        opened, self._opened = self._opened, None
+        opened.addCallback(_close)
+
+
+def _close(body: IBody | Failure | None) -> None:
+    if isinstance(body, Failure) or body is None:
+        return
+    body.close()

@@ -1,0 +1,130 @@
+"""Messages that are fetched before a session asks for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.errors import StoreDown
+from gateway.store.cluster.ahead import LARGEST, Ahead, Memory
+
+
+class Body:
+    """An open body."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def close(self) -> None:
+        """Close it."""
+        self.closed += 1
+
+
+class Lab:
+    """A session of a mailbox with messages of some sizes."""
+
+    def __init__(self, sizes: list[int], memory: Memory | None = None) -> None:
+        self.sizes = sizes
+        self.ahead = Ahead(memory or Memory())
+        self.asked: list[tuple[int, Deferred[Any]]] = []
+
+    async def open(self, index: int) -> Any:
+        """Ask for a message."""
+        self.asked.append((index, Deferred()))
+        return await self.asked[-1][1]
+
+    def read(self, index: int) -> Deferred[Any] | None:
+        """What ``RETR`` does; the message, if it was fetched."""
+        taken = self.ahead.take(index)
+        self.ahead.follow(index, len(self.sizes), self.sizes.__getitem__, self.open)
+        return taken
+
+    @property
+    def fetched(self) -> list[int]:
+        """What was asked for so far."""
+        return [index for index, _ in self.asked]
+
+
+class AheadTests(SynchronousTestCase):
+    def test_a_session_that_reads_in_order_has_the_next_message_fetched(self) -> None:
+        lab = Lab([10] * 3)
+        self.assertIsNone(lab.read(0))
+        self.assertEqual(lab.fetched, [])
+        self.assertIsNone(lab.read(1))
+        self.assertEqual(lab.fetched, [2])
+        taken, body = lab.read(2), Body()
+        lab.asked[0][1].callback(body)
+        self.assertIs(self.successResultOf(taken), body)
+        self.assertEqual(lab.fetched, [2])
+        lab.ahead.close()
+        self.assertEqual(body.closed, 0)
+
+    def test_a_session_that_jumps_fetches_nothing_and_closes_what_it_had(self) -> None:
+        lab, body = Lab([10] * 9), Body()
+        lab.read(0)
+        lab.read(1)
+        self.assertIsNone(lab.read(7))
+        lab.asked[0][1].callback(body)
+        self.assertEqual(body.closed, 1)
+        self.assertEqual(lab.fetched, [2])
+
+    def test_what_was_fetched_in_vain_is_closed_at_the_end_whenever_it_comes(self) -> None:
+        for is_early in (True, False):
+            lab, body = Lab([10] * 3), Body()
+            lab.read(0)
+            lab.read(1)
+            if is_early:
+                lab.asked[0][1].callback(body)
+            lab.ahead.close()
+            if not is_early:
+                lab.asked[0][1].callback(body)
+            lab.ahead.close()
+            self.assertEqual(body.closed, 1)
+
+    def test_a_message_that_could_not_be_fetched_is_opened_when_it_is_read(self) -> None:
+        lab = Lab([10] * 3)
+        lab.read(0)
+        lab.read(1)
+        lab.asked[0][1].errback(StoreDown("S3 is away"))
+        self.assertIsNone(self.successResultOf(lab.read(2)))
+
+    def test_a_large_message_is_not_fetched(self) -> None:
+        lab = Lab([10, 10, LARGEST + 1])
+        lab.read(0)
+        lab.read(1)
+        self.assertEqual(lab.fetched, [])
+
+    def test_all_sessions_together_hold_no_more_than_the_memory_takes(self) -> None:
+        memory = Memory(25)
+        labs = [Lab([10] * 3, memory) for _ in range(3)]
+        for lab in labs:
+            lab.read(0)
+            lab.read(1)
+        self.assertEqual([lab.fetched for lab in labs], [[2], [2], []])
+        labs[0].ahead.close()
+        again = Lab([10] * 3, memory)
+        again.read(0)
+        again.read(1)
+        self.assertEqual(again.fetched, [2])
+
+
+@given(st.lists(st.integers(0, 5), max_size=20))
+def test_whatever_a_session_reads_it_closes_and_gives_back_all(reads: list[int]) -> None:
+    memory = Memory(100)
+    lab = Lab([10] * 6, memory)
+    taken, bodies = [], []
+    for index in reads:
+        found = lab.read(index)
+        if found is not None:
+            taken.append(found)
+    lab.ahead.close()
+    for _, opened in lab.asked:
+        bodies.append(Body())
+        opened.callback(bodies[-1])
+    kept = [SynchronousTestCase().successResultOf(one) for one in taken]
+    assert [body.closed for body in bodies] == [int(body not in kept) for body in bodies]
+    assert memory.take(100)

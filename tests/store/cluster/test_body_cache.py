@@ -1,0 +1,128 @@
+"""Bodies on the local disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from uuid import UUID
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.model import Form
+from gateway.store.cluster.body_cache import ABANDONED, LARGEST, WAITING, BodyCache
+from gateway.testing.store_contract import read_all, run_now
+
+ONE, TWO, THREE = (UUID(int=number) for number in (1, 2, 3))
+
+
+class BodyCacheTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+
+    def cache(self, most: int = 1000, run: object = run_now) -> BodyCache:
+        """A process' cache."""
+        made = BodyCache(str(self.directory), most, run)  # type: ignore[arg-type]
+        self.addCleanup(made.close)
+        return made
+
+    def keep(self, cache: BodyCache, key: UUID, text: bytes) -> None:
+        """Keep a body."""
+        self.assertTrue(cache.wants(len(text)))
+        self.assertIsNone(self.successResultOf(cache.keep(key, text)))
+
+    def found(self, cache: BodyCache, key: UUID, length: int = 10) -> bytes | None:
+        """A body, if it is there."""
+        body = cache.find(key, length, Form.CLEAN)
+        if body is None:
+            return None
+        self.assertIs(body.form, Form.CLEAN)
+        return bytes(read_all(self, body))
+
+    def test_a_body_that_was_kept_is_found(self) -> None:
+        cache = self.cache()
+        self.assertIsNone(self.found(cache, ONE))
+        self.keep(cache, ONE, b"0123456789")
+        self.assertEqual(self.found(cache, ONE), b"0123456789")
+
+    def test_the_body_that_was_read_longest_ago_goes_first(self) -> None:
+        cache = self.cache(most=25)
+        for key in (ONE, TWO):
+            self.keep(cache, key, b"0123456789")
+        self.found(cache, ONE)
+        self.keep(cache, THREE, b"0123456789")
+        found = [self.found(cache, key) is not None for key in (ONE, TWO, THREE)]
+        self.assertEqual(found, [True, False, True])
+        self.assertEqual(len([*self.directory.glob("*/*")]), 2)
+
+    def test_a_body_twice_counts_once(self) -> None:
+        cache = self.cache(most=20)
+        for key in (ONE, TWO, TWO, TWO):
+            self.keep(cache, key, b"0123456789")
+        self.assertEqual(self.found(cache, ONE), b"0123456789")
+
+    def test_a_large_body_is_not_kept_nor_one_that_is_larger_than_the_cache(self) -> None:
+        self.assertFalse(self.cache(most=LARGEST * 2).wants(LARGEST + 1))
+        self.assertFalse(self.cache(most=100).wants(101))
+
+    def test_a_file_that_is_gone_or_has_another_length_is_not_used(self) -> None:
+        cache = self.cache()
+        for spoil in (os.unlink, lambda path: os.truncate(path, 4)):
+            self.keep(cache, ONE, b"0123456789")
+            (path,) = self.directory.glob("*/*")
+            spoil(path)
+            self.assertIsNone(self.found(cache, ONE))
+        self.keep(cache, ONE, b"0123456789")
+        self.assertEqual(self.found(cache, ONE), b"0123456789")
+
+    def test_while_the_disk_is_slow_memory_is_bounded(self) -> None:
+        cache = self.cache(most=10**9, run=lambda _: Deferred())
+        kept = 0
+        while cache.wants(LARGEST):
+            cache.keep(UUID(int=kept), bytes(LARGEST))
+            kept += 1
+        self.assertEqual(kept, WAITING // LARGEST)
+
+    def test_a_disk_that_fails_costs_the_cache_and_no_message(self) -> None:
+        cache = self.cache()
+        self.keep(cache, ONE, b"0123456789")
+        (place,) = self.directory.iterdir()
+        for path in place.iterdir():
+            path.unlink()
+        place.rmdir()
+        self.keep(cache, TWO, b"0123456789")
+        self.assertFalse(cache.wants(10))
+        self.assertIsNone(self.found(cache, ONE))
+
+    def test_a_directory_that_cannot_be_used_is_a_fault_that_names_the_setting(self) -> None:
+        with self.assertRaisesRegex(ValueError, "^body_cache: /nonexistent: No such file"):
+            BodyCache("/nonexistent", 1000, run_now)
+
+    def test_what_a_killed_process_has_left_is_removed_and_what_a_living_one_has_is_not(
+        self,
+    ) -> None:
+        living = self.cache()
+        self.keep(living, ONE, b"0123456789")
+        dead = self.directory / "bodies-dead"
+        dead.mkdir()
+        (dead / "body").write_bytes(b"x")
+        young = self.directory / "bodies-young"
+        young.mkdir()
+        long_ago = time.time() - ABANDONED - 1
+        for place in self.directory.iterdir():
+            if place != young:
+                os.utime(place, (long_ago, long_ago))
+        self.cache()
+        self.assertFalse(dead.exists())
+        self.assertTrue(young.exists())
+        self.assertEqual(self.found(living, ONE), b"0123456789")
+
+    def test_nobody_else_may_read_it_and_nothing_is_left_at_the_end(self) -> None:
+        cache = self.cache()
+        self.keep(cache, ONE, b"0123456789")
+        (place,) = self.directory.iterdir()
+        self.assertEqual(place.stat().st_mode & 0o777, 0o700)
+        cache.close()
+        self.assertEqual([*self.directory.iterdir()], [])

@@ -1,0 +1,319 @@
+"""HTTP to S3, octet by octet: what is asked, and what is made of each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from gateway.store.cluster.transport import (
+    KEPT,
+    LONGEST_HEAD,
+    Collector,
+    Connections,
+    Content,
+    Lost,
+    Response,
+)
+
+HEAD = b"GET /mail/name HTTP/1.1\r\n\r\n"
+
+WITHIN = 10.0
+"""Seconds for each request of these tests."""
+
+
+class Transport(StringTransport):
+    """A connection whose other end is the test."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:
+        """Note it."""
+        self.aborted = True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """As TCP has it."""
+
+
+@implementer(IStreamClientEndpoint)
+class Server:
+    """An endpoint that connects at once."""
+
+    def __init__(self) -> None:
+        self.transports: list[Transport] = []
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """A new connection."""
+        protocol, transport = factory.buildProtocol(None), Transport()
+        protocol.makeConnection(transport)
+        transport.protocol = protocol
+        self.transports.append(transport)
+        return succeed(protocol)
+
+
+class Lab:
+    """Connections to a server that the test plays."""
+
+    def __init__(self, most: int = 2) -> None:
+        self.clock, self.server, self.case = Clock(), Server(), SynchronousTestCase()
+        self.connections = Connections(self.clock, self.server, "s3", most=most)
+
+    def ask(self, content: Content | None = None) -> Deferred[Response]:
+        """Send a request."""
+        return self.connections.ask(HEAD, content or Content(), WITHIN)
+
+    def answer(self, *pieces: bytes, on: int = -1) -> None:
+        """Octets of the server."""
+        for piece in pieces:
+            self.server.transports[on].protocol.dataReceived(piece)
+
+    def hang_up(self, reason: Exception, on: int = -1) -> None:
+        """The connection ends."""
+        self.server.transports[on].protocol.connectionLost(Failure(reason))
+
+    def response(self, asked: Deferred[Response]) -> Response:
+        """The answer, whose head is here."""
+        found: Response = self.case.successResultOf(asked)
+        return found
+
+    def text(self, response: Response, most: int | None = None) -> bytes:
+        """The body, which is here."""
+        found: bytes = self.case.successResultOf(Collector(response, most).whole)
+        return found
+
+    def lost(self, deferred: Deferred[Any]) -> str:
+        """Why there is no whole answer."""
+        return str(self.case.failureResultOf(deferred, Lost).value)
+
+
+def split(text: bytes, cuts: Sequence[int]) -> list[bytes]:
+    """In pieces."""
+    ends = sorted({cut % (len(text) + 1) for cut in cuts} | {0, len(text)})
+    return [text[start:end] for start, end in pairwise(ends)]
+
+
+FORMS = {
+    "length": b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 11\r\n\r\nhello world',
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n",
+    "interim": b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world",
+}
+
+
+@given(form=st.sampled_from(sorted(FORMS)), cuts=st.lists(st.integers(0, 200), max_size=8))
+def test_an_answer_is_the_same_in_whatever_pieces_it_comes(form: str, cuts: list[int]) -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(*split(FORMS[form], cuts))
+    response = lab.response(asked)
+    assert response.status == 200
+    assert response.length == (-1 if form == "chunks" else 11)
+    assert b"x" not in response.headers
+    assert lab.text(response) == b"hello world"
+    lab.ask()
+    assert len(lab.server.transports) == 1
+    assert lab.server.transports[0].value() == HEAD * 2
+
+
+def test_a_body_that_ends_with_its_connection_is_whole() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(b"HTTP/1.0 503 Busy\r\n\r\nlater")
+    collected = Collector(lab.response(asked)).whole
+    lab.case.assertNoResult(collected)
+    lab.hang_up(ConnectionDone())
+    assert lab.case.successResultOf(collected) == b"later"
+
+
+CUT_SHORT = [
+    b"",
+    b"HTTP/1.1 200 OK\r\nContent-",
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("text", CUT_SHORT)
+@pytest.mark.parametrize("reason", [ConnectionDone(), ConnectionLost()])
+def test_a_connection_that_ends_before_the_head_is_a_lost_request(
+    text: bytes, reason: Exception
+) -> None:
+    lab = Lab()
+    asked = lab.ask()
+    if text:
+        lab.answer(text)
+    lab.hang_up(reason)
+    assert type(reason).__name__ in lab.lost(asked)
+
+
+BODIES = [
+    b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+]
+
+
+@pytest.mark.parametrize("text", BODIES)
+def test_a_body_that_is_cut_short_is_lost_and_not_shorter(text: bytes) -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(text)
+    collected = Collector(lab.response(asked)).whole
+    lab.hang_up(ConnectionDone())
+    assert "ConnectionDone" in lab.lost(collected)
+
+
+@pytest.mark.parametrize(
+    "text", [b"+OK POP3 ready\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", b"\0" * 50]
+)
+def test_what_is_no_http_closes_the_connection_and_is_a_lost_request(text: bytes) -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(text)
+    assert "expected HTTP" in lab.lost(asked)
+    assert lab.server.transports[0].aborted
+
+
+def test_a_head_without_an_end_is_not_kept_in_memory() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(
+        b"HTTP/1.1 200 OK\r\n", *[b"X: " + b"y" * 1000 + b"\r\n"] * (LONGEST_HEAD // 1000 + 1)
+    )
+    assert "a head of more than" in lab.lost(asked)
+
+
+def test_a_server_that_is_silent_is_left_after_the_time_limit() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.clock.advance(WITHIN - 0.1)
+    lab.case.assertNoResult(asked)
+    lab.clock.advance(0.1)
+    assert lab.lost(asked) == "no answer within 10 seconds"
+    assert lab.server.transports[0].aborted
+
+
+def test_the_time_limit_is_over_once_the_head_is_here() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n")
+    assert not lab.clock.getDelayedCalls()
+    collected = Collector(lab.response(asked)).whole
+    lab.answer(b"x")
+    assert lab.case.successResultOf(collected) == b"x"
+
+
+NOT_KEPT = [
+    b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+    b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("text", NOT_KEPT)
+def test_a_connection_is_not_used_again_if_its_server_ends_it_or_says_too_much(text: bytes) -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(text)
+    assert lab.response(asked).status in (200, 204)
+    assert lab.server.transports[0].aborted
+    lab.ask()
+    assert len(lab.server.transports) == 2
+
+
+def test_an_answer_to_no_request_closes_the_connection() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(FORMS["length"])
+    lab.response(asked)
+    lab.answer(FORMS["length"])
+    assert lab.server.transports[0].aborted
+    lab.hang_up(ConnectionDone())
+    again = lab.ask()
+    assert len(lab.server.transports) == 2
+    lab.answer(FORMS["length"])
+    assert lab.text(lab.response(again)) == b"hello world"
+
+
+def test_connections_are_kept_up_to_a_number_and_for_a_while() -> None:
+    lab = Lab(most=2)
+    for _ in range(3):
+        lab.ask()
+    for number in range(3):
+        lab.answer(FORMS["length"], on=number)
+    assert [one.aborted for one in lab.server.transports] == [True, False, False]
+    lab.clock.advance(KEPT + 1)
+    lab.ask()
+    assert [one.aborted for one in lab.server.transports] == [True, True, True, False]
+
+
+def test_closing_ends_those_that_are_kept() -> None:
+    lab = Lab()
+    lab.ask()
+    lab.answer(FORMS["length"])
+    lab.connections.close()
+    assert lab.server.transports[0].aborted
+
+
+def test_a_server_is_not_read_while_nobody_takes_what_it_sends() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+    transport = lab.server.transports[0]
+    assert transport.producerState == "paused"
+    collected = Collector(lab.response(asked)).whole
+    assert transport.producerState == "producing"
+    lab.answer(b"again")
+    assert lab.case.successResultOf(collected) == b"helloagain"
+
+
+def test_the_first_octets_of_a_body_close_the_connection_after_them() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 100)
+    assert lab.text(lab.response(asked), 60) == b"x" * 60
+    assert lab.server.transports[0].aborted
+
+
+def test_a_request_that_is_cancelled_closes_its_connection_and_is_not_a_lost_one() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    asked.cancel()
+    lab.case.failureResultOf(asked, CancelledError)
+    assert lab.server.transports[0].aborted
+    assert not lab.clock.getDelayedCalls()
+
+
+def test_a_large_content_is_written_as_the_connection_takes_it() -> None:
+    lab = Lab()
+    pieces = [bytes([number]) * 50_000 for number in range(3)]
+    asked = lab.ask(Content(pieces))
+    transport: Any = lab.server.transports[0]
+    assert transport.value() == HEAD
+    for _ in range(4):
+        transport.producer.resumeProducing()
+    assert transport.value() == HEAD + b"".join(pieces)
+    assert transport.producer is None
+    lab.answer(FORMS["length"])
+    assert lab.text(lab.response(asked)) == b"hello world"
+    lab.ask()
+    assert len(lab.server.transports) == 1
+
+
+def test_a_refusal_before_all_is_sent_ends_the_connection() -> None:
+    lab = Lab()
+    asked = lab.ask(Content([b"x" * 70_000]))
+    lab.answer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+    assert lab.response(asked).status == 403
+    assert lab.server.transports[0].aborted
