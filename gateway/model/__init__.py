@@ -1,7 +1,7 @@
 """Frozen values that packages exchange.
 
-Import them from here; ``mail``, ``transfer``, ``accounts``, ``clients`` and ``admission`` are where
-to read.
+Import them from here; ``mail``, ``audit``, ``transfer``, ``accounts``, ``clients`` and
+``admission`` are where to read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gateway.model.accounts import (
     WarningState,
 )
 from gateway.model.admission import Entrance, Guess, SessionChange
+from gateway.model.audit import AuditEntry, AuditLines, AuditQuery
 from gateway.model.clients import (
     Connection,
     FailedLogin,
@@ -49,6 +50,9 @@ from gateway.model.transfer import CopiedMessage, MailboxImage
 __all__ = [
     "UNLIMITED",
     "Account",
+    "AuditEntry",
+    "AuditLines",
+    "AuditQuery",
     "Connection",
     "Contents",
     "CopiedMessage",

@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from attrs import field, frozen
-
 from gateway.errors import StoreDown
+from gateway.model import AuditEntry, AuditLines, AuditQuery
 
 OCTETS = 16 * 2**20
 """Octets that one question reads at most."""
@@ -33,66 +32,6 @@ _LATE = 3600.0
 """Seconds by which lines may be out of order, where a clock was set."""
 
 
-@frozen
-class AuditEntry:
-    """A message that was removed, hidden or restored; times in Unix seconds."""
-
-    at: float
-    action: str
-    """``discard``: removed.  ``hide``: hidden.  ``purge``: removed later.  ``restore``: back."""
-
-    mailbox: str
-    uid: str
-    message_id: str | None
-    """The Message-ID of the header."""
-
-    octets: int
-    received: float
-    read: float | None
-    rule: str
-    """The rule of retention; empty: none."""
-
-    session: str
-    """The id of the POP3 session in the log; empty: none."""
-
-    client: str
-    operator: str
-    """Who asked for it; empty: no operator."""
-
-
-class AuditLines(NamedTuple):
-    """What a question found."""
-
-    lines: list[AuditEntry]
-    cursor: str
-    """Where the next question goes on; empty: there is nothing more."""
-
-    damaged: int
-    """Lines that are no entry of the log.  With ``fields`` only those that have the values."""
-
-
-@frozen
-class Wanted:
-    """Which lines are wanted; None: any."""
-
-    fields: Mapping[str, str] = field(factory=dict)
-    """Values that fields of the line must have, by name."""
-
-    since: float = 0.0
-    until: float | None = None
-
-    @property
-    def needles(self) -> list[bytes]:
-        """Octets that each wanted line has: looking for them costs less than reading the line."""
-        return [json.dumps(value).encode() for value in self.fields.values()]
-
-    def fits(self, line: AuditEntry) -> bool:
-        """Whether the line is wanted."""
-        if line.at < self.since or (self.until is not None and line.at >= self.until):
-            return False
-        return all(getattr(line, name) == value for name, value in self.fields.items())
-
-
 class _Place(NamedTuple):
     """A file of the log, and how many octets of it are still to be read."""
 
@@ -101,7 +40,7 @@ class _Place(NamedTuple):
 
 
 def find_lines(
-    path: str, wanted: Wanted, *, cursor: str = "", most: int, octets: int = OCTETS
+    path: str, wanted: AuditQuery, *, cursor: str = "", most: int, octets: int = OCTETS
 ) -> AuditLines:
     """Up to ``most`` wanted lines from the cursor of an answer on; empty: from the newest line.
 
@@ -118,9 +57,10 @@ def find_lines(
 
 
 class _Search:
-    def __init__(self, wanted: Wanted, most: int, octets: int) -> None:
+    def __init__(self, wanted: AuditQuery, most: int, octets: int) -> None:
         self._wanted = wanted
-        self._needles = wanted.needles
+        # Looking for these costs less than reading the line.
+        self._needles = [json.dumps(value).encode() for value in wanted.fields.values()]
         self._most = most
         self._left = octets
         self.found: list[AuditEntry] = []

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from gateway.config.retention import Audit as AuditSettings
 from gateway.errors import BadRequest, NotSupported
-from gateway.model import Reason, Removed
+from gateway.model import AuditQuery, Reason, Removed
 from gateway.operations.audit import AuditPage, search_audit
 from gateway.state.audit import Audit
-from gateway.state.audit_search import Wanted, _backwards, find_lines
+from gateway.state.audit_search import _backwards, find_lines
 from memory_tools import NOW, OperationCase
 
 
@@ -114,12 +114,12 @@ class SearchTests(AuditCase):
         self.write(1)
         with open(self.path, "ab") as file:
             file.write(b"{}\n" * 100_000)
-        found = find_lines(self.path, Wanted({"uid": "1"}), most=5, octets=100_000)
+        found = find_lines(self.path, AuditQuery({"uid": "1"}), most=5, octets=100_000)
         self.assertEqual(found.lines, [])
         questions = 1
         while found.cursor:
             found = find_lines(
-                self.path, Wanted({"uid": "1"}), most=5, octets=100_000, cursor=found.cursor
+                self.path, AuditQuery({"uid": "1"}), most=5, octets=100_000, cursor=found.cursor
             )
             questions += 1
         self.assertEqual([one.uid for one in found.lines], ["1"])
