@@ -186,6 +186,9 @@ class StoreKind(Generic[S]):
     Raises ``ConfigError``.
     """
 
+    keeps_audit: bool = False
+    """The store is an ``IAuditStore``, and ``StoreParts.audit`` writes nothing."""
+
     check_name: Callable[[str], object] = _nothing
     """Raises ``BadMailboxName`` for a name that no mailbox can have, whatever the settings are."""
 

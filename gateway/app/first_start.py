@@ -95,11 +95,10 @@ def prepare(settings: Settings, user: User | None) -> None:
 
 def reserve(settings: Settings, user: User | None) -> None:
     """Reserve room for the audit log at the first start, if the start can proceed."""
-    said = settings.audit
+    path, said = settings.audit_path, settings.audit
     # On a full disk there is none; ``foreseen`` reports other errors.
     with _acting(user), suppress(OSError):
-        if said.path:
-            path = settings.path_of(said.path)
+        if path:
             Audit(path, max_octets=parse_size(said.max_size), keep=said.keep).reserve()
 
 
@@ -175,16 +174,14 @@ def _not_for_workers(settings: Settings, user: User) -> list[str]:
 
 def _unwritable(settings: Settings, user: User | None) -> list[str]:
     """Why the current user cannot write the audit log; empty: it can."""
-    path = settings.path_of(settings.audit.path)
+    path = settings.audit_path
     who = "may not be written" if user is None else f"user {user.uid} may not write it"
     # Rotation writes to the directory.
     needed = [(os.path.dirname(path), _WRITE), (path, os.R_OK | os.W_OK)]
     return [
         f"{place}: {who}: audit.path"
         for place, mode in needed
-        if settings.audit.path
-        and os.path.exists(place)
-        and not os.access(place, mode, effective_ids=True)
+        if path and os.path.exists(place) and not os.access(place, mode, effective_ids=True)
     ]
 
 

@@ -67,18 +67,18 @@ def missing_files(
 
 def _places_of_files(settings: Settings, others: Collection[str]) -> list[str]:
     """Faults of the places where the server writes files; ``others``: files that it reads."""
-    path, problems = settings.path_of(settings.audit.path), []
+    path, problems = settings.audit_path, []
     taken = {
         *others,
         *(os.path.join(settings.state_dir, name) for name in (ledger_file.NAME, leader.NAME)),
     }
     place = os.path.dirname(path)
     # The start creates a missing state directory.
-    if settings.audit.path and place != settings.state_dir and not os.path.isdir(place):
+    if path and place != settings.state_dir and not os.path.isdir(place):
         problems.append(f"{place}: no such directory: audit.path")
-    elif settings.audit.path and os.path.realpath(path) in map(os.path.realpath, taken):
+    elif path and os.path.realpath(path) in map(os.path.realpath, taken):
         problems.append(f"{path}: expected a file that has no other use: audit.path")
-    elif settings.audit.path and (fault := _fault(path)) not in ("", _MISSING):
+    elif path and (fault := _fault(path)) not in ("", _MISSING):
         problems.append(f"{path}: {fault}: audit.path")
     return problems + [
         f"{place}: expected a directory: {key}"

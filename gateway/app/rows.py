@@ -111,8 +111,7 @@ def made(section: str, make: Callable[[], T]) -> T:
 
 def make_audit(settings: Settings) -> AuditOf:
     """The audit log, which gets every message before its removal."""
-    said = settings.audit
-    if not said.path:
+    path, said = settings.audit_path, settings.audit
+    if not path:
         return no_audit
-    path = settings.path_of(said.path)
     return Audit(path, max_octets=parse_size(said.max_size), keep=said.keep)

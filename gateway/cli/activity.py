@@ -14,8 +14,8 @@ from gateway.cli.terminal import Terminal, View, described
 from gateway.units import rounded_size
 
 if TYPE_CHECKING:
+    from gateway.model import AuditEntry
     from gateway.operations.logins import MailboxLogin
-    from gateway.state.audit_search import AuditEntry
 
 # -- logins --------------------------------------------------------------------
 
@@ -136,7 +136,8 @@ def audit(
 ) -> Exit:
     """Search the audit log: what was removed, hidden and restored, by whom, when.
 
-    The newest entries come first. Older files of the log are searched too.
+    The newest entries come first. Older files of the log are searched too; in a
+    cluster, the entries of all gateways.
     """
     from gateway.operations.audit import search_audit
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import CONFIG, Exit, Group, command
-from gateway.cli.server_parts import settings_of
 from gateway.cli.terminal import Terminal
 from gateway.errors import ConfigError
 
@@ -106,10 +105,7 @@ def verify(terminal: Terminal, config: str | None, repair: bool, most: bool) -> 
 
     if most and not repair:
         raise click.UsageError("--most is for --repair")
-    if repair:
-        settings = settings_of(config, "the audit log belongs to the server")
-    else:
-        settings = load_all(config)
+    settings = load_all(config)
     own = own_settings(settings, "name the configuration of a gateway of the cluster with --config")
     return verify_with(terminal, settings, own, repair=repair, most=most)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from gateway.app.rows import made, make_audit
+from gateway.app.rows import made
 from gateway.cli.command import Exit
 from gateway.cli.server_parts import in_reactor
 from gateway.cli.terminal import Terminal, View
@@ -27,7 +27,7 @@ def verify(
 ) -> Exit:
     """Verify the cluster of these settings, and print what does not fit."""
     operator = f"uid {os.geteuid()}"
-    mend = Repair(make_audit(settings), operator, most) if repair else None
+    mend = Repair(own.audit_days > 0, operator, most) if repair else None
     rows = terminal.rows(PROBLEMS)
     # They are closed when the reactor has ended, by a signal perhaps.
     with ExitStack() as running:

@@ -10,6 +10,7 @@ from typing import Any
 from gateway import endpoints
 from gateway.config.listeners import Listener, Tls
 from gateway.config.proxies import proxy_faults
+from gateway.config.retention import Audit
 from gateway.config.services import SCOPES
 from gateway.config.settings import Settings
 from gateway.kinds import Fault
@@ -186,5 +187,7 @@ def _of_kinds(settings: Settings) -> Iterator[Fault]:
     for kind in settings.login_kinds:
         yield from kind.faults(settings.of(kind), settings)
     yield from settings.store_kind.faults(settings.store, settings)
+    if settings.store_kind.keeps_audit and settings.audit != Audit():
+        yield "audit", f"expected no such section: a {settings.store.kind} keeps the audit itself"
     if settings.demo and settings.directory_kind.add_account is None:
         yield "demo", "expected false: the demo account lives in a passwd-file"

@@ -109,6 +109,12 @@ class Settings:
         return found
 
     @property
+    def audit_path(self) -> str:
+        """The absolute path of the audit log; empty: there is no such file."""
+        is_file = self.audit.path and not self.store_kind.keeps_audit
+        return self.path_of(self.audit.path) if is_file else ""
+
+    @property
     def secret_files(self) -> dict[str, str]:
         """The files that secrets are read from: path to setting."""
         return {

@@ -9,6 +9,8 @@ from zope.interface import Attribute, Interface
 
 from gateway.model import (
     Account,
+    AuditLines,
+    AuditQuery,
     Contents,
     Form,
     Limits,
@@ -300,11 +302,27 @@ class IMailboxAdmin(Interface):
         """
 
 
+class IAuditStore(IStore):
+    """A store that keeps the audit itself, for all servers that share it.
+
+    An entry is there exactly if the message was removed, hidden or restored.
+    """
+
+    def search_audit(query: AuditQuery, cursor: str, most: int) -> Deferred[AuditLines]:
+        """Up to ``most`` entries from the cursor of an answer on; empty: from the newest.
+
+        Reads a bounded number of entries: an answer may have none, and a cursor.  Fails with
+        ``ValueError`` for a cursor that is none, with ``NotSupported`` if no audit is kept, and
+        as ``IDelivery.receive`` does.
+        """
+
+
 class ICollectingStore(IStore):
-    """A store in which removed mail takes room until it is collected."""
+    """A store in which removed mail, or an audit of its own, takes room until it is collected."""
 
     def collect(most: int) -> Deferred[int]:
-        """Free the room of up to ``most`` messages that were removed before any open session.
+        """Free the room of up to ``most`` messages that were removed before any open session,
+        and of up to ``most`` audit entries that are too old.
 
         The leader calls it; fires with how many there were.  Fails as ``IDelivery.receive``
         does: then some are left, and a later call frees them.

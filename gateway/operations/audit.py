@@ -7,9 +7,11 @@ from typing import Annotated
 from attrs import frozen
 
 from gateway.errors import BadValue, NotSupported
+from gateway.interfaces import IAuditStore
+from gateway.model import AuditEntry, AuditLines, AuditQuery
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds
-from gateway.state.audit_search import AuditEntry, AuditLines, Wanted, find_lines
+from gateway.state.audit_search import find_lines
 
 
 @frozen
@@ -39,14 +41,11 @@ async def search_audit(
     cursor: str = "",
     most: Annotated[int, Bounds(1, 1000)] = 100,
 ) -> AuditPage:
-    """Search the audit log and its older files, the newest entry first.
+    """Search the audit log, the newest entry first.
 
     An entry fits that has all the values asked for; ``message_id`` with or without its angle
     brackets.  ``since`` and ``until`` are Unix seconds.
     """
-    settings = tools.settings
-    if not settings.audit.path:
-        raise NotSupported("there is no audit log: set audit.path")
     if message_id and not message_id.startswith("<"):
         message_id = f"<{message_id}>"
     fields = {
@@ -56,14 +55,19 @@ async def search_audit(
         "session": session,
         "action": action,
     }
-    wanted = Wanted({name: value for name, value in fields.items() if value}, since, until)
-    path = settings.path_of(settings.audit.path)
-
-    def search() -> AuditLines:
-        try:
-            return find_lines(path, wanted, cursor=cursor, most=most)
-        except ValueError as error:
-            raise BadValue([f"cursor: {error}"]) from None
-
-    found = await tools.run(search)
+    query = AuditQuery({name: value for name, value in fields.items() if value}, since, until)
+    try:
+        found = await _search(tools, query, cursor, most)
+    except ValueError as error:
+        raise BadValue([f"cursor: {error}"]) from None
     return AuditPage(tuple(found.lines), found.cursor, found.damaged)
+
+
+async def _search(tools: Tools, query: AuditQuery, cursor: str, most: int) -> AuditLines:
+    store: IAuditStore | None = IAuditStore(tools.store, None)
+    if store is not None:
+        return await store.search_audit(query, cursor, most)
+    path = tools.settings.audit_path
+    if not path:
+        raise NotSupported("there is no audit log: set audit.path")
+    return await tools.run(lambda: find_lines(path, query, cursor=cursor, most=most))

@@ -36,6 +36,7 @@ from gateway.model import Reason, Removed
 from gateway.net.tls import make_certificate
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.state.ledger import Ledger
+from gateway.store.audited import no_audit
 from gateway.store.maildir.kind import MaildirSettings
 
 SAMPLE = Path(__file__).parents[2] / "etc" / "pop3gw.toml"
@@ -761,6 +762,22 @@ class CheckTests(ConfigCase):
                 audit([REMOVED])
             found = {name for name in os.listdir(state) if name not in ("tls", "accounts")}
             self.assertEqual(sorted(found), files)
+
+    def test_a_cluster_keeps_the_audit_itself_and_has_no_other_use_for_the_section(self) -> None:
+        text = f"""{LISTENER}[store]
+kind = "cluster"
+database = "postgresql://gateway@localhost/mail"
+bucket = "https://localhost/mail"
+bucket_access_key = "gateway"
+bucket_secret_key = "secret"
+"""
+        settings = load_settings(self.file(text), {})
+        self.assertEqual(settings.audit_path, "")
+        self.assertIs(make_audit(settings), no_audit)
+        (fault,) = self.faults(f"{text}[audit]\nkeep = 1\n")
+        self.assertIn("audit: expected no such section: a cluster keeps the audit itself", fault)
+        (fault,) = self.faults(f"{text}audit_days = -1\n")
+        self.assertIn("store.audit_days", fault)
 
 
 class ListenerTests(ConfigCase):

@@ -17,7 +17,7 @@ from twisted.python.components import proxyForInterface
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.interfaces import IBody, IHidingMaildrop, IMaildrop, Run
-from gateway.model import Account
+from gateway.model import Account, Reason, Removed
 from gateway.postgresql.database import Database
 from gateway.postgresql.migrate import migrate
 from gateway.store.cluster.blobs import Blobs
@@ -25,7 +25,6 @@ from gateway.store.cluster.requests import Requests
 from gateway.store.cluster.signing import Signer
 from gateway.store.cluster.store import ClusterOptions, ClusterStore
 from gateway.store.cluster.transport import Connections, Content, make_connections
-from gateway.testing.retention_store_contract import Trail
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, admit, run_now
 from postgresql import PostgreSQL
 from radosgw import ACCESS_KEY, OWNER_KEY, OWNER_SECRET, SECRET_KEY, RadosGateway
@@ -121,7 +120,7 @@ class Engines:
             *("mailbox", "message", "head", "gone", "former_name", "warning", "digest", "scan"),
             *("removal", "forecast", "retention_order", "announced_expire", "rename"),
             *("last_login", "logins_since", "high_water", "leader", "lease"),
-            *("member", "login", "guess"),
+            *("member", "login", "guess", "audit"),
         ]
         self.owner.transact(
             lambda cursor, _: [cursor.execute(f"DELETE FROM pop3gw.{one}") for one in tables]
@@ -193,6 +192,51 @@ class PromptStore(ClusterStore):
         return super().open(account, mind).addCallback(prompt)
 
 
+class _Entries(list[Removed]):
+    """The audit's entries; to delete all empties the table."""
+
+    def __init__(self, owner: Database) -> None:
+        self._owner = owner
+        super().__init__(
+            Removed(*fields, Reason(*causes))
+            for *fields, causes in owner.read(
+                "SELECT action, mailbox, uid, message_id, octets,"
+                " extract(epoch FROM received)::float8, extract(epoch FROM read)::float8,"
+                " ARRAY[rule, session, client, operator] FROM pop3gw.audit ORDER BY at, id"
+            )
+        )
+
+    def __delitem__(self, which: Any) -> None:
+        assert which == slice(None)
+        self._owner.write("DELETE FROM pop3gw.audit")
+
+
+class RowsTrail:
+    """The ``Trail`` of the contract suites: what the database has."""
+
+    def __init__(self, engines: Engines) -> None:
+        self._owner = engines.owner
+        self.fails = False
+
+    @property
+    def lines(self) -> _Entries:
+        """The entries, the oldest first."""
+        return _Entries(self._owner)
+
+    @property
+    def fails(self) -> bool:
+        """Whether the gateways may write no entry."""
+        return self._fails
+
+    @fails.setter
+    def fails(self, fails: bool) -> None:
+        self._fails = fails
+        what = f"REVOKE INSERT ON pop3gw.audit FROM {ROLE}"
+        if not fails:
+            what = f"GRANT INSERT ON pop3gw.audit TO {ROLE}"
+        self._owner.write(what)
+
+
 class ClusterBench:
     """The store of one gateway, and another gateway that acts beside it."""
 
@@ -200,9 +244,10 @@ class ClusterBench:
         self.engines = engines = ENGINES[0]
         engines.clear()
         self.bucket = engines.make_bucket()
-        self.trail = Trail()
-        self.store = self.gateway(test, run=run, admit=admit, audit=self.trail, **more)
-        self.other = self.gateway(test)
+        self.trail = RowsTrail(engines)
+        self.store = self.gateway(test, run=run, admit=admit, **more)
+        # What it removes is no entry of the trail.
+        self.other = self.gateway(test, options=ClusterOptions(create=False, audit_days=0))
         maker = self.maker(test)
         for account in (ALICE, BOB):
             engines.result(maker.prepare(account))

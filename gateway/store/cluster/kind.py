@@ -57,6 +57,7 @@ class ClusterSettings(StoreSettings):
     mark_read: bool = True
     shared_sessions: bool = False
     cached_messages: int = field(default=2_000_000, **check.within(0, 2**40))
+    audit_days: int = field(default=90, **check.within(0, 36_500))
     body_cache: str = ""
     body_cache_size: str = field(default="1 GB", **check.SOME_SIZE)
 
@@ -138,6 +139,7 @@ def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
         count_hidden=parts.count_hidden,
         convert_cr=own.bare_cr == "convert",
         cached_messages=own.cached_messages,
+        audit_days=own.audit_days,
         timeout=own.timeout,
     )
     cache = None
@@ -152,7 +154,6 @@ def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
         options=options,
         cache=cache,
         admit=parts.admit,
-        audit=parts.audit,
         deliver=parts.deliver,
         emit=parts.emit,
     )
@@ -225,6 +226,7 @@ CLUSTER = StoreKind(
     make=_make,
     make_state=_make_state,
     make_admission=_make_admission,
+    keeps_audit=True,
     faults=_faults,
     check_name=_check_name,
     check_account=_check_account,

@@ -1,16 +1,15 @@
-"""Removal, hiding and restoring: each is a transaction with audit lines before its end.  Blocks."""
+"""Removal, hiding and restoring: each is a transaction with its audit entries.  Blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
-from gateway.errors import StoreDown
-from gateway.interfaces import Audit
 from gateway.model import Contents, Reason, Removed, Usage
 from gateway.postgresql.database import Cursor, Database
 from gateway.store.audited import entry, message_id_in
-from gateway.store.cluster import changes
+from gateway.store.cluster import audit, changes
+from gateway.store.cluster.audit import NotAudited
 from gateway.store.cluster.changes import Locked
 from gateway.store.cluster.rows import Kept
 
@@ -23,9 +22,10 @@ Change = Callable[[Cursor, Locked, Collection[int]], None]
 class Removal:
     """What takes messages away from POP3, and brings them back."""
 
-    def __init__(self, database: Database, audit: Audit) -> None:
+    def __init__(self, database: Database, *, audited: bool) -> None:
+        """``audited``: write an entry for each message."""
         self._database = database
-        self._audit = audit
+        self._audited = audited
 
     def remove(self, name: str, unique_ids: Collection[str], cause: Reason) -> int:
         """Remove messages that are shown; returns how many.  As the interface for the rest."""
@@ -40,7 +40,7 @@ class Removal:
         return self._change(name, unique_ids, "purge", changes.remove, cause, hidden=True)
 
     def restore(self, name: str, unique_ids: Collection[str], cause: Reason | None) -> int:
-        """Show hidden messages again; without a cause no line tells."""
+        """Show hidden messages again; without a cause no entry tells."""
         return self._change(name, unique_ids, "restore", changes.restore, cause, hidden=True)
 
     def _change(
@@ -85,9 +85,13 @@ class Removal:
         for start in range(0, len(uids), BATCH):
             some, read = uids[start : start + BATCH], () if start else retrieved
             told = action, name, cause
-            error = self._database.transact(partial(self._take, mailbox, some, read, told, change))
-            if error is not None:
-                raise error
+            try:
+                self._database.transact(partial(self._take, mailbox, some, read, told, change))
+            except NotAudited:
+                # The marks were undone with the rest, and need no entry.
+                if read:
+                    self.mark(mailbox, read)
+                raise
 
     def _take(
         self,
@@ -98,17 +102,12 @@ class Removal:
         change: Change,
         cursor: Cursor,
         _: bool,
-    ) -> StoreDown | None:
+    ) -> None:
         box = changes.lock_id(cursor, mailbox)
         found = changes.find_uids(cursor, box, removed)
         if retrieved:
             changes.mark_read(cursor, mailbox, retrieved)
-        try:
-            self._apply(cursor, box, found, told, change)
-        except StoreDown as error:
-            # The audit has failed, before a change: the marks are kept.
-            return error
-        return None
+        self._apply(cursor, box, found, told, change)
 
     def mark(self, mailbox: int, retrieved: Collection[int]) -> None:
         """Mark messages as read."""
@@ -146,15 +145,14 @@ class Removal:
         if not found:
             return
         action, name, cause = told
-        if cause is not None:
-            self._audit(_lines(cursor, box, found, action, name, cause))
+        if cause is not None and self._audited:
+            audit.write(cursor, _entries(cursor, box, found, action, name, cause))
         change(cursor, box, [kept.uid for kept in found])
 
 
-def _lines(
+def _entries(
     cursor: Cursor, box: Locked, found: Sequence[Kept], action: str, name: str, cause: Reason
 ) -> Iterator[Removed]:
-    """Reads headers only if somebody reads the lines."""
     for start in range(0, len(found), BATCH):
         some = found[start : start + BATCH]
         heads = changes.heads(cursor, box, [kept.uid for kept in some])

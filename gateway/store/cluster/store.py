@@ -8,14 +8,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
-from gateway.errors import MaildropBusy, MessageGone, NoSuchMailbox
+from gateway.errors import MaildropBusy, MessageGone, NoSuchMailbox, NotSupported
 from gateway.events import Emit
 from gateway.interfaces import (
     Admit,
-    Audit,
+    IAuditStore,
     IBody,
     ICache,
     ICollectingStore,
@@ -31,6 +31,8 @@ from gateway.interfaces import (
 )
 from gateway.model import (
     Account,
+    AuditLines,
+    AuditQuery,
     Contents,
     CopiedMessage,
     MailboxImage,
@@ -41,8 +43,8 @@ from gateway.model import (
     cause_of,
 )
 from gateway.postgresql.database import Cursor, Database
-from gateway.store.audited import no_audit, no_limits
-from gateway.store.cluster import changes, copied, rows
+from gateway.store.audited import no_limits
+from gateway.store.cluster import audit, changes, copied, rows
 from gateway.store.cluster.ahead import Memory
 from gateway.store.cluster.batch import Batch
 from gateway.store.cluster.blobs import LONGEST_HEAD, Blobs
@@ -81,6 +83,9 @@ class ClusterOptions:
     cached_messages: int = 2_000_000
     """Most messages in the listings of all mailboxes in memory."""
 
+    audit_days: int = 90
+    """Days for which audit entries stay; 0: none are written."""
+
     timeout: float = 10.0
     """Seconds to wait for the next octets of a body."""
 
@@ -89,7 +94,7 @@ class ClusterOptions:
 
 
 @implementer(ICollectingStore, IDelivery, IMailboxes, IRetentionStore, IMailboxAdmin, ICache)
-@implementer(IMailboxTransfer, IMailboxClosing)
+@implementer(IMailboxTransfer, IMailboxClosing, IAuditStore)
 class ClusterStore:
     """All mailboxes of the cluster."""
 
@@ -105,7 +110,6 @@ class ClusterStore:
         options: ClusterOptions = ClusterOptions(),
         cache: BodyCache | None = None,
         admit: Admit = no_limits,
-        audit: Audit = no_audit,
         deliver: Run | None = None,
         emit: Emit = lambda _: None,
     ) -> None:
@@ -116,7 +120,7 @@ class ClusterStore:
         self._options = options
         self._states = Batch(run, partial(rows.find_states, database))
         self._snapshots = Snapshots(database, run, options.cached_messages)
-        self._removal = Removal(database, audit)
+        self._removal = Removal(database, audited=options.audit_days > 0)
         self._bodies = Bodies(reactor, blobs, options.timeout, cache)
         self._means = Means(
             reactor.seconds,
@@ -221,8 +225,23 @@ class ClusterStore:
         return contents.total if self._options.count_hidden else contents.shown
 
     def collect(self, most: int) -> Deferred[int]:
-        """Remove bodies that no message has and no session reads."""
-        return self._collection.collect(most)
+        """Remove audit entries that are too old, and bodies that no message has."""
+
+        async def collect() -> int:
+            # First what needs no S3.
+            days = self._options.audit_days
+            expired = await self._run(partial(audit.expire, self._database, days, most))
+            return expired + await self._collection.collect(most)
+
+        return Deferred.fromCoroutine(collect())
+
+    # -- audit -------------------------------------------------------------------
+
+    def search_audit(self, query: AuditQuery, cursor: str, most: int) -> Deferred[AuditLines]:
+        """Up to ``most`` entries of all gateways, the newest first."""
+        if not self._options.audit_days:
+            return fail(NotSupported("there is no audit: set store.audit_days"))
+        return self._run(partial(audit.search, self._database, query, cursor, most))
 
     # -- mailboxes ---------------------------------------------------------------
 

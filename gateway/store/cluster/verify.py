@@ -19,11 +19,11 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, DeferredList
 
 from gateway.errors import MessageUnreadable
-from gateway.interfaces import Audit, Run
+from gateway.interfaces import Run
 from gateway.model import Contents, Reason
 from gateway.postgresql.database import Cursor, Database
-from gateway.store.audited import entry, message_id_in, no_audit
-from gateway.store.cluster import changes, rows
+from gateway.store.audited import entry, message_id_in
+from gateway.store.cluster import audit, changes, rows
 from gateway.store.cluster.blobs import BEGIN, Blobs
 from gateway.store.cluster.keys import time_of
 from gateway.store.cluster.problems import (
@@ -73,8 +73,8 @@ def _silent(_done: int, _total: int) -> None:
 class Repair:
     """What to mend, and for whom."""
 
-    audit: Audit = no_audit
-    """Gets a line for each message before it is removed."""
+    audited: bool = True
+    """Write an audit entry for each message that is removed."""
 
     operator: str = ""
     """Who asked for it, for the audit."""
@@ -288,7 +288,8 @@ class Verification:
         if mend and self._repair is not None:
             action = "discard" if kept.hidden is None else "purge"
             cause = Reason(operator=self._repair.operator)
-            self._repair.audit([entry(action, name, kept.stored, named, cause)])
+            if self._repair.audited:
+                audit.write(cursor, [entry(action, name, kept.stored, named, cause)])
             changes.remove(cursor, box, [one.uid])
         made = time_of(one.body)
         return Problem(kind, name, kept.unique_id, one.body.hex, made, named or "", mend, note)

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import MailboxUnusable, StoreDown
 from gateway.model import Reason, Usage
+from gateway.postgresql.database import Database
 from gateway.store.cluster.blobs import Blobs
 from gateway.store.cluster.keys import object_name, time_of
 from gateway.store.cluster.problems import (
@@ -121,11 +122,11 @@ class VerifyTests(Verifying):
         self.assertEqual((shown[0], shown[-1]), ((0, 13), (13, 13)))
         self.assertEqual(shown, sorted(shown))
 
-    def test_a_message_without_its_body_is_named_and_then_removed_with_an_audit_line(self) -> None:
+    def test_a_message_without_its_body_is_named_and_then_removed_with_an_audit_entry(self) -> None:
         lost = self.remove_body(1)
         self.assertEqual(self.verify(), [lost])
         self.assertEqual(self.usage().messages, 5)
-        repair = Repair(self.bench.trail, "uid 7")
+        repair = Repair(operator="uid 7")
         self.assertEqual(self.verify(repair), [lost._replace(mended=True)])
         self.assertEqual(self.usage().messages, 4)
         (line,) = self.bench.trail.lines
@@ -138,12 +139,14 @@ class VerifyTests(Verifying):
     def test_a_message_is_not_removed_if_the_audit_fails(self) -> None:
         self.remove_body(1)
         self.bench.trail.fails = True
+        database = Database(self.bench.engines.url)
+        self.addCleanup(database.close)
         verification = Verification(
-            self.bench.engines.owner,
+            database,
             self.bench.blobs(),
             run_now,
             lambda _: None,
-            repair=Repair(self.bench.trail),
+            repair=REPAIR,
         )
         self.failureResultOf(Deferred.fromCoroutine(verification.verify()), StoreDown)
         self.assertEqual(self.usage().messages, 5)
@@ -151,7 +154,7 @@ class VerifyTests(Verifying):
     def test_a_hidden_message_without_a_body_is_purged(self) -> None:
         self.successResultOf(self.bench.store.hide(ALICE, ["2"], Reason(rule="unread 60d")))
         self.remove_body(1)
-        self.verify(Repair(self.bench.trail))
+        self.verify(REPAIR)
         self.assertEqual([line.action for line in self.bench.trail.lines], ["hide", "purge"])
         self.assertEqual(self.verify(), [])
 

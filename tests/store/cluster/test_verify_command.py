@@ -38,8 +38,6 @@ pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("cluster")]
 
 ALICE = Account(USER, USER)
 
-AUDIT = '[audit]\npath = "audit.jsonl"\n'
-
 
 class Cluster:
     """A gateway, its engines, and mail that is two days old."""
@@ -48,7 +46,7 @@ class Cluster:
         engines.clear()
         self.engines = engines
         self.bucket = engines.make_bucket()
-        self.gateway = ClusterGateway(engines, self.bucket, directory, AUDIT)
+        self.gateway = ClusterGateway(engines, self.bucket, directory)
         self._requests = engines.requests(self.bucket)
         self.blobs = Blobs(self._requests, now=lambda: time.time() - 2 * YOUNG)
 
@@ -214,12 +212,8 @@ def test_it_prints_what_does_not_fit_and_mends_it_without_a_gateway(cluster: Clu
     well = cluster.verify()
     expected = "1 mailbox, 7 messages, 7 bodies: no problems\n"
     assert (well.code, well.out, well.err) == (Exit.DONE, expected, "")
-    (line,) = (cluster.gateway.directory / "audit.jsonl").read_text().splitlines()
-    told = json.loads(line)
-    assert (told["mailbox"], told["uid"], told["message_id"], told["operator"]) == (
-        *(USER, "3", "<2@example.org>"),
-        "uid 0",
-    )
+    told = cluster.engines.owner.read("SELECT mailbox, uid, message_id, operator FROM pop3gw.audit")
+    assert told == [(USER, "3", "<2@example.org>", "uid 0")]
 
 
 def test_it_finds_and_mends_while_a_gateway_takes_in_and_removes_mail(cluster: Cluster) -> None:
