@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     try:
         if options.verb == "page":
-            page.write(results.read(options.result))
+            page.write(*map(results.read, [options.result, *options.again]))
             return 0
         sizes = _sizes(options)
         if options.verb == "compare":
@@ -65,7 +65,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     both.add_argument("first", metavar="A")
     both.add_argument("second", metavar="B")
     written = verbs.add_parser("page", help="write the figures of a run to docs/performance.md")
-    written.add_argument("result", type=Path)
+    written.add_argument("result", metavar="RESULT", type=Path)
+    written.add_argument(
+        "again",
+        metavar="AGAIN",
+        type=Path,
+        nargs="*",
+        help="later runs of the same commit: their rows take the place of those in RESULT",
+    )
     for one in (parser, both):
         one.add_argument("--only", metavar="NAME", action="append", choices=names, default=[])
         one.add_argument("--long", action="store_true", help="more of everything; an hour")
@@ -81,6 +88,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=("dovecot", "maildir"),
         default="dovecot",
         help="what a gateway of a cluster is compared with: Dovecot, or ours with Maildirs",
+    )
+    parser.add_argument(
+        "--body-cache", action="store_true", help="a gateway of a cluster keeps bodies on its disk"
     )
     parser.set_defaults(share=min(1.0, len(os.sched_getaffinity(0)) / 4))
     parser.add_argument(
@@ -103,7 +113,8 @@ def _chosen(
     if options.store == "maildir":
         return rows(sizes), (Dovecot, Gateway)
     options.only = options.only or list(cluster.ROWS)
-    return [row for row in rows(sizes) if row.name in cluster.ROWS], (theirs, cluster.Cluster)
+    ours = cluster.CachingCluster if options.body_cache else cluster.Cluster
+    return [row for row in rows(sizes) if row.name in cluster.ROWS], (theirs, ours)
 
 
 def _sizes(options: argparse.Namespace) -> Sizes:

@@ -5,7 +5,6 @@ What it costs is the gateway's own CPU; the engines' is not in it.
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from bench import processes
 from bench.maildirs import DOMAIN, Drop, wire_size
 from bench.servers import HERE, Gateway, changed
 
@@ -36,6 +36,7 @@ class Cluster(Gateway):
     name = "cluster"
     _engines: Any = None
     _bucket = ""
+    _owns_engines = False
 
     def start(self, seconds: float = 60.0) -> None:
         """Start the engines and fill them, if that was not done, and the gateway."""
@@ -43,11 +44,29 @@ class Cluster(Gateway):
             from cluster_engines import Engines
 
             self._engines = engines = Engines(self.directory / "engines")
-            atexit.register(engines.stop)
+            self._owns_engines = True
             self._bucket = engines.make_bucket()
             for home in sorted(self.mail.iterdir()):
                 self._take(f"{home.name}@{DOMAIN}", list(_messages(home / "Maildir")))
         super().start(seconds)
+
+    def close(self) -> None:
+        """End it, and the engines that it has started."""
+        self.stop()
+        if self._owns_engines:
+            self._engines.stop()
+
+    def join(self, other: Cluster) -> None:
+        """Serve the mail of another gateway, whose engines run."""
+        self._engines, self._bucket = other._engines, other._bucket
+        self.accounts.write_text(other.accounts.read_text())
+
+    def engines_cpu(self) -> tuple[float, float]:
+        """Seconds of CPU of PostgreSQL and of S3 so far."""
+        postgresql, s3 = self._engines.postgresql, self._engines.s3
+        servers = ([postgresql], [s3.gateway, *s3.osds])
+        first, second = (sum(processes.cpu(one.process.pid) for one in some) for some in servers)
+        return first, second
 
     def _take(self, mailbox: str, files: Sequence[Path]) -> None:
         if len(files) >= LONG:
@@ -115,9 +134,25 @@ bucket = "{engines.s3.url}/{self._bucket}"
 bucket_access_key = "{ACCESS_KEY}"
 bucket_secret_key_file = "{self.directory}/bucket.secret"
 """,
-                f'path = "{self.mail}/{{local}}/Maildir"\n': "",
+                f'path = "{self.mail}/{{local}}/Maildir"\n': self.more_settings(),
             },
         )
+
+    def more_settings(self) -> str:
+        """Lines of ``[store]`` that are no defaults."""
+        return ""
+
+
+class CachingCluster(Cluster):
+    """The same, which keeps bodies on its disk."""
+
+    name = "cached"
+
+    def more_settings(self) -> str:
+        """Where they are."""
+        place = self.directory / "bodies"
+        place.mkdir(exist_ok=True)
+        return f'body_cache = "{place}"\n'
 
 
 def _messages(maildir: Path) -> Iterator[Path]:

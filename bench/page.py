@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import report, workers
-from bench.results import Run
+from bench.results import Run, merged
 from bench.servers import HERE
 
 PAGE = HERE.parent / "docs" / "performance.md"
 
+NOT_RUN = "<!-- not run: it takes as long as the table says -->"
+"""For the tests of the manual."""
+
 BEGIN = "<!-- Written by python -m bench page: do not edit below. -->"
 
 
-def write(run: Run, page: Path = PAGE) -> None:
-    """Replace what is below the mark.
+def write(*runs: Run, page: Path = PAGE) -> None:
+    """Replace what is below the mark; rows of later runs take the place of earlier ones.
 
-    Raises ``ValueError`` if the machine was not quiet, or something was not measured.
+    Raises ``ValueError`` if the machine was not quiet, or something was not measured, or the
+    runs are of different commits, machines or servers.
     """
+    run = merged(runs)
     missing = [f"{one.name} ({server})" for one in run.results for server in one.troubles]
     if run.noisy:
         raise ValueError(f"the machine was not quiet during {', '.join(run.noisy)}")
@@ -26,18 +32,18 @@ def write(run: Run, page: Path = PAGE) -> None:
     above, mark, _ = page.read_text().partition(BEGIN)
     if not mark:
         raise ValueError(f"{page}: no line {BEGIN}")
-    page.write_text(f"{above}{BEGIN}\n\n{text(run)}")
+    page.write_text(f"{above}{BEGIN}\n\n{text(run, [one.command for one in runs])}")
 
 
-def text(run: Run) -> str:
-    """The figures, with the machine, the versions and the command."""
+def text(run: Run, commands: Sequence[Sequence[str]]) -> str:
+    """The figures, with the machine, the versions and the commands."""
     machine = [["machine", ""], *([name, one] for name, one in run.machine.items())]
     machine += [[name, one] for name, one in run.versions.items()]
     machine += [["commit", run.commit], ["measured", f"{run.when}, {run.seconds / 60:.0f} minutes"]]
     parts = [
         "## Machine",
         report.markdown(machine),
-        f"```sh\n{' '.join(run.command)}\n```",
+        "\n".join([NOT_RUN, "```sh", *map(" ".join, commands), "```"]),
         "## Cost beside Dovecot",
         report.markdown([line[:-1] for line in report.reached(run)]),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,6 +135,24 @@ class Run:
         """Write everything as JSON."""
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(cattrs.unstructure(self), indent=1) + "\n")
+
+
+def merged(runs: Sequence[Run]) -> Run:
+    """The first run, with the rows of later ones in place of its own.
+
+    Raises ``ValueError`` if they cannot be compared.
+    """
+    first, *later = runs
+    for one in later:
+        for name in ("commit", "machine", "versions", "theirs", "ours"):
+            ours, theirs = getattr(first, name), getattr(one, name)
+            if ours != theirs:
+                raise ValueError(f"runs of the same {name} are needed, found {ours} and {theirs}")
+    newest = {row.name: row for run in runs for row in run.results}
+    results = [newest[row.name] for row in first.results]
+    seconds = sum(run.seconds for run in runs)
+    workers = next((run.workers for run in reversed(runs) if run.workers), [])
+    return replace(first, results=results, seconds=seconds, workers=workers)
 
 
 def read(file: Path) -> Run:

@@ -124,6 +124,10 @@ class Server:
                 self._process.wait()
         self._process = None
 
+    def close(self) -> None:
+        """End it, and what it needs."""
+        self.stop()
+
     @property
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -264,7 +268,7 @@ def running(server: Server) -> Iterator[Server]:
         server.start()
         yield server
     finally:
-        server.stop()
+        server.close()
 
 
 def free_port() -> int:

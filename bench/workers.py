@@ -123,7 +123,7 @@ def measure(
 
     Raises ``NotAvailable`` and ``LoadFailed``.
     """
-    generator = _compiled(directory)
+    generator = compiled(directory)
     kinds: Mapping[str, type[Server]] = {"dovecot": Dovecot, "one": OneWorker, "two": TwoWorkers}
     servers = made(directory, kinds)
     large = _make_mail(list(servers.values()))
@@ -195,7 +195,8 @@ def _load(
     return Measured(amount, amount / took, spent / amount * 1e6, spent / took, client / took)
 
 
-def _compiled(directory: Path) -> Path:
+def compiled(directory: Path) -> Path:
+    """The load generator.  Raises ``NotAvailable``."""
     program = directory / "saturate"
     command = ["gcc", "-O2", "-o", str(program), str(HERE / "saturate.c")]
     try:

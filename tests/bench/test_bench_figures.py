@@ -181,7 +181,7 @@ class ReportTests(SynchronousTestCase):
         )
 
     def test_the_page_has_machine_versions_command_and_figures(self) -> None:
-        text = page.text(run(result([1.0], [2.0], calls=5.0)))
+        text = page.text(run(result([1.0], [2.0], calls=5.0)), [["python", "-m", "bench"]])
         for part in (
             "| processors | 2 |",
             "| Dovecot | 2.3 |",
@@ -195,9 +195,27 @@ class ReportTests(SynchronousTestCase):
     def test_the_page_keeps_what_is_above_its_mark(self) -> None:
         self.file.parent.mkdir()
         self.file.write_text(f"# Performance\n\n{page.BEGIN}\n\nold\n")
-        page.write(run(result([1.0], [2.0])), self.file)
+        page.write(run(result([1.0], [2.0])), page=self.file)
         self.assertTrue(self.file.read_text().startswith(f"# Performance\n\n{page.BEGIN}\n\n## "))
         self.assertNotIn("old", self.file.read_text())
+
+    def test_rows_of_a_later_run_take_the_place_of_earlier_ones(self) -> None:
+        self.file.parent.mkdir()
+        self.file.write_text(page.BEGIN)
+        noisy, quiet = run(result([1.0], [2.0], foreign=0.3)), run(result([1.0], [4.0]))
+        quiet.command = [*quiet.command, "--only", "login"]
+        page.write(noisy, quiet, page=self.file)
+        text = self.file.read_text()
+        self.assertIn("| 0.250x |", text)
+        for command in (noisy.command, quiet.command):
+            self.assertIn(f"\n{' '.join(command)}\n", text)
+
+    def test_rows_of_another_commit_or_machine_do_not_get_to_the_page(self) -> None:
+        for name, other in (("commit", "another"), ("machine", {"processors": "64"})):
+            later = run(result([1.0], [2.0]))
+            setattr(later, name, other)
+            with self.assertRaisesRegex(ValueError, f"^runs of the same {name} are needed"):
+                page.write(run(result([1.0], [2.0])), later, page=self.file)
 
     def test_the_page_of_the_manual_has_the_mark(self) -> None:
         self.assertEqual(page.PAGE.read_text().count(page.BEGIN), 1)
@@ -205,10 +223,10 @@ class ReportTests(SynchronousTestCase):
     def test_figures_of_a_busy_machine_do_not_get_to_the_page(self) -> None:
         noisy = run(result([1.0], [2.0], foreign=0.3))
         with self.assertRaisesRegex(ValueError, "not quiet during login"):
-            page.write(noisy, self.file)
+            page.write(noisy, page=self.file)
 
     def test_a_row_that_was_not_measured_does_not_get_to_the_page(self) -> None:
         found = result([1.0], [2.0])
         found.troubles["dovecot"] = "it went away"
         with self.assertRaisesRegex(ValueError, r"not measured: login \(dovecot\)"):
-            page.write(run(found), self.file)
+            page.write(run(found), page=self.file)
