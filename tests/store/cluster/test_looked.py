@@ -1,0 +1,99 @@
+"""How often a session asks whether its messages are still there."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.errors import MessageGone, StoreDown
+from gateway.events import Event
+from gateway.model import Form, cause_of
+from gateway.store.cluster.ahead import Memory
+from gateway.store.cluster.maildrop import TRUSTED, ClusterMaildrop, Means
+from gateway.store.cluster.rows import Packed, State
+from gateway.store.cluster.snapshots import KEY, Snapshot
+from gateway.store.memory_mailbox import BytesBody
+from gateway.testing.store_contract import ALICE, run_now
+
+EPOCH, LAYOUT = 3, 7
+
+
+class Body(BytesBody):
+    """An open body."""
+
+    is_open = True
+
+    def close(self) -> None:
+        """Close it."""
+        self.is_open = False
+
+
+class Asked:
+    """Questions by key, of which a test has the answers."""
+
+    def __init__(self, answer: Any) -> None:
+        self.keys: list[Any] = []
+        self.answer = answer
+
+    def find(self, key: Any) -> Deferred[Any]:
+        """Ask."""
+        self.keys.append(key)
+        if isinstance(self.answer, Exception):
+            return fail(self.answer)
+        return succeed(self.answer)
+
+
+class LookedTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.layouts, self.shown = Asked((EPOCH, LAYOUT)), Asked(answer=True)
+        self.opened: list[Body] = []
+        self.events: list[Event] = []
+        parts: Any = (self, Memory(), None, self.layouts, self.shown, Asked(None))
+        means = Means(self.clock.seconds, run_now, *parts, mark_read=False, emit=self.events.append)
+        numbers = array("q", [number for uid in (1, 2, 3) for number in (uid, 40)])
+        numbers.byteswap()
+        state = State(9, EPOCH, 1, LAYOUT, 4)
+        packed = Packed(state, numbers.tobytes(), bytes(3 * KEY), {})
+        self.maildrop = ClusterMaildrop("alice", Snapshot(packed), means, cause_of(ALICE))
+
+    async def open(self, *_: Any) -> Body:
+        self.opened.append(Body(b"0123456789", Form.CLEAN))
+        return self.opened[-1]
+
+    def retrieve(self, index: int = 0) -> None:
+        self.successResultOf(self.maildrop.retrieve(index))
+
+    def test_a_session_asks_once_in_a_second_for_all_of_its_messages(self) -> None:
+        for index in (0, 1, 2, 0, 1):
+            self.retrieve(index)
+        self.clock.advance(TRUSTED - 0.1)
+        self.retrieve()
+        self.assertEqual(self.layouts.keys, [9])
+        self.clock.advance(0.1)
+        self.retrieve()
+        self.assertEqual(self.layouts.keys, [9, 9])
+        self.assertEqual(self.shown.keys, [])
+
+    def test_once_a_message_went_away_each_is_asked_for(self) -> None:
+        for layout in ((EPOCH, LAYOUT + 1), (EPOCH + 1, LAYOUT), None):
+            self.shown.keys.clear()
+            self.layouts.answer = layout
+            self.retrieve(0)
+            self.retrieve(2)
+            self.assertEqual(self.shown.keys, [(9, 1), (9, 3)])
+
+    def test_a_message_that_is_gone_is_not_sent_though_its_body_is_there(self) -> None:
+        self.layouts.answer, self.shown.answer = (EPOCH, LAYOUT + 1), None
+        self.failureResultOf(self.maildrop.retrieve(1), MessageGone)
+        self.assertEqual([body.is_open for body in self.opened], [False])
+
+    def test_while_the_database_is_away_a_session_goes_on_and_asks_again(self) -> None:
+        self.layouts.answer = StoreDown("away")
+        self.retrieve(0)
+        self.retrieve(1)
+        self.assertEqual(self.layouts.keys, [9, 9])
