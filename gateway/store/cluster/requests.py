@@ -10,7 +10,12 @@ from xml.etree import ElementTree
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionClosed,
+    DNSLookupError,
+    TimeoutError,
+)
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
@@ -27,7 +32,7 @@ PAUSE = 0.1
 SLOWEST = 256 * 1024
 """Octets in a second, for which a request has more time."""
 
-_LOST = (Lost, ConnectError, DNSLookupError, TimeoutError)
+_LOST = (Lost, ConnectError, ConnectionClosed, DNSLookupError, TimeoutError)
 
 _TRANSIENT = ("RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch")
 """Codes with status 400 of what was lost or changed on its way."""

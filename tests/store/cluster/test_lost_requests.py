@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import ConnectionRefusedError, DNSLookupError
+from twisted.internet.error import ConnectionLost, ConnectionRefusedError, DNSLookupError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,6 +18,7 @@ from gateway.store.cluster.transport import Connections, Content, Lost
 LOSSES = [
     (ConnectionRefusedError(), "ConnectionRefusedError"),
     (DNSLookupError("s3"), "DNSLookupError"),
+    (ConnectionLost(), "ConnectionLost"),  # before the connection was there
     (Lost("ConnectionDone: closed"), "ConnectionDone: closed"),
 ]
 
