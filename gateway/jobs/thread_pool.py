@@ -6,6 +6,9 @@ each system call, which costs more than the work.  While a disk or another serve
 slow, threads wait side by side.  So the pool runs only as many threads as keep a
 processor busy, plus those with long work; they deliver answers together, so that the
 reactor sleeps meanwhile.
+
+An idle thread waits at a lock of its own.  Those of ``concurrent.futures`` wait at one
+queue, and each piece of work wakes a second one, which finds nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +16,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import Lock, get_ident
+from threading import Lock, Thread, get_ident
 from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, fail
@@ -106,16 +108,14 @@ class ThreadPool:
         self._reactor = reactor
         self._turns = turns or FairTurns(lambda: reactor)
         self.purpose = purpose
-        self._threads = threads
         self.most = threads + queue
         """Outstanding work at which no more is taken."""
-        # Half the cost of Twisted's pool, which makes a context for each call.
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"pop3gw-{purpose}")
-        self._former: list[ThreadPoolExecutor] = []
-        """Smaller ones, which finish what they have begun."""
+        self._members: list[Thread] = []
         self._lock = Lock()
-        """Guards the queue and the working threads."""
+        """Guards the queue, and which threads work."""
         self._waiting: deque[Piece] = deque()
+        self._idle: list[Lock] = []
+        """The locks of idle threads; releasing one sets its thread to work."""
         self._at_work = 0
         self._begun: dict[int, float] = {}
         """When each working thread began its current work."""
@@ -137,8 +137,11 @@ class ThreadPool:
         self._width.open()
         while self._set_to_work():
             pass
-        for pool in (*self._former, self._pool):
-            pool.shutdown()
+        with self._lock:
+            while self._idle:
+                self._idle.pop().release()
+        for member in self._members:
+            member.join()
         if self._look_due is not None:
             self._look_due.cancel()
             self._look_due = None
@@ -146,13 +149,6 @@ class ThreadPool:
     def configure(self, *, threads: int, queue: int, least: int = 1) -> None:
         """Other numbers from now on, as in the constructor."""
         self.most = threads + queue
-        if threads > self._threads:
-            # An executor cannot grow; it makes threads only as they are needed.
-            self._pool.shutdown(wait=False)
-            self._former.append(self._pool)
-            name = f"pop3gw-{self.purpose}"
-            self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-            self._threads = threads
         with self._lock:
             self._width.configure(least, threads)
         while self._set_to_work():
@@ -175,37 +171,59 @@ class ThreadPool:
 
     # -- on a thread ---------------------------------------------------------
 
-    def _work(self) -> None:
-        while (piece := self._next()) is not None:
-            try:
-                result: Any = piece.work()
-            except BaseException:
-                # Whatever it raised, its Deferred must fire.
-                result = Failure()
-            self._answers.append((piece.answer, result))
-        if not self._telling:
-            self._telling = True
-            self._reactor.callFromThread(self._tell)
+    def _work(self, idle: Lock) -> None:
+        """Work, and wait at ``idle`` while there is none."""
+        while True:
+            while (piece := self._next(idle)) is not None:
+                try:
+                    result: Any = piece.work()
+                except BaseException:
+                    # Whatever it raised, its Deferred must fire.
+                    result = Failure()
+                self._answers.append((piece.answer, result))
+                # An idle thread keeps nothing of what it did.
+                del piece, result
+            if self._answers and not self._telling:
+                self._telling = True
+                self._reactor.callFromThread(self._tell)
+            if self._stopped:
+                return
+            idle.acquire()
 
-    def _next(self) -> Piece | None:
+    def _next(self, idle: Lock) -> Piece | None:
         with self._lock:
             if self._waiting and (self._stopped or self._at_work <= self._width.allowed):
                 self._begun[get_ident()] = self._reactor.seconds()
                 return self._waiting.popleft()
             self._begun.pop(get_ident(), None)
             self._at_work -= 1
+            self._idle.append(idle)
             return None
 
     # -- on the reactor's ----------------------------------------------------
 
     def _set_to_work(self) -> bool:
-        """Start one more thread, if needed and allowed."""
+        """Set one more thread to work, if needed and allowed."""
         with self._lock:
             if not self._waiting or self._at_work >= self._width.allowed:
                 return False
             self._at_work += 1
-        self._pool.submit(self._work)
+            idle = self._idle.pop() if self._idle else None
+        if idle is not None:
+            # The one that worked last: what it needs is still in the processor's caches.
+            idle.release()
+            return True
+        self._add_thread()
         return True
+
+    def _add_thread(self) -> None:
+        idle = Lock()
+        idle.acquire()
+        name = f"pop3gw-{self.purpose}_{len(self._members)}"
+        # A daemon: a process that ends without ``stop`` does not wait for idle threads.
+        member = Thread(target=self._work, args=(idle,), name=name, daemon=True)
+        self._members.append(member)
+        member.start()
 
     def _tell(self) -> None:
         self._telling = False

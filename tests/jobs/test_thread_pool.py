@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -46,6 +48,7 @@ class Reactor(Clock):
 
     def turn_when_called(self) -> None:
         assert self._called.wait(20), "nobody has called"
+        self._called.clear()
         self.turn()
 
     def turn(self) -> None:
@@ -210,6 +213,29 @@ class ThreadTests(SynchronousTestCase):
         self.jobs[3].end()
         self.jobs[4].wait_until_begun()
         self.assertEqual(self.jobs[4].thread, self.jobs[3].thread)
+
+    def test_the_thread_that_worked_last_is_the_one_that_works_next(self) -> None:
+        self.begin(2, least=2)
+        self.jobs[1].wait_until_begun()
+        for job in self.jobs:
+            job.end()
+            self.reactor.turn_when_called()
+        last = self.jobs[-1].thread
+        for _ in range(3):
+            self.jobs.append(self.run_one())
+            self.jobs[-1].wait_until_begun()
+            self.assertEqual(self.jobs[-1].thread, last)
+            self.jobs[-1].end()
+            self.reactor.turn_when_called()
+
+    def test_an_idle_thread_keeps_nothing_of_its_work(self) -> None:
+        self.begin(1)
+        self.jobs[0].end()
+        self.reactor.turn_when_called()
+        job = weakref.ref(self.jobs.pop())
+        self.answered.clear()
+        gc.collect()
+        self.assertIsNone(job())
 
     def test_the_least_number_of_threads_begins_at_once(self) -> None:
         self.begin(3, least=2)
