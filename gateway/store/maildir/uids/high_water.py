@@ -71,7 +71,10 @@ class Mark:
         if next_uid <= self._known:
             return
         try:
-            self._known = self._high_water(self.maildir, next_uid + BLOCK)
+            # After a start the mark is usually high enough: a raise waits for the disk.
+            self._known = self._known or self._high_water(self.maildir, 0)
+            if next_uid > self._known:
+                self._known = self._high_water(self.maildir, next_uid + BLOCK)
         except GatewayError as error:
             self._complain(error)
         else:

@@ -83,6 +83,23 @@ class ComeAgainTests(HighWaterCase):
             self.list.unlink()
             self.look()
 
+    def test_a_restart_raises_no_mark_that_is_high_enough(self) -> None:
+        marks, raised = self.marks, list[int]()
+
+        def counting(place: str, least: int) -> int:
+            raised.append(least)
+            return marks(place, least)
+
+        self.by_lmtp(3)
+        self.look()
+        self.marks = counting
+        self.store = self.started()
+        self.look()
+        self.assertEqual(raised, [0])
+        self.by_others(BLOCK + 1)
+        self.look()
+        self.assertEqual(len([least for least in raised if least]), 1)
+
     def test_a_clock_that_was_set_back_brings_no_id_again(self) -> None:
         self.by_lmtp(3)
         self.look()
