@@ -219,7 +219,7 @@ class Measure:
 
     @property
     def form(self) -> Form:
-        """The results of the count."""
+        """The form of the input."""
         if self.octets != self._length:
             return Form.STORED
         return Form.CANONICAL if self._dots else Form.CLEAN

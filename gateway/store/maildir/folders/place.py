@@ -206,7 +206,7 @@ def open_place(
     ``trusted``: that of an earlier ``Place`` of this path.
     """
     try:
-        path = os.path.join(os.getcwd(), maildir)
+        path = maildir if os.path.isabs(maildir) else os.path.join(os.getcwd(), maildir)
         place = Place(maildir, _way_to(path, make=make, trusted=trusted))
     except OSError as error:
         error.filename = maildir

@@ -183,8 +183,13 @@ KINDS = (
 )
 
 
+_BEGINS_AS_ANY = re.compile(b"|".join(kind.begins.pattern for kind in KINDS)).match
+
+
 def kind_of(head: bytes) -> Kind | None:
     """The compression of a file with these first octets."""
+    if _BEGINS_AS_ANY(head) is None:
+        return None
     return next((kind for kind in KINDS if kind.begins.match(head)), None)
 
 

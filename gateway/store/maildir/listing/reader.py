@@ -97,7 +97,8 @@ class Reader:
         Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
         """
         try:
-            with opened(self._path, create=self._reading.create) as self._maildir:
+            create, trusted = self._reading.create, self.trusted
+            with opened(self._path, create=create, trusted=trusted) as self._maildir:
                 self._uidlist.path = self._list_path
                 found = self._read(before)
                 self.place = self._maildir if self._maildir.stays else None
