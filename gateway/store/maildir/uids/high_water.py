@@ -37,6 +37,7 @@ class Mark:
         """The last known mark."""
         self.reached = 0
         """The next id in the list, as last read in this process."""
+        self._is_read = False
         self._raising = Lock()
         self._is_failing = self._is_told = False
 
@@ -47,7 +48,7 @@ class Mark:
         existing list is trusted.
         """
         try:
-            mark = self._known = self._high_water(self.maildir, 0)
+            mark = self._read()
         except GatewayError as error:
             if is_new:
                 raise StoreDown(f"{self.maildir}: {error}") from error
@@ -71,14 +72,19 @@ class Mark:
         if next_uid <= self._known:
             return
         try:
-            # After a start the mark is usually high enough: a raise waits for the disk.
-            self._known = self._known or self._high_water(self.maildir, 0)
+            if not self._is_read:
+                # After a start it is usually high enough: a raise waits for the disk.
+                self._read()
             if next_uid > self._known:
                 self._known = self._high_water(self.maildir, next_uid + BLOCK)
         except GatewayError as error:
             self._complain(error)
         else:
             self._is_failing = False
+
+    def _read(self) -> int:
+        self._known, self._is_read = self._high_water(self.maildir, 0), True
+        return self._known
 
     def note(self, next_uid: int) -> None:
         """Record the next id of the list."""
