@@ -263,7 +263,7 @@ class Maildrop:
 
         def at(index: int, file: str) -> None:
             results.append(act(place, index, file))
-            snapshot.files[index] = file
+            snapshot.rename(index, file)
 
         try:
             with opened(self._mailbox.maildir) as place:

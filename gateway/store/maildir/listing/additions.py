@@ -26,16 +26,13 @@ def find_additions(
     folders = FOLDERS[:1] if is_cur_unchanged else FOLDERS
     # Loops of Python: a call into C as long as a large mailbox would block the reactor.
     here = [f"{folder}/{name}" for folder in folders for name in message_names(maildir, folder)]
-    known = set(before.files)
+    known = before.in_new if is_cur_unchanged else set(before.files)
     added = [file for file in here if file not in known]
-    expected = known
-    if is_cur_unchanged:
-        expected = {file for file in known if file[0] == FOLDERS[0][0]}
     files = {_base(file): file for file in added}
     if len(files) != len(added):
         return None
-    if len(here) - len(added) != len(expected):
-        renamed = expected.difference(here)
+    if len(here) - len(added) != len(known):
+        renamed = known.difference(here)
         if not _renamed(before, renamed, files):
             return None
     if any(may_come_again(base) or not is_plain(file) for base, file in files.items()):
@@ -49,7 +46,7 @@ def _renamed(before: Snapshot, gone: Collection[str], files: dict[str, str]) -> 
         return False
     for file in gone:
         try:
-            before.files[before.files.index(file)] = files[_base(file)]
+            before.rename(before.files.index(file), files[_base(file)])
         except ValueError:
             # A session has just renamed it, and knows its name.
             return False

@@ -118,6 +118,7 @@ class Snapshot:
     __slots__ = (
         "_begun",
         "_corrected",
+        "_in_new",
         "_versions",
         "bases",
         "files",
@@ -142,7 +143,7 @@ class Snapshot:
         self.listing = listing
         self.bases = bases
         self.files = files
-        """``new/...`` or ``cur/...``; renames update it for all sessions."""
+        """``new/...`` or ``cur/...``; ``rename`` changes it for all sessions."""
         self.forms = forms
         """For each message its ``Form``, perhaps ``PACKED``; or ``CLAIMED``, or ``UNREADABLE``."""
         self.young = young
@@ -152,6 +153,19 @@ class Snapshot:
         self._begun = begun
         self._versions = versions
         self._corrected: dict[int, int] = {}
+        self._in_new: set[str] | None = None
+
+    @property
+    def in_new(self) -> set[str]:
+        """The files that are in ``new``: looked for once, and not at each new message."""
+        if self._in_new is None:
+            self._in_new = _in_new(self.files)
+        return self._in_new
+
+    def rename(self, index: int, file: str) -> None:
+        """Another program or session gave the file of a message this name."""
+        self.files[index] = file
+        self._in_new = None
 
     def measured(self, index: int, size: Size) -> None:
         """Record a message that was measured later; used from the next listing on."""
@@ -189,7 +203,7 @@ class Snapshot:
         first, versions = len(self.bases), self._versions[:]
         versions.extend(one.version for one in added)
         young = {index for index, one in enumerate(added, first) if one.is_young}
-        return Snapshot(
+        longer = Snapshot(
             self.listing.longer([one.octets for one in added], [one.uid for one in added]),
             [*self.bases, *(one.base for one in added)],
             [*self.files, *(one.file for one in added)],
@@ -199,6 +213,9 @@ class Snapshot:
             stamp,
             self._begun,
         )
+        if self._in_new is not None:
+            longer._in_new = self._in_new | _in_new(one.file for one in added)
+        return longer
 
     def known(self) -> Known:
         """The data for the next snapshot."""
@@ -232,3 +249,7 @@ class Snapshot:
         """The reliable data for a file that is unchanged since the listing."""
         form = self.forms[index]
         return Form.STORED if form >= UNREADABLE else _FORMS[form & ~PACKED]
+
+
+def _in_new(files: Iterable[str]) -> set[str]:
+    return {file for file in files if file[0] == "n"}

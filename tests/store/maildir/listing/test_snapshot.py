@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.model import Form, Listing
 from gateway.store.maildir.folders.scan import NEVER
-from gateway.store.maildir.listing.snapshot import CLAIMED, UNREADABLE, Size, Snapshot
+from gateway.store.maildir.listing.snapshot import (
+    CLAIMED,
+    UNKNOWN,
+    UNREADABLE,
+    Addition,
+    Size,
+    Snapshot,
+)
 
 
 class Names(tuple[str, ...]):
@@ -41,3 +50,53 @@ class MeasuredMeanwhileTests(SynchronousTestCase):
     def test_a_guess_is_not_taken_over_though_its_message_is_measured_meanwhile(self) -> None:
         self.names.meanwhile = lambda: self.snapshot.measured(2, Size(33, Form.CLEAN))
         self.assertNotEqual(self.snapshot.known().octets.get("three"), 30)
+
+
+class Files(list[str]):
+    """Counts how often all of them are looked through."""
+
+    looked = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.looked += 1
+        return super().__iter__()
+
+
+def snapshot_of(files: list[str]) -> Snapshot:
+    count = len(files)
+    listing = Listing([1] * count, [str(number) for number in range(count)])
+    forms, versions = bytearray([CLAIMED]) * count, array("q", [UNKNOWN]) * count
+    return Snapshot(
+        listing, [f"{number}" for number in range(count)], files, forms, versions, set(), NEVER
+    )
+
+
+class InNewTests(SynchronousTestCase):
+    @given(
+        st.lists(st.sampled_from(["new", "cur"])),
+        st.lists(st.tuples(st.sampled_from(["look", "add", "rename"]), st.integers(0, 99))),
+    )
+    def test_the_files_in_new_are_those_of_the_list_whatever_came_or_was_renamed(
+        self, folders: list[str], steps: list[tuple[str, int]]
+    ) -> None:
+        snapshot = snapshot_of([f"{folder}/{at}" for at, folder in enumerate(folders)])
+        for number, (step, which) in enumerate(steps):
+            folder = ("new", "cur")[which % 2]
+            if step == "add":
+                file = f"{folder}/a{number}"
+                added = Addition(f"a{number}", file, str(number), 1, CLAIMED, UNKNOWN, False)
+                snapshot = snapshot.longer([added], NEVER)
+            elif step == "rename" and snapshot.files:
+                snapshot.rename(which % len(snapshot.files), f"{folder}/r{number}")
+            else:
+                expected = {file for file in snapshot.files if file.startswith("new/")}
+                self.assertEqual(snapshot.in_new, expected)
+        expected = {file for file in snapshot.files if file.startswith("new/")}
+        self.assertEqual(snapshot.in_new, expected)
+
+    def test_after_a_new_message_not_all_files_are_looked_through_again(self) -> None:
+        first = snapshot_of(["new/a", "cur/b"])
+        self.assertEqual(first.in_new, {"new/a"})
+        second = first.longer([Addition("c", "new/c", "9", 1, CLAIMED, UNKNOWN, False)], NEVER)
+        second.files = files = Files(second.files)
+        self.assertEqual((second.in_new, files.looked), ({"new/a", "new/c"}, 0))
