@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TypeVar
 
@@ -82,9 +83,18 @@ class Mailbox:
         """Its directories, if only root and our user can change their paths."""
         return self._reader.place
 
+    @property
+    def trusted(self) -> int:
+        """The part of its path that need not be checked again, as ``Place.trusted``."""
+        return self._reader.trusted
+
     def open_place(self) -> Place:
         """Its directories, checked now and open until ``close``.  Raises as ``Place.folder``."""
-        return open_place(self.maildir, (), trusted=self._reader.trusted)
+        return open_place(self.maildir, (), trusted=self.trusted)
+
+    def opened(self) -> AbstractContextManager[Place]:
+        """Its directories, open during a ``with``.  Raises as ``place.opened``."""
+        return opened(self.maildir, trusted=self.trusted)
 
     @property
     def messages(self) -> int:
@@ -266,7 +276,7 @@ class Maildrop:
             snapshot.rename(index, file)
 
         try:
-            with opened(self._mailbox.maildir) as place:
+            with self._mailbox.opened() as place:
                 lost = follow(place, [(index, snapshot.files[index])], at)
         except OSError as error:
             raise store_error(error) from error
@@ -381,7 +391,9 @@ class Maildrop:
 
     def _retention(self) -> MaildirRetention:
         mailbox = self._mailbox
-        return MaildirRetention(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
+        return MaildirRetention(
+            mailbox.maildir, self.name, mailbox.reading, mailbox.audit, trusted=mailbox.trusted
+        )
 
     def _marked(self, indexes: list[int]) -> list[tuple[str, str]]:
         """Unique-ids and files of these messages."""
@@ -392,15 +404,15 @@ class Maildrop:
         """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""
         if not indexes:
             return
-        maildir, files = self._mailbox.maildir, self._snapshot.files
-        failed: list[str] = []
+        maildir, snapshot = self._mailbox.maildir, self._snapshot
+        files, failed = snapshot.files, list[str]()
 
         def mark(index: int, file: str) -> None:
             read = seen_name(file)
             try:
                 if read != file:
                     move(place.at(file), place.at(read))
-                files[index] = read
+                snapshot.rename(index, read)
             except FileNotFoundError:
                 raise
             except OSError as error:
@@ -408,7 +420,7 @@ class Maildrop:
                 failed.append(f"{file} ({error.strerror})")
 
         try:
-            with opened(maildir) as place:
+            with self._mailbox.opened() as place:
                 check_open(place)
                 lost = follow(place, [(index, files[index]) for index in sorted(indexes)], mark)
             failed += [files[index] for index in lost.restless]

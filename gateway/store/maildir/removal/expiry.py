@@ -75,9 +75,12 @@ class MaildirRetention:
         reading: MaildirOptions,
         audit: Audit,
         now_ns: Callable[[], int] = time.time_ns,
+        *,
+        trusted: int = 0,
     ) -> None:
-        """``mailbox``: its name in the audit log."""
+        """``mailbox``: its name in the audit log; ``trusted``: as for ``place.opened``."""
         self._path = maildir
+        self._trusted = trusted
         self._maildir: Place
         """Its open directories during a call."""
         self._mailbox = mailbox
@@ -225,7 +228,7 @@ class MaildirRetention:
         """
         try:
             with (
-                opened(self._path) as self._maildir,
+                opened(self._path, trusted=self._trusted) as self._maildir,
                 flocked_if_free(self._maildir, timeout=self._reading.lock_timeout) as is_flocked,
             ):
                 check_open(self._maildir)
@@ -300,7 +303,7 @@ class MaildirRetention:
         """
         try:
             with (
-                opened(self._path) as self._maildir,
+                opened(self._path, trusted=self._trusted) as self._maildir,
                 flocked(self._maildir.path, timeout=self._reading.lock_timeout),
             ):
                 check_open(self._maildir)

@@ -11,9 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.interfaces import IMaildrop
+from gateway.model import Account
 from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.snapshot import MaildirOptions, Snapshot
+from gateway.store.maildir.store import MaildirStore
 from gateway.store.maildir.uids.uidlist import NAME, UidList
+from gateway.testing.store_contract import run_now
 
 LONG_AGO = 1_600_000_000
 
@@ -179,3 +183,26 @@ class AdditionsTests(SynchronousTestCase):
         self.assertEqual(folders, 2)
         self.assertIs(second, first)
         self.assertTrue(second.files[0].startswith("cur/"))
+
+    def test_after_a_session_has_marked_what_it_read_a_new_message_costs_a_look_at_new_only(
+        self,
+    ) -> None:
+        mailbox = Mailbox(f"{self.mktemp()}/alice")
+        mailbox.deliver()
+        store = MaildirStore(os.path.dirname(mailbox.path), "{name}", run_now)
+
+        def look() -> tuple[int, IMaildrop]:
+            with mock.patch("os.scandir", wraps=os.scandir) as scandir:
+                maildrop, _ = self.successResultOf(store.open(Account("alice", "alice"), None))
+            return scandir.call_count, maildrop
+
+        self.assertEqual(look()[0], 2)
+        mailbox.deliver()
+        folders, maildrop = look()
+        self.assertEqual(folders, 1)
+        self.successResultOf(maildrop.abandon([0, 1]))
+        mailbox.changed()
+        self.assertEqual(look()[0], 2)
+        mailbox.deliver()
+        folders, maildrop = look()
+        self.assertEqual((folders, len(self.successResultOf(maildrop.listing()))), (1, 3))
