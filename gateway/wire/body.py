@@ -6,8 +6,6 @@ result does not depend on how the input is split.
 
 from __future__ import annotations
 
-import re
-
 from gateway.model import Form
 
 __all__ = ["Canonical"]
@@ -19,17 +17,36 @@ CR_DOT = b"\r."
 """A lone CR before a dot: some clients take the CR for a line end."""
 
 
-_STUFFED = re.compile(rb"\n\.").sub
-"""Stuffs dots at the cost of one search, a third of what a replace takes."""
+FEW_DOTS = 20
+"""Dots to look at one by one."""
+
+
+def stuffed(text: bytes) -> bytes:
+    """A second dot before each dot that follows a line end; the first octet stays as it is.
+
+    Looks for dots, which ``find`` does with memchr, and at what is before each.  Most text has
+    few, and base64 has none.  To look for both octets together takes four to thirty times as
+    long, but is as fast for many dots.
+    """
+    pieces, start, at = [], 0, text.find(b".", 1)
+    for _ in range(FEW_DOTS):
+        if at < 0:
+            break
+        if text[at - 1] == 0x0A:
+            pieces.append(text[start:at])
+            start = at
+        at = text.find(b".", at + 1)
+    else:
+        return b"\n..".join(text.split(b"\n."))
+    if not pieces:
+        return text
+    pieces.append(text[start:])
+    return b".".join(pieces)
 
 
 def has_dot_lines(data: bytes) -> bool:
-    """Whether a dot follows a line end somewhere in ``data``.
-
-    Searches from the end: CPython then uses memrchr, several times faster than a search
-    from the start, or than a replace that finds nothing.
-    """
-    return data.rfind(b"\n.") >= 0
+    """Whether a dot follows a line end somewhere in ``data``."""
+    return len(stuffed(data)) > len(data)
 
 
 class Canonical:
@@ -153,7 +170,7 @@ class DotStuffing:
         if not data:
             return data
         begins, self._line_begins = self._line_begins, data[-1] == 0x0A
-        data = _STUFFED(b"\n..", data)
+        data = stuffed(data)
         if begins and data[0] == 0x2E:
             return b"." + data
         return data
@@ -166,7 +183,7 @@ class DotStuffing:
 def as_sent(text: bytes, form: Form) -> bytes:
     """A whole message in canonical text as ``DotStuffing`` sends it, with the final line."""
     if form is not Form.CLEAN:
-        text = _STUFFED(b"\n..", text)
+        text = stuffed(text)
     return b".%b.\r\n" % text if text.startswith(b".") else text + END
 
 
@@ -194,9 +211,7 @@ class Measure:
         if self._convert_cr:
             self._crs += data.count(b"\r")
         else:
-            # From the end, as above; usually there is nothing to count.
-            found = data.count(CR_DOT) if data.rfind(CR_DOT) >= 0 else 0
-            self._crs += found + (self._last == b"\r" and data[0] == 0x2E)
+            self._crs += data.count(CR_DOT) + (self._last == b"\r" and data[0] == 0x2E)
         self._last = data[-1:]
 
     @property

@@ -19,6 +19,7 @@ from gateway.wire.body import (
     as_sent,
     canonical,
     has_dot_lines,
+    stuffed,
 )
 
 Reader = Callable[[bytes], bytes | None]
@@ -123,6 +124,12 @@ class DotStuffingTests(SynchronousTestCase):
         self.assertEqual(text, through(Canonical(convert_cr=cr), pieces))
         known = max(form, Form.CANONICAL)
         self.assertEqual(as_sent(text, known), through(DotStuffing(), [text]))
+
+    @given(st.lists(st.sampled_from([b"\r\n", b".", b"a"]), max_size=200).map(b"".join))
+    @example(b"\n." * 30)
+    @example(b"." * 30)
+    def test_many_dots_are_stuffed_as_few(self, text: bytes) -> None:
+        self.assertEqual(stuffed(text), text.replace(b"\n.", b"\n.."))
 
     def test_a_dot_line_is_one_that_a_dot_begins(self) -> None:
         self.assertTrue(has_dot_lines(b"a\r\n.b"))
