@@ -279,9 +279,13 @@ class Session(Replies):
         self._replying().open(form, convert_cr=self._convert_cr)
 
     def message(self, text: bytes, form: Form) -> None:
-        """The whole message at once: what ``fetched``, ``body`` and ``body_ended`` are together."""
+        """The whole message at once: what ``fetched``, ``body`` and ``body_ended`` are together.
+
+        A trace needs them one by one, to tell the message from the reply's first line.
+        """
         reply = self._replying()
-        if form is Form.STORED or reply.is_top or self._needs_utf8(text):
+        unusual = form is Form.STORED or reply.is_top or self._heard is not None
+        if unusual or self._needs_utf8(text):
             self.fetched(form)
             if text:
                 self.body(text)

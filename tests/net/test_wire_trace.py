@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,9 @@ from gateway.model import Limits
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.observe.labels import _MECHANISMS
 from gateway.operations.traces import read_trace
+from gateway.store.maildir.store import MaildirStore
 from gateway.store.memory import MemoryStore
+from gateway.testing.store_contract import run_now
 from harness import ALICE, MESSAGES, SECRET, Client, Line, Wire, b64, plain
 
 BOB = "bob@example.org"
@@ -172,6 +175,18 @@ class BodyTests(Case):
         self.assertIn("[34 octets]", str(self.seen()))
         self.assertNotIn("second", str(self.seen()))
         self.assertEqual(self.seen()[-1][0], "S")
+
+    def test_a_message_that_is_read_at_once_is_its_size_too(self) -> None:
+        root = Path(self.mktemp())
+        Path(root, ALICE, "new").mkdir(parents=True)
+        Path(root, ALICE, "new", "1700000000.M1P1.host").write_bytes(b"Subject: x\n\nsecond\n")
+        store = MaildirStore(str(root), "{name}", run_now)
+        wire = Wire(store=store)
+        self.factories[:] = [wire.factory]
+        self.begin(ALICE)
+        wire.login().send(b"RETR 1", b"NOOP")
+        self.assertIn("[25 octets]", str(self.seen()))
+        self.assertNotIn("second", str(self.seen()))
 
     def test_its_text_is_there_if_it_is_asked_for(self) -> None:
         self.begin(ALICE, bodies=True)
