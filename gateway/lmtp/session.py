@@ -44,7 +44,7 @@ class Session(Dialogue[Action]):
         self._refused = 0
         self._intake = Intake(profile, self._say, self._ask)
         self.counts = self._intake.counts
-        self._out.put(b"220 %b LMTP ready.\r\n" % profile.name.encode("ascii"))
+        self.output.put(b"220 %b LMTP ready.\r\n" % profile.name.encode("ascii"))
 
     @property
     def sender(self) -> str:
@@ -64,7 +64,7 @@ class Session(Dialogue[Action]):
     # -- commands ------------------------------------------------------------
 
     def _say(self, reply: Reply) -> None:
-        self._out.put(reply.line)
+        self.output.put(reply.line)
 
     def _ask(self, action: Action) -> None:
         self._action = action
@@ -111,7 +111,7 @@ class Session(Dialogue[Action]):
     def _lhlo(self, argument: str) -> None:
         self._intake.forget()
         self.lhlo = argument
-        self._out.put(self.profile.lhlo_reply(tls=self.can_start_tls and not self.secure))
+        self.output.put(self.profile.lhlo_reply(tls=self.can_start_tls and not self.secure))
 
     def _helo(self, _: str) -> None:
         raise Refused(replies.NOT_SMTP)

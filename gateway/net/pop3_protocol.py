@@ -59,6 +59,8 @@ class POP3Protocol(Shell):
 
     def __init__(self, factory: POP3Factory, address: object) -> None:
         super().__init__(factory, address)
+        # Whoever is logged in goes before those who are logging in.
+        self._goes_first = False
         self._user = ""
         """The login name, as far as the client has given one."""
         self._method = ""
@@ -71,7 +73,6 @@ class POP3Protocol(Shell):
         self._give_back: Callable[[], object] | None = None
         self._leave_mailbox: Leave | None = None
         self._body: IBody | None = None
-        self._reading = False
         self._small_message: Callable[[int], tuple[bytes, Form] | None] | None = None
         """Reads a small message at once, in a maildrop that can."""
         self._retrieve_header: Callable[[int], Deferred[IBody]]
@@ -172,26 +173,7 @@ class POP3Protocol(Shell):
             return profile.preauth_idle_timeout
         return profile.idle_timeout
 
-    def _take_turn(self, work: Callable[[], None]) -> None:
-        """Logged-in sessions go first; others wait for their turn."""
-        if self._session.state is State.AUTHORIZATION:
-            self._factory.turns.take(work)
-        else:
-            super()._take_turn(work)
-
     # -- actions -------------------------------------------------------------
-
-    def _has_more(self) -> bool:
-        reading_now = self._body is not None and not self._reading
-        return super()._has_more() or (reading_now and self._session.fetching)
-
-    def _advance(self) -> bool:
-        if self._body is None or not self._session.fetching:
-            return super()._advance()
-        if not self._reading:
-            self._read_on(self._body)
-            return True
-        return False
 
     def _perform(self, action: Action) -> None:
         match action:
@@ -327,6 +309,7 @@ class POP3Protocol(Shell):
             return
         mailbox = self._maildrop
         self._session.logged_in(listing, mailbox.terms)
+        self._goes_first = True
         tls = self._tls_version(self._session.line.secure)
         self._factory.emit(
             LoginSucceeded(self.connection, self._user, mailbox.name, self._method, tls)
@@ -362,15 +345,20 @@ class POP3Protocol(Shell):
             self._close_body()
             return
         self._session.fetched(body.form)
+        self._read_on = self._read_more
 
     def _unfetched(self, failure: Failure) -> None:
         self._action_failed(failure, "fetch")
         if not self._over:
             self._session.fetch_failed(_error(failure))
 
-    def _read_on(self, body: IBody) -> None:
+    def _read_more(self) -> None:
         """Read without waiting: all of a small message, a piece of a large one."""
-        session = self._session
+        session, body = self._session, self._body
+        if body is None or not session.fetching:
+            # It was given up.
+            self._read_on = None
+            return
         try:
             while data := body.read_now():
                 session.body(data)
@@ -382,20 +370,21 @@ class POP3Protocol(Shell):
             self._unread(Failure())
             return
         if data is None:
-            self._reading = True
+            self._read_on = None
             self._await(body.read(), self._read, self._unread)
         else:
             self._end_body()
 
     def _read(self, data: bytes) -> None:
-        self._reading = False
         session = self._session
         if self._over:
             self._close_body()
             return
         if data:
             session.body(data)
-        if not (data and session.wants_body):
+        if data and session.wants_body:
+            self._read_on = self._read_more
+        else:
             self._end_body()
 
     def _end_body(self) -> None:
@@ -404,12 +393,11 @@ class POP3Protocol(Shell):
             self._session.body_ended()
 
     def _unread(self, failure: Failure) -> None:
-        self._reading = False
         self._close_body()
         self._unfetched(failure)
 
     def _close_body(self) -> None:
-        body, self._body = self._body, None
+        body, self._body, self._read_on = self._body, None, None
         if body is not None:
             body.close()
 

@@ -57,10 +57,14 @@ class Shell(AdmittedProtocol):
         self._pumping = False
         self._queued = False
         """The session waits for its turn."""
+        self._goes_first = True
+        """Whether it takes its first turns without waiting for other sessions."""
         self._turn_ends = 0.0
         self._time_is_up = False
         self._paused = False
         self._deaf = False
+        self._read_on: Callable[[], None] | None = None
+        """Makes more of a reply, before the next action; None: there is no more at hand."""
         self._input_ended = False
         """The client has closed its side; it still gets its replies."""
         self._handshaking = False
@@ -158,7 +162,7 @@ class Shell(AdmittedProtocol):
         if self._disconnect is None:
             self._early += data
             return
-        if data.startswith(TLS_RECORD) and self._nothing_came():
+        if data[:1] == TLS_RECORD and self._nothing_came():
             self._ending("TLS to a plain port", "the client begins TLS without asking for it")
             self._hang_up(abort=False)
             return
@@ -194,20 +198,15 @@ class Shell(AdmittedProtocol):
         """Parse what has arrived, now or in this session's turn."""
         if self._queued:
             self._mind_input()
+        elif self._goes_first:
+            self._pump()
         else:
             self._queued = True
-            self._take_turn(self._at_its_turn)
-
-    def _take_turn(self, work: Callable[[], None]) -> None:
-        """Call ``work``, the session's first turn, now or later."""
-        work()
+            self._factory.turns.take(self._at_its_turn)
 
     def _at_its_turn(self, seconds: float = FIRST_TURN) -> None:
         self._queued = False
-        before = self._session.taken
         self._pump(seconds)
-        if self._session.taken != before:
-            self._idle_timer.touch()
 
     def _at_a_further_turn(self) -> None:
         self._at_its_turn(TURN)
@@ -271,7 +270,8 @@ class Shell(AdmittedProtocol):
         if self._pumping or self._queued or self._over:
             return
         self._pumping = True
-        self._turn_ends = self._seconds() + seconds
+        now, before = self._seconds(), self._session.taken
+        self._turn_ends = now + seconds
         self._time_is_up = False
         try:
             self._go_through()
@@ -279,13 +279,16 @@ class Shell(AdmittedProtocol):
             self._fault()
         finally:
             self._pumping = False
-        self._mind_input()
+        if self._session.taken != before:
+            self._idle_timer.since = now
+        if self._deaf or self._working or self._paused or self._queued:
+            self._mind_input()
 
     def _go_through(self) -> None:
         session = self._session
         while not (self._paused or self._over):
-            if session.waiting_to_send >= SLICE:
-                self._writer.write(session.data_to_send())
+            if session.output.length >= SLICE:
+                self._writer.write(session.output.take())
                 self.wrote = self._seconds()
             elif not self._advance():
                 break
@@ -294,21 +297,23 @@ class Shell(AdmittedProtocol):
                 self._queued = True
                 self._factory.turns.later(self._at_a_further_turn)
                 break
-        if not (self._paused or self._over) and (data := session.data_to_send()):
-            self._writer.write(data)
+        if session.output.length and not (self._paused or self._over):
+            self._writer.write(session.output.take())
             self.wrote = self._seconds()
 
     def _advance(self) -> bool:
         """Perform the session's next action; False if there is none now."""
         session = self._session
+        if self._read_on is not None:
+            self._read_on()
+            return True
         if self._kicked_by and not (self._is_finishing() or session.closed):
             self._end_kicked()
             return True
         if (action := session.next_action(self._is_time_up)) is not None:
-            self._idle_timer.touch()
             self._perform(action)
             return True
-        if session.waiting_to_send >= SLICE or (self._is_time_up() and self._has_more()):
+        if session.output.length >= SLICE or (self._time_is_up and self._has_more()):
             return True
         if self._working or session.closed:
             return False
@@ -324,7 +329,9 @@ class Shell(AdmittedProtocol):
 
     def _has_more(self) -> bool:
         """Whether there may be an action without more input or answers."""
-        return self._session.has_more or self._session.waiting_to_send >= SLICE
+        session = self._session
+        is_amid = self._read_on is not None or session.output.length >= SLICE
+        return is_amid or session.has_more
 
     def _may_leave(self) -> bool:
         """Whether a server that stops may end the session now."""
@@ -381,6 +388,7 @@ class Shell(AdmittedProtocol):
         answer.addCallbacks(answered, answered, callbackArgs=(good,), errbackArgs=(bad,))
         answer.addErrback(self._fault).addCallback(go_on)
         if self._working:
+            self._idle_timer.touch()
             self._idle_timer.hurry()
 
     # -- actions of every protocol -------------------------------------------
@@ -413,6 +421,7 @@ class Shell(AdmittedProtocol):
             self.transport.abortConnection()
         else:
             self._writer.close()
+        self._idle_timer.touch()
         self._idle_timer.hurry()
 
     # -- the end -------------------------------------------------------------

@@ -31,7 +31,7 @@ class IdleTimer:
     wait on.
     """
 
-    __slots__ = ("_clock", "_expired", "_since", "_timeout", "_timer")
+    __slots__ = ("_clock", "_expired", "_timeout", "_timer", "since")
 
     def __init__(
         self, clock: IReactorTime, timeout: Callable[[], float], expired: Callable[[], None]
@@ -40,18 +40,19 @@ class IdleTimer:
         self._clock = clock
         self._timeout = timeout
         self._expired = expired
-        self._since = clock.seconds()
+        self.since = clock.seconds()
+        """When there was activity last, by the clock; whoever knows the time sets it."""
         self._timer = clock.callLater(timeout(), self._check)
 
     def touch(self) -> None:
         """There was activity: the timeout begins again."""
-        self._since = self._clock.seconds()
+        self.since = self._clock.seconds()
 
     def hurry(self) -> None:
         """The state has changed: its timeout may be shorter."""
         if not self._timer.active():
             return
-        due = self._since + self._timeout()
+        due = self.since + self._timeout()
         if self._timer.getTime() > due:
             self._timer.reset(max(0.0, due - self._clock.seconds()))
 
@@ -64,10 +65,10 @@ class IdleTimer:
 
     def _check(self) -> None:
         now = self._clock.seconds()
-        left = self._since + self._timeout() - now
+        left = self.since + self._timeout() - now
         if left > 0:
             self._timer = self._clock.callLater(left, self._check)
             return
-        self._since = now
+        self.since = now
         self._timer = self._clock.callLater(self._timeout(), self._check)
         self._expired()

@@ -8,15 +8,6 @@ from io import BytesIO
 from gateway.model import Listing
 from gateway.pop3.refusals import Refused
 
-
-def natural(text: bytes) -> int | None:
-    """The number; None: no number.
-
-    No maildrop needs 19 digits: longer numbers are cut.
-    """
-    return int(text.lstrip(b"0")[:19] or b"0") if text.isdigit() else None
-
-
 PIECE = 32 * 1024
 """Octets of a listing to process at once."""
 
@@ -39,11 +30,10 @@ class Marks:
 
     def index(self, number: bytes) -> int:
         """The index of the message with a client's number; raises ``Refused``."""
-        counted = natural(number)
-        if not counted:
+        index = int(number) - 1 if number.isdigit() else -1
+        if index < 0:
             raise Refused("bad_number")
-        index = counted - 1
-        if index >= len(self.listing):
+        if index >= len(self.listing.sizes):
             raise Refused("no_message")
         if index in self.removed:
             raise Refused("already_marked")

@@ -33,20 +33,20 @@ class Replies(Dialogue[Action]):
         """Replies ``-ERR`` so far."""
 
     def _say(self, text: bytes) -> None:
-        self._out.put(text + b"\r\n")
+        self.output.put(text + b"\r\n")
 
     def _ok(self, key: str) -> None:
-        self._out.put(b"+OK %b\r\n" % self._texts[key])
+        self.output.put(b"+OK %b\r\n" % self._texts[key])
 
     def _refuse(self, key: str, code: str = "") -> None:
         self.refusals += 1
         bracket = f"[{code}] ".encode("ascii") if code else b""
-        self._out.put(b"-ERR %b%b\r\n" % (bracket, self._texts[key]))
+        self.output.put(b"-ERR %b%b\r\n" % (bracket, self._texts[key]))
 
     def _multiline(self, key: str, lines: bytes) -> None:
         self._ok(key)
-        self._out.put(lines)
-        self._out.put(END)
+        self.output.put(lines)
+        self.output.put(END)
 
     def _lang(self, wanted: bytes | None = None) -> None:
         if wanted is None:

@@ -19,7 +19,7 @@ from gateway.model import Form, Listing, Terms
 from gateway.pop3.actions import Commit, Fetch, StartTLS
 from gateway.pop3.authorization import Authorization
 from gateway.pop3.capabilities import Line, capability_lines, mechanisms
-from gateway.pop3.marks import Marks, SessionCounts, natural
+from gateway.pop3.marks import Marks, SessionCounts
 from gateway.pop3.profile import Profile
 from gateway.pop3.refusals import Refused, refusal_of
 from gateway.pop3.replies import Replies
@@ -65,7 +65,8 @@ class Session(Replies):
         self._terms: Terms | None = None
         self._authorization = Authorization(profile)
         self._reply: MessageReply | None = None
-        self._utf8 = False
+        self._sends_utf8 = profile.utf8_headers == "send"
+        """Whether a header may have octets that are not ASCII."""
         # Dovecot's proxy looks for this word there, and not in CAPA.
         offer = b"[XCLIENT] " if line.xclient else b""
         self._say(b"+OK " + offer + (greeting.encode("ascii") or self._texts["greeting"]))
@@ -73,7 +74,10 @@ class Session(Replies):
     # -- commands ------------------------------------------------------------
 
     def _take_next(self) -> bool:
-        if not self._input or (line := self._input.take_line(self._line_limit())) is None:
+        if not self._input.length:
+            return False
+        line = self._input.take_line(self.profile.command_limit, self._line_limit)
+        if line is None:
             return False
         authorization = self._authorization
         name, authorization.name = authorization.name, None
@@ -100,33 +104,31 @@ class Session(Replies):
     def _perform(self, line: bytes, name: bytes | None) -> None:
         """Process one command; ``name``: the name of the preceding USER."""
         keyword, *arguments = line.split() or (b"",)
-        keyword = keyword.upper()
-        row = self._row_of(keyword, line)
-        if keyword == b"PASS":
+        row = COMMANDS.get(keyword.upper()) or self._row_for_proxies(keyword.upper())
+        self.at_command(row.name)
+        if self.state not in row.states:
+            before = self.state is State.AUTHORIZATION
+            raise Refused("before_login" if before else "after_login")
+        if row.name == "PASS":
             # The rest of the line is the password, with its spaces (V0011).
             self._pass(name, line.lstrip(b" \t")[5:])
             return
+        if row.name != "USER" and not _PRINTABLE.fullmatch(line):
+            raise Refused("not_ascii")
         if not row.least <= len(arguments) <= row.most:
             raise Refused("arguments")
         row.perform(self, *arguments)
         if self.state is State.TRANSACTION:
             self._refused = 0
 
-    def _row_of(self, keyword: bytes, line: bytes) -> Row:
-        self.at_command(_NAMES.get(keyword, "other"))
+    def _row_for_proxies(self, keyword: bytes) -> Row:
+        """The row of a command that is not in the table; raises ``Refused``."""
+        is_xclient = keyword == b"XCLIENT"
+        if is_xclient and self.line.xclient:
+            return XCLIENT
+        self.at_command(XCLIENT.name if is_xclient else "other")
         if not keyword:
             raise Refused("empty")
-        row = COMMANDS.get(keyword) or self._row_for_proxies(keyword)
-        if self.state not in row.states:
-            before = self.state is State.AUTHORIZATION
-            raise Refused("before_login" if before else "after_login")
-        if keyword not in (b"USER", b"PASS") and not _PRINTABLE.fullmatch(line):
-            raise Refused("not_ascii")
-        return row
-
-    def _row_for_proxies(self, keyword: bytes) -> Row:
-        if keyword == b"XCLIENT" and self.line.xclient:
-            return XCLIENT
         raise Refused("no_apop" if keyword == b"APOP" else "unknown")
 
     def _user(self, name: bytes) -> None:
@@ -159,7 +161,7 @@ class Session(Replies):
         self._multiline("capabilities", lines)
 
     def _utf8_mode(self) -> None:
-        self._utf8 = True
+        self._sends_utf8 = True
         self._ok("utf8")
 
     def _stat(self) -> None:
@@ -189,8 +191,9 @@ class Session(Replies):
 
     def _top(self, number: bytes, lines: bytes) -> None:
         index = self.marks.index(number)
-        if (count := natural(lines)) is None:
+        if not lines.isdigit():
             raise Refused("bad_lines")
+        count = int(lines)
         self._reply = MessageReply(index, count)
         self._action = Fetch(index, header=count == 0)
 
@@ -262,7 +265,7 @@ class Session(Replies):
         self._owed = False
         self.line = evolve(self.line, secure=True, can_start_tls=False)
         self._texts = SETS[self.profile.texts]
-        self._utf8 = False
+        self._sends_utf8 = self.profile.utf8_headers == "send"
         self._refused = 0
         self._authorization.over()
 
@@ -283,17 +286,17 @@ class Session(Replies):
 
         A trace needs them one by one, to tell the message from the reply's first line.
         """
-        reply = self._replying()
+        reply = self._reply
+        assert reply is not None, "no message is being fetched"
         unusual = form is Form.STORED or reply.is_top or self._heard is not None
-        if unusual or self._needs_utf8(text):
+        if unusual or not (self._sends_utf8 or self._is_ascii(text)):
             self.fetched(form)
             if text:
                 self.body(text)
             if self.fetching:
                 self.body_ended()
             return
-        self._ok("message")
-        self._out.put(as_sent(text, form))
+        self.output.put(b"+OK %b\r\n" % self._texts["message"] + as_sent(text, form))
         reply.octets = len(text)
         self._sent(reply)
 
@@ -311,25 +314,26 @@ class Session(Replies):
         """The next stored octets of the message."""
         reply = self._replying()
         if not reply.started:
-            if self._needs_utf8(data):
+            if not (self._sends_utf8 or self._is_ascii(data)):
                 self._owed, self._reply = False, None
                 self._refuse("needs_utf8", "UTF8")
                 return
             reply.started = True
             self._ok("message")
-        self._out.put(reply.feed(data))
+        self.output.put(reply.feed(data))
 
     def body_ended(self) -> None:
         """The message is complete, or as much as is needed."""
         reply = self._replying()
         if not reply.started:
             self._ok("message")
-        self._out.put(reply.finish())
+        self.output.put(reply.finish())
         self._sent(reply)
 
     def _sent(self, reply: MessageReply) -> None:
         self._owed, self._reply = False, None
-        self.marks.unread.discard(reply.index)
+        if self.marks.unread:
+            self.marks.unread.discard(reply.index)
         if reply.is_top:
             self.counts.top += 1
             self.counts.top_octets += reply.octets
@@ -355,11 +359,9 @@ class Session(Replies):
         assert self._reply is not None, "no message is being fetched"
         return self._reply
 
-    def _needs_utf8(self, data: bytes) -> bool:
-        if self._utf8 or self.profile.utf8_headers == "send" or data.isascii():
-            return False
-        header = data.replace(b"\r\n", b"\n").partition(b"\n\n")[0]
-        return not header.isascii()
+    def _is_ascii(self, data: bytes) -> bool:
+        """Whether the header at the beginning of ``data`` has only ASCII."""
+        return data.isascii() or data.replace(b"\r\n", b"\n").partition(b"\n\n")[0].isascii()
 
     # -- answers to Commit, and the end --------------------------------------
 
@@ -392,38 +394,39 @@ class Session(Replies):
 
 
 class Row(NamedTuple):
-    """A row of the table of commands: its function, states and number of arguments."""
+    """A row of the table of commands: name, function, states and number of arguments."""
 
+    name: str
     perform: Callable[..., None]
-    states: frozenset[State]
+    states: tuple[State, ...]
     least: int = 0
     most: int = 0
 
 
-_BEFORE = frozenset({State.AUTHORIZATION})
-_AFTER = frozenset({State.TRANSACTION})
-_ALWAYS = _BEFORE | _AFTER
+_BEFORE = (State.AUTHORIZATION,)
+_AFTER = (State.TRANSACTION,)
+_ALWAYS = _BEFORE + _AFTER
 
-COMMANDS = {
-    b"USER": Row(Session._user, _BEFORE, 1, 1),
-    b"PASS": Row(Session._pass, _BEFORE, 1, 1),
-    b"AUTH": Row(Session._auth, _BEFORE, 0, 2),
-    b"STLS": Row(Session._stls, _BEFORE),
-    b"UTF8": Row(Session._utf8_mode, _BEFORE),
-    b"CAPA": Row(Session._capa, _ALWAYS),
-    b"LANG": Row(Session._lang, _ALWAYS, 0, 1),
-    b"STAT": Row(Session._stat, _AFTER),
-    b"LIST": Row(Session._list, _AFTER, 0, 1),
-    b"UIDL": Row(Session._uidl, _AFTER, 0, 1),
-    b"RETR": Row(Session._retr, _AFTER, 1, 1),
-    b"TOP": Row(Session._top, _AFTER, 2, 2),
-    b"DELE": Row(Session._dele, _AFTER, 1, 1),
-    b"NOOP": Row(Session._noop, _AFTER),
-    b"RSET": Row(Session._rset, _AFTER),
-    b"QUIT": Row(Session._quit, _ALWAYS),
-}
+_ROWS = (
+    Row("USER", Session._user, _BEFORE, 1, 1),
+    Row("PASS", Session._pass, _BEFORE, 1, 1),
+    Row("AUTH", Session._auth, _BEFORE, 0, 2),
+    Row("STLS", Session._stls, _BEFORE),
+    Row("UTF8", Session._utf8_mode, _BEFORE),
+    Row("CAPA", Session._capa, _ALWAYS),
+    Row("LANG", Session._lang, _ALWAYS, 0, 1),
+    Row("STAT", Session._stat, _AFTER),
+    Row("LIST", Session._list, _AFTER, 0, 1),
+    Row("UIDL", Session._uidl, _AFTER, 0, 1),
+    Row("RETR", Session._retr, _AFTER, 1, 1),
+    Row("TOP", Session._top, _AFTER, 2, 2),
+    Row("DELE", Session._dele, _AFTER, 1, 1),
+    Row("NOOP", Session._noop, _AFTER),
+    Row("RSET", Session._rset, _AFTER),
+    Row("QUIT", Session._quit, _ALWAYS),
+)
 
-XCLIENT = Row(Session._xclient, _BEFORE, 1, 100)
+COMMANDS = {row.name.encode("ascii"): row for row in _ROWS}
+
+XCLIENT = Row("XCLIENT", Session._xclient, _BEFORE, 1, 100)
 """Of Dovecot's proxies; to anybody else it is an unknown command."""
-
-_NAMES = {keyword: keyword.decode() for keyword in (*COMMANDS, b"XCLIENT")}

@@ -110,11 +110,11 @@ class Requests(LineBuffer):
         if self._wrong:
             raise RequestMalformed(self._wrong)
         while (end := self._data.find(b"\n", self._at, self._at + LONGEST_LINE)) >= 0:
-            line, self._at = self._data[self._at : end], end + 1
+            line = self.take(end + 1 - self._at)[:-1]
             if not line:
                 return self._end()
             self._take_attribute(line)
-        if len(self) >= LONGEST_LINE:
+        if self.length >= LONGEST_LINE:
             raise RequestMalformed(f"a line is longer than {LONGEST_LINE} octets")
         return None
 
@@ -256,7 +256,7 @@ class Session(Dialogue[Ask | HangUp]):
         self._owed = False
         action = decide(self._request, found, self.answers)
         if action is not None:
-            self._out.put(reply(action))
+            self.output.put(reply(action))
         if action is None or self._stopping:
             # Without a reply Postfix asks again, and then does what it is set to.
             self._hang_up(HangUp())

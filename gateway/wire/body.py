@@ -184,7 +184,7 @@ def as_sent(text: bytes, form: Form) -> bytes:
     """A whole message in canonical text as ``DotStuffing`` sends it, with the final line."""
     if form is not Form.CLEAN:
         text = stuffed(text)
-    return b".%b.\r\n" % text if text.startswith(b".") else text + END
+    return b".%b.\r\n" % text if text[:1] == b"." else text + END
 
 
 class Measure:

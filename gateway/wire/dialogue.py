@@ -39,7 +39,8 @@ class Dialogue(ABC, Generic[Action]):
         """The client's first command was QUIT."""
         self._heard: Heard | None = None
         self._input = self._new_input()
-        self._out = Outgoing()
+        self.output = Outgoing()
+        """Replies that wait to be sent."""
         self._pieces: Iterator[bytes] | None = None
         """The rest of a reply that is made in pieces, before the next command."""
         self._owed = False
@@ -55,28 +56,28 @@ class Dialogue(ABC, Generic[Action]):
     @property
     def backlog(self) -> int:
         """Received octets that are not parsed yet."""
-        return len(self._input)
+        return self._input.length
 
     def data_to_send(self) -> bytes:
         """The next slice of output; ``b""``: none."""
-        return self._out.take()
+        return self.output.take()
 
     @property
     def waiting_to_send(self) -> int:
         """Octets of pending output."""
-        return self._out.length
+        return self.output.length
 
     def tap(self, heard: Heard | None) -> None:
         """Tell what is taken and replied from now on; None: not any more."""
         self._heard = heard
         before, self._input = self._input, self._new_input()
         before.go_on_as(self._input)
-        pending, self._out = self._out, Outgoing() if heard is None else TappedOutgoing(heard)
+        pending, self.output = self.output, Outgoing() if heard is None else TappedOutgoing(heard)
         if heard is not None and not self.taken:
             # The greeting, of a session that has just begun.
             for piece in pending.pieces:
                 heard.sent(bytes(piece))
-        pending.go_on_as(self._out)
+        pending.go_on_as(self.output)
 
     def _new_input(self) -> LineBuffer:
         return LineBuffer() if self._heard is None else TappedLines(self._heard)
@@ -90,7 +91,11 @@ class Dialogue(ABC, Generic[Action]):
         after each command, since thousands may be pipelined that need no action.
         """
         while self._action is None:
-            if self._owed or self.closed or self._out.length > SLICE or not self._go_on():
+            if self._owed or self.closed or self.output.length > SLICE:
+                return None
+            if self._pieces is not None:
+                self._take_piece(self._pieces)
+            elif not self._take_next():
                 return None
             self.taken += 1
             if self._action is None and interrupted():
@@ -99,22 +104,20 @@ class Dialogue(ABC, Generic[Action]):
         self._owed = not self.closed
         return action
 
-    def _go_on(self) -> bool:
-        """Make the next piece of a reply, or take the next command; False: neither."""
-        if self._pieces is None:
-            return self._take_next()
-        piece = next(self._pieces, None)
+    def _take_piece(self, pieces: Iterator[bytes]) -> None:
+        piece = next(pieces, None)
         if piece is None:
             self._pieces = None
         else:
-            self._out.put(piece)
-        return True
+            self.output.put(piece)
 
     @property
     def has_more(self) -> bool:
         """Whether ``next_action`` can proceed without more input or an answer."""
-        waiting = self._pieces is not None or bool(self._input)
-        return self._action is not None or (waiting and not (self._owed or self.closed))
+        if self._action is not None:
+            return True
+        waiting = self._pieces is not None or self._input.length > 0
+        return waiting and not (self._owed or self.closed)
 
     @property
     def is_owed(self) -> bool:
@@ -130,7 +133,7 @@ class Dialogue(ABC, Generic[Action]):
     def is_idle(self) -> bool:
         """Whether all replies to what was taken so far are made and sent."""
         pending = self._owed or self._action is not None or self._pieces is not None
-        return not (pending or self._out.length)
+        return not (pending or self.output.length)
 
     @abstractmethod
     def _take_next(self) -> bool:

@@ -40,7 +40,7 @@ class Outgoing:
         """The next octets to send; ``b""``: none."""
         pieces = self._pieces
         if self.length <= SLICE:
-            data = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+            data = b"".join(pieces)
             pieces.clear()
             self.length = 0
             return data

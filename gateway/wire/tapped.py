@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.wire.lines import LineBuffer, LineTooLong
@@ -33,9 +34,11 @@ class TappedLines(LineBuffer):
         super().__init__()
         self._heard = heard
 
-    def take_line(self, limit: int) -> bytes | LineTooLong | None:
+    def take_line(
+        self, limit: int, longer: Callable[[], int] | None = None
+    ) -> bytes | LineTooLong | None:
         """As ``LineBuffer.take_line``."""
-        line = super().take_line(limit)
+        line = super().take_line(limit, longer)
         if line is not None:
             self._heard.line(line)
         return line

@@ -123,7 +123,7 @@ class WhoTests(Case):
         client = self.wire.login()
         client.send(b"NOOP")
         self.clock.advance(1)
-        self.assertEqual(type(client.protocol.session._out).__name__, "Outgoing")
+        self.assertEqual(type(client.protocol.session.output).__name__, "Outgoing")
         client.send(b"NOOP")
         self.assertEqual(self.seen(), [])
 
@@ -287,7 +287,7 @@ class EndTests(Case):
         for _ in range(20):
             self.clock.advance(1)
         self.assertIsNone(self.traces.read({"trace": "t", "after": 0.0}))
-        self.assertEqual(type(client.protocol.session._out).__name__, "Outgoing")
+        self.assertEqual(type(client.protocol.session.output).__name__, "Outgoing")
         self.assertEqual(self.wire.factory.opened, self.wire.factory._sessions.opened)
         self.clock.advance(1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
