@@ -39,7 +39,7 @@ _Avatar = tuple[type[Interface], object, Callable[[], None]]
 class _MayBeHeld:
     """A maildrop that may be on hold: QUIT then hides messages in place of removing them."""
 
-    __slots__ = ("_account", "_is_held", "_maildrop", "_quick", "name", "terms")
+    __slots__ = ("_account", "_is_held", "_maildrop", "name", "small_message", "terms")
 
     def __init__(
         self, maildrop: IMaildrop, account: Account, is_held: Callable[[Account], bool]
@@ -49,11 +49,8 @@ class _MayBeHeld:
         self._account = account
         self._is_held = is_held
         self._maildrop = maildrop
-        self._quick: IQuickMaildrop | None = IQuickMaildrop(maildrop, None)
-
-    def small_message(self, index: int) -> tuple[bytes, Form] | None:
-        """As ``IQuickMaildrop.small_message``; None where the maildrop has none."""
-        return None if self._quick is None else self._quick.small_message(index)
+        quick: IQuickMaildrop | None = IQuickMaildrop(maildrop, None)
+        self.small_message = _never_at_hand if quick is None else quick.small_message
 
     def listing(self) -> Deferred[Listing]:
         """As ``IMaildrop.listing`` of the maildrop."""
@@ -87,6 +84,11 @@ class _MayBeHeld:
     def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
         """As ``IMaildrop.abandon`` of the maildrop."""
         return self._maildrop.abandon(retrieved)
+
+
+def _never_at_hand(index: int) -> tuple[bytes, Form] | None:  # noqa: ARG001
+    """As ``IQuickMaildrop.small_message``, where the maildrop has none."""
+    return None
 
 
 @implementer(IRealm)

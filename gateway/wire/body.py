@@ -97,7 +97,7 @@ class Canonical:
 
 def canonical(stored: bytes, *, convert_cr: bool) -> tuple[bytes, Form]:
     """A whole message as ``Canonical`` gives it, and the form of its stored octets."""
-    if b"\r" not in stored and stored.endswith(b"\n"):
+    if b"\r" not in stored and stored[-1:] == b"\n":
         return stored.replace(b"\n", b"\r\n"), Form.STORED
     step = Canonical(convert_cr=convert_cr)
     text = step.feed(stored) + step.finish()

@@ -93,6 +93,16 @@ class CanonicalTests(SynchronousTestCase):
         if counted.form is Form.CLEAN:
             self.assertEqual(through(DotStuffing(), [whole]), whole + b".\r\n")
 
+    @given(PIECES.map(b"".join), st.booleans())
+    def test_no_part_of_a_message_has_its_size_but_for_a_last_line_end(
+        self, stored: bytes, convert_cr: bool
+    ) -> None:
+        whole, _ = canonical(stored, convert_cr=convert_cr)
+        for end in range(1, len(stored)):
+            part, _ = canonical(stored[:end], convert_cr=convert_cr)
+            if len(part) == len(whole):
+                self.assertEqual(part, whole)
+
     @given(PIECES)
     def test_what_is_canonical_stays_as_it_is(self, pieces: list[bytes]) -> None:
         once = through(Canonical(), pieces)

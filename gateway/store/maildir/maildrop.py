@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -18,6 +19,7 @@ from gateway.model import Form, Listing, Reason, Terms
 from gateway.store.maildir.folders.closing import check_open
 from gateway.store.maildir.folders.files import (
     CHUNK,
+    MESSAGE,
     FileBody,
     complain,
     open_message,
@@ -184,31 +186,53 @@ class Maildrop:
     def small_message(self, index: int) -> tuple[bytes, Form] | None:
         """A message of at most ``CHUNK`` octets that is at hand: read, converted, measured."""
         reading, snapshot = self._mailbox.reading, self._snapshot
-        place, known = self._mailbox.place or self._held, snapshot.forms[index]
-        if place is None or snapshot.listing.sizes[index] > CHUNK or PACKED <= known < CLAIMED:
+        known, octets = snapshot.forms[index], snapshot.listing.sizes[index]
+        if octets > CHUNK or PACKED <= known < CLAIMED:
             return None
         try:
-            file, status = open_message(*place.to_open(snapshot.files[index]))
+            path, directory = (self._held or self._place()).to_open(snapshot.files[index])
+            file = os.open(path, MESSAGE, dir_fd=directory)
         except (OSError, MailboxUnusable):
             return None
         try:
-            size = status.st_size
-            if size > CHUNK or not snapshot.is_as_listed(index, status):
-                return None
-            stored = read_at_once(file, size)
+            if known == Form.STORED:
+                stored = read_at_once(file, octets + 1)
+                text, form = canonical(stored, convert_cr=reading.convert_cr)
+                # All is looked at anew, so nothing rests on the file's status.  No part of a
+                # message has the size of the whole as RETR sends it, but for a last line end.
+                if len(text) != octets:
+                    return None
+            else:
+                text, form = self._small_as_listed(index, file)
+        except OSError:
+            return None
         finally:
             os.close(file)
-        if not stored or (known == CLAIMED and kind_of(stored[:HEAD]) is not None):
+        if not text:
             return None
-        form, text = snapshot.form(index), stored
         if form is Form.STORED:
-            text, form = canonical(stored, convert_cr=reading.convert_cr)
-            if known == CLAIMED and reading.exact:
-                ends = (b"\n", b"\r") if reading.convert_cr else b"\n"
-                whole = stored.endswith(ends)
-                snapshot.measured(index, size_of(len(text), status, form)._replace(whole=whole))
-            form = max(form, Form.CANONICAL)
+            form = Form.CANONICAL
         return text.replace(b"\0", b"\x80") if reading.no_nuls else text, form
+
+    def _small_as_listed(self, index: int, file: int) -> tuple[bytes, Form]:
+        """An open message, if nobody has written to it since it was listed; else nothing."""
+        reading, snapshot = self._mailbox.reading, self._snapshot
+        status = os.fstat(file)
+        is_regular, size = stat.S_ISREG(status.st_mode), status.st_size
+        if not (is_regular and size <= CHUNK and snapshot.is_as_listed(index, status)):
+            return b"", Form.STORED
+        stored = read_at_once(file, size)
+        is_claimed = snapshot.forms[index] == CLAIMED
+        # Under memory pressure it is not all of it.
+        if len(stored) != size or (is_claimed and kind_of(stored[:HEAD]) is not None):
+            return b"", Form.STORED
+        if not is_claimed:
+            return stored, snapshot.form(index)
+        text, form = canonical(stored, convert_cr=reading.convert_cr)
+        if reading.exact:
+            whole = stored.endswith((b"\n", b"\r") if reading.convert_cr else b"\n")
+            snapshot.measured(index, size_of(len(text), status, form)._replace(whole=whole))
+        return text, form
 
     def retrieve(self, index: int) -> Deferred[IBody]:
         """Open a message, even if another program renamed it."""
@@ -231,7 +255,7 @@ class Maildrop:
 
     def _place(self) -> Place:
         """The mailbox's directories, held until ``close`` where their paths are not enough."""
-        if place := self._mailbox.place or self._held:
+        if place := self._held or self._mailbox.place:
             return place
         self._held = self._mailbox.open_place()
         return self._held

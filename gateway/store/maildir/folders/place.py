@@ -116,7 +116,7 @@ class Place:
         It costs less than the path alone, which leads through /proc to the descriptor.
         """
         folder, _, name = file.rpartition("/")
-        place = self.folder(folder) if folder else self
+        place = (self._folders.get(folder) or self.folder(folder)) if folder else self
         return (f"{place.path}/{name}", None) if place._is_fixed else (name, place._file)
 
     @property
