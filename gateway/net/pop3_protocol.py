@@ -180,8 +180,8 @@ class POP3Protocol(Shell):
             case Fetch():
                 small = self._small_message
                 if small is None or (text := small(action.message)) is None:
-                    retrieve = self._retrieve_header if action.header else self._maildrop.retrieve
-                    opened = retrieve(action.message)
+                    whole, header = self._maildrop.retrieve, self._retrieve_header
+                    opened = (header if action.lines == 0 else whole)(action.message)
                     self._await(opened, self._fetched, self._unfetched)
                 else:
                     self._session.message(*text)

@@ -55,8 +55,8 @@ class Fetch(NamedTuple):
     """
 
     message: int
-    header: bool = False
-    """Whether the header is enough: TOP without lines of the body."""
+    lines: int | None = None
+    """Lines of the body that TOP sends; 0: the header is enough; None: RETR."""
 
 
 class Commit(NamedTuple):

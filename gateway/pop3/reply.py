@@ -9,28 +9,22 @@ from gateway.wire.body import Canonical, DotStuffing, TopCut
 class MessageReply:
     """Stored octets of one message in, reply lines out."""
 
-    __slots__ = ("_clean", "_cut", "_steps", "_stuffing", "index", "is_top", "octets", "started")
+    __slots__ = ("_clean", "_cut", "_steps", "_stuffing", "octets", "started")
 
-    def __init__(self, index: int, lines: int | None) -> None:
+    def __init__(self, form: Form, lines: int | None, *, convert_cr: bool) -> None:
         """``lines``: body lines of TOP; None: RETR."""
-        self.index = index
-        self.is_top = lines is not None
-        """Whether the reply is to TOP."""
         self.octets = 0
         """Octets of the message sent so far, dot-stuffing not counted."""
         self.started = False
         """Whether ``+OK`` was sent."""
+        self._clean = form is Form.CLEAN
         self._cut = None if lines is None else TopCut(lines)
         self._steps: list[Canonical | TopCut] = []
-
-    def open(self, form: Form, *, convert_cr: bool) -> None:
-        """The message is there, and so much is known of its octets."""
-        self._stuffing = DotStuffing()
-        self._clean = form is Form.CLEAN
         if form is Form.STORED:
             self._steps.append(Canonical(convert_cr=convert_cr))
         if self._cut is not None:
             self._steps.append(self._cut)
+        self._stuffing = DotStuffing()
 
     @property
     def complete(self) -> bool:

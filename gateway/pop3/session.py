@@ -64,6 +64,7 @@ class Session(Replies):
         self._expire = expire
         self._terms: Terms | None = None
         self._authorization = Authorization(profile)
+        self._fetch: Fetch | None = None
         self._reply: MessageReply | None = None
         self._sends_utf8 = profile.utf8_headers == "send"
         """Whether a header may have octets that are not ASCII."""
@@ -186,16 +187,13 @@ class Session(Replies):
 
     def _retr(self, number: bytes) -> None:
         index = self.marks.index(number)
-        self._reply = MessageReply(index, None)
-        self._action = Fetch(index)
+        self._action = self._fetch = Fetch(index)
 
     def _top(self, number: bytes, lines: bytes) -> None:
         index = self.marks.index(number)
         if not lines.isdigit():
             raise Refused("bad_lines")
-        count = int(lines)
-        self._reply = MessageReply(index, count)
-        self._action = Fetch(index, header=count == 0)
+        self._action = self._fetch = Fetch(index, int(lines))
 
     def _dele(self, number: bytes) -> None:
         self.marks.remove(number)
@@ -279,31 +277,31 @@ class Session(Replies):
 
     def fetched(self, form: Form) -> None:
         """The message is open; no reply was sent yet."""
-        self._replying().open(form, convert_cr=self._convert_cr)
+        lines = self._fetching().lines
+        self._reply = MessageReply(form, lines, convert_cr=self._convert_cr)
 
     def message(self, text: bytes, form: Form) -> None:
         """The whole message at once: what ``fetched``, ``body`` and ``body_ended`` are together.
 
         A trace needs them one by one, to tell the message from the reply's first line.
         """
-        reply = self._reply
-        assert reply is not None, "no message is being fetched"
-        unusual = form is Form.STORED or reply.is_top or self._heard is not None
-        if unusual or not (self._sends_utf8 or self._is_ascii(text)):
-            self.fetched(form)
-            if text:
-                self.body(text)
-            if self.fetching:
-                self.body_ended()
+        fetch = self._fetch
+        assert fetch is not None, "no message is being fetched"
+        is_retr = fetch.lines is None and form is not Form.STORED and self._heard is None
+        if is_retr and (self._sends_utf8 or self._is_ascii(text)):
+            self.output.put(b"+OK %b\r\n" % self._texts["message"] + as_sent(text, form))
+            self._sent(fetch, len(text))
             return
-        self.output.put(b"+OK %b\r\n" % self._texts["message"] + as_sent(text, form))
-        reply.octets = len(text)
-        self._sent(reply)
+        self.fetched(form)
+        if text:
+            self.body(text)
+        if self.fetching:
+            self.body_ended()
 
     @property
     def fetching(self) -> bool:
         """Whether the reply to RETR or TOP is unfinished."""
-        return self._reply is not None
+        return self._fetch is not None
 
     @property
     def wants_body(self) -> bool:
@@ -315,7 +313,7 @@ class Session(Replies):
         reply = self._replying()
         if not reply.started:
             if not (self._sends_utf8 or self._is_ascii(data)):
-                self._owed, self._reply = False, None
+                self._owed, self._fetch, self._reply = False, None, None
                 self._refuse("needs_utf8", "UTF8")
                 return
             reply.started = True
@@ -324,39 +322,43 @@ class Session(Replies):
 
     def body_ended(self) -> None:
         """The message is complete, or as much as is needed."""
-        reply = self._replying()
+        fetch, reply = self._fetching(), self._replying()
         if not reply.started:
             self._ok("message")
         self.output.put(reply.finish())
-        self._sent(reply)
+        self._sent(fetch, reply.octets)
 
-    def _sent(self, reply: MessageReply) -> None:
-        self._owed, self._reply = False, None
+    def _sent(self, fetch: Fetch, octets: int) -> None:
+        self._owed, self._fetch, self._reply = False, None, None
         if self.marks.unread:
-            self.marks.unread.discard(reply.index)
-        if reply.is_top:
+            self.marks.unread.discard(fetch.message)
+        if fetch.lines is not None:
             self.counts.top += 1
-            self.counts.top_octets += reply.octets
+            self.counts.top_octets += octets
             return
         self.counts.retr += 1
-        self.counts.retr_octets += reply.octets
-        self.marks.retrieved.add(reply.index)
+        self.counts.retr_octets += octets
+        self.marks.retrieved.add(fetch.message)
 
     def fetch_failed(self, error: BaseException) -> None:
         """The message cannot be read, or not completely."""
-        reply = self._replying()
-        self._owed, self._reply = False, None
-        if reply.started:
+        fetch, is_started = self._fetching(), self.is_sending
+        self._owed, self._fetch, self._reply = False, None, None
+        if is_started:
             # Half of the message was sent: no reply can report that.
             self._close(abort=True)
             return
         code, key = refusal_of(error)
         if key != "gone":  # A message that is gone may be deleted.
-            self.marks.unread.add(reply.index)
+            self.marks.unread.add(fetch.message)
         self._refuse(key, code)
 
+    def _fetching(self) -> Fetch:
+        assert self._fetch is not None, "no message is being fetched"
+        return self._fetch
+
     def _replying(self) -> MessageReply:
-        assert self._reply is not None, "no message is being fetched"
+        assert self._reply is not None, "the message is not open"
         return self._reply
 
     def _is_ascii(self, data: bytes) -> bool:
@@ -381,7 +383,7 @@ class Session(Replies):
 
     def give_up(self, error: BaseException) -> None:
         """The pending action timed out."""
-        if self._reply is not None:
+        if self._fetch is not None:
             # The session ends too: the answer may still come, and would then
             # be taken for that to another command.
             self.fetch_failed(error)
