@@ -455,6 +455,9 @@ class Maildrop:
 
 def seen_name(file: str) -> str:
     """The name of a message file once it has been read: in ``cur``, with flag ``S``."""
+    if file.endswith(":2,S"):
+        # As most names are; all retrieved messages of a session are asked for at QUIT.
+        return file
     name = file.partition("/")[2]
     base, _, info = name.partition(":")
     flags = info[2:] if info.startswith("2,") else ""
