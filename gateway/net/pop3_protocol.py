@@ -59,8 +59,6 @@ class POP3Protocol(Shell):
 
     def __init__(self, factory: POP3Factory, address: object) -> None:
         super().__init__(factory, address)
-        # Whoever is logged in goes before those who are logging in.
-        self._goes_first = False
         self._user = ""
         """The login name, as far as the client has given one."""
         self._method = ""
@@ -84,6 +82,7 @@ class POP3Protocol(Shell):
         """Send the greeting, even while a back-end is down."""
         factory = self._factory
         session = factory.session(self.connection)
+        self._login_turns = factory.turns
         self._times = CommandTimes(self, session, factory.clock.seconds, factory.emit)
         self._open(session)
 
@@ -309,7 +308,7 @@ class POP3Protocol(Shell):
             return
         mailbox = self._maildrop
         self._session.logged_in(listing, mailbox.terms)
-        self._goes_first = True
+        self._login_turns = None
         tls = self._tls_version(self._session.line.secure)
         self._factory.emit(
             LoginSucceeded(self.connection, self._user, mailbox.name, self._method, tls)
@@ -364,7 +363,7 @@ class POP3Protocol(Shell):
                 session.body(data)
                 if not session.wants_body:
                     break
-                if session.waiting_to_send >= SLICE or self._is_time_up():
+                if session.output.length >= SLICE or self._is_time_up():
                     return
         except GatewayError:
             self._unread(Failure())

@@ -23,7 +23,7 @@ from gateway.events import HEALTH_CHECK, TLSEstablished
 from gateway.model import OpenSession
 from gateway.net.acceptor import AdmittedProtocol
 from gateway.net.direct_writer import DirectWriter, Writer
-from gateway.net.fair_turns import FIRST_TURN, TURN
+from gateway.net.fair_turns import FIRST_TURN, TURN, FairTurns
 from gateway.net.sessions import SessionFactory
 from gateway.net.timeouts import IdleTimer
 from gateway.net.tls_errors import reason_of
@@ -57,8 +57,8 @@ class Shell(AdmittedProtocol):
         self._pumping = False
         self._queued = False
         """The session waits for its turn."""
-        self._goes_first = True
-        """Whether it takes its first turns without waiting for other sessions."""
+        self._login_turns: FairTurns | None = None
+        """Where it waits for its turn, while others go first; None: it is as good as they are."""
         self._turn_ends = 0.0
         self._time_is_up = False
         self._paused = False
@@ -198,11 +198,12 @@ class Shell(AdmittedProtocol):
         """Parse what has arrived, now or in this session's turn."""
         if self._queued:
             self._mind_input()
-        elif self._goes_first:
-            self._pump()
         else:
             self._queued = True
-            self._factory.turns.take(self._at_its_turn)
+            if self._login_turns is None:
+                self._at_its_turn()
+            else:
+                self._login_turns.take(self._at_its_turn)
 
     def _at_its_turn(self, seconds: float = FIRST_TURN) -> None:
         self._queued = False
@@ -269,9 +270,10 @@ class Shell(AdmittedProtocol):
         """Perform actions for ``seconds`` at most.  A loop: answers never enter it again."""
         if self._pumping or self._queued or self._over:
             return
+        session, begun = self._session, self._seconds()
+        taken = session.taken
         self._pumping = True
-        now, before = self._seconds(), self._session.taken
-        self._turn_ends = now + seconds
+        self._turn_ends = begun + seconds
         self._time_is_up = False
         try:
             self._go_through()
@@ -279,8 +281,8 @@ class Shell(AdmittedProtocol):
             self._fault()
         finally:
             self._pumping = False
-        if self._session.taken != before:
-            self._idle_timer.since = now
+        if session.taken != taken:
+            self._idle_timer.since = begun
         if self._deaf or self._working or self._paused or self._queued:
             self._mind_input()
 
@@ -288,8 +290,7 @@ class Shell(AdmittedProtocol):
         session = self._session
         while not (self._paused or self._over):
             if session.output.length >= SLICE:
-                self._writer.write(session.output.take())
-                self.wrote = self._seconds()
+                self._write_slice()
             elif not self._advance():
                 break
             if self._is_time_up() and self._has_more():
@@ -298,8 +299,13 @@ class Shell(AdmittedProtocol):
                 self._factory.turns.later(self._at_a_further_turn)
                 break
         if session.output.length and not (self._paused or self._over):
-            self._writer.write(session.output.take())
-            self.wrote = self._seconds()
+            self._write_slice()
+
+    def _write_slice(self, *, last: bool = False) -> None:
+        output = self._session.output
+        data = output.take()
+        self._writer.write(data, last=last and not output.length)
+        self.wrote = self._seconds()
 
     def _advance(self) -> bool:
         """Perform the session's next action; False if there is none now."""
@@ -339,7 +345,8 @@ class Shell(AdmittedProtocol):
 
     def _is_time_up(self) -> bool:
         # It stays true for the rest of the turn, even if the clock is set back.
-        self._time_is_up = self._time_is_up or self._seconds() >= self._turn_ends
+        if not self._time_is_up:
+            self._time_is_up = self._seconds() >= self._turn_ends
         return self._time_is_up
 
     def _mind_input(self) -> None:
@@ -356,9 +363,8 @@ class Shell(AdmittedProtocol):
             self.transport.resumeProducing()
 
     def _flush(self, *, last: bool = False) -> None:
-        while data := self._session.data_to_send():
-            self._writer.write(data, last=last and not self._session.waiting_to_send)
-            self.wrote = self._seconds()
+        while self._session.output.length:
+            self._write_slice(last=last)
 
     def _await(
         self, answer: Any, good: Callable[[Any], None], bad: Callable[[Failure], None]
@@ -374,6 +380,7 @@ class Shell(AdmittedProtocol):
                 self._settle()
             return
         self._working += 1
+        self._idle_timer.touch()
 
         def answered(result: Any, take: Callable[[Any], None]) -> None:
             self._working -= 1
@@ -388,7 +395,6 @@ class Shell(AdmittedProtocol):
         answer.addCallbacks(answered, answered, callbackArgs=(good,), errbackArgs=(bad,))
         answer.addErrback(self._fault).addCallback(go_on)
         if self._working:
-            self._idle_timer.touch()
             self._idle_timer.hurry()
 
     # -- actions of every protocol -------------------------------------------
@@ -409,6 +415,7 @@ class Shell(AdmittedProtocol):
         self._handshaking = True
         self.connection = self.connection._replace(secure=True)
         self._session.secured()
+        self._idle_timer.touch()
         self._idle_timer.hurry()
 
     def _hang_up(self, abort: bool) -> None:

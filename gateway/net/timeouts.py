@@ -41,7 +41,7 @@ class IdleTimer:
         self._timeout = timeout
         self._expired = expired
         self.since = clock.seconds()
-        """When there was activity last, by the clock; whoever knows the time sets it."""
+        """When there was activity last."""
         self._timer = clock.callLater(timeout(), self._check)
 
     def touch(self) -> None:

@@ -75,10 +75,14 @@ class Session(Replies):
     # -- commands ------------------------------------------------------------
 
     def _take_next(self) -> bool:
-        if not self._input.length:
+        waiting = self._input
+        if not waiting.data:
             return False
-        line = self._input.take_line(self.profile.command_limit, self._line_limit)
-        if line is None:
+        limit = self.profile.command_limit
+        if len(waiting.data) >= limit:
+            # What is shorter is not too long, whichever line it is.
+            limit = self._line_limit()
+        if (line := waiting.take_line(limit)) is None:
             return False
         authorization = self._authorization
         name, authorization.name = authorization.name, None
@@ -105,16 +109,17 @@ class Session(Replies):
     def _perform(self, line: bytes, name: bytes | None) -> None:
         """Process one command; ``name``: the name of the preceding USER."""
         keyword, *arguments = line.split() or (b"",)
-        row = COMMANDS.get(keyword.upper()) or self._row_for_proxies(keyword.upper())
-        self.at_command(row.name)
+        keyword = keyword.upper()
+        self.at_command(_NAMES.get(keyword, "other"))
+        row = COMMANDS.get(keyword) or self._row_for_proxies(keyword)
         if self.state not in row.states:
             before = self.state is State.AUTHORIZATION
             raise Refused("before_login" if before else "after_login")
-        if row.name == "PASS":
+        if keyword == b"PASS":
             # The rest of the line is the password, with its spaces (V0011).
             self._pass(name, line.lstrip(b" \t")[5:])
             return
-        if row.name != "USER" and not _PRINTABLE.fullmatch(line):
+        if keyword != b"USER" and not _PRINTABLE.fullmatch(line):
             raise Refused("not_ascii")
         if not row.least <= len(arguments) <= row.most:
             raise Refused("arguments")
@@ -124,10 +129,8 @@ class Session(Replies):
 
     def _row_for_proxies(self, keyword: bytes) -> Row:
         """The row of a command that is not in the table; raises ``Refused``."""
-        is_xclient = keyword == b"XCLIENT"
-        if is_xclient and self.line.xclient:
+        if keyword == b"XCLIENT" and self.line.xclient:
             return XCLIENT
-        self.at_command(XCLIENT.name if is_xclient else "other")
         if not keyword:
             raise Refused("empty")
         raise Refused("no_apop" if keyword == b"APOP" else "unknown")
@@ -396,39 +399,39 @@ class Session(Replies):
 
 
 class Row(NamedTuple):
-    """A row of the table of commands: name, function, states and number of arguments."""
+    """A row of the table of commands: its function, states and number of arguments."""
 
-    name: str
     perform: Callable[..., None]
     states: tuple[State, ...]
     least: int = 0
     most: int = 0
 
 
+# Tuples: an Enum is hashed by a function of Python.
 _BEFORE = (State.AUTHORIZATION,)
 _AFTER = (State.TRANSACTION,)
-_ALWAYS = _BEFORE + _AFTER
+_ALWAYS = (*_BEFORE, *_AFTER)
 
-_ROWS = (
-    Row("USER", Session._user, _BEFORE, 1, 1),
-    Row("PASS", Session._pass, _BEFORE, 1, 1),
-    Row("AUTH", Session._auth, _BEFORE, 0, 2),
-    Row("STLS", Session._stls, _BEFORE),
-    Row("UTF8", Session._utf8_mode, _BEFORE),
-    Row("CAPA", Session._capa, _ALWAYS),
-    Row("LANG", Session._lang, _ALWAYS, 0, 1),
-    Row("STAT", Session._stat, _AFTER),
-    Row("LIST", Session._list, _AFTER, 0, 1),
-    Row("UIDL", Session._uidl, _AFTER, 0, 1),
-    Row("RETR", Session._retr, _AFTER, 1, 1),
-    Row("TOP", Session._top, _AFTER, 2, 2),
-    Row("DELE", Session._dele, _AFTER, 1, 1),
-    Row("NOOP", Session._noop, _AFTER),
-    Row("RSET", Session._rset, _AFTER),
-    Row("QUIT", Session._quit, _ALWAYS),
-)
+COMMANDS = {
+    b"USER": Row(Session._user, _BEFORE, 1, 1),
+    b"PASS": Row(Session._pass, _BEFORE, 1, 1),
+    b"AUTH": Row(Session._auth, _BEFORE, 0, 2),
+    b"STLS": Row(Session._stls, _BEFORE),
+    b"UTF8": Row(Session._utf8_mode, _BEFORE),
+    b"CAPA": Row(Session._capa, _ALWAYS),
+    b"LANG": Row(Session._lang, _ALWAYS, 0, 1),
+    b"STAT": Row(Session._stat, _AFTER),
+    b"LIST": Row(Session._list, _AFTER, 0, 1),
+    b"UIDL": Row(Session._uidl, _AFTER, 0, 1),
+    b"RETR": Row(Session._retr, _AFTER, 1, 1),
+    b"TOP": Row(Session._top, _AFTER, 2, 2),
+    b"DELE": Row(Session._dele, _AFTER, 1, 1),
+    b"NOOP": Row(Session._noop, _AFTER),
+    b"RSET": Row(Session._rset, _AFTER),
+    b"QUIT": Row(Session._quit, _ALWAYS),
+}
 
-COMMANDS = {row.name.encode("ascii"): row for row in _ROWS}
-
-XCLIENT = Row("XCLIENT", Session._xclient, _BEFORE, 1, 100)
+XCLIENT = Row(Session._xclient, _BEFORE, 1, 100)
 """Of Dovecot's proxies; to anybody else it is an unknown command."""
+
+_NAMES = {keyword: keyword.decode() for keyword in (*COMMANDS, b"XCLIENT")}

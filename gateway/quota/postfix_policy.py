@@ -109,12 +109,12 @@ class Requests(LineBuffer):
     def _take(self) -> Request | None:
         if self._wrong:
             raise RequestMalformed(self._wrong)
-        while (end := self._data.find(b"\n", self._at, self._at + LONGEST_LINE)) >= 0:
-            line = self.take(end + 1 - self._at)[:-1]
+        while (end := self.data.find(b"\n", self._at, self._at + LONGEST_LINE)) >= 0:
+            line, self._at = self.data[self._at : end], end + 1
             if not line:
                 return self._end()
             self._take_attribute(line)
-        if self.length >= LONGEST_LINE:
+        if len(self) >= LONGEST_LINE:
             raise RequestMalformed(f"a line is longer than {LONGEST_LINE} octets")
         return None
 

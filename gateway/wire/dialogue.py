@@ -40,7 +40,7 @@ class Dialogue(ABC, Generic[Action]):
         self._heard: Heard | None = None
         self._input = self._new_input()
         self.output = Outgoing()
-        """Replies that wait to be sent."""
+        """Pending output."""
         self._pieces: Iterator[bytes] | None = None
         """The rest of a reply that is made in pieces, before the next command."""
         self._owed = False
@@ -56,16 +56,11 @@ class Dialogue(ABC, Generic[Action]):
     @property
     def backlog(self) -> int:
         """Received octets that are not parsed yet."""
-        return self._input.length
+        return len(self._input)
 
     def data_to_send(self) -> bytes:
-        """The next slice of output; ``b""``: none."""
+        """The next slice of ``output``; ``b""``: none."""
         return self.output.take()
-
-    @property
-    def waiting_to_send(self) -> int:
-        """Octets of pending output."""
-        return self.output.length
 
     def tap(self, heard: Heard | None) -> None:
         """Tell what is taken and replied from now on; None: not any more."""
@@ -94,7 +89,7 @@ class Dialogue(ABC, Generic[Action]):
             if self._owed or self.closed or self.output.length > SLICE:
                 return None
             if self._pieces is not None:
-                self._take_piece(self._pieces)
+                self._put_next(self._pieces)
             elif not self._take_next():
                 return None
             self.taken += 1
@@ -104,7 +99,8 @@ class Dialogue(ABC, Generic[Action]):
         self._owed = not self.closed
         return action
 
-    def _take_piece(self, pieces: Iterator[bytes]) -> None:
+    def _put_next(self, pieces: Iterator[bytes]) -> None:
+        """Make the next piece of a reply."""
         piece = next(pieces, None)
         if piece is None:
             self._pieces = None
@@ -114,10 +110,8 @@ class Dialogue(ABC, Generic[Action]):
     @property
     def has_more(self) -> bool:
         """Whether ``next_action`` can proceed without more input or an answer."""
-        if self._action is not None:
-            return True
-        waiting = self._pieces is not None or self._input.length > 0
-        return waiting and not (self._owed or self.closed)
+        waiting = self._pieces is not None or bool(self._input)
+        return self._action is not None or (waiting and not (self._owed or self.closed))
 
     @property
     def is_owed(self) -> bool:

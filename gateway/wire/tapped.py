@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from gateway.wire.lines import LineBuffer, LineTooLong
@@ -34,11 +33,9 @@ class TappedLines(LineBuffer):
         super().__init__()
         self._heard = heard
 
-    def take_line(
-        self, limit: int, longer: Callable[[], int] | None = None
-    ) -> bytes | LineTooLong | None:
+    def take_line(self, limit: int) -> bytes | LineTooLong | None:
         """As ``LineBuffer.take_line``."""
-        line = super().take_line(limit, longer)
+        line = super().take_line(limit)
         if line is not None:
             self._heard.line(line)
         return line

@@ -44,7 +44,7 @@ class LineBufferTests(SynchronousTestCase):
             buffer.feed(piece)
             while buffer.take_line(10) is not None:
                 pass
-            self.assertLess(buffer.length, 10)
+            self.assertLess(len(buffer), 10)
 
     def test_a_long_line_is_reported_once_and_its_tail_is_dropped(self) -> None:
         self.assertEqual(lines([b"a" * 9, b"b" * 9, b"\r\nok\r\n"]), [TOO_LONG, b"ok"])
