@@ -206,12 +206,14 @@ class Measure:
             begins = self._last == b"\n" and data[0] == 0x2E
             self._dots = begins or has_dot_lines(data)
         self._length += len(data)
-        self._lfs += data.count(b"\n")
-        self._pairs += data.count(b"\r\n") + (self._last == b"\r" and data[0] == 0x0A)
-        if self._convert_cr:
-            self._crs += data.count(b"\r")
-        else:
-            self._crs += data.count(CR_DOT) + (self._last == b"\r" and data[0] == 0x2E)
+        # replace goes from one to the next by memchr; count looks at each octet.
+        self._lfs += len(data.replace(b"\n", b"\r\n")) - len(data)
+        if b"\r" in data:
+            self._pairs += data.count(b"\r\n")
+            self._crs += data.count(b"\r" if self._convert_cr else CR_DOT)
+        if self._last == b"\r":
+            self._pairs += data[0] == 0x0A
+            self._crs += data[0] == 0x2E and not self._convert_cr
         self._last = data[-1:]
 
     @property
