@@ -23,9 +23,6 @@ class Writer(Protocol):
     def close(self) -> None:
         """Close the connection: at once, or when all is sent."""
 
-    def emptied(self) -> None:
-        """The transport has nothing left to send."""
-
 
 class DirectWriter:
     """Writes at once where the socket takes it, and through the transport where not.
@@ -34,21 +31,20 @@ class DirectWriter:
     costs a poll and two changes to the poll set for each reply.  A plain TCP
     socket mostly takes a reply as it is; only what it does not take goes
     through the transport, and so does everything after it until the
-    transport has been emptied, to keep the order.
+    transport has sent it all, to keep the order.
     """
 
-    __slots__ = ("_direct", "_send", "_transport")
+    __slots__ = ("_send", "_transport")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._direct: Callable[..., int] | None = None
+        self._send: Callable[..., int] | None = None
         if type(transport) in (Server, Client) and not transport.TLS:
-            self._direct = transport.getHandle().send
-        self._send = self._direct
+            self._send = transport.getHandle().send
 
     def write(self, data: bytes, *, last: bool = False) -> None:
         """As in ``Writer``."""
-        if self._send is not None:
+        if self._send is not None and self._has_sent_all():
             try:
                 sent = self._send(data, MSG_MORE if last else 0)
             except OSError:
@@ -57,7 +53,6 @@ class DirectWriter:
             if sent == len(data):
                 return
             data = data[sent:]
-            self._send = None
         self._transport.write(data)
 
     def close(self) -> None:
@@ -66,11 +61,11 @@ class DirectWriter:
         ``loseConnection`` waits even with nothing to send until the socket may be written to,
         which costs a poll, two changes to the poll set and an empty send.
         """
-        if self._send is not None:
+        if self._send is not None and self._has_sent_all():
             self._transport.connectionLost(connectionDone)
         else:
             self._transport.loseConnection()
 
-    def emptied(self) -> None:
-        """As in ``Writer``."""
-        self._send = self._direct
+    def _has_sent_all(self) -> bool:
+        # Twisted tells only a producer that it has paused, and it pauses none for a short rest.
+        return not (self._transport._tempDataLen or self._transport.dataBuffer)

@@ -254,7 +254,6 @@ class Shell(AdmittedProtocol):
 
     def resumeProducing(self) -> None:
         """The transport's buffer is empty."""
-        self._writer.emptied()
         self._paused = False
         self._idle_timer.touch()
         if not self._queued:

@@ -258,10 +258,6 @@ class TLSTransport(Protocol):
         """As in ``Writer``."""
         self.loseConnection()
 
-    def emptied(self) -> None:
-        """As in ``Writer``."""
-        self._writer.emptied()
-
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Pause the producer while too much waits to be sent."""
         self._producer = producer

@@ -9,10 +9,12 @@ from weakref import ref
 
 from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Server
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from gateway.net.direct_writer import DirectWriter
 from harness import ALICE, SECRET, Wire
 from sockets import listen
 
@@ -29,6 +31,36 @@ def talk(port: int) -> bytes:
         return said
 
 
+LARGE = 1_000_000
+"""Octets that no socket takes at once."""
+
+
+def read_all_and_ask(port: int) -> bytes:
+    """What ``Twice`` says to a client that has read all of the first answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        left = LARGE
+        while left:
+            left -= len(line.recv(left))
+        line.sendall(b"?")
+        return line.recv(100)
+
+
+class Twice(Protocol):
+    """Answers twice, the first time with more than a socket takes."""
+
+    def connectionMade(self) -> None:
+        """The first answer."""
+        self.writer = DirectWriter(self.transport)
+        handle: Any = self.transport
+        handle.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        self.writer.write(bytes(LARGE))
+
+    def dataReceived(self, _: bytes) -> None:
+        """The second one."""
+        self.factory.waiting.clear()
+        self.writer.write(b"again")
+
+
 class DirectWriterTests(TestCase):
     def listen(self, factory: Any) -> int:
         """Its port; time is the reactor's."""
@@ -42,6 +74,17 @@ class DirectWriterTests(TestCase):
         self.patch(reactor, "addWriter", lambda one: (waiting.append(one), add(one)))
         said = yield deferToThread(talk, self.listen(Wire().factory))
         self.assertTrue(said.endswith(b"\r\n.\r\n+OK Goodbye.\r\n"), said)
+        self.assertEqual([one for one in waiting if isinstance(one, Server)], [])
+
+    @inlineCallbacks
+    def test_a_socket_that_was_full_is_written_to_directly_once_it_has_taken_all(self) -> Any:
+        waiting: list[Any] = []
+        add = reactor.addWriter
+        self.patch(reactor, "addWriter", lambda one: (waiting.append(one), add(one)))
+        factory: Any = Factory.forProtocol(Twice)
+        factory.waiting = waiting
+        said = yield deferToThread(read_all_and_ask, listen(self, factory))
+        self.assertEqual(said, b"again")
         self.assertEqual([one for one in waiting if isinstance(one, Server)], [])
 
     @inlineCallbacks

@@ -240,7 +240,6 @@ class _Connection(Protocol):
 
     def _sent(self) -> None:
         self._producer = None
-        self._writer.emptied()
 
     def abort(self, reason: str) -> None:
         """Close it now."""
