@@ -14,7 +14,7 @@ from typing import Protocol as Seam
 from urllib.parse import urlsplit
 
 from cryptography import x509
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from OpenSSL.crypto import X509
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
@@ -205,7 +205,7 @@ class _Connection(Protocol):
     def _begin(self) -> None:
         """Wait for the head of an answer."""
         self._headers: dict[bytes, bytes] = {}
-        self._head = 0
+        self._head = self._status = 0
         self._pieces: list[bytes] = []
         self._has_head = self._is_whole = self._is_kept = False
 
@@ -271,9 +271,12 @@ class _Connection(Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except HttpParserError as error:
-            self.abort(f"expected HTTP, found {error}")
-            return
+        except (HttpParserError, HttpParserUpgrade) as error:
+            # What follows a whole answer does not spoil it.
+            if not self._is_whole:
+                self.abort(f"expected HTTP, found {_reason(error)}")
+                return
+            self._is_kept = False
         if self._has_head:
             self._go_on()
         else:
@@ -286,8 +289,7 @@ class _Connection(Protocol):
         response = self._response
         if response is None:
             self._stop_timer()
-            status = self._parser.get_status_code()
-            self._response = response = Response(status, self._headers, self)
+            self._response = response = Response(self._status, self._headers, self)
             answer, self._answer = self._answer, None
             assert answer is not None
             answer.callback(response)
@@ -334,30 +336,44 @@ class _Connection(Protocol):
             timer.cancel()
 
     # -- llhttp's callbacks ----------------------------------------------------
+    #
+    # One segment may have more than one answer.  Only the first one counts that is not an
+    # interim one.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field."""
-        self._headers[name.lower()] = value
+        """A header field; after the head it is a trailer, which no answer of S3 needs."""
+        if not self._has_head:
+            self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """The head is here."""
-        self._has_head = self._parser.get_status_code() >= 200
+        if not self._has_head:
+            self._status = self._parser.get_status_code()
+            self._has_head = self._status >= 200
 
     def on_body(self, data: bytes) -> None:
         """Some of the body."""
-        self._pieces.append(data)
+        if not self._is_whole:
+            self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         """The answer is whole, or it was an interim one."""
-        if self._has_head:
-            self._is_kept = not self._is_whole and self._parser.should_keep_alive()
-            self._is_whole = True
-        else:
+        if not self._has_head:
             self._begin()
+        elif not self._is_whole:
+            self._is_whole = True
+            self._is_kept = self._parser.should_keep_alive()
 
     def on_message_begin(self) -> None:
         """An answer begins: a second one to this request makes the connection useless."""
         self._is_kept = False
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, HttpParserUpgrade):
+        # It names the octet after which the other protocol begins.
+        return "a change to another protocol"
+    return str(error)
 
 
 @implementer(IPullProducer)

@@ -9,14 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from gateway.store.cluster.transport import (
     KEPT,
@@ -27,40 +24,12 @@ from gateway.store.cluster.transport import (
     Lost,
     Response,
 )
+from played_server import Server
 
 HEAD = b"GET /mail/name HTTP/1.1\r\n\r\n"
 
 WITHIN = 10.0
 """Seconds for each request of these tests."""
-
-
-class Transport(StringTransport):
-    """A connection whose other end is the test."""
-
-    aborted = False
-
-    def abortConnection(self) -> None:
-        """Note it."""
-        self.aborted = True
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """As TCP has it."""
-
-
-@implementer(IStreamClientEndpoint)
-class Server:
-    """An endpoint that connects at once."""
-
-    def __init__(self) -> None:
-        self.transports: list[Transport] = []
-
-    def connect(self, factory: Any) -> Deferred[Any]:
-        """A new connection."""
-        protocol, transport = factory.buildProtocol(None), Transport()
-        protocol.makeConnection(transport)
-        transport.protocol = protocol
-        self.transports.append(transport)
-        return succeed(protocol)
 
 
 class Lab:
@@ -126,6 +95,47 @@ def test_an_answer_is_the_same_in_whatever_pieces_it_comes(form: str, cuts: list
     lab.ask()
     assert len(lab.server.transports) == 1
     assert lab.server.transports[0].value() == HEAD * 2
+
+
+SECOND = (
+    b'HTTP/1.1 404 Not Found\r\nETag: "2"\r\nContent-Length: 5\r\n\r\nother',
+    b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 5\r\n\r\not",
+    b"and what is no HTTP",
+)
+
+
+@pytest.mark.parametrize("more", SECOND)
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_what_follows_an_answer_in_its_segment_changes_nothing_of_it(
+    form: str, more: bytes
+) -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(FORMS[form] + more)
+    response = lab.response(asked)
+    assert response.status == 200
+    assert response.headers.get(b"etag") == (b'"1"' if form == "length" else None)
+    assert lab.text(response) == b"hello world"
+    assert lab.server.transports[0].aborted
+
+
+def test_a_trailer_changes_no_field_of_the_head() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(FORMS["chunks"][:-2] + b'ETag: "2"\r\n\r\n')
+    response = lab.response(asked)
+    assert b"etag" not in response.headers
+    assert lab.text(response) == b"hello world"
+
+
+def test_a_change_to_another_protocol_is_a_lost_request() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n..."
+    )
+    assert lab.lost(asked) == "expected HTTP, found a change to another protocol"
+    assert lab.server.transports[0].aborted
 
 
 def test_a_body_that_ends_with_its_connection_is_whole() -> None:
