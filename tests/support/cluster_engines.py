@@ -137,7 +137,7 @@ class Engines:
         """Requests to a bucket; ``url``: of a relay before S3."""
         signer = Signer("us-east-1", *keys)
         url = url or self.s3.url
-        if url not in self._agents:
+        if url not in self._agents or self._agents[url].is_closed:
             self._agents[url] = make_connections(self.reactor, url, connections=8, timeout=10)
         return Requests(self.reactor, self._agents[url], signer, f"{url}/{bucket}", **more)
 

@@ -139,10 +139,11 @@ class Requests:
         path = f"{self._path}/{quote(name)}"
         asked = urlencode(sorted(query.items()), quote_via=quote) if query else ""
         sent = content or Content()
-        attempt, begun = 1, self._reactor.seconds()
+        attempt, begun, is_lost = 1, self._reactor.seconds(), False
         while True:
             try:
-                response = await self._once(method, path, asked, sent, headers or {})
+                response = await self._once(method, path, asked, sent, headers or {}, fresh=is_lost)
+                is_lost = False
                 if response.status < 300:
                     self._answered(begun)
                     return response
@@ -153,6 +154,7 @@ class Requests:
                 if attempt == self._attempts:
                     raise self._down(_refusal(response.status, text, name), begun)
             except _LOST as lost:
+                is_lost = True
                 if attempt == self._attempts:
                     reason = f"S3: {method} {name or 'bucket'}: {_reason(lost)}"
                     raise self._down(StoreDown(reason), begun) from lost
@@ -170,7 +172,14 @@ class Requests:
         return error
 
     def _once(
-        self, method: str, path: str, query: str, content: Content, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        query: str,
+        content: Content,
+        headers: Mapping[str, str],
+        *,
+        fresh: bool,
     ) -> Deferred[Response]:
         named = {**headers, "host": self._connections.host}
         signed = self._signer.signed(method, path, query, named, content.digest)
@@ -180,7 +189,7 @@ class Requests:
         lines = [f"{method} {target} HTTP/1.1", *(f"{key}: {signed[key]}" for key in signed)]
         head = "\r\n".join([*lines, "", ""]).encode()
         within = self._timeout + content.length / SLOWEST
-        return self._connections.ask(head, content, within)
+        return self._connections.ask(head, content, within, fresh=fresh)
 
 
 def _timed_out(failure: Any, timeout: float) -> Any:

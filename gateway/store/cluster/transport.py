@@ -151,12 +151,18 @@ class Connections:
         self._endpoint = endpoint
         self._factory = Factory.forProtocol(lambda: _Connection(reactor, self))
         self._idle: deque[tuple[float, _Connection]] = deque(maxlen=most)
+        self.is_closed = False
 
-    def ask(self, head: bytes, content: Content, within: float) -> Deferred[Response]:
+    def ask(
+        self, head: bytes, content: Content, within: float, *, fresh: bool = False
+    ) -> Deferred[Response]:
         """Send a request; ``within``: the most seconds to the head of its answer.
 
+        ``fresh``: the request before was lost, and with it perhaps all that are kept: close them.
         Fails with ``Lost``, or as the endpoint does.
         """
+        if fresh:
+            self._close_idle("perhaps lost")
         oldest = self._reactor.seconds() - KEPT
         while self._idle:
             since, connection = self._idle.pop()
@@ -167,20 +173,27 @@ class Connections:
         return connected.addCallback(lambda made: made.ask(head, content, within))
 
     def close(self) -> None:
-        """Close those that are kept."""
+        """Close those that are kept, and keep none any more."""
+        self.is_closed = True
+        self._close_idle("closed")
+
+    def _close_idle(self, reason: str) -> None:
         while self._idle:
-            self._idle.pop()[1].abort("closed")
+            self._idle.pop()[1].abort(reason)
 
     # -- the connections' side -------------------------------------------------
 
     def keep(self, connection: _Connection) -> None:
         """Its request is done."""
+        if self.is_closed:
+            connection.abort("closed")
+            return
         if len(self._idle) == self._idle.maxlen:
             self._idle.popleft()[1].abort("one of too many")
         self._idle.append((self._reactor.seconds(), connection))
 
     def forget(self, connection: _Connection) -> None:
-        """It was closed."""
+        """It is closed."""
         for entry in self._idle:
             if entry[1] is connection:
                 self._idle.remove(entry)
@@ -243,6 +256,8 @@ class _Connection(Protocol):
 
     def abort(self, reason: str) -> None:
         """Close it now."""
+        # Twisted reports the loss in a later turn of the reactor: no request may come before.
+        self._connections.forget(self)
         self._lost = self._lost or reason
         transport: Any = self.transport
         transport.abortConnection()

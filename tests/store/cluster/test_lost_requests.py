@@ -14,6 +14,9 @@ from gateway.errors import StoreDown
 from gateway.store.cluster.requests import ATTEMPTS, Requests
 from gateway.store.cluster.signing import Signer
 from gateway.store.cluster.transport import Connections, Content, Lost
+from played_server import Server
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world"
 
 LOSSES = [
     (ConnectionRefusedError(), "ConnectionRefusedError"),
@@ -31,7 +34,7 @@ class LosingConnections(Connections):
         self._loss = loss
         self.requests = 0
 
-    def ask(self, *_: Any) -> Deferred[Any]:
+    def ask(self, *_: Any, **__: Any) -> Deferred[Any]:
         """Lose it."""
         self.requests += 1
         return fail(self._loss)
@@ -49,3 +52,36 @@ def test_a_request_is_repeated_and_then_an_outage_however_its_connection_ended(
     failure = SynchronousTestCase().failureResultOf(asked, StoreDown)
     assert reason in str(failure.value)
     assert connections.requests == ATTEMPTS
+
+
+def requests_of(most: int) -> tuple[Clock, Server, Requests]:
+    """Requests to a server that the test plays, with ``most`` connections kept."""
+    clock, server = Clock(), Server()
+    connections = Connections(clock, server, "s3", most=most)
+    signer = Signer("us-east-1", "key", "secret")
+    return clock, server, Requests(clock, connections, signer, "http://s3/mail")
+
+
+def test_a_request_is_not_lost_by_connections_that_a_firewall_has_forgotten() -> None:
+    clock, server, requests = requests_of(4)
+    first = [requests.ask("GET", "name") for _ in range(4)]
+    for transport in server.transports:
+        transport.protocol.dataReceived(OK)
+    for one in first:
+        SynchronousTestCase().successResultOf(one)
+    asked = requests.ask("GET", "name")
+    clock.pump([1] * 12)
+    assert len(server.transports) == 5
+    server.transports[4].protocol.dataReceived(OK)
+    assert SynchronousTestCase().successResultOf(asked).text == b"hello world"
+
+
+def test_a_server_that_is_busy_keeps_its_connections() -> None:
+    clock, server, requests = requests_of(4)
+    asked = requests.ask("GET", "name")
+    protocol = server.transports[0].protocol
+    protocol.dataReceived(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")
+    clock.advance(1)
+    protocol.dataReceived(OK)
+    assert SynchronousTestCase().successResultOf(asked).text == b"hello world"
+    assert len(server.transports) == 1

@@ -249,9 +249,10 @@ def test_an_answer_to_no_request_closes_the_connection() -> None:
     lab.response(asked)
     lab.answer(FORMS["length"])
     assert lab.server.transports[0].aborted
-    lab.hang_up(ConnectionDone())
+    # Twisted reports the end later.
     again = lab.ask()
     assert len(lab.server.transports) == 2
+    lab.hang_up(ConnectionDone(), on=0)
     lab.answer(FORMS["length"])
     assert lab.text(lab.response(again)) == b"hello world"
 
@@ -274,6 +275,25 @@ def test_closing_ends_those_that_are_kept() -> None:
     lab.answer(FORMS["length"])
     lab.connections.close()
     assert lab.server.transports[0].aborted
+
+
+def test_a_connection_that_was_in_use_at_the_closing_is_not_kept() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.connections.close()
+    lab.answer(FORMS["length"])
+    assert lab.text(lab.response(asked)) == b"hello world"
+    assert lab.server.transports[0].aborted
+
+
+def test_a_fresh_connection_leaves_none_that_may_be_lost() -> None:
+    lab = Lab()
+    for _ in range(2):
+        lab.ask()
+    for number in range(2):
+        lab.answer(FORMS["length"], on=number)
+    lab.connections.ask(HEAD, Content(), WITHIN, fresh=True)
+    assert [one.aborted for one in lab.server.transports] == [True, True, False]
 
 
 def test_a_server_is_not_read_while_nobody_takes_what_it_sends() -> None:
