@@ -63,8 +63,8 @@ class Bodies:
         if not length:
             return BytesBody(b"", form)
         cache = self._cache
-        if cache is not None and (found := cache.find(key, length, form)) is not None:
-            return found
+        if cache is not None and (found := await cache.find(key, length)) is not None:
+            return BytesBody(found, form)
 
         async def open_at(start: int) -> Response:
             try:

@@ -6,24 +6,26 @@ synced, and nothing of an earlier process is used: a file may be torn by a crash
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
 import tempfile
 import time
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import StoreDown
-from gateway.interfaces import IBody, Run
-from gateway.model import Form
-from gateway.store.maildir.folders.files import FileBody
+from gateway.errors import Overloaded, StoreDown
+from gateway.interfaces import Run
+from gateway.store.maildir.folders.files import read_at_once
 
 log = Logger()
 
@@ -50,86 +52,140 @@ class BodyCache:
         self._most = most
         self._run = run
         self._sizes: OrderedDict[UUID, int] = OrderedDict()
+        self._writing: set[UUID] = set()
         self._held = self._waiting = 0
+        self._is_closed = False
         try:
-            self._place = tempfile.mkdtemp(prefix=PREFIX, dir=directory)
-            self._lock = _locked(self._place)
+            self._place, self._lock = _make_place(directory)
         except OSError as error:
             raise ValueError(f"body_cache: {directory}: {error.strerror}") from None
-        run(lambda: _remove_abandoned(directory))
+        run(lambda: _remove_abandoned(directory)).addErrback(_not_removed)
 
     def close(self) -> None:
-        """Remove all."""
-        self._most = 0
-        shutil.rmtree(self._place, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        """Remove all, in a thread."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._sizes.clear()
+        self._held = 0
+        # Under another name nothing is written to it any more.
+        place, lock = f"{self._place}.closed", self._lock
+        with suppress(OSError):
+            os.rename(self._place, place)
 
-    def find(self, key: UUID, length: int, form: Form) -> IBody | None:
-        """A body, if it is here."""
+        def failed(failure: Failure) -> None:
+            os.close(lock)
+            _not_removed(failure)
+
+        self._run(lambda: _remove(place, lock)).addErrback(failed)
+
+    async def find(self, key: UUID, length: int) -> bytes | None:
+        """A body, if it is here and can be read.  Never raises."""
         if key not in self._sizes:
             return None
+        self._sizes.move_to_end(key)
         path = self._path(key)
         try:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            with _opened(path, length) as file:
+                body = read_at_once(file, length)
+            # The thread opens it again: it may read on when nobody waits for it any more.
+            return body or await self._run(partial(_read, path, length))
+        except Overloaded:
+            return None
         except OSError:
-            self._forget(key)
+            self._drop(key)
             return None
-        if os.fstat(file).st_size != length:
-            os.close(file)
-            self._forget(key)
-            return None
-        self._sizes.move_to_end(key)
-        return FileBody(file, length, form, path=path, no_nuls=False, run=self._run)
 
     def wants(self, length: int) -> bool:
         """Whether a body of this length would be kept."""
-        return 0 < length <= min(LARGEST, self._most) and self._waiting + length <= WAITING
+        fits = 0 < length <= min(LARGEST, self._most) and self._waiting + length <= WAITING
+        return fits and not self._is_closed
 
     def keep(self, key: UUID, body: bytes) -> Deferred[None]:
-        """Keep a whole body.  Never fails."""
+        """Keep a whole body, unless it is here already.  Never fails."""
+        if self._is_closed or key in self._sizes or key in self._writing:
+            return succeed(None)
         self._waiting += len(body)
+        self._writing.add(key)
 
         def written(result: object) -> None:
             self._waiting -= len(body)
+            self._writing.discard(key)
+            if self._is_closed:
+                return
             if isinstance(result, Failure):
-                self._give_up(result)
-            elif key not in self._sizes:
-                self._sizes[key] = len(body)
-                self._held += len(body)
-                while self._held > self._most:
-                    self._drop(next(iter(self._sizes)))
+                # Threads that are busy say nothing of the disk.
+                if not result.check(Overloaded):
+                    self._give_up(result)
+                return
+            self._sizes[key] = len(body)
+            self._held += len(body)
+            while self._held > self._most:
+                self._drop(next(iter(self._sizes)))
 
-        return self._run(lambda: self._write(key, body)).addBoth(written)
-
-    def _write(self, key: UUID, body: bytes) -> None:
-        """Blocks."""
-        path = self._path(key)
-        try:
-            with open(f"{path}.new", "wb") as file:
-                file.write(body)
-            os.rename(f"{path}.new", path)
-        except OSError as error:
-            raise StoreDown(f"body_cache: {path}: {error.strerror}") from error
+        return self._run(partial(_write, self._path(key), body)).addBoth(written)
 
     def _give_up(self, failure: Failure) -> None:
-        if self._most:
-            self._most = 0
-            log.warn(
-                "{fault}; bodies come from S3 until the next start", fault=failure.getErrorMessage()
-            )
+        log.warn(
+            "{fault}; bodies come from S3 until the next start", fault=failure.getErrorMessage()
+        )
+        self.close()
 
     def _drop(self, key: UUID) -> None:
-        self._forget(key)
+        self._held -= self._sizes.pop(key, 0)
         with suppress(OSError):
             os.unlink(self._path(key))
 
-    def _forget(self, key: UUID) -> None:
-        self._held -= self._sizes.pop(key)
-
     def _path(self, key: UUID) -> str:
         return f"{self._place}/{key.hex}"
+
+
+@contextmanager
+def _opened(path: str, length: int) -> Iterator[int]:
+    """The descriptor of a file of this length.  Raises ``OSError``."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        if os.fstat(file).st_size != length:
+            raise _torn(path)
+        yield file
+    finally:
+        os.close(file)
+
+
+def _read(path: str, length: int) -> bytes:
+    """A whole file.  Blocks.  Raises ``OSError``."""
+    with _opened(path, length) as file:
+        body = os.pread(file, length, 0)
+    if len(body) != length:
+        raise _torn(path)
+    return body
+
+
+def _torn(path: str) -> OSError:
+    return OSError(errno.EIO, "not as long as what was written", path)
+
+
+def _write(path: str, body: bytes) -> None:
+    """Blocks.  Raises ``StoreDown``."""
+    try:
+        with open(f"{path}.new", "wb") as file:
+            file.write(body)
+        os.rename(f"{path}.new", path)
+    except OSError as error:
+        raise StoreDown(f"body_cache: {path}: {error.strerror}") from error
+
+
+def _make_place(directory: str) -> tuple[str, int]:
+    """A new directory, and a descriptor that holds its lock.  Raises ``OSError``."""
+    place = tempfile.mkdtemp(prefix=PREFIX, dir=directory)
+    try:
+        lock = _locked(place)
+        if lock is None:
+            raise BlockingIOError(errno.EAGAIN, "another process has its lock", place)
+    except OSError:
+        os.rmdir(place)
+        raise
+    return place, lock
 
 
 def _locked(place: str) -> int | None:
@@ -140,7 +196,16 @@ def _locked(place: str) -> int | None:
     except BlockingIOError:
         os.close(file)
         return None
+    except OSError:
+        os.close(file)
+        raise
     return file
+
+
+def _remove(place: str, lock: int) -> None:
+    """Blocks."""
+    shutil.rmtree(place, ignore_errors=True)
+    os.close(lock)
 
 
 def _remove_abandoned(directory: str) -> None:
@@ -152,5 +217,10 @@ def _remove_abandoned(directory: str) -> None:
                 continue
             lock = _locked(str(found))
             if lock is not None:
-                shutil.rmtree(found, ignore_errors=True)
-                os.close(lock)
+                _remove(str(found), lock)
+
+
+def _not_removed(failure: Failure) -> None:
+    """The next process that starts tries it again."""
+    if not failure.check(Overloaded):
+        log.failure("internal error: body_cache", failure)

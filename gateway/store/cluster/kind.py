@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -142,21 +143,29 @@ def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
         audit_days=own.audit_days,
         timeout=own.timeout,
     )
-    cache = None
-    if own.body_cache:
-        octets = parse_size(own.body_cache_size)
-        cache = BodyCache(parts.path_of(own.body_cache), octets, parts.run)
-    return ClusterStore(
-        parts.reactor,
-        make_database(own, parts.watch),
-        make_blobs(own, parts.reactor, parts.path_of, parts.watch),
-        parts.run,
-        options=options,
-        cache=cache,
-        admit=parts.admit,
-        deliver=parts.deliver,
-        emit=parts.emit,
-    )
+    with ExitStack() as made:
+        database = make_database(own, parts.watch)
+        made.callback(database.close)
+        blobs = make_blobs(own, parts.reactor, parts.path_of, parts.watch)
+        made.callback(blobs.close)
+        cache = None
+        if own.body_cache:
+            octets = parse_size(own.body_cache_size)
+            cache = BodyCache(parts.path_of(own.body_cache), octets, parts.run)
+        store = ClusterStore(
+            parts.reactor,
+            database,
+            blobs,
+            parts.run,
+            options=options,
+            cache=cache,
+            admit=parts.admit,
+            deliver=parts.deliver,
+            emit=parts.emit,
+        )
+        # From here on the store closes them.
+        made.pop_all()
+    return store
 
 
 def _make_state(own: ClusterSettings, run: Run, watch: WatchFor) -> SharedState:

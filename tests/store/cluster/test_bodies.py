@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,8 @@ from gateway.errors import MessageGone, StoreDown
 from gateway.model import Form
 from gateway.store.cluster.blobs import Blobs
 from gateway.store.cluster.bodies import HELD
-from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all
+from gateway.store.cluster.body_cache import BodyCache
+from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all, run_now
 from relay import Relay
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
@@ -23,6 +27,11 @@ LARGE = b"".join(
 )
 PART = 5 * 1024 * 1024
 """The smallest that S3 takes."""
+
+
+def broken(*_: object) -> bytes:
+    """What a broken disk answers."""
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 class BodyTests(Waits, SynchronousTestCase):
@@ -82,6 +91,18 @@ class BodyTests(Waits, SynchronousTestCase):
         self.assertLess(memory._left, before)
         leave()
         self.assertEqual(memory._left, before)
+
+    def test_a_file_of_the_cache_that_cannot_be_read_costs_no_message(self) -> None:
+        place = Path(self.mktemp())
+        place.mkdir()
+        cache = BodyCache(str(place), 10**6, run_now)
+        self.send(self.bench.store, b"one\r\n")
+        store = self.bench.gateway(self, cache=cache)
+        maildrop = self.open(store)
+        self.assertEqual(read_all(self, self.successResultOf(maildrop.retrieve(0))), b"one\r\n")
+        for name in ("preadv", "pread"):
+            self.patch(os, name, broken)
+        self.assertEqual(read_all(self, self.successResultOf(maildrop.retrieve(0))), b"one\r\n")
 
     def test_the_recipients_of_a_message_share_its_body(self) -> None:
         self.send(self.bench.store, b"one\r\n")

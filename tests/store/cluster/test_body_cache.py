@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute, fail
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.model import Form
+from gateway.errors import Overloaded
 from gateway.store.cluster.body_cache import ABANDONED, LARGEST, WAITING, BodyCache
-from gateway.testing.store_contract import read_all, run_now
+from gateway.testing.store_contract import run_now
 
 ONE, TWO, THREE = (UUID(int=number) for number in (1, 2, 3))
+
+
+class Threads:
+    """Do work when a test says so."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self._waiting: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+    def run(self, work: Callable[[], Any]) -> Deferred[Any]:
+        """Take work, unless the queue is full."""
+        if self.is_full:
+            return fail(Overloaded("disk: 100 pieces of work wait"))
+        self._waiting.append((work, Deferred()))
+        return self._waiting[-1][1]
+
+    def work(self) -> None:
+        """Do all that waits, side by side, and then tell of it."""
+        waiting, self._waiting = self._waiting, []
+        done = [(execute(work), answer) for work, answer in waiting]
+        for result, answer in done:
+            result.chainDeferred(answer)
 
 
 class BodyCacheTests(SynchronousTestCase):
@@ -35,11 +60,8 @@ class BodyCacheTests(SynchronousTestCase):
 
     def found(self, cache: BodyCache, key: UUID, length: int = 10) -> bytes | None:
         """A body, if it is there."""
-        body = cache.find(key, length, Form.CLEAN)
-        if body is None:
-            return None
-        self.assertIs(body.form, Form.CLEAN)
-        return bytes(read_all(self, body))
+        found: bytes | None = self.successResultOf(Deferred.fromCoroutine(cache.find(key, length)))
+        return found
 
     def test_a_body_that_was_kept_is_found(self) -> None:
         cache = self.cache()
@@ -77,6 +99,44 @@ class BodyCacheTests(SynchronousTestCase):
         self.keep(cache, ONE, b"0123456789")
         self.assertEqual(self.found(cache, ONE), b"0123456789")
 
+    def test_a_file_that_cannot_be_read_is_not_used_and_is_removed(self) -> None:
+        cache = self.cache()
+
+        def broken(*_: object) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        for read in (broken, lambda *_: b"01234"):
+            self.keep(cache, ONE, b"0123456789")
+            undo = [self.patch(os, "preadv", broken), self.patch(os, "pread", read)]
+            self.assertIsNone(self.found(cache, ONE))
+            for patched in undo:
+                patched.restore()
+            self.assertEqual([*self.directory.glob("*/*")], [])
+
+    def test_a_body_that_is_written_already_is_not_written_again(self) -> None:
+        threads = Threads()
+        cache = self.cache(run=threads.run)
+        first, second = cache.keep(ONE, b"0123456789"), cache.keep(ONE, b"0123456789")
+        self.successResultOf(second)
+        self.assertNoResult(first)
+        threads.work()
+        self.successResultOf(first)
+        self.assertEqual(self.found(cache, ONE), b"0123456789")
+        self.successResultOf(cache.keep(ONE, b"0123456789"))
+        self.assertTrue(cache.wants(10))
+
+    def test_threads_that_are_busy_cost_a_body_and_not_the_cache(self) -> None:
+        threads = Threads()
+        threads.is_full = True
+        cache = self.cache(run=threads.run)
+        self.keep(cache, ONE, b"0123456789")
+        self.assertIsNone(self.found(cache, ONE))
+        threads.is_full = False
+        kept = cache.keep(ONE, b"0123456789")
+        threads.work()
+        self.successResultOf(kept)
+        self.assertEqual(self.found(cache, ONE), b"0123456789")
+
     def test_while_the_disk_is_slow_memory_is_bounded(self) -> None:
         cache = self.cache(most=10**9, run=lambda _: Deferred())
         kept = 0
@@ -89,12 +149,14 @@ class BodyCacheTests(SynchronousTestCase):
         cache = self.cache()
         self.keep(cache, ONE, b"0123456789")
         (place,) = self.directory.iterdir()
-        for path in place.iterdir():
-            path.unlink()
-        place.rmdir()
+        # A write fails, and whatever is here goes.
+        (place / f"{TWO.hex}.new").mkdir()
         self.keep(cache, TWO, b"0123456789")
         self.assertFalse(cache.wants(10))
         self.assertIsNone(self.found(cache, ONE))
+        self.assertEqual([*self.directory.iterdir()], [])
+        self.successResultOf(cache.keep(THREE, b"0123456789"))
+        self.assertEqual([*self.directory.iterdir()], [])
 
     def test_a_directory_that_cannot_be_used_is_a_fault_that_names_the_setting(self) -> None:
         with self.assertRaisesRegex(ValueError, "^body_cache: /nonexistent: No such file"):
@@ -126,3 +188,28 @@ class BodyCacheTests(SynchronousTestCase):
         self.assertEqual(place.stat().st_mode & 0o777, 0o700)
         cache.close()
         self.assertEqual([*self.directory.iterdir()], [])
+
+    def test_the_files_are_removed_in_a_thread_and_nothing_is_written_beside_it(self) -> None:
+        threads = Threads()
+        cache = self.cache(run=threads.run)
+        kept = cache.keep(ONE, b"0123456789")
+        threads.work()
+        self.successResultOf(kept)
+        late = cache.keep(TWO, b"0123456789")
+        cache.close()
+        self.assertIsNone(self.found(cache, ONE))
+        self.assertEqual(len([*self.directory.glob("*/*")]), 1)
+        threads.work()
+        self.successResultOf(late)
+        self.assertEqual([*self.directory.iterdir()], [])
+
+    def test_what_no_thread_removes_at_the_end_the_next_process_removes(self) -> None:
+        threads = Threads()
+        cache = self.cache(run=threads.run)
+        threads.is_full = True
+        cache.close()
+        (place,) = self.directory.iterdir()
+        long_ago = time.time() - ABANDONED - 1
+        os.utime(place, (long_ago, long_ago))
+        self.cache()
+        self.assertFalse(place.exists())
