@@ -39,7 +39,7 @@ class Memory:
 class Ahead:
     """The message that a session has fetched ahead: one, or none."""
 
-    __slots__ = ("_index", "_last", "_memory", "_octets", "_opened")
+    __slots__ = ("_index", "_is_over", "_last", "_memory", "_octets", "_opened")
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -48,6 +48,7 @@ class Ahead:
         self._index = -1
         self._octets = 0
         self._opened: Deferred[IBody | None] | None = None
+        self._is_over = False
 
     def take(self, index: int) -> Deferred[IBody | None] | None:
         """This message, if it was fetched; None, then or later: open it.
@@ -55,7 +56,7 @@ class Ahead:
         Any other one that was fetched is closed.
         """
         if self._opened is None or index != self._index:
-            self.close()
+            self._close()
             return None
         self._memory.give_back(self._octets)
         opened, self._opened = self._opened, None
@@ -70,7 +71,13 @@ class Ahead:
         """
         in_order, self._last = index == self._last + 1, index
         following = index + 1
-        if not in_order or following >= count or not self._memory.take(size(following)):
+        # A session may end while it waits for a message, and what waits goes on here.
+        if (
+            self._is_over
+            or not in_order
+            or following >= count
+            or not self._memory.take(size(following))
+        ):
             return
         self._index, self._octets = following, size(following)
         opened: Deferred[IBody | None] = Deferred.fromCoroutine(open_(following))
@@ -78,7 +85,11 @@ class Ahead:
         self._opened = opened.addErrback(lambda _: None)
 
     def close(self) -> None:
-        """Nothing that was fetched is read."""
+        """The session is over: nothing that was fetched is read, and nothing more is fetched."""
+        self._is_over = True
+        self._close()
+
+    def _close(self) -> None:
         if self._opened is None:
             return
         self._memory.give_back(self._octets)

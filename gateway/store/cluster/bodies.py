@@ -118,6 +118,11 @@ class StreamedBody:
 
     # -- the session's side ----------------------------------------------------
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether it cannot be read to its end."""
+        return self._broken is not None
+
     def read_now(self) -> bytes | None:
         """What has arrived."""
         if self._pieces:

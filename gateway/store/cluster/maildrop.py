@@ -17,7 +17,7 @@ from gateway.model import Listing, Reason, Terms
 from gateway.store.cluster.ahead import Ahead, Memory
 from gateway.store.cluster.batch import Batch
 from gateway.store.cluster.blobs import LONGEST_HEAD
-from gateway.store.cluster.bodies import Bodies
+from gateway.store.cluster.bodies import Bodies, StreamedBody
 from gateway.store.cluster.removal import Removal
 from gateway.store.cluster.rows import Layout, Message
 from gateway.store.cluster.snapshots import Snapshot
@@ -133,6 +133,10 @@ class ClusterMaildrop:
         ahead, sizes = self._ahead, self._snapshot.listing.sizes
         fetched = ahead.take(index)
         body = None if fetched is None else await fetched
+        if isinstance(body, StreamedBody) and body.is_broken:
+            # The client has none of it yet, and S3 may be back.
+            body.close()
+            body = None
         ahead.follow(index, len(sizes), sizes.__getitem__, self._body)
         return body or await self._body(index, lambda: self._missing(index))
 

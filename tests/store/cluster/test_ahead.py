@@ -85,6 +85,18 @@ class AheadTests(SynchronousTestCase):
             lab.ahead.close()
             self.assertEqual(body.closed, 1)
 
+    def test_a_session_that_ended_while_it_waited_for_a_message_fetches_no_other(self) -> None:
+        memory = Memory(10)
+        lab = Lab([10] * 4, memory)
+        lab.read(0)
+        lab.read(1)
+        self.assertIsNotNone(lab.ahead.take(2))
+        lab.ahead.close()
+        # The message is here, and the session goes on with it.
+        lab.ahead.follow(2, 4, lab.sizes.__getitem__, lab.open)
+        self.assertEqual(lab.fetched, [2])
+        self.assertTrue(memory.take(10))
+
     def test_a_message_that_could_not_be_fetched_is_opened_when_it_is_read(self) -> None:
         lab = Lab([10] * 3)
         lab.read(0)

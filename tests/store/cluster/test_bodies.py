@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
@@ -16,6 +17,7 @@ from gateway.model import Form
 from gateway.store.cluster.blobs import Blobs
 from gateway.store.cluster.bodies import HELD
 from gateway.store.cluster.body_cache import BodyCache
+from gateway.store.cluster.keys import object_name
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all, run_now
 from relay import Relay
 
@@ -91,6 +93,24 @@ class BodyTests(Waits, SynchronousTestCase):
         self.assertLess(memory._left, before)
         leave()
         self.assertEqual(memory._left, before)
+
+    def test_a_message_that_was_fetched_ahead_and_broke_is_opened_anew(self) -> None:
+        for number in range(3):
+            self.send(self.bench.store, b"%d\r\n" % number * 1000)
+        *_, (key,) = self.bench.read("SELECT body FROM pop3gw.message ORDER BY uid")
+        relay, store = self.relayed()
+        target = f"GET /{self.bench.bucket}/{object_name(key)} ".encode()
+        relay.answers = {target: b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n2\r\n"}
+        maildrop = self.open(store).original
+        for index in (0, 1):
+            self.successResultOf(maildrop.retrieve(index)).close()
+        fetched: Any = self.successResultOf(maildrop._ahead._opened)
+        maildrop._ahead._opened = succeed(fetched)
+        relay.go_away()
+        self.bench.engines.until(lambda: fetched.is_broken)
+        relay.answers, relay.is_away = {}, False
+        body = self.successResultOf(maildrop.retrieve(2))
+        self.assertEqual(read_all(self, body), b"2\r\n" * 1000)
 
     def test_a_file_of_the_cache_that_cannot_be_read_costs_no_message(self) -> None:
         place = Path(self.mktemp())
