@@ -1,4 +1,4 @@
-"""Passwords that were tried, told to other machines within seconds, and heard from them."""
+"""Passwords that were tried, and forgiven: told to other machines within seconds, and heard."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError
 from gateway.interfaces import ISharedLimits, Run
-from gateway.model import Guess
+from gateway.model import Forgiveness, Guess
 from gateway.observe.outage import Outage
 
 log = Logger()
 
 MOST = 1000
 """Guesses that are told at once."""
+
+Told = Guess | Forgiveness
 
 KEPT = 10_000
 """Guesses that wait to be told, and names with wrong passwords; the oldest is dropped."""
@@ -32,17 +34,17 @@ class ClusterGuesses:
         limits: ISharedLimits,
         run: Run,
         outage: Outage,
-        learn: Callable[[Guess], object],
+        learn: Callable[[Told], object],
         window: float,
     ) -> None:
-        """``learn`` takes the guesses of others; ``window``: seconds that they matter."""
+        """``learn`` takes what others tell; ``window``: seconds that it matters."""
         self.window = window
         self._limits = limits
         self._run = run
         self._outage = outage
         self._learn = learn
         self._asking = False
-        self._telling: OrderedDict[Guess, None] = OrderedDict()
+        self._telling: OrderedDict[Told, None] = OrderedDict()
         self._suspects: OrderedDict[str, None] = OrderedDict()
         """Login names with wrong passwords, here or elsewhere."""
 
@@ -53,6 +55,10 @@ class ClusterGuesses:
             return
         self._suspect(guess)
         _keep(self._telling, guess)
+
+    def forgive(self, one: Forgiveness) -> None:
+        """An operator forgives this here: told after the guesses that it forgives."""
+        _keep(self._telling, one)
 
     def _suspect(self, guess: Guess) -> None:
         if guess.is_right:
@@ -65,16 +71,19 @@ class ClusterGuesses:
         if self._asking:
             return
         self._asking = True
-        told = [guess for guess, _ in zip(self._telling, range(MOST), strict=False)]
-        for guess in told:
-            del self._telling[guess]
+        told = [one for one, _ in zip(self._telling, range(MOST), strict=False)]
+        for one in told:
+            del self._telling[one]
 
-        def heard(guesses: Sequence[Guess]) -> None:
+        def heard(others: Sequence[Told]) -> None:
             self._asking = False
             self._outage.answered()
-            for guess in guesses:
-                self._suspect(guess)
-                self._learn(guess)
+            # What is heard only now was told before what is forgiven now.
+            forgiven = [one for one in told if isinstance(one, Forgiveness)]
+            for one in (*others, *forgiven):
+                if isinstance(one, Guess):
+                    self._suspect(one)
+                self._learn(one)
 
         def failed(failure: Failure) -> None:
             self._asking = False
@@ -87,8 +96,8 @@ class ClusterGuesses:
                 self._outage.failed(f"{error}; each gateway counts by itself")
             # What came meanwhile is younger.
             later, self._telling = self._telling, OrderedDict.fromkeys(told)
-            for guess in later:
-                _keep(self._telling, guess)
+            for one in later:
+                _keep(self._telling, one)
 
         self._run(partial(self._limits.exchange, told, self.window)).addCallbacks(heard, failed)
 

@@ -63,6 +63,7 @@ class ClusterAdmission:
         outage = Outage("limits in the database", clock.seconds, emit)
         self._sessions = ClusterSessions(limits, run, clock, outage, per_user=0)
         self._guesses = ClusterGuesses(limits, run, outage, own.learn, 0.0)
+        own.forgiven = self._guesses.forgive
         self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
         self.configure(rules)

@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.admission.login_delay import LoginDelay
 from gateway.admission.throttle import Place, Throttle
+from gateway.model import Forgiveness
 
 MINUTE = 60.0
 TESTS, TESTS_OF_USER = 60, 10
@@ -71,16 +72,15 @@ def waiting(
     }
 
 
-def forgive(
-    throttle: Throttle | None, login_delay: LoginDelay, question: Mapping[str, Any]
-) -> dict[str, int]:
-    """Forget wrong passwords of ``names`` and from ``address``, and delays of ``mailboxes``."""
-    names, address = question["names"], question["address"]
-    places = 0 if throttle is None else throttle.forgive(names, address)
-    return {
-        "places": places,
-        "delays": sum(login_delay.forget(one) for one in question["mailboxes"]),
-    }
+def forgiveness(question: Mapping[str, Any]) -> Forgiveness:
+    """What an operator forgives, of JSON."""
+    return Forgiveness(tuple(question["names"]), question["address"], tuple(question["mailboxes"]))
+
+
+def forgive(throttle: Throttle | None, login_delay: LoginDelay, one: Forgiveness) -> dict[str, int]:
+    """Forget wrong passwords and delays; returns of how many places and mailboxes."""
+    places = 0 if throttle is None else throttle.forgive(one.names, one.address)
+    return {"places": places, "delays": sum(map(login_delay.forget, one.mailboxes))}
 
 
 def most_counted(counts: Mapping[str, int]) -> list[list[Any]]:

@@ -19,7 +19,7 @@ from gateway.admission.throttle import Throttle, ThrottleLimits
 from gateway.errors import GatewayError
 from gateway.events import Emit
 from gateway.interfaces import IAdmission, Leave
-from gateway.model import Connection, Guess, LoginAttempt, Terms
+from gateway.model import Connection, Forgiveness, Guess, LoginAttempt, Terms
 from gateway.observe.log import emit_to_log
 from gateway.pop3.profile import Profile
 
@@ -51,6 +51,8 @@ class LocalAdmission:
 
         self._clock = clock
         self.seconds = seconds
+        self.forgiven: Callable[[Forgiveness], object] = lambda _: None
+        """Hears what an operator forgives here, for other servers."""
         self._emit = emit
         self._counts = ConnectionCounts(limits)
         self._throttle = None if throttle is None else Throttle(throttle, seconds)
@@ -69,18 +71,22 @@ class LocalAdmission:
 
     def forgive(self, question: Mapping[str, Any]) -> object:
         """As ``inspection.forgive``."""
-        return inspection.forgive(self._throttle, self.login_delay, question)
+        one = inspection.forgiveness(question)
+        self.forgiven(one)
+        return inspection.forgive(self._throttle, self.login_delay, one)
 
-    def learn(self, guess: Guess) -> None:
-        """Count a password that another server has tried."""
-        if self._throttle is not None:
+    def learn(self, told: Guess | Forgiveness) -> None:
+        """Count a password that another server has tried, or forgive as its operator does."""
+        if isinstance(told, Forgiveness):
+            inspection.forgive(self._throttle, self.login_delay, told)
+        elif self._throttle is not None:
             self._throttle.learn(
-                guess.name,
-                guess.host,
-                guess.digest.encode(),
-                guess.account,
-                answers=guess.is_answer,
-                is_right=guess.is_right,
+                told.name,
+                told.host,
+                told.digest.encode(),
+                told.account,
+                answers=told.is_answer,
+                is_right=told.is_right,
             )
 
     def counted(self, what: str) -> object:

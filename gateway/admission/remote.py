@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ from gateway.admission.throttle import Throttle, ThrottleLimits, networks_of
 from gateway.errors import GatewayError, LoginTooSoon, TooManyGuesses, TooManySessions
 from gateway.events import Emit
 from gateway.interfaces import IAdmission, Leave
-from gateway.model import Connection, Guess, LoginAttempt, Terms
+from gateway.model import Connection, Forgiveness, Guess, LoginAttempt, Terms
 from gateway.pop3.capabilities import login_delay_seconds
 
 T = TypeVar("T")
@@ -60,6 +60,8 @@ class RemoteAdmission:
         ``key``: a secret of all workers; passwords leave this process as digests under it.
         ``shares``: what the parent's ``ServedAdmission.join`` returned.
         """
+        self.forgiven: Callable[[Forgiveness], object] = lambda _: None
+        """Hears what an operator forgives in this server, for others; in one of its workers."""
         self._name = name
         self._link = link
         self._workers = workers
@@ -100,8 +102,12 @@ class RemoteAdmission:
             self._own.configure(share_of(rules.throttle, self._workers))
         self._own_delay.configure(rules.profile)
 
-    def _forgive(self, question: Mapping[str, Any]) -> None:
-        inspection.forgive(self._own, self._own_delay, question)
+    def _forgive(self, body: list[Any]) -> None:
+        question, tells_others = body
+        one = inspection.forgiveness(question)
+        inspection.forgive(self._own, self._own_delay, one)
+        if tells_others:
+            self.forgiven(one)
 
     # -- counts ----------------------------------------------------------------
 
@@ -216,10 +222,13 @@ class RemoteAdmission:
             carry_out, attempt, log_in, again, self._clock, self._emit
         )
 
-    def learn(self, guess: Guess) -> None:
-        """Tell the parent of a password that another server has tried."""
-        digest = hmac.digest(self._key, guess.digest.encode(), "sha256").hex()
-        self._tell("learn", [guess.name, guess.host, digest, *guess[3:]])
+    def learn(self, told: Guess | Forgiveness) -> None:
+        """Tell the parent of a password that another server has tried, or what it forgives."""
+        if isinstance(told, Forgiveness):
+            self._tell("forgiven", told._asdict())
+            return
+        digest = hmac.digest(self._key, told.digest.encode(), "sha256").hex()
+        self._tell("learn", [told.name, told.host, digest, *told[3:]])
 
     def _result(self, facts: list[object], outcome: str, account: str) -> None:
         self._tell("result", [*facts, outcome, account])

@@ -55,9 +55,14 @@ class ServedAdmission:
 
     def forgive(self, question: Mapping[str, Any]) -> object:
         """As ``inspection.forgive``; the workers forget what they know themselves."""
+        # One of them tells other servers.
+        return self._forgive(question, teller=next(iter(self._channels), None))
+
+    def _forgive(self, question: Mapping[str, Any], teller: int | None = None) -> object:
         for worker in self._channels:
-            self._tell(worker, "forgive", question)
-        return inspection.forgive(self._throttle, self._delay, question)
+            self._tell(worker, "forgive", [question, worker == teller])
+        one = inspection.forgiveness(question)
+        return inspection.forgive(self._throttle, self._delay, one)
 
     def join(self, worker: int, channel: Channel) -> list[list[object]]:
         """A worker begins; returns the ``shares`` of its ``RemoteAdmission``."""
@@ -69,6 +74,7 @@ class ServedAdmission:
             "ended": self._ended,
             "result": self._result,
             "learn": self._learn,
+            "forgiven": self._forgiven,
             "delay": self._delayed,
         }
         for message, take in takes.items():
@@ -126,6 +132,10 @@ class ServedAdmission:
             self._throttle.learn(
                 name, host, guess.encode(), account, answers=is_answer, is_right=is_right
             )
+
+    def _forgiven(self, _: int, question: Any) -> None:
+        """Of an operator of another server."""
+        self._forgive(question)
 
     def _replaced(self, name: str, network: str) -> None:
         """Another password is right: no worker may try the last one without asking."""

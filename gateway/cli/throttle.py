@@ -68,7 +68,7 @@ def list_throttled(
 def forgive(terminal: Terminal, config: str | None, user: str, address: str) -> Exit:
     """Forget the wrong passwords of a user, of an address, or of both together.
 
-    A user's LOGIN-DELAY ends too.
+    A user's LOGIN-DELAY ends too.  In a cluster all gateways forgive within two seconds.
     """
     from gateway.operations.throttle import forgive as operation
 

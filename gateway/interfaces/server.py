@@ -13,6 +13,7 @@ from gateway.model import (
     DigestClaim,
     DueDay,
     Entrance,
+    Forgiveness,
     Guess,
     KnownExpire,
     LastLogin,
@@ -127,10 +128,13 @@ class ISharedLimits(Interface):
         is kept.  The same changes may be counted again.  Empty: the term is over.
         """
 
-    def exchange(guesses: Sequence[Guess], window: float) -> Sequence[Guess]:
-        """Tell others of guesses; returns theirs since the last call, or since ``window`` seconds.
+    def exchange(
+        told: Sequence[Guess | Forgiveness], window: float
+    ) -> Sequence[Guess | Forgiveness]:
+        """Tell others of guesses and of what operators forgive, and end LOGIN-DELAY as these say.
 
-        At most the latest 2000.
+        Returns what others have told since the last call, or since ``window`` seconds: at most the
+        latest 2000, in one order for all.
         """
 
     def close(member: int) -> None:

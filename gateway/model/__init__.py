@@ -19,7 +19,7 @@ from gateway.model.accounts import (
     WarningChange,
     WarningState,
 )
-from gateway.model.admission import Entrance, Guess, SessionChange
+from gateway.model.admission import Entrance, Forgiveness, Guess, SessionChange
 from gateway.model.audit import AuditEntry, AuditLines, AuditQuery
 from gateway.model.clients import (
     Connection,
@@ -61,6 +61,7 @@ __all__ = [
     "DueDay",
     "Entrance",
     "FailedLogin",
+    "Forgiveness",
     "Form",
     "Guess",
     "KnownExpire",

@@ -58,3 +58,16 @@ class Guess(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Guess(name={self.name!r}, host={self.host!r}, is_right={self.is_right})"
+
+
+class Forgiveness(NamedTuple):
+    """What an operator forgives."""
+
+    names: tuple[str, ...]
+    """Of an account: wrong passwords for it are forgotten; empty: for any."""
+
+    address: str
+    """Those from this address or network; empty: from any."""
+
+    mailboxes: tuple[str, ...]
+    """Their LOGIN-DELAY ends."""

@@ -11,7 +11,7 @@ from gateway.admission.limits import ConnectionLimits
 from gateway.admission.rules import AdmissionRules
 from gateway.admission.throttle import ThrottleLimits
 from gateway.errors import GatewayError, TooManyGuesses, WrongPassword
-from gateway.model import Guess, LoginAttempt, Peer
+from gateway.model import Forgiveness, Guess, LoginAttempt, Peer
 
 HERE = "192.0.2.1"
 
@@ -57,3 +57,28 @@ class LearningTests(SynchronousTestCase):
         self.learn(1, "right", is_right=True)
         self.learn(0, "three")
         self.assertEqual(self.successResultOf(self.login(0, "right")), "in")
+
+    def test_what_an_operator_of_another_machine_forgives_is_forgiven_and_told_no_further(
+        self,
+    ) -> None:
+        told: list[Forgiveness] = []
+        for admission in self.workers.admissions.values():
+            admission.forgiven = told.append
+        for digest in ("one", "two"):
+            self.learn(0, digest)
+        self.workers.admissions[1].learn(Forgiveness(("alice",), "", ()))
+        self.workers.advance(0)
+        self.assertEqual(self.successResultOf(self.login(0, "right")), "in")
+        self.assertEqual(told, [])
+
+    def test_what_an_operator_forgives_here_is_told_to_other_machines_once(self) -> None:
+        told: list[Forgiveness] = []
+        for admission in self.workers.admissions.values():
+            admission.forgiven = told.append
+        self.workers.served.forgive({"names": ["alice"], "address": "", "mailboxes": ["a"]})
+        self.workers.advance(0)
+        self.assertEqual(told, [Forgiveness(("alice",), "", ("a",))])
+        self.workers.kill(0)
+        self.workers.served.forgive({"names": [], "address": HERE, "mailboxes": []})
+        self.workers.advance(0)
+        self.assertEqual(told[1:], [Forgiveness((), HERE, ())])

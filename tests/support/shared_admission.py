@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -59,7 +60,7 @@ class Member:
         self.events: list[Any] = []
         self.database = Counting(url or ENGINES[0].url, timeout=2.0)
         rules = AdmissionRules(limits, throttle, Profile(login_delay=login_delay))
-        own = LocalAdmission(
+        self._own = own = LocalAdmission(
             lambda: clock,
             limits=limits,
             throttle=throttle,
@@ -77,6 +78,12 @@ class Member:
             emit=self.events.append,
         )
         self.admission.start()
+
+    def forgive(
+        self, *, names: Sequence[str] = (), address: str = "", mailboxes: Sequence[str] = ()
+    ) -> Any:
+        """What an operator asks of this gateway."""
+        return self._own.forgive({"names": names, "address": address, "mailboxes": mailboxes})
 
     def enter(self, mailbox: str = "alice") -> Deferred[Leave]:
         """A login."""

@@ -30,7 +30,7 @@ from gateway.testing.admission_contract import (
     admission_tests,
 )
 from relay import Relay
-from shared_admission import Cluster, Member
+from shared_admission import HERE, Cluster, Member
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 
@@ -201,6 +201,16 @@ class LoginDelayTests(SharedCase):
         self.successResultOf(self.two.enter())
         self.refused(self.one.enter(), LoginTooSoon)
 
+    def test_an_operator_ends_login_delay_in_every_gateway(self) -> None:
+        three = self.cluster.gateway(login_delay="30", count_sessions=False)
+        self.successResultOf(self.one.enter())
+        self.successResultOf(self.one.enter("bob"))
+        self.two.forgive(names=["alice"], mailboxes=["alice"])
+        self.cluster.pass_time(2)
+        self.successResultOf(self.one.enter())
+        self.refused(three.enter("bob"), LoginTooSoon)
+        self.refused(three.enter(), LoginTooSoon)
+
     def test_a_login_that_this_machine_refuses_begins_none(self) -> None:
         full = self.cluster.gateway(
             login_delay="30", limits=ConnectionLimits(per_user=1), count_sessions=False
@@ -268,6 +278,50 @@ class ThrottleTests(SharedCase):
         self.guess(self.one, b"c", b"d")
         login, asked = self.one.try_password(b"x", right=True)
         self.assertEqual((self.successResultOf(login), asked), ("in", [True]))
+
+    def test_what_an_operator_forgives_is_forgiven_in_every_gateway(self) -> None:
+        self.throttle(ThrottleLimits(refuse_after=3))
+        self.guess(self.one, b"a")
+        self.guess(self.two, b"b")
+        self.cluster.pass_time(2)
+        # Not yet told when it is forgiven.
+        self.guess(self.two, b"c")
+        self.two.forgive(names=["alice"])
+        self.cluster.pass_time(2)
+        late = self.cluster.gateway(throttle=ThrottleLimits(refuse_after=3))
+        self.cluster.pass_time(1)
+        for member in (self.one, self.two, late):
+            login, _ = member.try_password(b"x", right=True)
+            self.assertEqual(self.successResultOf(login), "in")
+
+    def test_wrong_passwords_that_a_gateway_hears_after_it_has_forgiven_them_do_not_count(
+        self,
+    ) -> None:
+        limits, clock = ThrottleLimits(refuse_after=3), Clock()
+        self.throttle(limits)
+        late = self.cluster.gateway(throttle=limits, clock=clock)
+        self.guess(self.one, b"a", b"b", b"c")
+        self.cluster.pass_time(1)
+        late.forgive(names=["alice"])
+        clock.advance(1)
+        self.assertEqual(self.successResultOf(late.try_password(b"x", right=True)[0]), "in")
+
+    def test_what_an_operator_forgives_is_of_that_address_and_forgives_nothing_later(self) -> None:
+        self.throttle(ThrottleLimits(refuse_after=3))
+        self.guess(self.one, b"a", b"b", b"c")
+        self.two.forgive(address="198.51.100.0/24")
+        self.cluster.pass_time(2)
+        login, asked = self.two.try_password(b"d")
+        self.cluster.pass_time(20)
+        self.failureResultOf(login, TooManyGuesses)
+        self.two.forgive(address=HERE)
+        self.cluster.pass_time(2)
+        self.guess(self.one, b"e", b"f", b"g")
+        self.cluster.pass_time(20)
+        login, asked = self.one.try_password(b"h")
+        self.cluster.pass_time(20)
+        self.failureResultOf(login, TooManyGuesses)
+        self.assertEqual(asked, [])
 
     def test_wrong_passwords_before_it_started_count_in_a_gateway(self) -> None:
         self.throttle(ThrottleLimits(refuse_after=3))
