@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from twisted.internet.defer import Deferred, succeed
@@ -41,50 +42,64 @@ ABANDONED = 60.0
 """Seconds after which a directory without a lock belongs to nobody."""
 
 
+class Place(NamedTuple):
+    """The directory of a process."""
+
+    path: str
+    lock: int
+    """A descriptor that holds its lock."""
+
+
 class BodyCache:
     """The bodies that one process keeps.  The least recently used one goes first."""
 
     def __init__(self, directory: str, most: int, run: Run) -> None:
-        """``most``: octets; ``directory``: each process makes its own in it.
+        """``most``: octets; ``directory``: each process makes its own in it, with the first body.
 
-        Raises ``ValueError`` if it cannot.
+        Raises ``ValueError`` if ``directory`` is of no use.
         """
+        self._directory = directory
         self._most = most
         self._run = run
         self._sizes: OrderedDict[UUID, int] = OrderedDict()
         self._writing: set[UUID] = set()
         self._held = self._waiting = 0
-        self._is_closed = False
+        self._is_beginning = self._is_closed = False
+        self._place: Place | None = None
         try:
-            self._place, self._lock = _make_place(directory)
+            os.scandir(directory).close()
+            if not os.access(directory, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise ValueError(f"body_cache: {directory}: {error.strerror}") from None
-        run(lambda: _remove_abandoned(directory)).addErrback(_not_removed)
 
     def close(self) -> None:
         """Remove all, in a thread."""
-        if self._is_closed:
-            return
         self._is_closed = True
         self._sizes.clear()
         self._held = 0
+        place, self._place = self._place, None
+        if place is not None:
+            self._give_back(place)
+
+    def _give_back(self, place: Place) -> None:
         # Under another name nothing is written to it any more.
-        place, lock = f"{self._place}.closed", self._lock
+        closed = f"{place.path}.closed"
         with suppress(OSError):
-            os.rename(self._place, place)
+            os.rename(place.path, closed)
 
         def failed(failure: Failure) -> None:
-            os.close(lock)
+            os.close(place.lock)
             _not_removed(failure)
 
-        self._run(lambda: _remove(place, lock)).addErrback(failed)
+        self._run(lambda: _remove(closed, place.lock)).addErrback(failed)
 
     async def find(self, key: UUID, length: int) -> bytes | None:
         """A body, if it is here and can be read.  Never raises."""
-        if key not in self._sizes:
+        if self._place is None or key not in self._sizes:
             return None
         self._sizes.move_to_end(key)
-        path = self._path(key)
+        path = _path(self._place, key)
         try:
             with _opened(path, length) as file:
                 body = read_at_once(file, length)
@@ -102,8 +117,13 @@ class BodyCache:
         return fits and not self._is_closed
 
     def keep(self, key: UUID, body: bytes) -> Deferred[None]:
-        """Keep a whole body, unless it is here already.  Never fails."""
-        if self._is_closed or key in self._sizes or key in self._writing:
+        """Keep a whole body, unless it is here already.  Never fails.
+
+        What comes before there is a directory is not kept.
+        """
+        if self._place is None:
+            self._begin()
+        if self._place is None or key in self._sizes or key in self._writing:
             return succeed(None)
         self._waiting += len(body)
         self._writing.add(key)
@@ -123,9 +143,31 @@ class BodyCache:
             while self._held > self._most:
                 self._drop(next(iter(self._sizes)))
 
-        return self._run(partial(_write, self._path(key), body)).addBoth(written)
+        return self._run(partial(_write, _path(self._place, key), body)).addBoth(written)
+
+    def _begin(self) -> None:
+        """Make the directory: not before a server runs, and as the user that it runs as."""
+        if self._is_beginning or self._is_closed:
+            return
+        self._is_beginning = True
+
+        def begun(place: Place) -> None:
+            if self._is_closed:
+                self._give_back(place)
+                return
+            self._place = place
+            self._run(lambda: _remove_abandoned(self._directory)).addErrback(_not_removed)
+
+        def failed(failure: Failure) -> None:
+            self._is_beginning = False
+            if not failure.check(Overloaded):
+                self._give_up(failure)
+
+        self._run(lambda: _make_place(self._directory)).addCallbacks(begun, failed)
 
     def _give_up(self, failure: Failure) -> None:
+        if self._is_closed:
+            return
         log.warn(
             "{fault}; bodies come from S3 until the next start", fault=failure.getErrorMessage()
         )
@@ -133,11 +175,13 @@ class BodyCache:
 
     def _drop(self, key: UUID) -> None:
         self._held -= self._sizes.pop(key, 0)
-        with suppress(OSError):
-            os.unlink(self._path(key))
+        if self._place is not None:
+            with suppress(OSError):
+                os.unlink(_path(self._place, key))
 
-    def _path(self, key: UUID) -> str:
-        return f"{self._place}/{key.hex}"
+
+def _path(place: Place, key: UUID) -> str:
+    return f"{place.path}/{key.hex}"
 
 
 @contextmanager
@@ -175,17 +219,20 @@ def _write(path: str, body: bytes) -> None:
         raise StoreDown(f"body_cache: {path}: {error.strerror}") from error
 
 
-def _make_place(directory: str) -> tuple[str, int]:
-    """A new directory, and a descriptor that holds its lock.  Raises ``OSError``."""
-    place = tempfile.mkdtemp(prefix=PREFIX, dir=directory)
+def _make_place(directory: str) -> Place:
+    """Blocks.  Raises ``StoreDown``."""
     try:
-        lock = _locked(place)
-        if lock is None:
-            raise BlockingIOError(errno.EAGAIN, "another process has its lock", place)
-    except OSError:
-        os.rmdir(place)
-        raise
-    return place, lock
+        path = tempfile.mkdtemp(prefix=PREFIX, dir=directory)
+        try:
+            lock = _locked(path)
+            if lock is None:
+                raise BlockingIOError(errno.EAGAIN, "another process has its lock")
+        except OSError:
+            os.rmdir(path)
+            raise
+    except OSError as error:
+        raise StoreDown(f"body_cache: {directory}: {error.strerror}") from error
+    return Place(path, lock)
 
 
 def _locked(place: str) -> int | None:

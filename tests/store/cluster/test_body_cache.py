@@ -53,6 +53,18 @@ class BodyCacheTests(SynchronousTestCase):
         self.addCleanup(made.close)
         return made
 
+    def begun(self, threads: Threads, most: int = 1000) -> BodyCache:
+        """A cache that has made its directory, with the first body, which it does not keep."""
+        cache = self.cache(most, threads.run)
+        for _ in range(2):
+            self.successResultOf(cache.keep(UUID(int=9), b"0123456789"))
+        self.assertEqual([*self.directory.iterdir()], [])
+        threads.work()
+        threads.work()
+        self.assertIsNone(self.found(cache, UUID(int=9)))
+        self.assertEqual(len([*self.directory.iterdir()]), 1)
+        return cache
+
     def keep(self, cache: BodyCache, key: UUID, text: bytes) -> None:
         """Keep a body."""
         self.assertTrue(cache.wants(len(text)))
@@ -115,7 +127,7 @@ class BodyCacheTests(SynchronousTestCase):
 
     def test_a_body_that_is_written_already_is_not_written_again(self) -> None:
         threads = Threads()
-        cache = self.cache(run=threads.run)
+        cache = self.begun(threads)
         first, second = cache.keep(ONE, b"0123456789"), cache.keep(ONE, b"0123456789")
         self.successResultOf(second)
         self.assertNoResult(first)
@@ -130,6 +142,11 @@ class BodyCacheTests(SynchronousTestCase):
         threads.is_full = True
         cache = self.cache(run=threads.run)
         self.keep(cache, ONE, b"0123456789")
+        threads.is_full = False
+        cache.close()
+        cache = self.begun(threads)
+        threads.is_full = True
+        self.keep(cache, ONE, b"0123456789")
         self.assertIsNone(self.found(cache, ONE))
         threads.is_full = False
         kept = cache.keep(ONE, b"0123456789")
@@ -138,9 +155,9 @@ class BodyCacheTests(SynchronousTestCase):
         self.assertEqual(self.found(cache, ONE), b"0123456789")
 
     def test_while_the_disk_is_slow_memory_is_bounded(self) -> None:
-        cache = self.cache(most=10**9, run=lambda _: Deferred())
+        cache = self.begun(Threads(), most=10**9)
         kept = 0
-        while cache.wants(LARGEST):
+        while cache.wants(LARGEST) and kept < 1000:
             cache.keep(UUID(int=kept), bytes(LARGEST))
             kept += 1
         self.assertEqual(kept, WAITING // LARGEST)
@@ -176,7 +193,7 @@ class BodyCacheTests(SynchronousTestCase):
         for place in self.directory.iterdir():
             if place != young:
                 os.utime(place, (long_ago, long_ago))
-        self.cache()
+        self.keep(self.cache(), ONE, b"0123456789")
         self.assertFalse(dead.exists())
         self.assertTrue(young.exists())
         self.assertEqual(self.found(living, ONE), b"0123456789")
@@ -191,7 +208,7 @@ class BodyCacheTests(SynchronousTestCase):
 
     def test_the_files_are_removed_in_a_thread_and_nothing_is_written_beside_it(self) -> None:
         threads = Threads()
-        cache = self.cache(run=threads.run)
+        cache = self.begun(threads)
         kept = cache.keep(ONE, b"0123456789")
         threads.work()
         self.successResultOf(kept)
@@ -205,11 +222,29 @@ class BodyCacheTests(SynchronousTestCase):
 
     def test_what_no_thread_removes_at_the_end_the_next_process_removes(self) -> None:
         threads = Threads()
-        cache = self.cache(run=threads.run)
+        cache = self.begun(threads)
         threads.is_full = True
         cache.close()
         (place,) = self.directory.iterdir()
         long_ago = time.time() - ABANDONED - 1
         os.utime(place, (long_ago, long_ago))
-        self.cache()
+        self.keep(self.cache(), ONE, b"0123456789")
         self.assertFalse(place.exists())
+
+    def test_a_directory_that_is_made_after_the_end_is_removed(self) -> None:
+        threads = Threads()
+        cache = self.cache(run=threads.run)
+        self.keep(cache, ONE, b"0123456789")
+        cache.close()
+        threads.work()
+        threads.work()
+        self.assertEqual([*self.directory.iterdir()], [])
+
+    def test_a_directory_that_cannot_be_made_is_tried_once(self) -> None:
+        cache = self.cache()
+        self.directory.rmdir()
+        self.keep(cache, ONE, b"0123456789")
+        self.assertFalse(cache.wants(10))
+        self.directory.mkdir()
+        self.successResultOf(cache.keep(ONE, b"0123456789"))
+        self.assertEqual([*self.directory.iterdir()], [])

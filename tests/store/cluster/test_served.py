@@ -78,6 +78,27 @@ def test_what_one_takes_in_the_other_serves_and_removes(
         client.quit()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_gateway_that_ends_leaves_no_file_of_its_body_cache(
+    engines: Engines, tmp_path: Path, workers: int
+) -> None:
+    engines.clear()
+    place = tmp_path / "bodies"
+    place.mkdir()
+    settings = f'body_cache = "{place}"\n[processes]\nworkers = {workers}\n'
+    gateway = ClusterGateway(engines, engines.make_bucket(), tmp_path, settings)
+    gateway.run()
+    deliver(gateway.lmtp, MESSAGE)
+    with closing(logged_in(gateway)) as client:
+        # The first one has the directory made.
+        while not list(place.glob("*/*")):
+            client.retr(1)
+        client.quit()
+    gateway.stop()
+    assert list(place.iterdir()) == []
+    assert "Traceback" not in gateway.log
+
+
 def test_they_share_a_state_and_one_leads(engines: Engines, pair: list[ClusterGateway]) -> None:
     with closing(logged_in(pair[0])) as client:
         client.quit()
