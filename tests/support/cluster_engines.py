@@ -245,6 +245,8 @@ class ClusterBench:
         engines.clear()
         self.bucket = engines.make_bucket()
         self.trail = RowsTrail(engines)
+        # Or gateways of the tests after this one could write no entry either.
+        test.addCleanup(setattr, self.trail, "fails", False)
         self.store = self.gateway(test, run=run, admit=admit, **more)
         # What it removes is no entry of the trail.
         self.other = self.gateway(test, options=ClusterOptions(create=False, audit_days=0))
