@@ -266,7 +266,10 @@ class IMailboxState(Interface):
     """
 
     def begin_rename(mailbox: str, target: str) -> Deferred[None]:
-        """Record a rename that begins, so that a second run can end it after a crash."""
+        """Record a rename that begins, so that a second run can end it after a crash.
+
+        Fails with ``BadMailboxName`` for a name that the state cannot hold.
+        """
 
     def find_rename(mailbox: str) -> Deferred[str | None]:
         """The target of a rename of this mailbox that began and did not end."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
 
-from gateway.errors import GatewayError, MailboxExists, NoSuchMailbox
+from gateway.errors import BadMailboxName, GatewayError, MailboxExists, NoSuchMailbox
 from gateway.interfaces import (
     Admit,
     Audit,
@@ -205,6 +205,8 @@ class MemoryStore:
 
         def rename() -> None:
             self.mailbox_of(account)
+            if not target.mailbox or "\0" in target.mailbox:
+                raise BadMailboxName(f"expected a name without NUL, found {target.mailbox!r}")
             if target.mailbox in self.mailboxes:
                 raise MailboxExists(f"there is a mailbox {target.mailbox} already")
             self.mailboxes[target.mailbox] = self.mailboxes.pop(account.mailbox)

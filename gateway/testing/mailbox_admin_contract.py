@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from gateway.errors import (
+    BadMailboxName,
     GatewayError,
     MailboxExists,
     MessageGone,
@@ -154,6 +155,12 @@ def mailbox_admin_tests(
                 self.refused(MailboxExists, "rename", target)
             self.assertEqual(list(self.shown()), before)
             self.assertEqual(self.shown(BOB), {})
+
+        def test_a_mailbox_is_not_renamed_to_a_name_that_none_can_have(self) -> None:
+            before = self.deliver(1)
+            for name in ("", "a\0b"):
+                self.refused(BadMailboxName, "rename", Account(name=name, mailbox=name))
+            self.assertEqual(list(self.shown()), before)
 
         def test_what_comes_after_a_rename_gets_no_id_of_before(self) -> None:
             before = self.deliver(2)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gateway.model import LastLogin
 from gateway.postgresql.database import Cursor, Database
+from gateway.postgresql.names import check_name, is_text
 
 TABLES = ("warning", "scan", "forecast", "retention_order", "last_login")
 """Those with a row for a mailbox."""
@@ -19,7 +20,9 @@ class MailboxRows:
     _database: Database
 
     def begin_rename(self, mailbox: str, target: str) -> None:
-        """Record a rename that begins."""
+        """Record a rename that begins.  Raises ``BadMailboxName``."""
+        for name in (mailbox, target):
+            check_name(name)
         self._database.write(
             "INSERT INTO pop3gw.rename (mailbox, target) VALUES (%s, %s)"
             " ON CONFLICT (mailbox) DO UPDATE SET target = excluded.target",
@@ -28,6 +31,8 @@ class MailboxRows:
 
     def find_rename(self, mailbox: str) -> str | None:
         """The target of a rename that did not end."""
+        if not is_text(mailbox):
+            return None
         rows = self._database.read(
             "SELECT target FROM pop3gw.rename WHERE mailbox = %s", (mailbox,)
         )

@@ -15,11 +15,10 @@ from attrs import field, frozen
 from gateway.config import checks as check
 from gateway.config.settings import StoreSettings
 from gateway.endpoints import shown
-from gateway.errors import BadMailboxName
 from gateway.interfaces import Run, WatchFor
 from gateway.kinds import Fault, SharedAdmission, SharedState, StoreKind, StoreParts, Whole
 from gateway.model import Account
-from gateway.store.cluster.names import LONGEST, is_text
+from gateway.postgresql.names import check_name
 from gateway.units import parse_size
 
 if TYPE_CHECKING:
@@ -220,14 +219,8 @@ def _faults(own: ClusterSettings, _: Whole) -> Iterator[Fault]:
         yield "store.database", "has a password: move it to store.database_password_file"
 
 
-def _check_name(name: str) -> None:
-    if not is_text(name):
-        wanted = f"expected a name of 1 to {LONGEST} octets without NUL"
-        raise BadMailboxName(f"{wanted}, found {shown(name)}")
-
-
 def _check_account(_own: ClusterSettings, _state_dir: str, account: Account) -> None:
-    _check_name(account.mailbox)
+    check_name(account.mailbox)
 
 
 CLUSTER = StoreKind(
@@ -237,6 +230,6 @@ CLUSTER = StoreKind(
     make_admission=_make_admission,
     keeps_audit=True,
     faults=_faults,
-    check_name=_check_name,
+    check_name=check_name,
     check_account=_check_account,
 )

@@ -10,7 +10,7 @@ from uuid import UUID
 from gateway.errors import MaildropBusy, NoSuchMailbox
 from gateway.model import Contents, StoredMessage, Usage
 from gateway.postgresql.database import Database
-from gateway.store.cluster.names import is_text
+from gateway.postgresql.names import is_text
 
 Message = tuple[int, int]
 """The id of a mailbox, and a uid in it."""

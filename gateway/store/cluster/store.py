@@ -43,6 +43,7 @@ from gateway.model import (
     cause_of,
 )
 from gateway.postgresql.database import Cursor, Database
+from gateway.postgresql.names import check_name, is_text
 from gateway.store.audited import no_limits
 from gateway.store.cluster import audit, changes, copied, rows
 from gateway.store.cluster.ahead import Memory
@@ -54,7 +55,6 @@ from gateway.store.cluster.collection import BodyCollection
 from gateway.store.cluster.delivery import Delivery, Incoming
 from gateway.store.cluster.leases import HOLDS, Leases
 from gateway.store.cluster.maildrop import ClusterMaildrop, Means
-from gateway.store.cluster.names import is_text
 from gateway.store.cluster.removal import Removal
 from gateway.store.cluster.rows import State, closed
 from gateway.store.cluster.snapshots import Snapshots
@@ -323,6 +323,7 @@ class ClusterStore:
         """Give the mailbox another name."""
 
         def rename(cursor: Cursor, box: changes.Locked, name: str) -> None:
+            check_name(target.mailbox)
             changes.rename(cursor, box, name, target.mailbox)
 
         return self._change(account, rename)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from gateway.errors import BadMailboxName
+
 LONGEST = 1000
 """Octets of a name: an index of PostgreSQL takes some more."""
 
@@ -12,3 +14,10 @@ def is_text(text: str) -> bool:
         return 0 < len(text.encode()) <= LONGEST and "\0" not in text
     except UnicodeEncodeError:
         return False
+
+
+def check_name(name: str) -> None:
+    """Raise ``BadMailboxName`` unless a mailbox can have this name."""
+    if not is_text(name):
+        wanted = f"expected a name of 1 to {LONGEST} octets without NUL"
+        raise BadMailboxName(f"{wanted}, found {name[:80]!r}")
