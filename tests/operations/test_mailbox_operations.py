@@ -1,15 +1,17 @@
-"""What an operator does to mailboxes and their messages, over both kinds of stores."""
+"""What an operator does to mailboxes and their messages, over each kind of store."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+import pytest
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from cluster_engines import ENGINES, ClusterBench, Waits
 from gateway.app.questions import Questions, SingleProcess
 from gateway.app.retention import policies_of
 from gateway.app.tools import tools_of
@@ -37,12 +39,14 @@ from gateway.model import Quota as AccountQuota
 from gateway.operations import mailbox_list, mailboxes, messages, unique_ids
 from gateway.operations.mailboxes import SESSIONS_IN
 from gateway.operations.tools import Tools
+from gateway.postgresql.database import Database
+from gateway.state.cluster.state import ClusterState
 from gateway.state.memory import MemoryState
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.store.memory import MemoryStore
 from gateway.testing.retention_store_contract import Trail
-from gateway.testing.store_contract import run_now
+from gateway.testing.store_contract import NO_LIMITS, run_now
 
 T = TypeVar("T")
 
@@ -60,7 +64,8 @@ class OperatorCase(SynchronousTestCase):
     """A server with its parts in memory, and Alice's, Bob's and an odd name's mailboxes."""
 
     def setUp(self) -> None:
-        self.trail, self.state = Trail(), MemoryState()
+        self.trail: Any = Trail()
+        self.state: Any = MemoryState()
         self.sessions: dict[str, int] = {}
         self.directory: MemoryDirectory | None = None
         self.accounts = {
@@ -521,6 +526,14 @@ class OtherTests(OperatorCase):
         self.assertIsNone(self.get(move(self.tools, mailbox=ODD)).next_uid)
         self.refused(NoSuchMailbox, move(self.tools, mailbox="nobody@example.org"))
 
+    def test_a_name_that_none_can_have_is_no_target_of_a_rename(self) -> None:
+        self.deliver("bob@example.net", 1)
+        for name in ("", "a\0b"):
+            rename = mailboxes.rename(self.tools, mailbox="bob@example.net", target=name)
+            self.refused(BadMailboxName, rename)
+        self.assertIsNone(self.successResultOf(self.state.find_rename("bob@example.net")))
+        self.assertEqual(len(self.uids("bob@example.net")), 1)
+
     def test_a_store_that_cannot_do_it_says_so(self) -> None:
         self.store = object()
         for asked in (
@@ -576,4 +589,52 @@ class MaildirDeleteTests(OfMaildirs, DeleteTests):
 
 
 class MaildirOtherTests(OfMaildirs, OtherTests):
+    pass
+
+
+class OfCluster(Waits):
+    """The same over a cluster, and with its state."""
+
+    pytestmark: ClassVar = [
+        pytest.mark.usefixtures("engines"),
+        pytest.mark.xdist_group("cluster"),
+    ]
+
+    def make_store(self: Any) -> Any:
+        bench = ClusterBench(self)
+        ENGINES[0].clear()
+        self.maker, self.trail = bench.maker(self), bench.trail
+        self.state = ClusterState(Database(ENGINES[0].url), run_now)
+        self.addCleanup(self.state.close)
+        return bench.store
+
+    def add(self: Any, name: str) -> None:
+        self.successResultOf(self.maker.prepare(Account(name=name, mailbox=name)))
+
+    def deliver(self: Any, name: str, count: int = 1) -> None:
+        account = Account(name=name, mailbox=name)
+        for number in range(count):
+            incoming = self.successResultOf(self.store.receive(account))
+            self.successResultOf(incoming.write(MAIL % number))
+            self.successResultOf(incoming.commit(account, NO_LIMITS))
+            self.successResultOf(incoming.close())
+
+
+class ClusterListTests(OfCluster, ListTests):
+    pass
+
+
+class ClusterMessageTests(OfCluster, MessageTests):
+    pass
+
+
+class ClusterRenameTests(OfCluster, RenameTests):
+    pass
+
+
+class ClusterDeleteTests(OfCluster, DeleteTests):
+    pass
+
+
+class ClusterOtherTests(OfCluster, OtherTests):
     pass
