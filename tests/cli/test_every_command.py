@@ -298,8 +298,8 @@ def clustered(
     engines.clear()
     root = tmp_path_factory.mktemp("clustered")
     gateway = ClusterGateway(engines, engines.make_bucket(), root, SERVED)
-    gateway.put(OWNER, [b"Subject: %d\r\n\r\n" % number for number in range(9)])
-    gateway.put("old@example.org", [b"Subject: x\r\n\r\n"])
+    gateway.mail.put(OWNER, [b"Subject: %d\r\n\r\n" % number for number in range(9)])
+    gateway.mail.put("old@example.org", [b"Subject: x\r\n\r\n"])
     try:
         gateway.run()
         with used(gateway, gateway.lmtp):

@@ -21,6 +21,7 @@ from bench import dovecot_config
 from gateway.directory import passwd_entries
 from gateway.net.tls import make_certificate
 from gateway.observe.log_file import FLUSH_AFTER
+from mail_places import Mail, MaildirMail
 from programs import need
 
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -200,7 +201,7 @@ def _state(task: Path) -> str:
 
 
 class Gateway(Server):
-    """``twistd pop3gw`` with one account and its Maildir, plain and TLS ports."""
+    """``twistd pop3gw`` with one account and its mail, plain and TLS ports."""
 
     @property
     def log(self) -> str:
@@ -209,9 +210,13 @@ class Gateway(Server):
             self._grew.wait_for(lambda: self._ended, FLUSH_AFTER + 0.2)
         return super().log
 
-    def __init__(self, directory: Path, settings: str = "") -> None:
-        """``settings`` are TOML tables besides the ones that are written here."""
+    def __init__(self, directory: Path, settings: str = "", mail: Mail | None = None) -> None:
+        """``settings`` are TOML tables besides the ones that are written here.
+
+        ``mail``: where it is; None: in Maildirs.
+        """
         super().__init__(directory)
+        self.mail = mail or MaildirMail(directory)
         self.maildir = directory / "mail" / USER
         self.accounts = directory / "accounts"
         self.certificate = directory / "cert.pem"
@@ -230,7 +235,7 @@ class Gateway(Server):
         if "[directory]" in settings:
             del tables["directory"]
         if "[store]" not in settings:
-            tables["store"] = 'path = "mail/{name}"'
+            tables["store"] = self.mail.settings
         text = "".join(f"[{name}]\n{body}\n" for name, body in tables.items())
         self.config.write_text(f'state_dir = "{directory}"\n{text}{settings}\n')
 

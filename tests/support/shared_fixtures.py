@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cluster_engines import ENGINES, Engines
+from cluster_gateway import ClusterMail
 from doomed import Doomed, doomed_children
 from gateway.testing.directory_contract import PASSWORDS
+from mail_places import Mail, MaildirMail
 from servers import Gateway, Slapd, fill, need
 from whole_corpus import MESSAGES
 
@@ -49,6 +51,23 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     ENGINES.append(Engines(tmp_path_factory.mktemp("engines")))
     yield ENGINES[0]
     ENGINES.pop().stop()
+
+
+@pytest.fixture(
+    scope="module",
+    params=["maildir", pytest.param("cluster", marks=pytest.mark.xdist_group("cluster"))],
+)
+def mail_of(request: pytest.FixtureRequest) -> Callable[[Path], Mail]:
+    """Makes the place of mail, without any, for the gateway in a directory: one of each store."""
+    if request.param == "maildir":
+        return MaildirMail
+    engines: Engines = request.getfixturevalue("engines")
+
+    def made(directory: Path) -> Mail:
+        engines.clear()
+        return ClusterMail(engines, engines.make_bucket(), directory)
+
+    return made
 
 
 @pytest.fixture

@@ -262,7 +262,7 @@ def test_so_does_a_gateway_of_a_cluster(engines: Engines, directory: Path) -> No
     pair = Pair(directory, messages.values())
     (directory / "cluster").mkdir()
     pair.gateway = ClusterGateway(engines, engines.make_bucket(), directory / "cluster")
-    pair.gateway.put(USER, messages.values())
+    pair.gateway.mail.put(USER, messages.values())
     with ExitStack() as stack:
         check_all(*pair.run(stack), messages)
 

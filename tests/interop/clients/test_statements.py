@@ -12,14 +12,14 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from cluster_gateway import ClusterGateway
 from gateway.directory import passwd_entries
 from ldap_people import settings as ldap_settings
+from mail_places import Mail
 from programs import need
 from servers import PASSWORD, USER, Gateway, Slapd, fill, free_port
 
@@ -101,18 +101,12 @@ class Served:
         self._users += 1
         name = f"user{self._users}@example.org"
         passwd_entries.put(str(self.gateway.accounts), name, PASSWORD.encode(), "SSHA256")
-        if isinstance(self.gateway, ClusterGateway):
-            self.gateway.put(name, MESSAGES)
-        else:
-            fill(self.gateway.maildir.parent / name, MESSAGES)
+        self.gateway.mail.put(name, MESSAGES)
         return name
 
     def deliver(self, user: str, message: bytes) -> None:
         """One more message, while sessions are open."""
-        if isinstance(self.gateway, ClusterGateway):
-            self.gateway.put(user, [message])
-        else:
-            put(self.gateway.maildir.parent / user, "9", message)
+        self.gateway.mail.put(user, [message])
 
     def connect(self, *, secure: bool = False) -> Talk:
         """A session, its greeting read."""
@@ -127,23 +121,14 @@ class Served:
         return self.connect().log_in(self.user())
 
 
-@pytest.fixture(
-    scope="module",
-    params=["maildir", pytest.param("cluster", marks=pytest.mark.xdist_group("cluster"))],
-)
+@pytest.fixture(scope="module")
 def served(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    mail_of: Callable[[Path], Mail], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     """One for all, of each store."""
     need(root=True)
     directory = tmp_path_factory.mktemp("served")
-    if request.param == "cluster":
-        engines = request.getfixturevalue("engines")
-        engines.clear()
-        gateway: Gateway = ClusterGateway(engines, engines.make_bucket(), directory)
-    else:
-        gateway = Gateway(directory)
-    started = Served(gateway)
+    started = Served(Gateway(directory, mail=mail_of(directory)))
     started.gateway.run()
     yield started
     started.gateway.stop()

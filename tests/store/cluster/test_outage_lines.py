@@ -41,7 +41,7 @@ class Relayed:
         config = self.gateway.config
         ports = f":{engines.postgresql.port}/", f":{self.database.port}/"
         config.write_text(config.read_text().replace(*ports))
-        self.gateway.put(USER, [MESSAGE, MESSAGE])
+        self.gateway.mail.put(USER, [MESSAGE, MESSAGE])
         self.gateway.run()
 
     def login(self) -> poplib.POP3:
