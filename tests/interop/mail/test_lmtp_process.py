@@ -16,6 +16,7 @@ import pytest
 
 from client_process import run
 from disks import small_disk_at
+from mail_places import Mail, MaildirMail
 from servers import (
     OWNER,
     PASSWORD,
@@ -37,12 +38,23 @@ TEXT = b"Subject: x\r\n\r\n" + b"y" * 70 + b"\r\n"
 
 
 @pytest.fixture
-def serve(directory: Path) -> Iterator[Callable[..., Gateway]]:
-    """Makes a gateway whose ``[lmtp]`` is this; it is ended, and must have foreseen everything."""
+def serve(mail_of: Callable[[Path], Mail], directory: Path) -> Iterator[Callable[..., Gateway]]:
+    """Makes a gateway whose ``[lmtp]`` is this, of each store; it must have foreseen everything."""
+    yield from served(directory, mail_of)
+
+
+@pytest.fixture
+def serve_maildirs(directory: Path) -> Iterator[Callable[..., Gateway]]:
+    """The same, for what only Maildirs have."""
+    yield from served(directory, MaildirMail)
+
+
+def served(directory: Path, mail_of: Callable[[Path], Mail]) -> Iterator[Callable[..., Gateway]]:
+    """Makes gateways, and ends them."""
     made: list[Gateway] = []
 
     def start(settings: str) -> Gateway:
-        made.append(Gateway(directory, f"[lmtp]\n{settings}\n"))
+        made.append(Gateway(directory, f"[lmtp]\n{settings}\n", mail_of(directory)))
         return made[-1]
 
     yield start
@@ -150,7 +162,7 @@ def test_a_message_that_never_ends_does_not_keep_the_server_from_stopping(
     client.docmd("DATA")
     client.send(TEXT * 10_000)
     assert gateway.stop() == -signal.SIGTERM
-    assert not [path for path in gateway.maildir.rglob("*") if path.parent.name in ("new", "cur")]
+    assert gateway.mail.heads(USER) == []
 
 
 def test_mail_comes_in_over_tls(serve: Callable[..., Gateway]) -> None:
@@ -224,10 +236,10 @@ def small_disk(directory: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_gets_its_own_reply_and_leaves_no_file(
-    small_disk: Path, serve: Callable[..., Gateway]
+    small_disk: Path, serve_maildirs: Callable[..., Gateway]
 ) -> None:
     port = free_port()
-    gateway = serve(on_port(port)).run()
+    gateway = serve_maildirs(on_port(port)).run()
     # Of one visit to a worker, and one that is written as it comes.
     sizes = (100_000, 600_000)
     taken = 0
@@ -251,10 +263,10 @@ def test_a_full_disk_gets_its_own_reply_and_leaves_no_file(
 
 
 def test_dovecots_lmtp_delivers_into_the_same_maildir_and_all_ids_agree(
-    directory: Path, serve: Callable[..., Gateway]
+    directory: Path, serve_maildirs: Callable[..., Gateway]
 ) -> None:
     ours, theirs = free_port(), free_port()
-    gateway = serve(on_port(ours))
+    gateway = serve_maildirs(on_port(ours))
     fill(gateway.maildir, [])
     (directory / "dovecot").mkdir()
     dovecot = Dovecot(

@@ -11,12 +11,13 @@ import smtplib
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.directory import passwd_entries
+from mail_places import Mail
 from postfix import Postfix, need_postfix
 from programs import need
 from servers import PASSWORD, USER, Gateway, corpus, free_port
@@ -37,7 +38,7 @@ OLD_RETURN_PATH = re.compile(rb"\AReturn-Path:[^\r]*\r\n(?:[ \t][^\r]*\r\n)*", r
 class Stack:
     """Postfix, the gateway behind it, and two mailboxes: one with room, one without."""
 
-    def __init__(self, directory: Path, settings: str = "") -> None:
+    def __init__(self, directory: Path, mail_of: Callable[[Path], Mail]) -> None:
         (directory / "gateway").mkdir()
         self.lmtp, self.policy, self.http = free_port(), free_port(), free_port()
         self.gateway = Gateway(
@@ -52,8 +53,8 @@ endpoint = "tcp:{self.policy}:interface=127.0.0.1"
 [http]
 endpoint = "tcp:{self.http}:interface=127.0.0.1"
 token = "{TOKEN}"
-{settings}
 """,
+            mail_of(directory / "gateway"),
         )
         accounts = self.gateway.accounts
         for name in (*NEED_QUOTES, SMALL):
@@ -100,10 +101,12 @@ token = "{TOKEN}"
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    mail_of: Callable[[Path], Mail], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
     """One of each for all tests that leave them running."""
     need_postfix()
-    started = Stack(tmp_path_factory.mktemp("stack")).run()
+    started = Stack(tmp_path_factory.mktemp("stack"), mail_of).run()
     yield started
     started.stop()
     assert "Traceback" not in started.gateway.log
@@ -267,10 +270,10 @@ def test_many_at_once_all_arrive(stack: Stack) -> None:
 
 
 def test_no_acknowledged_message_is_lost_when_the_gateway_is_killed_again_and_again(
-    tmp_path: Path,
+    mail_of: Callable[[Path], Mail], tmp_path: Path
 ) -> None:
     need_postfix()
-    stack = Stack(tmp_path).run()
+    stack = Stack(tmp_path, mail_of).run()
     try:
         source = subprocess.Popen(
             [

@@ -5,11 +5,13 @@ from __future__ import annotations
 import email
 import poplib
 import smtplib
+from collections.abc import Callable
 from email.policy import default
 from pathlib import Path
 
 import pytest
 
+from mail_places import Mail
 from servers import PASSWORD, USER, Gateway, free_port
 
 pytestmark = pytest.mark.interop
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.interop
 MESSAGE = b"Subject: fill\r\n\r\n" + (b"f" * 70 + b"\r\n") * 14
 
 
-def serve(directory: Path, port: int, settings: str) -> Gateway:
+def serve(mail: Mail, directory: Path, port: int, settings: str) -> Gateway:
     """A gateway that takes mail, and warns."""
     return Gateway(
         directory,
@@ -32,6 +34,7 @@ warn_from = "postmaster@example.org"
 warn_check = 0.2
 {settings}
 """,
+        mail,
     )
 
 
@@ -58,9 +61,11 @@ def warnings(gateway: Gateway) -> list[email.message.EmailMessage]:
 
 
 @pytest.mark.conformance("X-E0004")
-def test_a_user_is_warned_once_when_it_gets_full_and_once_when_it_is(tmp_path: Path) -> None:
+def test_a_user_is_warned_once_when_it_gets_full_and_once_when_it_is(
+    mail_of: Callable[[Path], Mail], tmp_path: Path
+) -> None:
     port = free_port()
-    gateway = serve(tmp_path, port, "").run()
+    gateway = serve(mail_of(tmp_path), tmp_path, port, "").run()
     try:
         assert deliver(port) == deliver(port) == 250
         assert warnings(gateway) == []
@@ -88,9 +93,13 @@ def test_a_user_is_warned_once_when_it_gets_full_and_once_when_it_is(tmp_path: P
     assert "Traceback" not in gateway.log
 
 
-def test_a_limit_that_is_lowered_warns_without_any_mail(tmp_path: Path) -> None:
+def test_a_limit_that_is_lowered_warns_without_any_mail(
+    mail_of: Callable[[Path], Mail], tmp_path: Path
+) -> None:
     port = free_port()
-    gateway = serve(tmp_path, port, '[quota.domains."example.org"]\noctets = "unlimited"').run()
+    gateway = serve(
+        mail_of(tmp_path), tmp_path, port, '[quota.domains."example.org"]\noctets = "unlimited"'
+    ).run()
     try:
         for _ in range(2):
             assert deliver(port) == 250
@@ -107,9 +116,11 @@ def test_a_limit_that_is_lowered_warns_without_any_mail(tmp_path: Path) -> None:
         gateway.stop()
 
 
-def test_an_administrator_finds_the_full_mailboxes_in_a_message(tmp_path: Path) -> None:
+def test_an_administrator_finds_the_full_mailboxes_in_a_message(
+    mail_of: Callable[[Path], Mail], tmp_path: Path
+) -> None:
     port = free_port()
-    gateway = serve(tmp_path, port, f'digest_to = "{USER}"\n').run()
+    gateway = serve(mail_of(tmp_path), tmp_path, port, f'digest_to = "{USER}"\n').run()
     try:
         for _ in range(3):
             assert deliver(port) == 250

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from servers import USER, Gateway, fill, free_port
+from mail_places import Mail
+from servers import USER, Gateway, free_port
 
 pytestmark = pytest.mark.interop
 
@@ -93,11 +94,13 @@ def request(line: str, *headers: str, body: bytes = b"", token: str | None = TOK
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A server that runs."""
-    port = free_port()
-    gateway = Gateway(tmp_path_factory.mktemp("abuse"), HTTP.format(port=port, token=TOKEN))
-    fill(gateway.maildir, [b"Subject: x\r\n\r\nx\r\n"])
+def site(
+    mail_of: Callable[[Path], Mail], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A server that runs, of each store."""
+    port, directory = free_port(), tmp_path_factory.mktemp("abuse")
+    gateway = Gateway(directory, HTTP.format(port=port, token=TOKEN), mail_of(directory))
+    gateway.mail.put(USER, [b"Subject: x\r\n\r\nx\r\n"])
     gateway.run()
     yield Site(gateway, port)
     gateway.stop()
