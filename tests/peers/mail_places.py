@@ -6,7 +6,7 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 DAY = 86_400
@@ -23,6 +23,9 @@ class Mail(ABC):
 
     restored_come_last: bool
     """Whether a message that was hidden is listed as if it came when it was restored."""
+
+    has_state_files: bool
+    """Whether the state and the leader's lock are files of the state directory."""
 
     @abstractmethod
     def put(self, mailbox: str, messages: Iterable[bytes], *, days: float = 0) -> None:
@@ -41,6 +44,18 @@ class Mail(ABC):
         """Have the quota's counters say so many messages, whatever there is."""
 
     @abstractmethod
+    def give_ids(self, mailbox: str) -> None:
+        """Give each message its unique-id, as it has it after a migration."""
+
+    @abstractmethod
+    def back_up(self, mailbox: str) -> Callable[[], None]:
+        """Save all that knows of unique-ids; what restores it, without the mail since."""
+
+    @abstractmethod
+    def end_terms(self) -> None:
+        """Let the time pass for which a leader that was killed still leads."""
+
+    @abstractmethod
     def audited(self) -> list[Mapping[str, str]]:
         """The entries of the audit, the oldest first."""
 
@@ -51,10 +66,11 @@ class MaildirMail(Mail):
     settings = 'path = "mail/{name}"'
     bad_names = ("", "../x", "a/b", "a\0b", "x" * 300)
     restored_come_last = True
+    has_state_files = True
 
     def __init__(self, directory: Path) -> None:
+        self._state = directory
         self._root = directory / "mail"
-        self._audit = directory / "audit.log"
         self._number = 0
 
     def put(self, mailbox: str, messages: Iterable[bytes], *, days: float = 0) -> None:
@@ -81,9 +97,36 @@ class MaildirMail(Mail):
         """In ``maildirsize``."""
         (self._root / mailbox / "maildirsize").write_text(f"1048576S\n77777 {messages}\n")
 
+    def give_ids(self, mailbox: str) -> None:
+        """By a uidlist."""
+        names = sorted(file.name for file in (self._root / mailbox / "new").iterdir())
+        lines = "".join(f"{uid} :{name}\n" for uid, name in enumerate(names, 1))
+        uidlist = self._root / mailbox / "dovecot-uidlist"
+        uidlist.write_text(f"3 V1 N{len(names) + 1}\n{lines}")
+
+    def back_up(self, mailbox: str) -> Callable[[], None]:
+        """The uidlist and the ledger."""
+        box = self._root / mailbox
+        saved = (box / "dovecot-uidlist", *self._state.glob("ledger.sqlite3*"))
+        backup = {path: path.read_bytes() for path in saved}
+        before = {file.name for file in box.glob("[nc]*/*")}
+
+        def restore() -> None:
+            for file in box.glob("[nc]*/*"):
+                if file.name not in before:
+                    file.unlink()
+            for path, content in backup.items():
+                path.write_bytes(content)
+
+        return restore
+
+    def end_terms(self) -> None:
+        """The lock has ended with its process."""
+
     def audited(self) -> list[Mapping[str, str]]:
         """The lines of the audit log."""
-        if not self._audit.exists():
+        path = self._state / "audit.log"
+        if not path.exists():
             return []
         # The last line may be under way.
-        return [json.loads(line) for line in self._audit.read_bytes().split(b"\n")[:-1]]
+        return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -24,6 +24,7 @@ class ClusterMail(Mail):
 
     bad_names = ("", "a\0b", "x" * (LONGEST + 1))
     restored_come_last = False
+    has_state_files = False
 
     def __init__(
         self, engines: Engines, bucket: str, directory: Path, *, s3: str = "", ca_file: str = ""
@@ -82,6 +83,33 @@ bucket_secret_key_file = "bucket.secret"
     def miscount(self, mailbox: str, messages: int) -> None:
         """In the counters of the mailbox."""
         self._change("UPDATE pop3gw.mailbox SET messages = %s WHERE name = %s", messages, mailbox)
+
+    def give_ids(self, mailbox: str) -> None:
+        """They have them."""
+
+    def back_up(self, mailbox: str) -> Callable[[], None]:
+        """The row of the mailbox, as a dump of the database has it."""
+        columns = "id, next_uid, epoch, generation, layout, octets, messages"
+        ((box, next_uid, *rest),) = self._read(
+            f"SELECT {columns} FROM pop3gw.mailbox WHERE name = %s", mailbox
+        )
+
+        def restore() -> None:
+            for table in ("message", "head"):
+                self._change(
+                    f"DELETE FROM pop3gw.{table} WHERE mailbox = %s AND uid >= %s", box, next_uid
+                )
+            self._change(
+                f"UPDATE pop3gw.mailbox SET ({columns.partition(', ')[2]})"
+                " = (%s, %s, %s, %s, %s, %s) WHERE id = %s",
+                *(next_uid, *rest, box),
+            )
+
+        return restore
+
+    def end_terms(self) -> None:
+        """Of the leader's row."""
+        self._change("DELETE FROM pop3gw.leader")
 
     def audited(self) -> list[Mapping[str, str]]:
         """The rows."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import poplib
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,26 +13,21 @@ import pytest
 
 from commands import PROGRAM
 from disks import state_of
-from servers import PASSWORD, USER, Gateway, fill
+from mail_places import Mail
+from servers import PASSWORD, USER, Gateway
 
 pytestmark = pytest.mark.interop
 
-DAY = 86_400
-
 
 @contextmanager
-def house(directory: Path, policy: str, *, old: int, young: int) -> Iterator[Gateway]:
+def house(mail: Mail, directory: Path, policy: str, *, old: int, young: int) -> Iterator[Gateway]:
     """A gateway that is not yet started, and mail of which so much came 61 days ago."""
     settings = f'[retention]\nenabled = true\npolicy = "{policy}"\ncheck_every = 0.4\n'
-    gateway = Gateway(directory, settings)
+    gateway = Gateway(directory, settings, mail)
     messages = [b"Subject: %d\r\n\r\n" % number for number in range(old + young)]
-    files = fill(gateway.maildir, messages)
-    for path in files[:old]:
-        then = time.time() - 61 * DAY
-        os.utime(path, (then, then))
-    # As after a migration: each has its id already.
-    lines = "".join(f"{uid} :{path.name}\n" for uid, path in enumerate(files, 1))
-    gateway.maildir.joinpath("dovecot-uidlist").write_text(f"3 V1 N{len(files) + 1}\n{lines}")
+    mail.put(USER, messages[:old], days=61)
+    mail.put(USER, messages[old:])
+    mail.give_ids(USER)
     try:
         yield gateway
     finally:
@@ -65,8 +58,10 @@ def shown(gateway: Gateway) -> set[str]:
     return uids
 
 
-def test_what_a_preview_foretells_is_hidden_and_can_be_brought_back(tmp_path: Path) -> None:
-    with house(tmp_path, "unread 60d, hide 14d", old=3, young=2) as gateway:
+def test_what_a_preview_foretells_is_hidden_and_can_be_brought_back(
+    mail_of: Callable[[Path], Mail], tmp_path: Path
+) -> None:
+    with house(mail_of(tmp_path), tmp_path, "unread 60d, hide 14d", old=3, young=2) as gateway:
         before = state_of(gateway.directory)
         said = json.loads(operator(gateway, "retention preview", "--json", USER)[0])
         assert state_of(gateway.directory) == before
@@ -86,24 +81,27 @@ def test_what_a_preview_foretells_is_hidden_and_can_be_brought_back(tmp_path: Pa
         assert shown(gateway) == left | foretold
 
 
-def test_a_mailbox_that_would_lose_too_much_waits_for_its_release(tmp_path: Path) -> None:
-    with house(tmp_path, "unread 60d", old=120, young=2) as gateway:
+def test_a_mailbox_that_would_lose_too_much_waits_for_its_release(
+    mail_of: Callable[[Path], Mail], tmp_path: Path
+) -> None:
+    with house(mail_of(tmp_path), tmp_path, "unread 60d", old=120, young=2) as gateway:
         gateway.run()
         gateway.wait_for(b"120 of 122 messages of mailbox")
         assert len(shown(gateway)) == 122
         operator(gateway, "retention release", USER)
         gateway.wait_for(b"retention removed 120 messages, 2 left")
         assert len(shown(gateway)) == 2
-        lines = map(json.loads, (tmp_path / "audit.log").read_text().splitlines())
+        lines = gateway.mail.audited()
         assert [(one["action"], one["rule"]) for one in lines] == [("discard", "unread 60d")] * 120
 
 
 @pytest.mark.conformance("X-C0008", "O-C0040")
-def test_after_a_restore_no_id_means_another_message(tmp_path: Path) -> None:
+def test_after_a_restore_no_id_means_another_message(
+    mail_of: Callable[[Path], Mail], tmp_path: Path
+) -> None:
     def come(first: int) -> None:
-        for number in range(first, first + 20):
-            name = f"{1_710_000_000 + number}.M{number}P1.test"
-            (gateway.maildir / "new" / name).write_bytes(b"Subject: %d\r\n\r\n" % number)
+        numbers = range(first, first + 20)
+        gateway.mail.put(USER, [b"Subject: %d\r\n\r\n" % number for number in numbers])
 
     def look() -> set[str]:
         gateway.run()
@@ -111,20 +109,17 @@ def test_after_a_restore_no_id_means_another_message(tmp_path: Path) -> None:
         gateway.stop()
         return uids
 
-    with house(tmp_path, "unread 60d", old=0, young=3) as gateway:
+    with house(mail_of(tmp_path), tmp_path, "unread 60d", old=0, young=3) as gateway:
         before = look()
-        saved = (gateway.maildir / "dovecot-uidlist", *tmp_path.rglob("ledger.sqlite3*"))
-        backup = {path: path.read_bytes() for path in saved}
+        restore = gateway.mail.back_up(USER)
         come(100)
         since = look() - before
-        for path in (gateway.maildir / "new").iterdir():
-            path.unlink()
-        for path, content in backup.items():
-            path.write_bytes(content)
+        restore()
         assert operator(gateway, "move-ids", "--by", "5000") == [
             "1 of 1 mailboxes go on 5000 further"
         ]
         come(200)
-        anew = look()
-        assert len(since) == len(anew) == 20
-        assert anew.isdisjoint(before | since)
+        after = look()
+        assert len(since) == len(after - before) == 20
+        assert after >= before
+        assert after.isdisjoint(since)

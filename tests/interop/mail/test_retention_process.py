@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import poplib
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,12 +12,12 @@ import pytest
 
 from commands import PROGRAM
 from gateway.directory import passwd_entries
-from servers import PASSWORD, USER, Gateway, fill
+from mail_places import Mail
+from servers import PASSWORD, USER, Gateway
 
 pytestmark = pytest.mark.interop
 
 HELD = "held@example.org"
-DAY = 86_400
 SETTINGS = """\
 [retention]
 enabled = true
@@ -32,18 +29,16 @@ policy = "unread 60d, read 7d"
 class StoredMessage(Gateway):
     """A gateway with retention, and a second user whose mail is held."""
 
-    def __init__(self, directory: Path, settings: str = SETTINGS) -> None:
-        super().__init__(directory, settings)
+    def __init__(self, directory: Path, settings: str, mail: Mail) -> None:
+        super().__init__(directory, settings, mail)
         passwd_entries.put(str(self.accounts), HELD, PASSWORD.encode(), "SSHA256")
         *others, held = self.accounts.read_text().splitlines()
         held = held.rpartition(":")[0] + ":retention=hold"
         self.accounts.write_text("\n".join([*others, held]) + "\n")
 
-    def mail_of(self, user: str, count: int, days: int) -> None:
+    def put(self, user: str, count: int, days: int) -> None:
         """Messages that came so many days ago."""
-        then = time.time() - days * DAY
-        for file in fill(self.maildir.parent / user, map(text_of, range(days, days + count))):
-            os.utime(file, (then, then))
+        self.mail.put(user, map(text_of, range(days, days + count)), days=days)
 
     def log_in(self, user: str = USER) -> poplib.POP3:
         """A session."""
@@ -66,10 +61,6 @@ class StoredMessage(Gateway):
         client.quit()
         return found
 
-    def audited(self) -> list[dict[str, object]]:
-        """The lines of the audit."""
-        return [json.loads(line) for line in (self.directory / "audit.log").open()]
-
     def operator(self, *command: str) -> str:
         """What an operator's command says."""
         program = [*PROGRAM, "retention", *command]
@@ -90,12 +81,13 @@ def text_of(number: int) -> bytes:
 
 
 @pytest.fixture
-def keep(tmp_path: Path) -> Iterator[Callable[..., StoredMessage]]:
-    """Makes one; it is ended, and must have foreseen everything."""
+def keep(mail_of: Callable[[Path], Mail], tmp_path: Path) -> Iterator[Callable[..., StoredMessage]]:
+    """Makes some with the same mail; they are ended, and must have foreseen everything."""
     made: list[StoredMessage] = []
+    mail = mail_of(tmp_path)
 
     def make(settings: str = SETTINGS) -> StoredMessage:
-        made.append(StoredMessage(tmp_path, settings))
+        made.append(StoredMessage(tmp_path, settings, mail))
         return made[-1]
 
     yield make
@@ -109,13 +101,9 @@ def test_retention_removes_old_mail_with_audit_lines_and_announces_expire_by_use
     keep: Callable[..., StoredMessage],
 ) -> None:
     gateway = keep()
-    gateway.mail_of(USER, 3, days=61)
-    # Not so old, and under names of their own.
-    for number in range(4):
-        gateway.maildir.joinpath(
-            "new", f"{int(time.time()) - 59 * DAY}.M{number}P2.test"
-        ).write_bytes(text_of(number))
-    gateway.mail_of(HELD, 2, days=400)
+    gateway.put(USER, 3, days=61)
+    gateway.put(USER, 4, days=59)
+    gateway.put(HELD, 2, days=400)
     gateway.run()
     gateway.wait_for(f"{USER}: retention removed 3 messages, 4 left".encode())
     client = poplib.POP3("127.0.0.1", gateway.plain, timeout=60)
@@ -129,7 +117,7 @@ def test_retention_removes_old_mail_with_audit_lines_and_announces_expire_by_use
     assert client.capa()["EXPIRE"] == ["NEVER"]
     assert client.stat()[0] == 2
     client.quit()
-    lines = gateway.audited()
+    lines = gateway.mail.audited()
     assert {line["message_id"] for line in lines} == {f"<{n}@example.net>" for n in (61, 62, 63)}
     assert {(line["mailbox"], line["rule"]) for line in lines} == {(USER, "unread 60d")}
 
@@ -138,14 +126,14 @@ def test_under_a_hold_dele_hides_and_an_operator_brings_it_back(
     keep: Callable[..., StoredMessage],
 ) -> None:
     gateway = keep()
-    gateway.mail_of(HELD, 2, days=400)
+    gateway.put(HELD, 2, days=400)
     gateway.run()
     before = gateway.uids(HELD)
     client = gateway.log_in(HELD)
     client.dele(1)
     client.quit()
     assert gateway.uids(HELD) == before[1:]
-    (line,) = gateway.audited()
+    (line,) = gateway.mail.audited()
     assert (line["action"], line["uid"]) == ("hide", before[0].decode())
     assert (line["client"], line["message_id"]) == ("127.0.0.1", "<400@example.net>")
     assert before[0].decode() in gateway.operator("hidden", HELD)
@@ -165,7 +153,8 @@ def test_two_processes_announce_the_same_though_only_the_leader_asks(
         pass
     for gateway in both:
         gateway.stop()
-    assert both[0].directory.joinpath("leader.lock").exists()
+    is_locked = both[0].directory.joinpath("leader.lock").exists()
+    assert is_locked == both[0].mail.has_state_files
     assert not both[0].directory.joinpath("ledger.sqlite3-wal").exists()
 
 
@@ -173,24 +162,23 @@ def test_killed_again_and_again_it_removes_what_is_due_and_nothing_else(
     keep: Callable[..., StoredMessage],
 ) -> None:
     gateway = keep(f"{SETTINGS}max_removal_share = 1.0\nbatch = 10\nrate = 400.0\n")
-    gateway.mail_of(USER, 900, days=61)
-    young = {
-        gateway.maildir / "new" / f"{int(time.time())}.M{number}P2.test" for number in range(50)
-    }
-    for file in young:
-        file.write_bytes(text_of(5000))
-    audit = gateway.directory / "audit.log"
+    gateway.put(USER, 900, days=61)
+    young = [text_of(number) for number in range(5000, 5050)]
+    heads = {message.partition(b"\r\n\r\n")[0] for message in young}
+    mail = gateway.mail
+    mail.put(USER, young)
     for lines in (200, 500):
         gateway.run()
-        while not audit.exists() or audit.read_bytes().count(b"\n") < lines:
+        while len(mail.audited()) < lines:
             assert gateway.process is not None
             assert gateway.process.poll() is None
         gateway.stop(signal.SIGKILL)
-        assert young <= set(gateway.maildir.glob("new/*"))
+        assert heads <= set(mail.heads(USER))
+        mail.end_terms()
     gateway.run()
     gateway.wait_for(b" messages, 50 left")
-    assert set(gateway.maildir.glob("[nc]*/*")) == young
+    assert sorted(mail.heads(USER)) == sorted(heads)
     # More than once is allowed to a message that was not gone yet; none at all is not.
-    assert {line["message_id"] for line in gateway.audited()} == {
+    assert {line["message_id"] for line in gateway.mail.audited()} == {
         f"<{number}@example.net>" for number in range(61, 961)
     }
