@@ -53,13 +53,29 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     ENGINES.pop().stop()
 
 
+IN_CLUSTER = pytest.mark.xdist_group("cluster")
+MailOf = Callable[[Path], Mail]
+"""Makes the place of mail, without any, for the gateway in a directory."""
+
+
+@pytest.fixture(scope="module", params=["maildir", pytest.param("cluster", marks=IN_CLUSTER)])
+def mail_of(request: pytest.FixtureRequest) -> MailOf:
+    """A place of mail, of each store."""
+    return _mail_of(request.param, request)
+
+
 @pytest.fixture(
-    scope="module",
-    params=["maildir", pytest.param("cluster", marks=pytest.mark.xdist_group("cluster"))],
+    params=[("maildir", 1), ("maildir", 2), pytest.param(("cluster", 2), marks=IN_CLUSTER)],
+    ids=["one process", "workers", "cluster"],
 )
-def mail_of(request: pytest.FixtureRequest) -> Callable[[Path], Mail]:
-    """Makes the place of mail, without any, for the gateway in a directory: one of each store."""
-    if request.param == "maildir":
+def mail_and_workers(request: pytest.FixtureRequest) -> tuple[MailOf, int]:
+    """The same, and the number of workers; a cluster is slow, and is tried with several only."""
+    store, workers = request.param
+    return _mail_of(store, request), workers
+
+
+def _mail_of(store: str, request: pytest.FixtureRequest) -> MailOf:
+    if store == "maildir":
         return MaildirMail
     engines: Engines = request.getfixturevalue("engines")
 

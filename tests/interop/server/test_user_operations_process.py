@@ -10,7 +10,7 @@ import signal
 import smtplib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from gateway.operations.logins import list_logins
 from gateway.operations.recent import list_deliveries, list_failed_logins
 from gateway.operations.throttle import forgive, list_throttled
 from gateway.operations.users import show_user
-from servers import PASSWORD, USER, Gateway, fill
+from mail_places import Mail
+from servers import PASSWORD, USER, Gateway
 
 pytestmark = pytest.mark.interop
 
@@ -48,11 +49,11 @@ workers = {workers}
 class Office(Gateway):
     """A gateway with two accounts, and who asks it."""
 
-    def __init__(self, directory: Path, workers: int) -> None:
-        super().__init__(directory, SETTINGS.format(directory=directory, workers=workers))
+    def __init__(self, directory: Path, workers: int, mail: Mail) -> None:
+        super().__init__(directory, SETTINGS.format(directory=directory, workers=workers), mail)
         self.workers = workers
         passwd_entries.put(str(self.accounts), BOB, PASSWORD.encode(), "SSHA256")
-        fill(self.maildir, [])
+        self.mail.put(USER, [])
         self.operator = Operator(str(directory), 60)
 
     def run(self, **env: str) -> Gateway:
@@ -101,10 +102,13 @@ class Office(Gateway):
         return answer.status, content
 
 
-@pytest.fixture(params=[1, 2], ids=["one process", "workers"])
-def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
+@pytest.fixture
+def office(
+    mail_and_workers: tuple[Callable[[Path], Mail], int], tmp_path: Path
+) -> Iterator[Office]:
     """A running server."""
-    found = Office(tmp_path, request.param)
+    mail_of, workers = mail_and_workers
+    found = Office(tmp_path, workers, mail_of(tmp_path))
     found.run()
     yield found
     found.stop()

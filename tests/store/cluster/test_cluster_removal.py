@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import StoreDown
 from gateway.store.cluster import removal
+from gateway.testing.mailbox_admin_contract import DESK
 from gateway.testing.store_contract import ALICE
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
@@ -28,6 +29,23 @@ class ManyTests(Waits, SynchronousTestCase):
         self.assertEqual(self.bench.read_count(), 1)
 
     def test_after_a_failure_what_is_left_goes_with_the_next_quit(self) -> None:
+        self.fail_once_in_the_second_step()
+        self.failureResultOf(self.maildrop.finish({0, 1, 2, 3}, set()), StoreDown)
+        self.assertEqual(self.bench.contents(), [b"2\r\n", b"3\r\n", b"4\r\n"])
+        self.successResultOf(self.maildrop.finish({0, 1, 2, 3}, set()))
+        self.assertEqual(self.bench.contents(), [b"4\r\n"])
+
+    def test_a_deletion_that_failed_goes_on_and_has_each_line_once(self) -> None:
+        self.fail_once_in_the_second_step()
+        self.failureResultOf(self.bench.store.delete(ALICE, DESK), StoreDown)
+        self.assertEqual(len(self.bench.contents()), 3)
+        told = self.successResultOf(self.bench.store.delete(ALICE, DESK))
+        self.assertEqual(told.total.messages, 3)
+        self.assertEqual([one.uid for one in self.bench.trail.lines], list("12345"))
+        self.assertNotIn(ALICE.mailbox, self.successResultOf(self.bench.store.names()))
+
+    def fail_once_in_the_second_step(self) -> None:
+        """The second batch finds the store down."""
         apply = removal.Removal._apply
         steps: list[object] = []
 
@@ -38,7 +56,3 @@ class ManyTests(Waits, SynchronousTestCase):
             apply(*arguments)  # type: ignore[arg-type]
 
         self.patch(removal.Removal, "_apply", fail_later)
-        self.failureResultOf(self.maildrop.finish({0, 1, 2, 3}, set()), StoreDown)
-        self.assertEqual(self.bench.contents(), [b"2\r\n", b"3\r\n", b"4\r\n"])
-        self.successResultOf(self.maildrop.finish({0, 1, 2, 3}, set()))
-        self.assertEqual(self.bench.contents(), [b"4\r\n"])
