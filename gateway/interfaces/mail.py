@@ -297,7 +297,8 @@ class IMailboxAdmin(Interface):
         ``IRetentionStore.remove``; messages of other folders have ``FOLDER/NAME`` as
         their unique-id.  Messages that arrive meanwhile are removed too, or fail to be
         delivered.  After a crash or an error a second call continues: with
-        ``StoreDown`` some messages may be gone, each with a line.  High-water marks stay.
+        ``StoreDown`` some messages may be gone, each with a line: ``done`` of the error has
+        their number and octets.  High-water marks stay.
         Fails with ``MaildropBusy`` if an exclusive session has the mailbox open.
         """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
+from gateway.errors import GatewayError
 from gateway.model import Contents, Reason, Removed, Usage
 from gateway.postgresql.database import Cursor, Database
 from gateway.store.audited import entry, message_id_in
@@ -114,11 +115,15 @@ class Removal:
         self._database.transact(lambda cursor, _: changes.mark_read(cursor, mailbox, retrieved))
 
     def delete(self, name: str, cause: Reason) -> Contents:
-        """Delete a mailbox with all its mail; returns what went."""
-        total = Contents()
-        while (deleted := self._database.transact(self._delete_some(name, cause))) is not None:
-            total = _sum(total, deleted)
-        return total
+        """Delete a mailbox with all its mail; returns what went, of which an error has ``done``."""
+        gone = Contents()
+        try:
+            while (deleted := self._database.transact(self._delete_some(name, cause))) is not None:
+                gone = _sum(gone, deleted)
+        except GatewayError as error:
+            error.after(messages=gone.total.messages, octets=gone.total.octets)
+            raise
+        return gone
 
     def _delete_some(self, name: str, cause: Reason) -> Callable[[Cursor, bool], Contents | None]:
         def work(cursor: Cursor, _: bool) -> Contents | None:

@@ -35,9 +35,10 @@ class ManyTests(Waits, SynchronousTestCase):
         self.successResultOf(self.maildrop.finish({0, 1, 2, 3}, set()))
         self.assertEqual(self.bench.contents(), [b"4\r\n"])
 
-    def test_a_deletion_that_failed_goes_on_and_has_each_line_once(self) -> None:
+    def test_a_deletion_that_failed_says_what_went_and_goes_on_with_each_line_once(self) -> None:
         self.fail_once_in_the_second_step()
-        self.failureResultOf(self.bench.store.delete(ALICE, DESK), StoreDown)
+        failed = self.failureResultOf(self.bench.store.delete(ALICE, DESK), StoreDown)
+        self.assertEqual(failed.value.done, {"messages": 2, "octets": 6})
         self.assertEqual(len(self.bench.contents()), 3)
         told = self.successResultOf(self.bench.store.delete(ALICE, DESK))
         self.assertEqual(told.total.messages, 3)
