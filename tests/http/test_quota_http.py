@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.error import ConnectionLost
@@ -14,6 +15,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from cluster_engines import ClusterBench, Waits
 from gateway.app.operators import http_site
 from gateway.app.questions import Questions, SingleProcess
 from gateway.app.retention import policies_of
@@ -31,6 +33,7 @@ from gateway.store.memory import MemoryStore
 
 ALICE, TOKEN = "alice@example.org", "t0ken-ü"
 ODD = ("a%41@example.org", "a+b@example.org", "a/b@example.org", "ü@example.org", "?#@example.org")
+PEOPLE = (ALICE, *ODD)
 
 TROUBLE = {"type": "about:blank", "status": 503, "title": "It does not work at the moment"}
 
@@ -41,16 +44,21 @@ def emit_to_nobody(_: Event) -> None:
     """Forget it."""
 
 
+def filled(store: MemoryStore) -> MemoryStore:
+    """With all mailboxes, and mail of Alice."""
+    for name in PEOPLE:
+        store.add(name)
+    store.add(ALICE).deliver(b"x" * 100)
+    return store
+
+
 class Web:
     """The site, and any number of requests."""
 
-    def __init__(self, token: str = TOKEN, store: MemoryStore | None = None) -> None:
-        self.store = store or MemoryStore()
-        people = (ALICE, *ODD)
-        for name in people:
-            self.store.add(name)
-        self.store.add(ALICE).deliver(b"x" * 100)
-        self.directory = MemoryDirectory(dict.fromkeys(people, "x"))
+    def __init__(self, token: str = TOKEN, store: Any = None) -> None:
+        """``store``: with the mailboxes; None: one in memory."""
+        self.store = store or filled(MemoryStore())
+        self.directory = MemoryDirectory(dict.fromkeys(PEOPLE, "x"))
         self.clock = Clock()
         settings = Settings(quota=Quota(octets="1 kB"), http=Http(token=token))
         tools = tools_of(
@@ -97,15 +105,18 @@ def said(answer: bytes) -> tuple[int, Any]:
 
 
 class MailboxTests(SynchronousTestCase):
+    def make_store(self) -> Any:
+        return filled(MemoryStore())
+
     def test_a_mailbox_is_told_of_and_whether_a_message_may_come(self) -> None:
-        web = Web()
+        web = Web(store=self.make_store())
         status, found = web.ask(f"/v1/quota/{ALICE}?size=900")
         self.assertEqual(status, 200)
         self.assertEqual((found["octets"], found["messages"], found["accepts"]), (100, 1, True))
         self.assertFalse(web.ask(f"/v1/quota/{ALICE}?size=950")[1]["accepts"])
 
     def test_every_address_is_decoded_once(self) -> None:
-        web = Web()
+        web = Web(store=self.make_store())
         for quoted, name in (
             ("a%2541%40example.org", "a%41@example.org"),
             ("a%2Bb@example.org", "a+b@example.org"),
@@ -118,7 +129,7 @@ class MailboxTests(SynchronousTestCase):
             self.assertEqual((status, found.get("mailbox")), (200, name), quoted)
 
     def test_what_is_no_address_or_no_size_is_refused(self) -> None:
-        web = Web()
+        web = Web(store=self.make_store())
         for path in ("nobody@example.org", "a%0d%0aX-Y:z@example.org", "%00"):
             self.assertEqual(web.ask(f"/v1/quota/{path}")[0], 404)
         for path in ("%FF%FE", "%ED%A0%80"):
@@ -127,7 +138,7 @@ class MailboxTests(SynchronousTestCase):
             self.assertIn(web.ask(f"/v1/quota/{ALICE}?size={size}")[0], (200, 400), size)
 
     def test_an_outage_is_503_and_tells_nothing(self) -> None:
-        web = Web()
+        web = Web(store=self.make_store())
         web.directory.recipient = lambda _: fail(DirectoryDown("secret"))  # type: ignore[method-assign]
         with capturedLogs() as events:
             answer = web.ask(f"/v1/quota/{ALICE}")
@@ -136,7 +147,7 @@ class MailboxTests(SynchronousTestCase):
         self.assertEqual(line, f"session {CLIENT.id}: /v1/quota/{ALICE}: secret")
 
     def test_a_client_that_has_gone_is_answered_nothing(self) -> None:
-        web = Web()
+        web = Web(store=self.make_store())
         answer: Deferred[Account | None] = Deferred()
         web.directory.recipient = lambda _: answer  # type: ignore[method-assign]
         channel, line = web.connect()
@@ -145,6 +156,17 @@ class MailboxTests(SynchronousTestCase):
         answer.callback(Account(name=ALICE, mailbox=ALICE))
         self.assertEqual(line.value(), b"")
         self.assertEqual(self.flushLoggedErrors(), [])
+
+
+@pytest.mark.usefixtures("engines")
+@pytest.mark.xdist_group("cluster")
+class ClusterMailboxTests(Waits, MailboxTests):
+    def make_store(self) -> Any:
+        bench = ClusterBench(self)
+        for name in PEOPLE:
+            bench.add(name)
+        bench.deliver(b"x" * 98 + b"\r\n", bench.add(ALICE))
+        return bench.store
 
 
 class DoorTests(SynchronousTestCase):
@@ -206,14 +228,14 @@ class CountedStore(MemoryStore):
 class CountTests(SynchronousTestCase):
     def test_by_name_only_the_mailboxes_of_the_page_are_counted(self) -> None:
         store = CountedStore()
-        web = Web(store=store)
+        web = Web(store=filled(store))
         found = web.ask("/v1/quota?sort=mailbox&per_page=2&page=1")[1]["mailboxes"]
         self.assertEqual([one["mailbox"] for one in found], sorted((ALICE, *ODD))[2:4])
         self.assertEqual(store.asked, sorted((ALICE, *ODD))[2:4])
 
     def test_by_what_they_hold_all_are_counted_once_for_a_while(self) -> None:
         store = CountedStore()
-        web = Web(store=store)
+        web = Web(store=filled(store))
         for query in ("page=0", "page=1", "sort=messages"):
             self.assertEqual(len(web.ask(f"/v1/quota?per_page=3&{query}")[1]["mailboxes"]), 3)
         self.assertEqual(len(store.asked), 6)
@@ -224,7 +246,7 @@ class CountTests(SynchronousTestCase):
 
     def test_all_who_ask_during_a_count_wait_for_it(self) -> None:
         store = CountedStore()
-        web = Web(store=store)
+        web = Web(store=filled(store))
         store.answers = []
         lines = []
         for _ in range(3):
@@ -240,7 +262,7 @@ class CountTests(SynchronousTestCase):
 class ListTests(SynchronousTestCase):
     def test_ten_thousand_mailboxes_need_no_stack(self) -> None:
         for kind, count in ((MemoryStore, 10), (BadNames, 0)):
-            web = Web(store=kind())
+            web = Web(store=filled(kind()))
             names = [f"{number:05}@example.org" for number in range(10_000)]
             web.store.names = lambda names=names: succeed(names)  # type: ignore[method-assign,misc]
             for name in names:

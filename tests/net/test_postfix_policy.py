@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
@@ -12,6 +13,7 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from cluster_engines import ClusterBench, Waits
 from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
 from gateway.directory.memory import MemoryDirectory
@@ -64,21 +66,31 @@ class SlowDirectory(MemoryDirectory):
         super().recipient(address).chainDeferred(answer)
 
 
+def in_memory() -> MemoryStore:
+    """A store with the mailboxes."""
+    store = MemoryStore()
+    for name in (ALICE, *NEED_QUOTES):
+        store.add(name)
+    store.add(FULL).deliver(b"x" * 100)
+    return store
+
+
 class Wire:
     """A service and one connection to it."""
 
     def __init__(
-        self, *, answers: Answers = Answers(), allows: Callable[[str], bool] = lambda _: True
+        self,
+        *,
+        answers: Answers = Answers(),
+        allows: Callable[[str], bool] = lambda _: True,
+        store: Any = None,
     ) -> None:
+        """``store``: with the mailboxes; None: one in memory."""
         self.clock = Clock()
         self.directory = SlowDirectory()
-        store = MemoryStore()
-        for name in (ALICE, *NEED_QUOTES):
-            store.add(name)
-        store.add(FULL).deliver(b"x" * 100)
         recipients = Recipients(
             self.directory,
-            store,
+            store or in_memory(),
             lambda _: Limits(octets=90),
             hosts={"here.example.org"},
             emit=self._took,
@@ -124,8 +136,14 @@ class Wire:
 
 
 class AnswerTests(SynchronousTestCase):
+    def wire(self, **more: Any) -> Wire:
+        return Wire(store=self.make_store(), **more)
+
+    def make_store(self) -> Any:
+        return in_memory()
+
     def test_each_question_gets_what_is_known_of_its_mailbox(self) -> None:
-        wire = Wire(answers=Answers(over=452, unknown="reject"))
+        wire = self.wire(answers=Answers(over=452, unknown="reject"))
         self.assertEqual(wire.send(ask(ALICE)), DUNNO)
         self.assertIn(b"452 4.2.2", wire.send(ask(FULL)))
         self.assertIn(b"552 5.2.3", wire.send(ask(ALICE, 91, "END-OF-MESSAGE")))
@@ -136,27 +154,27 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(wire.send(NOTHING_ASKED), DUNNO)
 
     def test_a_local_part_that_needs_quotes_is_found_with_quotes_and_without(self) -> None:
-        wire = Wire(answers=Answers(unknown="reject"))
+        wire = self.wire(answers=Answers(unknown="reject"))
         for local in ("e.", '"e."', "e.+x", '"e.+x y"', "a..b", '"a..b+"', '"q q"', "q q", "q q+x"):
             self.assertEqual(wire.send(ask(f"{local}@example.org")), DUNNO, local)
         for local in ("e..", '"e.."', '".e"', "q r", "qq", '"alice@example.org"'):
             self.assertIn(b"550 5.1.1", wire.send(ask(f"{local}@example.org")), local)
 
     def test_who_leaves_unknown_recipients_to_postfix_leaves_it_disabled_ones_too(self) -> None:
-        wire = Wire()
+        wire = self.wire()
         for one in (BARRED, "nobody@example.org"):
             self.assertEqual(wire.send(ask(one)), DUNNO)
 
     def test_a_mailbox_without_room_is_told_of_and_none_for_which_a_message_is_too_large(
         self,
     ) -> None:
-        wire = Wire()
+        wire = self.wire()
         wire.send(ask(ALICE, 90), ask(ALICE, 91), ask(FULL, 7), NOTHING_ASKED)
         self.assertEqual(wire.lacking, [(FULL, 7)])
         self.assertEqual(wire.decisions, ["FINE", "LARGER_THAN_QUOTA", "OVER"])
 
     def test_trouble_is_no_answer_and_the_line_is_closed(self) -> None:
-        wire = Wire()
+        wire = self.wire()
         wire.directory.slow = True
         wire.send(ask(ALICE), ask(ALICE))
         wire.directory.asked.pop()[1].errback(DirectoryDown("away"))
@@ -167,17 +185,28 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(wire.clock.getDelayedCalls(), [])
 
     def test_an_internal_error_gets_no_reply_either(self) -> None:
-        wire = Wire()
+        wire = self.wire()
         wire.directory.recipient = lambda _: fail(ZeroDivisionError())  # type: ignore[method-assign]
         self.assertEqual(wire.send(ask(ALICE)), b"")
         self.assertTrue(wire.line.disconnecting)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_what_is_no_question_ends_the_connection(self) -> None:
-        wire = Wire()
+        wire = self.wire()
         self.assertEqual(wire.send(b"GET / HTTP/1.1\n\n", ask(ALICE)), b"")
         self.assertTrue(wire.line.aborted)
         self.assertEqual(wire.send(ask(ALICE)), b"")
+
+
+@pytest.mark.usefixtures("engines")
+@pytest.mark.xdist_group("cluster")
+class ClusterAnswerTests(Waits, AnswerTests):
+    def make_store(self) -> Any:
+        bench = ClusterBench(self)
+        for name in (ALICE, *NEED_QUOTES):
+            bench.add(name)
+        bench.deliver(b"x" * 98 + b"\r\n", bench.add(FULL))
+        return bench.store
 
 
 class PipelineTests(SynchronousTestCase):

@@ -46,7 +46,7 @@ from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.store.memory import MemoryStore
 from gateway.testing.retention_store_contract import Trail
-from gateway.testing.store_contract import NO_LIMITS, run_now
+from gateway.testing.store_contract import run_now
 
 T = TypeVar("T")
 
@@ -601,23 +601,19 @@ class OfCluster(Waits):
     ]
 
     def make_store(self: Any) -> Any:
-        bench = ClusterBench(self)
+        self.bench = ClusterBench(self)
         ENGINES[0].clear()
-        self.maker, self.trail = bench.maker(self), bench.trail
+        self.trail = self.bench.trail
         self.state = ClusterState(Database(ENGINES[0].url), run_now)
         self.addCleanup(self.state.close)
-        return bench.store
+        return self.bench.store
 
     def add(self: Any, name: str) -> None:
-        self.successResultOf(self.maker.prepare(Account(name=name, mailbox=name)))
+        self.bench.add(name)
 
     def deliver(self: Any, name: str, count: int = 1) -> None:
-        account = Account(name=name, mailbox=name)
         for number in range(count):
-            incoming = self.successResultOf(self.store.receive(account))
-            self.successResultOf(incoming.write(MAIL % number))
-            self.successResultOf(incoming.commit(account, NO_LIMITS))
-            self.successResultOf(incoming.close())
+            self.bench.deliver(MAIL % number, self.bench.add(name))
 
 
 class ClusterListTests(OfCluster, ListTests):

@@ -250,13 +250,19 @@ class ClusterBench:
         self.store = self.gateway(test, run=run, admit=admit, **more)
         # What it removes is no entry of the trail.
         self.other = self.gateway(test, options=ClusterOptions(create=False, audit_days=0))
-        maker = self.maker(test)
+        self._maker = self.maker(test)
         for account in (ALICE, BOB):
-            engines.result(maker.prepare(account))
+            self.add(account.mailbox)
 
     def maker(self, test: SynchronousTestCase) -> Any:
         """A store that creates missing mailboxes."""
         return self.gateway(test, options=ClusterOptions(create=True))
+
+    def add(self, name: str) -> Account:
+        """An empty mailbox, unless there is one."""
+        account = Account(name=name, mailbox=name)
+        self.engines.result(self._maker.prepare(account))
+        return account
 
     def gateway(
         self,
@@ -295,12 +301,12 @@ class ClusterBench:
         """Change the database, as its owner may."""
         self.engines.owner.transact(lambda cursor, _: cursor.execute(statement))
 
-    def deliver(self, content: bytes) -> None:
-        """The other gateway delivers to Alice."""
+    def deliver(self, content: bytes, account: Account = ALICE) -> None:
+        """The other gateway delivers, to Alice or to somebody else who has a mailbox."""
         result = self.engines.result
-        incoming = result(self.other.receive(ALICE))
+        incoming = result(self.other.receive(account))
         result(incoming.write(content))
-        result(incoming.commit(ALICE, NO_LIMITS))
+        result(incoming.commit(account, NO_LIMITS))
         result(incoming.close())
 
     def expunge_first(self) -> None:
