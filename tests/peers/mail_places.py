@@ -130,3 +130,7 @@ class MaildirMail(Mail):
             return []
         # The last line may be under way.
         return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+MailOf = Callable[[Path], Mail]
+"""Makes the place of mail, without any, for the gateway in a directory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from cluster_engines import ENGINES, Engines
 from cluster_gateway import ClusterMail
 from doomed import Doomed, doomed_children
 from gateway.testing.directory_contract import PASSWORDS
-from mail_places import Mail, MaildirMail
+from mail_places import Mail, MaildirMail, MailOf
 from servers import Gateway, Slapd, fill, need
 from whole_corpus import MESSAGES
 
@@ -54,8 +54,6 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
 
 
 IN_CLUSTER = pytest.mark.xdist_group("cluster")
-MailOf = Callable[[Path], Mail]
-"""Makes the place of mail, without any, for the gateway in a directory."""
 
 
 @pytest.fixture(scope="module", params=["maildir", pytest.param("cluster", marks=IN_CLUSTER)])

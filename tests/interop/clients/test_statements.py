@@ -12,14 +12,14 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.directory import passwd_entries
 from ldap_people import settings as ldap_settings
-from mail_places import Mail
+from mail_places import MailOf
 from programs import need
 from servers import PASSWORD, USER, Gateway, Slapd, fill, free_port
 
@@ -122,9 +122,7 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(
-    mail_of: Callable[[Path], Mail], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
+def served(mail_of: MailOf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One for all, of each store."""
     need(root=True)
     directory = tmp_path_factory.mktemp("served")

@@ -16,7 +16,7 @@ import pytest
 
 from client_process import run
 from disks import small_disk_at
-from mail_places import Mail, MaildirMail
+from mail_places import MaildirMail, MailOf
 from servers import (
     OWNER,
     PASSWORD,
@@ -38,7 +38,7 @@ TEXT = b"Subject: x\r\n\r\n" + b"y" * 70 + b"\r\n"
 
 
 @pytest.fixture
-def serve(mail_of: Callable[[Path], Mail], directory: Path) -> Iterator[Callable[..., Gateway]]:
+def serve(mail_of: MailOf, directory: Path) -> Iterator[Callable[..., Gateway]]:
     """Makes a gateway whose ``[lmtp]`` is this, of each store; it must have foreseen everything."""
     yield from served(directory, mail_of)
 
@@ -49,7 +49,7 @@ def serve_maildirs(directory: Path) -> Iterator[Callable[..., Gateway]]:
     yield from served(directory, MaildirMail)
 
 
-def served(directory: Path, mail_of: Callable[[Path], Mail]) -> Iterator[Callable[..., Gateway]]:
+def served(directory: Path, mail_of: MailOf) -> Iterator[Callable[..., Gateway]]:
     """Makes gateways, and ends them."""
     made: list[Gateway] = []
 

@@ -11,7 +11,7 @@ import smtplib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -19,7 +19,7 @@ from urllib.parse import quote
 import pytest
 
 from gateway.directory import passwd_entries
-from mail_places import Mail
+from mail_places import Mail, MailOf
 from servers import PASSWORD, USER, Gateway, fill
 
 pytestmark = pytest.mark.interop
@@ -141,9 +141,7 @@ def place(mailbox: str, rest: str = "") -> str:
 
 
 @pytest.fixture
-def office(
-    mail_and_workers: tuple[Callable[[Path], Mail], int], tmp_path: Path
-) -> Iterator[Office]:
+def office(mail_and_workers: tuple[MailOf, int], tmp_path: Path) -> Iterator[Office]:
     """A server, which must have foreseen everything."""
     mail_of, workers = mail_and_workers
     server = Office(tmp_path, workers, mail_of(tmp_path))

@@ -11,13 +11,13 @@ import smtplib
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.directory import passwd_entries
-from mail_places import Mail
+from mail_places import MailOf
 from postfix import Postfix, need_postfix
 from programs import need
 from servers import PASSWORD, USER, Gateway, corpus, free_port
@@ -38,7 +38,7 @@ OLD_RETURN_PATH = re.compile(rb"\AReturn-Path:[^\r]*\r\n(?:[ \t][^\r]*\r\n)*", r
 class Stack:
     """Postfix, the gateway behind it, and two mailboxes: one with room, one without."""
 
-    def __init__(self, directory: Path, mail_of: Callable[[Path], Mail]) -> None:
+    def __init__(self, directory: Path, mail_of: MailOf) -> None:
         (directory / "gateway").mkdir()
         self.lmtp, self.policy, self.http = free_port(), free_port(), free_port()
         self.gateway = Gateway(
@@ -101,9 +101,7 @@ token = "{TOKEN}"
 
 
 @pytest.fixture(scope="module")
-def stack(
-    mail_of: Callable[[Path], Mail], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stack]:
+def stack(mail_of: MailOf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One of each for all tests that leave them running."""
     need_postfix()
     started = Stack(tmp_path_factory.mktemp("stack"), mail_of).run()
@@ -270,7 +268,7 @@ def test_many_at_once_all_arrive(stack: Stack) -> None:
 
 
 def test_no_acknowledged_message_is_lost_when_the_gateway_is_killed_again_and_again(
-    mail_of: Callable[[Path], Mail], tmp_path: Path
+    mail_of: MailOf, tmp_path: Path
 ) -> None:
     need_postfix()
     stack = Stack(tmp_path, mail_of).run()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import email
 import poplib
 import smtplib
-from collections.abc import Callable
 from email.policy import default
 from pathlib import Path
 
 import pytest
 
-from mail_places import Mail
+from mail_places import Mail, MailOf
 from servers import PASSWORD, USER, Gateway, free_port
 
 pytestmark = pytest.mark.interop
@@ -62,7 +61,7 @@ def warnings(gateway: Gateway) -> list[email.message.EmailMessage]:
 
 @pytest.mark.conformance("X-E0004")
 def test_a_user_is_warned_once_when_it_gets_full_and_once_when_it_is(
-    mail_of: Callable[[Path], Mail], tmp_path: Path
+    mail_of: MailOf, tmp_path: Path
 ) -> None:
     port = free_port()
     gateway = serve(mail_of(tmp_path), tmp_path, port, "").run()
@@ -93,9 +92,7 @@ def test_a_user_is_warned_once_when_it_gets_full_and_once_when_it_is(
     assert "Traceback" not in gateway.log
 
 
-def test_a_limit_that_is_lowered_warns_without_any_mail(
-    mail_of: Callable[[Path], Mail], tmp_path: Path
-) -> None:
+def test_a_limit_that_is_lowered_warns_without_any_mail(mail_of: MailOf, tmp_path: Path) -> None:
     port = free_port()
     gateway = serve(
         mail_of(tmp_path), tmp_path, port, '[quota.domains."example.org"]\noctets = "unlimited"'
@@ -117,7 +114,7 @@ def test_a_limit_that_is_lowered_warns_without_any_mail(
 
 
 def test_an_administrator_finds_the_full_mailboxes_in_a_message(
-    mail_of: Callable[[Path], Mail], tmp_path: Path
+    mail_of: MailOf, tmp_path: Path
 ) -> None:
     port = free_port()
     gateway = serve(mail_of(tmp_path), tmp_path, port, f'digest_to = "{USER}"\n').run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import poplib
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 
 from commands import PROGRAM
 from disks import state_of
-from mail_places import Mail
+from mail_places import Mail, MailOf
 from servers import PASSWORD, USER, Gateway
 
 pytestmark = pytest.mark.interop
@@ -59,7 +59,7 @@ def shown(gateway: Gateway) -> set[str]:
 
 
 def test_what_a_preview_foretells_is_hidden_and_can_be_brought_back(
-    mail_of: Callable[[Path], Mail], tmp_path: Path
+    mail_of: MailOf, tmp_path: Path
 ) -> None:
     with house(mail_of(tmp_path), tmp_path, "unread 60d, hide 14d", old=3, young=2) as gateway:
         before = state_of(gateway.directory)
@@ -82,7 +82,7 @@ def test_what_a_preview_foretells_is_hidden_and_can_be_brought_back(
 
 
 def test_a_mailbox_that_would_lose_too_much_waits_for_its_release(
-    mail_of: Callable[[Path], Mail], tmp_path: Path
+    mail_of: MailOf, tmp_path: Path
 ) -> None:
     with house(mail_of(tmp_path), tmp_path, "unread 60d", old=120, young=2) as gateway:
         gateway.run()
@@ -96,9 +96,7 @@ def test_a_mailbox_that_would_lose_too_much_waits_for_its_release(
 
 
 @pytest.mark.conformance("X-C0008", "O-C0040")
-def test_after_a_restore_no_id_means_another_message(
-    mail_of: Callable[[Path], Mail], tmp_path: Path
-) -> None:
+def test_after_a_restore_no_id_means_another_message(mail_of: MailOf, tmp_path: Path) -> None:
     def come(first: int) -> None:
         numbers = range(first, first + 20)
         gateway.mail.put(USER, [b"Subject: %d\r\n\r\n" % number for number in numbers])

@@ -12,7 +12,7 @@ import pytest
 
 from commands import PROGRAM
 from gateway.directory import passwd_entries
-from mail_places import Mail
+from mail_places import Mail, MailOf
 from servers import PASSWORD, USER, Gateway
 
 pytestmark = pytest.mark.interop
@@ -81,7 +81,7 @@ def text_of(number: int) -> bytes:
 
 
 @pytest.fixture
-def keep(mail_of: Callable[[Path], Mail], tmp_path: Path) -> Iterator[Callable[..., StoredMessage]]:
+def keep(mail_of: MailOf, tmp_path: Path) -> Iterator[Callable[..., StoredMessage]]:
     """Makes some with the same mail; they are ended, and must have foreseen everything."""
     made: list[StoredMessage] = []
     mail = mail_of(tmp_path)

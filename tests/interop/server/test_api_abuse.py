@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mail_places import Mail
+from mail_places import MailOf
 from servers import USER, Gateway, free_port
 
 pytestmark = pytest.mark.interop
@@ -94,9 +94,7 @@ def request(line: str, *headers: str, body: bytes = b"", token: str | None = TOK
 
 
 @pytest.fixture(scope="module")
-def site(
-    mail_of: Callable[[Path], Mail], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+def site(mail_of: MailOf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server that runs, of each store."""
     port, directory = free_port(), tmp_path_factory.mktemp("abuse")
     gateway = Gateway(directory, HTTP.format(port=port, token=TOKEN), mail_of(directory))

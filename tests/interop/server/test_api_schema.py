@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -14,7 +14,7 @@ from threading import Thread
 
 import pytest
 
-from mail_places import Mail
+from mail_places import MailOf
 from servers import USER, Gateway, free_port
 
 pytestmark = pytest.mark.interop
@@ -90,9 +90,7 @@ def from_many_addresses(port: int) -> Iterator[int]:
 
 
 @pytest.mark.timeout(600)
-def test_schemathesis_finds_nothing_that_is_not_described(
-    mail_of: Callable[[Path], Mail], tmp_path: Path
-) -> None:
+def test_schemathesis_finds_nothing_that_is_not_described(mail_of: MailOf, tmp_path: Path) -> None:
     port = free_port()
     gateway = Gateway(tmp_path, HTTP.format(port=port, token=TOKEN), mail_of(tmp_path))
     gateway.mail.put(USER, [b"Subject: x\r\n\r\nx\r\n"] * 3)

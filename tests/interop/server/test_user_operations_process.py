@@ -10,7 +10,7 @@ import signal
 import smtplib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from gateway.operations.logins import list_logins
 from gateway.operations.recent import list_deliveries, list_failed_logins
 from gateway.operations.throttle import forgive, list_throttled
 from gateway.operations.users import show_user
-from mail_places import Mail
+from mail_places import Mail, MailOf
 from servers import PASSWORD, USER, Gateway
 
 pytestmark = pytest.mark.interop
@@ -103,9 +103,7 @@ class Office(Gateway):
 
 
 @pytest.fixture
-def office(
-    mail_and_workers: tuple[Callable[[Path], Mail], int], tmp_path: Path
-) -> Iterator[Office]:
+def office(mail_and_workers: tuple[MailOf, int], tmp_path: Path) -> Iterator[Office]:
     """A running server."""
     mail_of, workers = mail_and_workers
     found = Office(tmp_path, workers, mail_of(tmp_path))
