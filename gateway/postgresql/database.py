@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import select
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -84,6 +85,15 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
     deadline = 0.0
     """When it gives up, in seconds of ``time.monotonic``."""
+
+    _poll: select.poll | None = None
+
+    def has_ended(self) -> bool:
+        """Whether the server has closed it, or has said something unasked, while it was idle."""
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:  # noqa: ARG002
         """As the parent does, and in time."""
@@ -200,12 +210,16 @@ class Database:
         return result
 
     def _connection(self, deadline: float) -> _Connection:
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            return self._connect(deadline)
-        connection.deadline = deadline
-        return connection
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self._connect(deadline)
+            # What is sent on one that has ended would be in doubt.
+            if not connection.has_ended():
+                connection.deadline = deadline
+                return connection
+            connection.close()
 
     def _connect(self, deadline: float) -> _Connection:
         left = max(deadline - time.monotonic(), 0.001)
