@@ -63,6 +63,30 @@ def find_states(database: Database, names: Sequence[str]) -> dict[str, State]:
     return {name: State(*state) for name, *state in rows}
 
 
+class Box(NamedTuple):
+    """What a delivery knows of a mailbox before it changes it."""
+
+    id: int
+    layout: int
+    """As in ``State``."""
+
+    is_closed: bool
+    contents: Contents
+
+
+def find_boxes(database: Database, names: Sequence[str]) -> dict[str, Box]:
+    """The mailboxes of these names."""
+    found = database.read(
+        f"SELECT name, id, layout, {CLOSED}, octets, messages, hidden_octets, hidden_messages"
+        " FROM pop3gw.mailbox WHERE name = ANY(%s)",
+        ([*names],),
+    )
+    return {
+        name: Box(mailbox, layout, is_closed, contents_of(*numbers))
+        for name, mailbox, layout, is_closed, *numbers in found
+    }
+
+
 Layout = tuple[int, int]
 """Epoch and layout: while they stay, no message of the mailbox went away."""
 

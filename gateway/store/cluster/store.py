@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from gateway.errors import MaildropBusy, MessageGone, NoSuchMailbox, NotSupported
@@ -51,12 +50,12 @@ from gateway.store.cluster.batch import Batch
 from gateway.store.cluster.blobs import LONGEST_HEAD, Blobs
 from gateway.store.cluster.bodies import Bodies
 from gateway.store.cluster.body_cache import BodyCache
+from gateway.store.cluster.boxes import Boxes
 from gateway.store.cluster.collection import BodyCollection
 from gateway.store.cluster.delivery import Delivery, Incoming
 from gateway.store.cluster.leases import HOLDS, Leases
 from gateway.store.cluster.maildrop import ClusterMaildrop, Means
 from gateway.store.cluster.removal import Removal
-from gateway.store.cluster.rows import State, closed
 from gateway.store.cluster.snapshots import Snapshots
 from gateway.store.cluster.transfer import take_in
 
@@ -118,7 +117,7 @@ class ClusterStore:
         self._blobs = blobs
         self._run = run
         self._options = options
-        self._states = Batch(run, partial(rows.find_states, database))
+        self._boxes = Boxes(database, run, reactor.seconds, create=options.create)
         self._snapshots = Snapshots(database, run, options.cached_messages)
         self._removal = Removal(database, audited=options.audit_days > 0)
         self._bodies = Bodies(reactor, blobs, options.timeout, cache)
@@ -166,13 +165,13 @@ class ClusterStore:
         return Deferred.fromCoroutine(self._open(account.mailbox, cause_of(mind)))
 
     async def _open(self, name: str, cause: Reason) -> tuple[IMaildrop, Callable[[], None]]:
-        state, release = await self._state(name), _nothing
+        state, release = await self._boxes.state(name), _nothing
         if self._options.exclusive:
             release = await self._leases.take(state.mailbox)
         try:
             if self._options.exclusive:
                 # The session before may have removed messages since.
-                leased, state = state.mailbox, await self._state(name)
+                leased, state = state.mailbox, await self._boxes.state(name)
                 if state.mailbox != leased:
                     raise MaildropBusy(f"{name}: was renamed or deleted at this moment")
             snapshot = await self._snapshots.current(state)
@@ -187,37 +186,23 @@ class ClusterStore:
 
         return maildrop, leave
 
-    async def _state(self, name: str) -> State:
-        """The state of an open mailbox, which is created where that is allowed."""
-        state = await self._states.find(name) if is_text(name) else None
-        if state is None and self._options.create and is_text(name):
-            create = partial(self._database.transact, lambda it, _: changes.create(it, name))
-            await self._run(create)
-            state = await self._states.find(name)
-        if state is None:
-            raise NoSuchMailbox(name)
-        if state.is_closed:
-            raise closed(name)
-        return state
-
     # -- delivery ----------------------------------------------------------------
 
     def prepare(self, account: Account) -> Deferred[None]:
         """Check that the mailbox exists, or create it."""
-        return Deferred.fromCoroutine(self._state(account.mailbox)).addCallback(lambda _: None)
+        return Deferred.fromCoroutine(self._boxes.prepare(account.mailbox))
 
     def receive(self, account: Account) -> Deferred[IIncoming]:
         """Begin a message."""
+        if self._boxes.find_prepared(account.mailbox) is not None:
+            return succeed(Incoming(self._delivery))
         return self.prepare(account).addCallback(lambda _: Incoming(self._delivery))
 
     def usage(self, account: Account) -> Deferred[Usage]:
         """Usage of the account's mailbox, as its counters have it."""
 
         async def usage() -> Usage:
-            # A closed one has its counters all the same.
-            with suppress(MaildropBusy):
-                await self._state(account.mailbox)
-            return self._counted(await self.contents(account))
+            return self._counted((await self._boxes.box(account.mailbox)).contents)
 
         return Deferred.fromCoroutine(usage())
 
