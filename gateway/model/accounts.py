@@ -51,6 +51,16 @@ class Limits:
         """Whether there is no limit."""
         return self.octets is None and self.messages is None
 
+    def room(self, size: int) -> Usage:
+        """The most usage beside which a message of this size is within the limits.
+
+        Without the grace; each number at most ``UNLIMITED``, and negative if there is no such
+        usage.  A size of 0 counts as one octet.
+        """
+        octets = UNLIMITED if self.octets is None else self.octets - max(size, 1)
+        messages = UNLIMITED if self.messages is None else self.messages - 1
+        return Usage(min(octets, UNLIMITED), min(messages, UNLIMITED))
+
 
 class Level(IntEnum):
     """The level of a mailbox, for quota warnings."""

@@ -151,11 +151,28 @@ class Database:
         its second argument.  Raises as ``read`` or as ``work`` does.
         """
 
-        def transact(connection: _Connection, again: bool) -> T:
-            with connection.transaction(), connection.cursor(binary=True) as cursor:
-                return work(cursor, again)
+        return self._perform(lambda connection, again: _transacted(connection, work, again))
 
-        return self._perform(transact)
+    def change(
+        self,
+        statement: str,
+        parameters: Parameters,
+        otherwise: Work[None],
+        changed: Callable[[], object],
+    ) -> None:
+        """Perform one statement, without a transaction around it, and at most once.
+
+        If it changes no row, or if nobody knows whether it was performed, ``otherwise`` is
+        done as by ``transact``.  In doubt the statement may be performed even later than that,
+        so ``otherwise`` must change what the statement looks at.  ``changed`` is called when
+        rows were changed, or may be.  Raises as ``transact``.
+        """
+
+        def change(connection: _Connection, again: bool) -> None:
+            if again or not _changed(connection, statement, parameters, changed):
+                _transacted(connection, otherwise, again)
+
+        self._perform(change)
 
     def close(self) -> None:
         """Close the connections: those in use when their calls have ended."""
@@ -271,6 +288,37 @@ IDLE = psycopg.pq.TransactionStatus.IDLE
 def _executed(connection: _Connection, query: str, parameters: Parameters) -> Cursor:
     cursor = connection.cursor(binary=True)
     return cursor.execute(query, parameters)
+
+
+def _transacted(connection: _Connection, work: Work[T], again: bool) -> T:
+    with connection.transaction(), connection.cursor(binary=True) as cursor:
+        return work(cursor, again)
+
+
+def _changed(
+    connection: _Connection,
+    statement: str,
+    parameters: Parameters,
+    changed: Callable[[], object],
+) -> bool:
+    """Whether a statement has changed rows; ``changed`` is called if so, or if it may have."""
+    try:
+        has_changed = _executed(connection, statement, parameters).rowcount > 0
+    except BaseException as error:
+        if not isinstance(error, psycopg.Error) or _is_in_doubt(error):
+            changed()
+        raise
+    if has_changed:
+        changed()
+    return has_changed
+
+
+def _is_in_doubt(error: psycopg.Error) -> bool:
+    """Whether a statement that failed so may have been committed.
+
+    A server that shuts down ends those that wait for a standby after their commit, too.
+    """
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
 def is_passing(error: psycopg.Error) -> bool:

@@ -26,6 +26,22 @@ def larger(least: int | None, more: int | None) -> int | None:
 
 
 class LimitsTests(SynchronousTestCase):
+    @given(USAGES, SIZES, LIMITS)
+    def test_a_mailbox_with_room_has_room_whatever_the_grace(
+        self, usage: Usage, size: int, limits: Limits
+    ) -> None:
+        room = limits.room(size)
+        has_room = usage.octets <= room.octets and usage.messages <= room.messages
+        if has_room and room.octets >= 0 and room.messages >= 0:
+            self.assertIs(verdict(usage, size, limits), Verdict.FINE)
+        elif min(usage.octets, usage.messages) >= 0:
+            self.assertIsNot(verdict(usage, size, evolve(limits, grace_octets=0)), Verdict.FINE)
+
+    def test_the_room_of_a_mailbox_without_limits_is_a_number_of_sql(self) -> None:
+        most = Usage(UNLIMITED, UNLIMITED)
+        self.assertEqual(Limits().room(10), most)
+        self.assertEqual(Limits(octets=2**70, messages=2**70).room(10), most)
+
     def test_each_item_is_the_accounts_own_else_the_domains_else_the_stores(self) -> None:
         account = Quota(octets=100)
         domain = Quota(octets=200, messages=20)

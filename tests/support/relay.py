@@ -19,6 +19,11 @@ class Relay:
         """Octets of answers that were passed on."""
         self.lose_answer_to = b""
         """The next request with this in it gets no answer: its connection is closed."""
+        self.hold_back = b""
+        """The next request with this in it reaches the server by ``let_pass`` only.
+
+        The client's connection is closed."""
+        self._held: list[tuple[socket.socket, bytes, threading.Event]] = []
         self.away_after = b""
         """The next request with this in it gets no answer, nor does any later one."""
         self.cut_request_after = -1
@@ -42,6 +47,13 @@ class Relay:
         for one in self._open:
             _close(one)
 
+    def let_pass(self) -> None:
+        """Send what was held back; returns when the server has answered."""
+        for server, data, answered in self._held:
+            server.sendall(data)
+            assert answered.wait(60), "no answer in time"
+        self._held.clear()
+
     def stop(self) -> None:
         """End."""
         self.go_away()
@@ -57,12 +69,17 @@ class Relay:
                 self.connections += 1
                 server = socket.create_connection(("127.0.0.1", self._target))
                 self._open += [client, server]
-                lost = threading.Event()
+                lost, ended = threading.Event(), threading.Event()
                 for work in (self._requests, self._answers):
-                    threading.Thread(target=work, args=(client, server, lost), daemon=True).start()
+                    values = (client, server, lost, ended)
+                    threading.Thread(target=work, args=values, daemon=True).start()
 
     def _requests(
-        self, client: socket.socket, server: socket.socket, lost: threading.Event
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        lost: threading.Event,
+        ended: threading.Event,
     ) -> None:
         got = 0
         with contextlib.suppress(OSError):
@@ -73,6 +90,13 @@ class Relay:
                     self.cuts += 1
                     _close(client)
                     break
+                if self.hold_back and self.hold_back in data:
+                    self.hold_back = b""
+                    self._held.append((server, data, ended))
+                    self.ended += 1
+                    lost.set()
+                    _close(client)
+                    return
                 if self.away_after and self.away_after in data:
                     self.away_after = b""
                     self.is_away = True
@@ -89,7 +113,13 @@ class Relay:
         self.ended += 1
         _close(server)
 
-    def _answers(self, client: socket.socket, server: socket.socket, lost: threading.Event) -> None:
+    def _answers(
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        lost: threading.Event,
+        ended: threading.Event,
+    ) -> None:
         sent = 0
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
@@ -100,6 +130,7 @@ class Relay:
                 client.sendall(data)
                 sent += len(data)
                 self.passed += len(data)
+        ended.set()
         _close(client)
         _close(server)
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import errors
 
 from gateway.errors import MailboxExists, MaildropBusy, NoSuchMailbox
-from gateway.model import Contents, Form
+from gateway.model import Contents
 from gateway.postgresql.database import Cursor
 from gateway.store.cluster.rows import (
     CLOSED,
@@ -186,50 +186,6 @@ def check_alone(cursor: Cursor, box: Locked) -> None:
 
 
 # -- messages ------------------------------------------------------------------
-
-
-class New(NamedTuple):
-    """A message for one recipient."""
-
-    body: UUID
-    copy: int
-    """Of the recipients of the body: which."""
-
-    octets: int
-    form: Form
-    head: bytes
-
-
-_DELIVER = f"""\
-WITH box AS (
-    UPDATE pop3gw.mailbox SET
-        next_uid = {NEXT} + 1, epoch = pop3gw.epoch(), generation = generation + 1,
-        octets = octets + %(octets)s, messages = messages + 1
-    WHERE id = %(mailbox)s
-    RETURNING id, next_uid - 1 AS uid
-), placed AS (
-    INSERT INTO pop3gw.message (mailbox, uid, position, octets, form, body, copy)
-    SELECT id, uid, uid, %(octets)s, %(form)s, %(body)s, %(copy)s FROM box
-)
-INSERT INTO pop3gw.head (mailbox, uid, octets) SELECT id, uid, %(head)s FROM box"""
-
-
-def deliver(cursor: Cursor, box: Locked, new: New) -> None:
-    """Add a message."""
-    cursor.execute(
-        _DELIVER,
-        {**new._asdict(), "form": int(new.form), "mailbox": box.id},
-    )
-
-
-def is_delivered(cursor: Cursor, new: New) -> bool:
-    """Whether this was done already, even if the message is gone again."""
-    row = cursor.execute(
-        "SELECT EXISTS (SELECT FROM pop3gw.message WHERE body = %(body)s AND copy = %(copy)s)"
-        " OR EXISTS (SELECT FROM pop3gw.gone WHERE body = %(body)s AND copy = %(copy)s)",
-        {"body": new.body, "copy": new.copy},
-    ).fetchone()
-    return bool(row and row[0])
 
 
 def find(

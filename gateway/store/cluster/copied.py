@@ -10,7 +10,8 @@ from gateway.errors import MaildropBusy, NoSuchMailbox
 from gateway.model import CopiedMessage, Form, MailboxImage
 from gateway.postgresql.database import Cursor, Database
 from gateway.store.cluster import changes
-from gateway.store.cluster.changes import NEXT, Locked, New
+from gateway.store.cluster.changes import NEXT, Locked
+from gateway.store.cluster.delivery_rows import New
 from gateway.store.cluster.lease_rows import LEASE
 from gateway.store.cluster.rows import COLUMNS, MATCHES, Kept, as_ids, find_id
 

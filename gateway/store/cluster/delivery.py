@@ -12,17 +12,15 @@ from zope.interface import implementer
 
 from gateway.errors import GatewayError
 from gateway.interfaces import Admit, IIncoming, Run
-from gateway.model import Account, Contents, Form, Limits, Usage
+from gateway.model import Account, Form, Limits
 from gateway.postgresql.database import Cursor, Database
 from gateway.store.audited import END_OF_HEADER
 from gateway.store.cluster import changes
 from gateway.store.cluster.blobs import LONGEST_HEAD, Blobs
-from gateway.store.cluster.changes import New
+from gateway.store.cluster.delivery_rows import New, deliver, delivery_alone, is_delivered
+from gateway.store.cluster.rows import Box
 from gateway.store.cluster.transport import Content
 from gateway.wire.body import Canonical, Measure
-
-Count = Callable[[Contents], Usage]
-"""What of a mailbox counts for its quota."""
 
 
 class Delivery:
@@ -34,38 +32,55 @@ class Delivery:
         blobs: Blobs,
         run: Run,
         admit: Admit,
-        count: Count,
+        find_prepared: Callable[[str], Box | None],
         *,
+        count_hidden: bool,
         convert_cr: bool,
     ) -> None:
+        """``find_prepared``: a mailbox as it was lately.  ``count_hidden`` messages for quotas."""
         self.blobs = blobs
         self.run = run
+        self.find_prepared = find_prepared
         self.convert_cr = convert_cr
         self._database = database
         self._admit = admit
-        self._count = count
+        self._count_hidden = count_hidden
 
     def deliver(
-        self, name: str, limits: Limits, new: New, committing: Callable[[], object]
+        self,
+        name: str,
+        prepared: Box | None,
+        limits: Limits,
+        new: New,
+        committing: Callable[[], object],
     ) -> None:
         """Add a message to a mailbox, once.  Blocks; raises as ``IIncoming.commit`` fails.
 
-        ``committing`` is called before each commit: from there on there may be a row.
+        ``prepared``: the mailbox as it was lately, if it is known.  ``committing`` is called
+        once there is a row, or may be.
         """
 
         def work(cursor: Cursor, again: bool) -> None:
             # The mailbox may have another name by now.
-            if again and changes.is_delivered(cursor, new):
+            if again and is_delivered(cursor, new):
                 return
             box = changes.lock(cursor, name)
             # An attempt that was not answered may have held the lock until now.
-            if again and changes.is_delivered(cursor, new):
+            if again and is_delivered(cursor, new):
                 return
-            self._admit(self._count(box.contents), new.octets, limits)
-            changes.deliver(cursor, box, new)
+            held = box.contents.total if self._count_hidden else box.contents.shown
+            self._admit(held, new.octets, limits)
+            deliver(cursor, box, new, again=again)
             committing()
 
-        self._database.transact(work)
+        room = limits.room(new.octets)
+        if prepared is None or room.octets < 0 or room.messages < 0:
+            self._database.transact(work)
+            return
+        statement, values = delivery_alone(
+            prepared, name, new, room, count_hidden=self._count_hidden
+        )
+        self._database.change(statement, values, work, committing)
 
 
 @implementer(IIncoming)
@@ -124,7 +139,9 @@ class Incoming:
 
     async def _commit(self, name: str, limits: Limits, copy: int) -> None:
         new = await self.stored(copy)
-        await self._means.run(partial(self._means.deliver, name, limits, new, self.keep))
+        means = self._means
+        prepared = means.find_prepared(name)
+        await means.run(partial(means.deliver, name, prepared, limits, new, self.keep))
 
     async def stored(self, copy: int) -> New:
         """What a recipient's row has, once the body is in S3; ``copy``: which recipient."""

@@ -135,7 +135,13 @@ class ClusterStore:
             emit=emit,
         )
         self._delivery = Delivery(
-            database, blobs, deliver or run, admit, self._counted, convert_cr=options.convert_cr
+            database,
+            blobs,
+            deliver or run,
+            admit,
+            self._boxes.find_prepared,
+            count_hidden=options.count_hidden,
+            convert_cr=options.convert_cr,
         )
 
         self._leases = Leases(reactor, database, run)

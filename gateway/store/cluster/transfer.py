@@ -8,9 +8,9 @@ from functools import partial
 from gateway.interfaces import IBody, Run
 from gateway.model import CopiedMessage
 from gateway.postgresql.database import Cursor, Database
-from gateway.store.cluster import changes, copied
-from gateway.store.cluster.changes import New
+from gateway.store.cluster import copied
 from gateway.store.cluster.delivery import Incoming
+from gateway.store.cluster.delivery_rows import New, is_delivered
 from gateway.store.pieces import next_piece
 
 
@@ -42,6 +42,6 @@ def _take(
     again: bool,
 ) -> None:
     box = copied.lock_away(cursor, name)
-    if not (again and changes.is_delivered(cursor, new)):
+    if not (again and is_delivered(cursor, new)):
         copied.take(cursor, box, message, new)
         committing()

@@ -1,16 +1,20 @@
-"""Mailboxes that were asked for lately."""
+"""Mailboxes that were asked for lately, and deliveries to those that change meanwhile."""
 
 from __future__ import annotations
 
+import threading
+
+import psycopg
 import pytest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cluster_engines import ClusterBench, Waits
-from gateway.errors import StoreDown
+from cluster_engines import ENGINES, ClusterBench, Waits
+from gateway.errors import GatewayError, MaildropBusy, OverQuota, StoreDown
+from gateway.model import Limits
 from gateway.postgresql.database import Database
 from gateway.store.cluster.boxes import MOST, Lately
-from gateway.testing.store_contract import ALICE, BOB
+from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS
 from relay import Relay
 
 
@@ -60,3 +64,46 @@ class BoxesTests(Waits, SynchronousTestCase):
             incoming = self.successResultOf(store.receive(account))
             self.successResultOf(incoming.close())
         self.failureResultOf(store.prepare(ALICE), StoreDown)
+
+    def test_a_mailbox_that_is_closed_before_the_commit_takes_nothing(self) -> None:
+        incoming = self.successResultOf(self.bench.store.receive(ALICE))
+        self.bench.change("UPDATE pop3gw.mailbox SET away = 'elsewhere'")
+        self.failureResultOf(incoming.commit(ALICE, NO_LIMITS), MaildropBusy)
+        self.successResultOf(incoming.close())
+
+    def test_one_that_lost_messages_meanwhile_takes_it(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        incoming = self.successResultOf(self.bench.store.receive(ALICE))
+        self.successResultOf(incoming.write(b"two\r\n"))
+        self.bench.expunge_first()
+        self.successResultOf(incoming.commit(ALICE, NO_LIMITS))
+        self.successResultOf(incoming.close())
+        self.assertEqual(self.bench.contents(), [b"two\r\n"])
+
+    def test_a_delivery_that_waits_for_another_counts_what_that_has_added(self) -> None:
+        # Without octets it needs no S3, and so no reactor.
+        incoming = self.successResultOf(self.bench.store.receive(ALICE))
+        failures: list[GatewayError] = []
+
+        def commit() -> None:
+            done = incoming.commit(ALICE, Limits(messages=1))
+            done.addErrback(lambda failure: failures.append(failure.value))
+
+        thread = threading.Thread(target=commit)
+        url = self.bench.engines.postgresql.url("mail")
+        with psycopg.connect(url) as other:
+            other.execute("UPDATE pop3gw.mailbox SET messages = messages + 1")
+            thread.start()
+            ENGINES[0].until(self.is_waiting)
+            other.commit()
+        thread.join()
+        self.assertIsInstance(failures[0], OverQuota)
+        self.successResultOf(incoming.close())
+        self.assertEqual(self.bench.read("SELECT count(*) FROM pop3gw.message"), [(0,)])
+
+    def is_waiting(self) -> bool:
+        """Whether a gateway waits for a lock."""
+        asked = (
+            "SELECT FROM pg_stat_activity WHERE usename = 'gateway' AND wait_event_type = 'Lock'"
+        )
+        return bool(self.bench.read(f"{asked} AND wait_event_type = 'Lock'"))

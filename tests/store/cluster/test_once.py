@@ -11,16 +11,20 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
-from gateway.model import Account, Form, Reason
+from gateway.model import Account, Form, Limits, Reason
 from gateway.postgresql.database import Database
 from gateway.state.cluster.state import ClusterState
-from gateway.store.cluster.changes import JUMP, New, is_delivered
+from gateway.store.cluster.changes import JUMP
+from gateway.store.cluster.delivery_rows import New, is_delivered
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all, run_now
 from relay import Relay
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 
 DESK = Reason(operator="token desk")
+
+STATEMENT = b"INSERT INTO pop3gw.message"
+"""Words of the statement that delivers a message."""
 
 
 class OnceTests(Waits, SynchronousTestCase):
@@ -39,16 +43,52 @@ class OnceTests(Waits, SynchronousTestCase):
         maildrop, _ = self.successResultOf(self.bench.store.open(account, None))
         return [int(uid) for uid in self.successResultOf(maildrop.listing()).uids]
 
-    def test_a_delivery_that_was_not_answered_is_not_doubled(self) -> None:
+    def test_a_delivery_is_one_statement_and_no_transaction(self) -> None:
         relay, store = self.relayed()
         incoming = self.successResultOf(store.receive(ALICE))
         self.successResultOf(incoming.write(b"one\r\n"))
-        relay.lose_answer_to = b"COMMIT"
-        self.successResultOf(incoming.commit(ALICE, NO_LIMITS))
-        self.assertEqual(relay.cuts, 1)
-        self.successResultOf(incoming.commit(BOB, NO_LIMITS))
+        relay.lose_answer_to = b"BEGIN"
+        self.successResultOf(incoming.commit(ALICE, Limits(octets=5, messages=1)))
+        self.assertEqual(relay.cuts, 0)
         self.assertEqual(self.bench.contents(), [b"one\r\n"])
-        self.assertEqual(len(self.uids(BOB)), 1)
+
+    def test_a_delivery_that_was_not_answered_is_not_doubled(self) -> None:
+        # A full mailbox is not the statement's to judge: a transaction is.
+        for words, limits in ((STATEMENT, NO_LIMITS), (b"COMMIT", Limits(messages=0))):
+            relay, store = self.relayed()
+            incoming = self.successResultOf(store.receive(ALICE))
+            self.successResultOf(incoming.write(b"one\r\n"))
+            relay.lose_answer_to = words
+            self.successResultOf(incoming.commit(ALICE, limits))
+            self.assertEqual(relay.cuts, 1)
+            self.successResultOf(incoming.commit(BOB, limits))
+            self.assertEqual(self.bench.contents(), [b"one\r\n"])
+            self.assertEqual(len(self.uids(BOB)), 1)
+            for account in (ALICE, BOB):
+                maildrop, _ = self.successResultOf(self.bench.other.open(account, None))
+                self.successResultOf(maildrop.finish({0}, set()))
+
+    def test_nor_one_that_reaches_the_database_after_its_repetition(self) -> None:
+        relay, store = self.relayed()
+        incoming = self.successResultOf(store.receive(ALICE))
+        self.successResultOf(incoming.write(b"one\r\n"))
+        relay.hold_back = STATEMENT
+        self.successResultOf(incoming.commit(ALICE, NO_LIMITS))
+        self.assertEqual(self.bench.contents(), [b"one\r\n"])
+        relay.let_pass()
+        self.assertEqual(self.bench.contents(), [b"one\r\n"])
+        usage = self.successResultOf(self.bench.store.usage(ALICE))
+        self.assertEqual((usage.octets, usage.messages), (5, 1))
+
+    def test_nor_if_the_message_was_removed_in_between(self) -> None:
+        relay, store = self.relayed()
+        incoming = self.successResultOf(store.receive(ALICE))
+        self.successResultOf(incoming.write(b"one\r\n"))
+        relay.hold_back = STATEMENT
+        self.successResultOf(incoming.commit(ALICE, NO_LIMITS))
+        self.bench.expunge_first()
+        relay.let_pass()
+        self.assertEqual(self.bench.contents(), [])
 
     def test_nor_if_its_mailbox_was_renamed_before_the_repetition(self) -> None:
         relay, store = self.relayed()
@@ -65,7 +105,7 @@ class OnceTests(Waits, SynchronousTestCase):
             return connect(deadline)
 
         self.patch(database, "_connect", connect_later)
-        relay.lose_answer_to = b"COMMIT"
+        relay.lose_answer_to = STATEMENT
         self.successResultOf(incoming.commit(ALICE, NO_LIMITS))
         self.successResultOf(incoming.close())
         self.assertEqual(self.bench.left_over(), [])

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import PASSWORD, ROLE, ClusterBench, Waits
 from gateway.errors import MailboxUnusable, StoreDown
+from gateway.model import Limits
 from gateway.postgresql.database import Database
 from gateway.testing.store_contract import ALICE, NO_LIMITS, read_all
 from relay import Relay
@@ -93,13 +94,15 @@ class OutageTests(Waits, SynchronousTestCase):
         self.assertEqual(self.bench.contents(), [])
 
     def test_a_delivery_in_doubt_keeps_its_body(self) -> None:
-        relay, store = self.relayed()
-        incoming = self.successResultOf(store.receive(ALICE))
-        self.successResultOf(incoming.write(b"one\r\n"))
-        relay.away_after = b"COMMIT"
-        self.failureResultOf(incoming.commit(ALICE, NO_LIMITS), StoreDown)
-        self.successResultOf(incoming.close())
-        self.assertEqual(self.bench.contents(), [b"one\r\n"])
+        both = (b"INSERT INTO pop3gw.message", NO_LIMITS), (b"COMMIT", Limits(messages=0))
+        for count, (words, limits) in enumerate(both, 1):
+            relay, store = self.relayed()
+            incoming = self.successResultOf(store.receive(ALICE))
+            self.successResultOf(incoming.write(b"one\r\n"))
+            relay.away_after = words
+            self.failureResultOf(incoming.commit(ALICE, limits), StoreDown)
+            self.successResultOf(incoming.close())
+            self.assertEqual(self.bench.contents(), [b"one\r\n"] * count)
 
     def test_of_a_delivery_that_never_reached_a_commit_no_body_is_left(self) -> None:
         relay, store = self.relayed()
@@ -107,6 +110,15 @@ class OutageTests(Waits, SynchronousTestCase):
         self.successResultOf(incoming.write(b"one\r\n"))
         relay.go_away()
         self.failureResultOf(incoming.commit(ALICE, NO_LIMITS), StoreDown)
+        self.successResultOf(incoming.close())
+        self.assertEqual(self.bench.left_over(), [])
+
+    def test_nor_of_one_that_the_database_has_refused(self) -> None:
+        self.bench.change(f"REVOKE INSERT ON pop3gw.head FROM {ROLE}")
+        self.addCleanup(self.bench.change, f"GRANT INSERT ON pop3gw.head TO {ROLE}")
+        incoming = self.successResultOf(self.bench.store.receive(ALICE))
+        self.successResultOf(incoming.write(b"one\r\n"))
+        self.failureResultOf(incoming.commit(ALICE, NO_LIMITS), MailboxUnusable)
         self.successResultOf(incoming.close())
         self.assertEqual(self.bench.left_over(), [])
 
