@@ -98,18 +98,21 @@ class ThreadPool:
         least: int = 1,
         turns: FairTurns | None = None,
         spent: Callable[[], float] = time.process_time,
+        make_thread: Callable[..., Thread] = Thread,
     ) -> None:
         """``queue``: how much work may wait for a thread.
 
         ``least`` threads may always work: all of them for work that releases the
         interpreter lock, such as password hashes.  Answers come in ``turns``, which may
-        be shared.  ``spent``: seconds of CPU time of this process so far.
+        be shared.  ``spent``: seconds of CPU time of this process so far; ``make_thread``
+        takes what ``Thread`` does.
         """
         self._reactor = reactor
         self._turns = turns or FairTurns(lambda: reactor)
         self.purpose = purpose
         self.most = threads + queue
         """Outstanding work at which no more is taken."""
+        self._make_thread = make_thread
         self._members: list[Thread] = []
         self._lock = Lock()
         """Guards the queue, and which threads work."""
@@ -117,6 +120,8 @@ class ThreadPool:
         self._idle: list[Lock] = []
         """The locks of idle threads; releasing one sets its thread to work."""
         self._at_work = 0
+        self._coming = 0
+        """Threads at work that were set to it, and have not yet looked for work."""
         self._begun: dict[int, float] = {}
         """When each working thread began its current work."""
         self._width = Width(least, threads)
@@ -137,9 +142,8 @@ class ThreadPool:
         self._width.open()
         while self._set_to_work():
             pass
-        with self._lock:
-            while self._idle:
-                self._idle.pop().release()
+        while self._idle:
+            self._set_one_to_work()
         for member in self._members:
             member.join()
         if self._look_due is not None:
@@ -174,7 +178,8 @@ class ThreadPool:
     def _work(self, idle: Lock) -> None:
         """Work, and wait at ``idle`` while there is none."""
         while True:
-            while (piece := self._next(idle)) is not None:
+            piece = self._next(idle, comes=True)
+            while piece is not None:
                 try:
                     result: Any = piece.work()
                 except BaseException:
@@ -183,6 +188,7 @@ class ThreadPool:
                 self._answers.append((piece.answer, result))
                 # An idle thread keeps nothing of what it did.
                 del piece, result
+                piece = self._next(idle)
             if self._answers and not self._telling:
                 self._telling = True
                 self._reactor.callFromThread(self._tell)
@@ -190,8 +196,9 @@ class ThreadPool:
                 return
             idle.acquire()
 
-    def _next(self, idle: Lock) -> Piece | None:
+    def _next(self, idle: Lock, *, comes: bool = False) -> Piece | None:
         with self._lock:
+            self._coming -= comes
             if self._waiting and (self._stopped or self._at_work <= self._width.allowed):
                 self._begun[get_ident()] = self._reactor.seconds()
                 return self._waiting.popleft()
@@ -205,25 +212,32 @@ class ThreadPool:
     def _set_to_work(self) -> bool:
         """Set one more thread to work, if needed and allowed."""
         with self._lock:
-            if not self._waiting or self._at_work >= self._width.allowed:
+            # A thread needs the interpreter lock, which this one has, before it takes work.
+            if not self._is_waiting() or self._at_work >= self._width.allowed:
                 return False
+        self._set_one_to_work()
+        return True
+
+    def _set_one_to_work(self) -> None:
+        with self._lock:
             self._at_work += 1
+            self._coming += 1
             idle = self._idle.pop() if self._idle else None
         if idle is not None:
             # The one that worked last: what it needs is still in the processor's caches.
             idle.release()
-            return True
-        self._add_thread()
-        return True
-
-    def _add_thread(self) -> None:
+            return
         idle = Lock()
         idle.acquire()
         name = f"pop3gw-{self.purpose}_{len(self._members)}"
         # A daemon: a process that ends without ``stop`` does not wait for idle threads.
-        member = Thread(target=self._work, args=(idle,), name=name, daemon=True)
+        member = self._make_thread(target=self._work, args=(idle,), name=name, daemon=True)
         self._members.append(member)
         member.start()
+
+    def _is_waiting(self) -> bool:
+        """Whether there is more work than threads that come for it."""
+        return len(self._waiting) > self._coming
 
     def _tell(self) -> None:
         self._telling = False
@@ -245,9 +259,8 @@ class ThreadPool:
         busy = self._spent() - self._spent_then > BUSY * (now - self._looked)
         with self._lock:
             long = sum(now - begun >= LOOK for begun in self._begun.values())
-            waiting = bool(self._waiting)
-            late = waiting and now - self._waiting[0].since > LATE
-            self._width.seen(busy=busy, waiting=waiting, late=late, long=long)
+            late = bool(self._waiting) and now - self._waiting[0].since > LATE
+            self._width.seen(busy=busy, waiting=self._is_waiting(), late=late, long=long)
         while self._set_to_work():
             pass
         self._tell()

@@ -83,6 +83,16 @@ class Job:
         assert self._begun.wait(20), "nobody does it"
 
 
+class SlowThread(threading.Thread):
+    """A thread that begins when it is told to."""
+
+    def start(self) -> None:
+        pass
+
+    def begin(self) -> None:
+        super().start()
+
+
 class WorkerTests(TestCase):
     def worker(self, threads: int, queue: int) -> ThreadPool:
         worker = ThreadPool(reactor, "test", threads=threads, queue=queue)
@@ -257,6 +267,44 @@ class ThreadTests(SynchronousTestCase):
         self.failureResultOf(pool.run(begun.set), Overloaded)
         for one in (first, second, *third):
             self.assertNoResult(one)
+
+    def slow_pool(self, **more: int) -> ThreadPool:
+        self.reactor, self.slow = Reactor(), list[SlowThread]()
+
+        def make(**how: Any) -> SlowThread:
+            self.slow.append(SlowThread(**how))
+            return self.slow[-1]
+
+        return ThreadPool(self.reactor, "test", threads=3, queue=10, make_thread=make, **more)
+
+    def test_no_thread_is_started_beside_one_that_has_not_begun(self) -> None:
+        pool = self.slow_pool(least=3)
+        answers = [pool.run(lambda: 1)]
+        self.reactor.pass_time(LOOK, busy=False)
+        self.assertEqual(len(self.slow), 1)
+        answers.append(pool.run(lambda: 2))
+        self.assertEqual(len(self.slow), 2)
+        self.slow[0].begin()
+        self.reactor.turn_when_called()
+        # It has done the work of both, and is idle; the other one still comes for some.
+        answers.append(pool.run(lambda: 3))
+        self.assertEqual(len(self.slow), 2)
+        self.slow[1].begin()
+        self.reactor.turn_when_called()
+        pool.stop()
+        self.assertEqual([self.successResultOf(answer) for answer in answers], [1, 2, 3])
+
+    def test_work_for_which_a_thread_comes_is_no_reason_for_more_threads(self) -> None:
+        pool = self.slow_pool()
+        pool.run(lambda: 1)
+        self.reactor.pass_time(LOOK, busy=False)
+        pool.run(lambda: 2)
+        self.assertEqual(len(self.slow), 1)
+        self.reactor.pass_time(LOOK, busy=False)
+        self.assertEqual(len(self.slow), 2)
+        for one in self.slow:
+            one.begin()
+        pool.stop()
 
     def test_answers_are_delivered_while_other_work_runs(self) -> None:
         self.begin(2)
