@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
@@ -38,8 +37,8 @@ class ConnectionCounts:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self._limits = limits
-        self._addresses: Counter[str] = Counter()
-        self._users: Counter[str] = Counter()
+        self._addresses: dict[str, int] = {}
+        self._users: dict[str, int] = {}
         self._connections = 0
 
     def configure(self, limits: ConnectionLimits) -> None:
@@ -52,7 +51,7 @@ class ConnectionCounts:
 
     def connect(self, address: str) -> Leave:
         """Count a connection.  Raises ``TooManySessions``, and then does not count it."""
-        limits, here = self._limits, self._addresses[address]
+        limits, here = self._limits, self._addresses.get(address, 0)
         if self._connections >= limits.connections:
             raise TooManySessions(f"{self._connections} connections are open ({limits.setting})")
         if here >= limits.per_address:
@@ -63,9 +62,10 @@ class ConnectionCounts:
 
     def enter(self, user: str) -> Leave:
         """Count a session.  Raises ``TooManySessions``, and then does not count it."""
-        if self._users[user] >= self._limits.per_user:
-            raise TooManySessions(f"{user} has {self._users[user]} sessions")
-        self._users[user] += 1
+        here = self._users.get(user, 0)
+        if here >= self._limits.per_user:
+            raise TooManySessions(f"{user} has {here} sessions")
+        self._users[user] = here + 1
         return Counted(self._leave, user)
 
     def _disconnect(self, address: str) -> None:
@@ -91,7 +91,9 @@ class Counted(Generic[K]):
             give_back(self._key)
 
 
-def _decrease(counts: Counter[str], key: str) -> None:
-    counts[key] -= 1
-    if counts[key] <= 0:
+def _decrease(counts: dict[str, int], key: str) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
         del counts[key]

@@ -17,7 +17,7 @@ import hmac
 import math
 import os
 import re
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from functools import lru_cache
 from ipaddress import ip_network
@@ -165,7 +165,8 @@ class Throttle:
         self._wrong: OrderedDict[Place, _Wrong] = OrderedDict()
         self._trusted: OrderedDict[tuple[str, str], tuple[float, bytes]] = OrderedDict()
         self._accounts: OrderedDict[str, str] = OrderedDict()
-        self._pending: dict[Place, Counter[bytes]] = {}
+        self._pending: dict[Place, dict[bytes, int]] = {}
+        """How many logins are being tried or wait, by place and digest."""
         self.configure(limits)
 
     def configure(self, limits: ThrottleLimits) -> None:
@@ -186,13 +187,13 @@ class Throttle:
         """
         attempt = self._attempt(login, host, guess, account, answers)
         spelt, place, digest = attempt._spelt, attempt._place, attempt._digest
-        pending = self._pending.setdefault(place, Counter())
+        pending = self._pending.setdefault(place, {})
         until, right = self._trusted.get((spelt, place.network), (0.0, b""))
         now = self._seconds()
         trusted = until > now
         if not (trusted and hmac.compare_digest(digest, right)):
             self._slow_down(attempt, () if trusted else pending, trusted, now)
-        pending[digest] += 1
+        pending[digest] = pending.get(digest, 0) + 1
         return attempt
 
     def learn(
@@ -290,7 +291,7 @@ class Throttle:
         delay = self._delay(count, limits.free if place.account else limits.network_free)
         queued = max(wrong.next - now, 0.0) + delay if delay else 0.0
         refuses = bool(place.account) and 0 < limits.refuse_after <= count
-        logins = sum(self._pending.get(place, Counter()).values())
+        logins = sum(self._pending.get(place, {}).values())
         return Waiting(place, count, logins, queued, refuses, wrong.until - now)
 
     def forgive(self, accounts: Collection[str], address: str) -> int:
@@ -323,8 +324,10 @@ class Throttle:
 
     def _ended(self, place: Place, digest: bytes) -> None:
         pending = self._pending[place]
-        pending[digest] -= 1
-        if not pending[digest]:
+        left = pending[digest] - 1
+        if left:
+            pending[digest] = left
+        else:
             del pending[digest]
         if not pending:
             del self._pending[place]

@@ -27,7 +27,7 @@ def log_lines(sessions: Callable[[], bool] = lambda: True) -> Subscription:
 
     def may_be_left_out(row: Row) -> Callable[[Event], object]:
         def write(event: Event) -> None:
-            if getattr(event, "reason", "") or sessions():
+            if sessions() or bool(getattr(event, "reason", "")):
                 _write(row, event)
 
         return write

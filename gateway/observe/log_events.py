@@ -97,6 +97,17 @@ def _login(event: events.LoginSucceeded) -> Fields:
     return {"user": user, **_client(client, **more)}
 
 
+def _login_text(event: events.LoginSucceeded) -> str:
+    (id_, host, _, listener, via), user, mailbox, method, tls = event
+    return (
+        f"{f'user={quoted(user)} ' if user else ''}from={host or '-'}"
+        f"{f' {pairs(_via(via))}' if via else ''}{f' tls={quoted(tls)}' if tls else ''}"
+        f"{f' method={quoted(method)}' if method else ''}"
+        f"{f' mailbox={quoted(mailbox)}' if mailbox and mailbox != user else ''}"
+        f"{f' listener={quoted(listener)}' if listener else ''} session={id_}"
+    )
+
+
 def _login_failed(event: events.LoginFailed) -> Fields:
     client, user, method, problem, tls = event
     return {"user": user, **_client(client, tls=tls, method=method), **_why(problem)}
@@ -290,7 +301,7 @@ ROWS: dict[type[Event], Row] = {
         INFO,
         lambda event: dict(zip(_DELAYED, event, strict=True)),
     ),
-    events.LoginSucceeded: Row("login", INFO, _login),
+    events.LoginSucceeded: Row("login", INFO, _login, text=_login_text),
     events.LoginFailed: Row("login_failed", _level, _login_failed),
     events.ActionFailed: Row("action_failed", _level, _action_failed),
     events.POP3SessionEnded: Row(

@@ -91,6 +91,14 @@ class TextTests(SynchronousTestCase):
             event = ended(user, reason)._replace(connection=client)
             self.assertEqual(row.words(event), pairs(row.fields(event)))
 
+    @given(anything, anything)
+    def test_the_faster_way_to_a_login_says_the_same(self, user: str, mailbox: str) -> None:
+        row = ROWS[events.LoginSucceeded]
+        for client in (CLIENT, CLIENT._replace(proxy=None, listener="", host="")):
+            for name, tls in ((mailbox, "TLSv1.3"), (user, "no"), ("", "")):
+                event = events.LoginSucceeded(client, user, name, "PLAIN", tls)
+                self.assertEqual(row.words(event), pairs(row.fields(event)))
+
     def test_a_shell_reads_a_value_as_it_was(self) -> None:
         for user in ("x from=1.2.3.4", 'a"b', "a\\b", "plain", "J\xf6rg Pl\xf6tz"):
             line = logged(failed(user), is_json=False).decode()
