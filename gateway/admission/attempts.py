@@ -55,8 +55,7 @@ def carry_out(
         again: Deferred[None] = deferLater(clock(), weighed.wait, lambda: None)
         return again.addCallback(lambda _: weigh_again())
 
-    def try_it(_: object = None) -> Deferred[T]:
-        return log_in() if weighed.refusal is None else fail(weighed.refusal)
+    refusal = weighed.refusal
 
     def good(result: T) -> T:
         weighed.succeeded()
@@ -65,7 +64,7 @@ def carry_out(
 
     def bad(failure: Failure) -> Failure:
         error = failure.value
-        if weighed.refusal is None and isinstance(error, BadCredentials) and error.guessed:
+        if refusal is None and isinstance(error, BadCredentials) and error.guessed:
             weighed.failed(attempt.account or error.account)
         weighed.ended()
         return failure
@@ -74,9 +73,9 @@ def carry_out(
         peer, name = attempt.peer, shown_name(attempt.username)
         emit(LoginDelayed(peer.session, name, peer.host, weighed.wait, peer.listener))
         waited: Deferred[None] = deferLater(clock(), weighed.wait, lambda: None)
-        answer = waited.addCallback(try_it)
+        answer = waited.addCallback(lambda _: log_in() if refusal is None else fail(refusal))
     else:
-        answer = try_it()
+        answer = log_in() if refusal is None else fail(refusal)
     return answer.addCallbacks(good, bad)
 
 

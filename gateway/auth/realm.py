@@ -13,6 +13,7 @@ from gateway.auth.delegates import AnothersMailbox
 from gateway.errors import (
     BadCredentials,
     BadMailboxName,
+    GatewayError,
     HomedElsewhere,
     LoginDisabled,
     StoreDown,
@@ -159,7 +160,14 @@ class MaildropRealm:
             maildrop.terms = terms
             return IMaildrop, maildrop, give_back
 
-        return self._directory.find(login).addCallback(open_mailbox)
+        found = self._directory.find(login)
+        if found.called and isinstance(found.result, Account):
+            # As with a file of accounts.  A callback would cost more.
+            try:
+                return open_mailbox(found.result)
+            except GatewayError as error:
+                return fail(error)
+        return found.addCallback(open_mailbox)
 
 
 def _login(avatar_id: bytes | str | tuple[()]) -> str:

@@ -114,21 +114,30 @@ class Mailbox:
         except OSError:
             return True
 
-    def current(self) -> Deferred[Snapshot]:
-        """The current snapshot.  If nothing changed: a few ``stat`` calls, without waiting."""
-        if self._waiting is not None:
-            # A running reading may miss new messages.
-            joined: Deferred[Snapshot] = Deferred()
-            self._waiting.append(joined)
-            return joined
+    def unchanged(self) -> Snapshot | None:
+        """The current snapshot, if nothing changed: a few ``stat`` calls; None: call ``read``."""
         snapshot = self._snapshot
-        if snapshot is not None and self._settled:
-            try:
-                if self._is_unchanged(snapshot):
-                    return succeed(snapshot)
-            except OSError as error:
-                return fail(store_error(error))
-        return self._read()
+        # While one is being read it may be known already that something has changed.
+        if snapshot is None or not self._settled or self._waiting is not None:
+            return None
+        try:
+            return snapshot if self._is_unchanged(snapshot) else None
+        except OSError:
+            # The reading fails with it too, unless it was for a moment.
+            return None
+
+    def read(self) -> Deferred[Snapshot]:
+        """The snapshot of a reading that has not begun yet; fails with a store's errors."""
+        if self._waiting is None:
+            return self._read()
+        # A running reading may miss new messages.
+        joined: Deferred[Snapshot] = Deferred()
+        self._waiting.append(joined)
+        return joined
+
+    def _current(self) -> Deferred[Snapshot]:
+        snapshot = self.unchanged()
+        return self.read() if snapshot is None else succeed(snapshot)
 
     def _is_unchanged(self, snapshot: Snapshot) -> bool:
         if self._reader.stamp() != snapshot.stamp or len(snapshot.young) > FEW:
@@ -152,7 +161,7 @@ class Mailbox:
                     joined.errback(result)
                 else:
                     # Share the result if nothing has changed, else read again.
-                    self.current().chainDeferred(joined)
+                    self._current().chainDeferred(joined)
             return result
 
         return reading.addBoth(done)

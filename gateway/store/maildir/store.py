@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -59,6 +59,9 @@ from gateway.store.maildir.transfer import MaildirTransfer, take_in
 __all__ = ["MaildirStore"]
 
 T = TypeVar("T")
+
+Opened = tuple[IMaildrop, Callable[[], None]]
+"""A maildrop, and the function that releases it."""
 
 COPIED = 64
 """Mailboxes that are copied to at once, without reading their uidlists again and again."""
@@ -299,9 +302,7 @@ class MaildirStore:
 
     # -- sessions ----------------------------------------------------------------
 
-    def open(
-        self, account: Account, mind: object
-    ) -> Deferred[tuple[IMaildrop, Callable[[], None]]]:
+    def open(self, account: Account, mind: object) -> Deferred[Opened]:
         """The account's maildrop with its snapshot, and the function that releases it."""
         try:
             path = self._path(account)
@@ -309,26 +310,29 @@ class MaildirStore:
             return fail(error)
         mailbox, cause = self._mailbox(path), cause_of(mind)
         if not self._exclusive:
-            return self._opened(mailbox, account, cause).addCallback(
-                lambda drop: (drop, drop.close)
-            )
+            return self._opened(mailbox, account, cause)
         if path in self._held:
             return fail(MaildropBusy(path))
         self._held.add(path)
         return self._open_exclusively(mailbox, account, cause)
 
-    def _opened(self, mailbox: Mailbox, account: Account, cause: Reason) -> Deferred[Maildrop]:
+    def _opened(self, mailbox: Mailbox, account: Account, cause: Reason) -> Deferred[Opened]:
         if may_be_closed(mailbox.maildir):
             checked = self._run(lambda: _check_open(mailbox.maildir))
             return checked.addCallback(lambda _: self._read(mailbox, account, cause))
         return self._read(mailbox, account, cause)
 
-    def _read(self, mailbox: Mailbox, account: Account, cause: Reason) -> Deferred[Maildrop]:
-        def opened(snapshot: Snapshot) -> Maildrop:
-            self._mailboxes.count(mailbox.maildir, mailbox)
-            return Maildrop(account.mailbox, mailbox, snapshot, cause)
+    def _read(self, mailbox: Mailbox, account: Account, cause: Reason) -> Deferred[Opened]:
+        def opened(snapshot: Snapshot) -> Opened:
+            drop = Maildrop(account.mailbox, mailbox, snapshot, cause)
+            return drop, drop.close
 
-        return mailbox.current().addCallback(opened)
+        def read(snapshot: Snapshot) -> Opened:
+            self._mailboxes.count(mailbox.maildir, mailbox)
+            return opened(snapshot)
+
+        snapshot = mailbox.unchanged()
+        return mailbox.read().addCallback(read) if snapshot is None else succeed(opened(snapshot))
 
     def _mailbox(self, path: str) -> Mailbox:
         mailbox = self._mailboxes.find(path)
@@ -339,15 +343,16 @@ class MaildirStore:
 
     def _open_exclusively(
         self, mailbox: Mailbox, account: Account, cause: Reason
-    ) -> Deferred[tuple[IMaildrop, Callable[[], None]]]:
+    ) -> Deferred[Opened]:
         held = ExitStack()
         held.callback(self._held.discard, mailbox.maildir)
 
         def locked() -> None:
             held.callback(os.close, _lock(mailbox.maildir))
 
-        def opened_so(maildrop: Maildrop) -> tuple[Maildrop, Callable[[], None]]:
-            held.callback(maildrop.close)
+        def opened_so(found: Opened) -> Opened:
+            maildrop, close = found
+            held.callback(close)
             return maildrop, held.close
 
         def failed(failure: Failure) -> Failure:
