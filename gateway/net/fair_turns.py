@@ -23,20 +23,12 @@ Work = Callable[[], None]
 class _Queue:
     """Work of one kind, and how much of it may be done at once."""
 
-    __slots__ = ("_paid", "waiting")
+    __slots__ = ("paid", "waiting")
 
     def __init__(self) -> None:
-        self._paid = 0.0
+        self.paid = 0.0
         """When all that was done at once will have taken no more than half of the time."""
         self.waiting: deque[Work] = deque()
-
-    def may_begin(self, now: float) -> bool:
-        """Whether what comes now can be done now."""
-        return not self.waiting and self._paid - now < TURN
-
-    def took(self, begun: float, ended: float) -> None:
-        """Something was done at once."""
-        self._paid = max(self._paid, begun) + 2 * (ended - begun)
 
 
 class FairTurns:
@@ -73,14 +65,15 @@ class FairTurns:
         self._look_again()
 
     def _begin(self, queue: _Queue, work: Work) -> None:
-        clock = self._clock()
-        begun = clock.seconds()
-        if queue.may_begin(begun):
-            work()
-            queue.took(begun, clock.seconds())
-        else:
+        seconds = self._clock().seconds
+        begun = seconds()
+        if queue.waiting or queue.paid - begun >= TURN:
             queue.waiting.append(work)
             self._look_again()
+            return
+        work()
+        paid = queue.paid if queue.paid > begun else begun
+        queue.paid = paid + 2 * (seconds() - begun)
 
     def _look_again(self) -> None:
         if not self._due:
