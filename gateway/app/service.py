@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -162,7 +164,7 @@ class Server(SignalledService):
         """Bind the ports, while the process may be root."""
         self._handle_hangup()
         for listener in self.listeners:
-            listening = listener.endpoint.listen(listener.wire).addCallback(few_at_once)
+            listening = listener.endpoint.listen(listener.wire).addCallback(set_up)
             self._ports.append(listened(listening, listener.section or listener.name))
 
     def startService(self) -> None:
@@ -305,9 +307,15 @@ class Server(SignalledService):
         self._emit(ServerStopped())
 
 
-def few_at_once(port: Any) -> Any:
-    """Have a port take few connections in a row; Twisted's take a hundred in a burst, and more."""
+def set_up(port: Any) -> Any:
+    """Have a port take few connections in a row, and send small replies on them at once.
+
+    Twisted's take a hundred in a burst, and more.
+    """
     accept = port.doRead
+    with suppress(OSError, AttributeError):  # a UNIX socket has no such option
+        # Connections inherit it, which saves a system call for each.
+        port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def accept_few() -> object:
         port.numberAccepts = min(port.numberAccepts, ACCEPTS)

@@ -32,7 +32,7 @@ from gateway.app.observers import OBSERVERS_OF_WORKER, Observer
 from gateway.app.questions import WorkerProcesses
 from gateway.app.reload import Handover
 from gateway.app.runtime import Role
-from gateway.app.service import Listener, Server, few_at_once
+from gateway.app.service import Listener, Server, set_up
 from gateway.config.live import merge
 from gateway.config.load import load_settings_of
 from gateway.errors import GatewayError
@@ -103,7 +103,7 @@ class Queues:
                 key = f"{listener.section}.endpoint"
                 if not self._sockets.is_shared(key):
                     listening = self._sockets.endpoint(key, number).listen(listener.wire)
-                    listening.addCallback(few_at_once).addCallback(ports.append)
+                    listening.addCallback(set_up).addCallback(ports.append)
 
 
 class Worker:

@@ -41,6 +41,7 @@ os.register_at_fork(after_in_child=_process.clear)
 class Acceptor(ForwardingFactory):
     """What a listener listens with: it hands each client's ``Connection`` to a protocol.
 
+    A listener with a name has set TCP_NODELAY at its socket, for all connections.
     ``Connection`` takes the place of the address in ``buildProtocol``, also through TLS.
     ``gateway.net.proxy_protocol`` has the acceptor that reads a PROXY header first.
     """
@@ -57,7 +58,8 @@ class Acceptor(ForwardingFactory):
 
     def protocol_of(self, connection: Connection) -> Protocol | None:
         """The protocol of a connection; None: reject it."""
-        return super().buildProtocol(connection)
+        built: Protocol | None = self._factory.buildProtocol(connection)
+        return built
 
 
 def connection_of(address: object, transport: Any) -> Connection:

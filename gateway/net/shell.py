@@ -106,9 +106,11 @@ class Shell(AdmittedProtocol):
         self._seconds = factory.clock.seconds
         self._started = self._seconds()
         factory.opened(self)
-        # A small reply that waits for the client's delayed ACK takes 40 ms.
-        with suppress(OSError, AttributeError):  # a UNIX socket has no such thing
-            transport.setTcpNoDelay(True)
+        if not self.connection.listener:
+            # On an endpoint of an application; sockets of listeners have the option already.
+            # A small reply that waits for the client's delayed ACK takes 40 ms.
+            with suppress(OSError, AttributeError):  # a UNIX socket has no such thing
+                transport.setTcpNoDelay(True)
         transport.registerProducer(self, True)
         self._writer = transport if isinstance(transport, TLSTransport) else DirectWriter(transport)
         self._handshaking = is_tls(transport)

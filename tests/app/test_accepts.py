@@ -17,11 +17,13 @@ class AcceptTests(TestCase):
     def test_a_burst_of_clients_is_taken_a_few_at_a_time(self) -> Deferred[None]:
         done: Deferred[None] = Deferred()
         seen: list[str] = []
+        at_once: list[bool] = []
         count = 5 * ACCEPTS
 
         class Came(Protocol):
             def connectionMade(self) -> None:
                 seen.append("client")
+                at_once.append(self.transport.getTcpNoDelay())
                 self.transport.loseConnection()
 
         def others() -> None:
@@ -56,5 +58,7 @@ class AcceptTests(TestCase):
         def few(_: None) -> None:
             stretches = " ".join(seen).split("others")
             self.assertLessEqual(max(len(one.split()) for one in stretches), ACCEPTS)
+            # Small replies do not wait for the client's ACK of the one before.
+            self.assertTrue(all(at_once))
 
         return done.addCallback(few)
