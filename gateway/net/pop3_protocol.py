@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,11 @@ if TYPE_CHECKING:
 
 class POP3Protocol(Shell):
     """The shell around one ``Session``."""
+
+    __slots__ = (
+        *("_body", "_end", "_give_back", "_leave_mailbox", "_maildrop", "_mechanism", "_method"),
+        *("_reason", "_retrieve_header", "_small_message", "_times", "_user"),
+    )
 
     log = Logger()
     input_high = 64 * 1024
@@ -321,7 +327,8 @@ class POP3Protocol(Shell):
         problem = self._problem(failure, "login")
         tls = self._tls_version(self._session.line.secure)
         self._factory.emit(LoginFailed(self.connection, self._user, self._method, problem, tls))
-        vars(self).pop("_maildrop", None)
+        with suppress(AttributeError):  # there may be none yet
+            del self._maildrop
         if not self._over:
             self._session.login_failed(_error(failure))
 

@@ -40,6 +40,12 @@ TLS_RECORD = b"\x16"
 class Shell(AdmittedProtocol):
     """One connection: it feeds the session, performs its actions and gives the answers back."""
 
+    __slots__ = (
+        *("_deaf", "_draining", "_handshaking", "_idle_timer", "_input_ended", "_kicked_by"),
+        *("_login_turns", "_paused", "_pumping", "_queued", "_read_on", "_seconds", "_session"),
+        *("_started", "_time_is_up", "_turn_ends", "_version", "_working", "_writer", "wrote"),
+    )
+
     input_high: int
     """Octets that may wait to be parsed before the client is no longer read from."""
 

@@ -19,7 +19,7 @@ from gateway.model import Form, Listing, Terms
 from gateway.pop3.actions import Commit, Fetch, StartTLS
 from gateway.pop3.authorization import Authorization
 from gateway.pop3.capabilities import Line, capability_lines, mechanisms
-from gateway.pop3.marks import Marks, SessionCounts
+from gateway.pop3.marks import NO_MARKS, Marks, SessionCounts
 from gateway.pop3.profile import Profile
 from gateway.pop3.refusals import Refused, refusal_of
 from gateway.pop3.replies import Replies
@@ -59,7 +59,7 @@ class Session(Replies):
         self.line = line
         self.state = State.AUTHORIZATION
         self.counts = SessionCounts()
-        self.marks = Marks(Listing((), ()))
+        self.marks = NO_MARKS
         self._convert_cr = convert_cr
         self._expire = expire
         self._terms: Terms | None = None
@@ -333,15 +333,13 @@ class Session(Replies):
 
     def _sent(self, fetch: Fetch, octets: int) -> None:
         self._owed, self._fetch, self._reply = False, None, None
-        if self.marks.unread:
-            self.marks.unread.discard(fetch.message)
+        self.marks.sent(fetch.message, retrieved=fetch.lines is None)
         if fetch.lines is not None:
             self.counts.top += 1
             self.counts.top_octets += octets
             return
         self.counts.retr += 1
         self.counts.retr_octets += octets
-        self.marks.retrieved.add(fetch.message)
 
     def fetch_failed(self, error: BaseException) -> None:
         """The message cannot be read, or not completely."""
@@ -353,7 +351,7 @@ class Session(Replies):
             return
         code, key = refusal_of(error)
         if key != "gone":  # A message that is gone may be deleted.
-            self.marks.unread.add(fetch.message)
+            self.marks.unreadable(fetch.message)
         self._refuse(key, code)
 
     def _fetching(self) -> Fetch:
