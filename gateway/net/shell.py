@@ -117,9 +117,9 @@ class Shell(AdmittedProtocol):
             # A small reply that waits for the client's delayed ACK takes 40 ms.
             with suppress(OSError, AttributeError):  # a UNIX socket has no such thing
                 transport.setTcpNoDelay(True)
-        transport.registerProducer(self, True)
-        self._writer = transport if isinstance(transport, TLSTransport) else DirectWriter(transport)
         self._handshaking = is_tls(transport)
+        self._writer = transport if isinstance(transport, TLSTransport) else DirectWriter(transport)
+        self._writer.register(self)
         self._idle_timer = IdleTimer(factory.clock, self._allowed, self._expired)
         self._heard()
 
@@ -413,11 +413,11 @@ class Shell(AdmittedProtocol):
             self.abort()
             return
         self._flush()
-        self.transport.unregisterProducer()
+        self._writer.unregister()
         # Not the transport's own startTLS, which would close as soon as the client does.
         self.transport = begin_tls(self._factory.tls, self, self.transport, self._writer)
-        self.transport.registerProducer(self, True)
         self._writer = self.transport
+        self._writer.register(self)
         self._paused = False
         self._handshaking = True
         self.connection = self.connection._replace(secure=True)
@@ -430,7 +430,7 @@ class Shell(AdmittedProtocol):
         self._over = True
         if self._session.only_quit and self._is_from_here():
             self._ending(HEALTH_CHECK)
-        self.transport.unregisterProducer()
+        self._writer.unregister()
         if abort:
             self.transport.abortConnection()
         else:

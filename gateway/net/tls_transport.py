@@ -258,15 +258,23 @@ class TLSTransport(Protocol):
         """As in ``Writer``."""
         self.loseConnection()
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
+    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: ARG002
         """Pause the producer while too much waits to be sent."""
-        self._producer = producer
-        self.transport.registerProducer(producer, streaming)
+        self.register(producer)
 
     def unregisterProducer(self) -> None:
         """There is no producer any more."""
+        self.unregister()
+
+    def register(self, producer: Any) -> None:
+        """As in ``Writer``."""
+        self._producer = producer
+        self._writer.register(producer)
+
+    def unregister(self) -> None:
+        """As in ``Writer``."""
         self._producer = None
-        self.transport.unregisterProducer()
+        self._writer.unregister()
 
     # -- the end -------------------------------------------------------------
 
@@ -305,7 +313,7 @@ class TLSTransport(Protocol):
         self._flush()
         self._ended = True
         # One that is paused would keep the connection open.
-        self.unregisterProducer()
+        self.unregister()
         self.transport.loseConnection()
 
     # -- what is known of the connection -------------------------------------

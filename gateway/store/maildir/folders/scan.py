@@ -40,8 +40,8 @@ def stamp_of(new: str, cur: str, uidlist: str) -> Stamp:
         except FileNotFoundError:
             stamps.append(None)
         else:
-            times = status.st_ino, status.st_mtime_ns, status.st_size
-            stamps.append((*times, status.st_dev, status.st_uid))
+            inode, changed, size = status.st_ino, status.st_mtime_ns, status.st_size
+            stamps.append((inode, changed, size, status.st_dev, status.st_uid))
     return tuple(stamps)
 
 
