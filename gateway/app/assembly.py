@@ -48,6 +48,8 @@ from gateway.operations.mailboxes import SESSIONS_IN
 from gateway.operations.tools import Tools, Verify
 from gateway.store.audited import no_audit
 
+_AS_FOR_ALL = Terms()
+
 
 class Assembly:
     """The parts of a server, made of its settings."""
@@ -161,7 +163,7 @@ class Assembly:
     def _terms(self, account: Account) -> Terms:
         """EXPIRE and LOGIN-DELAY in CAPA after login."""
         if not self._settings.retention.enabled:
-            return Terms()
+            return _AS_FOR_ALL
         return Terms(expire=self._policies.expire(account))
 
     def mail_services(self, directory: IDirectory) -> MailServices | None:

@@ -51,10 +51,12 @@ class PasswordChecker:
 
         Fails with ``BadCredentials`` or a directory's errors.
         """
-        username, password = _octets(credentials.username), _octets(credentials.password)
-        as_text = isinstance(credentials.username, str)
-        asked = self._asked(username, password, getattr(credentials, "acts_as", b""))
-        return asked.addCallback(_text) if as_text else asked
+        username, password = credentials.username, credentials.password
+        acts_as = getattr(credentials, "acts_as", b"")
+        if isinstance(username, bytes) and isinstance(password, bytes):
+            return self._asked(username, password, acts_as)
+        asked = self._asked(_octets(username), _octets(password), acts_as)
+        return asked.addCallback(_text) if isinstance(username, str) else asked
 
     def _asked(self, username: bytes, password: bytes, acts_as: bytes) -> Deferred[Any]:
         try:

@@ -48,7 +48,8 @@ class LastLogins:
         if len(self._noted) < MOST or event.mailbox in self._noted:
             network = network_kind(event.connection.host)
             self._noted[event.mailbox] = LastLogin(self._now(), event.method, network)
-            self._time()
+            if self._timer is None:
+                self._time()
 
     def _time(self) -> None:
         if self._timer is None and not self._stopped:

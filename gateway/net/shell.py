@@ -108,8 +108,9 @@ class Shell(AdmittedProtocol):
     def _open(self, session: Dialogue[Any]) -> None:
         """Begin the session."""
         transport, factory = self.transport, self._factory
+        clock = factory.clock
         self._session = session
-        self._seconds = factory.clock.seconds
+        self._seconds = clock.seconds
         self._started = self._seconds()
         factory.opened(self)
         if not self.connection.listener:
@@ -120,7 +121,7 @@ class Shell(AdmittedProtocol):
         self._handshaking = is_tls(transport)
         self._writer = transport if isinstance(transport, TLSTransport) else DirectWriter(transport)
         self._writer.register(self)
-        self._idle_timer = IdleTimer(factory.clock, self._allowed, self._expired)
+        self._idle_timer = IdleTimer(clock, self._allowed, self._expired)
         self._heard()
 
     @property

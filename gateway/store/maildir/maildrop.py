@@ -54,6 +54,8 @@ LARGE = 256 * 1024
 FEW = 8
 """Most files to examine in the reactor's thread."""
 
+_AS_FOR_ALL = Terms()
+
 
 class Mailbox:
     """A mailbox in this process; its sessions share the current snapshot."""
@@ -182,7 +184,7 @@ class Maildrop:
     ) -> None:
         """``cause``: the reason in the audit log for removals of the session."""
         self.name = name
-        self.terms = Terms()
+        self.terms = _AS_FOR_ALL
         self._cause = cause
         self._held: Place | None = None
         self._mailbox = mailbox
