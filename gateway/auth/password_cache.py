@@ -14,6 +14,10 @@ from gateway.observe.log import emit_to_log
 __all__ = ["PasswordCache"]
 
 
+_REMEMBERED = CacheLookup("passwords", "remembered")
+_ASKED = CacheLookup("passwords", "asked")
+
+
 class PasswordCache:
     """Remembers verified passwords of login names for a short time.
 
@@ -50,7 +54,7 @@ class PasswordCache:
     def knows(self, login: str, password: bytes) -> bool:
         """Whether this password was verified for ``login`` within ``ttl``."""
         known = self._is_kept(login, password) and self._seconds() < self._kept[login][0]
-        self._emit(CacheLookup("passwords", "remembered" if known else "asked"))
+        self._emit(_REMEMBERED if known else _ASKED)
         return known
 
     def knew(self, login: str, password: bytes) -> bool:

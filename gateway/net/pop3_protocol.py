@@ -319,8 +319,9 @@ class POP3Protocol(Shell):
         self._factory.emit(
             LoginSucceeded(self.connection, self._user, mailbox.name, self._method, tls)
         )
-        # idle_timeout may be the shorter one.
-        self._idle_timer.hurry()
+        profile = self._session.profile
+        if profile.idle_timeout < profile.preauth_idle_timeout:
+            self._idle_timer.hurry()
 
     def _login_failed(self, failure: Failure) -> None:
         self._leave()

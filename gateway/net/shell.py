@@ -436,8 +436,9 @@ class Shell(AdmittedProtocol):
             self.transport.abortConnection()
         else:
             self._writer.close()
-        self._idle_timer.touch()
-        self._idle_timer.hurry()
+        if not self._lost:
+            self._idle_timer.touch()
+            self._idle_timer.hurry()
 
     # -- the end -------------------------------------------------------------
 

@@ -93,7 +93,9 @@ class Dialogue(ABC, Generic[Action]):
             elif not self._take_next():
                 return None
             self.taken += 1
-            if self._action is None and interrupted():
+            # Where nothing waits, the next round ends by itself.
+            waits = self._input.data or self._pieces is not None
+            if waits and self._action is None and interrupted():
                 return None
         action, self._action = self._action, None
         self._owed = not self.closed
