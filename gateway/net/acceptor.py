@@ -93,6 +93,8 @@ class AdmittedProtocol(Protocol, ABC):
 
     def __init__(self, factory: SessionFactory, address: object) -> None:
         """``address``: what the factory's ``buildProtocol`` was given."""
+        # As Twisted's protocols have them before there is a connection.
+        self.connected, self.transport = 0, None
         self._factory: SessionFactory = factory
         self._address = address
         self._disconnect: Leave | None = None
