@@ -112,6 +112,8 @@ async def forgive(tools: Tools, *, user: str = "", address: str = "") -> Forgive
     """
     if not (user or address):
         raise BadValue(["user: expected a user, an address, or both"])
+    if not address.isprintable():
+        raise BadValue(["address: expected an address or a network"])
     names, mailboxes = await _names_of(tools, user) if user else ([], [])
     question = {"names": names, "address": address, "mailboxes": mailboxes}
     done = await tools.processes.ask_parent("forgive", question)

@@ -125,6 +125,38 @@ class BodyCacheTests(SynchronousTestCase):
                 patched.restore()
             self.assertEqual([*self.directory.glob("*/*")], [])
 
+    def test_a_body_of_which_memory_has_a_part_or_nothing_is_read_from_the_disk(
+        self,
+    ) -> None:
+        cache = self.cache(most=LARGEST)
+        text = bytes(range(250)) * 800
+        self.keep(cache, ONE, text)
+        (path,) = self.directory.glob("*/*")
+        for start in (64 * 1024, 0):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), start, 0, os.POSIX_FADV_DONTNEED)
+            self.assertEqual(self.found(cache, ONE, len(text)), text)
+
+    def test_whatever_the_kernel_says_of_its_memory_a_body_is_whole(self) -> None:
+        cache, text = self.cache(), b"0123456789"
+        self.keep(cache, ONE, text)
+
+        def part(_: int, buffers: tuple[bytearray], *__: object) -> int:
+            buffers[0][:4] = text[:4]
+            return 4
+
+        def failing(code: int) -> Callable[..., int]:
+            def fail(*_: object) -> int:
+                raise OSError(code, os.strerror(code))
+
+            return fail
+
+        for preadv in (part, lambda *_: 0, failing(errno.EAGAIN), failing(errno.EOPNOTSUPP)):
+            undo = self.patch(os, "preadv", preadv)
+            self.assertEqual(self.found(cache, ONE), text)
+            undo.restore()
+
     def test_a_body_that_is_written_already_is_not_written_again(self) -> None:
         threads = Threads()
         cache = self.begun(threads)
