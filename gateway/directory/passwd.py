@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, execute, fail, succeed
@@ -33,9 +32,6 @@ __all__ = ["PasswdFile"]
 
 Stamp = tuple[int, int, int]
 """Inode, mtime in ns, and size of the file."""
-
-FRESH = 0.005
-"""Seconds for which a look at the file is good: of a login, and of all that come at once."""
 
 _NO = frozenset({"no", "n", "false", "0"})
 _FORM = re.compile(r"(?P<domain>[^\\/]*)[\\/](?P<user>[^\\/]+)")
@@ -206,17 +202,9 @@ class PasswdFile:
     """An ``IDirectory`` on a passwd-file, read again when it has changed."""
 
     def __init__(
-        self,
-        path: str,
-        run: Run,
-        *,
-        read_file: Run | None = None,
-        seconds: Callable[[], float] | None = None,
-        emit: Emit = emit_to_log,
+        self, path: str, run: Run, *, read_file: Run | None = None, emit: Emit = emit_to_log
     ) -> None:
         """``read_file`` reads the changed file, ``run`` computes slow hashes.
-
-        ``seconds``: a clock, by which the file is looked at once in ``FRESH``; None: each time.
 
         Raises ``DirectoryMisconfigured`` if the file cannot be read or parsed.
         """
@@ -224,9 +212,6 @@ class PasswdFile:
         self._run = run
         self._read_file = read_file or run
         self._emit = emit
-        self._seconds = seconds
-        self._looked = -math.inf
-        """When the file was last found to be the one that was read."""
         self._outage = Outage(f"accounts file {path}", emit=emit)
         self._waiting: dict[Stamp, list[Deferred[Entries]]] = {}
         """Who waits for the file with this stamp to be read."""
@@ -251,8 +236,6 @@ class PasswdFile:
 
     def _current(self) -> Deferred[Entries]:
         """The current accounts; while the file is faulty, the last good ones."""
-        if self._seconds is not None and 0 <= self._seconds() - self._looked < FRESH:
-            return succeed(self._entries)
         try:
             stamp = self._stamped()
         except OSError as error:
@@ -260,8 +243,6 @@ class PasswdFile:
             return fail(DirectoryDown(f"{self._path}: {error.strerror}", logged=True))
         self._outage.answered()
         if stamp in (self._stamp, self._bad):
-            if self._seconds is not None:
-                self._looked = self._seconds()
             return succeed(self._entries)
         return self._changed(stamp)
 

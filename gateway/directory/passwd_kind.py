@@ -19,9 +19,7 @@ from gateway.units import parse_size
 
 def _make(own: DirectorySettings, parts: DirectoryParts) -> PasswdFile:
     path = parts.whole.path_of(own.file)
-    return PasswdFile(
-        path, parts.run, read_file=parts.list_all, seconds=parts.seconds, emit=parts.emit
-    )
+    return PasswdFile(path, parts.run, read_file=parts.list_all, emit=parts.emit)
 
 
 def _files(own: DirectorySettings, whole: Whole) -> Mapping[str, str]:

@@ -10,11 +10,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory import passwd_entries, schemes
-from gateway.directory.passwd import FRESH, PasswdFile, parse
+from gateway.directory.passwd import PasswdFile, parse
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured, Overloaded
 from gateway.model import UNLIMITED, Quota
 from gateway.testing.store_contract import run_now
@@ -137,20 +136,6 @@ class FileTests(SynchronousTestCase):
         self.write("bob:{PLAIN}b::::::\n")
         self.assertIsNotNone(self.successResultOf(directory.find("bob")))
         self.assertIsNone(self.successResultOf(directory.find("alice")))
-
-    def test_with_a_clock_a_change_is_seen_a_few_milliseconds_later(self) -> None:
-        clock = Clock()
-        directory = PasswdFile(self.path, run_now, seconds=clock.seconds)
-        self.assertIsNotNone(self.successResultOf(directory.find("alice")))
-        self.write("bob:{PLAIN}b::::::\n")
-        self.assertIsNotNone(self.successResultOf(directory.find("alice")))
-        clock.advance(FRESH)
-        self.assertIsNone(self.successResultOf(directory.find("alice")))
-        # What is wrong is not kept: the file is looked at until it is as it was read.
-        os.remove(self.path)
-        clock.advance(FRESH)
-        for _ in range(2):
-            self.failureResultOf(directory.find("bob"), DirectoryDown)
 
     def test_a_changed_file_is_read_in_a_thread_once_for_all_who_wait(self) -> None:
         works, directory = self.works, PasswdFile(self.path, run_now, read_file=self.read_later)
