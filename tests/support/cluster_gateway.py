@@ -27,7 +27,14 @@ class ClusterMail(Mail):
     has_state_files = False
 
     def __init__(
-        self, engines: Engines, bucket: str, directory: Path, *, s3: str = "", ca_file: str = ""
+        self,
+        engines: Engines,
+        bucket: str,
+        directory: Path,
+        *,
+        s3: str = "",
+        ca_file: str = "",
+        body_cache: str = "",
     ) -> None:
         """``directory``: of the gateway; ``s3``: its URL, of a server with this ``ca_file``."""
         self._engines, self._bucket = engines, bucket
@@ -43,6 +50,7 @@ bucket = "{s3 or engines.s3.url}/{bucket}"
 bucket_ca_file = "{ca_file}"
 bucket_access_key = "{ACCESS_KEY}"
 bucket_secret_key_file = "bucket.secret"
+body_cache = "{body_cache}"
 """
 
     def put(self, mailbox: str, messages: Iterable[bytes], *, days: float = 0) -> None:
@@ -128,10 +136,10 @@ class ClusterGateway(Gateway):
     """``twistd pop3gw`` with one account and LMTP; its mail is in the engines."""
 
     def __init__(
-        self, engines: Engines, bucket: str, directory: Path, settings: str = "", **s3: str
+        self, engines: Engines, bucket: str, directory: Path, settings: str = "", **store: str
     ) -> None:
-        """``settings``: tables besides; ``s3``: as ``ClusterMail`` has it."""
+        """``settings``: tables besides; ``store``: as ``ClusterMail`` has it."""
         self.lmtp = free_port()
         lmtp = f'[lmtp]\nendpoint = "tcp:{self.lmtp}:interface=127.0.0.1"\n'
-        mail = ClusterMail(engines, bucket, directory, **s3)
+        mail = ClusterMail(engines, bucket, directory, **store)
         super().__init__(directory, lmtp + settings, mail)

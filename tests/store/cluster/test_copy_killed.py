@@ -62,14 +62,14 @@ class CountedRequests(Requests):
         super().__init__(*arguments)
         self._step = step
 
-    def _once(self, *arguments: Any) -> Deferred[Any]:
+    def _once(self, *arguments: Any, **more: Any) -> Deferred[Any]:
         self._step()
 
         def answered(response: Any) -> Any:
             self._step()
             return response
 
-        return super()._once(*arguments).addCallback(answered)
+        return super()._once(*arguments, **more).addCallback(answered)
 
 
 class Lab:

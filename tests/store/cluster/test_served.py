@@ -85,8 +85,13 @@ def test_a_gateway_that_ends_leaves_no_file_of_its_body_cache(
     engines.clear()
     place = tmp_path / "bodies"
     place.mkdir()
-    settings = f'body_cache = "{place}"\n[processes]\nworkers = {workers}\n'
-    gateway = ClusterGateway(engines, engines.make_bucket(), tmp_path, settings)
+    gateway = ClusterGateway(
+        engines,
+        engines.make_bucket(),
+        tmp_path,
+        f"[processes]\nworkers = {workers}\n",
+        body_cache=str(place),
+    )
     gateway.run()
     deliver(gateway.lmtp, MESSAGE)
     with closing(logged_in(gateway)) as client:
