@@ -21,12 +21,15 @@ from threading import Lock, Thread, get_ident
 from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import Overloaded
 from gateway.net.fair_turns import FairTurns
 
 __all__ = ["ThreadPool"]
+
+log = Logger()
 
 T = TypeVar("T")
 
@@ -113,6 +116,7 @@ class ThreadPool:
         self.most = threads + queue
         """Outstanding work at which no more is taken."""
         self._make_thread = make_thread
+        self._is_short_of_threads = False
         self._members: list[Thread] = []
         self._lock = Lock()
         """Guards the queue, and which threads work."""
@@ -142,8 +146,12 @@ class ThreadPool:
         self._width.open()
         while self._set_to_work():
             pass
-        while self._idle:
-            self._set_one_to_work()
+        with self._lock:
+            idle, self._idle = self._idle, []
+            self._at_work += len(idle)
+            self._coming += len(idle)
+        for one in idle:
+            one.release()
         for member in self._members:
             member.join()
         if self._look_due is not None:
@@ -192,8 +200,11 @@ class ThreadPool:
             if self._answers and not self._telling:
                 self._telling = True
                 self._reactor.callFromThread(self._tell)
-            if self._stopped:
-                return
+            with self._lock:
+                # One that was set to work meanwhile looks for it once more.
+                if self._stopped and idle in self._idle:
+                    self._idle.remove(idle)
+                    return
             idle.acquire()
 
     def _next(self, idle: Lock, *, comes: bool = False) -> Piece | None:
@@ -215,25 +226,35 @@ class ThreadPool:
             # A thread needs the interpreter lock, which this one has, before it takes work.
             if not self._is_waiting() or self._at_work >= self._width.allowed:
                 return False
-        self._set_one_to_work()
-        return True
-
-    def _set_one_to_work(self) -> None:
-        with self._lock:
             self._at_work += 1
             self._coming += 1
             idle = self._idle.pop() if self._idle else None
-        if idle is not None:
-            # The one that worked last: what it needs is still in the processor's caches.
-            idle.release()
-            return
+        if idle is None:
+            return self._add_thread()
+        # The one that worked last: what it needs is still in the processor's caches.
+        idle.release()
+        return True
+
+    def _add_thread(self) -> bool:
         idle = Lock()
         idle.acquire()
         name = f"pop3gw-{self.purpose}_{len(self._members)}"
         # A daemon: a process that ends without ``stop`` does not wait for idle threads.
         member = self._make_thread(target=self._work, args=(idle,), name=name, daemon=True)
+        try:
+            member.start()
+        except RuntimeError as error:
+            # The system allows no more.  The next look tries it again.
+            with self._lock:
+                self._at_work -= 1
+                self._coming -= 1
+            if not self._is_short_of_threads:
+                log.warn("{purpose}: {error}", purpose=self.purpose, error=error)
+            self._is_short_of_threads = True
+            return False
+        self._is_short_of_threads = False
         self._members.append(member)
-        member.start()
+        return True
 
     def _is_waiting(self) -> bool:
         """Whether there is more work than threads that come for it."""

@@ -18,6 +18,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from gateway.errors import Overloaded
@@ -293,6 +294,55 @@ class ThreadTests(SynchronousTestCase):
         self.reactor.turn_when_called()
         pool.stop()
         self.assertEqual([self.successResultOf(answer) for answer in answers], [1, 2, 3])
+
+    def test_work_is_done_though_a_thread_that_becomes_idle_finds_the_pool_stopped(self) -> None:
+        idle, go = threading.Event(), threading.Event()
+
+        class HeldReactor(Reactor):
+            """Holds a thread that has nothing to do, just before it waits."""
+
+            def callFromThread(self, call: Callable[[], object]) -> None:
+                super().callFromThread(call)
+                idle.set()
+                assert go.wait(20)
+
+        reactor = HeldReactor()
+        pool = ThreadPool(reactor, "test", threads=1, queue=10)
+        first = pool.run(lambda: 1)
+        assert idle.wait(20)
+        second = pool.run(lambda: 2)
+        stopping = threading.Thread(target=pool.stop)
+        stopping.start()
+        while not pool._stopped:
+            pass
+        go.set()
+        stopping.join(20)
+        self.assertFalse(stopping.is_alive())
+        while reactor.next:
+            reactor.turn()
+        self.assertEqual([self.successResultOf(one) for one in (first, second)], [1, 2])
+
+    def test_where_no_thread_can_start_work_waits_until_one_can(self) -> None:
+        can_start = False
+
+        class Refused(threading.Thread):
+            def start(self) -> None:
+                if not can_start:
+                    raise RuntimeError("can't start new thread")
+                super().start()
+
+        reactor = Reactor()
+        pool = ThreadPool(reactor, "test", threads=2, queue=10, make_thread=Refused)
+        with capturedLogs() as captured:
+            answer = pool.run(lambda: 1)
+            reactor.pass_time(LOOK, busy=False)
+        self.assertEqual(len(captured), 1)
+        self.assertNoResult(answer)
+        can_start = True
+        reactor.pass_time(LOOK, busy=False)
+        pool.stop()
+        reactor.turn_when_called()
+        self.assertEqual(self.successResultOf(answer), 1)
 
     def test_work_for_which_a_thread_comes_is_no_reason_for_more_threads(self) -> None:
         pool = self.slow_pool()
