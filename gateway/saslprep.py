@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import stringprep
-from functools import lru_cache
 from unicodedata import ucd_3_2_0
 
 from gateway.printable import printable
+from gateway.remember import remember_short
 
 _PROHIBITED = (
     stringprep.in_table_c12,
@@ -57,15 +57,14 @@ def saslprep(text: str, *, stored: bool = False) -> str:
     return prepared
 
 
-@lru_cache(maxsize=256)
+@remember_short(256)
 def login_name(name: bytes) -> str:
     """The canonical form of a login name: UTF-8, SASLprep, lower case, single spaces.
 
     One function, used by everyone, so that no two places can differ about
     who ``Alice`` is.  Raises ``ValueError`` where there is no such form.
     """
-    # Cached, since each login asks four times: for USER, throttle, directory and log.  Only a few,
-    # since a name may have as many octets as a SASL response.
+    # Remembered, since each login asks four times: for USER, throttle, directory and log.
     prepared = saslprep(name.decode("utf-8")).lower()
     if " " in prepared:
         # Directories do not tell them apart (RFC 4518 section 2.6.1).

@@ -162,7 +162,7 @@ def _pop3_text(event: events.POP3SessionEnded) -> str:
         f"{f' method={quoted(method)}' if method else ''} retr={retr}/{octets}"
         f" top={top}/{top_octets} del={removed}/{messages} seconds={seconds:.1f}"
         f"{f' listener={quoted(listener)}' if listener else ''} session={id_}"
-        f"{f' reason={quoted(reason)}' if reason else ''}"
+        f"{f' reason={quoted(str(reason))}' if reason else ''}"
     )
 
 

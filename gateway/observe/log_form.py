@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from twisted.logger import LogEvent, eventAsText, formatEvent
 
 from gateway.printable import printable
+from gateway.remember import remember_short
 
 LEVELS: Mapping[str, int] = {"debug": 0, "info": 1, "warn": 2, "error": 3, "critical": 4}
 """``critical`` is Twisted's word for a traceback; the log says ``error``."""
@@ -236,7 +237,7 @@ def _shown(value: Any) -> str:
     return quoted(str(value))
 
 
-@lru_cache(maxsize=4096)
+@remember_short(4096)
 def quoted(value: str) -> str:
     r"""A value that ends where it seems to: in quotes if it has blanks, quotes or ``=``.
 
