@@ -206,44 +206,39 @@ class Maildrop:
         except (OSError, MailboxUnusable):
             return None
         try:
-            if known == Form.STORED:
-                stored = read_at_once(file, octets + 1)
-                text, form = canonical(stored, convert_cr=reading.convert_cr)
-                # All is looked at anew, so nothing rests on the file's status.  No part of a
-                # message has the size of the whole as RETR sends it, but for a last line end.
-                if len(text) != octets:
-                    return None
-            else:
-                text, form = self._small_as_listed(index, file)
+            text, form = self._small_as_listed(index, known, file)
         except OSError:
             return None
         finally:
             os.close(file)
         if not text:
             return None
-        if form is Form.STORED:
-            form = Form.CANONICAL
         return text.replace(b"\0", b"\x80") if reading.no_nuls else text, form
 
-    def _small_as_listed(self, index: int, file: int) -> tuple[bytes, Form]:
-        """An open message, if nobody has written to it since it was listed; else nothing."""
+    def _small_as_listed(self, index: int, known: int, file: int) -> tuple[bytes, Form]:
+        """An open message, if nobody has written to it since it was listed; else nothing.
+
+        ``known``: its entry in ``Snapshot.forms``, which another session's thread may change
+        meanwhile.
+        """
         reading, snapshot = self._mailbox.reading, self._snapshot
         status = os.fstat(file)
         is_regular, size = stat.S_ISREG(status.st_mode), status.st_size
         if not (is_regular and size <= CHUNK and snapshot.is_as_listed(index, status)):
             return b"", Form.STORED
         stored = read_at_once(file, size)
-        is_claimed = snapshot.forms[index] == CLAIMED
         # Under memory pressure it is not all of it.
-        if len(stored) != size or (is_claimed and kind_of(stored[:HEAD]) is not None):
+        if len(stored) != size or (known == CLAIMED and kind_of(stored[:HEAD]) is not None):
             return b"", Form.STORED
-        if not is_claimed:
-            return stored, snapshot.form(index)
+        if known == Form.CLEAN:
+            return stored, Form.CLEAN
+        if known == Form.CANONICAL:
+            return stored, Form.CANONICAL
         text, form = canonical(stored, convert_cr=reading.convert_cr)
-        if reading.exact:
+        if known == CLAIMED and reading.exact:
             whole = stored.endswith((b"\n", b"\r") if reading.convert_cr else b"\n")
             snapshot.measured(index, size_of(len(text), status, form)._replace(whole=whole))
-        return text, form
+        return text, max(form, Form.CANONICAL)
 
     def retrieve(self, index: int) -> Deferred[IBody]:
         """Open a message, even if another program renamed it."""

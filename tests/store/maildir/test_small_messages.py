@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.interfaces import IQuickMaildrop
 from gateway.model import Form
-from gateway.store.maildir.folders.files import CHUNK
+from gateway.store.maildir import maildrop as maildrop_module
+from gateway.store.maildir.folders.files import CHUNK, read_at_once
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.store_contract import ALICE, read_all, run_now
@@ -89,11 +91,12 @@ class SmallMessageTests(SmallCase):
         self.assertIsNone(self.open().small_message(0))
         self.put(gzip.compress(b"a\n"))
         self.assertIsNone(self.open().small_message(0))
-        self.put(b"a\r\n")
-        maildrop = self.open()
-        self.assertIsNotNone(maildrop.small_message(0))
-        os.utime(self.path, (1, 1))
-        self.assertIsNone(maildrop.small_message(0))
+        for text in (b"a\r\n", b"a\n"):
+            self.put(text)
+            maildrop = self.open()
+            self.assertIsNotNone(maildrop.small_message(0))
+            os.utime(self.path, (1, 1))
+            self.assertIsNone(maildrop.small_message(0))
         self.put(b"a\n")
         maildrop = self.open()
         for changed in (b"ab\n", b"\n", b""):
@@ -107,10 +110,27 @@ class SmallMessageTests(SmallCase):
         os.mkfifo(self.path)
         self.assertIsNone(maildrop.small_message(0))
 
-    def test_one_that_is_converted_anyway_is_sent_as_it_is_now(self) -> None:
+    def test_one_that_another_session_measures_meanwhile_is_converted_all_the_same(self) -> None:
+        self.put(b".a\nb\n", "1700000000.M1P1.host,S=5,W=7:2,")
+        os.utime(self.path, (1, 1))
+        maildrop = self.open(verify_octets=0)
+
+        def read(file: int, most: int) -> bytes:
+            maildrop._look_at(maildrop._place(), 0, maildrop._snapshot.files[0]).close()
+            return read_at_once(file, most)
+
+        with mock.patch.object(maildrop_module, "read_at_once", read):
+            small = maildrop.small_message(0)
+        assert small is not None
+        self.assertEqual(sent(*small), b"..a\r\nb\r\n")
+
+    def test_one_that_was_touched_is_removed_after_it_was_sent(self) -> None:
         self.put(b"a\n")
         maildrop = self.open()
-        self.path.write_bytes(b".\n")
-        small = maildrop.small_message(0)
-        assert small is not None
-        self.assertEqual(sent(*small), b"..\r\n")
+        assert maildrop.small_message(0) is not None
+        os.utime(self.path, (1, 1))
+        self.assertIsNone(maildrop.small_message(0))
+        self.successResultOf(maildrop.retrieve(0)).close()
+        self.assertIsNotNone(maildrop.small_message(0))
+        self.successResultOf(maildrop.finish([0], [0]))
+        self.assertFalse(self.path.exists())
