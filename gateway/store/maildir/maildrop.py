@@ -29,7 +29,7 @@ from gateway.store.maildir.folders.files import (
 )
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.moves import move
-from gateway.store.maildir.folders.place import Place, open_place, opened
+from gateway.store.maildir.folders.place import Place, Trusted, open_place, opened
 from gateway.store.maildir.folders.scan import settled
 from gateway.store.maildir.listing.compressed import HEAD, UnpackedBody, begins_packed, kind_of
 from gateway.store.maildir.listing.reader import Reader
@@ -88,7 +88,7 @@ class Mailbox:
         return self._reader.place
 
     @property
-    def trusted(self) -> int:
+    def trusted(self) -> Trusted:
         """The part of its path that need not be checked again, as ``Place.trusted``."""
         return self._reader.trusted
 

@@ -35,7 +35,7 @@ from gateway.store.maildir.folders.closing import check_open
 from gateway.store.maildir.folders.dotlock import flocked, lock_file
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.follow import follow, may_be_there
-from gateway.store.maildir.folders.place import ALL, Place, opened
+from gateway.store.maildir.folders.place import ALL, NOTHING, Place, opened
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.uids.numbering import Numbering
 from gateway.store.maildir.uids.uidlist import NAME
@@ -79,7 +79,7 @@ class Inbox:
         self._numbers = Numbering(f"{maildir}/{NAME}", reading.mark_of(maildir))
         self._totals: maildirsize.Totals | None = None
         self._swept = 0.0
-        self._trusted = 0
+        self._trusted = NOTHING
         """The part of its path that need not be checked again, as ``Place.trusted``."""
 
     @property

@@ -34,6 +34,19 @@ _CLOSED = -1
 T = TypeVar("T", bound=Exception)
 
 
+class Trusted(NamedTuple):
+    """A directory that was reached safely: who finds the same one there need not check the way."""
+
+    depth: int = 0
+    """The number of leading names of a path that lead to it; 0: none is trusted."""
+
+    device: int = 0
+    inode: int = 0
+
+
+NOTHING = Trusted()
+
+
 class Directory(NamedTuple):
     """An open directory on the path to a mailbox."""
 
@@ -42,8 +55,8 @@ class Directory(NamedTuple):
     fixed: bool
     """Only root and this process's user can replace it at its path."""
 
-    trusted: int = 0
-    """The number of leading names of its path that stay valid."""
+    trusted: Trusted = NOTHING
+    """What of its path stays valid."""
 
 
 class Place:
@@ -154,7 +167,7 @@ def opened(
     *,
     create: bool | None = None,
     folders: tuple[str, ...] = FOLDERS,
-    trusted: int = 0,
+    trusted: Trusted = NOTHING,
 ) -> Iterator[Place]:
     """A Maildir with these ``folders``, open during a ``with``.
 
@@ -199,7 +212,7 @@ def make_maildir(maildir: str) -> None:
 
 
 def open_place(
-    maildir: str, folders: tuple[str, ...], *, make: bool = False, trusted: int = 0
+    maildir: str, folders: tuple[str, ...], *, make: bool = False, trusted: Trusted = NOTHING
 ) -> Place:
     """Open a Maildir, which the caller closes; raises as ``Place.folder``.
 
@@ -226,7 +239,7 @@ def _way_to(
     links: int = LINKS,
     *,
     make: bool = False,
-    trusted: int = 0,
+    trusted: Trusted = NOTHING,
 ) -> Directory:
     """Open the directory at a path; checks every directory on the way that is not ``trusted``.
 
@@ -234,19 +247,36 @@ def _way_to(
     """
     names = [name for name in path.split("/") if name not in ("", ".")]
     if start is None or path.startswith("/"):
-        file = os.open("/" + "/".join(names[:trusted]), os.O_PATH | os.O_CLOEXEC)
-        here = Directory(file, os.fstat(file), fixed=True)
+        here = _trusted(names, trusted) or _trusted(names, NOTHING)
+        assert here is not None, "there is a root"
     else:
-        here = start._replace(file=os.dup(start.file))
-    for depth, name in enumerate(names[trusted:], trusted + 1):
+        here = start._replace(file=os.dup(start.file), trusted=NOTHING)
+    begun = here.trusted.depth
+    trusted = here.trusted
+    for depth, name in enumerate(names[begun:], begun + 1):
         try:
             there = _entered(here, name, links, make=make)
         finally:
             os.close(here.file)
         here = there
         if here.fixed:
-            trusted = depth
+            trusted = Trusted(depth, here.status.st_dev, here.status.st_ino)
     return here._replace(trusted=trusted)
+
+
+def _trusted(names: list[str], trusted: Trusted) -> Directory | None:
+    """The trusted directory on the way of these names, or the root; None: it is another one now."""
+    try:
+        file = os.open("/" + "/".join(names[: trusted.depth]), os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        if not trusted.depth:
+            raise
+        return None
+    status = os.fstat(file)
+    if trusted.depth and (status.st_dev, status.st_ino) != trusted[1:]:
+        os.close(file)
+        return None
+    return Directory(file, status, fixed=True, trusted=trusted)
 
 
 def _entered(above: Directory, name: str, links: int, *, make: bool = False) -> Directory:

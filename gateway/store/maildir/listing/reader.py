@@ -18,7 +18,7 @@ from gateway.store.maildir.folders.dotlock import dotlock, flocked
 from gateway.store.maildir.folders.duplicates import is_plain, part
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.follow import may_be_there
-from gateway.store.maildir.folders.place import FOLDERS, Place, opened
+from gateway.store.maildir.folders.place import FOLDERS, NOTHING, Place, opened
 from gateway.store.maildir.folders.scan import (
     NEVER,
     Stamp,
@@ -62,7 +62,7 @@ class Reader:
         """Its open directories during a reading."""
         self.place: Place | None = None
         """Its directories, if only permitted users can replace their paths."""
-        self.trusted = 0
+        self.trusted = NOTHING
         """The trusted part of its path, as ``Place.trusted``."""
         self._reading = reading
         self._now = now

@@ -30,7 +30,13 @@ from gateway.store.maildir.folders.dotlock import flocked
 from gateway.store.maildir.folders.duplicates import part
 from gateway.store.maildir.folders.files import complain, store_error
 from gateway.store.maildir.folders.moves import move
-from gateway.store.maildir.folders.place import Place, ensure_maildir, opened
+from gateway.store.maildir.folders.place import (
+    NOTHING,
+    Place,
+    Trusted,
+    ensure_maildir,
+    opened,
+)
 from gateway.store.maildir.folders.scan import look, scan
 from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.snapshot import MaildirOptions
@@ -76,7 +82,7 @@ class MaildirRetention:
         audit: Audit,
         now_ns: Callable[[], int] = time.time_ns,
         *,
-        trusted: int = 0,
+        trusted: Trusted = NOTHING,
     ) -> None:
         """``mailbox``: its name in the audit log; ``trusted``: as for ``place.opened``."""
         self._path = maildir

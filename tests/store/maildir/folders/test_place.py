@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -152,6 +153,40 @@ def test_a_link_that_a_user_has_made_leads_nobody_into_anothers_mail(
         WAYS[way](homes, homes.account)
     assert sorted(homes.victim.rglob("*")) == before
     assert homes.trail.lines == []
+
+
+# RCPT and the quota look at nothing: they have asked lately.
+@pytest.mark.parametrize("way", sorted(WAYS.keys() - {"RCPT", "a quota"}))
+@pytest.mark.parametrize("part", ["", "/cur", "/new"])
+def test_a_link_in_a_home_that_its_user_was_given_while_the_server_ran_is_refused(
+    homes: Homes, way: str, part: str
+) -> None:
+    give(homes.mine.parent, 0)
+    for _ in range(2):
+        deliver(homes, homes.account)
+        assert listed(homes, homes.account)
+    give(homes.mine.parent, MALLORY)
+    homes.link(Path(f"{homes.mine}{part}"), Path(f"{homes.victim}{part}"), MALLORY)
+    before = sorted(homes.victim.rglob("*"))
+    with pytest.raises(MailboxUnusable, match="12345"):
+        WAYS[way](homes, homes.account)
+    assert sorted(homes.victim.rglob("*")) == before
+
+
+def test_a_session_that_is_open_when_a_home_is_given_away_removes_and_marks_nothing_elsewhere(
+    homes: Homes,
+) -> None:
+    give(homes.mine.parent, 0)
+    for end in ([0], []), ([], [0]):
+        drop, _ = outcome(homes.store.open(homes.account, None))
+        give(homes.mine.parent, MALLORY)
+        homes.link(homes.mine, homes.victim, MALLORY)
+        with contextlib.suppress(GatewayError):
+            outcome(drop.finish(*end))
+        assert [file.name for file in homes.victim.glob("cur/*")] == [f"{MAIL}:2,"]
+        homes.mine.unlink()
+        homes.mine.with_name("Maildir.kept").rename(homes.mine)
+        give(homes.mine.parent, 0)
 
 
 @pytest.mark.parametrize("way", WAYS)
