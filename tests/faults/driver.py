@@ -48,6 +48,7 @@ class Run:
                 name,
                 self._rules,
                 removed_after=EXPIRES_AFTER if name.endswith(EXPIRED) else inf,
+                may_count_removed=place.may_count_removed,
             )
             for name in MAILBOXES
         ]

@@ -150,6 +150,9 @@ class Wait(Protocol):
 class Place:
     """Gateways on one store.  A store with engines adds those to ``acts``."""
 
+    may_count_removed = False
+    """As in ``MailboxModel``."""
+
     def __init__(self, directory: Path, wait: Wait) -> None:
         self.directory = directory
         self.wait = wait

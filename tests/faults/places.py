@@ -36,6 +36,8 @@ bucket_secret_key_file = "{directory}/bucket.secret"
 class MaildirPlace(Place):
     """One gateway, with a Maildir for each mailbox."""
 
+    may_count_removed = True
+
     def __init__(self, directory: Path, wait: Wait) -> None:
         super().__init__(directory, wait)
         with self.running:

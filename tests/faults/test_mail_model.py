@@ -155,6 +155,20 @@ def test_a_wrong_counter_is_found(box: MailboxModel, messages: int, octets: int)
         box.count([10, 20], messages, octets)
 
 
+def test_in_a_maildir_messages_that_went_without_an_answer_may_still_be_counted() -> None:
+    box = MailboxModel("alice", may_count_removed=True)
+    deliver(box, "a", "b", "c")
+    box.mark(3, ["a"])
+    box.keep(4, ["a"], "killed")
+    box.count([10, 20], 3, 40)
+    for messages, octets in ((4, 50), (3, 30), (1, 10), (2, 40)):
+        with violated(Rule.COUNTER):
+            box.count([10, 20], messages, octets)
+    sure = MailboxModel("bob", may_count_removed=True)
+    with violated(Rule.COUNTER):
+        sure.count([10, 20], 3, 40)
+
+
 def test_retention_may_remove_what_is_old_enough_and_nothing_younger() -> None:
     box = MailboxModel("alice", removed_after=10)
     deliver(box, "a", "b")
