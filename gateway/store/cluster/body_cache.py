@@ -102,7 +102,7 @@ class BodyCache:
         path = _path(self._place, key)
         try:
             with _opened(path, length) as file:
-                body = _at_once(file, length)
+                body = read_at_once(file, length)
             # The thread opens it again: it may read on when nobody waits for it any more.
             return body or await self._run(partial(_read, path, length))
         except Overloaded:
@@ -194,16 +194,6 @@ def _opened(path: str, length: int) -> Iterator[int]:
         yield file
     finally:
         os.close(file)
-
-
-def _at_once(file: int, length: int) -> bytes | None:
-    """A whole file, if all of it is in memory."""
-    try:
-        body = read_at_once(file, length)
-    except OSError:
-        # Nothing of it is, or the file system cannot say.
-        return None
-    return body if len(body) == length else None
 
 
 def _read(path: str, length: int) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -19,7 +18,6 @@ from gateway.model import Form, Listing, Reason, Terms
 from gateway.store.maildir.folders.closing import check_open
 from gateway.store.maildir.folders.files import (
     CHUNK,
-    MESSAGE,
     FileBody,
     complain,
     open_message,
@@ -197,48 +195,33 @@ class Maildrop:
     def small_message(self, index: int) -> tuple[bytes, Form] | None:
         """A message of at most ``CHUNK`` octets that is at hand: read, converted, measured."""
         reading, snapshot = self._mailbox.reading, self._snapshot
-        known, octets = snapshot.forms[index], snapshot.listing.sizes[index]
-        if octets > CHUNK or PACKED <= known < CLAIMED:
+        # Read once: another session's thread may measure the message meanwhile.
+        known = snapshot.forms[index]
+        if snapshot.listing.sizes[index] > CHUNK or PACKED <= known < CLAIMED:
             return None
         try:
-            path, directory = (self._held or self._place()).to_open(snapshot.files[index])
-            file = os.open(path, MESSAGE, dir_fd=directory)
+            place = self._held or self._place()
+            file, status = open_message(*place.to_open(snapshot.files[index]))
         except (OSError, MailboxUnusable):
             return None
         try:
-            text, form = self._small_as_listed(index, known, file)
-        except OSError:
-            return None
+            size = status.st_size
+            if size > CHUNK or not snapshot.is_as_listed(index, status):
+                return None
+            stored = read_at_once(file, size)
         finally:
             os.close(file)
-        if not text:
+        if not stored or (known == CLAIMED and kind_of(stored[:HEAD]) is not None):
             return None
+        if known in (Form.CANONICAL, Form.CLEAN):
+            text, form = stored, Form(known)
+        else:
+            text, found = canonical(stored, convert_cr=reading.convert_cr)
+            if known == CLAIMED and reading.exact:
+                whole = stored.endswith((b"\n", b"\r") if reading.convert_cr else b"\n")
+                snapshot.measured(index, size_of(len(text), status, found)._replace(whole=whole))
+            form = max(found, Form.CANONICAL)
         return text.replace(b"\0", b"\x80") if reading.no_nuls else text, form
-
-    def _small_as_listed(self, index: int, known: int, file: int) -> tuple[bytes, Form]:
-        """An open message, if nobody has written to it since it was listed; else nothing.
-
-        ``known``: its entry in ``Snapshot.forms``, which another session's thread may change
-        meanwhile.
-        """
-        reading, snapshot = self._mailbox.reading, self._snapshot
-        status = os.fstat(file)
-        is_regular, size = stat.S_ISREG(status.st_mode), status.st_size
-        if not (is_regular and size <= CHUNK and snapshot.is_as_listed(index, status)):
-            return b"", Form.STORED
-        stored = read_at_once(file, size)
-        # Under memory pressure it is not all of it.
-        if len(stored) != size or (known == CLAIMED and kind_of(stored[:HEAD]) is not None):
-            return b"", Form.STORED
-        if known == Form.CLEAN:
-            return stored, Form.CLEAN
-        if known == Form.CANONICAL:
-            return stored, Form.CANONICAL
-        text, form = canonical(stored, convert_cr=reading.convert_cr)
-        if known == CLAIMED and reading.exact:
-            whole = stored.endswith((b"\n", b"\r") if reading.convert_cr else b"\n")
-            snapshot.measured(index, size_of(len(text), status, form)._replace(whole=whole))
-        return text, max(form, Form.CANONICAL)
 
     def retrieve(self, index: int) -> Deferred[IBody]:
         """Open a message, even if another program renamed it."""

@@ -118,8 +118,7 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
-MESSAGE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-"""Flags to open a message with: follow no link of a user, and do not wait for a fifo."""
+_MESSAGE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class NotRegular(FileNotFoundError):
@@ -136,7 +135,7 @@ def open_message(path: str, directory: int | None = None) -> tuple[int, os.stat_
     devices, which a user may have put into a Maildir.
     """
     try:
-        file = os.open(path, MESSAGE, dir_fd=directory)
+        file = os.open(path, _MESSAGE, dir_fd=directory)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
             raise NotRegular(path) from None
@@ -148,14 +147,15 @@ def open_message(path: str, directory: int | None = None) -> tuple[int, os.stat_
     return file, status
 
 
-def read_at_once(file: int, most: int) -> bytes:
-    """Up to ``most`` octets of an open file from the page cache, perhaps fewer than it has.
-
-    Raises ``OSError``, ``BlockingIOError`` included if there are none.
-    """
-    buffer = bytearray(most)
-    got = os.preadv(file, (buffer,), 0, os.RWF_NOWAIT)
-    return bytes(memoryview(buffer)[:got])
+def read_at_once(file: int, size: int) -> bytes | None:
+    """All ``size`` octets of an open file; None: reading would wait for the disk, or fail."""
+    buffer = bytearray(size)
+    try:
+        got = os.preadv(file, (buffer,), 0, os.RWF_NOWAIT)
+    except OSError:
+        return None
+    # Under memory pressure it returns fewer.
+    return bytes(buffer) if got == size else None
 
 
 def version_of(status: os.stat_result) -> int:
