@@ -20,6 +20,8 @@ from gateway.interfaces import IBody, IHidingMaildrop, IMaildrop, Run
 from gateway.model import Account, Reason, Removed
 from gateway.postgresql.database import Database
 from gateway.postgresql.migrate import migrate
+from gateway.state.cluster.leader import ClusterLeader
+from gateway.state.cluster.state import ClusterState
 from gateway.store.cluster.blobs import Blobs
 from gateway.store.cluster.requests import Requests
 from gateway.store.cluster.signing import Signer
@@ -338,3 +340,35 @@ class ClusterBench:
         keys |= {key for (key,) in self.read("SELECT body FROM pop3gw.gone")}
         listed = self.engines.result(self.blobs().list())
         return [key.hex for key in listed.keys if key not in keys]
+
+
+def states_on(database: Callable[[], Database]) -> Callable[[SynchronousTestCase], Any]:
+    """What ``state_tests`` takes, with connections that ``database`` makes."""
+
+    def state(test: SynchronousTestCase) -> Callable[[], ClusterState]:
+        ENGINES[0].clear()
+
+        def opened() -> ClusterState:
+            one = ClusterState(database(), run_now)
+            test.addCleanup(one.close)
+            return one
+
+        return opened
+
+    return state
+
+
+def leaders_on(database: Callable[[], Database]) -> Callable[[SynchronousTestCase], Any]:
+    """What ``leader_tests`` takes, with connections that ``database`` makes."""
+
+    def candidate(test: SynchronousTestCase) -> Callable[[], ClusterLeader]:
+        ENGINES[0].clear()
+
+        def made() -> ClusterLeader:
+            connections = database()
+            test.addCleanup(connections.close)
+            return ClusterLeader(connections, run_now)
+
+        return made
+
+    return candidate

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cluster_engines import PASSWORD, ROLE, Engines
@@ -143,3 +143,21 @@ class ClusterGateway(Gateway):
         lmtp = f'[lmtp]\nendpoint = "tcp:{self.lmtp}:interface=127.0.0.1"\n'
         mail = ClusterMail(engines, bucket, directory, **store)
         super().__init__(directory, lmtp + settings, mail)
+
+
+@contextmanager
+def running(
+    engines: Engines, directory: Path, settings: Mapping[str, str]
+) -> Iterator[list[ClusterGateway]]:
+    """Gateways of a cluster without mailboxes, by name with their tables, during a ``with``."""
+    engines.clear()
+    bucket, made = engines.make_bucket(), []
+    for name, tables in settings.items():
+        (directory / name).mkdir()
+        made.append(ClusterGateway(engines, bucket, directory / name, tables))
+    for gateway in made:
+        gateway.run()
+    yield made
+    for gateway in made:
+        gateway.stop()
+        assert "Traceback" not in gateway.log

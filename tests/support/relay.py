@@ -6,6 +6,19 @@ import contextlib
 import socket
 import threading
 from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class _Line(NamedTuple):
+    """A connection of a client, and what its two threads share."""
+
+    client: socket.socket
+    server: socket.socket
+    lost: threading.Event
+    """The client gets no further answer."""
+
+    ended: threading.Event
+    """The server has answered all that it will."""
 
 
 class Relay:
@@ -69,18 +82,12 @@ class Relay:
                 self.connections += 1
                 server = socket.create_connection(("127.0.0.1", self._target))
                 self._open += [client, server]
-                lost, ended = threading.Event(), threading.Event()
+                line = _Line(client, server, threading.Event(), threading.Event())
                 for work in (self._requests, self._answers):
-                    values = (client, server, lost, ended)
-                    threading.Thread(target=work, args=values, daemon=True).start()
+                    threading.Thread(target=work, args=(line,), daemon=True).start()
 
-    def _requests(
-        self,
-        client: socket.socket,
-        server: socket.socket,
-        lost: threading.Event,
-        ended: threading.Event,
-    ) -> None:
+    def _requests(self, line: _Line) -> None:
+        client, server, lost, ended = line
         got = 0
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
@@ -113,13 +120,8 @@ class Relay:
         self.ended += 1
         _close(server)
 
-    def _answers(
-        self,
-        client: socket.socket,
-        server: socket.socket,
-        lost: threading.Event,
-        ended: threading.Event,
-    ) -> None:
+    def _answers(self, line: _Line) -> None:
+        client, server, lost, ended = line
         sent = 0
         with contextlib.suppress(OSError):
             while data := server.recv(65536):

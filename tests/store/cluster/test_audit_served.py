@@ -14,7 +14,7 @@ import pytest
 from test_served import deliver, logged_in
 
 from cluster_engines import Engines
-from cluster_gateway import ClusterGateway
+from cluster_gateway import ClusterGateway, running
 from commands import PROGRAM
 from servers import USER, Gateway, free_port
 
@@ -27,19 +27,13 @@ TOKEN = f'token = "{SECRET}"'
 @pytest.fixture
 def pair(engines: Engines, tmp_path: Path) -> Iterator[list[ClusterGateway]]:
     """Two gateways with the operator's API."""
-    engines.clear()
-    bucket, made = engines.make_bucket(), []
+    settings = {}
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
         endpoint = f"tcp:{free_port()}:interface=127.0.0.1"
         http = f'[http]\nendpoint = "{endpoint}"\n[http.tokens.desk]\n{TOKEN}\nscopes = ["read"]\n'
-        made.append(ClusterGateway(engines, bucket, tmp_path / name, http))
-    for gateway in made:
-        gateway.run()
-    yield made
-    for gateway in made:
-        gateway.stop()
-        assert "Traceback" not in gateway.log
+        settings[name] = http
+    with running(engines, tmp_path, settings) as made:
+        yield made
 
 
 def remove_first(gateway: Gateway) -> None:

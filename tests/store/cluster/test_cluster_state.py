@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from cluster_engines import ENGINES
+from cluster_engines import ENGINES, leaders_on, states_on
 from gateway.model import DigestClaim, Level
 from gateway.postgresql.database import Database
-from gateway.state.cluster.leader import TERM, ClusterLeader
+from gateway.state.cluster.leader import TERM
 from gateway.state.cluster.state import ClusterState
 from gateway.testing.state_contract import leader_tests, state_tests
 from gateway.testing.store_contract import run_now
@@ -19,26 +17,12 @@ from relay import Relay
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 
 
-def state(test: SynchronousTestCase) -> Callable[[], ClusterState]:
-    ENGINES[0].clear()
-
-    def opened() -> ClusterState:
-        one = ClusterState(Database(ENGINES[0].url), run_now)
-        test.addCleanup(one.close)
-        return one
-
-    return opened
+def database() -> Database:
+    """As gateways find it."""
+    return Database(ENGINES[0].url)
 
 
-def candidate(test: SynchronousTestCase) -> Callable[[], ClusterLeader]:
-    ENGINES[0].clear()
-
-    def made() -> ClusterLeader:
-        database = Database(ENGINES[0].url)
-        test.addCleanup(database.close)
-        return ClusterLeader(database, run_now)
-
-    return made
+state, candidate = states_on(database), leaders_on(database)
 
 
 class ClusterStateTests(state_tests(state)):  # type: ignore[misc]

@@ -12,7 +12,7 @@ import pytest
 from test_audit_served import SECRET, TOKEN, told
 
 from cluster_engines import Engines
-from cluster_gateway import ClusterGateway
+from cluster_gateway import ClusterGateway, running
 from servers import USER, Gateway, free_port
 
 pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("cluster")]
@@ -23,11 +23,8 @@ WRONG = 3
 @pytest.fixture
 def pair(engines: Engines, tmp_path: Path) -> Iterator[list[ClusterGateway]]:
     """A gateway of one process, and one with workers."""
-    engines.clear()
-    bucket, made = engines.make_bucket(), []
-    for name, workers in (("one", 1), ("two", 2)):
-        (tmp_path / name).mkdir()
-        settings = f"""
+    settings = {
+        name: f"""
 [processes]
 workers = {workers}
 [http]
@@ -36,13 +33,10 @@ endpoint = "tcp:{free_port()}:interface=127.0.0.1"
 {TOKEN}
 scopes = ["read", "operate"]
 """
-        made.append(ClusterGateway(engines, bucket, tmp_path / name, settings))
-    for gateway in made:
-        gateway.run()
-    yield made
-    for gateway in made:
-        gateway.stop()
-        assert "Traceback" not in gateway.log
+        for name, workers in (("one", 1), ("two", 2))
+    }
+    with running(engines, tmp_path, settings) as made:
+        yield made
 
 
 def guess(gateway: Gateway) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -10,13 +10,20 @@ import psycopg
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from cluster_engines import ENGINES, PASSWORD, ROLE, ClusterBench, Waits
+from cluster_engines import (
+    ENGINES,
+    PASSWORD,
+    ROLE,
+    ClusterBench,
+    Engines,
+    Waits,
+    leaders_on,
+    states_on,
+)
 from gateway.postgresql.database import Database
-from gateway.state.cluster.leader import ClusterLeader
-from gateway.state.cluster.state import ClusterState
 from gateway.testing.retention_store_contract import keeping_tests
 from gateway.testing.state_contract import leader_tests, state_tests
-from gateway.testing.store_contract import ALICE, delivery_tests, run_now, store_tests
+from gateway.testing.store_contract import ALICE, delivery_tests, store_tests
 from gateway.testing.transfer_contract import transfer_tests
 from pgbouncer import SERVERS, PgBouncer
 
@@ -25,9 +32,9 @@ POOLERS: list[PgBouncer] = []
 
 
 @pytest.fixture(scope="module")
-def pooler(engines: Any) -> Iterator[None]:  # noqa: ARG001
+def pooler(engines: Engines) -> Iterator[None]:
     """A pooler before the database."""
-    one = PgBouncer(ENGINES[0].postgresql.port, ROLE, PASSWORD).run()
+    one = PgBouncer(engines.postgresql.port, ROLE, PASSWORD).run()
     POOLERS.append(one)
     use_all_servers()
     yield
@@ -63,26 +70,7 @@ class PooledBench(ClusterBench):
         return super().gateway(test, **({"database": pooled()} | more))
 
 
-def state(test: SynchronousTestCase) -> Callable[[], ClusterState]:
-    ENGINES[0].clear()
-
-    def opened() -> ClusterState:
-        one = ClusterState(pooled(), run_now)
-        test.addCleanup(one.close)
-        return one
-
-    return opened
-
-
-def candidate(test: SynchronousTestCase) -> Callable[[], ClusterLeader]:
-    ENGINES[0].clear()
-
-    def made() -> ClusterLeader:
-        database = pooled()
-        test.addCleanup(database.close)
-        return ClusterLeader(database, run_now)
-
-    return made
+state, candidate = states_on(pooled), leaders_on(pooled)
 
 
 class PooledStoreTests(Waits, store_tests(PooledBench)):  # type: ignore[misc]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cluster_engines import Engines
-from cluster_gateway import ClusterGateway
+from cluster_gateway import ClusterGateway, running
 from gateway.net.tls import make_certificate
 from servers import PASSWORD, USER, Gateway
 
@@ -30,18 +30,8 @@ LEADS_SOON = "[retention]\nenabled = true\npolicy = ''\ncheck_every = 1.0\n"
 @pytest.fixture
 def pair(engines: Engines, tmp_path: Path) -> Iterator[list[ClusterGateway]]:
     """Two gateways of a cluster without mailboxes."""
-    engines.clear()
-    bucket = engines.make_bucket()
-    made = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        made.append(ClusterGateway(engines, bucket, tmp_path / name, LEADS_SOON))
-    for gateway in made:
-        gateway.run()
-    yield made
-    for gateway in made:
-        gateway.stop()
-        assert "Traceback" not in gateway.log
+    with running(engines, tmp_path, {"one": LEADS_SOON, "two": LEADS_SOON}) as made:
+        yield made
 
 
 def deliver(port: int, message: bytes) -> None:
