@@ -57,6 +57,9 @@ def carry_out(
 
     refusal = weighed.refusal
 
+    def try_it(_: object = None) -> Deferred[T]:
+        return log_in() if refusal is None else fail(refusal)
+
     def good(result: T) -> T:
         weighed.succeeded()
         weighed.ended()
@@ -73,9 +76,9 @@ def carry_out(
         peer, name = attempt.peer, shown_name(attempt.username)
         emit(LoginDelayed(peer.session, name, peer.host, weighed.wait, peer.listener))
         waited: Deferred[None] = deferLater(clock(), weighed.wait, lambda: None)
-        answer = waited.addCallback(lambda _: log_in() if refusal is None else fail(refusal))
+        answer = waited.addCallback(try_it)
     else:
-        answer = log_in() if refusal is None else fail(refusal)
+        answer = try_it()
     return answer.addCallbacks(good, bad)
 
 

@@ -39,7 +39,7 @@ from gateway.http.site import BoundedSite
 from gateway.interfaces import ICollectingStore, IDirectory, IStore
 from gateway.jobs.certificate_expiry import CertificateExpiry
 from gateway.jobs.collection import CollectionJob
-from gateway.model import Account, Terms
+from gateway.model import AS_BEFORE_LOGIN, Account, Terms
 from gateway.net.pop3_factory import POP3Factory, POP3Options
 from gateway.net.timeouts import Timeouts
 from gateway.net.tls_context import TLSContext
@@ -47,8 +47,6 @@ from gateway.operations.certificates import CertificateRow
 from gateway.operations.mailboxes import SESSIONS_IN
 from gateway.operations.tools import Tools, Verify
 from gateway.store.audited import no_audit
-
-_AS_FOR_ALL = Terms()
 
 
 class Assembly:
@@ -163,7 +161,7 @@ class Assembly:
     def _terms(self, account: Account) -> Terms:
         """EXPIRE and LOGIN-DELAY in CAPA after login."""
         if not self._settings.retention.enabled:
-            return _AS_FOR_ALL
+            return AS_BEFORE_LOGIN
         return Terms(expire=self._policies.expire(account))
 
     def mail_services(self, directory: IDirectory) -> MailServices | None:

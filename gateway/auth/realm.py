@@ -87,7 +87,7 @@ class _MayBeHeld:
         return self._maildrop.abandon(retrieved)
 
 
-def _never_at_hand(index: int) -> tuple[bytes, Form] | None:  # noqa: ARG001
+def _never_at_hand(_: int) -> tuple[bytes, Form] | None:
     """As ``IQuickMaildrop.small_message``, where the maildrop has none."""
     return None
 

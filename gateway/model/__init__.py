@@ -7,6 +7,7 @@ Import them from here; ``mail``, ``audit``, ``transfer``, ``accounts``, ``client
 from __future__ import annotations
 
 from gateway.model.accounts import (
+    AS_BEFORE_LOGIN,
     UNLIMITED,
     Account,
     DigestClaim,
@@ -48,6 +49,7 @@ from gateway.model.mail import (
 from gateway.model.transfer import CopiedMessage, MailboxImage
 
 __all__ = [
+    "AS_BEFORE_LOGIN",
     "UNLIMITED",
     "Account",
     "AuditEntry",

@@ -179,3 +179,7 @@ class Terms:
 
     login_delay: int | None = None
     """LOGIN-DELAY in seconds, at most the value before login; None: that value."""
+
+
+AS_BEFORE_LOGIN = Terms()
+"""Terms that do not differ by user."""

@@ -72,8 +72,7 @@ class FairTurns:
             self._look_again()
             return
         work()
-        paid = queue.paid if queue.paid > begun else begun
-        queue.paid = paid + 2 * (seconds() - begun)
+        queue.paid = max(queue.paid, begun) + 2 * (seconds() - begun)
 
     def _look_again(self) -> None:
         if not self._due:

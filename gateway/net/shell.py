@@ -64,13 +64,13 @@ class Shell(AdmittedProtocol):
         self._queued = False
         """The session waits for its turn."""
         self._login_turns: FairTurns | None = None
-        """Where it waits for its turn, while others go first; None: it is as good as they are."""
+        """The queue for its turns before the login; None: it takes its turns at once."""
         self._turn_ends = 0.0
         self._time_is_up = False
         self._paused = False
         self._deaf = False
         self._read_on: Callable[[], None] | None = None
-        """Makes more of a reply, before the next action; None: there is no more at hand."""
+        """Reads on in the message that is being sent; None: there is nothing to read now."""
         self._input_ended = False
         """The client has closed its side; it still gets its replies."""
         self._handshaking = False

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from attrs import evolve
 
-from gateway.model import Form, Listing, Terms
+from gateway.model import AS_BEFORE_LOGIN, Form, Listing, Terms
 from gateway.pop3.actions import Commit, Fetch, StartTLS
 from gateway.pop3.authorization import Authorization
 from gateway.pop3.capabilities import Line, capability_lines, mechanisms
@@ -30,7 +30,6 @@ from gateway.wire import base64
 from gateway.wire.body import END, as_sent
 from gateway.wire.lines import LineTooLong
 
-_AS_FOR_ALL = Terms()
 _PRINTABLE = re.compile(rb"[\t -~]*")
 
 
@@ -232,7 +231,7 @@ class Session(Replies):
 
     # -- answers to Login, Step, StartTLS, XClient ---------------------------
 
-    def logged_in(self, listing: Listing, terms: Terms = _AS_FOR_ALL) -> None:
+    def logged_in(self, listing: Listing, terms: Terms = AS_BEFORE_LOGIN) -> None:
         """The login succeeded: the maildrop's listing, and what CAPA announces to its user."""
         self._owed = False
         self._authorization.over()

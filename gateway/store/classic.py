@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from gateway.errors import MessageGone
 from gateway.interfaces import IBody, IMaildrop
-from gateway.model import Form, Listing, Terms
+from gateway.model import AS_BEFORE_LOGIN, Form, Listing
 
 CHUNK = 128 * 1024
 
@@ -50,7 +50,7 @@ class ClassicMaildrop:
 
     def __init__(self, mailbox: IMailboxPOP3, name: str) -> None:
         self.name = name
-        self.terms = Terms()
+        self.terms = AS_BEFORE_LOGIN
         self._mailbox = mailbox
         self._numbers: list[int] = []
 

@@ -11,13 +11,13 @@ from zope.interface import implementer
 from gateway.errors import MessageGone, StoreDown
 from gateway.interfaces import Audit, IBody, IHidingMaildrop
 from gateway.model import (
+    AS_BEFORE_LOGIN,
     Contents,
     Form,
     Listing,
     Reason,
     Removed,
     StoredMessage,
-    Terms,
     Usage,
 )
 from gateway.store.audited import entry, message_id_in
@@ -138,7 +138,7 @@ class MemoryMaildrop:
         audit: Audit,
     ) -> None:
         self.name = name
-        self.terms = Terms()
+        self.terms = AS_BEFORE_LOGIN
         self._cause = cause
         self._audit = audit
         self._mailbox = mailbox

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from gateway.errors import GatewayError, MessageGone, NoSuchMailbox
 from gateway.events import BodyMissing, Emit
 from gateway.interfaces import IBody, IHeaderMaildrop, IHidingMaildrop, Run
-from gateway.model import Listing, Reason, Terms
+from gateway.model import AS_BEFORE_LOGIN, Listing, Reason
 from gateway.store.cluster.ahead import Ahead, Memory
 from gateway.store.cluster.batch import Batch
 from gateway.store.cluster.blobs import LONGEST_HEAD
@@ -66,7 +66,7 @@ class ClusterMaildrop:
     def __init__(self, name: str, snapshot: Snapshot, means: Means, cause: Reason) -> None:
         """``cause``: the reason in the audit log for removals of the session."""
         self.name = name
-        self.terms = Terms()
+        self.terms = AS_BEFORE_LOGIN
         self._snapshot = snapshot
         self._means = means
         self._cause = cause

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from gateway.errors import MailboxUnusable, MaildropBusy, MessageGone, SizeChanged, StoreDown
 from gateway.interfaces import Audit, IBody, IHidingMaildrop, IQuickMaildrop, Run
-from gateway.model import Form, Listing, Reason, Terms
+from gateway.model import AS_BEFORE_LOGIN, Form, Listing, Reason
 from gateway.store.maildir.folders.closing import check_open
 from gateway.store.maildir.folders.files import (
     CHUNK,
@@ -51,8 +51,6 @@ LARGE = 256 * 1024
 
 FEW = 8
 """Most files to examine in the reactor's thread."""
-
-_AS_FOR_ALL = Terms()
 
 
 class Mailbox:
@@ -182,7 +180,7 @@ class Maildrop:
     ) -> None:
         """``cause``: the reason in the audit log for removals of the session."""
         self.name = name
-        self.terms = _AS_FOR_ALL
+        self.terms = AS_BEFORE_LOGIN
         self._cause = cause
         self._held: Place | None = None
         self._mailbox = mailbox

@@ -251,9 +251,8 @@ def _way_to(
         assert here is not None, "there is a root"
     else:
         here = start._replace(file=os.dup(start.file), trusted=NOTHING)
-    begun = here.trusted.depth
     trusted = here.trusted
-    for depth, name in enumerate(names[begun:], begun + 1):
+    for depth, name in enumerate(names[trusted.depth :], trusted.depth + 1):
         try:
             there = _entered(here, name, links, make=make)
         finally:
