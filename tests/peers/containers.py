@@ -43,10 +43,9 @@ _LEFT_OUT = ("doc", "info", "locale", "man")
 
 # crun refuses cgroups of both versions at once, and root of a test machine may have few rights.
 _ENTER = 'umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
-_RUN = (
-    *("--cgroups", "disabled", "--ulimit", "nofile=20000:20000", "--ulimit", "nproc=20000:20000"),
-    *("--no-healthcheck", "--log-driver", "k8s-file"),
-)
+# Those that podman and buildah set otherwise are more than such a root may have.
+_LIMITS = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=20000:20000")
+_RUN = (*_LIMITS, "--cgroups", "disabled", "--no-healthcheck", "--log-driver", "k8s-file")
 
 HARDENED = (
     *("--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL"),
@@ -136,7 +135,7 @@ class Containers:
         index = os.environ.get("PIP_INDEX_URL")
         self._do(
             *("buildah", "bud", "-q", "--isolation", "chroot", "--format", "docker"),
-            *("--layers=false", "--build-arg", f"BASE={BASE}"),
+            *(*_LIMITS, "--layers=false", "--build-arg", f"BASE={BASE}"),
             *([f"--build-arg=PIP_INDEX_URL={index}"] if index else []),
             f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",
             *("-t", IMAGE, ROOT),

@@ -53,6 +53,7 @@ bluestore block db size = 0
 bluestore block wal size = 0
 bluestore cache autotune = false
 bluestore cache size = 33554432
+osd class dir = {classes}
 osd class load list = *
 osd class default list = *
 rgw data = {directory}
@@ -88,6 +89,7 @@ class RadosGateway:
                 fsid=self._fsid,
                 monitor=f"[v2:127.0.0.1:{self._monitor_port}]",
                 directory=directory,
+                classes=_classes(),
                 port=self.port,
                 osds=osds,
                 least=osds // 2 + 1,
@@ -166,3 +168,9 @@ class RadosGateway:
             check=False,
         )
         assert done.returncode == 0, f"{program}: {done.stdout.decode(errors='replace')}"
+
+
+def _classes() -> Path:
+    """Where OSDs find the code of radosgw: Debian 13 has a path that begins with no slash."""
+    (found,) = Path("/usr/lib").glob("*/rados-classes")
+    return found
