@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from bench import (
     cluster,
     compare,
     machine,
-    mail,
     memory,
     page,
     passes,
@@ -28,10 +27,9 @@ from bench import (
     workers,
 )
 from bench.load import LoadFailed
-from bench.maildirs import Copies, account_lines
 from bench.results import QUIET, Result, Run
 from bench.rows import LONG, QUICK, Row, Sizes, beside_other_commit, rows
-from bench.servers import HERE, OWNER, Dovecot, Gateway, NotAvailable, Server, made, running
+from bench.servers import HERE, Dovecot, Gateway, NotAvailable, Server
 
 WORKERS, MEMORY = "workers", "memory"
 """Rows that have servers of their own. The first needs three minutes: only if asked for."""
@@ -204,15 +202,8 @@ def _measure(
     kinds: Sequence[type[Server]],
     wait: float,
 ) -> None:
-    servers = list(made(directory, {kind.name.replace(" ", "-"): kind for kind in kinds}).values())
     _say("making the mail")
-    copies = Copies([server.mail for server in servers], OWNER if os.geteuid() == 0 else None)
-    drops = mail.make(copies, sizes, (name for row in chosen for name in row.mail))
-    accounts = account_lines([drop for some in drops.values() for drop in some])
-    with ExitStack() as stack:
-        for server in servers:
-            server.accounts.write_text(accounts)
-            stack.enter_context(running(server))
+    with passes.serving(directory, kinds, sizes, chosen) as (servers, drops):
         for row in chosen:
             load = quiet.wait(wait, _say)
             noise = "" if load <= QUIET else f" (other programs use {load:.0%} of the machine)"

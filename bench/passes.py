@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
-from bench import calls
+from bench import calls, mail
 from bench.load import LoadFailed, Probe, login
-from bench.maildirs import Drop
+from bench.maildirs import Copies, Drop, account_lines
 from bench.quiet import Meter
 from bench.results import Figures, Result
-from bench.rows import OTHERS, Others, Row
-from bench.servers import NotAvailable, Server
+from bench.rows import OTHERS, Others, Row, Sizes
+from bench.servers import OWNER, NotAvailable, Server, made, running
 from bench.work import Mail, percentile
 
 PACE = {Others.APART: 0.003, Others.ALONG: 0.01}
 """Seconds between two commands of the other session."""
 
 
+@contextmanager
+def serving(
+    directory: Path, kinds: Sequence[type[Server]], sizes: Sizes, chosen: Sequence[Row]
+) -> Iterator[tuple[list[Server], Mail]]:
+    """Servers that run, each with its copy of all mail of some rows."""
+    servers = list(made(directory, {kind.name.replace(" ", "-"): kind for kind in kinds}).values())
+    copies = Copies([server.mail for server in servers], OWNER if os.geteuid() == 0 else None)
+    drops = mail.make(copies, sizes, (name for row in chosen for name in row.mail))
+    accounts = account_lines([drop for some in drops.values() for drop in some])
+    with ExitStack() as stack:
+        for server in servers:
+            server.accounts.write_text(accounts)
+            stack.enter_context(running(server))
+        yield servers, drops
+
+
 def rounds(
     row: Row,
     servers: Sequence[Server],
-    mail: Mail,
+    drops: Mail,
     count: int,
     say: Callable[[str], None],
 ) -> Result:
@@ -33,7 +51,7 @@ def rounds(
             if server.name in result.troubles:
                 continue
             try:
-                found = _round(row, server, mail, traced=row.traced and turn == 0)
+                found = _round(row, server, drops, traced=row.traced and turn == 0)
             except (LoadFailed, NotAvailable, OSError) as why:
                 result.troubles[server.name] = str(why)
                 say(f"{row.name}: {server.name}: {why}")
@@ -42,26 +60,26 @@ def rounds(
     return result
 
 
-def _round(row: Row, server: Server, mail: Mail, *, traced: bool) -> Figures:
+def _round(row: Row, server: Server, drops: Mail, *, traced: bool) -> Figures:
     if not server.alive:
         server.restart()
-    row.work.prepare(server, mail)
+    row.work.prepare(server, drops)
     waits: Figures = {}
     meter = Meter()
     if row.others is Others.ALONG:
-        with _other_session(server, mail[OTHERS][0], row.others, waits):
-            found = row.work.measure(server, mail)
+        with _other_session(server, drops[OTHERS][0], row.others, waits):
+            found = row.work.measure(server, drops)
     else:
-        found = row.work.measure(server, mail)
+        found = row.work.measure(server, drops)
     found = {**found, "foreign": meter.foreign()}
     if row.others is Others.APART:
-        row.work.prepare(server, mail)
-        with _other_session(server, mail[OTHERS][0], row.others, waits):
-            row.work.measure(server, mail)
+        row.work.prepare(server, drops)
+        with _other_session(server, drops[OTHERS][0], row.others, waits):
+            row.work.measure(server, drops)
     if traced:
-        row.work.prepare(server, mail)
+        row.work.prepare(server, drops)
         with calls.counted(server) as made:
-            units = row.work.measure(server, mail)["units"]
+            units = row.work.measure(server, drops)["units"]
         found.update(calls.figures(made, units))
     return {**found, **waits}
 
