@@ -182,6 +182,7 @@ class Assembly:
             store,
             runtime.state,
             runtime.leader,
+            run=runtime.disk.run,
             admissions=runtime.admissions,
             timeouts=self._timeouts,
             listeners=self._listeners,

@@ -21,7 +21,7 @@ from gateway.config.quota import Quota as QuotaSettings
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.events import Emit, Subscription
-from gateway.interfaces import IAdmission, IDelivery, IDirectory, ILeader, IState, IStore
+from gateway.interfaces import IAdmission, IDelivery, IDirectory, ILeader, IState, IStore, Run
 from gateway.jobs.digest import ComposeDigest, Digest
 from gateway.jobs.full_mailboxes import FullMailboxes
 from gateway.jobs.quota_warnings import Compose, QuotaWarner
@@ -74,6 +74,7 @@ class MailServices:
         state: IState,
         leader: ILeader,
         *,
+        run: Run,
         timeouts: Timeouts,
         admissions: Mapping[str, IAdmission] | None = None,
         listeners: Listeners | None = None,
@@ -84,8 +85,9 @@ class MailServices:
         """``admissions`` of LMTP and of the policy service have their limits on connections.
 
         ``listeners`` keeps what listens already; ``emit`` takes events; connections share
-        ``turns``.
+        ``turns``.  ``run`` does what takes time by the number of mailboxes.
         """
+        self._run = run
         self._admissions = admissions or {}
         self._listeners = listeners or Listeners()
         self._find_endpoint = find_endpoint
@@ -111,7 +113,7 @@ class MailServices:
 
     @cached_property
     def _all_mailboxes(self) -> AllMailboxes:
-        return all_mailboxes_of(self._settings, self._directory, self._store)
+        return all_mailboxes_of(self._settings, self._directory, self._store, self._run)
 
     def _make_warner(self) -> QuotaWarner:
         return QuotaWarner(
@@ -137,6 +139,7 @@ class MailServices:
             digest_composer(quota),
             to=quota.digest_to,
             interval=quota.digest_every,
+            clock=self._reactor,
             now=time.time,
             emit=self._emit,
         )
@@ -159,7 +162,8 @@ class MailServices:
     async def _known_names(self) -> list[str]:
         """The names of all mailboxes, and of unlisted ones that were found full."""
         names = await self._all_mailboxes.names()
-        return sorted({*names, *await self._state.warning_states(Level.NORMAL)})
+        states = await self._state.warning_states(Level.NORMAL)
+        return await self._run(lambda: sorted({*names, *states}))
 
     def stop(self) -> Deferred[None]:
         """Stop; fires when pending warnings are delivered."""

@@ -32,15 +32,17 @@ from gateway.operations.tools import Verified
 from gateway.sasl.credentials import ActingPassword
 
 
-def all_mailboxes_of(settings: Settings, directory: IDirectory, store: object) -> AllMailboxes:
-    """All mailboxes, for jobs that go through them.
+def all_mailboxes_of(
+    settings: Settings, directory: IDirectory, store: object, run: Run
+) -> AllMailboxes:
+    """All mailboxes, for jobs that go through them; ``run`` does it.
 
     Raises ``ConfigError`` if the store cannot list mailboxes.
     """
     mailboxes: IMailboxes | None = IMailboxes(store, None)
     if mailboxes is None:
         raise ConfigError([f"store.kind: {settings.store.kind} cannot list its mailboxes"])
-    return AllMailboxes(directory, mailboxes, hosts=settings.directory.here)
+    return AllMailboxes(directory, mailboxes, run, hosts=settings.directory.here)
 
 
 def directory_behind(checkers: Sequence[ICredentialsChecker]) -> IDirectory:

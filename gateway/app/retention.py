@@ -59,6 +59,7 @@ class RetentionService:
             settings.directory.here,
             state,
             leader,
+            run,
             clock=reactor,
             now=now,
             every=settings.retention.check_every,
@@ -66,7 +67,8 @@ class RetentionService:
         self.retention_job: RetentionJob | None = None
         if settings.retention.enabled:
             retention_store = keeping_of(store)
-            mailboxes = mailboxes_of(settings, directory, store, policies)
+            every = all_mailboxes_of(settings, directory, store, run)
+            mailboxes = Mailboxes(every, policies)
             self.retention_job = self._make_job(retention_store, mailboxes)
 
     def _make_job(self, store: IRetentionStore, mailboxes: Mailboxes) -> RetentionJob:
@@ -93,6 +95,7 @@ class RetentionService:
             rate_limit,
             self._state,
             self._leader,
+            self._run,
             clock=clock,
             now=self._now,
             every=section.check_every,
@@ -128,13 +131,6 @@ def keeping_of(store: IStore) -> IRetentionStore:
     if keeping is None:
         raise ConfigError(["retention.enabled: expected false, since the store has no retention"])
     return keeping
-
-
-def mailboxes_of(
-    settings: Settings, directory: IDirectory, store: IStore, policies: Policies
-) -> Mailboxes:
-    """The mailboxes of the store, and their policies."""
-    return Mailboxes(all_mailboxes_of(settings, directory, store), policies)
 
 
 def guard_of(section: Retention) -> Guard:

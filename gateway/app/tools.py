@@ -61,7 +61,7 @@ def tools_of(
     """What operations work with; parts that the store lacks fail with ``NotSupported``."""
     lacking = _Lacking(settings.store.kind)
     here = settings.directory.here
-    mailboxes = AllMailboxes(directory, IMailboxes(store, lacking), hosts=here)
+    mailboxes = AllMailboxes(directory, IMailboxes(store, lacking), run, hosts=here)
     recipients = Recipients(
         directory,
         IDelivery(store, lacking),

@@ -96,13 +96,11 @@ class LdapDirectory:
 
     def accounts(self) -> Deferred[list[Account]]:
         """All accounts with a mailbox."""
-        asked = self._list_all(self.entries.everybody)
-        return asked.addCallback(lambda everybody: [found.account for found in everybody])
+        return self._list_all(lambda: [one.account for one in self.entries.everybody()])
 
     def with_retention(self) -> Deferred[list[Account]]:
         """The accounts with a retention policy of their own."""
-        asked = self._list_all(self.entries.with_retention)
-        return asked.addCallback(lambda some: [found.account for found in some])
+        return self._list_all(lambda: [one.account for one in self.entries.with_retention()])
 
     def _known(self, key: str, search: Callable[[], Found | None]) -> Deferred[Account | None]:
         known = self._found_within(key, self._ttl)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.interfaces import IDirectory, IExpireState, ILeader, IOwnRetention
+from gateway.interfaces import IDirectory, IExpireState, ILeader, IOwnRetention, Run
 from gateway.model import Account, KnownExpire
 from gateway.observe.failures import complain
 from gateway.retention.policies import Policies
@@ -39,17 +39,22 @@ class AnnouncedExpire:
         hosts: Collection[str],
         state: IExpireState,
         leader: ILeader,
+        run: Run,
         *,
         clock: IReactorTime,
         now: Callable[[], float],
         every: float,
     ) -> None:
-        """``hosts``: this server's names; ``now`` in Unix seconds."""
+        """``hosts``: this server's names; ``run`` goes through all users.
+
+        ``now`` in Unix seconds.
+        """
         self._directory = directory
         self._policies = policies
         self._hosts = hosts
         self._state = state
         self._leader = leader
+        self._run = run
         self._clock = clock
         self._now = now
         self._every = every
@@ -84,16 +89,19 @@ class AnnouncedExpire:
         delay = self._every
         try:
             accounts = await self._accounts()
+            self.expire = await self._run(lambda: self._smallest(accounts))
         except Exception as error:
             self._complain(Failure(error))
             delay = min(AGAIN, self._every)
         else:
-            here = (one for one in accounts if not one.is_elsewhere(self._hosts))
-            self.expire = self._policies.expire_of_all({one.retention for one in here})
             self._problem = ""
         # Also what was known before an outage, or that nothing is known.
         await self._state.keep_expire(KnownExpire(self.expire, self._now() + delay))
         return delay
+
+    def _smallest(self, accounts: Sequence[Account]) -> str:
+        here = (one for one in accounts if not one.is_elsewhere(self._hosts))
+        return self._policies.expire_of_all({one.retention for one in here})
 
     async def _accounts(self) -> list[Account]:
         own: IOwnRetention | None = IOwnRetention(self._directory, None)

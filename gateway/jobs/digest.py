@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -12,6 +13,7 @@ from gateway.errors import GatewayError
 from gateway.events import Emit, QuotaCheckFailed, QuotaDigestFailed, QuotaDigestSent, problem_of
 from gateway.interfaces import IDelivery, IState
 from gateway.jobs.notices import post
+from gateway.jobs.turns import in_turns
 from gateway.mailboxes.owners import Owners
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Level
@@ -38,6 +40,7 @@ class Digest:
         *,
         to: str,
         interval: float,
+        clock: IReactorTime,
         now: Callable[[], float],
         emit: Emit = emit_to_log,
     ) -> None:
@@ -49,6 +52,7 @@ class Digest:
         self._compose = compose
         self._to = to
         self._interval = interval
+        self._clock = clock
         self._now = now
         self._emit = emit
 
@@ -82,7 +86,8 @@ class Digest:
         if not await self._state.is_digest_due(self._to, self._now(), self._interval):
             return []
         rows = []
-        for mailbox, state in (await self._state.warning_states(Level.WARN)).items():
+        states = await self._state.warning_states(Level.WARN)
+        async for mailbox, state in in_turns(states.items(), self._clock):
             try:
                 account = await self._owners.owner(mailbox)
                 if account is not None:

@@ -24,6 +24,7 @@ from gateway.events import (
 )
 from gateway.interfaces import IDelivery, ILeader, IWarningState
 from gateway.jobs.notices import post
+from gateway.jobs.turns import in_turns
 from gateway.mailboxes.owners import Owners
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Level, Limits, Usage, WarningChange
@@ -183,7 +184,8 @@ class QuotaWarner:
         """Check one mailbox after the other, in a loop: recursion would exhaust the stack."""
         if not await self._leader.is_leader():
             return
-        for name in await self._mailboxes():
+        names = await self._mailboxes()
+        async for name in in_turns(names, self._sweeping.clock):
             if not self._sweeping.running:
                 return
             try:

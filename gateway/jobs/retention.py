@@ -17,9 +17,10 @@ from gateway.events import (
     RetentionPostponed,
     RetentionStopped,
 )
-from gateway.interfaces import ILeader, IState
+from gateway.interfaces import ILeader, IState, Run
 from gateway.jobs.expunger import NOTHING, Budget, Expunger, Outcome
 from gateway.jobs.rate_limit import RateLimit, Stopping
+from gateway.jobs.turns import in_turns
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account, LastScan, RetentionOrder
 from gateway.observe.failures import meets_all, problem_in
@@ -79,6 +80,7 @@ class RetentionJob:
         rate_limit: RateLimit,
         state: IState,
         leader: ILeader,
+        run: Run,
         *,
         clock: IReactorTime,
         now: Callable[[], float],
@@ -86,7 +88,9 @@ class RetentionJob:
         listen: float = LISTEN,
         emit: Emit = emit_to_log,
     ) -> None:
-        """``every``: seconds between two rounds, and between two visits to a mailbox.
+        """``run`` does what takes time by the number of mailboxes.
+
+        ``every``: seconds between two rounds, and between two visits to a mailbox.
 
         ``now`` in Unix seconds, which may jump as ``clock`` may not.
         """
@@ -96,6 +100,7 @@ class RetentionJob:
         self._rate_limit = rate_limit
         self._state = state
         self._leader = leader
+        self._run = run
         self._clock = clock
         self._now = now
         self._every = every
@@ -111,7 +116,7 @@ class RetentionJob:
         self._leading = False
         self._latest = NOTHING
         """The latest value of ``now``."""
-        self._next_round = 0.0
+        self._next_round = self._next_hearing = 0.0
         self._next_look = 0.0
         """When a process that does not lead loads the scans of the leader again."""
         self._told: dict[str, str] = {}
@@ -206,13 +211,16 @@ class RetentionJob:
         self._set_timer(max(delay, 0.0) if self._leading else self._listen)
 
     async def _turn(self) -> None:
-        led, self._leading = self._leading, await self._leader.is_leader()
-        if not self._leading:
+        if not await self._leader.is_leader():
+            self._leading = False
             await self._follow()
             return
         # A wrong clock may have postponed mailboxes.
-        if not led or self._now() < self._latest - self._listen:
+        if not self._leading or self._now() < self._latest - self._listen:
+            # What is delivered meanwhile is an order, and heard afterwards.
+            self._leading = False
             await self._recall()
+            self._leading = True
         self._latest = self._now()
         await self._hear()
         if self._clock.seconds() >= self._next_round:
@@ -233,20 +241,29 @@ class RetentionJob:
     async def _recall(self) -> None:
         """Load what the last leader stored."""
         self._looks = dict(await self._state.last_scans())
-        self._stopped = {name for name, look in self._looks.items() if look.stopped}
+        self._stopped.clear()
         now = self._now()
-        for name, look in self._looks.items():
+        async for name, look in in_turns(self._looks.items(), self._clock):
             self._budget.holds(name, look.messages)
+            if look.stopped:
+                self._stopped.add(name)
             # A scan with a time in the future was made by a wrong clock.
             self._put(name, now if look.looked > now else look.due)
 
     async def _hear(self) -> None:
-        """Read new orders of operators."""
+        """Read new orders of operators; where there are very many, in a tenth of the time."""
+        began = self._clock.seconds()
+        if began < self._next_hearing:
+            return
         orders: Mapping[str, RetentionOrder] = await self._state.orders()
-        for name, order in orders.items():
-            if self._orders.get(name) != order:
-                self._schedule.put(name, self._now())
+        known = self._orders
+        new = await self._run(
+            lambda: [name for name, order in orders.items() if known.get(name) != order]
+        )
+        async for name in in_turns(new, self._clock):
+            self._schedule.put(name, self._now())
         self._orders = dict(orders)
+        self._next_hearing = 10 * self._clock.seconds() - 9 * began
 
     def _put(self, name: str, due: float | None) -> None:
         later = jitter(name, self._every * SPREAD)
@@ -257,7 +274,7 @@ class RetentionJob:
     async def _round(self) -> None:
         if not self._unchecked:
             names = await self._mailboxes.names()
-            self._unchecked = sorted({*names, *self._looks}, reverse=True)
+            self._unchecked = await self._run(lambda: sorted({*names, *self._looks}, reverse=True))
         while self._unchecked:
             if len(self._unchecked) % ORDERS_EVERY == 0:
                 await self._rate_limit.rest()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Protocol
 
 from twisted.logger import Logger
 
 from gateway.errors import NoSuchMailbox
-from gateway.interfaces import IDirectory, IMailboxes
+from gateway.interfaces import IDirectory, IMailboxes, Run
 from gateway.model import Account
 
 log = Logger()
@@ -27,26 +27,32 @@ class AllMailboxes:
     All methods fail as a directory or a store does.
     """
 
-    def __init__(self, directory: IDirectory, store: IMailboxes, *, hosts: Collection[str]) -> None:
-        """``hosts``: this server's names; empty: every mailbox is here."""
+    def __init__(
+        self, directory: IDirectory, store: IMailboxes, run: Run, *, hosts: Collection[str]
+    ) -> None:
+        """``run`` does what takes time by the number of mailboxes.
+
+        ``hosts``: this server's names; empty: every mailbox is here.
+        """
         self._directory = directory
         self._store = store
+        self._run = run
         self._hosts = hosts
 
     async def accounts(self) -> list[Account]:
         """One account per existing mailbox, by name; other attributes may be missing."""
         if self._store.lists_mailboxes:
-            return [Account(name=name, mailbox=name) for name in sorted(await self._store.names())]
-        here = await self.owners()
-        found: dict[str, Account] = {}
-        for account in sorted(await self._store.present(here), key=lambda one: one.mailbox):
-            if found.setdefault(account.mailbox, account) is not account:
-                log.warn("{name}: several accounts have this mailbox", name=account.mailbox)
-        return list(found.values())
+            names = await self._store.names()
+            return await self._run(lambda: [Account(name=name, mailbox=name) for name in names])
+        present = await self._store.present(await self.owners())
+        return await self._run(lambda: _each_once(present))
 
     async def names(self) -> list[str]:
         """The names of all mailboxes, sorted."""
-        return [account.mailbox for account in await self.accounts()]
+        if self._store.lists_mailboxes:
+            return await self._store.names()
+        accounts = await self.accounts()
+        return await self._run(lambda: [account.mailbox for account in accounts])
 
     async def listed(self) -> list[str] | list[Account]:
         """As ``accounts``: where the store lists mailboxes their names, which cost less."""
@@ -55,7 +61,7 @@ class AllMailboxes:
     async def owners(self) -> list[Account]:
         """All accounts of the directory with a mailbox here, by one request."""
         told: list[Account] = await self._directory.accounts()
-        return [one for one in told if not one.is_elsewhere(self._hosts)]
+        return await self._run(lambda: [one for one in told if not one.is_elsewhere(self._hosts)])
 
     async def existing(self, mailbox: str) -> Account:
         """The owner of a mailbox, or an account that has only its name; creates none.
@@ -87,3 +93,12 @@ class AllMailboxes:
         if not self._store.lists_mailboxes:
             return account
         return await self._directory.owner(account.mailbox) or account
+
+
+def _each_once(accounts: Sequence[Account]) -> list[Account]:
+    """One account per mailbox, by name."""
+    found: dict[str, Account] = {}
+    for account in sorted(accounts, key=lambda one: one.mailbox):
+        if found.setdefault(account.mailbox, account) is not account:
+            log.warn("{name}: several accounts have this mailbox", name=account.mailbox)
+    return list(found.values())

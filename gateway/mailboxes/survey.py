@@ -39,16 +39,25 @@ AT_ONCE = 16
 work of sessions waits behind few of them."""
 
 
-async def some_at_once(work: Callable[[T], Coroutine[Any, Any, R]], items: Sequence[T]) -> list[R]:
-    """The result of ``work`` for each of many; fails as the first that fails."""
+async def some_at_once(
+    work: Callable[[T], Coroutine[Any, Any, R]], items: Sequence[T], run: Run
+) -> list[R]:
+    """The result of ``work`` for each of many; fails as the first that fails, or as ``run``."""
     results: list[R] = []
     for start in range(0, len(items), AT_ONCE):
+        if start:
+            # Usage may be known: without a thread's answer all would be one turn of the reactor.
+            await run(_nothing)
         asked = [Deferred.fromCoroutine(work(one)) for one in items[start : start + AT_ONCE]]
         try:
             results += await gatherResults(asked, consumeErrors=True)
         except FirstError as error:
             error.subFailure.raiseException()
     return results
+
+
+def _nothing() -> None:
+    pass
 
 
 class Survey:
@@ -109,7 +118,7 @@ class Survey:
         return await self._run(accounts)
 
     async def _count_all(self) -> Sequence[Counted]:
-        return await some_at_once(self.count, await self._list())
+        return await some_at_once(self.count, await self._list(), self._run)
 
     async def _find_owners(self) -> Mapping[str, Account]:
         owners = await self._mailboxes.owners()

@@ -86,7 +86,7 @@ async def list_mailboxes(
     async def row(one: Counted) -> MailboxRow:
         return await _row(tools, one, logins.get(one.account.mailbox))
 
-    return Page(tuple(await some_at_once(row, chosen)), page, per_page, total)
+    return Page(tuple(await some_at_once(row, chosen, tools.run)), page, per_page, total)
 
 
 Chosen = tuple[Sequence[Counted], int]
@@ -107,7 +107,7 @@ async def _by_name(tools: Tools, search: str, part: slice) -> Chosen:
     listed = await tools.survey.listed()
     matches = _matching(search)
     found = await tools.run(lambda: [one for one in listed if matches(one.mailbox)])
-    return await some_at_once(tools.survey.count, found[part]), len(found)
+    return await some_at_once(tools.survey.count, found[part], tools.run), len(found)
 
 
 async def _by_login(tools: Tools, search: str, part: slice) -> Chosen:
@@ -121,7 +121,7 @@ async def _by_login(tools: Tools, search: str, part: slice) -> Chosen:
     found = await tools.run(
         lambda: sorted((one for one in listed if matches(one.mailbox)), key=order)
     )
-    return await some_at_once(tools.survey.count, found[part]), len(found)
+    return await some_at_once(tools.survey.count, found[part], tools.run), len(found)
 
 
 async def _all_logins(tools: Tools) -> Mapping[str, LastLogin]:

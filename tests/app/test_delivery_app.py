@@ -6,6 +6,7 @@ from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 
 from gateway.app.delivery import MailServices, composer
@@ -56,6 +57,7 @@ def test_subscribers_get_deliveries_with_the_account(tmp_path: Path) -> None:
         store,
         MemoryState(),
         MemoryLeader(),
+        run=maybeDeferred,
         timeouts=Timeouts(),
         emit=told.append,
     )

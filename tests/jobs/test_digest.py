@@ -56,6 +56,7 @@ class Office:
             self.compose,
             to=self.to,
             interval=DAY,
+            clock=self.clock,
             now=self.clock.seconds,
         )
 

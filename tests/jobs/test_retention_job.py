@@ -88,12 +88,15 @@ class House:
             seconds=seconds,
         )
         retention_job = RetentionJob(
-            Mailboxes(AllMailboxes(self, self.store, hosts=()), Policies(self.policy)),
+            Mailboxes(
+                AllMailboxes(self, self.store, maybeDeferred, hosts=()), Policies(self.policy)
+            ),
             expunger,
             budget,
             rate_limit,
             self.state,
             leader := MemoryLeader(self.leaders),
+            maybeDeferred,
             clock=self.clock,
             now=self.now,
             every=self.every,
@@ -176,6 +179,21 @@ class MonthsTests(SweeperCase):
         self.assertTrue(client.send(b"STAT").startswith(b"+OK 2 "))
         self.assertTrue(client.send(b"RETR 1").startswith(b"-ERR"))
         self.assertTrue(client.send(b"QUIT").startswith(b"+OK"))
+
+    def test_a_state_that_did_not_answer_a_new_leader_is_asked_again(self) -> None:
+        house = House(self, policy="any 1d")
+        house.store.add("a")
+        house.retention_job()
+        house.leaders.clear()
+        scanned = house.store.scans["a"]
+        last_scans = house.state.last_scans
+        house.state.last_scans = lambda: fail(StoreDown("down"))  # type: ignore[method-assign]
+        job = house.retention_job()
+        self.assertFalse(job.is_leading)
+        house.state.last_scans = last_scans  # type: ignore[method-assign]
+        house.run(60)
+        self.assertTrue(job.is_leading)
+        self.assertEqual(house.store.scans["a"], scanned)
 
     def test_a_message_a_day_for_a_year_goes_when_it_is_due_and_never_before(self) -> None:
         house = House(self, listen=HOUR)

@@ -38,7 +38,7 @@ class SurveyTests(SynchronousTestCase):
         self.clock = Clock()
         self.store = CountingStore(lambda _: succeed(Usage(1, 1)))
         self.directory = MemoryDirectory({})
-        mailboxes = AllMailboxes(self.directory, self.store, hosts=())
+        mailboxes = AllMailboxes(self.directory, self.store, maybeDeferred, hosts=())
         recipients = Recipients(self.directory, self.store, lambda _: Limits())
         self.survey = Survey(mailboxes, recipients, maybeDeferred, self.clock.seconds)
 
@@ -131,13 +131,25 @@ class SurveyTests(SynchronousTestCase):
 
 
 class SomeAtOnceTests(SynchronousTestCase):
+    def test_known_usage_of_many_mailboxes_is_not_gone_through_in_one_turn(self) -> None:
+        seen = list[int]()
+
+        async def work(number: int) -> None:
+            seen.append(number)
+
+        waiting: Deferred[Any] = Deferred()
+        Deferred.fromCoroutine(some_at_once(work, range(3 * AT_ONCE), lambda _: waiting))
+        self.assertEqual(len(seen), AT_ONCE)
+        waiting.callback(None)
+        self.assertEqual(len(seen), 3 * AT_ONCE)
+
     def test_the_first_failure_is_the_failure_of_all(self) -> None:
         async def work(number: int) -> int:
             if number == 20:
                 raise StoreDown("down")
             return number
 
-        done = Deferred.fromCoroutine(some_at_once(work, range(15)))
+        done = Deferred.fromCoroutine(some_at_once(work, range(15), maybeDeferred))
         self.assertEqual(self.successResultOf(done), list(range(15)))
-        failed = Deferred.fromCoroutine(some_at_once(work, range(100)))
+        failed = Deferred.fromCoroutine(some_at_once(work, range(100), maybeDeferred))
         self.failureResultOf(failed, StoreDown)

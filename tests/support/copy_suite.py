@@ -82,7 +82,7 @@ def tools_of(store: Any, name: str) -> Tools:
         directory=directory,
         store=store,
         state=MemoryState(),
-        mailboxes=AllMailboxes(directory, store, hosts=()),
+        mailboxes=AllMailboxes(directory, store, maybeDeferred, hosts=()),
         policies=policies_of(settings.retention),
         guard=guard_of(settings.retention),
         settings=settings,

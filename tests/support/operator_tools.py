@@ -32,7 +32,7 @@ class Desk:
     def tools(self) -> Tools:
         """What operations work with."""
         directory = MemoryDirectory({}, self.accounts)
-        mailboxes = AllMailboxes(directory, self.store, hosts=())
+        mailboxes = AllMailboxes(directory, self.store, maybeDeferred, hosts=())
         return Tools(
             directory=directory,
             store=self.store,

@@ -1,0 +1,26 @@
+"""Long loops that leave the reactor its turns, even if each step is answered at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import TypeVar
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+T = TypeVar("T")
+
+PIECE = 100
+"""Items in one turn of the reactor, at most."""
+
+
+async def in_turns(items: Iterable[T], clock: IReactorTime) -> AsyncIterator[T]:
+    """The items.
+
+    A coroutine that awaits what is known already goes on at once, so without this a loop over all
+    mailboxes may be a single turn of the reactor.
+    """
+    for number, item in enumerate(items):
+        if number and number % PIECE == 0:
+            await deferLater(clock, 0)
+        yield item

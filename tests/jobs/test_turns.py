@@ -1,0 +1,25 @@
+"""Loops over all mailboxes, in turns with other work."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.jobs.turns import PIECE, in_turns
+
+
+class TurnsTests(SynchronousTestCase):
+    def test_a_loop_over_many_items_leaves_the_reactor_its_turns_and_misses_none(self) -> None:
+        clock, seen = Clock(), list[int]()
+
+        async def loop() -> None:
+            async for item in in_turns(range(3 * PIECE), clock):
+                seen.append(item)
+
+        done = Deferred.fromCoroutine(loop())
+        self.assertEqual(len(seen), PIECE)
+        # This clock goes on with what is due until nothing is.
+        clock.advance(0)
+        self.successResultOf(done)
+        self.assertEqual(seen, list(range(3 * PIECE)))
