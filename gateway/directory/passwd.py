@@ -33,6 +33,8 @@ __all__ = ["PasswdFile"]
 Stamp = tuple[int, int, int]
 """Inode, mtime in ns, and size of the file."""
 
+_ANY = ""
+_NONE: Mapping[str, Account] = {}
 _NO = frozenset({"no", "n", "false", "0"})
 _FORM = re.compile(r"(?P<domain>[^\\/]*)[\\/](?P<user>[^\\/]+)")
 
@@ -40,8 +42,10 @@ _FORM = re.compile(r"(?P<domain>[^\\/]*)[\\/](?P<user>[^\\/]+)")
 class Entries(Mapping[str, Account]):
     """The accounts of a file, by canonical name."""
 
-    def __init__(self, accounts: dict[str, Account]) -> None:
+    def __init__(self, accounts: dict[str, Account], lines: Mapping[str, Account]) -> None:
+        """``lines``: the account of each line, as the line has it."""
         self._accounts = accounts
+        self.lines = lines
         self.addresses = {
             address: account for account in accounts.values() for address in account.addresses
         }
@@ -54,12 +58,12 @@ class Entries(Mapping[str, Account]):
 
     def _resolve_delegates(self) -> None:
         """Resolve delegates that are listed with a domain before the name."""
-        for name, account in list(self._accounts.items()):
+        for account in [one for one in self._accounts.values() if one.delegates]:
             forms = [one for one in account.delegates if _FORM.fullmatch(one)]
             found = {one.name for form in forms if (one := self.named(form))}
             if found:
                 account = evolve(account, delegates=account.delegates | found)
-                self._accounts[name] = account
+                self._accounts[account.name] = account
                 self.addresses |= dict.fromkeys(account.addresses, account)
 
     def __getitem__(self, name: str) -> Account:
@@ -86,46 +90,47 @@ class Entries(Mapping[str, Account]):
         if "@" in user:
             return self.addresses.get(user)
         users = self._users.get(user, {})
-        fits = {
-            name
-            for there, name in users.items()
-            if domain and domain in (there, there.partition(".")[0])
-        }
-        if not fits and "." not in domain:
-            fits = set(users.values())
-        return self._accounts.get(fits.pop() if len(fits) == 1 else user)
+        place = domain if domain in users or "." in domain else _ANY
+        return self._accounts.get(users.get(place) or user)
 
     def _by_local_part(self) -> dict[str, dict[str, str]]:
-        """Names of accounts by local part and domain, for logins with a domain."""
+        """Names of accounts by local part, and by domain, its first label and ``_ANY``.
+
+        For logins with a domain; an empty name: there are several.
+        """
         users: dict[str, dict[str, str]] = {}
         for address, account in self.addresses.items():
             local, at, domain = address.rpartition("@")
-            local, domain = (local, domain) if at else (address, "")
-            users.setdefault(local, {})[domain] = account.name
+            there = users.setdefault(local if at else address, {})
+            for place in {domain, domain.partition(".")[0], _ANY} if at else (_ANY,):
+                if there.setdefault(place, account.name) != account.name:
+                    there[place] = ""
         return users
 
 
-def parse(text: str, path: str) -> Entries:
+def parse(text: str, path: str, known: Mapping[str, Account] = _NONE) -> Entries:
     """``name:{SCHEME}hash:uid:gid:gecos:home:shell:extra`` lines.
 
-    Raises ``DirectoryMisconfigured`` that names file, line and cure.
+    ``known``: the ``lines`` of the file before it changed: most lines stay, and reading one again
+    costs as much as all else.  Raises ``DirectoryMisconfigured`` that names file, line and cure.
     """
     accounts: dict[str, Account] = {}
+    read: dict[str, Account] = {}
     lines: dict[str, int] = {}
     owners: dict[str, str] = {}
     for number, line in lines_of(text):
         try:
-            account = entry(line)
+            account = known.get(line) or entry(line)
             if account.name in accounts:
                 raise ValueError(f"the same name as line {lines[account.name]}; remove one")
             if taken := owners.keys() & set(account.addresses):
                 raise ValueError(f"{taken.pop()} is an address of another line too; remove one")
         except (ValueError, DirectoryMisconfigured) as error:
             raise DirectoryMisconfigured(f"{path}:{number}: {error}") from None
-        accounts[account.name] = account
+        accounts[account.name] = read[line] = account
         lines[account.name] = number
         owners |= dict.fromkeys(account.addresses, account.name)
-    return Entries(accounts)
+    return Entries(accounts, read)
 
 
 def read(path: str) -> str:
@@ -232,7 +237,7 @@ class PasswdFile:
         if again and not text.endswith("\n"):
             # A program that writes it in place is not done yet, or the disk is full.
             raise DirectoryMisconfigured(f"{self._path}: empty, or its last line has no end")
-        return parse(text, self._path)
+        return parse(text, self._path, self._entries.lines if again else _NONE)
 
     def _current(self) -> Deferred[Entries]:
         """The current accounts; while the file is faulty, the last good ones."""

@@ -153,18 +153,38 @@ class FileTests(SynchronousTestCase):
 
     def test_a_login_costs_the_same_however_many_accounts_there_are(self) -> None:
         def cost(accounts: int) -> int:
-            lines = (f"user{number}:{{PLAIN}}u::::::\n" for number in range(accounts))
+            numbers = range(accounts)
+            lines = [f"user{number}:{{PLAIN}}u::::::\n" for number in numbers]
+            lines += [f"info@d{number}.example:{{PLAIN}}u::::::\n" for number in numbers]
             self.write("".join(lines))
             directory = PasswdFile(self.path, run_now)
 
             def log_in() -> None:
                 self.successResultOf(directory.verify("user1", b"u"))
                 self.successResultOf(directory.find("example/user2"))
+                self.successResultOf(directory.find("d1/info"))
+                self.successResultOf(directory.find("any/info"))
                 self.successResultOf(directory.with_retention())
 
             return calls_of(log_in)
 
         self.assertEqual(cost(10), cost(2000))
+
+    def test_a_change_of_a_line_reads_that_line_and_keeps_the_accounts_of_others(self) -> None:
+        def find(name: str) -> Any:
+            return self.successResultOf(directory.find(name))
+
+        shared = "team:{PLAIN}t::::::delegates=example/alice\n"
+        self.write(f"alice@example.org:{{PLAIN}}a::::::\nbob:{{PLAIN}}b::::::\n{shared}")
+        directory = PasswdFile(self.path, run_now)
+        alice, bob, team = map(find, ("alice@example.org", "bob", "team"))
+        self.write(f"alice@example.net:{{PLAIN}}a::::::\n{shared}bob:{{PLAIN}}b::::::\n")
+        self.assertIs(find("bob"), bob)
+        self.assertIsNone(find("alice@example.org"))
+        # The same line, which now means another account.
+        self.assertIn(alice.name, team.delegates)
+        self.assertNotIn(alice.name, find("team").delegates)
+        self.assertIn("alice@example.net", find("team").delegates)
 
     def test_who_comes_after_a_second_change_does_not_get_the_first_one(self) -> None:
         works, directory = self.works, PasswdFile(self.path, run_now, read_file=self.read_later)
