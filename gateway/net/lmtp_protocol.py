@@ -26,6 +26,7 @@ from gateway.lmtp.session import Session
 from gateway.lmtp.trace import date_of, trace_header
 from gateway.model import Account, OpenSession
 from gateway.net.shell import Shell
+from gateway.net.some_at_once import SomeAtOnce
 from gateway.observe.failures import complain, problem_in
 from gateway.wire.header_fields import message_id
 
@@ -37,6 +38,10 @@ R = TypeVar("R")
 
 HEAD = 16 * 1024
 """Octets at the start of a message in which its Message-ID is looked for."""
+
+DELIVERIES = 50
+"""Mailboxes that get a message at the same time: those of one with thousands of recipients would
+fill the queue of threads, and the rest of them, and mail of others, would be refused for now."""
 
 MOST_ADDRESSES = 10
 """Recipients of a message that an event names."""
@@ -252,21 +257,27 @@ class LMTPProtocol(Shell):
         places: dict[str, list[int]] = {}
         for place, account in enumerate(self._accounts):
             places.setdefault(account.mailbox, []).append(place)
-        left = len(places)
 
         def committed(result: R) -> R:
-            nonlocal left
-            left -= 1
-            if not left:
-                self._await(maybeDeferred(incoming.close), _ignore, self._not_closed)
+            deliveries.ended()
             return result
 
-        for numbers in places.values():
+        def deliver(numbers: list[int]) -> None:
             account = self._accounts[numbers[0]]
             done = maybeDeferred(incoming.commit, account, recipients.limits(account))
             # Before the answer: a closed connection waits for the close too.
             done.addBoth(committed)
             self._await(done, *self._told(account, numbers, octets))
+
+        deliveries = SomeAtOnce(
+            places.values(),
+            deliver,
+            most=DELIVERIES,
+            # Who has got no reply, or one that it failed, sends it again.
+            may_go_on=lambda: not (self._lost or self._session.closed),
+            end=lambda: self._await(maybeDeferred(incoming.close), _ignore, self._not_closed),
+        )
+        deliveries.go_on()
 
     def _told(
         self, account: Account, numbers: list[int], octets: int

@@ -24,6 +24,7 @@ from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients, admit
 from gateway.model import Account, Limits, Usage
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
+from gateway.net.lmtp_protocol import DELIVERIES
 from gateway.net.timeouts import Timeouts
 from gateway.observe.log import emit_to_log, logged_events
 from gateway.store.memory import MemoryIncoming, MemoryStore
@@ -111,7 +112,7 @@ class Wire:
     def __init__(self, *slow: str, limits: Mapping[str, Limits] | None = None, **more: Any) -> None:
         self.clock = Clock()
         self.store = SlowStore(*slow)
-        people = (ALICE, BOB, CAROL)
+        people = more.pop("people", (ALICE, BOB, CAROL))
         for name in people:
             self.store.add(name)
         given = limits or {}
@@ -234,6 +235,35 @@ class OrderTests(Case):
         self.assertEqual(codes(client.read()), ["250 2.0.0", "452 4.3.1", "250 2.0.0", "250 2.0.0"])
         self.assertEqual([len(wire.mail(name)) for name in (ALICE, BOB, CAROL)], [1, 0, 1])
         client.drop()
+        self.end(wire)
+
+    def test_a_message_to_many_is_delivered_to_some_at_once_and_leaves_room_to_others(self) -> None:
+        people = [f"u{number}@example.org" for number in range(2 * DELIVERIES + 20)]
+        wire = Wire("commit", people=people)
+        client = wire.client()
+        client.begin(*people)
+        client.send(TEXT, b".\r\n")
+        replies, most = list[str](), 0
+        while wire.store.waiting:
+            most = max(most, len(wire.store.waiting))
+            wire.store.go("commit")
+            replies += codes(client.read())
+        self.assertEqual(most, DELIVERIES)
+        self.assertEqual(replies, ["250 2.0.0"] * len(people))
+        self.assertTrue(all(wire.mail(name) == [TEXT] for name in people))
+        client.drop()
+        self.end(wire)
+
+    def test_who_is_gone_amid_deliveries_to_many_sends_again_what_was_not_begun(self) -> None:
+        people = [f"u{number}@example.org" for number in range(2 * DELIVERIES)]
+        wire = Wire("commit", people=people)
+        client = wire.client()
+        client.begin(*people)
+        client.send(TEXT, b".\r\n")
+        client.drop()
+        while wire.store.waiting:
+            wire.store.go("commit")
+        self.assertEqual(sum(bool(wire.mail(name)) for name in people), DELIVERIES)
         self.end(wire)
 
     def test_who_is_named_twice_gets_the_message_once_and_two_replies(self) -> None:
