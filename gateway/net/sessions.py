@@ -50,7 +50,8 @@ class Sessions(Generic[S]):
 
     def __init__(self, clock: Callable[[], IReactorTime]) -> None:
         self._clock = clock
-        self._open: set[S] = set()
+        self._open: dict[S, None] = {}
+        """In the order in which they were opened."""
         self._empty: Deferred[None] | None = None
         self.draining = False
         """Whether ``drain`` or ``abort`` was called."""
@@ -63,11 +64,11 @@ class Sessions(Generic[S]):
 
     def opened(self, session: S) -> None:
         """Add a session."""
-        self._open.add(session)
+        self._open[session] = None
 
     def closed(self, session: S) -> None:
         """Remove a session that has released everything."""
-        self._open.discard(session)
+        self._open.pop(session, None)
         if self._empty is not None and not self._open:
             empty, self._empty = self._empty, None
             empty.callback(None)
@@ -160,9 +161,9 @@ class SessionFactory(ServerFactory):
         """How many sessions are open."""
         return len(self._sessions)
 
-    def open_sessions(self) -> list[OpenSession]:
-        """The open sessions, in no order."""
-        return [session.shown for session in self._sessions]
+    def open_sessions(self) -> Iterator[OpenSession]:
+        """The open sessions, the oldest first; each takes time."""
+        return (session.shown for session in self._sessions)
 
     def count_in(self, mailbox: str) -> int:
         """How many sessions have this mailbox open."""

@@ -74,6 +74,11 @@ class Kicks:
     sessions: tuple[Kicked, ...]
 
 
+def are_all_meant(asked: Mapping[str, Any]) -> bool:
+    """Whether nothing is asked for by which ``is_meant`` tells sessions apart."""
+    return not any(asked.get(name) for name in ("session", "user", "protocol", "address"))
+
+
 def is_meant(asked: Mapping[str, Any]) -> Callable[[OpenSession], bool]:
     """Whether a session has the ``session`` (id), ``user``, ``address`` and ``protocol`` asked for.
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 from unittest import mock
 
 from attrs import fields, frozen
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.errors import DirectoryDown, NoSuchMailbox
+from gateway.errors import DirectoryDown, NoSuchMailbox, Overloaded
 from gateway.events import Event, OperationDone, RequestServed
 from gateway.http.access import MOST_WRONG, WINDOW, Access, Token
 from gateway.http.api import Api, ApiResource
@@ -115,7 +115,9 @@ class ApiCase(SynchronousTestCase):
         self.clock = Clock()
         self.events: list[Event] = []
         access = Access(TOKENS, self.clock.seconds)
-        tools = Tools(**{one.name: mock.sentinel.part for one in fields(Tools)})
+        self.works: list[Callable[[], Any]] = []
+        parts = {one.name: mock.sentinel.part for one in fields(Tools)}
+        tools = Tools(**{**parts, "run": self.run_it})
         api = Api(
             ROUTES,
             lambda: tools,
@@ -127,6 +129,11 @@ class ApiCase(SynchronousTestCase):
         self.site = BoundedSite(ApiResource(api), self.clock, self.events.append)
         self.site.doStart()
         waiting.clear()
+
+    def run_it(self, work: Callable[[], Any]) -> Deferred[Any]:
+        """As a thread does; in the end there is none."""
+        self.works.append(work)
+        return maybeDeferred(work) if len(self.works) < 3 else fail(Overloaded("full"))
 
     def connect(self, host: str = "192.0.2.1") -> tuple[Any, StringTransport]:
         """A new connection, and what it has sent."""
@@ -167,6 +174,14 @@ def read(octets: bytes) -> Answer:
 
 
 class AnswerTests(ApiCase):
+    def test_a_long_answer_is_encoded_in_a_thread_and_here_if_there_is_none(self) -> None:
+        target = "/v1/pets?per_page=100" + "&names=rex" * 90
+        answers = [self.ask(target) for _ in range(3)]
+        self.assertEqual(len(self.works), 3)
+        self.assertEqual([one.value for one in answers], [answers[0].value] * 3)
+        self.ask("/v1/pets")
+        self.assertEqual(len(self.works), 3)
+
     def test_a_page_is_json_with_its_values_and_their_number(self) -> None:
         answer = self.ask("/v1/pets?search=a&sort=age&old=true&names=x&names=y&least=2.5")
         self.assertEqual((answer.status, answer.headers["content-type"]), (200, "application/json"))

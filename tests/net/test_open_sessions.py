@@ -31,7 +31,14 @@ class OpenSessionsTests(SynchronousTestCase):
         self.assertEqual(wire.factory.open_count, 1)
         client.send(b"QUIT")
         client.hang_up()
-        self.assertEqual((wire.factory.open_sessions(), wire.factory.open_count), ([], 0))
+        self.assertEqual((list(wire.factory.open_sessions()), wire.factory.open_count), ([], 0))
+
+    def test_the_oldest_sessions_come_first_and_no_others_are_looked_at(self) -> None:
+        wire = Wire()
+        clients = [wire.connect() for _ in range(3)]
+        clients[0].hang_up()
+        first = next(iter(wire.factory.open_sessions()))
+        self.assertEqual(first.id, clients[1].protocol.connection.id)
 
     def test_a_password_that_was_wrong_makes_nobody_a_user(self) -> None:
         wire = Wire()
