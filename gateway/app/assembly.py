@@ -321,6 +321,7 @@ class Assembly:
             "http",
             lambda: self._endpoint("http", self._settings.http.endpoint),
             secured(self._reactor, self._settings, "http", wire, tls, self._emit),
+            site=wire,
             tls=self._settings.http.tls,
             section="http",
         )

@@ -51,6 +51,7 @@ class Listeners:
         wire: Any,
         *,
         sessions: Any = None,
+        site: Any = None,
         tls: str = "none",
         section: str,
     ) -> Listener:
@@ -59,7 +60,7 @@ class Listeners:
         if known is not None:
             self._prepared.append(partial(known.wire.replace, wire))
             return known
-        made = Listener(name, endpoint(), Replaceable(wire), sessions, tls=tls, section=section)
+        made = Listener(name, endpoint(), Replaceable(wire), sessions, tls, site, section)
         self._listeners[name] = made
         return made
 

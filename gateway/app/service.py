@@ -26,7 +26,6 @@ from twisted.internet.defer import (
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.interfaces import (
     IListeningPort,
-    IProtocolFactory,
     IStreamServerEndpoint,
 )
 from twisted.python.failure import Failure
@@ -82,6 +81,9 @@ class Listener:
     """The factory to drain at shutdown, such as a ``POP3Factory``; None: nothing to drain."""
     tls: str = "none"
     """For the log: ``none``, ``stls`` or ``implicit``."""
+    site: Any = None
+    """The site that answers there, its last requests at shutdown too; None: it is no HTTP."""
+
     section: str = ""
     """The section of its settings, for messages; empty: none."""
 
@@ -129,7 +131,7 @@ class Server(SignalledService):
         reloading: Reloading | None = None,
         at_reload: Callable[[], Deferred[ReloadEnded]] = lambda: succeed(ReloadEnded()),
         at_end: Callable[[], Deferred[None]] = lambda: succeed(None),
-        control: IProtocolFactory | None = None,
+        control: Any = None,
     ) -> None:
         """``words`` are logged and ``at_start`` is called once all listeners listen.
 
@@ -142,7 +144,8 @@ class Server(SignalledService):
         ``at_end`` is called once no session holds anything any more, and waited for
         as long as is left of ``drain_timeout``, in seconds.
 
-        ``control`` serves the control socket in ``state_dir``; None: another process has it.
+        ``control``, a site, serves the control socket in ``state_dir``; None: another process
+        has it.
         """
         super().__init__(reactor, at_reload, emit)
         self._observers = observers
@@ -154,6 +157,8 @@ class Server(SignalledService):
         self._control_socket = ControlSocket(reactor, state_dir)
         self._control = control
         self.listeners = listeners
+        self.sites: set[Any] = {control, *(listener.site for listener in listeners)} - {None}
+        """What answers the requests that are here before the server ends."""
         self._pools = pools
         self.drain_timeout = drain_timeout
         self._words = words
@@ -229,9 +234,10 @@ class Server(SignalledService):
         ]
         closing.append(self._control_socket.close())
         self._ports = []
-        draining = [sessions.drain(self.drain_timeout) for sessions in self._sessions()]
-        drained: Deferred[Any] = DeferredList([*closing, *draining])
-        return drained.addCallback(self._finish).addCallback(self._end_work)
+        drained = self._sessions() | self.sites
+        draining = [one.drain(self.drain_timeout) for one in drained]
+        done: Deferred[Any] = DeferredList([*closing, *draining])
+        return done.addCallback(self._finish).addCallback(self._end_work)
 
     def open_sessions(self, asked: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The open sessions of this process, the oldest first; ``asked`` as by ``is_meant``.
@@ -282,8 +288,8 @@ class Server(SignalledService):
 
     def hurry(self) -> None:
         """While the server stops: close remaining sessions, and end at once."""
-        for sessions in self._sessions():
-            sessions.abort()
+        for one in self._sessions() | self.sites:
+            one.abort()
         self._deadline = self._reactor.seconds()
         self._finishing.cancel()
 

@@ -175,7 +175,9 @@ class Worker:
             "before", "shutdown", self._leave, server, assembly.runtime.figures, sockets, queues
         )
         if CONTROL in sockets.descriptors and server.reloading is not None:
-            sockets.endpoint(CONTROL, number).listen(assembly.control(server.reloading))
+            site = assembly.control(server.reloading)
+            server.sites.add(site)
+            sockets.endpoint(CONTROL, number).listen(site)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._server = server
         self._channel.handle(QUESTION, lambda _: assembly.runtime.figures.snapshot())

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -40,7 +41,7 @@ class _Channel(HTTPChannel):
 
     _late: IDelayedCall | None = None
     clock: IReactorTime
-    closed: Callable[[], None]
+    closed: Callable[[_Channel], None]
 
     def connectionMade(self) -> None:
         """Wait for the first request."""
@@ -69,6 +70,13 @@ class _Channel(HTTPChannel):
         self._wait_no_more()
         super().allContentReceived()  # type: ignore[no-untyped-call]
 
+    def finish(self) -> None:
+        """The server stops: close the connection, after the answer to a request that is here."""
+        if self._late is None:
+            self.persistent = False
+        else:
+            self.loseConnection()  # type: ignore[no-untyped-call]
+
     def requestDone(self, request: Request) -> None:
         """Wait for the next request."""
         super().requestDone(request)  # type: ignore[no-untyped-call]
@@ -78,7 +86,7 @@ class _Channel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client is gone."""
         self._wait_no_more()
-        self.closed()
+        self.closed(self)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
 
@@ -160,7 +168,9 @@ class BoundedSite(Site):
         super().__init__(root, timeout=IDLE, reactor=clock)  # type: ignore[no-untyped-call]
         self._own_clock = clock
         self._emit = emit
-        self._open = 0
+        self._channels: set[_Channel] = set()
+        self._drained: Deferred[None] | None = None
+        """Fires when the last connection is closed, while the server stops."""
 
     def replaces(self, known: Site) -> None:
         """Have a site that is in use serve what this one serves.
@@ -187,14 +197,39 @@ class BoundedSite(Site):
 
     def buildProtocol(self, addr: object) -> Any:
         """One connection's protocol; ``addr`` is a ``Connection`` or an address."""
-        if self._open >= CONNECTIONS:
+        if len(self._channels) >= CONNECTIONS or self._drained is not None:
             return None
-        self._open += 1
         connection = addr if isinstance(addr, Connection) else Connection("-", "")
         channel = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
         channel.requestFactory = partial(BoundedRequest, connection=connection)
         channel.clock, channel.closed = self._own_clock, self._closed
+        self._channels.add(channel)
         return channel
 
-    def _closed(self) -> None:
-        self._open -= 1
+    def _closed(self, channel: _Channel) -> None:
+        self._channels.discard(channel)
+        self._look()
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Answer the requests that are here, and take no more; fires when that is done.
+
+        After ``seconds`` all connections are closed.
+        """
+        drained = self._drained = Deferred[None]()
+        late = self._own_clock.callLater(seconds, self.abort)
+        drained.addCallback(lambda _: late.cancel() if late.active() else None)
+        for channel in list(self._channels):
+            channel.finish()
+        self._look()
+        return drained
+
+    def abort(self) -> None:
+        """Close all connections now."""
+        for channel in list(self._channels):
+            channel.forceAbortClient()  # type: ignore[no-untyped-call]
+        self._channels.clear()
+        self._look()
+
+    def _look(self) -> None:
+        if self._drained is not None and not self._drained.called and not self._channels:
+            self._drained.callback(None)

@@ -11,8 +11,10 @@ from attrs import fields, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import DirectoryDown, NoSuchMailbox, Overloaded
@@ -173,7 +175,35 @@ def read(octets: bytes) -> Answer:
     return Answer(int(first.split()[1]), headers, body)
 
 
+SLOW = (
+    b"PUT /v1/pets/rex HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer s3cret\r\n"
+    b'Content-Length: 24\r\n\r\n{"age": 3, "loud": true}'
+)
+"""A request that is answered when the test says so."""
+
+
 class AnswerTests(ApiCase):
+    def test_a_server_that_stops_answers_what_it_was_asked_and_then_closes(self) -> None:
+        idle, idle_line = self.connect()
+        busy, busy_line = self.connect()
+        busy.dataReceived(SLOW)
+        drained = self.site.drain(10)
+        self.assertTrue(idle_line.disconnecting)
+        self.assertIsNone(self.site.buildProtocol(Connection("id", "192.0.2.1")))
+        idle.connectionLost(Failure(ConnectionDone()))
+        self.assertNoResult(drained)
+        waiting[0].callback(None)
+        self.assertEqual(read(busy_line.value()).value, {"name": "rex 3", "by": "token all"})
+        self.assertTrue(busy_line.disconnecting)
+        busy.connectionLost(Failure(ConnectionDone()))
+        self.successResultOf(drained)
+
+    def test_a_request_that_takes_too_long_does_not_keep_the_server_from_its_end(self) -> None:
+        self.connect()[0].dataReceived(SLOW)
+        drained = self.site.drain(10)
+        self.clock.advance(10)
+        self.successResultOf(drained)
+
     def test_a_long_answer_is_encoded_in_a_thread_and_here_if_there_is_none(self) -> None:
         target = "/v1/pets?per_page=100" + "&names=rex" * 90
         answers = [self.ask(target) for _ in range(3)]
