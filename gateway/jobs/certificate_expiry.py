@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from attrs import frozen
@@ -118,7 +118,8 @@ def _unnamed(shown: Shown) -> Iterator[str]:
     kinds = x509.DNSName, x509.IPAddress
     has = {name for one in shown.certificates for name in names_of(one.chain[0], *kinds)}
     which = "its names" if len(shown.certificates) == 1 else "the names of all"
-    missing = sorted(name for name in shown.names if not any(fits(one, name) for one in has))
+    fits = fitting(has)
+    missing = sorted(name for name in shown.names if not fits(name))
     if missing and (shown.all_of_them or len(missing) == len(shown.names)):
         yield (
             f"{which} fit no listener: names={','.join(sorted(has)) or 'none'}"
@@ -126,17 +127,23 @@ def _unnamed(shown: Shown) -> Iterator[str]:
         )
 
 
-def fits(presented: str, wanted: str) -> bool:
-    """Whether a client that connects to ``wanted`` accepts a certificate for ``presented``.
+def fitting(presented: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a client that connects to a name accepts a certificate for ``presented``.
 
     A host name without a domain matches the first label.
     """
-    presented, wanted = _canonical(presented), _canonical(wanted)
-    if _is_address(wanted):
-        return presented == wanted
-    if presented.startswith("*."):
-        return "." in wanted and presented[1:] == wanted[wanted.index(".") :]
-    return presented == wanted or ("." not in wanted and presented.split(".")[0] == wanted)
+    exact = set(map(_canonical, presented))
+    labels = {name.partition(".")[0] for name in exact}
+
+    def fits(wanted: str) -> bool:
+        wanted = _canonical(wanted)
+        if wanted in exact:
+            return True
+        _, dot, domain = wanted.partition(".")
+        found = f"*.{domain}" in exact if dot else wanted in labels
+        return found and not _is_address(wanted)
+
+    return fits
 
 
 def _canonical(name: str) -> str:

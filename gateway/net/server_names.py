@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -39,19 +40,22 @@ def first_choice(certificates: Sequence[N]) -> tuple[N, ...]:
 
 def choices(certificates: Sequence[N]) -> dict[str, tuple[N, ...]]:
     """The certificates for each name and each wildcard, one of each kind; exact names go first."""
+    # There may be hundreds: each is looked at once for each of its names.
+    having: dict[str, list[N]] = {}
+    for one in certificates:
+        for name in one.names:
+            having.setdefault(name, []).append(one)
     return {
-        name: _one_of_each_kind(
-            [one for one in certificates if name in one.names]
-            + [one for one in certificates if wildcard_of(name) in one.names]
-        )
-        for name in {name for one in certificates for name in one.names}
+        name: _one_of_each_kind([*exact, *having.get(wildcard_of(name), ())])
+        for name, exact in having.items()
     }
 
 
 def unused(certificates: Sequence[N]) -> list[N]:
     """The certificates that no client gets."""
     groups = [first_choice(certificates), *choices(certificates).values()]
-    return [one for one in certificates if not any(one in group for group in groups)]
+    given = set(chain.from_iterable(groups))
+    return [one for one in certificates if one not in given]
 
 
 def find_choice(choices: Mapping[str, T], server_name: bytes | None) -> T | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
 import os
 import socket
@@ -36,6 +37,10 @@ class Certificate:
         self.key = key
         self._pem = b""
         self._secret: Any = None
+        self.digest = b""
+        """Of both files."""
+        self.names: frozenset[str] = frozenset()
+        """The host names of the certificate in lower case; clients ask for these."""
         self.chain: list[x509.Certificate] = []
         """The certificates that clients get, leaf first; empty if only OpenSSL can parse them."""
         self.reload()
@@ -47,6 +52,9 @@ class Certificate:
         """
         before = self._pem, self._secret
         try:
+            files = _digest(self.certificate, self.key)
+            if files == self.digest:
+                return False
             with open(self.certificate, "rb") as file:
                 self._pem = file.read()
             self._secret = _private_key(self.key)
@@ -56,12 +64,15 @@ class Certificate:
         except (SSL.Error, OSError, ValueError, TypeError) as error:
             self._pem, self._secret = before
             raise self._failure(error) from error
+        self.digest = files
         if self._pem == before[0] and _octets(self._secret) == _octets(before[1]):
             return False
         try:
             self.chain = x509.load_pem_x509_certificates(self._pem)
         except ValueError:
             self.chain = []
+        found = names_of(self.chain[0], x509.DNSName) if self.chain else []
+        self.names = frozenset(name.lower().removesuffix(".") for name in found)
         return True
 
     def load_into(self, context: SSL.Context) -> None:
@@ -90,12 +101,6 @@ class Certificate:
     def kind(self) -> str:
         """The kind of the key, such as ``RSA``."""
         return type(self._secret).__name__.removesuffix("PrivateKey")
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The host names of the certificate in lower case; clients ask for these."""
-        found = names_of(self.chain[0], x509.DNSName) if self.chain else []
-        return frozenset(name.lower().removesuffix(".") for name in found)
 
     @property
     def der(self) -> bytes:
@@ -128,6 +133,14 @@ def _as_file(data: bytes) -> Iterator[str]:
         with tempfile.NamedTemporaryFile(buffering=0) as temporary:
             temporary.write(data)
             yield temporary.name
+
+
+def _digest(*paths: str) -> bytes:
+    found = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            found.update(hashlib.sha256(file.read()).digest())
+    return found.digest()
 
 
 def _octets(secret: Any) -> bytes:

@@ -102,6 +102,8 @@ class TLSContext:
         self._make = make
         self._name = name
         self._lifetime = ticket_key_lifetime
+        self._kept: dict[object, SSL.Context] = {}
+        """The contexts for server names, by their certificates as last read."""
         self._generation = self._made()
 
     def reload(self) -> None:
@@ -136,12 +138,17 @@ class TLSContext:
         first = first_choice(self.certificates)
         contexts = {first: self._context(first, self._make(self._name))}
         by_name: dict[str, SSL.Context | None] = {}
+        kept: dict[object, SSL.Context] = {}
         for name, group in choices(self.certificates).items():
             if group not in contexts:
-                contexts[group] = self._context(group, new_context())
+                # Ticket keys are those of the first, so these need not be new.
+                files = tuple((one, one.digest) for one in group)
+                known = self._kept.get(files)
+                kept[files] = contexts[group] = known or self._context(group, new_context())
             by_name[name] = None if group == first else contexts[group]
         if len(contexts) > 1:
             contexts[first].set_tlsext_servername_callback(partial(_choose, by_name))
+        self._kept = kept
         return _Generation(contexts[first], tuple(one.der for one in self.certificates))
 
     def _context(self, certificates: Sequence[Certificate], context: SSL.Context) -> SSL.Context:

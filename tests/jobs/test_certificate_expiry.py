@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.app.certificates import Certificates
 from gateway.config.listeners import CertificateFiles, Listener, Tls
 from gateway.config.settings import Settings
-from gateway.jobs.certificate_expiry import DAY, CertificateExpiry, fits
+from gateway.jobs.certificate_expiry import DAY, CertificateExpiry, fitting
 from gateway.observe.log import emit_to_log
 
 START = 1_800_000_000.0
@@ -231,4 +231,4 @@ class FitsTests(SynchronousTestCase):
             ("*.0.0.1", "10.0.0.1", False),
             ("0:0::1", "::1", True),
         ):
-            self.assertEqual(fits(presented, wanted), fit, (presented, wanted))
+            self.assertEqual(fitting([presented])(wanted), fit, (presented, wanted))

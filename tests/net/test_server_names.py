@@ -121,3 +121,31 @@ class PropertyTests(SynchronousTestCase):
         fitting = [one for one in certificates if wanted & one.names]
         self.assertEqual({one.kind for one in chosen or ()}, {one.kind for one in fitting})
         self.assertLessEqual(set(chosen or ()), set(fitting))
+
+
+class Counted:
+    """A certificate that counts who looks at its names."""
+
+    kind = "RSA"
+    looks = 0
+
+    def __init__(self, number: int) -> None:
+        self._names = frozenset({f"pop{number}.example.org", f"mail{number}.example.org"})
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Two."""
+        Counted.looks += 1
+        return self._names
+
+
+class ManyTests(SynchronousTestCase):
+    def test_hundreds_of_certificates_are_not_compared_with_each_other(self) -> None:
+        def looks(number: int) -> int:
+            certificates = [Counted(one) for one in range(number)]
+            Counted.looks = 0
+            choices(certificates)
+            self.assertEqual(unused(certificates), [])
+            return Counted.looks
+
+        self.assertLess(looks(200), 30 * looks(10))

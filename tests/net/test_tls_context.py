@@ -108,6 +108,17 @@ class ServerNameTests(TLSCase):
             client, _ = Client().connect(self.all, name)
             self.assertEqual(client.getpeercert(True), wanted.der)
 
+    def test_a_reload_makes_new_contexts_for_the_names_of_changed_certificates_only(self) -> None:
+        def contexts() -> list[object]:
+            names = "pop.example.net", "imap.example.net"
+            return [Client().connect(self.all, name)[1].get_context() for name in names]
+
+        net, wild = contexts()
+        self.pair("wild", "*.example.net")
+        self.all.reload()
+        self.assertIs(contexts()[0], net)
+        self.assertIsNot(contexts()[1], wild)
+
 
 class KindTests(TLSCase):
     def setUp(self) -> None:
