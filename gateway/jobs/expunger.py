@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 from math import inf
 
@@ -113,8 +113,9 @@ class Expunger:
         await self._rate_limit.wait()
         kept = await self._store.scan(account)
         self._budget.holds(account.mailbox, len(kept))
-        due = next_look(kept, await self._hidden(account, policy), policy, self._now())
-        return Outcome(len(kept), due, forecast=await self._forecast(kept, policy))
+        hidden = await self._hidden(account, policy)
+        due, due_by_day = await self._ahead(kept, set(), hidden, policy)
+        return Outcome(len(kept), due, forecast=due_by_day)
 
     async def clear(self, account: Account, policy: Policy, released: float) -> Outcome:
         """Remove what is due, unless that is too much; raises as a store does, and ``Stopping``.
@@ -125,46 +126,55 @@ class Expunger:
         began, now = self._seconds(), self._now()
         kept = await self._store.scan(account)
         self._budget.holds(account.mailbox, len(kept))
-        wanted = doomed(kept, policy, now)
-        stopped = await self._objection(account, wanted, len(kept), released)
-        if stopped:
-            wanted = [one for one in wanted if one.due <= released]
+        wanted, asked = await self._run(lambda: _wanted(kept, policy, now, released))
+        stopped = await self._objection(account, asked, len(kept))
+        batches = await self._run(lambda: self._batches(wanted, released if stopped else inf))
         gone: set[str] = set()
         removed = 0
-        for batch in self._batches(wanted):
+        for batch in batches:
             await self._rate_limit.wait()
             if self._seconds() - began > FRESH:
                 break
             removed += await self._remove(account, policy, batch, released)
             gone.update(one.message.uid for one in batch)
-        left = [one for one in kept if one.uid not in gone]
-        self._budget.holds(account.mailbox, len(left))
-        due_by_day = await self._forecast(left, policy)
-        if len(gone) < len(wanted):
+        left = len(kept) - len(gone)
+        self._budget.holds(account.mailbox, left)
+        finished = len(gone) == sum(map(len, batches))
+        hidden = await self._purge(account, policy) if finished else ()
+        due, due_by_day = await self._ahead(kept, gone, hidden, policy)
+        if not finished:
             now = self._now()
-            return Outcome(len(left), now, removed, finished=False, forecast=due_by_day)
-        hidden = await self._purge(account, policy)
-        due = None if stopped else next_look(left, hidden, policy, self._now())
-        return Outcome(len(left), due, removed, stopped, forecast=due_by_day)
+            return Outcome(left, now, removed, finished=False, forecast=due_by_day)
+        return Outcome(left, None if stopped else due, removed, stopped, forecast=due_by_day)
 
-    async def _forecast(self, left: Collection[StoredMessage], policy: Policy) -> Sequence[DueDay]:
+    async def _ahead(
+        self,
+        kept: Sequence[StoredMessage],
+        gone: Collection[str],
+        hidden: Collection[StoredMessage],
+        policy: Policy,
+    ) -> tuple[float | None, Sequence[DueDay]]:
+        """When to scan next without those that are ``gone``, and what will go day by day."""
         now = self._now()
-        found: Sequence[DueDay] = await self._run(lambda: forecast(left, policy, now))
-        return found
 
-    async def _objection(
-        self, account: Account, wanted: Sequence[Expired], total: int, released: float
-    ) -> str | None:
-        asked = sum(one.due > released for one in wanted)
+        def found() -> tuple[float | None, Sequence[DueDay]]:
+            left = [one for one in kept if one.uid not in gone] if gone else kept
+            return next_look(left, hidden, policy, now), forecast(left, policy, now)
+
+        return await self._run(found)
+
+    async def _objection(self, account: Account, asked: int, total: int) -> str | None:
         where = f"mailbox {account.mailbox}"
         return objection(self._guard, asked, total, where) or await self._budget.objection(asked)
 
-    def _batches(self, wanted: Sequence[Expired]) -> Iterator[Sequence[Expired]]:
-        """Batches of messages of one rule each."""
-        for _, same in groupby(sorted(wanted, key=_by_rule), key=_by_rule):
+    def _batches(self, wanted: Sequence[Expired], until: float) -> list[Sequence[Expired]]:
+        """Batches of messages of one rule each, of those that were due at ``until``."""
+        found: list[Sequence[Expired]] = []
+        due = (one for one in wanted if one.due <= until)
+        for _, same in groupby(sorted(due, key=_by_rule), key=_by_rule):
             group = list(same)
-            for at in range(0, len(group), self._batch):
-                yield group[at : at + self._batch]
+            found += [group[at : at + self._batch] for at in range(0, len(group), self._batch)]
+        return found
 
     async def _remove(
         self, account: Account, policy: Policy, batch: Sequence[Expired], released: float
@@ -185,14 +195,25 @@ class Expunger:
     async def _purge(self, account: Account, policy: Policy) -> list[StoredMessage]:
         """Remove what was hidden for long enough; what is still hidden."""
         hidden = await self._hidden(account, policy)
-        old = [one.uid for one in over(hidden, policy, self._now())]
+        if not hidden:
+            return []
+        now = self._now()
+        old = await self._run(lambda: [one.uid for one in over(hidden, policy, now)])
         cause = Reason(rule=_rule_text(policy, "hide"))
         for at in range(0, len(old), self._batch):
             await self._rate_limit.wait()
             self._rate_limit.spend(len(old[at : at + self._batch]))
             await self._store.purge(account, old[at : at + self._batch], cause)
         gone = set(old)
-        return [one for one in hidden if one.uid not in gone]
+        return await self._run(lambda: [one for one in hidden if one.uid not in gone])
+
+
+def _wanted(
+    kept: Sequence[StoredMessage], policy: Policy, now: float, released: float
+) -> tuple[Sequence[Expired], int]:
+    """What is due, and how much of it no operator has released."""
+    found = doomed(kept, policy, now)
+    return found, sum(one.due > released for one in found)
 
 
 def _by_rule(one: Expired) -> Rule:

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import DirectoryDown, StoreDown
+from gateway.interfaces import Run
 from gateway.jobs.expunger import Budget, Expunger
 from gateway.jobs.rate_limit import RateLimit
 from gateway.jobs.retention import Mailboxes, RetentionJob
@@ -27,6 +28,7 @@ from gateway.state.ledger import Ledger, LedgerState
 from gateway.state.memory import MemoryLeader
 from harness import ALICE, Wire
 from kept_mail import KeptMail
+from long_lists import Threads
 
 HOUR, DAY = 3600.0, 86_400.0
 EXAMPLE = "unread 60d, read 7d"
@@ -48,7 +50,9 @@ class House:
         own: Mapping[str, str] | None = None,
         listen: float = 60.0,
         every: float = HOUR,
+        run: Run = maybeDeferred,
     ) -> None:
+        self.thread = run
         self.clock = Clock()
         self.wrong_by = START
         """Seconds by which the time of day differs from the clock."""
@@ -83,7 +87,7 @@ class House:
             budget,
             self.guard,
             batch=self.batch,
-            run=maybeDeferred,
+            run=self.thread,
             now=self.now,
             seconds=seconds,
         )
@@ -179,6 +183,23 @@ class MonthsTests(SweeperCase):
         self.assertTrue(client.send(b"STAT").startswith(b"+OK 2 "))
         self.assertTrue(client.send(b"RETR 1").startswith(b"-ERR"))
         self.assertTrue(client.send(b"QUIT").startswith(b"+OK"))
+
+    def test_only_threads_go_through_all_messages_of_a_mailbox(self) -> None:
+        threads = Threads()
+        house = House(self, policy="any 1d, hide 1d", run=threads.run)
+        scan, list_hidden = house.store.scan, house.store.list_hidden
+
+        def long(answer: Deferred[Any]) -> Deferred[Any]:
+            return answer.addCallback(threads.long)
+
+        house.store.scan = lambda account: long(scan(account))  # type: ignore[method-assign]
+        house.store.list_hidden = lambda account: long(list_hidden(account))  # type: ignore[method-assign]
+        house.store.add("a", 5)
+        house.retention_job()
+        house.run(DAY + LATE)
+        self.assertEqual((house.count("a"), len(house.store.away["a"])), (0, 5))
+        house.run(DAY + LATE)
+        self.assertEqual(len(house.store.away["a"]), 0)
 
     def test_a_state_that_did_not_answer_a_new_leader_is_asked_again(self) -> None:
         house = House(self, policy="any 1d")
