@@ -30,13 +30,14 @@ class BytesBody:
 
     def __init__(self, content: bytes, form: Form, *, chunk: int = 128 * 1024) -> None:
         self.form = form
-        self._content = content
+        self.content = content
+        """All of it, whatever was read."""
         self._chunk = chunk
         self._at = 0
 
     def read_now(self) -> bytes:
         """The next chunk."""
-        data = self._content[self._at : self._at + self._chunk]
+        data = self.content[self._at : self._at + self._chunk]
         self._at += len(data)
         return data
 

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from gateway.interfaces import IBody
+from gateway.store.memory_mailbox import BytesBody
 
 LARGEST = 256 * 1024
 """Octets of a message that is fetched ahead; a larger one keeps its connection busy."""
@@ -47,11 +48,12 @@ class Ahead:
         """What the session read last."""
         self._index = -1
         self._octets = 0
-        self._opened: Deferred[IBody | None] | None = None
+        self._opened: Deferred[Any] | None = None
+        """Fires with its ``IBody``, or with None."""
         self._is_over = False
 
-    def take(self, index: int) -> Deferred[IBody | None] | None:
-        """This message, if it was fetched; None, then or later: open it.
+    def take(self, index: int) -> Deferred[Any] | None:
+        """This message, if it was fetched: an ``IBody``; None, then or later: open it.
 
         Any other one that was fetched is closed.
         """
@@ -62,8 +64,24 @@ class Ahead:
         opened, self._opened = self._opened, None
         return opened
 
+    def take_whole(self, index: int) -> BytesBody | None:
+        """This message, if it was fetched and all of it is here; else it stays with this."""
+        opened = self._opened
+        if opened is None or index != self._index or not opened.called:
+            return None
+        body = opened.result
+        if not isinstance(body, BytesBody):
+            return None
+        self._memory.give_back(self._octets)
+        self._opened = None
+        return body
+
     def follow(
-        self, index: int, count: int, size: Callable[[int], int], open_: Callable[[int], Any]
+        self,
+        index: int,
+        count: int,
+        size: Callable[[int], int],
+        open_: Callable[[int], Deferred[IBody]],
     ) -> None:
         """The session reads ``index``: fetch the one after it, if it read the one before it.
 
@@ -80,9 +98,8 @@ class Ahead:
         ):
             return
         self._index, self._octets = following, size(following)
-        opened: Deferred[IBody | None] = Deferred.fromCoroutine(open_(following))
         # It is opened again, and that says what is wrong.
-        self._opened = opened.addErrback(lambda _: None)
+        self._opened = open_(following).addErrback(_nothing)
 
     def close(self) -> None:
         """The session is over: nothing that was fetched is read, and nothing more is fetched."""
@@ -95,6 +112,10 @@ class Ahead:
         self._memory.give_back(self._octets)
         opened, self._opened = self._opened, None
         opened.addCallback(_close)
+
+
+def _nothing(_: Failure) -> None:
+    """It could not be opened."""
 
 
 def _close(body: IBody | Failure | None) -> None:

@@ -11,9 +11,10 @@ from xml.sax.saxutils import escape
 from twisted.internet.defer import Deferred
 
 from gateway.errors import GatewayError, MessageUnreadable, StoreDown
+from gateway.store.cluster.answers import Response
 from gateway.store.cluster.keys import find_key, new_key, object_name
 from gateway.store.cluster.requests import Missing, Requests
-from gateway.store.cluster.transport import Content, Response
+from gateway.store.cluster.transport import Content
 
 LONGEST_HEAD = 64 * 1024
 """Octets of a header that the database keeps beside a body."""
@@ -89,19 +90,15 @@ class Blobs:
         """A new body, of which nothing was sent yet."""
         return Upload(self._requests, new_key(self._now()))
 
-    async def read(self, key: UUID, start: int, length: int) -> Response:
+    def read(self, key: UUID, start: int, length: int) -> Deferred[Response]:
         """The octets from ``start`` of a body of ``length`` octets in all.
 
-        Raises ``Missing``, ``MessageUnreadable`` if it has another length, ``StoreDown`` or
+        Fails with ``Missing``, ``MessageUnreadable`` if it has another length, ``StoreDown`` or
         ``MailboxUnusable``.
         """
         headers = {"range": f"bytes={start}-{length - 1}"} if start else {}
-        response = await self._requests.open("GET", object_name(key), headers=headers)
-        wanted, found = length - start, response.length
-        if found != wanted:
-            response.stop()
-            raise MessageUnreadable(f"body {key.hex}: expected {wanted} octets, found {found}")
-        return response
+        asked = self._requests.open("GET", object_name(key), headers=headers)
+        return asked.addCallback(_of_length, length - start, key)
 
     def remove(self, key: UUID) -> Deferred[None]:
         """Remove a body; one that does not exist is removed."""
@@ -231,6 +228,14 @@ class Upload:
                 await self._requests.ask("DELETE", self._name, {"uploadId": self._id})
         except GatewayError:
             pass
+
+
+def _of_length(response: Response, wanted: int, key: UUID) -> Response:
+    found = response.length
+    if found != wanted:
+        response.stop()
+        raise MessageUnreadable(f"body {key.hex}: expected {wanted} octets, found {found}")
+    return response
 
 
 def _only(values: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -15,10 +15,11 @@ from zope.interface import implementer
 from gateway.errors import GatewayError, StoreDown
 from gateway.interfaces import IBody
 from gateway.model import Form
+from gateway.store.cluster.answers import Lost, Response
 from gateway.store.cluster.blobs import Blobs
 from gateway.store.cluster.body_cache import BodyCache
+from gateway.store.cluster.keys import Where
 from gateway.store.cluster.requests import Missing
-from gateway.store.cluster.transport import Lost, Response
 from gateway.store.memory_mailbox import BytesBody
 
 HELD = 256 * 1024
@@ -27,7 +28,7 @@ HELD = 256 * 1024
 TRIES = 3
 """Connections that may break in one body without a new octet."""
 
-Open = Callable[[int], Coroutine[Deferred[Any], Any, Response]]
+Open = Callable[[int], Deferred[Response]]
 """Opens the body at an offset."""
 
 
@@ -48,36 +49,52 @@ class Bodies:
         if self._cache is not None:
             self._cache.close()
 
-    async def open(
-        self,
-        key: UUID,
-        length: int,
-        form: Form,
-        named: str,
-        is_missing: Callable[[], object] = lambda: None,
+    def open(self, where: Where, missing: Callable[[], StoreDown]) -> Deferred[IBody]:
+        """Open a body.  Fails as ``Blobs.read``, and as ``missing`` says if S3 has no such body."""
+        if not where.octets:
+            return succeed(BytesBody(b"", where.form))
+        if self._cache is not None and self._cache.has(where.body):
+            return Deferred.fromCoroutine(self._from_disk(self._cache, where, missing))
+        return self._from_s3(where, missing)
+
+    async def _from_disk(
+        self, cache: BodyCache, where: Where, missing: Callable[[], StoreDown]
     ) -> IBody:
-        """Open a body.  ``named``: its message, for errors.  Raises as ``Blobs.read``.
+        found = await cache.find(where.body, where.octets)
+        if found is not None:
+            return BytesBody(found, where.form)
+        return await self._from_s3(where, missing)
 
-        ``is_missing`` is called if S3 has no such body.
-        """
-        if not length:
-            return BytesBody(b"", form)
-        cache = self._cache
-        if cache is not None and (found := await cache.find(key, length)) is not None:
-            return BytesBody(found, form)
+    def _from_s3(self, where: Where, missing: Callable[[], StoreDown]) -> Deferred[IBody]:
+        key, length, form = where
 
-        async def open_at(start: int) -> Response:
-            try:
-                return await self._blobs.read(key, start, length)
-            except Missing:
-                is_missing()
-                raise StoreDown(f"{named}: body {key.hex} is missing in S3") from None
+        def open_at(start: int) -> Deferred[Response]:
+            return self._blobs.read(key, start, length).addErrback(_unless_missing, missing)
 
-        keep = None
-        if cache is not None and cache.wants(length):
-            keep = partial(cache.keep, key)
-        response = await open_at(0)
-        return StreamedBody(response, open_at, length, form, self._reactor, self._timeout, keep)
+        def opened(response: Response) -> IBody:
+            cache, keep = self._cache, None
+            if cache is not None and cache.wants(length):
+                keep = partial(cache.keep, key)
+            if response.whole is None:
+                return StreamedBody(
+                    response, open_at, length, form, self._reactor, self._timeout, keep
+                )
+            if keep is not None:
+                keep(response.whole)
+            return BytesBody(response.whole, form)
+
+        return open_at(0).addCallback(opened)
+
+
+def body_missing(named: str, key: UUID) -> StoreDown:
+    """The error for the body of a message, ``named``, that S3 does not have."""
+    return StoreDown(f"{named}: body {key.hex} is missing in S3")
+
+
+def _unless_missing(failure: Failure, missing: Callable[[], StoreDown]) -> Failure:
+    if failure.check(Missing):
+        raise missing() from None
+    return failure
 
 
 @implementer(IBody)
@@ -196,8 +213,7 @@ class StreamedBody:
         if self._tries == TRIES:
             self._fail(StoreDown(f"S3: a body broke after {self._received} octets: {lost}"))
             return
-        opened = Deferred.fromCoroutine(self._open_at(self._received))
-        opened.addCallbacks(self._go_on, self._failed)
+        self._open_at(self._received).addCallbacks(self._go_on, self._failed)
 
     def _go_on(self, response: Response) -> None:
         self._response = response

@@ -94,6 +94,10 @@ class BodyCache:
 
         self._run(lambda: _remove(closed, place.lock)).addErrback(failed)
 
+    def has(self, key: UUID) -> bool:
+        """Whether a body is here."""
+        return key in self._sizes
+
     async def find(self, key: UUID, length: int) -> bytes | None:
         """A body, if it is here and can be read.  Never raises."""
         if self._place is None or key not in self._sizes:

@@ -12,6 +12,7 @@ from gateway.postgresql.database import Cursor, Database
 from gateway.store.cluster import changes
 from gateway.store.cluster.changes import NEXT, Locked
 from gateway.store.cluster.delivery_rows import New
+from gateway.store.cluster.keys import Where
 from gateway.store.cluster.lease_rows import LEASE
 from gateway.store.cluster.rows import COLUMNS, MATCHES, Kept, as_ids, find_id
 
@@ -20,14 +21,6 @@ SAME = 0.002
 
 LARGEST = 2**32
 """The largest number that makes the next uid of a mailbox rise above it."""
-
-
-class Where(NamedTuple):
-    """The handle of a message."""
-
-    body: UUID
-    octets: int
-    form: Form
 
 
 def image(database: Database, name: str) -> MailboxImage:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import secrets
 import time
+from typing import NamedTuple
 from uuid import UUID
+
+from gateway.model import Form
+
+
+class Where(NamedTuple):
+    """The body of a message, as its row has it."""
+
+    body: UUID
+    octets: int
+    form: Form
 
 
 def new_key(now: float | None = None) -> UUID:

@@ -10,14 +10,14 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from zope.interface import implementer
 
-from gateway.errors import GatewayError, MessageGone, NoSuchMailbox
+from gateway.errors import GatewayError, MessageGone, NoSuchMailbox, StoreDown
 from gateway.events import BodyMissing, Emit
-from gateway.interfaces import IBody, IHeaderMaildrop, IHidingMaildrop, Run
-from gateway.model import AS_BEFORE_LOGIN, Listing, Reason
+from gateway.interfaces import IBody, IHeaderMaildrop, IHidingMaildrop, IQuickMaildrop, Run
+from gateway.model import AS_BEFORE_LOGIN, Form, Listing, Reason
 from gateway.store.cluster.ahead import Ahead, Memory
 from gateway.store.cluster.batch import Batch
 from gateway.store.cluster.blobs import LONGEST_HEAD
-from gateway.store.cluster.bodies import Bodies, StreamedBody
+from gateway.store.cluster.bodies import Bodies, StreamedBody, body_missing
 from gateway.store.cluster.removal import Removal
 from gateway.store.cluster.rows import Layout, Message
 from gateway.store.cluster.snapshots import Snapshot
@@ -57,7 +57,7 @@ class Means:
         self.emit = emit
 
 
-@implementer(IHidingMaildrop, IHeaderMaildrop)
+@implementer(IHidingMaildrop, IHeaderMaildrop, IQuickMaildrop)
 class ClusterMaildrop:
     """The maildrop of a session: the snapshot of its login."""
 
@@ -80,15 +80,24 @@ class ClusterMaildrop:
 
     def retrieve(self, index: int) -> Deferred[IBody]:
         """Open a message, and ask meanwhile whether it is still there."""
-        return Deferred.fromCoroutine(self._retrieve(index))
-
-    async def _retrieve(self, index: int) -> IBody:
         now = self._means.seconds()
         if now - self._looked < TRUSTED:
-            return await self._open(index)
+            return self._open(index)
+        return Deferred.fromCoroutine(self._look_and_open(index, now))
+
+    def small_message(self, index: int) -> tuple[bytes, Form] | None:
+        """A message that was fetched ahead, and is here."""
+        if self._means.seconds() - self._looked >= TRUSTED:
+            return None
+        body = self._ahead.take_whole(index)
+        if body is None:
+            return None
+        self._follow(index)
+        return body.content, body.form
+
+    async def _look_and_open(self, index: int, now: float) -> IBody:
         asked = Deferred.fromCoroutine(self._is_shown(index, now))
-        opened = Deferred.fromCoroutine(self._open(index))
-        both: list[Deferred[Any]] = [asked, opened]
+        both: list[Deferred[Any]] = [asked, self._open(index)]
         shown: Any
         body: Any
         (answered, shown), (is_open, body) = await DeferredList(both, consumeErrors=True)
@@ -122,38 +131,46 @@ class ClusterMaildrop:
             header = await self._means.headers.find((snapshot.state.mailbox, snapshot.uids[index]))
         except GatewayError:
             # While the database is away the session goes on with what it has.
-            return await self._retrieve(index)
+            return await self.retrieve(index)
         if header is None:
             raise MessageGone(f"{self.name}: {snapshot.listing.uids[index]}")
         if len(header) >= LONGEST_HEAD:
-            return await self._retrieve(index)
+            return await self.retrieve(index)
         return BytesBody(header, snapshot.form(index))
 
-    async def _open(self, index: int) -> IBody:
-        ahead, sizes = self._ahead, self._snapshot.listing.sizes
-        fetched = ahead.take(index)
-        body = None if fetched is None else await fetched
-        if isinstance(body, StreamedBody) and body.is_broken:
+    def _open(self, index: int) -> Deferred[IBody]:
+        fetched = self._ahead.take(index)
+        if fetched is not None:
+            return fetched.addCallback(self._or_anew, index)
+        self._follow(index)
+        return self._open_anew(index)
+
+    def _or_anew(self, fetched: IBody | None, index: int) -> IBody | Deferred[IBody]:
+        """What was fetched ahead, or the message opened now that it is wanted."""
+        self._follow(index)
+        if isinstance(fetched, StreamedBody) and fetched.is_broken:
             # The client has none of it yet, and S3 may be back.
-            body.close()
-            body = None
-        ahead.follow(index, len(sizes), sizes.__getitem__, self._body)
-        return body or await self._body(index, lambda: self._missing(index))
+            fetched.close()
+            fetched = None
+        return fetched or self._open_anew(index)
 
-    async def _body(self, index: int, is_missing: Callable[[], object] = lambda: None) -> IBody:
+    def _open_anew(self, index: int) -> Deferred[IBody]:
         snapshot = self._snapshot
-        return await self._means.bodies.open(
-            snapshot.body(index),
-            snapshot.listing.sizes[index],
-            snapshot.form(index),
-            f"{self.name}: message {snapshot.listing.uids[index]}",
-            is_missing,
-        )
 
-    def _missing(self, index: int) -> None:
-        snapshot = self._snapshot
-        uid, key = snapshot.listing.uids[index], snapshot.body(index)
-        self._means.emit(BodyMissing(self.name, uid, key.hex))
+        def missing() -> StoreDown:
+            uid, key = snapshot.listing.uids[index], snapshot.where(index).body
+            self._means.emit(BodyMissing(self.name, uid, key.hex))
+            return body_missing(f"{self.name}: message {uid}", key)
+
+        return self._means.bodies.open(snapshot.where(index), missing)
+
+    def _follow(self, index: int) -> None:
+        sizes = self._snapshot.listing.sizes
+        self._ahead.follow(index, len(sizes), sizes.__getitem__, self._open_ahead)
+
+    def _open_ahead(self, index: int) -> Deferred[IBody]:
+        # If it fails, whoever reads it opens it again: that one reports the error.
+        return self._means.bodies.open(self._snapshot.where(index), StoreDown)
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove marked messages, with audit lines, and mark retrieved ones as read."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 from xml.etree import ElementTree
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import (
     ConnectError,
     ConnectionClosed,
@@ -21,8 +22,9 @@ from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError, MailboxUnusable, StoreDown
 from gateway.interfaces import WatchFor
+from gateway.store.cluster.answers import Collector, Lost, Response
 from gateway.store.cluster.signing import Signer
-from gateway.store.cluster.transport import Collector, Connections, Content, Lost, Response
+from gateway.store.cluster.transport import Connections, Content
 
 ATTEMPTS = 3
 
@@ -56,6 +58,23 @@ class Answer:
         return [one.text or "" for one in root.iter() if one.tag.rpartition("}")[2] == name]
 
 
+class _Request(NamedTuple):
+    """What is asked, as it is signed anew for each attempt."""
+
+    method: str
+    path: str
+    query: str
+    content: Content
+    headers: Mapping[str, str]
+    name: str
+    """For errors."""
+
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+_EMPTY = Content()
+
+
 class Missing(StoreDown):
     """The server says by its code that there is no such object: never the answer to HEAD."""
 
@@ -84,6 +103,7 @@ class Requests:
         self._reactor = reactor
         self._connections = connections
         self._signer = signer
+        self._host = connections.host
         self._path = urlsplit(url).path.rstrip("/")
         self._timeout = timeout
 
@@ -97,11 +117,15 @@ class Requests:
         self,
         method: str,
         name: str = "",
-        query: Mapping[str, str] | None = None,
-        content: Content | None = None,
+        query: Mapping[str, str] = _NOTHING,
+        content: Content = _EMPTY,
     ) -> Deferred[Answer]:
-        """Perform a request.  Fails with ``Missing``, ``StoreDown`` or ``MailboxUnusable``."""
-        return Deferred.fromCoroutine(self._ask(method, name, query or {}, content or Content()))
+        """Perform a request.
+
+        ``name``: of the object, as ``object_name`` makes it; empty: the bucket.  Fails with
+        ``Missing``, ``StoreDown`` or ``MailboxUnusable``.
+        """
+        return Deferred.fromCoroutine(self._ask(method, name, query, content))
 
     async def _ask(
         self, method: str, name: str, query: Mapping[str, str], content: Content
@@ -115,35 +139,57 @@ class Requests:
 
     async def text(self, response: Response, name: str, most: int | None = None) -> bytes:
         """What an answer has, or its first octets.  Raises ``StoreDown``."""
-        if response.length == 0:
-            # It ends by itself, and its connection is kept.
-            return b""
         try:
             return await self._text(response, most)
         except _LOST as lost:
             raise StoreDown(f"S3: {name or 'bucket'}: {_reason(lost)}") from lost
 
-    def _text(self, response: Response, most: int | None = None) -> Deferred[bytes]:
+    async def _text(self, response: Response, most: int | None = None) -> bytes:
+        if response.whole is not None:
+            return response.whole[:most]
         whole = Collector(response, most).whole
-        return whole.addTimeout(self._timeout, self._reactor, _timed_out)
+        return await whole.addTimeout(self._timeout, self._reactor, _timed_out)
 
-    async def open(
+    def open(
         self,
         method: str,
         name: str,
-        query: Mapping[str, str] | None = None,
-        content: Content | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Response:
+        query: Mapping[str, str] = _NOTHING,
+        content: Content = _EMPTY,
+        headers: Mapping[str, str] = _NOTHING,
+    ) -> Deferred[Response]:
         """As ``ask``, but the body of a good answer is not read yet."""
-        path = f"{self._path}/{quote(name)}"
+        path = f"{self._path}/{name}"
         asked = urlencode(sorted(query.items()), quote_via=quote) if query else ""
-        sent = content or Content()
-        attempt, begun, is_lost = 1, self._reactor.seconds(), False
+        request = _Request(method, path, asked, content, {**headers, "host": self._host}, name)
+        begun = self._reactor.seconds()
+
+        # Without a coroutine, which costs as much as the signature: the first try is good.
+        def judge(response: Response) -> Response | Deferred[Response]:
+            if response.status >= 300:
+                return self._persist(succeed(response), request, begun)
+            self._answered(begun)
+            return response
+
+        def repeat(failure: Failure) -> Deferred[Response]:
+            return self._persist(fail(failure), request, begun)
+
+        return self._once(request).addCallbacks(judge, repeat)
+
+    def _persist(
+        self, answer: Deferred[Response], request: _Request, begun: float
+    ) -> Deferred[Response]:
+        """What comes of a request of which the first ``answer`` is not good."""
+        return Deferred.fromCoroutine(self._repeat(answer, request, begun))
+
+    async def _repeat(
+        self, answer: Deferred[Response], request: _Request, begun: float
+    ) -> Response:
+        attempt, name = 1, request.name
         while True:
+            is_lost = False
             try:
-                response = await self._once(method, path, asked, sent, headers or {}, fresh=is_lost)
-                is_lost = False
+                response = await answer
                 if response.status < 300:
                     self._answered(begun)
                     return response
@@ -156,11 +202,12 @@ class Requests:
             except _LOST as lost:
                 is_lost = True
                 if attempt == self._attempts:
-                    reason = f"S3: {method} {name or 'bucket'}: {_reason(lost)}"
+                    reason = f"S3: {request.method} {name or 'bucket'}: {_reason(lost)}"
                     raise self._down(StoreDown(reason), begun) from lost
             longest = PAUSE * 2 ** (attempt - 1)
             await deferLater(self._reactor, random.uniform(0.5, 1.0) * longest)
             attempt += 1
+            answer = self._once(request, fresh=is_lost)
 
     def _answered(self, begun: float) -> None:
         if self._watch is not None:
@@ -171,23 +218,13 @@ class Requests:
             error.logged = self._watch.failed(error, self._reactor.seconds() - begun)
         return error
 
-    def _once(
-        self,
-        method: str,
-        path: str,
-        query: str,
-        content: Content,
-        headers: Mapping[str, str],
-        *,
-        fresh: bool,
-    ) -> Deferred[Response]:
-        named = {**headers, "host": self._connections.host}
-        signed = self._signer.signed(method, path, query, named, content.digest)
+    def _once(self, request: _Request, *, fresh: bool = False) -> Deferred[Response]:
+        method, path, query, content, headers, _ = request
+        signed = self._signer.fields(method, path, query, headers, content.digest)
         if content.length or method in ("PUT", "POST"):
-            signed["content-length"] = str(content.length)
+            signed += f"content-length:{content.length}\r\n"
         target = f"{path}?{query}" if query else path
-        lines = [f"{method} {target} HTTP/1.1", *(f"{key}: {signed[key]}" for key in signed)]
-        head = "\r\n".join([*lines, "", ""]).encode()
+        head = f"{method} {target} HTTP/1.1\r\n{signed}\r\n".encode()
         within = self._timeout + content.length / SLOWEST
         return self._connections.ask(head, content, within, fresh=fresh)
 

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from gateway.interfaces import Run
 from gateway.model import Form, Listing
 from gateway.postgresql.database import Database
+from gateway.store.cluster.keys import Where
 from gateway.store.cluster.rows import Packed, State, listing
 
 EMPTY = 20
@@ -20,6 +21,9 @@ EMPTY = 20
 
 KEY = 16
 """Octets of the key of a body."""
+
+FORMS = tuple(Form)
+"""By their numbers: a call of ``Form`` costs more."""
 
 
 class Snapshot:
@@ -51,11 +55,12 @@ class Snapshot:
 
     def form(self, index: int) -> Form:
         """What is known of the octets of a message."""
-        return Form(self._forms[index])
+        return FORMS[self._forms[index]]
 
-    def body(self, index: int) -> UUID:
-        """The key of the body of a message."""
-        return UUID(bytes=self.bodies[index * KEY : (index + 1) * KEY])
+    def where(self, index: int) -> Where:
+        """The body of a message."""
+        key = UUID(bytes=self.bodies[index * KEY : (index + 1) * KEY])
+        return Where(key, self.listing.sizes[index], self.form(index))
 
 
 Asked = tuple[State, Deferred[Snapshot]]

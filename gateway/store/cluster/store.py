@@ -48,11 +48,12 @@ from gateway.store.cluster import audit, changes, copied, rows
 from gateway.store.cluster.ahead import Memory
 from gateway.store.cluster.batch import Batch
 from gateway.store.cluster.blobs import LONGEST_HEAD, Blobs
-from gateway.store.cluster.bodies import Bodies
+from gateway.store.cluster.bodies import Bodies, body_missing
 from gateway.store.cluster.body_cache import BodyCache
 from gateway.store.cluster.boxes import Boxes
 from gateway.store.cluster.collection import BodyCollection
 from gateway.store.cluster.delivery import Delivery, Incoming
+from gateway.store.cluster.keys import Where
 from gateway.store.cluster.leases import HOLDS, Leases
 from gateway.store.cluster.maildrop import ClusterMaildrop, Means
 from gateway.store.cluster.removal import Removal
@@ -332,9 +333,9 @@ class ClusterStore:
     def open_message(self, account: Account, message: CopiedMessage) -> Deferred[IBody]:
         """Open one of them."""
         where = message.handle
-        assert isinstance(where, copied.Where)
+        assert isinstance(where, Where)
         named = f"{account.mailbox}: message {message.uid}"
-        return Deferred.fromCoroutine(self._bodies.open(*where, named))
+        return self._bodies.open(where, lambda: body_missing(named, where.body))
 
     def take(self, account: Account, message: CopiedMessage, body: IBody) -> Deferred[None]:
         """Add a message with its unique-id."""

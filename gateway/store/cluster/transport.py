@@ -10,7 +10,6 @@ import hashlib
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
-from typing import Protocol as Seam
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -27,6 +26,7 @@ from twisted.web.client import BrowserLikePolicyForHTTPS
 from zope.interface import implementer
 
 from gateway.net.direct_writer import DirectWriter
+from gateway.store.cluster.answers import Lost, Response
 from gateway.store.cluster.signing import EMPTY
 
 SMALL = 64 * 1024
@@ -37,10 +37,6 @@ KEPT = 60.0
 
 LONGEST_HEAD = 64 * 1024
 """Octets of the head of an answer."""
-
-
-class Lost(Exception):
-    """No whole answer came, and why."""
 
 
 class Content:
@@ -58,85 +54,6 @@ def _digest(pieces: Sequence[bytes]) -> str:
     for piece in pieces:
         digest.update(piece)
     return digest.hexdigest()
-
-
-class Receiver(Seam):
-    """What takes the octets of an answer."""
-
-    def arrived(self, data: bytes) -> None:
-        """The next octets."""
-
-    def ended(self, lost: Lost | None) -> None:
-        """That was all; ``lost``: why it is not whole."""
-
-
-class Response:
-    """An answer of which the head is here, and the body comes."""
-
-    __slots__ = ("_connection", "_is_ended", "_lost", "_pieces", "_receiver", "headers", "status")
-
-    def __init__(self, status: int, headers: dict[bytes, bytes], connection: _Connection) -> None:
-        """``headers``: by their names in lower case."""
-        self.status = status
-        self.headers = headers
-        self._connection = connection
-        self._receiver: Receiver | None = None
-        self._pieces: list[bytes] = []
-        self._is_ended = False
-        self._lost: Lost | None = None
-
-    @property
-    def length(self) -> int:
-        """The octets of the body; -1: the answer does not say."""
-        text = self.headers.get(b"content-length", b"")
-        return int(text) if text.isdigit() else -1
-
-    @property
-    def is_open_ended(self) -> bool:
-        """Whether the body ends with the connection."""
-        return not self.headers.keys() & {b"content-length", b"transfer-encoding"}
-
-    def deliver(self, receiver: Receiver) -> None:
-        """Give the body to a receiver, now or as it comes.  Called once."""
-        self._receiver = receiver
-        pieces, self._pieces = self._pieces, []
-        self.resume()
-        if pieces:
-            receiver.arrived(b"".join(pieces))
-        if self._is_ended and self._receiver is not None:
-            receiver.ended(self._lost)
-
-    def pause(self) -> None:
-        """Read no more from the server."""
-        if not self._is_ended:
-            self._connection.pause()
-
-    def resume(self) -> None:
-        """Read on."""
-        if not self._is_ended:
-            self._connection.resume()
-
-    def stop(self) -> None:
-        """Close the connection, unless the body is whole; the receiver gets no more."""
-        self._receiver = None
-        if not self._is_ended:
-            self._connection.abort("stopped")
-
-    # -- the connection's side -------------------------------------------------
-
-    def feed(self, data: bytes) -> None:
-        """Octets have come."""
-        if self._receiver is not None:
-            self._receiver.arrived(data)
-        else:
-            self._pieces.append(data)
-            self._connection.pause()
-
-    def end(self, lost: Lost | None) -> None:
-        """No more come."""
-        self._is_ended, self._lost = True, lost
-        if self._receiver is not None:
-            self._receiver.ended(lost)
 
 
 class Connections:
@@ -211,6 +128,8 @@ class _Connection(Protocol):
         self._producer: _Sender | None = None
         self._parser: Any = None
         self._timer: Any = None
+        self._due = self._within = 0.0
+        """When the head of the answer must be here; and how many seconds that gave it."""
         self._paused = False
         self._lost = ""
         self._begin()
@@ -236,15 +155,34 @@ class _Connection(Protocol):
         self._answer = answer
         self._parser = HttpResponseParser(self)
         self._begin()
-        self._timer = self._reactor.callLater(
-            within, self.abort, f"no answer within {within:g} seconds"
-        )
+        self._expect(within)
         if content.length <= SMALL:
             self._writer.write(b"".join([head, *content.pieces]))
         else:
             self._writer.write(head)
             self._producer = _Sender(self.transport, content.pieces, self._sent)
         return answer
+
+    def _expect(self, within: float) -> None:
+        """Give the answer this time.
+
+        One timer serves request after request: it finds out when it is due whether one waits.
+        """
+        self._within, self._due = within, self._reactor.seconds() + within
+        if self._timer is None:
+            self._timer = self._reactor.callLater(within, self._look)
+        elif self._timer.getTime() > self._due:
+            self._timer.reset(within)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._answer is None:
+            return
+        left = self._due - self._reactor.seconds()
+        if left > 0:
+            self._timer = self._reactor.callLater(left, self._look)
+        else:
+            self.abort(f"no answer within {self._within:g} seconds")
 
     def _cancelled(self, _: object) -> None:
         # It fails with CancelledError: a loss would be a reason to ask again.
@@ -301,20 +239,35 @@ class _Connection(Protocol):
 
     def _go_on(self) -> None:
         """Pass on what was noted."""
+        pieces, self._pieces = self._pieces, []
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         response = self._response
         if response is None:
-            self._stop_timer()
-            self._response = response = Response(self._status, self._headers, self)
-            answer, self._answer = self._answer, None
-            assert answer is not None
-            answer.callback(response)
-        pieces, self._pieces = self._pieces, []
-        if pieces and self._response is response:
-            response.feed(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._begin_answer(data)
+            return
+        if data:
+            response.feed(data)
+        # Who takes it may have closed the connection.
         if self._is_whole and self._response is response:
-            self._finish(response)
+            self._free()
+            response.end(None)
 
-    def _finish(self, response: Response) -> None:
+    def _begin_answer(self, data: bytes) -> None:
+        """The head is here, and perhaps some of the body, or all."""
+        answer, self._answer = self._answer, None
+        assert answer is not None
+        if self._is_whole:
+            # The next request may take the connection at once.
+            self._free()
+            answer.callback(Response(self._status, self._headers, self, data))
+            return
+        self._response = response = Response(self._status, self._headers, self)
+        answer.callback(response)
+        if data and self._response is response:
+            response.feed(data)
+
+    def _free(self) -> None:
+        """The answer is whole: keep the connection for the next request, or close it."""
         self._response = self._parser = None
         self.resume()
         # What was not sent yet of the request would be taken for the next one.
@@ -322,7 +275,6 @@ class _Connection(Protocol):
             self._connections.keep(self)
         else:
             self.abort("ended")
-        response.end(None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is closed."""
@@ -336,7 +288,9 @@ class _Connection(Protocol):
 
     def _end(self) -> None:
         """Tell whoever waits."""
-        self._stop_timer()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
         self._parser = None
         answer, self._answer = self._answer, None
         response, self._response = self._response, None
@@ -344,11 +298,6 @@ class _Connection(Protocol):
             answer.errback(Lost(self._lost))
         if response is not None:
             response.end(Lost(self._lost))
-
-    def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
 
     # -- llhttp's callbacks ----------------------------------------------------
     #
@@ -441,34 +390,3 @@ def _trusted(path: str) -> Any:
     except ValueError as error:
         raise ValueError(f"bucket_ca_file: {path}: expected certificates: {error}") from None
     return trustRootFromCertificates([Certificate(X509.from_cryptography(one)) for one in found])
-
-
-class Collector:
-    """Joins the octets of an answer."""
-
-    def __init__(self, response: Response, most: int | None = None) -> None:
-        """``most``: close the connection after the first octets."""
-        self.whole: Deferred[bytes] = Deferred(lambda _: response.stop())
-        """Fails with ``Lost``."""
-        self._response = response
-        self._pieces: list[bytes] = []
-        self._left = most
-        response.deliver(self)
-
-    def arrived(self, data: bytes) -> None:
-        """A piece."""
-        if self._left is None:
-            self._pieces.append(data)
-            return
-        self._pieces.append(data[: self._left])
-        self._left -= len(self._pieces[-1])
-        if not self._left:
-            self._response.stop()
-            self.whole.callback(b"".join(self._pieces))
-
-    def ended(self, lost: Lost | None) -> None:
-        """The end, or a broken connection."""
-        if lost is None:
-            self.whole.callback(b"".join(self._pieces))
-        else:
-            self.whole.errback(lost)

@@ -10,7 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import StoreDown
+from gateway.model import Form
 from gateway.store.cluster.ahead import LARGEST, Ahead, Memory
+from gateway.store.memory_mailbox import BytesBody
 
 
 class Body:
@@ -32,10 +34,10 @@ class Lab:
         self.ahead = Ahead(memory or Memory())
         self.asked: list[tuple[int, Deferred[Any]]] = []
 
-    async def open(self, index: int) -> Any:
+    def open(self, index: int) -> Deferred[Any]:
         """Ask for a message."""
         self.asked.append((index, Deferred()))
-        return await self.asked[-1][1]
+        return self.asked[-1][1]
 
     def read(self, index: int) -> Deferred[Any] | None:
         """What ``RETR`` does; the message, if it was fetched."""
@@ -62,6 +64,27 @@ class AheadTests(SynchronousTestCase):
         self.assertEqual(lab.fetched, [2])
         lab.ahead.close()
         self.assertEqual(body.closed, 0)
+
+    def test_only_what_is_here_as_a_whole_is_taken_at_once(self) -> None:
+        memory = Memory(10)
+        lab = Lab([10] * 4, memory)
+        lab.read(0)
+        lab.read(1)
+        (_, coming), whole = lab.asked[0], BytesBody(b"0123456789", Form.CLEAN)
+        self.assertIsNone(lab.ahead.take_whole(2))
+        coming.callback(whole)
+        self.assertIsNone(lab.ahead.take_whole(1))
+        self.assertIs(lab.ahead.take_whole(2), whole)
+        self.assertIsNone(lab.ahead.take_whole(2))
+        self.assertTrue(memory.take(10))
+
+    def test_a_body_that_still_comes_is_not_taken_at_once(self) -> None:
+        lab = Lab([10] * 3)
+        lab.read(0)
+        lab.read(1)
+        lab.asked[0][1].callback(Body())
+        self.assertIsNone(lab.ahead.take_whole(2))
+        self.assertIsNotNone(lab.read(2))
 
     def test_a_session_that_jumps_fetches_nothing_and_closes_what_it_had(self) -> None:
         lab, body = Lab([10] * 9), Body()

@@ -61,9 +61,9 @@ class LookedTests(SynchronousTestCase):
         packed = Packed(state, numbers.tobytes(), bytes(3 * KEY), {})
         self.maildrop = ClusterMaildrop("alice", Snapshot(packed), means, cause_of(ALICE))
 
-    async def open(self, *_: Any) -> Body:
+    def open(self, *_: Any) -> Deferred[Body]:
         self.opened.append(Body(b"0123456789", Form.CLEAN))
-        return self.opened[-1]
+        return succeed(self.opened[-1])
 
     def retrieve(self, index: int = 0) -> None:
         self.successResultOf(self.maildrop.retrieve(index))
@@ -78,6 +78,22 @@ class LookedTests(SynchronousTestCase):
         self.retrieve()
         self.assertEqual(self.layouts.keys, [9, 9])
         self.assertEqual(self.shown.keys, [])
+
+    def test_a_message_that_was_fetched_ahead_is_read_without_waiting_within_that_second(
+        self,
+    ) -> None:
+        self.retrieve(0)
+        self.assertIsNone(self.maildrop.small_message(1))
+        self.retrieve(1)
+        wanted = self.opened[-1]
+        self.assertEqual(self.maildrop.small_message(2), (wanted.content, wanted.form))
+        self.assertIsNone(self.maildrop.small_message(2))
+        self.retrieve(0)
+        self.retrieve(1)
+        self.clock.advance(TRUSTED)
+        self.assertIsNone(self.maildrop.small_message(2))
+        self.retrieve(2)
+        self.assertEqual(self.layouts.keys, [9, 9])
 
     def test_once_a_message_went_away_each_is_asked_for(self) -> None:
         for layout in ((EPOCH, LAYOUT + 1), (EPOCH + 1, LAYOUT), None):

@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import StoreDown
 from gateway.model import Form
+from gateway.store.cluster.answers import Lost
 from gateway.store.cluster.bodies import StreamedBody
-from gateway.store.cluster.transport import Lost
 
 
 class Response:
@@ -40,9 +40,9 @@ class SlowServerTests(SynchronousTestCase):
         self.response: Any = Response()
         self.body = StreamedBody(self.response, self.open_at, 10, Form.CLEAN, self.clock, 5.0)
 
-    async def open_at(self, start: int) -> Any:
+    def open_at(self, start: int) -> Deferred[Any]:
         self.opened.append((start, Deferred()))
-        return await self.opened[-1][1]
+        return self.opened[-1][1]
 
     def test_a_stalled_body_fails_and_its_connection_is_closed(self) -> None:
         self.response.receiver.arrived(b"1234")

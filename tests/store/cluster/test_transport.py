@@ -15,15 +15,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.store.cluster.transport import (
-    KEPT,
-    LONGEST_HEAD,
-    Collector,
-    Connections,
-    Content,
-    Lost,
-    Response,
-)
+from gateway.store.cluster.answers import Collector, Lost, Response
+from gateway.store.cluster.transport import KEPT, LONGEST_HEAD, Connections, Content
 from played_server import Server
 
 HEAD = b"GET /mail/name HTTP/1.1\r\n\r\n"
@@ -214,10 +207,27 @@ def test_a_server_that_is_silent_is_left_after_the_time_limit() -> None:
     assert lab.server.transports[0].aborted
 
 
+def test_each_request_of_a_connection_has_its_own_time_limit() -> None:
+    lab = Lab()
+    lab.ask()
+    lab.clock.advance(WITHIN - 1)
+    lab.answer(FORMS["length"])
+    second = lab.ask()
+    lab.clock.advance(WITHIN - 1)
+    lab.answer(FORMS["length"])
+    assert lab.response(second).status == 200
+    third = lab.connections.ask(HEAD, Content(), 2.0)
+    lab.clock.advance(2.0)
+    assert lab.lost(third) == "no answer within 2 seconds"
+    assert [one.aborted for one in lab.server.transports] == [True]
+    assert not lab.clock.getDelayedCalls()
+
+
 def test_the_time_limit_is_over_once_the_head_is_here() -> None:
     lab = Lab()
     asked = lab.ask()
     lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n")
+    lab.clock.advance(WITHIN + 1)
     assert not lab.clock.getDelayedCalls()
     collected = Collector(lab.response(asked)).whole
     lab.answer(b"x")
