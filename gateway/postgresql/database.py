@@ -79,6 +79,9 @@ _CURES: dict[type[psycopg.Error], str] = {
 A connection that was refused, for a wrong password for instance, has no code: it is an outage.
 """
 
+_FIND_PRIMARY = "add target_session_attrs=read-write to store.database, with all servers as hosts"
+"""The cure if writes find a standby for longer than a failover takes."""
+
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that waits for an answer until its deadline."""
@@ -214,14 +217,16 @@ class Database:
         connection = self._connection(deadline)
         try:
             result = act(connection, again)
-        except BaseException:
+        except BaseException as error:
             # After an error of ours too, it may be in any state.
-            if connection.closed or connection.info.transaction_status != IDLE:
-                connection.close()
-                # The others are as dead as this one.
-                self._drop_idle()
-            else:
+            is_idle = not connection.closed and connection.info.transaction_status == IDLE
+            # One to a standby works for reading, and would be asked to write again and again.
+            if is_idle and not isinstance(error, errors.ReadOnlySqlTransaction):
                 self._give_back(connection)
+            else:
+                connection.close()
+                # The others are as dead as this one, or lead to the same server.
+                self._drop_idle()
             raise
         self._give_back(connection)
         return result
@@ -340,6 +345,8 @@ def store_error(error: psycopg.Error) -> GatewayError:
     text = f"database: {' '.join(str(error).split()) or type(error).__name__}"
     if isinstance(error, errors.DiskFull):
         return NoRoom(text)
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        return StoreDown(f"{text}; if it lasts, {_FIND_PRIMARY}")
     for kind, cure in _CURES.items():
         if isinstance(error, kind):
             return MailboxUnusable(f"{text}; {cure}")

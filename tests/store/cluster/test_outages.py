@@ -49,6 +49,22 @@ class OutageTests(Waits, SynchronousTestCase):
         # Nothing was sent on them that might have been done.
         self.assertFalse(database.transact(lambda _, again: again))
 
+    def test_connections_to_a_server_that_takes_no_writes_are_replaced(self) -> None:
+        """So are those to a standby, where an address has found it before the primary."""
+        reset = f"ALTER ROLE {ROLE} RESET default_transaction_read_only"
+        self.bench.change(f"ALTER ROLE {ROLE} SET default_transaction_read_only = on")
+        self.addCleanup(self.bench.change, reset)
+        database = self.database(self.bench.engines.url, timeout=2)
+        self.assertEqual(database.read("SELECT 1"), [(1,)])
+        self.bench.change(reset)
+        database.write("UPDATE pop3gw.mailbox SET generation = generation + 1")
+        self.assertEqual(database.read("SHOW transaction_read_only"), [("off",)])
+
+    def test_a_server_that_takes_no_writes_is_an_outage_that_names_the_cure(self) -> None:
+        url = f"{self.bench.engines.url}?options=-cdefault_transaction_read_only%3Don"
+        with self.assertRaisesRegex(StoreDown, "read-only.*; if it lasts, add target_session"):
+            self.database(url, timeout=0.3).write("UPDATE pop3gw.mailbox SET generation = 1")
+
     def test_a_server_that_does_not_answer_is_given_up(self) -> None:
         database = self.database(self.bench.engines.url, timeout=0.3)
         with self.assertRaisesRegex(StoreDown, "^database: "):
