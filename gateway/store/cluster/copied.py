@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -205,17 +205,19 @@ def take_hold(database: Database, mailbox: int, holder: UUID) -> bool:
     return database.transact(work)
 
 
-def renew_holds(database: Database, holders: Sequence[UUID]) -> None:
-    """Extend holds, as far as nobody else has them."""
+def renew_holds(database: Database, held: Mapping[UUID, int]) -> None:
+    """Extend holds, by holder, as far as nobody else has their mailboxes."""
     database.write(
         "UPDATE pop3gw.mailbox SET held_until = now() + %s * interval '1 second'"
-        " WHERE held_by = ANY(%s::uuid[])",
-        (LEASE, [*holders]),
+        " WHERE id = ANY(%s::bigint[]) AND held_by = ANY(%s::uuid[])",
+        (LEASE, [*held.values()], [*held]),
     )
 
 
-def end_hold(database: Database, holder: UUID) -> None:
+def end_hold(database: Database, mailbox: int, holder: UUID) -> None:
     """End a hold."""
     database.write(
-        "UPDATE pop3gw.mailbox SET held_by = NULL, held_until = NULL WHERE held_by = %s", (holder,)
+        "UPDATE pop3gw.mailbox SET held_by = NULL, held_until = NULL"
+        " WHERE id = %s AND held_by = %s",
+        (mailbox, holder),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from uuid import UUID
 
 from gateway.postgresql.database import Database
@@ -23,15 +23,15 @@ def take_lease(database: Database, mailbox: int, holder: UUID) -> bool:
     return bool(rows)
 
 
-def renew_leases(database: Database, holders: Collection[UUID]) -> None:
-    """Extend the leases of sessions, as far as nobody else has them."""
+def renew_leases(database: Database, held: Mapping[UUID, int]) -> None:
+    """Extend the leases of sessions, by holder, as far as nobody else has their mailboxes."""
     database.write(
         "UPDATE pop3gw.lease SET until = now() + %s * interval '1 second'"
-        " WHERE holder = ANY(%s::uuid[])",
-        (LEASE, [*holders]),
+        " WHERE mailbox = ANY(%s::bigint[]) AND holder = ANY(%s::uuid[])",
+        (LEASE, [*held.values()], [*held]),
     )
 
 
-def end_lease(database: Database, holder: UUID) -> None:
+def end_lease(database: Database, mailbox: int, holder: UUID) -> None:
     """End the lease of a session."""
-    database.write("DELETE FROM pop3gw.lease WHERE holder = %s", (holder,))
+    database.write("DELETE FROM pop3gw.lease WHERE mailbox = %s AND holder = %s", (mailbox, holder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -27,8 +27,10 @@ class LeaseRows(NamedTuple):
     take: Callable[[Database, int, UUID], bool]
     """Gives a mailbox to a holder; False: another has it."""
 
-    renew: Callable[[Database, Sequence[UUID]], None]
-    end: Callable[[Database, UUID], None]
+    renew: Callable[[Database, Mapping[UUID, int]], None]
+    """Extends what holders have: each its mailbox."""
+
+    end: Callable[[Database, int, UUID], None]
     busy: str
     """Why a mailbox cannot be had."""
 
@@ -93,7 +95,7 @@ class Leases:
                 # It expires.
                 result.trap(GatewayError)
 
-        ending = self._run(lambda: self._rows.end(self._database, holder))
+        ending = self._run(lambda: self._rows.end(self._database, mailbox, holder))
         self._ending[mailbox] = done = Deferred[None]()
         ending.addBoth(ended).addBoth(lambda _: done.callback(None))
 
@@ -103,7 +105,7 @@ class Leases:
 
     def _renew(self) -> None:
         self._timer = None
-        held = [*self._held]
+        held = dict(self._held)
         if not held:
             return
 
