@@ -75,6 +75,8 @@ class Connections:
     ) -> Deferred[Response]:
         """Send a request; ``within``: the most seconds to the head of its answer.
 
+        A connection that has to be made may take as long before.
+
         ``fresh``: the request before was lost, and with it perhaps all that are kept: close them.
         Fails with ``Lost``, or as the endpoint does.
         """
@@ -87,6 +89,8 @@ class Connections:
                 return connection.ask(head, content, within)
             connection.abort("unused")
         connected: Deferred[Any] = self._endpoint.connect(self._factory)
+        # The time limit of an endpoint begins when the name of the host is found.
+        connected.addTimeout(within, self._reactor, _no_connection)
         return connected.addCallback(lambda made: made.ask(head, content, within))
 
     def close(self) -> None:
@@ -115,6 +119,12 @@ class Connections:
             if entry[1] is connection:
                 self._idle.remove(entry)
                 return
+
+
+def _no_connection(result: object, seconds: float) -> object:
+    if isinstance(result, Failure):
+        raise Lost(f"no connection within {seconds:g} seconds")
+    return result
 
 
 class _Connection(Protocol):

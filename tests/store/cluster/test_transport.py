@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from gateway.store.cluster.answers import Collector, Lost, Response
 from gateway.store.cluster.transport import KEPT, LONGEST_HEAD, Connections, Content
@@ -205,6 +207,33 @@ def test_a_server_that_is_silent_is_left_after_the_time_limit() -> None:
     lab.clock.advance(0.1)
     assert lab.lost(asked) == "no answer within 10 seconds"
     assert lab.server.transports[0].aborted
+
+
+@implementer(IStreamClientEndpoint)
+class Silent:
+    """An endpoint that never connects: its name is looked up without end, for instance."""
+
+    def __init__(self) -> None:
+        self.is_given_up = False
+
+    def connect(self, _: object) -> Deferred[Any]:
+        """Wait until nobody wants it any more."""
+
+        def give_up(_: object) -> None:
+            self.is_given_up = True
+
+        return Deferred(give_up)
+
+
+def test_a_connection_that_does_not_come_about_is_a_lost_request_after_the_time_limit() -> None:
+    lab, silent = Lab(), Silent()
+    lab.connections = Connections(lab.clock, silent, "s3", most=2)
+    asked = lab.ask()
+    lab.clock.advance(WITHIN - 0.1)
+    lab.case.assertNoResult(asked)
+    lab.clock.advance(0.1)
+    assert lab.lost(asked) == "no connection within 10 seconds"
+    assert silent.is_given_up
 
 
 def test_each_request_of_a_connection_has_its_own_time_limit() -> None:
