@@ -131,6 +131,12 @@ class RadosGateway:
         self._start(self.gateway, "radosgw", "-n", "client.admin")
         until_listening(self.port, 120)
 
+    def limit(self, bucket: str, objects: int) -> None:
+        """Give a bucket a quota."""
+        which = ("--quota-scope=bucket", "--bucket", bucket, "--uid", OWNER_KEY)
+        self._do("radosgw-admin", "quota", "set", *which, "--max-objects", str(objects))
+        self._do("radosgw-admin", "quota", "enable", *which)
+
     def stop(self) -> None:
         """End all."""
         for server in (self.gateway, *self.osds, self._monitor):

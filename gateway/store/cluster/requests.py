@@ -20,7 +20,7 @@ from twisted.internet.error import (
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from gateway.errors import GatewayError, MailboxUnusable, StoreDown
+from gateway.errors import GatewayError, MailboxUnusable, NoRoom, StoreDown
 from gateway.interfaces import WatchFor
 from gateway.store.cluster.answers import Collector, Lost, Response
 from gateway.store.cluster.signing import Signer
@@ -38,6 +38,15 @@ _LOST = (Lost, ConnectError, ConnectionClosed, DNSLookupError, TimeoutError)
 
 _TRANSIENT = ("RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch")
 """Codes with status 400 of what was lost or changed on its way."""
+
+_CURE = "check the keys, the bucket and its policy"
+
+_CURES = {
+    "RequestTimeTooSkewed": "set the clock of this machine",
+    "AuthorizationHeaderMalformed": "check store.bucket_region",
+    "PermanentRedirect": "check store.bucket_region",
+}
+"""Codes of refusals that have another cure."""
 
 
 @frozen
@@ -261,6 +270,8 @@ def _refusal(status: int, text: bytes, name: str) -> GatewayError:
     # A proxy that has lost its server answers 404 too.
     if status == 404 and code != "NoSuchBucket":
         return StoreDown(said)
+    if code == "QuotaExceeded":
+        return NoRoom(f"{said}; raise the quota of the bucket or of its owner")
     if status in (301, 307, 400, 403, 404, 405, 411) and code not in _TRANSIENT:
-        return MailboxUnusable(f"{said}; check the keys, the bucket and its policy")
+        return MailboxUnusable(f"{said}; {_CURES.get(code, _CURE)}")
     return StoreDown(said)
