@@ -34,7 +34,8 @@ def time_of(key: UUID) -> float:
 
 def object_name(key: UUID) -> str:
     """The name in the bucket.  The random part is in front, so that names spread."""
-    return f"{key.hex[-2:]}/{key.hex}"
+    name = key.hex
+    return f"{name[-2:]}/{name}"
 
 
 def find_key(name: str) -> UUID | None:
