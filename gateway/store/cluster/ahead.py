@@ -58,7 +58,7 @@ class Ahead:
         Any other one that was fetched is closed.
         """
         if self._opened is None or index != self._index:
-            self._close()
+            self.drop()
             return None
         self._memory.give_back(self._octets)
         opened, self._opened = self._opened, None
@@ -81,11 +81,12 @@ class Ahead:
         index: int,
         count: int,
         size: Callable[[int], int],
-        open_: Callable[[int], Deferred[IBody]],
+        open_: Callable[[int], Deferred[IBody] | None],
     ) -> None:
         """The session reads ``index``: fetch the one after it, if it read the one before it.
 
-        ``count``: messages; ``size``: the octets of one; ``open_``: opens one.
+        ``count``: messages; ``size``: the octets of one; ``open_``: opens one, or returns None
+        for one that is at hand anyway.
         """
         in_order, self._last = index == self._last + 1, index
         following = index + 1
@@ -97,16 +98,21 @@ class Ahead:
             or not self._memory.take(size(following))
         ):
             return
+        opened = open_(following)
+        if opened is None:
+            self._memory.give_back(size(following))
+            return
         self._index, self._octets = following, size(following)
         # It is opened again, and that says what is wrong.
-        self._opened = open_(following).addErrback(_nothing)
+        self._opened = opened.addErrback(_nothing)
 
     def close(self) -> None:
         """The session is over: nothing that was fetched is read, and nothing more is fetched."""
         self._is_over = True
-        self._close()
+        self.drop()
 
-    def _close(self) -> None:
+    def drop(self) -> None:
+        """What was fetched is not read."""
         if self._opened is None:
             return
         self._memory.give_back(self._octets)

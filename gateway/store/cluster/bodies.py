@@ -49,6 +49,14 @@ class Bodies:
         if self._cache is not None:
             self._cache.close()
 
+    def is_on_disk(self, where: Where) -> bool:
+        """Whether a body needs no request to S3."""
+        return self._cache is not None and self._cache.has(where.body)
+
+    def read_now(self, where: Where) -> bytes | None:
+        """A body that is on the disk, if it can be read without waiting."""
+        return None if self._cache is None else self._cache.read_now(where.body, where.octets)
+
     def open(self, where: Where, missing: Callable[[], StoreDown]) -> Deferred[IBody]:
         """Open a body.  Fails as ``Blobs.read``, and as ``missing`` says if S3 has no such body."""
         if not where.octets:

@@ -98,17 +98,26 @@ class BodyCache:
         """Whether a body is here."""
         return key in self._sizes
 
-    async def find(self, key: UUID, length: int) -> bytes | None:
-        """A body, if it is here and can be read.  Never raises."""
+    def read_now(self, key: UUID, length: int) -> bytes | None:
+        """A body, if it is here and can be read without waiting.  Never raises."""
         if self._place is None or key not in self._sizes:
             return None
         self._sizes.move_to_end(key)
-        path = _path(self._place, key)
         try:
-            with _opened(path, length) as file:
-                body = read_at_once(file, length)
+            with _opened(_path(self._place, key), length) as file:
+                return read_at_once(file, length) or None
+        except OSError:
+            self._drop(key)
+            return None
+
+    async def find(self, key: UUID, length: int) -> bytes | None:
+        """A body, if it is here and can be read.  Never raises."""
+        body = self.read_now(key, length)
+        if body is not None or self._place is None or key not in self._sizes:
+            return body
+        try:
             # The thread opens it again: it may read on when nobody waits for it any more.
-            return body or await self._run(partial(_read, path, length))
+            return await self._run(partial(_read, _path(self._place, key), length))
         except Overloaded:
             return None
         except OSError:

@@ -86,14 +86,17 @@ class ClusterMaildrop:
         return Deferred.fromCoroutine(self._look_and_open(index, now))
 
     def small_message(self, index: int) -> tuple[bytes, Form] | None:
-        """A message that was fetched ahead, and is here."""
-        if self._means.seconds() - self._looked >= TRUSTED:
+        """A message that was fetched ahead and is here, or that is on the disk."""
+        means = self._means
+        if means.seconds() - self._looked >= TRUSTED:
             return None
-        body = self._ahead.take_whole(index)
-        if body is None:
+        body, where = self._ahead.take_whole(index), self._snapshot.where(index)
+        text = means.bodies.read_now(where) if body is None else body.content
+        if text is None:
             return None
+        self._ahead.drop()
         self._follow(index)
-        return body.content, body.form
+        return text, where.form
 
     async def _look_and_open(self, index: int, now: float) -> IBody:
         asked = Deferred.fromCoroutine(self._is_shown(index, now))
@@ -168,9 +171,12 @@ class ClusterMaildrop:
         sizes = self._snapshot.listing.sizes
         self._ahead.follow(index, len(sizes), sizes.__getitem__, self._open_ahead)
 
-    def _open_ahead(self, index: int) -> Deferred[IBody]:
+    def _open_ahead(self, index: int) -> Deferred[IBody] | None:
+        where = self._snapshot.where(index)
+        if self._means.bodies.is_on_disk(where):
+            return None
         # If it fails, whoever reads it opens it again: that one reports the error.
-        return self._means.bodies.open(self._snapshot.where(index), StoreDown)
+        return self._means.bodies.open(where, StoreDown)
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove marked messages, with audit lines, and mark retrieved ones as read."""

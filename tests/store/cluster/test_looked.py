@@ -13,6 +13,7 @@ from gateway.errors import MessageGone, StoreDown
 from gateway.events import Event
 from gateway.model import Form, cause_of
 from gateway.store.cluster.ahead import Memory
+from gateway.store.cluster.keys import Where
 from gateway.store.cluster.maildrop import TRUSTED, ClusterMaildrop, Means
 from gateway.store.cluster.rows import Packed, State
 from gateway.store.cluster.snapshots import KEY, Snapshot
@@ -52,6 +53,7 @@ class LookedTests(SynchronousTestCase):
         self.clock = Clock()
         self.layouts, self.shown = Asked((EPOCH, LAYOUT)), Asked(answer=True)
         self.opened: list[Body] = []
+        self.has_all = False
         self.events: list[Event] = []
         parts: Any = (self, Memory(), None, self.layouts, self.shown, Asked(None))
         means = Means(self.clock.seconds, run_now, *parts, mark_read=False, emit=self.events.append)
@@ -62,8 +64,14 @@ class LookedTests(SynchronousTestCase):
         self.maildrop = ClusterMaildrop("alice", Snapshot(packed), means, cause_of(ALICE))
 
     def open(self, *_: Any) -> Deferred[Body]:
-        self.opened.append(Body(b"0123456789", Form.CLEAN))
+        self.opened.append(Body(b"0123456789", Form.STORED))
         return succeed(self.opened[-1])
+
+    def read_now(self, where: Where) -> bytes | None:
+        return b"on the disk" if self.is_on_disk(where) else None
+
+    def is_on_disk(self, _: Where) -> bool:
+        return self.has_all
 
     def retrieve(self, index: int = 0) -> None:
         self.successResultOf(self.maildrop.retrieve(index))
@@ -85,8 +93,7 @@ class LookedTests(SynchronousTestCase):
         self.retrieve(0)
         self.assertIsNone(self.maildrop.small_message(1))
         self.retrieve(1)
-        wanted = self.opened[-1]
-        self.assertEqual(self.maildrop.small_message(2), (wanted.content, wanted.form))
+        self.assertEqual(self.maildrop.small_message(2), (b"0123456789", Form.STORED))
         self.assertIsNone(self.maildrop.small_message(2))
         self.retrieve(0)
         self.retrieve(1)
@@ -94,6 +101,18 @@ class LookedTests(SynchronousTestCase):
         self.assertIsNone(self.maildrop.small_message(2))
         self.retrieve(2)
         self.assertEqual(self.layouts.keys, [9, 9])
+
+    def test_a_message_on_the_disk_is_read_without_waiting_and_none_is_fetched_ahead(self) -> None:
+        self.retrieve(0)
+        self.retrieve(1)
+        _, ahead, _ = self.opened
+        self.has_all = True
+        self.assertEqual(self.maildrop.small_message(0), (b"on the disk", Form.STORED))
+        self.assertEqual(self.maildrop.small_message(1), (b"on the disk", Form.STORED))
+        self.assertEqual(len(self.opened), 3)
+        self.assertFalse(ahead.is_open)
+        self.clock.advance(TRUSTED)
+        self.assertIsNone(self.maildrop.small_message(2))
 
     def test_once_a_message_went_away_each_is_asked_for(self) -> None:
         for layout in ((EPOCH, LAYOUT + 1), (EPOCH + 1, LAYOUT), None):
