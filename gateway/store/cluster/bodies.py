@@ -53,9 +53,12 @@ class Bodies:
         """Whether a body needs no request to S3."""
         return self._cache is not None and self._cache.has(where.body)
 
-    def read_now(self, where: Where) -> bytes | None:
+    def read_now(self, where: Where) -> BytesBody | None:
         """A body that is on the disk, if it can be read without waiting."""
-        return None if self._cache is None else self._cache.read_now(where.body, where.octets)
+        if self._cache is None:
+            return None
+        text = self._cache.read_now(where.body, where.octets)
+        return None if text is None else BytesBody(text, where.form)
 
     def open(self, where: Where, missing: Callable[[], StoreDown]) -> Deferred[IBody]:
         """Open a body.  Fails as ``Blobs.read``, and as ``missing`` says if S3 has no such body."""

@@ -87,16 +87,19 @@ class ClusterMaildrop:
 
     def small_message(self, index: int) -> tuple[bytes, Form] | None:
         """A message that was fetched ahead and is here, or that is on the disk."""
-        means = self._means
-        if means.seconds() - self._looked >= TRUSTED:
+        if self._means.seconds() - self._looked >= TRUSTED:
             return None
-        body, where = self._ahead.take_whole(index), self._snapshot.where(index)
-        text = means.bodies.read_now(where) if body is None else body.content
-        if text is None:
+        body = self._ahead.take_whole(index) or self._on_disk(index)
+        if body is None:
             return None
-        self._ahead.drop()
         self._follow(index)
-        return text, where.form
+        return body.content, body.form
+
+    def _on_disk(self, index: int) -> BytesBody | None:
+        body = self._means.bodies.read_now(self._snapshot.where(index))
+        if body is not None:
+            self._ahead.drop()
+        return body
 
     async def _look_and_open(self, index: int, now: float) -> IBody:
         asked = Deferred.fromCoroutine(self._is_shown(index, now))

@@ -173,7 +173,7 @@ class Requests:
         request = _Request(method, path, asked, content, {**headers, "host": self._host}, name)
         begun = self._reactor.seconds()
 
-        # Without a coroutine, which costs as much as the signature: the first try is good.
+        # Without a coroutine, which costs as much as the signature: mostly the first is good.
         def judge(response: Response) -> Response | Deferred[Response]:
             if response.status >= 300:
                 return self._persist(succeed(response), request, begun)

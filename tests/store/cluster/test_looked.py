@@ -67,8 +67,8 @@ class LookedTests(SynchronousTestCase):
         self.opened.append(Body(b"0123456789", Form.STORED))
         return succeed(self.opened[-1])
 
-    def read_now(self, where: Where) -> bytes | None:
-        return b"on the disk" if self.is_on_disk(where) else None
+    def read_now(self, where: Where) -> BytesBody | None:
+        return BytesBody(b"on the disk", where.form) if self.is_on_disk(where) else None
 
     def is_on_disk(self, _: Where) -> bool:
         return self.has_all
