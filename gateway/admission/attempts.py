@@ -57,7 +57,7 @@ def carry_out(
 
     refusal = weighed.refusal
 
-    def try_it(_: object = None) -> Deferred[T]:
+    def try_it(_: object) -> Deferred[T]:
         return log_in() if refusal is None else fail(refusal)
 
     def good(result: T) -> T:
@@ -78,7 +78,12 @@ def carry_out(
         waited: Deferred[None] = deferLater(clock(), weighed.wait, lambda: None)
         answer = waited.addCallback(try_it)
     else:
-        answer = try_it()
+        answer = try_it(None)
+        if answer.called and not answer.paused and not isinstance(answer.result, Failure):
+            # As with a cached password.  Callbacks would cost more.
+            weighed.succeeded()
+            weighed.ended()
+            return answer
     return answer.addCallbacks(good, bad)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from twisted.cred.credentials import ICredentials, IUsernamePassword, UsernamePassword
 from twisted.cred.error import LoginDenied, LoginFailed, UnhandledCredentials
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.mail.interfaces import IMailboxPOP3
 from twisted.python.failure import Failure
 
@@ -95,6 +95,11 @@ class PortalLogin:
 
     def _log_in(self, credentials: ICredentials, peer: Peer) -> Deferred[Opened]:
         asked = self._portal.login(credentials, peer, IMaildrop, IMailboxPOP3)
+        if asked.called and not asked.paused and type(asked.result) is tuple:
+            _, avatar, logout = asked.result
+            if IMaildrop.providedBy(avatar):
+                # The usual case.  Callbacks would cost more.
+                return succeed((avatar, logout))
         return asked.addCallbacks(
             _opened, _said_no, callbackArgs=(credentials,), errbackArgs=(credentials,)
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from twisted.cred.checkers import ANONYMOUS
 from twisted.cred.portal import IRealm
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import Interface, implementer
 
 from gateway.auth.delegates import AnothersMailbox
@@ -149,7 +149,11 @@ class MaildropRealm:
             return checked.addCallback(open_admitted, account, terms)
 
         def open_admitted(_: None, account: Account, terms: Terms) -> Deferred[_Avatar]:
-            return self._store.open(account, mind).addCallback(answer, account, terms)
+            opening = self._store.open(account, mind)
+            if opening.called and not opening.paused and type(opening.result) is tuple:
+                # As with a mailbox that has not changed.
+                return succeed(answer(opening.result, account, terms))
+            return opening.addCallback(answer, account, terms)
 
         def answer(
             opened: tuple[IMaildrop, Callable[[], None]], account: Account, terms: Terms

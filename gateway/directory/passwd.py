@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, execute, fail, succeed
@@ -29,6 +30,8 @@ from gateway.saslprep import login_name, saslprep
 from gateway.units import limit_of, parse_size
 
 __all__ = ["PasswdFile"]
+
+T = TypeVar("T")
 
 Stamp = tuple[int, int, int]
 """Inode, mtime in ns, and size of the file."""
@@ -240,7 +243,10 @@ class PasswdFile:
         return parse(text, self._path, self._entries.lines if again else _NONE)
 
     def _current(self) -> Deferred[Entries]:
-        """The current accounts; while the file is faulty, the last good ones."""
+        return self._ask(lambda entries: entries)
+
+    def _ask(self, question: Callable[[Entries], T]) -> Deferred[T]:
+        """The answer of the current accounts; while the file is faulty, of the last good ones."""
         try:
             stamp = self._stamped()
         except OSError as error:
@@ -248,8 +254,8 @@ class PasswdFile:
             return fail(DirectoryDown(f"{self._path}: {error.strerror}", logged=True))
         self._outage.answered()
         if stamp in (self._stamp, self._bad):
-            return succeed(self._entries)
-        return self._changed(stamp)
+            return succeed(question(self._entries))
+        return self._changed(stamp).addCallback(question)
 
     def _changed(self, stamp: Stamp) -> Deferred[Entries]:
         """Read the file in a thread, once for all who found this stamp."""
@@ -278,15 +284,15 @@ class PasswdFile:
 
     def find(self, login: str) -> Deferred[Account | None]:
         """The account of that name, address, or name in a domain."""
-        return self._current().addCallback(lambda entries: entries.named(login))
+        return self._ask(lambda entries: entries.named(login))
 
     def recipient(self, address: str) -> Deferred[Account | None]:
         """The account of that name, or with that alias."""
-        return self._current().addCallback(lambda entries: entries.addresses.get(address))
+        return self._ask(lambda entries: entries.addresses.get(address))
 
     def owner(self, mailbox: str) -> Deferred[Account | None]:
         """The account of that name."""
-        return self._current().addCallback(lambda entries: entries.get(mailbox))
+        return self._ask(lambda entries: entries.get(mailbox))
 
     def accounts(self) -> Deferred[list[Account]]:
         """All accounts, one per line."""
@@ -296,7 +302,7 @@ class PasswdFile:
 
     def with_retention(self) -> Deferred[list[Account]]:
         """The accounts with a retention policy of their own."""
-        return self._current().addCallback(lambda entries: entries.with_retention)
+        return self._ask(lambda entries: entries.with_retention)
 
     def verify(self, login: str, password: bytes) -> Deferred[Account]:
         """The account, if the password is right; a thread computes a slow hash."""
