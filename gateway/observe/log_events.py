@@ -7,6 +7,7 @@ events (``scripts/make-events``).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from twisted.logger import LogLevel
@@ -68,6 +69,10 @@ def _own(event: Any) -> Fields:
     return own
 
 
+_known = lru_cache(maxsize=256)(quoted)
+"""``quoted``, for values that no client chooses: it costs nothing to look for long ones."""
+
+
 # -- clients -------------------------------------------------------------------
 
 
@@ -101,10 +106,10 @@ def _login_text(event: events.LoginSucceeded) -> str:
     (id_, host, _, listener, via), user, mailbox, method, tls = event
     return (
         f"{f'user={quoted(user)} ' if user else ''}from={host or '-'}"
-        f"{f' {pairs(_via(via))}' if via else ''}{f' tls={quoted(tls)}' if tls else ''}"
-        f"{f' method={quoted(method)}' if method else ''}"
+        f"{f' {pairs(_via(via))}' if via else ''}{f' tls={_known(tls)}' if tls else ''}"
+        f"{f' method={_known(method)}' if method else ''}"
         f"{f' mailbox={quoted(mailbox)}' if mailbox and mailbox != user else ''}"
-        f"{f' listener={quoted(listener)}' if listener else ''} session={id_}"
+        f"{f' listener={_known(listener)}' if listener else ''} session={id_}"
     )
 
 
@@ -157,11 +162,11 @@ def _pop3_text(event: events.POP3SessionEnded) -> str:
     (id_, host, _, listener, via), end, user, tls, method, retr, octets, *rest = event
     top, top_octets, removed, messages, seconds, reason = rest
     return (
-        f"end={quoted(end)}{f' user={quoted(user)}' if user else ''} from={host or '-'}"
+        f"end={_known(end)}{f' user={quoted(user)}' if user else ''} from={host or '-'}"
         f"{f' {pairs(_via(via))}' if via else ''} tls={tls}"
-        f"{f' method={quoted(method)}' if method else ''} retr={retr}/{octets}"
+        f"{f' method={_known(method)}' if method else ''} retr={retr}/{octets}"
         f" top={top}/{top_octets} del={removed}/{messages} seconds={seconds:.1f}"
-        f"{f' listener={quoted(listener)}' if listener else ''} session={id_}"
+        f"{f' listener={_known(listener)}' if listener else ''} session={id_}"
         f"{f' reason={quoted(str(reason))}' if reason else ''}"
     )
 

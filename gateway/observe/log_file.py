@@ -55,9 +55,10 @@ class BufferedLog:
         line = line_of(event)
         if not line:
             return
-        if self._octets + len(line) > BATCH:
+        size = len(line)
+        if self._octets + size > BATCH:
             self.flush()
-        self._octets += len(line)
+        self._octets += size
         self._lines.append(line)
         if event.get("log_level") in _AT_ONCE or not self._may_wait():
             self.flush()
