@@ -150,7 +150,7 @@ class POP3Protocol(Shell):
                 counts.top,
                 counts.top_octets,
                 counts.removed,
-                len(session.marks.listing),
+                len(session.marks.listing.sizes),
                 self._seconds() - self._started,
                 self._reason or refusal,
             )

@@ -168,7 +168,7 @@ def _command(session: Session | LMTPSession, line: bytes | LineTooLong) -> str:
         return BLANKED
     words = line.split()
     keyword = words[0].upper() if words else b""
-    if keyword not in POP3_COMMANDS and keyword != b"XCLIENT":
+    if keyword not in POP3_COMMANDS:
         return _unknown(line)
     least_shown = _SHOWN.get(keyword)
     if least_shown is None:

@@ -79,7 +79,7 @@ class Marks:
 
     def left(self) -> tuple[int, int]:
         """Number and octets of messages without a mark, for STAT."""
-        return len(self.listing) - len(self.removed), self.listing.octets - self._octets
+        return len(self.listing.sizes) - len(self.removed), self.listing.octets - self._octets
 
     def lines_left(self, lines: bytes) -> Iterator[bytes]:
         """The lines of messages without a mark, from one line per message of the listing.

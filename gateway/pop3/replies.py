@@ -11,6 +11,8 @@ from gateway.pop3.texts import LANGUAGES, SETS
 from gateway.wire.body import END
 from gateway.wire.dialogue import Dialogue
 
+_HANG_UP, _ABORT = HangUp(), HangUp(abort=True)
+
 
 def _nothing(_: str) -> None:
     """Nobody wants to know."""
@@ -72,7 +74,7 @@ class Replies(Dialogue[Action]):
             self._close()
 
     def _close(self, *, abort: bool = False) -> None:
-        self._hang_up(HangUp(abort))
+        self._hang_up(_ABORT if abort else _HANG_UP)
 
     def idle(self) -> None:
         """The client has been silent for too long: no UPDATE, maybe a word, and out."""

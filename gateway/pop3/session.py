@@ -44,6 +44,8 @@ class State(Enum):
 class Session(Replies):
     """The server's side of one connection."""
 
+    needs_input = True
+
     def __init__(
         self,
         profile: Profile,
@@ -75,8 +77,6 @@ class Session(Replies):
 
     def _take_next(self) -> bool:
         waiting = self._input
-        if not waiting.data:
-            return False
         limit = self.profile.command_limit
         if len(waiting.data) >= limit:
             # What is shorter is not too long, whichever line it is.
@@ -89,7 +89,7 @@ class Session(Replies):
             if authorization.mechanism is not None:
                 self.at_command("response")
                 self._action = authorization.respond(line)
-            elif isinstance(line, LineTooLong):
+            elif type(line) is LineTooLong:
                 self.at_command("other")
                 raise Refused("too_long")
             else:
@@ -109,8 +109,10 @@ class Session(Replies):
         """Process one command; ``name``: the name of the preceding USER."""
         keyword, *arguments = line.split() or (b"",)
         keyword = keyword.upper()
-        self.at_command(_NAMES.get(keyword, "other"))
-        row = COMMANDS.get(keyword) or self._row_for_proxies(keyword)
+        row = COMMANDS.get(keyword)
+        self.at_command("other" if row is None else row.name)
+        if row is None or (row is XCLIENT and not self.line.xclient):
+            raise Refused(_UNKNOWN.get(keyword, "unknown"))
         if self.state not in row.states:
             before = self.state is State.AUTHORIZATION
             raise Refused("before_login" if before else "after_login")
@@ -125,14 +127,6 @@ class Session(Replies):
         row.perform(self, *arguments)
         if self.state is State.TRANSACTION:
             self._refused = 0
-
-    def _row_for_proxies(self, keyword: bytes) -> Row:
-        """The row of a command that is not in the table; raises ``Refused``."""
-        if keyword == b"XCLIENT" and self.line.xclient:
-            return XCLIENT
-        if not keyword:
-            raise Refused("empty")
-        raise Refused("no_apop" if keyword == b"APOP" else "unknown")
 
     def _user(self, name: bytes) -> None:
         self._authorization.user(name, self.line)
@@ -211,11 +205,11 @@ class Session(Replies):
     def _quit(self) -> None:
         self.only_quit = not self.taken
         marks = self.marks
-        self._input.clear()
         if self.state is State.AUTHORIZATION or not (marks.removed or marks.retrieved):
             self._ok("bye")
             self._close()
             return
+        self._input.clear()
         self.state = State.UPDATE
         self._action = Commit(frozenset(marks.removed), frozenset(marks.retrieved))
 
@@ -396,8 +390,9 @@ class Session(Replies):
 
 
 class Row(NamedTuple):
-    """A row of the table of commands: its function, states and number of arguments."""
+    """A row of the table of commands: its name, function, states and number of arguments."""
 
+    name: str
     perform: Callable[..., None]
     states: tuple[State, ...]
     least: int = 0
@@ -409,26 +404,30 @@ _BEFORE = (State.AUTHORIZATION,)
 _AFTER = (State.TRANSACTION,)
 _ALWAYS = (*_BEFORE, *_AFTER)
 
-COMMANDS = {
-    b"USER": Row(Session._user, _BEFORE, 1, 1),
-    b"PASS": Row(Session._pass, _BEFORE, 1, 1),
-    b"AUTH": Row(Session._auth, _BEFORE, 0, 2),
-    b"STLS": Row(Session._stls, _BEFORE),
-    b"UTF8": Row(Session._utf8_mode, _BEFORE),
-    b"CAPA": Row(Session._capa, _ALWAYS),
-    b"LANG": Row(Session._lang, _ALWAYS, 0, 1),
-    b"STAT": Row(Session._stat, _AFTER),
-    b"LIST": Row(Session._list, _AFTER, 0, 1),
-    b"UIDL": Row(Session._uidl, _AFTER, 0, 1),
-    b"RETR": Row(Session._retr, _AFTER, 1, 1),
-    b"TOP": Row(Session._top, _AFTER, 2, 2),
-    b"DELE": Row(Session._dele, _AFTER, 1, 1),
-    b"NOOP": Row(Session._noop, _AFTER),
-    b"RSET": Row(Session._rset, _AFTER),
-    b"QUIT": Row(Session._quit, _ALWAYS),
-}
-
-XCLIENT = Row(Session._xclient, _BEFORE, 1, 100)
+XCLIENT = Row("XCLIENT", Session._xclient, _BEFORE, 1, 100)
 """Of Dovecot's proxies; to anybody else it is an unknown command."""
 
-_NAMES = {keyword: keyword.decode() for keyword in (*COMMANDS, b"XCLIENT")}
+_ROWS = (
+    Row("USER", Session._user, _BEFORE, 1, 1),
+    Row("PASS", Session._pass, _BEFORE, 1, 1),
+    Row("AUTH", Session._auth, _BEFORE, 0, 2),
+    Row("STLS", Session._stls, _BEFORE),
+    Row("UTF8", Session._utf8_mode, _BEFORE),
+    Row("CAPA", Session._capa, _ALWAYS),
+    Row("LANG", Session._lang, _ALWAYS, 0, 1),
+    Row("STAT", Session._stat, _AFTER),
+    Row("LIST", Session._list, _AFTER, 0, 1),
+    Row("UIDL", Session._uidl, _AFTER, 0, 1),
+    Row("RETR", Session._retr, _AFTER, 1, 1),
+    Row("TOP", Session._top, _AFTER, 2, 2),
+    Row("DELE", Session._dele, _AFTER, 1, 1),
+    Row("NOOP", Session._noop, _AFTER),
+    Row("RSET", Session._rset, _AFTER),
+    Row("QUIT", Session._quit, _ALWAYS),
+    XCLIENT,
+)
+
+COMMANDS = {row.name.encode(): row for row in _ROWS}
+
+_UNKNOWN = {b"": "empty", b"APOP": "no_apop"}
+"""Texts for what is no command, where there are others than ``unknown``."""

@@ -30,6 +30,9 @@ class Dialogue(ABC, Generic[Action]):
     commands however far a client pipelines.
     """
 
+    needs_input = False
+    """Whether ``_take_next`` takes nothing without input, such as the end of content."""
+
     def __init__(self) -> None:
         self.closed = False
         """Whether the session is over: it ignores input and answers."""
@@ -90,7 +93,7 @@ class Dialogue(ABC, Generic[Action]):
                 return None
             if self._pieces is not None:
                 self._put_next(self._pieces)
-            elif not self._take_next():
+            elif (self.needs_input and not self._input.data) or not self._take_next():
                 return None
             self.taken += 1
             # Where nothing waits, the next round ends by itself.
@@ -112,7 +115,7 @@ class Dialogue(ABC, Generic[Action]):
     @property
     def has_more(self) -> bool:
         """Whether ``next_action`` can proceed without more input or an answer."""
-        waiting = self._pieces is not None or bool(self._input)
+        waiting = self._pieces is not None or bool(self._input.data)
         return self._action is not None or (waiting and not (self._owed or self.closed))
 
     @property

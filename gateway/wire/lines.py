@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import final
 
+
+@final
 class LineTooLong:
     """The result of ``take_line``, once, for a line over the limit."""
 

@@ -40,10 +40,8 @@ class Outgoing:
         """The next octets to send; ``b""``: none."""
         pieces = self._pieces
         if self.length <= SLICE:
-            data = b"".join(pieces)
-            pieces.clear()
-            self.length = 0
-            return data
+            self._pieces, self.length = [], 0
+            return b"".join(pieces)
         count = room = 0
         while room + len(pieces[count]) <= SLICE:
             room += len(pieces[count])
