@@ -102,10 +102,11 @@ class LocalAdmission:
 
     def check(self, mailbox: str, terms: Terms) -> Deferred[None]:
         """Fail with ``LoginTooSoon`` while LOGIN-DELAY lasts."""
-        try:
-            self.login_delay.check(mailbox, terms)
-        except GatewayError as error:
-            return fail(error)
+        if self.login_delay.longest:
+            try:
+                self.login_delay.check(mailbox, terms)
+            except GatewayError as error:
+                return fail(error)
         return succeed(None)
 
     def enter(self, connection: Connection, mailbox: str, terms: Terms) -> Deferred[Leave]:  # noqa: ARG002
@@ -114,11 +115,12 @@ class LocalAdmission:
             leave = self._counts.enter(mailbox)
         except GatewayError as error:
             return fail(error)
-        try:
-            self.login_delay.begin(mailbox, terms)
-        except GatewayError as error:
-            leave()
-            return fail(error)
+        if self.login_delay.longest:
+            try:
+                self.login_delay.begin(mailbox, terms)
+            except GatewayError as error:
+                leave()
+                return fail(error)
         return succeed(leave)
 
     def attempt(self, attempt: LoginAttempt, log_in: Callable[[], Deferred[T]]) -> Deferred[T]:

@@ -34,7 +34,8 @@ class LoginDelay:
     def configure(self, profile: Profile) -> None:
         """Another delay from now on, also after logins before."""
         self._profile = profile
-        self._longest = login_delay_seconds(profile, Terms())
+        self.longest = login_delay_seconds(profile, Terms())
+        """The longest delay of all users, in seconds; 0: no login is delayed, or noted."""
 
     def __len__(self) -> int:
         return len(self._at)
@@ -56,7 +57,7 @@ class LoginDelay:
 
     def note(self, user: str) -> None:
         """Record that the user has just logged in."""
-        if not self._longest:
+        if not self.longest:
             return
         now = self._seconds()
         self._at[user] = now
@@ -71,14 +72,14 @@ class LoginDelay:
         """
         now = self._seconds()
         for user, at in reversed(self._at.items()):
-            if not 0 <= now - at < self._longest:
+            if not 0 <= now - at < self.longest:
                 return
-            yield user, self._longest - (now - at)
+            yield user, self.longest - (now - at)
 
     def left(self, user: str) -> float:
         """Seconds until the user may log in, as in ``waiting``; 0: now."""
         since = self._seconds() - self._at.get(user, -math.inf)
-        return self._longest - since if 0 <= since < self._longest else 0.0
+        return self.longest - since if 0 <= since < self.longest else 0.0
 
     def forget(self, user: str) -> bool:
         """Let the user log in now; whether there was a delay."""
@@ -87,4 +88,4 @@ class LoginDelay:
     def _matters(self, now: float) -> bool:
         """Whether the oldest login can still delay another one."""
         oldest = next(iter(self._at.values()))
-        return 0 <= now - oldest < self._longest
+        return 0 <= now - oldest < self.longest

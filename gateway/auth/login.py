@@ -52,12 +52,15 @@ class PortalLogin:
         Fails with ``BadCredentials`` if cred rejects the login, and with any other error
         of admission, realm or checker.
         """
-        if not _is_utf8(getattr(credentials, "password", b"")):
+        secret = getattr(credentials, "password", None)
+        if secret is None:
+            secret = getattr(credentials, "response", None)
+        elif not _is_utf8(secret):
             # For PASS and every mechanism: CAPA announces UTF8 (RFC 6856 section 2.2),
             # and no directory can be asked about anything else.
             return fail(BadCredentials("the password is not UTF-8"))
-        secret = _secret(credentials)
-        if secret is None:
+        if not isinstance(secret, bytes):
+            # There is nothing to guess.
             return self._log_in(credentials, peer)
         username, is_answer = _username(credentials), INtlmResponse.providedBy(credentials)
         attempt = partial(LoginAttempt, peer, username, secret, is_answer=is_answer)
@@ -117,14 +120,6 @@ def _is_utf8(password: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _secret(credentials: ICredentials) -> bytes | None:
-    """The part of credentials that a guess changes; None: nothing to guess."""
-    for name in ("password", "response"):
-        if isinstance(secret := getattr(credentials, name, None), bytes):
-            return secret
-    return None
 
 
 def _username(credentials: ICredentials) -> bytes:

@@ -114,7 +114,11 @@ class AdmittedProtocol(Protocol, ABC):
 
     def connectionMade(self) -> None:
         """Ask admission."""
-        self.connection = connection_of(self._address, self.transport)
+        address = self._address
+        if type(address) is Connection:
+            self.connection = address
+        else:
+            self.connection = connection_of(address, self.transport)
         asked = self._factory.admit(self.connection)
         if not asked.called or asked.paused:
             self.transport.pauseProducing()

@@ -10,7 +10,7 @@ from gateway.model import Connection
 from gateway.pop3.session import Session, State
 
 MOST = 50
-"""Commands that wait to be told of."""
+"""Commands after which those that wait are told of."""
 
 LATEST = 10.0
 """Seconds after which a command tells of those before it."""
@@ -36,7 +36,7 @@ class CommandTimes:
 
     __slots__ = (
         *("_before", "_began", "_command", "_done", "_emit", "_line"),
-        *("_refusals", "_seconds", "_session", "_tell_at"),
+        *("_refusals", "_seconds", "_session", "_tell_after", "_tell_at"),
     )
 
     def __init__(
@@ -55,7 +55,7 @@ class CommandTimes:
         self._before = True
         """Whether it came before the login."""
         self._done: list[CommandDone] = []
-        self._tell_at = seconds() + LATEST
+        self._tell_at, self._tell_after = seconds() + LATEST, MOST
         session.at_command = self._begin
 
     def _begin(self, command: str) -> None:
@@ -68,7 +68,7 @@ class CommandTimes:
             # Replies to pipelined commands are written together, later.
             seconds = (wrote if wrote >= began else now) - began
             self._done.append((self._command, self._before, seconds, refusals != self._refusals))
-            if now >= self._tell_at or len(self._done) >= MOST:
+            if now >= self._tell_at or session.taken >= self._tell_after:
                 self._tell(now)
         self._command, self._began, self._refusals = command, now, refusals
         self._before = session.state is _AUTHORIZATION
@@ -84,5 +84,5 @@ class CommandTimes:
 
     def _tell(self, now: float) -> None:
         done, self._done = self._done, []
-        self._tell_at = now + LATEST
+        self._tell_at, self._tell_after = now + LATEST, self._session.taken + MOST
         self._emit(CommandsDone(self._line.connection, done))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import cached_property
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -46,10 +47,15 @@ class FairTurns:
     log = Logger()
 
     def __init__(self, clock: Callable[[], IReactorTime]) -> None:
-        self._clock = clock
+        """``clock`` gives the clock when it is first needed."""
+        self._get_clock = clock
         self._logins, self._long = _Queue(), _Queue()
         self._waiting = self._logins.waiting
         self._due = False
+
+    @cached_property
+    def _clock(self) -> IReactorTime:
+        return self._get_clock()
 
     def take(self, work: Work) -> None:
         """Have ``work`` done now, or when those that came before it are done."""
@@ -65,7 +71,7 @@ class FairTurns:
         self._look_again()
 
     def _begin(self, queue: _Queue, work: Work) -> None:
-        seconds = self._clock().seconds
+        seconds = self._clock.seconds
         begun = seconds()
         if queue.waiting or queue.paid - begun >= TURN:
             queue.waiting.append(work)
@@ -77,18 +83,18 @@ class FairTurns:
     def _look_again(self) -> None:
         if not self._due:
             self._due = True
-            self._clock().callLater(0, self._turn)
+            self._clock.callLater(0, self._turn)
 
     def _turn(self) -> None:
         self._due = False
-        clock = self._clock()
-        end = clock.seconds() + TURN
+        seconds = self._clock.seconds
+        end = seconds() + TURN
         queues = self._logins.waiting, self._long.waiting
         for waiting in queues:
             # What comes back while its queue is worked off has to wait for the next turn.
             for _ in range(len(waiting)):
                 self._do(waiting)
-                if clock.seconds() >= end:
+                if seconds() >= end:
                     break
         if any(queues):
             self._look_again()

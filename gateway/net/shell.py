@@ -207,19 +207,19 @@ class Shell(AdmittedProtocol):
         """Parse what has arrived, now or in this session's turn."""
         if self._queued:
             self._mind_input()
+        elif self._login_turns is None:
+            self._pump()
         else:
             self._queued = True
-            if self._login_turns is None:
-                self._at_its_turn()
-            else:
-                self._login_turns.take(self._at_its_turn)
+            self._login_turns.take(self._at_its_turn)
 
-    def _at_its_turn(self, seconds: float = FIRST_TURN) -> None:
+    def _at_its_turn(self) -> None:
         self._queued = False
-        self._pump(seconds)
+        self._pump()
 
     def _at_a_further_turn(self) -> None:
-        self._at_its_turn(TURN)
+        self._queued = False
+        self._pump(TURN)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is closed."""
@@ -284,7 +284,18 @@ class Shell(AdmittedProtocol):
         self._turn_ends = begun + seconds
         self._time_is_up = False
         try:
-            self._go_through()
+            while not (self._paused or self._over):
+                if session.output.length >= SLICE:
+                    self._write_slice()
+                elif not self._advance():
+                    break
+                if self._is_time_up() and self._has_more():
+                    # A client that pipelines without end waits for the other clients.
+                    self._queued = True
+                    self._factory.turns.later(self._at_a_further_turn)
+                    break
+            if session.output.length and not (self._paused or self._over):
+                self._write_slice()
         except Exception:
             self._fault()
         finally:
@@ -293,21 +304,6 @@ class Shell(AdmittedProtocol):
             self._idle_timer.since = begun
         if self._deaf or self._working or self._paused or self._queued:
             self._mind_input()
-
-    def _go_through(self) -> None:
-        session = self._session
-        while not (self._paused or self._over):
-            if session.output.length >= SLICE:
-                self._write_slice()
-            elif not self._advance():
-                break
-            if self._is_time_up() and self._has_more():
-                # A client that pipelines without end waits for the other clients.
-                self._queued = True
-                self._factory.turns.later(self._at_a_further_turn)
-                break
-        if session.output.length and not (self._paused or self._over):
-            self._write_slice()
 
     def _write_slice(self, *, last: bool = False) -> None:
         output = self._session.output

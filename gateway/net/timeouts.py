@@ -58,8 +58,7 @@ class IdleTimer:
 
     def stop(self) -> None:
         """The connection is closed."""
-        if self._timer.active():
-            self._timer.cancel()
+        self._timer.cancel()
         # No reference leads back: the connection is freed without the garbage collector.
         del self._timeout, self._expired
 

@@ -175,8 +175,10 @@ def _is_check(event: events.POP3SessionEnded | events.LMTPSessionEnded) -> bool:
     """Whether a health check, or a proxy that looked if this server is there, has ended."""
     if event.end == HEALTH_CHECK:
         return True
-    proxy, user = event.connection.proxy, getattr(event, "user", "")
-    return proxy is not None and proxy.local and not (user or event.messages or event.reason)
+    proxy = event.connection.proxy
+    if proxy is None or not proxy.local:
+        return False
+    return not (getattr(event, "user", "") or event.messages or event.reason)
 
 
 def _lmtp_ended(event: events.LMTPSessionEnded) -> Fields:

@@ -119,10 +119,13 @@ class Mailbox:
         if snapshot is None or not self._settled or self._waiting is not None:
             return None
         try:
-            return snapshot if self._is_unchanged(snapshot) else None
+            if self._reader.stamp() != snapshot.stamp or len(snapshot.young) > FEW:
+                return None
+            is_as_read = not snapshot.young or is_as_seen(self.maildir, snapshot)
         except OSError:
             # The reading fails with it too, unless it was for a moment.
             return None
+        return snapshot if is_as_read else None
 
     def read(self) -> Deferred[Snapshot]:
         """The snapshot of a reading that has not begun yet; fails with a store's errors."""
@@ -136,11 +139,6 @@ class Mailbox:
     def _current(self) -> Deferred[Snapshot]:
         snapshot = self.unchanged()
         return self.read() if snapshot is None else succeed(snapshot)
-
-    def _is_unchanged(self, snapshot: Snapshot) -> bool:
-        if self._reader.stamp() != snapshot.stamp or len(snapshot.young) > FEW:
-            return False
-        return is_as_seen(self.maildir, snapshot)
 
     def _read(self) -> Deferred[Snapshot]:
         self._waiting = []
