@@ -289,10 +289,16 @@ class Shell(AdmittedProtocol):
                     self._write_slice()
                 elif not self._advance():
                     break
-                if self._is_time_up() and self._has_more():
-                    # A client that pipelines without end waits for the other clients.
-                    self._queued = True
-                    self._factory.turns.later(self._at_a_further_turn)
+                if self._has_more():
+                    if self._is_time_up():
+                        # A client that pipelines without end waits for the other clients.
+                        self._queued = True
+                        self._factory.turns.later(self._at_a_further_turn)
+                        break
+                elif session.needs_input and not (
+                    self._kicked_by or self._input_ended or self._draining
+                ):
+                    # It waits for the client, and there is no reason to end it.
                     break
             if session.output.length and not (self._paused or self._over):
                 self._write_slice()
@@ -339,9 +345,8 @@ class Shell(AdmittedProtocol):
 
     def _has_more(self) -> bool:
         """Whether there may be an action without more input or answers."""
-        session = self._session
-        is_amid = self._read_on is not None or session.output.length >= SLICE
-        return is_amid or session.has_more
+        is_amid = self._read_on is not None or self._session.output.length >= SLICE
+        return is_amid or self._session.has_more
 
     def _may_leave(self) -> bool:
         """Whether a server that stops may end the session now."""

@@ -34,6 +34,7 @@ from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.sizes import is_as_seen, size_of
 from gateway.store.maildir.listing.snapshot import (
     CLAIMED,
+    FORMS,
     PACKED,
     UNREADABLE,
     MaildirOptions,
@@ -210,13 +211,13 @@ class Maildrop:
         if not stored or (known == CLAIMED and kind_of(stored[:HEAD]) is not None):
             return None
         if known in (Form.CANONICAL, Form.CLEAN):
-            text, form = stored, Form(known)
+            text, form = stored, FORMS[known]
         else:
             text, found = canonical(stored, convert_cr=reading.convert_cr)
             if known == CLAIMED and reading.exact:
                 whole = stored.endswith((b"\n", b"\r") if reading.convert_cr else b"\n")
                 snapshot.measured(index, size_of(len(text), status, found)._replace(whole=whole))
-            form = max(found, Form.CANONICAL)
+            form = found or Form.CANONICAL
         return text.replace(b"\0", b"\x80") if reading.no_nuls else text, form
 
     def retrieve(self, index: int) -> Deferred[IBody]:

@@ -34,7 +34,8 @@ UNKNOWN = -1
 _CHANGED = 0
 """In place of a version: that of no file."""
 
-_FORMS = tuple(Form)
+FORMS = tuple(Form)
+"""By their numbers: to look one up there costs less than ``Form(number)``."""
 
 
 @frozen
@@ -186,8 +187,9 @@ class Snapshot:
         If it was listed by its name alone: whether it has the size in the name, and nobody
         has written to it since.
         """
-        if self._versions[index] != UNKNOWN or self.forms[index] != CLAIMED:
-            return self.is_version(index, version_of(status))
+        version = self._versions[index]
+        if version != UNKNOWN or self.forms[index] != CLAIMED:
+            return version in (UNKNOWN, version_of(status))
         is_older = self._begun - status.st_mtime_ns >= tick(status.st_mtime_ns)
         return is_older and status.st_size == stored_size(self.bases[index])
 
@@ -248,7 +250,7 @@ class Snapshot:
     def form(self, index: int) -> Form:
         """The reliable data for a file that is unchanged since the listing."""
         form = self.forms[index]
-        return Form.STORED if form >= UNREADABLE else _FORMS[form & ~PACKED]
+        return Form.STORED if form >= UNREADABLE else FORMS[form & ~PACKED]
 
 
 def _in_new(files: Iterable[str]) -> set[str]:
