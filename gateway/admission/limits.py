@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Generic, TypeVar
 
 from attrs import frozen
@@ -66,14 +67,11 @@ class ConnectionCounts:
         if here >= self._limits.per_user:
             raise TooManySessions(f"{user} has {here} sessions")
         self._users[user] = here + 1
-        return Counted(self._leave, user)
+        return Counted(partial(_decrease, self._users), user)
 
     def _disconnect(self, address: str) -> None:
         self._connections -= 1
         _decrease(self._addresses, address)
-
-    def _leave(self, user: str) -> None:
-        _decrease(self._users, user)
 
 
 class Counted(Generic[K]):

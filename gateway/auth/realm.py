@@ -29,7 +29,7 @@ from gateway.interfaces import (
     IQuickMaildrop,
     IStore,
 )
-from gateway.model import Account, Form, Listing, Terms
+from gateway.model import Account, Form, Terms
 
 __all__ = ["MaildropRealm"]
 
@@ -40,7 +40,7 @@ _Avatar = tuple[type[Interface], object, Callable[[], None]]
 class _MayBeHeld:
     """A maildrop that may be on hold: QUIT then hides messages in place of removing them."""
 
-    __slots__ = ("_account", "_is_held", "_maildrop", "name", "small_message", "terms")
+    __slots__ = ("_account", "_is_held", "_maildrop", "listing", "name", "small_message", "terms")
 
     def __init__(
         self, maildrop: IMaildrop, account: Account, is_held: Callable[[Account], bool]
@@ -50,12 +50,9 @@ class _MayBeHeld:
         self._account = account
         self._is_held = is_held
         self._maildrop = maildrop
+        self.listing = maildrop.listing
         quick: IQuickMaildrop | None = IQuickMaildrop(maildrop, None)
         self.small_message = _never_at_hand if quick is None else quick.small_message
-
-    def listing(self) -> Deferred[Listing]:
-        """As ``IMaildrop.listing`` of the maildrop."""
-        return self._maildrop.listing()
 
     def retrieve(self, index: int) -> Deferred[IBody]:
         """As ``IMaildrop.retrieve`` of the maildrop."""

@@ -57,20 +57,9 @@ class FairTurns:
     def _clock(self) -> IReactorTime:
         return self._get_clock()
 
-    def take(self, work: Work) -> None:
+    def take(self, work: Work, queue: _Queue | None = None) -> None:
         """Have ``work`` done now, or when those that came before it are done."""
-        self._begin(self._logins, work)
-
-    def resume(self, work: Work) -> None:
-        """Have ``work`` go on that had to wait for its client: now, or as if it had had a turn."""
-        self._begin(self._long, work)
-
-    def later(self, work: Work) -> None:
-        """Have ``work`` go on that has had a turn, when others like it have had theirs."""
-        self._long.waiting.append(work)
-        self._look_again()
-
-    def _begin(self, queue: _Queue, work: Work) -> None:
+        queue = queue or self._logins
         seconds = self._clock.seconds
         begun = seconds()
         if queue.waiting or queue.paid - begun >= TURN:
@@ -78,7 +67,17 @@ class FairTurns:
             self._look_again()
             return
         work()
-        queue.paid = max(queue.paid, begun) + 2 * (seconds() - begun)
+        paid = queue.paid
+        queue.paid = (paid if paid > begun else begun) + 2 * (seconds() - begun)
+
+    def resume(self, work: Work) -> None:
+        """Have ``work`` go on that had to wait for its client: now, or as if it had had a turn."""
+        self.take(work, self._long)
+
+    def later(self, work: Work) -> None:
+        """Have ``work`` go on that has had a turn, when others like it have had theirs."""
+        self._long.waiting.append(work)
+        self._look_again()
 
     def _look_again(self) -> None:
         if not self._due:

@@ -119,9 +119,10 @@ class Shell(AdmittedProtocol):
             with suppress(OSError, AttributeError):  # a UNIX socket has no such thing
                 transport.setTcpNoDelay(True)
         self._handshaking = is_tls(transport)
-        self._writer = transport if isinstance(transport, TLSTransport) else DirectWriter(transport)
+        is_ours = self._handshaking and isinstance(transport, TLSTransport)
+        self._writer = transport if is_ours else DirectWriter(transport)
         self._writer.register(self)
-        self._idle_timer = IdleTimer(clock, self._allowed, self._expired)
+        self._idle_timer = IdleTimer(clock, self._started, self._allowed, self._expired)
         self._heard()
 
     @property

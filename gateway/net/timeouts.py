@@ -34,13 +34,17 @@ class IdleTimer:
     __slots__ = ("_clock", "_expired", "_timeout", "_timer", "since")
 
     def __init__(
-        self, clock: IReactorTime, timeout: Callable[[], float], expired: Callable[[], None]
+        self,
+        clock: IReactorTime,
+        now: float,
+        timeout: Callable[[], float],
+        expired: Callable[[], None],
     ) -> None:
         """``timeout`` returns the timeout of the present state, in seconds."""
         self._clock = clock
         self._timeout = timeout
         self._expired = expired
-        self.since = clock.seconds()
+        self.since = now
         """When there was activity last."""
         self._timer = clock.callLater(timeout(), self._check)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -18,21 +19,22 @@ class EventBus:
     log = Logger()
 
     def __init__(self) -> None:
-        self._takers: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
+        self._takers: defaultdict[type[Event], tuple[Callable[[Any], object], ...]]
+        self._takers = defaultdict(tuple)
 
     def subscribe(self, subscription: Subscription) -> None:
         """Call these functions from now on."""
         for kind, take in subscription.items():
-            self._takers[kind] = (*self._takers.get(kind, ()), take)
+            self._takers[kind] = (*self._takers[kind], take)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Call these functions no more."""
         for kind, take in subscription.items():
-            self._takers[kind] = tuple(one for one in self._takers.get(kind, ()) if one != take)
+            self._takers[kind] = tuple(one for one in self._takers[kind] if one != take)
 
     def emit(self, event: Event) -> None:
         """Call the event's subscribers; log one that fails, and go on with the next."""
-        for take in self._takers.get(type(event), ()):
+        for take in self._takers[type(event)]:
             try:
                 take(event)
             except Exception:

@@ -118,8 +118,9 @@ class Figures:
     def _commands_done(self, event: events.CommandsDone) -> None:
         of_state, bounds = self._commands, COMMAND_BUCKETS
         for command, before, seconds, refused in event.commands:
-            times = of_state[before].get(command)
-            if times is None:
+            try:
+                times = of_state[before][command]
+            except KeyError:
                 times = [0] * (len(bounds) + 2)
                 of_state[before][command] = times
                 self._times["pop3gw_command_seconds", command, _STATES[before]] = times
