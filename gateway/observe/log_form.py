@@ -38,7 +38,7 @@ class Form:
         self.least = LEVELS["info"]
 
     def configure(self, format: Literal["text", "json"], level: str) -> None:
-        """Take the settings; lines that wait to be written keep their form."""
+        """Take the settings, also for events that wait to be written."""
         self.is_json = format == "json"
         self.least = LEVELS[level]
 
@@ -57,7 +57,7 @@ class Named(Protocol):
 
 
 class Line:
-    """An event with a name: rendered once, by whatever writes it."""
+    """An event with a name, which does not change: rendered by whatever writes it."""
 
     __slots__ = ("event", "row")
 
