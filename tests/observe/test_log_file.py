@@ -15,6 +15,7 @@ from gateway.events import ConnectionRefused, POP3SessionEnded
 from gateway.model import Connection
 from gateway.observe.log import emit_to_log
 from gateway.observe.log_file import BATCH, FLUSH_AFTER, BufferedLog, publish, write_to
+from gateway.observe.log_form import Line
 
 CLIENT = Connection("1f", "192.0.2.1")
 
@@ -113,6 +114,23 @@ class BufferedLogTests(SynchronousTestCase):
         self.logger.info("two")
         self.clock.advance(FLUSH_AFTER)
         self.assertEqual(self.lines, ["two"])
+
+    def test_an_event_that_has_no_line_loses_no_other_one(self) -> None:
+        first, broken, last = (self.made(ended(end)) for end in ("idle", "quit", "kicked"))
+        broken["line"] = Line(broken["line"].row, "no event")
+        for event in (first, broken, last):
+            self.log(event)
+        self.log.flush()
+        self.assertEqual([line.split()[0] for line in self.lines], ["end=idle", "end=kicked"])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_events_are_rendered_together_and_none_waits_for_many_others(self) -> None:
+        for _ in range(1000):
+            self.log(self.made(ended()))
+        self.assertGreater(len(self.lines), 950)
+        self.log.flush()
+        self.assertEqual(len(self.lines), 1000)
+        self.assertLess(len(self.written), 100)
 
     def test_a_line_has_its_time_its_origin_and_its_level(self) -> None:
         self.log({**self.made(ended()), "log_time": 86_400 * 365.25 * 40})
