@@ -70,7 +70,7 @@ class MaildirAdmin:
             heads: list[bytes] = []
 
             def read(_: str, file: str) -> None:
-                heads.append(head_of(*folder.to_open(file)))
+                heads.append(head_of(*folder.reach(file)))
 
             lost = follow(folder, [(uid, file)], read)
             raise_for(folder, lost.restless)
@@ -111,7 +111,7 @@ class MaildirAdmin:
             self._opened() as place,
             self._flocked(place),
             # Dovecot must not be writing the list.
-            lock_file(place.at(NAME), timeout=timeout),
+            lock_file(place, NAME, timeout=timeout),
         ):
             if os.path.lexists(target):
                 raise MailboxExists(f"{target} is there already: rename or delete that one first")
@@ -181,7 +181,7 @@ class MaildirAdmin:
             raise store_error(error, self._path) from error
 
     def _flocked(self, place: Place) -> AbstractContextManager[None]:
-        return flocked(place.path, timeout=self._reading.lock_timeout)
+        return flocked(place, timeout=self._reading.lock_timeout)
 
 
 def _not_renamed(error: OSError, path: str, target: str) -> GatewayError:

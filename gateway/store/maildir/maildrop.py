@@ -26,9 +26,9 @@ from gateway.store.maildir.folders.files import (
     version_of,
 )
 from gateway.store.maildir.folders.follow import follow
-from gateway.store.maildir.folders.moves import move
-from gateway.store.maildir.folders.place import Place, Trusted, open_place, opened
+from gateway.store.maildir.folders.place import Place, open_place, opened
 from gateway.store.maildir.folders.scan import settled
+from gateway.store.maildir.folders.way import Trusted
 from gateway.store.maildir.listing.compressed import HEAD, UnpackedBody, begins_packed, kind_of
 from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.sizes import is_as_seen, size_of
@@ -198,7 +198,7 @@ class Maildrop:
             return None
         try:
             place = self._held or self._place()
-            file, status = open_message(*place.to_open(snapshot.files[index]))
+            file, status = open_message(*place.reach(snapshot.files[index]))
         except (OSError, MailboxUnusable):
             return None
         try:
@@ -303,7 +303,7 @@ class Maildrop:
         reading, path = mailbox.reading, f"{mailbox.maildir}/{name}"
         is_claimed = snapshot.forms[index] == CLAIMED
         try:
-            file, status = open_message(*place.to_open(name))
+            file, status = open_message(*place.reach(name))
         except OSError as error:
             error.filename = path
             raise
@@ -421,7 +421,7 @@ class Maildrop:
             read = seen_name(file)
             try:
                 if read != file:
-                    move(place.at(file), place.at(read))
+                    place.move(file, read)
                 snapshot.rename(index, read)
             except FileNotFoundError:
                 raise

@@ -108,12 +108,12 @@ class MaildirTransfer:
         timeout = self._reading.lock_timeout
         with (
             self._opened() as place,
-            flocked(place.path, timeout=timeout),
-            lock_file(place.at(NAME), timeout=timeout),
+            flocked(place, timeout=timeout),
+            lock_file(place, NAME, timeout=timeout),
         ):
             if not closing.mark_of(place):
                 raise MaildropBusy(f"{self._mailbox}: is served here: nothing is copied to it")
-            self._ids.path = place.at(NAME)
+            self._ids.reach(place)
             self._ids.refresh()
             yield place
 
@@ -204,7 +204,7 @@ class MaildirTransfer:
             folder = folder_of(place) if where.is_hidden else place
 
             def open_it(_: str, file: str) -> None:
-                found.append((*open_message(*folder.to_open(file)), f"{folder}/{file}"))
+                found.append((*open_message(*folder.reach(file)), f"{folder}/{file}"))
 
             follow(folder, [(message.uid, where.file)], open_it)
         if not found:
@@ -343,7 +343,7 @@ class MaildirTransfer:
 
     def hold(self) -> Callable[[], None]:
         """Close it; returns what opens it."""
-        with self._opened() as place, flocked(place.path, timeout=self._reading.lock_timeout):
+        with self._opened() as place, flocked(place, timeout=self._reading.lock_timeout):
             file = closing.hold(place)
         return lambda: closing.release(self._path, file)
 
@@ -353,7 +353,7 @@ class MaildirTransfer:
             make_maildir(self._path)
         except OSError as error:
             raise store_error(error, self._path) from error
-        with self._opened() as place, flocked(place.path, timeout=self._reading.lock_timeout):
+        with self._opened() as place, flocked(place, timeout=self._reading.lock_timeout):
             closing.mark(place, mark)
 
 

@@ -437,12 +437,12 @@ class BrokenDiskTests(MaildirCase):
         maildrop = self.open()
         unlink = os.unlink
 
-        def failing(path: str) -> None:
+        def failing(path: str, *, dir_fd: int | None) -> None:
             if "M2P1" in path:
                 raise OSError(errno.EIO, "Input/output error", path)
-            unlink(path)
+            unlink(path, dir_fd=dir_fd)
 
-        with mock.patch("gateway.store.maildir.removal.take_out.os.unlink", failing):
+        with mock.patch("gateway.store.maildir.folders.place.os.unlink", failing):
             error = self.failureResultOf(maildrop.finish({0, 1, 2}, set()), StoreDown)
         self.assertIn("M2P1", str(error.value))
         self.assertEqual(self.bench.contents(), [b"1\r\n", b"3\r\n"])
@@ -805,10 +805,10 @@ class UnreadableTests(MaildirCase):
         """Not even ``lstat`` of the first message tells anything."""
         lstat = os.lstat
 
-        def failing(path: str) -> os.stat_result:
+        def failing(path: str, **where: int | None) -> os.stat_result:
             if "1700000001" in path:
                 raise OSError(number, os.strerror(number))
-            return lstat(path)
+            return lstat(path, **where)
 
         return mock.patch("gateway.store.maildir.listing.sizes.os.lstat", failing)
 

@@ -24,6 +24,7 @@ from gateway.model import Account, Contents, Limits, Reason, Removed, Usage
 from gateway.state.memory import MemoryState
 from gateway.store.maildir.folders.dotlock import flocked
 from gateway.store.maildir.folders.moves import move_by_look
+from gateway.store.maildir.folders.place import opened
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.removal.deletion import DEEPEST, TRIES
 from gateway.store.maildir.store import MaildirStore
@@ -136,7 +137,7 @@ class RenameTests(AdminCase):
         self.assertIn("in the directory", str(failed.value))
 
     def test_a_rename_waits_for_a_delivery_and_gives_up(self) -> None:
-        with flocked(str(self.path), timeout=1):
+        with opened(str(self.path)) as place, flocked(place, timeout=1):
             self.refused(StoreDown, "rename", CAROL)
         self.ask("rename", CAROL)
 
@@ -159,7 +160,8 @@ class RenameTests(AdminCase):
         fcntl.flock(self.held, fcntl.LOCK_EX)
         with (
             self.assertRaises(FileNotFoundError),
-            flocked(str(self.path), timeout=1, sleep=sleep),
+            opened(str(self.path)) as place,
+            flocked(place, timeout=1, sleep=sleep),
         ):
             self.fail("it has a lock that excludes nobody")
 
@@ -315,7 +317,7 @@ class DeleteTests(AdminCase):
         taken, done = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with flocked(str(self.path), timeout=1):
+            with opened(str(self.path)) as place, flocked(place, timeout=1):
                 taken.set()
                 done.wait(10)
 

@@ -25,7 +25,6 @@ from contextlib import contextmanager
 from attrs import define, field
 from twisted.logger import Logger
 
-from gateway.durable import sync_directory
 from gateway.errors import GatewayError, LargerThanQuota, MailboxUnusable, NoSuchMailbox, OverQuota
 from gateway.interfaces import Admit
 from gateway.model import Limits, Usage
@@ -35,7 +34,8 @@ from gateway.store.maildir.folders.closing import check_open
 from gateway.store.maildir.folders.dotlock import flocked, lock_file
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.follow import follow, may_be_there
-from gateway.store.maildir.folders.place import ALL, NOTHING, Place, opened
+from gateway.store.maildir.folders.place import ALL, Place, opened
+from gateway.store.maildir.folders.way import NOTHING
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.uids.numbering import Numbering
 from gateway.store.maildir.uids.uidlist import NAME
@@ -135,7 +135,7 @@ class Inbox:
                 if totals is not None and not totals.is_doubtful(self._now):
                     return totals.usage
                 definition = totals.definition if totals else maildirsize.definition_of(otherwise)
-                with flocked(place.path, timeout=self._reading.lock_timeout):
+                with flocked(place, timeout=self._reading.lock_timeout):
                     return maildirsize.current(
                         place, definition, now=self._now, hidden=self._reading.count_hidden
                     ).usage
@@ -193,17 +193,17 @@ class Inbox:
             self._failed([put], store_error(place.worded(error), f"{self.maildir}/tmp"))
 
     def _put_in(self, place: Place, puts: Sequence[Put]) -> None:
-        with flocked(place.path, timeout=self._reading.lock_timeout):
+        with flocked(place, timeout=self._reading.lock_timeout):
             check_open(place)
             admitted = self._admitted(place, puts)
             if not admitted:
                 return
-            with lock_file(place.at(NAME), timeout=self._reading.lock_timeout):
+            with lock_file(place, NAME, timeout=self._reading.lock_timeout):
                 self._number(place, admitted)
                 self._place(place, admitted)
             self._account(place, admitted)
         try:
-            sync_directory(place.folder("new").path)
+            place.folder("new").sync()
         except BaseException:
             self._take_back(place, admitted)
             raise
@@ -270,7 +270,7 @@ class Inbox:
         for put in puts:
             size = put.draft.size
             put.name = f"{unique_name(self._now_ns())},S={size},W={size}"
-        self._numbers.path = place.at(NAME)
+        self._numbers.reach(place)
         self._numbers.number(
             [put.name for put in puts],
             now=self._now,

@@ -138,11 +138,10 @@ class Draft:
         self._parts.clear()
 
     def _open(self, maildir: Place) -> None:
-        path = maildir.at(f"tmp/{self._name}")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = f"tmp/{self._name}"
         self._owner = _owner_of(maildir)
-        self._file = os.open(path, flags, self._owner.mode)
-        self._paths.append(path)
+        self._file = maildir.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, self._owner.mode)
+        self._paths.append(maildir.at(file))
         _give(self._file, self._owner)
 
     def keep_name(self, maildir: Place) -> None:
@@ -159,7 +158,6 @@ class Draft:
 
         Mailboxes of one owner on one file system share the file if ``share`` is set.
         """
-        target = maildir.at(f"{folder}/{name}")
         if self._owner != _owner_of(maildir):
             self._copy(maildir, name, folder)
             return
@@ -173,7 +171,8 @@ class Draft:
                 self._copy(maildir, name, folder)
             return
         try:
-            move(path, target)
+            target, directory = maildir.reach(f"{folder}/{name}")
+            move(path, target, dst_dir_fd=directory)
         except OSError as error:
             self._paths.append(path)
             # Another file system, or another program cleaned ``tmp``.

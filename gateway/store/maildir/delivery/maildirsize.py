@@ -23,7 +23,7 @@ from twisted.logger import Logger
 
 from gateway.errors import MailboxUnusable
 from gateway.model import Limits, Usage
-from gateway.store.maildir.folders.files import no_link, remove, replace
+from gateway.store.maildir.folders.files import remove, replace
 from gateway.store.maildir.folders.place import FOLDERS, Place
 from gateway.store.maildir.folders.scan import EXPIRED, stored_size
 from gateway.store.maildir.uids.uidlist import base_of
@@ -154,16 +154,15 @@ def read(maildir: Place, before: Totals | None = None) -> Totals | None:
 
     ``before``: the result of an earlier reading.  Raises ``OSError``.
     """
-    path = maildir.at(NAME)
-    if before is not None and is_current(before, path):
+    if before is not None and is_current(before, *maildir.reach(NAME)):
         return before
     try:
-        file = no_link(path, os.O_RDONLY)
+        file = maildir.open(NAME, os.O_RDONLY)
     except FileNotFoundError:
         return None
     except OSError:
         # A link or socket of a user; the recalculation replaces it.
-        if stat.S_ISREG(os.lstat(path).st_mode):
+        if stat.S_ISREG(maildir.lstat(NAME).st_mode):
             raise
         return None
     try:
@@ -177,10 +176,14 @@ def read(maildir: Place, before: Totals | None = None) -> Totals | None:
         os.close(file)
 
 
-def is_current(totals: Totals, path: str) -> bool:
-    """Whether the file at this path is as it was read; costs one ``lstat``."""
+def is_current(totals: Totals, path: str, start: int | None = None) -> bool:
+    """Whether the file at this path is as it was read; costs one ``lstat``.
+
+    A relative path starts from an open directory.
+    """
     try:
-        return totals.stamp is not None and totals.stamp == _stamp_of(os.lstat(path))
+        status = os.lstat(path, dir_fd=start)
+        return totals.stamp is not None and totals.stamp == _stamp_of(status)
     except OSError:
         return False
 
@@ -236,7 +239,7 @@ def append(
     path = maildir.at(NAME)
     line = b"%d %d\n" % (octets, messages)
     try:
-        file = no_link(path, os.O_WRONLY | os.O_APPEND)
+        file = maildir.open(NAME, os.O_WRONLY | os.O_APPEND)
         try:
             if os.write(file, line) == len(line):
                 return before and _grown(before, octets, messages, line, os.fstat(file))
@@ -276,7 +279,7 @@ def named(maildir: Place) -> str:
 
 def exists(maildir: Place) -> bool:
     """Whether the mailbox has the file."""
-    return os.path.lexists(maildir.at(NAME))
+    return maildir.exists(NAME)
 
 
 def size_on_disk(path: str) -> int:

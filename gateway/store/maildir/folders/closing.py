@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from gateway.durable import sync_directory
 from gateway.errors import MaildropBusy
-from gateway.store.maildir.folders.files import no_link, replace
+from gateway.store.maildir.folders.files import replace
 from gateway.store.maildir.folders.place import Place
 
 NAME = "pop3gw.closed"
@@ -37,11 +36,10 @@ def may_be_closed(maildir: str) -> bool:
 
 def check_open(maildir: Place) -> None:
     """Raise ``MaildropBusy`` if it is closed, or ``OSError``."""
-    path = maildir.at(NAME)
-    if not os.path.lexists(path):
+    if not maildir.exists(NAME):
         return
     try:
-        file = no_link(path, os.O_RDONLY)
+        file = maildir.open(NAME, os.O_RDONLY)
     except FileNotFoundError:
         return
     try:
@@ -57,7 +55,7 @@ def check_open(maildir: Place) -> None:
 def mark_of(maildir: Place) -> str:
     """The mark; empty: there is none."""
     try:
-        file = no_link(maildir.at(NAME), os.O_RDONLY)
+        file = maildir.open(NAME, os.O_RDONLY)
     except FileNotFoundError:
         return ""
     try:
@@ -72,8 +70,8 @@ def mark(maildir: Place, text: str) -> None:
         replace(maildir.at(NAME), text.encode(), sync=True)
     else:
         with suppress(FileNotFoundError):
-            os.unlink(maildir.at(NAME))
-    sync_directory(maildir.path)
+            maildir.unlink(NAME)
+    maildir.sync()
 
 
 def hold(maildir: Place, *, sleep: Callable[[float], None] = time.sleep) -> int:
@@ -81,7 +79,7 @@ def hold(maildir: Place, *, sleep: Callable[[float], None] = time.sleep) -> int:
 
     The caller has the Maildir ``flocked``.  Raises ``MaildropBusy`` or ``OSError``.
     """
-    file = no_link(maildir.at(NAME), os.O_RDWR | os.O_CREAT)
+    file = maildir.open(NAME, os.O_RDWR | os.O_CREAT)
     try:
         for _ in range(TRIES):
             with suppress(BlockingIOError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import socket
@@ -14,6 +13,7 @@ from functools import cache
 from gateway.durable import write_all
 from gateway.errors import StoreDown
 from gateway.store.maildir.folders.files import no_link, open_new
+from gateway.store.maildir.folders.place import Place
 
 STALE = 120.0
 """Seconds after which a lock file counts as stale, as in Dovecot."""
@@ -24,22 +24,22 @@ AHEAD = 3600.0
 
 @contextmanager
 def flocked(
-    directory: str,
+    maildir: Place,
     *,
     timeout: float,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.time,
 ) -> Iterator[None]:
-    """Hold the ``flock`` of a directory, which excludes other processes of pop3gw.
+    """Hold the ``flock`` of a Maildir, which excludes other processes of pop3gw.
 
     The kernel releases it when a process dies.  Blocks: call it in a thread.  Raises
     ``StoreDown`` after ``timeout`` seconds, or ``OSError``: ``FileNotFoundError`` too if
     the directory was renamed or deleted meanwhile.
     """
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    file = maildir.open_directory()
     try:
-        _until(lambda: _flocked(file), now() + timeout, directory, sleep, now)
-        _check_still_there(file, directory)
+        _until(lambda: _flocked(file), now() + timeout, maildir.name, sleep, now)
+        maildir.check_still_there(file)
         yield
     finally:
         os.close(file)
@@ -47,28 +47,31 @@ def flocked(
 
 @contextmanager
 def lock_file(
-    path: str,
+    maildir: Place,
+    name: str,
     *,
     timeout: float,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.time,
 ) -> Iterator[None]:
-    """Hold ``path`` + ``.lock`` (made with O_EXCL); the caller has the directory ``flocked``.
+    """Hold ``name`` + ``.lock`` (made with O_EXCL); the caller has the Maildir ``flocked``.
 
     It excludes other programs; among processes of pop3gw the ``flock`` does.  A lock of a
     dead process is removed.  Raises as ``flocked`` does.
     """
-    lock = path + ".lock"
-    held = _until(lambda: _made(lock, now), now() + timeout, lock, sleep, now)
+    lock = f"{name}.lock"
+    named = f"{maildir.name}/{lock}"
+    held = _until(lambda: _made(maildir, lock, now), now() + timeout, named, sleep, now)
     try:
         yield
     finally:
-        _give_back(lock, held)
+        _give_back(maildir, lock, held)
 
 
 @contextmanager
 def dotlock(
-    path: str,
+    maildir: Place,
+    name: str,
     *,
     timeout: float,
     sleep: Callable[[float], None] = time.sleep,
@@ -76,9 +79,9 @@ def dotlock(
 ) -> Iterator[None]:
     """Hold both locks; raises as they do, after ``timeout`` seconds."""
     begun = now()
-    with flocked(os.path.dirname(path), timeout=timeout, sleep=sleep, now=now):
+    with flocked(maildir, timeout=timeout, sleep=sleep, now=now):
         left = begun + timeout - now()
-        with lock_file(path, timeout=left, sleep=sleep, now=now):
+        with lock_file(maildir, name, timeout=left, sleep=sleep, now=now):
             yield
 
 
@@ -99,13 +102,6 @@ def _until(
     return held
 
 
-def _check_still_there(file: int, directory: str) -> None:
-    """A lock on a mailbox that was renamed or deleted excludes nobody from the next one."""
-    locked = os.fstat(file)
-    if not (locked.st_nlink and os.path.samestat(locked, os.stat(directory))):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
-
-
 def _flocked(directory: int) -> int | None:
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,33 +110,33 @@ def _flocked(directory: int) -> int | None:
     return directory
 
 
-def _made(lock: str, now: Callable[[], float]) -> int | None:
+def _made(maildir: Place, lock: str, now: Callable[[], float]) -> int | None:
     """Try to create the lock file atomically with its content, and keep it open."""
     mark = _mark()
     ours = f"{lock}.pop3gw"
-    file = _ready(ours, mark)
+    file = _ready(maildir, ours, mark)
     made = False
     try:
-        os.link(ours, lock)
+        maildir.link(ours, lock)
         made = True
     except FileExistsError:
-        if _abandoned(lock, mark, now):
+        if _abandoned(maildir, lock, mark, now):
             with suppress(FileNotFoundError):
-                os.unlink(lock)
+                maildir.unlink(lock)
     finally:
         if not made:
             os.close(file)
     return file if made else None
 
 
-def _ready(ours: str, mark: bytes) -> int:
+def _ready(maildir: Place, ours: str, mark: bytes) -> int:
     """The file that the lock file is a hard link to.
 
     It stays, because creating and removing a file is the largest cost of a lock: ext4
     avoids inodes that were freed recently.
     """
     try:
-        file = no_link(ours, os.O_RDONLY)
+        file = maildir.open(ours, os.O_RDONLY)
         try:
             if os.read(file, len(mark) + 1) == mark:
                 # Other programs detect stale locks by their age.
@@ -153,18 +149,18 @@ def _ready(ours: str, mark: bytes) -> int:
     except OSError:
         # Another user's file, a link, or none.
         pass
-    file = open_new(ours, 0o666)
+    file = open_new(maildir.at(ours), 0o666)
     try:
         write_all(file, mark)
     except OSError:
         os.close(file)
         with suppress(OSError):
-            os.unlink(ours)
+            maildir.unlink(ours)
         raise
     return file
 
 
-def _give_back(lock: str, held: int) -> None:
+def _give_back(maildir: Place, lock: str, held: int) -> None:
     """Remove the lock file, unless another program replaced it as stale.
 
     A replacement between check and ``unlink`` is possible, only after a hold of ``STALE``
@@ -172,8 +168,8 @@ def _give_back(lock: str, held: int) -> None:
     """
     try:
         # Ours is open, so its inode cannot belong to another file.
-        if os.path.samestat(os.lstat(lock), os.fstat(held)):
-            os.unlink(lock)
+        if os.path.samestat(maildir.lstat(lock), os.fstat(held)):
+            maildir.unlink(lock)
     except FileNotFoundError:
         return
     finally:
@@ -191,11 +187,11 @@ def _mark() -> bytes:
         return f"pop3gw {socket.gethostname()}".encode()
 
 
-def _abandoned(lock: str, mark: bytes, now: Callable[[], float]) -> bool:
+def _abandoned(maildir: Place, lock: str, mark: bytes, now: Callable[[], float]) -> bool:
     """Whether the lock file is stale: its process is dead, or it is too old."""
     try:
-        status = os.lstat(lock)
-        with open(lock, "rb", opener=no_link) as file:
+        status = maildir.lstat(lock)
+        with open(maildir.at(lock), "rb", opener=no_link) as file:
             content = file.read(len(mark) + 1)
     except FileNotFoundError:
         return False

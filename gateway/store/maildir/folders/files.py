@@ -47,9 +47,13 @@ def store_error(error: OSError, path: str = "file") -> StoreDown | MailboxUnusab
     return kind(f"{error.filename or path}: {error.strerror or error}{cure}")
 
 
-def no_link(path: str, flags: int) -> int:
-    """An ``opener`` that follows no link of a user, and does not wait for a fifo."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+def no_link(path: str, flags: int, directory: int | None = None) -> int:
+    """An ``opener`` that follows no link of a user, and does not wait for a fifo.
+
+    A relative path starts from an open ``directory``.
+    """
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.open(path, flags, 0o666, dir_fd=directory)
 
 
 def open_new(path: str, mode: int) -> int:

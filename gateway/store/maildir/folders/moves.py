@@ -20,16 +20,21 @@ _NOT_THERE = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 """Errors of a file system, such as NFS, or a kernel without such a rename."""
 
 
-def move(source: str, target: str) -> None:
+def move(
+    source: str, target: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+) -> None:
     """Rename, unless ``target`` exists.  Raises ``FileExistsError`` or another ``OSError``.
 
-    On a file system without such a rename the file briefly has both names, and after a
-    crash until ``gateway.store.maildir.folders.duplicates`` sees it.
+    Relative paths start from the open directories.  On a file system without such a rename
+    the file briefly has both names, and after a crash until
+    ``gateway.store.maildir.folders.duplicates`` sees it.
     """
     sys.audit("os.rename", source, target, -1, -1)
-    number = _renamed(os.fsencode(source), os.fsencode(target))
+    start = _AT_FDCWD if src_dir_fd is None else src_dir_fd
+    end = _AT_FDCWD if dst_dir_fd is None else dst_dir_fd
+    number = _renamed(start, os.fsencode(source), end, os.fsencode(target))
     if number in _NOT_THERE:
-        move_by_link(source, target)
+        move_by_link(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
     elif number:
         raise OSError(number, os.strerror(number), source, None, target)
 
@@ -50,18 +55,20 @@ def move_by_look(source: str, target: str) -> None:
     os.rename(source, target)
 
 
-def move_by_link(source: str, target: str) -> None:
+def move_by_link(
+    source: str, target: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+) -> None:
     """Rename in two steps: link, unlink."""
-    os.link(source, target, follow_symlinks=False)
-    os.unlink(source)
+    os.link(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=False)
+    os.unlink(source, dir_fd=src_dir_fd)
 
 
-def _renamed(source: bytes, target: bytes) -> int:
+def _renamed(start: int, source: bytes, end: int, target: bytes) -> int:
     """Call renameat2; returns 0 or the errno."""
     call = _renameat2()
     if call is None:
         return errno.ENOSYS
-    if call(_AT_FDCWD, source, _AT_FDCWD, target, _NOREPLACE) == 0:
+    if call(start, source, end, target, _NOREPLACE) == 0:
         return 0
     return ctypes.get_errno()
 

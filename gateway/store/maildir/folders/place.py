@@ -1,10 +1,7 @@
-"""Open the directories of a Maildir safely.
+"""The directories of a Maildir, opened safely (``folders.way``), and the files in them.
 
-The owner of a directory can put a link to another user's Maildir into it, and can replace
-it during the check.  So each directory is opened from its parent without following links,
-and checked after it was opened.  If only root and this process's user can change the
-path, the path stays valid and no descriptor is kept.  Otherwise a descriptor stays open,
-and files are reached through it.
+If only root and this process's user can change the path, it stays valid and no descriptor is
+kept.  Otherwise a descriptor stays open, and files are reached from it.
 """
 
 from __future__ import annotations
@@ -12,51 +9,24 @@ from __future__ import annotations
 import errno
 import os
 import re
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import NamedTuple, TypeVar
+from contextlib import contextmanager
+from typing import TypeVar
 
 from gateway.errors import GatewayError, MailboxUnusable, NoSuchMailbox
+from gateway.store.maildir.folders.moves import move
+from gateway.store.maildir.folders.way import NOTHING, Directory, Trusted, entered, way_to
 
 FOLDERS = ("new", "cur")
 """Directories of messages; ``new`` first, to see a message that moves to ``cur``."""
 
 ALL = ("tmp", *FOLDERS)
 
-LINKS = 40
-"""Most links to follow in a path, as in Linux."""
-
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-
 _CLOSED = -1
 
+_NO_LINK = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
 T = TypeVar("T", bound=Exception)
-
-
-class Trusted(NamedTuple):
-    """A directory that was reached safely: who finds the same one there need not check the way."""
-
-    depth: int = 0
-    """The number of leading names of a path that lead to it; 0: none is trusted."""
-
-    device: int = 0
-    inode: int = 0
-
-
-NOTHING = Trusted()
-
-
-class Directory(NamedTuple):
-    """An open directory on the path to a mailbox."""
-
-    file: int
-    status: os.stat_result
-    fixed: bool
-    """Only root and this process's user can replace it at its path."""
-
-    trusted: Trusted = NOTHING
-    """What of its path stays valid."""
 
 
 class Place:
@@ -107,11 +77,11 @@ class Place:
         try:
             if self._file is not None:
                 above = Directory(self._file, self.status, fixed=False)
-                return Place(path, _entered(above, name, LINKS, make=make))
+                return Place(path, entered(above, name, make=make))
             file = os.open(self.path, os.O_PATH | os.O_CLOEXEC)
             try:
                 above = Directory(file, os.fstat(file), self._is_fixed)
-                return Place(path, _entered(above, name, LINKS, make=make))
+                return Place(path, entered(above, name, make=make))
             finally:
                 os.close(file)
         except OSError as error:
@@ -123,14 +93,93 @@ class Place:
         folder, _, name = file.rpartition("/")
         return f"{self.folder(folder).path if folder else self.path}/{name}"
 
-    def to_open(self, file: str) -> tuple[str, int | None]:
-        """A file as in ``at`` for ``os.open``: a path, and the ``dir_fd`` that it starts from.
+    def reach(self, file: str) -> tuple[str, int | None]:
+        """A file as in ``at`` for functions of ``os``: a path, and the ``dir_fd`` it starts from.
 
-        It costs less than the path alone, which leads through /proc to the descriptor.
+        It costs half of what the path alone does, which leads through /proc to the descriptor.
         """
         folder, _, name = file.rpartition("/")
         place = (self._folders.get(folder) or self.folder(folder)) if folder else self
         return (f"{place.path}/{name}", None) if place._is_fixed else (name, place._file)
+
+    def open(self, file: str, flags: int, mode: int = 0o666) -> int:
+        """A descriptor; follows no link of a user, and does not wait for a fifo."""
+        path, start = self.reach(file)
+        try:
+            return os.open(path, flags | _NO_LINK, mode, dir_fd=start)
+        except OSError as error:
+            error.filename = f"{self.name}/{file}"
+            raise
+
+    def open_directory(self) -> int:
+        """A descriptor of the directory itself, to lock or to sync it."""
+        path, start = (self.path, None) if self._is_fixed else (".", self._file)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=start)
+
+    def check_still_there(self, file: int) -> None:
+        """Raise ``FileNotFoundError`` if ``file``, opened before, was renamed or deleted.
+
+        A lock on such a mailbox excludes nobody from the next one of its name.
+        """
+        status = os.fstat(file)
+        # One that is reached by its descriptor cannot lose its path.
+        is_there = not self._is_fixed or os.path.samestat(status, os.stat(self.path))
+        if not (status.st_nlink and is_there):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.name)
+
+    def stat(self) -> os.stat_result:
+        """Its status now.  Raises ``OSError``."""
+        return os.stat(self.path if self._file is None else self._file)
+
+    def sync(self) -> None:
+        """Make its entries last.  Raises ``OSError``."""
+        directory = self.open_directory()
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def lstat(self, file: str) -> os.stat_result:
+        """The status of a file, a link's own."""
+        path, start = self.reach(file)
+        try:
+            return os.lstat(path, dir_fd=start)
+        except OSError as error:
+            error.filename = f"{self.name}/{file}"
+            raise
+
+    def exists(self, file: str) -> bool:
+        """Whether there is a file of this name, or a link that leads to one."""
+        path, start = self.reach(file)
+        # Where there is none, this raises no error inside, which would cost more than the look.
+        return os.access(path, os.F_OK, dir_fd=start)
+
+    def unlink(self, file: str) -> None:
+        """Remove a file."""
+        path, start = self.reach(file)
+        try:
+            os.unlink(path, dir_fd=start)
+        except OSError as error:
+            error.filename = f"{self.name}/{file}"
+            raise
+
+    def link(self, file: str, to: str) -> None:
+        """Give a file another name too."""
+        (source, start), (target, end) = self.reach(file), self.reach(to)
+        try:
+            os.link(source, target, src_dir_fd=start, dst_dir_fd=end)
+        except OSError as error:
+            error.filename, error.filename2 = f"{self.name}/{file}", f"{self.name}/{to}"
+            raise
+
+    def move(self, file: str, to: str) -> None:
+        """Rename a file, unless there is one of the other name; raises as ``moves.move``."""
+        (source, start), (target, end) = self.reach(file), self.reach(to)
+        try:
+            move(source, target, src_dir_fd=start, dst_dir_fd=end)
+        except OSError as error:
+            error.filename, error.filename2 = f"{self.name}/{file}", f"{self.name}/{to}"
+            raise
 
     @property
     def stays(self) -> bool:
@@ -220,7 +269,7 @@ def open_place(
     """
     try:
         path = maildir if os.path.isabs(maildir) else os.path.join(os.getcwd(), maildir)
-        place = Place(maildir, _way_to(path, make=make, trusted=trusted))
+        place = Place(maildir, way_to(path, make=make, trusted=trusted))
     except OSError as error:
         error.filename = maildir
         raise
@@ -231,135 +280,3 @@ def open_place(
         place.close()
         raise
     return place
-
-
-def _way_to(
-    path: str,
-    start: Directory | None = None,
-    links: int = LINKS,
-    *,
-    make: bool = False,
-    trusted: Trusted = NOTHING,
-) -> Directory:
-    """Open the directory at a path; checks every directory on the way that is not ``trusted``.
-
-    A relative path begins at ``start``.
-    """
-    names = [name for name in path.split("/") if name not in ("", ".")]
-    if start is None or path.startswith("/"):
-        here = _trusted(names, trusted) or _trusted(names, NOTHING)
-        assert here is not None, "there is a root"
-    else:
-        here = start._replace(file=os.dup(start.file), trusted=NOTHING)
-    trusted = here.trusted
-    for depth, name in enumerate(names[trusted.depth :], trusted.depth + 1):
-        try:
-            there = _entered(here, name, links, make=make)
-        finally:
-            os.close(here.file)
-        here = there
-        if here.fixed:
-            trusted = Trusted(depth, here.status.st_dev, here.status.st_ino)
-    return here._replace(trusted=trusted)
-
-
-def _trusted(names: list[str], trusted: Trusted) -> Directory | None:
-    """The trusted directory on the way of these names, or the root; None: it is another one now."""
-    try:
-        file = os.open("/" + "/".join(names[: trusted.depth]), os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        if not trusted.depth:
-            raise
-        return None
-    status = os.fstat(file)
-    if trusted.depth and (status.st_dev, status.st_ino) != trusted[1:]:
-        os.close(file)
-        return None
-    return Directory(file, status, fixed=True, trusted=trusted)
-
-
-def _entered(above: Directory, name: str, links: int, *, make: bool = False) -> Directory:
-    """A descriptor of a name in a directory, if only permitted users could create it."""
-    try:
-        file = os.open(name, _LOOK, dir_fd=above.file)
-    except FileNotFoundError:
-        if not make:
-            raise
-        file = _made(above, name)
-    try:
-        status = os.fstat(file)
-        if stat.S_ISLNK(status.st_mode):
-            return _followed(above, name, file, status, links)
-        if not stat.S_ISDIR(status.st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not _may_be_there(above.status, status):
-            raise MailboxUnusable(
-                f"{_path_of(file)} belongs to user {status.st_uid}, and the directory it lies in"
-                f" to user {above.status.st_uid}: chown one of them"
-            )
-    except BaseException:
-        os.close(file)
-        raise
-    return Directory(file, status, above.fixed and _only_ours(above.status))
-
-
-def _followed(
-    above: Directory, name: str, file: int, status: os.stat_result, links: int
-) -> Directory:
-    """The target of a link, if an administrator made it."""
-    if not (_is_ours(status) and _is_ours(above.status)):
-        raise MailboxUnusable(
-            f"{_path_of(above.file)}/{name} is a link that user {_other(status, above.status)}"
-            " could have made: only in a directory of root's or of pop3gw's user are links followed"
-        )
-    if not links:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    found = _way_to(os.readlink("", dir_fd=file), above, links - 1)
-    os.close(file)
-    return found._replace(fixed=found.fixed and above.fixed and _only_ours(above.status))
-
-
-def _made(above: Directory, name: str) -> int:
-    """Create and open a directory; if root does, with the owner of its parent."""
-    with suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=above.file)
-        if os.geteuid() == 0:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            file = os.open(name, flags, dir_fd=above.file)
-            try:
-                os.fchown(file, above.status.st_uid, above.status.st_gid)
-            finally:
-                os.close(file)
-    return os.open(name, _LOOK, dir_fd=above.file)
-
-
-def _is_ours(status: os.stat_result) -> bool:
-    """Whether root or this process's user owns it, and it is not world-writable."""
-    mode = status.st_mode
-    is_open = stat.S_ISDIR(mode) and mode & stat.S_IWOTH and not mode & stat.S_ISVTX
-    return status.st_uid in (0, os.geteuid()) and not is_open
-
-
-def _only_ours(status: os.stat_result) -> bool:
-    """Whether no other user can replace entries of this directory."""
-    others = stat.S_IWGRP | stat.S_IWOTH
-    return _is_ours(status) and not (status.st_mode & others and not status.st_mode & stat.S_ISVTX)
-
-
-def _may_be_there(above: os.stat_result, status: os.stat_result) -> bool:
-    """Whether a directory may be in its parent: users have only their own in theirs."""
-    return status.st_uid in (0, os.geteuid(), above.st_uid) or above.st_uid in (0, os.geteuid())
-
-
-def _other(*statuses: os.stat_result) -> int:
-    """The owner of one of them who is neither root nor this process's user."""
-    return next((one.st_uid for one in statuses if not _is_ours(one)), 0)
-
-
-def _path_of(file: int) -> str:
-    """The path of an open directory, for messages."""
-    try:
-        return os.readlink(f"/proc/self/fd/{file}")
-    except OSError:
-        # In a ``chroot`` there may be no /proc.
-        return "..."

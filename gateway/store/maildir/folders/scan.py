@@ -20,8 +20,11 @@ _SECONDS = re.compile(r"[0-9]{10}\.")
 _STORED = re.compile(r",S=([0-9]{1,18})(?=[,:]|$)").search
 _WIRE = re.compile(r",W=([0-9]{1,18})(?=[,:]|$)").search
 
-Stamp = tuple[tuple[int, int, int, int, int] | None, ...]
-"""Inode, mtime in ns, size, device and owner of ``new``, ``cur`` and the uidlist, if they exist."""
+Entry = tuple[int, int, int, int, int]
+"""Inode, mtime in ns, size, device and owner."""
+
+Stamp = tuple[Entry | None, ...]
+"""Those of ``new``, ``cur`` and the uidlist, if they exist."""
 
 NEVER: Stamp = ()
 """A stamp that no mailbox has."""
@@ -33,16 +36,19 @@ def stamp_of(new: str, cur: str, uidlist: str) -> Stamp:
     It also changes if another directory replaces one of these.  Raises ``OSError`` except
     for a missing file.
     """
-    stamps: list[tuple[int, int, int, int, int] | None] = []
+    stamps: list[Entry | None] = []
     for path in (new, cur, uidlist):
         try:
-            status = os.stat(path)
+            stamps.append(entry_of(os.stat(path)))
         except FileNotFoundError:
             stamps.append(None)
-        else:
-            inode, changed, size = status.st_ino, status.st_mtime_ns, status.st_size
-            stamps.append((inode, changed, size, status.st_dev, status.st_uid))
     return tuple(stamps)
+
+
+def entry_of(status: os.stat_result) -> Entry:
+    """The part of a stamp that a file or directory with this status is."""
+    inode, changed, size = status.st_ino, status.st_mtime_ns, status.st_size
+    return inode, changed, size, status.st_dev, status.st_uid
 
 
 def settled(stamp: Stamp, now_ns: int) -> bool:
@@ -132,7 +138,7 @@ def _sorted(names: list[str]) -> list[str]:
 
 def mtimes(maildir: Place) -> list[int]:
     """When ``new`` and ``cur`` last changed, in ns.  Raises ``OSError``."""
-    return [os.stat(maildir.folder(folder).path).st_mtime_ns for folder in FOLDERS]
+    return [maildir.folder(folder).stat().st_mtime_ns for folder in FOLDERS]
 
 
 def stored_size(base: str) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from array import array
 from collections.abc import Callable, Collection, Container, Iterable
@@ -18,16 +17,19 @@ from gateway.store.maildir.folders.dotlock import dotlock, flocked
 from gateway.store.maildir.folders.duplicates import is_plain, part
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.follow import may_be_there
-from gateway.store.maildir.folders.place import FOLDERS, NOTHING, Place, opened
+from gateway.store.maildir.folders.place import FOLDERS, Place, opened
 from gateway.store.maildir.folders.scan import (
     NEVER,
+    Entry,
     Stamp,
+    entry_of,
     in_order,
     look,
     scan,
     settled,
     stamp_of,
 )
+from gateway.store.maildir.folders.way import NOTHING
 from gateway.store.maildir.listing.additions import find_additions
 from gateway.store.maildir.listing.sizes import Sizer, Sizes, is_as_seen
 from gateway.store.maildir.listing.snapshot import (
@@ -86,10 +88,23 @@ class Reader:
     def _list_path(self) -> str:
         return self._maildir.at(NAME)
 
+    def _list(self) -> UidList:
+        """The uidlist of the open mailbox, of which nothing was read yet."""
+        uidlist = UidList(self._list_path, self._mark)
+        uidlist.reach(self._maildir)
+        return uidlist
+
     def _stamp(self) -> Stamp:
         """The stamp of the open mailbox."""
-        new, cur = (self._maildir.folder(name).path for name in FOLDERS)
-        return stamp_of(new, cur, self._list_path)
+        new, cur = (entry_of(self._maildir.folder(name).stat()) for name in FOLDERS)
+        return new, cur, self._list_entry()
+
+    def _list_entry(self) -> Entry | None:
+        """The part of the stamp for the uidlist."""
+        try:
+            return entry_of(self._maildir.lstat(NAME))
+        except FileNotFoundError:
+            return None
 
     def read(self, before: Snapshot | None) -> Snapshot:
         """The current snapshot of the mailbox.
@@ -99,7 +114,7 @@ class Reader:
         try:
             create, trusted = self._reading.create, self.trusted
             with opened(self._path, create=create, trusted=trusted) as self._maildir:
-                self._uidlist.path = self._list_path
+                self._uidlist.reach(self._maildir)
                 found = self._read(before)
                 self.place = self._maildir if self._maildir.stays else None
                 self.trusted = self._maildir.trusted
@@ -220,7 +235,7 @@ class Reader:
 
     def _restamped(self, stamp: Stamp) -> Stamp:
         """The stamp with that of the uidlist after we wrote it; NEVER if others wrote as well."""
-        entry = self._stamp()[2]
+        entry = self._list_entry()
         if entry is None or not self._uidlist.is_whole(inode=entry[0], octets=entry[2]):
             return NEVER
         return (*stamp[:2], entry) if stamp else NEVER
@@ -234,7 +249,7 @@ class Reader:
         if not uidlist.unsure:
             return True
         try:
-            if self._now() - os.stat(self._list_path).st_mtime < WRITTEN_BACK:
+            if self._now() - self._maildir.lstat(NAME).st_mtime < WRITTEN_BACK:
                 uidlist.make_sure()
         except FileNotFoundError:
             pass
@@ -258,7 +273,7 @@ class Reader:
         odd = self._odd(files, sizes.usual)
         if not (twins or odd):
             return stamp, files
-        with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
+        with flocked(self._maildir, timeout=self._reading.lock_timeout):
             is_done = part(self._maildir, odd, set(known), int(self._now() * 1e9))
         stamp, files = self._stamp(), scan(self._maildir)
         for base in self._odd(files, ()):
@@ -275,12 +290,15 @@ class Reader:
             return False
         is_done = False
         # Do not wait for a lock: the next reading tries again.
-        with suppress(StoreDown), flocked(self._maildir.path, timeout=0):
+        with suppress(StoreDown), flocked(self._maildir, timeout=0):
             is_done = drop_lines(
-                self._uidlist, lambda listed: may_be_there(self._maildir, listed), timeout=0
+                self._maildir,
+                self._uidlist,
+                lambda listed: may_be_there(self._maildir, listed),
+                timeout=0,
             )
         if not is_done:
-            self._uidlist = UidList(self._list_path, self._mark)
+            self._uidlist = self._list()
             self._uidlist.refresh()
         return is_done
 
@@ -341,7 +359,7 @@ class Reader:
         return True
 
     def _list_new(self, new: list[str], sizes: Sizes, *, there: int) -> None:
-        with dotlock(self._list_path, timeout=self._reading.lock_timeout):
+        with dotlock(self._maildir, NAME, timeout=self._reading.lock_timeout):
             uidlist = self._uidlist
             ours = uidlist.next_uid
             uidlist.refresh()
@@ -364,7 +382,7 @@ class Reader:
                 )
             except BaseException:
                 # The list in memory is not on disk.
-                self._uidlist = UidList(self._list_path, self._mark)
+                self._uidlist = self._list()
                 raise
 
     def _worth_keeping(self, since: int) -> set[str]:

@@ -27,6 +27,7 @@ from gateway.store.maildir.listing.named import usual_sizes
 from gateway.store.maildir.listing.snapshot import (
     CLAIMED,
     PACKED,
+    UNKNOWN,
     UNREADABLE,
     Known,
     MaildirOptions,
@@ -95,7 +96,7 @@ class Sizes:
         """Forget messages with changed files; raises ``OSError``."""
         for base in list(self.young):
             try:
-                status = os.lstat(maildir.at(files[base]))
+                status = maildir.lstat(files[base])
             except (KeyError, FileNotFoundError):
                 # Gone, or being renamed.
                 self._known.forget(base)
@@ -226,7 +227,7 @@ class Sizer:
             elif base not in sizes.doubted:
                 # Reading the file reports an error.
                 with suppress(OSError):
-                    believed = self._believed(base, claimed, place.at(file))
+                    believed = self._believed(base, claimed, place, file)
             if believed is not None:
                 cost = max(believed.stored, believed.octets) + OPENING
                 if cost > left:
@@ -246,11 +247,11 @@ class Sizer:
             sizes.guess(base, claim(base) or 0, reason)
         self._tell(sizes.unreadable)
 
-    def _believed(self, base: str, claimed: int | None, path: str) -> Size | None:
+    def _believed(self, base: str, claimed: int | None, place: Place, file: str) -> Size | None:
         """The trusted size of a message without reading it; raises ``OSError``."""
         if claimed is None and self._reading.exact:
             return None
-        status = os.lstat(path)
+        status, path = place.lstat(file), place.at(file)
         stored = status.st_size
         if not stat.S_ISREG(status.st_mode):
             return None
@@ -315,18 +316,22 @@ class Sizer:
 
     def measured(self, place: Place, file: str) -> Size:
         """The size by reading the file; raises ``OSError``."""
-        path, base = place.at(file), base_of(file.partition("/")[2])
-        if base in self._damaged:
-            version, reason = self._damaged[base]
-            if version_of(os.lstat(path)) == version:
-                # Decompressing it again could take seconds.
-                raise OSError(errno.EBADMSG, reason, path)
+        if self._damaged:
+            self._check_undamaged(place, file)
+        reading = self._reading
         try:
-            return measure(path, exact=self._reading.exact, convert_cr=self._reading.convert_cr)
+            return measure(place, file, exact=reading.exact, convert_cr=reading.convert_cr)
         except OSError as error:
             if error.errno == errno.EBADMSG:
-                self._damaged[base] = version_of(os.lstat(path)), str(error.strerror)
+                version = version_of(place.lstat(file))
+                self._damaged[_base(file)] = version, str(error.strerror)
             raise
+
+    def _check_undamaged(self, place: Place, file: str) -> None:
+        """Raise ``OSError`` for a damaged message: decompressing it again could take seconds."""
+        version, reason = self._damaged.get(_base(file), (UNKNOWN, ""))
+        if reason and version_of(place.lstat(file)) == version:
+            raise OSError(errno.EBADMSG, reason, place.at(file))
 
     def _warn(self, base: str, claimed: int | None, octets: int) -> None:
         log.warn(
@@ -350,18 +355,26 @@ class Sizer:
         return f"W{size.octets}" if wanted else ""
 
 
-def measure(path: str, *, exact: bool, convert_cr: bool) -> Size:
+def _base(file: str) -> str:
+    return base_of(file.partition("/")[2])
+
+
+def measure(place: Place, file: str, *, exact: bool, convert_cr: bool) -> Size:
     """Read a whole message and count the octets that RETR sends.  Blocks.
 
     Not ``exact``: the size of the file.  Raises ``OSError`` that names the file.
     """
     counted = Measure(convert_cr=convert_cr)
-    file, status = open_message(path)
     try:
-        data, stored = os.read(file, CHUNK if exact else HEAD), 0
+        opened, status = open_message(*place.reach(file))
+    except OSError as error:
+        error.filename = place.at(file)
+        raise
+    try:
+        data, stored = os.read(opened, CHUNK if exact else HEAD), 0
         kind = kind_of(data[:HEAD])
         if kind is not None:
-            packed = Unpacked(file, kind, path)
+            packed = Unpacked(opened, kind, place.at(file))
             while data := packed.read():
                 counted.feed(data)
             return _unpacked_size(counted, status, exact=exact)
@@ -371,12 +384,12 @@ def measure(path: str, *, exact: bool, convert_cr: bool) -> Size:
             counted.feed(data)
             stored += len(data)
             # A file that grows meanwhile has another version.
-            data = os.read(file, CHUNK) if stored < status.st_size else b""
+            data = os.read(opened, CHUNK) if stored < status.st_size else b""
     except OSError as error:
-        error.filename = path
+        error.filename = place.at(file)
         raise
     finally:
-        os.close(file)
+        os.close(opened)
     size = size_of(counted.octets, status, counted.form)
     return size._replace(whole=counted.whole, stored=stored)
 

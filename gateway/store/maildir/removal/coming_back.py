@@ -39,7 +39,7 @@ class ComingBack:
 
     def restore(self, uids: Collection[str], audit: Callable[[Sequence[Hidden]], None]) -> int:
         """Restore hidden messages with their old unique-ids, after ``audit``; returns how many."""
-        with dotlock(self._maildir.at(NAME), timeout=self._reading.lock_timeout):
+        with dotlock(self._maildir, NAME, timeout=self._reading.lock_timeout):
             check_open(self._maildir)
             there = scan(self._maildir)
             back: list[Hidden] = []
@@ -105,7 +105,7 @@ class ComingBack:
 
     def move_ids(self, by: int) -> int:
         """Raise the next unique-id by ``by``; returns it, or 0 without a uidlist."""
-        with dotlock(self._maildir.at(NAME), timeout=self._reading.lock_timeout):
+        with dotlock(self._maildir, NAME, timeout=self._reading.lock_timeout):
             uidlist = self._uidlist()
             if not uidlist.uidvalidity:
                 return 0

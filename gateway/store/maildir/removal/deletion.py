@@ -164,10 +164,10 @@ class Deletion:
         def take(part: Found) -> int:
             sizes = {_base(file): kept.octets for kept, file in part}
 
-            def leave(path: str) -> None:
-                os.unlink(path)
+            def leave(file: str) -> None:
+                folder.place.unlink(file)
                 # Each at once: the next one may fail.
-                usage = Usage(sizes[_base(path)], 1)
+                usage = Usage(sizes[_base(file)], 1)
                 self.removed = _with(self.removed, folder, usage)
 
             return take_out(folder.place, [file for _, file in part], leave, counted_in=None)

@@ -30,14 +30,9 @@ from gateway.store.maildir.folders.dotlock import flocked
 from gateway.store.maildir.folders.duplicates import part
 from gateway.store.maildir.folders.files import complain, store_error
 from gateway.store.maildir.folders.moves import move
-from gateway.store.maildir.folders.place import (
-    NOTHING,
-    Place,
-    Trusted,
-    ensure_maildir,
-    opened,
-)
+from gateway.store.maildir.folders.place import Place, ensure_maildir, opened
 from gateway.store.maildir.folders.scan import look, scan
+from gateway.store.maildir.folders.way import NOTHING, Trusted
 from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.removal.coming_back import ComingBack
@@ -216,7 +211,7 @@ class MaildirRetention:
     # -- removing ------------------------------------------------------------
 
     def _remove(self, uids: Collection[str], cause: Reason) -> int:
-        with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
+        with flocked(self._maildir, timeout=self._reading.lock_timeout):
             check_open(self._maildir)
             self.part()
             found = look_at(self._maildir, only(self._shown()[0], uids))
@@ -260,7 +255,7 @@ class MaildirRetention:
         gone = {base_of(file.partition("/")[2]) for _, file in found}
         if any_may_come_again(gone):
             uidlist = UidList(self._maildir.at(NAME), self._reading.mark_of(self._path))
-            drop_lines(uidlist, lambda listed: set(listed) - gone, timeout=1)
+            drop_lines(self._maildir, uidlist, lambda listed: set(listed) - gone, timeout=1)
 
     def _audited(
         self,
@@ -278,14 +273,14 @@ class MaildirRetention:
         return in_parts(found, audit, take)
 
     def _unlink(self, directory: Place, found: Found, *, counted_in: Place | None) -> int:
-        def leave(path: str) -> None:
-            os.unlink(path)
+        def leave(file: str) -> None:
+            directory.unlink(file)
             self._changed += 1
 
         return take_out(directory, _files(found), leave, counted_in=counted_in)
 
     def _purge(self, uids: Collection[str], cause: Reason) -> int:
-        with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
+        with flocked(self._maildir, timeout=self._reading.lock_timeout):
             check_open(self._maildir)
             wanted = only(hidden_files(self._maildir), uids)
             if not wanted:
@@ -297,7 +292,7 @@ class MaildirRetention:
             return self._audited("purge", folder, found, cause, take)
 
     def _hide(self, uids: Collection[str], cause: Reason) -> int:
-        with flocked(self._maildir.path, timeout=self._reading.lock_timeout):
+        with flocked(self._maildir, timeout=self._reading.lock_timeout):
             check_open(self._maildir)
             self.part()
             return self._put_away(only(self._shown()[0], uids), cause)
@@ -310,7 +305,7 @@ class MaildirRetention:
         try:
             with (
                 opened(self._path, trusted=self._trusted) as self._maildir,
-                flocked(self._maildir.path, timeout=self._reading.lock_timeout),
+                flocked(self._maildir, timeout=self._reading.lock_timeout),
             ):
                 check_open(self._maildir)
                 if changed:
@@ -347,9 +342,10 @@ class MaildirRetention:
     def _move(self, found: Found, folder: Place) -> int:
         uids = {base_of(file.partition("/")[2]): kept.uid for kept, file in found}
 
-        def leave(path: str) -> None:
-            name = path.rpartition("/")[2]
-            move(path, folder.at(f"cur/{hidden_name(name, uids[base_of(name)])}"))
+        def leave(file: str) -> None:
+            name = file.partition("/")[2]
+            hidden = folder.at(f"cur/{hidden_name(name, uids[base_of(name)])}")
+            move(self._maildir.at(file), hidden)
             self._changed += 1
 
         counted = None if self._reading.count_hidden else self._maildir

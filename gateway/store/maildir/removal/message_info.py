@@ -14,7 +14,7 @@ from gateway.store.maildir.folders.files import open_message, version_of
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.place import Place
 from gateway.store.maildir.folders.scan import delivery_order, look, stored_size
-from gateway.store.maildir.listing.compressed import is_packed, unpacked
+from gateway.store.maildir.listing.compressed import HEAD, Unpacked, is_packed, kind_of
 from gateway.store.maildir.removal.hidden import hidden_of
 from gateway.store.maildir.uids.high_water import Mark
 from gateway.store.maildir.uids.ids import ordered, shown_ids
@@ -86,7 +86,7 @@ def look_for(
         files.append((index, file))
 
     def look(index: int, file: str) -> None:
-        status = os.lstat(maildir.at(file))
+        status = maildir.lstat(file)
         version = versions.get(uids[index])
         if version is not None and version != version_of(status):
             written.append(uids[index])
@@ -143,7 +143,7 @@ def entries(
 
     def read(index: int, file: str) -> None:
         try:
-            named[index] = message_id_in(head_of(maildir.at(file)))
+            named[index] = message_id_in(head_of(*maildir.reach(file)))
         except FileNotFoundError:
             raise
         except OSError:
@@ -169,8 +169,10 @@ def head_of(path: str, directory: int | None = None) -> bytes:
     """
     file, _ = open_message(path, directory)
     try:
-        packed = unpacked(file, path)
-        head = packed.read() if packed else os.pread(file, OPENING, 0)
+        head = os.pread(file, OPENING, 0)
+        kind = kind_of(head[:HEAD])
+        packed = kind and Unpacked(file, kind, path)
+        head = packed.read() if packed else head
         while 0 < len(head) < HEADER and not END_OF_HEADER.search(head):
             more = packed.read() if packed else os.pread(file, HEADER - len(head), len(head))
             if not more:

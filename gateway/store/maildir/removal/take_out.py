@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
@@ -26,7 +25,7 @@ def flocked_if_free(maildir: Place, *, timeout: float) -> Iterator[bool]:
     with ExitStack() as held:
         is_flocked = False
         try:
-            held.enter_context(flocked(maildir.path, timeout=timeout))
+            held.enter_context(flocked(maildir, timeout=timeout))
             is_flocked = True
         except (OSError, StoreDown) as error:
             # Remove what the user deleted, even while another program counts.
@@ -63,11 +62,11 @@ def take_out(
 
     Updates ``maildirsize`` of the Maildir ``counted_in``, where there is
     one, which is why the caller has that ``flocked``; None: they count nowhere.
-    The answer is how many were there.  ``leave`` makes the file of a path leave
+    The answer is how many were there.  ``leave`` makes one of them leave
     the directory in another way; it raises ``OSError``.  Raises ``StoreDown``
     when something is still there, or may be since others rename it all the while.
     """
-    removal = _Removal(directory, leave or os.unlink, counted_in)
+    removal = _Removal(directory, leave or directory.unlink, counted_in)
     try:
         removal.remove(files)
     finally:
@@ -107,9 +106,8 @@ class _Removal:
             )
 
     def _take(self, file: str) -> None:
-        path = self._directory.at(file)
-        octets = maildirsize.size_on_disk(path) if self._counted_in else 0
-        self._leave(path)
+        octets = maildirsize.size_on_disk(self._directory.at(file)) if self._counted_in else 0
+        self._leave(file)
         self._octets += octets
         self.messages += 1
 

@@ -15,7 +15,8 @@ from twisted.logger import Logger
 
 from gateway.errors import GatewayError
 from gateway.store.maildir.folders.dotlock import lock_file
-from gateway.store.maildir.uids.uidlist import Keep, UidList
+from gateway.store.maildir.folders.place import Place
+from gateway.store.maildir.uids.uidlist import NAME, Keep, UidList
 
 log = Logger()
 
@@ -34,7 +35,7 @@ def any_may_come_again(bases: Iterable[str]) -> bool:
     return any(_GIVEN_ONCE(base) is None for base in bases)
 
 
-def drop_lines(uidlist: UidList, keep: Keep, *, timeout: float) -> bool:
+def drop_lines(maildir: Place, uidlist: UidList, keep: Keep, *, timeout: float) -> bool:
     """Rewrite the uidlist with the lines of the base names that ``keep`` returns.
 
     The caller holds the Maildir's ``flock``.  Waits for the list's lock for at most ``timeout``
@@ -42,7 +43,7 @@ def drop_lines(uidlist: UidList, keep: Keep, *, timeout: float) -> bool:
     of no use then.
     """
     try:
-        with lock_file(uidlist.path, timeout=timeout):
+        with lock_file(maildir, NAME, timeout=timeout):
             uidlist.refresh()
             if uidlist.uids:
                 uidlist.move_ahead(0, keep)

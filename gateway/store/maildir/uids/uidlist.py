@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from gateway.durable import sync_directory, write_all
 from gateway.errors import MailboxUnusable
 from gateway.store.maildir.folders.files import complain, keep_copy, no_link, replace
+from gateway.store.maildir.folders.place import Place
 from gateway.store.maildir.uids.high_water import Mark
 from gateway.store.maildir.uids.ids import renamed_ids
 from gateway.store.maildir.uids.uidlines import (
@@ -53,6 +54,8 @@ class UidList:
     def __init__(self, path: str, mark: Mark | None = None) -> None:
         """``mark``: tells the next id if the list cannot."""
         self.path = path
+        self._where: tuple[str, int | None] = path, None
+        """The path for ``os.open``, and the directory that it starts from."""
         self.mark = mark or Mark()
         self._is_followed = False
         """Since this process last gave ids, lines were only appended."""
@@ -88,6 +91,18 @@ class UidList:
         """The path of the file for the log."""
         return f"{self.mark.maildir}/{NAME}" if self.mark.maildir else self.path
 
+    def reach(self, maildir: Place) -> None:
+        """It is in this Maildir, which stays open while it is used."""
+        self.path, self._where = maildir.at(NAME), maildir.reach(NAME)
+
+    def _open(self, flags: int) -> int:
+        path, directory = self._where
+        try:
+            return no_link(path, flags, directory)
+        except OSError as error:
+            error.filename = self.path
+            raise
+
     # -- reading -------------------------------------------------------------
 
     def refresh(self) -> None:
@@ -96,7 +111,7 @@ class UidList:
         Raises ``MailboxUnusable`` if it is no regular file, or line 1 is not a uidlist's.
         """
         try:
-            file = no_link(self.path, os.O_RDONLY)
+            file = self._open(os.O_RDONLY)
         except FileNotFoundError:
             self._forget()
             return
@@ -141,7 +156,9 @@ class UidList:
         self._offset += len(data)
 
     def _forget(self) -> None:
+        where = self._where
         self.__init__(self.path, self.mark)  # type: ignore[misc]
+        self._where = where
 
     def _take(self, lines: list[str]) -> None:
         if self._offset == 0 and lines:
@@ -211,8 +228,11 @@ class UidList:
         Raises ``OSError``.
         """
         if self.unsure:
-            with open(self.path, "rb", opener=no_link) as file:
-                os.fsync(file.fileno())
+            file = self._open(os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
             self.unsure = False
 
     def is_whole(self, *, inode: int, octets: int) -> bool:
@@ -328,7 +348,7 @@ class UidList:
         return max((carried_number(text) for text in carried if text), default=0) + 1
 
     def _append(self, lines: bytes, *, sync: bool) -> None:
-        file = no_link(self.path, os.O_WRONLY | os.O_APPEND)
+        file = self._open(os.O_WRONLY | os.O_APPEND)
         try:
             write_all(file, lines)
             if sync:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import MailboxUnusable, StoreDown
 from gateway.store.maildir.folders.dotlock import AHEAD, STALE, dotlock
 from gateway.store.maildir.folders.files import store_error
+from gateway.store.maildir.folders.place import opened
 
 
 class DotlockTests(SynchronousTestCase):
@@ -25,10 +29,14 @@ class DotlockTests(SynchronousTestCase):
         self.time += seconds
 
     def take(self, **times: float) -> bool:
-        with dotlock(
-            self.path, timeout=5, sleep=self.sleep, now=lambda: times.get("now", 0) + self.time
-        ):
+        with self.held(sleep=self.sleep, now=lambda: times.get("now", 0) + self.time):
             return os.path.exists(self.lock)
+
+    @contextmanager
+    def held(self, **times: Any) -> Iterator[None]:
+        directory, name = os.path.split(self.path)
+        with opened(directory, folders=()) as maildir, dotlock(maildir, name, timeout=5, **times):
+            yield
 
     def left(self) -> list[str]:
         return os.listdir(os.path.dirname(self.path))
@@ -42,7 +50,7 @@ class DotlockTests(SynchronousTestCase):
         ours = f"{self.lock}.pop3gw"
         inode = os.stat(ours).st_ino
         os.utime(ours, (0, 0))
-        with dotlock(self.path, timeout=5):
+        with self.held():
             status = os.stat(self.lock)
             self.assertEqual(status.st_ino, inode)
             self.assertGreater(status.st_mtime, 1)
@@ -73,7 +81,7 @@ class DotlockTests(SynchronousTestCase):
             if self.time > 1:
                 os.unlink(self.lock)
 
-        with dotlock(self.path, timeout=5, sleep=sleep, now=lambda: self.time):
+        with self.held(sleep=sleep, now=lambda: self.time):
             self.assertTrue(os.path.exists(self.lock))
 
     def test_a_lock_older_than_dovecots_limit_is_taken_over(self) -> None:
@@ -99,7 +107,7 @@ class DotlockTests(SynchronousTestCase):
     def test_a_lock_left_by_a_dead_process_of_ours_is_taken_over_at_once(self) -> None:
         child = os.fork()
         if child == 0:  # pragma: no cover - the child dies with the lock in its hands
-            with dotlock(self.path, timeout=5):
+            with self.held():
                 os._exit(0)
         os.waitpid(child, 0)
         self.assertTrue(os.path.exists(self.lock))
@@ -126,20 +134,20 @@ class DotlockTests(SynchronousTestCase):
         self.assertTrue(self.take())
 
     def test_a_lock_that_is_another_programs_by_now_is_left_alone(self) -> None:
-        with dotlock(self.path, timeout=5):
+        with self.held():
             os.unlink(self.lock)  # Dovecot took it for a dead program's
             open(self.lock, "w").close()
         self.assertTrue(os.path.exists(self.lock))
         os.unlink(self.lock)
-        with dotlock(self.path, timeout=5):
+        with self.held():
             os.unlink(self.lock)
         self.assertFalse(os.path.exists(self.lock))
 
     def test_our_own_threads_take_turns(self) -> None:
-        with dotlock(self.path, timeout=5), self.assertRaises(StoreDown):
+        with self.held(), self.assertRaises(StoreDown):
             self.take()
 
     def test_a_failure_inside_gives_the_lock_back(self) -> None:
-        with self.assertRaises(ZeroDivisionError), dotlock(self.path, timeout=5):
+        with self.assertRaises(ZeroDivisionError), self.held():
             raise ZeroDivisionError
         self.assertTrue(self.take())

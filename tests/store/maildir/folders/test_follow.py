@@ -24,7 +24,7 @@ from gateway.store.audited import no_limits
 from gateway.store.maildir.delivery.inbox import Inbox, Put
 from gateway.store.maildir.delivery.incoming import Draft
 from gateway.store.maildir.folders.follow import PATIENCE, follow, may_be_there
-from gateway.store.maildir.folders.place import FOLDERS, open_place
+from gateway.store.maildir.folders.place import FOLDERS, Place, open_place
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.retention_store_contract import RULE
@@ -155,13 +155,13 @@ def test_what_is_taken_back_from_new_is_found_in_cur(box: Box) -> None:
     put = Put(draft, Limits())
     moved = []
 
-    def failing(directory: str) -> None:
-        (name,) = os.listdir(directory)
-        os.rename(f"{directory}/{name}", f"{box.path}/cur/{name}:2,")
+    def failing(directory: Place) -> None:
+        (name,) = os.listdir(directory.path)
+        os.rename(f"{directory.path}/{name}", f"{box.path}/cur/{name}:2,")
         moved.append(name)
         raise OSError(5, "Input/output error")
 
-    with mock.patch("gateway.store.maildir.delivery.inbox.sync_directory", failing):
+    with mock.patch.object(Place, "sync", failing):
         inbox.deliver([put])
     assert isinstance(put.error, StoreDown)
     assert moved

@@ -300,7 +300,7 @@ def test_what_cannot_be_removed_is_reported(box: Box, monkeypatch: pytest.Monkey
     box.put("cur/1.host:2,")
     box.write_list("1 :1.host")
 
-    def failing(path: str, *_: str) -> None:
+    def failing(path: str, **_: object) -> None:
         raise OSError(5, "Input/output error", path)
 
     monkeypatch.setattr(os, "unlink", failing)
