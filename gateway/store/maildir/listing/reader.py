@@ -143,7 +143,8 @@ class Reader:
             return None
         stamp, listed = self._stamp(), self._uidlist.uids
         lines = len(listed)
-        self._uidlist.refresh()
+        if not self._is_read_until(stamp[2], before.stamp[2]):
+            self._uidlist.refresh()
         if not (self._goes_on(listed) and is_as_seen(self._path, before)):
             return None
         is_cur_unchanged = self._quiet_cur == stamp[1:2]
@@ -171,6 +172,17 @@ class Reader:
         if len(longer.bases) >= BIG:
             longer.listing.prepare()
         return longer
+
+    def _is_read_until(self, entry: Entry | None, before: Entry | None) -> bool:
+        """Whether the uidlist with this ``entry`` has been read: then it needs no other look.
+
+        ``before``: its entry when the mailbox was read last.
+        """
+        return (
+            entry is not None
+            and entry == before
+            and self._uidlist.is_whole(inode=entry[0], octets=entry[2])
+        )
 
     def _goes_on(self, listed: dict[str, int]) -> bool:
         """Whether lines were only appended to the uidlist since it was ``listed``."""

@@ -18,6 +18,7 @@ from gateway.store.maildir.listing.snapshot import MaildirOptions, Snapshot
 from gateway.store.maildir.store import MaildirStore
 from gateway.store.maildir.uids.uidlist import NAME, UidList
 from gateway.testing.store_contract import run_now
+from support.calls import system_calls_of
 
 LONG_AGO = 1_600_000_000
 
@@ -183,6 +184,16 @@ class AdditionsTests(SynchronousTestCase):
         self.assertEqual(folders, 2)
         self.assertIs(second, first)
         self.assertTrue(second.files[0].startswith("cur/"))
+
+    def test_a_uidlist_that_is_as_it_was_is_not_read_again(self) -> None:
+        mailbox = Mailbox(f"{self.mktemp()}/alice")
+        mailbox.deliver()
+        reader = Reader(mailbox.path, MaildirOptions(create=False))
+        first = reader.read(None)
+        act(mailbox, "mark", 0)
+        self.assertEqual(system_calls_of(lambda: reader.read(first))["pread"], 0)
+        mailbox.list_lines(f"{mailbox.next_uid()} :{LONG_AGO}.N1.host")
+        self.assertGreater(system_calls_of(lambda: reader.read(first))["pread"], 0)
 
     def test_after_a_session_has_marked_what_it_read_a_new_message_costs_a_look_at_new_only(
         self,
