@@ -139,7 +139,13 @@ class Reader:
 
         None: something else changed, or may have, and the mailbox must be scanned.
         """
-        if self._has_removed or UNREADABLE in before.forms:
+        if self._has_removed:
+            if any_may_come_again(self._removed):
+                return None
+            self._has_removed = False
+            # One that is there all the same does not pass for a new one.
+            before = before.without(self._removed)
+        if UNREADABLE in before.forms:
             return None
         stamp, listed = self._stamp(), self._uidlist.uids
         lines = len(listed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from threading import Lock
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -218,6 +218,21 @@ class Snapshot:
         if self._in_new is not None:
             longer._in_new = self._in_new | _in_new(one.file for one in added)
         return longer
+
+    def without(self, gone: Container[str]) -> Snapshot:
+        """This snapshot without the messages of these base names."""
+        kept = [index for index, base in enumerate(self.bases) if base not in gone]
+        sizes, uids, young = self.listing.sizes, self.listing.uids, self.young
+        return Snapshot(
+            Listing([sizes[index] for index in kept], [uids[index] for index in kept]),
+            [self.bases[index] for index in kept],
+            [self.files[index] for index in kept],
+            bytearray([self.forms[index] for index in kept]),
+            array("q", [self._versions[index] for index in kept]),
+            {at for at, index in enumerate(kept) if index in young} if young else set(),
+            self.stamp,
+            self._begun,
+        )
 
     def known(self) -> Known:
         """The data for the next snapshot."""

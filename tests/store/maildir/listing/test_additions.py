@@ -118,8 +118,17 @@ ACTS = (
     "come late",
     "mark",
     "remove",
+    "discard",
     "rewrite the list",
 )
+
+
+def discard(mailbox: Mailbox, reader: Reader, which: int) -> None:
+    """A session removes a message."""
+    if files := mailbox.files():
+        base = files[which % len(files)].partition("/")[2].partition(":")[0]
+        act(mailbox, "remove", which)
+        reader.forget([base])
 
 
 def shown(snapshot: Snapshot) -> list[tuple[str, int, str]]:
@@ -143,6 +152,8 @@ class AdditionsTests(SynchronousTestCase):
         ids: dict[str, str] = {}
         for acts in [[("deliver", 1)], *rounds]:
             for what, which in acts:
+                if what == "discard":
+                    discard(mailbox, reader, which)
                 act(mailbox, what, which)
             snapshot = reader.read(snapshot)
             whole = Reader(mailbox.path, MaildirOptions(create=False)).read(None)
@@ -184,6 +195,22 @@ class AdditionsTests(SynchronousTestCase):
         self.assertEqual(folders, 2)
         self.assertIs(second, first)
         self.assertTrue(second.files[0].startswith("cur/"))
+
+    def test_a_message_that_a_session_removed_costs_no_scan_of_the_others(self) -> None:
+        mailbox = Mailbox(f"{self.mktemp()}/alice")
+        for number in range(50):
+            mailbox.deliver(f"{LONG_AGO}.C{number:02}.host:2,S", "cur")
+        mailbox.deliver()
+        reader = Reader(mailbox.path, MaildirOptions(create=False))
+        first = reader.read(None)
+        os.unlink(f"{mailbox.path}/{first.files[50]}")
+        reader.forget(first.bases[50:])
+        mailbox.deliver()
+        folders, second = self._folders_listed(reader, first)
+        self.assertEqual(folders, 1)
+        self.assertEqual(second.bases[:50], first.bases[:50])
+        self.assertEqual(second.listing.uids[:50], first.listing.uids[:50])
+        self.assertGreater(int(second.listing.uids[50]), int(first.listing.uids[50]))
 
     def test_a_uidlist_that_is_as_it_was_is_not_read_again(self) -> None:
         mailbox = Mailbox(f"{self.mktemp()}/alice")
