@@ -30,8 +30,9 @@ from gateway.store.maildir.folders.place import Place, open_place, opened
 from gateway.store.maildir.folders.scan import settled
 from gateway.store.maildir.folders.way import Trusted
 from gateway.store.maildir.listing.compressed import HEAD, UnpackedBody, begins_packed, kind_of
+from gateway.store.maildir.listing.measuring import size_of
 from gateway.store.maildir.listing.reader import Reader
-from gateway.store.maildir.listing.sizes import is_as_seen, size_of
+from gateway.store.maildir.listing.sizes import is_as_seen
 from gateway.store.maildir.listing.snapshot import (
     CLAIMED,
     FORMS,

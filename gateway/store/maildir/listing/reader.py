@@ -388,7 +388,10 @@ class Reader:
             fields = {
                 base: field
                 for base, size in sizes.measured.items()
-                if base not in listed and (field := self.sizer.field(base, size))
+                if base not in listed
+                # A right size in the name needs none: so it is of most messages.
+                and sizes.usual.get(base) != size.octets
+                and (field := self.sizer.field(base, size))
             }
             try:
                 uidlist.add(

@@ -12,21 +12,18 @@ from contextlib import suppress
 from twisted.logger import Logger
 
 from gateway.store.maildir.folders.files import (
-    CHUNK,
     NotRegular,
     complain,
-    open_message,
     store_error,
     version_of,
 )
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.place import Place
 from gateway.store.maildir.folders.scan import stored_size, wire_size
-from gateway.store.maildir.listing.compressed import HEAD, MOST, Unpacked, is_packed, kind_of
+from gateway.store.maildir.listing.compressed import MOST, is_packed
+from gateway.store.maildir.listing.measuring import measure, size_of
 from gateway.store.maildir.listing.named import usual_sizes
 from gateway.store.maildir.listing.snapshot import (
-    CLAIMED,
-    PACKED,
     UNKNOWN,
     UNREADABLE,
     Known,
@@ -36,7 +33,6 @@ from gateway.store.maildir.listing.snapshot import (
 )
 from gateway.store.maildir.uids.uidlines import decimal
 from gateway.store.maildir.uids.uidlist import UidList, base_of
-from gateway.wire.body import Measure
 
 log = Logger()
 
@@ -123,11 +119,6 @@ class Sizes:
         self.octets[base] = octets
         self.forms[base] = UNREADABLE
         self.unreadable[base] = reason
-
-
-def size_of(octets: int, status: os.stat_result, form: int = CLAIMED) -> Size:
-    """Record a size with the status of its file."""
-    return Size(octets, form, False, status.st_size, version_of(status), status.st_ctime_ns)
 
 
 def is_young(base: str, size: Size) -> bool:
@@ -220,14 +211,15 @@ class Sizer:
 
         def look(base: str, file: str) -> None:
             nonlocal left
-            claimed = claim(base)
-            believed = None
-            if base in sizes.usual:
-                left -= sizes.usual[base] + OPENING
-            elif base not in sizes.doubted:
-                # Reading the file reports an error.
-                with suppress(OSError):
-                    believed = self._believed(base, claimed, place, file)
+            believed, claimed = None, sizes.usual.get(base)
+            if claimed is not None:
+                left -= claimed + OPENING
+            else:
+                claimed = claim(base)
+                if base not in sizes.doubted:
+                    # Reading the file reports an error.
+                    with suppress(OSError):
+                        believed = self._believed(base, claimed, place, file)
             if believed is not None:
                 cost = max(believed.stored, believed.octets) + OPENING
                 if cost > left:
@@ -357,44 +349,3 @@ class Sizer:
 
 def _base(file: str) -> str:
     return base_of(file.partition("/")[2])
-
-
-def measure(place: Place, file: str, *, exact: bool, convert_cr: bool) -> Size:
-    """Read a whole message and count the octets that RETR sends.  Blocks.
-
-    Not ``exact``: the size of the file.  Raises ``OSError`` that names the file.
-    """
-    counted = Measure(convert_cr=convert_cr)
-    try:
-        opened, status = open_message(*place.reach(file))
-    except OSError as error:
-        error.filename = place.at(file)
-        raise
-    try:
-        data, stored = os.read(opened, CHUNK if exact else HEAD), 0
-        kind = kind_of(data[:HEAD])
-        if kind is not None:
-            packed = Unpacked(opened, kind, place.at(file))
-            while data := packed.read():
-                counted.feed(data)
-            return _unpacked_size(counted, status, exact=exact)
-        if not exact:
-            return size_of(status.st_size, status)
-        while data:
-            counted.feed(data)
-            stored += len(data)
-            # A file that grows meanwhile has another version.
-            data = os.read(opened, CHUNK) if stored < status.st_size else b""
-    except OSError as error:
-        error.filename = place.at(file)
-        raise
-    finally:
-        os.close(opened)
-    size = size_of(counted.octets, status, counted.form)
-    return size._replace(whole=counted.whole, stored=stored)
-
-
-def _unpacked_size(counted: Measure, status: os.stat_result, *, exact: bool) -> Size:
-    if not exact:
-        return size_of(counted.length, status, PACKED)
-    return size_of(counted.octets, status, counted.form | PACKED)._replace(whole=counted.whole)

@@ -62,13 +62,17 @@ class FirstReadingTests(SynchronousTestCase):
         self.assertEqual(some - least, 5)
 
     def test_a_message_costs_a_few_calls(self) -> None:
-        def calls(messages: int) -> int:
+        def calls(messages: int, verify_octets: int) -> int:
             path = self.reader(messages)._path
 
             def first() -> None:
                 Path(path, NAME).unlink(missing_ok=True)
-                Reader(path, MaildirOptions(create=False, verify_octets=0)).read(None)
+                Reader(path, MaildirOptions(create=False, verify_octets=verify_octets)).read(None)
 
             return calls_of(first)
 
-        self.assertLess((calls(1100) - calls(100)) / 1000, 10)
+        def each(verify_octets: int) -> float:
+            return (calls(800, verify_octets) - calls(100, verify_octets)) / 700
+
+        self.assertLess(each(0), 10)
+        self.assertLess(each(16 * 1024 * 1024), 60)  # Read, to verify its size.
