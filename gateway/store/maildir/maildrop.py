@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -26,7 +26,7 @@ from gateway.store.maildir.folders.files import (
     version_of,
 )
 from gateway.store.maildir.folders.follow import follow
-from gateway.store.maildir.folders.place import Place, open_place, opened
+from gateway.store.maildir.folders.place import Place, lent, open_place, opened
 from gateway.store.maildir.folders.scan import settled
 from gateway.store.maildir.folders.way import Trusted
 from gateway.store.maildir.listing.compressed import HEAD, UnpackedBody, begins_packed, kind_of
@@ -94,9 +94,13 @@ class Mailbox:
         """Its directories, checked now and open until ``close``.  Raises as ``Place.folder``."""
         return open_place(self.maildir, (), trusted=self.trusted)
 
-    def opened(self) -> AbstractContextManager[Place]:
-        """Its directories, open during a ``with``.  Raises as ``place.opened``."""
-        return opened(self.maildir, trusted=self.trusted)
+    def opened(self, held: Place | None = None) -> AbstractContextManager[Place]:
+        """Its directories, open during a ``with``: ``held``, if a session has opened them.
+
+        Raises as ``place.opened``.
+        """
+        # Not ``place``: who had the directories above may have given them away meanwhile.
+        return opened(self.maildir, trusted=self.trusted) if held is None else lent(held)
 
     @property
     def messages(self) -> int:
@@ -356,20 +360,27 @@ class Maildrop:
         self,
         removed: Collection[int],
         retrieved: Collection[int],
-        take: Callable[[list[int]], None],
+        take: Callable[[Place | None, list[int]], None],
     ) -> Deferred[None]:
         read = self._unmarked(set(retrieved) - set(removed))
         if not (removed or read):
             return succeed(None)
+        # What RETR has opened need not be opened and checked again.
+        held, self._held = self._held, None
 
         def both() -> None:
             try:
                 if removed:
-                    take(sorted(removed))
+                    take(held, sorted(removed))
             finally:
-                self._mark(read)
+                self._mark(held, read)
 
-        return self._mailbox.run(both)
+        def give_back(result: T) -> T:
+            if held is not None:
+                held.close()
+            return result
+
+        return self._mailbox.run(both).addBoth(give_back)
 
     def _unmarked(self, retrieved: Collection[int]) -> list[int]:
         """The retrieved messages that are not marked as read; none if that is switched off."""
@@ -382,13 +393,14 @@ class Maildrop:
         """Mark retrieved messages as read."""
         return self.finish((), retrieved)
 
-    def _remove(self, indexes: list[int]) -> None:
+    def _remove(self, held: Place | None, indexes: list[int]) -> None:
         mailbox, snapshot = self._mailbox, self._snapshot
         wanted, changed = self._marked(indexes), mailbox.has_changed(snapshot)
         versions = snapshot.versions(indexes)
-        written = self._retention().remove_marked(
-            wanted, self._cause, versions=versions, changed=changed
-        )
+        with self._opened(held) as place:
+            written = self._retention().remove_marked(
+                place, wanted, self._cause, versions=versions, changed=changed
+            )
         for index, (uid, _) in zip(indexes, wanted, strict=True):
             if uid in written:
                 snapshot.refute(index)
@@ -396,22 +408,30 @@ class Maildrop:
         if written:
             raise StoreDown(f"{mailbox.maildir}: somebody wrote to {len(written)} messages")
 
-    def _hide(self, indexes: list[int]) -> None:
-        changed = self._mailbox.has_changed(self._snapshot)
-        self._retention().hide_marked(self._marked(indexes), self._cause, changed=changed)
+    def _hide(self, held: Place | None, indexes: list[int]) -> None:
+        changed, wanted = self._mailbox.has_changed(self._snapshot), self._marked(indexes)
+        with self._opened(held) as place:
+            self._retention().hide_marked(place, wanted, self._cause, changed=changed)
+
+    @contextmanager
+    def _opened(self, held: Place | None) -> Iterator[Place]:
+        """As ``Mailbox.opened``; raises ``StoreDown`` for an ``OSError``."""
+        try:
+            with self._mailbox.opened(held) as place:
+                yield place
+        except OSError as error:
+            raise StoreDown(str(store_error(error, self._mailbox.maildir))) from error
 
     def _retention(self) -> MaildirRetention:
         mailbox = self._mailbox
-        return MaildirRetention(
-            mailbox.maildir, self.name, mailbox.reading, mailbox.audit, trusted=mailbox.trusted
-        )
+        return MaildirRetention(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
 
     def _marked(self, indexes: list[int]) -> list[tuple[str, str]]:
         """Unique-ids and files of these messages."""
         uids, files = self._snapshot.listing.uids, self._snapshot.files
         return [(uids[index], files[index]) for index in indexes]
 
-    def _mark(self, indexes: Collection[int]) -> None:
+    def _mark(self, held: Place | None, indexes: Collection[int]) -> None:
         """Add ``S`` to the flags; a mail that is read but not marked is no reason to fail."""
         if not indexes:
             return
@@ -431,7 +451,7 @@ class Maildrop:
                 failed.append(f"{file} ({error.strerror})")
 
         try:
-            with self._mailbox.opened() as place:
+            with self._mailbox.opened(held) as place:
                 check_open(place)
                 lost = follow(place, [(index, files[index]) for index in sorted(indexes)], mark)
             failed += [files[index] for index in lost.restless]

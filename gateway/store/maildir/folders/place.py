@@ -232,12 +232,20 @@ def opened(
         ensure_maildir(maildir, create=create)
         place = open_place(maildir, folders)
     try:
+        with lent(place):
+            yield place
+    finally:
+        place.close()
+
+
+@contextmanager
+def lent(place: Place) -> Iterator[Place]:
+    """A Maildir that somebody else has open; errors tell its path as those of ``opened``."""
+    try:
         yield place
     except (OSError, GatewayError) as error:
         place.worded(error)
         raise
-    finally:
-        place.close()
 
 
 def ensure_maildir(maildir: str, *, create: bool) -> None:
@@ -268,7 +276,7 @@ def open_place(
     ``trusted``: that of an earlier ``Place`` of this path.
     """
     try:
-        path = maildir if os.path.isabs(maildir) else os.path.join(os.getcwd(), maildir)
+        path = maildir if maildir.startswith("/") else os.path.join(os.getcwd(), maildir)
         place = Place(maildir, way_to(path, make=make, trusted=trusted))
     except OSError as error:
         error.filename = maildir

@@ -73,7 +73,7 @@ def way_to(
         here = there
         if here.fixed:
             trusted = Trusted(depth, here.status.st_dev, here.status.st_ino)
-    return here._replace(trusted=trusted)
+    return Directory(here.file, here.status, here.fixed, trusted)
 
 
 def _trusted(names: list[str], trusted: Trusted) -> Directory | None:
@@ -101,9 +101,9 @@ def entered(above: Directory, name: str, links: int = LINKS, *, make: bool = Fal
         file = _made(above, name)
     try:
         status = os.fstat(file)
-        if stat.S_ISLNK(status.st_mode):
-            return _followed(above, name, file, status, links)
         if not stat.S_ISDIR(status.st_mode):
+            if stat.S_ISLNK(status.st_mode):
+                return _followed(above, name, file, status, links)
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not _may_be_there(above.status, status):
             raise MailboxUnusable(
@@ -161,7 +161,10 @@ def _only_ours(status: os.stat_result) -> bool:
 
 def _may_be_there(above: os.stat_result, status: os.stat_result) -> bool:
     """Whether a directory may be in its parent: users have only their own in theirs."""
-    return status.st_uid in (0, os.geteuid(), above.st_uid) or above.st_uid in (0, os.geteuid())
+    if status.st_uid == above.st_uid:
+        return True
+    ours = (0, os.geteuid())
+    return status.st_uid in ours or above.st_uid in ours
 
 
 def _other(*statuses: os.stat_result) -> int:

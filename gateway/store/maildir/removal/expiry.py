@@ -32,7 +32,6 @@ from gateway.store.maildir.folders.files import complain, store_error
 from gateway.store.maildir.folders.moves import move
 from gateway.store.maildir.folders.place import Place, ensure_maildir, opened
 from gateway.store.maildir.folders.scan import look, scan
-from gateway.store.maildir.folders.way import NOTHING, Trusted
 from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.removal.coming_back import ComingBack
@@ -76,12 +75,9 @@ class MaildirRetention:
         reading: MaildirOptions,
         audit: Audit,
         now_ns: Callable[[], int] = time.time_ns,
-        *,
-        trusted: Trusted = NOTHING,
     ) -> None:
-        """``mailbox``: its name in the audit log; ``trusted``: as for ``place.opened``."""
+        """``mailbox``: its name in the audit log."""
         self._path = maildir
-        self._trusted = trusted
         self._maildir: Place
         """Its open directories during a call."""
         self._mailbox = mailbox
@@ -218,30 +214,32 @@ class MaildirRetention:
             return self._removed(found, cause)
 
     def remove_marked(
-        self, wanted: Wanted, cause: Reason, *, versions: Mapping[str, int], changed: bool = True
+        self,
+        maildir: Place,
+        wanted: Wanted,
+        cause: Reason,
+        *,
+        versions: Mapping[str, int],
+        changed: bool = True,
     ) -> Collection[str]:
         """Remove the messages that a session marked, after a line each in the audit log.
 
         ``versions``: ``version_of`` the files when the session began, by unique-id.
         What somebody has written to since stays, for the client has not got that;
         its unique-ids are returned.  ``changed``: whether somebody may have put
-        files there since then.  Raises ``StoreDown`` when something else is left.
+        files there since then.  ``maildir`` is it, open.  Raises ``StoreDown`` when
+        something else is left, or ``OSError``.
         """
-        try:
-            with (
-                opened(self._path, trusted=self._trusted) as self._maildir,
-                flocked_if_free(self._maildir, timeout=self._reading.lock_timeout) as is_flocked,
-            ):
-                check_open(self._maildir)
-                if changed:
-                    # A file with the base name of a removed message must not get its id.
-                    self.part({file for _, file in wanted})
-                found, restless, written = look_for(self._maildir, wanted, versions=versions)
-                self._removed(found, cause, is_flocked=is_flocked)
-                raise_for(self._maildir, restless)
-                return written
-        except OSError as error:
-            raise StoreDown(str(store_error(error, self._path))) from error
+        self._maildir = maildir
+        with flocked_if_free(maildir, timeout=self._reading.lock_timeout) as is_flocked:
+            check_open(maildir)
+            if changed:
+                # A file with the base name of a removed message must not get its id.
+                self.part({file for _, file in wanted})
+            found, restless, written = look_for(maildir, wanted, versions=versions)
+            self._removed(found, cause, is_flocked=is_flocked)
+            raise_for(maildir, restless)
+            return written
 
     def _removed(self, found: Found, cause: Reason, *, is_flocked: bool = True) -> int:
         take = partial(self._unlink, self._maildir, counted_in=self._maildir)
@@ -297,23 +295,20 @@ class MaildirRetention:
             self.part()
             return self._put_away(only(self._shown()[0], uids), cause)
 
-    def hide_marked(self, wanted: Wanted, cause: Reason, *, changed: bool = True) -> None:
+    def hide_marked(
+        self, maildir: Place, wanted: Wanted, cause: Reason, *, changed: bool = True
+    ) -> None:
         """Hide the messages that a session marked in a mailbox on hold.
 
-        Raises ``StoreDown`` if a message is still there.
+        ``maildir`` is it, open.  Raises ``StoreDown`` if a message is still there, or ``OSError``.
         """
-        try:
-            with (
-                opened(self._path, trusted=self._trusted) as self._maildir,
-                flocked(self._maildir, timeout=self._reading.lock_timeout),
-            ):
-                check_open(self._maildir)
-                if changed:
-                    self.part({file for _, file in wanted})
-                self._put_away(wanted, cause)
-                left = look_at(self._maildir, wanted)
-        except OSError as error:
-            raise StoreDown(str(store_error(error, self._path))) from error
+        self._maildir = maildir
+        with flocked(maildir, timeout=self._reading.lock_timeout):
+            check_open(maildir)
+            if changed:
+                self.part({file for _, file in wanted})
+            self._put_away(wanted, cause)
+            left = look_at(maildir, wanted)
         if left:
             raise StoreDown(f"{self._path}: {len(left)} marked messages could not be hidden")
 

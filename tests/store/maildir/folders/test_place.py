@@ -22,6 +22,7 @@ from gateway.store.maildir.store import MaildirStore
 from gateway.testing.mailbox_admin_contract import mailbox_admin_tests
 from gateway.testing.retention_store_contract import Trail, keeping_tests
 from gateway.testing.store_contract import delivery_tests, run_now, store_tests
+from support.calls import system_calls_of
 
 MALLORY, VICTIM = 12345, 12346
 MAIL = "1700000000.M1P1.host"
@@ -187,6 +188,17 @@ def test_a_session_that_is_open_when_a_home_is_given_away_removes_and_marks_noth
         homes.mine.unlink()
         homes.mine.with_name("Maildir.kept").rename(homes.mine)
         give(homes.mine.parent, 0)
+
+
+def test_quit_ends_in_the_folders_that_retr_has_looked_at_and_closes_them(homes: Homes) -> None:
+    drop, give_back = outcome(homes.store.open(homes.account, None))
+    before = len(os.listdir("/proc/self/fd"))
+    outcome(drop.retrieve(0)).close()
+    calls = system_calls_of(lambda: outcome(drop.finish([], [0])))
+    assert calls["open"] <= 1
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert [file.name for file in homes.mine.glob("cur/*")] == [f"{MAIL}:2,S"]
+    give_back()
 
 
 @pytest.mark.parametrize("way", WAYS)
