@@ -236,6 +236,8 @@ def append(
 
     Returns the content if it is ``before`` with this line; None: it must be read.
     """
+    if before is None and not exists(maildir):
+        return None
     path = maildir.at(NAME)
     line = b"%d %d\n" % (octets, messages)
     try:

@@ -79,4 +79,4 @@ def test_a_quota_costs_a_look_at_maildirsize_and_a_line(tmp_path: Path) -> None:
     limits = Limits(octets=10**6)
     cost_of(store, ALICE, limits=limits)
     extra = cost_of(store, ALICE, limits=limits) - cost_of(store, BOB)
-    assert extra == Counter(lstat=1, write=1, close=1, fstat=1)
+    assert extra == Counter(lstat=1, open=1, write=1, close=1, fstat=1)
