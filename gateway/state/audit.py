@@ -44,7 +44,7 @@ class Audit:
 
     def __call__(self, removed: Iterable[Removed]) -> None:
         """Write a line for each, all or none; raises ``StoreDown``, ``NoRoom`` on a full disk."""
-        when = self._now()
+        when = time_text(self._now(), _PRECISION)
         lines = "".join([_line(when, one) for one in removed]).encode("ascii")
         if not lines:
             return
@@ -181,9 +181,9 @@ def _make_room(file: int, octets: int) -> None:
         raise full
 
 
-def _line(when: float, removed: Removed) -> str:
+def _line(when: str, removed: Removed) -> str:
     fields = {
-        "time": time_text(when, _PRECISION),
+        "time": when,
         "action": removed.action,
         "mailbox": removed.mailbox,
         "uid": removed.uid,
