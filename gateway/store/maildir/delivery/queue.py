@@ -166,20 +166,28 @@ class Delivery:
     def prepare(self, account: Account) -> Deferred[None]:
         """Check that the Maildir exists, unless it is known to."""
         try:
-            inbox = self._queue(account).inbox
+            queue = self._queue(account)
         except BadMailboxName as error:
             return fail(error)
+        return self._prepared(queue)
+
+    def _prepared(self, queue: Queue) -> Deferred[None]:
+        inbox = queue.inbox
         return succeed(None) if inbox.is_there else self._run(inbox.prepare)
 
     def receive(self, account: Account) -> Deferred[IIncoming]:
         """Begin a message; the Maildir must exist."""
+        try:
+            queue = self._queue(account)
+        except BadMailboxName as error:
+            return fail(error)
 
         def begin(_: None) -> IIncoming:
             convert_cr = self._reading.convert_cr
             draft = Draft(self._now_ns(), convert_cr=convert_cr, share=self._share)
-            return Incoming(self._queue(account), self._queue, draft)
+            return Incoming(queue, self._queue, draft)
 
-        return self.prepare(account).addCallback(begin)
+        return self._prepared(queue).addCallback(begin)
 
     def usage(self, account: Account) -> Deferred[Usage]:
         """Usage of the mailbox; writes the directory's quota into maildirsize if it has none."""
