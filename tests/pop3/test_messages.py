@@ -183,7 +183,7 @@ class _Body(BytesBody):
     @property
     def left(self) -> int:
         """Octets that were not read."""
-        return len(self._content) - self._at
+        return len(self.content) - self._at
 
     def read_now(self) -> bytes | None:
         if self._waiting is not None:
