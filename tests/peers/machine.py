@@ -87,7 +87,7 @@ class Machine(Server):
             timeout=120,
             check=False,
         )
-        assert (done.returncode != 0) == fails, (text, done.stdout)
+        assert (done.returncode != 0) == fails, (text, done.returncode, done.stdout)
         return done.stdout
 
     def type_page(self, page: str) -> str:
