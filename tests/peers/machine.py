@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import run_local
@@ -15,7 +14,13 @@ from servers import Server
 
 ROOT = Path(__file__).parents[2]
 
-FIRST = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True: signal.pause()"
+RUNS = "the machine runs"
+
+FIRST = f"""\
+import signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print({RUNS!r}, flush=True)
+while True: signal.pause()"""
 INSIDE = "[ -e /in-the-machine ] || exit 99;"
 """Nothing is to be typed on the machine outside."""
 SYSTEMCTL = Path(__file__).with_name("systemctl")
@@ -43,32 +48,24 @@ class Machine(Server):
                 r'''--init-groups "$@"\n' >"$root/usr/local/bin/sudo"''',
                 'chmod 755 "$root/usr/local/bin/sudo"',
                 'echo 127.0.0.1 localhost mail.example.org >"$root/etc/hosts"',
-                ': >"$root/in-the-machine"; echo the machine runs',
+                ': >"$root/in-the-machine"',
                 # Process 1 lets the kernel reap what others leave.
                 f'exec chroot "$root" {shlex.quote(sys.executable)} -c {shlex.quote(FIRST)}',
             )
         )
         forward = Path(__file__).with_name("namespace_forward.py")
         inside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation=private"]
-        self.start(
-            [sys.executable, str(forward), "--", *inside, "sh", "-c", script], b"the machine runs"
-        )
+        self.start([sys.executable, str(forward), "--", *inside, "sh", "-c", script], RUNS.encode())
         self._pid = self._find()
         return self
 
     def _find(self) -> int:
-        """The process 1 of the machine."""
+        """The process 1 of the machine, which has said that it runs: the last of its line."""
         assert self.process is not None
-        pid, end = self.process.pid, time.monotonic() + 30
-        while True:
-            assert time.monotonic() < end, self.log
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            if not children:
-                if f"-c\0{FIRST}" in Path(f"/proc/{pid}/cmdline").read_text():
-                    return pid
-                time.sleep(0.01)
-            else:
-                pid = int(children[0])
+        pid = self.process.pid
+        while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            pid = int(children[0])
+        return pid
 
     def type(self, text: str, *, stdin: str = "", fails: bool = False) -> str:
         """Do what a block says, in the directory of the source; its output."""
