@@ -35,6 +35,19 @@ AUDITED = frozenset(
     }
 )
 
+OPENED = "/proc/self/fd/"
+
+# By event: which arguments are the open directories that its relative paths begin at.
+STARTS: dict[str, tuple[int, ...]] = {
+    "os.rename": (2, 3),
+    "os.link": (2, 3),
+    "os.remove": (1,),
+    "os.rmdir": (1,),
+    "os.mkdir": (2,),
+    "os.chmod": (2,),
+    "os.chown": (3,),
+}
+
 
 class Death:
     """Counts the steps that this process takes in a directory, and ends it before one of them."""
@@ -47,7 +60,7 @@ class Death:
 
     def arm(self) -> None:
         """Count from here on."""
-        really_write, really_open = os.write, builtins.open
+        really_write, really_open, really_open_at = os.write, builtins.open, os.open
 
         def write(file: int, data: Any) -> int:
             for cut in range(0, len(data), max(1, len(data) // self._cuts)):
@@ -71,20 +84,35 @@ class Death:
                 return file  # type: ignore[return-value]
             return really_open(path, mode, *args, **kwargs)
 
+        def opened_at(path: Any, flags: int, *mode: int, dir_fd: int | None = None) -> int:
+            # The audit event does not tell where a relative path begins.
+            is_step = dir_fd is not None and not flags & os.O_PATH
+            if is_step and self._is_ours(path, dir_fd):
+                self.step()
+            return really_open_at(path, flags, *mode, dir_fd=dir_fd)
+
+        os.open = opened_at  # type: ignore[assignment]
         os.write, os.fsync, builtins.open = write, sync, opened  # type: ignore[assignment]
         sys.addaudithook(self._audit)
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if event not in AUDITED:
             return
-        if event == "os.mkdir" and args[2] >= 0:
-            args = (f"{os.readlink(f'/proc/self/fd/{args[2]}')}/{args[0]}",)
         # A link's second name may be ours where its first is not.
-        if isinstance(args[0], int) or any(map(self._is_ours, args[:2])):
+        starts = [args[at] for at in STARTS.get(event, ())] or [-1]
+        if isinstance(args[0], int) or any(map(self._is_ours, args, starts)):
             self.step()
 
-    def _is_ours(self, path: Any) -> bool:
-        return isinstance(path, str) and path.startswith(self._directory)
+    def _is_ours(self, path: Any, start: int | None = -1) -> bool:
+        """Whether a path, a relative one of the open directory ``start``, is in the directory."""
+        if not isinstance(path, str):
+            return False
+        if start is not None and start >= 0:
+            path = os.path.join(f"{OPENED}{start}", path)
+        if path.startswith(OPENED):
+            number, _, rest = path.removeprefix(OPENED).partition("/")
+            path = f"{os.readlink(f'{OPENED}{number}')}/{rest}"
+        return path.startswith(self._directory)
 
     def _is_due(self) -> bool:
         self._left -= 1

@@ -13,6 +13,7 @@ import pytest
 from cluster_engines import ENGINES, Engines
 from cluster_gateway import ClusterMail
 from doomed import Doomed, doomed_children
+from gateway.store.maildir.folders.place import open_place
 from gateway.testing.directory_contract import PASSWORDS
 from mail_places import Mail, MaildirMail, MailOf
 from servers import Gateway, Slapd, fill, need
@@ -101,6 +102,20 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel outlives the process that dies: syncing would cost time and show nothing."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture(params=[0o022, 0o002], ids=["by paths", "from open directories"])
+def reached(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """The store reaches the Maildirs of a test so: where the group may write, paths do not stay."""
+    before = os.umask(request.param)
+    try:
+        (tmp_path / "group").mkdir()
+        place = open_place(f"{tmp_path}/group/maildir", (), make=True)
+        place.close()
+        assert place.stays is (request.param == 0o022)
+        yield
+    finally:
+        os.umask(before)
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ from gateway.store.maildir.store import MaildirStore
 from gateway.testing.store_contract import ALICE, run_now
 from survival import LOCK_TIMEOUT, Mailbox, Shown, shown_by
 
-pytestmark = pytest.mark.usefixtures("no_sync")
+pytestmark = pytest.mark.usefixtures("no_sync", "reached")
 
 CAROL = Account(name="carol@example.org", mailbox="carol@example.org")
 DESK = Reason(operator="token desk")

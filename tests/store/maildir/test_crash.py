@@ -30,7 +30,7 @@ from survival import (
     shown_by,
 )
 
-pytestmark = pytest.mark.usefixtures("no_sync")
+pytestmark = pytest.mark.usefixtures("no_sync", "reached")
 
 MARKED, READ = frozenset({1, 3, 6, 7}), frozenset({0, 2, 3, 5})
 """Indexes into a mailbox of eight."""

@@ -29,9 +29,10 @@ def move(
     the file briefly has both names, and after a crash until
     ``gateway.store.maildir.folders.duplicates`` sees it.
     """
-    sys.audit("os.rename", source, target, -1, -1)
     start = _AT_FDCWD if src_dir_fd is None else src_dir_fd
     end = _AT_FDCWD if dst_dir_fd is None else dst_dir_fd
+    # As ``os.rename`` does, which has -1 for the working directory.
+    sys.audit("os.rename", source, target, max(start, -1), max(end, -1))
     number = _renamed(start, os.fsencode(source), end, os.fsencode(target))
     if number in _NOT_THERE:
         move_by_link(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)

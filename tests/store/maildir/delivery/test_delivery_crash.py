@@ -23,7 +23,7 @@ from gateway.store.maildir.uids.uidlist import NAME
 from gateway.testing.store_contract import ALICE, BOB, run_now
 from survival import Mailbox, as_sent, files_in, open_store, shown_by
 
-pytestmark = pytest.mark.usefixtures("no_sync")
+pytestmark = pytest.mark.usefixtures("no_sync", "reached")
 
 LIMITS = Limits(octets=10**6)
 CONTENT = b"Subject: delivered\r\n\r\n" + b"octets\r\n" * 20

@@ -24,7 +24,7 @@ from gateway.testing.retention_store_contract import RULE
 from gateway.testing.store_contract import ALICE, run_now
 from survival import FIRST_ID, LOCK_TIMEOUT, Mailbox, Shown, as_sent, content_of, files_in
 
-pytestmark = pytest.mark.usefixtures("no_sync")
+pytestmark = pytest.mark.usefixtures("no_sync", "reached")
 
 DUE = (2, 3, 6)
 """Numbers of the messages that are to go, of seven."""
