@@ -72,8 +72,8 @@ class Reader:
         self._uidlist = UidList(f"{maildir}/{NAME}", self._mark)
         self._removed: dict[str, int] = {}
         """Base names of messages that sessions removed, and their unique-ids."""
-        self._has_removed = False
-        """Since the last scan a session removed messages."""
+        self._lately: list[str] = []
+        """Base names of those that no snapshot is without yet; other threads append to it."""
         self._quiet_cur: object = None
         """The stamp of ``cur`` when it was listed, if a change since then shows in it."""
         self.sizer = Sizer(maildir, reading)
@@ -126,25 +126,25 @@ class Reader:
                 self._uidlist = UidList(self._uidlist.path, self._mark)
 
     def _read(self, before: Snapshot | None) -> Snapshot:
-        begun = int(self._now() * 1e9)
-        snapshot = self._updated(before) if before and before.stamp else None
+        begun, removed = int(self._now() * 1e9), self._lately.copy()
+        snapshot = self._updated(before, removed) if before and before.stamp else None
         if snapshot is None:
             snapshot = self._whole(before, begun)
+        # Not before: a reading that fails leaves them to the next one.
+        del self._lately[: len(removed)]
         cur = snapshot.stamp[1:2]
         self._quiet_cur = cur if settled(cur, begun) else None
         return snapshot
 
-    def _updated(self, before: Snapshot) -> Snapshot | None:
-        """The snapshot with the messages that came since.
+    def _updated(self, before: Snapshot, removed: Collection[str]) -> Snapshot | None:
+        """The snapshot with the messages that came since, without those that sessions ``removed``.
 
         None: something else changed, or may have, and the mailbox must be scanned.
         """
-        if self._has_removed:
-            if any_may_come_again(self._removed):
-                return None
-            self._has_removed = False
-            # One that is there all the same does not pass for a new one.
-            before = before.without(self._removed)
+        if any_may_come_again(removed):
+            return None
+        if removed:
+            before = before.without(set(removed))
         if UNREADABLE in before.forms:
             return None
         stamp, listed = self._stamp(), self._uidlist.uids
@@ -209,7 +209,6 @@ class Reader:
 
     def _whole(self, before: Snapshot | None, begun: int) -> Snapshot:
         """A snapshot from a scan of the mailbox; ``begun``: the time, in ns since 1970."""
-        self._has_removed = False
         known, sizes = before.files if before else (), Sizes(before)
         stamp, files = self._scanned(known, sizes)
         if self._dropped(files):
@@ -322,9 +321,9 @@ class Reader:
 
     def forget(self, bases: Iterable[str]) -> None:
         """Record removed messages: a new file of such a name is another message."""
-        self._has_removed = True
-        uids = self._uidlist.uids
-        self._removed.update({base: uids[base] for base in bases if base in uids})
+        removed, uids = list(bases), self._uidlist.uids
+        self._removed.update({base: uids[base] for base in removed if base in uids})
+        self._lately.extend(removed)
 
     def _reborn(self, files: dict[str, str]) -> list[str]:
         """Base names of removed messages that another message has now; they leave the uidlist.

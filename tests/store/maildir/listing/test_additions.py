@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from itertools import islice
 from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.errors import MailboxUnusable
 from gateway.interfaces import IMaildrop
 from gateway.model import Account
 from gateway.store.maildir.listing.reader import Reader
@@ -18,7 +20,7 @@ from gateway.store.maildir.listing.snapshot import MaildirOptions, Snapshot
 from gateway.store.maildir.store import MaildirStore
 from gateway.store.maildir.uids.uidlist import NAME, UidList
 from gateway.testing.store_contract import run_now
-from support.calls import system_calls_of
+from support.calls import calls_of, system_calls_of
 
 LONG_AGO = 1_600_000_000
 
@@ -211,6 +213,53 @@ class AdditionsTests(SynchronousTestCase):
         self.assertEqual(second.bases[:50], first.bases[:50])
         self.assertEqual(second.listing.uids[:50], first.listing.uids[:50])
         self.assertGreater(int(second.listing.uids[50]), int(first.listing.uids[50]))
+
+    def test_what_sessions_removed_before_the_last_reading_costs_nothing(self) -> None:
+        mailbox = Mailbox(f"{self.mktemp()}/alice")
+        bases = [f"{LONG_AGO}.C{number:03}.host" for number in range(200)]
+        mailbox.list_lines(f"3 V{LONG_AGO} N1000 G{'0' * 32}")
+        for uid, base in enumerate(bases, 1):
+            mailbox.deliver(f"{base}:2,S", "cur")
+            mailbox.list_lines(f"{uid} :{base}")
+        reader = Reader(mailbox.path, MaildirOptions(create=False))
+        snapshot, left = reader.read(None), iter(bases)
+
+        def remove(count: int = 1) -> None:
+            nonlocal snapshot
+            gone = list(islice(left, count))
+            for base in gone:
+                os.unlink(f"{mailbox.path}/cur/{base}:2,S")
+            mailbox.changed()
+            reader.forget(gone)
+            snapshot = reader.read(snapshot)
+
+        remove(190)
+        calls = calls_of(remove)
+        # One that knows of none of these.
+        reader = Reader(mailbox.path, MaildirOptions(create=False))
+        snapshot = reader.read(None)
+        self.assertLess(calls, calls_of(remove) + 190)
+        self.assertEqual(snapshot.bases, bases[196:])
+
+    def test_a_new_message_of_a_removed_ones_name_is_told_from_it_after_a_reading_failed(
+        self,
+    ) -> None:
+        mailbox = Mailbox(f"{self.mktemp()}/alice")
+        mailbox.deliver("report.eml:2,", "cur")
+        reader = Reader(mailbox.path, MaildirOptions(create=False))
+        first = reader.read(None)
+        file, uidlist = f"{mailbox.path}/{first.files[0]}", f"{mailbox.path}/{NAME}"
+        os.unlink(file)
+        reader.forget(first.bases)
+        os.rename(uidlist, f"{uidlist}.away")
+        os.mkdir(uidlist)
+        self.assertRaises(MailboxUnusable, reader.read, first)
+        os.rmdir(uidlist)
+        os.rename(f"{uidlist}.away", uidlist)
+        name = os.path.basename(file)
+        mailbox.deliver(name, "cur")
+        second = reader.read(first)
+        self.assertNotEqual(list(second.listing.uids), list(first.listing.uids))
 
     def test_a_uidlist_that_is_as_it_was_is_not_read_again(self) -> None:
         mailbox = Mailbox(f"{self.mktemp()}/alice")
