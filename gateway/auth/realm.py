@@ -36,7 +36,7 @@ __all__ = ["MaildropRealm"]
 _Avatar = tuple[type[Interface], object, Callable[[], None]]
 
 
-@implementer(IQuickMaildrop, IHeaderMaildrop)
+@implementer(IQuickMaildrop)
 class _MayBeHeld:
     """A maildrop that may be on hold: QUIT then hides messages in place of removing them."""
 
@@ -58,14 +58,6 @@ class _MayBeHeld:
         """As ``IMaildrop.retrieve`` of the maildrop."""
         return self._maildrop.retrieve(index)
 
-    def retrieve_header(self, index: int) -> Deferred[IBody]:
-        """As ``IHeaderMaildrop.retrieve_header``, or the message where the maildrop has none."""
-        headers = IHeaderMaildrop(self._maildrop, None)
-        opened: Deferred[IBody] = (
-            self.retrieve(index) if headers is None else headers.retrieve_header(index)
-        )
-        return opened
-
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove or hide.  Fails with ``StoreDown`` on hold if the store cannot hide."""
         if not (removed and self._is_held(self._account)):
@@ -82,6 +74,18 @@ class _MayBeHeld:
     def abandon(self, retrieved: Collection[int]) -> Deferred[None]:
         """As ``IMaildrop.abandon`` of the maildrop."""
         return self._maildrop.abandon(retrieved)
+
+
+@implementer(IHeaderMaildrop)
+class _WithHeaders(_MayBeHeld):
+    """One of a store that reads headers without the rest."""
+
+    __slots__ = ()
+
+    def retrieve_header(self, index: int) -> Deferred[IBody]:
+        """As ``IHeaderMaildrop.retrieve_header`` of the maildrop."""
+        opened: Deferred[IBody] = IHeaderMaildrop(self._maildrop).retrieve_header(index)
+        return opened
 
 
 def _never_at_hand(_: int) -> tuple[bytes, Form] | None:
@@ -157,7 +161,9 @@ class MaildropRealm:
         ) -> _Avatar:
             maildrop, give_back = opened
             if self._is_held is not None:
-                maildrop = _MayBeHeld(maildrop, account, self._is_held)
+                has_headers = IHeaderMaildrop.providedBy(maildrop)
+                kind = _WithHeaders if has_headers else _MayBeHeld
+                maildrop = kind(maildrop, account, self._is_held)
             maildrop.terms = terms
             return IMaildrop, maildrop, give_back
 

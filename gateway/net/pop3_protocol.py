@@ -53,7 +53,7 @@ class POP3Protocol(Shell):
 
     __slots__ = (
         *("_body", "_end", "_give_back", "_leave_mailbox", "_maildrop", "_mechanism", "_method"),
-        *("_reason", "_retrieve_header", "_small_message", "_times", "_user"),
+        *("_reason", "_retrieve_header", "_small_for_header", "_small_message", "_times", "_user"),
     )
 
     log = Logger()
@@ -79,6 +79,8 @@ class POP3Protocol(Shell):
         self._body: IBody | None = None
         self._small_message: Callable[[int], tuple[bytes, Form] | None] | None = None
         """Reads a small message at once, in a maildrop that can."""
+        self._small_for_header = self._small_message
+        """The same for TOP 0; None too where the header can be read alone."""
         self._retrieve_header: Callable[[int], Deferred[IBody]]
         """Opens a message, or only its header in a maildrop that can; set at login."""
 
@@ -183,7 +185,7 @@ class POP3Protocol(Shell):
     def _perform(self, action: Action) -> None:
         match action:
             case Fetch():
-                small = self._small_message
+                small = self._small_message if action.lines != 0 else self._small_for_header
                 if small is None or (text := small(action.message)) is None:
                     whole, header = self._maildrop.retrieve, self._retrieve_header
                     opened = (header if action.lines == 0 else whole)(action.message)
@@ -294,6 +296,9 @@ class POP3Protocol(Shell):
         headers = IHeaderMaildrop(self._maildrop, None)
         retrieve = self._maildrop.retrieve
         self._retrieve_header = retrieve if headers is None else headers.retrieve_header
+        # A message at hand would save a question to the database, but count as read: the
+        # store would fetch the one after it, of which the client wants the header only.
+        self._small_for_header = self._small_message if headers is None else None
         if self._over:
             self._leave()
             return
