@@ -99,8 +99,11 @@ class Mailbox:
 
         Raises as ``place.opened``.
         """
-        # Not ``place``: who had the directories above may have given them away meanwhile.
-        return opened(self.maildir, trusted=self.trusted) if held is None else lent(held)
+        # Not by a path that was checked earlier: who had the directories above may have given
+        # them away meanwhile.
+        if held is None or held.is_fixed:
+            return opened(self.maildir, trusted=self.trusted)
+        return lent(held)
 
     @property
     def messages(self) -> int:

@@ -40,7 +40,8 @@ class Place:
         """A path that the kernel resolves to it whatever others change."""
         self.trusted = directory.trusted
         """The part of its path that the next ``open_place`` need not check."""
-        self._is_fixed = directory.fixed
+        self.is_fixed = directory.fixed
+        """It is reached by its path, which only root and this process's user could change then."""
         self._file: int | None = None if directory.fixed else directory.file
         self._folders: dict[str, Place] = {}
         if directory.fixed:
@@ -80,7 +81,7 @@ class Place:
                 return Place(path, entered(above, name, make=make))
             file = os.open(self.path, os.O_PATH | os.O_CLOEXEC)
             try:
-                above = Directory(file, os.fstat(file), self._is_fixed)
+                above = Directory(file, os.fstat(file), self.is_fixed)
                 return Place(path, entered(above, name, make=make))
             finally:
                 os.close(file)
@@ -100,7 +101,7 @@ class Place:
         """
         folder, _, name = file.rpartition("/")
         place = (self._folders.get(folder) or self.folder(folder)) if folder else self
-        return (f"{place.path}/{name}", None) if place._is_fixed else (name, place._file)
+        return (f"{place.path}/{name}", None) if place.is_fixed else (name, place._file)
 
     def open(self, file: str, flags: int, mode: int = 0o666) -> int:
         """A descriptor; follows no link of a user, and does not wait for a fifo."""
@@ -113,7 +114,7 @@ class Place:
 
     def open_directory(self) -> int:
         """A descriptor of the directory itself, to lock or to sync it."""
-        path, start = (self.path, None) if self._is_fixed else (".", self._file)
+        path, start = (self.path, None) if self.is_fixed else (".", self._file)
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=start)
 
     def check_still_there(self, file: int) -> None:
@@ -123,7 +124,7 @@ class Place:
         """
         status = os.fstat(file)
         # One that is reached by its descriptor cannot lose its path.
-        is_there = not self._is_fixed or os.path.samestat(status, os.stat(self.path))
+        is_there = not self.is_fixed or os.path.samestat(status, os.stat(self.path))
         if not (status.st_nlink and is_there):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.name)
 
@@ -184,7 +185,7 @@ class Place:
     @property
     def stays(self) -> bool:
         """Whether it stays valid after ``close``: it and its folders have no descriptor."""
-        return self._is_fixed and all(folder.stays for folder in self._folders.values())
+        return self.is_fixed and all(folder.stays for folder in self._folders.values())
 
     def close(self) -> None:
         """Close its descriptors."""
@@ -205,7 +206,7 @@ class Place:
 
     def _in_words(self, text: str) -> str:
         for place in (*self._folders.values(), self):
-            if not place._is_fixed:
+            if not place.is_fixed:
                 text = re.sub(rf"{place.path}(?!\d)", lambda _: place.name, text)  # noqa: B023
         return text
 

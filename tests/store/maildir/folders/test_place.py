@@ -190,6 +190,27 @@ def test_a_session_that_is_open_when_a_home_is_given_away_removes_and_marks_noth
         give(homes.mine.parent, 0)
 
 
+def test_a_session_that_has_read_when_a_home_is_given_away_counts_and_marks_nothing_elsewhere(
+    homes: Homes,
+) -> None:
+    for maildir in (homes.mine, homes.victim):
+        maildir.joinpath("maildirsize").write_text("1000S\n100 1\n")
+    for end in ([], [0]), ([0], []):
+        # As a home of sftp's chroot, in which the user has only directories.
+        os.chown(homes.mine.parent, 0, 0)
+        drop, give_back = outcome(homes.store.open(homes.account, None))
+        outcome(drop.retrieve(0)).close()
+        os.chown(homes.mine.parent, MALLORY, MALLORY)
+        homes.link(homes.mine, homes.victim, MALLORY)
+        with contextlib.suppress(GatewayError):
+            outcome(drop.finish(*end))
+        give_back()
+        assert [file.name for file in homes.victim.glob("cur/*")] == [f"{MAIL}:2,"]
+        assert homes.victim.joinpath("maildirsize").read_text() == "1000S\n100 1\n"
+        homes.mine.unlink()
+        homes.mine.with_name("Maildir.kept").rename(homes.mine)
+
+
 def test_quit_ends_in_the_folders_that_retr_has_looked_at_and_closes_them(homes: Homes) -> None:
     drop, give_back = outcome(homes.store.open(homes.account, None))
     before = len(os.listdir("/proc/self/fd"))
