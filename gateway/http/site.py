@@ -30,6 +30,10 @@ REQUEST_WITHIN = 30.0
 IDLE = 60.0
 """Seconds for which a connection is kept without a request."""
 
+CLOSE_WITHIN = 3.0
+"""Seconds in which a client reads its last answer, and with TLS closes its side, when the server
+stops.  One that keeps a connection for later does not read, and other work would have no time."""
+
 CONNECTIONS = 200
 """Connections at once; further ones are closed."""
 
@@ -40,6 +44,7 @@ class _Channel(HTTPChannel):
     """A connection; its requests have to arrive in time."""
 
     _late: IDelayedCall | None = None
+    _is_finishing = False
     clock: IReactorTime
     closed: Callable[[_Channel], None]
 
@@ -50,7 +55,8 @@ class _Channel(HTTPChannel):
 
     def _wait(self) -> None:
         self._wait_no_more()
-        self._late = self.clock.callLater(REQUEST_WITHIN + IDLE, self.forceAbortClient)
+        seconds = CLOSE_WITHIN if self._is_finishing else REQUEST_WITHIN + IDLE
+        self._late = self.clock.callLater(seconds, self.forceAbortClient)
 
     def _wait_no_more(self) -> None:
         late, self._late = self._late, None
@@ -72,9 +78,11 @@ class _Channel(HTTPChannel):
 
     def finish(self) -> None:
         """The server stops: close the connection, after the answer to a request that is here."""
+        self._is_finishing = True
         if self._late is None:
             self.persistent = False
         else:
+            self._wait()
             self.loseConnection()  # type: ignore[no-untyped-call]
 
     def requestDone(self, request: Request) -> None:

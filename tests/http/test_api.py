@@ -23,7 +23,14 @@ from gateway.http.access import MOST_WRONG, WINDOW, Access, Token
 from gateway.http.api import Api, ApiResource
 from gateway.http.parameters import MOST_TEXT
 from gateway.http.routes import Route
-from gateway.http.site import CONNECTIONS, IDLE, MOST_BODY, REQUEST_WITHIN, BoundedSite
+from gateway.http.site import (
+    CLOSE_WITHIN,
+    CONNECTIONS,
+    IDLE,
+    MOST_BODY,
+    REQUEST_WITHIN,
+    BoundedSite,
+)
 from gateway.model import Connection, Scope
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds, Page, page_of
@@ -197,6 +204,22 @@ class AnswerTests(ApiCase):
         self.assertTrue(busy_line.disconnecting)
         busy.connectionLost(Failure(ConnectionDone()))
         self.successResultOf(drained)
+
+    def test_a_client_that_does_not_close_its_side_holds_up_a_server_that_stops_only_shortly(
+        self,
+    ) -> None:
+        # With TLS a connection is open until both sides have closed it, and a client that keeps one
+        # for later does not read meanwhile.
+        idle_line = self.connect()[1]
+        busy, busy_line = self.connect()
+        busy.dataReceived(SLOW)
+        self.site.drain(10)
+        self.clock.advance(CLOSE_WITHIN)
+        self.assertTrue(idle_line.disconnected)
+        self.assertFalse(busy_line.disconnected)
+        waiting[0].callback(None)
+        self.clock.advance(CLOSE_WITHIN)
+        self.assertTrue(busy_line.disconnected)
 
     def test_a_request_that_takes_too_long_does_not_keep_the_server_from_its_end(self) -> None:
         self.connect()[0].dataReceived(SLOW)
