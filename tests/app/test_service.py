@@ -151,22 +151,40 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(self.ready(), [ServerReady("")])
 
 
+class Site:
+    """What a site does when the server stops."""
+
+    def __init__(self) -> None:
+        self.drained: Deferred[None] = Deferred()
+
+    def drain(self, seconds: float) -> Deferred[None]:  # noqa: ARG002
+        """Answer what was asked."""
+        return self.drained
+
+    def abort(self) -> None:
+        """Close all connections."""
+        self.drained.callback(None)
+
+
 class EndTests(SynchronousTestCase):
     def setUp(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         self.reactor = Reactor()
         self.left: Deferred[None] = Deferred()
 
-    def stop(self) -> Deferred[object]:
+    def stop(self, *sites: Site) -> Deferred[object]:
         """A server that has been told to stop."""
+        endpoint: Any = SimpleNamespace(listen=lambda _: succeed(Port()))
         self.server = Server(
             self.reactor,
-            [],
+            [Listener("http", endpoint, None, site=site) for site in sites[1:]],
             [],
             drain_timeout=10,
             at_end=lambda: self.left,
+            control=sites[0] if sites else None,
         )
+        self.server.privilegedStartService()
         return self.server.stopService()
 
     def test_it_waits_for_what_sessions_have_left_behind(self) -> None:
@@ -176,6 +194,22 @@ class EndTests(SynchronousTestCase):
         self.left.callback(None)
         self.successResultOf(stopped)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_its_sites_answer_their_last_requests_before_anything_else_ends(self) -> None:
+        sites = Site(), Site()
+        stopped = self.stop(*sites)
+        self.left.callback(None)
+        for site in sites:
+            self.assertNoResult(stopped)
+            site.drained.callback(None)
+        self.successResultOf(stopped)
+
+    def test_a_second_signal_closes_its_sites_too(self) -> None:
+        self.left.callback(None)
+        stopped = self.stop(Site(), Site())
+        signal.raise_signal(signal.SIGTERM)
+        self.reactor.advance(0)
+        self.successResultOf(stopped)
 
     def test_it_waits_no_longer_than_for_everything_else(self) -> None:
         stopped = self.stop()
