@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +22,7 @@ from gateway.events import (
     ServerStopped,
     ServerStopping,
 )
+from gateway.model import OpenSession
 
 
 class Reactor(MemoryReactorClock):
@@ -149,6 +150,35 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertTrue(self.port.is_read)
         self.assertEqual(self.ready(), [ServerReady("")])
+
+
+class Factory:
+    """Sessions of one protocol, which have begun at these times."""
+
+    def __init__(self, protocol: str, *begun: float) -> None:
+        self.shown = [OpenSession(f"{at}", protocol, "", "", "", False, at, "") for at in begun]
+        self.open_count = len(begun)
+
+    def open_sessions(self) -> Iterator[OpenSession]:
+        """The oldest first."""
+        return iter(self.shown)
+
+
+class OpenSessionsTests(SynchronousTestCase):
+    def test_the_oldest_sessions_of_all_listeners_are_told_of_and_all_are_counted(self) -> None:
+        endpoint: Any = SimpleNamespace()
+        factories = Factory("pop3", 2, 3, 6), Factory("lmtp", 1, 4, 5)
+        listeners = [Listener("", endpoint, None, sessions=one) for one in factories]
+        server = Server(Reactor(), listeners, [], drain_timeout=10)
+        for asked, total, begun in (
+            ({}, 6, [1, 2, 3, 4, 5, 6]),
+            ({"most": 4}, 6, [1, 2, 3, 4]),
+            ({"most": 2, "protocol": "lmtp", "user": "", "address": ""}, 3, [1, 4]),
+        ):
+            told = server.open_sessions(asked)
+            self.assertEqual(
+                (told["total"], [one.since for one in told["sessions"]]), (total, begun)
+            )
 
 
 class Site:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -200,6 +201,20 @@ class MonthsTests(SweeperCase):
         self.assertEqual((house.count("a"), len(house.store.away["a"])), (0, 5))
         house.run(DAY + LATE)
         self.assertEqual(len(house.store.away["a"]), 0)
+
+    def test_orders_that_take_long_to_read_are_read_in_a_tenth_of_the_time(self) -> None:
+        house, asked = House(self), list[float]()
+        orders = house.state.orders
+
+        def late() -> Deferred[Any]:
+            asked.append(house.clock.seconds())
+            return deferLater(house.clock, 30, orders)
+
+        house.state.orders = late  # type: ignore[method-assign,assignment]
+        house.retention_job()
+        house.run(HOUR)
+        self.assertGreaterEqual(min(b - a for a, b in pairwise(asked)), 300)
+        self.assertGreaterEqual(len(asked), HOUR / 400)
 
     def test_a_state_that_did_not_answer_a_new_leader_is_asked_again(self) -> None:
         house = House(self, policy="any 1d")
