@@ -40,6 +40,21 @@ class OpenSessionsTests(SynchronousTestCase):
         first = next(iter(wire.factory.open_sessions()))
         self.assertEqual(first.id, clients[1].protocol.connection.id)
 
+    def test_a_session_that_is_to_end_does_so_after_the_last_command_that_had_to_wait(self) -> None:
+        for end in (
+            lambda wire, _: wire.factory.drain(10),
+            lambda _, client: client.protocol.readConnectionLost(),
+        ):
+            wire = Wire()
+            client = wire.login()
+            client.protocol.pauseProducing()
+            client.protocol.dataReceived(b"RETR 1\r\n")
+            end(wire, client)
+            client.protocol.resumeProducing()
+            wire.clock.advance(1)
+            self.assertTrue(client.read().startswith(b"+OK"))
+            self.assertTrue(client.line.disconnecting)
+
     def test_a_password_that_was_wrong_makes_nobody_a_user(self) -> None:
         wire = Wire()
         client = wire.connect()
