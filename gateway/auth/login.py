@@ -98,8 +98,9 @@ class PortalLogin:
 
     def _log_in(self, credentials: ICredentials, peer: Peer) -> Deferred[Opened]:
         asked = self._portal.login(credentials, peer, IMaildrop, IMailboxPOP3)
-        if asked.called and not asked.paused and type(asked.result) is tuple:
-            _, avatar, logout = asked.result
+        result = asked.result if asked.called and not asked.paused else None
+        if type(result) is tuple and len(result) == 3:
+            _, avatar, logout = result
             if IMaildrop.providedBy(avatar):
                 # The usual case.  Callbacks would cost more.
                 return succeed((avatar, logout))

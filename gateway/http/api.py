@@ -126,14 +126,14 @@ class Api:
     async def _answered(self, request: BoundedRequest, work: Callable[[], Any]) -> bytes:
         try:
             value = await work()
+            if isinstance(value, Text):
+                return _octets(request, 200, value.octets, value.content_type)
+            return _octets(request, 200, await self._encoded(value), "application/json")
         except Exception as error:
             if kind_of(error).status >= 500:
                 id_, path = request.connection.id, request.shown_path
                 complain(log, "session {id}: {path}", Failure(), id=id_, path=path)
             return _refused(request, error)
-        if isinstance(value, Text):
-            return _octets(request, 200, value.octets, value.content_type)
-        return _octets(request, 200, await self._encoded(value), "application/json")
 
     async def _encoded(self, value: Any) -> bytes:
         if _length(value) > MANY:

@@ -39,6 +39,7 @@ from gateway.errors import (
     UnknownLogin,
     WrongPassword,
 )
+from gateway.interfaces import IMaildrop
 from gateway.model import Peer
 from gateway.store.memory import MemoryStore
 
@@ -190,6 +191,12 @@ class OthersHereTests(SynchronousTestCase):
             realm = implementer(IRealm)(Answers)(refusal)
             portal = Portal(realm, [Chain(Answers(b"alice"))])
             self.failureResultOf(self.log_in(portal, "alice", "x"), wanted)
+
+    def test_what_a_realm_answers_by_mistake_is_a_failure_of_the_login(self) -> None:
+        for mistake in ((IMaildrop, object()), None, (IMaildrop, object(), lambda: None)):
+            realm = implementer(IRealm)(Answers)(mistake)
+            portal = Portal(realm, [Chain(Answers(b"alice"))])
+            self.failureResultOf(self.log_in(portal, "alice", "x"))
 
     def test_bad_credentials_keep_the_account_name(self) -> None:
         known = BadCredentials("wrong", account="alice")

@@ -79,6 +79,8 @@ async def show_pet(tools: Tools, *, name: str) -> Pet:  # noqa: ARG001
         raise errors[name]
     if name == "broken":
         raise ZeroDivisionError("secret")
+    if name == "untold":
+        return Pet(name, 1j)  # type: ignore[arg-type]
     return Pet(name, 1)
 
 
@@ -317,6 +319,10 @@ class ProblemTests(ApiCase):
     def test_an_unforeseen_error_is_in_the_log_only(self) -> None:
         self.assertNotIn("secret", str(self.problem("/v1/pets/broken", 500)))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_an_answer_that_json_cannot_tell_is_a_problem_too(self) -> None:
+        self.problem("/v1/pets/untold", 500)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
 
     def test_each_fault_of_the_parameters_is_named(self) -> None:
         target = "/v1/pets?page=x&per_page=101&sort=size&old=maybe&colour=red&least=nan"
