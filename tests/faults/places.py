@@ -93,8 +93,9 @@ class ClusterPlace(Place):
     def _make_bucket(self) -> None:
         host = urlsplit(self._s3.url).netloc
         signer = Signer("us-east-1", ACCESS_KEY, SECRET_KEY)
-        headers = signer.signed("PUT", "/mail", "", {"host": host})
+        fields = signer.fields("PUT", "/mail", "", {"host": host})
         line = http.client.HTTPConnection(host, timeout=60)
+        headers = dict(field.split(":", 1) for field in fields.splitlines())
         line.request("PUT", "/mail", headers=headers)
         assert line.getresponse().status == 200
         line.close()
