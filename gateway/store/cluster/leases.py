@@ -20,6 +20,9 @@ log = Logger()
 RENEW = lease_rows.LEASE / 3
 """Seconds between two renewals."""
 
+MOST = 10_000
+"""Leases in doubt that are known; an older one has to expire."""
+
 
 class LeaseRows(NamedTuple):
     """Where leases are; all block."""
@@ -63,14 +66,24 @@ class Leases:
         self._held: dict[UUID, int] = {}
         self._ending: dict[int, Deferred[None]] = {}
         """By mailbox: a lease that is being given back."""
+        self._doubtful: dict[int, UUID] = {}
+        """By mailbox: who may have a lease, or get it yet, though no answer said so in time."""
         self._timer: Any = None
 
     async def take(self, mailbox: int) -> Callable[[], None]:
         """Have a mailbox alone; returns what gives it back.  Raises ``MaildropBusy``."""
         # The client of a session that has just ended may log in again at once.
         await self._ended(mailbox)
-        holder = uuid4()
-        if not await self._run(lambda: self._rows.take(self._database, mailbox, holder)):
+        holder = self._doubtful.pop(mailbox, None) or uuid4()
+        try:
+            is_taken = await self._run(lambda: self._rows.take(self._database, mailbox, holder))
+        except GatewayError:
+            # The user would be kept out by a lease that nobody has: the next one to ask takes it.
+            self._doubtful[mailbox] = holder
+            if len(self._doubtful) > MOST:
+                del self._doubtful[next(iter(self._doubtful))]
+            raise
+        if not is_taken:
             raise MaildropBusy(f"mailbox {mailbox}: {self._rows.busy}")
         self._held[holder] = mailbox
         self._renew_later()

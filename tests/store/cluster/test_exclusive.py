@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
-from gateway.errors import MaildropBusy, NoSuchMailbox
+from gateway.errors import MaildropBusy, NoSuchMailbox, StoreDown
 from gateway.model import Account, Reason
-from gateway.store.cluster.lease_rows import LEASE
-from gateway.store.cluster.leases import RENEW
+from gateway.postgresql.database import Database
+from gateway.store.cluster.lease_rows import LEASE, take_lease
+from gateway.store.cluster.leases import RENEW, SESSIONS, Leases
 from gateway.store.cluster.store import ClusterOptions
-from gateway.testing.store_contract import ALICE, BOB, read_all
+from gateway.testing.store_contract import ALICE, BOB, read_all, run_now
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 
@@ -75,6 +78,34 @@ class ExclusiveTests(Waits, SynchronousTestCase):
         self.busy(self.other)
         self.pass_time(6)
         self.open(self.other)
+
+    def test_a_lease_whose_answer_came_too_late_keeps_the_user_out_of_no_session(self) -> None:
+        engines = self.bench.engines
+        ((mailbox,),) = self.bench.read(
+            f"SELECT id FROM pop3gw.mailbox WHERE name = '{ALICE.mailbox}'"
+        )
+        late = [StoreDown("no answer in time")]
+
+        def take(database: Database, mailbox: int, holder: UUID) -> bool:
+            taken = take_lease(database, mailbox, holder)
+            if late:
+                raise late.pop()
+            return taken
+
+        database = Database(engines.url)
+        self.addCleanup(database.close)
+        leases = Leases(engines.reactor, database, run_now, SESSIONS._replace(take=take))
+        self.addCleanup(leases.close)
+        self.failureResultOf(self.take(leases, mailbox), StoreDown)
+        self.busy(self.other)
+        end = self.successResultOf(self.take(leases, mailbox))
+        self.failureResultOf(self.take(leases, mailbox), MaildropBusy)
+        end()
+        self.open(self.other)
+
+    def take(self, leases: Leases, mailbox: int) -> Any:
+        """A lease of a gateway whose rows are the test's."""
+        return Deferred.fromCoroutine(leases.take(mailbox))
 
     def test_a_session_keeps_its_mailbox_as_long_as_it_takes(self) -> None:
         self.open(self.one)
