@@ -201,6 +201,9 @@ class ForkServer(ProcessProtocol):
     def _told(self, lines: bytes) -> None:
         for line in lines.splitlines():
             if line == READY:
+                if self._is_over:
+                    # It was still starting, and ends now, or is killed.
+                    continue
                 self._is_ready = True
                 if self._waiting.called:
                     self.log.info("the fork server is there again")

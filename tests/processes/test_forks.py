@@ -11,9 +11,11 @@ from typing import Any
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from gateway.processes.fork_server import REQUESTS
+from gateway.processes import forks
+from gateway.processes.fork_server import READY, REQUESTS
 from gateway.processes.forks import Forked, ForkServer
 
 reactor: Any = installed
@@ -117,12 +119,36 @@ class ForkServerTests(TestCase):
             await _turn()
         self.flushLoggedErrors()
 
+    async def test_one_that_starts_while_it_is_stopped_ends_and_is_not_there_again(self) -> None:
+        self.patch(forks, "STOP_WITHIN", 0.1)
+        logged = _collect(self)
+        server = ForkServer(reactor, self._start)
+        server.start()
+        os.kill(self.starts[-1].pid, signal.SIGSTOP)
+        stopped = server.stop()
+        server.childDataReceived(1, READY + b"\n")
+        await stopped
+        self.assertEqual(logged, [])
+
     def test_too_many_descriptors_are_an_error_and_harm_nothing(self) -> Deferred[None]:
         with self.assertRaises(OSError):
             self.server.fork([0] * 251)
         process, _, line = self.fork()
         line.send(b"0")
         return process.over.addCallback(lambda reason: self.assertEqual(reason, "exit status 0"))
+
+
+def _collect(case: TestCase) -> list[Any]:
+    """What is logged of the fork server until the test ends."""
+    found: list[Any] = []
+
+    def take(event: Any) -> None:
+        if event.get("log_namespace") == "gateway.processes.forks.ForkServer":
+            found.append(event)
+
+    globalLogPublisher.addObserver(take)
+    case.addCleanup(globalLogPublisher.removeObserver, take)
+    return found
 
 
 def _turn() -> Deferred[None]:
