@@ -155,6 +155,9 @@ class Reader:
             return None
         is_cur_unchanged = self._quiet_cur == stamp[1:2]
         files = find_additions(self._maildir, before, is_cur_unchanged=is_cur_unchanged)
+        if is_cur_unchanged and (entry_of(self._maildir.folder("cur").stat()),) != stamp[1:2]:
+            # A message may have left new before it was listed there: cur has it now.
+            return None
         last = listed[before.bases[-1]] if before.bases else 0
         if files is None or any(
             base in self._removed or listed.get(base, last + 1) <= last for base in files

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.errors import MailboxUnusable
 from gateway.interfaces import IMaildrop
 from gateway.model import Account
+from gateway.store.maildir.listing.additions import find_additions
 from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.snapshot import MaildirOptions, Snapshot
 from gateway.store.maildir.store import MaildirStore
@@ -197,6 +198,22 @@ class AdditionsTests(SynchronousTestCase):
         self.assertEqual(folders, 2)
         self.assertIs(second, first)
         self.assertTrue(second.files[0].startswith("cur/"))
+
+    def test_a_message_that_another_process_marks_meanwhile_is_not_missed(self) -> None:
+        mailbox = Mailbox(f"{self.mktemp()}/alice")
+        mailbox.deliver(f"{LONG_AGO}.C1.host:2,S", "cur")
+        reader = Reader(mailbox.path, MaildirOptions(create=False))
+        first = reader.read(None)
+        mailbox.deliver(f"{LONG_AGO}.N1.host")
+
+        def moved(*arguments: object, **more: bool) -> object:
+            if os.listdir(f"{mailbox.path}/new"):
+                act(mailbox, "mark", mailbox.files().index(f"new/{LONG_AGO}.N1.host"))
+            return find_additions(*arguments, **more)  # type: ignore[arg-type]
+
+        with mock.patch("gateway.store.maildir.listing.reader.find_additions", moved):
+            second = reader.read(first)
+        self.assertEqual(second.bases, [f"{LONG_AGO}.C1.host", f"{LONG_AGO}.N1.host"])
 
     def test_a_message_that_a_session_removed_costs_no_scan_of_the_others(self) -> None:
         mailbox = Mailbox(f"{self.mktemp()}/alice")
