@@ -145,6 +145,9 @@ def write_to(descriptor: int) -> Callable[[bytes], None]:
                 data = data[os.write(descriptor, data) :]
             except BlockingIOError:
                 # Somebody else made the pipe non-blocking.
-                select.select([], [descriptor], [])
+                # Unlike select, it takes descriptors of any number.
+                room = select.poll()
+                room.register(descriptor, select.POLLOUT)
+                room.poll()
 
     return write

@@ -84,7 +84,10 @@ class LinePipe:
     def finish(self, seconds: float) -> None:
         """Write what waits, at the end of the process; block for ``seconds`` at most."""
         if self._waiting:
-            select.select([], [self._descriptor], [], seconds)
+            # Unlike select, it takes descriptors of any number.
+            room = select.poll()
+            room.register(self._descriptor, select.POLLOUT)
+            room.poll(seconds * 1000)
             self.write(b"")
 
 

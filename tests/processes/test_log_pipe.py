@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from hypothesis import given
@@ -79,6 +80,15 @@ class LinePipeTests(SynchronousTestCase):
         self.pipe.write(b"x" * 2**17 + b"\n")
         self.read()
         self.pipe.finish(1)
+        self.assertTrue(self.read())
+
+    def test_a_descriptor_of_any_number_is_waited_for(self) -> None:
+        high = fcntl.fcntl(self.writing, fcntl.F_DUPFD, 1100)
+        self.addCleanup(os.close, high)
+        pipe = LinePipe(high, self.clock, lambda: True)
+        pipe.write(b"x" * 2**17 + b"\n")
+        self.read()
+        pipe.finish(1)
         self.assertTrue(self.read())
 
 
