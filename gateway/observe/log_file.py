@@ -145,9 +145,14 @@ def write_to(descriptor: int) -> Callable[[bytes], None]:
                 data = data[os.write(descriptor, data) :]
             except BlockingIOError:
                 # Somebody else made the pipe non-blocking.
-                # Unlike select, it takes descriptors of any number.
-                room = select.poll()
-                room.register(descriptor, select.POLLOUT)
-                room.poll()
+                until_writable(descriptor)
 
     return write
+
+
+def until_writable(descriptor: int, seconds: float | None = None) -> None:
+    """Wait until a pipe takes more; for ``seconds`` at most, or without limit.  Blocks."""
+    # Unlike select, it takes descriptors of any number.
+    room = select.poll()
+    room.register(descriptor, select.POLLOUT)
+    room.poll(None if seconds is None else seconds * 1000)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 from collections import deque
 from collections.abc import Callable
 from threading import Lock
 
 from twisted.internet.interfaces import IReactorTime
+
+from gateway.observe.log_file import until_writable
 
 MOST_WAITING = 2**20
 """Octets of lines that wait at most for a parent that does not read; later ones are dropped."""
@@ -84,10 +85,7 @@ class LinePipe:
     def finish(self, seconds: float) -> None:
         """Write what waits, at the end of the process; block for ``seconds`` at most."""
         if self._waiting:
-            # Unlike select, it takes descriptors of any number.
-            room = select.poll()
-            room.register(self._descriptor, select.POLLOUT)
-            room.poll(seconds * 1000)
+            until_writable(self._descriptor, seconds)
             self.write(b"")
 
 
