@@ -74,7 +74,7 @@ class Cluster(Gateway):
             return
         from gateway.model import Account, Limits
         from gateway.postgresql.database import Database
-        from gateway.store.cluster.blobs import Blobs
+        from gateway.store.cluster.bodies.blobs import Blobs
         from gateway.store.cluster.store import ClusterStore
         from gateway.testing.store_contract import run_now
 

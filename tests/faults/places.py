@@ -15,8 +15,8 @@ from cluster_engines import PAGE, PASSWORD, ROLE
 from fault_plan import Fault
 from gateway.postgresql.database import Database
 from gateway.postgresql.migrate import migrate
-from gateway.store.cluster import rows
-from gateway.store.cluster.signing import Signer
+from gateway.s3.signing import Signer
+from gateway.store.cluster.sql import rows
 from gateways import Place, Wait
 from postgresql_pair import PostgreSQLPair
 from radosgw import ACCESS_KEY, SECRET_KEY, RadosGateway

@@ -20,13 +20,13 @@ from gateway.interfaces import IBody, IHidingMaildrop, IMaildrop, Run
 from gateway.model import Account, Reason, Removed
 from gateway.postgresql.database import Database
 from gateway.postgresql.migrate import migrate
+from gateway.s3.requests import Requests
+from gateway.s3.signing import Signer
+from gateway.s3.transport import Connections, Content, make_connections
 from gateway.state.cluster.leader import ClusterLeader
 from gateway.state.cluster.state import ClusterState
-from gateway.store.cluster.blobs import Blobs
-from gateway.store.cluster.requests import Requests
-from gateway.store.cluster.signing import Signer
+from gateway.store.cluster.bodies.blobs import Blobs
 from gateway.store.cluster.store import ClusterOptions, ClusterStore
-from gateway.store.cluster.transport import Connections, Content, make_connections
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, admit, run_now
 from postgresql import PostgreSQL
 from radosgw import ACCESS_KEY, OWNER_KEY, OWNER_SECRET, SECRET_KEY, RadosGateway

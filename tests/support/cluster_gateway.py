@@ -11,7 +11,7 @@ from cluster_engines import PASSWORD, ROLE, Engines
 from gateway.model import Account
 from gateway.postgresql.database import Database
 from gateway.postgresql.names import LONGEST
-from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.bodies.blobs import Blobs
 from gateway.store.cluster.store import ClusterStore
 from gateway.testing.store_contract import NO_LIMITS, run_now
 from mail_places import Mail

@@ -10,9 +10,9 @@ from gateway.errors import NoSuchMailbox
 from gateway.interfaces import Run
 from gateway.postgresql.database import Database
 from gateway.postgresql.names import is_text
-from gateway.store.cluster import changes, rows
 from gateway.store.cluster.batch import Batch
-from gateway.store.cluster.rows import Box, State, closed
+from gateway.store.cluster.sql import changes, rows
+from gateway.store.cluster.sql.rows import Box, State, closed
 
 V = TypeVar("V")
 

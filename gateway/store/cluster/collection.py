@@ -11,9 +11,9 @@ from twisted.python.failure import Failure
 
 from gateway.interfaces import Run
 from gateway.postgresql.database import Database
-from gateway.store.cluster import changes, rows
-from gateway.store.cluster.blobs import Blobs
-from gateway.store.cluster.rows import Gone
+from gateway.store.cluster.bodies.blobs import Blobs
+from gateway.store.cluster.sql import changes, rows
+from gateway.store.cluster.sql.rows import Gone
 
 AT_ONCE = 8
 """Requests to S3 at a time: mail that comes and goes has precedence."""

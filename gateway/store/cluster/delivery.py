@@ -14,12 +14,12 @@ from gateway.errors import GatewayError
 from gateway.interfaces import Admit, IIncoming, Run
 from gateway.model import Account, Form, Limits
 from gateway.postgresql.database import Cursor, Database
+from gateway.s3.transport import Content
 from gateway.store.audited import END_OF_HEADER
-from gateway.store.cluster import changes
-from gateway.store.cluster.blobs import LONGEST_HEAD, Blobs
-from gateway.store.cluster.delivery_rows import New, deliver, delivery_alone, is_delivered
-from gateway.store.cluster.rows import Box
-from gateway.store.cluster.transport import Content
+from gateway.store.cluster.bodies.blobs import LONGEST_HEAD, Blobs
+from gateway.store.cluster.sql import changes
+from gateway.store.cluster.sql.delivery_rows import New, deliver, delivery_alone, is_delivered
+from gateway.store.cluster.sql.rows import Box
 from gateway.wire.body import Canonical, Measure
 
 

@@ -23,7 +23,7 @@ from gateway.units import parse_size
 
 if TYPE_CHECKING:
     from gateway.postgresql.database import Database
-    from gateway.store.cluster.blobs import Blobs
+    from gateway.store.cluster.bodies.blobs import Blobs
     from gateway.store.cluster.store import ClusterStore
 
 
@@ -100,10 +100,10 @@ def make_blobs(
 
     ``attempts``: at each request; None: as many as sessions wait for.
     """
-    from gateway.store.cluster.blobs import Blobs
-    from gateway.store.cluster.requests import ATTEMPTS, Requests
-    from gateway.store.cluster.signing import Signer
-    from gateway.store.cluster.transport import make_connections
+    from gateway.s3.requests import ATTEMPTS, Requests
+    from gateway.s3.signing import Signer
+    from gateway.s3.transport import make_connections
+    from gateway.store.cluster.bodies.blobs import Blobs
 
     connections = make_connections(
         reactor,
@@ -127,7 +127,7 @@ def make_blobs(
 
 def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
     # Commands that read the settings only need neither engine.
-    from gateway.store.cluster.body_cache import BodyCache
+    from gateway.store.cluster.bodies.body_cache import BodyCache
     from gateway.store.cluster.store import ClusterOptions, ClusterStore
 
     if parts.reactor is None:

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from gateway.errors import GatewayError, MaildropBusy
 from gateway.interfaces import Run
 from gateway.postgresql.database import Database
-from gateway.store.cluster import copied, lease_rows
+from gateway.store.cluster.sql import copied, lease_rows
 
 log = Logger()
 

@@ -14,13 +14,13 @@ from gateway.errors import GatewayError, MessageGone, NoSuchMailbox, StoreDown
 from gateway.events import BodyMissing, Emit
 from gateway.interfaces import IBody, IHeaderMaildrop, IHidingMaildrop, IQuickMaildrop, Run
 from gateway.model import AS_BEFORE_LOGIN, Form, Listing, Reason
-from gateway.store.cluster.ahead import Ahead, Memory
 from gateway.store.cluster.batch import Batch
-from gateway.store.cluster.blobs import LONGEST_HEAD
-from gateway.store.cluster.bodies import Bodies, StreamedBody, body_missing
+from gateway.store.cluster.bodies.ahead import Ahead, Memory
+from gateway.store.cluster.bodies.blobs import LONGEST_HEAD
+from gateway.store.cluster.bodies.body import Bodies, StreamedBody, body_missing
 from gateway.store.cluster.removal import Removal
-from gateway.store.cluster.rows import Layout, Message
 from gateway.store.cluster.snapshots import Snapshot
+from gateway.store.cluster.sql.rows import Layout, Message
 from gateway.store.memory_mailbox import BytesBody
 
 TRUSTED = 1.0

@@ -9,10 +9,10 @@ from gateway.errors import GatewayError
 from gateway.model import Contents, Reason, Removed, Usage
 from gateway.postgresql.database import Cursor, Database
 from gateway.store.audited import entry, message_id_in
-from gateway.store.cluster import audit, changes
-from gateway.store.cluster.audit import NotAudited
-from gateway.store.cluster.changes import Locked
-from gateway.store.cluster.rows import Kept
+from gateway.store.cluster.sql import audit, changes
+from gateway.store.cluster.sql.audit import NotAudited
+from gateway.store.cluster.sql.changes import Locked
+from gateway.store.cluster.sql.rows import Kept
 
 BATCH = 1000
 """Messages of a mailbox to delete in one transaction."""

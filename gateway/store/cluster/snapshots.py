@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 from gateway.interfaces import Run
 from gateway.model import Form, Listing
 from gateway.postgresql.database import Database
-from gateway.store.cluster.keys import Where
-from gateway.store.cluster.rows import Packed, State, listing
+from gateway.store.cluster.bodies.keys import Where
+from gateway.store.cluster.sql.rows import Packed, State, listing
 
 EMPTY = 20
 """The memory of a mailbox without messages, in messages."""

@@ -8,7 +8,7 @@ from struct import Struct
 from typing import IO, Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
-from gateway.store.cluster.rows import Stored
+from gateway.store.cluster.sql.rows import Stored
 
 T = TypeVar("T")
 

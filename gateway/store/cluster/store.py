@@ -44,20 +44,20 @@ from gateway.model import (
 from gateway.postgresql.database import Cursor, Database
 from gateway.postgresql.names import check_name, is_text
 from gateway.store.audited import no_limits
-from gateway.store.cluster import audit, changes, copied, rows
-from gateway.store.cluster.ahead import Memory
 from gateway.store.cluster.batch import Batch
-from gateway.store.cluster.blobs import LONGEST_HEAD, Blobs
-from gateway.store.cluster.bodies import Bodies, body_missing
-from gateway.store.cluster.body_cache import BodyCache
+from gateway.store.cluster.bodies.ahead import Memory
+from gateway.store.cluster.bodies.blobs import LONGEST_HEAD, Blobs
+from gateway.store.cluster.bodies.body import Bodies, body_missing
+from gateway.store.cluster.bodies.body_cache import BodyCache
+from gateway.store.cluster.bodies.keys import Where
 from gateway.store.cluster.boxes import Boxes
 from gateway.store.cluster.collection import BodyCollection
 from gateway.store.cluster.delivery import Delivery, Incoming
-from gateway.store.cluster.keys import Where
 from gateway.store.cluster.leases import HOLDS, Leases
 from gateway.store.cluster.maildrop import ClusterMaildrop, Means
 from gateway.store.cluster.removal import Removal
 from gateway.store.cluster.snapshots import Snapshots
+from gateway.store.cluster.sql import audit, changes, copied, rows
 from gateway.store.cluster.transfer import take_in
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from functools import partial
 from gateway.interfaces import IBody, Run
 from gateway.model import CopiedMessage
 from gateway.postgresql.database import Cursor, Database
-from gateway.store.cluster import copied
 from gateway.store.cluster.delivery import Incoming
-from gateway.store.cluster.delivery_rows import New, is_delivered
+from gateway.store.cluster.sql import copied
+from gateway.store.cluster.sql.delivery_rows import New, is_delivered
 from gateway.store.pieces import next_piece
 
 

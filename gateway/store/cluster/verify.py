@@ -22,10 +22,10 @@ from gateway.errors import MessageUnreadable
 from gateway.interfaces import Run
 from gateway.model import Contents, Reason
 from gateway.postgresql.database import Cursor, Database
+from gateway.s3.requests import Missing
 from gateway.store.audited import entry, message_id_in
-from gateway.store.cluster import audit, changes, rows
-from gateway.store.cluster.blobs import BEGIN, Blobs
-from gateway.store.cluster.keys import time_of
+from gateway.store.cluster.bodies.blobs import BEGIN, Blobs
+from gateway.store.cluster.bodies.keys import time_of
 from gateway.store.cluster.problems import (
     COUNTERS,
     DAMAGED,
@@ -35,9 +35,9 @@ from gateway.store.cluster.problems import (
     Problem,
     Summary,
 )
-from gateway.store.cluster.requests import Missing
-from gateway.store.cluster.rows import Stored
 from gateway.store.cluster.spools import Object, Spool, objects_spool, rows_spool
+from gateway.store.cluster.sql import audit, changes, rows
+from gateway.store.cluster.sql.rows import Stored
 
 T = TypeVar("T")
 

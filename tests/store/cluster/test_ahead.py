@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import StoreDown
 from gateway.model import Form
-from gateway.store.cluster.ahead import LARGEST, Ahead, Memory
+from gateway.store.cluster.bodies.ahead import LARGEST, Ahead, Memory
 from gateway.store.memory_mailbox import BytesBody
 
 

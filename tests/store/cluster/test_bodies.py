@@ -14,10 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import MessageGone, StoreDown
 from gateway.model import Form
-from gateway.store.cluster.blobs import Blobs
-from gateway.store.cluster.bodies import HELD
-from gateway.store.cluster.body_cache import BodyCache
-from gateway.store.cluster.keys import object_name
+from gateway.store.cluster.bodies.blobs import Blobs
+from gateway.store.cluster.bodies.body import HELD
+from gateway.store.cluster.bodies.body_cache import BodyCache
+from gateway.store.cluster.bodies.keys import object_name
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all, run_now
 from relay import Relay
 

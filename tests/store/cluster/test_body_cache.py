@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, execute, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import Overloaded
-from gateway.store.cluster.body_cache import ABANDONED, LARGEST, WAITING, BodyCache
+from gateway.store.cluster.bodies.body_cache import ABANDONED, LARGEST, WAITING, BodyCache
 from gateway.testing.store_contract import run_now
 
 ONE, TWO, THREE = (UUID(int=number) for number in (1, 2, 3))

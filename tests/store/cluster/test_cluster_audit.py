@@ -13,8 +13,9 @@ from gateway.errors import BadValue, NotSupported, StoreDown
 from gateway.model import AuditEntry, AuditLines, AuditQuery, Peer, Reason
 from gateway.operations.audit import search_audit
 from gateway.postgresql.database import Cursor, Database
-from gateway.store.cluster import audit, changes, removal
-from gateway.store.cluster.changes import Locked
+from gateway.store.cluster import removal
+from gateway.store.cluster.sql import audit, changes
+from gateway.store.cluster.sql.changes import Locked
 from gateway.store.cluster.store import ClusterOptions
 from gateway.testing.store_contract import ALICE
 from memory_tools import OperationCase

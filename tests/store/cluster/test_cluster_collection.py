@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import StoreDown
-from gateway.store.cluster.blobs import Blobs
+from gateway.store.cluster.bodies.blobs import Blobs
 from gateway.store.cluster.store import ClusterOptions
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all
 from relay import Relay

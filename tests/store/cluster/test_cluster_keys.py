@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import StoreDown
 from gateway.store.cluster.batch import MOST, Batch
-from gateway.store.cluster.keys import find_key, new_key, object_name, time_of
+from gateway.store.cluster.bodies.keys import find_key, new_key, object_name, time_of
 
 
 class KeyTests(SynchronousTestCase):

@@ -11,7 +11,7 @@ from cluster_engines import ClusterBench
 from gateway.errors import StoreDown
 from gateway.net.tls import make_certificate
 from gateway.postgresql.database import Database
-from gateway.store.cluster.transport import make_connections
+from gateway.s3.transport import make_connections
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 

@@ -25,11 +25,11 @@ from gateway.model import Reason
 from gateway.operations.copy import copy_mailbox
 from gateway.operations.tools import Tools
 from gateway.postgresql.database import Database
-from gateway.store.cluster.blobs import Blobs
-from gateway.store.cluster.requests import Requests
-from gateway.store.cluster.signing import Signer
+from gateway.s3.requests import Requests
+from gateway.s3.signing import Signer
+from gateway.s3.transport import make_connections
+from gateway.store.cluster.bodies.blobs import Blobs
 from gateway.store.cluster.store import ClusterOptions, ClusterStore
-from gateway.store.cluster.transport import make_connections
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.store_contract import ALICE, NO_LIMITS, read_all, run_now

@@ -13,8 +13,8 @@ from cluster_engines import ClusterBench, Waits
 from gateway.errors import MaildropBusy, NoSuchMailbox, StoreDown
 from gateway.model import Account, Reason
 from gateway.postgresql.database import Database
-from gateway.store.cluster.lease_rows import LEASE, take_lease
 from gateway.store.cluster.leases import RENEW, SESSIONS, Leases
+from gateway.store.cluster.sql.lease_rows import LEASE, take_lease
 from gateway.store.cluster.store import ClusterOptions
 from gateway.testing.store_contract import ALICE, BOB, read_all, run_now
 

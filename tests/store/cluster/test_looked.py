@@ -12,11 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.errors import MessageGone, StoreDown
 from gateway.events import Event
 from gateway.model import Form, cause_of
-from gateway.store.cluster.ahead import Memory
-from gateway.store.cluster.keys import Where
+from gateway.store.cluster.bodies.ahead import Memory
+from gateway.store.cluster.bodies.keys import Where
 from gateway.store.cluster.maildrop import TRUSTED, ClusterMaildrop, Means
-from gateway.store.cluster.rows import Packed, State
 from gateway.store.cluster.snapshots import KEY, Snapshot
+from gateway.store.cluster.sql.rows import Packed, State
 from gateway.store.memory_mailbox import BytesBody
 from gateway.testing.store_contract import ALICE, run_now
 

@@ -11,10 +11,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import StoreDown
-from gateway.store.cluster.answers import Lost
-from gateway.store.cluster.requests import ATTEMPTS, Requests
-from gateway.store.cluster.signing import Signer
-from gateway.store.cluster.transport import Connections, Content
+from gateway.s3.answers import Lost
+from gateway.s3.requests import ATTEMPTS, Requests
+from gateway.s3.signing import Signer
+from gateway.s3.transport import Connections, Content
 from played_server import Server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world"

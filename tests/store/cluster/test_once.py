@@ -14,8 +14,8 @@ from cluster_engines import ClusterBench, Waits
 from gateway.model import Account, Form, Limits, Reason
 from gateway.postgresql.database import Database
 from gateway.state.cluster.state import ClusterState
-from gateway.store.cluster.changes import JUMP
-from gateway.store.cluster.delivery_rows import New, is_delivered
+from gateway.store.cluster.sql.changes import JUMP
+from gateway.store.cluster.sql.delivery_rows import New, is_delivered
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all, run_now
 from relay import Relay
 

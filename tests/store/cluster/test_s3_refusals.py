@@ -10,10 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import MailboxUnusable, NoRoom
-from gateway.store.cluster.blobs import Blobs
-from gateway.store.cluster.requests import Requests
-from gateway.store.cluster.signing import Signer
-from gateway.store.cluster.transport import make_connections
+from gateway.s3.requests import Requests
+from gateway.s3.signing import Signer
+from gateway.s3.transport import make_connections
+from gateway.store.cluster.bodies.blobs import Blobs
 from gateway.testing.store_contract import ALICE, NO_LIMITS
 from radosgw import ACCESS_KEY, SECRET_KEY
 

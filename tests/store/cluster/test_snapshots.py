@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import StoreDown
-from gateway.store.cluster.rows import State
 from gateway.store.cluster.snapshots import Snapshots
+from gateway.store.cluster.sql.rows import State
 
 
 class Mailbox:

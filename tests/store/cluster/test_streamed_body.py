@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import StoreDown
 from gateway.model import Form
-from gateway.store.cluster.answers import Lost
-from gateway.store.cluster.bodies import StreamedBody
+from gateway.s3.answers import Lost
+from gateway.store.cluster.bodies.body import StreamedBody
 
 
 class Response:

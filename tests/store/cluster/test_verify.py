@@ -15,8 +15,8 @@ from cluster_engines import ClusterBench, Waits
 from gateway.errors import MailboxUnusable, StoreDown
 from gateway.model import Reason, Usage
 from gateway.postgresql.database import Database
-from gateway.store.cluster.blobs import Blobs
-from gateway.store.cluster.keys import object_name, time_of
+from gateway.store.cluster.bodies.blobs import Blobs
+from gateway.store.cluster.bodies.keys import object_name, time_of
 from gateway.store.cluster.problems import (
     COUNTERS,
     DAMAGED,

@@ -25,10 +25,10 @@ from commands import PROGRAM, run_here
 from gateway.cli.command import Exit
 from gateway.model import Account
 from gateway.postgresql.database import Database
-from gateway.store.cluster.blobs import Blobs
-from gateway.store.cluster.keys import new_key, object_name
+from gateway.s3.transport import Content
+from gateway.store.cluster.bodies.blobs import Blobs
+from gateway.store.cluster.bodies.keys import new_key, object_name
 from gateway.store.cluster.store import ClusterOptions, ClusterStore
-from gateway.store.cluster.transport import Content
 from gateway.store.cluster.verify import YOUNG
 from gateway.testing.store_contract import NO_LIMITS, run_now
 from relay import Relay

@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from gateway.store.cluster.answers import Collector, Lost, Response
-from gateway.store.cluster.transport import KEPT, LONGEST_HEAD, Connections, Content
+from gateway.s3.answers import Collector, Lost, Response
+from gateway.s3.transport import KEPT, LONGEST_HEAD, Connections, Content
 from played_server import Server
 
 HEAD = b"GET /mail/name HTTP/1.1\r\n\r\n"

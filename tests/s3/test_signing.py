@@ -13,7 +13,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.store.cluster.signing import EMPTY, Signer
+from gateway.s3.signing import EMPTY, Signer
 
 HOST = "s3.example.org"
 

@@ -11,10 +11,10 @@ from xml.sax.saxutils import escape
 from twisted.internet.defer import Deferred
 
 from gateway.errors import GatewayError, MessageUnreadable, StoreDown
-from gateway.store.cluster.answers import Response
-from gateway.store.cluster.keys import find_key, new_key, object_name
-from gateway.store.cluster.requests import Missing, Requests
-from gateway.store.cluster.transport import Content
+from gateway.s3.answers import Response
+from gateway.s3.requests import Missing, Requests
+from gateway.s3.transport import Content
+from gateway.store.cluster.bodies.keys import find_key, new_key, object_name
 
 LONGEST_HEAD = 64 * 1024
 """Octets of a header that the database keeps beside a body."""

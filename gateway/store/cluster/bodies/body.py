@@ -15,11 +15,11 @@ from zope.interface import implementer
 from gateway.errors import GatewayError, StoreDown
 from gateway.interfaces import IBody
 from gateway.model import Form
-from gateway.store.cluster.answers import Lost, Response
-from gateway.store.cluster.blobs import Blobs
-from gateway.store.cluster.body_cache import BodyCache
-from gateway.store.cluster.keys import Where
-from gateway.store.cluster.requests import Missing
+from gateway.s3.answers import Lost, Response
+from gateway.s3.requests import Missing
+from gateway.store.cluster.bodies.blobs import Blobs
+from gateway.store.cluster.bodies.body_cache import BodyCache
+from gateway.store.cluster.bodies.keys import Where
 from gateway.store.memory_mailbox import BytesBody
 
 HELD = 256 * 1024

@@ -26,8 +26,8 @@ from twisted.web.client import BrowserLikePolicyForHTTPS
 from zope.interface import implementer
 
 from gateway.net.direct_writer import DirectWriter
-from gateway.store.cluster.answers import Lost, Response
-from gateway.store.cluster.signing import EMPTY
+from gateway.s3.answers import Lost, Response
+from gateway.s3.signing import EMPTY
 
 SMALL = 64 * 1024
 """Octets up to which a content leaves with the head of its request."""

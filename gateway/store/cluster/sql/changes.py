@@ -15,7 +15,7 @@ from psycopg import errors
 from gateway.errors import MailboxExists, MaildropBusy, NoSuchMailbox
 from gateway.model import Contents
 from gateway.postgresql.database import Cursor
-from gateway.store.cluster.rows import (
+from gateway.store.cluster.sql.rows import (
     CLOSED,
     COLUMNS,
     MATCHES,

@@ -9,12 +9,12 @@ from uuid import UUID
 from gateway.errors import MaildropBusy, NoSuchMailbox
 from gateway.model import CopiedMessage, Form, MailboxImage
 from gateway.postgresql.database import Cursor, Database
-from gateway.store.cluster import changes
-from gateway.store.cluster.changes import NEXT, Locked
-from gateway.store.cluster.delivery_rows import New
-from gateway.store.cluster.keys import Where
-from gateway.store.cluster.lease_rows import LEASE
-from gateway.store.cluster.rows import COLUMNS, MATCHES, Kept, as_ids, find_id
+from gateway.store.cluster.bodies.keys import Where
+from gateway.store.cluster.sql import changes
+from gateway.store.cluster.sql.changes import NEXT, Locked
+from gateway.store.cluster.sql.delivery_rows import New
+from gateway.store.cluster.sql.lease_rows import LEASE
+from gateway.store.cluster.sql.rows import COLUMNS, MATCHES, Kept, as_ids, find_id
 
 SAME = 0.002
 """Seconds by which equal times may differ: a Maildir has some in milliseconds."""

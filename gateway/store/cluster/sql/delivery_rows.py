@@ -7,8 +7,8 @@ from uuid import UUID
 
 from gateway.model import Form, Usage
 from gateway.postgresql.database import Cursor
-from gateway.store.cluster.changes import NEXT, Locked
-from gateway.store.cluster.rows import CLOSED, Box
+from gateway.store.cluster.sql.changes import NEXT, Locked
+from gateway.store.cluster.sql.rows import CLOSED, Box
 
 
 class New(NamedTuple):

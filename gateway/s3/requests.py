@@ -22,9 +22,9 @@ from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError, MailboxUnusable, NoRoom, StoreDown
 from gateway.interfaces import WatchFor
-from gateway.store.cluster.answers import Collector, Lost, Response
-from gateway.store.cluster.signing import Signer
-from gateway.store.cluster.transport import Connections, Content
+from gateway.s3.answers import Collector, Lost, Response
+from gateway.s3.signing import Signer
+from gateway.s3.transport import Connections, Content
 
 ATTEMPTS = 3
 

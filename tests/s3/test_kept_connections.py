@@ -10,8 +10,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from gateway.store.cluster.answers import Collector, Response
-from gateway.store.cluster.transport import Connections, Content
+from gateway.s3.answers import Collector, Response
+from gateway.s3.transport import Connections, Content
 from played_server import Server, Transport
 
 WITHIN = 10.0
