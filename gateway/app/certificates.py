@@ -21,7 +21,7 @@ from gateway.events import CertificateRejected, CertificateReloaded, Emit
 from gateway.jobs.certificate_expiry import CertificateExpiry, Shown
 from gateway.net.tls import Certificate, names_of
 from gateway.net.tls_context import MakeContext, TLSContext, new_context, prepare_context
-from gateway.operations.certificates import CertificateRow
+from gateway.operations.server.certificates import CertificateRow
 
 _ANY = ("", "0.0.0.0", "::")
 

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from gateway.endpoints import LONGEST_PATH
 from gateway.errors import LedgerUnusable
-from gateway.operations.control import NAME
+from gateway.operations.server.control import NAME
 from gateway.state.leader import LeaderLock
 
 CONTROL = "control"

@@ -14,7 +14,7 @@ from gateway.app.logins import try_directory
 from gateway.config.settings import Settings
 from gateway.events import ServerStopping, Subscription, problem_of
 from gateway.interfaces import IDirectory, IProcesses, IState, Run
-from gateway.operations.readiness import Check, readiness_of
+from gateway.operations.server.readiness import Check, readiness_of
 
 KEPT = 2.0
 """Seconds for which an answer is good for all who ask."""

@@ -47,7 +47,7 @@ from gateway.events import (
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.model import OpenSession
 from gateway.observe.log import emit_to_log
-from gateway.operations.sessions import are_all_meant, is_meant
+from gateway.operations.users.sessions import are_all_meant, is_meant
 from gateway.processes.sockets import Inherited, shown_address
 
 T = TypeVar("T")

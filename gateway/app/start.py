@@ -20,8 +20,8 @@ from gateway.app.service import Server
 from gateway.config.load import load_document
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
-from gateway.operations.configuration import Checked
-from gateway.operations.configuration import check as check_configuration
+from gateway.operations.server.configuration import Checked
+from gateway.operations.server.configuration import check as check_configuration
 
 
 def assemble(

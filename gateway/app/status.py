@@ -15,7 +15,7 @@ from gateway.app.questions import Questions
 from gateway.app.reload import Reloading, Source
 from gateway.config.settings import Settings
 from gateway.interfaces import Run
-from gateway.operations.configuration import settings_in_force
+from gateway.operations.server.configuration import settings_in_force
 
 if TYPE_CHECKING:
     from gateway.app.service import Server

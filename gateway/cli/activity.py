@@ -15,7 +15,7 @@ from gateway.units import rounded_size
 
 if TYPE_CHECKING:
     from gateway.model import AuditEntry
-    from gateway.operations.logins import MailboxLogin
+    from gateway.operations.users.logins import MailboxLogin
 
 # -- logins --------------------------------------------------------------------
 
@@ -65,7 +65,7 @@ def list_logins(
     sort: Any,
 ) -> Exit:
     """List the last login to each mailbox, those without any first."""
-    from gateway.operations.logins import list_logins as operation
+    from gateway.operations.users.logins import list_logins as operation
 
     return show_list(
         terminal,
@@ -139,7 +139,7 @@ def audit(
     The newest entries come first. Older files of the log are searched too; in a
     cluster, the entries of all gateways.
     """
-    from gateway.operations.audit import search_audit
+    from gateway.operations.mail.audit import search_audit
 
     async def work(ask: Ask) -> Exit:
         rows, cursor, found, damaged = terminal.rows(AUDIT), "", 0, 0

@@ -75,7 +75,7 @@ class Server:
     @property
     def path(self) -> str:
         """The control socket."""
-        from gateway.operations.control import NAME
+        from gateway.operations.server.control import NAME
 
         return os.path.join(self.state_dir, NAME)
 

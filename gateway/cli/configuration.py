@@ -17,7 +17,7 @@ from gateway.cli.terminal import Terminal, View
 
 if TYPE_CHECKING:
     from gateway.app.first_start import User
-    from gateway.operations.configuration import Setting
+    from gateway.operations.server.configuration import Setting
 
 
 @command(
@@ -90,7 +90,7 @@ def show(
     'profile NAME' for what a profile of [pop3] sets, and another setting where
     one follows it. Elsewhere than on a terminal the output is TOML.
     """
-    from gateway.operations.configuration import show as operation
+    from gateway.operations.server.configuration import show as operation
 
     if running:
         return with_server(config, lambda ask: _show_running(terminal, ask, non_default, names))
@@ -104,7 +104,7 @@ async def _show_running(
     terminal: Terminal, ask: Ask, non_default: bool, names: tuple[str, ...]
 ) -> Exit:
     """Print what the running server has; ``PARTLY`` where its file has changed since."""
-    from gateway.operations.configuration import Setting, show_configuration
+    from gateway.operations.server.configuration import Setting, show_configuration
 
     found = await ask(show_configuration)
     settings = [

@@ -15,7 +15,7 @@ from gateway.errors import ConfigError, GatewayError, ServedElsewhere
 from gateway.units import counted, rounded_size
 
 if TYPE_CHECKING:
-    from gateway.operations.copy import CopiedMailbox
+    from gateway.operations.mail.copy import CopiedMailbox
     from gateway.operations.tools import Tools
 
 
@@ -108,7 +108,7 @@ async def _copied(
     terminal: Terminal, old: Tools, new: Tools, name: str, *, switch: bool
 ) -> CopiedMailbox:
     """Copy one, with a progress bar for each pass."""
-    from gateway.operations.copy import copy_mailbox
+    from gateway.operations.mail.copy import copy_mailbox
 
     try:
         return await copy_mailbox(old, new, mailbox=name, switch=switch, progress=terminal.progress)

@@ -13,7 +13,7 @@ from gateway.cli.command import CONFIG, Exit, command
 from gateway.cli.terminal import Terminal, View
 
 if TYPE_CHECKING:
-    from gateway.operations.health import Health
+    from gateway.operations.server.health import Health
 
 
 @command(
@@ -45,7 +45,7 @@ def health(terminal: Terminal, config: str | None, timeout: float, ready: bool) 
     example; a restart does not cure that.
     """
     from gateway.config.load import load_settings
-    from gateway.operations.health import ask_all
+    from gateway.operations.server.health import ask_all
 
     settings = load_settings(config, os.environ)
     found = list(ask_all(settings, timeout))
@@ -58,8 +58,8 @@ def health(terminal: Terminal, config: str | None, timeout: float, ready: bool) 
 def _checks(state_dir: str, timeout: float) -> list[Health]:
     """What the server itself finds; a warning is no failure."""
     from gateway.cli.client import Server
-    from gateway.operations.health import Health
-    from gateway.operations.readiness import readiness
+    from gateway.operations.server.health import Health
+    from gateway.operations.server.readiness import readiness
 
     began = time.monotonic()
     said = Server(state_dir, timeout).ask(readiness)

@@ -9,7 +9,7 @@ from gateway.cli.terminal import View, described
 from gateway.units import counted, rounded_size, time_text
 
 if TYPE_CHECKING:
-    from gateway.operations.mailbox_list import MailboxDetails, MailboxRow
+    from gateway.operations.mail.mailbox_list import MailboxDetails, MailboxRow
 
 
 def _number(value: int | None) -> str:

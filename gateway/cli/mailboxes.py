@@ -56,7 +56,7 @@ def list_mailboxes(
     Usage may be half a minute old.
     """
     from gateway.cli.mailbox_views import MAILBOXES
-    from gateway.operations.mailbox_list import list_mailboxes as operation
+    from gateway.operations.mail.mailbox_list import list_mailboxes as operation
 
     none = (
         f"no mailbox has {search} in its name"
@@ -76,7 +76,7 @@ def list_mailboxes(
 def show(terminal: Terminal, config: str | None, mailbox: str) -> Exit:
     """Show all about MAILBOX: usage, limits and where they are set, retention, sessions."""
     from gateway.cli.mailbox_views import details, details_described
-    from gateway.operations.mailbox_list import show_mailbox
+    from gateway.operations.mail.mailbox_list import show_mailbox
 
     async def work(ask: Ask) -> Exit:
         found = await ask(show_mailbox, mailbox=mailbox)
@@ -98,7 +98,7 @@ def show(terminal: Terminal, config: str | None, mailbox: str) -> Exit:
 @click.argument("mailbox")
 def recalculate(terminal: Terminal, config: str | None, mailbox: str) -> Exit:
     """Count all messages of MAILBOX again, for its quota."""
-    from gateway.operations.mailboxes import recalculate as operation
+    from gateway.operations.mail.mailboxes import recalculate as operation
 
     async def work(ask: Ask) -> Exit:
         done = await ask(operation, mailbox=mailbox)
@@ -128,7 +128,7 @@ def rename(terminal: Terminal, config: str | None, mailbox: str, target: str) ->
     No session may have it open. Change the account's mailbox in the directory as
     well: else its next login or delivery makes an empty mailbox of the old name.
     """
-    from gateway.operations.mailboxes import rename as operation
+    from gateway.operations.mail.mailboxes import rename as operation
 
     async def work(ask: Ask) -> Exit:
         done = await ask(operation, mailbox=mailbox, target=target)
@@ -157,7 +157,7 @@ def delete(terminal: Terminal, config: str | None, dry_run: bool, yes: bool, mai
     Asks first, unless --yes is given. No session may have it open, and a mailbox
     on hold is not deleted. The account stays in the directory.
     """
-    from gateway.operations.mailboxes import delete as operation
+    from gateway.operations.mail.mailboxes import delete as operation
 
     async def work(ask: Ask) -> Exit:
         found = await ask(operation, mailbox=mailbox, dry_run=True)
@@ -211,7 +211,7 @@ def move_ids(terminal: Terminal, config: str | None, by: int, mailbox: str) -> E
     For use after a restore of this mailbox from a backup; 'pop3gw move-ids' is for
     all mailboxes.
     """
-    from gateway.operations.unique_ids import move_mailbox_ids
+    from gateway.operations.mail.unique_ids import move_mailbox_ids
 
     async def work(ask: Ask) -> Exit:
         done = await ask(move_mailbox_ids, mailbox=mailbox, by=by)

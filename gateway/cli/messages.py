@@ -16,7 +16,7 @@ from gateway.cli.terminal import Terminal, View, described
 from gateway.units import rounded_size, time_text
 
 if TYPE_CHECKING:
-    from gateway.operations.messages import ChangedMessages, MessageRow
+    from gateway.operations.mail.messages import ChangedMessages, MessageRow
 
 
 @click.group(
@@ -70,7 +70,7 @@ def list_messages(
     mailbox: str,
 ) -> Exit:
     """List the messages of MAILBOX, and when retention removes each and why."""
-    from gateway.operations.messages import list_messages as operation
+    from gateway.operations.mail.messages import list_messages as operation
 
     none = f"{mailbox} has no such messages; see pop3gw mailboxes show {mailbox}"
     return show_list(
@@ -100,7 +100,7 @@ def show(terminal: Terminal, config: str | None, mailbox: str, uid: str) -> Exit
 
     The sender of the message wrote these, and may lie.
     """
-    from gateway.operations.messages import show_header
+    from gateway.operations.mail.messages import show_header
 
     async def work(ask: Ask) -> Exit:
         found = asdict(await ask(show_header, mailbox=mailbox, uid=uid))
@@ -140,13 +140,13 @@ def _changing(name: str, done: str, operation: Callable[[], Any], text: str) -> 
 
 
 def _hide() -> Any:
-    from gateway.operations.messages import hide_messages
+    from gateway.operations.mail.messages import hide_messages
 
     return hide_messages
 
 
 def _remove() -> Any:
-    from gateway.operations.messages import remove_messages
+    from gateway.operations.mail.messages import remove_messages
 
     return remove_messages
 

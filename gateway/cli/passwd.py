@@ -60,7 +60,7 @@ def passwd(
     Asks for the password twice; without a terminal reads one line of
     standard input. Without --file and --config prints the entry.
     """
-    from gateway.operations import accounts
+    from gateway.operations.users import accounts
 
     if file and config:
         raise click.UsageError("--file and --config exclude each other")
@@ -84,7 +84,7 @@ def passwd(
 
 def _file_of(config: str, name: str) -> str:
     from gateway.config.load import load_settings
-    from gateway.operations.accounts import accounts_file
+    from gateway.operations.users.accounts import accounts_file
 
     return accounts_file(load_settings(config, os.environ), name, config)
 

@@ -13,7 +13,7 @@ from gateway.cli.terminal import Terminal, View
 from gateway.units import parse_size, rounded_size
 
 if TYPE_CHECKING:
-    from gateway.operations.quota import MailboxUsage
+    from gateway.operations.mail.quota import MailboxUsage
 
 
 @command(
@@ -33,7 +33,7 @@ def quota(
 
     'pop3gw mailboxes show' has more of one mailbox.
     """
-    from gateway.operations.quota import list_usage, show_usage
+    from gateway.operations.mail.quota import list_usage, show_usage
 
     octets = parse_size(size)
 

@@ -40,7 +40,7 @@ def failed(
 
     The server keeps the last 2,000 of each process in memory; the log has all.
     """
-    from gateway.operations.recent import list_failed_logins
+    from gateway.operations.users.recent import list_failed_logins
 
     return show_list(
         terminal,
@@ -101,7 +101,7 @@ def deliveries(
 
     The server keeps the last 2,000 of each process in memory; the log has all.
     """
-    from gateway.operations.recent import list_deliveries
+    from gateway.operations.users.recent import list_deliveries
 
     return show_list(
         terminal,

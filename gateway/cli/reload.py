@@ -38,7 +38,7 @@ def reload(terminal: Terminal, config: str | None, timeout: float) -> Exit:
 
 async def show_reloaded(terminal: Terminal, ask: Ask) -> Exit:
     """Reload, and print what changed; ``PARTLY`` where something waits for a restart."""
-    from gateway.operations.control import reload_configuration
+    from gateway.operations.server.control import reload_configuration
 
     done = await ask(reload_configuration)
     for problem in (*done.problems, *done.kept):

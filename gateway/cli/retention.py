@@ -14,7 +14,7 @@ from gateway.cli.server_parts import Ask, with_or_without_server
 from gateway.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from gateway.operations.retention import DueMail, Orders, StorePreview
+    from gateway.operations.mail.retention import DueMail, Orders, StorePreview
 
 
 @click.group(
@@ -55,7 +55,7 @@ def preview(terminal: Terminal, config: str | None, mailbox: str | None) -> Exit
 async def show_preview(terminal: Terminal, ask: Ask) -> Exit:
     """Print a preview of all mailboxes; ``PARTLY`` where a mailbox could not be read."""
     from gateway.cli.retention_views import MAILBOXES
-    from gateway.operations.retention import StorePreview, preview, sum_of
+    from gateway.operations.mail.retention import StorePreview, preview, sum_of
 
     rows, store, after = terminal.rows(MAILBOXES), StorePreview(), ""
     while True:
@@ -90,7 +90,7 @@ def _show_sums(terminal: Terminal, store: StorePreview) -> None:
 async def show_mailbox(terminal: Terminal, ask: Ask, mailbox: str) -> Exit:
     """Print a preview of one mailbox, with its messages."""
     from gateway.cli.retention_views import MESSAGES, PURGED, due_described, line
-    from gateway.operations.retention import StorePreview, preview_mailbox
+    from gateway.operations.mail.retention import StorePreview, preview_mailbox
 
     found, page = await ask(preview_mailbox, mailbox=mailbox, page=0, per_page=1000), 0
     while _is_longer(found):
@@ -141,7 +141,7 @@ def forecast(terminal: Terminal, config: str | None, days: int) -> Exit:
 async def show_forecast(terminal: Terminal, ask: Ask, days: int) -> Exit:
     """Print a line for each day, and from when the numbers are."""
     from gateway.cli.retention_views import DAYS
-    from gateway.operations.retention_forecast import forecast
+    from gateway.operations.mail.retention_forecast import forecast
     from gateway.units import counted, rounded_size, time_text
 
     found = await ask(forecast)
@@ -184,7 +184,7 @@ def list_scans(terminal: Terminal, config: str | None, stopped: bool) -> Exit:
 async def show_scans(terminal: Terminal, ask: Ask, stopped: bool) -> Exit:
     """Print a line for each."""
     from gateway.cli.retention_views import SCANS
-    from gateway.operations.retention import list_scans
+    from gateway.operations.mail.retention import list_scans
 
     none = "no run is stopped" if stopped else "retention has looked at no mailbox yet"
     return await every_page(terminal, ask, SCANS, none, list_scans, stopped=stopped)
@@ -212,7 +212,7 @@ def run(terminal: Terminal, config: str | None, mailbox: str | None, everywhere:
 
     With --all: at all mailboxes. The running server begins within a minute.
     """
-    from gateway.operations.retention import run as operation
+    from gateway.operations.mail.retention import run as operation
 
     _check_which(mailbox, everywhere)
     return with_or_without_server(
@@ -234,7 +234,7 @@ def release(terminal: Terminal, config: str | None, mailbox: str | None, everywh
     All that is due in MAILBOX is removed, however much it is. With --all: in
     all mailboxes where a run is stopped.
     """
-    from gateway.operations.retention import release as operation
+    from gateway.operations.mail.retention import release as operation
 
     _check_which(mailbox, everywhere)
     return with_or_without_server(
@@ -278,7 +278,7 @@ def hidden(terminal: Terminal, config: str | None, mailbox: str) -> Exit:
 async def show_hidden(terminal: Terminal, ask: Ask, mailbox: str) -> Exit:
     """Print the list."""
     from gateway.cli.retention_views import HIDDEN
-    from gateway.operations.stored_mail import list_hidden
+    from gateway.operations.mail.stored_mail import list_hidden
 
     return await every_page(terminal, ask, HIDDEN, "", list_hidden, mailbox=mailbox)
 
@@ -303,7 +303,7 @@ def restore(terminal: Terminal, config: str | None, mailbox: str, uids: tuple[st
 
 async def show_restored(terminal: Terminal, ask: Ask, mailbox: str, uids: tuple[str, ...]) -> Exit:
     """Bring back and print how many came; ``PARTLY`` where not all did."""
-    from gateway.operations.stored_mail import restore
+    from gateway.operations.mail.stored_mail import restore
 
     done = await ask(restore, mailbox=mailbox, uids=uids)
     text = f"{done.restored} of {done.wanted} messages are back in {done.mailbox}"

@@ -8,9 +8,9 @@ from attrs import asdict
 
 from gateway.cli.moments import day_of, minute_of, time_or
 from gateway.cli.terminal import View
-from gateway.operations.retention import DueMail, DueMessage, MailboxPreview, Ordered, Scan
-from gateway.operations.retention_forecast import ForecastDay
-from gateway.operations.stored_mail import HiddenMessage
+from gateway.operations.mail.retention import DueMail, DueMessage, MailboxPreview, Ordered, Scan
+from gateway.operations.mail.retention_forecast import ForecastDay
+from gateway.operations.mail.stored_mail import HiddenMessage
 from gateway.units import rounded_size, size_text, time_text
 
 # -- previews ------------------------------------------------------------------

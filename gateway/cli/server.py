@@ -15,10 +15,10 @@ from gateway.cli.terminal import Terminal, View, described
 from gateway.units import counted, rounded_size, rounded_time, time_text
 
 if TYPE_CHECKING:
-    from gateway.operations.certificates import CertificateRow
-    from gateway.operations.figures import Minute
-    from gateway.operations.readiness import Readiness
-    from gateway.operations.status import Status
+    from gateway.operations.server.certificates import CertificateRow
+    from gateway.operations.server.figures import Minute
+    from gateway.operations.server.readiness import Readiness
+    from gateway.operations.server.status import Status
 
 
 # -- status ----------------------------------------------------------------------
@@ -47,8 +47,8 @@ def status(terminal: Terminal, config: str | None, watch: float | None) -> Exit:
 
 
 async def _status(terminal: Terminal, ask: Ask) -> Exit:
-    from gateway.operations.readiness import readiness
-    from gateway.operations.status import show_status
+    from gateway.operations.server.readiness import readiness
+    from gateway.operations.server.status import show_status
 
     found, ready = await ask(show_status), await ask(readiness)
     terminal.fields(_fields(found, ready), **described(found, "since"), **asdict(ready))
@@ -89,7 +89,7 @@ def certificates(terminal: Terminal, config: str | None) -> Exit:
 
     The exit code is 1 if one has expired or cannot be used.
     """
-    from gateway.operations.certificates import list_certificates
+    from gateway.operations.server.certificates import list_certificates
 
     async def work(ask: Ask) -> Exit:
         found = (await ask(list_certificates)).certificates
@@ -140,7 +140,7 @@ CERTIFICATES: View[CertificateRow] = View(
 @CONFIG
 def history(terminal: Terminal, config: str | None) -> Exit:
     """Show logins, failed logins, deliveries and refusals of the last hour, by minute."""
-    from gateway.operations.figures import history as operation
+    from gateway.operations.server.figures import history as operation
 
     async def work(ask: Ask) -> Exit:
         terminal.show(MINUTES, await ask(operation))
@@ -186,7 +186,7 @@ MINUTES: View[Minute] = View(
 @CONFIG
 def metrics(terminal: Terminal, config: str | None) -> Exit:
     """Print all figures in the text format of Prometheus, summed over processes."""
-    from gateway.operations.figures import metrics as operation
+    from gateway.operations.server.figures import metrics as operation
 
     async def work(ask: Ask) -> Exit:
         text = (await ask(operation)).octets.decode()

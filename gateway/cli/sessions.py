@@ -14,7 +14,7 @@ from gateway.cli.terminal import Terminal, View, described
 from gateway.units import rounded_size, rounded_time, time_text
 
 if TYPE_CHECKING:
-    from gateway.operations.sessions import Kicked, SessionRow
+    from gateway.operations.users.sessions import Kicked, SessionRow
 
 
 @click.group(
@@ -58,7 +58,7 @@ def list_sessions(
     watch: float | None,
 ) -> Exit:
     """List the open sessions of all processes, the oldest first."""
-    from gateway.operations.sessions import list_sessions as operation
+    from gateway.operations.users.sessions import list_sessions as operation
 
     def show() -> Exit:
         return show_list(
@@ -94,7 +94,7 @@ def kick(
     A removal after QUIT, or a delivery, ends first; without QUIT no message is
     removed. The client may come back: disable the account before.
     """
-    from gateway.operations.sessions import kick_session, kick_sessions
+    from gateway.operations.users.sessions import kick_session, kick_sessions
 
     if bool(session) == bool(user or address):
         raise click.UsageError("expected SESSION, or --user or --address")

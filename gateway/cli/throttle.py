@@ -15,7 +15,7 @@ from gateway.cli.terminal import Terminal, View, described
 from gateway.units import time_text
 
 if TYPE_CHECKING:
-    from gateway.operations.throttle import Throttled
+    from gateway.operations.users.throttle import Throttled
 
 
 @click.group(
@@ -50,7 +50,7 @@ def list_throttled(
     terminal: Terminal, config: str | None, paging: Paging, kind: Any, search: str
 ) -> Exit:
     """List who waits after wrong passwords or for LOGIN-DELAY, or is near a limit."""
-    from gateway.operations.throttle import list_throttled as operation
+    from gateway.operations.users.throttle import list_throttled as operation
 
     none = "nobody has to wait, and nobody is near a limit"
     return show_list(terminal, config, paging, THROTTLED, none, operation, kind=kind, search=search)
@@ -70,7 +70,7 @@ def forgive(terminal: Terminal, config: str | None, user: str, address: str) -> 
 
     A user's LOGIN-DELAY ends too.  In a cluster all gateways forgive within two seconds.
     """
-    from gateway.operations.throttle import forgive as operation
+    from gateway.operations.users.throttle import forgive as operation
 
     if not (user or address):
         raise click.UsageError("expected --user, --address, or both")

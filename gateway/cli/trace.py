@@ -61,7 +61,7 @@ def trace(terminal: Terminal, who: str, config: str | None, seconds: int, bodies
 
 async def show_trace(terminal: Terminal, ask: Ask, who: str, seconds: int, bodies: bool) -> Exit:
     """Print the lines of a trace until it ends."""
-    from gateway.operations.traces import read_trace, start_trace, stop_trace
+    from gateway.operations.server.traces import read_trace, start_trace, stop_trace
 
     user, address = ("", who) if _is_address(who) else (who, "")
     started = await ask(start_trace, user=user, address=address, seconds=seconds, bodies=bodies)

@@ -36,7 +36,7 @@ def move_ids(terminal: Terminal, config: str | None, by: int) -> Exit:
 
 async def show_moved(terminal: Terminal, ask: Ask, by: int) -> Exit:
     """Move the ids and print for how many mailboxes; ``PARTLY`` where one failed."""
-    from gateway.operations.unique_ids import move_ids
+    from gateway.operations.mail.unique_ids import move_ids
 
     done = await ask(move_ids, by=by)
     for one in done.failed:

@@ -16,7 +16,7 @@ from gateway.cli.terminal import Terminal
 from gateway.units import rounded_size
 
 if TYPE_CHECKING:
-    from gateway.operations.users import UserDelegates, UserEntry
+    from gateway.operations.users.users import UserDelegates, UserEntry
 
 
 @click.group(
@@ -46,7 +46,7 @@ def show(terminal: Terminal, config: str | None, user: str) -> Exit:
     Says where quota and retention policy come from, and why a login or mail would
     be refused. No password is shown, nor its hash.
     """
-    from gateway.operations.users import show_user
+    from gateway.operations.users.users import show_user
 
     async def work(ask: Ask) -> Exit:
         found = await ask(show_user, user=user)
@@ -68,7 +68,7 @@ def delegates(terminal: Terminal, config: str | None, user: str) -> Exit:
 
     Reads all accounts of the directory.
     """
-    from gateway.operations.users import list_delegates
+    from gateway.operations.users.users import list_delegates
 
     async def work(ask: Ask) -> Exit:
         found = await ask(list_delegates, user=user)
@@ -97,7 +97,7 @@ def auth_test(
     a directory that locks accounts counts a wrong password. The exit code is 1 if the
     login would fail.
     """
-    from gateway.operations.auth import auth_test as operation
+    from gateway.operations.users.auth import auth_test as operation
 
     if from_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
@@ -133,7 +133,7 @@ def flush(terminal: Terminal, config: str | None, everybody: bool, user: str | N
 
     After a change in the directory or a restore of mail. Nobody is logged out.
     """
-    from gateway.operations.auth import flush_caches
+    from gateway.operations.users.auth import flush_caches
 
     if everybody == bool(user):
         raise click.UsageError("expected USER or --all")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from gateway.operations.readiness import Check, readiness_of
+from gateway.operations.server.readiness import Check, readiness_of
 from gateway.operations.tools import Tools
 
 Probe = Callable[[Tools, bool], Coroutine[Any, Any, tuple[int, Any]]]

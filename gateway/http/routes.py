@@ -8,30 +8,27 @@ from typing import Any
 from attrs import frozen
 
 from gateway.model import Scope
-from gateway.operations import (
+from gateway.operations.mail import (
     audit,
-    auth,
-    certificates,
-    configuration,
-    control,
-    figures,
-    logins,
     mailbox_list,
     mailboxes,
     messages,
     quota,
-    readiness,
-    recent,
     retention,
     retention_forecast,
-    sessions,
-    status,
     stored_mail,
-    throttle,
-    traces,
     unique_ids,
-    users,
 )
+from gateway.operations.server import (
+    certificates,
+    configuration,
+    control,
+    figures,
+    readiness,
+    status,
+    traces,
+)
+from gateway.operations.users import auth, logins, recent, sessions, throttle, users
 
 INCLUDED: dict[Scope, frozenset[Scope]] = {
     Scope.QUOTA: frozenset({Scope.QUOTA}),

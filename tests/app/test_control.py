@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.app.control import ControlSocket
 from gateway.cli.client import NoServer, Server
-from gateway.operations.control import Reloaded, reload_configuration
+from gateway.operations.server.control import Reloaded, reload_configuration
 
 
 class Listening:

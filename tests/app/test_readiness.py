@@ -19,7 +19,7 @@ from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import DirectoryDown, LedgerUnusable
 from gateway.events import ServerStopping
-from gateway.operations.readiness import Check, readiness_of
+from gateway.operations.server.readiness import Check, readiness_of
 from gateway.state.memory import MemoryState
 
 

@@ -14,7 +14,7 @@ import pytest
 from control_socket import Asked, Said, control_socket
 from gateway.cli.client import NoServer, Refused, Server
 from gateway.errors import ConfigError
-from gateway.operations import retention, retention_forecast, stored_mail
+from gateway.operations.mail import retention, retention_forecast, stored_mail
 
 NOBODY = {
     "type": "about:blank",

@@ -27,7 +27,7 @@ from gateway.cli.main import pop3gw
 from gateway.cli.manual import manual
 from gateway.http.routes import ROUTES
 from gateway.model import LastScan
-from gateway.operations.accounts import set_password
+from gateway.operations.users.accounts import set_password
 from gateway.state.ledger import Ledger
 from gateway.store.maildir.removal.hidden import hidden_name
 from postgresql import PostgreSQL

@@ -15,7 +15,7 @@ from disks import no_room
 from gateway.directory import passwd_entries, schemes
 from gateway.directory.passwd import parse
 from gateway.directory.schemes import verify
-from gateway.operations.accounts import remove_account, set_password
+from gateway.operations.users.accounts import remove_account, set_password
 from gateway.sasl.md4 import nt_hash
 
 NAME = "bob@example.org"

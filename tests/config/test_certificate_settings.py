@@ -12,7 +12,7 @@ from gateway.app import start
 from gateway.config.listeners import CertificateFiles
 from gateway.config.load import load_settings
 from gateway.errors import ConfigError
-from gateway.operations.configuration import show
+from gateway.operations.server.configuration import show
 
 LISTENER = '[listeners.pop3s]\nendpoint = "tcp:0"\ntls = "implicit"\n'
 TABLE = '[[{}.certificates]]\ncertificate = "{}.pem"\nkey = "{}.key"\n'

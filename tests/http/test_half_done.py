@@ -18,7 +18,7 @@ from gateway.config.services import Http, HttpToken
 from gateway.config.settings import Settings
 from gateway.errors import BadMailboxName, LedgerUnusable, NoRoom
 from gateway.model import Account, Connection, LastScan, Removed, RetentionOrder
-from gateway.operations.mailboxes import SESSIONS_IN
+from gateway.operations.mail.mailboxes import SESSIONS_IN
 from gateway.state.memory import MemoryState
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore

@@ -24,7 +24,7 @@ from gateway.mailboxes.recipients import Recipients
 from gateway.model import Limits
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.observe.labels import _MECHANISMS
-from gateway.operations.traces import read_trace
+from gateway.operations.server.traces import read_trace
 from gateway.store.maildir.store import MaildirStore
 from gateway.store.memory import MemoryStore
 from gateway.testing.store_contract import run_now

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.config.retention import Audit as AuditSettings
 from gateway.errors import BadRequest, NotSupported
 from gateway.model import AuditQuery, Reason, Removed
-from gateway.operations.audit import AuditPage, search_audit
+from gateway.operations.mail.audit import AuditPage, search_audit
 from gateway.state.audit import Audit
 from gateway.state.audit_search import _backwards, find_lines
 from memory_tools import NOW, OperationCase

@@ -16,9 +16,9 @@ from gateway.directory.memory import MemoryDirectory
 from gateway.errors import BadRequest, DirectoryDown, NoSuchUser, NotSupported, TooManyGuesses
 from gateway.model import Account, Terms
 from gateway.observe.bus import EventBus
-from gateway.operations.auth import AuthTest, auth_test
-from gateway.operations.auth import flush_caches as flush
 from gateway.operations.tools import Tools
+from gateway.operations.users.auth import AuthTest, auth_test
+from gateway.operations.users.auth import flush_caches as flush
 from gateway.store.maildir.cache import MailboxCache
 from memory_tools import OperationCase
 

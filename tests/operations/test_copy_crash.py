@@ -21,7 +21,7 @@ from copy_suite import Near, tools_of
 from doomed import Death, Doomed, doomed_children, serve
 from gateway.interfaces import IBody
 from gateway.model import Reason
-from gateway.operations.copy import copy_mailbox
+from gateway.operations.mail.copy import copy_mailbox
 from gateway.operations.tools import Tools
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.model import Account, LastLogin
-from gateway.operations.logins import DAY, list_logins
+from gateway.operations.users.logins import DAY, list_logins
 from memory_tools import NOW, OperationCase
 
 

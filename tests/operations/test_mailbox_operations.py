@@ -36,8 +36,8 @@ from gateway.errors import (
 )
 from gateway.model import Account, LastLogin, LastScan, Level
 from gateway.model import Quota as AccountQuota
-from gateway.operations import mailbox_list, mailboxes, messages, unique_ids
-from gateway.operations.mailboxes import SESSIONS_IN
+from gateway.operations.mail import mailbox_list, mailboxes, messages, unique_ids
+from gateway.operations.mail.mailboxes import SESSIONS_IN
 from gateway.operations.tools import Tools
 from gateway.postgresql.database import Database
 from gateway.state.cluster.state import ClusterState

@@ -18,7 +18,7 @@ from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.postfix_policy import PolicyFactory, PolicyOptions
 from gateway.observe.bus import EventBus
 from gateway.observe.recent import KEPT, MOST, Recent
-from gateway.operations.recent import list_deliveries, list_failed_logins
+from gateway.operations.users.recent import list_deliveries, list_failed_logins
 from gateway.quota.postfix_policy import Answers
 from gateway.store.memory import MemoryStore
 from harness import Line

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.config.retention import Retention
 from gateway.errors import NoSuchMailbox, StoreDown
 from gateway.model import DueDay, LastScan, Reason, RetentionOrder
-from gateway.operations import retention, retention_forecast, stored_mail
+from gateway.operations.mail import retention, retention_forecast, stored_mail
 from gateway.retention.forecast import DAY
 from operator_tools import Desk
 

@@ -22,9 +22,13 @@ from gateway.config.settings import Settings
 from gateway.errors import NotFound
 from gateway.interfaces import IProcesses
 from gateway.observe.log import emit_to_log
-from gateway.operations.certificates import list_certificates
-from gateway.operations.configuration import Configuration, settings_in_force, show_configuration
-from gateway.operations.status import OpenSessions, ProcessRow, show_status
+from gateway.operations.server.certificates import list_certificates
+from gateway.operations.server.configuration import (
+    Configuration,
+    settings_in_force,
+    show_configuration,
+)
+from gateway.operations.server.status import OpenSessions, ProcessRow, show_status
 from operator_tools import Desk
 
 NOW = 2_000_000_000.0

@@ -17,7 +17,7 @@ from gateway.app.service import Listener, Server
 from gateway.config.retention import Retention
 from gateway.errors import BadRequest, NotFound
 from gateway.interfaces import IProcesses
-from gateway.operations.sessions import Kicks, kick_session, kick_sessions, list_sessions
+from gateway.operations.users.sessions import Kicks, kick_session, kick_sessions, list_sessions
 from harness import ALICE, Wire
 from operator_tools import Desk
 

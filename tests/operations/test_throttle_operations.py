@@ -18,7 +18,7 @@ from gateway.config.listeners import LimitSettings
 from gateway.errors import BadCredentials, BadRequest
 from gateway.interfaces import IAdmission
 from gateway.model import Account, Connection, LoginAttempt, Peer, Terms
-from gateway.operations.throttle import Throttled, forgive, list_throttled
+from gateway.operations.users.throttle import Throttled, forgive, list_throttled
 from gateway.pop3.profile import Profile
 from memory_tools import NOW, OperationCase
 

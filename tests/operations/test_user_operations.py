@@ -12,7 +12,7 @@ from gateway.config.settings import DirectorySettings
 from gateway.errors import DirectoryDown, NoSuchUser
 from gateway.model import Account, LastLogin
 from gateway.model import Quota as OwnQuota
-from gateway.operations.users import UserEntry, list_delegates, show_user
+from gateway.operations.users.users import UserEntry, list_delegates, show_user
 from memory_tools import NOW, OperationCase
 
 BOB = Account(

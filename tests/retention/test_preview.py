@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.cli.retention_views import due_described, line, message_line, purged_line
 from gateway.model import StoredMessage
-from gateway.operations.retention import DueMail, due_mail_of
+from gateway.operations.mail.retention import DueMail, due_mail_of
 from gateway.retention.preview import preview as preview_of
 from gateway.retention.removal_guard import Guard
 from gateway.retention.rules import Policy

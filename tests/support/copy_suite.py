@@ -24,7 +24,7 @@ from gateway.errors import (
 from gateway.interfaces import IMailboxClosing, IMailboxTransfer
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import LastLogin, Level, MailboxImage
-from gateway.operations.copy import CopiedMailbox, copy_mailbox
+from gateway.operations.mail.copy import CopiedMailbox, copy_mailbox
 from gateway.operations.tools import Tools
 from gateway.state.memory import MemoryState
 from gateway.store.memory_mailbox import BytesBody

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from gateway.errors import MessageGone
 from gateway.http.page.pages import PER_PAGE, At, Done, Shown
-from gateway.operations import messages
-from gateway.operations.mailbox_list import list_mailboxes, show_mailbox
+from gateway.operations.mail import messages
+from gateway.operations.mail.mailbox_list import list_mailboxes, show_mailbox
 
 SORTS = ("octets", "share", "messages", "mailbox", "last_login")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.errors import BadRequest
 from gateway.http.page.pages import PER_PAGE, At, Done, Shown
-from gateway.operations import sessions, throttle
+from gateway.operations.users import sessions, throttle
 
 
 async def list_sessions(at: At) -> Shown:

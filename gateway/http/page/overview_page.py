@@ -11,13 +11,13 @@ from gateway.http.page.pages import At, Part, Shown, part
 from gateway.http.page.plots import Series, plot
 from gateway.http.page.retention_pages import forecast_part
 from gateway.http.page.words import Words
-from gateway.operations import retention
-from gateway.operations.certificates import list_certificates
-from gateway.operations.figures import Minute, history
-from gateway.operations.mailbox_list import list_mailboxes
-from gateway.operations.readiness import Readiness, readiness
-from gateway.operations.sessions import list_sessions
-from gateway.operations.throttle import list_throttled
+from gateway.operations.mail import retention
+from gateway.operations.mail.mailbox_list import list_mailboxes
+from gateway.operations.server.certificates import list_certificates
+from gateway.operations.server.figures import Minute, history
+from gateway.operations.server.readiness import Readiness, readiness
+from gateway.operations.users.sessions import list_sessions
+from gateway.operations.users.throttle import list_throttled
 
 FULLEST = 8
 """Mailboxes that the first page shows."""

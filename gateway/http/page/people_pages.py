@@ -6,10 +6,10 @@ from datetime import datetime
 
 from gateway.errors import NoSuchUser, NotSupported
 from gateway.http.page.pages import PER_PAGE, At, Shown, part
-from gateway.operations.audit import search_audit
-from gateway.operations.logins import list_logins
-from gateway.operations.recent import list_deliveries, list_failed_logins
-from gateway.operations.users import show_user
+from gateway.operations.mail.audit import search_audit
+from gateway.operations.users.logins import list_logins
+from gateway.operations.users.recent import list_deliveries, list_failed_logins
+from gateway.operations.users.users import show_user
 
 UNUSED = ("90", "0", "30", "180", "365")
 """Days without a login that can be chosen, the usual first; 0: any mailbox."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from gateway.http.page.pages import PER_PAGE, At, Done, Part, Shown, part
 from gateway.http.page.plots import Series, plot
 from gateway.http.page.words import Words
-from gateway.operations import retention, stored_mail
-from gateway.operations.retention_forecast import Forecast, forecast
+from gateway.operations.mail import retention, stored_mail
+from gateway.operations.mail.retention_forecast import Forecast, forecast
 
 
 async def overview(at: At) -> Shown:

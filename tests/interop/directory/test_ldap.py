@@ -24,7 +24,7 @@ from gateway.directory.ldap_accounts import LdapAccounts, Search
 from gateway.directory.ldap_messages import Result
 from gateway.directory.ldap_servers import Reach
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
-from gateway.operations.mailbox_list import list_mailboxes
+from gateway.operations.mail.mailbox_list import list_mailboxes
 from gateway.state.memory import MemoryState
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.directory_contract import PASSWORDS, directory_tests

@@ -17,7 +17,7 @@ import pytest
 from commands import PROGRAM
 from gateway.config.load import load_settings
 from gateway.endpoints import parse
-from gateway.operations.health import Health, Question, ask, ask_all
+from gateway.operations.server.health import Health, Question, ask, ask_all
 from servers import Gateway, free_port
 
 pytestmark = pytest.mark.interop

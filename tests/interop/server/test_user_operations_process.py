@@ -19,11 +19,11 @@ import pytest
 from gateway.cli.client import NoServer, Refused
 from gateway.cli.client import Server as Operator
 from gateway.directory import passwd_entries
-from gateway.operations.auth import auth_test, flush_caches
-from gateway.operations.logins import list_logins
-from gateway.operations.recent import list_deliveries, list_failed_logins
-from gateway.operations.throttle import forgive, list_throttled
-from gateway.operations.users import show_user
+from gateway.operations.users.auth import auth_test, flush_caches
+from gateway.operations.users.logins import list_logins
+from gateway.operations.users.recent import list_deliveries, list_failed_logins
+from gateway.operations.users.throttle import forgive, list_throttled
+from gateway.operations.users.users import show_user
 from mail_places import Mail, MailOf
 from servers import PASSWORD, USER, Gateway
 

@@ -11,7 +11,7 @@ import pytest
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import BadValue, NotSupported, StoreDown
 from gateway.model import AuditEntry, AuditLines, AuditQuery, Peer, Reason
-from gateway.operations.audit import search_audit
+from gateway.operations.mail.audit import search_audit
 from gateway.postgresql.database import Cursor, Database
 from gateway.store.cluster import removal
 from gateway.store.cluster.sql import audit, changes

@@ -22,7 +22,7 @@ from cluster_engines import Engines
 from copy_suite import Near, tools_of
 from doomed import Death, Doomed, doomed_children, serve
 from gateway.model import Reason
-from gateway.operations.copy import copy_mailbox
+from gateway.operations.mail.copy import copy_mailbox
 from gateway.operations.tools import Tools
 from gateway.postgresql.database import Database
 from gateway.s3.requests import Requests

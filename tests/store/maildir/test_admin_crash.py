@@ -23,8 +23,8 @@ from gateway.app.tools import tools_of
 from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.model import Account, LastScan, Reason
-from gateway.operations import mailboxes
-from gateway.operations.mailboxes import SESSIONS_IN
+from gateway.operations.mail import mailboxes
+from gateway.operations.mail.mailboxes import SESSIONS_IN
 from gateway.operations.tools import Tools
 from gateway.state.audit import Audit
 from gateway.state.ledger import LedgerState

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from gateway.errors import BadValue
 from gateway.operations.tools import Tools
-from gateway.operations.users import find_user
+from gateway.operations.users.users import find_user
 from gateway.operations.values import Bounds, Page, page_of
 from gateway.saslprep import login_name
 from gateway.units import counted

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from gateway.errors import DirectoryMisconfigured
 from gateway.model import Limits, Usage
-from gateway.operations.mailbox_list import LEVELS, choose
+from gateway.operations.mail.mailbox_list import LEVELS, choose
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds
 from gateway.quota.verdict import level, verdict

@@ -22,7 +22,7 @@ from gateway.errors import (
 from gateway.interfaces import IMailboxes
 from gateway.model import Account
 from gateway.operations.tools import Tools, Verified
-from gateway.operations.users import the_user, waits_of
+from gateway.operations.users.users import the_user, waits_of
 from gateway.saslprep import login_name
 
 Name = Literal["name", "directory", "password", "delegate", "account", "mailbox"]

@@ -33,8 +33,8 @@ from gateway.model import (
     WarningChange,
     WarningState,
 )
-from gateway.operations.copy_sides import Side, Sum
-from gateway.operations.stored_mail import account_of
+from gateway.operations.mail.copy_sides import Side, Sum
+from gateway.operations.mail.stored_mail import account_of
 from gateway.operations.tools import Tools
 
 AHEAD = 1_000_000

@@ -14,7 +14,7 @@ from gateway.config.places import DEFAULT, Places
 from gateway.config.settings import Settings
 from gateway.endpoints import shown
 from gateway.errors import ConfigError, NotFound
-from gateway.operations.changed_meanings import changed_meanings
+from gateway.operations.server.changed_meanings import changed_meanings
 from gateway.operations.tools import Tools
 
 Key = tuple[str, ...]

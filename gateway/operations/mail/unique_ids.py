@@ -7,7 +7,7 @@ from typing import Annotated
 from attrs import frozen
 
 from gateway.errors import GatewayError
-from gateway.operations.stored_mail import retention_store
+from gateway.operations.mail.stored_mail import retention_store
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from gateway.model import Delivery, FailedLogin
 from gateway.operations.tools import Tools
-from gateway.operations.users import names_of
+from gateway.operations.users.users import names_of
 from gateway.operations.values import Bounds, Page, page_of
 
 _NOT_DELIVERED = ("refused", "failed", "policy")

@@ -14,7 +14,7 @@ from gateway.errors import (
     StoreDown,
 )
 from gateway.model import Account, Contents, Reason, RetentionOrder
-from gateway.operations.stored_mail import account_of, admin_store, held, mailbox_store
+from gateway.operations.mail.stored_mail import account_of, admin_store, held, mailbox_store
 from gateway.operations.tools import Tools
 
 SESSIONS_IN = "sessions in"

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from gateway.errors import BadValue, GatewayError, MessageGone, RetentionMalformed
 from gateway.model import Account, Reason, StoredMessage
-from gateway.operations.stored_mail import admin_store, held, retention_store
+from gateway.operations.mail.stored_mail import admin_store, held, retention_store
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds, Page, page_of
 from gateway.retention.reasons import dues, why, why_hidden

@@ -9,7 +9,7 @@ from attrs import frozen
 from gateway.directory.schemes import scheme_of
 from gateway.errors import BadMailboxName, DirectoryMisconfigured, GatewayError, NoSuchUser
 from gateway.model import Account
-from gateway.operations.mailbox_list import MailboxRow, row_of
+from gateway.operations.mail.mailbox_list import MailboxRow, row_of
 from gateway.operations.tools import Tools
 from gateway.saslprep import login_name
 from gateway.units import counted

@@ -11,8 +11,8 @@ from gateway.errors import GatewayError, RetentionMalformed
 from gateway.interfaces import IRetentionStore
 from gateway.mailboxes.survey import Counted, some_at_once
 from gateway.model import Account, LastLogin, Limits, Usage
-from gateway.operations.mailboxes import SESSIONS_IN
-from gateway.operations.stored_mail import admin_store
+from gateway.operations.mail.mailboxes import SESSIONS_IN
+from gateway.operations.mail.stored_mail import admin_store
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds, Page
 from gateway.quota.verdict import level

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from gateway.errors import GatewayError, NoSuchMailbox, StoreDown
 from gateway.model import LastScan, RetentionOrder
-from gateway.operations.stored_mail import HiddenMessage, account_of, retention_store
+from gateway.operations.mail.stored_mail import HiddenMessage, account_of, retention_store
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds, Page, page_of
 from gateway.retention.preview import Preview
