@@ -11,26 +11,26 @@ import signal
 import click
 
 import gateway
-from gateway.cli.activity import audit, logins
-from gateway.cli.cluster import cluster
 from gateway.cli.command import Group
-from gateway.cli.completion import completion
-from gateway.cli.configuration import check_config, config
-from gateway.cli.health import health
-from gateway.cli.mailboxes import mailboxes
-from gateway.cli.messages import messages
-from gateway.cli.passwd import passwd
-from gateway.cli.quota import quota
-from gateway.cli.recent import deliveries
-from gateway.cli.reload import reload
-from gateway.cli.retention import retention
-from gateway.cli.samples import samples
-from gateway.cli.server import certificates, history, metrics, status
-from gateway.cli.sessions import sessions
-from gateway.cli.throttle import throttle
-from gateway.cli.trace import trace
-from gateway.cli.unique_ids import move_ids
-from gateway.cli.users import users
+from gateway.cli.commands.activity import audit, logins
+from gateway.cli.commands.cluster import cluster
+from gateway.cli.commands.completion import completion
+from gateway.cli.commands.configuration import check_config, config
+from gateway.cli.commands.health import health
+from gateway.cli.commands.mailboxes import mailboxes
+from gateway.cli.commands.messages import messages
+from gateway.cli.commands.passwd import passwd
+from gateway.cli.commands.quota import quota
+from gateway.cli.commands.recent import deliveries
+from gateway.cli.commands.reload import reload
+from gateway.cli.commands.retention import retention
+from gateway.cli.commands.samples import samples
+from gateway.cli.commands.server import certificates, history, metrics, status
+from gateway.cli.commands.sessions import sessions
+from gateway.cli.commands.throttle import throttle
+from gateway.cli.commands.trace import trace
+from gateway.cli.commands.unique_ids import move_ids
+from gateway.cli.commands.users import users
 from gateway.utf8 import insist
 
 NAME = "pop3gw"

@@ -144,7 +144,7 @@ def test_who_checks_for_another_user_is_root(config: Path, monkeypatch: pytest.M
 
 
 def test_settings_are_a_table_on_a_terminal(config: Path) -> None:
-    from gateway.cli.configuration import SETTINGS
+    from gateway.cli.commands.configuration import SETTINGS
     from gateway.cli.terminal import Terminal
     from gateway.operations.server.configuration import show as operation
 

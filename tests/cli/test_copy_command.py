@@ -14,7 +14,7 @@ from answers import result
 from commands import run_here
 from copy_suite import tools_of
 from gateway.cli.command import Exit
-from gateway.cli.copy import show_copies
+from gateway.cli.commands.copy import show_copies
 from gateway.cli.terminal import Terminal
 from gateway.errors import NoSuchMailbox
 from gateway.operations.tools import Tools

@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred
 
 from commands import PROGRAM, run_here
 from gateway.cli.command import Exit
-from gateway.cli.retention import show_hidden, show_mailbox, show_preview, show_restored
+from gateway.cli.commands.retention import show_hidden, show_mailbox, show_preview, show_restored
+from gateway.cli.commands.unique_ids import show_moved
 from gateway.cli.terminal import Terminal
-from gateway.cli.unique_ids import show_moved
 from gateway.config.retention import Retention
 from gateway.errors import StoreDown
 from gateway.model import Account, LastScan, RetentionOrder

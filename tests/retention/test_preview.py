@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.cli.retention_views import due_described, line, message_line, purged_line
+from gateway.cli.commands.retention_views import due_described, line, message_line, purged_line
 from gateway.model import StoredMessage
 from gateway.operations.mail.retention import DueMail, due_mail_of
 from gateway.retention.preview import preview as preview_of

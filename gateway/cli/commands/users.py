@@ -9,7 +9,7 @@ import click
 from attrs import asdict
 
 from gateway.cli.command import CONFIG, Exit, Group, command
-from gateway.cli.mailbox_views import with_source
+from gateway.cli.commands.mailbox_views import with_source
 from gateway.cli.moments import time_or
 from gateway.cli.server_parts import Ask, with_server
 from gateway.cli.terminal import Terminal

@@ -10,7 +10,7 @@ from attrs import asdict
 
 from gateway.cli.client import LONGEST
 from gateway.cli.command import CONFIG, Exit, Group, command
-from gateway.cli.copy import copy
+from gateway.cli.commands.copy import copy
 from gateway.cli.pages import Paging, paged, show_list
 from gateway.cli.server_parts import Ask, with_server
 from gateway.cli.terminal import Terminal
@@ -55,7 +55,7 @@ def list_mailboxes(
 
     Usage may be half a minute old.
     """
-    from gateway.cli.mailbox_views import MAILBOXES
+    from gateway.cli.commands.mailbox_views import MAILBOXES
     from gateway.operations.mail.mailbox_list import list_mailboxes as operation
 
     none = (
@@ -75,7 +75,7 @@ def list_mailboxes(
 @click.argument("mailbox")
 def show(terminal: Terminal, config: str | None, mailbox: str) -> Exit:
     """Show all about MAILBOX: usage, limits and where they are set, retention, sessions."""
-    from gateway.cli.mailbox_views import details, details_described
+    from gateway.cli.commands.mailbox_views import details, details_described
     from gateway.operations.mail.mailbox_list import show_mailbox
 
     async def work(ask: Ask) -> Exit:

@@ -101,7 +101,7 @@ def verify(terminal: Terminal, config: str | None, repair: bool, most: bool) -> 
     unfinished uploads that are older than a day, and sets the counters right. It
     prints the Message-ID of each message that is lost.
     """
-    from gateway.cli.cluster_verify import verify as verify_with
+    from gateway.cli.commands.cluster_verify import verify as verify_with
 
     if most and not repair:
         raise click.UsageError("--most is for --repair")

@@ -54,7 +54,7 @@ def preview(terminal: Terminal, config: str | None, mailbox: str | None) -> Exit
 
 async def show_preview(terminal: Terminal, ask: Ask) -> Exit:
     """Print a preview of all mailboxes; ``PARTLY`` where a mailbox could not be read."""
-    from gateway.cli.retention_views import MAILBOXES
+    from gateway.cli.commands.retention_views import MAILBOXES
     from gateway.operations.mail.retention import StorePreview, preview, sum_of
 
     rows, store, after = terminal.rows(MAILBOXES), StorePreview(), ""
@@ -89,7 +89,7 @@ def _show_sums(terminal: Terminal, store: StorePreview) -> None:
 
 async def show_mailbox(terminal: Terminal, ask: Ask, mailbox: str) -> Exit:
     """Print a preview of one mailbox, with its messages."""
-    from gateway.cli.retention_views import MESSAGES, PURGED, due_described, line
+    from gateway.cli.commands.retention_views import MESSAGES, PURGED, due_described, line
     from gateway.operations.mail.retention import StorePreview, preview_mailbox
 
     found, page = await ask(preview_mailbox, mailbox=mailbox, page=0, per_page=1000), 0
@@ -140,7 +140,7 @@ def forecast(terminal: Terminal, config: str | None, days: int) -> Exit:
 
 async def show_forecast(terminal: Terminal, ask: Ask, days: int) -> Exit:
     """Print a line for each day, and from when the numbers are."""
-    from gateway.cli.retention_views import DAYS
+    from gateway.cli.commands.retention_views import DAYS
     from gateway.operations.mail.retention_forecast import forecast
     from gateway.units import counted, rounded_size, time_text
 
@@ -183,7 +183,7 @@ def list_scans(terminal: Terminal, config: str | None, stopped: bool) -> Exit:
 
 async def show_scans(terminal: Terminal, ask: Ask, stopped: bool) -> Exit:
     """Print a line for each."""
-    from gateway.cli.retention_views import SCANS
+    from gateway.cli.commands.retention_views import SCANS
     from gateway.operations.mail.retention import list_scans
 
     none = "no run is stopped" if stopped else "retention has looked at no mailbox yet"
@@ -249,7 +249,7 @@ def _check_which(mailbox: str | None, everywhere: bool) -> None:
 
 async def show_orders(terminal: Terminal, asked: Awaitable[Orders]) -> Exit:
     """Print the orders that were given."""
-    from gateway.cli.retention_views import ORDERED
+    from gateway.cli.commands.retention_views import ORDERED
     from gateway.units import counted
 
     orders = await asked
@@ -277,7 +277,7 @@ def hidden(terminal: Terminal, config: str | None, mailbox: str) -> Exit:
 
 async def show_hidden(terminal: Terminal, ask: Ask, mailbox: str) -> Exit:
     """Print the list."""
-    from gateway.cli.retention_views import HIDDEN
+    from gateway.cli.commands.retention_views import HIDDEN
     from gateway.operations.mail.stored_mail import list_hidden
 
     return await every_page(terminal, ask, HIDDEN, "", list_hidden, mailbox=mailbox)

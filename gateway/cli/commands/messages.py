@@ -190,7 +190,7 @@ def restore(
     They keep their unique-ids; their age is counted anew. The same as
     'pop3gw retention restore'.
     """
-    from gateway.cli.retention import show_restored
+    from gateway.cli.commands.retention import show_restored
 
     if everything == bool(uids):
         raise click.UsageError("expected UIDs or --all")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.activity import logins
 from gateway.cli.command import CONFIG, Exit, command
+from gateway.cli.commands.activity import logins
 from gateway.cli.moments import cell_of, moment, time_or
 from gateway.cli.pages import Paging, paged, show_list
 from gateway.cli.terminal import Terminal, View, described
