@@ -11,29 +11,29 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from gateway.app.acceptors import secured
-from gateway.app.certificates import certificates_of, described, expiry_of
-from gateway.app.delivery import MailServices, delivery_of, life_of_warnings
 from gateway.app.demo import hints
-from gateway.app.listeners import Listeners
-from gateway.app.logins import (
+from gateway.app.parts.acceptors import secured
+from gateway.app.parts.certificates import certificates_of, described, expiry_of
+from gateway.app.parts.delivery import MailServices, delivery_of, life_of_warnings
+from gateway.app.parts.listeners import Listeners
+from gateway.app.parts.logins import (
     Logins,
     directory_behind,
     flush_caches,
     keep_last_logins,
     try_directory,
 )
-from gateway.app.operators import check_password_of, control_site, http_site
-from gateway.app.parts import Life, Parts
-from gateway.app.reload import Reloading, Source, told
-from gateway.app.retention import RetentionService, policies_of
-from gateway.app.rows import make_directory, make_store, store_parts
-from gateway.app.runtime import Role, Runtime
-from gateway.app.service import Listener, Server
-from gateway.app.status import answer_of_process, answer_of_server
-from gateway.app.tools import tools_of
-from gateway.app.traces import Traces, answer_traces
-from gateway.app.watch import watch
+from gateway.app.parts.operators import check_password_of, control_site, http_site
+from gateway.app.parts.parts import Life, Parts
+from gateway.app.parts.retention import RetentionService, policies_of
+from gateway.app.parts.rows import make_directory, make_store, store_parts
+from gateway.app.parts.tools import tools_of
+from gateway.app.server.reload import Reloading, Source, told
+from gateway.app.server.runtime import Role, Runtime
+from gateway.app.server.service import Listener, Server
+from gateway.app.server.status import answer_of_process, answer_of_server
+from gateway.app.server.traces import Traces, answer_traces
+from gateway.app.server.watch import watch
 from gateway.config.settings import Settings
 from gateway.http.site import BoundedSite
 from gateway.interfaces import ICollectingStore, IDirectory, IStore

@@ -13,18 +13,18 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import LoopingCall
 
 from gateway import endpoints
-from gateway.app.admissions import AdmissionsOfParent
-from gateway.app.control import CONTROL, ControlSocket
-from gateway.app.delivery import PARTS
 from gateway.app.demo import hints
-from gateway.app.figures import ServerFigures
-from gateway.app.observers import OBSERVERS_OF_PARENT, Observer, observer_of_figures
-from gateway.app.questions import ParentProcesses, Questions, answer_visits
-from gateway.app.readings import process, workers
-from gateway.app.reload import STOPPING, Source, problems_of, read, told
-from gateway.app.service import endpoint_of, listened
-from gateway.app.signals import SignalledService
-from gateway.app.status import answer_of_server
+from gateway.app.parts.admissions import AdmissionsOfParent
+from gateway.app.parts.delivery import PARTS
+from gateway.app.server.control import CONTROL, ControlSocket
+from gateway.app.server.figures import ServerFigures
+from gateway.app.server.observers import OBSERVERS_OF_PARENT, Observer, observer_of_figures
+from gateway.app.server.questions import ParentProcesses, Questions, answer_visits
+from gateway.app.server.readings import process, workers
+from gateway.app.server.reload import STOPPING, Source, problems_of, read, told
+from gateway.app.server.service import endpoint_of, listened
+from gateway.app.server.signals import SignalledService
+from gateway.app.server.status import answer_of_server
 from gateway.config.live import Difference
 from gateway.config.load import Document
 from gateway.config.settings import Settings

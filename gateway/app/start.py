@@ -14,9 +14,9 @@ from gateway.app.assembly import Assembly
 from gateway.app.faults import faults_of
 from gateway.app.first_start import User, file_faults, prepare, reserve
 from gateway.app.parent import Handed, Parent, PassOn, make_parent
-from gateway.app.reload import Source
-from gateway.app.runtime import Role
-from gateway.app.service import Server
+from gateway.app.server.reload import Source
+from gateway.app.server.runtime import Role
+from gateway.app.server.service import Server
 from gateway.config.load import load_document
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError

@@ -24,15 +24,15 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import LogEvent, Logger, LogLevel, globalLogBeginner
 from twisted.python.threadable import isInIOThread
 
-from gateway.app.admissions import AdmissionsOfWorker
 from gateway.app.assembly import Assembly
-from gateway.app.control import CONTROL
-from gateway.app.figures import QUESTION
-from gateway.app.observers import OBSERVERS_OF_WORKER, Observer
-from gateway.app.questions import WorkerProcesses
-from gateway.app.reload import Handover
-from gateway.app.runtime import Role
-from gateway.app.service import Listener, Server, set_up
+from gateway.app.parts.admissions import AdmissionsOfWorker
+from gateway.app.server.control import CONTROL
+from gateway.app.server.figures import QUESTION
+from gateway.app.server.observers import OBSERVERS_OF_WORKER, Observer
+from gateway.app.server.questions import WorkerProcesses
+from gateway.app.server.reload import Handover
+from gateway.app.server.runtime import Role
+from gateway.app.server.service import Listener, Server, set_up
 from gateway.config.live import merge
 from gateway.config.load import load_settings_of
 from gateway.errors import GatewayError

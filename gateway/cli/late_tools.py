@@ -12,8 +12,8 @@ from typing import Any, cast
 from twisted.internet.defer import execute
 
 from gateway.app.assembly import Assembly
-from gateway.app.retention import guard_of, policies_of
-from gateway.app.rows import make_state
+from gateway.app.parts.retention import guard_of, policies_of
+from gateway.app.parts.rows import make_state
 from gateway.config.settings import Settings
 from gateway.operations.tools import Tools
 

@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 import proxy_headers
-from gateway.app.acceptors import acceptor_of
+from gateway.app.parts.acceptors import acceptor_of
 from gateway.config.load import load_settings
 from gateway.events import ConnectionRefused
 from gateway.model import Connection, Proxy

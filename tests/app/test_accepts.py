@@ -10,7 +10,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
-from gateway.app.service import ACCEPTS, Listener, Server
+from gateway.app.server.service import ACCEPTS, Listener, Server
 
 
 class AcceptTests(TestCase):

@@ -10,7 +10,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from certificates import Pair
-from gateway.app.certificates import Certificates
+from gateway.app.parts.certificates import Certificates
 from gateway.config.listeners import CertificateFiles, Listener, Tls
 from gateway.config.services import Lmtp
 from gateway.config.settings import Settings

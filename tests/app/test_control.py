@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.protocol import ServerFactory
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.app.control import ControlSocket
+from gateway.app.server.control import ControlSocket
 from gateway.cli.client import NoServer, Server
 from gateway.operations.server.control import Reloaded, reload_configuration
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 
-from gateway.app.delivery import MailServices, composer
+from gateway.app.parts.delivery import MailServices, composer
 from gateway.config.quota import Quota, Text, Texts
 from gateway.config.services import Lmtp
 from gateway.config.settings import Settings

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from facts import Fact, facts, without
 from gateway.app.assembly import Assembly
-from gateway.app.reload import difference
+from gateway.app.server.reload import difference
 from gateway.config.listeners import CertificateFiles
 from gateway.config.live import RESTART, merge, needs_restart
 from gateway.config.load import load_settings

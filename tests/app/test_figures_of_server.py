@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from channels import Ends
-from gateway.app.figures import ANSWER_WITHIN, EVERY, QUESTION, ServerFigures
-from gateway.app.questions import Questions, SingleProcess
+from gateway.app.server.figures import ANSWER_WITHIN, EVERY, QUESTION, ServerFigures
+from gateway.app.server.questions import Questions, SingleProcess
 from gateway.observe.figures import Figures, Snapshot
 
 REFUSED = ["pop3gw_connections_refused_total", "pop3"]

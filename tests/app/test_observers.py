@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.app.observers import OBSERVERS, Observer
+from gateway.app.server.observers import OBSERVERS, Observer
 from gateway.config.services import Log
 from gateway.config.settings import Settings
 from gateway.events import EVENTS, CacheLookup, POP3SessionEnded

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.app.parts import Life, Parts
+from gateway.app.parts.parts import Life, Parts
 from gateway.events import ListenerStopped
 from gateway.observe.bus import EventBus
 

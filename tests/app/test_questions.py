@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from channels import Ends
-from gateway.app.questions import ParentProcesses, Questions, SingleProcess, WorkerProcesses
+from gateway.app.server.questions import ParentProcesses, Questions, SingleProcess, WorkerProcesses
 from gateway.errors import AskFailed, PeerGone
 
 

@@ -12,8 +12,15 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.app.questions import Questions, SingleProcess
-from gateway.app.readiness import KEPT, OTHERS_WITHIN, WITHIN, Readiness, disk_check, looks_of
+from gateway.app.server.questions import Questions, SingleProcess
+from gateway.app.server.readiness import (
+    KEPT,
+    OTHERS_WITHIN,
+    WITHIN,
+    Readiness,
+    disk_check,
+    looks_of,
+)
 from gateway.config.retention import Retention
 from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.app.reload import STOPPING, Reloads
+from gateway.app.server.reload import STOPPING, Reloads
 from gateway.events import Event, ReloadEnded, ReloadStarted
 
 

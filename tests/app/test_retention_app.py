@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 
-from gateway.app.retention import RetentionService, policies_of
+from gateway.app.parts.retention import RetentionService, policies_of
 from gateway.config.retention import DomainRetention, Retention
 from gateway.config.settings import DirectorySettings, Settings
 from gateway.directory.memory import MemoryDirectory

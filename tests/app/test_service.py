@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.app.service import READY, Listener, Server
+from gateway.app.server.service import READY, Listener, Server
 from gateway.events import (
     Event,
     ListenerStarted,

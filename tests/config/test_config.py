@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from disks import no_room
 from gateway.app import start
 from gateway.app.needed_files import missing_files
-from gateway.app.rows import make_audit
+from gateway.app.parts.rows import make_audit
 from gateway.auth.kerberos import GssapiSettings
 from gateway.auth.ntlm import NtlmSettings
 from gateway.config.listeners import LimitSettings, Listener, Pop3, ThrottleSettings, Tls

@@ -14,7 +14,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.app.service import Listener, Server, endpoint_of
+from gateway.app.server.service import Listener, Server, endpoint_of
 from gateway.endpoints import find, parse, with_mode
 from gateway.errors import ConfigError
 from servers import free_port

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from gateway.app.operators import http_site
+from gateway.app.parts.operators import http_site
 from gateway.config.services import Http, HttpToken
 from gateway.config.settings import Settings
 from gateway.errors import BadMailboxName, LedgerUnusable, NoRoom

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from gateway.app.questions import Questions, SingleProcess
+from gateway.app.server.questions import Questions, SingleProcess
 from gateway.events import CommandsDone, LoginSucceeded
 from gateway.http.access import Access
 from gateway.http.api import Api, ApiResource

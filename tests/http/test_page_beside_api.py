@@ -7,7 +7,7 @@ from twisted.internet.defer import succeed
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.app.operators import http_site
+from gateway.app.parts.operators import http_site
 from gateway.config.services import Http
 from gateway.http.site import BoundedSite
 from gateway.model import Connection

@@ -16,10 +16,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
-from gateway.app.operators import http_site
-from gateway.app.questions import Questions, SingleProcess
-from gateway.app.retention import policies_of
-from gateway.app.tools import tools_of
+from gateway.app.parts.operators import http_site
+from gateway.app.parts.retention import policies_of
+from gateway.app.parts.tools import tools_of
+from gateway.app.server.questions import Questions, SingleProcess
 from gateway.config.quota import Quota
 from gateway.config.services import Http
 from gateway.config.settings import Settings

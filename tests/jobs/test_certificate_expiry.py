@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.app.certificates import Certificates
+from gateway.app.parts.certificates import Certificates
 from gateway.config.listeners import CertificateFiles, Listener, Tls
 from gateway.config.settings import Settings
 from gateway.jobs.certificate_expiry import DAY, CertificateExpiry, fitting

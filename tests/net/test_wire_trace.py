@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from answers import result
-from gateway.app.questions import Questions, SingleProcess
-from gateway.app.traces import MOST_LINES, UNREAD, Traces, answer_traces
+from gateway.app.server.questions import Questions, SingleProcess
+from gateway.app.server.traces import MOST_LINES, UNREAD, Traces, answer_traces
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import Overloaded
 from gateway.lmtp.profile import Profile as LMTPProfile

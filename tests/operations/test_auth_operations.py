@@ -8,8 +8,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.admission.inspection import TESTS, TESTS_OF_USER, PasswordTests
-from gateway.app.logins import Logins, flush_caches
-from gateway.app.parts import Parts
+from gateway.app.parts.logins import Logins, flush_caches
+from gateway.app.parts.parts import Parts
 from gateway.auth.password_cache import PasswordCache
 from gateway.config.settings import DirectorySettings
 from gateway.directory.memory import MemoryDirectory

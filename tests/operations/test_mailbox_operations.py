@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ENGINES, ClusterBench, Waits
-from gateway.app.questions import Questions, SingleProcess
-from gateway.app.retention import policies_of
-from gateway.app.tools import tools_of
+from gateway.app.parts.retention import policies_of
+from gateway.app.parts.tools import tools_of
+from gateway.app.server.questions import Questions, SingleProcess
 from gateway.config.quota import DomainQuota, Quota
 from gateway.config.retention import DomainRetention, Retention
 from gateway.config.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
-from gateway.app.questions import Questions
+from gateway.app.server.questions import Questions
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import BadCredentials, StoreDown
 from gateway.events import LoginFailed, PolicyRefused, problem_of

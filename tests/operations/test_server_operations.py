@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from answers import result
 from certificates import Pair
-from gateway.app.certificates import Certificates, described
+from gateway.app.parts.certificates import Certificates, described
 from gateway.config.listeners import CertificateFiles, Listener, Tls
 from gateway.config.load import load_settings
 from gateway.config.retention import Retention

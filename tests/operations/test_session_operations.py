@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from answers import result
-from gateway.app.questions import Questions, SingleProcess
-from gateway.app.service import Listener, Server
+from gateway.app.server.questions import Questions, SingleProcess
+from gateway.app.server.service import Listener, Server
 from gateway.config.retention import Retention
 from gateway.errors import BadRequest, NotFound
 from gateway.interfaces import IProcesses

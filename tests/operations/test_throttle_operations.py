@@ -13,7 +13,7 @@ from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
 from gateway.admission.rules import AdmissionRules
 from gateway.admission.throttle import ThrottleLimits
-from gateway.app.admissions import answer_operators
+from gateway.app.parts.admissions import answer_operators
 from gateway.config.listeners import LimitSettings
 from gateway.errors import BadCredentials, BadRequest
 from gateway.interfaces import IAdmission

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
-from gateway.app.retention import guard_of, policies_of
+from gateway.app.parts.retention import guard_of, policies_of
 from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import (

@@ -12,9 +12,9 @@ from typing import Any
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger
 
-from gateway.app.parts import Parts
-from gateway.app.questions import Questions
-from gateway.app.reload import Reloading
+from gateway.app.parts.parts import Parts
+from gateway.app.server.questions import Questions
+from gateway.app.server.reload import Reloading
 from gateway.config.settings import Settings
 from gateway.jobs.thread_pool import ThreadPool
 

@@ -8,9 +8,9 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.app.questions import Questions, SingleProcess
-from gateway.app.retention import policies_of
-from gateway.app.tools import tools_of
+from gateway.app.parts.retention import policies_of
+from gateway.app.parts.tools import tools_of
+from gateway.app.server.questions import Questions, SingleProcess
 from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.model import Account

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import maybeDeferred
 
-from gateway.app.retention import guard_of, policies_of
+from gateway.app.parts.retention import guard_of, policies_of
 from gateway.config.retention import Retention
 from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory

@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from gateway.app.questions import Questions, SingleProcess
-from gateway.app.retention import policies_of
-from gateway.app.tools import tools_of
+from gateway.app.parts.retention import policies_of
+from gateway.app.parts.tools import tools_of
+from gateway.app.server.questions import Questions, SingleProcess
 from gateway.config.retention import Retention
 from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory

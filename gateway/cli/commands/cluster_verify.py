@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from gateway.app.rows import made
+from gateway.app.parts.rows import made
 from gateway.cli.command import Exit
 from gateway.cli.server_parts import in_reactor
 from gateway.cli.terminal import Terminal, View

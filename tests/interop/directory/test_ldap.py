@@ -14,9 +14,9 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from answers import result
-from gateway.app.questions import Questions, SingleProcess
-from gateway.app.retention import policies_of
-from gateway.app.tools import tools_of
+from gateway.app.parts.retention import policies_of
+from gateway.app.parts.tools import tools_of
+from gateway.app.server.questions import Questions, SingleProcess
 from gateway.config.quota import Quota
 from gateway.config.settings import Settings
 from gateway.directory.entry_map import MAPS, EntryMap

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from gateway.app.service import Listener
+from gateway.app.server.service import Listener
 from gateway.net.forwarding import ForwardingFactory
 
 F = TypeVar("F")

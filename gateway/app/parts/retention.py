@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from gateway.app.logins import all_mailboxes_of
+from gateway.app.parts.logins import all_mailboxes_of
 from gateway.config.retention import Retention
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError

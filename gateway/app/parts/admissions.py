@@ -17,7 +17,7 @@ from gateway.admission.remote import RemoteAdmission
 from gateway.admission.rules import AdmissionRules
 from gateway.admission.served import ServedAdmission
 from gateway.admission.throttle import ThrottleLimits
-from gateway.app.questions import Questions
+from gateway.app.server.questions import Questions
 from gateway.config.settings import Settings
 from gateway.events import Emit
 from gateway.processes.channel import Channel

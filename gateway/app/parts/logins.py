@@ -12,8 +12,8 @@ from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.python.failure import Failure
 
-from gateway.app.parts import Life, Parts
-from gateway.app.rows import made
+from gateway.app.parts.parts import Life, Parts
+from gateway.app.parts.rows import made
 from gateway.auth.chain import Chain
 from gateway.auth.delegates import AnothersMailbox, Delegates
 from gateway.auth.password_cache import PasswordCache

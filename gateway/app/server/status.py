@@ -11,14 +11,14 @@ from attrs import asdict
 from twisted.internet.defer import Deferred
 
 import gateway
-from gateway.app.questions import Questions
-from gateway.app.reload import Reloading, Source
+from gateway.app.server.questions import Questions
+from gateway.app.server.reload import Reloading, Source
 from gateway.config.settings import Settings
 from gateway.interfaces import Run
 from gateway.operations.server.configuration import settings_in_force
 
 if TYPE_CHECKING:
-    from gateway.app.service import Server
+    from gateway.app.server.service import Server
 
 
 def answer_of_process(questions: Questions, server: Server, reloading: Reloading) -> None:

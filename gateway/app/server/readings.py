@@ -12,8 +12,8 @@ from prometheus_client import ProcessCollector
 
 import gateway
 import twisted
-from gateway.app.certificates import Certificates
-from gateway.app.retention import RetentionService
+from gateway.app.parts.certificates import Certificates
+from gateway.app.parts.retention import RetentionService
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.observe.figures import Key
 

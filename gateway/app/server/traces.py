@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from gateway.app.questions import Questions
+from gateway.app.server.questions import Questions
 from gateway.errors import TooManyTraces
 from gateway.net.sessions import SessionFactory
 from gateway.net.shell import Shell

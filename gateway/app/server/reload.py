@@ -21,7 +21,7 @@ from gateway.interfaces import Run
 
 if TYPE_CHECKING:
     from gateway.app.assembly import Assembly
-    from gateway.app.service import Server
+    from gateway.app.server.service import Server
 
 log = Logger()
 

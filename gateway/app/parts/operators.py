@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource, Resource
 
-from gateway.app.logins import Logins
+from gateway.app.parts.logins import Logins
 from gateway.auth.login import PortalLogin
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError

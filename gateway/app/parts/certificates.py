@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock, LoopingCall
 
 from gateway import endpoints
-from gateway.app.parts import Life, Parts
+from gateway.app.parts.parts import Life, Parts
 from gateway.config.listeners import CertificateFiles
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError

@@ -66,7 +66,7 @@ def _systemd(_: Settings, reactor: Any) -> Observer:
 
 
 def observer_of_figures(figures: Figures, reactor: Any) -> Observer:
-    """What has a process count; ``app/runtime.py`` and ``app/parent.py`` keep the figures."""
+    """What has a process count; ``runtime.py`` and ``app/parent.py`` keep the figures."""
     lag = LoopLag(reactor, partial(figures.time, "pop3gw_event_loop_lag_seconds"))
     return Observer(figures.subscription, lag.start, lag.stop)
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, DeferredList, TimeoutError, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from gateway.app.logins import try_directory
+from gateway.app.parts.logins import try_directory
 from gateway.config.settings import Settings
 from gateway.events import ServerStopping, Subscription, problem_of
 from gateway.interfaces import IDirectory, IProcesses, IState, Run

@@ -30,11 +30,11 @@ from twisted.internet.interfaces import (
 )
 from twisted.python.failure import Failure
 
-from gateway.app.control import ControlSocket
-from gateway.app.observers import Observer
 from gateway.app.obstacles import cure, obstacle
-from gateway.app.reload import Reloading
-from gateway.app.signals import SignalledService
+from gateway.app.server.control import ControlSocket
+from gateway.app.server.observers import Observer
+from gateway.app.server.reload import Reloading
+from gateway.app.server.signals import SignalledService
 from gateway.endpoints import parse, shown, with_mode
 from gateway.errors import ConfigError, GatewayError
 from gateway.events import (

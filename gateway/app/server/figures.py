@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-from gateway.app.observers import Observer
-from gateway.app.questions import Questions
+from gateway.app.server.observers import Observer
+from gateway.app.server.questions import Questions
 from gateway.observe.figures import Figures, Snapshot
 from gateway.observe.history import History
 from gateway.observe.totals import Totals

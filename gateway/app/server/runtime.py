@@ -9,14 +9,19 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 
 from gateway.admission.clustered import ClusterAdmission
-from gateway.app.admissions import MakeAdmission, admission_rules, answer_operators, local_admission
-from gateway.app.figures import ServerFigures
-from gateway.app.observers import OBSERVERS, Make, observer_of_figures
-from gateway.app.questions import Questions, SingleProcess, answer_visits
-from gateway.app.readiness import Readiness
-from gateway.app.readings import workers
-from gateway.app.rows import make_shared_admission, make_state
-from gateway.app.service import FindEndpoint, endpoint_of
+from gateway.app.parts.admissions import (
+    MakeAdmission,
+    admission_rules,
+    answer_operators,
+    local_admission,
+)
+from gateway.app.parts.rows import make_shared_admission, make_state
+from gateway.app.server.figures import ServerFigures
+from gateway.app.server.observers import OBSERVERS, Make, observer_of_figures
+from gateway.app.server.questions import Questions, SingleProcess, answer_visits
+from gateway.app.server.readiness import Readiness
+from gateway.app.server.readings import workers
+from gateway.app.server.service import FindEndpoint, endpoint_of
 from gateway.config.settings import Settings
 from gateway.interfaces import IAdmission, IProcesses
 from gateway.jobs.thread_pool import ThreadPool

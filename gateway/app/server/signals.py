@@ -11,7 +11,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from gateway.app.reload import Reloads
+from gateway.app.server.reload import Reloads
 from gateway.events import Emit, ListenerStopped, ReloadEnded, ServerStopping
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
-from gateway.app.acceptors import acceptor_of
-from gateway.app.listeners import Listeners
-from gateway.app.logins import all_mailboxes_of
-from gateway.app.parts import Life
-from gateway.app.service import FindEndpoint, Listener, endpoint_of
+from gateway.app.parts.acceptors import acceptor_of
+from gateway.app.parts.listeners import Listeners
+from gateway.app.parts.logins import all_mailboxes_of
+from gateway.app.parts.parts import Life
+from gateway.app.server.service import FindEndpoint, Listener, endpoint_of
 from gateway.config.quota import DomainQuota
 from gateway.config.quota import Quota as QuotaSettings
 from gateway.config.settings import Settings

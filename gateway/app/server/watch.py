@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from gateway.app.certificates import Certificates
-from gateway.app.readiness import looks_of
-from gateway.app.readings import readings_of
-from gateway.app.retention import RetentionService
-from gateway.app.runtime import Runtime
+from gateway.app.parts.certificates import Certificates
+from gateway.app.parts.retention import RetentionService
+from gateway.app.server.readiness import looks_of
+from gateway.app.server.readings import readings_of
+from gateway.app.server.runtime import Runtime
 from gateway.config.settings import Settings
 from gateway.interfaces import IDirectory
 

@@ -9,8 +9,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
-from gateway.app.delivery import limits_of
-from gateway.app.retention import guard_of
+from gateway.app.parts.delivery import limits_of
+from gateway.app.parts.retention import guard_of
 from gateway.config.settings import Settings
 from gateway.errors import NotSupported
 from gateway.interfaces import IDelivery, IDirectory, IMailboxes, IProcesses, IState, IStore, Run
