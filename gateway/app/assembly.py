@@ -42,7 +42,7 @@ from gateway.jobs.collection import CollectionJob
 from gateway.model import AS_BEFORE_LOGIN, Account, Terms
 from gateway.net.pop3_factory import POP3Factory, POP3Options
 from gateway.net.timeouts import Timeouts
-from gateway.net.tls_context import TLSContext
+from gateway.net.tls.context import TLSContext
 from gateway.operations.mail.mailboxes import SESSIONS_IN
 from gateway.operations.server.certificates import CertificateRow
 from gateway.operations.tools import Tools, Verify

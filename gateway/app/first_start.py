@@ -25,7 +25,7 @@ from gateway.app.needed_files import (
 )
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError, GatewayError
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from gateway.state.audit import Audit
 from gateway.units import parse_size
 

@@ -38,7 +38,7 @@ from gateway.config.load import load_settings_of
 from gateway.errors import GatewayError
 from gateway.events import ServerReady
 from gateway.net.clock import installed_clock
-from gateway.net.shared_contexts import SharedContexts
+from gateway.net.tls.shared_contexts import SharedContexts
 from gateway.observe.figures import Figures
 from gateway.observe.log_file import BufferedLog
 from gateway.processes.channel import Channel, connect

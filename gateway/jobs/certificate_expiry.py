@@ -14,8 +14,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from gateway.events import CertificateProblem, Emit
-from gateway.net.server_names import unused
-from gateway.net.tls import Certificate, names_of
+from gateway.net.tls.certificates import Certificate, names_of
+from gateway.net.tls.server_names import unused
 from gateway.observe.log import emit_to_log
 
 DAY = 86_400.0

@@ -37,7 +37,7 @@ from gateway.interfaces import (
 from gateway.model import Connection, Form, Listing, OpenSession, Peer, Proxy
 from gateway.net.command_times import CommandTimes
 from gateway.net.shell import Shell
-from gateway.net.tls_context import TLSConnection
+from gateway.net.tls.context import TLSConnection
 from gateway.observe.failures import problem_in
 from gateway.pop3.actions import Action, Commit, Fetch, HangUp, Login, StartTLS, Step, XClient
 from gateway.pop3.session import Session, State

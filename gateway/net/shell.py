@@ -26,8 +26,8 @@ from gateway.net.direct_writer import DirectWriter, Writer
 from gateway.net.fair_turns import FIRST_TURN, TURN, FairTurns
 from gateway.net.sessions import SessionFactory
 from gateway.net.timeouts import IdleTimer
-from gateway.net.tls_errors import reason_of
-from gateway.net.tls_transport import TLSTransport, begin_tls, is_tls
+from gateway.net.tls.errors import reason_of
+from gateway.net.tls.transport import TLSTransport, begin_tls, is_tls
 from gateway.networks import is_here
 from gateway.wire.dialogue import Dialogue
 from gateway.wire.outgoing import SLICE

@@ -19,9 +19,9 @@ from gateway.errors import LoginTooSoon, TooManySessions
 from gateway.interfaces import IAdmission, Leave
 from gateway.model import Connection, LoginAttempt, Peer, Terms
 from gateway.net.acceptor import Acceptor
-from gateway.net.tls import Certificate
-from gateway.net.tls_context import TLSContext
-from gateway.net.tls_transport import TLSFactory
+from gateway.net.tls.certificates import Certificate
+from gateway.net.tls.context import TLSContext
+from gateway.net.tls.transport import TLSFactory
 from gateway.pop3.profile import Profile
 from gateway.testing.admission_contract import (
     CONNECTIONS,

@@ -22,7 +22,7 @@ from gateway.config.live import RESTART, merge, needs_restart
 from gateway.config.load import load_settings
 from gateway.config.settings import Settings
 from gateway.directory import passwd_entries
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 
 ROOT = Path(__file__).parents[2]
 

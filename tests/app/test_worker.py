@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from channels import Ends
 from gateway.app.worker import Worker
-from gateway.net.shared_contexts import SharedContexts
+from gateway.net.tls.shared_contexts import SharedContexts
 
 
 class Reactor(MemoryReactorClock):

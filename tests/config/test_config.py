@@ -33,7 +33,7 @@ from gateway.directory.ldap_kind import LdapSettings
 from gateway.directory.passwd import PasswdFile
 from gateway.errors import ConfigError, GatewayError
 from gateway.model import Reason, Removed
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.state.ledger import Ledger
 from gateway.store.audited import no_audit

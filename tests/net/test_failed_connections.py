@@ -23,9 +23,9 @@ from gateway.mailboxes.recipients import Recipients
 from gateway.model import Limits
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.timeouts import Timeouts
-from gateway.net.tls import Certificate
-from gateway.net.tls_context import TLSContext
-from gateway.net.tls_transport import TLSFactory
+from gateway.net.tls.certificates import Certificate
+from gateway.net.tls.context import TLSContext
+from gateway.net.tls.transport import TLSFactory
 from gateway.observe.log import logged_events
 from gateway.pop3.profile import Profile as PopProfile
 from gateway.store.memory import MemoryStore

@@ -22,9 +22,9 @@ from gateway.mailboxes.recipients import Recipients
 from gateway.model import Account, Limits
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.postfix_policy import PolicyFactory, PolicyOptions
-from gateway.net.tls import Certificate
-from gateway.net.tls_context import TLSContext
-from gateway.net.tls_transport import TLSFactory
+from gateway.net.tls.certificates import Certificate
+from gateway.net.tls.context import TLSContext
+from gateway.net.tls.transport import TLSFactory
 from gateway.store.memory import MemoryStore
 from harness import ALICE, SECRET, Wire
 from sockets import listen

@@ -35,9 +35,9 @@ from gateway.mailboxes.recipients import Recipients
 from gateway.model import Connection, Limits, Proxy
 from gateway.net.lmtp_factory import LMTPFactory, LMTPOptions
 from gateway.net.proxy_protocol import MOST_WAITING, ProxyAcceptor, ProxyOptions, ProxyTls
-from gateway.net.tls import Certificate
-from gateway.net.tls_context import TLSContext
-from gateway.net.tls_transport import TLSFactory
+from gateway.net.tls.certificates import Certificate
+from gateway.net.tls.context import TLSContext
+from gateway.net.tls.transport import TLSFactory
 from gateway.networks import within
 from gateway.observe.bus import EventBus
 from gateway.observe.log import log_lines

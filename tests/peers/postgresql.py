@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from programs import find, need
 from servers import Server, free_port
 

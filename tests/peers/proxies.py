@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench import dovecot_config
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from programs import find, need
 from servers import Server, free_port, until_listening
 

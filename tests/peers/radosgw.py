@@ -9,7 +9,7 @@ import subprocess
 import uuid
 from pathlib import Path
 
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from programs import need
 from servers import Server, free_port, until_listening
 

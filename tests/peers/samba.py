@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from programs import need
 from servers import Server, free_port
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench import dovecot_config
 from gateway.directory import passwd_entries
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from gateway.observe.log_file import FLUSH_AFTER
 from mail_places import Mail, MaildirMail
 from programs import need

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 
 PEM = serialization.Encoding.PEM
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey

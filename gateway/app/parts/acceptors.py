@@ -11,8 +11,8 @@ from gateway.config.settings import Settings
 from gateway.events import Emit
 from gateway.net.acceptor import Acceptor
 from gateway.net.proxy_protocol import ProxyAcceptor, ProxyOptions
-from gateway.net.tls_context import TLSContext
-from gateway.net.tls_transport import TLSFactory
+from gateway.net.tls.context import TLSContext
+from gateway.net.tls.transport import TLSFactory
 from gateway.networks import within
 
 

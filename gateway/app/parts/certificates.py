@@ -19,8 +19,8 @@ from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.events import CertificateRejected, CertificateReloaded, Emit
 from gateway.jobs.certificate_expiry import CertificateExpiry, Shown
-from gateway.net.tls import Certificate, names_of
-from gateway.net.tls_context import MakeContext, TLSContext, new_context, prepare_context
+from gateway.net.tls.certificates import Certificate, names_of
+from gateway.net.tls.context import MakeContext, TLSContext, new_context, prepare_context
 from gateway.operations.server.certificates import CertificateRow
 
 _ANY = ("", "0.0.0.0", "::")

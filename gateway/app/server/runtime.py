@@ -26,7 +26,7 @@ from gateway.config.settings import Settings
 from gateway.interfaces import IAdmission, IProcesses
 from gateway.jobs.thread_pool import ThreadPool
 from gateway.net.fair_turns import FairTurns
-from gateway.net.tls_context import MakeContext
+from gateway.net.tls.context import MakeContext
 from gateway.observe.bus import EventBus
 from gateway.observe.figures import Figures
 from gateway.observe.outage import Outages

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from client_process import port_of, run
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from servers import PASSWORD, USER, Gateway, corpus, fill, need
 from whole_corpus import MESSAGES, canonical
 

@@ -15,7 +15,7 @@ import pytest
 
 from client_process import curl, fetchmail, mpop
 from gateway.directory import passwd_entries
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from gateway.sasl.channel import end_point
 from gateway.sasl.ntlm_proof import channel_binding
 from gateway.sasl.ntlmssp import Av, read_pairs

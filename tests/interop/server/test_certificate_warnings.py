@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from servers import Gateway
 
 pytestmark = pytest.mark.interop

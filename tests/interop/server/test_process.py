@@ -23,7 +23,7 @@ from cryptography import x509
 
 from disks import small_disk_at
 from gateway.directory import passwd_entries
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from programs import need
 from servers import PASSWORD, USER, Gateway, fill, refuses_connections
 

@@ -20,7 +20,7 @@ from test_workers_process import READY, WORKERS, clients_of_each, start, workers
 
 import gateway
 import twisted
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from programs import need
 from servers import USER, Gateway, fill, refuses_connections, until_listening
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench
 from gateway.errors import StoreDown
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from gateway.postgresql.database import Database
 from gateway.s3.transport import make_connections
 

@@ -16,7 +16,7 @@ import pytest
 
 from cluster_engines import Engines
 from cluster_gateway import ClusterGateway, running
-from gateway.net.tls import make_certificate
+from gateway.net.tls.certificates import make_certificate
 from servers import PASSWORD, USER, Gateway
 
 pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("cluster")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.net.shared_contexts import SharedContexts
+from gateway.net.tls.shared_contexts import SharedContexts
 
 
 class SharedContextsTests(SynchronousTestCase):

@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
 from gateway.errors import ConfigError
-from gateway.net.server_names import choices, find_choice, first_choice
-from gateway.net.tls import Certificate, reasons_of
+from gateway.net.tls.certificates import Certificate, reasons_of
+from gateway.net.tls.server_names import choices, find_choice, first_choice
 
 __all__ = ["TLSContext"]
 

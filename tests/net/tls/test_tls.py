@@ -22,9 +22,9 @@ from twisted.trial.unittest import TestCase
 
 from certificates import own_certificate
 from gateway.errors import ConfigError
-from gateway.net.tls import Certificate, make_certificate
-from gateway.net.tls_context import TLSContext
-from gateway.net.tls_transport import TLSFactory
+from gateway.net.tls.certificates import Certificate, make_certificate
+from gateway.net.tls.context import TLSContext
+from gateway.net.tls.transport import TLSFactory
 from harness import ALICE, SECRET, Wire
 from sockets import listen
 

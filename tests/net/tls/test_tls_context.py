@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from certificates import Pair
 from gateway.errors import ConfigError
-from gateway.net.tls import Certificate
-from gateway.net.tls_context import TLSContext
+from gateway.net.tls.certificates import Certificate
+from gateway.net.tls.context import TLSContext
 
 OLD, NEW = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 RSA_ONLY = "ECDHE-RSA-AES128-GCM-SHA256"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.net.server_names import choices, find_choice, first_choice, unused
+from gateway.net.tls.server_names import choices, find_choice, first_choice, unused
 
 
 @frozen

@@ -15,9 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from certificates import own_certificate
-from gateway.net.tls import Certificate
-from gateway.net.tls_context import TLSContext
-from gateway.net.tls_transport import TLSFactory, TLSTransport
+from gateway.net.tls.certificates import Certificate
+from gateway.net.tls.context import TLSContext
+from gateway.net.tls.transport import TLSFactory, TLSTransport
 from harness import ALICE, SECRET, Line, Wire
 from support.calls import calls_of
 

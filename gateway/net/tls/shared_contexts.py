@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 
 from OpenSSL import SSL
 
-from gateway.net.tls_context import new_context
+from gateway.net.tls.context import new_context
 
 GENERATIONS = 64
 """How often the keys can be renewed; afterwards each worker has its own.  13 KiB a context."""
