@@ -14,27 +14,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench import (
-    cluster,
-    compare,
-    machine,
-    memory,
-    page,
-    passes,
-    quiet,
-    report,
-    results,
-    workers,
-)
-from bench.load import LoadFailed
-from bench.results import QUIET, Result, Run
+from bench.figures import compare, machine, page, passes, quiet, report, results
+from bench.figures.results import QUIET, Result, Run
 from bench.rows import LONG, QUICK, Row, Sizes, beside_other_commit, rows
-from bench.servers import HERE, Dovecot, Gateway, NotAvailable, Server
+from bench.setup import cluster
+from bench.setup.servers import ROOT, Dovecot, Gateway, NotAvailable, Server
+from bench.work import memory, workers
+from bench.work.load import LoadFailed
 
 WORKERS, MEMORY = "workers", "memory"
 """Rows that have servers of their own. The first needs three minutes: only if asked for."""
 
-KEPT = HERE.parent / "var" / "bench"
+KEPT = ROOT / "var" / "bench"
 """Where the figures of each run are kept."""
 
 

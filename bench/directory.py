@@ -15,12 +15,12 @@ from itertools import cycle, islice
 from pathlib import Path
 from string import Template
 
-from bench import dovecot_config, processes
-from bench.load import Line, Probe, Step, Talk, converse, login
-from bench.maildirs import Drop
 from bench.program import main, need, users_at
-from bench.servers import Dovecot, Gateway, Server, changed, free_port, made, running
-from bench.work import Mail, Sessions, percentile
+from bench.setup import dovecot_config, processes
+from bench.setup.maildirs import Drop
+from bench.setup.servers import Dovecot, Gateway, Server, changed, free_port, made, running
+from bench.work.load import Line, Probe, Step, Talk, converse, login
+from bench.work.work import Mail, Sessions, percentile
 
 BASE = "ou=people,dc=example,dc=org"
 READER = f"cn=reader,{BASE}"

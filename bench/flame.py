@@ -20,11 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import passes, processes
-from bench.load import LoadFailed
+from bench.figures import passes
 from bench.rows import Row, Sizes, rows
-from bench.servers import Gateway, NotAvailable, Server
-from bench.work import Mail
+from bench.setup import processes
+from bench.setup.servers import Gateway, NotAvailable, Server
+from bench.work.load import LoadFailed
+from bench.work.work import Mail
 
 RATE = 1000
 """Samples a second."""

@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import processes
-from bench.cluster import Cluster
-from bench.cpu_share import limited
-from bench.load import LoadFailed
-from bench.maildirs import CRLF, Copies, Drop, account_lines, attachments, letters
 from bench.program import USERS, main
-from bench.servers import OWNER, made, running
-from bench.workers import compiled
+from bench.setup import processes
+from bench.setup.cluster import Cluster
+from bench.setup.cpu_share import limited
+from bench.setup.maildirs import CRLF, Copies, Drop, account_lines, attachments, letters
+from bench.setup.servers import OWNER, made, running
+from bench.work.load import LoadFailed
+from bench.work.workers import compiled
 
 CONNECTIONS = 16
 """For each gateway."""

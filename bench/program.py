@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from bench.maildirs import Copies, Drop, account_lines, letters
-from bench.servers import OWNER, NotAvailable, Server
+from bench.setup.maildirs import Copies, Drop, account_lines, letters
+from bench.setup.servers import OWNER, NotAvailable, Server
 
 USERS = 200
 

@@ -11,14 +11,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import processes
-from bench.crowd import crowd, grow_old, maildir, settle_in
-from bench.load import LoadFailed
-from bench.maildirs import Drop, account_lines
 from bench.program import main
-from bench.servers import Gateway, changed, made, running
-from bench.visitors import Times, visit
-from bench.work import percentile
+from bench.setup import processes
+from bench.setup.crowd import crowd, grow_old, maildir, settle_in
+from bench.setup.maildirs import Drop, account_lines
+from bench.setup.servers import Gateway, changed, made, running
+from bench.work.load import LoadFailed
+from bench.work.visitors import Times, visit
+from bench.work.work import percentile
 from gateway.config.retention import Retention
 
 IDLE = 60.0

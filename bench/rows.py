@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from bench.delivery import Deliveries, LargeDelivery
-from bench.floods import CLIENTS, Flooded
-from bench.mailboxes import FirstOpen, InTurn, NewMail
-from bench.results import Goal
-from bench.work import Connection, Idle, Retrieval, Sessions, SmallReplies, Work
+from bench.figures.results import Goal
+from bench.work.delivery import Deliveries, LargeDelivery
+from bench.work.floods import CLIENTS, Flooded
+from bench.work.mailboxes import FirstOpen, InTurn, NewMail
+from bench.work.work import Connection, Idle, Retrieval, Sessions, SmallReplies, Work
 
 OTHERS = "others"
 """The mail of those whose sessions are held up by what a row does."""

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench import calls, compare, page, processes, quiet, report, results
-from bench.load import Tally
-from bench.memory import slope
-from bench.results import Goal, Result, Run, Spread
-from bench.work import figures, percentile
+from bench.figures import calls, compare, page, quiet, report, results
+from bench.figures.results import Goal, Result, Run, Spread
+from bench.setup import processes
+from bench.work.load import Tally
+from bench.work.memory import slope
+from bench.work.work import figures, percentile
 
 LOAD = st.floats(0, 1000)
 

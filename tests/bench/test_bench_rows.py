@@ -10,10 +10,10 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import bench
-from bench import mail
-from bench.delivery import Deliveries
-from bench.mailboxes import FirstOpen, InTurn
-from bench.maildirs import (
+from bench.figures.report import LABELS
+from bench.rows import LONG, OTHERS, QUICK, Others, Row, Sizes, beside_other_commit, rows
+from bench.setup import mail
+from bench.setup.maildirs import (
     CRLF,
     LF,
     Copies,
@@ -25,10 +25,10 @@ from bench.maildirs import (
     stuffed_dots,
     wire_size,
 )
-from bench.report import LABELS
-from bench.rows import LONG, OTHERS, QUICK, Others, Row, Sizes, beside_other_commit, rows
-from bench.servers import Gateway
-from bench.work import Retrieval, Sessions
+from bench.setup.servers import Gateway
+from bench.work.delivery import Deliveries
+from bench.work.mailboxes import FirstOpen, InTurn
+from bench.work.work import Retrieval, Sessions
 
 README = Path(bench.__file__).with_name("README.md")
 ROWS = rows(Sizes())

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench import dovecot_config
+from bench.setup import dovecot_config
 from gateway.net.tls.certificates import make_certificate
 from programs import find, need
 from servers import Server, free_port, until_listening

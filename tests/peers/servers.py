@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import cycle
 from pathlib import Path
 
-from bench import dovecot_config
+from bench.setup import dovecot_config
 from gateway.directory import passwd_entries
 from gateway.net.tls.certificates import make_certificate
 from gateway.observe.log_file import FLUSH_AFTER

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import dovecot_config
+from bench.setup import dovecot_config
 from gateway.store.maildir.listing.compressed import is_packed
 from servers import PASSWORD, USER, Dovecot, Gateway, corpus, fill
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench import dovecot_config
+from bench.setup import dovecot_config
 from machine import Machine
 from pages import DOCS, blocks, commands
 from programs import need

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import bench
+import bench.work
 from gateway.directory import passwd_entries
 from servers import Gateway, fill, need
 
@@ -24,7 +24,7 @@ def saturate(tmp_path: Path) -> Callable[..., tuple[int, int]]:
     """Runs it; the numbers of sessions or messages, and of octets."""
     need("gcc", "/usr/include/stdio.h")
     program = tmp_path / "saturate"
-    source = Path(bench.__file__).with_name("saturate.c")
+    source = Path(bench.work.__file__).with_name("saturate.c")
     subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)
 
     def run(*arguments: object) -> tuple[int, int]:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import calls, mail, memory, passes
-from bench.maildirs import Copies, Drop, account_lines
+from bench.figures import calls, passes
 from bench.rows import Others, Sizes, rows
-from bench.servers import Gateway, made, running
+from bench.setup import mail
+from bench.setup.maildirs import Copies, Drop, account_lines
+from bench.setup.servers import Gateway, made, running
+from bench.work import memory
 from programs import need
 
 pytestmark = pytest.mark.interop

@@ -11,7 +11,7 @@ from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 
-from bench.maildirs import DOMAIN, Drop, notes, wire_size
+from bench.setup.maildirs import DOMAIN, Drop, notes, wire_size
 
 WRITERS = 4
 """Processes; more than cores, as they wait for the file system."""

@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.load import LoadFailed, Step, login
-from bench.maildirs import Drop
-from bench.results import Figures
-from bench.servers import Server
-from bench.visitors import visit
-from bench.work import Mail, hold, percentile
+from bench.figures.results import Figures
+from bench.setup.maildirs import Drop
+from bench.setup.servers import Server
+from bench.work.load import LoadFailed, Step, login
+from bench.work.visitors import visit
+from bench.work.work import Mail, hold, percentile
 
 CLIENTS = 10
 

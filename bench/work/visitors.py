@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
-from bench.load import QUIT, Line, LoadFailed, Step, Talk, converse, login
-from bench.maildirs import Drop
+from bench.setup.maildirs import Drop
+from bench.work.load import QUIT, Line, LoadFailed, Step, Talk, converse, login
 
 PACE = 0.003
 """Seconds between two sessions."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import report, workers
-from bench.results import Run, merged
-from bench.servers import HERE
+from bench.figures import report
+from bench.figures.results import Run, merged
+from bench.setup.servers import ROOT
+from bench.work import workers
 
-PAGE = HERE.parent / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "performance.md"
 
 NOT_RUN = "<!-- not run: it takes as long as the table says -->"
 """For the tests of the manual."""

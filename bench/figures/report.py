@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bench import workers
-from bench.results import QUIET, Goal, Result, Run, Spread
+from bench.figures.results import QUIET, Goal, Result, Run, Spread
+from bench.work import workers
 
 LABELS = {
     "cpu_us": "CPU per {unit}",

@@ -16,11 +16,11 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import processes
-from bench.cpu_share import limited
-from bench.load import LoadFailed
-from bench.maildirs import CRLF, Copies, Drop, account_lines, attachments, letters
-from bench.servers import HERE, OWNER, Dovecot, Gateway, NotAvailable, Server, made, running
+from bench.setup import processes
+from bench.setup.cpu_share import limited
+from bench.setup.maildirs import CRLF, Copies, Drop, account_lines, attachments, letters
+from bench.setup.servers import OWNER, Dovecot, Gateway, NotAvailable, Server, made, running
+from bench.work.load import LoadFailed
 
 USERS = 200
 LARGE = 4
@@ -198,7 +198,7 @@ def _load(
 def compiled(directory: Path) -> Path:
     """The load generator.  Raises ``NotAvailable``."""
     program = directory / "saturate"
-    command = ["gcc", "-O2", "-o", str(program), str(HERE / "saturate.c")]
+    command = ["gcc", "-O2", "-o", str(program), str(Path(__file__).with_name("saturate.c"))]
     try:
         subprocess.run(command, check=True)
     except (OSError, subprocess.CalledProcessError) as error:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-from bench import processes
-from bench.load import LoadFailed, Tally
-from bench.maildirs import CRLF, DOMAIN, attachments, letters
-from bench.results import Figures
-from bench.servers import Server
-from bench.work import Mail, figures
+from bench.figures.results import Figures
+from bench.setup import processes
+from bench.setup.maildirs import CRLF, DOMAIN, attachments, letters
+from bench.setup.servers import Server
+from bench.work.load import LoadFailed, Tally
+from bench.work.work import Mail, figures
 
 SIZE = 10_000
 

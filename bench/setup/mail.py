@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bench.maildirs import Copies, Drop, Stored, attachments, letters, notes
 from bench.rows import FORMS, OTHERS, Sizes
+from bench.setup.maildirs import Copies, Drop, Stored, attachments, letters, notes
 
 Maker = Callable[[], list[Drop]]
 

@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from bench import dovecot_config, processes
-from bench.maildirs import Drop
+from bench.setup import dovecot_config, processes
+from bench.setup.maildirs import Drop
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 OWNER = 20000
 """The numeric user and group of Dovecot's mail processes; needs no entry in /etc/passwd."""
 
@@ -38,7 +38,7 @@ class Server:
     """One server: where it listens, what it has cost, how it starts and ends."""
 
     name = ""
-    source = HERE.parent
+    source = ROOT
     """The tree of which it runs, if it is ours."""
     environment: Mapping[str, str] = MappingProxyType({})
     """What is added to the environment."""
@@ -164,7 +164,7 @@ class Dovecot(Server):
         return [program, "-F", "-c", str(config)]
 
     def _settings(self) -> str:
-        return Template((HERE / "dovecot.conf.in").read_text()).substitute(
+        return Template(Path(__file__).with_name("dovecot.conf.in").read_text()).substitute(
             directory=self.directory,
             **{f"{kind}_certificate": pair[0] for kind, pair in self.pairs.items()},
             **{f"{kind}_key": pair[1] for kind, pair in self.pairs.items()},

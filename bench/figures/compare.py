@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.report import LABELS, columns, spread
-from bench.results import Run
-from bench.servers import HERE, Gateway
-
-ROOT = HERE.parent
+from bench.figures.report import LABELS, columns, spread
+from bench.figures.results import Run
+from bench.setup.servers import ROOT, Gateway
 
 
 def table(first: Run, second: Run) -> str:

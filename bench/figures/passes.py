@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench import calls, mail
-from bench.load import LoadFailed, Probe, login
-from bench.maildirs import Copies, Drop, account_lines
-from bench.quiet import Meter
-from bench.results import Figures, Result
+from bench.figures import calls
+from bench.figures.quiet import Meter
+from bench.figures.results import Figures, Result
 from bench.rows import OTHERS, Others, Row, Sizes
-from bench.servers import OWNER, NotAvailable, Server, made, running
-from bench.work import Mail, percentile
+from bench.setup import mail
+from bench.setup.maildirs import Copies, Drop, account_lines
+from bench.setup.servers import OWNER, NotAvailable, Server, made, running
+from bench.work.load import LoadFailed, Probe, login
+from bench.work.work import Mail, percentile
 
 PACE = {Others.APART: 0.003, Others.ALONG: 0.01}
 """Seconds between two commands of the other session."""

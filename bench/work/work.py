@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from itertools import chain, cycle, islice, repeat
 from typing import Literal, NamedTuple, Protocol
 
-from bench import processes
-from bench.load import (
+from bench.figures.results import Figures
+from bench.setup import processes
+from bench.setup.maildirs import Drop
+from bench.setup.servers import Server
+from bench.work.load import (
     QUIT,
     Line,
     LoadFailed,
@@ -23,9 +26,6 @@ from bench.load import (
     login,
     tls_context,
 )
-from bench.maildirs import Drop
-from bench.results import Figures
-from bench.servers import Server
 
 Mail = Mapping[str, Sequence[Drop]]
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench.servers import NotAvailable
+from bench.setup.servers import NotAvailable
 
 ROOT = Path("/sys/fs/cgroup")
 PERIOD = 50_000

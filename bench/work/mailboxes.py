@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench import processes
-from bench.load import QUIT, Step, Talk, Tally, converse, login
-from bench.maildirs import Drop, deliver, letters
-from bench.results import Figures
-from bench.servers import Server
-from bench.work import Mail, connect, figures, hold
+from bench.figures.results import Figures
+from bench.setup import processes
+from bench.setup.maildirs import Drop, deliver, letters
+from bench.setup.servers import Server
+from bench.work.load import QUIT, Step, Talk, Tally, converse, login
+from bench.work.work import Mail, connect, figures, hold
 
 PAUSE = 1.2
 """Seconds after a change: both servers distrust a directory that changed within the last second."""

@@ -12,12 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from bench import processes
-from bench.maildirs import DOMAIN, Drop, wire_size
-from bench.servers import HERE, Gateway, changed
+from bench.setup import processes
+from bench.setup.maildirs import DOMAIN, Drop, wire_size
+from bench.setup.servers import ROOT, Gateway, changed
 
 # Tests and benchmark start the same engines.
-sys.path += [str(HERE.parent / "tests" / part) for part in ("support", "peers")]
+sys.path += [str(ROOT / "tests" / part) for part in ("support", "peers")]
 
 ROWS = (
     *("login", "login-cold", "poll", "fetch-lf", "fetch-lf-dots"),

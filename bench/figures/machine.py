@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography.hazmat.backends.openssl import backend
 
-from bench import dovecot_config
+from bench.setup import dovecot_config
 
 PACKAGES = ("twisted", "pyopenssl", "cryptography", "attrs", "zope.interface")
 

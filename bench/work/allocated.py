@@ -1,4 +1,4 @@
-"""``python -m bench.allocated FILE PROGRAM ...``: a program that tells what it has allocated.
+"""``python -m bench.work.allocated FILE PROGRAM ...``: a program that tells what it has allocated.
 
 At the signal ``ASK`` the program writes the number of octets to FILE: of everything that came from
 malloc, OpenSSL's included. So it has to run with PYTHONMALLOC=malloc, which has Python take each
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from types import MappingProxyType
 
-from bench.servers import Gateway, NotAvailable
+from bench.setup.servers import Gateway, NotAvailable
 
 ASK = signal.SIGRTMIN
 
@@ -52,7 +52,7 @@ class TellingGateway(Gateway):
     def command(self) -> list[str]:
         python, *rest = super().command()
         answer = str(self.directory / "allocated")
-        return [python, "-m", "bench.allocated", answer, *rest]
+        return [python, "-m", "bench.work.allocated", answer, *rest]
 
     def allocated(self) -> int:
         """Octets, once what ended just now is gone."""

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import processes
-from bench.servers import NotAvailable, Server
+from bench.setup import processes
+from bench.setup.servers import NotAvailable, Server
 
 MOST_NAMES = 6
 """How many calls are told by name, the most frequent first."""

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-from bench import mail as mails
-from bench import processes
-from bench.allocated import TellingGateway
-from bench.load import LoadFailed
-from bench.maildirs import Copies, Drop, account_lines
 from bench.rows import Sizes
-from bench.servers import Server, made, running
-from bench.work import Connection, Mail, hold, logged_in
+from bench.setup import mail as mails
+from bench.setup import processes
+from bench.setup.maildirs import Copies, Drop, account_lines
+from bench.setup.servers import Server, made, running
+from bench.work.allocated import TellingGateway
+from bench.work.load import LoadFailed
+from bench.work.work import Connection, Mail, hold, logged_in
 
 SAMPLES = 20
 """Times that resident memory is looked at during the soak; the first quarter is its warm-up."""

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import processes
-from bench.results import QUIET
+from bench.figures.results import QUIET
+from bench.setup import processes
 
 _BUSY = (0, 1, 2)
 """Columns of /proc/stat: user, nice and system, in ticks (proc(5)).
