@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from gateway.store.maildir.maildrop import Mailbox
+from gateway.store.maildir.mailbox import Mailbox
 
 EMPTY = 20
 """The memory of a mailbox without messages, in messages."""

@@ -52,7 +52,8 @@ from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.paths import lies_in_homes, mailbox_path, mailboxes
 from gateway.store.maildir.folders.place import opened
 from gateway.store.maildir.listing.snapshot import MaildirOptions, Snapshot
-from gateway.store.maildir.maildrop import Mailbox, Maildrop
+from gateway.store.maildir.mailbox import Mailbox
+from gateway.store.maildir.maildrop import Maildrop
 from gateway.store.maildir.removal.expiry import MaildirRetention
 from gateway.store.maildir.transfer import MaildirTransfer, take_in
 
