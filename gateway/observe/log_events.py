@@ -13,7 +13,15 @@ from typing import Any
 from twisted.logger import LogLevel
 
 from gateway import events
-from gateway.errors import BadCredentials, LoginTooSoon, MessageGone
+from gateway.errors import (
+    BadCredentials,
+    LoginTooSoon,
+    MessageGone,
+    OverQuota,
+    RecipientBarred,
+    RefusedByPolicy,
+    UnknownRecipient,
+)
 from gateway.events import HEALTH_CHECK, Event, Problem
 from gateway.model import Connection, Proxy
 from gateway.observe.labels import reason_of
@@ -21,8 +29,11 @@ from gateway.observe.log_form import LEVELS, Fields, pairs, quoted
 
 DEBUG, INFO, WARN, ERROR = LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error
 
-_EXPECTED = BadCredentials, LoginTooSoon, MessageGone
-"""Problems of a client that need nobody's attention."""
+_EXPECTED = (
+    *(BadCredentials, LoginTooSoon, MessageGone),
+    *(OverQuota, RecipientBarred, RefusedByPolicy, UnknownRecipient),
+)
+"""Problems of a client, or of an address, that need nobody's attention."""
 
 
 VARIES = 9
@@ -218,6 +229,11 @@ def _policy_refused(event: events.PolicyRefused) -> Fields:
     return {**found, **_client(client), "answer": answer}
 
 
+def _policy_level(event: events.PolicyRefused) -> Any:
+    """Without an answer Postfix defers the mail."""
+    return INFO if event.answer else WARN
+
+
 def _with_problem(event: Any) -> Fields:
     """The event's own fields, with the words of the problem."""
     own = {key: value for key, value in event._asdict().items() if key != "problem"}
@@ -322,11 +338,11 @@ ROWS: dict[type[Event], Row] = {
     events.LMTPSessionEnded: Row("lmtp_end", INFO, _lmtp_ended, None, _is_check),
     events.BodyMissing: Row("body_missing", ERROR),
     events.MessageDelivered: Row("delivery", INFO, _delivered),
-    events.RecipientRefused: Row("recipient_refused", INFO, _recipient_refused),
+    events.RecipientRefused: Row("recipient_refused", _level, _recipient_refused),
     events.OperationDone: Row("operation", INFO),
     events.RequestServed: Row("request", _level_of_request, _request),
-    events.DeliveryFailed: Row("delivery_failed", INFO, _delivery_failed),
-    events.PolicyRefused: Row("policy_refused", INFO, _policy_refused),
+    events.DeliveryFailed: Row("delivery_failed", _level, _delivery_failed),
+    events.PolicyRefused: Row("policy_refused", _policy_level, _policy_refused),
     events.QuotaWarningSent: Row("quota_warning", INFO, _warned),
     events.QuotaDigestSent: Row("quota_digest", INFO),
     events.QuotaCheckFailed: Row("quota_check_failed", WARN, _with_problem, None, _is_logged),

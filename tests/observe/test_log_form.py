@@ -211,6 +211,39 @@ class LevelTests(SynchronousTestCase):
             self.assertEqual(len(b"".join(written).splitlines()), most)
         self.assertEqual(max(LEVELS.values()), LEVELS["critical"])
 
+    def test_mail_refused_for_a_fault_of_the_server_is_a_warning(self) -> None:
+        whose = {
+            "info": (
+                errors.UnknownRecipient("x"),
+                errors.RecipientBarred("x"),
+                errors.RefusedByPolicy("x"),
+                errors.OverQuota("x"),
+                errors.LargerThanQuota("x"),
+            ),
+            "warn": (
+                errors.MailboxUnusable("x"),
+                errors.NoRoom("x"),
+                errors.StoreDown("x"),
+                errors.DirectoryDown("x"),
+                errors.DirectoryMisconfigured("x"),
+                errors.Overloaded("x"),
+                errors.NoSuchMailbox("x"),
+                ValueError("x"),
+            ),
+        }
+        for level, causes in whose.items():
+            for problem in map(problem_of, causes):
+                for event in (
+                    events.RecipientRefused(CLIENT, "bob@example.org", problem),
+                    events.DeliveryFailed(CLIENT, problem),
+                ):
+                    self.assertIn(f" {level} ".encode(), logged(event, is_json=False)[:40])
+
+    def test_postfix_that_gets_no_answer_is_a_warning(self) -> None:
+        for level, answer in ("info", "552 5.2.2 Mailbox is full"), ("warn", ""):
+            event = events.PolicyRefused(CLIENT, "a@example.org", "bob@example.org", "4X", answer)
+            self.assertIn(f" {level} ".encode(), logged(event, is_json=False)[:40])
+
     def test_twisteds_lines_about_ports_are_left_out(self) -> None:
         written: list[bytes] = []
         log = Logger("-", observer=BufferedLog(written.append, Clock().callLater, lambda: False))

@@ -152,6 +152,9 @@ Names and fields are stable. A field without a value is left out. In JSON each o
 `time`, `level` and `event`. Two more events have no row: `notice` is a line of text, with `part`
 (the package) and `text`, and `internal_error` a fault of the server, with `text`, `error` and
 `traceback`; in text a notice begins with its part.
+
+Where the level varies, it is info if only a client, an address or a full mailbox is the cause,
+and more if the server or what it depends on is.
 """
 
 
