@@ -67,7 +67,7 @@ class ServedAdmission:
     def join(self, worker: int, channel: Channel) -> list[list[object]]:
         """A worker begins; returns the ``shares`` of its ``RemoteAdmission``."""
         self._channels[worker] = channel
-        takes: dict[str, Callable[[int, list[Any]], object]] = {
+        takes: dict[str, Callable[[int, Any], object]] = {
             "want": self._shares.take_want,
             "share": self._shares.take_share,
             "weigh": self._weigh,
@@ -78,9 +78,18 @@ class ServedAdmission:
             "delay": self._delayed,
         }
         for message, take in takes.items():
-            channel.handle(f"{self._name}.{message}", partial(take, worker))
+            from_it = partial(self._from, worker, channel, take)
+            channel.handle(f"{self._name}.{message}", from_it)
         channel.handle(HERE, lambda _: None)
         return self._shares.join(worker)
+
+    def _from(
+        self, worker: int, channel: Channel, take: Callable[[int, Any], object], body: Any
+    ) -> object:
+        """Take a worker's message."""
+        # Its last messages may be read after its end is known: what they give back is free
+        # already, and its successor has its number.
+        return take(worker, body) if self._channels.get(worker) is channel else None
 
     def leave(self, worker: int) -> None:
         """A worker has ended: what it counted is free."""

@@ -246,6 +246,22 @@ class LimitTests(Case):
         self.workers.start(0)
         self.refused(self.enter(0), TooManySessions)
 
+    def test_what_a_dead_worker_sent_last_changes_nothing_for_its_successor(self) -> None:
+        self.make(count=2, limits=ConnectionLimits(per_user=10))
+        for leave in [self.now(self.enter(0)) for _ in range(8)]:
+            leave()
+        # It has given places back, but its end is known first.
+        ends = self.workers.ends.pop(0)
+        self.workers.served.leave(0)
+        self.workers.clock.advance(0)
+        ends.turn()
+        ends.end()
+        self.workers.start(0)
+        asked = [self.enter(worker) for worker in (0, 1) for _ in range(10)]
+        self.workers.advance(2)
+        entered = [answer for answer in asked if callable(answer.addErrback(str).result)]
+        self.assertEqual(len(entered), 10)
+
     def test_login_delay_holds_over_all_workers(self) -> None:
         self.make(profile=Profile(login_delay="30"))
         self.now(self.enter(0, terms=Terms()))
