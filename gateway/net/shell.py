@@ -447,7 +447,12 @@ class Shell(AdmittedProtocol):
     def drain(self) -> None:
         """The server stops: finish running work, then close."""
         self._draining = True
-        self._pump()
+        if self._handshaking:
+            # A client that never goes on with its handshake would hold up the stop.
+            self._ending("server stopping")
+            self.abort()
+        else:
+            self._pump()
 
     def kick(self, operator: str) -> bool:
         """An operator ends the session; False: that is so once running work is done."""

@@ -8,6 +8,7 @@ import ssl
 from typing import Any
 
 from OpenSSL import SSL
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
@@ -132,6 +133,16 @@ class PacketTests(TLSCase):
         client.exchange()
         self.assertTrue(client.line.aborted)
         self.assertEqual(client.read(), b"nothing")
+
+    def test_a_stop_waits_for_no_handshake(self) -> None:
+        client, asked = Client(self.factory), Client(self.wire.factory)
+        asked.protocol.dataReceived(b"STLS\r\n")
+        drained: list[None] = []
+        self.wire.factory.drain(30).addCallback(drained.append)
+        for one in (client, asked):
+            self.assertTrue(one.line.aborted)
+            one.protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(drained, [None])
 
     def test_after_stls_the_handshake_ends_though_no_greeting_follows(self) -> None:
         for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
