@@ -106,7 +106,9 @@ def makeService(options: Options) -> IService:
     from gateway.app.parent import Parent
     from gateway.app.start import assemble
     from gateway.errors import GatewayError
+    from gateway.net.clock import follow_boot_time
 
+    follow_boot_time(reactor)
     # A signal while it starts ends no process: the reload comes when the server runs.
     asked: list[int] = []
     signal.signal(signal.SIGHUP, lambda number, _: asked.append(number))

@@ -37,7 +37,7 @@ from gateway.config.live import merge
 from gateway.config.load import load_settings_of
 from gateway.errors import GatewayError
 from gateway.events import ServerReady
-from gateway.net.clock import installed_clock
+from gateway.net.clock import follow_boot_time, installed_clock
 from gateway.net.tls.shared_contexts import SharedContexts
 from gateway.observe.figures import Figures
 from gateway.observe.log_file import BufferedLog
@@ -233,6 +233,7 @@ def main() -> None:
 def run(contexts: SharedContexts) -> None:
     """Run a worker in this process."""
     reactor: Any = installed_clock()
+    follow_boot_time(reactor)
 
     def may_wait() -> bool:
         return bool(reactor.running) and isInIOThread()
