@@ -83,7 +83,7 @@ class RemoteAdmission:
             self._shares.take_share(share)
         channel.handle(f"{name}.share", self._shares.take_share)
         channel.handle(f"{name}.spare", self._shares.take_spare)
-        channel.handle(f"{name}.replaced", lambda known: self._trusted.forget((known[0], known[1])))
+        channel.handle(f"{name}.distrusted", self._distrust)
         channel.handle(f"{name}.forgive", self._forgive)
         # For the time in which the parent does not answer.
         self._own = Throttle(share_of(throttle, workers), seconds)
@@ -101,6 +101,10 @@ class RemoteAdmission:
             self._network = networks_of(rules.throttle)
             self._own.configure(share_of(rules.throttle, self._workers))
         self._own_delay.configure(rules.profile)
+
+    def _distrust(self, known: list[str]) -> None:
+        name, network = known
+        self._trusted.forget((name, network))
 
     def _forgive(self, body: list[Any]) -> None:
         question, tells_others = body
@@ -216,7 +220,8 @@ class RemoteAdmission:
         known = name, self._network(host)
         again = partial(self.attempt, attempt, log_in)
         if self._trusted.knows(known, guess):
-            weighed: Weighed = _Trusted(self._trusted, known, guess, partial(self._result, facts))
+            tell, own = partial(self._result, facts), partial(weigh, self._own, attempt)
+            weighed: Weighed = _Trusted(self._trusted, known, guess, tell, own)
             return carry_out(weighed, attempt, log_in, again, self._clock, self._emit)
         return self._ask(known, facts, attempt).addCallback(
             carry_out, attempt, log_in, again, self._clock, self._emit
@@ -271,11 +276,13 @@ class _Trusted:
         known: tuple[str, str],
         guess: str,
         tell: Callable[[str, str], None],
+        own: Callable[[], Weighed],
     ) -> None:
         self._trusted = trusted
         self._known = known
         self._guess = guess
         self._tell = tell
+        self._own = own
 
     def succeeded(self) -> None:
         """It is right again."""
@@ -286,6 +293,10 @@ class _Trusted:
         """It is no longer right."""
         self._trusted.forget(self._known)
         self._tell("wrong", account)
+        # For the time in which the parent does not answer.
+        own = self._own()
+        own.failed(account)
+        own.ended()
 
     def ended(self) -> None:
         """Nothing else is kept of it."""

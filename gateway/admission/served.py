@@ -39,7 +39,7 @@ class ServedAdmission:
         self._shares = ParentShares(counted_limits(rules.limits), workers, self._tell, self._began)
         self._throttle = None
         if throttle is not None:
-            self._throttle = Throttle(throttle, seconds, self._replaced)
+            self._throttle = Throttle(throttle, seconds, self._distrusted)
         self._delay = LoginDelay(rules.profile, seconds)
 
     def configure(self, rules: AdmissionRules) -> None:
@@ -146,10 +146,10 @@ class ServedAdmission:
         """Of an operator of another server."""
         self._forgive(question)
 
-    def _replaced(self, name: str, network: str) -> None:
-        """Another password is right: no worker may try the last one without asking."""
+    def _distrusted(self, name: str, network: str) -> None:
+        """Another password is right, or none: no worker may try the last one without asking."""
         for worker in self._channels:
-            self._tell(worker, "replaced", [name, network])
+            self._tell(worker, "distrusted", [name, network])
 
     # -- LOGIN-DELAY -----------------------------------------------------------
 

@@ -4,9 +4,9 @@ It counts *distinct* wrong passwords, so that a phone that keeps sending an old
 one does not lock its owner out.  It counts them for an account and a network
 together, so that nobody can lock an account for other networks.  Answers to
 challenges (NTLM) differ each time: all of them together count as one wrong
-password for later passwords, and each counts for later answers.  A password
-that was right from the same network before is never delayed.  The throttle
-computes the delay, the caller waits.
+password for later passwords, and each counts for later answers.  The password
+that was right from the same network is never delayed, until the directory says
+that it is wrong.  The throttle computes the delay, the caller waits.
 """
 
 from __future__ import annotations
@@ -129,6 +129,8 @@ class Attempt:
 
         ``account``: the name of the account that the directory found.
         """
+        known = self._spelt, self._place.network
+        self._throttle._distrust(known, self._digest)
         self._throttle._failed(self._login, self._place, self._digest, account)
 
     def succeeded(self) -> None:
@@ -155,10 +157,10 @@ class Throttle:
         self,
         limits: ThrottleLimits,
         seconds: Callable[[], float],
-        replaced: Callable[[str, str], object] = lambda _, __: None,
+        distrusted: Callable[[str, str], object] = lambda _, __: None,
     ) -> None:
-        """``replaced`` gets login name and network for which another password is right now."""
-        self._replaced = replaced
+        """``distrusted`` gets login name and network: another password is right now, or none."""
+        self._distrusted = distrusted
         self._seconds = seconds
         # A wrong password is often another account's right one: only digests are kept.
         self._key = os.urandom(32)
@@ -192,7 +194,11 @@ class Throttle:
         now = self._seconds()
         trusted = until > now
         if not (trusted and hmac.compare_digest(digest, right)):
-            self._slow_down(attempt, () if trusted else pending, trusted, now)
+            others: Collection[bytes] = pending
+            if trusted:
+                # Answers that come at once from there are mostly right, and no two are the same.
+                others = () if answers else pending.keys() - {right}
+            self._slow_down(attempt, others, trusted, now)
         pending[digest] = pending.get(digest, 0) + 1
         return attempt
 
@@ -347,6 +353,14 @@ class Throttle:
             self._count(place._replace(answers=False), digest)
         self._count(Place("", place.network), digest)
 
+    def _distrust(self, known: tuple[str, str], digest: bytes) -> None:
+        """The password was wrong: from now on it is one of the wrong ones, if it was right once."""
+        until, right = self._trusted.get(known, (0.0, b""))
+        if hmac.compare_digest(digest, right):
+            # The network is still one that the account logged in from.
+            self._trusted[known] = until, b""
+            self._distrusted(*known)
+
     def _count(self, place: Place, digest: bytes) -> None:
         wrong, now = self._at(place), self._seconds()
         wrong.until = now + self._limits.window
@@ -362,7 +376,7 @@ class Throttle:
         _, right = self._trusted.get(known, (0.0, b""))
         until = self._seconds() + self._limits.trust
         if right and not place.answers and right != digest:
-            self._replaced(spelt, place.network)
+            self._distrusted(*known)
         self._trusted[known] = until, right if place.answers else digest
         self._trusted.move_to_end(known)
         self._trim(self._trusted)

@@ -51,6 +51,13 @@ class LearningTests(SynchronousTestCase):
         self.learn(0, "one")
         self.refused(self.login(1, "one"), WrongPassword)
 
+    def test_a_password_that_another_machine_finds_changed_is_trusted_in_no_worker(self) -> None:
+        for worker in range(2):
+            self.assertEqual(self.successResultOf(self.login(worker, "old")), "in")
+        self.learn(0, "old")
+        for worker in range(2):
+            self.refused(self.login(worker, "old"), WrongPassword)
+
     def test_a_right_password_in_another_machine_forgives(self) -> None:
         self.learn(0, "one")
         self.learn(1, "two")

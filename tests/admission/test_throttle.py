@@ -121,6 +121,51 @@ class DelayTests(ThrottleCase):
         again = self.weigh(throttle, guess=b"right")
         self.assertEqual((again.wait, again.refusal), (0, None))
 
+    def test_a_password_that_was_changed_reaches_the_directory_once_more(self) -> None:
+        for limits in ({"refuse_after": 4}, {"wrong_ttl": 3600.0}):
+            throttle = self.throttle(**limits)
+            self.succeed(throttle, guess=b"old")
+            self.fail_with(throttle, b"old")
+            for _ in range(20):
+                self.clock.advance(60)
+                again = self.weigh(throttle, guess=b"old")
+                self.assertIsInstance(again.refusal, BadCredentials)
+
+    def test_the_old_password_ends_no_trust_in_the_new_one(self) -> None:
+        throttle = self.throttle(refuse_after=4)
+        for guess in (b"old", b"new"):
+            self.succeed(throttle, guess=guess)
+        self.fail_with(throttle, b"old")
+        self.guess(throttle, 4)
+        again = self.weigh(throttle, guess=b"new")
+        self.assertEqual((again.wait, again.refusal), (0, None))
+
+    def test_a_network_stays_known_after_the_password_was_changed(self) -> None:
+        throttle = self.throttle()
+        self.succeed(throttle, guess=b"old")
+        self.guess(throttle, 50, login="bob")
+        self.fail_with(throttle, b"old")
+        self.assertEqual(self.wait(throttle), 0)
+
+    def test_a_login_that_came_to_no_answer_leaves_the_trust(self) -> None:
+        throttle = self.throttle(refuse_after=4)
+        self.succeed(throttle, guess=b"right")
+        self.weigh(throttle, guess=b"right")
+        self.guess(throttle, 4)
+        self.assertIsNone(self.weigh(throttle, guess=b"right").refusal)
+
+    def test_guesses_at_once_from_a_known_network_are_no_more_than_the_directory_may_see(
+        self,
+    ) -> None:
+        throttle = self.throttle(free=3, refuse_after=5)
+        self.succeed(throttle, guess=b"right")
+        right = throttle.weigh("alice", HERE, b"right")
+        attempts = [throttle.weigh("alice", HERE, b"%d" % number) for number in range(1000)]
+        self.assertEqual(sum(one.refusal is None for one in attempts), 5)
+        again = throttle.weigh("alice", HERE, b"0")
+        self.assertTrue(again.again)
+        self.assertIsNone(right.refusal)
+
     def test_a_thousand_connections_at_once_get_no_more_guesses_than_one(self) -> None:
         throttle = self.throttle(free=3, longest=15)
         attempts = [throttle.weigh("alice", HERE, b"%d" % number) for number in range(1000)]

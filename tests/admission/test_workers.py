@@ -168,6 +168,31 @@ class PasswordTests(Case):
         self.refused(self.try_password(0, b"right"), BadCredentials)
         self.assertGreater(self.messages(lambda: self.try_password(0, b"right").addErrback(str)), 0)
 
+    def test_a_password_that_was_changed_reaches_the_directory_once_more_from_all_workers(
+        self,
+    ) -> None:
+        self.make(count=3, throttle=LOCKING.throttle)
+        for worker in range(3):
+            self.now(self.try_password(worker, b"right"))
+        self.directory.right = b"new"
+        self.directory.asked.clear()
+        for at in range(20):
+            self.refused(self.try_password(at % 3, b"right"), BadCredentials)
+            self.workers.advance(60)
+        self.assertEqual(self.directory.asked, [b"right"])
+
+    def test_so_it_does_while_the_parent_is_away(self) -> None:
+        self.make(throttle=LOCKING.throttle)
+        self.now(self.try_password(0, b"right"))
+        self.workers.ends[0].to_parent.stop_reading()
+        self.directory.right = b"new"
+        self.directory.asked.clear()
+        for _ in range(5):
+            login = self.try_password(0, b"right")
+            self.workers.advance(30)
+            self.failureResultOf(login, BadCredentials)
+        self.assertEqual(self.directory.asked, [b"right"])
+
     def test_the_parent_keeps_nothing_of_logins_that_ended(self) -> None:
         self.make()
         for secret in (b"right", b"wrong"):

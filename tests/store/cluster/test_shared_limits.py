@@ -269,6 +269,16 @@ class ThrottleTests(SharedCase):
         # One wrong password, so another one waits for nothing.
         self.guess(self.two, b"other")
 
+    def test_a_password_that_one_gateway_finds_changed_is_trusted_in_no_other(self) -> None:
+        for member in (self.one, self.two):
+            self.successResultOf(member.try_password(b"old", right=True)[0])
+        self.guess(self.one, b"old")
+        self.cluster.pass_time(2)
+        for member in (self.one, self.two):
+            login, asked = member.try_password(b"old")
+            self.failureResultOf(login, WrongPassword)
+            self.assertEqual(asked, [])
+
     def test_the_right_password_forgives_in_every_gateway(self) -> None:
         self.throttle(ThrottleLimits(refuse_after=3))
         self.guess(self.one, b"a", b"b")
