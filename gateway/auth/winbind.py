@@ -41,6 +41,8 @@ PROTOCOL = "--helper-protocol=ntlm-server-1"
 _WAITING = 200
 """Requests that may wait for a helper."""
 
+_STOPPED = "the NTLM helpers were stopped"
+
 # Texts of Samba's get_friendly_nt_error_msg.  Any other text is a failure of the
 # helper, not a wrong password.
 _REFUSED = re.compile(r"password|account|logon is invalid|NTLM was blocked|Not Enough Quota")
@@ -66,7 +68,8 @@ class _Helper(ProcessProtocol):
     def ask(self, question: bytes, seconds: float) -> Deferred[list[str]]:
         """The lines of the answer; fails with ``DirectoryDown``."""
         self._answer = Deferred()
-        self._late = self._pool.reactor.callLater(seconds, self._too_late)
+        late = "the NTLM helper did not answer in time"
+        self._late = self._pool.reactor.callLater(seconds, self.end, late)
         self.transport.write(question)
         return self._answer
 
@@ -90,9 +93,10 @@ class _Helper(ProcessProtocol):
         said = self._said.decode("utf-8", "replace").strip().rpartition("\n")[2]
         self._failed(DirectoryDown(f"the NTLM helper ended: {said or reason.getErrorMessage()}"))
 
-    def _too_late(self) -> None:
+    def end(self, why: str) -> None:
+        """Kill it, and fail the pending request."""
         self.kill()
-        self._failed(DirectoryDown("the NTLM helper did not answer in time"))
+        self._failed(DirectoryDown(why))
 
     def kill(self) -> None:
         """Kill it: its late answer must not be taken for that of another request."""
@@ -176,6 +180,8 @@ class Winbind:
         return failure
 
     def _ask(self, question: bytes) -> Deferred[list[str]]:
+        if not self._most:
+            return fail(DirectoryDown(_STOPPED))
         if len(self._waiting) >= _WAITING:
             return fail(Overloaded(f"winbind: {_WAITING} requests wait"))
         answer: Deferred[list[str]] = Deferred()
@@ -184,21 +190,33 @@ class Winbind:
         return answer
 
     def _go_on(self) -> None:
-        while self._waiting:
-            if not self._idle:
-                if len(self._helpers) >= self._most:
-                    return
-                self._start()
+        while self._waiting and (self._idle or self._start()):
             helper = self._idle.pop()
             question, answer = self._waiting.popleft()
             helper.ask(question, self._timeout).chainDeferred(answer)
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Start another helper; False if there are enough, or the system allows no more."""
+        if len(self._helpers) >= self._most:
+            return False
         helper = _Helper(self)
-        self._helpers.add(helper)
         path = os.environ.get("PATH", os.defpath)
-        self.reactor.spawnProcess(helper, self._command[0], self._command, env={"PATH": path})
+        try:
+            self.reactor.spawnProcess(helper, self._command[0], self._command, env={"PATH": path})
+        except OSError as error:
+            if not self._helpers:
+                # One that runs takes the next request when it is free; there is none.
+                self._give_up(f"the NTLM helper cannot be started: {error.strerror}")
+            return False
+        self._helpers.add(helper)
         self._idle.append(helper)
+        return True
+
+    def _give_up(self, why: str) -> None:
+        """Fail the requests that wait for a helper."""
+        waiting, self._waiting = self._waiting, deque()
+        for _, answer in waiting:
+            answer.errback(DirectoryDown(why))
 
     def free(self, helper: _Helper) -> None:
         """The helper has answered: it is free."""
@@ -214,9 +232,12 @@ class Winbind:
             self._go_on()
 
     def stop(self) -> None:
-        """End all helpers."""
+        """End all helpers, fail all requests, and start no helper again."""
+        self._most = 0
+        self._outage.replaced()
         for helper in list(self._helpers):
-            helper.kill()
+            helper.end(_STOPPED)
+        self._give_up(_STOPPED)
 
 
 def _question(claim: INtlmResponse) -> bytes:

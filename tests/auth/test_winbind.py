@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from base64 import b64encode
 from typing import Any
 
@@ -12,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.auth.winbind import PROTOCOL, Winbind
 from gateway.errors import BadCredentials, DirectoryDown, Overloaded
+from gateway.events import BackEndBack, BackEndDown
 
 RIGHT = b"Authenticated: Yes\nUser-Session-Key: " + b"AB" * 16 + b"\n.\n"
 WRONG = b"Authenticated: No\nAuthentication-Error: The specified account does not exist.\n.\n.\n"
@@ -59,9 +62,13 @@ class Machine(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.started: list[Process] = []
+        self.failure: OSError | None = None
+        """Why none can be started."""
 
     def spawnProcess(self, protocol: Any, program: str, command: list[str], env: Any) -> None:  # noqa: ARG002
         """Start one."""
+        if self.failure is not None:
+            raise self.failure
         process = Process(protocol, command)
         self.started.append(process)
         protocol.makeConnection(process)
@@ -70,8 +77,14 @@ class Machine(Clock):
 class WinbindTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.machine = Machine()
+        self.events: list[Any] = []
         self.pool = Winbind(
-            self.machine, ["ntlm_auth"], helpers=2, timeout=10, domains=("LAB", "lab.test", "")
+            self.machine,
+            ["ntlm_auth"],
+            helpers=2,
+            timeout=10,
+            domains=("LAB", "lab.test", ""),
+            emit=self.events.append,
         )
 
     def answer(self, number: int, *parts: bytes) -> None:
@@ -174,11 +187,47 @@ class WinbindTests(SynchronousTestCase):
         self.answer(0, RIGHT)
         self.assertEqual(self.machine.started[0].signals, ["KILL"])
 
-    def test_at_the_end_all_helpers_are_ended(self) -> None:
-        asked = [self.pool.prove(Claim()) for _ in range(2)]
+    def test_one_that_cannot_be_started_is_an_outage_and_the_next_login_tries_again(self) -> None:
+        for number in (errno.EMFILE, errno.EAGAIN, errno.ENOENT):
+            self.machine.failure = OSError(number, os.strerror(number))
+            for _ in range(3):
+                failed = self.failureResultOf(self.pool.prove(Claim()), DirectoryDown)
+                self.assertIn(os.strerror(number), str(failed.value))
+                self.assertTrue(failed.value.logged)
+        self.machine.failure = None
+        asked = self.pool.prove(Claim())
+        self.machine.advance(5)
+        self.answer(0, RIGHT)
+        self.successResultOf(asked)
+        reason = f"the NTLM helper cannot be started: {os.strerror(errno.EMFILE)}"
+        self.assertEqual(self.events, [BackEndDown("winbind", reason), BackEndBack("winbind", 5)])
+
+    def test_if_no_other_can_be_started_those_that_run_take_all_logins(self) -> None:
+        first = self.pool.prove(Claim())
+        self.machine.failure = OSError(errno.EAGAIN, "too many processes")
+        second = self.pool.prove(Claim("bob"))
+        self.answer(0, RIGHT, RIGHT)
+        for one in (first, second):
+            self.successResultOf(one)
+        self.assertEqual(self.events, [])
+
+    def test_if_the_last_one_ends_and_no_other_can_be_started_nobody_waits(self) -> None:
+        first = self.pool.prove(Claim())
+        self.machine.failure = OSError(errno.EAGAIN, "too many processes")
+        waiting = [self.pool.prove(Claim()) for _ in range(5)]
+        self.machine.started[0].die()
+        for one in (first, *waiting):
+            self.failureResultOf(one, DirectoryDown)
+
+    def test_at_the_end_all_helpers_are_ended_and_nobody_waits_for_others(self) -> None:
+        asked = [self.pool.prove(Claim()) for _ in range(5)]
         self.pool.stop()
         self.assertEqual([one.signals for one in self.machine.started], [["KILL"], ["KILL"]])
         for process in self.machine.started:
             process.die()
-        for one in asked:
+        for one in (*asked, self.pool.prove(Claim())):
             self.failureResultOf(one, DirectoryDown)
+        self.assertEqual(len(self.machine.started), 2)
+        self.assertEqual(self.machine.getDelayedCalls(), [])
+        # Winbind was not away.
+        self.assertEqual(self.events, [])
