@@ -135,15 +135,15 @@ class ForkServer(ProcessProtocol):
 
     def _begin(self) -> None:
         self._pipes = {1: Lines(self._told), 2: Lines(self._complain)}
-        self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._requests.settimeout(FORK_WITHIN)
         self._late = self._reactor.callLater(READY_WITHIN, self._kill)
-        with theirs:
-            try:
+        try:
+            self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._requests.settimeout(FORK_WITHIN)
+            with theirs:
                 self._start(self, theirs.fileno())
-            except OSError as error:
-                self.log.error("cannot start the fork server: {error}", error=error.strerror)
-                self._lost()
+        except OSError as error:
+            self.log.error("cannot start the fork server: {error}", error=error.strerror)
+            self._lost()
 
     def stop(self) -> Deferred[None]:
         """End the process; fires when it has ended."""
@@ -175,9 +175,12 @@ class ForkServer(ProcessProtocol):
             # A worker that it forks later finds its channel closed, and ends.
             self._kill()
             raise
-        if not (answer and pidfds):
+        if not answer:
             self._is_ready = False
             raise OSError(errno.ECHILD, "the fork server has ended")
+        if not pidfds:
+            # The kernel drops what finds no place.  The worker finds its channel closed, and ends.
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         os.set_inheritable(pidfds[0], False)
         return int(answer), pidfds[0]
 

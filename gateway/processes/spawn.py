@@ -123,8 +123,10 @@ def _fork(
     reactor: Any, process: WorkerProcess, given: Sequence[int], fork_server: ForkServer
 ) -> None:
     """``given``: its input, its channel and its sockets."""
-    pipes = {name: os.pipe() for name in (1, 2)}
+    pipes: dict[int, tuple[int, int]] = {}
     try:
+        for name in (1, 2):
+            pipes[name] = os.pipe()
         pid, pidfd = fork_server.fork([given[0], pipes[1][1], pipes[2][1], *given[1:]])
     except OSError:
         for ours, _ in pipes.values():

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import resource
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from gateway.processes import forks
+from gateway.processes.channel import Channel
 from gateway.processes.fork_server import READY, REQUESTS
-from gateway.processes.forks import Forked, ForkServer
+from gateway.processes.forks import AGAIN_AFTER, Forked, ForkServer
+from gateway.processes.spawn import WorkerProcess, spawn
 
 reactor: Any = installed
 
@@ -136,6 +143,62 @@ class ForkServerTests(TestCase):
         process, _, line = self.fork()
         line.send(b"0")
         return process.over.addCallback(lambda reason: self.assertEqual(reason, "exit status 0"))
+
+    async def test_an_answer_that_finds_no_free_descriptor_ends_no_fork_server(self) -> None:
+        with open(os.devnull, "rb") as nothing:
+            given = [nothing.fileno()] * 4
+            with _free_descriptors(0), self.assertRaisesRegex(OSError, "Too many open files"):
+                self.server.fork(given)
+        process, _, line = self.fork()
+        line.send(b"0")
+        self.assertEqual(await process.over, "exit status 0")
+
+
+class NoDescriptorsTests(SynchronousTestCase):
+    def test_a_fork_server_that_cannot_be_started_for_want_of_descriptors_is_later(self) -> None:
+        clock, started = Clock(), list[ProcessProtocol]()
+        server = ForkServer(clock, lambda process, _: started.append(process))
+        self.addCleanup(server.stop)
+        with _free_descriptors(1):
+            self.successResultOf(server.start())
+        self.assertEqual(started, [])
+        clock.advance(AGAIN_AFTER)
+        self.assertEqual(len(started), 1)
+
+    def test_a_worker_that_cannot_be_started_keeps_no_descriptors(self) -> None:
+        clock = Clock()
+        server = ForkServer(clock, lambda *_: None)
+        self.addCleanup(server.stop)
+        server.start()
+        process = WorkerProcess(0, Channel(clock), lambda _: None, lambda _: None)
+        # Nothing of another test is closed meanwhile.
+        gc.collect()
+        before = os.listdir("/proc/self/fd")
+        for free in range(8):
+            with _free_descriptors(free), self.assertRaises(OSError):
+                spawn(_Full(), process, [], {}, server)
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
+
+
+class _Full:
+    """A reactor on a system that starts no more processes."""
+
+    def spawnProcess(self, *_: Any, **__: Any) -> None:
+        raise OSError("no more processes")
+
+
+@contextmanager
+def _free_descriptors(count: int) -> Iterator[None]:
+    """Only so many descriptors are free meanwhile."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_ones = [os.open(os.devnull, os.O_RDONLY) for _ in range(count + 1)]
+    for one in next_ones:
+        os.close(one)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_ones[-1], hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _collect(case: TestCase) -> list[Any]:
