@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
@@ -32,6 +34,9 @@ from gateway.units import limit_of, parse_size
 __all__ = ["PasswdFile"]
 
 T = TypeVar("T")
+
+AGAIN_AFTER = 1.0
+"""Seconds after which a changed file that the system did not let us read is tried again."""
 
 Stamp = tuple[int, int, int]
 """Inode, mtime in ns, and size of the file."""
@@ -210,9 +215,15 @@ class PasswdFile:
     """An ``IDirectory`` on a passwd-file, read again when it has changed."""
 
     def __init__(
-        self, path: str, run: Run, *, read_file: Run | None = None, emit: Emit = emit_to_log
+        self,
+        path: str,
+        run: Run,
+        *,
+        read_file: Run | None = None,
+        emit: Emit = emit_to_log,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``read_file`` reads the changed file, ``run`` computes slow hashes.
+        """``read_file`` reads the changed file, ``run`` computes slow hashes; ``now`` in seconds.
 
         Raises ``DirectoryMisconfigured`` if the file cannot be read or parsed.
         """
@@ -220,6 +231,11 @@ class PasswdFile:
         self._run = run
         self._read_file = read_file or run
         self._emit = emit
+        self._now = now
+        self._again = math.inf
+        """When the file with the stamp ``_bad`` is read again; never if its content is at fault."""
+        self._problem = ""
+        """Of that file."""
         self._outage = Outage(f"accounts file {path}", emit=emit)
         self._waiting: dict[Stamp, list[Deferred[Entries]]] = {}
         """Who waits for the file with this stamp to be read."""
@@ -253,7 +269,7 @@ class PasswdFile:
             self._outage.failed(error.strerror)
             return fail(DirectoryDown(f"{self._path}: {error.strerror}", logged=True))
         self._outage.answered()
-        if stamp in (self._stamp, self._bad):
+        if stamp == self._stamp or (stamp == self._bad and self._now() < self._again):
             return succeed(question(self._entries))
         return self._changed(stamp).addCallback(question)
 
@@ -275,8 +291,12 @@ class PasswdFile:
 
     def _faulty(self, failure: Failure, stamp: Stamp) -> None:
         failure.trap(OSError, DirectoryMisconfigured)
-        self._bad = stamp
-        self._emit(AccountsKept(failure.getErrorMessage()))
+        problem, before = failure.getErrorMessage(), (self._bad, self._problem)
+        self._bad, self._problem = stamp, problem
+        # What keeps the system from it may end without a change of the file.
+        self._again = self._now() + AGAIN_AFTER if failure.check(OSError) else math.inf
+        if (stamp, problem) != before:
+            self._emit(AccountsKept(problem))
 
     def _answer(self, result: Failure | None, stamp: Stamp) -> None:
         for waiting in self._waiting.pop(stamp):

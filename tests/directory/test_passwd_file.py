@@ -10,14 +10,16 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory import passwd_entries, schemes
-from gateway.directory.passwd import PasswdFile, parse
+from gateway.directory.passwd import AGAIN_AFTER, PasswdFile, parse
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured, Overloaded
 from gateway.model import UNLIMITED, Quota
 from gateway.testing.store_contract import run_now
 from support.calls import calls_of
+from support.descriptors import free_descriptors
 
 # Made by Dovecot 2.3's doveadm pw for the password "wonderland".
 FOREIGN = (
@@ -211,6 +213,42 @@ class FileTests(SynchronousTestCase):
         directory = PasswdFile(self.path, run_now)
         self.write("bob\n")
         self.assertIsNotNone(self.successResultOf(directory.find("alice")))
+
+    def test_a_changed_file_that_cannot_be_opened_now_is_read_soon(self) -> None:
+        clock, events, readings = Clock(), list[Any](), list[object]()
+
+        def read_file(work: Callable[[], Any]) -> Deferred[Any]:
+            readings.append(work)
+            return run_now(work)
+
+        directory = PasswdFile(
+            self.path, run_now, read_file=read_file, emit=events.append, now=clock.seconds
+        )
+
+        def is_known(name: str) -> bool:
+            return self.successResultOf(directory.find(name)) is not None
+
+        self.write("bob:{PLAIN}b::::::\n")
+        with free_descriptors(0):
+            for _ in range(4):
+                for _ in range(100):
+                    self.assertTrue(is_known("alice"))
+                clock.advance(AGAIN_AFTER)
+        # Not at each login, and in the log once.
+        self.assertEqual((len(readings), len(events)), (4, 1))
+        self.assertIn("Too many open files", events[0].reason)
+        self.assertTrue(is_known("bob"))
+        self.assertFalse(is_known("alice"))
+
+    def test_a_changed_file_with_a_fault_is_read_again_only_when_it_has_changed(self) -> None:
+        clock, events = Clock(), list[Any]()
+        directory = PasswdFile(self.path, run_now, emit=events.append, now=clock.seconds)
+        for _ in range(2):
+            self.write("bob\n")
+            for _ in range(3):
+                self.assertIsNotNone(self.successResultOf(directory.find("alice")))
+                clock.advance(60)
+        self.assertEqual(len(events), 2)
 
     def test_a_file_that_vanished_is_an_outage_and_no_wrong_password(self) -> None:
         directory = PasswdFile(self.path, run_now)

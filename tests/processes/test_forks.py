@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from twisted.internet import reactor as installed
@@ -24,6 +21,7 @@ from gateway.processes.channel import Channel
 from gateway.processes.fork_server import READY, REQUESTS
 from gateway.processes.forks import AGAIN_AFTER, Forked, ForkServer
 from gateway.processes.spawn import WorkerProcess, spawn
+from support.descriptors import free_descriptors
 
 reactor: Any = installed
 
@@ -147,7 +145,7 @@ class ForkServerTests(TestCase):
     async def test_an_answer_that_finds_no_free_descriptor_ends_no_fork_server(self) -> None:
         with open(os.devnull, "rb") as nothing:
             given = [nothing.fileno()] * 4
-            with _free_descriptors(0), self.assertRaisesRegex(OSError, "Too many open files"):
+            with free_descriptors(0), self.assertRaisesRegex(OSError, "Too many open files"):
                 self.server.fork(given)
         process, _, line = self.fork()
         line.send(b"0")
@@ -159,7 +157,7 @@ class NoDescriptorsTests(SynchronousTestCase):
         clock, started = Clock(), list[ProcessProtocol]()
         server = ForkServer(clock, lambda process, _: started.append(process))
         self.addCleanup(server.stop)
-        with _free_descriptors(1):
+        with free_descriptors(1):
             self.successResultOf(server.start())
         self.assertEqual(started, [])
         clock.advance(AGAIN_AFTER)
@@ -175,7 +173,7 @@ class NoDescriptorsTests(SynchronousTestCase):
         gc.collect()
         before = os.listdir("/proc/self/fd")
         for free in range(8):
-            with _free_descriptors(free), self.assertRaises(OSError):
+            with free_descriptors(free), self.assertRaises(OSError):
                 spawn(_Full(), process, [], {}, server)
         self.assertEqual(os.listdir("/proc/self/fd"), before)
 
@@ -185,20 +183,6 @@ class _Full:
 
     def spawnProcess(self, *_: Any, **__: Any) -> None:
         raise OSError("no more processes")
-
-
-@contextmanager
-def _free_descriptors(count: int) -> Iterator[None]:
-    """Only so many descriptors are free meanwhile."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    next_ones = [os.open(os.devnull, os.O_RDONLY) for _ in range(count + 1)]
-    for one in next_ones:
-        os.close(one)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (next_ones[-1], hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _collect(case: TestCase) -> list[Any]:
