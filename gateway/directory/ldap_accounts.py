@@ -27,11 +27,12 @@ from gateway.directory.ldap_messages import (
     page,
     search_request,
 )
-from gateway.directory.ldap_servers import Reach, Servers, ask
+from gateway.directory.ldap_servers import Reach, Servers, ServerUnavailable, ask
 from gateway.errors import (
     BadCredentials,
     DirectoryDown,
     DirectoryMisconfigured,
+    GatewayError,
     LoginDisabled,
     UnknownLogin,
     WrongPassword,
@@ -44,6 +45,10 @@ __all__ = ["Search"]
 # Result codes (RFC 4511 section 4.1.9) that reject a user's bind.
 _REFUSED = frozenset({19, 32, 48, 49, 53})
 _MISCONFIGURED = frozenset({1, 2, 8, 13, 34, 50})
+# Of the server as a whole.  Any other code is of the request: the next server would answer the
+# same, and count a wrong password a second time.  53 (unwillingToPerform) is one of these: by it
+# Active Directory and OpenLDAP refuse an account or a kind of bind.
+_UNAVAILABLE = frozenset({51, 52})
 _BIND = bind_request()
 PAGE = 500
 """Entries per page of a search for all accounts."""
@@ -343,7 +348,7 @@ class LdapAccounts:
         return user if user and domain in ours else login
 
     def _bind(self, dn: str, password: bytes, login: str) -> None:
-        _check_user(self.binding.use(lambda connection: _bind(connection, dn, password)), login)
+        self.binding.use(lambda connection: _check_user(_bind(connection, dn, password), login))
 
     def _bind_service(self, connection: Any) -> None:
         if not self._search.bind_dn:
@@ -381,7 +386,11 @@ def _check_user(result: Result, login: str) -> None:
 
 
 def _raise(result: Result, doing: str) -> None:
-    kind = DirectoryMisconfigured if result.code in _MISCONFIGURED else DirectoryDown
+    kind: type[GatewayError] = DirectoryDown
+    if result.code in _MISCONFIGURED:
+        kind = DirectoryMisconfigured
+    elif result.code in _UNAVAILABLE:
+        kind = ServerUnavailable
     raise kind(f"{doing} failed: {_reason(result)}")
 
 

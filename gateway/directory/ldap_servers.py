@@ -54,6 +54,10 @@ _NO_ANSWER = (
 """Failures of a server; ldap3's other errors concern the request."""
 
 
+class ServerUnavailable(DirectoryDown):
+    """A server says that it is busy or unavailable (RFC 4511: 51, 52); another may not be."""
+
+
 @frozen
 class Reach:
     """Parameters of connections."""
@@ -309,7 +313,7 @@ class Servers:
                     server.close_idle()
 
     def use(self, work: Callable[[Any], T]) -> T:
-        """Do ``work`` with a connection to the first server that answers.
+        """Do ``work`` with a connection to the first server that answers and can do it.
 
         If the server closed an idle connection, ``work`` runs again with a new one.
         A failed server is not tried for a while, unless all have failed.  Raises
@@ -321,12 +325,14 @@ class Servers:
             began = self._monotonic()
             try:
                 result = self._use(server, work)
+            except ServerUnavailable as error:
+                self._asked(server, began, answered=False)
+                problems.append(self._pass_over(server, str(error)))
+                server.silent = False
             except _NO_ANSWER as error:
                 self._asked(server, began, answered=False)
-                server.down_until = self._now() + self._reach.retry_after
+                problems.append(self._pass_over(server, f"{type(error).__name__}: {error}"))
                 server.silent = self._monotonic() - began >= self._reach.timeout / 2
-                problems.append(f"{server.uri}: {type(error).__name__}: {error}")
-                server.outage.failed(f"{type(error).__name__}: {error}")
             except DirectoryDown as error:
                 self._asked(server, began, answered=False)
                 _log_once(server, error)
@@ -343,6 +349,12 @@ class Servers:
         raise DirectoryDown(
             "; ".join(problems) or "no server has answered for some seconds", logged=True
         )
+
+    def _pass_over(self, server: _Server, why: str) -> str:
+        """Leave a server alone for a while; returns why."""
+        server.down_until = self._now() + self._reach.retry_after
+        server.outage.failed(why)
+        return f"{server.uri}: {why}"
 
     def _asked(self, server: _Server, began: float, *, answered: bool) -> None:
         seconds = self._monotonic() - began
@@ -374,7 +386,7 @@ class Servers:
         except BaseException as error:
             _close(connection)
             if isinstance(error, GatewayError):
-                # Every server fails alike.
+                # Not for this request alone.
                 _log_once(server, error)
             raise
         return self._work(server, connection, work)
@@ -383,7 +395,7 @@ class Servers:
         try:
             result = work(connection)
         except DirectoryDown:
-            # It answers that it is busy or unavailable.
+            # It answers, that it is busy for example.
             server.keep(connection)
             raise
         except GatewayError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -68,6 +68,8 @@ def serve() -> Iterator[Serve]:
             search: Answer,
             starttls: Answer | None = None,
             now: Callable[[], float] = time.monotonic,
+            following: Sequence[LdapDirectory] = (),
+            bind_as: str = "",
         ) -> LdapDirectory:
             listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             answers = {BIND: bind, SEARCH: search}
@@ -77,8 +79,10 @@ def serve() -> Iterator[Serve]:
             stack.callback(thread.join)
             stack.callback(listening.shutdown, socket.SHUT_RDWR)
             uri = f"ldap://127.0.0.1:{listening.getsockname()[1]}"
-            reach = Reach((uri,), start_tls=starttls is not None)
-            return LdapDirectory(reach, Search("dc=e"), EntryMap(), run_now, now=now)
+            uris = [one.entries.searching._reach.uris[0] for one in following]
+            reach = Reach((uri, *uris), start_tls=starttls is not None)
+            accounts = Search("dc=e", bind_as=bind_as)
+            return LdapDirectory(reach, accounts, EntryMap(), run_now, now=now)
 
         yield start
 
@@ -233,3 +237,52 @@ def test_a_referral_beside_an_entry_or_to_a_part_without_people_changes_nothing(
 def test_a_bind_that_is_referred_elsewhere_is_no_wrong_password(serve: Serve) -> None:
     with pytest.raises(DirectoryDown):
         result(serve(ended(0x61, 10), FOUND).verify("alice", b"x"))
+
+
+AD_SAYS = b"80090308: LdapErr: data 533, v1db1"
+
+
+@pytest.mark.parametrize("code", [1, 2, 8, 13, 34, 50, 51, 52, 3, 4, 11, 80, 10, 19, 32, 48, 53])
+def test_each_result_of_a_users_bind_has_its_meaning(serve: Serve, code: int) -> None:
+    bind = reply(0x61, tlv(0x0A, bytes((code,))), tlv(0x04), tlv(0x04, AD_SAYS))
+    expected: type[Exception] = DirectoryDown
+    if code in (19, 32, 48, 53):
+        expected = BadCredentials
+    elif code in (1, 2, 8, 13, 34, 50):
+        expected = DirectoryMisconfigured
+    with pytest.raises(expected, match=r"account disabled"):
+        result(serve(bind, FOUND).verify("alice", b"x"))
+
+
+BUSY, UNAVAILABLE = 51, 52
+
+
+@pytest.mark.parametrize("code", [BUSY, UNAVAILABLE])
+@pytest.mark.parametrize("bind_as", ["", "uid={login},dc=e"], ids=["found", "directly"])
+@pytest.mark.parametrize("fails", [BIND, SEARCH])
+def test_a_login_that_one_server_has_no_time_for_is_done_by_the_next(
+    serve: Serve, code: int, bind_as: str, fails: int
+) -> None:
+    good = {BIND: ended(0x61), SEARCH: FOUND}
+    following = serve(good[BIND], good[SEARCH])
+    answers = good | {fails: ended(fails + (1 if fails == BIND else 2), code)}
+    directory = serve(answers[BIND], answers[SEARCH], following=[following], bind_as=bind_as)
+    assert result(directory.verify("alice", b"x")).name == "alice@e"
+
+
+@pytest.mark.parametrize("code", [19, 32, 48, 49, 53, 80])
+@pytest.mark.parametrize("bind_as", ["", "uid={login},dc=e"], ids=["found", "directly"])
+def test_no_other_answer_to_a_bind_has_the_next_server_count_a_second_wrong_password(
+    serve: Serve, code: int, bind_as: str
+) -> None:
+    asked: list[bytes] = []
+
+    def bind(identity: bytes) -> bytes:
+        asked.append(identity)
+        return ended(0x61)(identity)
+
+    following = serve(bind, FOUND)
+    directory = serve(ended(0x61, code), FOUND, following=[following], bind_as=bind_as)
+    with pytest.raises((BadCredentials, DirectoryDown)):
+        result(directory.verify("alice", b"x"))
+    assert asked == []

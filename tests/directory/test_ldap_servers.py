@@ -19,7 +19,7 @@ from ldap3.core.exceptions import (
 )
 from twisted.internet.task import Clock
 
-from gateway.directory.ldap_servers import Reach, Servers
+from gateway.directory.ldap_servers import Reach, Servers, ServerUnavailable
 from gateway.errors import DirectoryDown, DirectoryMisconfigured
 from gateway.events import BackEndDown, BackEndReplaced, DirectoryAsked
 
@@ -99,6 +99,50 @@ def test_a_server_that_does_not_answer_is_passed_over(pair: Pair, error: Excepti
     with pytest.raises(DirectoryDown):
         pair.asked(error, at=SECOND)
     assert pair.down() == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
+def test_one_that_says_that_it_is_busy_is_asked_once_and_passed_over(
+    pair: Pair, kept: bool
+) -> None:
+    if kept:
+        pair.asked(None)
+    assert pair.asked(ServerUnavailable("51 busy")) == [FIRST, SECOND]
+    assert pair.down() == [FIRST]
+    assert pair.asked(None) == [SECOND]
+
+
+def test_a_service_account_that_a_busy_server_does_not_bind_is_bound_at_the_next(
+    pair: Pair,
+) -> None:
+    def bind(connection: Any) -> None:
+        if connection.server.port == pair.ports[FIRST]:
+            raise ServerUnavailable("52 unavailable")
+
+    pair.servers = Servers(pair.reach, bind, lambda: 0.0)
+    assert pair.asked(None) == [SECOND]
+    assert pair.down() == [FIRST]
+
+
+def test_where_there_is_one_and_it_is_busy_each_login_asks_it(pair: Pair) -> None:
+    told: list[Any] = []
+    name = pair.reach.uris[0]
+    pair.servers = Servers(
+        evolve(pair.reach, uris=(name,)),
+        lambda _: None,
+        lambda: 0.0,
+        monotonic=pair.clock.seconds,
+        emit=told.append,
+    )
+    for _ in range(3):
+        with pytest.raises(DirectoryDown) as caught:
+            # It answers, however late.
+            pair.asked(ServerUnavailable("51 busy"), after=pair.reach.timeout - 1)
+        assert caught.value.logged
+    assert pair.asked(None) == [FIRST]
+    outage = [one for one in told if not isinstance(one, DirectoryAsked)]
+    assert outage[0] == BackEndDown(f"LDAP server {name}", "51 busy")
+    assert len(outage) == 2
 
 
 def test_where_all_are_down_only_those_that_refuse_at_once_are_asked_again(pair: Pair) -> None:

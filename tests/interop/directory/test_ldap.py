@@ -19,10 +19,7 @@ from gateway.app.parts.tools import tools_of
 from gateway.app.server.questions import Questions, SingleProcess
 from gateway.config.quota import Quota
 from gateway.config.settings import Settings
-from gateway.directory.entry_map import MAPS, EntryMap
-from gateway.directory.ldap_accounts import LdapAccounts, Search
-from gateway.directory.ldap_messages import Result
-from gateway.directory.ldap_servers import Reach
+from gateway.directory.entry_map import MAPS
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
 from gateway.operations.mail.mailbox_list import list_mailboxes
 from gateway.state.memory import MemoryState
@@ -186,20 +183,6 @@ def test_an_account_is_remembered_for_its_time(tmp_path: Path) -> None:
         result(people.find(ALICE))
     people._stale = 1.0
     assert result(people.find(ALICE)).name == ALICE
-
-
-@pytest.mark.parametrize("code", [1, 2, 8, 13, 34, 50, 51, 52, 3, 4, 11, 80, 10, 19, 32, 48, 53])
-def test_each_result_of_a_users_bind_has_its_meaning(code: int) -> None:
-    answer = Result(code, "80090308: data 533, v1db1")
-    people = LdapAccounts(Reach(uris=()), Search(base=""), EntryMap(), lambda: 0.0)
-    people.binding.use = lambda _: answer  # type: ignore[method-assign,assignment]
-    expected: type[Exception] = DirectoryDown
-    if code in (19, 32, 48, 53):
-        expected = BadCredentials
-    elif code in (1, 2, 8, 13, 34, 50):
-        expected = DirectoryMisconfigured
-    with pytest.raises(expected, match=r"account disabled"):
-        people._bind("dn", b"x", "alice")
 
 
 def test_a_server_that_is_killed_and_comes_back_and_one_that_hangs(tmp_path: Path) -> None:
