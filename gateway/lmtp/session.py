@@ -16,7 +16,7 @@ from gateway.lmtp.actions import Action
 from gateway.lmtp.intake import Intake
 from gateway.lmtp.profile import Profile
 from gateway.lmtp.replies import Refused, Reply
-from gateway.wire.dialogue import Dialogue
+from gateway.wire.dialogue import LineDialogue
 from gateway.wire.lines import LineTooLong
 
 _TEXT = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f-\x9f\ufffd]*")
@@ -29,7 +29,7 @@ rejection a pipelining client gets one for each of its recipients.
 """
 
 
-class Session(Dialogue[Action]):
+class Session(LineDialogue[Action]):
     """The server's side of one connection."""
 
     def __init__(

@@ -15,6 +15,9 @@ from gateway.pop3.session import Session, State
 from gateway.printable import printable
 from gateway.wire.lines import LineTooLong
 
+Traced = Session | LMTPSession
+"""The sessions that have a trace: those of commands and replies, in lines."""
+
 BLANKED = "[blanked]"
 
 LONGEST = 500
@@ -75,9 +78,7 @@ class Watch:
 class Tap:
     """Hears what one session takes and replies."""
 
-    def __init__(
-        self, shell: Shell, session: Session | LMTPSession, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, shell: Shell, session: Traced, now: Callable[[], float]) -> None:
         self.watches: dict[str, Watch] = {}
         """By the id of the trace."""
         self.shows_bodies = False
@@ -156,7 +157,7 @@ class Tap:
         return logged_in and not any(watch.is_sure for watch in self.watches.values())
 
 
-def _command(session: Session | LMTPSession, line: bytes | LineTooLong) -> str:
+def _command(session: Traced, line: bytes | LineTooLong) -> str:
     """A line of the client.  What is no command that there is may be a password."""
     if isinstance(line, LineTooLong):
         return "[line too long]"

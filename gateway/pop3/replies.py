@@ -9,7 +9,7 @@ from gateway.pop3.profile import Profile
 from gateway.pop3.refusals import Refused
 from gateway.pop3.texts import LANGUAGES, SETS
 from gateway.wire.body import END
-from gateway.wire.dialogue import Dialogue
+from gateway.wire.dialogue import LineDialogue
 
 _HANG_UP, _ABORT = HangUp(), HangUp(abort=True)
 
@@ -18,7 +18,7 @@ def _nothing(_: str) -> None:
     """Nobody wants to know."""
 
 
-class Replies(Dialogue[Action]):
+class Replies(LineDialogue[Action]):
     """What ``Session`` inherits; a call costs no more than one of its own methods."""
 
     at_command: Callable[[str], object] = staticmethod(_nothing)

@@ -231,8 +231,7 @@ class Session(Dialogue[Ask | HangUp]):
     _input: Requests
 
     def __init__(self, answers: Answers) -> None:
-        super().__init__()
-        self._input = Requests()
+        super().__init__(Requests())
         self.answers = answers
         self._request = Request({})
         self._stopping = False

@@ -1,4 +1,4 @@
-"""The base of all sessions: octets in, octets and actions out, in the order of commands."""
+"""The bases of all sessions: octets in, octets and actions out, in the order of commands."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Dialogue(ABC, Generic[Action]):
     needs_input = False
     """Whether ``_take_next`` takes nothing without input, such as the end of content."""
 
-    def __init__(self) -> None:
+    def __init__(self, received: LineBuffer) -> None:
+        """``received``: where the session takes its input from."""
         self.closed = False
         """Whether the session is over: it ignores input and answers."""
         self.taken = 0
         """Lines and pieces of content so far, for the idle timer."""
         self.only_quit = False
         """The client's first command was QUIT."""
-        self._heard: Heard | None = None
-        self._input = self._new_input()
+        self._input = received
         self.output = Outgoing()
         """Pending output."""
         self._pieces: Iterator[bytes] | None = None
@@ -64,21 +64,6 @@ class Dialogue(ABC, Generic[Action]):
     def data_to_send(self) -> bytes:
         """The next slice of ``output``; ``b""``: none."""
         return self.output.take()
-
-    def tap(self, heard: Heard | None) -> None:
-        """Tell what is taken and replied from now on; None: not any more."""
-        self._heard = heard
-        before, self._input = self._input, self._new_input()
-        before.go_on_as(self._input)
-        pending, self.output = self.output, Outgoing() if heard is None else TappedOutgoing(heard)
-        if heard is not None and not self.taken:
-            # The greeting, of a session that has just begun.
-            for piece in pending.pieces:
-                heard.sent(bytes(piece))
-        pending.go_on_as(self.output)
-
-    def _new_input(self) -> LineBuffer:
-        return LineBuffer() if self._heard is None else TappedLines(self._heard)
 
     # -- actions -------------------------------------------------------------
 
@@ -138,12 +123,6 @@ class Dialogue(ABC, Generic[Action]):
     def _take_next(self) -> bool:
         """Process one command, or a piece of content; False: incomplete."""
 
-    def _start_tls(self, action: Action) -> None:
-        """Start TLS; the client has got the reply."""
-        # Plain text after the command may be an attacker's (CVE-2011-0411).
-        self._input = self._new_input()
-        self._action = action
-
     def _hang_up(self, action: Action) -> None:
         """The session is over; ``action`` gets no answer."""
         self.closed = True
@@ -167,3 +146,32 @@ class Dialogue(ABC, Generic[Action]):
     @abstractmethod
     def give_up(self, error: BaseException) -> None:
         """The pending action timed out."""
+
+
+class LineDialogue(Dialogue[Action]):
+    """A session that takes commands line by line, and so a trace can hear it."""
+
+    def __init__(self) -> None:
+        super().__init__(LineBuffer())
+        self._heard: Heard | None = None
+
+    def tap(self, heard: Heard | None) -> None:
+        """Tell what is taken and replied from now on; None: not any more."""
+        self._heard = heard
+        before, self._input = self._input, self._new_input()
+        before.go_on_as(self._input)
+        pending, self.output = self.output, Outgoing() if heard is None else TappedOutgoing(heard)
+        if heard is not None and not self.taken:
+            # The greeting, of a session that has just begun.
+            for piece in pending.pieces:
+                heard.sent(bytes(piece))
+        pending.go_on_as(self.output)
+
+    def _new_input(self) -> LineBuffer:
+        return LineBuffer() if self._heard is None else TappedLines(self._heard)
+
+    def _start_tls(self, action: Action) -> None:
+        """Start TLS; the client has got the reply."""
+        # Plain text after the command may be an attacker's (CVE-2011-0411).
+        self._input = self._new_input()
+        self._action = action

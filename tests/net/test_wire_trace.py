@@ -10,6 +10,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from test_postfix_policy import DUNNO, ask
+from test_postfix_policy import Wire as PolicyWire
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -165,6 +167,25 @@ class WhoTests(Case):
         self.begin("nobody@example.org")
         wire.send(b"LHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<Nobody@example.org>\r\n")
         self.assertTrue(self.seen()[-1][1].startswith("550 "), self.seen())
+
+
+class PolicyTests(Case):
+    def test_postfixs_policy_service_has_no_commands_and_answers_during_and_after_a_trace(
+        self,
+    ) -> None:
+        wire = PolicyWire()
+        self.factories.append(wire.factory)
+        before, asked = wire.protocol, ask(ALICE)
+        before.dataReceived(asked[:30])
+        self.begin(address="0.0.0.0/0")
+        before.dataReceived(asked[30:])
+        line, during = wire.connect()
+        during.dataReceived(asked)
+        self.assertEqual((wire.line.value(), line.value()), (DUNNO, DUNNO))
+        self.traces.stop({"trace": "t"})
+        for protocol in (before, during):
+            protocol.dataReceived(asked)
+        self.assertEqual((wire.line.value(), line.value()), (DUNNO * 2, DUNNO * 2))
 
 
 class BodyTests(Case):

@@ -15,7 +15,7 @@ from gateway.app.server.questions import Questions
 from gateway.errors import TooManyTraces
 from gateway.net.sessions import SessionFactory
 from gateway.net.shell import Shell
-from gateway.net.wire_trace import Tap, Watch, Wire
+from gateway.net.wire_trace import Tap, Traced, Watch, Wire
 from gateway.networks import within
 
 MOST_TRACES = 4
@@ -149,9 +149,9 @@ class Traces:
     def _opened(self, factory: SessionFactory, shell: Shell) -> None:
         self._tap(shell, f"({factory.protocol_name})")
 
-    def _tap(self, shell: Any, connected: str = "") -> None:
+    def _tap(self, shell: Shell, connected: str = "") -> None:
         """Have the session heard by all traces; ``connected``: it has just begun."""
-        if not isinstance(shell, Shell):
+        if not isinstance(shell.session, Traced):
             # Postfix's policy protocol has no commands.
             return
         tap = self._taps.get(shell)
