@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,7 +20,7 @@ from twisted.python.usage import Options as BaseOptions
 from twisted.python.usage import UsageError
 
 import gateway
-from gateway.observe.log_file import BufferedLog, publish, write_to
+from gateway.observe.log_file import BufferedLog, Reopened, publish, write_to
 from gateway.utf8 import insist
 
 if TYPE_CHECKING:
@@ -183,11 +184,10 @@ def batched_log() -> BufferedLog:
 
 def _rotated(path: str, reactor: Any) -> Callable[[bytes], object]:
     """A log file as twistd has it: rotated at 1 MB, and at SIGUSR1."""
-    file = LogFile.fromFullPath(path)
+    file = Reopened(partial(LogFile.fromFullPath, path))
     if not signal.getsignal(signal.SIGUSR1):
         signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(file.rotate))
-    write: Callable[[bytes], object] = file.write
-    return write
+    return file.write
 
 
 def _user(options: Options) -> User | None:

@@ -8,6 +8,7 @@ import select
 from collections import deque
 from collections.abc import Callable, Iterator
 from threading import Lock
+from typing import Protocol
 
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel
 from zope.interface import implementer
@@ -59,9 +60,12 @@ class BufferedLog:
         """How long they are, more or less."""
         self._scheduled = False
         self._writing = Lock()
+        self._lost = 0
+        """Lines that could not be written, since a write went well."""
+        self._why = ""
 
     def __call__(self, event: LogEvent) -> None:
-        """Take an event; never fails for one that can be formatted."""
+        """Take an event; never fails for one that can be formatted, whatever the disk does."""
         size = USUAL
         line: bytes | LogEvent = event
         if type(event.get("line")) is not Line:
@@ -102,7 +106,29 @@ class BufferedLog:
 
     def _write_all(self) -> None:
         while self._lines:
-            self._write(b"".join(self._batch()))
+            batch = b"".join(self._batch())
+            try:
+                if self._lost:
+                    self._write(self._loss())
+                    self._lost = 0
+                self._write(batch)
+            except Exception as error:
+                # A full disk must not end what logs, nor the reading of a worker's pipe.
+                self._lost += batch.count(b"\n")
+                self._why = str(getattr(error, "strerror", None) or error)
+
+    def _loss(self) -> bytes:
+        line = line_of(
+            {
+                "log_format": "could not write the log: lost {lines} lines: {reason}",
+                "log_level": LogLevel.error,
+                "log_namespace": self.log.namespace,
+                "lines": self._lost,
+                "reason": self._why,
+            }
+        )
+        # The last write may have ended within a line.
+        return b"\n" + line
 
     def _batch(self) -> Iterator[bytes]:
         size = 0
@@ -120,6 +146,38 @@ class BufferedLog:
                 return
             size += len(line)
             yield line
+
+
+class RotatedFile(Protocol):
+    """A ``LogFile`` of Twisted."""
+
+    def write(self, data: bytes) -> object:
+        """Write lines, to another file if it is time."""
+
+    def rotate(self) -> object:
+        """Go on in another file."""
+
+
+class Reopened:
+    """A ``LogFile`` that is opened again if it is closed, as one that could not be rotated is."""
+
+    def __init__(self, reopen: Callable[[], RotatedFile]) -> None:
+        """``reopen`` opens the file."""
+        self._reopen = reopen
+        self._file = reopen()
+
+    def write(self, lines: bytes) -> None:
+        """As ``LogFile.write``."""
+        try:
+            self._file.write(lines)
+        except ValueError:
+            # It is closed.  After other faults it stays: the user may be one who cannot open it.
+            self._file = self._reopen()
+            self._file.write(lines)
+
+    def rotate(self) -> None:
+        """As ``LogFile.rotate``."""
+        self._file.rotate()
 
 
 _LINE = re.compile(r"(?s)\S+ (debug|info|warn|error) (.*)")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from gateway.observe.log_file import until_writable
 
@@ -92,6 +93,8 @@ class LinePipe:
 class Lines:
     """Octets of a pipe to whole lines."""
 
+    log = Logger()
+
     def __init__(self, take: Callable[[bytes], object]) -> None:
         """``take`` is called with one or more whole lines."""
         self._take = take
@@ -102,7 +105,7 @@ class Lines:
         whole, end, rest = (self._rest + data).rpartition(b"\n")
         self._rest = rest
         if end:
-            self._take(whole + end)
+            self._hand_on(whole + end)
         elif len(rest) > LONGEST:
             self.finish()
 
@@ -110,4 +113,11 @@ class Lines:
         """The pipe is closed: what has come is the last line."""
         rest, self._rest = self._rest, b""
         if rest:
-            self._take(rest + b"\n")
+            self._hand_on(rest + b"\n")
+
+    def _hand_on(self, lines: bytes) -> None:
+        try:
+            self._take(lines)
+        except Exception:
+            # Twisted closes the pipe if its reader raises, and nothing opens it again.
+            self.log.failure("internal error: lines of another process")

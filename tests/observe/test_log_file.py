@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from threading import Thread
 from typing import Any
@@ -14,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.events import ConnectionRefused, POP3SessionEnded
 from gateway.model import Connection
 from gateway.observe.log import emit_to_log
-from gateway.observe.log_file import BATCH, FLUSH_AFTER, BufferedLog, publish, write_to
+from gateway.observe.log_file import BATCH, FLUSH_AFTER, BufferedLog, Reopened, publish, write_to
 from gateway.observe.log_form import Line
 
 CLIENT = Connection("1f", "192.0.2.1")
@@ -101,19 +102,31 @@ class BufferedLogTests(SynchronousTestCase):
         self.logger.info("one")
         self.assertEqual(self.lines, ["one", "meanwhile"])
 
-    def test_a_write_that_fails_loses_no_later_line(self) -> None:
+    def test_a_full_disk_breaks_nothing_that_logs_and_what_it_lost_is_counted(self) -> None:
+        is_full = True
+
         def write(data: bytes) -> None:
-            if b"one" in data:
-                raise OSError("disk full")
+            if is_full:
+                raise OSError(errno.ENOSPC, "No space left on device")
             self.written.append(data)
 
-        log = BufferedLog(write, self.clock.callLater, lambda: True)
-        self.logger = Logger("pop3gw.test", observer=log)
+        self.log = BufferedLog(write, self.clock.callLater, lambda: True)
+        self.logger = Logger("pop3gw.test", observer=self.log)
         self.logger.info("one")
-        self.assertRaises(OSError, log.flush)
-        self.logger.info("two")
+        self.log.flush()
+        self.log.pass_on(b"then info worker: two\nthen info worker: three\n")
+        self.logger.info("four")
         self.clock.advance(FLUSH_AFTER)
-        self.assertEqual(self.lines, ["two"])
+        is_full = False
+        self.logger.info("five")
+        self.clock.advance(FLUSH_AFTER)
+        self.logger.info("six")
+        self.clock.advance(FLUSH_AFTER)
+        # The disk may have had room for a part of a line.
+        self.assertEqual(self.written[0][:1], b"\n")
+        self.written[0] = self.written[0][1:]
+        lost = "could not write the log: lost 4 lines: No space left on device"
+        self.assertEqual(self.lines, [lost, "five", "six"])
 
     def test_an_event_that_has_no_line_loses_no_other_one(self) -> None:
         first, broken, last = (self.made(ended(end)) for end in ("idle", "quit", "kicked"))
@@ -207,6 +220,56 @@ class WriteTests(SynchronousTestCase):
             lines = file.read().splitlines()
         self.assertEqual(len(lines), 200)
         self.assertEqual(sum(line.endswith("line of 1") for line in lines), 100)
+
+
+class File:
+    """As Twisted's ``LogFile``: closed for good once it could not be rotated."""
+
+    def __init__(self, written: list[bytes]) -> None:
+        self.written = written
+        self.is_closed = False
+
+    def write(self, data: bytes) -> None:
+        """Write, and rotate before that where it is due."""
+        if self.is_closed:
+            raise ValueError("I/O operation on closed file.")
+        if data == b"due\n":
+            self.rotate()
+        self.written.append(data)
+
+    def rotate(self) -> None:
+        """Close, and find no room for another file."""
+        self.is_closed = True
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class ReopenedTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.written: list[bytes] = []
+        self.file = Reopened(lambda: File(self.written))
+
+    def test_a_file_that_could_not_be_rotated_is_opened_again(self) -> None:
+        self.file.write(b"one\n")
+        self.assertRaises(OSError, self.file.write, b"due\n")
+        self.file.write(b"two\n")
+        self.assertRaises(OSError, self.file.rotate)
+        self.file.write(b"three\n")
+        self.assertEqual(self.written, [b"one\n", b"two\n", b"three\n"])
+
+    def test_one_that_cannot_be_opened_again_is_tried_at_each_write(self) -> None:
+        files = iter([File(self.written), None, File(self.written)])
+
+        def reopen() -> File:
+            file = next(files)
+            if file is None:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return file
+
+        self.file = Reopened(reopen)
+        for lines in (b"due\n", b"one\n"):
+            self.assertRaises(OSError, self.file.write, lines)
+        self.file.write(b"two\n")
+        self.assertEqual(self.written, [b"two\n"])
 
 
 class PublishTests(SynchronousTestCase):

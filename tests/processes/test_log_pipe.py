@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -120,3 +121,18 @@ class LinesTests(SynchronousTestCase):
         for _ in range(100):
             taker.feed(b"x" * 4096)
         self.assertLessEqual(max(map(len, seen)), LONGEST + 4096 + 1)
+
+    def test_a_fault_of_what_takes_the_lines_does_not_close_the_pipe(self) -> None:
+        seen: list[bytes] = []
+
+        def take(lines: bytes) -> None:
+            if lines == b"one\n":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            seen.append(lines)
+
+        taker = Lines(take)
+        # Twisted closes a pipe if its reader raises, and the process has no log any more.
+        taker.feed(b"one\n")
+        taker.feed(b"two\n")
+        self.assertEqual(seen, [b"two\n"])
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
