@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -24,6 +23,7 @@ from gateway.errors import BadCredentials, GatewayError
 from gateway.events import Emit
 from gateway.interfaces import IAdmission, ISharedLimits, Leave, Run
 from gateway.model import Connection, Guess, LoginAttempt, Terms
+from gateway.observe.looping import looping
 from gateway.observe.outage import Outage
 from gateway.pop3.capabilities import login_delay_seconds
 
@@ -64,8 +64,7 @@ class ClusterAdmission:
         self._sessions = ClusterSessions(limits, run, clock, outage, per_user=0)
         self._guesses = ClusterGuesses(limits, run, outage, own.learn, 0.0)
         own.forgiven = self._guesses.forgive
-        self._loop = LoopingCall(self._tick)
-        self._loop.clock = clock
+        self._loop = looping(self._tick, "limits of a cluster", clock)
         self.configure(rules)
 
     def configure(self, rules: AdmissionRules) -> None:

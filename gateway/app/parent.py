@@ -10,7 +10,6 @@ from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.internet.task import LoopingCall
 
 from gateway import endpoints
 from gateway.app.demo import hints
@@ -40,6 +39,7 @@ from gateway.jobs.thread_pool import ThreadPool
 from gateway.model import OpenSession
 from gateway.observe.bus import EventBus
 from gateway.observe.figures import Figures
+from gateway.observe.looping import looping
 from gateway.processes.channel import Channel
 from gateway.processes.sockets import Bound, Unread, bind, unread
 from gateway.processes.spawn import CHANNEL, WorkerProcess, fork_server_of, spawn
@@ -129,8 +129,7 @@ class Parent(SignalledService):
         """Whether the server stops because no worker can serve."""
         self._generation = 0
         """Of the ticket keys that all workers share."""
-        self._renewal = LoopingCall(self._renew)
-        self._renewal.clock = reactor
+        self._renewal = looping(self._renew, "renewal of ticket keys", reactor)
         names = [*(f"listeners.{name}" for name in settings.listeners), "lmtp"]
         self._fork_server = fork_server_of(reactor, environ, names)
         self.supervisor = Supervisor(

@@ -20,7 +20,6 @@ from twisted.cred.strcred import makeChecker
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.task import LoopingCall
 from twisted.logger import LogEvent, Logger, LogLevel, globalLogBeginner
 from twisted.python.threadable import isInIOThread
 
@@ -41,6 +40,7 @@ from gateway.net.clock import follow_boot_time, installed_clock
 from gateway.net.tls.shared_contexts import SharedContexts
 from gateway.observe.figures import Figures
 from gateway.observe.log_file import BufferedLog
+from gateway.observe.looping import looping
 from gateway.processes.channel import Channel, connect
 from gateway.processes.fork_server import serve
 from gateway.processes.log_pipe import LinePipe
@@ -116,8 +116,7 @@ class Worker:
         self._channel = channel
         self._contexts = contexts
         self._server: Server | None = None
-        self._beats = LoopingCall(self._beat)
-        self._beats.clock = reactor
+        self._beats = looping(self._beat, "beat of a worker", reactor)
         self.exit_status = 0
         for name, take in (
             ("serve", self._serve),

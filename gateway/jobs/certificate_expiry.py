@@ -11,12 +11,12 @@ from functools import partial
 from attrs import frozen
 from cryptography import x509
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 
 from gateway.events import CertificateProblem, Emit
 from gateway.net.tls.certificates import Certificate, names_of
 from gateway.net.tls.server_names import unused
 from gateway.observe.log import emit_to_log
+from gateway.observe.looping import looping
 
 DAY = 86_400.0
 
@@ -52,8 +52,7 @@ class CertificateExpiry:
         self._days = days
         self._now = now
         self._emit = emit
-        self._daily = LoopingCall(self.check)
-        self._daily.clock = clock
+        self._daily = looping(self.check, "check of certificates", clock)
 
     def start(self) -> None:
         """Check now, and daily."""

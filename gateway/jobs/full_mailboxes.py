@@ -7,12 +7,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 
 from gateway.errors import GatewayError
 from gateway.events import Emit, QuotaLevelsCounted
 from gateway.interfaces import ILeader, IWarningState
 from gateway.model import Level
+from gateway.observe.looping import looping
 
 EVERY = 60.0
 """Seconds between two counts."""
@@ -27,8 +27,7 @@ class FullMailboxes:
         self._state = state
         self._leader = leader
         self._emit = emit
-        self._timer = LoopingCall(lambda: Deferred.fromCoroutine(self.count()))
-        self._timer.clock = clock
+        self._timer = looping(self.count, "count of full mailboxes", clock)
         self._ended: Deferred[Any] = succeed(None)
 
     def start(self) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from gateway.events import CacheLookup, Subscription
+from gateway.observe.looping import looping
 
 
 class Counts:
@@ -18,8 +18,7 @@ class Counts:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._since: Counter[str] = Counter()
-        self._looping = LoopingCall(self.tell)
-        self._looping.clock = clock
+        self._looping = looping(self.tell, "counts", clock)
 
     @property
     def subscription(self) -> Subscription:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+
+from gateway.observe.looping import looping
 
 EVERY = 1.0
 """Seconds between two measurements."""
@@ -18,8 +19,7 @@ class LoopLag:
         self._clock = clock
         self._take = take
         self._due = 0.0
-        self._timer = LoopingCall(self._look)
-        self._timer.clock = clock
+        self._timer = looping(self._look, "lag of the event loop", clock)
 
     def start(self) -> None:
         """Begin."""

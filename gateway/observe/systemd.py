@@ -13,11 +13,11 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from gateway import events
 from gateway.events import Subscription
+from gateway.observe.looping import looping
 
 REFRESH = 10.0
 """Most seconds until a changed number is in the status text."""
@@ -75,8 +75,7 @@ class SystemdNotices:
         self._clock = clock
         self._environ = environ
         self._send: Callable[..., None] = lambda **_: None
-        self._looping = LoopingCall(self._tick)
-        self._looping.clock = clock
+        self._looping = looping(self._tick, "notices to systemd", clock)
         self._is_watched = self._is_ready = False
         self._state = "starting"
         self._sent = ""

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from attrs import define
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from gateway.events import (
@@ -25,6 +24,7 @@ from gateway.events import (
     WorkerStarted,
     WorkerUnusable,
 )
+from gateway.observe.looping import looping
 from gateway.processes.channel import Channel
 
 BEAT = 1.0
@@ -157,8 +157,7 @@ class Supervisor:
         self._all_ready: Callable[[str], None] | None = all_ready
         self._unusable: Callable[[list[str]], None] | None = unusable
         self._workers = [_Worker(number) for number in range(workers)]
-        self._looks = LoopingCall(self._look_safely)
-        self._looks.clock = clock
+        self._looks = looping(self._look, "supervision of workers", clock)
         self._waited = 0
         """Looks at workers of which some serve, while the server is not ready."""
         self._stopped: Deferred[None] | None = None
@@ -277,12 +276,6 @@ class Supervisor:
         self._share_queues()
 
     # -- all of them -------------------------------------------------------------
-
-    def _look_safely(self) -> None:
-        try:
-            self._look()
-        except Exception:
-            self.log.failure("internal error: supervision of workers")
 
     def _look(self) -> None:
         """Kill workers that hang, and give queues to others.

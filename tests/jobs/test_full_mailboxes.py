@@ -50,6 +50,15 @@ class FullMailboxesTests(SynchronousTestCase):
         self.assertEqual(self.told, [QuotaLevelsCounted(1, 2)])
         self.successResultOf(job.stop())
 
+    def test_a_fault_neither_ends_the_counts_nor_keeps_the_server_from_its_end(self) -> None:
+        self.state.warning_states = lambda _: fail(KeyError())  # type: ignore[method-assign]
+        job = self.job(MemoryLeader())
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        del self.state.warning_states
+        self.clock.advance(EVERY)
+        self.assertEqual(self.told, [QuotaLevelsCounted(1, 2)])
+        self.successResultOf(job.stop())
+
     def test_it_ends_when_the_present_count_has(self) -> None:
         waits: Deferred[bool] = Deferred()
         leader = MemoryLeader()

@@ -10,7 +10,7 @@ from functools import partial
 from attrs import evolve, frozen
 from cryptography import x509
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import Clock, LoopingCall
+from twisted.internet.task import Clock
 
 from gateway import endpoints
 from gateway.app.parts.parts import Life, Parts
@@ -21,6 +21,7 @@ from gateway.events import CertificateRejected, CertificateReloaded, Emit
 from gateway.jobs.certificate_expiry import CertificateExpiry, Shown
 from gateway.net.tls.certificates import Certificate, names_of
 from gateway.net.tls.context import MakeContext, TLSContext, new_context, prepare_context
+from gateway.observe.looping import looping
 from gateway.operations.server.certificates import CertificateRow
 
 _ANY = ("", "0.0.0.0", "::")
@@ -47,7 +48,7 @@ class Certificates:
         self._places: dict[CertificateFiles, dict[str, None]] = {}
         """The sections that name a certificate, for messages; the values mean nothing."""
         self._uses: dict[str, _Use] = {}
-        self._renewal = LoopingCall(self.renew)
+        self._renewal = looping(self.renew, "renewal of ticket keys")
 
     def of(self, name: str) -> TLSContext:
         """TLS of a listener."""

@@ -133,10 +133,10 @@ class Traces:
             if now >= trace.ends or now >= trace.read_at + UNREAD:
                 self._end(name)
         if self._traces:
+            self._clock.callLater(1.0, self._look)
             # A reload may have brought other listeners.
             self._tap_all()
             self._forget_useless()
-            self._clock.callLater(1.0, self._look)
 
     def _tap_all(self) -> None:
         for factory in self._factories():
