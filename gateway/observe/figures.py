@@ -60,8 +60,9 @@ class Figures:
     def snapshot(self) -> Snapshot:
         """What was counted since the start of the process, and the readings of now."""
         with self._lock:
-            found: dict[Key, Value] = {**self._counts, **self._times}
-        for (family, *labels), opened in self._counts.items():
+            counts = dict(self._counts)
+            found: dict[Key, Value] = {**counts, **self._times}
+        for (family, *labels), opened in counts.items():
             if family == "pop3gw_connections_opened_total":
                 found["pop3gw_connections", *labels] = opened - self._over[labels[0]]
         found["pop3gw_sessions_logged_in",] = len(self._logged_in)

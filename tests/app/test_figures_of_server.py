@@ -132,6 +132,28 @@ class ServerFiguresTests(SynchronousTestCase):
         self.assertEqual([(row["began"], row["deliveries"]) for row in rows], [(0, 6), (60, 4)])
         self.server.stop()
 
+    def test_a_figure_that_cannot_be_read_once_ends_neither_answers_nor_the_history(self) -> None:
+        figures, key = Figures(), "pop3gw_deliveries_total"
+        server = ServerFigures(self.clock, figures, now=self.clock.seconds)
+
+        def readings() -> Any:
+            if self.clock.seconds() == EVERY:
+                raise RuntimeError("dictionary changed size during iteration")
+            return []
+
+        figures.read("parts", readings)
+        server.start()
+        self.clock.advance(EVERY)
+        self.failureResultOf(server.snapshot(), RuntimeError)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        figures.add(key)
+        for _ in range(6):
+            self.clock.advance(EVERY)
+        figures.add(key)
+        rows = self.successResultOf(server.history())
+        self.assertEqual([row["deliveries"] for row in rows], [1, 1])
+        server.stop()
+
     def test_a_single_process_answers_for_itself(self) -> None:
         figures, questions = Figures(), Questions()
         figures.add(*REFUSED, by=2)

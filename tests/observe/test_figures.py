@@ -173,6 +173,26 @@ class FiguresTests(SynchronousTestCase):
         self.assertEqual(found["pop3gw_directory_failures_total", "ldap"], 80_000)
         self.assertEqual(sum(found["pop3gw_directory_seconds", "ldap"][:-1]), 80_000)
 
+    def test_what_a_thread_counts_for_the_first_time_breaks_no_snapshot(self) -> None:
+        emit, names = self.bus.emit, iter("abc")
+
+        class Compared(str):
+            """A label of which a comparison has a thread count something new."""
+
+            def __eq__(self, other: object) -> bool:
+                down = events.BackEndDown(next(names), "gone")
+                thread = Thread(target=emit, args=(down,))
+                thread.start()
+                thread.join()
+                return str.__eq__(self, other)
+
+            __hash__ = str.__hash__
+
+        self.figures.add(Compared("pop3gw_deliveries_total"))
+        found = self.emit()
+        self.assertNotIn(("pop3gw_backend_up", "a"), found)
+        self.assertIn(("pop3gw_backend_up", "a"), self.emit())
+
     def test_readings_are_made_at_each_snapshot(self) -> None:
         lengths = iter((3, 4))
         self.figures.read("queues", lambda: [(("pop3gw_pool_outstanding", "disk"), next(lengths))])

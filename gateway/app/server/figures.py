@@ -8,12 +8,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
 
 from gateway.app.server.observers import Observer
 from gateway.app.server.questions import Questions
 from gateway.observe.figures import Figures, Snapshot
 from gateway.observe.history import History
+from gateway.observe.looping import looping
 from gateway.observe.totals import Totals
 from gateway.processes.channel import Channel
 
@@ -49,8 +50,7 @@ class ServerFigures:
         self._history = History(now())
         self._asking: list[Deferred[Snapshot]] | None = None
         """Who waits for the answers of the workers; None: they are not being asked."""
-        self._timer = LoopingCall(self._look)
-        self._timer.clock = clock
+        self._timer = looping(self._look, "history", clock)
 
     def start(self) -> None:
         """Keep what workers have counted, and count minutes."""
@@ -77,23 +77,24 @@ class ServerFigures:
         self._totals.end(channel)
 
     def snapshot(self) -> Deferred[Snapshot]:
-        """The figures of the server now; does not fail, and takes a second at most."""
+        """The figures of the server now, in a second at most; fails if one of its own does."""
         asked = Deferred[Snapshot]()
         if self._asking is not None:
             self._asking.append(asked)
             return asked
         self._asking = [asked]
         answers = [self._ask(channel) for channel in self._channels().values()]
-        DeferredList(answers, consumeErrors=True).addCallback(self._answered)
+        asked_all: Deferred[Any] = DeferredList(answers, consumeErrors=True)
+        asked_all.addCallback(lambda _: self._totals.snapshot(self._own.snapshot()))
+        asked_all.addBoth(self._answer)
         return asked
 
     def _ask(self, channel: Channel) -> Deferred[None]:
         asked = channel.ask(QUESTION, within=ANSWER_WITHIN)
         return asked.addCallback(lambda snapshot: self._totals.take(channel, snapshot))
 
-    def _answered(self, _: object) -> None:
+    def _answer(self, found: Snapshot | Failure) -> None:
         asking, self._asking = self._asking, None
-        found = self._totals.snapshot(self._own.snapshot())
         for asked in asking or ():
             asked.callback(found)
 
