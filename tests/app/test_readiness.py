@@ -63,6 +63,17 @@ class ProbesTests(SynchronousTestCase):
         self.found()
         self.assertEqual(self.asked, 2)
 
+    def test_a_look_that_cannot_begin_is_a_failed_check_and_the_next_one_is_made(self) -> None:
+        def broken() -> Deferred[Check]:
+            raise ZeroDivisionError
+
+        self.answer = broken
+        (check,) = self.found()
+        self.assertEqual((check.name, check.state), ("store", "fail"))
+        self.clock.advance(KEPT)
+        self.answer = lambda: succeed(Check("store", "ok"))
+        self.assertEqual(self.found(), [Check("store", "ok")])
+
     def test_who_asks_meanwhile_waits_for_the_same_look(self) -> None:
         waits = Deferred[Check]()
         self.answer = lambda: waits

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError, succeed
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -92,7 +92,7 @@ class Readiness:
                 looked.callback(result)
 
         self._unanswered.add(look)
-        look().addBoth(answered)
+        maybeDeferred(look).addBoth(answered)
         # Not the check itself is cancelled: it may be in a thread.
         looked.addTimeout(WITHIN, self._clock)
         return looked.addErrback(_failed, name)
