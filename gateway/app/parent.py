@@ -195,12 +195,13 @@ class Parent(SignalledService):
 
         def left(reason: str) -> None:
             self._admissions.leave(number)
-            self._figures.leave(channel)
             ended(reason)
 
         channel.handle("renew", self._outdated)
         self.processes.serve(channel)
         self._figures.join(channel)
+        # Not when the process has ended: its last figures may be read after that is known.
+        channel.at_loss(lambda: self._figures.leave(channel))
         process = WorkerProcess(number, channel, self._pass_on, left)
         descriptors: list[int] = []
         sockets: dict[str, list[int]] = {}

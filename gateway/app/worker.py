@@ -38,7 +38,7 @@ from gateway.errors import GatewayError
 from gateway.events import ServerReady
 from gateway.net.clock import follow_boot_time, installed_clock
 from gateway.net.tls.shared_contexts import SharedContexts
-from gateway.observe.figures import Figures
+from gateway.observe.figures import Figures, Snapshot
 from gateway.observe.log_file import BufferedLog
 from gateway.observe.looping import looping
 from gateway.processes.channel import Channel, connect
@@ -47,6 +47,9 @@ from gateway.processes.log_pipe import LinePipe
 from gateway.processes.sockets import Inherited
 from gateway.processes.spawn import CHANNEL, FORK
 from gateway.processes.supervision import BEAT, SHOW_STACKS
+
+LAST_WITHIN = 1.0
+"""Seconds in which the parent takes the last figures; it kills a worker that ends too late."""
 
 _IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 """Signals that a terminal or an administrator sends to all processes, and the parent handles."""
@@ -202,8 +205,14 @@ class Worker:
         self._channel.tell("leaving")
         queues.serve(())
         sockets.close()
-        stopped = server.stopService()
-        return stopped.addCallback(lambda _: self._channel.tell(QUESTION, figures.snapshot()))
+        return server.stopService().addCallback(lambda _: self._say_last(figures.snapshot()))
+
+    def _say_last(self, counted: Snapshot) -> Deferred[None]:
+        """Tell what was counted; fires when the parent has it, or does not read."""
+        self._channel.tell(QUESTION, counted)
+        # The reactor ends next, and drops what is not written by then.
+        said = self._channel.close().addTimeout(LAST_WITHIN, self._reactor)
+        return said.addErrback(lambda _: None)
 
     def _stop(self, _: object = None) -> None:
         """The parent stops, or is gone."""

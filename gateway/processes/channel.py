@@ -98,12 +98,17 @@ class Channel(Protocol):
         if not self.is_lost:
             self._send({"tell": name, "body": body})
 
-    def close(self) -> None:
-        """Send what waits, and end the channel."""
+    def close(self) -> Deferred[None]:
+        """Send what waits, and end the channel; fires when it is over."""
+        over = Deferred[None]()
+        self.at_loss(lambda: over.callback(None))
         if not self.is_lost and self.transport is not None:
+            # The transport has it until the peer reads.
+            self._paused = False
             self._flush()
             self.transport.unregisterProducer()  # type: ignore[attr-defined]
             self.transport.loseConnection()
+        return over
 
     # -- sending ---------------------------------------------------------------
 

@@ -147,10 +147,22 @@ class ChannelTests(SynchronousTestCase):
         seen: list[str] = []
         self.ends.parent.handle("last", seen.append)
         self.ends.worker.tell("last", "words")
-        self.ends.worker.close()
+        closed = self.ends.worker.close()
+        self.assertNoResult(closed)
         self.ends.turn()
+        self.successResultOf(closed)
         self.assertEqual(seen, ["words"])
         self.assertTrue(self.ends.parent.is_lost)
+
+    def test_a_close_hands_over_what_waits_for_a_peer_that_does_not_read_now(self) -> None:
+        self.ends.to_parent.stop_reading()
+        self.ends.worker.tell("last", "words")
+        self.ends.worker.close()
+        self.assertEqual(self.ends.to_parent.written, [b'{"tell":"last","body":"words"}\n'])
+
+    def test_a_close_is_over_at_once_if_the_peer_is_gone(self) -> None:
+        self.ends.end()
+        self.successResultOf(self.ends.worker.close())
 
     def test_a_peer_that_does_not_read_costs_bounded_memory(self) -> None:
         self.ends.to_parent.stop_reading()

@@ -143,6 +143,25 @@ def test_a_killed_worker_loses_its_own_sessions_only_and_is_replaced(gateway: Ga
     ends_well(gateway)
 
 
+def test_a_worker_that_ends_in_order_tells_all_that_it_has_counted(gateway: Gateway) -> None:
+    port, token = free_port(), "a-token-of-the-test"
+    with open(gateway.config, "a") as file:
+        file.write(f'[http]\nendpoint = "tcp:{port}:interface=127.0.0.1"\ntoken = "{token}"\n')
+    both = clients_of_each(start(gateway))
+    for client in both.values():
+        assert client.ask("RETR 1").startswith(b"+OK")
+        client.block()
+    for number, pid in enumerate(both):
+        # The sessions are counted at their end, and so after the parent asked last.
+        os.kill(pid, signal.SIGTERM)
+        gateway.wait_for(b" ready: pid=", times=3 + number)
+    metrics = urllib.request.Request(f"http://127.0.0.1:{port}/metrics")
+    metrics.add_header("Authorization", f"Bearer {token}")
+    with urllib.request.urlopen(metrics, timeout=30) as answer:
+        assert b'pop3gw_retrieved_messages_total{command="RETR"} 2.0\n' in answer.read()
+    ends_well(gateway)
+
+
 def test_the_queue_of_a_worker_that_died_is_served_by_its_replacement(gateway: Gateway) -> None:
     start(gateway)
     victim = workers(gateway)[1]
