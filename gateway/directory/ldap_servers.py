@@ -53,6 +53,9 @@ _NO_ANSWER = (
 )
 """Failures of a server; ldap3's other errors concern the request."""
 
+KEPT = 60.0
+"""Seconds after which an idle connection is not used again: a firewall may have forgotten it."""
+
 
 class ServerUnavailable(DirectoryDown):
     """A server says that it is busy or unavailable (RFC 4511: 51, 52); another may not be."""
@@ -146,12 +149,21 @@ class _Server:
         self._secure = parts.scheme == "ldaps"
         self._port = parts.port or (636 if self._secure else 389)
         # A deque: safe for several threads.
-        self._idle: deque[Any] = deque()
+        self._idle: deque[tuple[float, Any]] = deque()
+        """Connections, and since when."""
         self.users = 0
         """The ``Servers`` that use it, of the directory before and after a reload for example."""
 
     def take(self) -> Any:
-        """An idle connection, or None."""
+        """A connection that is idle, and not for too long, or None."""
+        while (idle := self._pop()) is not None:
+            since, connection = idle
+            if self._monotonic() - since <= KEPT:
+                return connection
+            _close(connection)
+        return None
+
+    def _pop(self) -> tuple[float, Any] | None:
         try:
             return self._idle.pop()
         except IndexError:
@@ -165,14 +177,14 @@ class _Server:
 
     def keep(self, connection: Any) -> None:
         """Keep the connection as idle, while anybody uses this server."""
-        self._idle.append(connection)
+        self._idle.append((self._monotonic(), connection))
         if not self.users:
             self.close_idle()
 
     def close_idle(self) -> None:
         """Close the idle connections."""
-        while (connection := self.take()) is not None:
-            _close(connection)
+        while (idle := self._pop()) is not None:
+            _close(idle[1])
 
     def open(self) -> Any:
         """A new connection with TLS, not bound."""

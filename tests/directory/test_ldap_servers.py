@@ -19,7 +19,7 @@ from ldap3.core.exceptions import (
 )
 from twisted.internet.task import Clock
 
-from gateway.directory.ldap_servers import Reach, Servers, ServerUnavailable
+from gateway.directory.ldap_servers import KEPT, Reach, Servers, ServerUnavailable
 from gateway.errors import DirectoryDown, DirectoryMisconfigured
 from gateway.events import BackEndDown, BackEndReplaced, DirectoryAsked
 
@@ -67,6 +67,17 @@ def pair() -> Iterator[Pair]:
     with ExitStack() as stack:
         lines = [socket.create_server(("127.0.0.1", 0)) for _ in (FIRST, SECOND)]
         yield Pair([stack.enter_context(line) for line in lines])
+
+
+def test_a_connection_that_a_firewall_may_have_forgotten_is_not_used_again(pair: Pair) -> None:
+    used = []
+    for idle in (0.0, KEPT, KEPT + 1):
+        pair.clock.advance(idle)
+        pair.servers.use(used.append)
+    first, second, third = used
+    assert first is second
+    assert third is not first
+    assert first.closed
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
