@@ -43,6 +43,12 @@ LONGEST_PAUSE = 1.0
 ANSWER = 1.0
 """Seconds for the answer at a new connection, however long it took to find its server."""
 
+KEPT = 60.0
+"""Seconds after which an idle connection is not used again: a firewall may have forgotten it.
+
+What is asked on such a one is lost silently, and would wait for all of its time limit.
+"""
+
 OUTAGE_TIMEOUT = 1.0
 """Seconds for each call while the database is away: all would wait for those that wait."""
 
@@ -89,6 +95,9 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
     deadline = 0.0
     """When it gives up, in seconds of ``time.monotonic``."""
 
+    idle_since = 0.0
+    """By the clock of its database."""
+
     _poll: select.poll | None = None
 
     def has_ended(self) -> bool:
@@ -114,12 +123,14 @@ class Database:
         password: str = "",
         check: Callable[[Connection], None] = lambda _: None,
         watch: WatchFor = lambda _: None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """``conninfo``: a URI or key words of libpq; ``timeout``: seconds for each call.
 
         Beyond that each call may take up to two seconds for each host that is silent.
         ``check`` looks at each new connection, and raises as ``read`` does.  ``watch``
-        hears of outages.  Raises ``ValueError`` for what is no connection string.
+        hears of outages; ``now`` times how long connections are idle.  Raises ``ValueError``
+        for what is no connection string.
         """
         words = parsed(conninfo)
         self._hosts = str(words.get("host", "")).count(",") + 1
@@ -129,6 +140,7 @@ class Database:
         self._conninfo = conninfo
         self._secret = {"password": password} if password else {}
         self._timeout = timeout
+        self._now = now
         # Only what a thread may do without a lock: append, pop.
         self._idle: deque[_Connection] = deque()
         self._closed = False
@@ -237,8 +249,9 @@ class Database:
                 connection = self._idle.pop()
             except IndexError:
                 return self._connect(deadline)
+            is_old = self._now() - connection.idle_since > KEPT
             # What is sent on one that has ended would be in doubt.
-            if not connection.has_ended():
+            if not is_old and not connection.has_ended():
                 connection.deadline = deadline
                 return connection
             connection.close()
@@ -264,6 +277,7 @@ class Database:
         return connection
 
     def _give_back(self, connection: _Connection) -> None:
+        connection.idle_since = self._now()
         self._idle.append(connection)
         if self._closed:
             self._drop_idle()

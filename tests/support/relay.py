@@ -20,6 +20,9 @@ class _Line(NamedTuple):
     ended: threading.Event
     """The server has answered all that it will."""
 
+    forgotten: threading.Event
+    """Nothing passes any more, and neither end is told."""
+
 
 class Relay:
     """Forwards connections to a loopback port, and is asked to break some."""
@@ -52,6 +55,7 @@ class Relay:
         self.answers: Mapping[bytes, bytes] = {}
         """Of requests that begin so: what is answered in the server's place."""
         self._open: list[socket.socket] = []
+        self._lines: list[_Line] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def go_away(self) -> None:
@@ -59,6 +63,11 @@ class Relay:
         self.is_away = True
         for one in self._open:
             _close(one)
+
+    def forget(self) -> None:
+        """Let nothing pass on open connections, as a firewall that has forgotten them."""
+        for line in self._lines:
+            line.forgotten.set()
 
     def let_pass(self) -> None:
         """Send what was held back; returns when the server has answered."""
@@ -82,15 +91,18 @@ class Relay:
                 self.connections += 1
                 server = socket.create_connection(("127.0.0.1", self._target))
                 self._open += [client, server]
-                line = _Line(client, server, threading.Event(), threading.Event())
+                line = _Line(client, server, *(threading.Event() for _ in range(3)))
+                self._lines.append(line)
                 for work in (self._requests, self._answers):
                     threading.Thread(target=work, args=(line,), daemon=True).start()
 
     def _requests(self, line: _Line) -> None:
-        client, server, lost, ended = line
+        client, server, lost, ended, forgotten = line
         got = 0
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
+                if forgotten.is_set():
+                    continue
                 got += len(data)
                 if 0 <= self.cut_request_after < got:
                     self.cut_request_after = -1
@@ -121,7 +133,7 @@ class Relay:
         _close(server)
 
     def _answers(self, line: _Line) -> None:
-        client, server, lost, ended = line
+        client, server, lost, ended, _ = line
         sent = 0
         with contextlib.suppress(OSError):
             while data := server.recv(65536):

@@ -7,12 +7,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import PASSWORD, ROLE, ClusterBench, Waits
 from gateway.errors import MailboxUnusable, StoreDown
 from gateway.model import Limits
-from gateway.postgresql.database import Database
+from gateway.postgresql.database import KEPT, Database
 from gateway.testing.store_contract import ALICE, NO_LIMITS, read_all
 from relay import Relay
 
@@ -47,6 +48,19 @@ class OutageTests(Waits, SynchronousTestCase):
             ).fetchall()
         self.assertGreater(ended[0][0], 0)
         # Nothing was sent on them that might have been done.
+        self.assertFalse(database.transact(lambda _, again: again))
+
+    def test_a_connection_that_a_firewall_has_forgotten_meanwhile_is_not_asked(self) -> None:
+        relay, clock = Relay(self.postgresql.port), Clock()
+        self.addCleanup(relay.stop)
+        url = self.bench.engines.url_by(relay.port)
+        database = self.database(url, now=clock.seconds)
+        for _ in range(2):
+            self.assertEqual(database.read("SELECT 1"), [(1,)])
+            clock.advance(KEPT)
+        self.assertEqual(relay.connections, 1)
+        relay.forget()
+        clock.advance(1)
         self.assertFalse(database.transact(lambda _, again: again))
 
     def test_connections_to_a_server_that_takes_no_writes_are_replaced(self) -> None:
