@@ -272,11 +272,20 @@ class Verification:
             kind, note, mend = DAMAGED, str(error), False
         else:
             return None
-        lose = partial(self._lose, one, kind, note, mend)
+        removed: Problem | None = None
+
+        def lose(cursor: Cursor, _: bool) -> Problem | None:
+            nonlocal removed
+            found = self._lose(one, kind, note, mend, cursor)
+            if found is not None and found.mended:
+                removed = found
+            # A repetition finds nothing if the attempt before has happened.
+            return found or removed
+
         return await self._run(partial(self._database.transact, lose))
 
     def _lose(
-        self, one: Stored, kind: str, note: str, mend: bool, cursor: Cursor, _: bool
+        self, one: Stored, kind: str, note: str, mend: bool, cursor: Cursor
     ) -> Problem | None:
         """The problem of a message without its body; None: it was removed meanwhile."""
         found = changes.find_box(cursor, one.mailbox)

@@ -57,12 +57,13 @@ class Verifying(Waits, SynchronousTestCase):
         *,
         later: float = 0,
         blobs: Blobs | None = None,
+        database: Database | None = None,
         **more: Any,
     ) -> list[Problem]:
         """What there is to find."""
         problems: list[Problem] = []
         verification = Verification(
-            self.bench.engines.owner,
+            database or self.bench.engines.owner,
             blobs or self.bench.blobs(),
             run_now,
             problems.append,
@@ -135,6 +136,18 @@ class VerifyTests(Verifying):
             ("discard", ALICE.mailbox, "2", "<1@example.org>", "uid 7"),
         )
         self.assertEqual(self.verify(), [])
+
+    def test_a_message_whose_removal_got_no_answer_is_named_as_removed(self) -> None:
+        lost = self.remove_body(1)
+        relay = Relay(self.bench.engines.postgresql.port)
+        self.addCleanup(relay.stop)
+        database = Database(self.bench.engines.url_by(relay.port))
+        self.addCleanup(database.close)
+        relay.lose_answer_to = b"COMMIT"
+        found = self.verify(REPAIR, database=database)
+        self.assertEqual(relay.cuts, 1)
+        self.assertEqual(found, [lost._replace(mended=True)])
+        self.assertEqual(len(self.bench.trail.lines), 1)
 
     def test_a_message_is_not_removed_if_the_audit_fails(self) -> None:
         self.remove_body(1)
