@@ -202,7 +202,7 @@ class ClusterMaildrop:
             read = self._read_uids(set(retrieved).difference(removed))
             # Without the mailbox these messages are gone too.
             with suppress(NoSuchMailbox):
-                means.removal.end_session(mailbox, self.name, uids, read, self._cause, hide=hide)
+                means.removal.end_session(mailbox, uids, read, self._cause, hide=hide)
 
         return means.run(end)
 

@@ -70,7 +70,6 @@ class Removal:
     def end_session(
         self,
         mailbox: int,
-        name: str,
         removed: Collection[int],
         retrieved: Collection[int],
         cause: Reason,
@@ -80,14 +79,15 @@ class Removal:
         """QUIT: take away the messages with the uids ``removed``, and mark ``retrieved``.
 
         Up to ``BATCH`` messages are one transaction; of more some may be gone after a failure.
+        The mailbox may have another name than at the login: the entries have that of now.
         """
         action, change = ("hide", changes.hide) if hide else ("discard", changes.remove)
         uids = sorted(removed)
         for start in range(0, len(uids), BATCH):
             some, read = uids[start : start + BATCH], () if start else retrieved
-            told = action, name, cause
+            take = partial(self._take, mailbox, some, read, action, cause, change)
             try:
-                self._database.transact(partial(self._take, mailbox, some, read, told, change))
+                self._database.transact(take)
             except NotAudited:
                 # The marks were undone with the rest, and need no entry.
                 if read:
@@ -99,7 +99,8 @@ class Removal:
         mailbox: int,
         removed: Collection[int],
         retrieved: Collection[int],
-        told: tuple[str, str, Reason],
+        action: str,
+        cause: Reason,
         change: Change,
         cursor: Cursor,
         _: bool,
@@ -108,7 +109,9 @@ class Removal:
         found = changes.find_uids(cursor, box, removed)
         if retrieved:
             changes.mark_read(cursor, mailbox, retrieved)
-        self._apply(cursor, box, found, told, change)
+        if found:
+            name = audit.name_of(cursor, box.id)
+            self._apply(cursor, box, found, (action, name, cause), change)
 
     def mark(self, mailbox: int, retrieved: Collection[int]) -> None:
         """Mark messages as read."""

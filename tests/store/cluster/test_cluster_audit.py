@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from cluster_engines import ClusterBench, Waits
-from gateway.errors import BadValue, NotSupported, StoreDown
-from gateway.model import AuditEntry, AuditLines, AuditQuery, Peer, Reason
+from gateway.errors import BadValue, MessageGone, NotSupported, StoreDown
+from gateway.model import Account, AuditEntry, AuditLines, AuditQuery, Peer, Reason
 from gateway.operations.mail.audit import search_audit
 from gateway.postgresql.database import Cursor, Database
 from gateway.store.cluster import removal
 from gateway.store.cluster.sql import audit, changes
 from gateway.store.cluster.sql.changes import Locked
 from gateway.store.cluster.store import ClusterOptions
-from gateway.testing.store_contract import ALICE
+from gateway.testing.store_contract import ALICE, read_all
 from memory_tools import OperationCase
 from relay import Relay
 
@@ -161,6 +161,41 @@ class OneTransactionTests(AuditCase):
         error = self.fault(search_audit)
         self.assertIsInstance(error, NotSupported)
         self.assertIn("store.audit_days", str(error))
+
+
+class OpenElsewhereTests(AuditCase):
+    """Another gateway changes a mailbox that a session of this one has open."""
+
+    def test_a_session_of_a_mailbox_that_another_gateway_renames_goes_on_under_its_new_name(
+        self,
+    ) -> None:
+        self.deliver(2)
+        maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
+        carol = Account("carol", "carol")
+        self.successResultOf(self.bench.gateway(self).rename(ALICE, carol))
+        # The old name belongs to other mail, which the session has not seen.
+        self.bench.add(ALICE.mailbox)
+        self.bench.deliver(b"new\r\n")
+        body = self.successResultOf(maildrop.retrieve(1))
+        self.assertEqual(read_all(self, body), b"Message-ID: <1@example.org>\r\n\r\nbody\r\n")
+        self.successResultOf(maildrop.finish({0}, {1}))
+        (line,) = self.bench.trail.lines
+        self.assertEqual((line.mailbox, line.uid), ("carol", "1"))
+        left = [self.successResultOf(self.store.scan(one)) for one in (carol, ALICE)]
+        self.assertEqual([len(messages) for messages in left], [1, 1])
+
+    def test_a_session_of_a_mailbox_that_another_gateway_deletes_finds_its_messages_gone(
+        self,
+    ) -> None:
+        self.deliver(2)
+        maildrop, _ = self.successResultOf(self.store.open(ALICE, None))
+        self.successResultOf(self.bench.gateway(self).delete(ALICE, DESK))
+        self.bench.add(ALICE.mailbox)
+        self.bench.deliver(b"new\r\n")
+        self.failureResultOf(maildrop.retrieve(1), MessageGone)
+        self.successResultOf(maildrop.finish({0}, {1}))
+        self.assertEqual(self.said(), [("discard", "1"), ("discard", "2")])
+        self.assertEqual(self.bench.contents(), [b"new\r\n"])
 
 
 class SearchTests(AuditCase):

@@ -24,6 +24,13 @@ class NotAudited(StoreDown):
     """The database refuses the entries: nothing is removed."""
 
 
+def name_of(cursor: Cursor, mailbox: int) -> str:
+    """The name for the entries of a mailbox that the transaction has locked."""
+    cursor.execute("SELECT name FROM pop3gw.mailbox WHERE id = %s", (mailbox,))
+    ((name,),) = cursor.fetchall()
+    return str(name)
+
+
 _WRITE = """\
 INSERT INTO pop3gw.audit (at, action, mailbox, uid, message_id, octets, received, read,
                           rule, session, client, operator)
