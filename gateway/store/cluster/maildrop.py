@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from zope.interface import implementer
 
 from gateway.errors import GatewayError, MessageGone, NoSuchMailbox, StoreDown
@@ -117,7 +117,10 @@ class ClusterMaildrop:
             body.close()
         if not answered:
             shown.raiseException()
-        raise MessageGone(f"{self.name}: {self._snapshot.listing.uids[index]}")
+        raise self._gone(index)
+
+    def _gone(self, index: int) -> MessageGone:
+        return MessageGone(f"{self.name}: {self._snapshot.listing.uids[index]}")
 
     async def _is_shown(self, index: int, now: float) -> bool:
         snapshot, means = self._snapshot, self._means
@@ -139,7 +142,7 @@ class ClusterMaildrop:
             # While the database is away the session goes on with what it has.
             return await self.retrieve(index)
         if header is None:
-            raise MessageGone(f"{self.name}: {snapshot.listing.uids[index]}")
+            raise self._gone(index)
         if len(header) >= LONGEST_HEAD:
             return await self.retrieve(index)
         return BytesBody(header, snapshot.form(index))
@@ -161,14 +164,23 @@ class ClusterMaildrop:
         return fetched or self._open_anew(index)
 
     def _open_anew(self, index: int) -> Deferred[IBody]:
-        snapshot = self._snapshot
+        def missing() -> Deferred[NoReturn]:
+            return Deferred.fromCoroutine(self._missing(index))
 
-        def missing() -> StoreDown:
-            uid, key = snapshot.listing.uids[index], snapshot.where(index).body
-            self._means.emit(BodyMissing(self.name, uid, key.hex))
-            return body_missing(f"{self.name}: message {uid}", key)
+        return self._means.bodies.open(self._snapshot.where(index), missing)
 
-        return self._means.bodies.open(snapshot.where(index), missing)
+    async def _missing(self, index: int) -> NoReturn:
+        """Fail for a body that S3 does not have, with an event if a message needs it."""
+        uid, key = self._snapshot.listing.uids[index], self._snapshot.where(index).body
+        try:
+            is_needed = await self._is_shown(index, self._means.seconds())
+        except GatewayError:
+            is_needed = True
+        if not is_needed:
+            # A session of more than a day lists what was removed and collected since.
+            raise self._gone(index)
+        self._means.emit(BodyMissing(self.name, uid, key.hex))
+        raise body_missing(f"{self.name}: message {uid}", key)
 
     def _follow(self, index: int) -> None:
         sizes = self._snapshot.listing.sizes
@@ -179,7 +191,7 @@ class ClusterMaildrop:
         if self._means.bodies.is_on_disk(where):
             return None
         # If it fails, whoever reads it opens it again: that one reports the error.
-        return self._means.bodies.open(where, StoreDown)
+        return self._means.bodies.open(where, lambda: fail(StoreDown()))
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove marked messages, with audit lines, and mark retrieved ones as read."""

@@ -335,7 +335,7 @@ class ClusterStore:
         where = message.handle
         assert isinstance(where, Where)
         named = f"{account.mailbox}: message {message.uid}"
-        return self._bodies.open(where, lambda: body_missing(named, where.body))
+        return self._bodies.open(where, lambda: fail(body_missing(named, where.body)))
 
     def take(self, account: Account, message: CopiedMessage, body: IBody) -> Deferred[None]:
         """Add a message with its unique-id."""

@@ -13,7 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import MessageGone, StoreDown
+from gateway.events import BodyMissing, Event
 from gateway.model import Form
+from gateway.postgresql.database import Database
 from gateway.store.cluster.bodies.blobs import Blobs
 from gateway.store.cluster.bodies.body import HELD
 from gateway.store.cluster.bodies.body_cache import BodyCache
@@ -141,6 +143,29 @@ class BodyTests(Waits, SynchronousTestCase):
         failure = self.failureResultOf(self.open(self.bench.store).retrieve(0), StoreDown)
         for name in (ALICE.mailbox, "message 1", key.hex):
             self.assertIn(name, str(failure.value))
+
+    def test_a_missing_body_is_told_only_while_a_message_needs_it_or_nobody_knows(self) -> None:
+        for number in range(2):
+            self.send(self.bench.store, b"%d\r\n" % number)
+        relay, events = Relay(self.bench.engines.postgresql.port), list[Event]()
+        self.addCleanup(relay.stop)
+        database = Database(self.bench.engines.url_by(relay.port), timeout=0.5)
+        store = self.bench.gateway(self, database=database, emit=events.append)
+        maildrop = self.open(store)
+        rows = self.bench.read("SELECT DISTINCT uid, body FROM pop3gw.message ORDER BY uid")
+        keys = [key for _, key in rows]
+        for key in keys:
+            self.successResultOf(self.bench.blobs().remove(key))
+        # A session of yesterday lists what was removed and collected since.
+        self.bench.expunge_first()
+        self.failureResultOf(maildrop.retrieve(0), MessageGone)
+        self.assertEqual(events, [])
+        self.failureResultOf(maildrop.retrieve(1), StoreDown)
+        (told,) = events
+        self.assertEqual(told, BodyMissing(ALICE.mailbox, "2", keys[1].hex))
+        relay.go_away()
+        self.failureResultOf(maildrop.retrieve(1), StoreDown)
+        self.assertEqual(events, [told] * 2)
 
     def test_a_connection_that_breaks_within_a_body_is_replaced_at_the_same_octet(self) -> None:
         self.send(self.bench.store, LARGE)

@@ -31,6 +31,9 @@ TRIES = 3
 Open = Callable[[int], Deferred[Response]]
 """Opens the body at an offset."""
 
+Missed = Callable[[], Deferred[Any]]
+"""Is called where S3 does not have a body, and fails with the error for that."""
+
 
 class Bodies:
     """Bodies to read: from the local disk, or from S3."""
@@ -60,23 +63,21 @@ class Bodies:
         text = self._cache.read_now(where.body, where.octets)
         return None if text is None else BytesBody(text, where.form)
 
-    def open(self, where: Where, missing: Callable[[], StoreDown]) -> Deferred[IBody]:
-        """Open a body.  Fails as ``Blobs.read``, and as ``missing`` says if S3 has no such body."""
+    def open(self, where: Where, missing: Missed) -> Deferred[IBody]:
+        """Open a body.  Fails as ``Blobs.read``, and as ``missing`` does if S3 has no such body."""
         if not where.octets:
             return succeed(BytesBody(b"", where.form))
         if self._cache is not None and self._cache.has(where.body):
             return Deferred.fromCoroutine(self._from_disk(self._cache, where, missing))
         return self._from_s3(where, missing)
 
-    async def _from_disk(
-        self, cache: BodyCache, where: Where, missing: Callable[[], StoreDown]
-    ) -> IBody:
+    async def _from_disk(self, cache: BodyCache, where: Where, missing: Missed) -> IBody:
         found = await cache.find(where.body, where.octets)
         if found is not None:
             return BytesBody(found, where.form)
         return await self._from_s3(where, missing)
 
-    def _from_s3(self, where: Where, missing: Callable[[], StoreDown]) -> Deferred[IBody]:
+    def _from_s3(self, where: Where, missing: Missed) -> Deferred[IBody]:
         key, length, form = where
 
         def open_at(start: int) -> Deferred[Response]:
@@ -102,10 +103,8 @@ def body_missing(named: str, key: UUID) -> StoreDown:
     return StoreDown(f"{named}: body {key.hex} is missing in S3")
 
 
-def _unless_missing(failure: Failure, missing: Callable[[], StoreDown]) -> Failure:
-    if failure.check(Missing):
-        raise missing() from None
-    return failure
+def _unless_missing(failure: Failure, missing: Missed) -> Deferred[Any]:
+    return missing() if failure.check(Missing) else fail(failure)
 
 
 @implementer(IBody)
