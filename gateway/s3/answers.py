@@ -61,7 +61,7 @@ class Response:
 
     @property
     def length(self) -> int:
-        """The octets of the body; -1: the answer does not say."""
+        """The octets of the body; -1: the answer does not say, and its end may be too early."""
         text = self.headers.get(b"content-length", b"")
         return int(text) if text.isdigit() else -1
 

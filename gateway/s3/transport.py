@@ -317,7 +317,8 @@ class _Connection(Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field; after the head it is a trailer, which no answer of S3 needs."""
         if not self._has_head:
-            self._headers[name.lower()] = value
+            # White space around a value is none of it (RFC 9110 section 5.5); llhttp leaves some.
+            self._headers[name.lower()] = value.strip(b" \t")
 
     def on_headers_complete(self) -> None:
         """The head is here."""

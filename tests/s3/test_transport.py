@@ -70,6 +70,7 @@ def split(text: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 FORMS = {
     "length": b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 11\r\n\r\nhello world',
+    "spaces": b"HTTP/1.1 200 OK\r\nContent-Length: \t11 \t\r\n\r\nhello world",
     "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n",
     "interim": b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n"

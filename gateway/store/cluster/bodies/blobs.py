@@ -93,12 +93,12 @@ class Blobs:
     def read(self, key: UUID, start: int, length: int) -> Deferred[Response]:
         """The octets from ``start`` of a body of ``length`` octets in all.
 
-        Fails with ``Missing``, ``MessageUnreadable`` if it has another length, ``StoreDown`` or
-        ``MailboxUnusable``.
+        Whoever reads an answer that does not say its length must count.  Fails with ``Missing``,
+        ``MessageUnreadable`` if it has another length, ``StoreDown`` or ``MailboxUnusable``.
         """
         headers = {"range": f"bytes={start}-{length - 1}"} if start else {}
         asked = self._requests.open("GET", object_name(key), headers=headers)
-        return asked.addCallback(_of_length, length - start, key)
+        return asked.addCallback(_of_length, start, length, key)
 
     def remove(self, key: UUID) -> Deferred[None]:
         """Remove a body; one that does not exist is removed."""
@@ -117,8 +117,10 @@ class Blobs:
         async def head() -> bytes:
             response = await self.read(key, 0, length)
             # To read the rest of a small body costs less than a new connection.
-            limit = most if length > LONGEST_HEAD else None
+            limit = most if length > LONGEST_HEAD and response.length >= 0 else None
             text = await self._requests.text(response, object_name(key), limit)
+            if limit is None:
+                _check_count(len(text), length, key)
             return text[:most]
 
         return Deferred.fromCoroutine(head())
@@ -230,12 +232,30 @@ class Upload:
             pass
 
 
-def _of_length(response: Response, wanted: int, key: UUID) -> Response:
-    found = response.length
-    if found != wanted:
+def _of_length(response: Response, start: int, length: int, key: UUID) -> Response:
+    wanted = length - start
+    if start and response.status != 206:
         response.stop()
-        raise MessageUnreadable(f"body {key.hex}: expected {wanted} octets, found {found}")
+        raise StoreDown(f"S3: body {key.hex}: status {response.status} for a part of it")
+    if response.length >= 0:
+        if response.length != wanted:
+            response.stop()
+            raise _damaged(response.length, wanted, key)
+    elif response.whole is not None:
+        _check_count(len(response.whole), wanted, key)
     return response
+
+
+def _check_count(found: int, wanted: int, key: UUID) -> None:
+    """Raise for a body of another length: a proxy may have cut a short one."""
+    if found < wanted:
+        raise StoreDown(f"S3: body {key.hex}: ended after {found} of {wanted} octets")
+    if found > wanted:
+        raise _damaged(found, wanted, key)
+
+
+def _damaged(found: int, wanted: int, key: UUID) -> MessageUnreadable:
+    return MessageUnreadable(f"body {key.hex}: expected {wanted} octets, found {found}")
 
 
 def _only(values: Sequence[str]) -> str:

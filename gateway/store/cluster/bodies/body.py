@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gateway.errors import GatewayError, StoreDown
+from gateway.errors import GatewayError, MessageUnreadable, StoreDown
 from gateway.interfaces import IBody
 from gateway.model import Form
 from gateway.s3.answers import Lost, Response
@@ -184,7 +184,8 @@ class StreamedBody:
         rest = self._length - self._received
         if rest > HELD:
             self._response.stop()
-        elif rest and self._broken is None:
+        elif self._broken is None and (rest or self._response.length < 0):
+            # An answer that does not say its length has its end still to come.
             self._timer = self._reactor.callLater(self._timeout, self._give_up)
             self._response.resume()
 
@@ -198,6 +199,9 @@ class StreamedBody:
         """Octets have come."""
         self._tries = 0
         self._received += len(data)
+        if self._received > self._length:
+            self._fail(MessageUnreadable(f"expected {self._length} octets, found more"))
+            return
         if self._keep is not None:
             self._whole.append(data)
             if self._received == self._length:
@@ -221,7 +225,9 @@ class StreamedBody:
             return
         self._tries += 1
         if self._tries == TRIES:
-            self._fail(StoreDown(f"S3: a body broke after {self._received} octets: {lost}"))
+            self._fail(
+                StoreDown(f"S3: a body broke after {self._received} octets: {lost or 'it ended'}")
+            )
             return
         self._open_at(self._received).addCallbacks(self._go_on, self._failed)
 
