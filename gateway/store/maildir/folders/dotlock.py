@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 
 from gateway.durable import write_all
 from gateway.errors import StoreDown
@@ -18,8 +18,8 @@ from gateway.store.maildir.folders.place import Place
 STALE = 120.0
 """Seconds after which a lock file counts as stale, as in Dovecot."""
 
-AHEAD = 3600.0
-"""Largest difference of a file server's clock, in seconds."""
+WATCHED = 10_000
+"""Lock files of other programs for which a process remembers when it saw them first."""
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def flocked(
     *,
     timeout: float,
     sleep: Callable[[float], None] = time.sleep,
-    now: Callable[[], float] = time.time,
+    now: Callable[[], float] = time.monotonic,
 ) -> Iterator[None]:
     """Hold the ``flock`` of a Maildir, which excludes other processes of pop3gw.
 
@@ -52,16 +52,18 @@ def lock_file(
     *,
     timeout: float,
     sleep: Callable[[float], None] = time.sleep,
-    now: Callable[[], float] = time.time,
+    now: Callable[[], float] = time.monotonic,
+    unix_time: Callable[[], float] = time.time,
 ) -> Iterator[None]:
     """Hold ``name`` + ``.lock`` (made with O_EXCL); the caller has the Maildir ``flocked``.
 
     It excludes other programs; among processes of pop3gw the ``flock`` does.  A lock of a
-    dead process is removed.  Raises as ``flocked`` does.
+    dead process is removed: ``unix_time`` tells its age, ``now`` how long it stays the same.
+    Raises as ``flocked`` does.
     """
     lock = f"{name}.lock"
     named = f"{maildir.name}/{lock}"
-    held = _until(lambda: _made(maildir, lock, now), now() + timeout, named, sleep, now)
+    held = _until(lambda: _made(maildir, lock, now, unix_time), now() + timeout, named, sleep, now)
     try:
         yield
     finally:
@@ -75,13 +77,14 @@ def dotlock(
     *,
     timeout: float,
     sleep: Callable[[float], None] = time.sleep,
-    now: Callable[[], float] = time.time,
+    now: Callable[[], float] = time.monotonic,
+    unix_time: Callable[[], float] = time.time,
 ) -> Iterator[None]:
     """Hold both locks; raises as they do, after ``timeout`` seconds."""
     begun = now()
     with flocked(maildir, timeout=timeout, sleep=sleep, now=now):
         left = begun + timeout - now()
-        with lock_file(maildir, name, timeout=left, sleep=sleep, now=now):
+        with lock_file(maildir, name, timeout=left, sleep=sleep, now=now, unix_time=unix_time):
             yield
 
 
@@ -110,7 +113,9 @@ def _flocked(directory: int) -> int | None:
     return directory
 
 
-def _made(maildir: Place, lock: str, now: Callable[[], float]) -> int | None:
+def _made(
+    maildir: Place, lock: str, now: Callable[[], float], unix_time: Callable[[], float]
+) -> int | None:
     """Try to create the lock file atomically with its content, and keep it open."""
     mark = _mark()
     ours = f"{lock}.pop3gw"
@@ -120,7 +125,7 @@ def _made(maildir: Place, lock: str, now: Callable[[], float]) -> int | None:
         maildir.link(ours, lock)
         made = True
     except FileExistsError:
-        if _abandoned(maildir, lock, mark, now):
+        if _abandoned(maildir, lock, mark, now, unix_time):
             with suppress(FileNotFoundError):
                 maildir.unlink(lock)
     finally:
@@ -187,7 +192,13 @@ def _mark() -> bytes:
         return f"pop3gw {socket.gethostname()}".encode()
 
 
-def _abandoned(maildir: Place, lock: str, mark: bytes, now: Callable[[], float]) -> bool:
+def _abandoned(
+    maildir: Place,
+    lock: str,
+    mark: bytes,
+    now: Callable[[], float],
+    unix_time: Callable[[], float],
+) -> bool:
     """Whether the lock file is stale: its process is dead, or it is too old."""
     try:
         status = maildir.lstat(lock)
@@ -195,7 +206,25 @@ def _abandoned(maildir: Place, lock: str, mark: bytes, now: Callable[[], float])
             content = file.read(len(mark) + 1)
     except FileNotFoundError:
         return False
-    # mtime can be set to the future; ctime is when that was done.
-    age = now() - min(status.st_mtime, status.st_ctime)
     # We hold the flock, so the process of pop3gw that wrote it is dead.
-    return content == mark or age > STALE or age < -AHEAD
+    if content == mark:
+        return True
+    # mtime can be set to the future; ctime is when that was done.
+    age = unix_time() - min(status.st_mtime, status.st_ctime)
+    # Its times are of a clock that was set back since, or of a file server's that is ahead:
+    # then it looks young for as long as they differ.
+    return age > STALE or now() - _first_seen(_version_of(status), now) > STALE
+
+
+_Version = tuple[int, int, int, int]
+
+
+def _version_of(status: os.stat_result) -> _Version:
+    """A program that holds its lock for long touches it."""
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
+@lru_cache(maxsize=WATCHED)
+def _first_seen(_: _Version, now: Callable[[], float]) -> float:
+    """When this process first found the lock file to be so, by this clock."""
+    return now()

@@ -12,7 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import MailboxUnusable, StoreDown
-from gateway.store.maildir.folders.dotlock import AHEAD, STALE, dotlock
+from gateway.store.maildir.folders.dotlock import STALE, dotlock
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.place import opened
 
@@ -24,12 +24,18 @@ class DotlockTests(SynchronousTestCase):
         self.path = f"{directory}/dovecot-uidlist"
         self.lock = self.path + ".lock"
         self.time = 0.0
+        """Seconds that everybody has slept."""
 
     def sleep(self, seconds: float) -> None:
         self.time += seconds
 
-    def take(self, **times: float) -> bool:
-        with self.held(sleep=self.sleep, now=lambda: times.get("now", 0) + self.time):
+    def monotonic(self) -> float:
+        return self.time
+
+    def take(self, now: float = 0.0) -> bool:
+        """Take the lock when the clock shows ``now``."""
+        times = {"now": self.monotonic, "unix_time": lambda: now + self.time}
+        with self.held(sleep=self.sleep, **times):
             return os.path.exists(self.lock)
 
     @contextmanager
@@ -81,7 +87,8 @@ class DotlockTests(SynchronousTestCase):
             if self.time > 1:
                 os.unlink(self.lock)
 
-        with self.held(sleep=sleep, now=lambda: self.time):
+        times = {"now": self.monotonic, "unix_time": self.monotonic}
+        with self.held(sleep=sleep, **times):
             self.assertTrue(os.path.exists(self.lock))
 
     def test_a_lock_older_than_dovecots_limit_is_taken_over(self) -> None:
@@ -99,10 +106,45 @@ class DotlockTests(SynchronousTestCase):
             self.assertTrue(os.path.exists(self.lock))
             self.assertTrue(self.take(now=written + STALE + 1))
 
-    def test_a_lock_made_before_the_clock_was_set_back_is_taken_over(self) -> None:
+    def test_a_wait_ends_in_time_though_the_clock_is_set_back_meanwhile(self) -> None:
         open(self.lock, "w").close()
-        self.assertRaises(StoreDown, self.take, now=time.time() - AHEAD / 2)
-        self.assertTrue(self.take(now=time.time() - AHEAD - 60))
+        written = time.time()
+
+        def unix_time() -> float:
+            return written + self.time - (1800 if self.time > 1 else 0)
+
+        with (
+            self.assertRaises(StoreDown),
+            self.held(sleep=self.sleep, now=self.monotonic, unix_time=unix_time),
+        ):
+            self.fail("another program has it")
+        self.assertLess(self.time, 6)
+
+    def test_a_lock_that_no_program_touches_is_taken_over_though_the_clock_was_set_back(
+        self,
+    ) -> None:
+        for back in (1800, 3 * 3600):
+            open(self.lock, "w").close()
+            then = time.time() - back
+            self.assertRaises(StoreDown, self.take, now=then)
+            self.time += STALE
+            self.assertTrue(self.take(now=then))
+
+    def test_a_lock_that_its_program_touches_is_left_to_it_though_the_clock_was_set_back(
+        self,
+    ) -> None:
+        open(self.lock, "w").close()
+        written = time.time()
+        for touched in range(1, 4):
+            self.assertRaises(StoreDown, self.take, now=written - 1800)
+            self.time += STALE
+            os.utime(self.lock, (written + touched, written + touched))
+        self.assertTrue(os.path.exists(self.lock))
+
+    def test_a_lock_on_a_file_server_whose_clock_is_hours_ahead_is_not_broken_at_once(self) -> None:
+        open(self.lock, "w").close()
+        self.assertRaises(StoreDown, self.take, now=time.time() - 3 * 3600)
+        self.assertTrue(os.path.exists(self.lock))
 
     def test_a_lock_left_by_a_dead_process_of_ours_is_taken_over_at_once(self) -> None:
         child = os.fork()
