@@ -96,7 +96,7 @@ def _replace(path: str, name: str, make_line: Callable[[str], str] | None) -> bo
     path = os.path.realpath(path)
     if make_line:
         os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
-    elif not os.path.lexists(path):
+    elif _status_of(path) is None:
         return False
     with _alone_in(os.path.dirname(path)):
         lines = _lines(path)
@@ -122,10 +122,22 @@ def _alone_in(directory: str) -> Iterator[None]:
         os.close(held)
 
 
+def _status_of(path: str) -> os.stat_result | None:
+    """The status of the file; None: it is missing.  Raises ``OSError`` where nobody can say.
+
+    Else the next change would make a file of one account in place of all.
+    """
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def _lines(path: str) -> list[str]:
-    if not os.path.lexists(path):
+    status = _status_of(path)
+    if status is None:
         return []
-    mode = os.stat(path).st_mode
+    mode = status.st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ValueError(f"{path}: expected a file, found a device, socket or pipe")
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
@@ -153,9 +165,9 @@ def _write(path: str, lines: list[str]) -> None:
 
 def _keep_owner(file: int, path: str) -> None:
     """Give a new file the owner of its directory, so that the server can read it."""
-    there = os.path.exists(path)
-    wanted, now = os.stat(path if there else os.path.dirname(path)), os.fstat(file)
-    if (wanted.st_uid, wanted.st_gid) != (now.st_uid, now.st_gid) and (there or not os.geteuid()):
+    old = _status_of(path)
+    wanted, now = old or os.stat(os.path.dirname(path)), os.fstat(file)
+    if (wanted.st_uid, wanted.st_gid) != (now.st_uid, now.st_gid) and (old or not os.geteuid()):
         try:
             os.chown(file, wanted.st_uid, wanted.st_gid)
         except PermissionError:
@@ -163,7 +175,7 @@ def _keep_owner(file: int, path: str) -> None:
                 f"{path} belongs to user {wanted.st_uid}, group {wanted.st_gid}: run this as that"
                 " user, or as root"
             ) from None
-    os.chmod(file, stat.S_IMODE(wanted.st_mode) if there else 0o640)
+    os.chmod(file, stat.S_IMODE(wanted.st_mode) if old else 0o640)
 
 
 def _is_of(line: str, canonical: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from disks import no_room
 from gateway.directory import passwd_entries, schemes
 from gateway.directory.passwd import AGAIN_AFTER, PasswdFile, parse
 from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured, Overloaded
@@ -260,6 +262,17 @@ class FileTests(SynchronousTestCase):
         with self.assertRaises(DirectoryMisconfigured) as caught:
             PasswdFile(self.path + ".none", run_now)
         self.assertIn("pop3gw passwd --file", str(caught.exception))
+
+    def test_an_outage_costs_no_account_when_another_one_is_put(self) -> None:
+        path = os.path.abspath(self.mktemp())
+        passwd_entries.put(path, "alice", b"secret", "SSHA256")
+        with no_room("stat", path, errno.ESTALE), no_room("lstat", path, errno.ESTALE):
+            for change in (
+                lambda: passwd_entries.put(path, "bob", b"secret", "SSHA256"),
+                lambda: passwd_entries.delete(path, "alice"),
+            ):
+                self.assertRaises(OSError, change)
+        self.assertTrue(passwd_entries.delete(path, "alice"))
 
     def test_a_fault_is_named_with_its_line(self) -> None:
         for line, words in (
