@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Coroutine
 from typing import Any, ClassVar, TypeVar
@@ -12,6 +13,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ENGINES, ClusterBench, Waits
+from disks import no_room
 from gateway.app.parts.retention import policies_of
 from gateway.app.parts.tools import tools_of
 from gateway.app.server.questions import Questions, SingleProcess
@@ -582,6 +584,14 @@ class MaildirRenameTests(OfMaildirs, RenameTests):
         for name in ("../x", "a/b", ".x", "x" * 300, "a\0b"):
             self.refused(BadMailboxName, self.rename(target=name))
         self.assertIsNone(self.successResultOf(self.state.find_rename(self.name)))
+
+    def test_an_outage_after_the_mail_is_renamed_leaves_the_rest_to_a_second_run(self) -> None:
+        self.deliver(self.name, 2)
+        self.state.keep_scan(self.name, LastScan("any 1d", 9.0, 5.0, 2))
+        with no_room("fsync", f"*{self.root}", errno.EIO), no_room("stat", "*/cur", errno.EIO):
+            self.assertIn("run it again", self.refused(StoreDown, self.rename()))
+        self.assertTrue(self.get(self.rename()).resumed)
+        self.assertEqual(list(self.successResultOf(self.state.last_scans())), [self.target])
 
 
 class MaildirDeleteTests(OfMaildirs, DeleteTests):

@@ -112,7 +112,13 @@ async def _rename(tools: Tools, account: Account, new: Account) -> None:
     try:
         await admin_store(tools).rename(account, new)
     except GatewayError as error:
-        there = [one.mailbox for one in await mailbox_store(tools).present([account, new])]
+        try:
+            there = [one.mailbox for one in await mailbox_store(tools).present([account, new])]
+        except GatewayError as unknown:
+            # The state keeps the rename: if the mail has the new name, the next run ends it.
+            raise StoreDown(
+                f"{error}; nobody can see which name the mail has now ({unknown}): run it again"
+            ) from error
         if there == [new.mailbox]:
             error.after(mailboxes=1)
         else:

@@ -30,6 +30,7 @@ from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.moves import move_directory
 from gateway.store.maildir.folders.place import FOLDERS, Place, open_place, opened
+from gateway.store.maildir.folders.there import is_directory, is_there
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.removal.deletion import Deletion, contents_of, interrupted
 from gateway.store.maildir.removal.hidden import folder_of, hidden_files
@@ -113,7 +114,7 @@ class MaildirAdmin:
             # Dovecot must not be writing the list.
             lock_file(place, NAME, timeout=timeout),
         ):
-            if os.path.lexists(target):
+            if is_there(target):
                 raise MailboxExists(f"{target} is there already: rename or delete that one first")
             try:
                 mark = high_water(self._path, 0)
@@ -166,17 +167,18 @@ class MaildirAdmin:
     def _opened(self) -> Iterator[Place]:
         """The open Maildir; raises the store's errors for an ``OSError``."""
         try:
-            # Not both of its directories: a deletion may have ended between them.
-            with opened(self._path, folders=("cur",)) as place:
-                for kind in FOLDERS:
-                    place.folder(kind, make=True)
-                yield place
-        except FileNotFoundError as error:
-            if not os.path.isdir(f"{self._path}/cur"):
+            try:
+                # Not both of its directories: a deletion may have ended between them.
+                with opened(self._path, folders=("cur",)) as place:
+                    for kind in FOLDERS:
+                        place.folder(kind, make=True)
+                    yield place
+            except FileNotFoundError:
+                if is_directory(f"{self._path}/cur"):
+                    raise
                 raise NoSuchMailbox(
                     f"there is no mailbox {self._mailbox!r}: check the name"
                 ) from None
-            raise StoreDown(str(store_error(error, self._path))) from error
         except OSError as error:
             raise store_error(error, self._path) from error
 

@@ -49,8 +49,14 @@ from gateway.store.maildir.cache import MailboxCache
 from gateway.store.maildir.delivery.queue import Delivery
 from gateway.store.maildir.folders.closing import check_open, may_be_closed
 from gateway.store.maildir.folders.files import store_error
-from gateway.store.maildir.folders.paths import lies_in_homes, mailbox_path, mailboxes
+from gateway.store.maildir.folders.paths import (
+    is_maildir,
+    lies_in_homes,
+    mailbox_path,
+    mailboxes,
+)
 from gateway.store.maildir.folders.place import opened
+from gateway.store.maildir.folders.there import is_directory
 from gateway.store.maildir.listing.snapshot import MaildirOptions, Snapshot
 from gateway.store.maildir.mailbox import Mailbox
 from gateway.store.maildir.maildrop import Maildrop
@@ -138,7 +144,13 @@ class MaildirStore:
 
     def names(self) -> Deferred[list[str]]:
         """The names of all mailboxes below the root, sorted."""
-        return self._run(lambda: sorted(name for name, _ in mailboxes(self._template, self._root)))
+        return self._run(self._names)
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(name for name, _ in mailboxes(self._template, self._root))
+        except OSError as error:
+            raise store_error(error, self._root) from error
 
     def present(self, accounts: Sequence[Account]) -> Deferred[list[Account]]:
         """The accounts with an existing Maildir."""
@@ -146,10 +158,14 @@ class MaildirStore:
 
     def _is_there(self, account: Account) -> bool:
         try:
-            return os.path.isdir(f"{self._path(account)}/cur")
+            path = self._path(account)
         except BadMailboxName:
             # A login to it fails with an error too.
             return False
+        try:
+            return is_maildir(path)
+        except OSError as error:
+            raise store_error(error, path) from error
 
     def scan(self, account: Account) -> Deferred[list[StoredMessage]]:
         """All messages that POP3 shows."""
@@ -239,7 +255,11 @@ class MaildirStore:
 
         def work_alone() -> T:
             with ExitStack() as held:
-                if os.path.isdir(f"{path}/cur"):
+                try:
+                    is_there = is_directory(f"{path}/cur")
+                except OSError as error:
+                    raise store_error(error, path) from error
+                if is_there:
                     held.callback(os.close, _lock(path))
                 return work(admin)
 

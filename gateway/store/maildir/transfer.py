@@ -33,6 +33,7 @@ from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.moves import move
 from gateway.store.maildir.folders.place import FOLDERS, Place, make_maildir, opened
 from gateway.store.maildir.folders.scan import EXPIRED, delivery_order, scan
+from gateway.store.maildir.folders.there import is_directory, is_there
 from gateway.store.maildir.listing.compressed import HEAD, UnpackedBody, kind_of
 from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.snapshot import MaildirOptions
@@ -95,7 +96,7 @@ class MaildirTransfer:
     def _opened(self) -> Iterator[Place]:
         """The open Maildir; raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``."""
         try:
-            if not os.path.isdir(f"{self._path}/cur"):
+            if not is_directory(f"{self._path}/cur"):
                 raise NoSuchMailbox(f"there is no mailbox {self._mailbox!r}: check the name")
             with opened(self._path, create=False) as place:
                 yield place
@@ -376,7 +377,7 @@ def _file(one: CopiedMessage) -> str:
 
 
 def _has_hidden(place: Place) -> bool:
-    return os.path.lexists(place.at(EXPIRED))
+    return is_there(place.at(EXPIRED))
 
 
 def _is_same_but_for_marks(one: CopiedMessage, wanted: CopiedMessage) -> bool:

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from disks import no_room
 from gateway.errors import (
     MailboxUnusable,
     MaildropBusy,
@@ -52,7 +53,7 @@ class MaildirCase(SynchronousTestCase):
             self.bench.root,
             "{name}",
             run_now,
-            reading=MaildirOptions(create=False, **reading),  # type: ignore[arg-type]
+            reading=MaildirOptions(**{"create": False, **reading}),  # type: ignore[arg-type]
         )
 
     def sizes(self, maildrop) -> list[int]:  # type: ignore[no-untyped-def]
@@ -422,6 +423,31 @@ class BrokenDiskTests(MaildirCase):
         reader.sizer.find = finding  # type: ignore[method-assign]
         with self.full():
             self.assertEqual(list(reader.read(None).listing.uids), ["8"])
+
+    def test_an_outage_makes_no_mailbox_look_missing(self) -> None:
+        store = self.bench.store
+        for number in (errno.EIO, errno.ESTALE, errno.EMFILE):
+            with no_room("stat", "*/cur", number):
+                self.failureResultOf(store.present([ALICE]), StoreDown)
+                self.failureResultOf(store.names(), StoreDown)
+                for ask in (store.contents, store.inspect):
+                    self.failureResultOf(ask(ALICE), StoreDown)
+        os.rename(self.maildir, f"{self.maildir}.away")
+        self.assertEqual(self.successResultOf(store.present([ALICE])), [])
+        self.failureResultOf(store.contents(ALICE), NoSuchMailbox)
+
+    def test_an_outage_makes_no_mailbox_look_empty(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        for number, kind in ((errno.ESTALE, StoreDown), (errno.EACCES, MailboxUnusable)):
+            store = self.fresh(create=True)
+            with no_room("lstat", f"*/{ALICE.mailbox}", number):
+                self.failureResultOf(store.usage(ALICE), kind)
+        self.assertEqual(self.successResultOf(store.usage(ALICE)).octets, 5)
+
+    def test_an_outage_opens_no_mailbox_that_is_closed(self) -> None:
+        self.successResultOf(self.bench.store.mark_away(ALICE, "copied to the cluster"))
+        with no_room("lstat", "*pop3gw.closed", errno.EIO):
+            self.failureResultOf(self.bench.store.prepare(ALICE), StoreDown)
 
     def test_permissions_are_for_the_administrator(self) -> None:
         self.bench.deliver(b"one\r\n")

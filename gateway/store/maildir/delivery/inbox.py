@@ -35,6 +35,7 @@ from gateway.store.maildir.folders.dotlock import flocked, lock_file
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.follow import follow, may_be_there
 from gateway.store.maildir.folders.place import ALL, Place, opened
+from gateway.store.maildir.folders.there import is_there
 from gateway.store.maildir.folders.way import NOTHING
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.uids.numbering import Numbering
@@ -126,10 +127,10 @@ class Inbox:
 
         Raises ``NoSuchMailbox``, ``MailboxUnusable`` or ``StoreDown``.
         """
-        if self._reading.create and not os.path.lexists(self.maildir):
-            # The first delivery makes it, and no count of all mailboxes makes a deleted one anew.
-            return Usage()
         try:
+            if self._reading.create and not is_there(self.maildir):
+                # The first delivery makes it; no count of all mailboxes makes a deleted one anew.
+                return Usage()
             with self._opened() as place:
                 self._totals = totals = maildirsize.read(place, self._totals)
                 if totals is not None and not totals.is_doubtful(self._now):

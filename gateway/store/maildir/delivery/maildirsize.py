@@ -236,11 +236,11 @@ def append(
 
     Returns the content if it is ``before`` with this line; None: it must be read.
     """
-    if before is None and not exists(maildir):
-        return None
     path = maildir.at(NAME)
     line = b"%d %d\n" % (octets, messages)
     try:
+        if before is None and not exists(maildir):
+            return None
         file = maildir.open(NAME, os.O_WRONLY | os.O_APPEND)
         try:
             if os.write(file, line) == len(line):
@@ -280,7 +280,7 @@ def named(maildir: Place) -> str:
 
 
 def exists(maildir: Place) -> bool:
-    """Whether the mailbox has the file."""
+    """Whether the mailbox has the file.  Raises ``OSError``."""
     return maildir.exists(NAME)
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache, lru_cache
-from glob import escape, iglob
 from string import Formatter
 
 from gateway.errors import BadMailboxName
 from gateway.model import Account
+from gateway.store.maildir.folders.there import is_directory
 from gateway.utf8 import as_text, on_disk
 
 LONGEST = 255
 """Most octets of a path component on common file systems."""
+
+_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
+
+_NO_WAY = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG})
+"""Errors of a path that stay until somebody changes it: no outage."""
 
 
 def mailbox_path(template: str, root: str, account: Account) -> str:
@@ -38,7 +44,7 @@ def _path_of(template: str, root: str, account: str, mailbox: str, home: str | N
     for field in fields:
         if field != "home":
             _check(field, values[field], account)
-    if "home" in fields and not os.path.isabs(home or ""):
+    if "home" in fields and (not os.path.isabs(home or "") or "\0" in str(home)):
         raise BadMailboxName(f"{account}: the account has no home for [store] path")
     return on_disk(os.path.join(root, template.format(**values, home=home)))
 
@@ -46,7 +52,8 @@ def _path_of(template: str, root: str, account: str, mailbox: str, home: str | N
 def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
     """Name and Maildir of every existing mailbox, in any order.  Blocks.
 
-    None if Maildirs are in home directories, which only the directory knows.
+    None if Maildirs are in home directories, which only the directory knows.  Raises ``OSError``
+    if some cannot be found now.
     """
     if lies_in_homes(template):
         return
@@ -55,15 +62,29 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
         for text, field in _named_once(template)
     )
     wanted = re.compile(re.escape(os.path.join(root, "")) + shown)
-    for path in iglob(on_disk(os.path.join(escape(root), *_starred(template).split("/")))):
+    for path in _paths(template, root):
         match = wanted.fullmatch(as_text(path))
-        if match is not None and os.path.isdir(f"{path}/cur"):
+        if match is not None and is_maildir(path):
             said = match.groupdict()
             domain = said.get("domain", "")
             local = said.get("local", "")
             name = said.get("name") or (f"{local}@{domain}" if domain else local)
             if _leads_to(template, root, name, path):
                 yield name, path
+
+
+def is_maildir(path: str) -> bool:
+    """Whether there is a Maildir at this path.  Raises ``OSError`` in an outage.
+
+    One that this process may not enter is none: nobody can log in to it either, and it may be
+    the ``lost+found`` of a disk.
+    """
+    try:
+        return is_directory(f"{path}/cur")
+    except OSError as error:
+        if error.errno in _NO_WAY:
+            return False
+        raise
 
 
 def lies_in_homes(template: str) -> bool:
@@ -98,11 +119,34 @@ def _named_once(template: str) -> Iterator[tuple[str, str | None]]:
         seen.add(str(field))
 
 
-def _starred(template: str) -> str:
-    return "".join(
-        escape(text) + ("" if field is None else "*")
-        for text, field, _, _ in Formatter().parse(template)
-    )
+def _paths(template: str, root: str) -> list[str]:
+    """The paths that a template may lead to, in any order."""
+    paths, passed_over = [on_disk(root)], _MISSING
+    for part in template.split("/"):
+        if _fields(part):
+            every = ((path, _names_in(path, passed_over)) for path in paths)
+            # A field begins with no dot.
+            paths = [
+                os.path.join(path, name)
+                for path, names in every
+                for name in names
+                if name.startswith(".") == part.startswith(".")
+            ]
+            # From here on it is in directories that any program may have made.
+            passed_over = _MISSING | _NO_WAY
+        else:
+            paths = [os.path.join(path, on_disk(part.format())) for path in paths]
+    return paths
+
+
+def _names_in(path: str, passed_over: Collection[int]) -> list[str]:
+    """The names in a directory; none after an error that is to be passed over."""
+    try:
+        return os.listdir(path)
+    except OSError as error:
+        if error.errno in passed_over:
+            return []
+        raise
 
 
 def _check(field: str, value: str, account: str) -> None:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from gateway.errors import GatewayError, MailboxUnusable, NoSuchMailbox
 from gateway.store.maildir.folders.moves import move
+from gateway.store.maildir.folders.there import is_directory, is_there
 from gateway.store.maildir.folders.way import NOTHING, Directory, Trusted, entered, way_to
 
 FOLDERS = ("new", "cur")
@@ -150,10 +151,12 @@ class Place:
             raise
 
     def exists(self, file: str) -> bool:
-        """Whether there is a file of this name, or a link that leads to one."""
-        path, start = self.reach(file)
-        # Where there is none, this raises no error inside, which would cost more than the look.
-        return os.access(path, os.F_OK, dir_fd=start)
+        """Whether there is a file of this name, or a link.  Raises ``OSError``."""
+        try:
+            self.lstat(file)
+        except FileNotFoundError:
+            return False
+        return True
 
     def unlink(self, file: str) -> None:
         """Remove a file."""
@@ -256,7 +259,7 @@ def ensure_maildir(maildir: str, *, create: bool) -> None:
     """
     if not create:
         raise NoSuchMailbox(f"{maildir} is not a Maildir")
-    if os.path.lexists(maildir) and not os.path.isdir(maildir):
+    if is_there(maildir) and not is_directory(maildir):
         raise MailboxUnusable(f"{maildir} is not a directory")
     make_maildir(maildir)
 

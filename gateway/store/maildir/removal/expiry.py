@@ -13,7 +13,6 @@ no message that should stay and shows none twice:
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -32,6 +31,7 @@ from gateway.store.maildir.folders.files import complain, store_error
 from gateway.store.maildir.folders.moves import move
 from gateway.store.maildir.folders.place import Place, ensure_maildir, opened
 from gateway.store.maildir.folders.scan import look, scan
+from gateway.store.maildir.folders.there import is_there
 from gateway.store.maildir.listing.reader import Reader
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.removal.coming_back import ComingBack
@@ -136,10 +136,10 @@ class MaildirRetention:
             try:
                 return self._done(work)
             except FileNotFoundError:
-                is_there = os.path.lexists(self._path)
-                if self._reading.create and not is_there:
+                has_directory = is_there(self._path)
+                if self._reading.create and not has_directory:
                     return nothing
-                if is_there and not mend:
+                if has_directory and not mend:
                     raise
                 # Perhaps only a part of it is missing.
                 ensure_maildir(self._path, create=self._reading.create)

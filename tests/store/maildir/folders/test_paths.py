@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from disks import no_room
 from gateway.errors import BadMailboxName
 from gateway.model import Account
 from gateway.saslprep import login_name
@@ -28,7 +30,7 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(path_of("a", "{home}/Maildir", "/home/a"), "/home/a/Maildir")
 
     def test_a_home_that_is_missing_or_relative_is_refused(self) -> None:
-        for home in (None, "", "a", "../a"):
+        for home in (None, "", "a", "../a", "/a\0b"):
             with self.assertRaises(BadMailboxName):
                 path_of("a", "{home}/Maildir", home)
 
@@ -111,3 +113,35 @@ class MailboxesTests(SynchronousTestCase):
 
     def test_homes_are_known_to_the_directory_only(self) -> None:
         self.assertEqual(list(mailboxes("{home}/Maildir", self.mktemp())), [])
+
+    def test_an_outage_is_not_the_absence_of_mailboxes(self) -> None:
+        root = self.mktemp()
+        os.makedirs(f"{root}/example.org/alice/cur")
+        for call, where in (
+            ("listdir", root),
+            ("listdir", "*/example.org"),
+            ("stat", "*/alice/cur"),
+        ):
+            for number in (errno.EMFILE, errno.EIO, errno.ESTALE):
+                with no_room(call, where, number), self.assertRaises(OSError):
+                    list(mailboxes("{domain}/{local}", root))
+
+    def test_a_root_that_may_not_be_read_is_not_an_empty_one(self) -> None:
+        root = self.mktemp()
+        os.makedirs(f"{root}/mail/alice/cur")
+        with no_room("listdir", f"{root}/mail", errno.EACCES), self.assertRaises(PermissionError):
+            list(mailboxes("mail/{name}", root))
+
+    def test_a_directory_that_may_not_be_entered_hides_no_other_mailbox(self) -> None:
+        root = self.mktemp()
+        for path in ("lost+found", "example.org/alice/cur", "example.org/bob/cur"):
+            os.makedirs(f"{root}/{path}")
+        with (
+            no_room("listdir", "*/lost+found", errno.EACCES),
+            no_room("stat", "*/bob/cur", errno.EACCES),
+        ):
+            found = [name for name, _ in mailboxes("{domain}/{local}", root)]
+        self.assertEqual(found, ["alice@example.org"])
+
+    def test_a_root_that_is_not_made_yet_has_no_mailboxes(self) -> None:
+        self.assertEqual(list(mailboxes("mail/{name}", self.mktemp())), [])
