@@ -406,9 +406,11 @@ def _lock(maildir: str) -> int:
             file = os.open(place.at(LOCK), flags, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except BaseException:
             os.close(file)
-            raise MaildropBusy(f"{maildir}: a session has it open") from None
+            raise
+    except BlockingIOError:
+        raise MaildropBusy(f"{maildir}: a session has it open") from None
     except OSError as error:
-        raise store_error(error) from error
+        raise store_error(error, f"{maildir}/{LOCK}") from error
     return file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 from collections.abc import Callable
@@ -516,6 +517,15 @@ class ExclusiveTests(MaildirCase):
         self.failureResultOf(store.open(ALICE, None), NoSuchMailbox)
         os.rename(f"{self.maildir}.away", self.maildir)
         self.open(store)
+
+    def test_a_lock_that_no_server_gives_leaves_no_descriptor_open(self) -> None:
+        store = self.exclusive()
+        before = os.listdir("/proc/self/fd")
+        refused = OSError(errno.ENOLCK, "No locks available")
+        with mock.patch.object(fcntl, "flock", side_effect=refused):
+            error = self.failureResultOf(store.open(ALICE, None), StoreDown)
+        self.assertIn(f"{self.maildir}/pop3gw.lock: No locks", str(error.value))
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
 
 
 class CachingTests(MaildirCase):
