@@ -135,11 +135,11 @@ def _made(above: Place, name: str, owner: os.stat_result, mode: int) -> Place:
     with suppress(FileExistsError):
         os.mkdir(above.at(name), 0o700)
     _checked_directory(above.at(name), f"{above}/{name}")
-    made = above.folder(name)
-    with suppress(PermissionError):
+    with above.visit(name) as made, suppress(PermissionError):
         os.chmod(made.path, mode)
         os.chown(made.path, owner.st_uid, owner.st_gid)
-    return made
+    # Opened again: what is put into it belongs to the owner that it has now.
+    return above.folder(name)
 
 
 def _checked_directory(path: str, name: str) -> None:

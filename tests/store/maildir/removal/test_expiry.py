@@ -28,9 +28,11 @@ from gateway.store.maildir.removal.message_info import (
     message_id_in,
 )
 from gateway.store.maildir.store import MaildirStore
+from gateway.store.maildir.transfer import MaildirTransfer
 from gateway.store.maildir.uids.uidlist import NAME
 from gateway.testing.retention_store_contract import RULE, Trail
 from gateway.testing.store_contract import ALICE, BOB, run_now
+from gateway.testing.transfer_contract import message
 from survival import shown_by
 
 HEAD = f"3 V1600000000 N9 G{'0' * 32}\n"
@@ -339,6 +341,24 @@ def test_the_folder_is_the_maildirs_owners_and_of_its_mode(box: Box) -> None:
         found = (folder / part).stat()
         assert (found.st_uid, found.st_gid) == (1234, 2345), part
         assert stat.S_IMODE(found.st_mode) == mode, part
+
+
+def test_the_first_hidden_message_that_is_copied_is_the_maildirs_owners(box: Box) -> None:
+    box.path.chmod(0o770)
+    for part in ("", "tmp", "new", "cur"):
+        os.chown(box.path / part, 1234, 2345)
+    transfer = MaildirTransfer(str(box.path), ALICE.mailbox, MaildirOptions(), Limits())
+    transfer.mark_away("copied")
+    for uid in ("5", "6"):
+        copied = message(uid, hidden=1_700_000_100.0)
+        draft = transfer.draft(copied)
+        draft.take(b"one\r\n")
+        transfer.take(copied, draft)
+        draft.discard()
+    found = [path.stat() for path in (box.path / ".Expired/cur").iterdir()]
+    assert [(one.st_uid, one.st_gid, one.st_mode & 0o777) for one in found] == [
+        (1234, 2345, 0o660)
+    ] * 2
 
 
 def test_a_folder_of_which_a_part_is_missing_is_made_whole(box: Box) -> None:
