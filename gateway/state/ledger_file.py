@@ -225,12 +225,9 @@ class LedgerFile:
         """The same for each of the rows, or for none if it fails."""
         with self._one_at_a_time, self._failing():
             self._database.execute("BEGIN IMMEDIATE")
-            try:
+            # SQLite itself rolls back on a full disk: a second time is an error.  Python looks.
+            with self._database:
                 self._database.executemany(statement, rows)
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
 
     def _do_lastingly(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
         """The same, and wait for the disk: a loss of power does not undo it."""

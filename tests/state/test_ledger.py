@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import LedgerUnusable, StoreDown
-from gateway.model import LastScan, Level, WarningState
+from gateway.model import LastLogin, LastScan, Level, WarningState
 from gateway.quota.warnings import UNKNOWN
 from gateway.state.ledger import Ledger
 from gateway.state.ledger_file import APPLICATION_ID, NAME, VERSIONS
@@ -374,6 +374,17 @@ def test_a_full_disk_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         patch.setattr(os, "open", full)
         assert reason(tmp_path, StoreDown) == "ledger: No space left on device"
     Ledger(str(tmp_path)).close()
+
+
+def test_a_disk_that_is_full_when_last_logins_are_kept_passes(tmp_path: Path) -> None:
+    logins = {f"{number:0200}": LastLogin(1.0, "APOP", "192.0.2.0/24") for number in range(5000)}
+    with closing(Ledger(str(tmp_path))) as ledger:
+        ((pages,),) = ledger._do("PRAGMA page_count")
+        ledger._do(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(StoreDown, match="full"):
+            ledger.keep_logins(logins)
+        ledger._do(f"PRAGMA max_page_count = {2**30}")
+        ledger.keep_logins(logins)
 
 
 def test_another_process_that_writes_for_too_long_passes(tmp_path: Path) -> None:
