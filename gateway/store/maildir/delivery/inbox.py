@@ -302,7 +302,8 @@ class Inbox:
     def _sweep(self, place: Place) -> None:
         """Periodically remove old files of ``tmp``."""
         now = self._now
-        if now - self._swept < SWEEP_EVERY:
+        # A clock that was set back must not put it off.
+        if abs(now - self._swept) < SWEEP_EVERY:
             return
         self._swept = now
         removed = 0

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -34,6 +35,9 @@ from gateway.store.maildir.delivery.incoming import HELD, host_part
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, admit, run_now
+
+DAY = 86_400 * 10**9
+"""In ns."""
 
 NAME = re.compile(r"[0-9]{10}\.M[0-9]{6}P[0-9]+Q[0-9]+\.[^:/]+,S=([0-9]+),W=\1")
 
@@ -150,6 +154,15 @@ class FormTests(DeliveryCase):
         status = os.stat(self.path(ALICE, "new", *self.files()))
         self.assertEqual(status.st_mode & 0o777, 0o600 | (0o755 & 0o660))
         self.assertEqual(status.st_mode & 0o007, 0)
+
+    def test_tmp_is_cleared_though_the_clock_was_set_back_by_days(self) -> None:
+        now = time.time_ns() + 100 * DAY
+        self.store = MaildirStore(self.root, "{name}", run_now, now_ns=lambda: now)
+        self.send(ALICE)
+        open(self.path(ALICE, "tmp", "left"), "w").close()
+        now -= 10 * DAY
+        self.send(ALICE)
+        self.assertEqual(self.files(folder="tmp"), [])
 
     def test_a_maildir_that_is_not_there_is_made_where_that_is_wanted(self) -> None:
         carol = Account(name="carol", mailbox="carol")
