@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -142,7 +143,7 @@ class MaildirAdmin:
             deletion = Deletion(place, self._mailbox, mark, self._audit, cause)
             try:
                 deletion.run()
-                self._remove_directory()
+                self._remove_directory(place)
             except GatewayError as error:
                 raise interrupted(type(error), place.worded(error), deletion.removed) from error
             except OSError as error:
@@ -150,18 +151,33 @@ class MaildirAdmin:
                 raise interrupted(kind, error, deletion.removed) from error
             return deletion.removed
 
-    def _remove_directory(self) -> None:
-        os.rmdir(os.path.realpath(self._path))
-        if os.path.islink(self._path):
-            os.unlink(self._path)
-        sync_directory(os.path.dirname(self._path))
+    def _remove_directory(self, place: Place) -> None:
+        """Remove the empty directory itself, and the link of an administrator that led to it.
+
+        Its owner may have put a link or another directory in its place meanwhile.
+        """
+        with place.above() as (above, name):
+            above.remove(name)
+            above.sync()
+        with self._above() as (above, name):
+            with suppress(FileNotFoundError):
+                if stat.S_ISLNK(above.lstat(name).st_mode):
+                    above.unlink(name)
+            above.sync()
 
     def _is_left_over(self) -> bool:
         """Remove the empty directory that a deletion left when it was interrupted at its end."""
-        with suppress(OSError):
-            os.rmdir(self._path)
+        with suppress(OSError, MailboxUnusable), self._above() as (above, name):
+            above.remove(name)
             return True
         return False
+
+    @contextmanager
+    def _above(self) -> Iterator[tuple[Place, str]]:
+        """The directory that its path names it in, checked, and its name there."""
+        above, name = os.path.split(self._path)
+        with opened(above, folders=()) as place:
+            yield place, name
 
     @contextmanager
     def _opened(self) -> Iterator[Place]:

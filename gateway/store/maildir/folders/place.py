@@ -167,6 +167,35 @@ class Place:
             error.filename = f"{self.name}/{file}"
             raise
 
+    def remove(self, name: str) -> None:
+        """Remove an empty directory in it."""
+        path, start = self.reach(name)
+        try:
+            os.rmdir(path, dir_fd=start)
+        except OSError as error:
+            error.filename = f"{self.name}/{name}"
+            raise
+
+    @contextmanager
+    def above(self) -> Iterator[tuple[Place, str]]:
+        """The directory that it lies in now, open during a ``with``, and its name there.
+
+        Raises ``FileNotFoundError`` if it has another name, or ``OSError``.
+        """
+        here = self.open_directory()
+        try:
+            file = os.open("..", os.O_PATH | os.O_CLOEXEC, dir_fd=here)
+        finally:
+            os.close(here)
+        name = os.path.basename(os.path.realpath(self.name))
+        found = Place(os.path.dirname(self.name), Directory(file, os.fstat(file), fixed=False))
+        try:
+            if not os.path.samestat(found.lstat(name), self.status):
+                raise FileNotFoundError(errno.ENOENT, "is another directory now", self.name)
+            yield found, name
+        finally:
+            found.close()
+
     def link(self, file: str, to: str) -> None:
         """Give a file another name too."""
         (source, start), (target, end) = self.reach(file), self.reach(to)

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from test_store_contract import MaildirBench
@@ -411,6 +412,57 @@ def test_a_new_maildir_in_a_users_home_is_made_his_and_nowhere_else(homes: Homes
     with pytest.raises(MailboxUnusable):
         deliver(homes, homes.account)
     assert not (homes.root / "elsewhere").exists()
+
+
+def deleting(homes: Homes) -> None:
+    outcome(homes.store.delete(homes.account, Reason()))
+
+
+def test_a_deletion_removes_no_directory_that_a_link_of_its_owner_leads_to(homes: Homes) -> None:
+    outside = homes.root / "outside"
+    outside.mkdir()
+    really = os.rmdir
+
+    def swapping(path: str, **more: Any) -> None:
+        really(path, **more)
+        if path.endswith("/cur"):
+            # All but the Maildir itself is gone.
+            homes.link(homes.mine, outside, MALLORY)
+
+    with mock.patch.object(os, "rmdir", swapping), pytest.raises(GatewayError):
+        deleting(homes)
+    assert outside.is_dir()
+    homes.mine.unlink()
+    homes.mine.with_name("Maildir.kept").rename(homes.mine)
+    with contextlib.suppress(GatewayError):
+        deleting(homes)
+    assert not homes.mine.exists()
+
+
+def test_a_directory_that_a_deletion_left_is_removed_in_its_users_home_only(homes: Homes) -> None:
+    homes.store = MaildirStore(str(homes.root), "{home}/mail/Maildir", run_now)
+    outside, mail = homes.root / "outside", homes.root / "mallory" / "mail"
+    (outside / "Maildir").mkdir(parents=True)
+    (mail / "Maildir").mkdir(parents=True)
+    give(mail, MALLORY)
+    homes.link(mail, outside, MALLORY)
+    with pytest.raises(MailboxUnusable):
+        deleting(homes)
+    assert (outside / "Maildir").is_dir()
+    mail.unlink()
+    mail.with_name("mail.kept").rename(mail)
+    deleting(homes)
+    assert not (mail / "Maildir").exists()
+
+
+def test_a_link_of_an_administrator_goes_with_the_maildir_that_it_leads_to(homes: Homes) -> None:
+    give(homes.mine.parent, 0)
+    disk = homes.root / "disk"
+    homes.mine.rename(disk)
+    homes.mine.symlink_to(disk)
+    deleting(homes)
+    assert not disk.exists()
+    assert not homes.mine.is_symlink()
 
 
 def test_errors_name_the_path_that_an_administrator_knows(homes: Homes) -> None:
