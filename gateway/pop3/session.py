@@ -23,7 +23,7 @@ from gateway.pop3.marks import NO_MARKS, Marks, SessionCounts
 from gateway.pop3.profile import Profile
 from gateway.pop3.refusals import Refused, refusal_of
 from gateway.pop3.replies import Replies
-from gateway.pop3.reply import MessageReply
+from gateway.pop3.reply import MessageReply, NotAscii, header_of
 from gateway.pop3.texts import ENGLISH, SETS
 from gateway.pop3.xclient import read_xclient
 from gateway.wire import base64
@@ -284,7 +284,8 @@ class Session(Replies):
         fetch = self._fetch
         assert fetch is not None, "no message is being fetched"
         is_retr = fetch.lines is None and form is not Form.STORED and self._heard is None
-        if is_retr and (self._sends_utf8 or self._is_ascii(text)):
+        sends_any = self._sends_utf8 or text.isascii()
+        if is_retr and (sends_any or header_of(text)[0].isascii()):
             self.output.put(b"+OK %b\r\n" % self._texts["message"] + as_sent(text, form))
             self._sent(fetch, len(text))
             return
@@ -308,10 +309,15 @@ class Session(Replies):
         """The next stored octets of the message."""
         reply = self._replying()
         if not reply.started:
-            if not (self._sends_utf8 or self._is_ascii(data)):
-                self._owed, self._fetch, self._reply = False, None, None
-                self._refuse("needs_utf8", "UTF8")
-                return
+            if not self._sends_utf8:
+                try:
+                    data = reply.check_header(data)
+                except NotAscii:
+                    self._owed, self._fetch, self._reply = False, None, None
+                    self._refuse("needs_utf8", "UTF8")
+                    return
+                if not data:
+                    return
             reply.started = True
             self._ok("message")
         self.output.put(reply.feed(data))
@@ -354,10 +360,6 @@ class Session(Replies):
     def _replying(self) -> MessageReply:
         assert self._reply is not None, "the message is not open"
         return self._reply
-
-    def _is_ascii(self, data: bytes) -> bool:
-        """Whether the header at the beginning of ``data`` has only ASCII."""
-        return data.isascii() or data.replace(b"\r\n", b"\n").partition(b"\n\n")[0].isascii()
 
     # -- answers to Commit, and the end --------------------------------------
 

@@ -13,8 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.errors import SizeChanged, StoreDown
 from gateway.model import Form
 from gateway.pop3.profile import Profile
+from gateway.pop3.reply import LONGEST_HEADER
 from gateway.store.memory import BytesBody, MemoryStore
-from harness import ALICE, Wire
+from harness import ALICE, Client, Wire
 
 ODD = st.lists(
     st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"..", b"a", b"\0", b"\xff", b"\n.\r\n"])
@@ -237,6 +238,34 @@ class Utf8HeaderTests(SynchronousTestCase):
         self.assertTrue(client.send(b"UTF8").startswith(b"+OK "))
         client.log_in()
         self.assertEqual(client.message(b"RETR 1"), self.RAW)
+
+    def test_where_it_is_refused_pieces_of_any_size_make_no_difference(self) -> None:
+        for size in (1, 7, 16, 17, 100):
+            client = self._refusing(_Chunked(self.RAW, size))
+            for command in (b"RETR 1", b"TOP 1 0", b"TOP 1 9"):
+                self.assertRegex(client.send(command), rb"\A-ERR \[UTF8\] [^\r\n]+\r\n\Z")
+            for text in (self.BODY_ONLY, self.BODY_ONLY.replace(b"\r\n", b"\n")):
+                client = self._refusing(_Chunked(text, size))
+                self.assertEqual(client.message(b"RETR 1"), self.BODY_ONLY)
+                self.assertEqual(client.message(b"TOP 1 0"), b"Subject: x\r\n\r\n")
+
+    def test_where_it_is_refused_a_body_without_a_header_is_a_body(self) -> None:
+        text = "\r\ngrüß\r\n".encode()
+        for size in (1, 3, 100):
+            self.assertEqual(self._refusing(_Chunked(text, size)).message(b"RETR 1"), text)
+
+    def test_where_it_is_refused_a_header_without_an_end_is_sent_if_it_is_ascii(self) -> None:
+        for size in (1, 100):
+            client = self._refusing(_Chunked(b"Subject: x\r\n", size))
+            self.assertEqual(client.message(b"RETR 1"), b"Subject: x\r\n")
+        self.assertEqual(self._refusing(_Chunked(b"", 1)).message(b"RETR 1"), b"")
+
+    def test_where_it_is_refused_no_header_is_held_without_end(self) -> None:
+        client = self._refusing(_Chunked(b"a: b\r\n" * LONGEST_HEADER, 100_000))
+        self.assertRegex(client.send(b"RETR 1"), rb"\A-ERR \[UTF8\] ")
+
+    def _refusing(self, store: _Chunked) -> Client:
+        return Wire(store=store, profile=Profile(utf8_headers="refuse")).login()
 
 
 class BareCrTests(SynchronousTestCase):
