@@ -65,12 +65,17 @@ class Intake:
         if transaction is not None and transaction.open:
             self._ask(actions.Abort())
 
+    def next_message(self) -> None:
+        """MAIL has come, or what may have been it.
+
+        Even if it is rejected, a pipelined BDAT LAST belongs to the next message.
+        """
+        self._over = False
+
     def mail(self, argument: str) -> None:
         """MAIL.  Raises ``Refused``, as all commands do."""
         if self._transaction is not None:
             raise Refused(replies.IN_TRANSACTION)
-        # Even if MAIL is rejected: a pipelined BDAT LAST then belongs to the next message.
-        self._over = False
         sender = envelope.sender(argument)
         if self._profile.too_large(sender.size):
             raise Refused(replies.TOO_LARGE)

@@ -94,8 +94,11 @@ class Session(LineDialogue[Action]):
 
     def _perform(self, line: bytes | LineTooLong) -> None:
         if isinstance(line, LineTooLong):
+            self._intake.next_message()
             raise Refused(replies.TOO_LONG)
         words = line.split(None, 1)
+        if words and words[0].upper() == b"MAIL":
+            self._intake.next_message()
         row = COMMANDS.get(words[0].upper()) if words else None
         if row is None:
             raise Refused(replies.UNKNOWN)

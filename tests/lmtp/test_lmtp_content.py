@@ -237,6 +237,14 @@ class ChunkTests(SynchronousTestCase):
         sent = codes(shell.send_octets(b"LHLO a\r\n" + group + group + b"NOOP\r\n"))
         self.assertEqual(sent, ["250", *refused, *refused, "250 2.0.0"])
 
+    def test_however_the_next_mail_is_refused_its_last_chunk_gets_no_reply(self) -> None:
+        for mail in (b"MAIL FROM:<j\xfcrgen@b>", b"mail FROM:<" + b"j" * 3000 + b"@b>", b"MAIL"):
+            shell = Shell()
+            shell.send(b"LHLO a", b"MAIL FROM:<s@b>", b"RCPT TO:<" + ALICE + b">")
+            self.assertEqual(codes(shell.send_octets(b"BDAT 1 LAST\r\nx")), ["250 2.0.0"])
+            sent = shell.send_octets(mail + b"\r\nRCPT TO:<x@y>\r\nBDAT 3 LAST\r\nabcNOOP\r\n")
+            self.assertEqual(codes(sent)[1:], ["503 5.5.1", "250 2.0.0"], mail)
+
     def test_after_the_last_chunk_a_chunk_is_refused_and_read(self) -> None:
         shell = ready()
         sent = shell.send_octets(
