@@ -67,10 +67,10 @@ class Replies(LineDialogue[Action]):
     def _refuse_command(self, key: str, code: str = "") -> None:
         """Refuse what the client should not have sent; too often, and it is closed."""
         self._refused += 1
-        if self._refused < self.profile.refused_in_a_row:
-            self._refuse(key, code)
-        else:
-            self._refuse("too_many_refused")
+        is_last = self._refused >= self.profile.refused_in_a_row
+        # What has a code must keep it: a wrong password, or an outage.
+        self._refuse("too_many_refused" if is_last and not code else key, code)
+        if is_last:
             self._close()
 
     def _close(self, *, abort: bool = False) -> None:

@@ -234,6 +234,12 @@ class RefusedInARowTests(SynchronousTestCase):
             self.assertTrue(client.log_in(password="wrong").startswith(b"-ERR "))
         self.assertTrue(client.closed)
 
+    def test_the_last_reply_keeps_the_code_of_a_failed_login(self) -> None:
+        client = Wire(profile=Profile(refused_in_a_row=2)).connect()
+        replies = [client.log_in(password="wrong") for _ in range(2)]
+        self.assertEqual([reply[:12] for reply in replies], [b"-ERR [AUTH] "] * 2)
+        self.assertTrue(client.closed)
+
     def test_an_accepted_command_after_login_begins_the_count_anew(self) -> None:
         client = Wire(profile=Profile(refused_in_a_row=3)).login()
         for _ in range(5):
