@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -33,6 +34,8 @@ from gateway.sasl.ntlmssp import (
     read_pairs,
     read_proof,
 )
+
+_SEPARATOR = re.compile(r"[\\/]")
 
 _ECHOED = (
     Av.NB_COMPUTER,
@@ -208,6 +211,10 @@ class Response:
         if not (self.user + self.domain).isprintable():
             # Names go into the log, where line ends would forge lines.
             raise MechanismFailed("NTLM: a name has characters that cannot be printed")
+        if _SEPARATOR.search(self.domain) or (self.domain and _SEPARATOR.search(self.user)):
+            # No name of Windows has one.  Together they would be read in several ways, and each
+            # of these would have wrong passwords of its own.
+            raise BadCredentials("NTLM: a name has a slash or backslash within it", guessed=False)
         # A UPN has its domain; ignore another one.
         name = self.user if "@" in self.user else f"{self.domain}\\{self.user}"
         self.username = name.removeprefix("\\").encode("utf-8", "replace")

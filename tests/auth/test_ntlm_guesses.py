@@ -30,6 +30,9 @@ PEOPLE = [f"user{number}@example.org" for number in range(40)]
 HASHED = PEOPLE[:20]
 """Who has an NT hash."""
 
+SHORT = "erin"
+"""The same, whose login name has no domain."""
+
 
 class NtlmGuessTests(SynchronousTestCase):
     def setUp(self) -> None:
@@ -40,11 +43,12 @@ class NtlmGuessTests(SynchronousTestCase):
         """One with the usual throttle, for which nobody has to wait unseen."""
         clock = Clock()
         hashed = {
-            name: Account(name=name, mailbox=name, nt_hash=nt_hash(SECRET)) for name in HASHED
+            name: Account(name=name, mailbox=name, nt_hash=nt_hash(SECRET))
+            for name in (*HASHED, SHORT)
         }
-        directory = MemoryDirectory(dict.fromkeys(PEOPLE, SECRET), hashed)
+        directory = MemoryDirectory(dict.fromkeys((*PEOPLE, SHORT), SECRET), hashed)
         store = MemoryStore()
-        for name in PEOPLE:
+        for name in (*PEOPLE, SHORT):
             store.add(name)
         checkers = [
             PasswordChecker(directory, PasswordCache(clock.seconds, ttl=0, size=1)),
@@ -124,6 +128,22 @@ class NtlmGuessTests(SynchronousTestCase):
             self.assertEqual(self.by_ntlm(PEOPLE[0], f"guess {number}"), b"-ERR [AUTH")
         self.assertEqual(self.by_ntlm(PEOPLE[0], "guess 4"), b"")
         self.assertEqual(self.by_ntlm(PEOPLE[1])[:3], b"+OK")
+
+    def test_no_spelling_of_the_domain_gives_further_guesses(self) -> None:
+        self.assertEqual(self.by_ntlm(SHORT, domain="DOMAIN")[:3], b"+OK")
+        self.wire = self.server()
+        for number in range(10):
+            for domain, user in (
+                (rf"a\b{number}", SHORT),
+                (f"a/b{number}", SHORT),
+                ("a", rf"b{number}\{SHORT}"),
+                ("a", f"b{number}/{SHORT}"),
+            ):
+                for password in (SECRET, f"guess {number}"):
+                    reply = self.by_ntlm(user, password, domain=domain)
+                    self.assertEqual(reply, b"-ERR [AUTH", (domain, user))
+        replies = [self.by_ntlm(SHORT, f"guess {n}", domain=f"D{n}") for n in range(4)]
+        self.assertEqual(replies, [b"-ERR [AUTH"] * 3 + [b""])
 
     def test_guesses_by_ntlm_at_many_accounts_slow_the_network_down(self) -> None:
         self.wire = self.server(network_free=10)
