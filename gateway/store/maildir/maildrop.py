@@ -275,34 +275,36 @@ class Maildrop:
         mailbox, snapshot = self._mailbox, self._snapshot
         wanted, changed = self._marked(indexes), mailbox.has_changed(snapshot)
         versions = snapshot.versions(indexes)
-        with self._opened(held) as place:
-            written = self._retention().remove_marked(
+        with self._taking(held) as (place, retention):
+            written = retention.remove_marked(
                 place, wanted, self._cause, versions=versions, changed=changed
             )
         for index, (uid, _) in zip(indexes, wanted, strict=True):
             if uid in written:
                 snapshot.refute(index)
-        mailbox.forget(snapshot.bases[index] for index in indexes)
         if written:
             raise StoreDown(f"{mailbox.maildir}: somebody wrote to {len(written)} messages")
 
     def _hide(self, held: Place | None, indexes: list[int]) -> None:
         changed, wanted = self._mailbox.has_changed(self._snapshot), self._marked(indexes)
-        with self._opened(held) as place:
-            self._retention().hide_marked(place, wanted, self._cause, changed=changed)
+        with self._taking(held) as (place, retention):
+            retention.hide_marked(place, wanted, self._cause, changed=changed)
 
     @contextmanager
-    def _opened(self, held: Place | None) -> Iterator[Place]:
-        """As ``Mailbox.opened``; raises ``StoreDown`` for an ``OSError``."""
-        try:
-            with self._mailbox.opened(held) as place:
-                yield place
-        except OSError as error:
-            raise StoreDown(str(store_error(error, self._mailbox.maildir))) from error
+    def _taking(self, held: Place | None) -> Iterator[tuple[Place, MaildirRetention]]:
+        """The open Maildir, and what takes messages out; raises ``StoreDown`` for an ``OSError``.
 
-    def _retention(self) -> MaildirRetention:
+        The mailbox forgets those that are gone, and no other: one that stays keeps its unique-id.
+        """
         mailbox = self._mailbox
-        return MaildirRetention(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
+        retention = MaildirRetention(mailbox.maildir, self.name, mailbox.reading, mailbox.audit)
+        try:
+            with mailbox.opened(held) as place:
+                yield place, retention
+        except OSError as error:
+            raise StoreDown(str(store_error(error, mailbox.maildir))) from error
+        finally:
+            mailbox.forget(retention.gone)
 
     def _marked(self, indexes: list[int]) -> list[tuple[str, str]]:
         """Unique-ids and files of these messages."""

@@ -84,8 +84,10 @@ class MaildirRetention:
         self._reading = reading
         self._audit = audit
         self._now_ns = now_ns
-        self._changed = 0
-        """How many messages a call has removed, hidden or restored."""
+        self.gone: list[str] = []
+        """Base names of the messages that a call has removed or hidden, even if it failed."""
+        self._back = 0
+        """How many messages a call has restored."""
 
     @property
     def _now(self) -> float:
@@ -131,7 +133,7 @@ class MaildirRetention:
         For a Maildir that the next login would create return ``nothing``, and do not create
         it.  ``mend``: whether to create missing parts of an existing one.
         """
-        self._changed = 0
+        self.gone, self._back = [], 0
         try:
             try:
                 return self._done(work)
@@ -149,6 +151,10 @@ class MaildirRetention:
             raise
         except OSError as error:
             raise store_error(error, self._path).after(messages=self._changed) from error
+
+    @property
+    def _changed(self) -> int:
+        return len(self.gone) + self._back
 
     def _done(self, work: Callable[[], T]) -> T:
         with opened(self._path) as self._maildir:
@@ -171,7 +177,7 @@ class MaildirRetention:
 
     def _scan_readonly(self) -> list[StoredMessage]:
         shown, others = self._shown()
-        unnamed = [(base_of(file.partition("/")[2]), file) for file in others]
+        unnamed = [(_base(file), file) for file in others]
         return [kept for kept, _ in look_at(self._maildir, [*shown.items(), *unnamed])]
 
     def _shown(self) -> tuple[dict[str, str], list[str]]:
@@ -202,7 +208,7 @@ class MaildirRetention:
         try:
             return coming.restore(uids, audit)
         finally:
-            self._changed = coming.back
+            self._back = coming.back
 
     # -- removing ------------------------------------------------------------
 
@@ -243,14 +249,18 @@ class MaildirRetention:
 
     def _removed(self, found: Found, cause: Reason, *, is_flocked: bool = True) -> int:
         take = partial(self._unlink, self._maildir, counted_in=self._maildir)
-        taken = self._audited("discard", self._maildir, found, cause, take)
-        if is_flocked:
-            self._drop_lines(found)
-        return taken
+        try:
+            return self._audited("discard", self._maildir, found, cause, take)
+        finally:
+            if is_flocked:
+                self._drop_lines()
 
-    def _drop_lines(self, found: Found) -> None:
-        """Drop lines of the uidlist for messages with names that another message may get."""
-        gone = {base_of(file.partition("/")[2]) for _, file in found}
+    def _drop_lines(self) -> None:
+        """Drop lines of the uidlist for messages with names that another message may get.
+
+        Of what is gone, and also if the removal of another one failed.
+        """
+        gone = set(self.gone)
         if any_may_come_again(gone):
             uidlist = UidList(self._maildir.at(NAME), self._reading.mark_of(self._path))
             drop_lines(self._maildir, uidlist, lambda listed: set(listed) - gone, timeout=1)
@@ -273,7 +283,7 @@ class MaildirRetention:
     def _unlink(self, directory: Place, found: Found, *, counted_in: Place | None) -> int:
         def leave(file: str) -> None:
             directory.unlink(file)
-            self._changed += 1
+            self.gone.append(_base(file))
 
         return take_out(directory, _files(found), leave, counted_in=counted_in)
 
@@ -328,20 +338,21 @@ class MaildirRetention:
             is_fine = may_be_name(name) and base_of(name) not in taken
             (fine if is_fine else left).append((kept, file))
         complain(self._maildir, "messages cannot be hidden", [file for _, file in left])
-        hidden = self._audited(
-            "hide", self._maildir, fine, cause, lambda part: self._move(part, folder)
-        )
-        self._drop_lines(fine)
-        return hidden
+        try:
+            return self._audited(
+                "hide", self._maildir, fine, cause, lambda part: self._move(part, folder)
+            )
+        finally:
+            self._drop_lines()
 
     def _move(self, found: Found, folder: Place) -> int:
-        uids = {base_of(file.partition("/")[2]): kept.uid for kept, file in found}
+        uids = {_base(file): kept.uid for kept, file in found}
 
         def leave(file: str) -> None:
             name = file.partition("/")[2]
             hidden = folder.at(f"cur/{hidden_name(name, uids[base_of(name)])}")
             move(self._maildir.at(file), hidden)
-            self._changed += 1
+            self.gone.append(_base(file))
 
         counted = None if self._reading.count_hidden else self._maildir
         moved = take_out(self._maildir, _files(found), leave, counted_in=counted)
@@ -351,3 +362,7 @@ class MaildirRetention:
 
 def _files(found: Found) -> list[str]:
     return [file for _, file in found]
+
+
+def _base(file: str) -> str:
+    return base_of(file.partition("/")[2])

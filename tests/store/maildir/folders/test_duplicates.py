@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from errno import EIO
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from test_maildir import MaildirCase
 from twisted.logger import capturedLogs, formatEvent
 
+from disks import no_room
+from gateway.errors import StoreDown
 from gateway.model import Reason
 from gateway.store.maildir.maildrop import Maildrop
 from gateway.testing.store_contract import ALICE
@@ -195,6 +198,24 @@ class SameNameAgainTests(TwinsCase):
             second = self.uid_of(b"two, and longer\r\n")
             self.assertGreater(int(second), int(first), removed)
             self.remove_all(self.open(self.fresh()))
+
+    def test_it_gets_a_new_id_though_what_removed_the_first_left_another(self) -> None:
+        barred = {
+            "finish": no_room("unlink", "*note", EIO),
+            "hide": no_room("rename", "*note", EIO),
+        }
+        for removed, trouble in barred.items():
+            self.setUp()
+            self.put("new/letter", "new/note")
+            before = self.shown()
+            maildrop = self.open()
+            with trouble:
+                self.failureResultOf(getattr(maildrop, removed)({0, 1}, set()), StoreDown)
+            self.assertEqual(self.files(), ["new/note"])
+            self.put("new/letter")
+            shown = self.shown(fresh=True)
+            self.assertEqual(shown[content("new/note")], before[content("new/note")])
+            self.assertNotIn(shown[content("new/letter")], before.values(), removed)
 
     def test_it_gets_a_new_id_after_another_program_has_removed_the_first(self) -> None:
         first = self.uid_of(b"one\r\n")

@@ -35,6 +35,10 @@ def sizes_in(maildrop: object) -> list[int]:
     return list(result(maildrop.listing()).sizes)  # type: ignore[attr-defined]
 
 
+def ids_in(maildrop: object) -> list[str]:
+    return list(result(maildrop.listing()).uids)  # type: ignore[attr-defined]
+
+
 def fresh(box: Box, **reading: object) -> MaildirStore:
     """A store as after a restart."""
     wanted = MaildirOptions(create=False, **reading)  # type: ignore[arg-type]
@@ -161,6 +165,18 @@ def test_quit_leaves_what_was_written_to_at_the_same_size_and_a_later_one_remove
     sizes_in(again)
     result(again.finish({0}, ()))  # type: ignore[attr-defined]
     assert box.files() == []
+
+
+def test_what_quit_leaves_since_somebody_wrote_to_it_keeps_its_unique_id(box: Box) -> None:
+    path = box.put("cur/1600000008.M1P1.host:2,", b"one\r\n")
+    box.put("cur/1600000009.M1P1.host:2,", b"two\r\n")
+    store = fresh(box)
+    maildrop = opened(store)
+    uids = ids_in(maildrop)
+    written_later(path, b"six\r\n")
+    with pytest.raises(StoreDown):
+        result(maildrop.finish({0, 1}, ()))  # type: ignore[attr-defined]
+    assert ids_in(opened(store)) == ids_in(opened(fresh(box))) == uids[:1]
 
 
 def test_the_size_of_what_may_still_be_written_is_not_left_for_dovecot(box: Box) -> None:
