@@ -92,6 +92,8 @@ class Mailbox:
         # While one is being read it may be known already that something has changed.
         if snapshot is None or not self._settled or self._waiting is not None:
             return None
+        if snapshot.corrections:
+            return None
         try:
             if self._reader.stamp() != snapshot.stamp or len(snapshot.young) > FEW:
                 return None

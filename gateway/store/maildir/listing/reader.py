@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Collection, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 
@@ -37,6 +37,7 @@ from gateway.store.maildir.listing.snapshot import (
     UNKNOWN,
     UNREADABLE,
     Addition,
+    Correction,
     MaildirOptions,
     Snapshot,
 )
@@ -74,6 +75,8 @@ class Reader:
         """Base names of messages that sessions removed, and their unique-ids."""
         self._lately: list[str] = []
         """Base names of those that no snapshot is without yet; other threads append to it."""
+        self._corrections: list[Correction] = []
+        """Those of its snapshots (``Snapshot.corrections``)."""
         self._quiet_cur: object = None
         """The stamp of ``cur`` when it was listed, if a change since then shows in it."""
         self.sizer = Sizer(maildir, reading)
@@ -126,12 +129,16 @@ class Reader:
                 self._uidlist = UidList(self._uidlist.path, self._mark)
 
     def _read(self, before: Snapshot | None) -> Snapshot:
-        begun, removed = int(self._now() * 1e9), self._lately.copy()
-        snapshot = self._updated(before, removed) if before and before.stamp else None
+        begun = int(self._now() * 1e9)
+        removed, corrections = self._lately.copy(), self._corrections.copy()
+        snapshot = None
+        if before and before.stamp and not corrections:
+            snapshot = self._updated(before, removed)
         if snapshot is None:
-            snapshot = self._whole(before, begun)
+            snapshot = self._whole(before, corrections, begun)
         # Not before: a reading that fails leaves them to the next one.
         del self._lately[: len(removed)]
+        del self._corrections[: len(corrections)]
         cur = snapshot.stamp[1:2]
         self._quiet_cur = cur if settled(cur, begun) else None
         return snapshot
@@ -210,9 +217,11 @@ class Reader:
         uid = str(self._uidlist.uids[base])
         return Addition(base, files[base], uid, octets, form, version, is_young)
 
-    def _whole(self, before: Snapshot | None, begun: int) -> Snapshot:
+    def _whole(
+        self, before: Snapshot | None, corrections: Sequence[Correction], begun: int
+    ) -> Snapshot:
         """A snapshot from a scan of the mailbox; ``begun``: the time, in ns since 1970."""
-        known, sizes = before.files if before else (), Sizes(before)
+        known, sizes = before.files if before else (), Sizes(before, corrections)
         stamp, files = self._scanned(known, sizes)
         if self._dropped(files):
             stamp = self._restamped(stamp)
@@ -437,4 +446,5 @@ class Reader:
                 if base in sizes.young:
                     young.add(index)
         there = [files[base] for base in bases]
-        return Snapshot(listing, bases, there, forms, versions, young, stamp, begun)
+        corrections = self._corrections
+        return Snapshot(listing, bases, there, forms, versions, young, stamp, begun, corrections)

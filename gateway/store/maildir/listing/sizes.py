@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from twisted.logger import Logger
@@ -26,6 +26,7 @@ from gateway.store.maildir.listing.named import usual_sizes
 from gateway.store.maildir.listing.snapshot import (
     UNKNOWN,
     UNREADABLE,
+    Correction,
     Known,
     MaildirOptions,
     Size,
@@ -52,8 +53,8 @@ _NOT_ITS_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 class Sizes:
     """Sizes of messages, by base name."""
 
-    def __init__(self, before: Snapshot | None) -> None:
-        """``before``: the sizes of an earlier reading."""
+    def __init__(self, before: Snapshot | None, corrections: Iterable[Correction] = ()) -> None:
+        """``before``: the sizes of an earlier reading; ``corrections``: of these, in order."""
         known = before.known() if before else Known({}, {}, {}, set(), set())
         self.octets = known.octets
         """All known sizes in octets, measured or claimed."""
@@ -72,6 +73,11 @@ class Sizes:
         self.usual: dict[str, int] = {}
         """Messages that have their size from their name alone; see ``usual_sizes``."""
         self._known = known
+        for base, size in corrections:
+            if size is None:
+                known.forget(base)
+            elif base in known.octets or base in known.doubted:
+                self.take(base, size)
 
     def read_names(self, files: Mapping[str, str], listed: Container[str]) -> None:
         """Take sizes from the ``usual`` names.

@@ -14,7 +14,7 @@ from attrs import field, frozen
 from gateway.interfaces import HighWater
 from gateway.model import Form, Listing
 from gateway.store.maildir.folders.files import version_of
-from gateway.store.maildir.folders.scan import NEVER, Stamp, stored_size, tick
+from gateway.store.maildir.folders.scan import Stamp, stored_size, tick
 from gateway.store.maildir.uids.high_water import Mark, no_high_water
 
 __all__ = ["MaildirOptions"]
@@ -78,6 +78,10 @@ class Size(NamedTuple):
     """The ctime of the file, in ns since 1970: any change sets it."""
 
 
+Correction = tuple[str, Size | None]
+"""A base name, and the size that RETR found; None: the file changed, measure it again."""
+
+
 class Addition(NamedTuple):
     """A message that is new in a snapshot."""
 
@@ -114,14 +118,23 @@ class Snapshot:
 
     Flat sequences: an object per message would make each garbage collection visit
     100,000 objects.
+
+    Threads share it without a lock:
+
+    - The thread of a reading makes snapshots of earlier ones, and alone sets ``stamp``.
+    - Sessions find out more, in the reactor's thread and in others: they set ``_versions`` and then
+      ``forms``, rename ``files``, and append to ``corrections``.  A reading may have copied the
+      sizes and the stamp before, so neither can tell of a correction.
+    - The next reading takes the corrections that it began with, and deletes these only once its
+      snapshot is complete.  Those that come meanwhile are for the one after it.
     """
 
     __slots__ = (
         "_begun",
-        "_corrected",
         "_in_new",
         "_versions",
         "bases",
+        "corrections",
         "files",
         "forms",
         "listing",
@@ -139,8 +152,12 @@ class Snapshot:
         young: set[int],
         stamp: Stamp,
         begun: int = 0,
+        corrections: list[Correction] | None = None,
     ) -> None:
-        """``begun``: when the mailbox was scanned, in ns since 1970."""
+        """``begun``: when the mailbox was scanned, in ns since 1970.
+
+        ``corrections``: the list that all snapshots of the mailbox share.
+        """
         self.listing = listing
         self.bases = bases
         self.files = files
@@ -151,9 +168,10 @@ class Snapshot:
         """Indexes of messages that may still be written."""
         self.stamp = stamp
         """``NEVER`` for an incomplete snapshot: valid for this login only."""
+        self.corrections: list[Correction] = [] if corrections is None else corrections
+        """What sessions found out that no listing contains yet; the next login must."""
         self._begun = begun
         self._versions = versions
-        self._corrected: dict[int, int] = {}
         self._in_new: set[str] | None = None
 
     @property
@@ -170,10 +188,8 @@ class Snapshot:
 
     def measured(self, index: int, size: Size) -> None:
         """Record a message that was measured later; used from the next listing on."""
-        # The size first: a reader in another thread that sees the form relies on it.
         if size.octets != self.listing.sizes[index]:
-            self._corrected[index] = size.octets
-            self.stamp = NEVER
+            self.corrections.append((self.bases[index], size))
         self._versions[index] = size.version
         self.forms[index] = size.form
 
@@ -195,25 +211,29 @@ class Snapshot:
 
     def refute(self, index: int) -> None:
         """The file changed: the next listing measures it again."""
-        if self._versions[index] == UNKNOWN:
-            self._versions[index] = _CHANGED
+        if (self._versions[index], self.forms[index]) == (_CHANGED, UNREADABLE):
+            return
+        self.corrections.append((self.bases[index], None))
+        self._versions[index] = _CHANGED
         self.forms[index] = UNREADABLE
-        self.stamp = NEVER
 
     def longer(self, added: Sequence[Addition], stamp: Stamp) -> Snapshot:
         """This snapshot with further messages at its end."""
-        first, versions = len(self.bases), self._versions[:]
-        versions.extend(one.version for one in added)
+        first = len(self.bases)
+        # In this order: a form without the version of its file would be believed of any file.
+        forms = self.forms + bytes(one.form for one in added)
+        versions = self._versions + array("q", [one.version for one in added])
         young = {index for index, one in enumerate(added, first) if one.is_young}
         longer = Snapshot(
             self.listing.longer([one.octets for one in added], [one.uid for one in added]),
             [*self.bases, *(one.base for one in added)],
             [*self.files, *(one.file for one in added)],
-            self.forms + bytes(one.form for one in added),
+            forms,
             versions,
             self.young | young,
             stamp,
             self._begun,
+            self.corrections,
         )
         if self._in_new is not None:
             longer._in_new = self._in_new | _in_new(one.file for one in added)
@@ -232,17 +252,15 @@ class Snapshot:
             {at for at, index in enumerate(kept) if index in young} if young else set(),
             self.stamp,
             self._begun,
+            self.corrections,
         )
 
     def known(self) -> Known:
-        """The data for the next snapshot."""
-        # Copies: meanwhile other threads measure messages of open sessions.
-        bases, forms, corrections = self.bases, bytes(self.forms), dict(self._corrected)
-        octets = dict(zip(bases, self.listing.sizes, strict=True))
-        for index, corrected in corrections.items():
-            octets[bases[index]] = corrected
+        """The data for the next snapshot, without corrections."""
+        # A copy, and before the versions, as in ``longer``.
+        bases, forms = self.bases, bytes(self.forms)
         known = Known(
-            octets,
+            dict(zip(bases, self.listing.sizes, strict=True)),
             dict(zip(bases, forms, strict=True)),
             dict(zip(bases, self._versions, strict=True)),
             {bases[index] for index in list(self.young)},

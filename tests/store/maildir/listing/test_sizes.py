@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -227,6 +230,42 @@ def test_a_wrong_claim_that_nobody_checked_is_put_right_once_the_message_was_sen
     assert sizes_in(maildrop) == [7]
     assert sent_by(maildrop, 0) == b"abcd\r\n"
     assert sizes_in(opened(store)) == [6]
+
+
+@contextmanager
+def before_each_scan(act: Callable[[], object]) -> Iterator[None]:
+    """As if another thread had its turn whenever a reading looks into a folder."""
+    scandir = os.scandir
+
+    def turned(*place: str) -> object:
+        act()
+        return scandir(*place)
+
+    with mock.patch.object(os, "scandir", turned):
+        yield
+
+
+@pytest.mark.parametrize("change", ["new message", "flag", "removal"])
+def test_a_size_that_a_session_corrects_during_a_reading_is_listed_by_the_login_after_it(
+    box: Box, change: str
+) -> None:
+    first, second = "1600000001.M1P1.host,S=30,W=31:2,", "1600000002.M2P1.host,S=3,W=3:2,"
+    box.put(f"cur/{first}", b"x\r\n" * 10)
+    other = box.put(f"cur/{second}", b"o\r\n")
+    for name in (first, second):
+        os.utime(box.path / "cur" / name, (LONG_AGO, LONG_AGO))
+    store = fresh(box, verify_octets=0)
+    session = opened(store)
+    assert sizes_in(session) == [31, 3]
+    if change == "new message":
+        box.put("new/1600000003.M3P1.host,S=3,W=3", b"n\r\n")
+    elif change == "flag":
+        other.rename(f"{other}S")
+    else:
+        result(opened(store).finish({1}, ()))  # type: ignore[attr-defined]
+    with before_each_scan(lambda: session.small_message(0)):  # type: ignore[attr-defined]
+        opened(store)
+    assert sizes_in(opened(store))[0] == len(sent_by(opened(store), 0)) == 30
 
 
 def test_a_message_that_was_listed_by_its_name_alone_is_not_sent_if_its_file_is_incomplete(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.model import Form, Listing
 from gateway.store.maildir.folders.scan import NEVER
+from gateway.store.maildir.listing.sizes import Sizes
 from gateway.store.maildir.listing.snapshot import (
     CLAIMED,
     UNKNOWN,
@@ -22,13 +24,23 @@ from gateway.store.maildir.listing.snapshot import (
 
 
 class Names(tuple[str, ...]):
-    """Base names; that one is read is the moment at which another thread has its turn."""
+    """Base names; another thread has its turn when they are looked through."""
 
     meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
-    def __getitem__(self, index: int) -> str:  # type: ignore[override]
+    def __iter__(self) -> Iterator[str]:
         self.meanwhile()
-        return super().__getitem__(index)
+        return super().__iter__()
+
+
+class Forms(bytearray):
+    """Forms; another thread has its turn when they are copied."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+
+    def __add__(self, others: Any) -> bytearray:
+        self.meanwhile()
+        return super().__add__(others)
 
 
 class MeasuredMeanwhileTests(SynchronousTestCase):
@@ -40,16 +52,42 @@ class MeasuredMeanwhileTests(SynchronousTestCase):
         self.snapshot = Snapshot(listing, self.names, [""] * 3, forms, stored, {}, NEVER)
         self.snapshot.measured(0, Size(11, Form.CLEAN))
 
+    def sizes(self) -> Sizes:
+        """What the next listing has of this one, with the corrections known at its begin."""
+        return Sizes(self.snapshot, self.snapshot.corrections.copy())
+
     def test_a_message_that_is_measured_while_the_sizes_are_taken_over_stops_nothing(self) -> None:
         self.names.meanwhile = lambda: self.snapshot.measured(1, Size(21, Form.CLEAN))
-        known = self.snapshot.known()
-        self.assertEqual((known.octets["one"], known.forms["one"]), (11, Form.CLEAN))
+        sizes = self.sizes()
+        self.assertEqual((sizes.octets["one"], sizes.forms["one"]), (11, Form.CLEAN))
         self.names.meanwhile = lambda: None
-        self.assertEqual(self.snapshot.known().octets["two"], 21)
+        self.assertEqual(self.sizes().octets["two"], 21)
 
     def test_a_guess_is_not_taken_over_though_its_message_is_measured_meanwhile(self) -> None:
         self.names.meanwhile = lambda: self.snapshot.measured(2, Size(33, Form.CLEAN))
-        self.assertNotEqual(self.snapshot.known().octets.get("three"), 30)
+        self.assertNotEqual(self.sizes().octets.get("three"), 30)
+
+    def test_of_two_findings_about_a_message_the_last_counts(self) -> None:
+        self.snapshot.refute(0)
+        self.assertNotIn("one", self.sizes().octets)
+        self.snapshot.measured(0, Size(12, Form.CLEAN))
+        self.assertEqual(self.sizes().octets["one"], 12)
+
+    def test_a_file_that_is_refused_again_and_again_takes_no_memory_for_it(self) -> None:
+        for _ in range(3):
+            self.snapshot.refute(1)
+        self.assertEqual(len(self.snapshot.corrections), 2)
+
+    def test_what_a_message_is_like_is_never_taken_over_without_the_version_of_its_file(
+        self,
+    ) -> None:
+        listing, unknown = Listing([10], ["1"]), array("q", [UNKNOWN])
+        forms = Forms([CLAIMED])
+        snapshot = Snapshot(listing, ["one"], ["new/one"], forms, unknown, set(), NEVER)
+        forms.meanwhile = lambda: snapshot.measured(0, Size(10, Form.CLEAN, version=7))
+        longer = snapshot.longer([Addition("two", "new/two", "2", 5, CLAIMED, 8, False)], NEVER)
+        is_known = longer.forms[0] == Form.CLEAN
+        self.assertEqual(is_known and longer.is_version(0, 9), False)
 
 
 class Files(list[str]):
