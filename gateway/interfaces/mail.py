@@ -171,7 +171,7 @@ class IIncoming(Interface):
     def write(data: bytes) -> Deferred[None]:
         """Add octets with CRLF line ends and without dot-stuffing.  One call at a time.
 
-        Fails with ``NoRoom`` or another ``StoreDown``; then only ``close`` may follow.
+        Fails with ``NoRoom`` or as ``IDelivery.receive`` does; then only ``close`` may follow.
         """
 
     def commit(account: Account, limits: Limits) -> Deferred[None]:

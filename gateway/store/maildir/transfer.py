@@ -231,7 +231,7 @@ class MaildirTransfer:
 
     def spill(self, draft: Draft) -> None:
         """Write what is in memory to disk."""
-        draft.spill(self._path)
+        draft.spill(self._opened)
 
     def take(self, message: CopiedMessage, draft: Draft) -> None:
         """Add a message."""

@@ -101,11 +101,18 @@ class Inbox:
 
     @contextmanager
     def _opened(self) -> Iterator[Place]:
-        """The open Maildir, created if it is missing."""
+        """The open Maildir, created if it is missing.
+
+        If it is gone, or a part of it, ``prepare`` checks it before the next message.
+        """
         create, trusted = self._reading.create, self._trusted
-        with opened(self.maildir, create=create, folders=ALL, trusted=trusted) as place:
-            self._trusted = place.trusted
-            yield place
+        try:
+            with opened(self.maildir, create=create, folders=ALL, trusted=trusted) as place:
+                self._trusted = place.trusted
+                yield place
+        except (FileNotFoundError, NoSuchMailbox, MailboxUnusable):
+            self.is_there = False
+            raise
 
     def known_usage(self) -> Usage | None:
         """Usage, if this process has read all of ``maildirsize``; else None.  Does not block.
@@ -157,22 +164,24 @@ class Inbox:
             put.error = put.error or error
 
     def _deliver(self, puts: Sequence[Put]) -> None:
-        try:
-            with self._opened() as place:
-                try:
-                    for put in puts:
-                        if put.error is None:
-                            self._complete(put, place)
-                    if complete := [put for put in puts if put.error is None]:
-                        self._put_in(place, complete)
-                    self._sweep(place)
-                finally:
-                    for put in puts:
-                        put.draft.keep_name(place)
-        except (FileNotFoundError, NoSuchMailbox, MailboxUnusable):
-            # The Maildir, or a part of it, is gone: check it first next time.
-            self.is_there = False
-            raise
+        with self._opened() as place:
+            try:
+                for put in puts:
+                    if put.error is None:
+                        self._complete(put, place)
+                if complete := [put for put in puts if put.error is None]:
+                    self._put_in(place, complete)
+                self._sweep(place)
+            finally:
+                for put in puts:
+                    put.draft.keep_name(place)
+
+    def spill(self, draft: Draft) -> None:
+        """Write what a draft has in memory to its file; if it has none yet, in this Maildir.
+
+        Raises as ``Draft.spill`` and ``prepare``.
+        """
+        draft.spill(self._opened)
 
     def complete(self, put: Put) -> None:
         """Sync its draft to disk; ``error`` says why that failed."""

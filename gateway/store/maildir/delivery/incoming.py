@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from itertools import count
 from stat import S_IMODE
@@ -15,7 +16,7 @@ from gateway.durable import write_all
 from gateway.errors import GatewayError, StoreDown
 from gateway.store.maildir.folders.files import remove, store_error
 from gateway.store.maildir.folders.moves import move
-from gateway.store.maildir.folders.place import Place, open_place
+from gateway.store.maildir.folders.place import Place
 from gateway.wire.body import Canonical
 
 HELD = 256 * 1024
@@ -91,24 +92,32 @@ class Draft:
         self._parts.append(data)
         self.held += len(data)
 
-    def spill(self, maildir: str) -> None:
-        """Write the octets in memory to a file in this Maildir.
+    def spill(self, opened: Callable[[], AbstractContextManager[Place]]) -> None:
+        """Write the octets in memory to its file; if it has none yet, in the Maildir ``opened``.
 
-        Raises ``StoreDown`` or ``MailboxUnusable``, and then the draft is lost.
+        Raises ``StoreDown``, or as ``opened`` does, and then the draft is lost.
         """
         try:
             if self._file < 0:
-                self._home = open_place(maildir, ("tmp",))
-                self._open(self._home)
+                with opened() as maildir:
+                    self._open(maildir)
+                    self.keep_name(maildir)
             self._spilled = True
             self._write(self._text.feed(b"".join(self._parts)))
+        except GatewayError as error:
+            self._lose(error)
+            raise
         except OSError as error:
-            self._broken = store_error(error)
-            self.discard()
-            raise self._broken from error
+            lost = store_error(error)
+            self._lose(lost)
+            raise lost from error
         finally:
             self._parts.clear()
             self.held = 0
+
+    def _lose(self, error: GatewayError) -> None:
+        self._broken = error
+        self.discard()
 
     def complete(self, maildir: Place) -> None:
         """Sync the message to disk, in this Maildir's ``tmp`` if it has no file yet.

@@ -83,12 +83,12 @@ class Incoming:
 
     def write(self, data: bytes) -> Deferred[None]:
         """Keep the octets in memory, or write them to the file with those kept before."""
-        draft, maildir = self._draft, self._first.inbox.maildir
+        draft, inbox = self._draft, self._first.inbox
         draft.take(data)
         if draft.held < HELD:
             return succeed(None)
         self._busy = True
-        return self._first.run(lambda: draft.spill(maildir)).addBoth(self._written)
+        return self._first.run(lambda: inbox.spill(draft)).addBoth(self._written)
 
     def commit(self, account: Account, limits: Limits) -> Deferred[None]:
         """Deliver the message into a mailbox; the first call syncs it for all."""

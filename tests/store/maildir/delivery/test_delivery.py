@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -178,6 +179,23 @@ class FormTests(DeliveryCase):
         os.rename(self.path(ALICE), self.path(ALICE) + ".old")
         (end,) = self.send(ALICE)
         self.assertIsInstance(end, NoSuchMailbox)
+
+    def test_a_large_message_makes_a_maildir_again_that_went_away_as_a_small_one_does(self) -> None:
+        self.store = self.another(create=True)
+        self.send(ALICE)
+        shutil.rmtree(self.path(ALICE))
+        self.assertEqual(self.send(ALICE, content=b"x" * HELD), [None])
+        self.assertEqual(len(self.files()), 1)
+
+    def test_a_maildir_that_went_away_is_noticed_by_any_step_of_a_large_message(self) -> None:
+        self.send(ALICE)
+        os.rename(self.path(ALICE), self.path(ALICE) + ".old")
+        incoming = self.successResultOf(self.store.receive(ALICE))
+        self.failureResultOf(incoming.write(b"x" * HELD), NoSuchMailbox)
+        # Not what is left of it.
+        self.failureResultOf(incoming.commit(ALICE, NO_LIMITS), NoSuchMailbox)
+        self.successResultOf(incoming.close())
+        self.failureResultOf(self.store.receive(ALICE), NoSuchMailbox)
 
 
 class SeveralTests(DeliveryCase):
