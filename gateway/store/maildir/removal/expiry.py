@@ -14,7 +14,7 @@ no message that should stay and shows none twice:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from functools import partial
 from typing import TypeVar
 
@@ -184,10 +184,10 @@ class MaildirRetention:
         """Unique-id to file, and the files without a unique-id."""
         return shown_files(self._maildir, self._reading.mark_of(self._path))
 
-    def part(self, known: Collection[str] = ()) -> None:
-        """Rename files until no two share a base name; the caller holds the ``flock``."""
+    def part(self, known: Set[str] = frozenset(), *, is_flocked: bool = True) -> None:
+        """Rename files until no two share a base name, as ``duplicates.part``."""
         if look(self._maildir)[1]:
-            part(self._maildir, (), known, self._now_ns())
+            part(self._maildir, (), known, self._now_ns(), is_flocked=is_flocked)
 
     def _hidden(self) -> list[StoredMessage]:
         files = hidden_files(self._maildir)
@@ -241,7 +241,7 @@ class MaildirRetention:
             check_open(maildir)
             if changed:
                 # A file with the base name of a removed message must not get its id.
-                self.part({file for _, file in wanted})
+                self.part({file for _, file in wanted}, is_flocked=is_flocked)
             found, restless, written = look_for(maildir, wanted, versions=versions)
             self._removed(found, cause, is_flocked=is_flocked)
             raise_for(maildir, restless)

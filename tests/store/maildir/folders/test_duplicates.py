@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from errno import EIO
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -16,6 +19,8 @@ from twisted.logger import capturedLogs, formatEvent
 from disks import no_room
 from gateway.errors import StoreDown
 from gateway.model import Reason
+from gateway.store.maildir.listing.reader import Reader
+from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.maildrop import Maildrop
 from gateway.testing.store_contract import ALICE
 
@@ -257,13 +262,82 @@ class SameNameAgainTests(TwinsCase):
 
 
 class HardLinkTests(TwinsCase):
-    def test_a_file_in_the_midst_of_a_move_is_one_message_and_looked_at_again(self) -> None:
-        self.put("new/17.M1P1.host")
-        os.link(f"{self.maildir}/new/17.M1P1.host", f"{self.maildir}/cur/17.M1P1.host:2,S")
+    """A file in the midst of a move by link, which some file systems need."""
+
+    old, new = "new/17.M1P1.host", "cur/17.M1P1.host:2,S"
+
+    def link(self, *files: str) -> None:
+        self.put(files[0])
+        for file in files[1:]:
+            os.link(f"{self.maildir}/{files[0]}", f"{self.maildir}/{file}")
+
+    def read_later(self, seconds: float) -> list[str]:
+        """The files that a reading so much later leaves; it shows one message."""
+        later = Reader(self.maildir, MaildirOptions(), now=lambda: time.time() + seconds)
+        self.assertEqual(len(later.read(None).listing), 1)
+        return sorted(self.files())
+
+    def test_it_is_one_message_and_looked_at_again(self) -> None:
+        self.link(self.old, self.new)
         self.assertEqual(len(self.ids(self.open())), 1)
         self.assertEqual(len(self.files()), 2)
-        os.unlink(f"{self.maildir}/new/17.M1P1.host")
+        os.unlink(f"{self.maildir}/{self.old}")
         self.assertEqual(len(self.ids(self.open())), 1)
+
+    def test_one_that_a_crash_left_with_two_names_stays_one_message(self) -> None:
+        self.link(self.old, self.new)
+        self.assertEqual(self.read_later(0), [self.new, self.old])
+        with capturedLogs() as events:
+            # A move that only slept would remove the other.
+            self.assertEqual(self.read_later(60), [self.new])
+        self.assertIn("had a second name", formatEvent(events[-1]))
+
+    def test_its_id_stays_whichever_name_clients_know(self) -> None:
+        for known, other in ((self.old, self.new), (self.new, self.old)):
+            self.setUp()
+            self.link(known)
+            reader = Reader(self.maildir, MaildirOptions(), now=lambda: time.time() + 60)
+            first = reader.read(None)
+            os.link(f"{self.maildir}/{known}", f"{self.maildir}/{other}")
+            self.put("cur/17.M1P1.host:2,F")
+            second = reader.read(first)
+            self.assertEqual(len(second.listing), 2)
+            at = list(second.listing.uids).index(first.listing.uids[0])
+            self.assertEqual(second.files[at], self.new)
+
+    def test_while_another_program_may_be_doing_the_same_both_names_stay(self) -> None:
+        self.link(self.old, self.new)
+        Path(self.maildir, "dovecot-uidlist").write_text("3 V1 N2\n1 :17.M1P1.host\n")
+        Path(self.maildir, "dovecot-uidlist.lock").write_bytes(b"1:dovecot")
+        self.assertEqual(self.read_later(60), [self.new, self.old])
+        os.unlink(f"{self.maildir}/dovecot-uidlist.lock")
+        self.assertEqual(self.read_later(60), [self.new])
+
+    def test_of_two_messages_of_one_name_both_stay_though_one_has_two_names(self) -> None:
+        third = "cur/17.M1P1.host:2,F"
+        self.link(self.old, self.new)
+        self.put(third)
+        later = Reader(self.maildir, MaildirOptions(), now=lambda: time.time() + 60)
+        self.assertEqual(len(later.read(None).listing), 2)
+        self.assertEqual(set(self.bench.contents()), {content(self.old), content(third)})
+        self.assertEqual(len(self.files()), 2)
+
+    def test_a_name_that_another_program_renames_at_the_last_moment_is_not_its_last(self) -> None:
+        self.link(self.old, self.new)
+        moved: list[str] = []
+
+        def moves(path: str, **more: Any) -> None:
+            # What an IMAP server does right before.
+            if "17.M1P1" in path:
+                moved.append(path)
+                os.rename(f"{self.maildir}/{self.new}", f"{self.maildir}/cur/17.M1P1.host:2,F")
+            unlink(path, **more)
+
+        unlink = os.unlink
+        with mock.patch.object(os, "unlink", moves):
+            self.read_later(60)
+        self.assertEqual(len(moved), 1)
+        self.assertEqual(self.bench.contents(), [content(self.old)])
 
 
 class HiddenTwinsTests(TwinsCase):
