@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.store.maildir.uids.high_water import Mark
-from gateway.store.maildir.uids.uidlist import Keep, UidList
+from gateway.store.maildir.uids.uidlist import Keep, UidFile, UidList
 
 
-class Numbering(UidList):
+class Numbering(UidFile):
     """A uidlist for deliveries: it keeps the next id, and no messages in memory.
 
     So a mailbox of a million messages needs no more memory than an empty one.
@@ -37,7 +37,7 @@ class Numbering(UidList):
         """Add lines for messages before they appear; the caller holds the lock.
 
         Not synced to disk: readers do that before they show the ids.  ``keep`` and errors
-        as for ``add``.
+        as for ``UidList.add``.
         """
         self.refresh()
         if self._is_to_replace or (self._offset and not self.uidvalidity):
@@ -47,7 +47,12 @@ class Numbering(UidList):
             whole.add(new, {}, now=now, there=0, keep=keep)
             return
         try:
-            self.add(new, {}, now=now, there=0, keep=keep, sync=False)
+            lines, fresh = self._give(new, {}, now)
+            if fresh:
+                self._replace(lines)
+            else:
+                self._append(b"".join(lines), sync=False)
+            self._followed()
         except BaseException:
             self._forget()
             raise

@@ -48,8 +48,12 @@ def base_of(filename: str) -> str:
     return filename.partition(":")[0]
 
 
-class UidList:
-    """The content of a uidlist, and how much of the file was read."""
+class UidFile:
+    """A uidlist that is read and appended to, and how much of the file was read.
+
+    It may forget messages that it has read (``Numbering``), so nothing here writes those again:
+    what rewrites the file is a ``UidList``.
+    """
 
     def __init__(self, path: str, mark: Mark | None = None) -> None:
         """``mark``: tells the next id if the list cannot."""
@@ -248,27 +252,10 @@ class UidList:
 
     # -- writing, under the lock ---------------------------------------------
 
-    def add(
-        self,
-        new: Sequence[str],
-        fields: Mapping[str, str],
-        *,
-        now: float,
-        there: int,
-        keep: Keep,
-        sync: bool = True,
-    ) -> None:
-        """Give each base name in ``new`` the next id, and sync the list to disk.
-
-        ``new``, oldest first, is of names that have no id; ``fields`` are those
-        of them that are to have any.  The caller holds the lock and has
-        refreshed since.  ``now`` in seconds since 1970; ``there`` is about how
-        many messages there are; ``keep`` is asked which of the base names keep
-        their lines, if the file has to be rewritten.  Without ``sync`` lines
-        that are added may be lost with the machine's power: only for ids that
-        nobody sees before ``make_sure``.  Raises ``MailboxUnusable`` when the ids
-        would run out, or ``OSError``.
-        """
+    def _give(
+        self, new: Sequence[str], fields: Mapping[str, str], now: float
+    ) -> tuple[list[bytes], bool]:
+        """Lines with the next ids, and whether they are the first of a new list."""
         fresh = not self.uids and not self.uidvalidity
         if fresh:
             self._begin(now)
@@ -278,23 +265,14 @@ class UidList:
             self.next_uid = self.mark.begin(self.next_uid, is_new=fresh)
         self.next_uid = self.beyond()
         self._check_room(len(new))
-        added = self._number(new, fields)
+        lines = self._number(new, fields)
         self.mark.cover(self.next_uid)
-        if fresh:
-            self._replace(added)
-        elif self._is_to_replace or len(self.uids) > 1000 + 2 * there:
-            self._rewrite({*keep(self.uids), *new})
-        else:
-            self._append(b"".join(added), sync=sync)
+        return lines, fresh
+
+    def _followed(self) -> None:
+        """The ids that were given are in the file."""
         self._is_followed = True
         self.mark.note(self.next_uid)
-
-    def move_ahead(self, by: int, keep: Keep) -> None:
-        """Raise the next id by ``by``; the list must exist; otherwise as ``add``."""
-        self.next_uid = self.beyond() + by
-        self._check_room()
-        self.mark.cover(self.next_uid)
-        self._rewrite({*keep(self.uids)})
 
     @property
     def _is_to_replace(self) -> bool:
@@ -362,6 +340,57 @@ class UidList:
         self._remember(lines)
         self.unsure = not sync
 
+    def _header(self) -> bytes:
+        words = ["3", f"V{self.uidvalidity}", f"N{self.next_uid}", *self._others]
+        return os.fsencode(" ".join(words)) + b"\n"
+
+    def _replace(self, lines: Sequence[bytes]) -> None:
+        data = b"".join([self._header(), *lines])
+        status = replace(self.path, data, sync=True)
+        sync_directory(os.path.dirname(self.path))
+        self.torn, self.unsure, self.version = False, False, "3"
+        self.faults, self._kept, self._is_next_lost = [], {}, False
+        self._inode, self._offset, self._tail = status.st_ino, 0, b""
+        self._remember(data)
+
+
+class UidList(UidFile):
+    """The whole content of a uidlist, which alone can be written again."""
+
+    def add(
+        self,
+        new: Sequence[str],
+        fields: Mapping[str, str],
+        *,
+        now: float,
+        there: int,
+        keep: Keep,
+    ) -> None:
+        """Give each base name in ``new`` the next id, and sync the list to disk.
+
+        ``new``, oldest first, is of names that have no id; ``fields`` are those
+        of them that are to have any.  The caller holds the lock and has
+        refreshed since.  ``now`` in seconds since 1970; ``there`` is about how
+        many messages there are; ``keep`` is asked which of the base names keep
+        their lines, if the file has to be rewritten.  Raises ``MailboxUnusable`` when the ids
+        would run out, or ``OSError``.
+        """
+        lines, fresh = self._give(new, fields, now)
+        if fresh:
+            self._replace(lines)
+        elif self._is_to_replace or len(self.uids) > 1000 + 2 * there:
+            self._rewrite({*keep(self.uids), *new})
+        else:
+            self._append(b"".join(lines), sync=True)
+        self._followed()
+
+    def move_ahead(self, by: int, keep: Keep) -> None:
+        """Raise the next id by ``by``; the list must exist; otherwise as ``add``."""
+        self.next_uid = self.beyond() + by
+        self._check_room()
+        self.mark.cover(self.next_uid)
+        self._rewrite({*keep(self.uids)})
+
     def _rewrite(self, keep: set[str]) -> None:
         if self.faults:
             # They may be written by hand.
@@ -379,16 +408,3 @@ class UidList:
         """Write the ids that differ because an earlier line has the same one."""
         for base, shown in renamed_ids(self).items():
             self.fields[base] = joined(self.fields.get(base, ""), f"P{shown}")
-
-    def _header(self) -> bytes:
-        words = ["3", f"V{self.uidvalidity}", f"N{self.next_uid}", *self._others]
-        return os.fsencode(" ".join(words)) + b"\n"
-
-    def _replace(self, lines: Sequence[bytes]) -> None:
-        data = b"".join([self._header(), *lines])
-        status = replace(self.path, data, sync=True)
-        sync_directory(os.path.dirname(self.path))
-        self.torn, self.unsure, self.version = False, False, "3"
-        self.faults, self._kept, self._is_next_lost = [], {}, False
-        self._inode, self._offset, self._tail = status.st_ino, 0, b""
-        self._remember(data)

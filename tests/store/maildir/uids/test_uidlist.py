@@ -269,6 +269,19 @@ class UidListTests(SynchronousTestCase):
         self.assertEqual(list(reader.uids.items()), list(writer.uids.items()))
         self.assertEqual(list(self.read().uids), bases)
 
+    def test_a_batch_of_any_length_that_is_delivered_leaves_all_other_lines(self) -> None:
+        before = "".join(f"{uid} :old{uid}\n" for uid in range(1, 2001))
+        for start in ("", "3 V5 N2001\n", f"3 V5 N2001\n{before}"):
+            for count in (1, 1001, 3000):
+                self.write(start.encode())
+                numbers = Numbering(self.path)
+                for batch in range(2):
+                    new = [f"new{batch}.{number}" for number in range(count)]
+                    numbers.number(new, now=NOW, keep=lambda listed: listed)
+                    numbers.refresh()
+                self.assertTrue(self.content().startswith(start.encode()))
+                self.assertEqual(len(self.read().uids), start.count(":") + 2 * count)
+
     @given(st.binary(max_size=300))
     def test_no_file_crashes_the_reader(self, data: bytes) -> None:
         self.write(b"3 V5 N9\n" + data)
