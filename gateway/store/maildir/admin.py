@@ -27,7 +27,7 @@ from gateway.interfaces import Audit
 from gateway.model import Contents, Limits, Reason, UsageChange
 from gateway.store.maildir.delivery import maildirsize
 from gateway.store.maildir.folders.dotlock import flocked, lock_file
-from gateway.store.maildir.folders.files import store_error
+from gateway.store.maildir.folders.files import remove, store_error
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.moves import move_directory
 from gateway.store.maildir.folders.place import FOLDERS, Place, open_place, opened
@@ -124,13 +124,12 @@ class MaildirAdmin:
                     high_water(target, mark + BLOCK)
                 open_place(os.path.dirname(target), (), make=True).close()
                 move_directory(self._path, target)
-                # Our lock, which has another path now.
-                with suppress(FileNotFoundError):
-                    os.unlink(f"{target}/{NAME}.lock")
             except FileExistsError:
                 raise MailboxExists(f"{target} was made just now: nothing is renamed") from None
             except OSError as error:
                 raise _not_renamed(error, self._path, target) from error
+            # Our lock, which has another path now; one that stays does no harm for long.
+            remove(f"{target}/{NAME}.lock")
             for path in {os.path.dirname(self._path), os.path.dirname(target)}:
                 sync_directory(path)
 

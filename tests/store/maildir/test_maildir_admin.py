@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 from test_store_contract import MaildirBench
 from twisted.trial.unittest import SynchronousTestCase
 
+from disks import no_room
 from gateway.errors import (
     BadMailboxName,
     GatewayError,
@@ -149,6 +151,11 @@ class RenameTests(AdminCase):
         lock.unlink()
         self.ask("rename", CAROL)
         self.assertEqual(list(self.target.glob("*.lock")), [])
+
+    def test_a_lock_that_cannot_be_removed_does_not_deny_that_all_is_renamed(self) -> None:
+        with no_room("unlink", "*.lock", errno.EIO):
+            self.ask("rename", CAROL)
+        self.assertTrue((self.target / "cur").is_dir())
 
     def test_who_waited_for_the_lock_of_a_renamed_mailbox_does_not_get_it(self) -> None:
         def sleep(_: float) -> None:

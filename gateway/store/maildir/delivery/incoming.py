@@ -184,10 +184,18 @@ class Draft:
             move(path, target, dst_dir_fd=directory)
         except OSError as error:
             self._paths.append(path)
+            if self._is_at(maildir, f"{folder}/{name}"):
+                # A move by link could not remove the first name.
+                return
             # Another file system, or another program cleaned ``tmp``.
             if error.errno not in _NO_LINKS:
                 raise
             self._copy(maildir, name, folder)
+
+    def _is_at(self, maildir: Place, file: str) -> bool:
+        with suppress(OSError):
+            return os.path.samestat(maildir.lstat(file), os.fstat(self._file))
+        return False
 
     def _link(self, maildir: Place, name: str, folder: str) -> None:
         """Another hard link to the file, whatever its current name is."""

@@ -10,10 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 
+from twisted.logger import Logger
+
 from gateway.durable import write_all
 from gateway.errors import StoreDown
 from gateway.store.maildir.folders.files import no_link, open_new
 from gateway.store.maildir.folders.place import Place
+
+log = Logger()
 
 STALE = 120.0
 """Seconds after which a lock file counts as stale, as in Dovecot."""
@@ -169,7 +173,8 @@ def _give_back(maildir: Place, lock: str, held: int) -> None:
     """Remove the lock file, unless another program replaced it as stale.
 
     A replacement between check and ``unlink`` is possible, only after a hold of ``STALE``
-    seconds: no system call does both.
+    seconds: no system call does both.  One that cannot be removed is only logged: what was done
+    under it is done, other processes of pop3gw take it over at once, and Dovecot when it is stale.
     """
     try:
         # Ours is open, so its inode cannot belong to another file.
@@ -177,6 +182,8 @@ def _give_back(maildir: Place, lock: str, held: int) -> None:
             maildir.unlink(lock)
     except FileNotFoundError:
         return
+    except OSError as error:
+        log.warn("{maildir}/{lock} stays: {error}", maildir=maildir, lock=lock, error=error)
     finally:
         os.close(held)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
@@ -33,6 +34,7 @@ from gateway.errors import (
 )
 from gateway.model import Account, Limits, Quota, Usage
 from gateway.store.maildir.delivery.incoming import HELD, host_part
+from gateway.store.maildir.folders.moves import _renameat2
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, admit, run_now
@@ -415,6 +417,24 @@ class TroubleTests(DeliveryCase):
         (end,) = self.send(ALICE)
         self.assertIsInstance(end, StoreDown)
         self.assertEqual((self.files(), self.bench.left_over()), ([], []))
+
+    def test_what_was_placed_is_delivered_and_counted_though_its_lock_cannot_be_removed(
+        self,
+    ) -> None:
+        limits = Limits(octets=10_000)
+        self.send(ALICE, limits=limits)
+        with no_room("unlink", "*.lock", errno.EIO):
+            self.assertEqual(self.send(ALICE, content=b"three\r\n", limits=limits), [None])
+        self.assertEqual(len(self.files()), 2)
+        self.assertEqual(self.successResultOf(self.store.usage(ALICE)), Usage(12, 2))
+
+    def test_what_was_linked_is_delivered_though_its_first_name_stays(self) -> None:
+        _renameat2.cache_clear()
+        self.addCleanup(_renameat2.cache_clear)
+        old_library = mock.patch.object(ctypes, "CDLL", return_value=object())
+        with old_library, no_room("unlink", "*/tmp/*", errno.EIO):
+            self.assertEqual(self.send(ALICE), [None])
+        self.assertEqual(len(self.files()), 1)
 
     def test_what_was_removed_in_quit_is_told_even_if_the_lock_is_not_to_be_had(self) -> None:
         import fcntl

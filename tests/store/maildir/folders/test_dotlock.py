@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from disks import no_room
 from gateway.errors import MailboxUnusable, StoreDown
 from gateway.store.maildir.folders.dotlock import STALE, dotlock
 from gateway.store.maildir.folders.files import store_error
@@ -184,6 +186,13 @@ class DotlockTests(SynchronousTestCase):
         with self.held():
             os.unlink(self.lock)
         self.assertFalse(os.path.exists(self.lock))
+
+    def test_one_that_cannot_be_removed_is_logged_and_fails_nothing_that_was_done(self) -> None:
+        with capturedLogs() as events, no_room("unlink", "*.lock", errno.EIO), self.held():
+            pass
+        self.assertIn(f"{self.lock} stays", formatEvent(events[-1]))
+        # Ours is taken over at once.
+        self.assertTrue(self.take())
 
     def test_our_own_threads_take_turns(self) -> None:
         with self.held(), self.assertRaises(StoreDown):
