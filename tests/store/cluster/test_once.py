@@ -186,6 +186,62 @@ class OnceTests(Waits, SynchronousTestCase):
         self.assertEqual(first, seen[0])
         self.assertGreaterEqual(second, seen[1] + JUMP - 1)
 
+    @contextmanager
+    def lost(self) -> Iterator[None]:
+        """What happens to mailboxes meanwhile does not reach the standby that is promoted next."""
+        tables = ("mailbox", "former_name")
+        for table in tables:
+            self.bench.change(f"CREATE TABLE public.kept_{table} AS TABLE pop3gw.{table}")
+        try:
+            yield
+            for table in ("message", "head", "gone", *tables):
+                self.bench.change(f"DELETE FROM pop3gw.{table}")
+            for table in tables:
+                self.bench.change(
+                    f"INSERT INTO pop3gw.{table} OVERRIDING SYSTEM VALUE TABLE public.kept_{table}"
+                )
+        finally:
+            for table in tables:
+                self.bench.change(f"DROP TABLE public.kept_{table}")
+
+    def test_nor_does_a_second_promotion_that_has_lost_what_came_after_the_first(self) -> None:
+        # More epochs than an integer has room for, in ids.
+        for first, second in ((1000, 1001), (5000, 9000)):
+            with self.lost(), self.epoch(first):
+                self.bench.deliver(b"lost\r\n")
+                (seen,) = self.uids()
+            with self.epoch(second):
+                self.bench.deliver(b"next\r\n")
+                self.assertGreaterEqual(self.uids()[0], seen + JUMP)
+                self.bench.expunge_first()
+
+    def test_nor_do_former_names(self) -> None:
+        maker, old = self.bench.maker(self), Account("old", "old")
+        self.successResultOf(maker.prepare(old))
+        self.deliver_to(old)
+        self.successResultOf(maker.delete(old, DESK))
+        with self.lost(), self.epoch(1000):
+            self.successResultOf(maker.prepare(old))
+            self.deliver_to(old)
+            (seen,) = self.uids(old)
+            self.successResultOf(maker.delete(old, DESK))
+        with self.epoch(1001):
+            self.successResultOf(maker.prepare(old))
+            self.deliver_to(old)
+            self.assertGreaterEqual(self.uids(old)[0], seen + JUMP)
+
+    def test_nor_does_a_mailbox_that_takes_the_name_of_one_that_was_lost(self) -> None:
+        maker = self.bench.maker(self)
+        new = Account("new", "new")
+        with self.lost(), self.epoch(1000):
+            self.successResultOf(maker.prepare(new))
+            self.deliver_to(new)
+            (seen,) = self.uids(new)
+        with self.epoch(1001):
+            self.successResultOf(self.bench.store.rename(ALICE, new))
+            self.deliver_to(new)
+            self.assertGreaterEqual(self.uids(new)[0], seen + JUMP)
+
     def test_nor_does_a_mailbox_that_is_renamed_or_deleted_first(self) -> None:
         for number, leave in enumerate((self.bench.store.rename, self.bench.store.delete)):
             old, new = (Account(f"{name}{number}", f"{name}{number}") for name in ("old", "new"))

@@ -28,12 +28,19 @@ from gateway.store.cluster.sql.rows import (
 )
 
 JUMP = 1_000_000
-"""By how much the next uid rises in a new epoch, in which commits may have been lost."""
+"""By how much the next uid rises in each new epoch, in which commits may have been lost."""
 
 
 def _next(table: str) -> str:
-    """The next uid of a row, in this epoch."""
-    return f"{table}.next_uid + CASE WHEN {table}.epoch = pop3gw.epoch() THEN 0 ELSE {JUMP} END"
+    """The next uid of a row, in this epoch.
+
+    Each epoch since that of the row may have given ids, and lost them.  An epoch that is lower is
+    another server's: a dump was restored there.
+    """
+    return (
+        f"{table}.next_uid + CASE WHEN {table}.epoch = pop3gw.epoch() THEN 0"
+        f" ELSE {JUMP}::bigint * greatest(pop3gw.epoch() - {table}.epoch, 1) END"
+    )
 
 
 NEXT = _next("mailbox")
@@ -117,7 +124,7 @@ def _continue_ids(cursor: Cursor, name: str) -> None:
 def _leave_name(cursor: Cursor, name: str, next_uid: int) -> None:
     cursor.execute(
         "INSERT INTO pop3gw.former_name (name, next_uid) VALUES (%s, %s) ON CONFLICT (name)"
-        " DO UPDATE SET next_uid = greatest(former_name.next_uid, excluded.next_uid),"
+        f" DO UPDATE SET next_uid = greatest({_next('former_name')}, excluded.next_uid),"
         " epoch = excluded.epoch",
         (name, next_uid),
     )
