@@ -17,6 +17,7 @@ from gateway.interfaces.accounts import (
     Proven,
 )
 from gateway.interfaces.mail import (
+    RAISED,
     Admit,
     Audit,
     HighWater,
@@ -58,6 +59,7 @@ from gateway.interfaces.server import (
 from gateway.interfaces.transfer import IMailboxClosing, IMailboxTransfer
 
 __all__ = [
+    "RAISED",
     "Admit",
     "Audit",
     "Challenge",

@@ -41,10 +41,13 @@ again with fewer of them.
 HighWater = Callable[[str, int], int]
 """The high-water mark of a mailbox: a number above every unique-id that clients saw.
 
-Called in threads with an absolute path as the name of the mailbox, and a number: raises
-the mark to the number if it is lower, syncs it to disk, and returns it.  0 only reads;
+Called in threads with an absolute path as the name of the mailbox, or ``RAISED``, and a number:
+raises the mark to the number if it is lower, syncs it to disk, and returns it.  0 only reads;
 the result is 0 if there is none.  Raises ``StoreDown`` or ``LedgerUnusable``.
 """
+
+RAISED = ""
+"""The place of which the mark is the sum of all raises: none that is new has begun so far ahead."""
 
 
 class IBody(Interface):
@@ -258,7 +261,7 @@ class IRetentionStore(IHiddenMail):
     def move_ids(account: Account, by: int) -> Deferred[int]:
         """Raise the next unique-id by ``by``; fires with the new one.
 
-        0 for a mailbox without unique-ids.
+        0: the mailbox has none yet, and begins above all that one of its name can have had.
         """
 
 

@@ -319,7 +319,10 @@ class IHighWaterState(Interface):
         """A ``HighWater``: blocks; stores call it in threads."""
 
     def raise_high_water(by: int) -> Deferred[None]:
-        """Raise every mark by ``by``, after a restore from backup.  Fails as ``IState``."""
+        """Raise every mark by ``by``, after a restore from backup; that of ``RAISED`` from 0.
+
+        Fails as ``IState``.
+        """
 
 
 class IState(

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from gateway.interfaces import ILeader, IState
+from gateway.interfaces import RAISED, ILeader, IState
 from gateway.model import (
     DigestClaim,
     DueDay,
@@ -229,6 +229,7 @@ class MemoryState:
 
     def raise_high_water(self, by: int) -> Deferred[None]:
         """Raise every number by ``by``."""
+        self._marks.setdefault(RAISED, 0)
         self._marks = {place: mark + by for place, mark in self._marks.items()}
         return succeed(None)
 

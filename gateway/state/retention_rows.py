@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 
+from gateway.interfaces import RAISED
 from gateway.model import DueDay, KnownExpire, LastScan, RetentionOrder
 from gateway.state.ledger_file import LedgerFile
 
@@ -36,6 +37,8 @@ _RAISE = """
     INSERT INTO high_water VALUES (:maildir, :least) ON CONFLICT
     DO UPDATE SET uid = max(uid, :least) RETURNING uid
 """
+
+_BEGIN_RAISED = "INSERT INTO high_water VALUES (:maildir, 0) ON CONFLICT DO NOTHING"
 
 
 class RetentionRows(LedgerFile):
@@ -124,5 +127,6 @@ class RetentionRows(LedgerFile):
         return next((int(uid) for (uid,) in rows), 0)
 
     def raise_high_water(self, by: int) -> None:
-        """Raise every number by ``by``."""
+        """Raise every number by ``by``, that of ``RAISED`` from 0."""
+        self._do(_BEGIN_RAISED, maildir=RAISED)
         self._do_lastingly("UPDATE high_water SET uid = uid + :by", by=by)

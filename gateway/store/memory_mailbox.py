@@ -70,8 +70,6 @@ class MemoryMailbox:
 
     def move_ids(self, by: int) -> int:
         """Skip this many unique-ids; returns the next one."""
-        if self._next_uid == 1:
-            return 0
         self._next_uid += by
         return self._next_uid
 

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from gateway.interfaces import ILeader, IState
+from gateway.interfaces import RAISED, ILeader, IState
 from gateway.model import (
     DueDay,
     KnownExpire,
@@ -295,6 +295,12 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
             self.get("raise_high_water", 1000)
             numbers = [self.state.high_water(path, 0) for path in ("/a", "/b", "/c")]
             self.assertEqual(numbers, [1500, 1007, 0])
+
+        def test_it_is_known_by_how_much_all_were_raised(self) -> None:
+            self.assertEqual(self.state.high_water(RAISED, 0), 0)
+            for by in (1000, 7):
+                self.get("raise_high_water", by)
+            self.assertEqual(self.open().high_water(RAISED, 0), 1007)
 
         def test_a_path_may_be_of_any_octets(self) -> None:
             odd = os.fsdecode(b"/home/\xff\n/Maildir")

@@ -127,6 +127,7 @@ class Engines:
         self.owner.transact(
             lambda cursor, _: [cursor.execute(f"DELETE FROM pop3gw.{one}") for one in tables]
         )
+        self.owner.write("UPDATE pop3gw.version SET epochs = 0")
 
     def requests(
         self,

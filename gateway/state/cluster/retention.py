@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from psycopg.types.json import Jsonb
 
+from gateway.interfaces import RAISED
 from gateway.model import DueDay, KnownExpire, LastScan, RetentionOrder
 from gateway.postgresql.database import Cursor, Database
+from gateway.postgresql.epochs import begin_epoch
 
 
 class RetentionRows:
@@ -126,10 +128,14 @@ class RetentionRows:
         return next((int(uid) for (uid,) in rows), 0)
 
     def raise_high_water(self, by: int) -> None:
-        """Raise every number by ``by``, those of former names too."""
+        """Raise every number by ``by``, and the uids of all mailboxes that are or were."""
 
         def raise_all(cursor: Cursor, _: bool) -> None:
+            cursor.execute(
+                "INSERT INTO pop3gw.high_water (place, uid) VALUES (%s, 0) ON CONFLICT DO NOTHING",
+                (RAISED,),
+            )
             cursor.execute("UPDATE pop3gw.high_water SET uid = uid + %s", (by,))
-            cursor.execute("UPDATE pop3gw.former_name SET next_uid = next_uid + %s", (by,))
+            begin_epoch(cursor, by)
 
         self._database.transact(raise_all)

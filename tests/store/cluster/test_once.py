@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from cluster_engines import ClusterBench, Waits
 from gateway.model import Account, Form, Limits, Reason
 from gateway.postgresql.database import Database
+from gateway.postgresql.epochs import JUMP
 from gateway.state.cluster.state import ClusterState
-from gateway.store.cluster.sql.changes import JUMP
 from gateway.store.cluster.sql.delivery_rows import New, is_delivered
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all, run_now
 from relay import Relay
@@ -160,7 +160,7 @@ class OnceTests(Waits, SynchronousTestCase):
             ).fetchall()
             connection.execute(
                 "CREATE OR REPLACE FUNCTION pop3gw.epoch() RETURNS integer LANGUAGE sql STABLE"
-                f" AS 'SELECT {number}'".encode()
+                f" AS 'SELECT {number} + epochs FROM pop3gw.version'".encode()
             )
             connection.commit()
             try:
@@ -272,11 +272,43 @@ class OnceTests(Waits, SynchronousTestCase):
     def test_ids_that_are_moved_after_a_restore_move_in_names_of_old_too(self) -> None:
         self.bench.deliver(b"one\r\n")
         self.successResultOf(self.bench.store.delete(ALICE, DESK))
-        state = ClusterState(self.bench.engines.owner, run_now)
-        self.successResultOf(state.raise_high_water(5000))
+        self.move_ids(5000)
         self.successResultOf(self.bench.maker(self).prepare(ALICE))
         self.deliver_to(ALICE)
-        self.assertEqual(self.uids(), [5002])
+        self.assertGreater(self.uids()[0], 5001)
+
+    def test_and_in_mailboxes_that_were_empty_or_not_there_yet_when_the_dump_was_made(self) -> None:
+        carol = Account("carol", "carol")
+        # In another server: its timeline is lower.  And a promotion came after the dump.
+        with self.epoch(4):
+            self.deliver_to(BOB)
+        with self.lost(), self.epoch(5):
+            self.successResultOf(self.bench.maker(self).prepare(carol))
+            for account in (ALICE, carol):
+                self.deliver_to(account)
+            seen = self.uids() + self.uids(carol)
+        self.move_ids(1_000_000)
+        self.successResultOf(self.bench.maker(self).prepare(carol))
+        for account in (ALICE, carol):
+            self.deliver_to(account)
+            self.assertGreaterEqual(self.uids(account)[0], max(seen) + JUMP - 1)
+
+    def test_nor_do_promotions_after_that_use_an_id_again(self) -> None:
+        with self.epoch(4):
+            self.deliver_to(BOB)
+        self.move_ids(1_000_000)
+        with self.lost(), self.epoch(2):
+            self.deliver_to(BOB)
+            *_, seen = self.uids(BOB)
+        with self.epoch(3):
+            self.deliver_to(BOB)
+            self.assertGreater(self.uids(BOB)[-1], seen)
+
+    def move_ids(self, by: int) -> None:
+        """What ``pop3gw move-ids`` does for all mailboxes at once."""
+        state = ClusterState(Database(self.bench.engines.url), run_now)
+        self.addCleanup(state.close)
+        self.successResultOf(state.raise_high_water(by))
 
     def test_ids_jump_once_in_an_epoch(self) -> None:
         self.bench.deliver(b"one\r\n")

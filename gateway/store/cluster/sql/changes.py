@@ -15,6 +15,7 @@ from psycopg import errors
 from gateway.errors import MailboxExists, MaildropBusy, NoSuchMailbox
 from gateway.model import Contents
 from gateway.postgresql.database import Cursor
+from gateway.postgresql.epochs import JUMP
 from gateway.store.cluster.sql.rows import (
     CLOSED,
     COLUMNS,
@@ -27,15 +28,12 @@ from gateway.store.cluster.sql.rows import (
     taken,
 )
 
-JUMP = 1_000_000
-"""By how much the next uid rises in each new epoch, in which commits may have been lost."""
-
 
 def _next(table: str) -> str:
     """The next uid of a row, in this epoch.
 
-    Each epoch since that of the row may have given ids, and lost them.  An epoch that is lower is
-    another server's: a dump was restored there.
+    Each epoch since that of the row may have given ids, and lost them.  One that is lower is
+    another server's: a dump was restored there, and ``move-ids`` was forgotten.
     """
     return (
         f"{table}.next_uid + CASE WHEN {table}.epoch = pop3gw.epoch() THEN 0"
@@ -46,9 +44,8 @@ def _next(table: str) -> str:
 NEXT = _next("mailbox")
 
 
-def _first(epoch: str) -> str:
-    """The first uid of a mailbox that is made in an epoch: one of its name may have been lost."""
-    return f"1 + ({epoch}::bigint - 1) * {JUMP}"
+_FIRST = f"1 + (pop3gw.epoch()::bigint - 1) * {JUMP}"
+"""The first uid of a mailbox that is made in this epoch: one of its name may have been lost."""
 
 
 _CHANGED = (
@@ -62,9 +59,6 @@ class Locked(NamedTuple):
     id: int
     next_uid: int
     """Of the next message, in this epoch."""
-
-    is_unused: bool
-    """No message had a uid yet."""
 
     contents: Contents
 
@@ -84,17 +78,17 @@ def lock_id(cursor: Cursor, mailbox: int, *, closed_too: bool = False) -> Locked
 
 def _locked(cursor: Cursor, which: str, value: str | int, *, closed_too: bool) -> Locked:
     row = cursor.execute(
-        f"SELECT id, {NEXT}, next_uid = {_first('epoch')}, {CLOSED},"
+        f"SELECT id, {NEXT}, {CLOSED},"
         " octets, messages, hidden_octets, hidden_messages"
         f" FROM pop3gw.mailbox WHERE {which} FOR NO KEY UPDATE",
         (value,),
     ).fetchone()
     if row is None:
         raise NoSuchMailbox(str(value))
-    mailbox, next_uid, is_unused, is_closed, *numbers = row
+    mailbox, next_uid, is_closed, *numbers = row
     if is_closed and not closed_too:
         raise closed(str(value))
-    return Locked(mailbox, next_uid, is_unused, contents_of(*numbers))
+    return Locked(mailbox, next_uid, contents_of(*numbers))
 
 
 # -- mailboxes -----------------------------------------------------------------
@@ -103,8 +97,7 @@ def _locked(cursor: Cursor, which: str, value: str | int, *, closed_too: bool) -
 def create(cursor: Cursor, name: str) -> None:
     """Create a mailbox, unless there is one."""
     cursor.execute(
-        "INSERT INTO pop3gw.mailbox (name, next_uid)"
-        f" VALUES (%s, {_first('pop3gw.epoch()')}) ON CONFLICT DO NOTHING",
+        f"INSERT INTO pop3gw.mailbox (name, next_uid) VALUES (%s, {_FIRST}) ON CONFLICT DO NOTHING",
         (name,),
     )
     # A statement of its own: it sees what the transaction that freed the name has left.
@@ -150,9 +143,7 @@ def delete(cursor: Cursor, box: Locked, name: str) -> None:
 
 
 def move_ids(cursor: Cursor, box: Locked, by: int) -> int:
-    """Raise the next uid; returns it.  0: no message had one."""
-    if box.is_unused:
-        return 0
+    """Raise the next uid; returns it."""
     cursor.execute(
         "UPDATE pop3gw.mailbox SET next_uid = %s, epoch = pop3gw.epoch() WHERE id = %s",
         (box.next_uid + by, box.id),

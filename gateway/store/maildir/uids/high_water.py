@@ -13,7 +13,7 @@ from threading import Lock
 from twisted.logger import Logger
 
 from gateway.errors import GatewayError, StoreDown
-from gateway.interfaces import HighWater
+from gateway.interfaces import RAISED, HighWater
 from gateway.store.maildir.uids.uidlines import HIGHEST
 
 log = Logger()
@@ -49,6 +49,8 @@ class Mark:
         """
         try:
             mark = self._read()
+            if is_new:
+                next_uid = self._ahead(next_uid)
         except GatewayError as error:
             if is_new:
                 raise StoreDown(f"{self.maildir}: {error}") from error
@@ -59,6 +61,11 @@ class Mark:
             return next_uid
         self._tell(next_uid, mark, is_missing=is_new and mark > 0)
         return max(next_uid, mark, self.reached)
+
+    def _ahead(self, next_uid: int) -> int:
+        """Where a list begins that a restored backup may not know: it may have had one before."""
+        ahead = next_uid + self._high_water(RAISED, 0)
+        return ahead if ahead <= HIGHEST - BLOCK else next_uid
 
     def show(self, next_uid: int, beyond: int) -> None:
         """A list with ``next_uid`` is shown; all its ids are below ``beyond``."""

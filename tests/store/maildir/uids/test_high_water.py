@@ -186,6 +186,30 @@ class RestoredTests(HighWaterCase):
         self.by_lmtp(50)
         self.look()
 
+    def test_nor_does_a_list_that_was_begun_since_the_backup_begin_as_it_did(self) -> None:
+        now = 1_700_000_000
+        self.store = self.started(now)
+        # More than one in each second of its life.
+        self.by_others(30)
+        self.look()
+        self.remove_all()
+        self.list.unlink()
+        state = MemoryState()
+        self.successResultOf(state.raise_high_water(1_000_000))
+        self.marks = state.high_water
+        self.store = self.started(now + 5)
+        self.assertEqual(self.successResultOf(self.store.move_ids(ALICE, 1_000_000)), 0)
+        self.by_others(30)
+        self.look()
+
+    def test_nor_does_what_was_raised_too_far_keep_a_list_from_beginning(self) -> None:
+        state = MemoryState()
+        self.successResultOf(state.raise_high_water(HIGHEST))
+        self.marks = state.high_water
+        self.store = self.started()
+        self.by_others(1)
+        self.look()
+
     def test_ids_that_have_run_out_are_not_moved(self) -> None:
         self.by_others(1)
         self.look()
