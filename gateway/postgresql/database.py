@@ -148,7 +148,10 @@ class Database:
         """The last call that has ended got no answer."""
 
     def read(self, query: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """The rows of one statement.  Raises ``StoreDown`` or ``MailboxUnusable``."""
+        """The rows of one statement.  Raises ``StoreDown`` or ``MailboxUnusable``.
+
+        One that writes has to write when it is repeated, too: only then a standby is waited for.
+        """
 
         def read(connection: _Connection, _: bool) -> list[tuple[Any, ...]]:
             return _executed(connection, query, parameters).fetchall()
@@ -157,7 +160,14 @@ class Database:
 
     def write(self, statement: str, parameters: Parameters = ()) -> None:
         """Perform one statement, which may be repeated.  Raises as ``read``."""
-        self._perform(lambda connection, _: _executed(connection, statement, parameters))
+
+        def write(connection: _Connection, again: bool) -> None:
+            if again:
+                _transacted(connection, lambda it, _: it.execute(statement, parameters), again)
+            else:
+                _executed(connection, statement, parameters)
+
+        self._perform(write)
 
     def transact(self, work: Work[T]) -> T:
         """What ``work`` returns, after the commit.
@@ -309,9 +319,26 @@ def _executed(connection: _Connection, query: str, parameters: Parameters) -> Cu
     return cursor.execute(query, parameters)
 
 
+# A record of the log that means nothing; no privilege is needed for it.  NULL: on a standby.
+_LOG = """\
+SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_logical_emit_message(true, 'pop3gw', '') END"""
+
+
 def _transacted(connection: _Connection, work: Work[T], again: bool) -> T:
     with connection.transaction(), connection.cursor(binary=True) as cursor:
+        if again:
+            _await_standby(cursor)
         return work(cursor, again)
+
+
+def _await_standby(cursor: Cursor) -> None:
+    """Have the commit wait for the synchronous standby, whatever else the transaction does.
+
+    A repetition may find all done by an attempt that the standby does not have yet, and only a
+    transaction that has written waits.
+    """
+    if cursor.execute(_LOG).fetchone() == (None,):
+        raise errors.ReadOnlySqlTransaction("a standby cannot tell what was committed")
 
 
 def _changed(
