@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from uuid import UUID
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
@@ -52,8 +51,8 @@ class BodyCollection:
             [self._blobs.remove(body) for body in unused], consumeErrors=True
         )
         failed = {body for body, (done, _) in zip(unused, results, strict=True) if not done}
-        await self._run(partial(self._forget, [one.body for one in some if one.body not in failed]))
+        await self._run(partial(self._forget, [one for one in some if one.body not in failed]))
         return [result for done, result in results if not done]  # type: ignore[misc]
 
-    def _forget(self, bodies: Sequence[UUID]) -> None:
-        self._database.transact(lambda cursor, _: changes.forget_gone(cursor, bodies, self._age))
+    def _forget(self, some: Sequence[Gone]) -> None:
+        self._database.transact(lambda cursor, _: changes.forget_gone(cursor, some))

@@ -17,13 +17,13 @@ from relay import Relay
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 
+OPTIONS = ClusterOptions(create=False, longest_session=60)
+
 
 class CollectionTests(Waits, SynchronousTestCase):
     def setUp(self) -> None:
         self.bench = ClusterBench(self)
-        self.store = self.bench.gateway(
-            self, options=ClusterOptions(create=False, longest_session=60)
-        )
+        self.store = self.bench.gateway(self, options=OPTIONS)
 
     def collect(self, most: int = 100) -> int:
         """How many were finished."""
@@ -84,6 +84,26 @@ class CollectionTests(Waits, SynchronousTestCase):
         self.pass_time()
         self.assertEqual((self.collect(), self.bodies(), self.left()), (1, 0, 0))
 
+    def test_so_does_one_of_which_the_last_loss_comes_of_age_while_others_are_collected(
+        self,
+    ) -> None:
+        self.deliver_to_both()
+        self.bench.deliver(b"two\r\n")
+        self.remove_all()
+        self.pass_time()
+        self.remove_all(BOB)
+        blobs = self.bench.blobs()
+        remove = blobs.remove
+
+        def remove_slowly(key: Any) -> Any:
+            self.pass_time()
+            return remove(key)
+
+        self.patch(blobs, "remove", remove_slowly)
+        self.store = self.bench.gateway(self, blobs=blobs, options=OPTIONS)
+        self.assertEqual((self.collect(), self.bodies(), self.left()), (2, 1, 1))
+        self.assertEqual((self.collect(), self.bodies(), self.left()), (1, 0, 0))
+
     def test_bodies_that_s3_does_not_remove_are_in_nobodys_way(self) -> None:
         for number in range(20):
             self.bench.deliver(b"%d\r\n" % number)
@@ -96,8 +116,7 @@ class CollectionTests(Waits, SynchronousTestCase):
             return fail(StoreDown("locked")) if (key,) in locked else remove(key)
 
         self.patch(blobs, "remove", remove_others)
-        options = ClusterOptions(create=False, longest_session=60)
-        store = self.bench.gateway(self, blobs=blobs, options=options)
+        store = self.bench.gateway(self, blobs=blobs, options=OPTIONS)
         self.failureResultOf(store.collect(100), StoreDown)
         self.assertEqual((self.bodies(), self.left()), (3, 3))
 
@@ -119,8 +138,7 @@ class CollectionTests(Waits, SynchronousTestCase):
         relay.go_away()
         url = f"http://127.0.0.1:{relay.port}"
         blobs = Blobs(self.bench.engines.requests(self.bench.bucket, url=url))
-        options = ClusterOptions(create=False, longest_session=60)
-        away = self.bench.gateway(self, blobs=blobs, options=options)
+        away = self.bench.gateway(self, blobs=blobs, options=OPTIONS)
         self.failureResultOf(away.collect(100), StoreDown)
         self.assertEqual((self.bodies(), self.left()), (3, 3))
         self.assertEqual((self.collect(), self.bodies(), self.left()), (3, 0, 0))

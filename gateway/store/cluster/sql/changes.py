@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
-from uuid import UUID
 
 from psycopg import errors
 
@@ -20,6 +19,7 @@ from gateway.store.cluster.sql.rows import (
     CLOSED,
     COLUMNS,
     MATCHES,
+    Gone,
     Kept,
     Stored,
     as_ids,
@@ -311,12 +311,13 @@ def mark_read(cursor: Cursor, mailbox: int, uids: Collection[int]) -> None:
     )
 
 
-def forget_gone(cursor: Cursor, bodies: Collection[UUID], seconds: float) -> None:
-    """Forget what ``rows.find_gone`` has found of these bodies, and nothing newer."""
+def forget_gone(cursor: Cursor, found: Collection[Gone]) -> None:
+    """Forget what ``rows.find_gone`` has found, and nothing that is due since."""
+    losses = [(one.body, copy) for one in found for copy in one.copies]
     cursor.execute(
-        "DELETE FROM pop3gw.gone WHERE body = ANY(%s::uuid[])"
-        " AND at < now() - %s * interval '1 second'",
-        ([*bodies], seconds),
+        "DELETE FROM pop3gw.gone USING unnest(%s::uuid[], %s::integer[]) AS one (body, copy)"
+        " WHERE gone.body = one.body AND gone.copy = one.copy",
+        ([body for body, _ in losses], [copy for _, copy in losses]),
     )
 
 

@@ -174,6 +174,9 @@ class Gone(NamedTuple):
     """A body that lost messages a while ago."""
 
     body: UUID
+    copies: Sequence[int]
+    """Which losses: those that are due."""
+
     is_used: bool
     """Whether another message has it, or had it until lately."""
 
@@ -181,14 +184,14 @@ class Gone(NamedTuple):
 # By the index of times: few rows are read of however many wait.
 _GONE = """\
 WITH due AS (
-    SELECT body FROM pop3gw.gone WHERE at < now() - %(age)s * interval '1 second'
+    SELECT body, copy FROM pop3gw.gone WHERE at < now() - %(age)s * interval '1 second'
     ORDER BY at LIMIT %(most)s
 )
-SELECT DISTINCT body,
+SELECT body, array_agg(copy),
     EXISTS (SELECT FROM pop3gw.message WHERE message.body = due.body)
     OR EXISTS (SELECT FROM pop3gw.gone AS later WHERE later.body = due.body
                AND later.at >= now() - %(age)s * interval '1 second')
-FROM due"""
+FROM due GROUP BY body"""
 
 
 def find_gone(database: Database, seconds: float, most: int) -> list[Gone]:
