@@ -147,7 +147,9 @@ class ClusterStore:
 
         self._leases = Leases(reactor, database, run)
         self._holds = Leases(reactor, database, run, HOLDS)
-        self._collection = BodyCollection(database, blobs, run, options.longest_session)
+        self._collection = BodyCollection(
+            database, blobs, run, options.longest_session, reactor.seconds
+        )
 
     def close(self) -> None:
         """Close the connections to the database, and ask S3 no more."""

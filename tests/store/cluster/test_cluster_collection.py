@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import fail
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
-from gateway.errors import StoreDown
+from gateway.errors import MailboxUnusable, StoreDown
 from gateway.store.cluster.bodies.blobs import Blobs
+from gateway.store.cluster.collection import AT_ONCE, LONGEST, BodyCollection
 from gateway.store.cluster.store import ClusterOptions
-from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all
+from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all, run_now
 from relay import Relay
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
@@ -119,6 +121,68 @@ class CollectionTests(Waits, SynchronousTestCase):
         store = self.bench.gateway(self, blobs=blobs, options=OPTIONS)
         self.failureResultOf(store.collect(100), StoreDown)
         self.assertEqual((self.bodies(), self.left()), (3, 3))
+
+    def test_nor_do_they_keep_younger_ones_from_being_found(self) -> None:
+        for number in range(6):
+            self.bench.deliver(b"%d\r\n" % number)
+        for _ in range(6):
+            self.bench.expunge_first()
+        self.pass_time()
+        blobs = self.bench.blobs()
+        remove = blobs.remove
+        locked = self.bench.read("SELECT body FROM pop3gw.gone ORDER BY at LIMIT 2")
+
+        def remove_others(key: Any) -> Any:
+            return fail(StoreDown("locked")) if (key,) in locked else remove(key)
+
+        self.patch(blobs, "remove", remove_others)
+        self.store = self.bench.gateway(self, blobs=blobs, options=OPTIONS)
+        self.failureResultOf(self.store.collect(2), StoreDown)
+        self.assertEqual([self.collect(2), self.collect(2)], [2, 2])
+        # All were tried: those that are left are not forgotten, and are tried again.
+        self.failureResultOf(self.store.collect(2), StoreDown)
+        self.failureResultOf(self.store.collect(2), StoreDown)
+        locked.clear()
+        self.failureResultOf(self.store.collect(2), StoreDown)
+        self.assertEqual((self.collect(2), self.bodies(), self.left()), (2, 0, 0))
+
+    def test_while_s3_is_away_a_step_asks_it_for_few(self) -> None:
+        for number in range(20):
+            self.bench.deliver(b"%d\r\n" % number)
+        self.remove_all()
+        self.pass_time()
+        blobs = self.bench.blobs()
+        for error, most in ((StoreDown("away"), AT_ONCE), (MailboxUnusable("refused"), 20)):
+            asked: list[Any] = []
+
+            def refuse(key: Any, error: Exception = error, asked: list[Any] = asked) -> Any:
+                asked.append(key)
+                return fail(error)
+
+            self.patch(blobs, "remove", refuse)
+            store = self.bench.gateway(self, blobs=blobs, options=OPTIONS)
+            self.failureResultOf(store.collect(100), type(error))
+            self.assertEqual(len(asked), most)
+        self.assertEqual(self.left(), 20)
+
+    def test_while_s3_is_slow_a_step_ends_in_the_term_of_the_leader(self) -> None:
+        for number in range(20):
+            self.bench.deliver(b"%d\r\n" % number)
+        self.remove_all()
+        self.pass_time()
+        clock = Clock()
+        blobs = self.bench.blobs()
+        remove = blobs.remove
+
+        def remove_slowly(key: Any) -> Any:
+            clock.advance(LONGEST / AT_ONCE)
+            return remove(key)
+
+        self.patch(blobs, "remove", remove_slowly)
+        database = self.bench.engines.owner
+        collection = BodyCollection(database, blobs, run_now, 60, clock.seconds)
+        counts = [self.successResultOf(collection.collect(100)) for _ in range(4)]
+        self.assertEqual(counts, [8, 8, 4, 0])
 
     def test_it_goes_on_where_it_ended(self) -> None:
         for number in range(20):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -177,6 +178,9 @@ class Gone(NamedTuple):
     copies: Sequence[int]
     """Which losses: those that are due."""
 
+    at: datetime
+    """When the last of these was."""
+
     is_used: bool
     """Whether another message has it, or had it until lately."""
 
@@ -184,19 +188,26 @@ class Gone(NamedTuple):
 # By the index of times: few rows are read of however many wait.
 _GONE = """\
 WITH due AS (
-    SELECT body, copy FROM pop3gw.gone WHERE at < now() - %(age)s * interval '1 second'
+    SELECT body, copy, at FROM pop3gw.gone
+    WHERE at < now() - %(age)s * interval '1 second'
+    AND at > coalesce(%(after)s, '-infinity'::timestamptz)
     ORDER BY at LIMIT %(most)s
 )
-SELECT body, array_agg(copy),
+SELECT body, array_agg(copy), max(at),
     EXISTS (SELECT FROM pop3gw.message WHERE message.body = due.body)
     OR EXISTS (SELECT FROM pop3gw.gone AS later WHERE later.body = due.body
                AND later.at >= now() - %(age)s * interval '1 second')
-FROM due GROUP BY body"""
+FROM due GROUP BY body ORDER BY max(at)"""
 
 
-def find_gone(database: Database, seconds: float, most: int) -> list[Gone]:
-    """Bodies that lost messages at least this long ago: those of the ``most`` oldest losses."""
-    rows = database.read(_GONE, {"age": seconds, "most": most})
+def find_gone(
+    database: Database, seconds: float, most: int, after: datetime | None = None
+) -> list[Gone]:
+    """Bodies that lost messages at least this long ago, the oldest first.
+
+    Those of the ``most`` oldest losses, or of those ``after`` a time.
+    """
+    rows = database.read(_GONE, {"age": seconds, "most": most, "after": after})
     return [Gone(*row) for row in rows]
 
 
