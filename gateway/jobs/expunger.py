@@ -183,9 +183,10 @@ class Expunger:
         uids = [one.message.uid for one in batch]
         cause = Reason(rule=_rule_text(policy, batch[0].rule))
         self._rate_limit.spend(len(uids))
-        await self._budget.count(sum(one.due > released for one in batch))
         remove = self._store.hide if policy.hide else self._store.remove
         done: int = await remove(account, uids, cause)
+        # Afterwards: what fails is tried again and again, and would use up the day.
+        await self._budget.count(min(done, sum(one.due > released for one in batch)))
         return done
 
     async def _hidden(self, account: Account, policy: Policy) -> Collection[StoredMessage]:

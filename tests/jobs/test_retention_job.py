@@ -509,6 +509,24 @@ class GuardTests(SweeperCase):
         self.assertEqual(len(house.store.removals), 500)
         self.assertEqual(sum(map(len, house.store.mail.values())), 1500)
 
+    def test_what_could_not_be_removed_does_not_count_for_the_share_of_a_day(self) -> None:
+        house = House(self, policy="any 60d", guard=Guard(share=0.5, least=100))
+        for number in range(100):
+            house.store.add(f"u{number}", 44)
+            house.store.add(f"u{number}", 6, age=60 * DAY - 600)
+        house.retention_job()
+
+        def broken(_: str) -> None:
+            raise StoreDown("audit.log: Input/output error")
+
+        house.store.before = broken
+        house.run(12 * HOUR)
+        self.assertEqual(house.ledger.count_removed(int(house.now() // DAY), 0), 0)
+        house.store.before = lambda _: None
+        house.run(12 * HOUR)
+        self.assertEqual(len(house.store.removals), 600)
+        self.assertEqual({one.stopped for one in house.ledger.last_scans().values()}, {None})
+
     def test_a_clock_that_jumps_ahead_and_back_costs_nothing_that_was_not_due(self) -> None:
         house = House(self, policy="any 30d", guard=Guard(share=0.25, least=100))
         house.store.add("a", 500)
