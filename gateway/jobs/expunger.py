@@ -110,7 +110,6 @@ class Expunger:
 
     async def look(self, account: Account, policy: Policy) -> Outcome:
         """Scan, and change nothing; raises as a store does, and ``Stopping``."""
-        await self._rate_limit.wait()
         kept = await self._store.scan(account)
         self._budget.holds(account.mailbox, len(kept))
         hidden = await self._hidden(account, policy)
@@ -122,7 +121,6 @@ class Expunger:
 
         ``released``: what was due then goes however much it is, in Unix seconds.
         """
-        await self._rate_limit.wait()
         began, now = self._seconds(), self._now()
         kept = await self._store.scan(account)
         self._budget.holds(account.mailbox, len(kept))

@@ -225,8 +225,14 @@ class RetentionJob:
         await self._hear()
         if self._clock.seconds() >= self._next_round:
             await self._round()
+            # It may have taken long: who leads is asked before any visit.
+            return
         end = self._clock.seconds() + self._listen
         for _ in range(ORDERS_EVERY):
+            if (first := self._schedule.next_due()) is None or first > self._now():
+                break
+            # As this may; and a visit reads the policy after it.
+            await self._rate_limit.wait()
             if self._clock.seconds() >= end or not (due := self._schedule.take(self._now(), 1)):
                 break
             await self._guarded(due[0], self._visit)
@@ -278,6 +284,7 @@ class RetentionJob:
         while self._unchecked:
             if len(self._unchecked) % ORDERS_EVERY == 0:
                 await self._rate_limit.rest()
+            await self._rate_limit.wait()
             await self._guarded(self._unchecked.pop(), self._check)
         self._next_round = self._clock.seconds() + self._every
 

@@ -577,6 +577,29 @@ class PaceTests(SweeperCase):
         self.assertEqual(house.count("a"), 0)
         self.successResultOf(retention_job.stop())
 
+    def test_a_hold_that_is_set_while_it_waits_for_others_is_kept(self) -> None:
+        house = House(self, policy="any 1d")
+        house.store.add("a", 5, age=0.5 * DAY)
+        house.retention_job()
+        house.load = 5
+        house.run(2 * DAY)
+        house.own["a"] = "hold"
+        house.run(60)
+        house.load = 0
+        house.run(LATE)
+        self.assertEqual((house.count("a"), house.store.removals), (5, []))
+
+    def test_who_no_longer_leads_after_a_wait_for_others_removes_nothing(self) -> None:
+        house = House(self, policy="any 1d")
+        house.store.add("a", 5, age=0.5 * DAY)
+        house.retention_job()
+        house.load = 5
+        house.run(2 * DAY)
+        house.leaders[:] = ["another process"]
+        house.load = 0
+        house.run(LATE)
+        self.assertEqual((house.count("a"), house.store.removals), (5, []))
+
     def test_who_reads_a_message_while_others_go_keeps_it(self) -> None:
         house = House(self, policy="unread 1d, read 7d")
         house.rate, house.batch = 1.0, 20
