@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
 from math import inf
 
@@ -13,7 +13,7 @@ from gateway.jobs.rate_limit import RateLimit
 from gateway.model import Account, DueDay, Reason, StoredMessage
 from gateway.retention.due import next_look, over
 from gateway.retention.forecast import forecast
-from gateway.retention.removal_guard import Guard, objection
+from gateway.retention.removal_guard import HIDDEN_MAIL, STORE, Guard, objection
 from gateway.retention.rules import Expired, Policy, Rule, doomed
 from gateway.retention.text import text_of
 
@@ -58,26 +58,92 @@ class Budget:
         self._guard = guard
         self._state = state
         self._now = now
-        self._messages: dict[str, int] = {}
-        self._total = 0
+        self._shown, self._hidden = _Sum(), _Sum()
+        self._purged = (0, 0)
+        """A day, and how many hidden messages went on it that the guard counts.
+
+        Not kept over a restart, as the number of hidden messages is not: then the guard asks
+        of the mailboxes that were scanned since.
+        """
 
     def holds(self, mailbox: str, messages: int) -> None:
-        """Record how many messages the mailbox has; the sum over all mailboxes is the store."""
-        self._total += messages - self._messages.get(mailbox, 0)
-        self._messages[mailbox] = messages
+        """Record how many messages the mailbox shows; the sum over all mailboxes is the store."""
+        self._shown.put(mailbox, messages)
+
+    def hides(self, mailbox: str, messages: int) -> None:
+        """Record how many messages of the mailbox are hidden, if its policy purges them."""
+        self._hidden.put(mailbox, messages)
 
     async def objection(self, wanted: int) -> str | None:
         """Why ``wanted`` more may not be removed today; None: they may."""
         if not wanted:
             return None
         gone = await self.count(0)
-        return objection(self._guard, gone + wanted, gone + self._total, "the store within a day")
+        return objection(self._guard, gone + wanted, gone + self._shown.total, STORE)
+
+    def purge_objection(self, wanted: int) -> str | None:
+        """The same for hidden messages."""
+        gone = self.count_purged(0)
+        return objection(self._guard, gone + wanted, gone + self._hidden.total, HIDDEN_MAIL)
 
     async def count(self, messages: int) -> int:
         """Count removals; returns today's total."""
-        day = int(self._now() // DAY)
-        total: int = await self._state.count_removed(day, messages)
+        total: int = await self._state.count_removed(self._day(), messages)
         return total
+
+    def count_purged(self, messages: int) -> int:
+        """The same for hidden messages."""
+        (counted, before), today = self._purged, self._day()
+        self._purged = today, messages + (before if counted == today else 0)
+        return self._purged[1]
+
+    def _day(self) -> int:
+        return int(self._now() // DAY)
+
+
+class _Sum:
+    """A number for each mailbox, and their sum."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self.total = 0
+
+    def put(self, mailbox: str, number: int) -> None:
+        """Set the number of a mailbox in place of the one before."""
+        self.total += number - self._numbers.pop(mailbox, 0)
+        if number:
+            self._numbers[mailbox] = number
+
+
+@frozen
+class Found:
+    """What a scan found."""
+
+    kept: Sequence[StoredMessage]
+    hidden: Sequence[StoredMessage]
+    """Empty if the policy purges nothing."""
+
+    removals: Sequence[Expired]
+    purges: Sequence[Expired]
+
+
+@frozen
+class Trust:
+    """Until when what is due may go without being counted by the guard, in Unix seconds."""
+
+    released: float = NOTHING
+    """What was due then was released."""
+
+    expected_after: float = inf
+    """Hidden messages that became due later are expected to go."""
+
+    def counted(self, due: Iterable[Expired]) -> int:
+        """How many of these the guard counts."""
+        return sum(
+            self.released < one.due
+            and (one.rule is not Rule.HIDE or one.due <= self.expected_after)
+            for one in due
+        )
 
 
 class Expunger:
@@ -110,109 +176,107 @@ class Expunger:
 
     async def look(self, account: Account, policy: Policy) -> Outcome:
         """Scan, and change nothing; raises as a store does, and ``Stopping``."""
-        kept = await self._store.scan(account)
-        self._budget.holds(account.mailbox, len(kept))
-        hidden = await self._hidden(account, policy)
-        due, due_by_day = await self._ahead(kept, set(), hidden, policy)
-        return Outcome(len(kept), due, forecast=due_by_day)
+        found = await self._scan(account, policy)
+        due, due_by_day = await self._ahead(found.kept, found.hidden, policy)
+        return Outcome(len(found.kept), due, forecast=due_by_day)
 
-    async def clear(self, account: Account, policy: Policy, released: float) -> Outcome:
-        """Remove what is due, unless that is too much; raises as a store does, and ``Stopping``.
-
-        ``released``: what was due then goes however much it is, in Unix seconds.
-        """
-        began, now = self._seconds(), self._now()
-        kept = await self._store.scan(account)
-        self._budget.holds(account.mailbox, len(kept))
-        wanted, asked = await self._run(lambda: _wanted(kept, policy, now, released))
-        stopped = await self._objection(account, asked, len(kept))
-        batches = await self._run(lambda: self._batches(wanted, released if stopped else inf))
+    async def clear(self, account: Account, policy: Policy, trust: Trust) -> Outcome:
+        """Remove what is due, unless that is too much; raises as a store does, and ``Stopping``."""
+        found = await self._scan(account, policy)
+        began = self._seconds()
+        stopped = await self._objection(account, found, trust)
+        until = trust.released if stopped else inf
+        batches = await self._run(lambda: self._batches(found, until))
         gone: set[str] = set()
-        removed = 0
+        removed, done = 0, 0
         for batch in batches:
             await self._rate_limit.wait()
             if self._seconds() - began > FRESH:
                 break
-            removed += await self._remove(account, policy, batch, released)
+            removed += await self._take(account, policy, batch, trust)
             gone.update(one.message.uid for one in batch)
-        left = len(kept) - len(gone)
-        self._budget.holds(account.mailbox, left)
-        finished = len(gone) == sum(map(len, batches))
-        hidden = await self._purge(account, policy) if finished else ()
-        due, due_by_day = await self._ahead(kept, gone, hidden, policy)
-        if not finished:
+            done += 1
+        kept = await self._run(lambda: _without(gone, found.kept))
+        self._budget.holds(account.mailbox, len(kept))
+        hidden = await self._hidden(account, policy) if gone else found.hidden
+        due, due_by_day = await self._ahead(kept, hidden, policy)
+        if done < len(batches):
             now = self._now()
-            return Outcome(left, now, removed, finished=False, forecast=due_by_day)
-        return Outcome(left, None if stopped else due, removed, stopped, forecast=due_by_day)
+            return Outcome(len(kept), now, removed, stopped, finished=False, forecast=due_by_day)
+        return Outcome(len(kept), None if stopped else due, removed, stopped, forecast=due_by_day)
+
+    async def _scan(self, account: Account, policy: Policy) -> Found:
+        now = self._now()
+        kept = await self._store.scan(account)
+        self._budget.holds(account.mailbox, len(kept))
+        hidden = await self._hidden(account, policy)
+
+        def due() -> Found:
+            return Found(kept, hidden, doomed(kept, policy, now), over(hidden, policy, now))
+
+        found: Found = await self._run(due)
+        return found
 
     async def _ahead(
-        self,
-        kept: Sequence[StoredMessage],
-        gone: Collection[str],
-        hidden: Collection[StoredMessage],
-        policy: Policy,
+        self, kept: Sequence[StoredMessage], hidden: Sequence[StoredMessage], policy: Policy
     ) -> tuple[float | None, Sequence[DueDay]]:
-        """When to scan next without those that are ``gone``, and what will go day by day."""
+        """When to scan next, and what will go day by day."""
         now = self._now()
 
         def found() -> tuple[float | None, Sequence[DueDay]]:
-            left = [one for one in kept if one.uid not in gone] if gone else kept
-            return next_look(left, hidden, policy, now), forecast(left, policy, now)
+            return next_look(kept, hidden, policy, now), forecast(kept, policy, now)
 
         return await self._run(found)
 
-    async def _objection(self, account: Account, asked: int, total: int) -> str | None:
-        where = f"mailbox {account.mailbox}"
-        return objection(self._guard, asked, total, where) or await self._budget.objection(asked)
+    async def _objection(self, account: Account, found: Found, trust: Trust) -> str | None:
+        """Why only what is released may go; None: all that is due may."""
+        mailbox = f"mailbox {account.mailbox}"
+        removals, purges = await self._run(
+            lambda: (trust.counted(found.removals), trust.counted(found.purges))
+        )
+        return (
+            objection(self._guard, removals, len(found.kept), mailbox)
+            or objection(self._guard, purges, len(found.hidden), f"the hidden mail of {mailbox}")
+            or self._budget.purge_objection(purges)
+            or await self._budget.objection(removals)
+        )
 
-    def _batches(self, wanted: Sequence[Expired], until: float) -> list[Sequence[Expired]]:
+    def _batches(self, found: Found, until: float) -> list[Sequence[Expired]]:
         """Batches of messages of one rule each, of those that were due at ``until``."""
-        found: list[Sequence[Expired]] = []
-        due = (one for one in wanted if one.due <= until)
+        batches: list[Sequence[Expired]] = []
+        due = (one for one in (*found.removals, *found.purges) if one.due <= until)
         for _, same in groupby(sorted(due, key=_by_rule), key=_by_rule):
             group = list(same)
-            found += [group[at : at + self._batch] for at in range(0, len(group), self._batch)]
-        return found
+            batches += [group[at : at + self._batch] for at in range(0, len(group), self._batch)]
+        return batches
 
-    async def _remove(
-        self, account: Account, policy: Policy, batch: Sequence[Expired], released: float
+    async def _take(
+        self, account: Account, policy: Policy, batch: Sequence[Expired], trust: Trust
     ) -> int:
-        """Remove or hide messages of one rule; how many are gone."""
-        uids = [one.message.uid for one in batch]
-        cause = Reason(rule=_rule_text(policy, batch[0].rule))
+        """Remove, hide or purge messages of one rule; how many that were shown are gone."""
+        rule, uids = batch[0].rule, [one.message.uid for one in batch]
+        cause = Reason(rule=_rule_text(policy, rule))
+        counted = trust.counted(batch)
         self._rate_limit.spend(len(uids))
+        # Counted afterwards: what fails is tried again and again, and would use up the day.
+        if rule is Rule.HIDE:
+            purged = await self._store.purge(account, uids, cause)
+            self._budget.count_purged(min(purged, counted))
+            return 0
         remove = self._store.hide if policy.hide else self._store.remove
         done: int = await remove(account, uids, cause)
-        # Afterwards: what fails is tried again and again, and would use up the day.
-        await self._budget.count(min(done, sum(one.due > released for one in batch)))
+        await self._budget.count(min(done, counted))
         return done
 
-    async def _hidden(self, account: Account, policy: Policy) -> Collection[StoredMessage]:
+    async def _hidden(self, account: Account, policy: Policy) -> Sequence[StoredMessage]:
         """The hidden messages, if the policy removes hidden messages."""
-        return [] if policy.hide is None else await self._store.list_hidden(account)
-
-    async def _purge(self, account: Account, policy: Policy) -> list[StoredMessage]:
-        """Remove what was hidden for long enough; what is still hidden."""
-        hidden = await self._hidden(account, policy)
-        if not hidden:
-            return []
-        now = self._now()
-        old = await self._run(lambda: [one.uid for one in over(hidden, policy, now)])
-        cause = Reason(rule=_rule_text(policy, "hide"))
-        for at in range(0, len(old), self._batch):
-            await self._rate_limit.wait()
-            self._rate_limit.spend(len(old[at : at + self._batch]))
-            await self._store.purge(account, old[at : at + self._batch], cause)
-        gone = set(old)
-        return await self._run(lambda: [one for one in hidden if one.uid not in gone])
+        hidden = [] if policy.hide is None else await self._store.list_hidden(account)
+        self._budget.hides(account.mailbox, len(hidden))
+        return hidden
 
 
-def _wanted(
-    kept: Sequence[StoredMessage], policy: Policy, now: float, released: float
-) -> tuple[Sequence[Expired], int]:
-    """What is due, and how much of it no operator has released."""
-    found = doomed(kept, policy, now)
-    return found, sum(one.due > released for one in found)
+def _without(gone: Collection[str], kept: Sequence[StoredMessage]) -> Sequence[StoredMessage]:
+    return [one for one in kept if one.uid not in gone] if gone else kept
 
 
 def _by_rule(one: Expired) -> Rule:

@@ -18,7 +18,7 @@ from gateway.events import (
     RetentionStopped,
 )
 from gateway.interfaces import ILeader, IState, Run
-from gateway.jobs.expunger import NOTHING, Budget, Expunger, Outcome
+from gateway.jobs.expunger import NOTHING, Budget, Expunger, Outcome, Trust
 from gateway.jobs.rate_limit import RateLimit, Stopping
 from gateway.jobs.turns import in_turns
 from gateway.mailboxes.owners import AllMailboxes
@@ -26,6 +26,7 @@ from gateway.model import Account, LastScan, RetentionOrder
 from gateway.observe.failures import meets_all, problem_in
 from gateway.observe.log import emit_to_log
 from gateway.retention.policies import Policies
+from gateway.retention.removal_guard import expected_after
 from gateway.retention.schedule import Schedule, jitter
 
 log = Logger()
@@ -354,11 +355,12 @@ class RetentionJob:
         name = account.mailbox
         policy = self._mailboxes.policies.policy(account)
         released = order.given if order is not None and order.released else NOTHING
-        outcome = await self._expunger.clear(account, policy, released)
+        expected = expected_after(self._looks.get(name), text, self._now())
+        outcome = await self._expunger.clear(account, policy, Trust(released, expected))
         if outcome.removed:
             hidden = bool(policy.hide)
             self._emit(MessagesExpired(name, outcome.removed, outcome.messages, hidden))
-        if outcome.stopped:
+        if outcome.stopped and outcome.finished:
             cure = f"{outcome.stopped}; to go on: {HOW_TO_GO_ON} {name}"
             self._emit(RetentionStopped(name, cure))
         await self._keep(name, text, outcome)
@@ -369,7 +371,11 @@ class RetentionJob:
         return outcome.finished
 
     async def _keep(self, name: str, text: str, outcome: Outcome) -> None:
-        look = LastScan(text, outcome.due, self._now(), outcome.messages, outcome.stopped)
+        known, looked = self._looks.get(name), self._now()
+        if known is not None and not outcome.finished:
+            # The next visit does what is left, and asks the guard no more of it.
+            looked = known.looked
+        look = LastScan(text, outcome.due, looked, outcome.messages, outcome.stopped)
         await self._state.keep_scan(name, look)
         await self._state.keep_forecast(name, outcome.forecast)
         self._looks[name] = look
@@ -385,4 +391,5 @@ class RetentionJob:
         self._looks.pop(name, None)
         self._stopped.discard(name)
         self._budget.holds(name, 0)
+        self._budget.hides(name, 0)
         self._schedule.put(name, None)

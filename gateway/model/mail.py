@@ -115,7 +115,7 @@ class LastScan(NamedTuple):
     """When to scan again; None: not before something else changes."""
 
     looked: float
-    """When it was scanned."""
+    """When it was scanned by a visit that did all it could do."""
 
     messages: int
     """Messages that were left."""

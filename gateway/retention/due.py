@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from gateway.model import StoredMessage
-from gateway.retention.rules import Policy, next_due
+from gateway.retention.rules import Expired, Policy, Rule, next_due
 
 CROWDED = 86_400.0
 """Seconds until the next scan if new mail may exceed ``newest`` or ``size``."""
 
 
-def over(hidden: Iterable[StoredMessage], policy: Policy, now: float) -> list[StoredMessage]:
-    """The hidden messages to purge.
+def over(hidden: Iterable[StoredMessage], policy: Policy, now: float) -> list[Expired]:
+    """The hidden messages to purge, in order.
 
     None if the policy has no ``hide``, or has ``hold``.
     """
     if policy.hide is None or policy.hold:
         return []
-    return [one for one in hidden if one.received + policy.hide <= now]
+    dues = (Expired(one.received + policy.hide, one, Rule.HIDE) for one in hidden)
+    return sorted(one for one in dues if one.due <= now)
 
 
 def next_look(

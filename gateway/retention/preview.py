@@ -23,6 +23,12 @@ class Preview:
     purged: Sequence[StoredMessage]
     """Hidden messages that would be purged."""
 
+    hidden: int
+    """All hidden messages."""
+
+    overdue: int
+    """How many of ``purged`` were not expected to go now: the removal guard counts these."""
+
     next_look: float | None
     """Time of the next scan, in Unix seconds; None: never."""
 
@@ -43,13 +49,21 @@ def preview(
     hidden: Sequence[StoredMessage],
     guard: Guard,
     now: float,
+    expected_after: float,
 ) -> Preview:
-    """What ``policy``, written ``text``, would do where ``kept`` is shown and ``hidden`` is not."""
-    gone, purged = doomed(kept, policy, now), over(hidden, policy, now)
+    """What ``policy``, written ``text``, would do where ``kept`` is shown and ``hidden`` is not.
+
+    ``expected_after``: as of ``removal_guard.py``.
+    """
+    gone, purges = doomed(kept, policy, now), over(hidden, policy, now)
+    purged = [one.message for one in purges]
+    overdue = sum(one.due <= expected_after for one in purges)
     going = {one.message.uid for one in gone}
     left = [one for one in kept if one.uid not in going]
     for_good = {one.uid for one in purged}
     still_hidden = [one for one in hidden if one.uid not in for_good]
-    stops = objection(guard, len(gone), len(kept), f"mailbox {mailbox}")
+    stops = objection(guard, len(gone), len(kept), f"mailbox {mailbox}") or objection(
+        guard, overdue, len(hidden), f"the hidden mail of mailbox {mailbox}"
+    )
     then = next_look(left, still_hidden, policy, now)
-    return Preview(mailbox, text, len(kept), gone, purged, then, stops)
+    return Preview(mailbox, text, len(kept), gone, purged, len(hidden), overdue, then, stops)

@@ -61,6 +61,8 @@ class Rule(StrEnum):
     ANY = "any"
     NEWEST = "newest"
     SIZE = "size"
+    HIDE = "hide"
+    """Of a message that is hidden already: it is purged."""
 
 
 class Expired(NamedTuple):

@@ -111,6 +111,9 @@ def test_json_is_a_line_for_each_mailbox_and_one_for_the_store() -> None:
         "failed": 0,
         "messages": 2,
         "would_go": 1,
+        "would_purge": 0,
+        "hidden": 0,
+        "overdue": 0,
         "stops": None,
     }
     desk.out.truncate(0)

@@ -539,6 +539,77 @@ class GuardTests(SweeperCase):
         self.assertEqual(house.count("a"), 500)
         self.assertIsNone(house.ledger.last_scans()["a"].stopped)
 
+    def test_a_clock_that_jumps_ahead_and_back_costs_no_hidden_mail(self) -> None:
+        for policy in ("any 30d, hide 14d", "newest 1000, hide 14d"):
+            house = House(self, policy=policy, guard=Guard(share=0.5, least=100))
+            house.store.add("a", 500)
+            house.store.add_hidden("a", 400, age=HOUR)
+            house.retention_job()
+            house.wrong_by += 365 * DAY
+            house.run(HOUR + LATE)
+            self.assertEqual(len(house.store.away["a"]), 400)
+            self.assertIn("of mailbox a would go", str(house.ledger.last_scans()["a"].stopped))
+            house.wrong_by -= 365 * DAY
+            house.run(12 * DAY)
+            self.assertEqual(len(house.store.away["a"]), 400)
+            house.run(3 * DAY)
+            self.assertEqual((house.count("a"), len(house.store.away["a"])), (500, 0))
+
+    def test_a_mistyped_hide_stops_the_mailbox_until_it_is_released(self) -> None:
+        house = House(self, policy="any 30d, hide 14d", guard=Guard(share=0.5, least=100))
+        house.store.add("a", 2000)
+        for day in range(14):
+            house.store.add_hidden("a", 30, age=day * DAY)
+        house.retention_job()
+        house.run(HOUR)
+        house.own["a"] = "any 30d, hide 14min"
+        house.run(HOUR + LATE)
+        self.assertEqual(len(house.store.away["a"]), 420)
+        self.assertIn(
+            "420 of 420 messages of the hidden mail of mailbox a would go",
+            str(house.ledger.last_scans()["a"].stopped),
+        )
+        house.ledger.add_order("a", RetentionOrder(house.now(), released=True))
+        house.run(61)
+        self.assertEqual(len(house.store.away["a"]), 0)
+
+    def test_a_mistyped_hide_stops_many_small_mailboxes_at_the_share_of_all_hidden_mail(
+        self,
+    ) -> None:
+        house = House(self, policy="any 30d, hide 14d", guard=Guard(share=0.5, least=100))
+        names = [f"u{number}" for number in range(50)]
+        for name in names:
+            house.store.add(name, 200)
+            house.store.add_hidden(name, 20, age=5 * DAY)
+        house.retention_job()
+        house.run(HOUR)
+        house.own = dict.fromkeys(names, "any 30d, hide 14min")
+        house.run(2 * LATE)
+        self.assertEqual(sum(map(len, house.store.away.values())), 500)
+
+    def test_hidden_mail_that_comes_due_day_by_day_stops_nothing(self) -> None:
+        house = House(self, policy="any 30d, hide 14d", guard=Guard(share=0.5, least=10))
+        for day in range(14):
+            house.store.add_hidden("a", 30, age=day * DAY)
+        house.store.add_hidden("b", 400)
+        house.store.add("b", 400)
+        house.retention_job()
+        house.run(14 * DAY + LATE)
+        self.assertEqual(len(house.store.removals), 820)
+        self.assertEqual({one.stopped for one in house.ledger.last_scans().values()}, {None})
+
+    def test_hidden_mail_that_became_due_while_no_server_ran_stops_nothing(self) -> None:
+        house = House(self, policy="any 60d, hide 14d", guard=Guard(share=0.5, least=10))
+        house.rate, house.batch = 10.0, 50
+        house.store.add("a", 10)
+        house.store.add_hidden("a", 4000, age=DAY)
+        self.successResultOf(house.retention_job().stop())
+        house.leaders.clear()
+        house.run(30 * DAY)
+        house.retention_job()
+        house.run(2 * HOUR)
+        self.assertEqual((house.count("a"), len(house.store.away["a"])), (10, 0))
+
     def test_a_clock_that_was_behind_only_keeps_mail_longer(self) -> None:
         house = House(self, policy="any 30d")
         house.store.add("a", 1)
@@ -611,6 +682,19 @@ class PaceTests(SweeperCase):
         house.store.read("a", left[-1])
         house.run(LATE)
         self.assertEqual(list(house.store.mail["a"]), [left[-1]])
+
+    def test_a_hold_that_is_set_while_hidden_mail_goes_keeps_the_rest(self) -> None:
+        house = House(self, policy="any 30d, hide 14d")
+        house.rate, house.batch = 10.0, 50
+        house.store.add("a", 1)
+        house.store.add_hidden("a", 20_000, age=15 * DAY)
+        house.retention_job()
+        while not house.store.removals:
+            house.run(10)
+        house.own["a"] = "hold"
+        house.run(HOUR)
+        # 10 a second, for as long as a scan is fresh.
+        self.assertGreater(len(house.store.away["a"]), 20_000 - 500)
 
     def test_the_end_waits_for_the_step_that_is_being_done_and_for_no_other(self) -> None:
         house = House(self, policy="any 1d")

@@ -63,7 +63,7 @@ def test_a_mailbox_without_a_rule_or_on_hold_is_not_looked_at_again() -> None:
 def test_hidden_messages_are_due_after_their_time() -> None:
     hidden = [StoredMessage(990.0, "a", 1, None), StoredMessage(991.0, "b", 1, None)]
     policy = Policy(hide=10)
-    assert [one.uid for one in over(hidden, policy, NOW)] == ["a"]
+    assert [one.message.uid for one in over(hidden, policy, NOW)] == ["a"]
     assert next_look([], hidden[1:], policy, NOW) == 1001.0
     assert over(hidden, Policy(hide=10, hold=True), NOW) == []
     assert over(hidden, Policy(any=1), NOW) == []

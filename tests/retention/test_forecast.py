@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,7 +49,7 @@ def test_a_day_has_what_a_preview_at_its_end_would_remove(
     left, previews = messages, []
     today = int(now // DAY)
     for day in range(today, today + days):
-        one = preview("m", "text", policy, left, [], Guard(), end_of(day))
+        one = preview("m", "text", policy, left, [], Guard(), end_of(day), inf)
         if one.gone:
             previews.append(DueDay(day, len(one.gone), one.octets))
             gone = {expired.message.uid for expired in one.gone}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from gateway.cli.commands.retention_views import due_described, line, message_line, purged_line
@@ -21,7 +22,7 @@ KEPT = [
 
 def preview(mailbox: str, *arguments: Any) -> DueMail:
     """The preview of a mailbox as an operator gets it."""
-    return due_mail_of(preview_of(mailbox, *arguments), 0, 100)
+    return due_mail_of(preview_of(mailbox, *arguments, inf), 0, 100)
 
 
 def test_each_message_is_shown_with_its_times_and_its_rule() -> None:
@@ -54,6 +55,14 @@ def test_what_was_hidden_for_long_enough_is_shown_and_the_rest_looked_at_again()
     )
 
 
+def test_hidden_mail_that_the_guard_would_stop_is_said() -> None:
+    guard = Guard(share=0.5, least=2)
+    policy = Policy(any=500, hide=40)
+    stops = preview_of("m", "text", policy, [], KEPT, guard, 100.0, inf).stops
+    assert str(stops).startswith("2 of 3 messages of the hidden mail of mailbox m would go")
+    assert preview_of("m", "text", policy, [], KEPT, guard, 100.0, 10.0).stops is None
+
+
 def test_nothing_goes_from_a_mailbox_on_hold() -> None:
     one = preview("m", "hold", Policy(any=1, hold=True), KEPT, [], Guard(), 100.0)
     assert line(one.preview) == "m: 0 of 3 messages would go; next look never; policy hold"
@@ -64,6 +73,8 @@ def test_nothing_goes_from_a_mailbox_on_hold() -> None:
         "would_go": 0,
         "would_go_octets": 0,
         "would_purge": 0,
+        "hidden": 0,
+        "overdue": 0,
         "rules": {},
         "next_look": None,
         "stops": None,

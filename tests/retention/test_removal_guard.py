@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.retention.removal_guard import Guard, objection
+from gateway.model import LastScan
+from gateway.retention.removal_guard import Guard, expected_after, objection
 
 SHARES = st.integers(0, 100).map(lambda percent: percent / 100)
 COUNTS = st.integers(0, 1000)
+
+
+NOW = 1_800_000_000.0
+LAST = LastScan("any 1d", due=NOW - 5, looked=NOW - 50, messages=3)
+
+
+class ExpectedTests(SynchronousTestCase):
+    def test_what_became_due_after_the_last_scan_is_expected(self) -> None:
+        self.assertEqual(expected_after(LAST, "any 1d", NOW), NOW - 50)
+        stopped = LAST._replace(due=None)
+        self.assertEqual(expected_after(stopped, "any 1d", NOW), NOW - 50)
+
+    def test_nothing_is_expected_of_a_new_mailbox_and_of_a_new_policy(self) -> None:
+        self.assertEqual(expected_after(None, "any 1d", NOW), inf)
+        self.assertEqual(expected_after(LAST, "any 2d", NOW), inf)
+
+    def test_nothing_is_expected_of_a_scan_that_comes_later_than_a_server_is_off(self) -> None:
+        weeks, year = LAST._replace(due=NOW - 25 * 86_400), LAST._replace(due=NOW - 365 * 86_400)
+        self.assertEqual(expected_after(weeks, "any 1d", NOW), NOW - 50)
+        self.assertEqual(expected_after(year, "any 1d", NOW), inf)
 
 
 class GuardTests(SynchronousTestCase):

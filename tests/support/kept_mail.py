@@ -92,6 +92,12 @@ class KeptMail:
         there.update({uid: StoredMessage(self._now() - age, uid, 1, None) for uid in uids})
         return uids
 
+    def add_hidden(self, mailbox: str, count: int, *, age: float = 0.0) -> list[str]:
+        """So many messages that were hidden ``age`` seconds ago; their unique-ids."""
+        uids = self.add(mailbox, count, age=age)
+        self.away[mailbox].update({uid: self.mail[mailbox].pop(uid) for uid in uids})
+        return uids
+
     def read(self, mailbox: str, *uids: str) -> None:
         """They are read now, if they are there and were not before."""
         there = self.mail[mailbox]

@@ -107,7 +107,8 @@ async def show_mailbox(terminal: Terminal, ask: Ask, mailbox: str) -> Exit:
     if not terminal.as_json:
         terminal.show(MESSAGES, found.due)
         terminal.show(PURGED, found.purged)
-    _show_sums(terminal, StorePreview(1, 0, one.messages, one.would_go, one.stops))
+    purges = one.would_purge, one.hidden, one.overdue
+    _show_sums(terminal, StorePreview(1, 0, one.messages, one.would_go, *purges, one.stops))
     return Exit.DONE
 
 

@@ -52,7 +52,8 @@ async def ask_release(at: At) -> Shown:
     """Ask before a release."""
     mailbox, words = at.asked.one("mailbox"), at.words
     due = await retention.preview_mailbox(at.tools, mailbox=mailbox, per_page=1)
-    going, left = due.preview.would_go, due.preview.messages
+    going = due.preview.would_go + due.preview.would_purge
+    left = due.preview.messages + due.preview.hidden
     question = words.texts(
         "Retention will remove %(num)s message of %(all)s from %(mailbox)s.",
         "Retention will remove %(num)s messages of %(all)s from %(mailbox)s.",

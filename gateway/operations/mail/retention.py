@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated
 
 from attrs import frozen
@@ -15,7 +16,7 @@ from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds, Page, page_of
 from gateway.retention.preview import Preview
 from gateway.retention.preview import preview as preview_of
-from gateway.retention.removal_guard import Guard, objection
+from gateway.retention.removal_guard import HIDDEN_MAIL, STORE, Guard, expected_after, objection
 from gateway.retention.rules import Expired
 
 LONGEST = 5.0
@@ -47,6 +48,12 @@ class MailboxPreview:
     would_go_octets: int = 0
     would_purge: int = 0
     """Hidden messages that would be removed for good."""
+
+    hidden: int = 0
+    """All hidden messages."""
+
+    overdue: int = 0
+    """How many of ``would_purge`` were not expected to go now: the removal guard counts these."""
 
     rules: tuple[RuleCount, ...] = ()
     """How many of the messages each rule removes."""
@@ -97,6 +104,9 @@ class StorePreview:
     failed: int = 0
     messages: int = 0
     would_go: int = 0
+    would_purge: int = 0
+    hidden: int = 0
+    overdue: int = 0
     stops: str | None = None
     """Why nothing would be removed before an operator releases it; None: it would."""
 
@@ -105,12 +115,18 @@ def sum_of(store: StorePreview, part: PreviewPart) -> StorePreview:
     """The sums of a preview with one more part."""
     going = store.would_go + sum(one.would_go for one in part.items)
     messages = store.messages + sum(one.messages for one in part.items)
+    hidden = store.hidden + sum(one.hidden for one in part.items)
+    overdue = store.overdue + sum(one.overdue for one in part.items)
     return StorePreview(
         mailboxes=store.mailboxes + part.mailboxes,
         failed=store.failed + len(part.failed),
         messages=messages,
         would_go=going,
-        stops=objection(part.guard, going, messages, "the store within a day"),
+        would_purge=store.would_purge + sum(one.would_purge for one in part.items),
+        hidden=hidden,
+        overdue=overdue,
+        stops=objection(part.guard, going, messages, STORE)
+        or objection(part.guard, overdue, hidden, HIDDEN_MAIL),
     )
 
 
@@ -156,10 +172,10 @@ async def preview(
     rest = names[start : start + most + 1]
     items: list[Preview] = []
     failed: list[NoPreview] = []
-    began, looked = tools.now(), 0
+    scans, began, looked = await _scans(tools), tools.now(), 0
     for name in rest[:most]:
         try:
-            found = await _preview(tools, name)
+            found = await _preview(tools, name, scans)
         except GatewayError as error:
             failed.append(NoPreview(name, str(error)))
         else:
@@ -183,14 +199,22 @@ async def preview_mailbox(
 
     Nothing is counted if no policy applies, and then ``policy`` is empty.
     """
-    found = await _preview(tools, mailbox)
+    found = await _preview(tools, mailbox, await _scans(tools))
     if found is None:
         await account_of(tools, mailbox)
         return DueMail(MailboxPreview(mailbox), (), (), page, per_page)
     return await tools.run(lambda: due_mail_of(found, page, per_page))
 
 
-async def _preview(tools: Tools, name: str) -> Preview | None:
+async def _scans(tools: Tools) -> Mapping[str, LastScan]:
+    """Those of the job; without one no state is opened, which would write."""
+    if not tools.settings.retention.enabled:
+        return {}
+    scans: Mapping[str, LastScan] = await tools.state.last_scans()
+    return scans
+
+
+async def _preview(tools: Tools, name: str, scans: Mapping[str, LastScan]) -> Preview | None:
     account = await tools.mailboxes.owner(name)
     text = "" if account is None else tools.policies.text(account)
     if account is None or not text:
@@ -198,8 +222,9 @@ async def _preview(tools: Tools, name: str) -> Preview | None:
     policy, store = tools.policies.policy(account), retention_store(tools)
     kept, hidden = await store.scan_readonly(account), await store.list_hidden(account)
     now = tools.now()
+    expected = expected_after(scans.get(name), text, now)
     found: Preview = await tools.run(
-        lambda: preview_of(name, text, policy, kept, hidden, tools.guard, now)
+        lambda: preview_of(name, text, policy, kept, hidden, tools.guard, now, expected)
     )
     return found
 
@@ -213,6 +238,8 @@ def _summed(one: Preview) -> MailboxPreview:
         would_go=len(one.gone),
         would_go_octets=one.octets,
         would_purge=len(one.purged),
+        hidden=one.hidden,
+        overdue=one.overdue,
         rules=tuple(RuleCount(*pair) for pair in rules),
         next_look=one.next_look,
         stops=one.stops,
