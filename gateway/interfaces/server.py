@@ -240,7 +240,10 @@ class IRetentionOrders(Interface):
     """Orders to the leader, of operators and of other processes.  Fails as ``IState`` does."""
 
     def add_order(mailbox: str, order: RetentionOrder) -> Deferred[None]:
-        """Have retention visit a mailbox; of two orders the later counts, and either release."""
+        """Have retention visit a mailbox; of two orders the later ``given`` counts.
+
+        A release replaces the one before, with its policy; an order without one leaves it.
+        """
 
     def orders() -> Deferred[Mapping[str, RetentionOrder]]:
         """The pending orders by mailbox; the leader reads them every minute."""

@@ -173,7 +173,7 @@ class RetentionJob:
         """Have the leader visit a mailbox that was new when this process last looked."""
         if self._told.get(name) != text:
             self._told[name] = text
-            told = self._state.add_order(name, RetentionOrder(self._now(), released=False))
+            told = self._state.add_order(name, RetentionOrder(self._now()))
             told.addErrback(self._not_told, name)
 
     def _not_told(self, failure: Failure, name: str) -> None:
@@ -354,7 +354,9 @@ class RetentionJob:
     async def _clear(self, account: Account, text: str, order: RetentionOrder | None) -> bool:
         name = account.mailbox
         policy = self._mailboxes.policies.policy(account)
-        released = order.given if order is not None and order.released else NOTHING
+        released = NOTHING
+        if order is not None and order.released_at is not None and order.policy == text:
+            released = order.released_at
         expected = expected_after(self._looks.get(name), text, self._now())
         outcome = await self._expunger.clear(account, policy, Trust(released, expected))
         if outcome.removed:

@@ -150,8 +150,11 @@ class RetentionOrder(NamedTuple):
     given: float
     """When, in Unix seconds."""
 
-    released: bool
-    """Whether to remove all that was due then, regardless of the removal guard."""
+    released_at: float | None = None
+    """What was due then goes, regardless of the removal guard; in Unix seconds, None: not so."""
+
+    policy: str = ""
+    """The text of the policy that was released: under another one the guard is asked."""
 
 
 @frozen

@@ -103,6 +103,16 @@ VERSIONS = (
         at REAL NOT NULL
     ) STRICT
     """,
+    # Releases of before do not say for which policy: none of them is kept.
+    "DROP TABLE orders",
+    """
+    CREATE TABLE orders (
+        mailbox TEXT PRIMARY KEY,
+        given REAL NOT NULL,
+        released_at REAL,
+        policy TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 """What makes each version of the file of the one before; a new file has version 0.
 

@@ -125,8 +125,8 @@ class MemoryState:
     def add_order(self, mailbox: str, order: RetentionOrder) -> Deferred[None]:
         """Have retention visit a mailbox."""
         was = self._orders.get(mailbox, order)
-        given, released = max(was.given, order.given), was.released or order.released
-        self._orders[mailbox] = RetentionOrder(given, released)
+        release = order if order.released_at is not None else was
+        self._orders[mailbox] = release._replace(given=max(was.given, order.given))
         return succeed(None)
 
     def orders(self) -> Deferred[Mapping[str, RetentionOrder]]:

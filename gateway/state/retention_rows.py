@@ -16,8 +16,9 @@ _SCANNED = """
     messages = :messages, stopped = :stopped
 """
 _ORDER = """
-    INSERT INTO orders VALUES (:mailbox, :given, :released) ON CONFLICT
-    DO UPDATE SET given = max(given, :given), released = max(released, :released)
+    INSERT INTO orders VALUES (:mailbox, :given, :released_at, :policy) ON CONFLICT
+    DO UPDATE SET given = max(given, :given), released_at = ifnull(:released_at, released_at),
+    policy = iif(:released_at IS NULL, policy, :policy)
 """
 _COUNT = """
     INSERT INTO removals VALUES (:day, :messages) ON CONFLICT
@@ -59,22 +60,21 @@ class RetentionRows(LedgerFile):
         self._do("DELETE FROM retention WHERE mailbox = :mailbox", mailbox=mailbox)
 
     def add_order(self, mailbox: str, order: RetentionOrder) -> None:
-        """Have retention visit a mailbox; of two the later counts, and either release."""
-        self._do(_ORDER, mailbox=mailbox, given=order.given, released=int(order.released))
+        """Have retention visit a mailbox; an order without a release leaves an earlier one."""
+        self._do(_ORDER, mailbox=mailbox, **order._asdict())
 
     def orders(self) -> dict[str, RetentionOrder]:
         """The orders that are not done, by mailbox."""
-        rows = self._do("SELECT mailbox, given, released FROM orders")
-        return {mailbox: RetentionOrder(given, bool(released)) for mailbox, given, released in rows}
+        rows = self._do("SELECT mailbox, given, released_at, policy FROM orders")
+        return {mailbox: RetentionOrder(*rest) for mailbox, *rest in rows}
 
     def finish_order(self, mailbox: str, order: RetentionOrder) -> None:
         """The order is done; one that was given meanwhile stays."""
         self._do(
             "DELETE FROM orders WHERE mailbox = :mailbox AND given = :given"
-            " AND released = :released",
+            " AND released_at IS :released_at AND policy = :policy",
             mailbox=mailbox,
-            given=order.given,
-            released=int(order.released),
+            **order._asdict(),
         )
 
     def count_removed(self, day: int, messages: int) -> int:

@@ -54,7 +54,7 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
             self.get("weigh", "jörg", WARN, 5.0, DAY)
             self.get("take_digest", "root", 5.0, DAY)
             self.get("keep_scan", "jörg", SCAN)
-            self.get("add_order", "jörg", RetentionOrder(1.0, released=True))
+            self.get("add_order", "jörg", RetentionOrder(1.0, 1.0, "any 1d"))
             self.state.high_water("/mail/jörg", 7)
             other = self.open()
             warned = {"jörg": WarningState(WARN, warned=5.0)}
@@ -151,14 +151,29 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
             self.assertEqual(self.get("last_scans"), {"alice": STOPPED})
 
         def test_an_order_is_done_once_and_one_given_meanwhile_stays(self) -> None:
-            first = RetentionOrder(1.0, released=True)
+            first = RetentionOrder(1.0)
             self.get("add_order", "alice", first)
             self.assertEqual(self.get("orders"), {"alice": first})
-            self.get("add_order", "alice", RetentionOrder(2.0, released=False))
+            release = RetentionOrder(2.0, 2.0, "any 1d")
+            self.get("add_order", "alice", release)
             self.get("finish_order", "alice", first)
-            both = RetentionOrder(2.0, released=True)
+            self.assertEqual(self.get("orders"), {"alice": release})
+            self.get("finish_order", "alice", release)
+            self.assertEqual(self.get("orders"), {})
+
+        def test_an_order_leaves_the_release_before_it_and_a_release_replaces_it(self) -> None:
+            orders = [RetentionOrder(1.0), RetentionOrder(2.0, 2.0, "any 1d"), RetentionOrder(3.0)]
+            for order in orders:
+                self.get("add_order", "alice", order)
+            both = RetentionOrder(3.0, 2.0, "any 1d")
             self.assertEqual(self.get("orders"), {"alice": both})
-            self.get("finish_order", "alice", both)
+            self.get("finish_order", "alice", orders[1])
+            self.get("finish_order", "alice", both._replace(policy="any 2d"))
+            self.assertEqual(self.get("orders"), {"alice": both})
+            self.get("add_order", "alice", RetentionOrder(2.5, 2.5, "any 3d"))
+            last = RetentionOrder(3.0, 2.5, "any 3d")
+            self.assertEqual(self.get("orders"), {"alice": last})
+            self.get("finish_order", "alice", last)
             self.assertEqual(self.get("orders"), {})
 
         def test_what_is_removed_is_counted_by_day(self) -> None:
@@ -203,7 +218,7 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
             """Record something of every kind."""
             self.get("weigh", mailbox, OVER, 5.0, DAY)
             self.get("keep_scan", mailbox, SCAN)
-            self.get("add_order", mailbox, RetentionOrder(1.0, released=True))
+            self.get("add_order", mailbox, RetentionOrder(1.0, 1.0, "any 1d"))
             self.get("keep_forecast", mailbox, [DueDay(1, 2, 3)])
             self.get("keep_logins", {mailbox: LastLogin(5.0, "PASS", "local")})
 

@@ -213,7 +213,7 @@ connections = 100
 def configuration(place: Path, state: Path, *, more: str = "", at: str = "tcp:0") -> Path:
     """A file with a state directory and a listener."""
     text = f'state_dir = "{state}"\n[limits]\n{more}\n[listeners.a]\nendpoint = "{at}"\n'
-    place.write_text(f'{text}tls = "none"\n[retention]\npolicy = "unread 60d"\n')
+    place.write_text(f'{text}tls = "none"\n[retention]\nenabled = true\npolicy = "unread 60d"\n')
     return place
 
 

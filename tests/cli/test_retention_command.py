@@ -194,12 +194,15 @@ def test_what_was_hidden_is_listed_and_comes_back() -> None:
 # -- orders, and what the command itself says ----------------------------------
 
 
+ENABLED = "[retention]\nenabled = true\n"
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     state = tmp_path / "var"
     state.mkdir()
     config = tmp_path / "pop3gw.toml"
-    config.write_text(f'state_dir = "{state}"\n[listeners.a]\nendpoint = "tcp:0"\n')
+    config.write_text(f'state_dir = "{state}"\n[listeners.a]\nendpoint = "tcp:0"\n{ENABLED}')
     stopped = LastScan("any 1d", due=None, looked=1.0, messages=200, stopped="200 of 200 would go")
     with closing(Ledger(str(state))) as ledger:
         ledger.keep_scan("alice", stopped)
@@ -211,7 +214,7 @@ def orders(file: Path) -> dict[str, bool]:
     """Mailboxes that are ordered to be looked at, and whether they are released."""
     with closing(Ledger(str(file.parent / "var"))) as ledger:
         given: dict[str, RetentionOrder] = ledger.orders()
-    return {name: order.released for name, order in given.items()}
+    return {name: order.released_at is not None for name, order in given.items()}
 
 
 def test_a_release_is_an_order_that_the_server_finds(file: Path) -> None:
@@ -253,9 +256,17 @@ def test_what_cannot_be_ordered_is_said(file: Path) -> None:
     assert "is damaged" in failure("release", "--config", str(file), "--all")
 
 
+def test_an_order_that_nobody_would_take_fails(file: Path) -> None:
+    file.write_text(file.read_text().replace("true", "false"))
+    for order in ("run", "release"):
+        assert "retention.enabled: is false" in failure(order, "--config", str(file), "--all")
+    assert orders(file) == {}
+
+
 def test_a_server_that_has_never_run_has_nothing_to_order(tmp_path: Path) -> None:
     config = tmp_path / "pop3gw.toml"
-    config.write_text(f'state_dir = "{tmp_path}/no"\n[listeners.a]\nendpoint = "tcp:0"\n')
+    text = f'state_dir = "{tmp_path}/no"\n[listeners.a]\nendpoint = "tcp:0"\n{ENABLED}'
+    config.write_text(text)
     assert "has the server never run?" in failure("release", "--config", str(config), "--all")
 
 

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from gateway.app.parts.operators import http_site
+from gateway.config.retention import Retention
 from gateway.config.services import Http, HttpToken
 from gateway.config.settings import Settings
 from gateway.errors import BadMailboxName, LedgerUnusable, NoRoom
@@ -76,7 +77,10 @@ def broken_disk(name: str) -> Any:
 
 
 class HalfDoneTests(OperationCase):
-    settings = Settings(http=Http(tokens={"desk": HttpToken(("operate",), TOKEN)}))
+    settings = Settings(
+        http=Http(tokens={"desk": HttpToken(("operate",), TOKEN)}),
+        retention=Retention(enabled=True),
+    )
 
     def setUp(self) -> None:
         super().setUp()

@@ -16,7 +16,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
-from gateway.errors import DirectoryDown, StoreDown
+from gateway.errors import DirectoryDown, MailboxUnusable, StoreDown
 from gateway.interfaces import Run
 from gateway.jobs.expunger import Budget, Expunger
 from gateway.jobs.rate_limit import RateLimit
@@ -122,6 +122,11 @@ class House:
         while (calls := self.clock.getDelayedCalls()) and calls[0].getTime() <= end:
             self.clock.advance(max(calls[0].getTime() - self.clock.seconds(), 0))
         self.clock.advance(end - self.clock.seconds())
+
+    def release(self, mailbox: str) -> None:
+        """As an operator does."""
+        policy = self.ledger.last_scans()[mailbox].policy
+        self.ledger.add_order(mailbox, RetentionOrder(self.now(), self.now(), policy))
 
     def count(self, mailbox: str) -> int:
         """How many messages are there."""
@@ -479,11 +484,29 @@ class GuardTests(SweeperCase):
         self.assertEqual(len(stopped), 1)
         self.assertIn("pop3gw retention release --config FILE a", stopped[0])
         self.assertIn("200 of 200", str(house.ledger.last_scans()["a"].stopped))
-        house.ledger.add_order("a", RetentionOrder(house.now(), released=True))
+        house.release("a")
         house.run(61)
         self.assertEqual(house.count("a"), 0)
         self.assertEqual(house.ledger.orders(), {})
         self.assertIsNone(house.ledger.last_scans()["a"].stopped)
+
+    def test_a_release_is_for_the_policy_that_the_operator_saw(self) -> None:
+        for meanwhile in ("any 60d", "any 60 days"):
+            house = House(self, policy="any 60d", guard=Guard(share=0.5, least=100))
+            house.store.add("a", 1000, age=10 * DAY)
+            house.store.add("a", 1500, age=100 * DAY)
+            house.store.add("b", 20_000)
+            house.retention_job()
+            house.run(DAY)
+            house.store.broken["a"] = MailboxUnusable("x")
+            house.own["a"] = meanwhile
+            house.release("a")
+            house.run(3 * DAY)
+            house.store.broken.clear()
+            house.own["a"] = "any 1min"
+            house.run(6 * HOUR + LATE)
+            self.assertEqual((house.count("a"), house.ledger.orders()), (2500, {}))
+            self.assertIn("2500 of 2500", str(house.ledger.last_scans()["a"].stopped))
 
     def test_it_stays_stopped_over_a_restart_until_the_policy_changes(self) -> None:
         house = House(self, policy="any 1d", guard=Guard(share=0.5, least=100))
@@ -569,7 +592,7 @@ class GuardTests(SweeperCase):
             "420 of 420 messages of the hidden mail of mailbox a would go",
             str(house.ledger.last_scans()["a"].stopped),
         )
-        house.ledger.add_order("a", RetentionOrder(house.now(), released=True))
+        house.release("a")
         house.run(61)
         self.assertEqual(len(house.store.away["a"]), 0)
 
@@ -808,7 +831,7 @@ class RestartTests(SweeperCase):
         house = House(self)
         house.owner = lambda _: succeed(None)  # type: ignore[method-assign]
         house.retention_job()
-        house.ledger.add_order("nobody", RetentionOrder(house.now(), released=False))
+        house.ledger.add_order("nobody", RetentionOrder(house.now()))
         house.run(61)
         self.assertEqual(house.ledger.orders(), {})
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from attrs import evolve
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.config.retention import Retention
-from gateway.errors import NoSuchMailbox, StoreDown
+from gateway.errors import ConfigError, NoSuchMailbox, StoreDown
 from gateway.model import DueDay, LastScan, Reason, RetentionOrder
 from gateway.operations.mail import retention, retention_forecast, stored_mail
+from gateway.operations.mail.retention import StorePreview, sum_of
+from gateway.operations.tools import Verified
 from gateway.retention.forecast import DAY
 from operator_tools import Desk
 
@@ -22,7 +25,7 @@ STOPPED = SCAN._replace(stopped="200 of 200 would go", looked=NOW - 50)
 
 class OperationCase(SynchronousTestCase):
     def setUp(self) -> None:
-        self.desk = Desk(Retention(policy="unread 60d, read 7d, hide 14d"), now=NOW)
+        self.desk = Desk(Retention(enabled=True, policy="unread 60d, read 7d, hide 14d"), now=NOW)
 
     def ask(self, operation: Any, **arguments: Any) -> Any:
         """What an operation answers."""
@@ -84,6 +87,23 @@ class PreviewTests(OperationCase):
         self.ask(retention.preview_mailbox, mailbox="alice")
         self.assertEqual((self.desk.store.mail["alice"], self.desk.store.removals), (before, []))
 
+    def test_a_server_knows_which_hidden_mail_was_expected_to_go_and_does_not_stop_for_it(
+        self,
+    ) -> None:
+        self.desk.add("alice", 1, DAY)
+        self.desk.store.add_hidden("alice", 200, age=15 * DAY)
+        policy = self.desk.section.policy
+        scan = LastScan(policy, due=NOW - 5 * DAY, looked=NOW - 10 * DAY, messages=1)
+        self.successResultOf(self.desk.state.keep_scan("alice", scan))
+        alone = self.ask(retention.preview)
+        self.assertIn("200 of 200", str(alone.items[0].stops))
+        self.assertIn("200 of 200", str(sum_of(StorePreview(), alone).stops))
+        tools = evolve(self.desk.tools, verify=lambda *_: succeed(Verified("", False)))
+        asked = Deferred.fromCoroutine(retention.preview(tools))
+        found = self.successResultOf(asked)
+        self.assertEqual((found.items[0].would_purge, found.items[0].stops), (200, None))
+        self.assertIsNone(sum_of(StorePreview(), found).stops)
+
     def test_a_mailbox_without_a_policy_has_no_preview(self) -> None:
         self.desk = Desk(Retention(), now=NOW)
         self.desk.add("alice", 1, DAY)
@@ -105,17 +125,25 @@ class OrderTests(OperationCase):
     def test_a_release_without_a_mailbox_is_for_those_that_are_stopped(self) -> None:
         done = self.ask(retention.release)
         self.assertEqual((done.mailboxes, [one.mailbox for one in done.ordered]), (1, ["alice"]))
-        self.assertEqual(self.orders(), {"alice": RetentionOrder(NOW, released=True)})
+        self.assertEqual(self.orders(), {"alice": RetentionOrder(NOW, NOW, "any 1d")})
 
     def test_a_run_without_a_mailbox_is_for_all(self) -> None:
         self.assertEqual(self.ask(retention.run).mailboxes, 2)
-        self.assertEqual(self.orders()["bob"], RetentionOrder(NOW, released=False))
+        self.assertEqual(self.orders()["bob"], RetentionOrder(NOW))
 
     def test_a_mailbox_that_retention_does_not_know_gets_no_order(self) -> None:
         for operation in (retention.run, retention.release):
             error = self.fault(operation, mailbox="nobody")
             self.assertIsInstance(error, NoSuchMailbox)
             self.assertIn("nobody: retention has not looked there yet", str(error))
+        self.assertEqual(self.orders(), {})
+
+    def test_no_order_is_taken_while_retention_is_not_enabled(self) -> None:
+        self.desk.section = Retention(policy="unread 60d")
+        for operation in (retention.run, retention.release):
+            error = self.fault(operation, mailbox="alice")
+            self.assertIsInstance(error, ConfigError)
+            self.assertIn("retention.enabled: is false", str(error))
         self.assertEqual(self.orders(), {})
 
     def test_those_that_are_stopped_can_be_listed_alone(self) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import LedgerUnusable, StoreDown
-from gateway.model import LastLogin, LastScan, Level, WarningState
+from gateway.model import LastLogin, LastScan, Level, RetentionOrder, WarningState
 from gateway.quota.warnings import UNKNOWN
 from gateway.state.ledger import Ledger
 from gateway.state.ledger_file import APPLICATION_ID, NAME, VERSIONS
@@ -176,6 +176,21 @@ def test_a_file_of_the_first_version_keeps_what_is_in_it(tmp_path: Path) -> None
         assert ledger.take_digest("root", 5.0, DAY)
         ledger.keep_scan("alice", SCAN)
         assert ledger.last_scans() == {"alice": SCAN}
+
+
+def test_a_file_with_releases_of_no_policy_is_opened_without_them(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / NAME, isolation_level=None)) as database:
+        for statement in VERSIONS[:11]:
+            database.execute(statement)
+        database.execute("INSERT INTO orders VALUES ('alice', 5.0, 1)")
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute("PRAGMA user_version = 11")
+    order = RetentionOrder(6.0, 6.0, "any 1d")
+    with closing(Ledger(str(tmp_path))) as ledger:
+        assert ledger.orders() == {}
+        ledger.add_order("alice", order)
+    with closing(Ledger(str(tmp_path))) as ledger:
+        assert ledger.orders() == {"alice": order}
 
 
 SCAN = LastScan("unread 60d", due=9.5, looked=1.5, messages=3)

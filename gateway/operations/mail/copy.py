@@ -117,7 +117,7 @@ async def _copy_state(old: Tools, new: Tools, mailbox: str) -> None:
     logins = await old.state.find_logins([mailbox])
     if logins:
         await new.state.keep_logins(logins)
-    await new.state.add_order(mailbox, RetentionOrder(new.now(), released=False))
+    await new.state.add_order(mailbox, RetentionOrder(new.now()))
 
 
 class _Copy:

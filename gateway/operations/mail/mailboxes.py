@@ -131,7 +131,7 @@ async def _end_rename(tools: Tools, mailbox: str, target: str) -> None:
     tools.survey.forget()
     try:
         await tools.state.finish_rename(mailbox)
-        await tools.state.add_order(target, RetentionOrder(tools.now(), released=False))
+        await tools.state.add_order(target, RetentionOrder(tools.now()))
     except GatewayError as error:
         raise StoreDown(
             f"{mailbox!r} is renamed to {target!r}, but its warnings and retention schedule did"

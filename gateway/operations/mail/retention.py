@@ -9,7 +9,7 @@ from typing import Annotated
 
 from attrs import frozen
 
-from gateway.errors import GatewayError, NoSuchMailbox, StoreDown
+from gateway.errors import ConfigError, GatewayError, NoSuchMailbox, StoreDown
 from gateway.model import LastScan, RetentionOrder
 from gateway.operations.mail.stored_mail import HiddenMessage, account_of, retention_store
 from gateway.operations.tools import Tools
@@ -207,8 +207,8 @@ async def preview_mailbox(
 
 
 async def _scans(tools: Tools) -> Mapping[str, LastScan]:
-    """Those of the job; without one no state is opened, which would write."""
-    if not tools.settings.retention.enabled:
+    """Those of the server, if this is one: otherwise to read the state may make its file."""
+    if tools.verify is None:
         return {}
     scans: Mapping[str, LastScan] = await tools.state.last_scans()
     return scans
@@ -329,12 +329,16 @@ async def run(tools: Tools, *, mailbox: str | None = None) -> Orders:
 async def release(tools: Tools, *, mailbox: str | None = None) -> Orders:
     """Release what the removal guard has stopped in ``mailbox``; without one in all mailboxes.
 
-    All that is due there now is removed, however much it is.
+    All that is due there now is removed, however much it is, unless the policy changes before.
     """
     return await _order(tools, mailbox, released=True)
 
 
 async def _order(tools: Tools, mailbox: str | None, *, released: bool) -> Orders:
+    if not tools.settings.retention.enabled:
+        raise ConfigError(
+            ["retention.enabled: is false: set it to true, since nobody takes orders"]
+        )
     scans, now = await tools.state.last_scans(), tools.now()
     if mailbox is not None and mailbox not in scans:
         fault = "retention has not looked there yet: check the name, or wait for its next round"
@@ -343,7 +347,10 @@ async def _order(tools: Tools, mailbox: str | None, *, released: bool) -> Orders
     names = wanted if mailbox is None else [mailbox]
     for given, name in enumerate(names):
         try:
-            await tools.state.add_order(name, RetentionOrder(now, released=released))
+            order = (
+                RetentionOrder(now, now, scans[name].policy) if released else RetentionOrder(now)
+            )
+            await tools.state.add_order(name, order)
         except GatewayError as error:
             if not given:
                 raise

@@ -53,25 +53,30 @@ class RetentionRows:
         return int(total)
 
     def add_order(self, mailbox: str, order: RetentionOrder) -> None:
-        """Have retention visit a mailbox; of two the later counts, and either release."""
+        """Have retention visit a mailbox; an order without a release leaves an earlier one."""
         self._database.write(
-            "INSERT INTO pop3gw.retention_order AS known (mailbox, given, released)"
-            " VALUES (%s, %s, %s) ON CONFLICT (mailbox) DO UPDATE SET"
+            "INSERT INTO pop3gw.retention_order AS known (mailbox, given, released_at, policy)"
+            " VALUES (%s, %s, %s, %s) ON CONFLICT (mailbox) DO UPDATE SET"
             " given = greatest(known.given, excluded.given),"
-            " released = known.released OR excluded.released",
+            " released_at = coalesce(excluded.released_at, known.released_at),"
+            " policy = CASE WHEN excluded.released_at IS NULL THEN known.policy"
+            " ELSE excluded.policy END",
             (mailbox, *order),
         )
 
     def orders(self) -> dict[str, RetentionOrder]:
         """The orders that are not done, by mailbox."""
-        rows = self._database.read("SELECT mailbox, given, released FROM pop3gw.retention_order")
+        rows = self._database.read(
+            "SELECT mailbox, given, released_at, policy FROM pop3gw.retention_order"
+        )
         return {mailbox: RetentionOrder(*rest) for mailbox, *rest in rows}
 
     def finish_order(self, mailbox: str, order: RetentionOrder) -> None:
         """The order is done; one that was given meanwhile stays."""
         self._database.write(
             "DELETE FROM pop3gw.retention_order"
-            " WHERE mailbox = %s AND given = %s AND released = %s",
+            " WHERE mailbox = %s AND given = %s"
+            " AND released_at IS NOT DISTINCT FROM %s::float8 AND policy = %s",
             (mailbox, *order),
         )
 
