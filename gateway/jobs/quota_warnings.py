@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -34,8 +34,23 @@ from gateway.quota.verdict import level
 
 log = Logger()
 
+CHECK_AGAIN = 300.0
+"""Seconds between two checks of a mailbox that goes on to reject mail: the one before may have
+failed, and a warning may be due once more.  Only the leader has rounds, and any process rejects."""
+
+MOST_REJECTED = 10_000
+"""Rejected messages that are remembered, one of a mailbox."""
+
 Compose = Callable[[Account, Usage, Limits, Level], bytes]
 """The message that warns a user."""
+
+
+class Rejected(NamedTuple):
+    """A message that a mailbox had no room for."""
+
+    octets: int
+    checked: float
+    """When the mailbox was checked because of it, in Unix seconds."""
 
 
 class QuotaWarner:
@@ -77,8 +92,8 @@ class QuotaWarner:
         """Mailboxes that are being checked; True: they have changed meanwhile."""
         self._idle: Deferred[None] | None = None
         """Fires when no mailbox is being checked any more."""
-        self._wanted: dict[str, int] = {}
-        """Octets of the message that a mailbox had no room for and still has none for."""
+        self._rejected: dict[str, Rejected] = {}
+        """What a mailbox had no room for and still has none for; the latest is last."""
         self._stopped = False
         self._sweeping = LoopingCall(self._sweep)
         self._swept: Deferred[Any] = succeed(None)
@@ -129,19 +144,25 @@ class QuotaWarner:
         return checked.addErrback(self._failed, account).addCallback(self._looked, account)
 
     def over_quota(self, event: QuotaExceeded) -> None:
-        """Check a mailbox at the first message that did not fit, not at each that follows."""
-        account = event.account
-        if account.mailbox not in self._wanted:
-            self._wanted[account.mailbox] = max(event.octets, 1)
-            self.look(account)
+        """Check a mailbox at the first message that did not fit, and then every few minutes."""
+        mailbox, now = event.account.mailbox, self._now()
+        known = self._rejected.get(mailbox)
+        if known is not None and 0 <= now - known.checked < min(CHECK_AGAIN, self._interval):
+            return
+        self._rejected.pop(mailbox, None)
+        self._rejected[mailbox] = Rejected(max(event.octets, 1), now)
+        if len(self._rejected) > MOST_REJECTED:
+            # If it rejects mail again, it is checked again.
+            del self._rejected[next(iter(self._rejected))]
+        self.look(event.account)
 
     async def _check(self, account: Account) -> None:
         limits = self._recipients.limits(account)
-        wanted = self._wanted.get(account.mailbox, 0)
+        rejected = self._rejected.get(account.mailbox)
         usage = await self._recipients.usage(account)
-        found = level(usage, limits, wanted)
-        if wanted and found is not Level.OVER:
-            del self._wanted[account.mailbox]
+        found = level(usage, limits, rejected.octets if rejected else 0)
+        if found is not Level.OVER and self._rejected.get(account.mailbox) is rejected:
+            self._rejected.pop(account.mailbox, None)
         change = await self._state.weigh(account.mailbox, found, self._now(), self._interval)
         if change.notice is not None:
             await self._send(account, change, self._compose(account, usage, limits, change.notice))

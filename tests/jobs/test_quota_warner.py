@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import DirectoryDown, OverQuota, StoreDown
 from gateway.events import QuotaExceeded
-from gateway.jobs.quota_warnings import QuotaWarner
+from gateway.jobs.quota_warnings import CHECK_AGAIN, MOST_REJECTED, QuotaWarner
 from gateway.mailboxes.recipients import Recipients, admit
 from gateway.model import Account, Level, Limits, Usage
 from gateway.observe.log import logged_events
@@ -41,7 +41,7 @@ def heard(case: SynchronousTestCase) -> list[str]:
 class Office:
     """A warner, whom it warns and what it remembers."""
 
-    def __init__(self, case: SynchronousTestCase) -> None:
+    def __init__(self, case: SynchronousTestCase, *, interval: float = 100.0) -> None:
         self.clock = Clock()
         self.store = MemoryStore(admit=admit)
         self.mailbox = self.store.add(ALICE)
@@ -73,7 +73,7 @@ class Office:
             LedgerState(path, self.run),
             MemoryLeader(self.seat),
             compose,
-            interval=100.0,
+            interval=interval,
             now=self.clock.seconds,
         )
         events.subscribe({QuotaExceeded: warner.subscription[QuotaExceeded]})
@@ -192,6 +192,44 @@ class RefusalTests(SynchronousTestCase):
         for _ in range(100):
             self.offer(office, 0)
         self.assertEqual((looks, len(office.warned)), ([ALICE], 1))
+
+    def test_a_mailbox_that_goes_on_to_reject_mail_is_warned_each_interval_without_rounds(
+        self,
+    ) -> None:
+        office = Office(self, interval=1000.0)
+        office.seat.append("another process")
+        office.mailbox.deliver(b"x" * 1000)
+        for _ in range(25):
+            self.offer(office, 10)
+            office.clock.advance(100)
+        self.assertEqual(office.warned, [b"Subject: OVER\r\n\r\n"] * 3)
+
+    def test_a_mailbox_that_could_not_be_checked_is_checked_again_when_it_rejects_mail(
+        self,
+    ) -> None:
+        office = Office(self, interval=1000.0)
+        office.mailbox.deliver(b"x" * 1000)
+        receive = office.store.receive
+        office.store.receive = lambda _: fail(StoreDown("down"))  # type: ignore[method-assign]
+        self.offer(office, 10)
+        office.store.receive = receive  # type: ignore[method-assign]
+        self.offer(office, 10)
+        self.assertEqual(office.warned, [])
+        office.clock.advance(CHECK_AGAIN)
+        self.offer(office, 10)
+        self.assertEqual(office.warned, [b"Subject: OVER\r\n\r\n"])
+
+    def test_the_memory_for_rejected_mail_has_a_bound_and_what_it_forgets_is_checked_again(
+        self,
+    ) -> None:
+        office = Office(self)
+        office.waiting = []
+        looks: list[str] = []
+        office.quota_warner.look = lambda account: looks.append(account.name) or succeed(None)  # type: ignore[func-returns-value,method-assign]
+        names = [f"{number}@example.org" for number in range(MOST_REJECTED + 1)]
+        for name in (*names, names[-1], names[0]):
+            office.quota_warner.over_quota(QuotaExceeded(Account(name=name, mailbox=name), 5))
+        self.assertEqual(looks, [*names, names[0]])
 
     def test_a_message_that_is_too_large_for_a_mailbox_with_room_warns_nobody(self) -> None:
         office = Office(self)
