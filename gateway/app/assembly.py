@@ -152,7 +152,7 @@ class Assembly:
             parts=self._parts,
             admission=self._runtime.login_admission,
             terms=self._terms,
-            is_held=self._policies.is_held,
+            is_held=self._runtime.is_held,
             emit=self._emit,
         )
         self._verify = logins.verify

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 from twisted.cred.checkers import ANONYMOUS
 from twisted.cred.portal import IRealm
@@ -40,15 +41,13 @@ _Avatar = tuple[type[Interface], object, Callable[[], None]]
 class _MayBeHeld:
     """A maildrop that may be on hold: QUIT then hides messages in place of removing them."""
 
-    __slots__ = ("_account", "_is_held", "_maildrop", "listing", "name", "small_message", "terms")
+    __slots__ = ("_ask", "_maildrop", "listing", "name", "small_message", "terms")
 
-    def __init__(
-        self, maildrop: IMaildrop, account: Account, is_held: Callable[[Account], bool]
-    ) -> None:
+    def __init__(self, maildrop: IMaildrop, ask: Callable[[], Deferred[bool]]) -> None:
+        """``ask`` tells whether there is a hold now."""
         self.name = maildrop.name
         self.terms = maildrop.terms
-        self._account = account
-        self._is_held = is_held
+        self._ask = ask
         self._maildrop = maildrop
         self.listing = maildrop.listing
         quick: IQuickMaildrop | None = IQuickMaildrop(maildrop, None)
@@ -60,7 +59,14 @@ class _MayBeHeld:
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove or hide.  Fails with ``StoreDown`` on hold if the store cannot hide."""
-        if not (removed and self._is_held(self._account)):
+        if not removed:
+            return self._maildrop.finish(removed, retrieved)
+        return self._ask().addCallback(self._finish, removed, retrieved)
+
+    def _finish(
+        self, is_held: bool, removed: Collection[int], retrieved: Collection[int]
+    ) -> Deferred[None]:
+        if not is_held:
             return self._maildrop.finish(removed, retrieved)
         hiding = IHidingMaildrop(self._maildrop, None)
         if hiding is not None:
@@ -111,8 +117,9 @@ class MaildropRealm:
 
         ``terms``: EXPIRE and LOGIN-DELAY of CAPA for the account.  ``admission`` checks
         LOGIN-DELAY before a mailbox is opened; without it only the session does, later.
-        ``is_held`` is called at QUIT with the account: whether its mailbox is on hold,
-        so that marked messages are hidden and not removed; None: there are no holds.
+        ``is_held`` is called at QUIT with the account, which is looked up again: whether its
+        mailbox is on hold, so that marked messages are hidden and not removed; None: there are
+        no holds.
         """
         self._directory = directory
         self._store = store
@@ -163,7 +170,7 @@ class MaildropRealm:
             if self._is_held is not None:
                 has_headers = IHeaderMaildrop.providedBy(maildrop)
                 kind = _WithHeaders if has_headers else _MayBeHeld
-                maildrop = kind(maildrop, account, self._is_held)
+                maildrop = kind(maildrop, partial(self._is_held_now, login, account.mailbox))
             maildrop.terms = terms
             return IMaildrop, maildrop, give_back
 
@@ -175,6 +182,22 @@ class MaildropRealm:
             except GatewayError as error:
                 return fail(error)
         return found.addCallback(open_mailbox)
+
+    def _is_held_now(self, login: str, mailbox: str) -> Deferred[bool]:
+        """Whether the mailbox is on hold, or nobody can tell.
+
+        The account of the login would not do: a session may last longer than a hold is old.
+        """
+
+        def answer(account: Account | None) -> bool:
+            if account is None or account.mailbox != mailbox or self._is_held is None:
+                return True
+            return self._is_held(account)
+
+        # What is hidden can be restored, and what is removed cannot.
+        return self._directory.find(login).addCallbacks(
+            answer, lambda failure: bool(failure.trap(GatewayError))
+        )
 
 
 def _login(avatar_id: bytes | str | tuple[()]) -> str:

@@ -22,6 +22,7 @@ from gateway.config.live import RESTART, merge, needs_restart
 from gateway.config.load import load_settings
 from gateway.config.settings import Settings
 from gateway.directory import passwd_entries
+from gateway.model import Account
 from gateway.net.tls.certificates import make_certificate
 
 ROOT = Path(__file__).parents[2]
@@ -286,6 +287,18 @@ class FactsTests(SynchronousTestCase):
         after, outcome = self.reloaded(settings, settings)
         self.assertEqual((outcome.changed, outcome.restart), ((), ()))
         self.assertEqual(without(self.facts(after), ignored), without(fresh, ignored))
+
+    def test_a_session_of_before_a_reload_is_under_a_hold_that_the_reload_brought(self) -> None:
+        old = self.settings()
+        new = attrs.evolve(old, retention=attrs.evolve(old.retention, policy="hold", domains={}))
+        before = self.started(old)
+        realm: Any = before.logins(before.directory()).portal.realm
+        alice = Account(name="a@a.example", mailbox="a@a.example")
+        self.assertFalse(realm._is_held(alice))
+        reloading = self.server.reloading
+        assert reloading is not None
+        reloading.prepare(difference(new, old)).commit()
+        self.assertTrue(realm._is_held(alice))
 
     def check(self, base: str, wanted: Callable[[str], bool]) -> None:
         """Change each setting by itself."""

@@ -192,13 +192,24 @@ class HoldTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.held: set[str] = set()
+        self.directory = MemoryDirectory({"alice": "a"})
+        self.asked: list[str] = []
+
+    def now_finds(self, answer: Deferred[Account | None]) -> None:
+        def find(login: str) -> Deferred[Account | None]:
+            self.asked.append(login)
+            return answer
+
+        self.directory.find = find  # type: ignore[method-assign]
 
     def log_in(self, store: MemoryStore) -> IMaildrop:
         self.mailbox = store.add("alice")
         for number in range(3):
             self.mailbox.deliver(b"%d\r\n" % number)
         realm = MaildropRealm(
-            MemoryDirectory({"alice": "a"}), store, is_held=lambda one: one.name in self.held
+            self.directory,
+            store,
+            is_held=lambda one: one.name in self.held or one.retention == "hold",
         )
         avatar: IMaildrop
         _, avatar, _ = self.successResultOf(realm.requestAvatar(b"alice", PEER, IMaildrop))
@@ -230,3 +241,46 @@ class HoldTests(SynchronousTestCase):
         self.held.clear()
         self.successResultOf(maildrop.finish({0}, ()))
         self.assertEqual(list(self.mailbox.messages), [2, 3])
+
+    def test_a_hold_that_the_directory_gets_while_a_session_is_open_makes_quit_hide(self) -> None:
+        maildrop = self.log_in(MemoryStore())
+        self.now_finds(succeed(Account(name="alice", mailbox="alice", retention="hold")))
+        self.successResultOf(maildrop.finish({0, 2}, {1}))
+        self.assertEqual(list(self.mailbox.messages), [2])
+        self.assertEqual(list(self.mailbox.hidden), [1, 3])
+
+    def test_quit_waits_for_the_directory_before_it_removes(self) -> None:
+        maildrop, answer = self.log_in(MemoryStore()), Deferred[Account | None]()
+        self.now_finds(answer)
+        done = maildrop.finish({0}, ())
+        self.assertNoResult(done)
+        self.assertEqual(list(self.mailbox.messages), [1, 2, 3])
+        answer.callback(Account(name="alice", mailbox="alice"))
+        self.successResultOf(done)
+        self.assertEqual((list(self.mailbox.messages), self.mailbox.hidden), ([2, 3], {}))
+
+    def test_where_nobody_can_tell_whether_there_is_a_hold_quit_hides(self) -> None:
+        for answer in (
+            fail(DirectoryDown("x")),
+            succeed(None),
+            succeed(Account(name="alice", mailbox="another")),
+        ):
+            self.directory = MemoryDirectory({"alice": "a"})
+            maildrop = self.log_in(MemoryStore())
+            self.now_finds(answer)
+            self.successResultOf(maildrop.finish({0}, ()))
+            self.assertEqual(list(self.mailbox.messages), [2, 3])
+            self.assertEqual(list(self.mailbox.hidden), [1])
+
+    def test_where_nobody_can_tell_and_nothing_can_be_hidden_it_stays(self) -> None:
+        maildrop = self.log_in(StoreThatCannotHide())
+        self.now_finds(fail(DirectoryDown("x")))
+        self.failureResultOf(maildrop.finish({0}, {1}), StoreDown)
+        self.assertEqual(list(self.mailbox.messages), [1, 2, 3])
+        self.assertEqual(list(self.mailbox.read), [2])
+
+    def test_a_session_that_removes_nothing_asks_the_directory_nothing_at_quit(self) -> None:
+        maildrop = self.log_in(MemoryStore())
+        self.now_finds(succeed(None))
+        self.successResultOf(maildrop.finish((), {1}))
+        self.assertEqual((self.asked, list(self.mailbox.read)), ([], [2]))

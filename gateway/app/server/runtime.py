@@ -15,6 +15,7 @@ from gateway.app.parts.admissions import (
     answer_operators,
     local_admission,
 )
+from gateway.app.parts.retention import policies_of
 from gateway.app.parts.rows import make_shared_admission, make_state
 from gateway.app.server.figures import ServerFigures
 from gateway.app.server.observers import OBSERVERS, Make, observer_of_figures
@@ -25,6 +26,7 @@ from gateway.app.server.service import FindEndpoint, endpoint_of
 from gateway.config.settings import Settings
 from gateway.interfaces import IAdmission, IProcesses
 from gateway.jobs.thread_pool import ThreadPool
+from gateway.model import Account
 from gateway.net.fair_turns import FairTurns
 from gateway.net.tls.context import MakeContext
 from gateway.observe.bus import EventBus
@@ -91,6 +93,7 @@ class Runtime:
         if role.is_alone:
             self.figures.read("workers", lambda: workers(1, 1))
             self.observers.append(ServerFigures(reactor, self.figures).observer(self.questions))
+        self._policies = policies_of(settings.retention)
         self.leader = shared.leader
         self.readiness = Readiness(reactor)
         self.events.subscribe(self.readiness.subscription)
@@ -128,12 +131,17 @@ class Runtime:
         """The admission of POP3: that of this machine, or of all that share the store."""
         return self._shared_admission or self.admissions["pop3"]
 
+    def is_held(self, account: Account) -> bool:
+        """Whether a mailbox is on hold by the settings of now, also for sessions of before."""
+        return self._policies.is_held(account)
+
     def queued(self) -> int:
         """How much work of sessions waits for threads or is in them."""
         return self.disk.outstanding + self.deliveries.outstanding
 
     def configure(self, settings: Settings) -> None:
         """Go on with other settings.  Never fails."""
+        self._policies = policies_of(settings.retention)
         for name, rules in admission_rules(settings).items():
             self.admissions[name].configure(rules)
             if name == "pop3" and self._shared_admission is not None:
