@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
-from gateway.errors import NoSuchMailbox
+from gateway.errors import HomedElsewhere, NoSuchMailbox
 from gateway.interfaces import IDirectory, IMailboxes, Run
 from gateway.model import Account
 
@@ -66,7 +66,7 @@ class AllMailboxes:
     async def existing(self, mailbox: str) -> Account:
         """The owner of a mailbox, or an account that has only its name; creates none.
 
-        Raises ``NoSuchMailbox`` also if only its owner exists.
+        Fails as ``find``; raises ``NoSuchMailbox`` also if only its owner exists.
         """
         account = await self.find(mailbox)
         if account is None:
@@ -76,23 +76,34 @@ class AllMailboxes:
             raise NoSuchMailbox(f"there is no mailbox {mailbox!r}: check the name")
         return account
 
+    async def account(self, mailbox: str) -> Account | None:
+        """The account that has the mailbox, here or at another server; None: nobody has."""
+        account: Account | None = await self._directory.owner(mailbox)
+        return account
+
     async def owner(self, mailbox: str) -> Account | None:
         """The owner of a mailbox; None: it has none, or another server has the mailbox."""
-        account: Account | None = await self._directory.owner(mailbox)
+        account = await self.account(mailbox)
         return None if account is None or account.is_elsewhere(self._hosts) else account
 
     async def find(self, mailbox: str) -> Account | None:
-        """As ``owner``; if the store lists mailboxes, also for mailboxes of deleted accounts."""
-        account = await self.owner(mailbox)
-        if account is None and self._store.lists_mailboxes:
-            account = Account(name=mailbox, mailbox=mailbox)
+        """The account that mail of this name belongs to, with its policy; None: none can be here.
+
+        If the store lists mailboxes, also of those of deleted accounts, and of those that another
+        server has now and that were left here.  Otherwise raises ``HomedElsewhere`` for the latter.
+        """
+        account = await self.account(mailbox)
+        if self._store.lists_mailboxes:
+            return account or Account(name=mailbox, mailbox=mailbox)
+        if account is not None and account.is_elsewhere(self._hosts):
+            raise HomedElsewhere(f"the mailbox of {account.name} is on {account.host}")
         return account
 
     async def whole(self, account: Account) -> Account:
         """One of ``accounts`` with all its attributes."""
         if not self._store.lists_mailboxes:
             return account
-        return await self._directory.owner(account.mailbox) or account
+        return await self.account(account.mailbox) or account
 
 
 def _each_once(accounts: Sequence[Account]) -> list[Account]:

@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
+from gateway.errors import HomedElsewhere
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.model import Account
 from gateway.store.memory import MemoryStore
@@ -45,6 +46,17 @@ class EveryoneTests(SynchronousTestCase):
         for mailbox, name in {"m-2": "bob", "m-3": None, "m-9": None}.items():
             owner = self.successResultOf(Deferred.fromCoroutine(all_mailboxes.owner(mailbox)))
             self.assertEqual(owner and owner.name, name)
+
+    def test_what_another_server_has_is_not_taken_for_nobodys(self) -> None:
+        listing, homes = (self.all_mailboxes(lists=lists) for lists in (True, False))
+        left_here = self.successResultOf(Deferred.fromCoroutine(listing.existing("m-3")))
+        self.assertEqual((left_here.name, left_here.host), ("carol", "other"))
+        nobodys = self.successResultOf(Deferred.fromCoroutine(listing.existing("m-9")))
+        self.assertEqual(nobodys, Account(name="m-9", mailbox="m-9"))
+        for find in (homes.find, homes.existing):
+            asked = Deferred.fromCoroutine(find("m-3"))
+            said = str(self.failureResultOf(asked, HomedElsewhere).value)
+            self.assertIn("the mailbox of carol is on other", said)
 
     def test_a_listed_owner_has_all_attributes_of_the_account(self) -> None:
         for lists in (True, False):

@@ -19,7 +19,7 @@ from gateway.app.parts.tools import tools_of
 from gateway.app.server.questions import Questions, SingleProcess
 from gateway.config.quota import DomainQuota, Quota
 from gateway.config.retention import DomainRetention, Retention
-from gateway.config.settings import Settings
+from gateway.config.settings import DirectorySettings, Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import (
     BadMailboxName,
@@ -501,6 +501,20 @@ class DeleteTests(OperatorCase):
         self.assertTrue(self.get(self.delete(mailbox=held, dry_run=True)).on_hold)
         self.refused(OnHold, self.delete(mailbox=held, confirm=held))
         self.assertEqual(self.said(), [])
+
+    def test_a_hold_counts_also_if_another_server_has_the_mailbox_now(self) -> None:
+        held = "held@example.org"
+        self.settings = evolve(self.settings, directory=DirectorySettings(hosts=("here",)))
+        self.accounts["held"] = evolve(self.accounts["held"], host="other")
+        self.deliver(held, 2)
+        uids = tuple(self.uids(held))
+        self.refused(OnHold, self.delete(mailbox=held, confirm=held))
+        self.refused(OnHold, messages.remove_messages(self.tools, mailbox=held, uids=uids))
+        to = {"mailbox": held, "target": "new@example.org"}
+        self.refused(OnHold, mailboxes.rename(self.tools, **to))
+        found = self.get(mailbox_list.show_mailbox(self.tools, mailbox=held)).mailbox
+        self.assertEqual((found.on_hold, found.owner), (True, "held"))
+        self.assertEqual(self.uids(held), list(uids))
 
     def test_names_of_any_characters_are_deleted_by_that_name_only(self) -> None:
         self.deliver(ODD)

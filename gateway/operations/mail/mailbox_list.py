@@ -195,7 +195,7 @@ async def _row(tools: Tools, one: Counted, login: LastLogin | None) -> MailboxRo
     owner: Account | None = None
     hidden = None
     try:
-        owner = await tools.mailboxes.owner(known.mailbox)
+        owner = await tools.mailboxes.account(known.mailbox)
         hidden = await _count_hidden(tools, owner or known)
     except GatewayError as error:
         problem = problem or str(error)
