@@ -304,8 +304,10 @@ class Throttle:
     def forgive(self, accounts: Collection[str], address: str) -> int:
         """Forget wrong passwords; returns from how many places.
 
-        Of these names of an account, and from this address or network; empty: any.
+        Of these names of an account, and from this address or network; empty: any, but not both.
         """
+        if not (accounts or address):
+            return 0
         names = {name for one in accounts for name in self._names(one)}
         networks = {address, self._network(address)}
         places = [

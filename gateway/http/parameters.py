@@ -167,6 +167,8 @@ def _query(query: Mapping[bytes, Sequence[bytes]]) -> dict[str, Any]:
 
 def _value(parameter: Parameter, value: Any, *, as_json: bool) -> Any:
     """A value of the parameter's type; raises ``ValueError`` that says what was expected."""
+    if value is None and not parameter.required and parameter.default is None:
+        return None
     if parameter.is_list:
         if not isinstance(value, list):
             raise ValueError("expected a list of strings")
@@ -175,8 +177,6 @@ def _value(parameter: Parameter, value: Any, *, as_json: bool) -> Any:
         if len(value) != 1:
             raise ValueError("expected one value")
         value = value[0]
-    if value is None and not parameter.required and parameter.default is None:
-        return None
     read = _FROM_JSON if as_json else _FROM_TEXT
     if get_origin(parameter.kind) is Literal:
         return _word(value, get_args(parameter.kind))

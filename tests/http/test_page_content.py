@@ -123,6 +123,13 @@ class SessionsTests(PageCase):
         self.assertIn("1 open session<", self.page(f"/sessions?search={BOB}"))
         self.assertIn("No session fits", self.page("/sessions?search=192.0.2.254"))
 
+    def test_a_kick_without_a_session_is_refused(self) -> None:
+        kicked: list[object] = []
+        self.server.questions.answer("kick", lambda asked: kicked.append(asked) or [])
+        for fields in ({"session": ""}, {"session": " "}, {}):
+            answer = self.browser.act("/sessions/kick", **fields)
+            self.assertEqual((answer.status, kicked), (422, []))
+
     def test_a_kick_asks_first(self) -> None:
         text = self.page("/sessions")
         self.assertIn('href="/sessions/kick?session=k3jq7x2m9p0', text)

@@ -197,7 +197,8 @@ class FlushTests(AuthCase):
         self.assertEqual(self.ask(flush).passwords, 0)
 
     def test_an_unknown_user_is_an_error(self) -> None:
-        self.assertIsInstance(self.fault(flush, user="nobody"), NoSuchUser)
+        for unknown in ("nobody", ""):
+            self.assertIsInstance(self.fault(flush, user=unknown), NoSuchUser)
 
     def test_lists_of_messages_are_read_anew(self) -> None:
         class Box:

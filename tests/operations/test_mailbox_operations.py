@@ -38,7 +38,7 @@ from gateway.errors import (
 )
 from gateway.model import Account, LastLogin, LastScan, Level
 from gateway.model import Quota as AccountQuota
-from gateway.operations.mail import mailbox_list, mailboxes, messages, unique_ids
+from gateway.operations.mail import mailbox_list, mailboxes, messages, stored_mail, unique_ids
 from gateway.operations.mail.mailboxes import SESSIONS_IN
 from gateway.operations.tools import Tools
 from gateway.postgresql.database import Database
@@ -360,6 +360,26 @@ class MessageTests(OperatorCase):
         self.get(messages.hide_messages(self.tools, mailbox=self.name, uids=uids))
         self.refused(OnHold, remove(self.tools, mailbox=self.name, uids=uids))
         self.assertEqual(self.uids(self.name, "hidden"), list(uids))
+
+    def test_a_list_of_no_ids_restores_nothing_and_no_list_restores_all(self) -> None:
+        self.deliver(self.name, 2)
+        uids = tuple(self.uids(self.name))
+        self.get(messages.hide_messages(self.tools, mailbox=self.name, uids=uids))
+        restore = stored_mail.restore
+        self.refused(BadRequest, restore(self.tools, mailbox=self.name, uids=()))
+        self.assertEqual(self.uids(self.name, "hidden"), list(uids))
+        restored = self.get(restore(self.tools, mailbox=self.name))
+        self.assertEqual(restored.restored, len(uids))
+
+    def test_an_empty_name_is_no_mailbox(self) -> None:
+        for done in (
+            mailboxes.rename(self.tools, mailbox=self.name, target=""),
+            mailboxes.delete(self.tools, mailbox="", confirm=""),
+            mailboxes.rename(self.tools, mailbox="", target="new"),
+            messages.remove_messages(self.tools, mailbox="", uids=("1",)),
+        ):
+            self.refused(GatewayError, done)
+        self.assertEqual(self.said(), [])
 
     def test_without_a_message_that_is_there_nothing_is_said_to_be_done(self) -> None:
         for change in (messages.hide_messages, messages.remove_messages):

@@ -50,12 +50,12 @@ class SessionTests(SynchronousTestCase):
         self.wires = [Wire(passwords={ALICE: "wonderland", BOB: "wonderland"}) for _ in range(2)]
         for wire in self.wires:
             wire.store.add(BOB)
-        servers = [
+        self.servers = [
             Server(Clock(), [Listener("x", None, None, wire.factory)], [], drain_timeout=1)  # type: ignore[arg-type]
             for wire in self.wires
         ]
         desk = Desk(Retention(), now=0)
-        self.tools = evolve(desk.tools, processes=Several(servers))
+        self.tools = evolve(desk.tools, processes=Several(self.servers))
         self.alice = self.wires[0].login(host="192.0.2.1", secure=True)
         self.wires[0].clock.advance(100)
         self.bob = self.wires[1].connect("2001:db8::1", secure=True)
@@ -112,6 +112,13 @@ class SessionTests(SynchronousTestCase):
     def test_an_id_that_is_none_is_said_so(self) -> None:
         with self.assertRaises(NotFound):
             self.done(kick_session, session="nonsense")
+
+    def test_who_names_no_session_ends_none(self) -> None:
+        with self.assertRaisesRegex(BadRequest, "session: expected the id of a session"):
+            self.done(kick_session, session="")
+        for server in self.servers:
+            self.assertEqual(server.kick({"session": "", "user": "", "operator": "desk"}), [])
+        self.assertFalse(any(one.closed for one in (self.alice, self.bob, self.nobody)))
 
     def test_all_of_a_user_or_of_a_network_are_kicked(self) -> None:
         self.assertEqual(self.kicked(self.done(kick_sessions, user=ALICE)), ["192.0.2.1"])

@@ -201,6 +201,8 @@ class ForgiveTests(ThrottleCase):
         for arguments in ({}, {"user": "", "address": ""}, *odd):
             self.assertIsInstance(self.fault(forgive, **arguments), BadRequest)
         self.assertEqual(self.ask(forgive, address="not an address").places, 0)
+        nobody = {"names": [], "address": "", "mailboxes": []}
+        self.assertEqual(self.admission.forgive(nobody), {"places": 0, "delays": 0})
         self.assertEqual(self.wait("bob"), 4.0)
 
 

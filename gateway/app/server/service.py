@@ -258,7 +258,12 @@ class Server(SignalledService):
         return {"total": total, "sessions": found[:most]}
 
     def kick(self, asked: Mapping[str, Any]) -> list[tuple[OpenSession, bool]]:
-        """End sessions of this process; ``asked`` as by ``is_meant``, and ``operator``."""
+        """End sessions of this process; ``asked`` as by ``is_meant``, and ``operator``.
+
+        None where nothing is asked for: a field that stayed empty is no wish to end all.
+        """
+        if are_all_meant(asked):
+            return []
         meant, operator = is_meant(asked), asked["operator"]
         return [one for sessions in self._sessions() for one in sessions.kick(meant, operator)]
 

@@ -306,7 +306,7 @@ async def show_restored(terminal: Terminal, ask: Ask, mailbox: str, uids: tuple[
     """Bring back and print how many came; ``PARTLY`` where not all did."""
     from gateway.operations.mail.stored_mail import restore
 
-    done = await ask(restore, mailbox=mailbox, uids=uids)
+    done = await ask(restore, mailbox=mailbox, uids=uids or None)
     text = f"{done.restored} of {done.wanted} messages are back in {done.mailbox}"
     terminal.say(text, **asdict(done))
     return Exit.DONE if done.restored == done.wanted else Exit.PARTLY

@@ -139,7 +139,7 @@ def flush(terminal: Terminal, config: str | None, everybody: bool, user: str | N
         raise click.UsageError("expected USER or --all")
 
     async def work(ask: Ask) -> Exit:
-        done = await ask(flush_caches, user=user or "")
+        done = await ask(flush_caches, user=user or None)
         terminal.say(
             f"dropped {done.passwords:,} passwords, {done.accounts:,} accounts,"
             f" {done.listings:,} lists of messages in {done.processes} processes",

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from attrs import frozen
 
-from gateway.errors import NoSuchMailbox, NotSupported, OnHold
+from gateway.errors import BadValue, NoSuchMailbox, NotSupported, OnHold
 from gateway.interfaces import IMailboxAdmin, IMailboxes, IRetentionStore
 from gateway.model import Account, Reason, StoredMessage
 from gateway.operations.tools import Tools
@@ -54,14 +54,16 @@ async def list_hidden(
     return await tools.run(found)
 
 
-async def restore(tools: Tools, *, mailbox: str, uids: tuple[str, ...] = ()) -> Restored:
+async def restore(tools: Tools, *, mailbox: str, uids: tuple[str, ...] | None = None) -> Restored:
     """Bring back the hidden messages with these unique-ids; without any of them all.
 
     They keep their unique-ids; their age is counted anew.
     """
+    if uids is not None and not uids:
+        raise BadValue(["uids: expected the unique-ids of one message or more, or none at all"])
     account, store = await tools.mailboxes.existing(mailbox), retention_store(tools)
     cause = Reason(operator=tools.operator)
-    wanted = uids or [one.uid for one in await store.list_hidden(account)]
+    wanted = [one.uid for one in await store.list_hidden(account)] if uids is None else uids
     return Restored(mailbox, len(wanted), await store.restore(account, wanted, cause))
 
 

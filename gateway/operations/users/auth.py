@@ -184,13 +184,13 @@ async def _check_mailbox(tools: Tools, account: Account, steps: list[Step]) -> N
     steps.append(Step("mailbox", True, text))
 
 
-async def flush_caches(tools: Tools, *, user: str = "") -> Flushed:
+async def flush_caches(tools: Tools, *, user: str | None = None) -> Flushed:
     """Drop cached passwords, accounts and lists of messages of a user, or of all users.
 
     In all processes; nobody is logged out, and what is asked for next is read anew.
     """
     question: dict[str, object] = {"names": [], "name": "", "mailbox": "", "home": None}
-    if user:
+    if user is not None:
         account, _ = await the_user(tools, user)
         names = dict.fromkeys((login_name(user.encode("utf-8")), account.name, *account.addresses))
         question = {
@@ -201,4 +201,4 @@ async def flush_caches(tools: Tools, *, user: str = "") -> Flushed:
         }
     dropped = await tools.processes.ask_each("flush", question)
     sums = [sum(column) for column in zip(*dropped, strict=True)] or [0, 0, 0]
-    return Flushed(user, len(dropped), *sums)
+    return Flushed(user or "", len(dropped), *sums)

@@ -134,6 +134,8 @@ async def kick_session(tools: Tools, *, session: str) -> Kicks:
     The client gets ``-ERR``, or 421 by LMTP, unless it is amid a reply. A removal after
     QUIT or a delivery ends first. Without QUIT no message is removed.
     """
+    if not session:
+        raise BadValue(["session: expected the id of a session"])
     kicked = await _kick(tools, session=session)
     if not kicked.sessions:
         raise NotFound("no such session is open; it may have ended")
