@@ -27,7 +27,6 @@ from gateway.config.settings import Settings
 from gateway.errors import ConfigError, GatewayError
 from gateway.net.tls.certificates import make_certificate
 from gateway.state.audit import Audit
-from gateway.units import parse_size
 
 _ENTER, _WRITE = os.X_OK, os.W_OK | os.X_OK
 _WORDS = {_ENTER: "entered", _WRITE: "written"}
@@ -99,7 +98,7 @@ def reserve(settings: Settings, user: User | None) -> None:
     # On a full disk there is none; ``foreseen`` reports other errors.
     with _acting(user), suppress(OSError):
         if path:
-            Audit(path, max_octets=parse_size(said.max_size), keep=said.keep).reserve()
+            Audit(path, max_octets=said.max_octets, keep=said.keep).reserve()
 
 
 def file_faults(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from gateway.config import checks as check
+from gateway.endpoints import shown
+from gateway.model import UNLIMITED
+from gateway.units import parse_size
 
 
 @frozen
@@ -30,10 +33,27 @@ class Retention:
     domains: dict[str, DomainRetention] = field(factory=dict, **check.DOMAINS)
 
 
+LEAST_AUDIT = 64 * 1024
+"""Octets of an audit log before another begins, at least: about 200 lines.
+
+With a size of one octet each line would go after ``keep`` others.
+"""
+
+
+def _check_audit_size(value: str) -> None:
+    if 0 < parse_size(value) < LEAST_AUDIT:
+        raise ValueError(f"expected 64K or more, or 0 for no limit, found {shown(value)}")
+
+
 @frozen
 class Audit:
     """``[audit]``: the audit log, which has one line per removed message."""
 
     path: str = "audit.log"
-    max_size: str = field(default="100 MB", **check.SOME_SIZE)
+    max_size: str = field(default="100 MB", **check.checked(_check_audit_size))
     keep: int = field(default=10, **check.within(1, 10_000))
+
+    @property
+    def max_octets(self) -> int:
+        """``max_size``; without a limit ``UNLIMITED``."""
+        return parse_size(self.max_size) or UNLIMITED

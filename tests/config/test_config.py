@@ -171,6 +171,10 @@ class FaultTests(ConfigCase):
             '[policy]\nendpoint = "nowhere"',
             '[http]\nendpoint = "nowhere"',
             '[audit]\nmax_size = ""',
+            '[audit]\nmax_size = "1"',
+            '[audit]\nmax_size = "63 KB"',
+            '[audit]\nmax_size = "-1"',
+            '[audit]\nmax_size = "9999999 P"',
             "[audit]\nkeep = 0",
         ):
             (fault,) = self.faults(f"{LISTENER}{line}\n")
@@ -749,9 +753,11 @@ class CheckTests(ConfigCase):
 
     def test_what_a_session_removes_is_in_the_audit_that_is_set(self) -> None:
         for path, max_size, files in (
-            ("audit.log", "1", ["audit.log", "audit.log.1"]),
+            ("audit.log", "64 KB", ["audit.log", "audit.log.1"]),
+            ("audit.log", "0", ["audit.log"]),
+            ("audit.log", "unlimited", ["audit.log"]),
             ("removed", "1 MB", ["removed"]),
-            ("", "1", []),
+            ("", "64 KB", []),
         ):
             state = self.usable()
             text = f'state_dir = "{state}"\n{LISTENER}[audit]\npath = "{path}"\n'
@@ -759,7 +765,7 @@ class CheckTests(ConfigCase):
             settings = load_settings(self.file(text), {})
             audit = make_audit(settings)
             for _ in range(3):
-                audit([REMOVED])
+                audit([REMOVED] * 150)
             found = {name for name in os.listdir(state) if name not in ("tls", "accounts")}
             self.assertEqual(sorted(found), files)
 

@@ -16,7 +16,6 @@ from gateway.state.audit import Audit
 from gateway.state.leader import FlockLeader
 from gateway.state.ledger import LedgerState
 from gateway.store.audited import no_audit
-from gateway.units import parse_size
 
 T = TypeVar("T")
 
@@ -114,4 +113,4 @@ def make_audit(settings: Settings) -> AuditOf:
     path, said = settings.audit_path, settings.audit
     if not path:
         return no_audit
-    return Audit(path, max_octets=parse_size(said.max_size), keep=said.keep)
+    return Audit(path, max_octets=said.max_octets, keep=said.keep)
