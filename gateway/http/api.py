@@ -194,10 +194,13 @@ class ApiResource(Resource):
         self._api = api
 
     def render(self, request: Any) -> Any:
-        """Answer a request, if its path can be read.
+        """Answer a request, if its path and host can be read.
 
         A slash within a parameter is %2F, and no separator: klein gets each part quoted.
         """
+        if not request.header("host").isascii():
+            # RFC 9112 section 3.2.  klein would log each with a traceback.
+            return _refused(request, BadRequest(["host: expected ASCII"]))
         parts = request.uri.partition(b"?")[0].split(b"/")[1:]
         try:
             whole = [unquote_to_bytes(part).decode("utf-8") for part in parts]
@@ -213,7 +216,7 @@ def check(request: BoundedRequest) -> None:
         raise BodyTooLarge("expected a smaller body; nothing was done")
     if any(name.lower() in _IN_QUERY for name in request.args):
         raise BadRequest(["expected no secret in a URL: send it as Authorization: Bearer TOKEN"])
-    content_type = (request.getHeader("content-type") or "application/json").partition(";")[0]
+    content_type = (request.header("content-type") or "application/json").partition(";")[0]
     if request.sent_body and content_type.strip().lower() != "application/json":
         raise BadRequest([f"content-type: expected application/json, found {content_type[:60]}"])
 

@@ -126,6 +126,14 @@ class BoundedRequest(Request):
         """The client's address, and not that of a proxy before it."""
         return IPv4Address("TCP", self.connection.host, 0)
 
+    def header(self, name: str) -> str:
+        """The last header of this name, a character for each octet; empty: there is none.
+
+        ``getHeader`` of a text fails for octets that are no UTF-8.
+        """
+        octets: bytes = self.getHeader(name.encode("ascii")) or b""
+        return octets.decode("latin-1")
+
     @property
     def shown_path(self) -> str:
         """The path for the log, without the query: somebody may have put a secret there."""
@@ -189,7 +197,7 @@ class BoundedSite(Site):
 
     def log(self, request: Any) -> None:
         """Emit what was asked, unless ``pop3gw health`` has asked on this machine."""
-        if request.is_from_here and request.getHeader("user-agent") == HEALTH_CHECK:
+        if request.is_from_here and request.header("user-agent") == HEALTH_CHECK:
             return
         method = request.method.decode("ascii", "backslashreplace")
         self._emit(

@@ -363,6 +363,20 @@ class ProblemTests(ApiCase):
         self.problem(f"/v1/pets?search={'a' * (MOST_TEXT + 1)}", 400)
         self.assertEqual(self.ask("/v1/pets/%ff").status, 400)
 
+    def test_odd_octets_in_a_header_are_the_clients_fault(self) -> None:
+        for name, status in (("Host", 400), ("Content-Type", 400), ("User-Agent", 200)):
+            channel, transport = self.connect("127.0.0.1")
+            line = f"{name}: \xff".encode("latin-1")
+            body = b'{"age": 1}'
+            channel.dataReceived(
+                b"PUT /v1/pets/tom HTTP/1.0\r\nAuthorization: Bearer s3cret\r\n"
+                b"Content-Length: %d\r\n%s\r\n\r\n%s" % (len(body), line, body)
+            )
+            self.assertEqual(read(transport.value()).status, status, name)
+            served = [one for one in self.events if isinstance(one, RequestServed)]
+            self.assertEqual(served[-1].status, status)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_an_unknown_path_and_a_wrong_method_say_what_there_is(self) -> None:
         self.assertIn("openapi", self.problem("/v2/dogs", 404)["detail"])
         answer = self.ask("/v1/pets/tom", "DELETE")

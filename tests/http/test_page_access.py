@@ -334,6 +334,22 @@ class AnswerTests(SynchronousTestCase):
         for page in ("-1", "x", "9" * 30, "1.5"):
             self.assertEqual(self.browser.get(f"/retention?page={page}").status, 200)
 
+    def test_a_header_that_cannot_be_read_is_no_internal_error(self) -> None:
+        names = ("accept_language", "cookie", "origin", "sec_fetch_site", "x_fragment", "host")
+        for name in names:
+            for value in ("http://[", "http://[::1", 'a="', "\ud800"):
+                self.browser.get("/login", **{name: value})
+                self.assertLess(self.browser.post("/login", {}, **{name: value}).status, 500)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_cookies_of_other_programs_at_other_ports_lock_nobody_out(self) -> None:
+        for value in ('{"a":1}', "[", "a b", "caf\u00e9", "x" * 5000, 'one; two="; three'):
+            browser = PageBrowser(self.server)
+            browser.cookies = {"prefs": value}
+            self.assertEqual(browser.log_in().status, 303, value[:20])
+            browser.cookies = {"prefs": value, **browser.cookies}
+            self.assertEqual(browser.get("/retention").status, 200, value[:20])
+
     def test_head_is_get_without_a_body(self) -> None:
         answer = self.browser.ask("HEAD", "/retention", b"", {})
         self.assertEqual((answer.status, answer.text), (200, ""))

@@ -156,7 +156,7 @@ class PageBrowser:
         }
         lines = [f"{name.replace('_', '-')}: {value}" for name, value in sent.items()]
         head = "\r\n".join([f"{method} {path} HTTP/1.0", *lines, "", ""])
-        channel.dataReceived(head.encode("utf-8") + body)
+        channel.dataReceived(head.encode("utf-8", "surrogatepass") + body)
         return self._read(line.value())
 
     def _read(self, answer: bytes) -> Page:

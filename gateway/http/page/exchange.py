@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
+from collections.abc import Mapping, Sequence
 from typing import Self
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 from attrs import field, frozen
 
@@ -108,8 +107,7 @@ class Asked:
 
 
 def _header(request: BoundedRequest, name: str) -> str:
-    value = request.getHeader(name)
-    return "" if value is None else str(value)[:4000]
+    return request.header(name)[:4000]
 
 
 def _is_foreign(request: BoundedRequest) -> bool:
@@ -118,7 +116,8 @@ def _is_foreign(request: BoundedRequest) -> bool:
     # Under "Referrer-Policy: no-referrer" the Origin of our own forms is "null" (Fetch section
     # 3.2), so that this tells nothing; the token of the form does.
     origin = _header(request, "origin")
-    return origin not in ("", "null") and urlsplit(origin).netloc != _header(request, "host")
+    # It has no path (RFC 6454 section 7).
+    return origin not in ("", "null") and origin.partition("://")[2] != _header(request, "host")
 
 
 def _form(request: BoundedRequest) -> Fields:
@@ -143,11 +142,14 @@ def _fields(text: bytes) -> Fields:
 
 
 def _cookies(request: BoundedRequest) -> Mapping[str, str]:
-    try:
-        read = SimpleCookie(_header(request, "cookie"))
-    except CookieError:
-        return {}
-    return {name: morsel.value for name, morsel in read.items()}
+    """All that the browser sends (RFC 6265 section 5.4), as they are: ours have no quotes.
+
+    Browsers send those of all ports of a host, so most may be other programs', of any form and
+    length.  A proxy may send several headers (RFC 9113 section 8.2.3).
+    """
+    said: Sequence[bytes] = request.requestHeaders.getRawHeaders(b"cookie", [])
+    pairs = (one.partition("=") for one in b";".join(said).decode("latin-1").split(";"))
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 @frozen
