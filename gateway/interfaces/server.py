@@ -154,6 +154,12 @@ class IProcesses(Interface):
         can be asked.
         """
 
+    def ask_everyone(question: str, argument: object = None) -> Deferred[list[Any]]:
+        """The answers of all processes that may have clients, also while they drain.
+
+        Fails with ``AskFailed`` if one of them gives none in time, and as ``ask_each`` does.
+        """
+
     def ask_parent(question: str, argument: object = None) -> Deferred[Any]:
         """The answer of the process that has admission and the configuration.
 

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from gateway.errors import AskFailed
 from gateway.events import (
     Emit,
     QueueTaken,
@@ -187,6 +188,31 @@ class Supervisor:
         def gathered(results: list[tuple[bool, Any]]) -> dict[int, Any]:
             pairs = zip(serving, results, strict=True)
             return {number: answer for (number, _), (is_good, answer) in pairs if is_good}
+
+        return DeferredList(asked, consumeErrors=True).addCallback(gathered)
+
+    def ask_everyone(self, name: str, body: object = None) -> Deferred[list[Any]]:
+        """The answers of all workers that may have clients, also of those that drain or hang.
+
+        Fails with ``AskFailed`` unless all of them answer.
+        """
+        # One that starts has none.
+        there = [
+            (worker.number, worker.running.channel)
+            for worker in self._workers
+            if worker.running is not None and worker.state is not State.STARTING
+        ]
+        asked = [channel.ask(name, body) for _, channel in there]
+
+        def gathered(results: list[tuple[bool, Any]]) -> list[Any]:
+            pairs = zip(there, results, strict=True)
+            silent = [str(number + 1) for (number, _), (is_good, _) in pairs if not is_good]
+            if silent:
+                raise AskFailed(
+                    f"no answer of worker {', '.join(silent)}, which may have sessions:"
+                    " try again when it answers or has been replaced"
+                )
+            return [answer for _, answer in results]
 
         return DeferredList(asked, consumeErrors=True).addCallback(gathered)
 

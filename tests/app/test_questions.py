@@ -54,6 +54,16 @@ class Workers:
             lambda results: {number: one for number, (good, one) in enumerate(results) if good}
         )
 
+    def ask_everyone(self, name: str, body: object = None) -> Deferred[list[Any]]:
+        """As ``Supervisor.ask_everyone``."""
+
+        def whole(answers: dict[int, Any]) -> list[Any]:
+            if len(answers) < len(self.ends):
+                raise AskFailed("no answer of a worker")
+            return list(answers.values())
+
+        return self.ask_all(name, body).addCallback(whole)
+
 
 class WorkerTests(SynchronousTestCase):
     """Two workers and their parent."""
@@ -69,10 +79,14 @@ class WorkerTests(SynchronousTestCase):
 
     def answer(self, asked: Deferred[Any]) -> Any:
         """What the processes have answered."""
+        self.turn()
+        return self.successResultOf(asked)
+
+    def turn(self) -> None:
+        """All messages arrive."""
         for _ in range(3):
             for ends in self.workers.ends:
                 ends.turn()
-        return self.successResultOf(asked)
 
     def test_a_worker_gets_the_answers_of_all_workers(self) -> None:
         self.assertEqual(self.answer(self.workers.processes[1].ask_each("number")), [0, 1])
@@ -83,6 +97,16 @@ class WorkerTests(SynchronousTestCase):
     def test_a_worker_that_cannot_answer_is_left_out(self) -> None:
         self.workers.questions[0].answer("odd", lambda number: number % 2 == 1)
         self.assertEqual(self.answer(self.workers.processes[1].ask_each("odd", 3)), [True])
+
+    def test_who_asks_everyone_gets_no_answer_without_that_of_each(self) -> None:
+        for asker in (self.workers.processes[1], self.parent):
+            self.assertEqual(self.answer(asker.ask_everyone("number")), [0, 1])
+        self.workers.questions[0].answer("odd", lambda number: number % 2 == 1)
+        for asker in (self.workers.processes[1], self.parent):
+            asked = asker.ask_everyone("odd", 3)
+            self.turn()
+            said = str(self.failureResultOf(asked, AskFailed).value)
+            self.assertEqual(said, "no answer of a worker")
 
     def test_a_worker_gets_the_answer_of_the_parent(self) -> None:
         self.of_parent.answer("twice", lambda number: 2 * number)

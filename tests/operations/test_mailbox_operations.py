@@ -22,6 +22,7 @@ from gateway.config.retention import DomainRetention, Retention
 from gateway.config.settings import DirectorySettings, Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import (
+    AskFailed,
     BadMailboxName,
     BadRequest,
     DirectoryDown,
@@ -69,6 +70,7 @@ class OperatorCase(SynchronousTestCase):
         self.trail: Any = Trail()
         self.state: Any = MemoryState()
         self.sessions: dict[str, int] = {}
+        self.silent = ""
         self.directory: MemoryDirectory | None = None
         self.accounts = {
             "alice": Account(
@@ -103,7 +105,7 @@ class OperatorCase(SynchronousTestCase):
     @property
     def tools(self) -> Tools:
         questions = Questions()
-        questions.answer(SESSIONS_IN, lambda mailbox: self.sessions.get(mailbox, 0))
+        questions.answer(SESSIONS_IN, self.count_sessions)
         made = tools_of(
             self.settings,
             self.directory or MemoryDirectory({}, self.accounts),
@@ -115,6 +117,11 @@ class OperatorCase(SynchronousTestCase):
             now=lambda: NOW,
         )
         return evolve(made, operator="token desk")
+
+    def count_sessions(self, mailbox: str) -> int:
+        if self.silent:
+            raise AskFailed(self.silent)
+        return self.sessions.get(mailbox, 0)
 
     def get(self, asked: Coroutine[Any, Any, T]) -> T:
         return self.successResultOf(Deferred.fromCoroutine(asked))
@@ -535,6 +542,14 @@ class DeleteTests(OperatorCase):
         found = self.get(mailbox_list.show_mailbox(self.tools, mailbox=held)).mailbox
         self.assertEqual((found.on_hold, found.owner), (True, "held"))
         self.assertEqual(self.uids(held), list(uids))
+
+    def test_while_nobody_knows_who_has_it_open_it_is_refused(self) -> None:
+        self.deliver(self.name)
+        self.silent = "no answer of worker 2"
+        to = {"mailbox": self.name, "target": "new@example.org"}
+        for asked in (self.delete(confirm=self.name), mailboxes.rename(self.tools, **to)):
+            self.assertEqual(self.refused(AskFailed, asked), self.silent)
+        self.assertEqual((self.said(), len(self.uids(self.name))), ([], 1))
 
     def test_names_of_any_characters_are_deleted_by_that_name_only(self) -> None:
         self.deliver(ODD)

@@ -6,10 +6,12 @@ import errno
 import signal
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from channels import Ends
+from gateway.errors import AskFailed
 from gateway.events import (
     Event,
     QueueTaken,
@@ -20,7 +22,7 @@ from gateway.events import (
     WorkerStarted,
     WorkerUnusable,
 )
-from gateway.processes.channel import Channel
+from gateway.processes.channel import ANSWER_WITHIN, Channel
 from gateway.processes.supervision import (
     GRACE,
     LONGEST_DELAY,
@@ -337,6 +339,43 @@ class AskTests(SupervisorCase):
         asked = self.supervisor.ask_all("sessions")
         self.turn()
         self.assertEqual(self.successResultOf(asked), {0: ["a"], 1: ["b"]})
+
+    def answer_all(self) -> None:
+        for number in range(3):
+            self.now(number).worker.handle("sessions in", lambda _, number=number: number)
+
+    def test_one_that_drains_still_has_sessions_and_is_asked(self) -> None:
+        self.begin()
+        self.answer_all()
+        self.say(1, "leaving")
+        asked = self.supervisor.ask_everyone("sessions in", "bob")
+        self.turn()
+        self.assertEqual(self.successResultOf(asked), [0, 1, 2])
+
+    def test_one_that_hangs_has_not_said_that_it_has_none(self) -> None:
+        self.begin()
+        self.answer_all()
+        self.now(1).worker.handle("sessions in", lambda _: Deferred())
+        asked = self.supervisor.ask_everyone("sessions in", "bob")
+        self.turn()
+        self.assertNoResult(asked)
+        self.clock.advance(ANSWER_WITHIN)
+        self.assertIn("no answer of worker 2,", str(self.failureResultOf(asked, AskFailed).value))
+
+    def test_one_that_is_killed_counts_until_it_has_ended(self) -> None:
+        self.begin()
+        self.answer_all()
+        self.pass_(int(self.hang_timeout) + 1, 1)
+        killed = self.now(1)
+        killed.worker.handle("sessions in", lambda _: Deferred())
+        asked = self.supervisor.ask_everyone("sessions in", "bob")
+        self.turn()
+        self.clock.advance(ANSWER_WITHIN)
+        self.failureResultOf(asked, AskFailed)
+        killed.end()
+        asked = self.supervisor.ask_everyone("sessions in", "bob")
+        self.turn()
+        self.assertEqual(self.successResultOf(asked), [0, 2])
 
 
 class CountTests(SupervisorCase):

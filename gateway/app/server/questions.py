@@ -19,7 +19,7 @@ from gateway.processes.channel import Channel
 Answer = Callable[[Any], object]
 """Takes the argument of a question and answers it: a JSON value, or a Deferred of one."""
 
-_EACH, _PARENT, _QUESTION = "ask each", "ask parent", "question"
+_EACH, _EVERYONE, _PARENT, _QUESTION = "ask each", "ask everyone", "ask parent", "question"
 
 PARENT_WITHIN = 60.0
 """Seconds for an answer of the parent, which may have to ask all workers in turn."""
@@ -30,6 +30,9 @@ class Workers(Protocol):
 
     def ask_all(self, name: str, body: object = None) -> Deferred[dict[int, Any]]:
         """The answers of those that serve, by number; without those that gave none in time."""
+
+    def ask_everyone(self, name: str, body: object = None) -> Deferred[list[Any]]:
+        """The answers of all that may have clients; fails unless all of them answer."""
 
 
 class Questions:
@@ -71,6 +74,8 @@ class SingleProcess:
         """As ``IProcesses.ask_each``."""
         return self.ask_parent(question, argument).addCallback(lambda answer: [answer])
 
+    ask_everyone = ask_each
+
     def ask_parent(self, question: str, argument: object = None) -> Deferred[Any]:
         """As ``IProcesses.ask_parent``."""
         return self.ask_here(question, argument)
@@ -100,6 +105,10 @@ class WorkerProcesses:
         # The parent waits for each worker as long as a channel does.
         return self._channel.ask(_EACH, [question, argument], within=PARENT_WITHIN)
 
+    def ask_everyone(self, question: str, argument: object = None) -> Deferred[list[Any]]:
+        """As ``IProcesses.ask_everyone``."""
+        return self._channel.ask(_EVERYONE, [question, argument], within=PARENT_WITHIN)
+
     def ask_parent(self, question: str, argument: object = None) -> Deferred[Any]:
         """As ``IProcesses.ask_parent``."""
         return self._channel.ask(_PARENT, [question, argument], within=PARENT_WITHIN)
@@ -122,6 +131,10 @@ class ParentProcesses:
         asked = self._workers.ask_all(_QUESTION, [question, argument])
         return asked.addCallback(lambda answers: list(answers.values()))
 
+    def ask_everyone(self, question: str, argument: object = None) -> Deferred[list[Any]]:
+        """As ``IProcesses.ask_everyone``."""
+        return self._workers.ask_everyone(_QUESTION, [question, argument])
+
     def ask_parent(self, question: str, argument: object = None) -> Deferred[Any]:
         """As ``IProcesses.ask_parent``."""
         return self.ask_here(question, argument)
@@ -133,4 +146,5 @@ class ParentProcesses:
     def serve(self, channel: Channel) -> None:
         """Answer a worker's questions."""
         channel.handle(_EACH, lambda body: self.ask_each(*body))
+        channel.handle(_EVERYONE, lambda body: self.ask_everyone(*body))
         channel.handle(_PARENT, lambda body: self.ask_parent(*body))

@@ -220,8 +220,8 @@ def _deleted(
 
 
 async def refuse_if_open(tools: Tools, mailbox: str) -> None:
-    """Raise ``MaildropBusy`` if sessions have the mailbox open."""
-    answers = await tools.processes.ask_each(SESSIONS_IN, mailbox)
+    """Raise ``MaildropBusy`` if sessions have it open, ``AskFailed`` while that is unknown."""
+    answers = await tools.processes.ask_everyone(SESSIONS_IN, mailbox)
     if count := sum(answers):
         sessions = "a session has" if count == 1 else f"{count} sessions have"
         raise MaildropBusy(f"{sessions} {mailbox!r} open: end them first, or wait")
