@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 
 from attrs import frozen
 
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError, GatewayError, TookTooLong
 
 if TYPE_CHECKING:
     from gateway.http.routes import Route
@@ -31,7 +31,7 @@ TIMEOUT = 60.0
 """Seconds to wait for an answer."""
 
 LONGEST = 3600.0
-"""The same of what reads or removes all mail of a mailbox, or goes through all mailboxes."""
+"""The same of what reads or changes much mail of a mailbox, or goes through all mailboxes."""
 
 _LARGEST = 2**26
 """Most octets of an answer."""
@@ -101,8 +101,8 @@ class Server:
     ) -> T:
         """The answer of an operation; all its arguments but the tools have names.
 
-        Raises ``NoServer``, ``Refused``, or ``ConfigError`` with the cure: no answer in time,
-        or no permission.
+        Raises ``NoServer``, ``Refused``, ``TookTooLong``, or ``ConfigError`` with the cure: no
+        permission, for example.
         """
         route = _route_of(operation)
         body = self._exchange(*_request_of(route, arguments))
@@ -131,8 +131,8 @@ class Server:
 
     def _unreachable(self, error: OSError) -> GatewayError:
         if isinstance(error, TimeoutError):
-            cure = "look at its log, or wait longer with --timeout"
-            return ConfigError([f"{self.path}: no answer within {self.timeout:g} s; {cure}"])
+            fault = f"{self.path}: no answer within {self.timeout:g} s"
+            return TookTooLong(f"{fault}; look at the server's log")
         if isinstance(error, PermissionError):
             cure = "run this as root, or as the user that the server runs as"
             return ConfigError([f"{self.path}: permission denied; {cure}"])

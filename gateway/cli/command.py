@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from gateway.cli.terminal import Terminal
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError, GatewayError, TookTooLong
 
 
 class Exit(IntEnum):
@@ -55,12 +56,32 @@ CONFIG = click.option(
 )
 
 
+class _UsageAsJson(click.UsageError):
+    """Wrong usage of a command that prints JSON."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it as ``Terminal.complain`` prints an error."""
+        click.echo(json.dumps({"error": self.format_message()}), file=file, err=True)
+
+
+def _shown(error: click.UsageError, *, as_json: bool) -> click.UsageError:
+    return _UsageAsJson(error.format_message(), error.ctx) if as_json else error
+
+
 class _WithExamples(click.Command):
     """Examples at the end of the help, each on a line of its own."""
 
     def __init__(self, *arguments: Any, examples: Sequence[str] = (), **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.examples = tuple(examples)
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **rest: Any) -> Any:
+        """Read the arguments; the option --json may be one that is not read any more."""
+        as_json = "--json" in args
+        try:
+            return super().make_context(info_name, args, *more, **rest)
+        except click.UsageError as error:
+            raise _shown(error, as_json=as_json) from None
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the section of the examples."""
@@ -86,14 +107,20 @@ class Command(_WithExamples):
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; turn its errors into lines and an exit code."""
         as_json = ctx.params.pop("as_json")
+        can_wait = "timeout" in ctx.params
         ctx.obj = terminal = Terminal(as_json=as_json, name=ctx.command_path)
         try:
             code = super().invoke(ctx)
         except BrokenPipeError:
             # The reader has enough, as head(1) has; click ends quietly.
             raise
+        except click.UsageError as error:
+            raise _shown(error, as_json=as_json) from None
         except KeyboardInterrupt:
             code = Exit.INTERRUPTED
+        except TookTooLong as error:
+            terminal.complain(f"{error}{', or wait longer with --timeout' if can_wait else ''}")
+            code = Exit.FAILED
         except (GatewayError, OSError, ValueError) as error:
             for line in _lines(error):
                 terminal.complain(line)
@@ -121,6 +148,13 @@ class Group(_WithExamples, click.Group):
             names = ", ".join(self.list_commands(ctx))
             ctx.fail(f"expected a command before {first}: {names}")
         return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """The command that the arguments name."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise _shown(error, as_json="--json" in args) from None
 
 
 def command(name: str, *examples: str, does: str = "") -> Callable[[Callable[..., Any]], Command]:

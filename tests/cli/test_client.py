@@ -13,7 +13,7 @@ import pytest
 
 from control_socket import Asked, Said, control_socket
 from gateway.cli.client import NoServer, Refused, Server
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, TookTooLong
 from gateway.operations.mail import retention, retention_forecast, stored_mail
 
 NOBODY = {
@@ -111,7 +111,7 @@ def test_a_server_that_does_not_answer_in_time_is_an_error_with_a_cure(tmp_path:
         silent.listen()
         server = Server(str(tmp_path), timeout=0.05)
         assert server.is_running()
-        with pytest.raises(ConfigError, match=r"no answer within 0\.05 s; look at its log"):
+        with pytest.raises(TookTooLong, match=r"no answer within 0\.05 s; look at the"):
             server.ask(retention_forecast.forecast)
 
 

@@ -22,9 +22,11 @@ from click.testing import CliRunner
 from cluster_engines import Engines
 from cluster_gateway import ClusterGateway
 from commands import PROGRAM
-from gateway.cli.command import MEANINGS, Command, Exit, Group
+from gateway.cli.command import MEANINGS, Command, Exit, Group, command
 from gateway.cli.main import pop3gw
 from gateway.cli.manual import manual
+from gateway.cli.terminal import Terminal
+from gateway.errors import TookTooLong
 from gateway.http.routes import ROUTES
 from gateway.model import LastScan
 from gateway.operations.users.accounts import set_password
@@ -420,6 +422,44 @@ def test_an_interrupted_command_ends_without_a_traceback() -> None:
 
     done = CliRunner().invoke(pop3gw, ["passwd", "--stdin", "bob"], input=Interrupted())
     assert (done.exit_code, done.output) == (Exit.INTERRUPTED, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--json",
+        "nosuch --json",
+        "mailboxes nosuch --json",
+        "retention --json nosuch",
+        "retention forecast --days x --json",
+        "retention forecast --json --nosuch",
+        "messages hide --json",
+        "messages restore bob --json",
+        "users flush --json",
+        "samples nosuch --json",
+        "audit --json x",
+    ],
+)
+def test_wrong_usage_with_json_is_an_object_too(words: str) -> None:
+    done = CliRunner().invoke(pop3gw, words.split())
+    assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
+    (line,) = done.stderr.splitlines()
+    assert list(json.loads(line)) == ["error"]
+    without = CliRunner().invoke(pop3gw, words.replace("--json", "").split())
+    assert not without.stderr.startswith("{")
+
+
+def test_a_longer_wait_is_advised_where_there_is_an_option_for_it() -> None:
+    for options, advised in (((), False), ([click.option("--timeout", default=60.0)], True)):
+
+        def slow(_: Terminal, **__: object) -> None:
+            raise TookTooLong("control: no answer within 60 s")
+
+        for option in options:
+            slow = option(slow)
+        done = CliRunner().invoke(command("slow")(slow), [])
+        assert done.exit_code == Exit.FAILED
+        assert ("wait longer with --timeout" in done.stderr) == advised
 
 
 def test_the_documented_exit_codes_are_those_of_the_code() -> None:

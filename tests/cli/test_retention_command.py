@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from commands import PROGRAM, run_here
 from gateway.cli.command import Exit
@@ -21,7 +22,7 @@ from gateway.cli.commands.retention import show_hidden, show_mailbox, show_previ
 from gateway.cli.commands.unique_ids import show_moved
 from gateway.cli.terminal import Terminal
 from gateway.config.retention import Retention
-from gateway.errors import StoreDown
+from gateway.errors import NoSuchMailbox, StoreDown
 from gateway.model import Account, LastScan, RetentionOrder
 from gateway.state.ledger import Ledger
 from operator_tools import Desk as Tooled
@@ -60,6 +61,10 @@ class Desk(Tooled):
 
         shown = Deferred.fromCoroutine(work(terminal, ask, *arguments))
         shown.addCallback(results.append)
+        failed: list[Failure] = []
+        shown.addErrback(failed.append)
+        for failure in failed:
+            failure.raiseException()
         return results[0]
 
     def preview(self, mailbox: str | None = None, *, as_json: bool = False) -> Exit:
@@ -95,8 +100,22 @@ def test_a_preview_of_one_mailbox_names_the_messages() -> None:
     (uid,) = desk.add("alice", 1, 61 * DAY)
     assert desk.preview("alice") == 0
     assert desk.lines[1].startswith(f"  {uid}: unread, due 2027-01-14T08:00:00Z; came 2026-11-15T")
-    assert desk.preview("nobody") == 0
-    assert "nobody: retention has no policy for it" in desk.err.getvalue()
+
+
+def test_a_mailbox_without_a_policy_is_a_result_and_one_that_there_is_not_an_error() -> None:
+    desk = Desk()
+    desk.section = Retention()
+    desk.add("alice", 1, 61 * DAY)
+    assert desk.preview("alice") == 0
+    assert desk.lines == ["alice: retention has no policy for it"]
+    desk.out.truncate(0)
+    desk.out.seek(0)
+    assert desk.preview("alice", as_json=True) == 0
+    (found,) = map(json.loads, desk.lines)
+    assert (found["mailbox"], found["policy"], found["would_go"]) == ("alice", "", 0)
+    assert desk.err.getvalue() == ""
+    with pytest.raises(NoSuchMailbox):
+        desk.preview("nobody")
 
 
 def test_json_is_a_line_for_each_mailbox_and_one_for_the_store() -> None:

@@ -83,7 +83,7 @@ def show(terminal: Terminal, config: str | None, mailbox: str) -> Exit:
         terminal.fields(details(found), **details_described(found))
         return Exit.DONE
 
-    return with_server(config, work)
+    return with_server(config, work, LONGEST)
 
 
 # -- changes -------------------------------------------------------------------

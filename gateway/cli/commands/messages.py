@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import asdict
 
+from gateway.cli.client import LONGEST
 from gateway.cli.command import CONFIG, Exit, Group, command
 from gateway.cli.moments import day_of
 from gateway.cli.pages import Paging, paged, show_list
@@ -126,7 +127,7 @@ def _changing(name: str, done: str, operation: Callable[[], Any], text: str) -> 
             )
             return Exit.DONE if changed.done == changed.wanted else Exit.PARTLY
 
-        return with_server(config, work)
+        return with_server(config, work, LONGEST)
 
     run.__doc__ = text
     for option in (
@@ -194,7 +195,7 @@ def restore(
 
     if everything == bool(uids):
         raise click.UsageError("expected UIDs or --all")
-    return with_server(config, lambda ask: show_restored(terminal, ask, mailbox, uids))
+    return with_server(config, lambda ask: show_restored(terminal, ask, mailbox, uids), LONGEST)
 
 
 for one in (list_messages, show, hide, restore, remove):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import asdict, evolve
 
+from gateway.cli.client import LONGEST
 from gateway.cli.command import CONFIG, Exit, Group, command
 from gateway.cli.pages import every_page
 from gateway.cli.server_parts import Ask, with_or_without_server
@@ -91,6 +92,7 @@ async def show_mailbox(terminal: Terminal, ask: Ask, mailbox: str) -> Exit:
     """Print a preview of one mailbox, with its messages."""
     from gateway.cli.commands.retention_views import MESSAGES, PURGED, due_described, line
     from gateway.operations.mail.retention import StorePreview, preview_mailbox
+    from gateway.operations.mail.stored_mail import list_hidden
 
     found, page = await ask(preview_mailbox, mailbox=mailbox, page=0, per_page=1000), 0
     while _is_longer(found):
@@ -101,7 +103,9 @@ async def show_mailbox(terminal: Terminal, ask: Ask, mailbox: str) -> Exit:
         )
     one = found.preview
     if not one.policy:
-        terminal.complain(f"{mailbox}: retention has no policy for it")
+        # Only another question finds that there is no such mailbox.
+        await ask(list_hidden, mailbox=mailbox, page=0, per_page=1)
+        terminal.say(f"{mailbox}: retention has no policy for it", **due_described(found))
         return Exit.DONE
     terminal.say(line(one), **due_described(found))
     if not terminal.as_json:
@@ -299,7 +303,9 @@ def restore(terminal: Terminal, config: str | None, mailbox: str, uids: tuple[st
     Those with these UIDs, or all. They keep their unique-ids; their age is
     counted anew.
     """
-    return with_or_without_server(config, lambda ask: show_restored(terminal, ask, mailbox, uids))
+    return with_or_without_server(
+        config, lambda ask: show_restored(terminal, ask, mailbox, uids), LONGEST
+    )
 
 
 async def show_restored(terminal: Terminal, ask: Ask, mailbox: str, uids: tuple[str, ...]) -> Exit:
