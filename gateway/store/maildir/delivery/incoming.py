@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import cache
+from hashlib import blake2b
 from itertools import count
 from stat import S_IMODE
 from typing import NamedTuple
@@ -82,7 +83,11 @@ class Draft:
         self._paths: list[str] = []
         self._home: Place | None = None
         """The directories that its name in ``tmp`` needs, if a call has left them open."""
+        self._named = f"tmp/{self._name}"
+        """The path of its file, for the log."""
         self._owner = Owner(0, 0, 0)
+        self._digest: blake2b | None = None
+        """Of the octets written, if others than this process's user may write to the file."""
         self._complete = False
         self._spilled = False
         self._broken: GatewayError | None = None
@@ -148,9 +153,11 @@ class Draft:
 
     def _open(self, maildir: Place) -> None:
         file = f"tmp/{self._name}"
+        self._named = f"{maildir}/{file}"
         self._owner = _owner_of(maildir)
         self._file = maildir.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, self._owner.mode)
         self._paths.append(maildir.at(file))
+        self._digest = blake2b() if self._owner.lets_others_write else None
         _give(self._file, self._owner)
 
     def keep_name(self, maildir: Place) -> None:
@@ -161,6 +168,8 @@ class Draft:
     def _write(self, data: bytes) -> None:
         write_all(self._file, data)
         self.size += len(data)
+        if self._digest is not None:
+            self._digest.update(data)
 
     def place(self, maildir: Place, name: str, folder: str = "new") -> None:
         """Link it into ``new`` or ``cur`` as ``name``.  Raises ``OSError`` if that fails.
@@ -219,12 +228,8 @@ class Draft:
         try:
             try:
                 _give(made, owner)
-                at = 0
-                while data := os.pread(self._file, PIECE, at):
-                    write_all(made, data)
-                    at += len(data)
-                if at != self.size:
-                    raise StoreDown(f"{path}: its original was changed")
+                if not self._fill(made):
+                    raise StoreDown(f"{self._named}: was changed before {maildir} had it")
                 if self._received_ns is not None:
                     os.utime(made, ns=(self._received_ns, self._received_ns))
                 os.fsync(made)
@@ -234,6 +239,20 @@ class Draft:
         except BaseException:
             remove(path)
             raise
+
+    def _fill(self, made: int) -> bool:
+        """Copy the octets; whether they are those that were received.
+
+        The first mailbox's owner has the file, and may change what the others would get.
+        """
+        digest, at = blake2b(), 0
+        # No more than that: whoever makes it longer could do so as fast as this reads.
+        while at <= self.size and (data := os.pread(self._file, PIECE, at)):
+            write_all(made, data)
+            digest.update(data)
+            at += len(data)
+        is_same = self._digest is None or digest.digest() == self._digest.digest()
+        return at == self.size and is_same
 
     @property
     def is_settled(self) -> bool:
@@ -265,6 +284,11 @@ class Owner(NamedTuple):
     user: int
     group: int
     mode: int
+
+    @property
+    def lets_others_write(self) -> bool:
+        """Whether a user other than this process's may write to the file."""
+        return self.user != os.geteuid() or bool(self.mode & 0o020)
 
 
 def _owner_of(maildir: Place) -> Owner:

@@ -254,6 +254,37 @@ class SeveralTests(DeliveryCase):
             self.assertEqual((status.st_uid, status.st_gid, status.st_nlink), (12345, 12346, 1))
         self.assertEqual(len(self.inodes(ALICE, BOB)), 4)
 
+    def test_what_the_first_writes_into_his_file_reaches_no_other(self) -> None:
+        if os.geteuid() != 0:
+            self.skipTest("only root can give files away")
+        os.chown(self.path(ALICE), 12345, 12345)
+        large = b"x" * HELD
+        for content, added in ((b"x", b""), (b"x", b"z"), (large, b""), (large, b"z")):
+            incoming = self.receive(content)
+            self.successResultOf(incoming.commit(ALICE, NO_LIMITS))
+            (name,) = self.files()
+            self.rewrite(self.path(ALICE, "new", name), added)
+            self.failureResultOf(incoming.commit(BOB, NO_LIMITS), StoreDown)
+            self.successResultOf(incoming.close())
+            self.assertEqual((self.files(BOB), self.bench.left_over()), ([], []))
+            os.unlink(self.path(ALICE, "new", name))
+
+    def test_what_the_first_writes_into_tmp_reaches_no_other(self) -> None:
+        if os.geteuid() != 0:
+            self.skipTest("only root can give files away")
+        os.chown(self.path(ALICE), 12345, 12345)
+        incoming = self.receive(b"x" * HELD)
+        self.rewrite(self.path(ALICE, "tmp", *self.files(folder="tmp")))
+        self.failureResultOf(incoming.commit(BOB, NO_LIMITS), StoreDown)
+        self.successResultOf(incoming.close())
+        self.assertEqual((self.files(BOB), self.bench.left_over()), ([], []))
+
+    def rewrite(self, path: str, added: bytes = b"") -> None:
+        with open(path, "r+b") as file:
+            file.write(b"y")
+            file.seek(0, os.SEEK_END)
+            file.write(added)
+
     def test_the_second_gets_it_though_the_first_has_already_removed_it(self) -> None:
         incoming = self.receive(b"one\r\n")
         self.successResultOf(incoming.commit(ALICE, NO_LIMITS))
