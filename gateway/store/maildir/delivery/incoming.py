@@ -189,22 +189,13 @@ class Draft:
                 self._copy(maildir, name, folder)
             return
         try:
-            target, directory = maildir.reach(f"{folder}/{name}")
-            move(path, target, dst_dir_fd=directory)
+            _move(path, maildir, f"{folder}/{name}", os.fstat(self._file))
         except OSError as error:
             self._paths.append(path)
-            if self._is_at(maildir, f"{folder}/{name}"):
-                # A move by link could not remove the first name.
-                return
             # Another file system, or another program cleaned ``tmp``.
             if error.errno not in _NO_LINKS:
                 raise
             self._copy(maildir, name, folder)
-
-    def _is_at(self, maildir: Place, file: str) -> bool:
-        with suppress(OSError):
-            return os.path.samestat(maildir.lstat(file), os.fstat(self._file))
-        return False
 
     def _link(self, maildir: Place, name: str, folder: str) -> None:
         """Another hard link to the file, whatever its current name is."""
@@ -233,9 +224,10 @@ class Draft:
                 if self._received_ns is not None:
                     os.utime(made, ns=(self._received_ns, self._received_ns))
                 os.fsync(made)
+                status = os.fstat(made)
             finally:
                 os.close(made)
-            move(path, maildir.at(f"{folder}/{name}"))
+            _move(path, maildir, f"{folder}/{name}", status)
         except BaseException:
             remove(path)
             raise
@@ -276,6 +268,23 @@ class Draft:
         if file >= 0:
             with suppress(OSError):
                 os.close(file)
+
+
+def _move(path: str, maildir: Place, file: str, status: os.stat_result) -> None:
+    """Move a message out of ``tmp``.  Raises ``OSError``, and then it is not there."""
+    try:
+        target, directory = maildir.reach(file)
+        move(path, target, dst_dir_fd=directory)
+    except OSError:
+        # A move by link may have left the first name, which goes with what the dead leave in tmp.
+        if not _is_at(maildir, file, status):
+            raise
+
+
+def _is_at(maildir: Place, file: str, status: os.stat_result) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(maildir.lstat(file), status)
+    return False
 
 
 class Owner(NamedTuple):

@@ -467,6 +467,21 @@ class TroubleTests(DeliveryCase):
             self.assertEqual(self.send(ALICE), [None])
         self.assertEqual(len(self.files()), 1)
 
+    def test_what_was_copied_and_linked_is_delivered_though_its_first_name_stays(self) -> None:
+        _renameat2.cache_clear()
+        self.addCleanup(_renameat2.cache_clear)
+        self.store = self.another(share=False)
+        old_library = mock.patch.object(ctypes, "CDLL", return_value=object())
+        for stays in (BOB.mailbox, "*"):
+            with old_library, no_room("unlink", f"*/{stays}/tmp/*", errno.EIO):
+                self.assertEqual(self.send(ALICE, BOB), [None, None])
+        inodes = {
+            os.stat(self.path(account, "new", name)).st_ino
+            for account in (ALICE, BOB)
+            for name in self.files(account)
+        }
+        self.assertEqual((len(self.files()), len(self.files(BOB)), len(inodes)), (2, 2, 4))
+
     def test_what_was_removed_in_quit_is_told_even_if_the_lock_is_not_to_be_had(self) -> None:
         import fcntl
 
