@@ -20,7 +20,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from attrs import define, field
 from twisted.logger import Logger
@@ -319,12 +319,14 @@ class Inbox:
         try:
             with os.scandir(place.folder("tmp").path) as entries:
                 for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
-                    # A copied file has the mtime of its original, which may be in the future.
-                    age = now - status.st_ctime
-                    if age > STALE and not stat.S_ISDIR(status.st_mode):
-                        os.unlink(entry.path)
-                        removed += 1
+                    # Another delivery may just have moved it.
+                    with suppress(FileNotFoundError):
+                        status = entry.stat(follow_symlinks=False)
+                        # A copied file has the mtime of its original, which may be in the future.
+                        age = now - status.st_ctime
+                        if age > STALE and not stat.S_ISDIR(status.st_mode):
+                            os.unlink(entry.path)
+                            removed += 1
         except OSError as error:
             log.warn("{maildir}/tmp: cannot clear it: {error}", maildir=self.maildir, error=error)
         if removed:

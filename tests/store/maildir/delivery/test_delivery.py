@@ -167,6 +167,23 @@ class FormTests(DeliveryCase):
         self.send(ALICE)
         self.assertEqual(self.files(folder="tmp"), [])
 
+    def test_a_file_that_another_delivery_moves_meanwhile_keeps_no_other_in_tmp(self) -> None:
+        now = time.time_ns() + 100 * DAY
+        self.store = MaildirStore(self.root, "{name}", run_now, now_ns=lambda: now)
+        for name in ("one", "two", "three"):
+            open(self.path(ALICE, "tmp", name), "w").close()
+        really_unlink, moved = os.unlink, []
+
+        def unlink(path: str, **options: Any) -> None:
+            really_unlink(path, **options)
+            if not moved and os.path.basename(path) in ("one", "two", "three"):
+                moved.append(path)
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+        with mock.patch.object(os, "unlink", unlink):
+            self.assertEqual(self.send(ALICE), [None])
+        self.assertEqual((len(moved), self.files(folder="tmp")), (1, []))
+
     def test_a_maildir_that_is_not_there_is_made_where_that_is_wanted(self) -> None:
         carol = Account(name="carol", mailbox="carol")
         store = self.another(create=True)
