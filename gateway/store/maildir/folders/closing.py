@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from gateway.errors import MaildropBusy
+from gateway.errors import GatewayError, MaildropBusy
+from gateway.store.maildir.folders.dotlock import flocked
 from gateway.store.maildir.folders.files import replace
-from gateway.store.maildir.folders.place import Place
+from gateway.store.maildir.folders.place import Place, opened
 
 NAME = "pop3gw.closed"
 
@@ -79,26 +80,43 @@ def hold(maildir: Place, *, sleep: Callable[[float], None] = time.sleep) -> int:
 
     The caller has the Maildir ``flocked``.  Raises ``MaildropBusy`` or ``OSError``.
     """
-    file = maildir.open(NAME, os.O_RDWR | os.O_CREAT)
-    try:
-        for _ in range(TRIES):
-            with suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for _ in range(TRIES):
+        file = maildir.open(NAME, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_named(maildir, file):
                 return file
-            sleep(PAUSE)
-        raise MaildropBusy(f"{maildir}: another process copies it to another place")
-    except BaseException:
+        except BlockingIOError:
+            pass
+        except BaseException:
+            os.close(file)
+            raise
         os.close(file)
-        raise
+        sleep(PAUSE)
+    raise MaildropBusy(f"{maildir}: another process copies it to another place")
 
 
 def release(maildir: str, file: int) -> None:
-    """Open it again, unless it has a mark."""
+    """Open it again, unless it has a mark.
+
+    The file stays where the Maildir's ``flock`` is not to be had at once: empty it closes nothing.
+    """
     try:
-        path = f"{maildir}/{NAME}"
-        with suppress(OSError):
-            status = os.fstat(file)
-            if not status.st_size and os.path.samestat(status, os.lstat(path)):
-                os.unlink(path)
+        with (
+            suppress(OSError, GatewayError),
+            opened(maildir, folders=()) as place,
+            # A mark that comes meanwhile must not go.
+            flocked(place, timeout=0),
+        ):
+            if not os.fstat(file).st_size and _is_named(place, file):
+                place.unlink(NAME)
     finally:
         os.close(file)
+
+
+def _is_named(maildir: Place, file: int) -> bool:
+    """Whether it is the file that others look at, and not one that was removed or replaced."""
+    try:
+        return os.path.samestat(maildir.lstat(NAME), os.fstat(file))
+    except FileNotFoundError:
+        return False
