@@ -153,7 +153,7 @@ class IDelivery(Interface):
     """A store that accepts deliveries."""
 
     def prepare(account: Account) -> Deferred[None]:
-        """Check that the account's mailbox exists: at RCPT, for mailboxes without a limit.
+        """Check at RCPT that the account's mailbox exists and takes mail.
 
         Fast for a known mailbox; fails as ``receive`` does.
         """

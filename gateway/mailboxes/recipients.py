@@ -96,9 +96,11 @@ class Recipients:
         Fails with ``OverQuota``, ``LargerThanQuota`` and a store's errors.
         """
         limits = self.limits(account)
+        # What is refused only later is refused for all recipients of the message.
+        prepared = self._store.prepare(account)
         if limits.is_none:
             # Without a limit usage need not be counted.
-            return self._store.prepare(account).addCallback(lambda _: account)
+            return prepared.addCallback(lambda _: account)
 
         def decide(usage: Usage) -> Account:
             self.decided("lmtp", verdict(usage, size, limits))
@@ -109,7 +111,7 @@ class Recipients:
                 raise
             return account
 
-        return self.usage(account).addCallback(decide)
+        return prepared.addCallback(lambda _: self.usage(account)).addCallback(decide)
 
     def decided(self, service: str, said: Verdict) -> None:
         """Emit what a service was told: ``lmtp``, ``policy`` or ``http``."""
