@@ -159,7 +159,7 @@ class IDelivery(Interface):
         """
 
     def receive(account: Account) -> Deferred[IIncoming]:
-        """Begin a message: an ``IIncoming``; ``account``: its first recipient.
+        """Begin a message: an ``IIncoming``; ``account``: one of its recipients.
 
         Fails with ``NoSuchMailbox``, ``BadMailboxName``, ``MailboxUnusable``, ``StoreDown``.
         """

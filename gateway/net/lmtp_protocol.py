@@ -60,6 +60,8 @@ class LMTPProtocol(Shell):
         self._messages = 0
         self._end, self._reason = "over", ""
         self._accounts: list[Account] = []
+        self._lender: Account | None = None
+        """The recipient that lends its mailbox to the present message while it comes."""
         self._incoming: IIncoming | None = None
         self._head = b""
         """The first octets of the message that is coming, for its Message-ID."""
@@ -145,7 +147,7 @@ class LMTPProtocol(Shell):
                 if len(self._head) < HEAD:
                     self._head += action.data[: HEAD - len(self._head)]
                 done = self._incoming.write(action.data)
-                self._await(done, lambda _: session.written(), self._failed(session.write_failed))
+                self._await(done, lambda _: session.written(), self._failed(self._write_failed))
             case Recipient():
                 self._recipient(action)
             case Begin():
@@ -240,12 +242,19 @@ class LMTPProtocol(Shell):
             return incoming.write(header)
 
         def failed(error: BaseException) -> None:
+            self._factory.lenders.failed(lender)
             # After a failed begin the session has nothing open.
             self._await(self._closed(), _ignore, _ignore)
             self._session.begin_failed(error)
 
-        asked = self._factory.store.receive(self._accounts[0]).addCallback(opened)
+        self._lender = lender = self._factory.lenders.choose(self._accounts)
+        asked = self._factory.store.receive(lender).addCallback(opened)
         self._await(asked, lambda _: self._session.begun(), self._failed(failed))
+
+    def _write_failed(self, error: BaseException) -> None:
+        assert self._lender is not None
+        self._factory.lenders.failed(self._lender)
+        self._session.write_failed(error)
 
     def _finish(self) -> None:
         """Deliver once to each mailbox, and answer for each recipient."""
@@ -283,7 +292,7 @@ class LMTPProtocol(Shell):
         self, account: Account, numbers: list[int], octets: int
     ) -> tuple[Callable[[None], None], Callable[[Failure], None]]:
         # The last reply may start the next message before another recipient has its answer.
-        envelope = self._envelope(numbers)
+        envelope, lender = self._envelope(numbers), self._lender
 
         def delivered(_: None) -> None:
             seconds = self._seconds() - self._content_ended
@@ -295,6 +304,8 @@ class LMTPProtocol(Shell):
             )
 
         def refused(error: BaseException) -> None:
+            if account is lender:
+                self._factory.lenders.failed(account)
             for number in numbers:
                 self._session.delivered(number, error)
             self._factory.recipients.not_taken(account, error)

@@ -71,6 +71,8 @@ class SlowStore(MemoryStore):
         self.slow = set(slow)
         self.waiting: list[tuple[str, Callable[[], Deferred[Any]], Deferred[Any]]] = []
         self.made: list[SlowIncoming] = []
+        self.lenders: list[str] = []
+        """For whom each message was begun."""
 
     def answer(self, what: str, work: Callable[[], Deferred[Any]]) -> Deferred[Any]:
         """Now, or when ``go`` is called."""
@@ -87,6 +89,8 @@ class SlowStore(MemoryStore):
         (found[1]() if error is None else fail(error)).chainDeferred(found[2])
 
     def receive(self, account: Account) -> Deferred[MemoryIncoming]:
+        self.lenders.append(account.name)
+
         def made() -> Deferred[MemoryIncoming]:
             self.mailbox_of(account)
             self.made.append(SlowIncoming(self))
@@ -373,6 +377,26 @@ class TroubleTests(Case):
         self.assertEqual(client.send(TEXT, b".\r\n"), ["250 2.0.0"])
         client.drop()
         self.end(wire)
+
+    def test_a_mailbox_that_failed_a_message_for_all_is_not_the_one_to_receive_it_again(
+        self,
+    ) -> None:
+        for phase in ("receive", "write", "commit"):
+            wire = Wire(phase)
+            client = wire.client()
+            client.begin(ALICE, BOB)
+            if phase == "commit":
+                client.send(TEXT, b".\r\n")
+                wire.store.go("commit", StoreDown("gone"), place=1)
+            wire.store.go(phase, StoreDown("gone"))
+            client.drop()
+            wire.store.slow.clear()
+            again = wire.client()
+            again.begin(ALICE, BOB)
+            self.assertEqual(again.send(TEXT, b".\r\n"), ["250 2.0.0"] * 2)
+            self.assertEqual(wire.store.lenders, [ALICE, BOB], phase)
+            again.drop()
+            self.end(wire)
 
     def test_a_store_that_breaks_at_commit_is_trouble_for_one_recipient_only(self) -> None:
         wire = Wire()

@@ -113,7 +113,7 @@ class Draft:
             self._lose(error)
             raise
         except OSError as error:
-            lost = store_error(error)
+            lost = store_error(error, self._named)
             self._lose(lost)
             raise lost from error
         finally:
@@ -143,6 +143,8 @@ class Draft:
                 os.utime(self._file, ns=(self._received_ns, self._received_ns))
             os.fsync(self._file)
         except OSError as error:
+            # The file may be in another mailbox than the one that this is called for.
+            error.filename = error.filename or self._named
             if self._spilled:
                 self._broken = store_error(error)
             self.discard()

@@ -458,6 +458,23 @@ class TroubleTests(DeliveryCase):
         self.failureResultOf(incoming.commit(ALICE, NO_LIMITS), NoRoom)
         self.successResultOf(incoming.close())
 
+    def test_the_error_of_a_large_message_names_the_file_that_it_is_in(self) -> None:
+        def disk_error(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        incoming = self.receive(b"x" * HELD)
+        file = self.path(ALICE, "tmp", *self.files(folder="tmp"))
+        with mock.patch.object(os, "fsync", disk_error):
+            error = self.failureResultOf(incoming.commit(BOB, NO_LIMITS), StoreDown).value
+        self.assertEqual(str(error), f"{file}: Input/output error")
+        self.successResultOf(incoming.close())
+        incoming = self.receive(b"x" * HELD)
+        file = self.path(ALICE, "tmp", *self.files(folder="tmp"))
+        with mock.patch.object(os, "write", disk_error):
+            error = self.failureResultOf(incoming.write(b"x" * HELD), StoreDown).value
+        self.assertEqual(str(error), f"{file}: Input/output error")
+        self.successResultOf(incoming.close())
+
     def test_another_programs_lock_is_waited_for_and_then_given_up(self) -> None:
         self.store = self.another()
         with open(self.path(ALICE, "dovecot-uidlist.lock"), "w") as file:
