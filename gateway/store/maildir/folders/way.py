@@ -20,6 +20,8 @@ LINKS = 40
 
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_READ = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
 
 class Trusted(NamedTuple):
     """A directory that was reached safely: who finds the same one there need not check the way."""
@@ -133,16 +135,23 @@ def _followed(
 
 
 def _made(above: Directory, name: str) -> int:
-    """Create and open a directory; if root does, with the owner of its parent."""
+    """Create and open a directory, to last; if root does, with the owner of its parent."""
+    # Also one that another process makes just now, perhaps without its sync yet.
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=above.file)
         if os.geteuid() == 0:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            file = os.open(name, flags, dir_fd=above.file)
+            file = os.open(name, _READ | os.O_NOFOLLOW, dir_fd=above.file)
             try:
                 os.fchown(file, above.status.st_uid, above.status.st_gid)
+                os.fsync(file)
             finally:
                 os.close(file)
+    # Mail that is synced below it would be lost with it.
+    entries = os.open(".", _READ, dir_fd=above.file)
+    try:
+        os.fsync(entries)
+    finally:
+        os.close(entries)
     return os.open(name, _LOOK, dir_fd=above.file)
 
 

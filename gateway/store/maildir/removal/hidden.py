@@ -16,12 +16,12 @@ from urllib.parse import quote, unquote
 from gateway.errors import MailboxUnusable
 from gateway.store.maildir.folders.files import open_new
 from gateway.store.maildir.folders.paths import LONGEST
-from gateway.store.maildir.folders.place import FOLDERS, Place
+from gateway.store.maildir.folders.place import ALL, FOLDERS, Place
 from gateway.store.maildir.folders.scan import EXPIRED, look
 from gateway.store.maildir.uids.ids import may_be_id
 
 MARK = "maildirfolder"
-"""The file that makes a directory a folder (Maildir++); made last."""
+"""The file that makes a directory a folder (Maildir++); made last, when all else is synced."""
 
 _PLAIN = "!\"#$&'()*+-;<=>?@[\\]^`{|}"
 """Characters of unique-ids, besides letters, digits and ``._~``, that names may contain."""
@@ -118,8 +118,11 @@ def make_folder(maildir: Place) -> Place:
     owner = maildir.status
     mode = stat.S_IMODE(owner.st_mode)
     folder = _made(maildir, EXPIRED, owner, mode)
-    for kind in ("tmp", "new", "cur"):
-        _made(folder, kind, owner, mode)
+    for kind in ALL:
+        _made(folder, kind, owner, mode).sync()
+    # A message that is moved here would be lost with it.
+    folder.sync()
+    maildir.sync()
     mark = open_new(folder.at(MARK), 0o600)
     try:
         with suppress(PermissionError):
