@@ -72,7 +72,7 @@ class Reader:
         self._mark = reading.mark_of(maildir)
         self._uidlist = UidList(f"{maildir}/{NAME}", self._mark)
         self._removed: dict[str, int] = {}
-        """Base names of messages that sessions removed, and their unique-ids."""
+        """Removed by sessions: base names that another message may get, and their unique-ids."""
         self._lately: list[str] = []
         """Base names of those that no snapshot is without yet; other threads append to it."""
         self._corrections: list[Correction] = []
@@ -332,9 +332,13 @@ class Reader:
         return is_done
 
     def forget(self, bases: Iterable[str]) -> None:
-        """Record removed messages: a new file of such a name is another message."""
+        """Record removed messages: a new file of a name that may come again is another message.
+
+        One of a name that is given once comes from a backup, and all processes show its old id.
+        """
         removed, uids = list(bases), self._uidlist.uids
-        self._removed.update({base: uids[base] for base in removed if base in uids})
+        again = [base for base in removed if base in uids and may_come_again(base)]
+        self._removed.update({base: uids[base] for base in again})
         self._lately.extend(removed)
 
     def _reborn(self, files: dict[str, str]) -> list[str]:

@@ -239,6 +239,19 @@ class SameNameAgainTests(TwinsCase):
         os.rename(f"{self.maildir}/tmp/{name}", f"{self.maildir}/cur/{name}:2,S")
         self.assertEqual(self.ids(self.open(self.fresh())), before)
 
+    def test_one_that_comes_back_from_a_backup_has_its_id_also_in_the_process_that_deleted_it(
+        self,
+    ) -> None:
+        name = "1700000000.M1P1.host"
+        self.put(f"new/{name}", "new/1700000001.M2P1.host")
+        maildrop = self.open()
+        before = self.ids(maildrop)
+        self.remove_all(maildrop)
+        self.assertEqual(self.ids(self.open()), before[1:])
+        self.put(f"new/{name}")
+        self.assertEqual(self.ids(self.open()), before)
+        self.assertEqual(self.ids(self.open(self.fresh())), before)
+
     def test_others_keep_their_ids_when_one_goes(self) -> None:
         self.put("new/letter", "new/note", "new/1700000000.M1P1.host")
         before = self.ids(self.open())
