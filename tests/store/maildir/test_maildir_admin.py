@@ -295,6 +295,22 @@ class DeleteTests(AdminCase):
         self.assertEqual(self.ask("delete", DESK).total.messages, 1)
         self.assertFalse(self.path.exists())
 
+    def test_what_a_deletion_removed_before_it_failed_counts_no_more(self) -> None:
+        self.bench.folder(".Sent", "1700000000.M1P1.host:2,S")
+        self.bench.deliver(MAIL)
+        self.assertEqual(self.ask("recalculate").after.messages, 2)
+
+        def audit(removed: Any) -> None:
+            lines: list[Removed] = list(removed)
+            if lines[0].uid.startswith(".Sent"):
+                raise StoreDown("audit.log: disk broken")
+
+        store = MaildirStore(
+            self.bench.root, "{name}", run_now, reading=self.bench.reading, audit=audit
+        )
+        self.refused(StoreDown, "delete", DESK, store=store)
+        self.assertEqual(self.ask("usage").messages, 1)
+
     def test_a_delivery_that_waits_for_a_mailbox_that_goes_fails_and_may_be_retried(self) -> None:
         incoming = self.successResultOf(self.bench.store.receive(ALICE))
         self.successResultOf(incoming.write(MAIL))

@@ -25,6 +25,7 @@ from gateway.errors import GatewayError, MailboxUnusable, StoreDown
 from gateway.interfaces import Audit
 from gateway.model import Contents, Reason, StoredMessage, Usage
 from gateway.store.maildir.delivery import maildirsize
+from gateway.store.maildir.folders.files import remove
 from gateway.store.maildir.folders.place import ALL, FOLDERS, Place
 from gateway.store.maildir.folders.scan import EXPIRED, look
 from gateway.store.maildir.removal.hidden import hidden_of
@@ -163,6 +164,9 @@ class Deletion:
     def _taker(self, folder: Folder) -> Callable[[Found], int]:
         def take(part: Found) -> int:
             sizes = {_base(file): kept.octets for kept, file in part}
+            # Whatever ends the deletion, what is left is counted anew; each time, since Dovecot
+            # may have done so meanwhile.
+            remove(self._maildir.at(maildirsize.NAME))
 
             def leave(file: str) -> None:
                 folder.place.unlink(file)
