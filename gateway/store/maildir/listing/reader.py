@@ -41,6 +41,7 @@ from gateway.store.maildir.listing.snapshot import (
     MaildirOptions,
     Snapshot,
 )
+from gateway.store.maildir.listing.write_back import WRITE_BACK, WriteBack
 from gateway.store.maildir.uids.gone import any_may_come_again, drop_lines, may_come_again
 from gateway.store.maildir.uids.ids import ordered, shown_ids
 from gateway.store.maildir.uids.uidlist import NAME, UidList
@@ -50,15 +51,17 @@ log = Logger()
 BIG = 1000
 """Messages above which replies are rendered in the thread, not in the reactor's."""
 
-WRITTEN_BACK = 600.0
-"""Seconds after which the kernel has written data back to disk; Linux's default is 30."""
-
 
 class Reader:
     """Reads a mailbox repeatedly, each time only what is new."""
 
     def __init__(
-        self, maildir: str, reading: MaildirOptions, *, now: Callable[[], float] = time.time
+        self,
+        maildir: str,
+        reading: MaildirOptions,
+        *,
+        now: Callable[[], float] = time.time,
+        write_back: WriteBack = WRITE_BACK,
     ) -> None:
         self._path = maildir
         self._maildir: Place
@@ -69,6 +72,7 @@ class Reader:
         """The trusted part of its path, as ``Place.trusted``."""
         self._reading = reading
         self._now = now
+        self._write_back = write_back
         self._mark = reading.mark_of(maildir)
         self._uidlist = UidList(f"{maildir}/{NAME}", self._mark)
         self._removed: dict[str, int] = {}
@@ -278,7 +282,7 @@ class Reader:
         if not uidlist.unsure:
             return True
         try:
-            if self._now() - self._maildir.lstat(NAME).st_mtime < WRITTEN_BACK:
+            if not self._write_back.is_done(self._maildir.lstat(NAME).st_mtime):
                 uidlist.make_sure()
         except FileNotFoundError:
             pass
