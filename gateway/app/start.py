@@ -9,10 +9,12 @@ from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 
 from gateway.app.assembly import Assembly
 from gateway.app.faults import faults_of
 from gateway.app.first_start import User, file_faults, prepare, reserve
+from gateway.app.hard_links import hard_links_remark
 from gateway.app.parent import Handed, Parent, PassOn, make_parent
 from gateway.app.server.reload import Source
 from gateway.app.server.runtime import Role
@@ -22,6 +24,8 @@ from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.operations.server.configuration import Checked
 from gateway.operations.server.configuration import check as check_configuration
+
+log = Logger()
 
 
 def assemble(
@@ -48,6 +52,8 @@ def assemble(
     if problems := file_faults(settings, user, directory=directory):
         raise ConfigError(problems)
     reserve(settings, user)
+    if remark := hard_links_remark(settings, user):
+        log.warn("{remark}", remark=remark)
     source = Source(path, environ, directory)
     if settings.processes.count == 1:
         return Assembly(reactor, settings, passwords).server(source)
