@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 
+from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from certificates import Pair
-from gateway.app.parts.certificates import Certificates
+from gateway.app.parts.certificates import Certificates, described
 from gateway.config.listeners import CertificateFiles, Listener, Tls
 from gateway.config.services import Lmtp
 from gateway.config.settings import Settings
@@ -26,11 +27,12 @@ class CertificatesCase(SynchronousTestCase):
         self.clock = Clock()
         self.org = Pair(self.directory, "org", "pop.example.org")
         self.net = Pair(self.directory, "net", "pop.example.net")
+        self.settings = Settings(state_dir=self.directory, tls=Tls(*self.org.paths))
 
     def certificates(self, *own: Pair, lifetime: float = 600) -> Certificates:
         """Those of a listener ``pop3s``, and of one with ``[tls]``, which LMTP shows as well."""
         several = tuple(CertificateFiles(*one.paths) for one in own)
-        settings = Settings(
+        self.settings = Settings(
             state_dir=self.directory,
             tls=Tls(*self.org.paths, ticket_key_lifetime=lifetime),
             listeners={
@@ -39,7 +41,7 @@ class CertificatesCase(SynchronousTestCase):
             },
             lmtp=Lmtp("tcp:3", tls="stls"),
         )
-        made = Certificates(settings, self.events.append)
+        made = Certificates(self.settings, self.events.append)
         self.contexts = [made.of("pop3s"), made.of("pop3"), made.for_mail()]
         return made
 
@@ -89,10 +91,38 @@ class ReloadTests(CertificatesCase):
         before = self.keys()
         weak = Pair(self.directory, "net", "pop.example.net", kind="weak")
         self.assertEqual(self.net.certificate, weak.certificate)
+        for time in (1, 2):
+            (line,) = made.reload()
+            self.assertIn("listeners.pop3s: TLS certificate ", line)
+            self.assertIn("too small", line)
+            rejected = [one for one in self.events if isinstance(one, CertificateRejected)]
+            self.assertEqual([one.reason for one in rejected], [line] * time)
+            self.assertEqual(self.keys(), before)
+
+    def test_what_is_shown_and_watched_is_what_clients_get_after_one_was_refused(self) -> None:
+        made = self.certificates(self.net)
+        before = dict(made.expiries()), self.contexts[0].certificates[0].der
+        Pair(self.directory, "net", "pop.example.net", "pop.example.com", kind="weak")
         made.reload()
-        (rejected,) = [event for event in self.events if isinstance(event, CertificateRejected)]
-        self.assertIn("listeners.pop3s: TLS certificate ", rejected.reason)
-        self.assertIn("too small", rejected.reason)
+        (used,) = [one for one in made.listeners if one.certificate == self.net.certificate]
+        self.assertEqual((dict(made.expiries()), used.der), before)
+        rows = {row.path: row for row in described(made, 14)}
+        self.assertEqual(rows[self.net.certificate].names, ("pop.example.net",))
+
+    def test_one_that_only_some_of_its_listeners_refuse_is_taken_by_none(self) -> None:
+        self.settings = evolve(
+            self.settings,
+            listeners={
+                "weak": Listener("tcp:1", ciphers="DEFAULT:@SECLEVEL=0"),
+                "pop3": Listener("tcp:2"),
+            },
+        )
+        made = Certificates(self.settings, self.events.append)
+        self.contexts = [made.of("weak"), made.of("pop3")]
+        before = self.keys()
+        Pair(self.directory, "org", "pop.example.org", kind="weak")
+        (line,) = made.reload()
+        self.assertTrue(line.startswith("listeners.pop3: TLS certificate "))
         self.assertEqual(self.keys(), before)
 
 

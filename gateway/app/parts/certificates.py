@@ -161,28 +161,56 @@ class Certificates:
 
         Returns what is wrong, one line each.
         """
-        changed, rejected = set(), list[str]()
-        for files, certificate in self._read.items():
+        rejected = list[str]()
+        for files in self._read:
             try:
-                if certificate.reload():
-                    changed.add(certificate)
+                self._take(files)
             except ConfigError as error:
-                places = ", ".join(self._places[files])
-                rejected += _placed(places, error).problems
-                self._emit(CertificateRejected("; ".join(_placed(places, error).problems)))
+                rejected += error.problems
+                self._emit(CertificateRejected("; ".join(error.problems)))
             else:
                 self._emit(CertificateReloaded(files.certificate))
-        self.renew(changed)
-        return rejected
+        outdated = {place: one for place, one in self._uses.items() if one.context.is_outdated}
+        return rejected + self._renew(outdated)
 
-    def renew(self, changed: set[Certificate] | None = None) -> None:
-        """New ticket keys of listeners with one of these certificates; None: of all listeners."""
+    def _take(self, files: CertificateFiles) -> None:
+        """Take what is in the files now; raises ``ConfigError``, and then all stays as it was.
+
+        A listener may refuse what others can show.  Then none takes it: there is one certificate
+        that clients get, and that is watched.
+        """
+        certificate = self._read[files]
+        try:
+            found = certificate.read()
+        except ConfigError as error:
+            raise _placed(", ".join(self._places[files]), error) from error
+        if found is None:
+            return
+        problems = list[str]()
         for place, use in self._uses.items():
-            if changed is None or not changed.isdisjoint(use.context.certificates):
-                try:
-                    use.context.renew()
-                except ConfigError as error:
-                    self._emit(CertificateRejected("; ".join(_placed(place, error).problems)))
+            try:
+                if files in use.files:
+                    use.context.try_out(found)
+            except ConfigError as error:
+                problems += _placed(place, error).problems
+        if problems:
+            raise ConfigError(problems)
+        certificate.contents = found
+
+    def renew(self) -> None:
+        """New ticket keys of all listeners."""
+        self._renew(self._uses)
+
+    def _renew(self, uses: Mapping[str, _Use]) -> list[str]:
+        problems = list[str]()
+        for place, use in uses.items():
+            try:
+                use.context.renew()
+            except ConfigError as error:
+                problems += _placed(place, error).problems
+        if problems:
+            self._emit(CertificateRejected("; ".join(problems)))
+        return problems
 
     def expiries(self) -> Iterator[tuple[str, float]]:
         """The path of each certificate, and when it or its chain expires, in Unix seconds."""

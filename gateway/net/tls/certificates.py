@@ -9,10 +9,11 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from attrs import frozen
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -28,52 +29,27 @@ _LEAST_SECURITY = b"DEFAULT:@SECLEVEL=0"
 """For a first look at a certificate: how strong it has to be depends on the listener."""
 
 
-class Certificate:
-    """A certificate with its chain, and its key, as they were in their files when last read."""
+@frozen(eq=False)
+class Contents:
+    """What was in the files of a certificate at one time, and can be loaded."""
 
-    def __init__(self, certificate: str, key: str) -> None:
-        """Paths of PEM files, the leaf first; raises ``ConfigError`` if they do not load."""
-        self.certificate = certificate
-        self.key = key
-        self._pem = b""
-        self._secret: Any = None
-        self.digest = b""
-        """Of both files."""
-        self.names: frozenset[str] = frozenset()
-        """The host names of the certificate in lower case; clients ask for these."""
-        self.chain: list[x509.Certificate] = []
-        """The certificates that clients get, leaf first; empty if only OpenSSL can parse them."""
-        self.reload()
+    paths: tuple[str, str]
+    """Of the certificate and of its key, for messages."""
 
-    def reload(self) -> bool:
-        """Read the files again; returns whether something else is in them now.
+    pem: bytes
+    """The certificate and its chain."""
 
-        Raises ``ConfigError``, and then the old certificate and key stay.
-        """
-        before = self._pem, self._secret
-        try:
-            files = _digest(self.certificate, self.key)
-            if files == self.digest:
-                return False
-            with open(self.certificate, "rb") as file:
-                self._pem = file.read()
-            self._secret = _private_key(self.key)
-            context = SSL.Context(SSL.TLS_SERVER_METHOD)
-            context.set_cipher_list(_LEAST_SECURITY)
-            self._load_into(context)
-        except (SSL.Error, OSError, ValueError, TypeError) as error:
-            self._pem, self._secret = before
-            raise self._failure(error) from error
-        self.digest = files
-        if self._pem == before[0] and _octets(self._secret) == _octets(before[1]):
-            return False
-        try:
-            self.chain = x509.load_pem_x509_certificates(self._pem)
-        except ValueError:
-            self.chain = []
-        found = names_of(self.chain[0], x509.DNSName) if self.chain else []
-        self.names = frozenset(name.lower().removesuffix(".") for name in found)
-        return True
+    secret: Any
+    """Its key."""
+
+    digest: bytes
+    """Of both files."""
+
+    chain: tuple[x509.Certificate, ...]
+    """Leaf first; empty if only OpenSSL can parse them."""
+
+    names: frozenset[str]
+    """The host names of the certificate in lower case; clients ask for these."""
 
     def load_into(self, context: SSL.Context) -> None:
         """Have a context show this certificate, beside those with other kinds of keys.
@@ -81,31 +57,97 @@ class Certificate:
         Raises ``ConfigError``, for a key that is too short for example.
         """
         try:
-            self._load_into(context)
+            # OpenSSL keeps a chain for each certificate only if it reads a file.
+            with _as_file(self.pem) as path:
+                context.use_certificate_chain_file(path)
+            context.use_privatekey(self.secret)
+            context.check_privatekey()
         except (SSL.Error, OSError) as error:
-            raise self._failure(error) from error
+            raise _failure(self.paths, error) from error
 
-    def _load_into(self, context: SSL.Context) -> None:
-        # OpenSSL keeps a chain for each certificate only if it reads a file.
-        with _as_file(self._pem) as path:
-            context.use_certificate_chain_file(path)
-        context.use_privatekey(self._secret)
-        context.check_privatekey()
 
-    def _failure(self, error: Exception) -> ConfigError:
-        return ConfigError(
-            [f"TLS certificate {self.certificate}, key {self.key}: {reasons_of(error)}"]
-        )
+class Certificate:
+    """A certificate with its chain, and its key: those that clients get."""
+
+    def __init__(self, certificate: str, key: str, contents: Contents | None = None) -> None:
+        """Paths of PEM files, the leaf first; raises ``ConfigError`` if they do not load.
+
+        ``contents``: as in another certificate of these files, which are not read then.
+        """
+        self.certificate = certificate
+        self.key = key
+        self.contents: Contents = contents or _contents(certificate, key)
+
+    def reload(self) -> bool:
+        """Read the files again; returns whether something else is in them now.
+
+        Raises ``ConfigError``, and then the old certificate and key stay.
+        """
+        found = self.read()
+        self.contents = found or self.contents
+        return found is not None
+
+    def read(self) -> Contents | None:
+        """What else is in the files now; None: nothing else.  Raises ``ConfigError``."""
+        now = self.contents
+        try:
+            if _digest(self.certificate, self.key) == now.digest:
+                return None
+        except OSError as error:
+            raise _failure((self.certificate, self.key), error) from error
+        found = _contents(self.certificate, self.key)
+        same = found.pem == now.pem and _octets(found.secret) == _octets(now.secret)
+        return None if same else found
+
+    def load_into(self, context: SSL.Context) -> None:
+        """As in ``Contents``."""
+        self.contents.load_into(context)
+
+    @property
+    def chain(self) -> Sequence[x509.Certificate]:
+        """As in ``Contents``."""
+        return self.contents.chain
+
+    @property
+    def names(self) -> frozenset[str]:
+        """As in ``Contents``."""
+        return self.contents.names
 
     @property
     def kind(self) -> str:
         """The kind of the key, such as ``RSA``."""
-        return type(self._secret).__name__.removesuffix("PrivateKey")
+        return type(self.contents.secret).__name__.removesuffix("PrivateKey")
 
     @property
     def der(self) -> bytes:
         """The certificate without its chain, in DER; empty if only OpenSSL can parse it."""
         return self.chain[0].public_bytes(serialization.Encoding.DER) if self.chain else b""
+
+
+def _contents(certificate: str, key: str) -> Contents:
+    try:
+        digest = _digest(certificate, key)
+        with open(certificate, "rb") as file:
+            pem = file.read()
+        secret = _private_key(key)
+        try:
+            chain = tuple(x509.load_pem_x509_certificates(pem))
+        except ValueError:
+            chain = ()
+        found = names_of(chain[0], x509.DNSName) if chain else []
+        names = frozenset(name.lower().removesuffix(".") for name in found)
+        contents = Contents((certificate, key), pem, secret, digest, chain, names)
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_cipher_list(_LEAST_SECURITY)
+        contents.load_into(context)
+    except (SSL.Error, OSError, ValueError, TypeError) as error:
+        raise _failure((certificate, key), error) from error
+    return contents
+
+
+def _failure(paths: tuple[str, str], error: Exception) -> ConfigError:
+    certificate, key = paths
+    return ConfigError([f"TLS certificate {certificate}, key {key}: {reasons_of(error)}"])
 
 
 def names_of(
@@ -144,8 +186,6 @@ def _digest(*paths: str) -> bytes:
 
 
 def _octets(secret: Any) -> bytes:
-    if secret is None:
-        return b""
     form, encoding = serialization.PrivateFormat.PKCS8, serialization.Encoding.DER
     return bytes(secret.private_bytes(encoding, form, serialization.NoEncryption()))
 

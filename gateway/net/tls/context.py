@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
 from gateway.errors import ConfigError
-from gateway.net.tls.certificates import Certificate, reasons_of
+from gateway.net.tls.certificates import Certificate, Contents, reasons_of
 from gateway.net.tls.server_names import choices, find_choice, first_choice
 
 __all__ = ["TLSContext"]
@@ -67,6 +67,9 @@ class _Generation:
     context: SSL.Context
     """For clients that name no server, or an unknown one.  Its keys encrypt all tickets."""
 
+    contents: tuple[Contents, ...]
+    """Of all certificates, in their order."""
+
     ders: tuple[bytes, ...]
     """All certificates in DER."""
 
@@ -114,7 +117,10 @@ class TLSContext:
         problems = []
         for certificate in self.certificates:
             try:
-                certificate.reload()
+                found = certificate.read()
+                if found is not None:
+                    self.try_out(found)
+                    certificate.contents = found
             except ConfigError as error:
                 problems += error.problems
         self.renew()
@@ -129,6 +135,17 @@ class TLSContext:
         """
         self._generation = self._made()
 
+    def try_out(self, contents: Contents) -> None:
+        """Raise ``ConfigError`` if it could not show these: their key may be too short for it."""
+        context = new_context()
+        self._prepare(context)
+        contents.load_into(context)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its certificates have other contents since it was made or renewed."""
+        return self._generation.contents != tuple(one.contents for one in self.certificates)
+
     def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:  # noqa: ARG002
         """One connection's OpenSSL object."""
         generation = self._generation
@@ -142,14 +159,15 @@ class TLSContext:
         for name, group in choices(self.certificates).items():
             if group not in contexts:
                 # Ticket keys are those of the first, so these need not be new.
-                files = tuple((one, one.digest) for one in group)
-                known = self._kept.get(files)
-                kept[files] = contexts[group] = known or self._context(group, new_context())
+                contents = tuple(one.contents for one in group)
+                known = self._kept.get(contents)
+                kept[contents] = contexts[group] = known or self._context(group, new_context())
             by_name[name] = None if group == first else contexts[group]
         if len(contexts) > 1:
             contexts[first].set_tlsext_servername_callback(partial(_choose, by_name))
         self._kept = kept
-        return _Generation(contexts[first], tuple(one.der for one in self.certificates))
+        contents = tuple(one.contents for one in self.certificates)
+        return _Generation(contexts[first], contents, tuple(one.der for one in self.certificates))
 
     def _context(self, certificates: Sequence[Certificate], context: SSL.Context) -> SSL.Context:
         self._prepare(context)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from certificates import Pair
+from gateway.cli.client import Server as Operator
+from gateway.operations.server.control import reload_configuration
 from s_client import Handshake, resumes
 from servers import PASSWORD, USER, Gateway, fill, free_port
 
@@ -197,5 +199,24 @@ def test_all_worker_processes_take_a_new_certificate_at_sighup(tmp_path: Path) -
         for _ in range(8):
             for name, wanted in (("pop.example.com", "net"), ("pop.example.net", "ec")):
                 assert Handshake(server.tls, "-servername", name).subject == wanted
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_names_a_certificate_that_its_listeners_refuse_each_time(
+    tmp_path: Path, workers: int
+) -> None:
+    server = Server(tmp_path)
+    with server.config.open("a") as file:
+        file.write(f"[processes]\nworkers = {workers}\n")
+    server.begin()
+    try:
+        server.wait_for(b" ready: ")
+        Pair(tmp_path, "net", "pop.example.net", kind="weak")
+        for _ in range(2):
+            kept = Operator(str(tmp_path), 60).ask(reload_configuration).kept
+            assert any("too small" in line for line in kept), server.log
+        assert Handshake(server.tls, "-servername", "pop.example.net").subject == "net"
     finally:
         server.stop()
