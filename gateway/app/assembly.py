@@ -100,7 +100,7 @@ class Assembly:
 
     def described_certificates(self) -> list[CertificateRow]:
         """The certificates of all listeners, for an operator."""
-        return described(self.certificates, self._settings.tls.expiry_warning)
+        return described(self.certificates, self._settings)
 
     def _expiry(self) -> CertificateExpiry:
         return expiry_of(self._settings, self._parts, self._reactor, self._emit, self.certificates)
@@ -336,11 +336,9 @@ class Assembly:
         Returns the certificates that are bad now, a line each: the old ones stay in use.
         """
         settings = self._settings
-        rejected: list[str] = []
         self._runtime.configure(settings)
         self._listeners.commit()
-        if self._parts.is_kept("certificates"):
-            rejected = self.certificates.reload()
+        rejected = self.certificates.reload()
         if self._parts.is_kept("certificate expiry"):
             self._expiry().check()
         self._parts.subscribe()

@@ -11,12 +11,15 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from certificates import Pair
-from gateway.app.parts.certificates import Certificates, described
+from gateway.app.parts.certificates import Certificates, certificates_of, described
+from gateway.app.parts.parts import Parts
 from gateway.config.listeners import CertificateFiles, Listener, Tls
 from gateway.config.services import Lmtp
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 from gateway.events import CertificateRejected, CertificateReloaded, Event
+from gateway.networks import LOOPBACK
+from gateway.observe.bus import EventBus
 
 
 class CertificatesCase(SynchronousTestCase):
@@ -106,7 +109,7 @@ class ReloadTests(CertificatesCase):
         made.reload()
         (used,) = [one for one in made.listeners if one.certificate == self.net.certificate]
         self.assertEqual((dict(made.expiries()), used.der), before)
-        rows = {row.path: row for row in described(made, 14)}
+        rows = {row.path: row for row in described(made, self.settings)}
         self.assertEqual(rows[self.net.certificate].names, ("pop.example.net",))
 
     def test_one_that_only_some_of_its_listeners_refuse_is_taken_by_none(self) -> None:
@@ -124,6 +127,72 @@ class ReloadTests(CertificatesCase):
         (line,) = made.reload()
         self.assertTrue(line.startswith("listeners.pop3: TLS certificate "))
         self.assertEqual(self.keys(), before)
+
+
+class OtherSettingsTests(CertificatesCase):
+    """A reload that changes more than the files."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.parts = Parts(EventBus())
+        self.settings = evolve(
+            self.settings, listeners={"pop3s": Listener("tcp:1", "implicit")}, lmtp=Lmtp()
+        )
+        self.take()
+
+    def take(self, **changed: object) -> list[str]:
+        """Have the listener go on with other settings; returns what stays as it was."""
+        (listener,) = self.settings.listeners.values()
+        listeners = {"pop3s": evolve(listener, **changed)}
+        settings = evolve(self.settings, listeners=listeners)
+        parts = Parts(EventBus(), self.parts)
+        made = certificates_of(settings, parts, self.clock, self.events.append, None)
+        self.contexts = [made.of("pop3s")]
+        rejected = made.reload()
+        parts.start()
+        self.addCleanup(parts.stop)
+        self.parts, self.settings = parts, settings
+        return rejected
+
+    @property
+    def der(self) -> bytes:
+        return self.contexts[0].certificates[0].der
+
+    def test_one_in_use_that_cannot_be_read_now_stays_and_the_rest_is_taken(self) -> None:
+        with open(self.org.key, "w") as file:
+            file.write("garbage")
+        before = self.keys()
+        (line,) = self.take(tls_minimum="1.3")
+        self.assertIn(f"tls: TLS certificate {self.org.certificate}", line)
+        self.assertEqual(self.der, self.org.der)
+        self.assertNotEqual(self.keys(), before)
+
+    def test_one_in_use_that_its_listener_would_refuse_now_stays(self) -> None:
+        Pair(self.directory, "org", "pop.example.org", kind="weak")
+        (line,) = self.take(tls_minimum="1.3")
+        self.assertIn("too small", line)
+        self.assertEqual(self.der, self.org.der)
+
+    def test_settings_that_contexts_are_not_made_of_keep_them_with_their_ticket_keys(self) -> None:
+        before = self.keys()
+        self.assertEqual(self.take(xclient_networks=LOOPBACK, mechanisms=("PLAIN",)), [])
+        self.assertEqual(self.keys(), before)
+
+    def test_a_new_one_that_was_not_in_use_is_an_error(self) -> None:
+        with open(self.net.key, "w") as file:
+            file.write("garbage")
+        with self.assertRaises(ConfigError):
+            self.take(certificate=self.net.certificate, key=self.net.key)
+
+    def test_ciphers_that_want_a_longer_key_are_taken_together_with_it(self) -> None:
+        weak = Pair(self.directory, "org", "pop.example.org", kind="weak")
+        self.take(ciphers="DEFAULT:@SECLEVEL=0")
+        self.assertEqual(self.der, weak.der)
+        with self.assertRaises(ConfigError):
+            self.take(ciphers="")
+        strong = Pair(self.directory, "org", "pop.example.org")
+        self.assertEqual(self.take(ciphers=""), [])
+        self.assertEqual(self.der, strong.der)
 
 
 class TicketKeyTests(CertificatesCase):

@@ -102,7 +102,7 @@ class ExpiryTests(SynchronousTestCase):
         (self.certificate,) = certificates.of("pop3s").certificates
         return CertificateExpiry(
             self.clock,
-            certificates.shown,
+            certificates.shown(settings),
             days=14,
             now=lambda: START + self.clock.seconds(),
         )
@@ -185,7 +185,7 @@ class ExpiryTests(SynchronousTestCase):
         made = Certificates(settings, emit_to_log)
         for name in settings.listeners:
             made.of(name)
-        expiry = CertificateExpiry(self.clock, made.shown, days=14, now=lambda: START)
+        expiry = CertificateExpiry(self.clock, made.shown(settings), days=14, now=lambda: START)
         self.said.clear()
         expiry.check()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from attrs import evolve, frozen
@@ -39,11 +39,22 @@ class _Use:
 class Certificates:
     """TLS of all listeners; each certificate is read once.  Methods raise ``ConfigError``."""
 
-    def __init__(self, settings: Settings, emit: Emit, make: MakeContext | None = None) -> None:
-        """``make``: for another process that says when to ``renew``; None: by the clock."""
+    def __init__(
+        self,
+        settings: Settings,
+        emit: Emit,
+        make: MakeContext | None = None,
+        before: Certificates | None = None,
+    ) -> None:
+        """``make``: for another process that says when to ``renew``; None: by the clock.
+
+        ``before``: those that clients get so far.  What these have of the same files is taken as
+        it is, until ``reload``: the files may be no good by now.
+        """
         self._settings = settings
         self._make_context = make
         self._emit = emit
+        self._before = {} if before is None else dict(before._read)
         self._read: dict[CertificateFiles, Certificate] = {}
         self._places: dict[CertificateFiles, dict[str, None]] = {}
         """The sections that name a certificate, for messages; the values mean nothing."""
@@ -123,23 +134,38 @@ class Certificates:
             self._places.setdefault(files, {})[section] = None
         if problems:
             raise ConfigError(problems)
+        make = partial(
+            TLSContext,
+            read,
+            minimum=minimum,
+            ciphers=ciphers,
+            name=place,
+            ticket_key_lifetime=self._settings.tls.ticket_key_lifetime,
+            make=self._make_context or new_context,
+        )
         try:
-            context = TLSContext(
-                read,
-                minimum=minimum,
-                ciphers=ciphers,
-                name=place,
-                ticket_key_lifetime=self._settings.tls.ticket_key_lifetime,
-                make=self._make_context or new_context,
-            )
+            context = self._fitting(make, certificates.values())
         except ConfigError as error:
             raise _placed(place, error) from error
         self._uses[place] = _Use(context, tuple(certificates.values()), endpoint)
         return context
 
+    def _fitting(
+        self, make: Callable[[], TLSContext], certificates: Iterable[CertificateFiles]
+    ) -> TLSContext:
+        try:
+            return make()
+        except ConfigError:
+            # Whoever wants longer keys has put them into the files, too.
+            for files in certificates:
+                self._take(files)
+            return make()
+
     def _certificate(self, files: CertificateFiles) -> Certificate:
         if files not in self._read:
-            self._read[files] = Certificate(files.certificate, files.key)
+            before = self._before.get(files)
+            contents = None if before is None else before.contents
+            self._read[files] = Certificate(files.certificate, files.key, contents)
         return self._read[files]
 
     # -- while the server runs ----------------------------------------------
@@ -161,6 +187,8 @@ class Certificates:
 
         Returns what is wrong, one line each.
         """
+        # From now on these are in use, and nothing goes back.
+        self._before = {}
         rejected = list[str]()
         for files in self._read:
             try:
@@ -228,18 +256,22 @@ class Certificates:
                 found.setdefault(self._read[files], []).append(place)
         return found
 
-    @property
-    def shown(self) -> list[Shown]:
-        """The certificates of each listener, with the names that clients connect to."""
+    def shown(self, settings: Settings) -> list[Shown]:
+        """The certificates of each listener, with the names that clients connect to.
+
+        ``settings``: those in force, which may have other names than those at the start.
+        """
         groups: dict[tuple[CertificateFiles, ...], list[str]] = {}
         for use in self._uses.values():
             groups.setdefault(use.files, []).append(use.endpoint)
-        return [self._shown(files, endpoints) for files, endpoints in groups.items()]
+        return [self._shown(settings, files, endpoints) for files, endpoints in groups.items()]
 
-    def _shown(self, files: tuple[CertificateFiles, ...], endpoints: list[str]) -> Shown:
-        tls = self._settings.tls
-        own = files == tuple(self._settings.tls_certificates.values())
-        names = {socket.gethostname(), *self._settings.directory.here}
+    def _shown(
+        self, settings: Settings, files: tuple[CertificateFiles, ...], endpoints: list[str]
+    ) -> Shown:
+        tls = settings.tls
+        own = files == tuple(settings.tls_certificates.values())
+        names = {socket.gethostname(), *settings.directory.here}
         names.update(*map(_address, endpoints))
         if tls.names:
             names = {*tls.names, *(() if own else names)}
@@ -259,22 +291,27 @@ def certificates_of(
     make: MakeContext | None,
 ) -> Certificates:
     """TLS of all listeners; a reload keeps it if its settings are the same."""
-    listeners = {name: evolve(one, mechanisms=None) for name, one in settings.listeners.items()}
-    names = settings.directory.here
+    listeners = [
+        (name, one.endpoint, one.tls, one.tls_minimum, one.ciphers, settings.certificates_of(name))
+        for name, one in settings.listeners.items()
+    ]
     own = settings.http
-    http = own.endpoint, own.tls, own.tls_minimum, own.ciphers, own.certificate, own.key
+    http = own.endpoint, own.tls, own.tls_minimum, own.ciphers, settings.http_certificates
+    mail = settings.lmtp.endpoint, settings.lmtp.tls, settings.tls_certificates
+    before = parts.find_before("certificates")
     return parts.part(
         "certificates",
-        (listeners, settings.tls, settings.lmtp.endpoint, settings.lmtp.tls, http, names),
-        lambda: Certificates(settings, emit, make),
+        (listeners, mail, http, settings.tls.ticket_key_lifetime),
+        lambda: Certificates(settings, emit, make, before),
         lambda it: Life(partial(it.start, clock), it.stop),
     )
 
 
-def described(of: Certificates, days: float) -> list[CertificateRow]:
-    """All certificates, for an operator; ``days``: warn from then before expiry."""
+def described(of: Certificates, settings: Settings) -> list[CertificateRow]:
+    """All certificates, for an operator; ``settings``: those in force."""
     problems: dict[Certificate, list[str]] = {}
-    for certificate, _, problem in CertificateExpiry(Clock(), of.shown, days=days).problems():
+    expiry = CertificateExpiry(Clock(), of.shown(settings), days=settings.tls.expiry_warning)
+    for certificate, _, problem in expiry.problems():
         problems.setdefault(certificate, []).append(problem)
     return [
         _row(certificate, tuple(listeners), tuple(problems.get(certificate, ())))
@@ -306,7 +343,9 @@ def expiry_of(
     return parts.part(
         "certificate expiry",
         (of, settings.tls, settings.directory.here),
-        lambda: CertificateExpiry(clock, of.shown, days=settings.tls.expiry_warning, emit=emit),
+        lambda: CertificateExpiry(
+            clock, of.shown(settings), days=settings.tls.expiry_warning, emit=emit
+        ),
         lambda it: Life(it.start, it.stop),
     )
 
