@@ -18,7 +18,10 @@ _NAMES = {
     "unix": ("address", "mode", "backlog", "lockfile"),
     "systemd": ("domain", "index", "name"),
 }
-"""The arguments of each kind, in Twisted's order of arguments without names."""
+"""The arguments of each kind, in Twisted's order of arguments without names.
+
+``lockfile`` has no effect: a UNIX socket always has a lock, of another kind than Twisted's.
+"""
 
 _CURES = {
     "haproxy": "use tcp: with proxy_protocol = true, or every client would count as loopback",
@@ -172,12 +175,6 @@ def find(text: str) -> Endpoint | None:
         return parse(text) if text else None
     except ValueError:
         return None
-
-
-def with_mode(text: str) -> str:
-    """The same text; of a UNIX socket without a mode, with ours."""
-    endpoint = parse(text)
-    return f"{text}:mode={MODE}" if endpoint.path and "mode" not in endpoint.given else text
 
 
 def shown(value: object) -> str:

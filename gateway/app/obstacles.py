@@ -39,7 +39,20 @@ def _of_socket_file(path: str) -> str:
         return f"{directory}: user {os.geteuid()} may not write to it; chown it to who runs pop3gw"
     if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
         return f"{path}: is there and is no socket; remove it, or choose another path"
+    lock = lock_of(path)
+    usable = os.path.isfile(lock) and os.access(lock, os.R_OK | os.W_OK, effective_ids=True)
+    # A link is a lock of an older version, and a start removes it.
+    if os.path.lexists(lock) and not os.path.islink(lock) and not usable:
+        return (
+            f"{lock}: expected a file that user {os.geteuid()} may read and write; remove it,"
+            f" unless another server listens at {path}"
+        )
     return ""
+
+
+def lock_of(path: str) -> str:
+    """The lock file of a UNIX socket."""
+    return f"{path}.lock"
 
 
 def _of_address(interface: str) -> str:

@@ -5,38 +5,23 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
+from twisted.internet import reactor
 from twisted.internet.protocol import ServerFactory
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import TestCase
 
 from gateway.app.server.control import ControlSocket
 from gateway.cli.client import NoServer, Server
 from gateway.operations.server.control import Reloaded, reload_configuration
 
 
-class Listening:
-    """A reactor that binds nothing."""
-
-    def __init__(self) -> None:
-        self.paths: list[str] = []
-
-    def listenUNIX(self, path: str, *_: Any, **how: Any) -> object:
-        """Remember the place."""
-        assert how == {"mode": 0o600}
-        self.paths.append(path)
-        return object()
-
-
-class PlaceTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.reactor = Listening()
-
+class PlaceTests(TestCase):
     def listens(self, place: str) -> bool:
         """Whether a server with this state directory has a control socket; it starts anyway."""
-        port = ControlSocket(self.reactor, place).listen(ServerFactory())
-        self.assertEqual(port is not None, bool(self.reactor.paths))
+        control = ControlSocket(reactor, place)
+        port = control.listen(ServerFactory())
+        self.addCleanup(control.close)
         return port is not None
 
     def test_where_none_can_be_the_server_starts_without(self) -> None:
@@ -54,9 +39,9 @@ class PlaceTests(SynchronousTestCase):
 
     def test_a_second_server_of_the_state_directory_goes_without(self) -> None:
         place = tempfile.mkdtemp()
-        first = ControlSocket(self.reactor, place)
-        self.assertIsNotNone(first.listen(ServerFactory()))
-        self.assertIsNone(ControlSocket(self.reactor, place).listen(ServerFactory()))
+        self.assertTrue(self.listens(place))
+        self.assertEqual(os.stat(f"{place}/control").st_mode & 0o777, 0o600)
+        self.assertFalse(self.listens(place))
 
 
 def test_without_a_server_the_cure_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.app.server.service import Listener, Server, endpoint_of
-from gateway.endpoints import find, parse, with_mode
+from gateway.endpoints import find, parse
 from gateway.errors import ConfigError
 from servers import free_port
 
@@ -153,7 +153,6 @@ class PlaceTests(SynchronousTestCase):
             port = self.successResultOf(listening)
             self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), mode, more)
             port.stopListening()
-        self.assertEqual(with_mode("unix:/x:666"), "unix:/x:666")
 
     def test_a_place_that_another_program_has_is_named_by_its_section_with_the_cure(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:

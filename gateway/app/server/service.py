@@ -35,7 +35,8 @@ from gateway.app.server.control import ControlSocket
 from gateway.app.server.observers import Observer
 from gateway.app.server.reload import Reloading
 from gateway.app.server.signals import SignalledService
-from gateway.endpoints import parse, shown, with_mode
+from gateway.app.server.unix_sockets import UnixSocket
+from gateway.endpoints import MODE, parse, shown
 from gateway.errors import ConfigError, GatewayError
 from gateway.events import (
     Emit,
@@ -98,7 +99,10 @@ def endpoint_of(reactor: Any, place: str, text: str) -> IStreamServerEndpoint:
         read = parse(text)
         if problem := obstacle(read):
             raise ConfigError([f"{place}: {problem}"])
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, with_mode(text))
+        if read.path:
+            mode, backlog = read.given.get("mode", MODE), read.given.get("backlog", "50")
+            return UnixSocket(reactor, read.path, int(mode, 8), int(backlog))
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
     except ValueError as error:
         raise ConfigError([f"{place}: {shown(text)} is no endpoint: {error}"]) from error
     except LookupError as error:
