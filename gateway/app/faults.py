@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gateway.app.needed_files import directory_files
+from gateway.app.needed_files import directory_files, has_ledger
 from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
 from gateway.errors import GatewayError
@@ -44,7 +44,7 @@ def faults_of(
     directory_there = next(iter(made), MemoryDirectory({}))
     attempt(lambda: parts.logins(directory_there))
     attempt(lambda: parts.retention_service(directory_there))
-    attempt(partial(_look_at_ledger, settings.state_dir))
+    problems += ledger_faults(settings)
     attempt(lambda: parts.check_services(directory_there, attempt))
     for name in settings.listeners:
         attempt(partial(parts.certificates.check, name))
@@ -63,7 +63,13 @@ def _faults_of_accounts(settings: Settings) -> Iterable[str]:
     return kind.account_faults(settings.of(kind), settings, check_mailbox)
 
 
-def _look_at_ledger(state: str) -> None:
-    """A start does without, and only what needs it would fail."""
-    if os.path.lexists(os.path.join(state, LEDGER)):
+def ledger_faults(settings: Settings) -> list[str]:
+    """Why the ledger cannot be used, with the cure; empty: it can, or none is needed or there."""
+    state = settings.state_dir
+    if not has_ledger(settings) or not os.path.lexists(os.path.join(state, LEDGER)):
+        return []
+    try:
         Ledger(state, only_look=True).close()
+    except GatewayError as error:
+        return [str(error)]
+    return []

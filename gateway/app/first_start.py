@@ -19,7 +19,9 @@ from gateway.app.needed_files import (
     directory_files,
     existing,
     files_of_logins,
+    files_of_state,
     files_of_workers,
+    has_ledger,
     makes_certificate,
     missing_files,
 )
@@ -123,7 +125,8 @@ def foreseen(settings: Settings, user: User | None, *, directory: bool = True) -
     if not os.path.lexists(state):
         user, needed = None, [(existing(state), _WRITE)]
     else:
-        needed = [(state, _ENTER)] if keeps_mail else []
+        mode = _WRITE if has_ledger(settings) else _ENTER
+        needed = [(state, mode)] if keeps_mail or has_ledger(settings) else []
         if makes_certificate(settings):
             needed.append((existing(settings.path_of(settings.tls.key)), _WRITE))
         if settings.demo:
@@ -172,12 +175,17 @@ def _not_for_workers(settings: Settings, user: User) -> list[str]:
 
 
 def _unwritable(settings: Settings, user: User | None) -> list[str]:
-    """Why the current user cannot write the audit log; empty: it can."""
+    """The state and the audit log, as far as the current user cannot write them."""
     path = settings.audit_path
     who = "may not be written" if user is None else f"user {user.uid} may not write it"
     # Rotation writes to the directory.
     needed = [(os.path.dirname(path), _WRITE), (path, os.R_OK | os.W_OK)]
-    return [
+    problems = [
+        f"{place}: {who}: state_dir; {_ownership(settings.state_dir, user)}"
+        for place in files_of_state(settings)
+        if os.path.exists(place) and not os.access(place, os.R_OK | os.W_OK, effective_ids=True)
+    ]
+    return problems + [
         f"{place}: {who}: audit.path"
         for place, mode in needed
         if path and os.path.exists(place) and not os.access(place, mode, effective_ids=True)

@@ -6,8 +6,10 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping
 
+from gateway.app.obstacles import lock_of
 from gateway.config.listeners import CertificateFiles, Tls
 from gateway.config.settings import Settings
+from gateway.operations.server import control
 from gateway.state import leader, ledger_file
 
 _NOT_MADE = " (one is made only where neither path is set and neither file is there)"
@@ -133,6 +135,18 @@ def existing(path: str) -> str:
     while not os.path.lexists(path):
         path = os.path.dirname(path)
     return path
+
+
+def has_ledger(settings: Settings) -> bool:
+    """Whether state and leader are in the state directory: no other servers share them."""
+    return settings.store_kind.make_state is None
+
+
+def files_of_state(settings: Settings) -> list[str]:
+    """The files that the server writes in the state directory, beside mail and the audit log."""
+    ledger = [f"{ledger_file.NAME}{end}" for end in ("", "-wal", "-shm")]
+    names = [*ledger, leader.NAME] if has_ledger(settings) else []
+    return [os.path.join(settings.state_dir, name) for name in (*names, lock_of(control.NAME))]
 
 
 def files_of_logins(settings: Settings, *, directory: bool = True) -> dict[str, str]:

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from gateway.app.assembly import Assembly
-from gateway.app.faults import faults_of
+from gateway.app.faults import faults_of, ledger_faults
 from gateway.app.first_start import User, file_faults, prepare, reserve
 from gateway.app.hard_links import hard_links_remark
 from gateway.app.parent import Handed, Parent, PassOn, make_parent
@@ -56,6 +56,8 @@ def assemble(
         log.warn("{remark}", remark=remark)
     source = Source(path, environ, directory)
     if settings.processes.count == 1:
+        if problems := ledger_faults(settings):
+            raise ConfigError(problems)
         return Assembly(reactor, settings, passwords).server(source)
     parts = Assembly(Clock(), settings, passwords, Role(observers=()))
     if problems := faults_of(parts, settings, directory=directory, accounts=False):

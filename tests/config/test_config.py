@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import tomllib
+from itertools import product
 from pathlib import Path
 
 import attrs
@@ -18,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from disks import no_room
 from gateway.app import start
+from gateway.app.first_start import file_faults
 from gateway.app.needed_files import missing_files
 from gateway.app.parts.rows import make_audit
 from gateway.auth.kerberos import GssapiSettings
@@ -692,11 +694,45 @@ class CheckTests(ConfigCase):
             whole[:100] + b"\xff" * len(whole),
         ):
             Path(ledger).write_bytes(octets)
-            (problem,) = start.check(path, {}).faults
-            self.assertIn(f"{ledger}: ", problem)
-            self.assertIn("move it away", problem)
-            self.assertEqual(sorted(os.listdir(state)), before)
-            self.assertEqual(Path(ledger).read_bytes(), octets)
+            for problems in self.checked_and_started(Path(path).read_text()):
+                (problem,) = problems
+                self.assertIn(f"{ledger}: ", problem)
+                self.assertIn("move it away", problem)
+                self.assertEqual(Path(ledger).read_bytes(), octets)
+            self.assertEqual(sorted({*os.listdir(state)} - {"audit.log"}), before)
+
+    def test_a_file_of_the_state_that_the_server_may_not_write_is_named_with_the_cure(self) -> None:
+        names = (
+            *("ledger.sqlite3", "ledger.sqlite3-wal", "ledger.sqlite3-shm"),
+            *("leader.lock", "control.lock"),
+        )
+        for workers, name in product((1, 2), names):
+            state = os.path.abspath(self.usable())
+            Path(state, name).touch(mode=0o400)
+            os.chmod(state, 0o777)
+            text = f'state_dir = "{state}"\n{LISTENER}[processes]\nworkers = {workers}\n'
+            (problem,) = self.faults_of_user(text)
+            self.assertIn(f"{state}/{name}: may not be written: state_dir; let {state}", problem)
+
+    def test_a_state_directory_that_may_not_be_written_is_named_without_an_audit_log(self) -> None:
+        state = os.path.abspath(self.usable())
+        os.chmod(state, 0o555)
+        (problem,) = self.faults_of_user(f'state_dir = "{state}"\n{LISTENER}[audit]\npath = ""\n')
+        self.assertIn(f"{state}: may not be written: state_dir; let {state}", problem)
+
+    def faults_of_user(self, text: str) -> list[str]:
+        """What a start by a user without rights finds in the files."""
+        settings, user = load_settings(self.file(text), {}), os.geteuid()
+        if user:
+            return file_faults(settings, None)
+        for above in map(str, Path(settings.state_dir).parents):
+            if above != "/":
+                os.chmod(above, os.stat(above).st_mode | 0o055)
+        os.seteuid(65534)
+        try:
+            return file_faults(settings, None)
+        finally:
+            os.seteuid(user)
 
     def test_ciphers_that_are_none_are_found_before_there_is_a_certificate(self) -> None:
         state = self.mktemp()

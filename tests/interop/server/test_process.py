@@ -452,28 +452,32 @@ def test_what_root_makes_at_the_first_start_is_the_users_that_the_server_becomes
     ends_well(rooted)
 
 
-@pytest.mark.parametrize("closed", ["state", "accounts", "keytab", "audit"])
+@pytest.mark.parametrize("closed", ["state", "accounts", "keytab", "unwritable", "ledger"])
 def test_what_that_user_may_not_use_ends_the_start_and_not_every_login(
     rooted: Rooted, closed: str
 ) -> None:
     rooted.state.mkdir(parents=True)
     rooted.state.chmod(0o700 if closed == "state" else 0o755)
-    if closed not in ("state", "audit"):
+    if closed not in ("state", "unwritable"):
         shutil.chown(rooted.state, "nobody")
     (rooted.state / "tls").mkdir(mode=0o755)
     make_certificate(str(rooted.state / "tls" / "cert.pem"), str(rooted.state / "tls" / "key.pem"))
     if closed == "accounts":
         rooted.accounts.chmod(0o600)
+    if closed == "ledger":
+        (rooted.state / "ledger.sqlite3").touch(mode=0o600)
     if closed == "keytab":
         keytab = rooted.directory / "pop.keytab"
         keytab.touch(mode=0o600)
         with open(rooted.config, "a") as file:
             file.write(f'[gssapi]\nkeytab = "{keytab}"\nrealms = ["EXAMPLE.ORG"]\n')
+    nobody = pwd.getpwnam("nobody").pw_uid
     words = {
-        "keytab": f"{rooted.directory}/pop.keytab: user {pwd.getpwnam('nobody').pw_uid} may not",
-        "state": f"{rooted.state}: may not be entered",
-        "audit": f"{rooted.state}: user {pwd.getpwnam('nobody').pw_uid} may not write it: audit",
-        "accounts": f"{rooted.accounts}: user {pwd.getpwnam('nobody').pw_uid} may not read it",
+        "keytab": f"{rooted.directory}/pop.keytab: user {nobody} may not",
+        "state": f"{rooted.state}: may not be written: state_dir; let ",
+        "unwritable": f"{rooted.state}: may not be written: state_dir; let ",
+        "ledger": f"{rooted.state}/ledger.sqlite3: user {nobody} may not write it: state_dir; let ",
+        "accounts": f"{rooted.accounts}: user {nobody} may not read it",
     }
     for extra in ([], ["--check"]):
         status, output = outcome([*rooted.command, *extra], rooted.directory)
