@@ -162,7 +162,8 @@ def _schema(one: Parameter, route: Route, schemas: Schemas, *, in_url: bool = Fa
         # What is not given is null there.
         hint = one.kind if one.bounds is None else _bounded(one)
     schema = schemas.of(hint)
-    for text in (schema, schema.get("items", {})):
+    parts = [schema, *schema.get("anyOf", ())]
+    for text in (*parts, *(part["items"] for part in parts if "items" in part)):
         kinds = text.get("type", ())
         kinds = [kinds] if isinstance(kinds, str) else kinds
         if "string" in kinds and "enum" not in text:

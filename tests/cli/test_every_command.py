@@ -410,9 +410,14 @@ def test_an_error_names_the_place_and_the_cure(words: str, places: dict[str, str
 
 
 def test_what_is_done_in_part_has_an_exit_code_of_its_own(places: dict[str, str]) -> None:
-    done = run("retention restore", f"-c {{config}} {USER} 4711", places)
+    hidden = Path(places["state"]) / "mail/example.org/bob/.Expired/cur"
+    (hidden / hidden_name("1700000001.M1P1.host", "18")).write_bytes(b"Subject: x\r\n\r\n")
+    done = run("retention restore", f"-c {{config}} {USER} 18 4711", places)
     assert done.returncode == Exit.PARTLY
-    assert done.stdout == f"0 of 1 messages are back in {USER}\n"
+    assert done.stdout == f"1 of 2 messages are back in {USER}\n"
+    done = run("retention restore", f"-c {{config}} {USER} 18 4711", places)
+    assert (done.returncode, done.stdout) == (Exit.FAILED, "")
+    assert "has no message with the unique-id '18'" in done.stderr
 
 
 def test_an_interrupted_command_ends_without_a_traceback() -> None:

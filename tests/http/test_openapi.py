@@ -80,6 +80,18 @@ class DocumentTests(SynchronousTestCase):
                 route.path,
             )
 
+    def test_a_list_that_may_be_left_out_has_the_limits_of_one_that_may_not(self) -> None:
+        path = "/v1/mailboxes/{mailbox}"
+        hide, restore = (
+            self.operation("POST", f"{path}/{what}")["requestBody"]["content"]["application/json"]
+            for what in ("hide", "restore")
+        )
+        items = hide["schema"]["properties"]["uids"]["items"]
+        uids = restore["schema"]["properties"]["uids"]
+        self.assertIn("pattern", items)
+        self.assertEqual(uids["anyOf"], [{"type": "array", "items": items}, {"type": "null"}])
+        self.assertNotIn("uids", restore["schema"]["required"])
+
     def test_each_status_of_an_error_is_described(self) -> None:
         statuses = {str(int(kind.status)) for kind in KINDS.values()} | {"200"}
         for route in WHOLE:

@@ -172,6 +172,8 @@ class MailTests(PageCase):
         self.assertIn("2 hidden messages", self.page(f"/hidden?mailbox={BOB}"))
         back = self.browser.act("/hidden/restore", mailbox=BOB, uid=uids[:1])
         self.assertIn("1 message is back in the mailbox.", self.browser.follow(back).text)
+        late = self.browser.act("/hidden/restore", mailbox=BOB, uid=uids[:1])
+        self.assertIn("not there any more", self.browser.follow(late).text)
         asked = self.browser.act("/mailbox/remove", mailbox=BOB, uid=uids[2:])
         self.assertIn("Remove 1 message from", asked.text)
         self.assertIn(f'value="{uids[2]}"', asked.text)

@@ -389,7 +389,7 @@ class MessageTests(OperatorCase):
         self.assertEqual(self.said(), [])
 
     def test_without_a_message_that_is_there_nothing_is_said_to_be_done(self) -> None:
-        for change in (messages.hide_messages, messages.remove_messages):
+        for change in (messages.hide_messages, messages.remove_messages, stored_mail.restore):
             self.refused(BadRequest, change(self.tools, mailbox=self.name, uids=()))
             for uids in (("99",), ("../x", "y")):
                 self.refused(MessageGone, change(self.tools, mailbox=self.name, uids=uids))

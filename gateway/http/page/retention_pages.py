@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.errors import MessageGone
 from gateway.http.page.pages import PER_PAGE, At, Done, Part, Shown, part
 from gateway.http.page.plots import Series, plot
 from gateway.http.page.words import Words
@@ -106,5 +107,8 @@ async def restore(at: At) -> Done:
     to = {"mailbox": mailbox}
     if not uids:
         return Done("nothing", 0, "/hidden", to)
-    restored = await stored_mail.restore(at.tools, mailbox=mailbox, uids=uids)
+    try:
+        restored = await stored_mail.restore(at.tools, mailbox=mailbox, uids=uids)
+    except MessageGone:
+        return Done("gone", 0, "/hidden", to)
     return Done("restored", restored.restored, "/hidden", to)

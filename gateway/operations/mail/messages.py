@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from attrs import frozen
 
-from gateway.errors import BadValue, GatewayError, MessageGone, RetentionMalformed
+from gateway.errors import GatewayError, RetentionMalformed
 from gateway.model import Account, Reason, StoredMessage
-from gateway.operations.mail.stored_mail import admin_store, held, retention_store
+from gateway.operations.mail.stored_mail import admin_store, gone, held, named, retention_store
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds, Page, page_of
 from gateway.retention.reasons import dues, why, why_hidden
@@ -164,7 +164,7 @@ async def hide_messages(tools: Tools, *, mailbox: str, uids: Uids) -> ChangedMes
     Sessions that have the mailbox open find them gone at RETR, and end well.
     """
     account = await tools.mailboxes.existing(mailbox)
-    wanted = _named(uids)
+    wanted = named(uids)
     cause = Reason(operator=tools.operator)
     done = await retention_store(tools).hide(account, wanted, cause)
     return _changed(mailbox, wanted, done)
@@ -176,7 +176,7 @@ async def remove_messages(tools: Tools, *, mailbox: str, uids: Uids) -> ChangedM
     Refused on hold. Sessions that have the mailbox open find them gone at RETR, and end well.
     """
     account = await tools.mailboxes.existing(mailbox)
-    wanted = _named(uids)
+    wanted = named(uids)
     if tools.policies.is_held(account):
         raise held(mailbox)
     store, cause = retention_store(tools), Reason(operator=tools.operator)
@@ -192,18 +192,7 @@ async def remove_messages(tools: Tools, *, mailbox: str, uids: Uids) -> ChangedM
     return _changed(mailbox, wanted, done)
 
 
-def _named(uids: Uids) -> list[str]:
-    """Each unique-id once."""
-    if not uids:
-        raise BadValue(["uids: expected the unique-ids of one message or more"])
-    return list(dict.fromkeys(uids))
-
-
 def _changed(mailbox: str, wanted: Sequence[str], done: int) -> ChangedMessages:
     if not done:
-        raise MessageGone(
-            f"{mailbox!r} has no message with the unique-id {wanted[0][:70]!r}"
-            + (f" or one of {len(wanted) - 1} others" if len(wanted) > 1 else "")
-            + ": list its messages again"
-        )
+        raise gone(mailbox, wanted)
     return ChangedMessages(mailbox, len(wanted), done)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Self
 
 from attrs import frozen
 
-from gateway.errors import BadValue, NoSuchMailbox, NotSupported, OnHold
+from gateway.errors import BadValue, MessageGone, NoSuchMailbox, NotSupported, OnHold
 from gateway.interfaces import IMailboxAdmin, IMailboxes, IRetentionStore
 from gateway.model import Account, Reason, StoredMessage
 from gateway.operations.tools import Tools
@@ -55,16 +56,36 @@ async def list_hidden(
 
 
 async def restore(tools: Tools, *, mailbox: str, uids: tuple[str, ...] | None = None) -> Restored:
-    """Bring back the hidden messages with these unique-ids; without any of them all.
+    """Bring back the hidden messages with these unique-ids; if ``uids`` is left out, all.
 
     They keep their unique-ids; their age is counted anew.
     """
-    if uids is not None and not uids:
-        raise BadValue(["uids: expected the unique-ids of one message or more, or none at all"])
     account, store = await tools.mailboxes.existing(mailbox), retention_store(tools)
     cause = Reason(operator=tools.operator)
-    wanted = [one.uid for one in await store.list_hidden(account)] if uids is None else uids
-    return Restored(mailbox, len(wanted), await store.restore(account, wanted, cause))
+    if uids is None:
+        wanted = [one.uid for one in await store.list_hidden(account)]
+        return Restored(mailbox, len(wanted), await store.restore(account, wanted, cause))
+    wanted = named(uids)
+    restored = await store.restore(account, wanted, cause)
+    if not restored:
+        raise gone(mailbox, wanted)
+    return Restored(mailbox, len(wanted), restored)
+
+
+def named(uids: Sequence[str]) -> list[str]:
+    """Each unique-id once; raises ``BadValue`` if there is none."""
+    if not uids:
+        raise BadValue(["uids: expected the unique-ids of one message or more"])
+    return list(dict.fromkeys(uids))
+
+
+def gone(mailbox: str, wanted: Sequence[str]) -> MessageGone:
+    """The error where a mailbox has none of the messages that an operator named."""
+    return MessageGone(
+        f"{mailbox!r} has no message with the unique-id {wanted[0][:70]!r}"
+        + (f" or one of {len(wanted) - 1} others" if len(wanted) > 1 else "")
+        + ": list its messages again"
+    )
 
 
 async def account_of(tools: Tools, mailbox: str) -> Account:
