@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from math import ceil
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
@@ -40,6 +41,9 @@ failed, and a warning may be due once more.  Only the leader has rounds, and any
 
 MOST_REJECTED = 10_000
 """Rejected messages that are remembered, one of a mailbox."""
+
+LISTEN = 60.0
+"""Most seconds between two looks at who leads, and from the start to the first round."""
 
 Compose = Callable[[Account, Usage, Limits, Level], bytes]
 """The message that warns a user."""
@@ -95,17 +99,25 @@ class QuotaWarner:
         self._rejected: dict[str, Rejected] = {}
         """What a mailbox had no room for and still has none for; the latest is last."""
         self._stopped = False
-        self._sweeping = LoopingCall(self._sweep)
+        self._sweeping = LoopingCall(self._sweep, 0.0)
+        self._next_round = 0.0
         self._swept: Deferred[Any] = succeed(None)
         self._mailboxes: Callable[[], Deferred[list[str]]] = lambda: succeed([])
 
     def start(
         self, clock: IReactorTime, every: float, mailboxes: Callable[[], Deferred[list[str]]]
     ) -> None:
-        """Check all ``mailboxes`` at this interval in seconds, one after the other."""
+        """Check all ``mailboxes`` at this interval in seconds, one after the other.
+
+        The first round begins soon, also of a process that leads only later: each may be restarted
+        more often than that.
+        """
         self._mailboxes = mailboxes
+        listen = every / ceil(every / LISTEN)
+        # One look may come late and the next in time: they are less than ``listen`` apart.
+        self._sweeping = LoopingCall(self._sweep, every - listen / 2)
         self._sweeping.clock = clock
-        self._swept = self._sweeping.start(every, now=False)
+        self._swept = self._sweeping.start(listen, now=False)
 
     @property
     def subscription(self) -> Subscription:
@@ -190,21 +202,30 @@ class QuotaWarner:
 
     # -- all of them ---------------------------------------------------------
 
-    def _sweep(self) -> Deferred[Any]:
-        """A round; failures of one mailbox or of all are logged, and the next round runs."""
+    def _sweep(self, every: float) -> Deferred[Any]:
+        """A round, if one is due; failures of one mailbox or of all are logged."""
+        if self._sweeping.clock.seconds() < self._next_round:
+            return succeed(None)
+        round_ = Deferred.fromCoroutine(self._round(every))
+        return round_.addErrback(self._round_failed)
 
-        round_ = Deferred.fromCoroutine(self._round())
-        return round_.addErrback(lambda failure: self._check_failed("", failure))
+    def _round_failed(self, failure: Failure) -> None:
+        self._check_failed("", failure)
+        assert failure.value is not None
+        if meets_all(failure.value):
+            # After an outage, as of a directory that starts later than this server, at once.
+            self._next_round = 0.0
 
     def _check_failed(self, mailbox: str, failure: Failure) -> None:
         what = "internal error: quota check mailbox={name}"
         problem = problem_in(failure, log, what, name=mailbox)
         self._emit(QuotaCheckFailed(mailbox, problem))
 
-    async def _round(self) -> None:
+    async def _round(self, every: float) -> None:
         """Check one mailbox after the other, in a loop: recursion would exhaust the stack."""
         if not await self._leader.is_leader():
             return
+        self._next_round = self._sweeping.clock.seconds() + every
         names = await self._mailboxes()
         async for name in in_turns(names, self._sweeping.clock):
             if not self._sweeping.running:

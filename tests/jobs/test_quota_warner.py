@@ -251,6 +251,58 @@ class RefusalTests(SynchronousTestCase):
 
 
 class RoundTests(SynchronousTestCase):
+    def rounds(self, office: Office, every: float) -> list[float]:
+        """When rounds begin, from the start of the warner on."""
+        began: list[float] = []
+
+        def mailboxes() -> Deferred[list[str]]:
+            began.append(office.clock.seconds())
+            return succeed([ALICE])
+
+        office.quota_warner.start(office.clock, every, mailboxes)
+        self.addCleanup(office.quota_warner.stop)
+        return began
+
+    def test_a_server_that_restarts_more_often_than_rounds_come_has_a_round_each_time(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        began = self.rounds(office, 86_400)
+        self.assertEqual(began, [])
+        office.clock.pump([10] * 30)
+        self.assertEqual(began, [60])
+        self.assertEqual(len(office.warned), 1)
+
+    def test_rounds_come_at_their_interval_whether_minutes_divide_it_or_not(self) -> None:
+        for every, times in {
+            0.5: [0.5, 1, 1.5],
+            90: [45, 135, 225],
+            3600: [60, 3660, 7260],
+        }.items():
+            office = Office(self)
+            began = self.rounds(office, every)
+            office.clock.pump([every / 240] * 780)
+            self.assertEqual([round(one, 1) for one in began[: len(times)]], times)
+
+    def test_who_leads_only_later_does_not_wait_for_a_whole_interval(self) -> None:
+        office = Office(self)
+        office.seat.append("another process")
+        began = self.rounds(office, 86_400)
+        office.clock.pump([10] * 100)
+        office.seat.clear()
+        office.clock.pump([10] * 100)
+        self.assertEqual(began, [1020])
+
+    def test_an_outage_does_not_cost_a_whole_interval(self) -> None:
+        office = Office(self)
+        office.mailbox.deliver(b"x" * 600)
+        owner = office.directory.owner
+        office.directory.owner = lambda _: fail(DirectoryDown("down", logged=True))  # type: ignore[method-assign]
+        began = self.rounds(office, 86_400)
+        office.clock.pump([10] * 7)
+        office.directory.owner = owner  # type: ignore[method-assign]
+        office.clock.pump([10] * 100)
+        self.assertEqual((began, len(office.warned)), ([60, 120], 1))
+
     def test_ten_thousand_mailboxes_of_nobody_need_no_stack_and_the_last_is_reached(self) -> None:
         office = Office(self)
         office.mailbox.deliver(b"x" * 600)
