@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 from math import ceil
 from typing import Any, NamedTuple
@@ -227,6 +227,7 @@ class QuotaWarner:
             return
         self._next_round = self._sweeping.clock.seconds() + every
         names = await self._mailboxes()
+        gone: set[str] = set()
         async for name in in_turns(names, self._sweeping.clock):
             if not self._sweeping.running:
                 return
@@ -234,9 +235,18 @@ class QuotaWarner:
                 account = await self._owners.owner(name)
                 if account is not None:
                     await self.look(account)
+                else:
+                    gone.add(name)
             except Exception as error:
                 if meets_all(error):
                     raise
                 # The name of a directory on disk may be no valid mailbox name.
                 self._emit(QuotaCheckFailed(name, Problem(type(error), str(error))))
+        await self._forget(gone)
         await self._after_round()
+
+    async def _forget(self, gone: Set[str]) -> None:
+        """A mailbox that nobody has here is full for nobody, whatever it was before."""
+        known = await self._state.warning_states(Level.NORMAL) if gone else {}
+        async for name in in_turns(gone & known.keys(), self._sweeping.clock):
+            await self._state.weigh(name, Level.NORMAL, self._now(), self._interval)

@@ -329,6 +329,29 @@ class RoundTests(SynchronousTestCase):
         self.assertEqual(office.warned, [b"Subject: OVER\r\n\r\n"])
         office.quota_warner.stop()
 
+    def test_a_full_mailbox_that_nobody_has_any_more_counts_no_longer(self) -> None:
+        office = Office(self)
+        gone = "gone@example.org"
+        for name in (ALICE, gone):
+            office.ledger.weigh(name, Level.OVER, 0.0, 100.0)
+        office.mailbox.deliver(b"x" * 2000)
+        office.quota_warner.start(office.clock, 10, lambda: succeed([ALICE, gone, "new"]))
+        office.clock.advance(10)
+        self.assertEqual(list(office.ledger.warning_states(Level.WARN)), [ALICE])
+        office.clock.pump([10] * 10)
+        self.assertEqual(list(office.ledger.warning_states()), [ALICE])
+        office.quota_warner.stop()
+
+    def test_a_full_mailbox_of_which_the_directory_cannot_tell_stays_full(self) -> None:
+        office = Office(self)
+        office.ledger.weigh(ALICE, Level.OVER, 0.0, 100.0)
+        errors = [DirectoryDown("down", logged=True), StoreDown("this name only")]
+        office.directory.owner = lambda _: fail(errors.pop(0))  # type: ignore[method-assign]
+        office.quota_warner.start(office.clock, 10, lambda: succeed([ALICE]))
+        office.clock.pump([10] * 2)
+        self.assertEqual((errors, list(office.ledger.warning_states(Level.OVER))), ([], [ALICE]))
+        office.quota_warner.stop()
+
     def test_a_name_that_cannot_be_asked_for_costs_nobody_else_the_round(self) -> None:
         office = Office(self)
         office.mailbox.deliver(b"x" * 600)
