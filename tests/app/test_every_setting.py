@@ -276,8 +276,8 @@ class FactsTests(SynchronousTestCase):
     def volatile(self, settings: Settings) -> set[tuple[str, str]]:
         """What differs between two servers with the same settings."""
         first, second = (self.facts(self.started(settings)) for _ in range(2))
-        # A listener's mode of TLS is for the log of the start; the last hour begins at a minute.
-        known = {("Listener", "tls"), ("History", "_began")}
+        # The last hour begins at a minute.
+        known = {("History", "_began")}
         return {(kind, name) for kind, name, _ in first ^ second} | known
 
     def test_the_same_settings_change_no_fact(self) -> None:

@@ -55,10 +55,14 @@ class Listeners:
         tls: str = "none",
         section: str,
     ) -> Listener:
-        """The listener: a new one at the ``endpoint``, or the old one, which gets ``wire``."""
+        """The listener: a new one at the ``endpoint``, or the old one.
+
+        That gets ``wire`` and ``tls``, in ``commit``.
+        """
         known = self._listeners.get(name)
         if known is not None:
             self._prepared.append(partial(known.wire.replace, wire))
+            self._prepared.append(partial(setattr, known, "tls", tls))
             return known
         made = Listener(name, endpoint(), Replaceable(wire), sessions, tls, site, section)
         self._listeners[name] = made

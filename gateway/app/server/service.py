@@ -12,7 +12,7 @@ from itertools import chain, islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from attrs import frozen
+from attrs import define
 from twisted.application.service import Service
 from twisted.internet.defer import (
     CancelledError,
@@ -70,7 +70,7 @@ ACCEPTS = 10
 """Connections that a listener accepts in a row before other sockets have their turn."""
 
 
-@frozen
+@define(eq=False)
 class Listener:
     """A listener."""
 
@@ -81,7 +81,7 @@ class Listener:
     sessions: Any = None
     """The factory to drain at shutdown, such as a ``POP3Factory``; None: nothing to drain."""
     tls: str = "none"
-    """For the log: ``none``, ``stls`` or ``implicit``."""
+    """``none``, ``stls`` or ``implicit``; a reload may change it."""
     site: Any = None
     """The site that answers there, its last requests at shutdown too; None: it is no HTTP."""
 
