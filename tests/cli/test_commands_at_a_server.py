@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,23 @@ def test_the_server_does_what_changes_something_and_the_audit_log_names_who_aske
     (line,) = (gateway.directory / "audit.log").read_text().splitlines()
     assert json.loads(line)["action"] == "restore"
     assert json.loads(line)["operator"] == f"uid {os.geteuid()}"
+
+
+def test_the_settings_of_the_running_server_are_a_configuration_as_those_of_its_file_are(
+    gateway: Gateway,
+) -> None:
+    with gateway.config.open("a") as file:
+        file.write('[quota.domains."example.org"]\noctets = "1 GB"\n')
+    gateway.run()
+    alone, running = (typed(gateway, f"config show{more}") for more in ("", " --running"))
+    assert (running.returncode, running.stderr) == (0, "")
+    assert tomllib.loads(running.stdout) == tomllib.loads(alone.stdout)
+    domain = 'quota.domains."example.org"'
+    asked = typed(gateway, f"config show --running {domain}")
+    assert f'{domain}.octets = "1 GB"  # ' in asked.stdout
+    assert asked.stdout == typed(gateway, f"config show {domain}").stdout
+    as_json = [typed(gateway, f"config show{more} --json").stdout for more in ("", " --running")]
+    assert as_json[1] == as_json[0]
 
 
 def test_root_may_ask_a_server_of_any_user(gateway: Gateway) -> None:

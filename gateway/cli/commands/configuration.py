@@ -109,7 +109,7 @@ async def _show_running(
     found = await ask(show_configuration)
     settings = [
         Setting(
-            tuple(one.name.split(".")),
+            one.key,
             one.value,
             one.origin or "changed since",
             one.hidden,
@@ -159,7 +159,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool | str):
         # JSON's, but for DEL, which TOML has escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, dict):
         pairs = (f"{_toml(str(name))} = {_toml(one)}" for name, one in value.items())

@@ -88,6 +88,9 @@ class SettingRow:
     name: str
     """With its sections, such as ``limits.connections``."""
 
+    key: tuple[str, ...]
+    """The sections and the setting one by one: the name of a section may have dots."""
+
     value: Any
     """A string, a number, true or false, a list, or an object; null: it is not set, or hidden."""
 
@@ -142,7 +145,7 @@ def settings_in_force(
 
 def _row(one: Setting) -> SettingRow:
     value = _plain(one.value)
-    return SettingRow(".".join(one.key), value, one.hidden, one.origin, one.is_default)
+    return SettingRow(".".join(one.key), one.key, value, one.hidden, one.origin, one.is_default)
 
 
 def _plain(value: Any) -> Any:
@@ -160,7 +163,7 @@ async def show_configuration(tools: Tools, *, name: str = "") -> Configuration:
     ``name``: only this setting, or those of this section, such as ``limits``.
     """
     said = await tools.processes.ask_parent("configuration")
-    rows = tuple(SettingRow(**one) for one in said["settings"])
+    rows = tuple(SettingRow(**one | {"key": tuple(one["key"])}) for one in said["settings"])
     if name:
         rows = tuple(one for one in rows if f"{one.name}.".startswith(f"{name}."))
         if not rows:
