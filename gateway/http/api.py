@@ -276,7 +276,7 @@ def _octets(request: BoundedRequest, status: int, body: bytes, content_type: str
     request.setResponseCode(status)
     if status == 200 and request.method in (b"GET", b"HEAD"):
         tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'.encode("ascii")
-        if request.setETag(tag):  # type: ignore[no-untyped-call]
+        if request.setETag(tag):
             return b""
     request.set("content-length", str(len(body)))
     return b"" if request.method == b"HEAD" else body

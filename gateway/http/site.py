@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import CACHED, NOT_MODIFIED, HTTPChannel
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
@@ -36,6 +37,12 @@ stops.  One that keeps a connection for later does not read, and other work woul
 
 CONNECTIONS = 200
 """Connections at once; further ones are closed."""
+
+_ABSOLUTE = re.compile(rb"(?i:https?)://(?P<host>[^/?#]+)(?P<rest>.*)", re.DOTALL)
+"""A target with its scheme and host."""
+
+_TAG = re.compile(rb'"[^"]*"')
+"""An entity tag, without the W/ of a weak one."""
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -114,6 +121,30 @@ class BoundedRequest(Request):
         self.sent_body = b""
         """The body."""
         self.is_too_large = False
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Read the absolute form of a target, which every server has to (RFC 9112 section 3.2.2).
+
+        Its host is the one that is meant, whatever the header says.
+        """
+        if absolute := _ABSOLUTE.fullmatch(path):
+            host, path = absolute["host"], absolute["rest"]
+            path = path if path.startswith(b"/") else b"/" + path
+            self.requestHeaders.setRawHeaders(b"host", [host])
+        super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
+
+    def setETag(self, etag: bytes) -> Any:
+        """The tag of the answer to a GET; ``CACHED`` if the client has that answer already.
+
+        ``If-None-Match`` is a list, and compares weakly (RFC 9110 section 13.1.2).
+        """
+        self.etag = etag
+        lines = self.requestHeaders.getRawHeaders(b"if-none-match", [])
+        told = b",".join(lines)
+        if told.strip() == b"*" or etag in _TAG.findall(told):
+            self.setResponseCode(NOT_MODIFIED)
+            return CACHED
+        return None
 
     def getRequestHostname(self) -> bytes:
         """The host that the client names; HTTP/1.0 need not, and a UNIX socket has none."""

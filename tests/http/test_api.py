@@ -249,9 +249,49 @@ class AnswerTests(ApiCase):
     def test_what_the_client_has_already_is_not_sent_again(self) -> None:
         tag = self.ask("/v1/pets").headers["etag"]
         again = self.ask("/v1/pets", headers={"If-None-Match": tag})
-        self.assertEqual((again.status, again.body), (304, b""))
+        self.assertEqual((again.status, again.body, again.headers["etag"]), (304, b"", tag))
         other = self.ask("/v1/pets?page=1", headers={"If-None-Match": tag})
         self.assertEqual(other.status, 200)
+
+    def test_tags_are_compared_weakly_and_come_as_a_list_in_any_spelling(self) -> None:
+        tag = self.ask("/v1/pets").headers["etag"]
+        for told in (f"W/{tag}", f'"a",{tag}', f'"a b" ,W/"",\tW/{tag},', f'"x,", {tag}', "*"):
+            again = self.ask("/v1/pets", headers={"If-None-Match": told})
+            self.assertEqual(again.status, 304, told)
+        for told in (f'"{tag[1:-2]}"', tag[1:-1], f'"a, {tag[1:]}', '"*"', ""):
+            again = self.ask("/v1/pets", headers={"If-None-Match": told})
+            self.assertEqual(again.status, 200, told)
+
+    def test_tags_may_come_in_several_lines(self) -> None:
+        tag = self.ask("/v1/pets").headers["etag"]
+        for told in ((tag, '"a"'), ('"a"', tag)):
+            lines = "\r\nIf-None-Match: ".join(told)
+            self.assertEqual(self.ask("/v1/pets", headers={"If-None-Match": lines}).status, 304)
+
+    def test_a_target_in_absolute_form_is_its_path(self) -> None:
+        for target in (
+            "http://localhost/v1/pets?search=a",
+            "HTTPS://[::1]:8/v1/pets?search=a",
+        ):
+            answer = self.ask(target)
+            self.assertEqual((answer.status, answer.value["items"][0]["name"]), (200, "anameFalse"))
+            self.assertEqual(self.events[-1].path, "/v1/pets")  # type: ignore[union-attr]
+        for target in (
+            "http://localhost",
+            "http://localhost?search=a",
+            "ftp://x/",
+        ):
+            self.assertEqual(self.ask(target).status, 404, target)
+
+    def test_the_host_of_a_target_in_absolute_form_takes_the_place_of_the_header(self) -> None:
+        hosts = []
+        render = self.site.resource.render
+        self.site.resource.render = lambda request: (
+            hosts.append(request.getHeader("host")) or render(request)
+        )
+        for target in ("http://y.example:81/v1/pets", "/v1/pets"):
+            self.ask(target)
+        self.assertEqual(hosts, ["y.example:81", "x"])
 
     def test_head_has_the_headers_of_get_and_no_body(self) -> None:
         got, head = self.ask("/v1/pets"), self.ask("/v1/pets", "HEAD")
