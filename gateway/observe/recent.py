@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_network
 from itertools import islice
 from operator import attrgetter
 from typing import Any
@@ -22,6 +23,7 @@ from gateway.events import (
     Subscription,
 )
 from gateway.model import Delivery, FailedLogin
+from gateway.networks import within
 from gateway.observe.labels import reason_of
 
 KEPT = 2000
@@ -117,15 +119,16 @@ class Recent:
     def failed_logins(self, question: Mapping[str, Any]) -> list[Row]:
         """The latest first, at most ``MOST``.
 
-        ``names``: of users, in lower case; ``address``: of the client; empty: any.
+        ``names``: of users, in lower case; ``network``: of the client; empty: any.
         """
-        names, address, since = set(question["names"]), question["address"], question["since"]
+        names, network, since = set(question["names"]), question["network"], question["since"]
+        inside = within([ip_network(network)] if network else [])
 
         def fits(row: FailedLogin) -> bool:
             return (
                 row.at >= since
                 and (not names or row.user.lower() in names)
-                and (not address or row.client == address)
+                and (not network or (bool(row.client) and inside(row.client)))
             )
 
         return _latest(self._failures, fits, _FAILED_LOGIN)

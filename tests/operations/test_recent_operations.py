@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from gateway.app.server.questions import Questions
 from gateway.directory.memory import MemoryDirectory
-from gateway.errors import BadCredentials, StoreDown
+from gateway.errors import BadCredentials, BadValue, StoreDown
 from gateway.events import LoginFailed, PolicyRefused, problem_of
 from gateway.lmtp.profile import Profile
 from gateway.mailboxes.recipients import Recipients
@@ -239,5 +239,16 @@ class FailedLoginTests(RecentCase):
             [row.user for row in self.logins(user="bob@example.org")], ["sales@example.org"]
         )
         self.assertEqual([row.user for row in self.logins(user="NoBody")], ["nobody"])
-        self.assertEqual([row.user for row in self.logins(address="2001:db8::1")], ["nobody"])
         self.assertEqual([row.user for row in self.logins(since=NOW + 1)], ["nobody"])
+
+    def test_they_are_found_by_the_network_of_the_client_however_it_is_written(self) -> None:
+        for user, host in (("alice", "192.0.2.1"), ("nobody", "2001:db8::1"), ("here", "")):
+            self.refuse(user, host)
+        for address in ("2001:db8::1", "2001:DB8:0::1", "2001:db8::/32"):
+            self.assertEqual([row.user for row in self.logins(address=address)], ["nobody"])
+        self.assertEqual(self.logins(address="198.51.100.0/24"), [])
+
+    def test_what_is_no_address_is_refused_and_not_searched_for(self) -> None:
+        for address in ("nonsense", "999.1.1.1"):
+            error = self.fault(list_failed_logins, address=address)
+            self.assertIsInstance(error, BadValue)

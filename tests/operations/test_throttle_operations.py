@@ -15,7 +15,7 @@ from gateway.admission.rules import AdmissionRules
 from gateway.admission.throttle import ThrottleLimits
 from gateway.app.parts.admissions import answer_operators
 from gateway.config.listeners import LimitSettings
-from gateway.errors import BadCredentials, BadRequest
+from gateway.errors import BadCredentials, BadRequest, BadValue
 from gateway.interfaces import IAdmission
 from gateway.model import Account, Connection, LoginAttempt, Peer, Terms
 from gateway.operations.users.throttle import Throttled, forgive, list_throttled
@@ -187,6 +187,8 @@ class ForgiveTests(ThrottleCase):
         self.guess("bob", 2, "2001:db8::5")
         (row, _) = self.rows(search="2001")
         self.assertEqual(row.network, "2001:db8::/64")
+        self.assertEqual(self.ask(forgive, address="2001:DB8:0::9/64").places, 2)
+        self.guess("bob", 2, "2001:db8::5")
         self.assertEqual(self.ask(forgive, address=row.network).places, 2)
 
     def test_login_delay_of_the_user_ends(self) -> None:
@@ -200,7 +202,10 @@ class ForgiveTests(ThrottleCase):
         odd = [{name: text} for name in ("user", "address") for text in ("\ud800", "\x00")]
         for arguments in ({}, {"user": "", "address": ""}, *odd):
             self.assertIsInstance(self.fault(forgive, **arguments), BadRequest)
-        self.assertEqual(self.ask(forgive, address="not an address").places, 0)
+        for address in ("not an address", "999.1.1.1", "192.0.2.0/33", " 192.0.2.1", "localhost"):
+            error = self.fault(forgive, user="bob", address=address)
+            self.assertIsInstance(error, BadValue)
+            self.assertIn("address: expected an IP address or a network", str(error))
         nobody = {"names": [], "address": "", "mailboxes": []}
         self.assertEqual(self.admission.forgive(nobody), {"places": 0, "delays": 0})
         self.assertEqual(self.wait("bob"), 4.0)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @CONFIG
 @paged
 @click.option("--user", default="", metavar="NAME", help="Login name, mail address or mailbox.")
-@click.option("--address", default="", metavar="ADDRESS", help="Of the client.")
+@click.option("--address", default="", metavar="ADDRESS", help="The client's, or a network.")
 @moment("--since", "Only later ones")
 def failed(
     terminal: Terminal,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from gateway.model import Delivery, FailedLogin
 from gateway.operations.tools import Tools
+from gateway.operations.users.sessions import network_of
 from gateway.operations.users.users import names_of
 from gateway.operations.values import Bounds, Page, page_of
 
@@ -55,10 +56,10 @@ async def list_failed_logins(
     """List failed logins of late, the latest first.
 
     ``user``: any name of the account, or the name that the client has sent.  ``address``: of the
-    client.  ``since``: Unix seconds.  Each process keeps its last 2,000 in memory.
+    client, or a network.  ``since``: Unix seconds.  Each process keeps its last 2,000 in memory.
     """
     names = [name.lower() for name in await names_of(tools, user)]
-    question = {"names": names, "address": address, "since": since}
+    question = {"names": names, "network": network_of(address), "since": since}
     found = await tools.processes.ask_each("failed logins", question)
     return await _page(tools, found, lambda row: FailedLogin(*row), page, per_page)
 

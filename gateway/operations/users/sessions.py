@@ -116,7 +116,7 @@ async def list_sessions(
     """
     asked = {
         "user": user,
-        "address": _network(address),
+        "address": network_of(address),
         "protocol": protocol or "",
         "most": (page + 1) * per_page,
     }
@@ -150,7 +150,7 @@ async def kick_sessions(tools: Tools, *, user: str = "", address: str = "") -> K
     """
     if not (user or address):
         raise BadValue(["user: expected a user or an address, or both"])
-    return await _kick(tools, user=user, address=_network(address))
+    return await _kick(tools, user=user, address=network_of(address))
 
 
 async def _kick(tools: Tools, **asked: str) -> Kicks:
@@ -159,7 +159,8 @@ async def _kick(tools: Tools, **asked: str) -> Kicks:
     return Kicks(tuple(Kicked(_row(OpenSession(*one)), ended) for one, ended in pairs))
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """The network that is meant, also by an address; empty: none.  Raises ``BadValue``."""
     try:
         return str(ip_network(address, strict=False)) if address else ""
     except ValueError:

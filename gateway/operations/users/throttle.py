@@ -10,6 +10,7 @@ from attrs import frozen
 
 from gateway.errors import BadValue
 from gateway.operations.tools import Tools
+from gateway.operations.users.sessions import network_of
 from gateway.operations.users.users import find_user
 from gateway.operations.values import Bounds, Page, page_of
 from gateway.saslprep import login_name
@@ -112,10 +113,13 @@ async def forgive(tools: Tools, *, user: str = "", address: str = "") -> Forgive
     """
     if not (user or address):
         raise BadValue(["user: expected a user, an address, or both"])
-    if not address.isprintable():
-        raise BadValue(["address: expected an address or a network"])
+    network = network_of(address)
     names, mailboxes = await _names_of(tools, user) if user else ([], [])
-    question = {"names": names, "address": address, "mailboxes": mailboxes}
+    question = {
+        "names": names,
+        "address": network if "/" in address else address,
+        "mailboxes": mailboxes,
+    }
     done = await tools.processes.ask_parent("forgive", question)
     return Forgiven(tuple(names), address, done["places"], done["delays"])
 
