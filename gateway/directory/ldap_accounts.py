@@ -342,7 +342,8 @@ class LdapAccounts:
         ours = {*self._domains, self._base_domain} - {""}
         domain, separator, user = _form(login)
         if separator:
-            is_ours = domain in ours if self._domains else "@" not in domain + user
+            is_any = bool(domain) and "@" not in domain + user
+            is_ours = domain in ours if self._domains else is_any
             return user if is_ours else login
         user, _, domain = login.rpartition("@")
         return user if user and domain in ours else login
