@@ -54,6 +54,7 @@ __all__ = [
     "OnHold",
     "OverQuota",
     "Overloaded",
+    "PasswordUnanswered",
     "PeerGone",
     "ProxyHeaderMalformed",
     "RecipientBarred",
@@ -294,6 +295,10 @@ class DirectoryDown(GatewayError):
         """``logged``: the outage is in the log already."""
         super().__init__(reason)
         self.logged = logged
+
+
+class PasswordUnanswered(DirectoryDown):
+    """The directory got a password and did not answer in time: it may count it as a wrong one."""
 
 
 class DirectoryMisconfigured(GatewayError):

@@ -34,6 +34,7 @@ from gateway.errors import (
     DirectoryMisconfigured,
     GatewayError,
     LoginDisabled,
+    PasswordUnanswered,
     UnknownLogin,
     WrongPassword,
 )
@@ -270,14 +271,14 @@ class LdapAccounts:
         name = template.replace("{login}", escape_rdn(login) if "=" in template else login)
 
         def bind_and_search(connection: Any) -> Found:
-            _check_user(_bind(connection, name, password), login)
+            _bind_user(connection, name, password, login)
             found = self._find(connection, login)
             if found is None:
                 raise BadCredentials(f"{login} may bind but {self._filter} does not find it")
             if folded(found.dn) != folded(name):
                 # Active Directory accepts binds by display name too: a
                 # successful bind does not prove that this is the entry.
-                _check_user(_bind(connection, found.dn, password), login)
+                _bind_user(connection, found.dn, password, login)
             return found
 
         return self.binding.use(bind_and_search)
@@ -349,7 +350,7 @@ class LdapAccounts:
         return user if user and domain in ours else login
 
     def _bind(self, dn: str, password: bytes, login: str) -> None:
-        self.binding.use(lambda connection: _check_user(_bind(connection, dn, password), login))
+        self.binding.use(lambda connection: _bind_user(connection, dn, password, login))
 
     def _bind_service(self, connection: Any) -> None:
         if not self._search.bind_dn:
@@ -379,7 +380,13 @@ def _bind(connection: Any, dn: str, password: bytes) -> Result:
     return ask(connection, _BIND, (dn.encode("utf-8", "surrogateescape"), password))[1]
 
 
-def _check_user(result: Result, login: str) -> None:
+def _bind_user(connection: Any, dn: str, password: bytes, login: str) -> None:
+    try:
+        result = _bind(connection, dn, password)
+    except TimeoutError:
+        raise PasswordUnanswered(
+            f"the directory did not answer the bind of {login} in time"
+        ) from None
     if result.code in _REFUSED:
         raise _refusal(result)(f"the directory refused {login}: {_reason(result)}")
     if result.code != 0:

@@ -32,11 +32,17 @@ from gateway.directory.ldap_messages import (
     Reference,
     Request,
     Result,
+    bind_request,
     message_length,
     read_response,
     start_tls_request,
 )
-from gateway.errors import DirectoryDown, DirectoryMisconfigured, GatewayError
+from gateway.errors import (
+    DirectoryDown,
+    DirectoryMisconfigured,
+    GatewayError,
+    PasswordUnanswered,
+)
 from gateway.events import DirectoryAsked, Emit
 from gateway.observe.log import emit_to_log
 from gateway.observe.outage import Outage
@@ -46,6 +52,7 @@ __all__ = ["Reach"]
 T = TypeVar("T")
 
 _START_TLS = start_tls_request()
+_BIND = bind_request()
 
 _NO_ANSWER = (
     *(LDAPCommunicationError, LDAPResponseTimeoutError, LDAPStartTLSError, LDAPCertificateError),
@@ -328,7 +335,8 @@ class Servers:
         """Do ``work`` with a connection to the first server that answers and can do it.
 
         If the server closed an idle connection, ``work`` runs again with a new one.
-        A failed server is not tried for a while, unless all have failed.  Raises
+        A failed server is not tried for a while, unless all have failed.  A password that
+        got no answer in time is sent once only: each server would count it as wrong.  Raises
         ``DirectoryDown``, ``DirectoryMisconfigured`` if ldap3 rejects the request,
         and whatever ``work`` and ``prepare`` raise.
         """
@@ -342,9 +350,11 @@ class Servers:
                 problems.append(self._pass_over(server, str(error)))
                 server.silent = False
             except _NO_ANSWER as error:
+                problems.append(self._no_answer(server, began, error))
+            except PasswordUnanswered:
                 self._asked(server, began, answered=False)
-                problems.append(self._pass_over(server, f"{type(error).__name__}: {error}"))
-                server.silent = self._monotonic() - began >= self._reach.timeout / 2
+                self._probe(server)
+                raise
             except DirectoryDown as error:
                 self._asked(server, began, answered=False)
                 _log_once(server, error)
@@ -367,6 +377,24 @@ class Servers:
         server.down_until = self._now() + self._reach.retry_after
         server.outage.failed(why)
         return f"{server.uri}: {why}"
+
+    def _no_answer(self, server: _Server, began: float, error: Exception) -> str:
+        """Leave a server alone that refused or timed out; returns why."""
+        self._asked(server, began, answered=False)
+        server.silent = self._monotonic() - began >= self._reach.timeout / 2
+        return self._pass_over(server, f"{type(error).__name__}: {error}")
+
+    def _probe(self, server: _Server) -> None:
+        """Leave a server alone if it does not answer an anonymous bind either.
+
+        Some servers are slow with wrong passwords only, such as a domain controller that
+        passes each on to another one that is away.  Others must be able to log in.
+        """
+        began = self._monotonic()
+        try:
+            self._work(server, server.open(), lambda connection: ask(connection, _BIND, (b"", b"")))
+        except (LDAPException, OSError) as error:
+            self._no_answer(server, began, error)
 
     def _asked(self, server: _Server, began: float, *, answered: bool) -> None:
         seconds = self._monotonic() - began
@@ -406,6 +434,10 @@ class Servers:
     def _work(self, server: _Server, connection: Any, work: Callable[[Any], T]) -> T:
         try:
             result = work(connection)
+        except PasswordUnanswered:
+            # The answer may still come.
+            _close(connection)
+            raise
         except DirectoryDown:
             # It answers, that it is busy for example.
             server.keep(connection)

@@ -9,14 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
+from twisted.internet.task import Clock
 
 from answers import result
 from gateway.directory.entry_map import EntryMap
 from gateway.directory.ldap import LdapDirectory
 from gateway.directory.ldap_accounts import Search
 from gateway.directory.ldap_messages import message_length, read_elements
-from gateway.directory.ldap_servers import Reach
-from gateway.errors import BadCredentials, DirectoryDown, DirectoryMisconfigured
+from gateway.directory.ldap_servers import Reach, Servers
+from gateway.errors import (
+    BadCredentials,
+    DirectoryDown,
+    DirectoryMisconfigured,
+    PasswordUnanswered,
+    WrongPassword,
+)
 from gateway.testing.store_contract import run_now
 
 BIND, SEARCH, EXTENDED = 0x60, 0x63, 0x77
@@ -286,3 +293,76 @@ def test_no_other_answer_to_a_bind_has_the_next_server_count_a_second_wrong_pass
     with pytest.raises((BadCredentials, DirectoryDown)):
         result(directory.verify("alice", b"x"))
     assert asked == []
+
+
+GOOD, WRONG = ended(0x61), ended(0x61, 49)
+
+
+class Binds:
+    """A server that answers its binds by these in turn; they may be late."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.clock = Clock()
+        self.asked = 0
+        self._answers = list(answers)
+
+    def __call__(self, identity: bytes) -> bytes:
+        self.asked += 1
+        return self._answers.pop(0)(identity)
+
+    def late(self, _: bytes) -> bytes:
+        """Begin an answer, and take longer than there is time for the rest."""
+        self.clock.advance(60.0)
+        return b"\x30"
+
+    def add(self, *answers: Answer) -> None:
+        self._answers += answers
+
+    def of(self, directory: LdapDirectory) -> LdapDirectory:
+        """Time the binds by this clock."""
+        entries = directory.entries
+        reach, now = entries.binding._reach, self.clock.seconds
+        entries.binding = Servers(reach, lambda _: None, now, monotonic=now)
+        return directory
+
+
+@pytest.mark.parametrize("bind_as", ["", "uid={login},dc=e"], ids=["found", "directly"])
+@pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
+def test_a_password_whose_bind_times_out_is_sent_once_and_makes_no_server_look_down(
+    serve: Serve, kept: bool, bind_as: str
+) -> None:
+    first, second = Binds(), Binds(GOOD)
+    directory = first.of(serve(first, FOUND, following=[serve(second, FOUND)], bind_as=bind_as))
+    if kept:
+        first.add(WRONG)
+        with pytest.raises(WrongPassword):
+            result(directory.verify("alice", b"wrong"))
+    first.asked = 0
+    first.add(first.late, GOOD)
+    with pytest.raises(PasswordUnanswered, match=r"bind of alice in time"):
+        result(directory.verify("alice", b"slow"))
+    password_and_probe = 2
+    assert first.asked == password_and_probe
+    first.add(GOOD, GOOD)
+    assert result(directory.verify("alice", b"right")).name == "alice@e"
+    assert second.asked == 0
+
+
+def test_a_server_that_answers_no_bind_at_all_is_passed_over(serve: Serve) -> None:
+    first, second = Binds(), Binds(GOOD, GOOD)
+    directory = first.of(serve(first, FOUND, following=[serve(second, FOUND)]))
+    first.add(first.late, first.late)
+    with pytest.raises(PasswordUnanswered):
+        result(directory.verify("alice", b"x"))
+    for _ in range(2):
+        assert result(directory.verify("alice", b"x")).name == "alice@e"
+    assert (first.asked, second.asked) == (2, 2)
+
+
+def test_a_bind_on_a_kept_connection_that_the_server_closes_is_sent_again(serve: Serve) -> None:
+    closing = ended(0x78)  # Nothing that answers a bind: the connection ends.
+    binds = Binds(GOOD, closing, GOOD)
+    directory = binds.of(serve(binds, FOUND))
+    for _ in range(2):
+        assert result(directory.verify("alice", b"x")).name == "alice@e"
+    assert binds.asked == 3
