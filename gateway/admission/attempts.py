@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from gateway.admission.throttle import Attempt, Throttle
-from gateway.errors import BadCredentials, GatewayError
+from gateway.errors import BadCredentials, GatewayError, PasswordUnanswered
 from gateway.events import Emit, LoginDelayed
 from gateway.model import LoginAttempt
 from gateway.saslprep import login_name, shown_name
@@ -36,6 +36,9 @@ class Weighed(Protocol):
 
     def failed(self, account: str = "") -> None:
         """The password was wrong; ``account``: the account that the directory found."""
+
+    def unanswered(self) -> None:
+        """The directory got the password, and did not answer in time."""
 
     def ended(self) -> None:
         """The login is over; called exactly once, after one of the others."""
@@ -69,6 +72,8 @@ def carry_out(
         error = failure.value
         if refusal is None and isinstance(error, BadCredentials) and error.guessed:
             weighed.failed(attempt.account or error.account)
+        elif isinstance(error, PasswordUnanswered):
+            weighed.unanswered()
         weighed.ended()
         return failure
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -19,7 +20,7 @@ from gateway.admission.local import LocalAdmission
 from gateway.admission.remote import RemoteAdmission
 from gateway.admission.rules import AdmissionRules
 from gateway.admission.throttle import ThrottleLimits
-from gateway.errors import BadCredentials, GatewayError
+from gateway.errors import BadCredentials, GatewayError, PasswordUnanswered
 from gateway.events import Emit
 from gateway.interfaces import IAdmission, ISharedLimits, Leave, Run
 from gateway.model import Connection, Guess, LoginAttempt, Terms
@@ -139,16 +140,19 @@ class ClusterAdmission:
         """Try a password when the throttle lets it, and tell the others."""
         # The same password is the same guess in every machine.
         digest = hmac.digest(self._key, attempt.secret, "sha256").hex()[:24]
-        note = partial(self._note, attempt, digest)
+        note = partial(self._note, attempt)
 
         def right(result: T) -> T:
-            note("", True)
+            note(digest, "", True)
             return result
 
         def wrong(failure: Failure) -> Failure:
             error = failure.value
             if isinstance(error, BadCredentials) and error.guessed:
-                note(error.account, False)
+                note(digest, error.account, False)
+            elif isinstance(error, PasswordUnanswered):
+                # As one that no other login has: nobody knows that it is wrong.
+                note(os.urandom(12).hex(), "", False)
             return failure
 
         return self._own.attempt(

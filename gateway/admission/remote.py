@@ -298,6 +298,14 @@ class _Trusted:
         own.failed(account)
         own.ended()
 
+    def unanswered(self) -> None:
+        """It may be no longer right."""
+        self._trusted.forget(self._known)
+        self._tell("unanswered", "")
+        own = self._own()
+        own.unanswered()
+        own.ended()
+
     def ended(self) -> None:
         """Nothing else is kept of it."""
 
@@ -320,6 +328,11 @@ class _Alone:
         """The password was wrong."""
         self._own.failed(account)
         self._tell("wrong", account)
+
+    def unanswered(self) -> None:
+        """It is not known whether the password was right."""
+        self._own.unanswered()
+        self._tell("unanswered", "")
 
 
 class _Asked:
@@ -355,6 +368,11 @@ class _Asked:
         """The password was wrong."""
         self._outcome = "wrong", account
         self._own.failed(account)
+
+    def unanswered(self) -> None:
+        """It is not known whether the password was right."""
+        self._outcome = "unanswered", ""
+        self._own.unanswered()
 
     def ended(self) -> None:
         """Tell the parent the result."""

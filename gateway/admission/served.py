@@ -169,4 +169,6 @@ def _finish(attempt: Attempt, outcome: str, account: str) -> None:
         attempt.succeeded()
     elif outcome == "wrong":
         attempt.failed(account)
+    elif outcome == "unanswered":
+        attempt.unanswered()
     attempt.ended()

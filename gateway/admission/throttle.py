@@ -4,7 +4,8 @@ It counts *distinct* wrong passwords, so that a phone that keeps sending an old
 one does not lock its owner out.  It counts them for an account and a network
 together, so that nobody can lock an account for other networks.  Answers to
 challenges (NTLM) differ each time: all of them together count as one wrong
-password for later passwords, and each counts for later answers.  The password
+password for later passwords, and each counts for later answers.  A password that
+the directory did not answer in time counts each time, and is never called wrong.  The password
 that was right from the same network is never delayed, until the directory says
 that it is wrong.  The throttle computes the delay, the caller waits.
 """
@@ -30,6 +31,9 @@ from gateway.networks import client_address
 from gateway.saslprep import split_login
 
 __all__ = ["ThrottleLimits"]
+
+_DIGEST = 12
+"""Octets of a digest."""
 
 SAME_PASSWORD = 0.25
 """Seconds to wait for another login that tries the same password."""
@@ -132,6 +136,12 @@ class Attempt:
         known = self._spelt, self._place.network
         self._throttle._distrust(known, self._digest)
         self._throttle._failed(self._login, self._place, self._digest, account)
+
+    def unanswered(self) -> None:
+        """Count a wrong password that no other login has: the directory may have counted it."""
+        known = self._spelt, self._place.network
+        self._throttle._distrust(known, self._digest)
+        self._throttle._failed(self._login, self._place, os.urandom(_DIGEST), "")
 
     def succeeded(self) -> None:
         """Forget the wrong passwords of this account from this network: this one was right."""
@@ -251,7 +261,7 @@ class Throttle:
 
     def _digest(self, name: str, guess: bytes) -> bytes:
         text = b"%b\0%b" % (name.encode(), guess)
-        return hashlib.blake2b(text, key=self._key, digest_size=12).digest()
+        return hashlib.blake2b(text, key=self._key, digest_size=_DIGEST).digest()
 
     def _queue(self, attempt: Attempt, delays: list[tuple[Place, float]], now: float) -> None:
         """Queue the login behind the others of its place; refuse it when the queue is too long."""

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from gateway.auth.delegates import Delegates
 from gateway.auth.password_cache import PasswordCache
-from gateway.errors import BadCredentials, DirectoryDown, Overloaded
+from gateway.errors import BadCredentials, DirectoryDown, Overloaded, PasswordUnanswered
 from gateway.events import CachedPasswordAccepted, Emit, problem_of
 from gateway.interfaces import IDirectory
 from gateway.model import Account
@@ -73,6 +73,9 @@ class PasswordChecker:
         def wrong(failure: Failure) -> str | Failure:
             if failure.check(BadCredentials):
                 self._verified.refused(login, password)
+            elif failure.check(PasswordUnanswered):
+                # It may be an old one by now, which the directory counts each time.
+                return failure
             elif failure.check(DirectoryDown, Overloaded) and self._verified.knew(login, password):
                 assert failure.value is not None
                 problem = problem_of(failure.value)

@@ -82,7 +82,8 @@ class IAdmission(Interface):
         """Try a password: call ``log_in``, now or after a delay, and answer as it does.
 
         ``BadCredentials`` from ``log_in`` is a wrong password if ``guessed``;
-        a result is a right one.  Fails with ``BadCredentials`` or
+        a result is a right one.  ``PasswordUnanswered`` counts as another wrong
+        password each time.  Fails with ``BadCredentials`` or
         ``TooManyGuesses`` where ``log_in`` is not called.
         """
 

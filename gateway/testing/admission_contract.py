@@ -15,6 +15,7 @@ from gateway.errors import (
     GatewayError,
     LoginTooSoon,
     NotAdmitted,
+    PasswordUnanswered,
     TooManySessions,
 )
 from gateway.interfaces import IAdmission, Leave
@@ -202,5 +203,18 @@ def admission_tests(
                 for error in (DirectoryDown("down"), NotAdmitted("no delegate")):
                     self._refused(self._attempt(b"any %d" % number, error), type(error))
             self.assertEqual(self._now(self._attempt(b"right")), "in")
+
+        def test_a_password_that_got_no_answer_in_time_counts_each_time_it_is_sent(self) -> None:
+            late = PasswordUnanswered("late")
+            self._now(self._attempt(b"old"))
+            for _ in range(FREE):
+                self._refused(self._attempt(b"old", late), PasswordUnanswered)
+            self.tried.clear()
+            waiting = self._attempt(b"old")
+            self.bench.advance(DELAY - 0.1)
+            self.assertNoResult(waiting)
+            self.assertEqual(self.tried, [])
+            self.bench.advance(0.1)
+            self.assertEqual(self._now(waiting), "in")
 
     return AdmissionTests

@@ -228,6 +228,26 @@ class DelayTests(ThrottleCase):
         self.clock.advance(10)
         self.assertIsNone(self.weigh(throttle).refusal)
 
+    def test_where_accounts_are_locked_a_password_without_an_answer_is_not_sent_without_end(
+        self,
+    ) -> None:
+        throttle = self.throttle(refuse_after=4, window=900)
+        self.succeed(throttle, guess=b"old")
+        sent = 0
+        for _ in range(10):
+            attempt = throttle.weigh("alice", HERE, b"old")
+            self.clock.advance(attempt.wait)
+            if attempt.refusal is None:
+                sent += 1
+                attempt.unanswered()
+            else:
+                # Nobody knows that it is wrong.
+                self.assertIsInstance(attempt.refusal, TooManyGuesses)
+            attempt.ended()
+        self.assertEqual(sent, 4)
+        self.clock.advance(900)
+        self.assertIsNone(self.weigh(throttle, guess=b"old").refusal)
+
     def test_who_is_known_to_be_one_account_is_one_from_the_first_guess_on(self) -> None:
         throttle = self.throttle(refuse_after=2)
         for number, spelling in enumerate(("alice", "alice@lab.test", "a.smith@example.org")):

@@ -24,6 +24,7 @@ from gateway.errors import (
     DirectoryDown,
     DirectoryMisconfigured,
     Overloaded,
+    PasswordUnanswered,
     StoreDown,
 )
 from gateway.interfaces import IMaildrop
@@ -132,6 +133,15 @@ class CheckerTests(SynchronousTestCase):
             self.directory.verify = lambda *_, kind=kind: fail(kind("x"))  # type: ignore[method-assign,misc]
             self.failureResultOf(self.ask(checker, b"alice", b"b"), kind)
             self.assertEqual(self.successResultOf(self.ask(checker, b"alice", b"a")), b"alice")
+
+    def test_a_late_answer_about_a_password_is_no_outage_that_lets_in(self) -> None:
+        verified = PasswordCache(self.clock.seconds, ttl=1, size=10, stale=600)
+        checker = PasswordChecker(self.directory, verified)
+        self.successResultOf(self.ask(checker, b"alice", b"a"))
+        self.clock.advance(1)
+        late = PasswordUnanswered("x")
+        self.directory.verify = lambda *_: fail(late)  # type: ignore[method-assign]
+        self.failureResultOf(self.ask(checker, b"alice", b"a"), PasswordUnanswered)
 
     def test_a_password_that_the_directory_refuses_is_not_let_in_in_an_outage(self) -> None:
         verified = PasswordCache(self.clock.seconds, ttl=1, size=10, stale=600)
