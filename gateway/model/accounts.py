@@ -116,6 +116,14 @@ class LastLogin(NamedTuple):
     """Where the client was: ``local``, ``private`` or ``public``."""
 
 
+_NT_HASH_OF_NOTHING = bytes.fromhex("31d6cfe0d16ae931b73c59d7e0c089c0")
+
+
+def _of_a_password(nt_hash: bytes) -> bytes:
+    # Some directories write it where there is no password.  An empty one lets nobody in.
+    return b"" if nt_hash == _NT_HASH_OF_NOTHING else nt_hash
+
+
 @frozen
 class Account:
     """An account of the directory."""
@@ -132,8 +140,8 @@ class Account:
     secret: str = field(default="", repr=False)
     """The password hash with its scheme; empty if the directory does not give it."""
 
-    nt_hash: bytes = field(default=b"", repr=False)
-    """The NT hash ([MS-NLMP] section 3.3.1), 16 octets; empty: none."""
+    nt_hash: bytes = field(default=b"", repr=False, converter=_of_a_password)
+    """The NT hash ([MS-NLMP] section 3.3.1), 16 octets; empty: none, as that of no password is."""
 
     may_log_in: bool = True
     """False: no login; delegates may still open the mailbox."""

@@ -107,6 +107,17 @@ class NtlmGuessTests(SynchronousTestCase):
             self.assertEqual(self.by_ntlm("nobody@example.org"), b"-ERR [AUTH")
         self.assertEqual(self.by_password(PEOPLE[0])[:3], b"+OK")
 
+    def test_the_hash_of_the_empty_password_lets_nobody_in(self) -> None:
+        account = Account(name="a", mailbox="a", nt_hash=nt_hash(""))
+        directory = MemoryDirectory({}, {"a": account})
+        store = MemoryStore()
+        store.add("a")
+        portal = Portal(MaildropRealm(directory, store), [NtlmChecker(HashAuthority(directory))])
+        make = partial(Ntlm, NtlmOptions(), now=lambda: NOW, random=self.random)
+        profile = Profile(mechanisms=("NTLM",))
+        self.wire = Wire(store=store, portal=portal, profile=profile, mechanisms={"NTLM": make})
+        self.assertEqual(self.by_ntlm("a", ""), b"-ERR [AUTH")
+
     def test_a_client_that_repeats_a_wrong_password_counts_once(self) -> None:
         for name in HASHED[:19]:
             for _ in range(4):
