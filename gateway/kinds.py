@@ -75,6 +75,10 @@ def _nothing(*_: object) -> tuple[()]:
     return ()
 
 
+def _as_it_is(name: str) -> str:
+    return name
+
+
 def _no_files(*_: object) -> Mapping[str, str]:
     return {}
 
@@ -299,6 +303,9 @@ class Offer:
 
     stop: Callable[[], None] = _nothing  # type: ignore[assignment]
     """Ends what runs beside this process."""
+
+    bare: Callable[[str], str] = _as_it_is
+    """The user of a login name, without a domain that its checker knows; or the name itself."""
 
 
 @frozen

@@ -18,8 +18,8 @@ from gateway.errors import (
     MailboxUnusable,
     TooManySessions,
 )
-from gateway.interfaces import IAdmission, IMaildrop, INtlmResponse
-from gateway.model import LoginAttempt, Peer
+from gateway.interfaces import IAdmission, IDirectory, IMaildrop, INtlmResponse
+from gateway.model import Account, LoginAttempt, Peer
 from gateway.sasl.credentials import IActing
 from gateway.saslprep import login_name, split_login
 from gateway.store.classic import ClassicMaildrop
@@ -107,6 +107,28 @@ class PortalLogin:
         return asked.addCallbacks(
             _opened, _said_no, callbackArgs=(credentials,), errbackArgs=(credentials,)
         )
+
+
+def account_of(login: str, directory: IDirectory, bare: Callable[[str], str]) -> Deferred[str]:
+    """The account that guesses at a login name count for; empty: unknown.
+
+    A domain may know a user by names that the directory does not have.  ``bare`` takes its
+    domain away; guesses then count for the account of that user, or for that name.
+    """
+
+    def name(account: Account | None) -> str:
+        return "" if account is None else account.name
+
+    def named(one: str) -> Deferred[str]:
+        return directory.find(one).addCallbacks(name, lambda _: "")
+
+    def of_the_user(found: str) -> str | Deferred[str]:
+        user = bare(login)
+        if found or user == login:
+            return found
+        return named(user).addCallback(lambda account: account or user)
+
+    return named(login).addCallback(of_the_user)
 
 
 def _name(avatar_id: bytes | str | tuple[()]) -> str:

@@ -176,7 +176,7 @@ def _make(ntlm: NtlmSettings, parts: MechanismParts) -> Offer:
         domains=domains,
         emit=parts.emit,
     )
-    return Offer(make, NtlmChecker(winbind, parts.emit), winbind.stop)
+    return Offer(make, NtlmChecker(winbind, parts.emit), winbind.stop, winbind.bare)
 
 
 def _computer(provider: str) -> str:

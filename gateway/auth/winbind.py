@@ -167,6 +167,17 @@ class Winbind:
         asked = self._ask(_question(claim)).addCallback(_read, login)
         return asked.addCallbacks(self._answered, self._failed)
 
+    def bare(self, login: str) -> str:
+        """The user of a login name without a domain of ours, on either side.
+
+        For counting only: a user's name before an at sign may be another user's name without.
+        """
+        domain, separator, user = login.replace("/", "\\").partition("\\")
+        if separator and user and domain in self._domains:
+            login = user
+        user, _, domain = login.rpartition("@")
+        return user if user and domain in self._domains else login
+
     def _answered(self, proven: tuple[str, bytes]) -> tuple[str, bytes]:
         self._outage.answered()
         return proven

@@ -7,12 +7,15 @@ import os
 from base64 import b64encode
 from typing import Any
 
+from twisted.internet.defer import fail
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.auth.login import account_of
 from gateway.auth.winbind import PROTOCOL, Winbind
+from gateway.directory.memory import MemoryDirectory
 from gateway.errors import BadCredentials, DirectoryDown, Overloaded
 from gateway.events import BackEndBack, BackEndDown
 
@@ -117,6 +120,31 @@ class WinbindTests(SynchronousTestCase):
             proven = self.pool.prove(Claim("Alice", domain))
             self.answer(0, RIGHT)
             self.assertEqual(self.successResultOf(proven), (login, b"\xab" * 16))
+
+    def test_guesses_by_a_spelling_that_the_domain_alone_knows_count_for_its_user(self) -> None:
+        directory = MemoryDirectory({"alice": "x", "carol@lab.test": "x"})
+        for login, account in (
+            ("alice", "alice"),
+            ("alice@lab.test", "alice"),
+            ("alice@lab", "alice"),
+            (r"lab\alice", "alice"),
+            ("lab.test/alice", "alice"),
+            (r"lab\alice@lab.test", "alice"),
+            ("bob@lab", "bob"),
+            ("carol@lab.test", "carol@lab.test"),
+            ("alice@other", ""),
+            (r"other\alice", ""),
+            ("bob", ""),
+        ):
+            counted = account_of(login, directory, self.pool.bare)
+            self.assertEqual(self.successResultOf(counted), account, login)
+
+    def test_while_the_directory_is_away_guesses_by_any_spelling_count_together(self) -> None:
+        directory = MemoryDirectory({})
+        directory.find = lambda _: fail(DirectoryDown("x"))  # type: ignore[method-assign]
+        for login in ("alice@lab", r"lab.test\alice"):
+            counted = account_of(login, directory, self.pool.bare)
+            self.assertEqual(self.successResultOf(counted), "alice")
 
     def test_the_second_dot_of_a_refusal_is_not_the_next_users_answer(self) -> None:
         for parts in ((WRONG,), (WRONG[:-2], b".\n"), (WRONG[:-3], b"\n", b".", b"\n")):

@@ -16,6 +16,7 @@ from gateway.app.parts.parts import Life, Parts
 from gateway.app.parts.rows import made
 from gateway.auth.chain import Chain
 from gateway.auth.delegates import AnothersMailbox, Delegates
+from gateway.auth.login import account_of
 from gateway.auth.password_cache import PasswordCache
 from gateway.auth.passwords import PasswordChecker
 from gateway.auth.realm import MaildropRealm
@@ -180,9 +181,10 @@ class Logins:
         return asked.addCallback(verified)
 
     def identify(self, login: str) -> Deferred[str]:
-        """The account of a login name; empty: unknown."""
+        """The account that guesses at a login name count for; empty: unknown."""
+        return account_of(login, self._directory, self._bare)
 
-        def name(account: Account | None) -> str:
-            return "" if account is None else account.name
-
-        return self._directory.find(login).addCallbacks(name, lambda _: "")
+    def _bare(self, login: str) -> str:
+        for offer in self._offers.values():
+            login = offer.bare(login)
+        return login
