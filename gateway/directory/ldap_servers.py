@@ -351,10 +351,12 @@ class Servers:
                 server.silent = False
             except _NO_ANSWER as error:
                 problems.append(self._no_answer(server, began, error))
-            except PasswordUnanswered:
+            except PasswordUnanswered as error:
                 self._asked(server, began, answered=False)
-                self._probe(server)
-                raise
+                if self._answers(server):
+                    raise
+                # An outage, and no sign of a wrong password.  Another server gets the next one.
+                raise DirectoryDown(str(error), logged=True) from None
             except DirectoryDown as error:
                 self._asked(server, began, answered=False)
                 _log_once(server, error)
@@ -384,8 +386,8 @@ class Servers:
         server.silent = self._monotonic() - began >= self._reach.timeout / 2
         return self._pass_over(server, f"{type(error).__name__}: {error}")
 
-    def _probe(self, server: _Server) -> None:
-        """Leave a server alone if it does not answer an anonymous bind either.
+    def _answers(self, server: _Server) -> bool:
+        """Whether a server answers an anonymous bind; if not, it is left alone for a while.
 
         Some servers are slow with wrong passwords only, such as a domain controller that
         passes each on to another one that is away.  Others must be able to log in.
@@ -395,6 +397,8 @@ class Servers:
             self._work(server, server.open(), lambda connection: ask(connection, _BIND, (b"", b"")))
         except (LDAPException, OSError) as error:
             self._no_answer(server, began, error)
+            return False
+        return True
 
     def _asked(self, server: _Server, began: float, *, answered: bool) -> None:
         seconds = self._monotonic() - began
