@@ -26,7 +26,7 @@ class Weighed(Protocol):
     """Seconds to wait first."""
 
     again: bool
-    """Weigh the login again after that: another one tries the same password."""
+    """Weigh the login again after that: it depends on others that are being tried."""
 
     refusal: GatewayError | None
     """Why it fails after that; None: try it."""

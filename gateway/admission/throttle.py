@@ -35,8 +35,8 @@ __all__ = ["ThrottleLimits"]
 _DIGEST = 12
 """Octets of a digest."""
 
-SAME_PASSWORD = 0.25
-"""Seconds to wait for another login that tries the same password."""
+SOON = 0.25
+"""Seconds until a login that waits for the answer to others is weighed again."""
 
 
 @frozen
@@ -121,7 +121,7 @@ class Attempt:
         self._digest = digest
         self.wait = 0.0
         self.again = False
-        """Another login tries this very password now: weigh it again after ``wait``."""
+        """It depends on logins that are being tried now: weigh it again after ``wait``."""
         self.refusal: GatewayError | None = None
 
     def ended(self) -> None:
@@ -199,16 +199,11 @@ class Throttle:
         """
         attempt = self._attempt(login, host, guess, account, answers)
         spelt, place, digest = attempt._spelt, attempt._place, attempt._digest
-        pending = self._pending.setdefault(place, {})
         until, right = self._trusted.get((spelt, place.network), (0.0, b""))
-        now = self._seconds()
-        trusted = until > now
+        trusted = until > self._seconds()
         if not (trusted and hmac.compare_digest(digest, right)):
-            others: Collection[bytes] = pending
-            if trusted:
-                # Answers that come at once from there are mostly right, and no two are the same.
-                others = () if answers else pending.keys() - {right}
-            self._slow_down(attempt, others, trusted, now)
+            self._slow_down(attempt, trusted, right if trusted else b"")
+        pending = self._pending.setdefault(place, {})
         pending[digest] = pending.get(digest, 0) + 1
         return attempt
 
@@ -231,17 +226,19 @@ class Throttle:
         digest = self._digest(spelt, guess)
         return Attempt(self, spelt, login, place, digest)
 
-    def _slow_down(
-        self, attempt: Attempt, pending: Collection[bytes], trusted: bool, now: float
-    ) -> None:
-        place, digest, limits = attempt._place, attempt._digest, self._limits
-        passwords = self._seen(place._replace(answers=False), now)
-        answers = self._seen(place._replace(answers=True), now)
+    def _slow_down(self, attempt: Attempt, trusted: bool, right: bytes) -> None:
+        place, digest, limits, now = attempt._place, attempt._digest, self._limits, self._seconds()
+        of_passwords, of_answers = place._replace(answers=False), place._replace(answers=True)
+        passwords, answers = self._seen(of_passwords, now), self._seen(of_answers, now)
         # Logins in progress count as wrong: a thousand connections at once get no more
         # guesses than one.
-        each = {*passwords, *answers, *pending} - {digest, self._digest(place.account, b"")}
-        others = each if place.answers else {*passwords, *pending} - {digest}
-        delays = [(place, self._delay(len(others), limits.free))]
+        tried = {*passwords, *self._pending.get(of_passwords, ())} - {digest, right}
+        wrong = {*tried, *answers} - {digest, self._digest(place.account, b"")}
+        others = wrong | (self._pending.get(of_answers, {}).keys() - {digest})
+        # Answers that come at once from a known network are mostly right, and no two are the
+        # same: nobody is delayed or refused for them.
+        each = wrong if trusted else others
+        delays = [(place, self._delay(len(each if place.answers else tried), limits.free))]
         if not trusted:
             network = Place("", place.network)
             everybody = len(self._seen(network, now))
@@ -249,13 +246,16 @@ class Throttle:
         if passwords.get(digest, -math.inf) + self._wrong_ttl > now:
             attempt.wait = delays[0][1]
             attempt.refusal = WrongPassword("the same wrong password again", account=place.account)
-        elif limits.refuse_after and digest in pending:
+        elif limits.refuse_after and digest in self._pending.get(place, ()):
             # A directory that locks accounts counts each of them if it is wrong.
-            attempt.again, attempt.wait = True, SAME_PASSWORD
-        elif 0 < limits.refuse_after <= len(each) and digest not in passwords:
+            attempt.again, attempt.wait = True, SOON
+        elif 0 < limits.refuse_after <= len(each):
             # All of them: a directory that locks accounts counts each answer, too.
             attempt.wait = delays[0][1]
             attempt.refusal = TooManyGuesses(f"{len(each)} wrong passwords for {place.account}")
+        elif 0 < limits.refuse_after <= len(others):
+            # If all of them are wrong, it would be one too many.
+            attempt.again, attempt.wait = True, SOON
         else:
             self._queue(attempt, delays, now)
 

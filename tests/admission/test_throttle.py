@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
@@ -17,6 +19,7 @@ HERE, THERE = "192.0.2.1", "198.51.100.9"
 class ThrottleCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
+        self.numbers = count()
 
     def throttle(self, **limits: float) -> Throttle:
         return Throttle(ThrottleLimits(**limits), self.clock.seconds)  # type: ignore[arg-type]
@@ -180,6 +183,72 @@ class DelayTests(ThrottleCase):
         throttle = self.throttle(free=3, refuse_after=5)
         attempts = [throttle.weigh("alice", HERE, b"%d" % number) for number in range(1000)]
         self.assertEqual(sum(one.refusal is None for one in attempts), 5)
+
+    def answers(self, throttle: Throttle, most: int) -> list[Attempt]:
+        """Logins at once by answers to challenges, of which no two are ever the same."""
+        return [
+            throttle.weigh("alice", HERE, b"answer %d" % next(self.numbers), answers=True)
+            for _ in range(most)
+        ]
+
+    def try_all(self, attempts: list[Attempt]) -> list[Attempt]:
+        """Those that are tried now; the others end."""
+        tried = [one for one in attempts if one.refusal is None and not one.again]
+        for one in attempts:
+            if one not in tried:
+                one.ended()
+        return tried
+
+    def test_wrong_answers_at_once_from_a_known_network_are_no_more_than_the_directory_may_see(
+        self,
+    ) -> None:
+        throttle = self.throttle(free=3, refuse_after=4)
+        self.succeed(throttle)
+        attempts = self.answers(throttle, 100)
+        self.assertEqual({one.refusal for one in attempts}, {None})
+        tried = self.try_all(attempts)
+        self.assertEqual([one.wait for one in tried], [0] * 4)
+        for one in tried:
+            one.failed()
+            one.ended()
+        self.assertEqual(self.try_all(self.answers(throttle, 100)), [])
+        self.assertEqual(throttle._pending, {})
+
+    def test_right_answers_at_once_from_a_known_network_wait_for_each_other_and_all_get_in(
+        self,
+    ) -> None:
+        throttle = self.throttle(free=1, refuse_after=4)
+        self.succeed(throttle)
+        self.fail_with(throttle, b"a slip")
+        left, rounds = 10, 0
+        while left:
+            attempts = self.answers(throttle, left)
+            self.assertEqual({one.refusal for one in attempts}, {None})
+            for one in self.try_all(attempts):
+                one.succeeded()
+                one.ended()
+                left -= 1
+            rounds += 1
+        # The slip leaves room for three; then all is forgotten.
+        self.assertEqual(rounds, 3)
+
+    def test_right_answers_at_once_wait_for_nothing_where_no_account_is_locked(self) -> None:
+        throttle = self.throttle(free=1)
+        self.succeed(throttle)
+        waits = {(one.wait, one.again, one.refusal) for one in self.answers(throttle, 100)}
+        self.assertEqual(waits, {(0, False, None)})
+
+    def test_passwords_and_answers_at_once_are_together_no_more_than_the_directory_may_see(
+        self,
+    ) -> None:
+        for is_known in (False, True):
+            throttle = self.throttle(free=3, refuse_after=4)
+            if is_known:
+                self.succeed(throttle)
+            passwords = [throttle.weigh("alice", HERE, b"%d" % number) for number in range(2)]
+            tried = self.try_all([*passwords, *self.answers(throttle, 9)])
+            more = [throttle.weigh("alice", HERE, b"more %d" % number) for number in range(9)]
+            self.assertEqual((len(tried), self.try_all(more)), (4, []))
 
     def test_who_guesses_for_many_accounts_at_once_waits_in_one_queue(self) -> None:
         throttle = self.throttle(network_free=20, longest=15)
