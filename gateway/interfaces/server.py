@@ -156,7 +156,7 @@ class IProcesses(Interface):
         """
 
     def ask_everyone(question: str, argument: object = None) -> Deferred[list[Any]]:
-        """The answers of all processes that may have clients, also while they drain.
+        """The answers of all processes that may have clients, also while they start or drain.
 
         Fails with ``AskFailed`` if one of them gives none in time, and as ``ask_each`` does.
         """

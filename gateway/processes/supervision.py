@@ -192,15 +192,16 @@ class Supervisor:
         return DeferredList(asked, consumeErrors=True).addCallback(gathered)
 
     def ask_everyone(self, name: str, body: object = None) -> Deferred[list[Any]]:
-        """The answers of all workers that may have clients, also of those that drain or hang.
+        """The answers of all workers that may have clients: also those that start, drain or hang.
 
         Fails with ``AskFailed`` unless all of them answer.
         """
-        # One that starts has none.
+        # One that starts accepts clients before it is ready, which may wait for the directory. It
+        # reads the question after its settings, so it answers as soon as it can have clients.
         there = [
             (worker.number, worker.running.channel)
             for worker in self._workers
-            if worker.running is not None and worker.state is not State.STARTING
+            if worker.running is not None
         ]
         asked = [channel.ask(name, body) for _, channel in there]
 

@@ -352,6 +352,26 @@ class AskTests(SupervisorCase):
         self.turn()
         self.assertEqual(self.successResultOf(asked), [0, 1, 2])
 
+    def test_one_that_is_not_ready_accepts_clients_already_and_is_asked(self) -> None:
+        self.begin()
+        self.now(1).end()
+        self.turn()
+        self.answer_all()
+        asked = self.supervisor.ask_everyone("sessions in", "bob")
+        self.turn()
+        self.assertEqual(self.successResultOf(asked), [0, 1, 2])
+
+    def test_one_that_starts_and_does_not_answer_yet_may_have_sessions(self) -> None:
+        self.begin()
+        self.now(1).end()
+        self.turn()
+        self.answer_all()
+        self.now(1).worker.handle("sessions in", lambda _: Deferred())
+        asked = self.supervisor.ask_everyone("sessions in", "bob")
+        self.turn()
+        self.clock.advance(ANSWER_WITHIN)
+        self.assertIn("no answer of worker 2,", str(self.failureResultOf(asked, AskFailed).value))
+
     def test_one_that_hangs_has_not_said_that_it_has_none(self) -> None:
         self.begin()
         self.answer_all()
