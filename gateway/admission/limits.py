@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
+from ipaddress import ip_network
 from typing import Generic, TypeVar
 
 from attrs import frozen
 
 from gateway.errors import TooManySessions
 from gateway.interfaces import Leave
+from gateway.networks import client_address
 
 __all__ = ["ConnectionLimits"]
 
@@ -24,13 +26,27 @@ class ConnectionLimits:
     """Connections in all."""
 
     per_address: int = 1000
-    """Connections from one client address."""
+    """Connections from one client address; of IPv6 from one /64 network."""
 
     per_user: int = 16
     """Sessions of one mailbox."""
 
     setting: str = "limits.connections"
     """The setting that ``connections`` comes from, for the log."""
+
+
+@lru_cache(maxsize=4096)
+def counted_address(host: str) -> str:
+    """What ``per_address`` counts the connections of a client by: its IPv4 address or its /64.
+
+    Of IPv6 one client has a whole /64, and may change addresses in it at will (RFC 8981).  What
+    is no address, as a UNIX socket's peer, stays as it is.
+    """
+    try:
+        address = client_address(host)
+    except ValueError:
+        return host
+    return str(address if address.version == 4 else ip_network((address, 64), strict=False))
 
 
 class ConnectionCounts:
@@ -52,6 +68,7 @@ class ConnectionCounts:
 
     def connect(self, address: str) -> Leave:
         """Count a connection.  Raises ``TooManySessions``, and then does not count it."""
+        address = counted_address(address)
         limits, here = self._limits, self._addresses.get(address, 0)
         if self._connections >= limits.connections:
             raise TooManySessions(f"{self._connections} connections are open ({limits.setting})")

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from gateway.admission import inspection
 from gateway.admission.attempts import Weighed, canonical_name, carry_out, weigh
-from gateway.admission.limits import Counted
+from gateway.admission.limits import Counted, counted_address
 from gateway.admission.login_delay import LoginDelay
 from gateway.admission.parent_link import ANSWER_WITHIN, ParentLink
 from gateway.admission.rules import AdmissionRules, counted_limits, refusal_from_json
@@ -121,8 +121,8 @@ class RemoteAdmission:
 
     def connect(self, connection: Connection) -> Deferred[Leave]:
         """Count a connection."""
-        host = connection.host
-        return self._count(Key("connections", ""), Key("address", host))
+        address = counted_address(connection.host)
+        return self._count(Key("connections", ""), Key("address", address))
 
     def _count(self, *keys: Key) -> Deferred[Leave]:
         shares = self._shares

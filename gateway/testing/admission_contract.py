@@ -119,6 +119,23 @@ def admission_tests(
             self._now(self._connect())
             self._refused(self._connect(), TooManySessions)
 
+        def test_all_addresses_of_a_64_bit_network_of_ipv6_are_one(self) -> None:
+            for number in range(PER_ADDRESS):
+                self._now(self._connect(f"2001:db8::{number:x}"))
+            self._refused(self._connect("2001:db8::ffff:0:0:1"), TooManySessions)
+            self._now(self._connect("2001:db8:0:1::1"))
+
+        def test_an_ipv4_address_is_one_in_both_forms(self) -> None:
+            for host in (HERE, f"::ffff:{HERE}"):
+                self._now(self._connect(host))
+            self._refused(self._connect(HERE), TooManySessions)
+            self._now(self._connect(f"::ffff:{THERE}"))
+
+        def test_clients_of_unix_sockets_are_one(self) -> None:
+            for _ in range(PER_ADDRESS):
+                self._now(self._connect(""))
+            self._refused(self._connect(""), TooManySessions)
+
         # -- sessions --------------------------------------------------------
 
         def test_sessions_of_one_mailbox_have_a_limit(self) -> None:
