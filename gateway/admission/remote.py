@@ -23,7 +23,14 @@ from gateway.admission.parent_link import ANSWER_WITHIN, ParentLink
 from gateway.admission.rules import AdmissionRules, counted_limits, refusal_from_json
 from gateway.admission.shares import Key, WorkerShares
 from gateway.admission.throttle import Throttle, ThrottleLimits, networks_of
-from gateway.errors import GatewayError, LoginTooSoon, TooManyGuesses, TooManySessions
+from gateway.errors import (
+    GatewayError,
+    LoginTooSoon,
+    Overloaded,
+    PeerGone,
+    TooManyGuesses,
+    TooManySessions,
+)
 from gateway.events import Emit
 from gateway.interfaces import IAdmission, Leave
 from gateway.model import Connection, Forgiveness, Guess, LoginAttempt, Terms
@@ -91,6 +98,10 @@ class RemoteAdmission:
 
     def _tell(self, message: str, body: object) -> None:
         self._link.channel.tell(f"{self._name}.{message}", body)
+
+    def _offer(self, message: str, body: object) -> None:
+        """Tell the parent what comes with each login, and would fill memory while it hangs."""
+        self._link.channel.offer(f"{self._name}.{message}", body)
 
     def configure(self, rules: AdmissionRules) -> None:
         """Other limits from now on; what was counted stays counted."""
@@ -233,10 +244,10 @@ class RemoteAdmission:
             self._tell("forgiven", told._asdict())
             return
         digest = hmac.digest(self._key, told.digest.encode(), "sha256").hex()
-        self._tell("learn", [told.name, told.host, digest, *told[3:]])
+        self._offer("learn", [told.name, told.host, digest, *told[3:]])
 
     def _result(self, facts: list[object], outcome: str, account: str) -> None:
-        self._tell("result", [*facts, outcome, account])
+        self._offer("result", [*facts, outcome, account])
 
     def _ask(
         self, known: tuple[str, str], facts: list[Any], attempt: LoginAttempt
@@ -247,9 +258,10 @@ class RemoteAdmission:
         def answered(verdict: list[Any]) -> Weighed:
             return _Asked(self, known, facts, verdict, number, own)
 
-        def alone(_: Failure) -> Weighed:
-            # The parent may have the question, and be waiting for the end of the login.
-            self._tell("ended", [number, "", ""])
+        def alone(failure: Failure) -> Weighed:
+            if not failure.check(PeerGone, Overloaded):
+                # The parent may have the question, and be waiting for the end of the login.
+                self._tell("ended", [number, "", ""])
             return _Alone(own, partial(self._result, facts))
 
         return self._link.ask(f"{self._name}.weigh", [number, *facts]).addCallbacks(answered, alone)

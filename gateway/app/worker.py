@@ -132,7 +132,7 @@ class Worker:
 
     def _beat(self) -> None:
         counts = {} if self._server is None else self._server.open_counts()
-        self._channel.tell("beat", counts)
+        self._channel.offer("beat", counts)
 
     def _serve(self, handed: Mapping[str, Any]) -> None:
         try:
@@ -209,7 +209,7 @@ class Worker:
 
     def _say_last(self, counted: Snapshot) -> Deferred[None]:
         """Tell what was counted; fires when the parent has it, or does not read."""
-        self._channel.tell(QUESTION, counted)
+        self._channel.offer(QUESTION, counted)
         # The reactor ends next, and drops what is not written by then.
         said = self._channel.close().addTimeout(LAST_WITHIN, self._reactor)
         return said.addErrback(lambda _: None)

@@ -21,7 +21,13 @@ ANSWER_WITHIN = 5.0
 """Seconds after which ``ask`` fails, unless it is given others."""
 
 MOST_WAITING = 4 * 2**20
-"""Octets that wait at most for a peer that does not read; further messages are dropped."""
+"""Octets that wait for a peer that does not read before messages are dropped.
+
+Those by ``tell`` never are.
+"""
+
+MOST_OWED = 16 * 2**20
+"""Octets that wait at most; the channel ends at a further message by ``tell``."""
 
 LONGEST = 64 * 2**20
 """Octets of the longest line; a peer that sends a longer one has a bug."""
@@ -34,12 +40,16 @@ It may fail with a ``GatewayError``; the peer gets the text of it."""
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
+def _line(message: object) -> bytes:
+    return _encode(message).encode("ascii")
+
+
 @implementer(IPushProducer)
 class Channel(Protocol):
     """One end of a channel.
 
-    ``ask`` and ``tell`` may be called before it is connected.  What is sent within one turn of
-    the reactor is one write, and arrives in its order.
+    ``ask``, ``tell`` and ``offer`` may be called before it is connected.  What is sent within one
+    turn of the reactor is one write, and arrives in its order.
     """
 
     log = Logger()
@@ -93,10 +103,26 @@ class Channel(Protocol):
         answer = self._asked[number] = Deferred[Any](forget)
         return answer.addTimeout(within, self._clock, too_late)
 
-    def tell(self, name: str, body: object = None) -> None:
-        """Send a message that has no answer; it is lost if the peer is gone or does not read."""
+    def offer(self, name: str, body: object = None) -> None:
+        """Send a message that has no answer and may be dropped if the peer does not read."""
         if not self.is_lost:
             self._send({"tell": name, "body": body})
+
+    def tell(self, name: str, body: object = None) -> None:
+        """Send a message that has no answer; it arrives unless the channel ends.
+
+        Both ends keep count by such messages, so a lost one would be a fault for ever.  The
+        channel ends rather than lose one.
+        """
+        if self.is_lost:
+            return
+        line = _line({"tell": name, "body": body})
+        if self._fits(line, MOST_OWED):
+            self._queue(line)
+        else:
+            self.log.error("the other process does not read: ending the channel to it")
+            self._lines, self._octets = [], 0
+            self._abort()
 
     def close(self) -> Deferred[None]:
         """Send what waits, and end the channel; fires when it is over."""
@@ -113,18 +139,24 @@ class Channel(Protocol):
     # -- sending ---------------------------------------------------------------
 
     def _send(self, message: object) -> bool:
-        line = _encode(message).encode("ascii")
-        if self._octets + len(line) > MOST_WAITING and self._octets:
+        line = _line(message)
+        if not self._fits(line, MOST_WAITING):
             if not self._dropped:
                 self.log.warn("the other process does not read: dropping messages to it")
             self._dropped += 1
             return False
+        self._queue(line)
+        return True
+
+    def _fits(self, line: bytes, most: int) -> bool:
+        return not self._octets or self._octets + len(line) <= most
+
+    def _queue(self, line: bytes) -> None:
         self._lines.append(line)
         self._octets += len(line)
         if not (self._scheduled or self._paused):
             self._scheduled = True
             self._clock.callLater(0, self._flush)
-        return True
 
     def _flush(self) -> None:
         self._scheduled = False

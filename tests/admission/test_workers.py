@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from admission_of_workers import Workers
 from gateway.admission.limits import ConnectionLimits
 from gateway.admission.local import LocalAdmission
+from gateway.admission.parent_link import HERE
 from gateway.admission.rules import AdmissionRules
 from gateway.admission.throttle import ThrottleLimits
 from gateway.errors import BadCredentials, LoginTooSoon, TooManyGuesses, TooManySessions
@@ -287,6 +288,21 @@ class LimitTests(Case):
         entered = [answer for answer in asked if callable(answer.addErrback(str).result)]
         self.assertEqual(len(entered), 10)
 
+    def test_places_given_back_while_the_parent_does_not_read_are_free_afterwards(self) -> None:
+        self.make(count=2, limits=ConnectionLimits(per_user=10))
+        leaves = [self.now(self.enter(0)) for _ in range(10)]
+        ends = self.workers.ends[0]
+        ends.to_parent.stop_reading()
+        for size, count in ((2**20, 5), (2**10, 2**10), (0, 2**6)):
+            for _ in range(count):
+                ends.worker.offer(HERE, "x" * size)
+        for leave in leaves:
+            leave()
+        ends.to_parent.read_again()
+        for _ in range(10):
+            self.now(self.enter(1))
+        self.refused(self.enter(0), TooManySessions)
+
     def test_login_delay_holds_over_all_workers(self) -> None:
         self.make(profile=Profile(login_delay="30"))
         self.now(self.enter(0, terms=Terms()))
@@ -357,6 +373,16 @@ class AwayTests(Case):
         self.refused(self.try_password(0, b"guess 2"), BadCredentials)
         self.refused(self.try_password(1, b"guess 2"), BadCredentials)
         self.assertEqual(self.directory.asked, [b"guess", b"guess 2"])
+
+    def test_logins_while_the_parent_is_away_owe_it_nothing(self) -> None:
+        # However long it is away: what is owed is not dropped.
+        for number in range(9):
+            self._answered(self.try_password(0, b"guess %d" % number))
+        self.workers.ends[0].to_parent.read_again()
+        self.workers.advance(0)
+        written = b"".join(self.workers.ends[0].to_parent.written)
+        # That of the question to which no answer came.
+        self.assertEqual(written.count(b"pop3.ended"), 1)
 
     def test_guesses_while_the_parent_was_away_count_when_it_is_back(self) -> None:
         for number in range(4):

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from channels import Ends
 from gateway.errors import AskFailed, Overloaded, PeerGone, StoreDown, TookTooLong
-from gateway.processes.channel import MOST_WAITING, Channel, connect
+from gateway.processes.channel import MOST_OWED, MOST_WAITING, Channel, connect
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -164,11 +164,11 @@ class ChannelTests(SynchronousTestCase):
         self.ends.end()
         self.successResultOf(self.ends.worker.close())
 
-    def test_a_peer_that_does_not_read_costs_bounded_memory(self) -> None:
+    def test_what_a_peer_that_does_not_read_can_do_without_is_dropped(self) -> None:
         self.ends.to_parent.stop_reading()
         piece = "x" * 2**20
         for _ in range(10):
-            self.ends.worker.tell("note", piece)
+            self.ends.worker.offer("note", piece)
         self.failureResultOf(self.ends.worker.ask("question", piece), Overloaded)
         self.ends.turn()
         self.assertEqual(self.ends.to_parent.written, [])
@@ -177,6 +177,28 @@ class ChannelTests(SynchronousTestCase):
         self.ends.to_parent.read_again()
         self.ends.turn()
         self.assertEqual(len(seen), MOST_WAITING // 2**20 - 1)
+
+    def test_what_is_told_a_peer_that_does_not_read_arrives_whatever_is_dropped(self) -> None:
+        self.ends.to_parent.stop_reading()
+        piece, seen = "x" * 2**20, list[int]()
+        self.ends.parent.handle("count", seen.append)
+        for number in range(5):
+            self.ends.worker.offer("note", piece)
+            self.ends.worker.tell("count", number)
+        self.ends.parent.handle("note", lambda _: None)
+        self.ends.to_parent.read_again()
+        self.ends.turn()
+        self.assertEqual(seen, [0, 1, 2, 3, 4])
+
+    def test_a_peer_that_does_not_read_costs_bounded_memory(self) -> None:
+        self.ends.to_parent.stop_reading()
+        piece, told = "x" * 2**20, 0
+        while not self.ends.worker.is_lost:
+            self.ends.worker.tell("note", piece)
+            told += 1
+        # To go on without one of them would be worse than the end.
+        self.assertEqual(told, MOST_OWED // 2**20)
+        self.assertEqual(self.ends.to_parent.written, [])
 
     def test_octets_that_are_no_message_end_the_channel(self) -> None:
         for octets in (
