@@ -36,6 +36,9 @@ SLOWEST = 256 * 1024
 
 _LOST = (Lost, ConnectError, ConnectionClosed, DNSLookupError, TimeoutError)
 
+LONGEST = 8 * 1024 * 1024
+"""Octets of an answer in XML at most: a list of 1000 objects has less."""
+
 _TRANSIENT = ("RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch")
 """Codes with status 400 of what was lost or changed on its way."""
 
@@ -58,13 +61,42 @@ class Answer:
 
     text: bytes
 
+    root: ElementTree.Element | None
+    """Of its XML; None: it is none."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the root element, in whatever namespace; empty: it is no XML."""
+        return "" if self.root is None else _local(self.root)
+
     def values(self, name: str) -> list[str]:
         """The texts of all elements of this name in its XML.  Raises ``StoreDown``."""
-        try:
-            root = ElementTree.fromstring(self.text)
-        except ElementTree.ParseError as error:
-            raise StoreDown(f"S3: expected XML, found {self.text[:60]!r}") from error
-        return [one.text or "" for one in root.iter() if one.tag.rpartition("}")[2] == name]
+        if self.root is None:
+            raise StoreDown(f"S3: expected XML, found {self.text[:60]!r}")
+        return [one.text or "" for one in self.root.iter() if _local(one) == name]
+
+
+class _Tree(ElementTree.TreeBuilder):
+    """Elements without a document type: no answer of S3 has one, and entities may expand."""
+
+    def doctype(self, *_: object) -> None:
+        """Refuse it."""
+        raise ElementTree.ParseError("a document type")
+
+
+def _parsed(text: bytes) -> ElementTree.Element | None:
+    # Before its XML a server that needs time sends white space, which XML has after the <?xml.
+    stripped = text.lstrip()
+    if not stripped.startswith(b"<"):
+        return None
+    try:
+        return ElementTree.fromstring(stripped, ElementTree.XMLParser(target=_Tree()))
+    except (ElementTree.ParseError, LookupError, ValueError):
+        return None
+
+
+def _local(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
 
 
 class _Request(NamedTuple):
@@ -140,11 +172,14 @@ class Requests:
         self, method: str, name: str, query: Mapping[str, str], content: Content
     ) -> Answer:
         response = await self.open(method, name, query, content)
-        text = await self.text(response, name)
-        if b"<Error>" in text[:200]:
+        text = await self.text(response, name, LONGEST + 1)
+        if len(text) > LONGEST:
+            raise StoreDown(f"S3: {name or 'bucket'}: an answer of more than {LONGEST} octets")
+        answer = Answer(response.headers, text, _parsed(text))
+        if answer.kind == "Error":
             # The end of a multipart upload may fail after the server has sent 200.
             raise _refusal(response.status, text, name)
-        return Answer(response.headers, text)
+        return answer
 
     async def text(self, response: Response, name: str, most: int | None = None) -> bytes:
         """What an answer has, or its first octets.  Raises ``StoreDown``."""

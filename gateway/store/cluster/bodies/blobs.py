@@ -88,7 +88,7 @@ class Blobs:
 
     def new(self) -> Upload:
         """A new body, of which nothing was sent yet."""
-        return Upload(self._requests, new_key(self._now()))
+        return Upload(self, self._requests, new_key(self._now()))
 
     def read(self, key: UUID, start: int, length: int) -> Deferred[Response]:
         """The octets from ``start`` of a body of ``length`` octets in all.
@@ -171,13 +171,16 @@ class Blobs:
 class Upload:
     """A body on its way: whole at its end, or in parts."""
 
-    def __init__(self, requests: Requests, key: UUID) -> None:
+    def __init__(self, blobs: Blobs, requests: Requests, key: UUID) -> None:
         self.key = key
+        self._blobs = blobs
         self._requests = requests
         self._name = object_name(key)
         self._id = ""
         """Of the multipart upload; empty: there is none."""
         self._tags: list[str] = []
+        self._length = 0
+        """Octets of its parts."""
         self._stored = False
 
     def part(self, content: Content) -> Deferred[None]:
@@ -191,6 +194,7 @@ class Upload:
         query = {"partNumber": str(len(self._tags) + 1), "uploadId": self._id}
         sent = await self._requests.ask("PUT", self._name, query, content)
         self._tags.append(sent.headers.get(b"etag", b"").decode("latin-1"))
+        self._length += content.length
 
     def finish(self, content: Content) -> Deferred[None]:
         """Send the rest; fires when the body is stored."""
@@ -198,7 +202,9 @@ class Upload:
 
     async def _finish(self, content: Content) -> None:
         if not self._id:
-            await self._requests.ask("PUT", self._name, content=content)
+            sent = await self._requests.ask("PUT", self._name, content=content)
+            if b"etag" not in sent.headers:
+                await self._confirm(content.length)
         else:
             if content.length:
                 await self._part(content)
@@ -213,10 +219,21 @@ class Upload:
         xml = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>"
         query = {"uploadId": self._id}
         try:
-            await self._requests.ask("POST", self._name, query, Content([xml.encode()]))
+            ended = await self._requests.ask("POST", self._name, query, Content([xml.encode()]))
         except Missing:
             # There is no such upload: an attempt that was not answered has ended it.
-            (await self._requests.open("GET", self._name)).stop()
+            await self._confirm(self._length)
+        else:
+            # 200 is sent before the parts are joined: only this says that they are.
+            if ended.kind != "CompleteMultipartUploadResult":
+                await self._confirm(self._length)
+
+    async def _confirm(self, length: int) -> None:
+        """Ask for the body: only an answer of S3 itself says that it is stored."""
+        try:
+            await self._blobs.check(self.key, length)
+        except MessageUnreadable as error:
+            raise StoreDown(f"S3: not stored: {error}") from error
 
     def drop(self) -> Deferred[None]:
         """Remove what was sent; never fails: what is left is collected."""
