@@ -18,9 +18,13 @@ TERM = 90.0
 # By the clock of the database alone.  An attempt that fails changes nothing: it extends no term.
 _TAKE = """\
 INSERT INTO pop3gw.leader (holder, until) VALUES (%s, now() + %s * interval '1 second')
-ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, until = excluded.until
+ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, until = excluded.until,
+    epoch = greatest(leader.epoch, excluded.epoch)
 WHERE leader.until < now() OR leader.holder = excluded.holder
 RETURNING true"""
+
+# The row stays: move-ids looks at its epoch.
+_RESIGN = "UPDATE pop3gw.leader SET until = '-infinity' WHERE holder = %s"
 
 
 @implementer(ILeader)
@@ -64,6 +68,6 @@ class ClusterLeader:
         def resign() -> None:
             if self._until:
                 self._until = 0.0
-                self._database.write("DELETE FROM pop3gw.leader WHERE holder = %s", (self._holder,))
+                self._database.write(_RESIGN, (self._holder,))
 
         return self._run(resign)

@@ -14,6 +14,7 @@ from cluster_engines import ClusterBench, Waits
 from gateway.model import Account, Form, Limits, Reason
 from gateway.postgresql.database import Database
 from gateway.postgresql.epochs import JUMP
+from gateway.state.cluster.leader import ClusterLeader
 from gateway.state.cluster.state import ClusterState
 from gateway.store.cluster.sql.delivery_rows import New, is_delivered
 from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all, run_now
@@ -292,6 +293,20 @@ class OnceTests(Waits, SynchronousTestCase):
         for account in (ALICE, carol):
             self.deliver_to(account)
             self.assertGreaterEqual(self.uids(account)[0], max(seen) + JUMP - 1)
+
+    def test_and_past_promotions_before_the_dump_after_which_no_mailbox_was_written_to(
+        self,
+    ) -> None:
+        with self.epoch(4):
+            leader = ClusterLeader(self.bench.engines.owner, run_now)
+            self.assertTrue(self.successResultOf(leader.is_leader()))
+            self.successResultOf(leader.resign())
+        with self.lost(), self.epoch(5):
+            self.deliver_to(ALICE)
+            (seen,) = self.uids()
+        self.move_ids(1_000_000)
+        self.deliver_to(ALICE)
+        self.assertGreaterEqual(self.uids()[0], seen + JUMP)
 
     def test_nor_do_promotions_after_that_use_an_id_again(self) -> None:
         with self.epoch(4):

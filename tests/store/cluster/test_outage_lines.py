@@ -88,7 +88,7 @@ class Relayed:
 
     def has_leader(self) -> bool:
         """Whether a gateway leads."""
-        return bool(self.engines.owner.read("SELECT FROM pop3gw.leader"))
+        return bool(self.engines.owner.read("SELECT FROM pop3gw.leader WHERE until > now()"))
 
 
 @pytest.fixture
