@@ -15,7 +15,7 @@ from gateway.store.cluster.sql.changes import Locked
 from gateway.store.cluster.sql.rows import Kept
 
 BATCH = 1000
-"""Messages of a mailbox to delete in one transaction."""
+"""Messages of a mailbox to change in one transaction: one has a time limit."""
 
 Change = Callable[[Cursor, Locked, Collection[int]], None]
 
@@ -54,13 +54,35 @@ class Removal:
         *,
         hidden: bool = False,
     ) -> int:
+        """Up to ``BATCH`` messages are one transaction; an error has ``done`` what went before."""
+        wanted, done = [*unique_ids], 0
+        try:
+            # At least once: whether there is such a mailbox is not said by an empty list.
+            for start in range(0, max(len(wanted), 1), BATCH):
+                some = wanted[start : start + BATCH]
+                done += self._change_some(name, some, (action, name, cause), change, hidden=hidden)
+        except GatewayError as error:
+            if done:
+                error.after(messages=done)
+            raise
+        return done
+
+    def _change_some(
+        self,
+        name: str,
+        unique_ids: Collection[str],
+        told: tuple[str, str, Reason | None],
+        change: Change,
+        *,
+        hidden: bool,
+    ) -> int:
         done = 0
 
         def work(cursor: Cursor, _: bool) -> int:
             nonlocal done
             box = changes.lock(cursor, name)
             found = changes.find(cursor, box, unique_ids, hidden=hidden)
-            self._apply(cursor, box, found, (action, name, cause), change)
+            self._apply(cursor, box, found, told, change)
             # A repetition finds nothing if the attempt before has happened.
             done = len(found) or done
             return done
@@ -161,11 +183,9 @@ class Removal:
 def _entries(
     cursor: Cursor, box: Locked, found: Sequence[Kept], action: str, name: str, cause: Reason
 ) -> Iterator[Removed]:
-    for start in range(0, len(found), BATCH):
-        some = found[start : start + BATCH]
-        heads = changes.heads(cursor, box, [kept.uid for kept in some])
-        for kept in some:
-            yield entry(action, name, kept.stored, message_id_in(heads.get(kept.uid, b"")), cause)
+    heads = changes.heads(cursor, box, [kept.uid for kept in found])
+    for kept in found:
+        yield entry(action, name, kept.stored, message_id_in(heads.get(kept.uid, b"")), cause)
 
 
 def _contents(found: Sequence[Kept]) -> Contents:

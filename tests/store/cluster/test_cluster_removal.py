@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
-from gateway.errors import StoreDown
+from gateway.errors import NoSuchMailbox, StoreDown
+from gateway.model import Account
 from gateway.store.cluster import removal
 from gateway.testing.mailbox_admin_contract import DESK
 from gateway.testing.store_contract import ALICE
@@ -44,6 +47,48 @@ class ManyTests(Waits, SynchronousTestCase):
         self.assertEqual(told.total.messages, 3)
         self.assertEqual([one.uid for one in self.bench.trail.lines], list("12345"))
         self.assertNotIn(ALICE.mailbox, self.successResultOf(self.bench.store.names()))
+
+    def test_what_operators_ask_for_is_done_in_several_transactions_and_counted(self) -> None:
+        store, trail, uids = self.bench.store, self.bench.trail, [*"54321"]
+        steps = self.steps()
+        for ask, action in (
+            (store.hide, "hide"),
+            (store.restore, "restore"),
+            (store.hide, "hide"),
+            (store.purge, "purge"),
+        ):
+            del trail.lines[:]
+            steps.clear()
+            self.assertEqual(self.successResultOf(ask(ALICE, [*uids, "9"], DESK)), 5)
+            told = [(one.action, one.uid) for one in trail.lines]
+            self.assertEqual(sorted(told), [(action, uid) for uid in sorted(uids)])
+            self.assertEqual(steps, [2, 2, 1])
+        self.bench.deliver(b"6\r\n")
+        self.assertEqual(self.successResultOf(store.remove(ALICE, ["6"], DESK)), 1)
+        self.assertEqual(self.bench.contents(), [])
+
+    def test_one_of_them_that_failed_says_what_was_done_before(self) -> None:
+        self.fail_once_in_the_second_step()
+        hidden = self.bench.store.hide(ALICE, [*"12345"], DESK)
+        self.assertEqual(self.failureResultOf(hidden, StoreDown).value.done, {"messages": 2})
+        hidden = self.bench.store.hide(ALICE, [*"12345"], DESK)
+        self.assertEqual(self.successResultOf(hidden), 3)
+
+    def test_a_mailbox_that_is_missing_is_said_of_no_messages_too(self) -> None:
+        removed = self.bench.store.remove(Account("x", "x"), [], DESK)
+        self.failureResultOf(removed, NoSuchMailbox)
+
+    def steps(self) -> list[int]:
+        """How many messages each transaction has changed from now on."""
+        apply = removal.Removal._apply
+        steps: list[int] = []
+
+        def count(*arguments: Any) -> None:
+            steps.append(len(arguments[3]))
+            apply(*arguments)
+
+        self.patch(removal.Removal, "_apply", count)
+        return steps
 
     def fail_once_in_the_second_step(self) -> None:
         """The second batch finds the store down."""
