@@ -289,8 +289,8 @@ class IMailboxAdmin(Interface):
         """Give the mailbox the name of ``target``, with all its mail, unique-ids and flags.
 
         Atomic: a crash leaves either name.  High-water marks go along.  Fails with
-        ``MailboxExists``, ``MaildropBusy`` if an exclusive session has it open, and
-        ``NotSupported``.
+        ``MailboxExists``, also where clients of a mailbox that had the name may know its
+        unique-ids, ``MaildropBusy`` if an exclusive session has it open, and ``NotSupported``.
         """
 
     def delete(account: Account, cause: Reason) -> Deferred[Contents]:

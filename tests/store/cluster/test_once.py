@@ -11,6 +11,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
+from gateway.errors import MailboxExists
 from gateway.model import Account, Form, Limits, Reason
 from gateway.postgresql.database import Database
 from gateway.postgresql.epochs import JUMP
@@ -151,6 +152,61 @@ class OnceTests(Waits, SynchronousTestCase):
         self.successResultOf(self.bench.maker(self).prepare(ALICE))
         self.bench.deliver(b"two\r\n")
         self.assertGreater(self.uids()[0], before)
+
+    def test_a_mailbox_that_was_set_aside_comes_back_without_an_id_of_its_successor(self) -> None:
+        aside = Account("aside", "aside")
+        self.bench.deliver(b"one\r\n")
+        before = self.uids()
+        self.successResultOf(self.bench.store.rename(ALICE, aside))
+        self.successResultOf(self.bench.maker(self).prepare(ALICE))
+        self.bench.deliver(b"two\r\n")
+        seen = self.uids()
+        self.deliver_to(aside)
+        self.successResultOf(self.bench.store.delete(ALICE, DESK))
+        self.successResultOf(self.bench.store.rename(aside, ALICE))
+        self.deliver_to(ALICE)
+        after = self.uids()
+        self.assertEqual(after[:1], before)
+        self.assertFalse({*after[1:]} & {*before, *seen})
+
+    def test_a_mailbox_gets_no_name_of_which_clients_know_its_unique_ids_for_others(self) -> None:
+        for _ in range(2):
+            self.bench.deliver(b"one\r\n")
+        self.deliver_to(BOB)
+        self.successResultOf(self.bench.store.delete(ALICE, DESK))
+        renamed = self.bench.store.rename(BOB, ALICE)
+        failure = self.failureResultOf(renamed, MailboxExists)
+        self.assertIn("choose a name that no mailbox had", str(failure.value))
+        self.assertEqual(self.uids(BOB), [1])
+        self.assertEqual(self.successResultOf(self.bench.store.present([ALICE, BOB])), [BOB])
+
+    def test_nor_one_that_it_had_if_its_successor_came_as_far(self) -> None:
+        aside = Account("aside", "aside")
+        self.successResultOf(self.bench.store.rename(ALICE, aside))
+        self.deliver_to(aside)
+        (there,) = self.uids(aside)
+        self.successResultOf(self.bench.maker(self).prepare(ALICE))
+        self.bench.change(
+            f"UPDATE pop3gw.mailbox SET next_uid = {there} WHERE name = '{ALICE.mailbox}'"
+        )
+        self.bench.deliver(b"two\r\n")
+        self.assertEqual(self.uids(), [there])
+        self.successResultOf(self.bench.store.delete(ALICE, DESK))
+        self.failureResultOf(self.bench.store.rename(aside, ALICE), MailboxExists)
+
+    def test_a_mailbox_with_newer_messages_alone_gets_any_name_and_may_come_back(self) -> None:
+        self.bench.deliver(b"one\r\n")
+        self.successResultOf(self.bench.store.delete(ALICE, DESK))
+        for _ in range(2):
+            self.deliver_to(BOB)
+        maildrop, _ = self.successResultOf(self.bench.store.open(BOB, None))
+        self.successResultOf(maildrop.finish({0}, set()))
+        carol = Account("carol", "carol")
+        for source, target in ((BOB, ALICE), (ALICE, carol), (carol, ALICE), (ALICE, BOB)):
+            self.successResultOf(self.bench.store.rename(source, target))
+            self.deliver_to(target)
+        first, *others = self.uids(BOB)
+        self.assertEqual((first, len({*others})), (2, 4))
 
     @contextmanager
     def epoch(self, number: int) -> Iterator[None]:

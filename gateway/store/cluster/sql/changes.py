@@ -124,16 +124,41 @@ def _leave_name(cursor: Cursor, name: str, next_uid: int) -> None:
 
 
 def rename(cursor: Cursor, box: Locked, name: str, target: str) -> None:
-    """Give a mailbox another name.  Raises ``MailboxExists`` or ``MaildropBusy``."""
+    """Give a mailbox another name.
+
+    Raises ``MaildropBusy``, or ``MailboxExists``: also where clients of the target would see an
+    old unique-id on another message.
+    """
     check_alone(cursor, box)
     try:
         if name == target:
             raise errors.UniqueViolation
-        cursor.execute("UPDATE pop3gw.mailbox SET name = %s WHERE id = %s", (target, box.id))
+        cursor.execute(_RENAME, {"mailbox": box.id, "name": name, "target": target})
     except errors.UniqueViolation:
         raise MailboxExists(f"there is a mailbox {target} already") from None
+    if cursor.execute(_KNOWN, {"mailbox": box.id, "target": target}).fetchone() is not None:
+        raise MailboxExists(
+            f"{target} had another mailbox, and its clients may know unique-ids of {name} for other"
+            " messages: choose a name that no mailbox had"
+        )
     _leave_name(cursor, name, box.next_uid)
     _continue_ids(cursor, target)
+
+
+# The next mailbox of the old name continues there, and this one a jump further: it may come back.
+_RENAME = f"""\
+UPDATE pop3gw.mailbox SET name = %(target)s, next_uid = {NEXT} + {JUMP}, epoch = pop3gw.epoch(),
+    left_at = left_at || jsonb_build_object(%(name)s::text, {NEXT})
+WHERE id = %(mailbox)s"""
+
+# Messages of other mailboxes had these ids under that name, or might have; those that this one
+# had there are the same.
+_KNOWN = """\
+SELECT FROM pop3gw.mailbox
+JOIN pop3gw.former_name ON former_name.name = %(target)s
+JOIN pop3gw.message ON message.mailbox = %(mailbox)s AND unique_id IS NULL
+    AND uid >= coalesce((left_at ->> %(target)s)::bigint, 0) AND uid < former_name.next_uid
+WHERE id = %(mailbox)s LIMIT 1"""
 
 
 def delete(cursor: Cursor, box: Locked, name: str) -> None:
