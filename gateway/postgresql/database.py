@@ -73,6 +73,22 @@ _AWAY = (
 )
 """Those that everybody gets, for as long as they last."""
 
+_UNDONE = (
+    "22",  # values
+    "23",  # constraints
+    "25",  # a read-only server
+    "28",  # no login
+    "3D",  # no such database
+    "3F",  # no such schema
+    "40",  # undone for another transaction
+    "42",  # names, types, privileges
+    "53",  # no room, no connection left
+    "54",  # too large
+    "55",  # locks
+    "57014",  # cancelled: while it waits for a standby a commit is not
+)
+"""Codes, or their begins, of errors that PostgreSQL raises before a commit."""
+
 _CURES: dict[type[psycopg.Error], str] = {
     errors.InvalidSchemaName: "run pop3gw cluster migrate",
     errors.UndefinedTable: "run pop3gw cluster migrate",
@@ -362,9 +378,12 @@ def _changed(
 def _is_in_doubt(error: psycopg.Error) -> bool:
     """Whether a statement that failed so may have been committed.
 
-    A server that shuts down ends those that wait for a standby after their commit, too.
+    A server that shuts down ends those that wait for a standby after their commit, too, and
+    poolers have codes of their own: only some errors say that nothing was done.
     """
-    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+    if isinstance(error, errors.StatementCompletionUnknown):
+        return True
+    return error.sqlstate is None or not error.sqlstate.startswith(_UNDONE)
 
 
 def is_passing(error: psycopg.Error) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -11,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import PASSWORD, ROLE, ClusterBench, Waits
-from gateway.errors import MailboxUnusable, StoreDown
+from gateway.errors import GatewayError, MailboxUnusable, StoreDown
 from gateway.model import Limits
 from gateway.postgresql.database import KEPT, Database
 from gateway.testing.store_contract import ALICE, NO_LIMITS, read_all
@@ -49,6 +51,18 @@ class OutageTests(Waits, SynchronousTestCase):
         self.assertGreater(ended[0][0], 0)
         # Nothing was sent on them that might have been done.
         self.assertFalse(database.transact(lambda _, again: again))
+
+    def test_a_statement_that_failed_may_have_been_done_unless_its_error_comes_before_a_commit(
+        self,
+    ) -> None:
+        database = self.database(self.bench.engines.url)
+        undone = ["22012", "23505", "25006", "28000", "40001", "42501", "53100", "55P03", "57014"]
+        for code in [*undone, "08006", "40003", "57P01", "58030", "XX000", "YB000"]:
+            told: list[str] = []
+            statement = f"DO $$ BEGIN RAISE 'failed' USING ERRCODE = '{code}'; END $$"
+            with contextlib.suppress(GatewayError, psycopg.Error):
+                database.change(statement, (), lambda *_: None, partial(told.append, code))
+            self.assertEqual(told, [] if code in undone else [code])
 
     def test_a_connection_that_a_firewall_has_forgotten_meanwhile_is_not_asked(self) -> None:
         relay, clock = Relay(self.postgresql.port), Clock()
