@@ -17,8 +17,8 @@ from gateway.lmtp.session import Session
 from gateway.mailboxes.recipients import Recipients
 from gateway.model import Connection
 from gateway.net.fair_turns import FairTurns
-from gateway.net.lenders import Lenders
 from gateway.net.lmtp_protocol import LMTPProtocol
+from gateway.net.receivers import Receivers
 from gateway.net.sessions import SessionFactory
 from gateway.net.timeouts import Timeouts
 from gateway.observe.log import emit_to_log
@@ -66,7 +66,7 @@ class LMTPFactory(SessionFactory):
             limits = ConnectionLimits(100, 100, setting="lmtp.connections")
             admission = LocalAdmission(lambda: self.clock, limits=limits)
         super().__init__(admission, emit=emit, clock=clock, turns=turns)
-        self.lenders = Lenders()
+        self.receivers = Receivers()
         self.configure(recipients, store, options)
 
     def configure(self, recipients: Recipients, store: IDelivery, options: LMTPOptions) -> None:

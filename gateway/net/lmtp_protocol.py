@@ -60,8 +60,8 @@ class LMTPProtocol(Shell):
         self._messages = 0
         self._end, self._reason = "over", ""
         self._accounts: list[Account] = []
-        self._lender: Account | None = None
-        """The recipient that lends its mailbox to the present message while it comes."""
+        self._receiver: Account | None = None
+        """The recipient with the mailbox that the present message is received into."""
         self._incoming: IIncoming | None = None
         self._head = b""
         """The first octets of the message that is coming, for its Message-ID."""
@@ -242,18 +242,18 @@ class LMTPProtocol(Shell):
             return incoming.write(header)
 
         def failed(error: BaseException) -> None:
-            self._factory.lenders.failed(lender)
+            self._factory.receivers.failed(receiver)
             # After a failed begin the session has nothing open.
             self._await(self._closed(), _ignore, _ignore)
             self._session.begin_failed(error)
 
-        self._lender = lender = self._factory.lenders.choose(self._accounts)
-        asked = self._factory.store.receive(lender).addCallback(opened)
+        self._receiver = receiver = self._factory.receivers.choose(self._accounts)
+        asked = self._factory.store.receive(receiver).addCallback(opened)
         self._await(asked, lambda _: self._session.begun(), self._failed(failed))
 
     def _write_failed(self, error: BaseException) -> None:
-        assert self._lender is not None
-        self._factory.lenders.failed(self._lender)
+        assert self._receiver is not None
+        self._factory.receivers.failed(self._receiver)
         self._session.write_failed(error)
 
     def _finish(self) -> None:
@@ -292,7 +292,7 @@ class LMTPProtocol(Shell):
         self, account: Account, numbers: list[int], octets: int
     ) -> tuple[Callable[[None], None], Callable[[Failure], None]]:
         # The last reply may start the next message before another recipient has its answer.
-        envelope, lender = self._envelope(numbers), self._lender
+        envelope, receiver = self._envelope(numbers), self._receiver
 
         def delivered(_: None) -> None:
             seconds = self._seconds() - self._content_ended
@@ -304,8 +304,8 @@ class LMTPProtocol(Shell):
             )
 
         def refused(error: BaseException) -> None:
-            if account is lender:
-                self._factory.lenders.failed(account)
+            if account is receiver:
+                self._factory.receivers.failed(account)
             for number in numbers:
                 self._session.delivered(number, error)
             self._factory.recipients.not_taken(account, error)

@@ -71,7 +71,7 @@ class SlowStore(MemoryStore):
         self.slow = set(slow)
         self.waiting: list[tuple[str, Callable[[], Deferred[Any]], Deferred[Any]]] = []
         self.made: list[SlowIncoming] = []
-        self.lenders: list[str] = []
+        self.receivers: list[str] = []
         """For whom each message was begun."""
 
     def answer(self, what: str, work: Callable[[], Deferred[Any]]) -> Deferred[Any]:
@@ -89,7 +89,7 @@ class SlowStore(MemoryStore):
         (found[1]() if error is None else fail(error)).chainDeferred(found[2])
 
     def receive(self, account: Account) -> Deferred[MemoryIncoming]:
-        self.lenders.append(account.name)
+        self.receivers.append(account.name)
 
         def made() -> Deferred[MemoryIncoming]:
             self.mailbox_of(account)
@@ -394,7 +394,7 @@ class TroubleTests(Case):
             again = wire.client()
             again.begin(ALICE, BOB)
             self.assertEqual(again.send(TEXT, b".\r\n"), ["250 2.0.0"] * 2)
-            self.assertEqual(wire.store.lenders, [ALICE, BOB], phase)
+            self.assertEqual(wire.store.receivers, [ALICE, BOB], phase)
             again.drop()
             self.end(wire)
 

@@ -1,4 +1,4 @@
-"""The recipient that lends its mailbox to a message for several, while it comes."""
+"""The recipient with the mailbox that a message for several is received into."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ REMEMBERED = 10_000
 """Mailboxes with a known last failure."""
 
 
-class Lenders:
+class Receivers:
     """Chooses the recipient with the mailbox that a store receives a message into.
 
     What fails there, as a full disk does in a Maildir's ``tmp``, fails for all recipients; so
