@@ -7,7 +7,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -50,10 +50,10 @@ from gateway.store.maildir.delivery.queue import Delivery
 from gateway.store.maildir.folders.closing import check_open, may_be_closed
 from gateway.store.maildir.folders.files import store_error
 from gateway.store.maildir.folders.paths import (
-    is_maildir,
     lies_in_homes,
     mailbox_path,
     mailboxes,
+    maildirs,
 )
 from gateway.store.maildir.folders.place import opened
 from gateway.store.maildir.folders.there import is_directory
@@ -154,18 +154,19 @@ class MaildirStore:
 
     def present(self, accounts: Sequence[Account]) -> Deferred[list[Account]]:
         """The accounts with an existing Maildir."""
-        return self._run(lambda: list(filter(self._is_there, accounts)))
+        return self._run(lambda: self._present(accounts))
 
-    def _is_there(self, account: Account) -> bool:
+    def _present(self, accounts: Sequence[Account]) -> list[Account]:
+        paths = list[tuple[Account, str]]()
+        for account in accounts:
+            # With another name a login to it fails, too.
+            with suppress(BadMailboxName):
+                paths.append((account, self._path(account)))
         try:
-            path = self._path(account)
-        except BadMailboxName:
-            # A login to it fails with an error too.
-            return False
-        try:
-            return is_maildir(path)
+            there = set(maildirs([path for _, path in paths]))
         except OSError as error:
-            raise store_error(error, path) from error
+            raise store_error(error, self._root) from error
+        return [account for account, path in paths if path in there]
 
     def scan(self, account: Account) -> Deferred[list[StoredMessage]]:
         """All messages that POP3 shows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache, lru_cache
 from string import Formatter
 
@@ -53,7 +53,7 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
     """Name and Maildir of every existing mailbox, in any order.  Blocks.
 
     None if Maildirs are in home directories, which only the directory knows.  Raises ``OSError``
-    if some cannot be found now.
+    if a directory of mailboxes cannot be read now.
     """
     if lies_in_homes(template):
         return
@@ -62,9 +62,9 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
         for text, field in _named_once(template)
     )
     wanted = re.compile(re.escape(os.path.join(root, "")) + shown)
-    for path in _paths(template, root):
-        match = wanted.fullmatch(as_text(path))
-        if match is not None and is_maildir(path):
+    matches = {path: wanted.fullmatch(as_text(path)) for path in _paths(template, root)}
+    for path in maildirs([path for path, match in matches.items() if match is not None]):
+        if (match := matches[path]) is not None:
             said = match.groupdict()
             domain = said.get("domain", "")
             local = said.get("local", "")
@@ -73,18 +73,25 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
                 yield name, path
 
 
-def is_maildir(path: str) -> bool:
-    """Whether there is a Maildir at this path.  Raises ``OSError`` in an outage.
+def maildirs(paths: Sequence[str]) -> list[str]:
+    """Those of these paths with a Maildir.  Raises ``OSError`` if nobody can tell of any of them.
 
-    One that this process may not enter is none: nobody can log in to it either, and it may be
-    the ``lost+found`` of a disk.
+    A single one of which nobody can tell is there: whoever opens it has the error, and no other
+    mailbox suffers.  One that this process may not enter is none: nobody can log in to it
+    either, and it may be the ``lost+found`` of a disk.
     """
-    try:
-        return is_directory(f"{path}/cur")
-    except OSError as error:
-        if error.errno in _NO_WAY:
-            return False
-        raise
+    found, failures = list[str](), list[OSError]()
+    for path in paths:
+        try:
+            if is_directory(f"{path}/cur"):
+                found.append(path)
+        except OSError as error:
+            if error.errno not in _NO_WAY:
+                found.append(path)
+                failures.append(error)
+    if failures and len(failures) == len(paths):
+        raise failures[0]
+    return found
 
 
 def lies_in_homes(template: str) -> bool:
