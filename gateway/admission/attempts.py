@@ -11,7 +11,13 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from gateway.admission.throttle import Attempt, Throttle
-from gateway.errors import BadCredentials, GatewayError, PasswordUnanswered
+from gateway.errors import (
+    BadCredentials,
+    GatewayError,
+    LoginDisabled,
+    PasswordUnanswered,
+    UnknownLogin,
+)
 from gateway.events import Emit, LoginDelayed
 from gateway.model import LoginAttempt
 from gateway.saslprep import login_name, shown_name
@@ -36,6 +42,9 @@ class Weighed(Protocol):
 
     def failed(self, account: str = "") -> None:
         """The password was wrong; ``account``: the account that the directory found."""
+
+    def barred(self, account: str = "") -> None:
+        """The account may not log in, whatever the password is."""
 
     def unanswered(self) -> None:
         """The directory got the password, and did not answer in time."""
@@ -71,7 +80,9 @@ def carry_out(
     def bad(failure: Failure) -> Failure:
         error = failure.value
         if refusal is None and isinstance(error, BadCredentials) and error.guessed:
-            weighed.failed(attempt.account or error.account)
+            is_barred = isinstance(error, LoginDisabled | UnknownLogin)
+            tell = weighed.barred if is_barred else weighed.failed
+            tell(attempt.account or error.account)
         elif isinstance(error, PasswordUnanswered):
             weighed.unanswered()
         weighed.ended()

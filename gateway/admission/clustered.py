@@ -20,7 +20,7 @@ from gateway.admission.local import LocalAdmission
 from gateway.admission.remote import RemoteAdmission
 from gateway.admission.rules import AdmissionRules
 from gateway.admission.throttle import ThrottleLimits
-from gateway.errors import BadCredentials, GatewayError, PasswordUnanswered
+from gateway.errors import BadCredentials, GatewayError, LoginDisabled, PasswordUnanswered
 from gateway.events import Emit
 from gateway.interfaces import IAdmission, ISharedLimits, Leave, Run
 from gateway.model import Connection, Guess, LoginAttempt, Terms
@@ -148,6 +148,9 @@ class ClusterAdmission:
 
         def wrong(failure: Failure) -> Failure:
             error = failure.value
+            if isinstance(error, LoginDisabled):
+                # It may be right, and no gateway is to take it for a wrong one.
+                return failure
             if isinstance(error, BadCredentials) and error.guessed:
                 note(digest, error.account, False)
             elif isinstance(error, PasswordUnanswered):

@@ -310,6 +310,9 @@ class _Trusted:
         own.failed(account)
         own.ended()
 
+    def barred(self, account: str = "") -> None:
+        """The account may not log in just now; the password stays the one that was right."""
+
     def unanswered(self) -> None:
         """It may be no longer right."""
         self._trusted.forget(self._known)
@@ -340,6 +343,11 @@ class _Alone:
         """The password was wrong."""
         self._own.failed(account)
         self._tell("wrong", account)
+
+    def barred(self, account: str = "") -> None:
+        """The account may not log in."""
+        self._own.barred(account)
+        self._tell("barred", account)
 
     def unanswered(self) -> None:
         """It is not known whether the password was right."""
@@ -380,6 +388,11 @@ class _Asked:
         """The password was wrong."""
         self._outcome = "wrong", account
         self._own.failed(account)
+
+    def barred(self, account: str = "") -> None:
+        """The account may not log in."""
+        self._outcome = "barred", account
+        self._own.barred(account)
 
     def unanswered(self) -> None:
         """It is not known whether the password was right."""

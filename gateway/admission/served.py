@@ -169,6 +169,8 @@ def _finish(attempt: Attempt, outcome: str, account: str) -> None:
         attempt.succeeded()
     elif outcome == "wrong":
         attempt.failed(account)
+    elif outcome == "barred":
+        attempt.barred(account)
     elif outcome == "unanswered":
         attempt.unanswered()
     attempt.ended()

@@ -137,6 +137,15 @@ class Attempt:
         self._throttle._distrust(known, self._digest)
         self._throttle._failed(self._login, self._place, self._digest, account)
 
+    def barred(self, account: str = "") -> None:
+        """Count a wrong password, unless it is the one that was right there.
+
+        The account is locked or disabled, perhaps for an hour.  Then it is right again, and
+        whoever sends it must not be kept out for longer.
+        """
+        if not self._throttle._is_trusted((self._spelt, self._place.network), self._digest):
+            self.failed(account)
+
     def unanswered(self) -> None:
         """Count a wrong password that no other login has: the directory may have counted it."""
         known = self._spelt, self._place.network
@@ -365,10 +374,14 @@ class Throttle:
             self._count(place._replace(answers=False), digest)
         self._count(Place("", place.network), digest)
 
+    def _is_trusted(self, known: tuple[str, str], digest: bytes) -> bool:
+        """Whether this password was the right one at the last login."""
+        return hmac.compare_digest(digest, self._trusted.get(known, (0.0, b""))[1])
+
     def _distrust(self, known: tuple[str, str], digest: bytes) -> None:
         """The password was wrong: from now on it is one of the wrong ones, if it was right once."""
-        until, right = self._trusted.get(known, (0.0, b""))
-        if hmac.compare_digest(digest, right):
+        if self._is_trusted(known, digest):
+            until, _ = self._trusted[known]
             # The network is still one that the account logged in from.
             self._trusted[known] = until, b""
             self._distrusted(*known)

@@ -13,6 +13,7 @@ from gateway.errors import (
     BadCredentials,
     DirectoryDown,
     GatewayError,
+    LoginDisabled,
     LoginTooSoon,
     NotAdmitted,
     PasswordUnanswered,
@@ -219,6 +220,12 @@ def admission_tests(
             for number in range(2 * FREE):
                 for error in (DirectoryDown("down"), NotAdmitted("no delegate")):
                     self._refused(self._attempt(b"any %d" % number, error), type(error))
+            self.assertEqual(self._now(self._attempt(b"right")), "in")
+
+        def test_a_right_password_is_tried_again_after_the_account_was_locked(self) -> None:
+            self._now(self._attempt(b"right"))
+            for _ in range(2 * FREE):
+                self._refused(self._attempt(b"right", LoginDisabled("locked")), LoginDisabled)
             self.assertEqual(self._now(self._attempt(b"right")), "in")
 
         def test_a_password_that_got_no_answer_in_time_counts_each_time_it_is_sent(self) -> None:
