@@ -439,8 +439,10 @@ class Servers:
         try:
             result = work(connection)
         except PasswordUnanswered:
-            # The answer may still come.
+            # The answer may still come.  Or a firewall has forgotten this connection, and so
+            # those that are kept: no other login is to wait for one.
             _close(connection)
+            server.close_idle()
             raise
         except DirectoryDown:
             # It answers, that it is busy for example.
