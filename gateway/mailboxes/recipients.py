@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 
 from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
 
 from gateway.errors import (
     HomedElsewhere,
@@ -111,7 +112,15 @@ class Recipients:
                 raise
             return account
 
-        return prepared.addCallback(lambda _: self.usage(account)).addCallback(decide)
+        # Both at once: a cluster then asks its database once.
+        usage = self.usage(account)
+
+        def unprepared(failure: Failure) -> Failure:
+            usage.addErrback(lambda _: None)
+            return failure
+
+        ready = prepared.addErrback(unprepared).addCallback(lambda _: usage)
+        return ready.addCallback(decide)
 
     def decided(self, service: str, said: Verdict) -> None:
         """Emit what a service was told: ``lmtp``, ``policy`` or ``http``."""

@@ -132,7 +132,7 @@ class Removal:
         if retrieved:
             changes.mark_read(cursor, mailbox, retrieved)
         if found:
-            name = audit.name_of(cursor, box.id)
+            name = audit.name_of(cursor, box.id) if self._audited else ""
             self._apply(cursor, box, found, (action, name, cause), change)
 
     def mark(self, mailbox: int, retrieved: Collection[int]) -> None:
