@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.app.needed_files import directory_files, has_ledger
 from gateway.config.settings import Settings
 from gateway.directory.memory import MemoryDirectory
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, LedgerUnusable, StoreDown
 from gateway.interfaces import IDirectory
 from gateway.model import Account
 from gateway.state.ledger import Ledger
@@ -68,8 +69,10 @@ def ledger_faults(settings: Settings) -> list[str]:
     state = settings.state_dir
     if not has_ledger(settings) or not os.path.lexists(os.path.join(state, LEDGER)):
         return []
-    try:
-        Ledger(state, only_look=True).close()
-    except GatewayError as error:
-        return [str(error)]
+    # A full disk, for example, is no fault of it: users can make room while the server runs.
+    with suppress(StoreDown):
+        try:
+            Ledger(state, only_look=True).close()
+        except LedgerUnusable as error:
+            return [str(error)]
     return []

@@ -6,10 +6,8 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping
 
-from gateway.app.obstacles import lock_of
 from gateway.config.listeners import CertificateFiles, Tls
 from gateway.config.settings import Settings
-from gateway.operations.server import control
 from gateway.state import leader, ledger_file
 
 _NOT_MADE = " (one is made only where neither path is set and neither file is there)"
@@ -143,10 +141,14 @@ def has_ledger(settings: Settings) -> bool:
 
 
 def files_of_state(settings: Settings) -> list[str]:
-    """The files that the server writes in the state directory, beside mail and the audit log."""
-    ledger = [f"{ledger_file.NAME}{end}" for end in ("", "-wal", "-shm")]
-    names = [*ledger, leader.NAME] if has_ledger(settings) else []
-    return [os.path.join(settings.state_dir, name) for name in (*names, lock_of(control.NAME))]
+    """The files that the server writes in the state directory, beside mail and the audit log.
+
+    Not those of the control socket: the server runs as well without it.
+    """
+    if not has_ledger(settings):
+        return []
+    names = *(f"{ledger_file.NAME}{end}" for end in ("", "-wal", "-shm")), leader.NAME
+    return [os.path.join(settings.state_dir, name) for name in names]
 
 
 def files_of_logins(settings: Settings, *, directory: bool = True) -> dict[str, str]:
