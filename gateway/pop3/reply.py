@@ -10,7 +10,7 @@ LONGEST_HEADER = 256 * 1024
 
 
 class NotAscii(Exception):
-    """The header has other octets, or is too long to find out."""
+    """The header has other octets."""
 
 
 def header_of(text: bytes) -> tuple[bytes, bool]:
@@ -52,10 +52,12 @@ class MessageReply:
         """
         text = self._held + data
         header, is_whole = header_of(text)
-        if not header.isascii() or (len(text) > LONGEST_HEADER and not is_whole):
+        if not header.isascii():
             raise NotAscii
-        self._held = b"" if is_whole else text
-        return text if is_whole else b""
+        # So long a header is none, and what is ASCII so far is sent.
+        is_done = is_whole or len(text) > LONGEST_HEADER
+        self._held = b"" if is_done else text
+        return text if is_done else b""
 
     def feed(self, data: bytes) -> bytes:
         """The output of the next stored octets."""
