@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
 from math import inf
+from typing import Any
 
 from attrs import frozen
 
+from gateway.errors import GatewayError
 from gateway.interfaces import IRetentionState, IRetentionStore, Run
 from gateway.jobs.rate_limit import RateLimit
 from gateway.model import Account, DueDay, Reason, StoredMessage
@@ -258,15 +260,25 @@ class Expunger:
         cause = Reason(rule=_rule_text(policy, rule))
         counted = trust.counted(batch)
         self._rate_limit.spend(len(uids))
+        is_purge = rule is Rule.HIDE
+        take = self._store.purge if is_purge else self._remove_by(policy)
+        done = 0
         # Counted afterwards: what fails is tried again and again, and would use up the day.
-        if rule is Rule.HIDE:
-            purged = await self._store.purge(account, uids, cause)
-            self._budget.count_purged(min(purged, counted))
-            return 0
-        remove = self._store.hide if policy.hide else self._store.remove
-        done: int = await remove(account, uids, cause)
-        await self._budget.count(min(done, counted))
-        return done
+        try:
+            done = await take(account, uids, cause)
+        except GatewayError as error:
+            done = (error.done or {}).get("messages", 0)
+            raise
+        finally:
+            if is_purge:
+                self._budget.count_purged(min(done, counted))
+            elif done:
+                await self._budget.count(min(done, counted))
+        return 0 if is_purge else done
+
+    def _remove_by(self, policy: Policy) -> Callable[..., Any]:
+        """What the policy does to a message that is shown."""
+        return self._store.hide if policy.hide else self._store.remove
 
     async def _hidden(self, account: Account, policy: Policy) -> Sequence[StoredMessage]:
         """The hidden messages, if the policy removes hidden messages."""
