@@ -8,6 +8,7 @@ from functools import partial
 from twisted.cred.checkers import ANONYMOUS
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
 from gateway.auth.delegates import AnothersMailbox
@@ -170,7 +171,7 @@ class MaildropRealm:
             if self._is_held is not None:
                 has_headers = IHeaderMaildrop.providedBy(maildrop)
                 kind = _WithHeaders if has_headers else _MayBeHeld
-                maildrop = kind(maildrop, partial(self._is_held_now, login, account.mailbox))
+                maildrop = kind(maildrop, partial(self._is_held_now, login, account))
             maildrop.terms = terms
             return IMaildrop, maildrop, give_back
 
@@ -183,21 +184,27 @@ class MaildropRealm:
                 return fail(error)
         return found.addCallback(open_mailbox)
 
-    def _is_held_now(self, login: str, mailbox: str) -> Deferred[bool]:
-        """Whether the mailbox is on hold, or nobody can tell.
+    def _is_held_now(self, login: str, before: Account) -> Deferred[bool]:
+        """Whether the mailbox is on hold; ``before``: the account as it was at the login.
 
-        The account of the login would not do: a session may last longer than a hold is old.
+        That one would not do: a session may last longer than a hold is old.  Where the directory
+        does not answer, it decides, and has a hold if it has a policy of its own: what is hidden
+        can be restored, and what is removed cannot.
         """
+        is_held = self._is_held or _is_never_held
 
         def answer(account: Account | None) -> bool:
-            if account is None or account.mailbox != mailbox or self._is_held is None:
-                return True
-            return self._is_held(account)
+            return account is None or account.mailbox != before.mailbox or is_held(account)
 
-        # What is hidden can be restored, and what is removed cannot.
-        return self._directory.find(login).addCallbacks(
-            answer, lambda failure: bool(failure.trap(GatewayError))
-        )
+        def no_answer(failure: Failure) -> bool:
+            failure.trap(GatewayError)
+            return bool(before.retention) or is_held(before)
+
+        return self._directory.find(login).addCallbacks(answer, no_answer)
+
+
+def _is_never_held(_: Account) -> bool:
+    return False
 
 
 def _login(avatar_id: bytes | str | tuple[()]) -> str:

@@ -197,6 +197,12 @@ class LoginTests(SynchronousTestCase):
         self.assertIs(self.successResultOf(answer)[0], IMaildrop)
 
 
+def with_a_policy() -> MemoryDirectory:
+    """A directory with an account that has a retention policy of its own."""
+    account = Account(name="alice", mailbox="alice", retention="any 90d")
+    return MemoryDirectory({"alice": "a"}, {"alice": account})
+
+
 class HoldTests(SynchronousTestCase):
     """What DELE marks in a mailbox that has a hold, or gets one while a session is open."""
 
@@ -275,14 +281,21 @@ class HoldTests(SynchronousTestCase):
             succeed(None),
             succeed(Account(name="alice", mailbox="another")),
         ):
-            self.directory = MemoryDirectory({"alice": "a"})
+            self.directory = with_a_policy()
             maildrop = self.log_in(MemoryStore())
             self.now_finds(answer)
             self.successResultOf(maildrop.finish({0}, ()))
             self.assertEqual(list(self.mailbox.messages), [2, 3])
             self.assertEqual(list(self.mailbox.hidden), [1])
 
+    def test_in_an_outage_mail_of_an_account_without_a_policy_goes(self) -> None:
+        maildrop = self.log_in(MemoryStore())
+        self.now_finds(fail(DirectoryDown("x")))
+        self.successResultOf(maildrop.finish({0}, ()))
+        self.assertEqual((list(self.mailbox.messages), self.mailbox.hidden), ([2, 3], {}))
+
     def test_where_nobody_can_tell_and_nothing_can_be_hidden_it_stays(self) -> None:
+        self.directory = with_a_policy()
         maildrop = self.log_in(StoreThatCannotHide())
         self.now_finds(fail(DirectoryDown("x")))
         self.failureResultOf(maildrop.finish({0}, {1}), StoreDown)
