@@ -105,7 +105,7 @@ class CertificateTests(Case):
         made = Certificates(settings, emit_to_log)
         for name in settings.listeners:
             made.of(name)
-        rows = [asdict(one) for one in described(made, 14)]
+        rows = [asdict(one) for one in described(made, settings)]
         shown = self.done(list_certificates, Told([rows, rows])).certificates
         by_path = {one.path: one for one in shown}
         one, other = by_path[org.paths[0]], by_path[net.paths[0]]
