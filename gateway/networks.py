@@ -21,6 +21,16 @@ def client_address(host: str) -> IPv4Address | IPv6Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def network_of(host: str, *, ipv4_prefix: int, ipv6_prefix: int) -> str:
+    """The network of these bits that a client is in; what is no address stays as it is."""
+    try:
+        address = client_address(host)
+    except ValueError:
+        return host
+    prefix = ipv4_prefix if address.version == 4 else ipv6_prefix
+    return str(ip_network((address, prefix), strict=False))
+
+
 def within(networks: Sequence[Network]) -> Callable[[str], bool]:
     """A test of addresses, which remembers its answers."""
 

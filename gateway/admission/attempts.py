@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from gateway.admission.throttle import Attempt, Throttle
+from gateway.admission.throttle import BARRED, RIGHT, UNANSWERED, WRONG, Attempt, Throttle
 from gateway.errors import (
     BadCredentials,
     GatewayError,
@@ -37,20 +37,14 @@ class Weighed(Protocol):
     refusal: GatewayError | None
     """Why it fails after that; None: try it."""
 
-    def succeeded(self) -> None:
-        """The password was right."""
+    def tell(self, outcome: str, account: str = "") -> None:
+        """Take the outcome of the login, one of those of ``throttle.py``.
 
-    def failed(self, account: str = "") -> None:
-        """The password was wrong; ``account``: the account that the directory found."""
-
-    def barred(self, account: str = "") -> None:
-        """The account may not log in, whatever the password is."""
-
-    def unanswered(self) -> None:
-        """The directory got the password, and did not answer in time."""
+        ``account``: the account that the directory found.
+        """
 
     def ended(self) -> None:
-        """The login is over; called exactly once, after one of the others."""
+        """The login is over; called exactly once, after ``tell`` if it was tried."""
 
 
 def carry_out(
@@ -73,7 +67,7 @@ def carry_out(
         return log_in() if refusal is None else fail(refusal)
 
     def good(result: T) -> T:
-        weighed.succeeded()
+        weighed.tell(RIGHT)
         weighed.ended()
         return result
 
@@ -81,10 +75,9 @@ def carry_out(
         error = failure.value
         if refusal is None and isinstance(error, BadCredentials) and error.guessed:
             is_barred = isinstance(error, LoginDisabled | UnknownLogin)
-            tell = weighed.barred if is_barred else weighed.failed
-            tell(attempt.account or error.account)
+            weighed.tell(BARRED if is_barred else WRONG, attempt.account or error.account)
         elif isinstance(error, PasswordUnanswered):
-            weighed.unanswered()
+            weighed.tell(UNANSWERED)
         weighed.ended()
         return failure
 
@@ -97,7 +90,7 @@ def carry_out(
         answer = try_it(None)
         if answer.called and not answer.paused and not isinstance(answer.result, Failure):
             # As with a cached password.  Callbacks would cost more.
-            weighed.succeeded()
+            weighed.tell(RIGHT)
             weighed.ended()
             return answer
     return answer.addCallbacks(good, bad)

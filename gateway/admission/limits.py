@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from ipaddress import ip_network
 from typing import Generic, TypeVar
 
 from attrs import frozen
 
 from gateway.errors import TooManySessions
 from gateway.interfaces import Leave
-from gateway.networks import client_address
+from gateway.networks import network_of
 
 __all__ = ["ConnectionLimits"]
 
@@ -42,11 +41,7 @@ def counted_address(host: str) -> str:
     Of IPv6 one client has a whole /64, and may change addresses in it at will (RFC 8981).  What
     is no address, as a UNIX socket's peer, stays as it is.
     """
-    try:
-        address = client_address(host)
-    except ValueError:
-        return host
-    return str(address if address.version == 4 else ip_network((address, 64), strict=False))
+    return network_of(host, ipv4_prefix=32, ipv6_prefix=64).removesuffix("/32")
 
 
 class ConnectionCounts:

@@ -22,7 +22,7 @@ from gateway.admission.login_delay import LoginDelay
 from gateway.admission.parent_link import ANSWER_WITHIN, ParentLink
 from gateway.admission.rules import AdmissionRules, counted_limits, refusal_from_json
 from gateway.admission.shares import Key, WorkerShares
-from gateway.admission.throttle import Throttle, ThrottleLimits, networks_of
+from gateway.admission.throttle import BARRED, RIGHT, Throttle, ThrottleLimits, networks_of
 from gateway.errors import (
     GatewayError,
     LoginTooSoon,
@@ -296,30 +296,18 @@ class _Trusted:
         self._tell = tell
         self._own = own
 
-    def succeeded(self) -> None:
-        """It is right again."""
-        if self._trusted.note(self._known, self._guess):
-            self._tell("right", "")
-
-    def failed(self, account: str = "") -> None:
-        """It is no longer right."""
-        self._trusted.forget(self._known)
-        self._tell("wrong", account)
-        # For the time in which the parent does not answer.
-        own = self._own()
-        own.failed(account)
-        own.ended()
-
-    def barred(self, account: str = "") -> None:
-        """The account may not log in just now; the password stays the one that was right."""
-
-    def unanswered(self) -> None:
-        """It may be no longer right."""
-        self._trusted.forget(self._known)
-        self._tell("unanswered", "")
-        own = self._own()
-        own.unanswered()
-        own.ended()
+    def tell(self, outcome: str, account: str = "") -> None:
+        """Take the outcome; if the account is barred, the password stays the one that was right."""
+        if outcome == RIGHT:
+            if self._trusted.note(self._known, self._guess):
+                self._tell(outcome, "")
+        elif outcome != BARRED:
+            self._trusted.forget(self._known)
+            self._tell(outcome, account)
+            # For the time in which the parent does not answer.
+            own = self._own()
+            own.tell(outcome, account)
+            own.ended()
 
     def ended(self) -> None:
         """Nothing else is kept of it."""
@@ -334,25 +322,10 @@ class _Alone:
         self.ended = own.ended
         self._own = own
 
-    def succeeded(self) -> None:
-        """The password was right."""
-        self._own.succeeded()
-        self._tell("right", "")
-
-    def failed(self, account: str = "") -> None:
-        """The password was wrong."""
-        self._own.failed(account)
-        self._tell("wrong", account)
-
-    def barred(self, account: str = "") -> None:
-        """The account may not log in."""
-        self._own.barred(account)
-        self._tell("barred", account)
-
-    def unanswered(self) -> None:
-        """It is not known whether the password was right."""
-        self._own.unanswered()
-        self._tell("unanswered", "")
+    def tell(self, outcome: str, account: str = "") -> None:
+        """Take the outcome."""
+        self._own.tell(outcome, account)
+        self._tell(outcome, account)
 
 
 class _Asked:
@@ -376,28 +349,13 @@ class _Asked:
         self._own = own
         self._outcome = "", ""
 
-    def succeeded(self) -> None:
-        """The password was right."""
-        self._outcome = "right", ""
+    def tell(self, outcome: str, account: str = "") -> None:
+        """Take the outcome."""
+        self._outcome = outcome, account
         _, _, guess, _, is_answer = self._facts
-        if not is_answer:
+        if outcome == RIGHT and not is_answer:
             self._admission._trusted.note(self._known, guess)
-        self._own.succeeded()
-
-    def failed(self, account: str = "") -> None:
-        """The password was wrong."""
-        self._outcome = "wrong", account
-        self._own.failed(account)
-
-    def barred(self, account: str = "") -> None:
-        """The account may not log in."""
-        self._outcome = "barred", account
-        self._own.barred(account)
-
-    def unanswered(self) -> None:
-        """It is not known whether the password was right."""
-        self._outcome = "unanswered", ""
-        self._own.unanswered()
+        self._own.tell(outcome, account)
 
     def ended(self) -> None:
         """Tell the parent the result."""

@@ -165,12 +165,6 @@ class ServedAdmission:
 
 
 def _finish(attempt: Attempt, outcome: str, account: str) -> None:
-    if outcome == "right":
-        attempt.succeeded()
-    elif outcome == "wrong":
-        attempt.failed(account)
-    elif outcome == "barred":
-        attempt.barred(account)
-    elif outcome == "unanswered":
-        attempt.unanswered()
+    if outcome:
+        attempt.tell(outcome, account)
     attempt.ended()

@@ -21,19 +21,25 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from functools import lru_cache
-from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 from attrs import frozen
 
 from gateway.errors import GatewayError, TooManyGuesses, WrongPassword
-from gateway.networks import client_address
+from gateway.networks import network_of
 from gateway.saslprep import split_login
 
 __all__ = ["ThrottleLimits"]
 
 _DIGEST = 12
 """Octets of a digest."""
+
+RIGHT, WRONG, BARRED, UNANSWERED = "right", "wrong", "barred", "unanswered"
+"""What comes of a password.
+
+``BARRED``: the account may not log in, whatever the password is.  ``UNANSWERED``: the directory got
+the password, and did not answer in time.
+"""
 
 SOON = 0.25
 """Seconds until a login that waits for the answer to others is weighed again."""
@@ -128,29 +134,32 @@ class Attempt:
         """The login is over; call it exactly once, after ``failed`` or ``succeeded``."""
         self._throttle._ended(self._place, self._digest)
 
-    def failed(self, account: str = "") -> None:
-        """Count a wrong password, of a known or an unknown account alike.
+    def tell(self, outcome: str, account: str = "") -> None:
+        """Take the outcome of the login.
 
         ``account``: the name of the account that the directory found.
         """
-        known = self._spelt, self._place.network
-        self._throttle._distrust(known, self._digest)
-        self._throttle._failed(self._login, self._place, self._digest, account)
-
-    def barred(self, account: str = "") -> None:
-        """Count a wrong password, unless it is the one that was right there.
-
-        The account is locked or disabled, perhaps for an hour.  Then it is right again, and
-        whoever sends it must not be kept out for longer.
-        """
-        if not self._throttle._is_trusted((self._spelt, self._place.network), self._digest):
+        if outcome == RIGHT:
+            self.succeeded()
+        elif outcome == UNANSWERED:
+            # The directory may have counted it; no other login has the same digest.
+            self._count(os.urandom(_DIGEST), "")
+        elif outcome == WRONG or not self._throttle._is_trusted(self._known, self._digest):
+            # A locked or disabled account, perhaps for an hour, may have sent its right password.
+            # Then it is right again, and whoever sends it must not be kept out for longer.
             self.failed(account)
 
-    def unanswered(self) -> None:
-        """Count a wrong password that no other login has: the directory may have counted it."""
-        known = self._spelt, self._place.network
-        self._throttle._distrust(known, self._digest)
-        self._throttle._failed(self._login, self._place, os.urandom(_DIGEST), "")
+    def failed(self, account: str = "") -> None:
+        """Count a wrong password, of a known or an unknown account alike."""
+        self._count(self._digest, account)
+
+    def _count(self, digest: bytes, account: str) -> None:
+        self._throttle._distrust(self._known, self._digest)
+        self._throttle._failed(self._login, self._place, digest, account)
+
+    @property
+    def _known(self) -> tuple[str, str]:
+        return self._spelt, self._place.network
 
     def succeeded(self) -> None:
         """Forget the wrong passwords of this account from this network: this one was right."""
@@ -426,11 +435,6 @@ def networks_of(limits: ThrottleLimits) -> Callable[[str], str]:
 
     @lru_cache(maxsize=4096)
     def network(host: str) -> str:
-        try:
-            address = client_address(host)
-        except ValueError:
-            return host
-        prefix = limits.ipv4_prefix if address.version == 4 else limits.ipv6_prefix
-        return str(ip_network((address, prefix), strict=False))
+        return network_of(host, ipv4_prefix=limits.ipv4_prefix, ipv6_prefix=limits.ipv6_prefix)
 
     return network

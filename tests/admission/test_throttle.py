@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.admission.throttle import Attempt, Throttle, ThrottleLimits
+from gateway.admission.throttle import UNANSWERED, Attempt, Throttle, ThrottleLimits
 from gateway.errors import BadCredentials, TooManyGuesses
 from harness import ALICE, SECRET, Wire, plain
 
@@ -308,7 +308,7 @@ class DelayTests(ThrottleCase):
             self.clock.advance(attempt.wait)
             if attempt.refusal is None:
                 sent += 1
-                attempt.unanswered()
+                attempt.tell(UNANSWERED)
             else:
                 # Nobody knows that it is wrong.
                 self.assertIsInstance(attempt.refusal, TooManyGuesses)
