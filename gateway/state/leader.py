@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from threading import Lock
 
@@ -10,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from gateway.errors import LedgerUnusable
+from gateway.flock import locked
 from gateway.interfaces import ILeader, Run
 
 NAME = "leader.lock"
@@ -39,16 +39,8 @@ class LeaderLock:
             return self._file is not None
 
     def _take(self) -> int | None:
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            return None
-        except OSError:
-            os.close(file)
-            raise
-        return file
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return locked(os.open(self.path, flags, 0o600))
 
     @property
     def is_ours(self) -> bool:

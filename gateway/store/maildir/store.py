@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections import OrderedDict
@@ -15,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.errors import BadMailboxName, MaildropBusy, NotSupported
+from gateway.flock import locked
 from gateway.interfaces import (
     Admit,
     Audit,
@@ -404,14 +404,9 @@ def _lock(maildir: str) -> int:
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with opened(maildir) as place:
-            file = os.open(place.at(LOCK), flags, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BaseException:
-            os.close(file)
-            raise
-    except BlockingIOError:
-        raise MaildropBusy(f"{maildir}: a session has it open") from None
+            file = locked(os.open(place.at(LOCK), flags, 0o600))
     except OSError as error:
         raise store_error(error, f"{maildir}/{LOCK}") from error
+    if file is None:
+        raise MaildropBusy(f"{maildir}: a session has it open")
     return file

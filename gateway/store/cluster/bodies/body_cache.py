@@ -7,7 +7,6 @@ synced, and nothing of an earlier process is used: a file may be torn by a crash
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.errors import Overloaded, StoreDown
+from gateway.flock import locked
 from gateway.interfaces import Run
 from gateway.store.maildir.folders.files import read_at_once
 
@@ -250,16 +250,7 @@ def _make_place(directory: str) -> Place:
 
 def _locked(place: str) -> int | None:
     """A descriptor that holds the lock of a directory; None: a living process has it."""
-    file = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    except OSError:
-        os.close(file)
-        raise
-    return file
+    return locked(os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW))
 
 
 def _remove(place: str, lock: int) -> None:

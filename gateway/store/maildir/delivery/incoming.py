@@ -279,14 +279,10 @@ def _move(path: str, maildir: Place, file: str, status: os.stat_result) -> None:
         move(path, target, dst_dir_fd=directory)
     except OSError:
         # A move by link may have left the first name, which goes with what the dead leave in tmp.
-        if not _is_at(maildir, file, status):
-            raise
-
-
-def _is_at(maildir: Place, file: str, status: os.stat_result) -> bool:
-    with suppress(OSError):
-        return os.path.samestat(maildir.lstat(file), status)
-    return False
+        with suppress(OSError):
+            if maildir.has(file, status):
+                return
+        raise
 
 
 class Owner(NamedTuple):

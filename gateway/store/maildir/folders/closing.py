@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from gateway.errors import GatewayError, MaildropBusy
+from gateway.flock import locked
 from gateway.store.maildir.folders.dotlock import flocked
 from gateway.store.maildir.folders.files import replace
 from gateway.store.maildir.folders.place import Place, opened
@@ -81,17 +82,16 @@ def hold(maildir: Place, *, sleep: Callable[[float], None] = time.sleep) -> int:
     The caller has the Maildir ``flocked``.  Raises ``MaildropBusy`` or ``OSError``.
     """
     for _ in range(TRIES):
-        file = maildir.open(NAME, os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_named(maildir, file):
-                return file
-        except BlockingIOError:
-            pass
-        except BaseException:
+        file = locked(maildir.open(NAME, os.O_RDWR | os.O_CREAT))
+        if file is not None:
+            try:
+                if maildir.has(NAME, os.fstat(file)):
+                    return file
+            except BaseException:
+                os.close(file)
+                raise
+            # It was removed meanwhile, or replaced: others look at another one.
             os.close(file)
-            raise
-        os.close(file)
         sleep(PAUSE)
     raise MaildropBusy(f"{maildir}: another process copies it to another place")
 
@@ -108,15 +108,9 @@ def release(maildir: str, file: int) -> None:
             # A mark that comes meanwhile must not go.
             flocked(place, timeout=0),
         ):
-            if not os.fstat(file).st_size and _is_named(place, file):
+            # Another one may have its name by now.
+            status = os.fstat(file)
+            if not status.st_size and place.has(NAME, status):
                 place.unlink(NAME)
     finally:
         os.close(file)
-
-
-def _is_named(maildir: Place, file: int) -> bool:
-    """Whether it is the file that others look at, and not one that was removed or replaced."""
-    try:
-        return os.path.samestat(maildir.lstat(NAME), os.fstat(file))
-    except FileNotFoundError:
-        return False

@@ -178,7 +178,7 @@ def _give_back(maildir: Place, lock: str, held: int) -> None:
     """
     try:
         # Ours is open, so its inode cannot belong to another file.
-        if os.path.samestat(maildir.lstat(lock), os.fstat(held)):
+        if maildir.has(lock, os.fstat(held)):
             maildir.unlink(lock)
     except FileNotFoundError:
         return

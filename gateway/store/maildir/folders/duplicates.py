@@ -129,7 +129,7 @@ def _left_one(maildir: Place, names: Sequence[str]) -> bool:
         with lock_file(maildir, NAME, timeout=0):
             kept = maildir.lstat(last)
             for file in others:
-                if not os.path.samestat(kept, maildir.lstat(file)):
+                if not maildir.has(file, kept):
                     return False
                 maildir.unlink(file)
     except (OSError, StoreDown):

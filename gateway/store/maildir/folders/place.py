@@ -158,6 +158,13 @@ class Place:
             return False
         return True
 
+    def has(self, file: str, status: os.stat_result) -> bool:
+        """Whether this very file has the name, and no other.  Raises ``OSError``."""
+        try:
+            return os.path.samestat(self.lstat(file), status)
+        except FileNotFoundError:
+            return False
+
     def unlink(self, file: str) -> None:
         """Remove a file."""
         path, start = self.reach(file)
@@ -190,7 +197,7 @@ class Place:
         name = os.path.basename(os.path.realpath(self.name))
         found = Place(os.path.dirname(self.name), Directory(file, os.fstat(file), fixed=False))
         try:
-            if not os.path.samestat(found.lstat(name), self.status):
+            if not found.has(name, self.status):
                 raise FileNotFoundError(errno.ENOENT, "is another directory now", self.name)
             yield found, name
         finally:
