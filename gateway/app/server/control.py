@@ -15,7 +15,6 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from gateway.app.server.unix_sockets import UnixSocket
-from gateway.errors import LedgerUnusable
 from gateway.operations.server.control import NAME
 
 CONTROL = "control"
@@ -39,7 +38,7 @@ class ControlSocket:
         """Listen; None: it cannot, the log says why, and the server runs as well without."""
         try:
             self._port = self._socket.listen_now(factory)
-        except (LedgerUnusable, CannotListenError, OSError) as error:
+        except (CannotListenError, OSError) as error:
             reason = getattr(error, "socketError", error)
             if getattr(reason, "errno", None) == errno.EADDRINUSE:
                 reason = "another server has this state directory"

@@ -19,13 +19,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gateway.app.obstacles import lock_of
-from gateway.state.leader import LeaderLock
+from gateway.flock import locked
 
 
 class _Port(unix.Port):
     """Has the lock of its path for as long as it listens."""
 
-    lock: LeaderLock
+    lock: int
+    """The descriptor that holds it."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Remove the socket, where its directory still lets this user, and close it."""
@@ -33,7 +34,7 @@ class _Port(unix.Port):
         with suppress(OSError):
             os.unlink(self._bindPath)
         tcp.Port.connectionLost(self, reason)
-        self.lock.give_back()
+        os.close(self.lock)
 
 
 @implementer(IStreamServerEndpoint)
@@ -52,16 +53,17 @@ class UnixSocket:
     _backlog: int = 50
 
     def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
-        """Listen; fails with ``CannotListenError``, ``LedgerUnusable`` of the lock, ``OSError``."""
+        """Listen; fails with ``CannotListenError`` or ``OSError``."""
         return execute(self.listen_now, protocolFactory)
 
     def listen_now(self, factory: Any) -> IListeningPort:
         """The same, and raises these."""
-        lock = LeaderLock(lock_of(self.path))
-        if os.path.islink(lock.path):
+        place, flags = lock_of(self.path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        if os.path.islink(place):
             # Twisted's, of an older version.  Its server, if it still runs, answers below.
-            os.unlink(lock.path)
-        if not lock.take():
+            os.unlink(place)
+        lock = locked(os.open(place, flags, 0o600))
+        if lock is None:
             raise self._taken()
         try:
             self._remove_dead()
@@ -70,7 +72,7 @@ class UnixSocket:
             port.lock = lock
             port.startListening()
         except BaseException:
-            lock.give_back()
+            os.close(lock)
             raise
         return cast(IListeningPort, port)
 

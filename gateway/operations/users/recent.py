@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from gateway.model import Delivery, FailedLogin
 from gateway.operations.tools import Tools
-from gateway.operations.users.sessions import network_of
+from gateway.operations.users.sessions import named_network
 from gateway.operations.users.users import names_of
 from gateway.operations.values import Bounds, Page, page_of
 
@@ -59,7 +59,7 @@ async def list_failed_logins(
     client, or a network.  ``since``: Unix seconds.  Each process keeps its last 2,000 in memory.
     """
     names = [name.lower() for name in await names_of(tools, user)]
-    question = {"names": names, "network": network_of(address), "since": since}
+    question = {"names": names, "network": named_network(address), "since": since}
     found = await tools.processes.ask_each("failed logins", question)
     return await _page(tools, found, lambda row: FailedLogin(*row), page, per_page)
 

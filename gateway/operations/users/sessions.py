@@ -116,7 +116,7 @@ async def list_sessions(
     """
     asked = {
         "user": user,
-        "address": network_of(address),
+        "address": named_network(address),
         "protocol": protocol or "",
         "most": (page + 1) * per_page,
     }
@@ -150,7 +150,7 @@ async def kick_sessions(tools: Tools, *, user: str = "", address: str = "") -> K
     """
     if not (user or address):
         raise BadValue(["user: expected a user or an address, or both"])
-    return await _kick(tools, user=user, address=network_of(address))
+    return await _kick(tools, user=user, address=named_network(address))
 
 
 async def _kick(tools: Tools, **asked: str) -> Kicks:
@@ -159,7 +159,7 @@ async def _kick(tools: Tools, **asked: str) -> Kicks:
     return Kicks(tuple(Kicked(_row(OpenSession(*one)), ended) for one, ended in pairs))
 
 
-def network_of(address: str) -> str:
+def named_network(address: str) -> str:
     """The network that is meant, also by an address; empty: none.  Raises ``BadValue``."""
     try:
         return str(ip_network(address, strict=False)) if address else ""

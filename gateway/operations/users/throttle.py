@@ -10,7 +10,7 @@ from attrs import frozen
 
 from gateway.errors import BadValue
 from gateway.operations.tools import Tools
-from gateway.operations.users.sessions import network_of
+from gateway.operations.users.sessions import named_network
 from gateway.operations.users.users import find_user
 from gateway.operations.values import Bounds, Page, page_of
 from gateway.saslprep import login_name
@@ -113,7 +113,7 @@ async def forgive(tools: Tools, *, user: str = "", address: str = "") -> Forgive
     """
     if not (user or address):
         raise BadValue(["user: expected a user, an address, or both"])
-    network = network_of(address)
+    network = named_network(address)
     names, mailboxes = await _names_of(tools, user) if user else ([], [])
     question = {
         "names": names,
