@@ -23,11 +23,10 @@ from gateway.directory.ldap_messages import (
     Entry,
     Request,
     Result,
-    bind_request,
     page,
     search_request,
 )
-from gateway.directory.ldap_servers import Reach, Servers, ServerUnavailable, ask
+from gateway.directory.ldap_servers import Reach, Servers, ServerUnavailable, ask, bind
 from gateway.errors import (
     BadCredentials,
     DirectoryDown,
@@ -50,7 +49,6 @@ _MISCONFIGURED = frozenset({1, 2, 8, 13, 34, 50})
 # same, and count a wrong password a second time.  53 (unwillingToPerform) is one of these: by it
 # Active Directory and OpenLDAP refuse an account or a kind of bind.
 _UNAVAILABLE = frozenset({51, 52})
-_BIND = bind_request()
 PAGE = 500
 """Entries per page of a search for all accounts."""
 
@@ -356,7 +354,7 @@ class LdapAccounts:
         if not self._search.bind_dn:
             return
         password = self._search.bind_password.encode("utf-8")
-        result = _bind(connection, self._search.bind_dn, password)
+        result = bind(connection, self._search.bind_dn, password)
         if result.code in _REFUSED:
             raise DirectoryMisconfigured(
                 f"the directory refused ldap.bind_dn {self._search.bind_dn}: {_reason(result)}"
@@ -375,14 +373,9 @@ def _nobody(_: Any) -> None:
     """Connections for users' binds start unbound."""
 
 
-def _bind(connection: Any, dn: str, password: bytes) -> Result:
-    # Octet for octet as the server wrote it, UTF-8 or not.
-    return ask(connection, _BIND, (dn.encode("utf-8", "surrogateescape"), password))[1]
-
-
 def _bind_user(connection: Any, dn: str, password: bytes, login: str) -> None:
     try:
-        result = _bind(connection, dn, password)
+        result = bind(connection, dn, password)
     except TimeoutError:
         raise PasswordUnanswered(
             f"the directory did not answer the bind of {login} in time"

@@ -274,6 +274,15 @@ def ask(
             entries.append(said)
 
 
+def bind(connection: Any, dn: str, password: bytes) -> Result:
+    """Bind by a name and a password, or anonymously by two empty ones.
+
+    Raises ``OSError`` as ``ask`` does.
+    """
+    # Octet for octet as the server wrote it, UTF-8 or not.
+    return ask(connection, _BIND, (dn.encode("utf-8", "surrogateescape"), password))[1]
+
+
 def _kind(said: Entry | Reference | Result | None) -> str:
     """The kind of a response, for the log: entries may contain private data."""
     return str(said) if isinstance(said, Result) else type(said).__name__
@@ -394,7 +403,7 @@ class Servers:
         """
         began = self._monotonic()
         try:
-            self._work(server, server.open(), lambda connection: ask(connection, _BIND, (b"", b"")))
+            self._work(server, server.open(), lambda connection: bind(connection, "", b""))
         except (LDAPException, OSError) as error:
             self._no_answer(server, began, error)
             return False
