@@ -16,7 +16,15 @@ from typing import TypeVar
 from gateway.errors import GatewayError, MailboxUnusable, NoSuchMailbox
 from gateway.store.maildir.folders.moves import move
 from gateway.store.maildir.folders.there import is_directory, is_there
-from gateway.store.maildir.folders.way import NOTHING, Directory, Trusted, entered, way_to
+from gateway.store.maildir.folders.way import (
+    NOTHING,
+    Directory,
+    Trusted,
+    entered,
+    found_again,
+    found_in,
+    way_to,
+)
 
 FOLDERS = ("new", "cur")
 """Directories of messages; ``new`` first, to see a message that moves to ``cur``."""
@@ -33,20 +41,24 @@ T = TypeVar("T", bound=Exception)
 class Place:
     """A directory of a mailbox, open until ``close``."""
 
-    def __init__(self, name: str, directory: Directory) -> None:
-        """``name``: its path."""
+    def __init__(
+        self,
+        name: str,
+        status: os.stat_result,
+        file: int | None = None,
+        trusted: Trusted = NOTHING,
+    ) -> None:
+        """``name``: its path; ``file``: an open descriptor, without which the path has to do."""
         self.name = name
-        self.status = directory.status
-        self.path = name if directory.fixed else f"/proc/self/fd/{directory.file}"
+        self.status = status
+        self.path = name if file is None else f"/proc/self/fd/{file}"
         """A path that the kernel resolves to it whatever others change."""
-        self.trusted = directory.trusted
+        self.trusted = trusted
         """The part of its path that the next ``open_place`` need not check."""
-        self.is_fixed = directory.fixed
+        self.is_fixed = file is None
         """It is reached by its path, which only root and this process's user could change then."""
-        self._file: int | None = None if directory.fixed else directory.file
+        self._file = file
         self._folders: dict[str, Place] = {}
-        if directory.fixed:
-            os.close(directory.file)
 
     def __str__(self) -> str:
         return self.name
@@ -79,11 +91,13 @@ class Place:
         try:
             if self._file is not None:
                 above = Directory(self._file, self.status, fixed=False)
-                return Place(path, entered(above, name, make=make))
+                return _place_of(path, entered(above, name, make=make))
+            if (status := found_in(self.path, self.status, name)) is not None:
+                return Place(path, status)
             file = os.open(self.path, os.O_PATH | os.O_CLOEXEC)
             try:
-                above = Directory(file, os.fstat(file), self.is_fixed)
-                return Place(path, entered(above, name, make=make))
+                above = Directory(file, os.fstat(file), fixed=True)
+                return _place_of(path, entered(above, name, make=make))
             finally:
                 os.close(file)
         except OSError as error:
@@ -195,7 +209,7 @@ class Place:
         finally:
             os.close(here)
         name = os.path.basename(os.path.realpath(self.name))
-        found = Place(os.path.dirname(self.name), Directory(file, os.fstat(file), fixed=False))
+        found = Place(os.path.dirname(self.name), os.fstat(file), file)
         try:
             if not found.has(name, self.status):
                 raise FileNotFoundError(errno.ENOENT, "is another directory now", self.name)
@@ -248,6 +262,14 @@ class Place:
             if not place.is_fixed:
                 text = re.sub(rf"{place.path}(?!\d)", lambda _: place.name, text)  # noqa: B023
         return text
+
+
+def _place_of(name: str, directory: Directory) -> Place:
+    """The place of an open directory, of which it closes the descriptor or keeps it."""
+    if directory.fixed:
+        os.close(directory.file)
+    file = None if directory.fixed else directory.file
+    return Place(name, directory.status, file, directory.trusted)
 
 
 @contextmanager
@@ -317,7 +339,10 @@ def open_place(
     """
     try:
         path = maildir if maildir.startswith("/") else os.path.join(os.getcwd(), maildir)
-        place = Place(maildir, way_to(path, make=make, trusted=trusted))
+        if (status := found_again(path, trusted)) is not None:
+            place = Place(maildir, status, trusted=trusted)
+        else:
+            place = _place_of(maildir, way_to(path, make=make, trusted=trusted))
     except OSError as error:
         error.filename = maildir
         raise

@@ -78,6 +78,35 @@ def way_to(
     return Directory(here.file, here.status, here.fixed, trusted)
 
 
+def found_again(path: str, trusted: Trusted) -> os.stat_result | None:
+    """The status of a directory that only root and this process's user can replace at its path.
+
+    None: not all of its path is ``trusted``, or it leads to another one now.
+    """
+    if trusted.depth != sum(name not in ("", ".") for name in path.split("/")):
+        return None
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status if (status.st_dev, status.st_ino) == trusted[1:] else None
+
+
+def found_in(path: str, above: os.stat_result, name: str) -> os.stat_result | None:
+    """The status of a directory in one that was ``found_again``.
+
+    None: another user can replace it, or it is no directory that may be there: ``entered`` says
+    why.
+    """
+    if not _only_ours(above):
+        return None
+    try:
+        status = os.lstat(f"{path}/{name}")
+    except OSError:
+        return None
+    return status if stat.S_ISDIR(status.st_mode) and _may_be_there(above, status) else None
+
+
 def _trusted(names: list[str], trusted: Trusted) -> Directory | None:
     """The trusted directory on the way of these names, or the root; None: it is another one now."""
     try:

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import GatewayError, MailboxUnusable
 from gateway.model import Account, Limits, Reason, Removed
+from gateway.store.maildir.folders.place import ALL, open_place
 from gateway.store.maildir.listing.snapshot import MaildirOptions
 from gateway.store.maildir.store import MaildirStore
 from gateway.testing.mailbox_admin_contract import mailbox_admin_tests
@@ -481,3 +482,39 @@ def test_no_descriptor_is_left_open(homes: Homes) -> None:
         with pytest.raises(MailboxUnusable):
             WAYS[way](homes, homes.account)
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_maildir_of_ours_is_found_again_by_one_look_at_each_directory(tmp_path: Path) -> None:
+    path = f"{tmp_path}/ours/Maildir"
+    first = open_place(path, ALL, make=True)
+    assert first.stays
+    with mock.patch("os.open", side_effect=AssertionError("a directory is opened")):
+        again = open_place(path, ALL, trusted=first.trusted)
+    assert [again.at(f"{name}/x") for name in ALL] == [f"{path}/{name}/x" for name in ALL]
+    assert again.stays
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707], ids=["its group", "everybody"])
+def test_folders_that_others_may_replace_meanwhile_are_opened(tmp_path: Path, mode: int) -> None:
+    path = f"{tmp_path}/ours/Maildir"
+    first = open_place(path, ALL, make=True)
+    os.chmod(path, mode)
+    again = open_place(path, ALL, trusted=first.trusted)
+    assert not again.stays
+    again.close()
+
+
+def test_another_directory_at_the_path_is_looked_at_as_at_the_first_time(tmp_path: Path) -> None:
+    path = tmp_path / "ours" / "Maildir"
+    first = open_place(str(path), ALL, make=True)
+    path.rename(path.with_name("old"))
+    for name in ALL:
+        (path / name).mkdir(parents=True)
+    os.chown(path / "cur", MALLORY, MALLORY)
+    again = open_place(str(path), (), trusted=first.trusted)
+    assert again.status.st_ino == path.stat().st_ino
+    assert again.trusted != first.trusted
+    give(path, VICTIM)
+    os.chown(path / "cur", MALLORY, MALLORY)
+    with pytest.raises(MailboxUnusable):
+        open_place(str(path), ALL, trusted=again.trusted)
