@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,7 +27,7 @@ def serving(
 ) -> Iterator[tuple[list[Server], Mail]]:
     """Servers that run, each with its copy of all mail of some rows."""
     servers = list(made(directory, {kind.name.replace(" ", "-"): kind for kind in kinds}).values())
-    copies = Copies([server.mail for server in servers], OWNER if os.geteuid() == 0 else None)
+    copies = Copies([server.mail for server in servers], OWNER)
     drops = mail.make(copies, sizes, (name for row in chosen for name in row.mail))
     accounts = account_lines([drop for some in drops.values() for drop in some])
     with ExitStack() as stack:

@@ -152,6 +152,8 @@ class CachingCluster(Cluster):
         """Where they are."""
         place = self.directory / "bodies"
         place.mkdir(exist_ok=True)
+        if self.owner is not None:
+            os.chown(place, self.owner, self.owner)
         return f'body_cache = "{place}"\n'
 
 

@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from bench.setup.maildirs import DOMAIN, Drop, notes, wire_size
+from bench.setup.servers import OWNER
 
 WRITERS = 4
 """Processes; more than cores, as they wait for the file system."""
@@ -47,9 +48,16 @@ def maildir(root: Path, drop: Drop) -> Path:
 
 
 def _in_processes(work: partial[None], drops: Sequence[Drop]) -> None:
-    with ProcessPoolExecutor(WRITERS, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(WRITERS, get_context("spawn"), _become_owner) as pool:
         list(pool.map(work, [drops[at : at + 100] for at in range(0, len(drops), 100)]))
     os.sync()  # Or what is measured next would wait for it.
+
+
+def _become_owner() -> None:
+    if OWNER is not None:
+        os.setgroups([])
+        os.setgid(OWNER)
+        os.setuid(OWNER)
 
 
 def _fill(root: Path, drops: Sequence[Drop]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 
 from bench.rows import FORMS, OTHERS, Sizes
 from bench.setup.maildirs import Copies, Drop, Stored, attachments, letters, notes
@@ -17,8 +20,13 @@ STORED = {
 
 def make(copies: Copies, sizes: Sizes, wanted: Iterable[str]) -> dict[str, list[Drop]]:
     """The mail that the wanted names stand for."""
-    table = makers(copies, sizes)
-    return {name: table[name]() for name in dict.fromkeys(wanted)}
+    names = list(dict.fromkeys(wanted))
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        return dict(zip(names, pool.map(partial(_make_one, copies, sizes), names), strict=True))
+
+
+def _make_one(copies: Copies, sizes: Sizes, name: str) -> list[Drop]:
+    return makers(copies, sizes)[name]()
 
 
 def makers(copies: Copies, sizes: Sizes) -> dict[str, Maker]:
@@ -56,7 +64,8 @@ def makers(copies: Copies, sizes: Sizes) -> dict[str, Maker]:
         "readers": some("reader", sizes.readers, 20),
         "inboxes": some("inbox", 200, 1),
         "long": alike("long", 1, sizes.long),
-        "new-1k": alike("new-1k", 10 * sizes.few, sizes.short),
+        "listed": alike("listed", 1, sizes.middle),
+        "new-1k": alike("new-1k", 20 * sizes.few, sizes.short),
         "new-10k": alike("new-10k", 5 * sizes.few, sizes.middle),
         "new-100k": alike("new-100k", sizes.few, sizes.long),
         **{f"10k-{form}": of_10k(form, stored) for form, stored in STORED.items()},

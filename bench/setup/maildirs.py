@@ -58,6 +58,7 @@ class Copies:
             unseen = new_each and count % new_each == 0
             place = f"new/{name}" if unseen else f"cur/{name}:2,S"
             (first / place).write_bytes(message)
+            self._give(first / place)
             for other in others:
                 os.link(first / place, other / place)
             octets += size
@@ -82,20 +83,25 @@ class Copies:
         maildir = home / "Maildir"
         for path in (home, maildir, maildir / "cur", maildir / "new", maildir / "tmp"):
             path.mkdir(parents=True)
-            if self._owner is not None:
-                os.chown(path, self._owner, self._owner)
+            self._give(path)
         return maildir
+
+    def _give(self, path: Path) -> None:
+        if self._owner is not None:
+            os.chown(path, self._owner, self._owner)
 
 
 def deliver(root: Path, drop: Drop, messages: Sequence[bytes]) -> int:
     """Add mail to ``new`` below one of the roots, as a delivery does; how many there are then."""
     maildir = root / drop.local / "Maildir"
+    owner = maildir.stat()
     chance = random.Random()
     for message in messages:
         now = time.time_ns()
         name = f"{now // 10**9}.M{now // 1000 % 10**6}P{chance.randrange(300, 4_000_000)}.mx1"
         file = maildir / "new" / f"{name},S={len(message)},W={wire_size(message)}"
         file.write_bytes(message)
+        os.chown(file, owner.st_uid, owner.st_gid)
     return sum(len(os.listdir(maildir / folder)) for folder in ("cur", "new"))
 
 

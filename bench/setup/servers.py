@@ -26,8 +26,11 @@ from bench.setup import dovecot_config, processes
 from bench.setup.maildirs import Drop
 
 ROOT = Path(__file__).parents[2]
-OWNER = 20000
-"""The numeric user and group of Dovecot's mail processes; needs no entry in /etc/passwd."""
+OWNER = 20000 if os.geteuid() == 0 else None
+"""The user and group that own the mail and serve it: they need no entry in /etc/passwd.
+
+None: those of this program.  As in ``etc/pop3gw.service``, the gateway does not run as root.
+"""
 
 
 class NotAvailable(Exception):
@@ -42,9 +45,14 @@ class Server:
     """The tree of which it runs, if it is ours."""
     environment: Mapping[str, str] = MappingProxyType({})
     """What is added to the environment."""
+    starts_as_root = False
 
-    def __init__(self, directory: Path, pairs: Mapping[str, tuple[Path, Path]]) -> None:
+    def __init__(
+        self, directory: Path, pairs: Mapping[str, tuple[Path, Path]], owner: int | None
+    ) -> None:
         self.directory = directory
+        self.owner = owner
+        """The user and group that own the mail and serve it; None: those of this program."""
         self.pairs = pairs
         """Certificate and key, ``rsa`` and ``ecdsa``."""
         self.plain = free_port()
@@ -91,10 +99,23 @@ class Server:
         """Return once both ports greet; ``NotAvailable`` with the log's end otherwise."""
         log = self.directory / "output.log"
         environment = {**os.environ, "PYTHONPATH": str(self.source), **self.environment}
+        user = None if self.starts_as_root else self.owner
+        command = self.command()
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                self.command(), stdout=output, stderr=output, env=environment, cwd=self.directory
-            )
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    stdout=output,
+                    stderr=output,
+                    env=environment,
+                    cwd=self.directory,
+                    user=user,
+                    group=user,
+                    extra_groups=None if user is None else [],
+                )
+            except PermissionError as error:
+                cure = "put this tree and its virtual environment where every user may read them"
+                raise NotAvailable(f"user {user} cannot start {command[0]}: {cure}") from error
         end = time.monotonic() + seconds
         for port in (self.plain, self.tls, self.lmtp):
             while not _listening(port):
@@ -149,6 +170,7 @@ class Dovecot(Server):
     """Dovecot 2.3 or 2.4 with ``dovecot.conf.in``."""
 
     name = "dovecot"
+    starts_as_root = True
 
     def command(self) -> list[str]:
         program = shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -168,7 +190,7 @@ class Dovecot(Server):
             directory=self.directory,
             **{f"{kind}_certificate": pair[0] for kind, pair in self.pairs.items()},
             **{f"{kind}_key": pair[1] for kind, pair in self.pairs.items()},
-            owner=OWNER,
+            owner=self.owner,
             plain=self.plain,
             tls=self.tls,
             lmtp=self.lmtp,
@@ -247,7 +269,9 @@ def changed(settings: str, changes: Mapping[str, str]) -> str:
 Some = TypeVar("Some", bound=Server)
 
 
-def made(directory: Path, kinds: Mapping[str, type[Some]]) -> dict[str, Some]:
+def made(
+    directory: Path, kinds: Mapping[str, type[Some]], owner: int | None = OWNER
+) -> dict[str, Some]:
     """Servers with the same certificates, each in a directory of its name."""
     keys: Mapping[str, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey] = {
         "rsa": rsa.generate_private_key(public_exponent=65537, key_size=2048),
@@ -256,8 +280,11 @@ def made(directory: Path, kinds: Mapping[str, type[Some]]) -> dict[str, Some]:
     pairs = {kind: _certified(directory / kind, key) for kind, key in keys.items()}
     servers = {}
     for name, kind in kinds.items():
-        (directory / name).mkdir()
-        servers[name] = kind(directory / name, pairs)
+        place = directory / name
+        place.mkdir()
+        if owner is not None:
+            os.chown(place, owner, owner)
+        servers[name] = kind(place, pairs, owner)
     return servers
 
 

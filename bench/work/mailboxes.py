@@ -13,7 +13,7 @@ from bench.setup.servers import Server
 from bench.work.load import QUIT, Step, Talk, Tally, converse, login
 from bench.work.work import Mail, connect, figures, hold
 
-PAUSE = 1.2
+PAUSE = 1.1
 """Seconds after a change: both servers distrust a directory that changed within the last second."""
 
 

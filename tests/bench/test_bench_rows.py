@@ -28,6 +28,7 @@ from bench.setup.maildirs import (
 from bench.setup.servers import Gateway
 from bench.work.delivery import Deliveries
 from bench.work.mailboxes import FirstOpen, InTurn
+from bench.work.memory import HELD
 from bench.work.work import Retrieval, Sessions
 
 README = Path(bench.__file__).with_name("README.md")
@@ -45,7 +46,7 @@ class RowsTests(SynchronousTestCase):
             self.assertEqual([row.name for row in rows(sizes)], names)
 
     def test_there_is_a_maker_for_all_mail_and_no_mail_without_a_row(self) -> None:
-        wanted = {name for row in ROWS for name in row.mail}
+        wanted = {name for row in ROWS for name in row.mail} | {held.mail for held in HELD}
         self.assertEqual(set(mail.makers(Copies([], None), Sizes())), wanted)
 
     def test_each_figure_with_a_goal_has_a_label(self) -> None:
@@ -150,7 +151,7 @@ class SettingsTests(SynchronousTestCase):
         directory = Path(self.mktemp())
         directory.mkdir()
         pair = directory / "a.pem", directory / "a.key"
-        Gateway(directory, {"rsa": pair, "ecdsa": pair}).command()
+        Gateway(directory, {"rsa": pair, "ecdsa": pair}, None).command()
         file = directory / "pop3gw.toml"
         self.assertEqual(set(self._keys(tomllib.loads(file.read_text()))), self.ALLOWED)
 

@@ -49,7 +49,7 @@ Server = tuple[Gateway, dict[str, list[Drop]]]
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the mail of all rows."""
-    server = made(tmp_path_factory.mktemp("bench"), {"gateway": Gateway})["gateway"]
+    server = made(tmp_path_factory.mktemp("bench"), {"gateway": Gateway}, owner=None)["gateway"]
     drops = mail.make(
         Copies([server.mail], None), TINY, {name for row in ROWS for name in row.mail}
     )
@@ -87,7 +87,7 @@ def test_the_system_calls_of_a_server_are_counted(gateway: Server) -> None:
 
 
 def test_memory_is_told_of_sessions_messages_and_mailboxes(tmp_path: Path) -> None:
-    lines = memory.measure(tmp_path, TINY, print)
+    lines = memory.measure(tmp_path, TINY, print, owner=None)
     assert [line[0] for line in lines[: len(memory.HELD)]] == [held.title for held in memory.HELD]
     for _, octets, _ in lines[: len(memory.HELD)]:
         assert int(octets.split()[0].replace(",", "")) > 0
