@@ -61,8 +61,9 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
         re.escape(text) + ("" if field is None else f"(?P<{field}>[^/]+)")
         for text, field in _named_once(template)
     )
-    wanted = re.compile(re.escape(os.path.join(root, "")) + shown)
-    matches = {path: wanted.fullmatch(as_text(path)) for path in _paths(template, root)}
+    above = "" if os.path.isabs(template) else os.path.join(root, "")
+    wanted = re.compile(re.escape(above) + shown)
+    matches = {path: wanted.fullmatch(as_text(path)) for path in _paths(above, template)}
     for path in maildirs([path for path, match in matches.items() if match is not None]):
         if (match := matches[path]) is not None:
             said = match.groupdict()
@@ -126,15 +127,18 @@ def _named_once(template: str) -> Iterator[tuple[str, str | None]]:
         seen.add(str(field))
 
 
-def _paths(template: str, root: str) -> list[str]:
-    """The paths that a template may lead to, in any order."""
-    paths, passed_over = [on_disk(root)], _MISSING
-    for part in template.split("/"):
+def _paths(above: str, template: str) -> list[str]:
+    """The paths that a template may lead to, in any order, spelt as ``mailbox_path`` spells them.
+
+    ``above``: what a relative one begins with; empty, or with a slash at its end.
+    """
+    paths, passed_over = [on_disk(above)], _MISSING
+    for part in re.split("(/+)", template):
         if _fields(part):
-            every = ((path, _names_in(path, passed_over)) for path in paths)
+            every = ((path, _names_in(os.path.dirname(path) or ".", passed_over)) for path in paths)
             # A field begins with no dot.
             paths = [
-                os.path.join(path, name)
+                f"{path}{name}"
                 for path, names in every
                 for name in names
                 if name.startswith(".") == part.startswith(".")
@@ -142,7 +146,7 @@ def _paths(template: str, root: str) -> list[str]:
             # From here on it is in directories that any program may have made.
             passed_over = _MISSING | _NO_WAY
         else:
-            paths = [os.path.join(path, on_disk(part.format())) for path in paths]
+            paths = [f"{path}{on_disk(part.format())}" for path in paths]
     return paths
 
 

@@ -93,6 +93,31 @@ class MailboxesTests(SynchronousTestCase):
             os.makedirs(os.path.join(os.path.dirname(path), "no-maildir"))
             self.assertEqual(list(mailboxes(template, root)), [(name, path)], template)
 
+    def test_a_template_finds_them_however_it_is_written(self) -> None:
+        for written in (
+            "{top}/vmail/{{domain}}/{{local}}",
+            "/{top}/vmail/{{domain}}/{{local}}",
+            "{top}/vmail/{{local}}@{{domain}}/Maildir/",
+            "{top}//vmail///{{name}}",
+            "{top}/./vmail/../mail/{{domain}}/./{{local}}",
+            "{top}/.mail/.{{name}}",
+            "{top}/{{{{a}}}}[b]*?/{{name}}",
+            "vmail//{{domain}}/{{local}}/",
+            "./vmail/{{name}}",
+            "../vmail/{{name}}",
+        ):
+            for end in ("", "/"):
+                top = os.path.abspath(self.mktemp())
+                os.makedirs(f"{top}/vmail")
+                os.makedirs(f"{top}/state")
+                template, root = written.format(top=top), f"{top}/state{end}"
+                found = []
+                for name in ("alice@example.org", "bob@example.net"):
+                    path = mailbox_path(template, root, Account(name=name, mailbox=name))
+                    os.makedirs(os.path.join(path, "cur"))
+                    found.append((name, path))
+                self.assertEqual(sorted(mailboxes(template, root)), found, written)
+
     def test_a_directory_that_no_mailbox_leads_to_is_none(self) -> None:
         template, root = "{domain}/{local}/{domain}", self.mktemp()
         for path in ("example.org/alice/example.org", "example.org/alice/example.net"):
