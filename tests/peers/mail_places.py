@@ -63,7 +63,6 @@ class Mail(ABC):
 class MaildirMail(Mail):
     """Maildirs in a directory of the gateway."""
 
-    settings = 'path = "mail/{name}"'
     bad_names = ("", "../x", "a/b", "x" * 300)
     restored_come_last = True
     has_state_files = True
@@ -71,6 +70,8 @@ class MaildirMail(Mail):
     def __init__(self, directory: Path) -> None:
         self._state = directory
         self._root = directory / "mail"
+        # Absolute, as administrators write it; the default is relative, and other tests have it.
+        self.settings = f'path = "{self._root}/{{name}}"'
         self._number = 0
 
     def put(self, mailbox: str, messages: Iterable[bytes], *, days: float = 0) -> None:
