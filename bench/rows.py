@@ -65,7 +65,7 @@ class Sizes:
     large_passes: int = 2
     idle: int = 1000
     cycles: int = 400
-    flooded: float = 2.5
+    flooded: float = 2.0
     deliveries: int = 400
     saturated: float = 4.0
     soak: int = 20_000

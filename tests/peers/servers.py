@@ -116,7 +116,8 @@ class Server:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.process: subprocess.Popen[bytes] | None = None
-        self._output = b""
+        # One that grows in place: a server that logs each request would slow down its tests.
+        self._output = bytearray()
         self._ended = True
         self._grew = threading.Condition()
         self._reader: threading.Thread | None = None
