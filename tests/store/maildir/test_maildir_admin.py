@@ -110,6 +110,16 @@ class RenameTests(AdminCase):
         self.assertEqual(self.bench.state.high_water(str(self.path), 0), 5000)
         self.assertGreaterEqual(self.bench.state.high_water(str(self.target), 0), 5000)
 
+    def test_a_path_may_be_absolute_and_have_slashes_that_it_does_not_need(self) -> None:
+        root = os.path.abspath(self.mktemp())
+        os.makedirs(f"{root}/mail")
+        self.path.rename(f"{root}/mail/{ALICE.mailbox}")
+        store = self.bench.make(f"{root}//mail/{{name}}/")
+        self.ask("rename", CAROL, store=store)
+        self.assertEqual(self.successResultOf(store.names()), [CAROL.mailbox])
+        self.successResultOf(store.delete(CAROL, DESK))
+        self.assertEqual(os.listdir(f"{root}/mail"), [])
+
     def test_directories_above_the_new_name_are_made(self) -> None:
         root = self.mktemp()
         store = self.bench.make("{domain}/{local}", root)

@@ -46,7 +46,15 @@ def _path_of(template: str, root: str, account: str, mailbox: str, home: str | N
             _check(field, values[field], account)
     if "home" in fields and (not os.path.isabs(home or "") or "\0" in str(home)):
         raise BadMailboxName(f"{account}: the account has no home for [store] path")
-    return on_disk(os.path.join(root, template.format(**values, home=home)))
+    return on_disk(_tidy(os.path.join(root, template.format(**values, home=home))))
+
+
+def _tidy(path: str) -> str:
+    """The path without the slashes that it does not need, and with its dots.
+
+    The name of a mailbox is what follows the last slash, for whoever renames or deletes it.
+    """
+    return re.sub("//+", "/", path).rstrip("/") or path[:1]
 
 
 def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
@@ -57,11 +65,12 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
     """
     if lies_in_homes(template):
         return
+    template = _tidy(template)
     shown = "".join(
         re.escape(text) + ("" if field is None else f"(?P<{field}>[^/]+)")
         for text, field in _named_once(template)
     )
-    above = "" if os.path.isabs(template) else os.path.join(root, "")
+    above = "" if os.path.isabs(template) else os.path.join(_tidy(root), "")
     wanted = re.compile(re.escape(above) + shown)
     matches = {path: wanted.fullmatch(as_text(path)) for path in _paths(above, template)}
     for path in maildirs([path for path, match in matches.items() if match is not None]):
@@ -133,7 +142,7 @@ def _paths(above: str, template: str) -> list[str]:
     ``above``: what a relative one begins with; empty, or with a slash at its end.
     """
     paths, passed_over = [on_disk(above)], _MISSING
-    for part in re.split("(/+)", template):
+    for part in re.split("(/)", template):
         if _fields(part):
             every = ((path, _names_in(os.path.dirname(path) or ".", passed_over)) for path in paths)
             # A field begins with no dot.

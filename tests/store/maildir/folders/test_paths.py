@@ -29,6 +29,16 @@ class NameTests(SynchronousTestCase):
     def test_a_home_is_used_where_the_template_says_so(self) -> None:
         self.assertEqual(path_of("a", "{home}/Maildir", "/home/a"), "/home/a/Maildir")
 
+    def test_slashes_that_are_not_needed_are_no_part_of_the_path(self) -> None:
+        for template, home in (
+            ("/srv/mail/{local}/", None),
+            ("mail//{local}", None),
+            ("{home}/mail/{local}//", "/srv/"),
+            ("{home}/", "//srv/mail/a/"),
+        ):
+            self.assertEqual(path_of("a", template, home), "/srv/mail/a")
+        self.assertEqual(path_of("a", "./mail/../{local}"), "/srv/./mail/../a")
+
     def test_a_home_that_is_missing_or_relative_is_refused(self) -> None:
         for home in (None, "", "a", "../a", "/a\0b"):
             with self.assertRaises(BadMailboxName):
