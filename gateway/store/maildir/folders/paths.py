@@ -65,14 +65,15 @@ def mailboxes(template: str, root: str) -> Iterator[tuple[str, str]]:
     """
     if lies_in_homes(template):
         return
-    template = _tidy(template)
+    # An absolute template is not below the root.
+    root = "/" if os.path.isabs(template) else _tidy(root)
+    template = _tidy(template).lstrip("/")
     shown = "".join(
         re.escape(text) + ("" if field is None else f"(?P<{field}>[^/]+)")
         for text, field in _named_once(template)
     )
-    above = "" if os.path.isabs(template) else os.path.join(_tidy(root), "")
-    wanted = re.compile(re.escape(above) + shown)
-    matches = {path: wanted.fullmatch(as_text(path)) for path in _paths(above, template)}
+    wanted = re.compile(re.escape(os.path.join(root, "")) + shown)
+    matches = {path: wanted.fullmatch(as_text(path)) for path in _paths(template, root)}
     for path in maildirs([path for path, match in matches.items() if match is not None]):
         if (match := matches[path]) is not None:
             said = match.groupdict()
@@ -136,18 +137,15 @@ def _named_once(template: str) -> Iterator[tuple[str, str | None]]:
         seen.add(str(field))
 
 
-def _paths(above: str, template: str) -> list[str]:
-    """The paths that a template may lead to, in any order, spelt as ``mailbox_path`` spells them.
-
-    ``above``: what a relative one begins with; empty, or with a slash at its end.
-    """
-    paths, passed_over = [on_disk(above)], _MISSING
-    for part in re.split("(/)", template):
+def _paths(template: str, root: str) -> list[str]:
+    """The paths that a template may lead to, in any order."""
+    paths, passed_over = [on_disk(root)], _MISSING
+    for part in template.split("/"):
         if _fields(part):
-            every = ((path, _names_in(os.path.dirname(path) or ".", passed_over)) for path in paths)
+            every = ((path, _names_in(path or ".", passed_over)) for path in paths)
             # A field begins with no dot.
             paths = [
-                f"{path}{name}"
+                os.path.join(path, name)
                 for path, names in every
                 for name in names
                 if name.startswith(".") == part.startswith(".")
@@ -155,7 +153,7 @@ def _paths(above: str, template: str) -> list[str]:
             # From here on it is in directories that any program may have made.
             passed_over = _MISSING | _NO_WAY
         else:
-            paths = [f"{path}{on_disk(part.format())}" for path in paths]
+            paths = [os.path.join(path, on_disk(part.format())) for path in paths]
     return paths
 
 
