@@ -32,6 +32,10 @@ class Trusted(NamedTuple):
     device: int = 0
     inode: int = 0
 
+    def has(self, status: os.stat_result) -> bool:
+        """Whether this is the status of it."""
+        return (status.st_dev, status.st_ino) == (self.device, self.inode)
+
 
 NOTHING = Trusted()
 
@@ -60,7 +64,7 @@ def way_to(
 
     A relative path begins at ``start``.
     """
-    names = [name for name in path.split("/") if name not in ("", ".")]
+    names = _names_of(path)
     if start is None or path.startswith("/"):
         here = _trusted(names, trusted) or _trusted(names, NOTHING)
         assert here is not None, "there is a root"
@@ -78,18 +82,22 @@ def way_to(
     return Directory(here.file, here.status, here.fixed, trusted)
 
 
+def _names_of(path: str) -> list[str]:
+    return [name for name in path.split("/") if name not in ("", ".")]
+
+
 def found_again(path: str, trusted: Trusted) -> os.stat_result | None:
     """The status of a directory that only root and this process's user can replace at its path.
 
     None: not all of its path is ``trusted``, or it leads to another one now.
     """
-    if trusted.depth != sum(name not in ("", ".") for name in path.split("/")):
+    if trusted.depth != len(_names_of(path)):
         return None
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return status if (status.st_dev, status.st_ino) == trusted[1:] else None
+    return status if trusted.has(status) else None
 
 
 def found_in(path: str, above: os.stat_result, name: str) -> os.stat_result | None:
@@ -116,7 +124,7 @@ def _trusted(names: list[str], trusted: Trusted) -> Directory | None:
             raise
         return None
     status = os.fstat(file)
-    if trusted.depth and (status.st_dev, status.st_ino) != trusted[1:]:
+    if trusted.depth and not trusted.has(status):
         os.close(file)
         return None
     return Directory(file, status, fixed=True, trusted=trusted)
