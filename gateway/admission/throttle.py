@@ -131,7 +131,7 @@ class Attempt:
         self.refusal: GatewayError | None = None
 
     def ended(self) -> None:
-        """The login is over; call it exactly once, after ``failed`` or ``succeeded``."""
+        """The login is over; call it exactly once, after ``tell`` if it was tried."""
         self._throttle._ended(self._place, self._digest)
 
     def tell(self, outcome: str, account: str = "") -> None:
