@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.setup import processes
-from bench.setup.maildirs import DOMAIN, Drop, wire_size
+from bench.setup.maildirs import DOMAIN, Drop, give, wire_size
 from bench.setup.servers import ROOT, Gateway, changed
 
 # Tests and benchmark start the same engines.
@@ -152,8 +152,7 @@ class CachingCluster(Cluster):
         """Where they are."""
         place = self.directory / "bodies"
         place.mkdir(exist_ok=True)
-        if self.owner is not None:
-            os.chown(place, self.owner, self.owner)
+        give(place, self.owner)
         return f'body_cache = "{place}"\n'
 
 

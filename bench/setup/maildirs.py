@@ -58,7 +58,7 @@ class Copies:
             unseen = new_each and count % new_each == 0
             place = f"new/{name}" if unseen else f"cur/{name}:2,S"
             (first / place).write_bytes(message)
-            self._give(first / place)
+            give(first / place, self._owner)
             for other in others:
                 os.link(first / place, other / place)
             octets += size
@@ -83,12 +83,14 @@ class Copies:
         maildir = home / "Maildir"
         for path in (home, maildir, maildir / "cur", maildir / "new", maildir / "tmp"):
             path.mkdir(parents=True)
-            self._give(path)
+            give(path, self._owner)
         return maildir
 
-    def _give(self, path: Path) -> None:
-        if self._owner is not None:
-            os.chown(path, self._owner, self._owner)
+
+def give(path: Path, owner: int | None) -> None:
+    """Give a file or a directory to a user and the group of the same number; None: it stays."""
+    if owner is not None:
+        os.chown(path, owner, owner)
 
 
 def deliver(root: Path, drop: Drop, messages: Sequence[bytes]) -> int:

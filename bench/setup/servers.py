@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from bench.setup import dovecot_config, processes
-from bench.setup.maildirs import Drop
+from bench.setup.maildirs import Drop, give
 
 ROOT = Path(__file__).parents[2]
 OWNER = 20000 if os.geteuid() == 0 else None
@@ -46,6 +46,7 @@ class Server:
     environment: Mapping[str, str] = MappingProxyType({})
     """What is added to the environment."""
     starts_as_root = False
+    """Whether it changes to the owner of the mail by itself, for what serves the mail."""
 
     def __init__(
         self, directory: Path, pairs: Mapping[str, tuple[Path, Path]], owner: int | None
@@ -282,8 +283,7 @@ def made(
     for name, kind in kinds.items():
         place = directory / name
         place.mkdir()
-        if owner is not None:
-            os.chown(place, owner, owner)
+        give(place, owner)
         servers[name] = kind(place, pairs, owner)
     return servers
 
