@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -34,6 +35,12 @@ class Source(Protocol):
         """Close it."""
 
 
+def length_in(headers: Mapping[bytes, bytes]) -> int:
+    """As ``Response.length``."""
+    text = headers.get(b"content-length", b"")
+    return int(text) if text.isdigit() else -1
+
+
 class Response:
     """An answer of which the head is here; the body is too, or comes."""
 
@@ -52,7 +59,7 @@ class Response:
         self.status = status
         self.headers = headers
         self.whole = whole
-        """The body, if all of it came with the head: nothing more comes, and nothing is open."""
+        """The body, if all of it is here already: nothing more comes, and nothing is open."""
         self._source = source
         self._receiver: Receiver | None = None
         self._pieces: list[bytes] = [whole] if whole else []
@@ -62,8 +69,7 @@ class Response:
     @property
     def length(self) -> int:
         """The octets of the body; -1: the answer does not say, and its end may be too early."""
-        text = self.headers.get(b"content-length", b"")
-        return int(text) if text.isdigit() else -1
+        return length_in(self.headers)
 
     @property
     def is_open_ended(self) -> bool:

@@ -26,7 +26,7 @@ from twisted.web.client import BrowserLikePolicyForHTTPS
 from zope.interface import implementer
 
 from gateway.net.direct_writer import DirectWriter
-from gateway.s3.answers import Lost, Response
+from gateway.s3.answers import Lost, Response, length_in
 from gateway.s3.signing import EMPTY
 
 SMALL = 64 * 1024
@@ -37,6 +37,12 @@ KEPT = 60.0
 
 LONGEST_HEAD = 64 * 1024
 """Octets of the head of an answer."""
+
+SHORT = 64 * 1024
+"""Octets of a body up to which an answer counts as one only when all of it is here.
+
+So a short message is there or not, and its reply never breaks off in the middle.
+"""
 
 
 class Content:
@@ -142,14 +148,19 @@ class _Connection(Protocol):
         """When the head of the answer must be here; and how many seconds that gave it."""
         self._paused = False
         self._lost = ""
+        self._headers: dict[bytes, bytes] = {}
+        """Of the head that is here, by their names in lower case."""
+        self._fields: dict[bytes, bytes] = {}
+        # llhttp calls this for each header field: without a function of ours it costs a tenth.
+        self.on_header = self._fields.__setitem__
         self._begin()
 
     def _begin(self) -> None:
         """Wait for the head of an answer."""
-        self._headers: dict[bytes, bytes] = {}
+        self._fields.clear()
         self._head = self._status = 0
         self._pieces: list[bytes] = []
-        self._has_head = self._is_whole = self._is_kept = False
+        self._has_head = self._is_short = self._is_whole = self._is_kept = False
 
     def connectionMade(self) -> None:
         """Ready for a request."""
@@ -241,7 +252,10 @@ class _Connection(Protocol):
                 return
             self._is_kept = False
         if self._has_head:
-            self._go_on()
+            # Fields after the body are trailers, which no answer of S3 needs.
+            self._fields.clear()
+            if self._is_whole or not self._is_short:
+                self._go_on()
         else:
             self._head += len(data)
             if self._head > LONGEST_HEAD:
@@ -314,17 +328,15 @@ class _Connection(Protocol):
     # One segment may have more than one answer.  Only the first one counts that is not an
     # interim one.
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field; after the head it is a trailer, which no answer of S3 needs."""
-        if not self._has_head:
-            # White space around a value is none of it (RFC 9110 section 5.5); llhttp leaves some.
-            self._headers[name.lower()] = value.strip(b" \t")
-
     def on_headers_complete(self) -> None:
         """The head is here."""
-        if not self._has_head:
-            self._status = self._parser.get_status_code()
-            self._has_head = self._status >= 200
+        if self._has_head:
+            return
+        self._status = self._parser.get_status_code()
+        self._has_head = self._status >= 200
+        # White space around a value is none of it (RFC 9110 section 5.5); llhttp leaves some.
+        self._headers = {name.lower(): value.strip(b" \t") for name, value in self._fields.items()}
+        self._is_short = 0 <= length_in(self._headers) <= SHORT
 
     def on_body(self, data: bytes) -> None:
         """Some of the body."""

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from gateway.s3.answers import Collector, Lost, Response
-from gateway.s3.transport import KEPT, LONGEST_HEAD, Connections, Content
+from gateway.s3.transport import KEPT, LONGEST_HEAD, SHORT, Connections, Content
 from played_server import Server
 
 HEAD = b"GET /mail/name HTTP/1.1\r\n\r\n"
@@ -165,7 +165,7 @@ def test_a_connection_that_ends_before_the_head_is_a_lost_request(
 
 
 BODIES = [
-    b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 65537\r\n\r\nhello",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
 ]
 
@@ -178,6 +178,29 @@ def test_a_body_that_is_cut_short_is_lost_and_not_shorter(text: bytes) -> None:
     collected = Collector(lab.response(asked)).whole
     lab.hang_up(ConnectionDone())
     assert "ConnectionDone" in lab.lost(collected)
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_short_body_is_an_answer_when_all_of_it_is_here(cut: int) -> None:
+    lab = Lab()
+    asked, text = lab.ask(), FORMS["length"]
+    lab.answer(text[:-cut])
+    lab.case.assertNoResult(asked)
+    lab.answer(text[-cut:])
+    assert lab.response(asked).whole == b"hello world"
+    assert not lab.server.transports[0].aborted
+
+
+def test_a_short_body_that_is_cut_or_stops_is_a_lost_request() -> None:
+    lab = Lab()
+    cut, stopped = lab.ask(), lab.ask()
+    for number in range(2):
+        lab.answer(FORMS["length"][:-1], on=number)
+    lab.hang_up(ConnectionDone(), on=0)
+    assert "ConnectionDone" in lab.lost(cut)
+    lab.clock.advance(WITHIN)
+    assert lab.lost(stopped) == "no answer within 10 seconds"
+    assert lab.server.transports[1].aborted
 
 
 @pytest.mark.parametrize(
@@ -253,15 +276,15 @@ def test_each_request_of_a_connection_has_its_own_time_limit() -> None:
     assert not lab.clock.getDelayedCalls()
 
 
-def test_the_time_limit_is_over_once_the_head_is_here() -> None:
+def test_the_time_limit_is_over_once_the_head_of_a_long_answer_is_here() -> None:
     lab = Lab()
     asked = lab.ask()
-    lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n")
+    lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (SHORT + 1))
     lab.clock.advance(WITHIN + 1)
     assert not lab.clock.getDelayedCalls()
     collected = Collector(lab.response(asked)).whole
-    lab.answer(b"x")
-    assert lab.case.successResultOf(collected) == b"x"
+    lab.answer(b"x" * (SHORT + 1))
+    assert lab.case.successResultOf(collected) == b"x" * (SHORT + 1)
 
 
 NOT_KEPT = [
@@ -339,19 +362,19 @@ def test_a_fresh_connection_leaves_none_that_may_be_lost() -> None:
 def test_a_server_is_not_read_while_nobody_takes_what_it_sends() -> None:
     lab = Lab()
     asked = lab.ask()
-    lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+    lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nhello" % (SHORT + 5))
     transport = lab.server.transports[0]
     assert transport.producerState == "paused"
     collected = Collector(lab.response(asked)).whole
     assert transport.producerState == "producing"
-    lab.answer(b"again")
-    assert lab.case.successResultOf(collected) == b"helloagain"
+    lab.answer(b"x" * SHORT)
+    assert lab.case.successResultOf(collected) == b"hello" + b"x" * SHORT
 
 
 def test_the_first_octets_of_a_body_close_the_connection_after_them() -> None:
     lab = Lab()
     asked = lab.ask()
-    lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 100)
+    lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100)
     assert lab.text(lab.response(asked), 60) == b"x" * 60
     assert lab.server.transports[0].aborted
 

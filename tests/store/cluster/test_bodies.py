@@ -16,6 +16,7 @@ from gateway.errors import MessageGone, StoreDown
 from gateway.events import BodyMissing, Event
 from gateway.model import Form
 from gateway.postgresql.database import Database
+from gateway.s3.transport import SHORT
 from gateway.store.cluster.bodies.blobs import Blobs
 from gateway.store.cluster.bodies.body import HELD
 from gateway.store.cluster.bodies.body_cache import BodyCache
@@ -24,6 +25,9 @@ from gateway.testing.store_contract import ALICE, BOB, NO_LIMITS, read_all, run_
 from relay import Relay
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
+
+LONG = SHORT // 3 + 1
+"""Lines of three octets that make more than a short answer."""
 
 LARGE = b"".join(
     b"%08d A line of a large message, of 64 octets in all.............\r\n" % n
@@ -98,11 +102,11 @@ class BodyTests(Waits, SynchronousTestCase):
 
     def test_a_message_that_was_fetched_ahead_and_broke_is_opened_anew(self) -> None:
         for number in range(3):
-            self.send(self.bench.store, b"%d\r\n" % number * 1000)
+            self.send(self.bench.store, b"%d\r\n" % number * LONG)
         *_, (key,) = self.bench.read("SELECT body FROM pop3gw.message ORDER BY uid")
         relay, store = self.relayed()
         target = f"GET /{self.bench.bucket}/{object_name(key)} ".encode()
-        relay.answers = {target: b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n2\r\n"}
+        relay.answers = {target: b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n2\r\n" % (3 * LONG)}
         maildrop = self.open(store).original
         for index in (0, 1):
             self.successResultOf(maildrop.retrieve(index)).close()
@@ -112,7 +116,7 @@ class BodyTests(Waits, SynchronousTestCase):
         self.bench.engines.until(lambda: fetched.is_broken)
         relay.answers, relay.is_away = {}, False
         body = self.successResultOf(maildrop.retrieve(2))
-        self.assertEqual(read_all(self, body), b"2\r\n" * 1000)
+        self.assertEqual(read_all(self, body), b"2\r\n" * LONG)
 
     def test_a_file_of_the_cache_that_cannot_be_read_costs_no_message(self) -> None:
         place = Path(self.mktemp())
