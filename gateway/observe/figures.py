@@ -99,8 +99,8 @@ class Figures:
             events.POP3SessionEnded: self._pop3_ended,
             events.LMTPSessionEnded: self._lmtp_ended,
             events.MessageDelivered: self._delivered,
-            events.BackEndAsked: self._backend_asked,
-            events.DirectoryAsked: self._directory_asked,
+            events.BackEndAsked: partial(self._asked, "backend"),
+            events.DirectoryAsked: partial(self._asked, "directory"),
             events.DirectoryProblem: self._directory_problem,
             events.BackEndDown: self._down,
             events.BackEndBack: self._up,
@@ -169,13 +169,8 @@ class Figures:
         self._counts["pop3gw_delivered_bytes_total",] += event.octets
         self.time("pop3gw_delivery_seconds", event.seconds)
 
-    def _directory_asked(self, event: events.DirectoryAsked) -> None:
-        self._asked("directory", *event)
-
-    def _backend_asked(self, event: events.BackEndAsked) -> None:
-        self._asked("backend", *event)
-
-    def _asked(self, kind: str, name: str, seconds: float, answered: bool) -> None:
+    def _asked(self, kind: str, event: events.DirectoryAsked | events.BackEndAsked) -> None:
+        name, seconds, answered = event
         with self._lock:
             if answered:
                 self.time(f"pop3gw_{kind}_seconds", seconds, name)
