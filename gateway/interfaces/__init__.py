@@ -35,6 +35,7 @@ from gateway.interfaces.mail import (
     IQuickMaildrop,
     IRetentionStore,
     IStore,
+    IWholeBody,
 )
 from gateway.interfaces.server import (
     IAdmission,
@@ -100,6 +101,7 @@ __all__ = [
     "IState",
     "IStore",
     "IWarningState",
+    "IWholeBody",
     "Leave",
     "Proven",
     "Run",

@@ -72,6 +72,12 @@ class IBody(Interface):
         """Close the message.  Called exactly once, also after a failed read."""
 
 
+class IWholeBody(IBody):
+    """A body of which all octets are in memory: a small one is sent without ``read``."""
+
+    content = Attribute("bytes: all of it.")
+
+
 class IMaildrop(Interface):
     """The mail of a user during a session."""
 

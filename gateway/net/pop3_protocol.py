@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 from twisted.cred.credentials import ICredentials, UsernamePassword
@@ -31,6 +31,7 @@ from gateway.interfaces import (
     IMaildrop,
     IMechanism,
     IQuickMaildrop,
+    IWholeBody,
     Leave,
     Proven,
 )
@@ -352,6 +353,12 @@ class POP3Protocol(Shell):
     # -- messages ------------------------------------------------------------
 
     def _fetched(self, body: IBody) -> None:
+        if IWholeBody.providedBy(body) and not self._over:
+            whole: Any = body
+            if len(whole.content) <= SLICE:
+                body.close()
+                self._session.message(whole.content, body.form)
+                return
         self._body = body
         if self._over:
             self._close_body()

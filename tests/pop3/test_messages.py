@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
 
 from gateway.errors import SizeChanged, StoreDown
+from gateway.interfaces import IWholeBody
 from gateway.model import Form
 from gateway.pop3.profile import Profile
 from gateway.pop3.reply import LONGEST_HEADER
 from gateway.store.memory import BytesBody, MemoryStore
+from gateway.wire.outgoing import SLICE
 from harness import ALICE, Client, Wire
 
 ODD = st.lists(
@@ -199,6 +202,58 @@ class _Body(BytesBody):
 
     def close(self) -> None:
         self.closed += 1
+
+
+class WholeTests(SynchronousTestCase):
+    """A message of which the store has all octets, but not at once."""
+
+    stored = b"A: 1\r\n\r\n.dot\r\n" + b"x\r\n" * 100
+
+    def ask(self, command: bytes, stored: bytes = stored) -> tuple[Client, _Later]:
+        """The client has sent a command, which waits for the message."""
+        store = _Later(stored)
+        client = Wire(store=store).login()
+        self.assertEqual(client.send(command), b"")
+        return client, store
+
+    def test_it_is_sent_as_any_other(self) -> None:
+        for command in (b"RETR 1", b"TOP 1 0", b"TOP 1 3"):
+            wanted = Wire([self.stored]).login().send(command)
+            client, store = self.ask(command)
+            store.give()
+            self.assertEqual(client.read(), wanted)
+            self.assertEqual(store.body.closed, 1)
+
+    def test_a_long_one_is_sent_in_slices(self) -> None:
+        long = b"A: 1\r\n\r\n" + b"x\r\n" * SLICE
+        client, store = self.ask(b"RETR 1", long)
+        store.give()
+        reply = client.read()
+        self.assertEqual(reply[-len(long) - 3 :], long + b".\r\n")
+        self.assertEqual(store.body.closed, 1)
+
+    def test_it_is_closed_once_when_the_line_drops_before_it_comes(self) -> None:
+        client, store = self.ask(b"RETR 1")
+        client.hang_up()
+        store.give()
+        self.assertEqual(store.body.closed, 1)
+
+
+class _Later(_Chunked):
+    """One message, which comes as a whole when the test gives it."""
+
+    def __init__(self, stored: bytes) -> None:
+        super().__init__(stored, len(stored))
+        self._asked: Deferred[object] = Deferred()
+
+    def _retrieve(self, _: int) -> Deferred[object]:
+        return self._asked
+
+    def give(self) -> None:
+        """It is here."""
+        self.body = _Body(self._stored, self._chunk)
+        directlyProvides(self.body, IWholeBody)
+        self._asked.callback(self.body)
 
 
 class FaultTests(SynchronousTestCase):

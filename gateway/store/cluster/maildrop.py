@@ -18,10 +18,10 @@ from gateway.store.cluster.batch import Batch
 from gateway.store.cluster.bodies.ahead import Ahead, Memory
 from gateway.store.cluster.bodies.blobs import LONGEST_HEAD
 from gateway.store.cluster.bodies.body import Bodies, StreamedBody, body_missing
+from gateway.store.cluster.bodies.whole import WholeBody
 from gateway.store.cluster.removal import Removal
 from gateway.store.cluster.snapshots import Snapshot
 from gateway.store.cluster.sql.rows import Layout, Message
-from gateway.store.memory_mailbox import BytesBody
 
 TRUSTED = 1.0
 """Seconds for which a session takes its messages to be there, once the database has said so."""
@@ -95,8 +95,9 @@ class ClusterMaildrop:
         self._follow(index)
         return body.content, body.form
 
-    def _on_disk(self, index: int) -> BytesBody | None:
-        body = self._means.bodies.read_now(self._snapshot.where(index))
+    def _on_disk(self, index: int) -> WholeBody | None:
+        bodies = self._means.bodies
+        body = bodies.read_now(self._snapshot.where(index)) if bodies.has_disk else None
         if body is not None:
             self._ahead.drop()
         return body
@@ -145,7 +146,7 @@ class ClusterMaildrop:
             raise self._gone(index)
         if len(header) >= LONGEST_HEAD:
             return await self.retrieve(index)
-        return BytesBody(header, snapshot.form(index))
+        return WholeBody(header, snapshot.form(index))
 
     def _open(self, index: int) -> Deferred[IBody]:
         fetched = self._ahead.take(index)

@@ -14,16 +14,16 @@ from gateway.events import Event
 from gateway.model import Form, cause_of
 from gateway.store.cluster.bodies.ahead import Memory
 from gateway.store.cluster.bodies.keys import Where
+from gateway.store.cluster.bodies.whole import WholeBody
 from gateway.store.cluster.maildrop import TRUSTED, ClusterMaildrop, Means
 from gateway.store.cluster.snapshots import KEY, Snapshot
 from gateway.store.cluster.sql.rows import Packed, State
-from gateway.store.memory_mailbox import BytesBody
 from gateway.testing.store_contract import ALICE, run_now
 
 EPOCH, LAYOUT = 3, 7
 
 
-class Body(BytesBody):
+class Body(WholeBody):
     """An open body."""
 
     is_open = True
@@ -67,8 +67,12 @@ class LookedTests(SynchronousTestCase):
         self.opened.append(Body(b"0123456789", Form.STORED))
         return succeed(self.opened[-1])
 
-    def read_now(self, where: Where) -> BytesBody | None:
-        return BytesBody(b"on the disk", where.form) if self.is_on_disk(where) else None
+    @property
+    def has_disk(self) -> bool:
+        return self.has_all
+
+    def read_now(self, where: Where) -> WholeBody | None:
+        return WholeBody(b"on the disk", where.form) if self.is_on_disk(where) else None
 
     def is_on_disk(self, _: Where) -> bool:
         return self.has_all

@@ -20,7 +20,7 @@ from gateway.s3.requests import Missing
 from gateway.store.cluster.bodies.blobs import Blobs
 from gateway.store.cluster.bodies.body_cache import BodyCache
 from gateway.store.cluster.bodies.keys import Where
-from gateway.store.memory_mailbox import BytesBody
+from gateway.store.cluster.bodies.whole import WholeBody
 
 HELD = 256 * 1024
 """Octets in memory at which a body is read no further."""
@@ -52,21 +52,26 @@ class Bodies:
         if self._cache is not None:
             self._cache.close()
 
+    @property
+    def has_disk(self) -> bool:
+        """Whether some may be on the local disk."""
+        return self._cache is not None
+
     def is_on_disk(self, where: Where) -> bool:
         """Whether a body needs no request to S3."""
         return self._cache is not None and self._cache.has(where.body)
 
-    def read_now(self, where: Where) -> BytesBody | None:
+    def read_now(self, where: Where) -> WholeBody | None:
         """A body that is on the disk, if it can be read without waiting."""
         if self._cache is None:
             return None
         text = self._cache.read_now(where.body, where.octets)
-        return None if text is None else BytesBody(text, where.form)
+        return None if text is None else WholeBody(text, where.form)
 
     def open(self, where: Where, missing: Missed) -> Deferred[IBody]:
         """Open a body.  Fails as ``Blobs.read``, and as ``missing`` does if S3 has no such body."""
         if not where.octets:
-            return succeed(BytesBody(b"", where.form))
+            return succeed(WholeBody(b"", where.form))
         if self._cache is not None and self._cache.has(where.body):
             return Deferred.fromCoroutine(self._from_disk(self._cache, where, missing))
         return self._from_s3(where, missing)
@@ -74,28 +79,31 @@ class Bodies:
     async def _from_disk(self, cache: BodyCache, where: Where, missing: Missed) -> IBody:
         found = await cache.find(where.body, where.octets)
         if found is not None:
-            return BytesBody(found, where.form)
+            return WholeBody(found, where.form)
         return await self._from_s3(where, missing)
 
     def _from_s3(self, where: Where, missing: Missed) -> Deferred[IBody]:
-        key, length, form = where
+        read: Deferred[Any] = self._blobs.read(where.body, 0, where.octets)
+        return read.addCallbacks(
+            self._opened,
+            _unless_missing,
+            callbackArgs=(where, missing),
+            errbackArgs=(missing,),
+        )
+
+    def _opened(self, response: Response, where: Where, missing: Missed) -> IBody:
+        (key, length, form), cache, keep = where, self._cache, None
+        if cache is not None and cache.wants(length):
+            keep = partial(cache.keep, key)
+        if response.whole is not None:
+            if keep is not None:
+                keep(response.whole)
+            return WholeBody(response.whole, form)
 
         def open_at(start: int) -> Deferred[Response]:
             return self._blobs.read(key, start, length).addErrback(_unless_missing, missing)
 
-        def opened(response: Response) -> IBody:
-            cache, keep = self._cache, None
-            if cache is not None and cache.wants(length):
-                keep = partial(cache.keep, key)
-            if response.whole is None:
-                return StreamedBody(
-                    response, open_at, length, form, self._reactor, self._timeout, keep
-                )
-            if keep is not None:
-                keep(response.whole)
-            return BytesBody(response.whole, form)
-
-        return open_at(0).addCallback(opened)
+        return StreamedBody(response, open_at, length, form, self._reactor, self._timeout, keep)
 
 
 def body_missing(named: str, key: UUID) -> StoreDown:
