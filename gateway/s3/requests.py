@@ -143,6 +143,8 @@ class Requests:
         self._watch = watch(f"S3 {url}")
         self._reactor = reactor
         self._connections = connections
+        self.has_room = connections.has_room
+        """As of ``Connections``."""
         self._signer = signer
         self._host = connections.host
         self._path = urlsplit(url).path.rstrip("/")

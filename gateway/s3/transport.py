@@ -74,7 +74,14 @@ class Connections:
         self._endpoint = endpoint
         self._factory = Factory.forProtocol(lambda: _Connection(reactor, self))
         self._idle: deque[tuple[float, _Connection]] = deque(maxlen=most)
+        self._most = most
+        self._open = 0
+        """With those that are being made."""
         self.is_closed = False
+
+    def has_room(self) -> bool:
+        """Whether one more request needs no more connections than are kept."""
+        return self._open < self._most or bool(self._idle)
 
     def ask(
         self, head: bytes, content: Content, within: float, *, fresh: bool = False
@@ -94,10 +101,17 @@ class Connections:
             if since >= oldest:
                 return connection.ask(head, content, within)
             connection.abort("unused")
+        self._open += 1
         connected: Deferred[Any] = self._endpoint.connect(self._factory)
         # The time limit of an endpoint begins when the name of the host is found.
         connected.addTimeout(within, self._reactor, _no_connection)
-        return connected.addCallback(lambda made: made.ask(head, content, within))
+        return connected.addCallbacks(
+            lambda made: made.ask(head, content, within), self._not_connected
+        )
+
+    def _not_connected(self, failure: Failure) -> Failure:
+        self._open -= 1
+        return failure
 
     def close(self) -> None:
         """Close those that are kept, and keep none any more."""
@@ -119,8 +133,13 @@ class Connections:
             self._idle.popleft()[1].abort("one of too many")
         self._idle.append((self._reactor.seconds(), connection))
 
-    def forget(self, connection: _Connection) -> None:
+    def lost(self, connection: _Connection) -> None:
         """It is closed."""
+        self._open -= 1
+        self.forget(connection)
+
+    def forget(self, connection: _Connection) -> None:
+        """It is not to be used any more."""
         for entry in self._idle:
             if entry[1] is connection:
                 self._idle.remove(entry)
@@ -308,7 +327,7 @@ class _Connection(Protocol):
             self._response = None
             response.end(None)
         self._end()
-        self._connections.forget(self)
+        self._connections.lost(self)
 
     def _end(self) -> None:
         """Tell whoever waits."""

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -357,6 +357,35 @@ def test_a_fresh_connection_leaves_none_that_may_be_lost() -> None:
         lab.answer(FORMS["length"], on=number)
     lab.connections.ask(HEAD, Content(), WITHIN, fresh=True)
     assert [one.aborted for one in lab.server.transports] == [True, True, False]
+
+
+def test_there_is_room_until_all_connections_that_are_kept_are_busy() -> None:
+    lab = Lab(most=2)
+    assert lab.connections.has_room()
+    asked = [lab.ask()]
+    assert lab.connections.has_room()
+    asked.append(lab.ask())
+    assert not lab.connections.has_room()
+    lab.answer(FORMS["length"], on=0)
+    assert lab.connections.has_room()
+    lab.ask()
+    assert not lab.connections.has_room()
+    lab.hang_up(ConnectionLost(), on=1)
+    lab.lost(asked[1])
+    assert lab.connections.has_room()
+
+
+def test_a_connection_that_cannot_be_made_takes_no_room() -> None:
+    @implementer(IStreamClientEndpoint)
+    class Refused:
+        def connect(self, _: object) -> Deferred[Any]:
+            return fail(ConnectionRefusedError())
+
+    connections = Connections(Clock(), Refused(), "s3", most=1)
+    case = SynchronousTestCase()
+    for _ in range(3):
+        assert connections.has_room()
+        case.failureResultOf(connections.ask(HEAD, Content(), WITHIN), ConnectionRefusedError)
 
 
 def test_a_server_is_not_read_while_nobody_takes_what_it_sends() -> None:

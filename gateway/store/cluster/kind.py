@@ -51,7 +51,7 @@ class ClusterSettings(StoreSettings):
     bucket_secret_key: str = field(default="", **SECRET)
     bucket_secret_key_file: str = ""
     bucket_ca_file: str = ""
-    bucket_connections: int = field(default=32, **check.within(1, 10_000))
+    bucket_connections: int = field(default=64, **check.within(1, 10_000))
     timeout: float = field(default=10.0, **check.within(1, 300))
     missing: Literal["create", "refuse"] = "create"
     mark_read: bool = True

@@ -184,15 +184,14 @@ class ClusterMaildrop:
         raise body_missing(f"{self.name}: message {uid}", key)
 
     def _follow(self, index: int) -> None:
-        sizes = self._snapshot.listing.sizes
-        self._ahead.follow(index, len(sizes), sizes.__getitem__, self._open_ahead)
+        self._ahead.follow(index, self._snapshot.listing.sizes, self._open_ahead)
 
     def _open_ahead(self, index: int) -> Deferred[IBody] | None:
-        where = self._snapshot.where(index)
-        if self._means.bodies.is_on_disk(where):
+        where, bodies = self._snapshot.where(index), self._means.bodies
+        if bodies.has_disk and bodies.is_on_disk(where):
             return None
         # If it fails, whoever reads it opens it again: that one reports the error.
-        return self._means.bodies.open(where, lambda: fail(StoreDown()))
+        return bodies.open(where, lambda: fail(StoreDown()))
 
     def finish(self, removed: Collection[int], retrieved: Collection[int]) -> Deferred[None]:
         """Remove marked messages, with audit lines, and mark retrieved ones as read."""

@@ -126,7 +126,7 @@ class ClusterStore:
             reactor.seconds,
             run,
             self._bodies,
-            Memory(),
+            Memory(blobs.has_room),
             self._removal,
             Batch(run, partial(rows.find_layouts, database)),
             Batch(run, partial(rows.find_shown, database)),

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import StoreDown
 from gateway.model import Form
-from gateway.store.cluster.bodies.ahead import LARGEST, Ahead, Memory
-from gateway.store.memory_mailbox import BytesBody
+from gateway.store.cluster.bodies.ahead import DEEPEST, LARGEST, MOST, Ahead, Memory
+from gateway.store.cluster.bodies.whole import WholeBody
 
 
 class Body:
@@ -26,12 +26,17 @@ class Body:
         self.closed += 1
 
 
+def plenty(most: int = MOST) -> Memory:
+    """Octets, and as many requests as anybody wants."""
+    return Memory(lambda: True, most)
+
+
 class Lab:
     """A session of a mailbox with messages of some sizes."""
 
     def __init__(self, sizes: list[int], memory: Memory | None = None) -> None:
         self.sizes = sizes
-        self.ahead = Ahead(memory or Memory())
+        self.ahead = Ahead(memory or plenty())
         self.asked: list[tuple[int, Deferred[Any]]] = []
 
     def open(self, index: int) -> Deferred[Any]:
@@ -42,7 +47,7 @@ class Lab:
     def read(self, index: int) -> Deferred[Any] | None:
         """What ``RETR`` does; the message, if it was fetched."""
         taken = self.ahead.take(index)
-        self.ahead.follow(index, len(self.sizes), self.sizes.__getitem__, self.open)
+        self.ahead.follow(index, self.sizes, self.open)
         return taken
 
     @property
@@ -65,18 +70,68 @@ class AheadTests(SynchronousTestCase):
         lab.ahead.close()
         self.assertEqual(body.closed, 0)
 
+    def test_the_longer_a_session_reads_in_order_the_more_is_fetched(self) -> None:
+        lab = Lab([10] * 50)
+        for index in range(20):
+            lab.read(index)
+            due = min(index, DEEPEST) if index else 0
+            self.assertEqual(lab.fetched, list(range(2, index + due + 1)))
+
+    def test_messages_that_a_session_passes_over_are_closed_and_later_ones_stay(self) -> None:
+        memory = plenty(1000)
+        lab = Lab([10] * 50, memory)
+        for index in range(5):
+            lab.read(index)
+        self.assertEqual(lab.fetched, [2, 3, 4, 5, 6, 7, 8])
+        bodies = {index: Body() for index, _ in lab.asked}
+        for index, opened in lab.asked:
+            opened.callback(bodies[index])
+        self.assertIs(self.successResultOf(lab.read(7)), bodies[7])
+        self.assertEqual([one for one in bodies if bodies[one].closed], [5, 6])
+        self.assertEqual(memory.left, 990)
+        self.assertIs(self.successResultOf(lab.read(8)), bodies[8])
+        self.assertEqual(lab.fetched[-1], 9)
+
+    def test_where_there_is_no_room_only_the_next_message_is_fetched(self) -> None:
+        room = [False]
+        lab = Lab([10] * 50, Memory(lambda: room[0]))
+        for index in range(5):
+            lab.read(index)
+        self.assertEqual(lab.fetched, [2, 3, 4, 5])
+        room[0] = True
+        lab.read(5)
+        self.assertEqual(lab.fetched, [2, 3, 4, 5, 6, 7, 8, 9, 10])
+
+    def test_a_session_holds_no_more_than_the_largest_message(self) -> None:
+        half = LARGEST // 2
+        lab = Lab([half] * 50)
+        for index in range(5):
+            lab.read(index)
+        self.assertEqual(lab.fetched, [2, 3, 4, 5, 6])
+
+    def test_after_a_message_could_not_be_fetched_it_begins_with_one_again(self) -> None:
+        lab = Lab([10] * 50)
+        for index in range(4):
+            lab.read(index)
+        self.assertEqual(lab.fetched, [2, 3, 4, 5, 6])
+        for _, opened in lab.asked[2:]:
+            opened.errback(StoreDown("S3 is away"))
+        for index in (4, 5, 6):
+            self.assertIsNone(self.successResultOf(lab.read(index)))
+        self.assertEqual(lab.fetched, [2, 3, 4, 5, 6, 7, 8, 9])
+
     def test_only_what_is_here_as_a_whole_is_taken_at_once(self) -> None:
-        memory = Memory(10)
+        memory = plenty(10)
         lab = Lab([10] * 4, memory)
         lab.read(0)
         lab.read(1)
-        (_, coming), whole = lab.asked[0], BytesBody(b"0123456789", Form.CLEAN)
+        (_, coming), whole = lab.asked[0], WholeBody(b"0123456789", Form.CLEAN)
         self.assertIsNone(lab.ahead.take_whole(2))
         coming.callback(whole)
         self.assertIsNone(lab.ahead.take_whole(1))
         self.assertIs(lab.ahead.take_whole(2), whole)
         self.assertIsNone(lab.ahead.take_whole(2))
-        self.assertTrue(memory.take(10))
+        self.assertEqual(memory.left, 10)
 
     def test_a_body_that_still_comes_is_not_taken_at_once(self) -> None:
         lab = Lab([10] * 3)
@@ -109,16 +164,16 @@ class AheadTests(SynchronousTestCase):
             self.assertEqual(body.closed, 1)
 
     def test_a_session_that_ended_while_it_waited_for_a_message_fetches_no_other(self) -> None:
-        memory = Memory(10)
+        memory = plenty(10)
         lab = Lab([10] * 4, memory)
         lab.read(0)
         lab.read(1)
         self.assertIsNotNone(lab.ahead.take(2))
         lab.ahead.close()
         # The message is here, and the session goes on with it.
-        lab.ahead.follow(2, 4, lab.sizes.__getitem__, lab.open)
+        lab.ahead.follow(2, lab.sizes, lab.open)
         self.assertEqual(lab.fetched, [2])
-        self.assertTrue(memory.take(10))
+        self.assertEqual(memory.left, 10)
 
     def test_a_message_that_could_not_be_fetched_is_opened_when_it_is_read(self) -> None:
         lab = Lab([10] * 3)
@@ -134,7 +189,7 @@ class AheadTests(SynchronousTestCase):
         self.assertEqual(lab.fetched, [])
 
     def test_all_sessions_together_hold_no_more_than_the_memory_takes(self) -> None:
-        memory = Memory(25)
+        memory = plenty(25)
         labs = [Lab([10] * 3, memory) for _ in range(3)]
         for lab in labs:
             lab.read(0)
@@ -149,7 +204,7 @@ class AheadTests(SynchronousTestCase):
 
 @given(st.lists(st.integers(0, 5), max_size=20))
 def test_whatever_a_session_reads_it_closes_and_gives_back_all(reads: list[int]) -> None:
-    memory = Memory(100)
+    memory = plenty(100)
     lab = Lab([10] * 6, memory)
     taken, bodies = [], []
     for index in reads:
@@ -162,4 +217,4 @@ def test_whatever_a_session_reads_it_closes_and_gives_back_all(reads: list[int])
         opened.callback(bodies[-1])
     kept = [SynchronousTestCase().successResultOf(one) for one in taken]
     assert [body.closed for body in bodies] == [int(body not in kept) for body in bodies]
-    assert memory.take(100)
+    assert memory.left == 100

@@ -93,12 +93,12 @@ class BodyTests(Waits, SynchronousTestCase):
             self.send(self.bench.store, b"%d\r\n" % number)
         memory = self.bench.store._means.ahead
         maildrop, leave = self.successResultOf(self.bench.store.open(ALICE, None))
-        before = memory._left
+        before = memory.left
         for index in (0, 1):
             self.successResultOf(maildrop.retrieve(index)).close()
-        self.assertLess(memory._left, before)
+        self.assertLess(memory.left, before)
         leave()
-        self.assertEqual(memory._left, before)
+        self.assertEqual(memory.left, before)
 
     def test_a_message_that_was_fetched_ahead_and_broke_is_opened_anew(self) -> None:
         for number in range(3):
@@ -110,8 +110,9 @@ class BodyTests(Waits, SynchronousTestCase):
         maildrop = self.open(store).original
         for index in (0, 1):
             self.successResultOf(maildrop.retrieve(index)).close()
-        fetched: Any = self.successResultOf(maildrop._ahead._opened)
-        maildrop._ahead._opened = succeed(fetched)
+        octets, opened = maildrop._ahead._fetched[2]
+        fetched: Any = self.successResultOf(opened)
+        maildrop._ahead._fetched[2] = octets, succeed(fetched)
         relay.go_away()
         self.bench.engines.until(lambda: fetched.is_broken)
         relay.answers, relay.is_away = {}, False

@@ -55,7 +55,7 @@ class LookedTests(SynchronousTestCase):
         self.opened: list[Body] = []
         self.has_all = False
         self.events: list[Event] = []
-        parts: Any = (self, Memory(), None, self.layouts, self.shown, Asked(None))
+        parts: Any = (self, Memory(lambda: True), None, self.layouts, self.shown, Asked(None))
         means = Means(self.clock.seconds, run_now, *parts, mark_read=False, emit=self.events.append)
         numbers = array("q", [number for uid in (1, 2, 3) for number in (uid, 40)])
         numbers.byteswap()

@@ -1,18 +1,21 @@
-"""The next message of a session that reads in order, fetched before it is asked for."""
+"""The next messages of a session that reads in order, fetched before it asks for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from gateway.interfaces import IBody
-from gateway.store.memory_mailbox import BytesBody
+from gateway.store.cluster.bodies.whole import WholeBody
 
 LARGEST = 256 * 1024
-"""Octets of a message that is fetched ahead; a larger one keeps its connection busy."""
+"""Octets that a session fetches ahead; a larger message keeps its connection busy."""
+
+DEEPEST = 16
+"""Messages that a session fetches ahead: a far S3 takes longer for one than the client."""
 
 MOST = 32 * 1024 * 1024
 """Octets that are fetched ahead in all sessions of a process."""
@@ -21,90 +24,90 @@ MOST = 32 * 1024 * 1024
 class Memory:
     """What all sessions may fetch ahead."""
 
-    def __init__(self, most: int = MOST) -> None:
-        """``most``: octets."""
-        self._left = most
+    def __init__(self, has_room: Callable[[], bool], most: int = MOST) -> None:
+        """``has_room``: whether a session may ask for more than its next message.
 
-    def take(self, octets: int) -> bool:
-        """Reserve memory, if there is enough."""
-        if octets > min(self._left, LARGEST):
-            return False
-        self._left -= octets
-        return True
-
-    def give_back(self, octets: int) -> None:
-        """It is not needed any more."""
-        self._left += octets
+        ``most``: octets.
+        """
+        self.has_room = has_room
+        self.left = most
+        """Octets that are not taken."""
 
 
 class Ahead:
-    """The message that a session has fetched ahead: one, or none."""
+    """The messages that a session has fetched ahead."""
 
-    __slots__ = ("_index", "_is_over", "_last", "_memory", "_octets", "_opened")
+    __slots__ = ("_fetched", "_held", "_is_over", "_last", "_memory", "_next", "_read")
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._last = -2
         """What the session read last."""
-        self._index = -1
-        self._octets = 0
-        self._opened: Deferred[Any] | None = None
-        """Fires with its ``IBody``, or with None."""
+        self._read = 0
+        """How many it read in order before that."""
+        self._next = 0
+        """The message after the last one that was fetched."""
+        self._fetched: dict[int, tuple[int, Deferred[Any]]] = {}
+        """Their octets, and what fires with an ``IBody`` or with None."""
+        self._held = 0
+        """Octets of them all."""
         self._is_over = False
 
     def take(self, index: int) -> Deferred[Any] | None:
         """This message, if it was fetched: an ``IBody``; None, then or later: open it.
 
-        Any other one that was fetched is closed.
+        If it was not, the session does not read in order: what was fetched is closed.
         """
-        if self._opened is None or index != self._index:
+        found = self._fetched.pop(index, None)
+        if found is None:
             self.drop()
             return None
-        self._memory.give_back(self._octets)
-        opened, self._opened = self._opened, None
-        return opened
+        self._give_back(found[0])
+        return found[1]
 
-    def take_whole(self, index: int) -> BytesBody | None:
+    def take_whole(self, index: int) -> WholeBody | None:
         """This message, if it was fetched and all of it is here; else it stays with this."""
-        opened = self._opened
-        if opened is None or index != self._index or not opened.called:
+        found = self._fetched.get(index)
+        if found is None or not found[1].called:
             return None
-        body = opened.result
-        if not isinstance(body, BytesBody):
+        body = found[1].result
+        if not isinstance(body, WholeBody):
             return None
-        self._memory.give_back(self._octets)
-        self._opened = None
+        del self._fetched[index]
+        self._give_back(found[0])
         return body
 
     def follow(
-        self,
-        index: int,
-        count: int,
-        size: Callable[[int], int],
-        open_: Callable[[int], Deferred[IBody] | None],
+        self, index: int, sizes: Sequence[int], open_: Callable[[int], Deferred[IBody] | None]
     ) -> None:
-        """The session reads ``index``: fetch the one after it, if it read the one before it.
+        """The session reads ``index``: fetch what follows, the more the longer it reads in order.
 
-        ``count``: messages; ``size``: the octets of one; ``open_``: opens one, or returns None
-        for one that is at hand anyway.
+        ``sizes``: the octets of all messages; ``open_``: opens one, or returns None for one
+        that is at hand anyway.
         """
-        in_order, self._last = index == self._last + 1, index
-        following = index + 1
+        if index == self._last + 1:
+            self._read = min(self._read + 1, DEEPEST)
+        else:
+            self._read = 0
+            self._drop([one for one in self._fetched if one < index])
+        self._last = index
         # A session may end while it waits for a message, and what waits goes on here.
-        if (
-            self._is_over
-            or not in_order
-            or following >= count
-            or not self._memory.take(size(following))
-        ):
+        if self._is_over:
             return
-        opened = open_(following)
-        if opened is None:
-            self._memory.give_back(size(following))
-            return
-        self._index, self._octets = following, size(following)
-        # It is opened again, and that says what is wrong.
-        self._opened = opened.addErrback(_nothing)
+        begin = max(self._next if self._fetched else 0, index + 1)
+        for following in range(begin, min(index + 1 + self._read, len(sizes))):
+            if following > index + 1 and not self._memory.has_room():
+                return
+            octets = sizes[following]
+            if octets > min(LARGEST - self._held, self._memory.left):
+                return
+            opened = open_(following)
+            if opened is None:
+                return
+            self._held += octets
+            self._memory.left -= octets
+            self._next = following + 1
+            self._fetched[following] = octets, opened.addErrback(self._failed)
 
     def close(self) -> None:
         """The session is over: nothing that was fetched is read, and nothing more is fetched."""
@@ -113,18 +116,23 @@ class Ahead:
 
     def drop(self) -> None:
         """What was fetched is not read."""
-        if self._opened is None:
-            return
-        self._memory.give_back(self._octets)
-        opened, self._opened = self._opened, None
-        opened.addCallback(_close)
+        self._drop([*self._fetched])
+
+    def _drop(self, indexes: Sequence[int]) -> None:
+        for index in indexes:
+            octets, opened = self._fetched.pop(index)
+            self._give_back(octets)
+            opened.addCallback(_close)
+
+    def _give_back(self, octets: int) -> None:
+        self._held -= octets
+        self._memory.left += octets
+
+    def _failed(self, _: Failure) -> None:
+        # It is opened again when the session reads it, and that says what is wrong.
+        self._read = 0
 
 
-def _nothing(_: Failure) -> None:
-    """It could not be opened."""
-
-
-def _close(body: IBody | Failure | None) -> None:
-    if isinstance(body, Failure) or body is None:
-        return
-    body.close()
+def _close(body: IBody | None) -> None:
+    if body is not None:
+        body.close()

@@ -80,6 +80,8 @@ class Blobs:
         self.part = part
         self._page = str(page)
         self._requests = requests
+        self.has_room = requests.has_room
+        """As of ``Connections``."""
         self._now = now
 
     def close(self) -> None:
@@ -254,10 +256,13 @@ def _of_length(response: Response, start: int, length: int, key: UUID) -> Respon
     if start and response.status != 206:
         response.stop()
         raise StoreDown(f"S3: body {key.hex}: status {response.status} for a part of it")
-    if response.length >= 0:
-        if response.length != wanted:
+    if response.whole is not None and len(response.whole) == wanted:
+        return response
+    length = response.length
+    if length >= 0:
+        if length != wanted:
             response.stop()
-            raise _damaged(response.length, wanted, key)
+            raise _damaged(length, wanted, key)
     elif response.whole is not None:
         _check_count(len(response.whole), wanted, key)
     return response

@@ -46,16 +46,13 @@ class Bodies:
         self._blobs = blobs
         self._timeout = timeout
         self._cache = cache
+        self.has_disk = cache is not None
+        """Whether some bodies may be on the local disk."""
 
     def close(self) -> None:
         """Nothing is read any more."""
         if self._cache is not None:
             self._cache.close()
-
-    @property
-    def has_disk(self) -> bool:
-        """Whether some may be on the local disk."""
-        return self._cache is not None
 
     def is_on_disk(self, where: Where) -> bool:
         """Whether a body needs no request to S3."""
