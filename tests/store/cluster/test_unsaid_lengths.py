@@ -89,6 +89,11 @@ class UnsaidLengthTests(SynchronousTestCase):
             self.fails(lambda: self.blobs.check(KEY, len(TEXT)), *short), StoreDown
         )
 
+    def test_an_answer_that_has_no_body_is_no_empty_message(self) -> None:
+        said = b"HTTP/1.1 204 No Content\r\nContent-Length: %d\r\n\r\n" % len(TEXT)
+        for asked in (self.open, lambda: self.blobs.check(KEY, len(TEXT))):
+            self.assertIsInstance(self.fails(asked, said), StoreDown)
+
     def test_the_rest_of_a_body_that_is_short_is_asked_for(self) -> None:
         opening = self.open()
         self.answer(HEAD, chunk(TEXT[:4]), END)

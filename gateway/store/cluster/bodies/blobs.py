@@ -256,14 +256,10 @@ def _of_length(response: Response, start: int, length: int, key: UUID) -> Respon
     if start and response.status != 206:
         response.stop()
         raise StoreDown(f"S3: body {key.hex}: status {response.status} for a part of it")
-    if response.whole is not None and len(response.whole) == wanted:
-        return response
-    length = response.length
-    if length >= 0:
-        if length != wanted:
-            response.stop()
-            raise _damaged(length, wanted, key)
-    elif response.whole is not None:
+    if 0 <= response.length != wanted:
+        response.stop()
+        raise _damaged(response.length, wanted, key)
+    if response.whole is not None:
         _check_count(len(response.whole), wanted, key)
     return response
 
