@@ -36,7 +36,7 @@ class Source(Protocol):
 
 
 def length_in(headers: Mapping[bytes, bytes]) -> int:
-    """As ``Response.length``."""
+    """The octets of the body, as the head says; -1: it does not."""
     text = headers.get(b"content-length", b"")
     return int(text) if text.isdigit() else -1
 
@@ -68,7 +68,7 @@ class Response:
 
     @property
     def length(self) -> int:
-        """The octets of the body; -1: the answer does not say, and its end may be too early."""
+        """As ``length_in``; at -1 the end may be too early."""
         return length_in(self.headers)
 
     @property

@@ -39,9 +39,9 @@ LONGEST_HEAD = 64 * 1024
 """Octets of the head of an answer."""
 
 SHORT = 64 * 1024
-"""Octets of a body up to which an answer counts as one only when all of it is here.
+"""A body of at most so many octets is passed on when all of it is here.
 
-So a short message is there or not, and its reply never breaks off in the middle.
+If it breaks before, the request is lost, and nobody has seen a part of it.
 """
 
 
@@ -80,7 +80,7 @@ class Connections:
         self.is_closed = False
 
     def has_room(self) -> bool:
-        """Whether one more request needs no more connections than are kept."""
+        """Whether a further request fits into the connections that are kept."""
         return self._open < self._most or bool(self._idle)
 
     def ask(
@@ -139,7 +139,7 @@ class Connections:
         self.forget(connection)
 
     def forget(self, connection: _Connection) -> None:
-        """It is not to be used any more."""
+        """Use it no more."""
         for entry in self._idle:
             if entry[1] is connection:
                 self._idle.remove(entry)
@@ -275,6 +275,9 @@ class _Connection(Protocol):
             self._fields.clear()
             if self._is_whole or not self._is_short:
                 self._go_on()
+            else:
+                # The time is for the head, and then for each further piece.
+                self._due = self._reactor.seconds() + self._within
         else:
             self._head += len(data)
             if self._head > LONGEST_HEAD:
@@ -322,12 +325,12 @@ class _Connection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is closed."""
         self._lost = self._lost or f"{type(reason.value).__name__}: {reason.value}"
+        self._connections.lost(self)
         response = self._response
         if response is not None and response.is_open_ended and reason.check(ConnectionDone):
             self._response = None
             response.end(None)
         self._end()
-        self._connections.lost(self)
 
     def _end(self) -> None:
         """Tell whoever waits."""

@@ -191,6 +191,19 @@ def test_a_short_body_is_an_answer_when_all_of_it_is_here(cut: int) -> None:
     assert not lab.server.transports[0].aborted
 
 
+def test_a_short_body_that_comes_slowly_has_the_time_again_with_each_piece() -> None:
+    lab = Lab()
+    asked, text = lab.ask(), FORMS["length"]
+    lab.answer(text[:-3])
+    for number in (-3, -2):
+        lab.clock.advance(WITHIN - 1)
+        lab.answer(text[number : number + 1])
+    lab.case.assertNoResult(asked)
+    lab.clock.advance(WITHIN - 1)
+    lab.answer(text[-1:])
+    assert lab.response(asked).whole == b"hello world"
+
+
 def test_a_short_body_that_is_cut_or_stops_is_a_lost_request() -> None:
     lab = Lab()
     cut, stopped = lab.ask(), lab.ask()
