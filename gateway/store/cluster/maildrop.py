@@ -97,10 +97,7 @@ class ClusterMaildrop:
 
     def _on_disk(self, index: int) -> WholeBody | None:
         bodies = self._means.bodies
-        body = bodies.read_now(self._snapshot.where(index)) if bodies.has_disk else None
-        if body is not None:
-            self._ahead.drop()
-        return body
+        return bodies.read_now(self._snapshot.where(index)) if bodies.has_disk else None
 
     async def _look_and_open(self, index: int, now: float) -> IBody:
         asked = Deferred.fromCoroutine(self._is_shown(index, now))
@@ -152,17 +149,20 @@ class ClusterMaildrop:
         fetched = self._ahead.take(index)
         if fetched is not None:
             return fetched.addCallback(self._or_anew, index)
+        # The request for this message goes before those for the next ones.
+        opened = self._open_anew(index)
         self._follow(index)
-        return self._open_anew(index)
+        return opened
 
     def _or_anew(self, fetched: IBody | None, index: int) -> IBody | Deferred[IBody]:
         """What was fetched ahead, or the message opened now that it is wanted."""
-        self._follow(index)
         if isinstance(fetched, StreamedBody) and fetched.is_broken:
             # The client has none of it yet, and S3 may be back.
             fetched.close()
             fetched = None
-        return fetched or self._open_anew(index)
+        opened = fetched or self._open_anew(index)
+        self._follow(index)
+        return opened
 
     def _open_anew(self, index: int) -> Deferred[IBody]:
         def missing() -> Deferred[NoReturn]:

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import StoreDown
 from gateway.model import Form
-from gateway.store.cluster.bodies.ahead import DEEPEST, LARGEST, MOST, Ahead, Memory
+from gateway.store.cluster.bodies.ahead import DEEPEST, MOST, MOST_EACH, Ahead, Memory
 from gateway.store.cluster.bodies.whole import WholeBody
 
 
@@ -38,9 +38,12 @@ class Lab:
         self.sizes = sizes
         self.ahead = Ahead(memory or plenty())
         self.asked: list[tuple[int, Deferred[Any]]] = []
+        self.on_disk: set[int] = set()
 
-    def open(self, index: int) -> Deferred[Any]:
+    def open(self, index: int) -> Deferred[Any] | None:
         """Ask for a message."""
+        if index in self.on_disk:
+            return None
         self.asked.append((index, Deferred()))
         return self.asked[-1][1]
 
@@ -103,11 +106,46 @@ class AheadTests(SynchronousTestCase):
         self.assertEqual(lab.fetched, [2, 3, 4, 5, 6, 7, 8, 9, 10])
 
     def test_a_session_holds_no_more_than_the_largest_message(self) -> None:
-        half = LARGEST // 2
+        half = MOST_EACH // 2
         lab = Lab([half] * 50)
         for index in range(5):
             lab.read(index)
         self.assertEqual(lab.fetched, [2, 3, 4, 5, 6])
+
+    def test_messages_at_hand_are_passed_over_and_those_after_them_fetched(self) -> None:
+        lab = Lab([10] * 50)
+        lab.on_disk = {5, 6, 8, 20}
+        for index in range(4):
+            self.assertEqual(lab.read(index) is None, index < 2)
+        self.assertEqual(lab.fetched, [2, 3, 4])
+        lab.read(4)
+        lab.ahead.follow(5, lab.sizes, lab.open)
+        lab.ahead.follow(6, lab.sizes, lab.open)
+        self.assertEqual(lab.fetched, [2, 3, 4, 7, 9, 10, 11, 12])
+        self.assertIsNotNone(lab.read(7))
+
+    def test_a_message_that_was_fetched_and_came_from_elsewhere_is_closed(self) -> None:
+        memory = plenty(1000)
+        lab = Lab([10] * 9, memory)
+        for index in range(3):
+            lab.read(index)
+        body = Body()
+        self.assertEqual([index for index, _ in lab.asked], [2, 3, 4])
+        lab.asked[1][1].callback(body)
+        lab.ahead.follow(3, lab.sizes, lab.open)
+        self.assertEqual(body.closed, 1)
+        self.assertEqual(lab.fetched, [2, 3, 4, 5, 6])
+        self.assertEqual(memory.left, 970)
+
+    def test_half_of_the_memory_is_for_the_next_message_of_each_session(self) -> None:
+        memory = plenty(100)
+        first, second = Lab([10] * 50, memory), Lab([10] * 50, memory)
+        for index in range(9):
+            first.read(index)
+        self.assertEqual(memory.left, 50)
+        for index in range(9):
+            second.read(index)
+        self.assertEqual(second.fetched, [2, 3, 4, 5, 6, 7, 8, 9])
 
     def test_after_a_message_could_not_be_fetched_it_begins_with_one_again(self) -> None:
         lab = Lab([10] * 50)
@@ -183,7 +221,7 @@ class AheadTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(lab.read(2)))
 
     def test_a_large_message_is_not_fetched(self) -> None:
-        lab = Lab([10, 10, LARGEST + 1])
+        lab = Lab([10, 10, MOST_EACH + 1])
         lab.read(0)
         lab.read(1)
         self.assertEqual(lab.fetched, [])

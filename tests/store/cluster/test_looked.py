@@ -53,6 +53,7 @@ class LookedTests(SynchronousTestCase):
         self.clock = Clock()
         self.layouts, self.shown = Asked((EPOCH, LAYOUT)), Asked(answer=True)
         self.opened: list[Body] = []
+        self.asked: list[int] = []
         self.has_all = False
         self.events: list[Event] = []
         parts: Any = (self, Memory(lambda: True), None, self.layouts, self.shown, Asked(None))
@@ -60,10 +61,12 @@ class LookedTests(SynchronousTestCase):
         numbers = array("q", [number for uid in (1, 2, 3) for number in (uid, 40)])
         numbers.byteswap()
         state = State(9, EPOCH, 1, LAYOUT, 4)
-        packed = Packed(state, numbers.tobytes(), bytes(3 * KEY), {})
+        keys = b"".join(uid.to_bytes(KEY, "big") for uid in (1, 2, 3))
+        packed = Packed(state, numbers.tobytes(), keys, {})
         self.maildrop = ClusterMaildrop("alice", Snapshot(packed), means, cause_of(ALICE))
 
-    def open(self, *_: Any) -> Deferred[Body]:
+    def open(self, where: Where, _: object) -> Deferred[Body]:
+        self.asked.append(where.body.int)
         self.opened.append(Body(b"0123456789", Form.STORED))
         return succeed(self.opened[-1])
 
@@ -106,10 +109,15 @@ class LookedTests(SynchronousTestCase):
         self.retrieve(2)
         self.assertEqual(self.layouts.keys, [9, 9])
 
+    def test_a_message_is_asked_for_before_those_that_are_fetched_ahead(self) -> None:
+        for index in (0, 1, 0, 1):
+            self.retrieve(index)
+        self.assertEqual(self.asked, [1, 2, 3, 1, 2, 3])
+
     def test_a_message_on_the_disk_is_read_without_waiting_and_none_is_fetched_ahead(self) -> None:
         self.retrieve(0)
         self.retrieve(1)
-        _, ahead, _ = self.opened
+        _, _, ahead = self.opened
         self.has_all = True
         self.assertEqual(self.maildrop.small_message(0), (b"on the disk", Form.STORED))
         self.assertEqual(self.maildrop.small_message(1), (b"on the disk", Form.STORED))

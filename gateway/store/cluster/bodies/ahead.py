@@ -11,27 +11,32 @@ from twisted.python.failure import Failure
 from gateway.interfaces import IBody
 from gateway.store.cluster.bodies.whole import WholeBody
 
-LARGEST = 256 * 1024
-"""Octets that a session fetches ahead; a larger message keeps its connection busy."""
+MOST = 32 * 1024 * 1024
+"""Octets that all sessions of a process hold ahead."""
+
+MOST_EACH = 256 * 1024
+"""Octets that one session holds ahead; a larger message would keep its connection busy."""
 
 DEEPEST = 16
-"""Messages that a session fetches ahead: a far S3 takes longer for one than the client."""
-
-MOST = 32 * 1024 * 1024
-"""Octets that are fetched ahead in all sessions of a process."""
+"""Messages that a session holds ahead: a client reads several while a far S3 answers once."""
 
 
 class Memory:
-    """What all sessions may fetch ahead."""
+    """What all sessions hold ahead."""
 
     def __init__(self, has_room: Callable[[], bool], most: int = MOST) -> None:
-        """``has_room``: whether a session may ask for more than its next message.
-
-        ``most``: octets.
-        """
-        self.has_room = has_room
+        """``has_room``: as of ``Connections``; ``most``: octets."""
+        self._has_room = has_room
+        self._half = most // 2
         self.left = most
         """Octets that are not taken."""
+
+    def is_ample(self) -> bool:
+        """Whether a session may fetch more than its next message.
+
+        Half of it is for the next ones alone: sessions that stop reading hold what they have.
+        """
+        return self.left > self._half and self._has_room()
 
 
 class Ahead:
@@ -46,7 +51,7 @@ class Ahead:
         self._read = 0
         """How many it read in order before that."""
         self._next = 0
-        """The message after the last one that was fetched."""
+        """The message after the last one that was looked at."""
         self._fetched: dict[int, tuple[int, Deferred[Any]]] = {}
         """Their octets, and what fires with an ``IBody`` or with None."""
         self._held = 0
@@ -54,13 +59,12 @@ class Ahead:
         self._is_over = False
 
     def take(self, index: int) -> Deferred[Any] | None:
-        """This message, if it was fetched: an ``IBody``; None, then or later: open it.
+        """This message, as an ``IBody``, if it was fetched.
 
-        If it was not, the session does not read in order: what was fetched is closed.
+        None, or a ``Deferred`` of None: it was not, or could not be; open it.
         """
         found = self._fetched.pop(index, None)
         if found is None:
-            self.drop()
             return None
         self._give_back(found[0])
         return found[1]
@@ -85,28 +89,30 @@ class Ahead:
         ``sizes``: the octets of all messages; ``open_``: opens one, or returns None for one
         that is at hand anyway.
         """
-        if index == self._last + 1:
+        step, self._last = index - self._last, index
+        if step == 1:
             self._read = min(self._read + 1, DEEPEST)
-        else:
+        elif step:
             self._read = 0
-            self._drop([one for one in self._fetched if one < index])
-        self._last = index
+        if step < 0:
+            self.drop()
+        self._drop_to(index)
         # A session may end while it waits for a message, and what waits goes on here.
         if self._is_over:
             return
-        begin = max(self._next if self._fetched else 0, index + 1)
+        begin = max(self._next, index + 1)
         for following in range(begin, min(index + 1 + self._read, len(sizes))):
-            if following > index + 1 and not self._memory.has_room():
+            if following > index + 1 and not self._memory.is_ample():
                 return
             octets = sizes[following]
-            if octets > min(LARGEST - self._held, self._memory.left):
+            if octets > min(MOST_EACH - self._held, self._memory.left):
                 return
+            self._next = following + 1
             opened = open_(following)
             if opened is None:
-                return
+                continue
             self._held += octets
             self._memory.left -= octets
-            self._next = following + 1
             self._fetched[following] = octets, opened.addErrback(self._failed)
 
     def close(self) -> None:
@@ -116,10 +122,12 @@ class Ahead:
 
     def drop(self) -> None:
         """What was fetched is not read."""
-        self._drop([*self._fetched])
+        self._drop_to(self._next)
+        self._next = 0
 
-    def _drop(self, indexes: Sequence[int]) -> None:
-        for index in indexes:
+    def _drop_to(self, last: int) -> None:
+        # In the order of messages, as they were fetched.
+        while self._fetched and (index := next(iter(self._fetched))) <= last:
             octets, opened = self._fetched.pop(index)
             self._give_back(octets)
             opened.addCallback(_close)
