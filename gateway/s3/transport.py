@@ -38,6 +38,13 @@ KEPT = 60.0
 LONGEST_HEAD = 64 * 1024
 """Octets of the head of an answer."""
 
+READ = 96 * 1024
+"""Octets that are read at once.
+
+Each reading costs a turn of the reactor.  More than 128 KiB costs more still: glibc maps such
+pieces anew each time.
+"""
+
 SHORT = 64 * 1024
 """A body of at most so many octets is passed on when all of it is here.
 
@@ -185,6 +192,7 @@ class _Connection(Protocol):
         """Ready for a request."""
         transport: Any = self.transport
         transport.setTcpNoDelay(True)
+        transport.bufferSize = READ
         self._writer = DirectWriter(transport)
 
     # -- the request -----------------------------------------------------------

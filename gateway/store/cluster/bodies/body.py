@@ -139,6 +139,8 @@ class StreamedBody:
         self._held = self._received = 0
         self._waiting: Deferred[bytes] | None = None
         self._timer: Any = None
+        self._due = 0.0
+        """When the next octets must be here, while somebody waits for them."""
         self._tries = 0
         self._broken: GatewayError | None = None
         self._closed = False
@@ -178,7 +180,9 @@ class StreamedBody:
         if data is not None:
             return succeed(data)
         self._waiting = Deferred()
-        self._timer = self._reactor.callLater(self._timeout, self._stalled)
+        self._due = self._reactor.seconds() + self._timeout
+        if self._timer is None:
+            self._timer = self._reactor.callLater(self._timeout, self._look)
         return self._waiting
 
     def close(self) -> None:
@@ -255,14 +259,20 @@ class StreamedBody:
         if self._waiting is not None:
             self._answer().errback(error)
 
-    def _stalled(self) -> None:
+    def _look(self) -> None:
+        # One timer serves reading after reading: it finds out when it is due whether one waits.
         self._timer = None
-        self._fail(StoreDown(f"S3: no octets for {self._timeout:g} seconds"))
+        if self._waiting is None:
+            return
+        left = self._due - self._reactor.seconds()
+        if left > 0:
+            self._timer = self._reactor.callLater(left, self._look)
+        else:
+            self._fail(StoreDown(f"S3: no octets for {self._timeout:g} seconds"))
 
     def _answer(self) -> Deferred[bytes]:
         waiting, self._waiting = self._waiting, None
         assert waiting is not None
-        self._stop_timer()
         return waiting
 
     def _stop_timer(self) -> None:
