@@ -46,7 +46,7 @@ pieces anew each time.
 """
 
 SHORT = 64 * 1024
-"""A body of at most so many octets is passed on when all of it is here.
+"""Octets of the longest body that is passed on only when all of it is here.
 
 If it breaks before, the request is lost, and nobody has seen a part of it.
 """
