@@ -134,7 +134,7 @@ class Requests:
         attempts: int = ATTEMPTS,
         watch: WatchFor = lambda _: None,
     ) -> None:
-        """``url``: of the bucket; ``timeout``: seconds to the head of each answer.
+        """``url``: of the bucket; ``timeout``: as ``within`` of ``Connections.ask``.
 
         A large request has more, as ``SLOWEST`` says.  ``attempts`` at each request;
         ``watch`` hears of outages.

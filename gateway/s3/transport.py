@@ -39,7 +39,7 @@ LONGEST_HEAD = 64 * 1024
 """Octets of the head of an answer."""
 
 READ = 96 * 1024
-"""Octets that are read at once.
+"""Octets that are read at once, but over TLS, where each record of 16 KiB comes by itself.
 
 Each reading costs a turn of the reactor.  More than 128 KiB costs more still: glibc maps such
 pieces anew each time.
@@ -95,7 +95,8 @@ class Connections:
     ) -> Deferred[Response]:
         """Send a request; ``within``: the most seconds to the head of its answer.
 
-        A connection that has to be made may take as long before.
+        Each further piece of a short body has as many, and so has a connection that has to be
+        made, before.
 
         ``fresh``: the request before was lost, and with it perhaps all that are kept: close them.
         Fails with ``Lost``, or as the endpoint does.
@@ -171,7 +172,7 @@ class _Connection(Protocol):
         self._parser: Any = None
         self._timer: Any = None
         self._due = self._within = 0.0
-        """When the head of the answer must be here; and how many seconds that gave it."""
+        """When the head, or the next piece of a short body, must be here; and the time for it."""
         self._paused = False
         self._lost = ""
         self._headers: dict[bytes, bytes] = {}
@@ -366,7 +367,9 @@ class _Connection(Protocol):
         self._has_head = self._status >= 200
         # White space around a value is none of it (RFC 9110 section 5.5); llhttp leaves some.
         self._headers = {name.lower(): value.strip(b" \t") for name, value in self._fields.items()}
-        self._is_short = 0 <= length_in(self._headers) <= SHORT
+        # The rest of a longer body (206) is passed on as it comes: somebody waits for each piece.
+        is_all = self._status != 206
+        self._is_short = is_all and 0 <= length_in(self._headers) <= SHORT
 
     def on_body(self, data: bytes) -> None:
         """Some of the body."""

@@ -191,6 +191,17 @@ def test_a_short_body_is_an_answer_when_all_of_it_is_here(cut: int) -> None:
     assert not lab.server.transports[0].aborted
 
 
+def test_a_short_rest_of_a_body_is_passed_on_as_it_comes() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(b"HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\n\r\nhe")
+    response = lab.response(asked)
+    assert response.whole is None
+    collected = Collector(response).whole
+    lab.answer(b"llo")
+    assert lab.case.successResultOf(collected) == b"hello"
+
+
 def test_a_short_body_that_comes_slowly_has_the_time_again_with_each_piece() -> None:
     lab = Lab()
     asked, text = lab.ask(), FORMS["length"]

@@ -53,6 +53,20 @@ class SlowServerTests(SynchronousTestCase):
         self.assertFalse(self.response.is_open)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_each_reading_has_its_own_time(self) -> None:
+        for piece in (b"1", b"2", b"3"):
+            reading = self.body.read()
+            self.clock.advance(4.0)
+            self.response.receiver.arrived(piece)
+            self.assertEqual(self.successResultOf(reading), piece)
+        rest = self.body.read()
+        self.clock.advance(4.9)
+        self.assertNoResult(rest)
+        self.clock.advance(0.1)
+        self.failureResultOf(rest, StoreDown)
+        self.body.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_a_connection_that_comes_after_the_failure_is_closed_too(self) -> None:
         rest = self.body.read()
         self.response.receiver.ended(Lost("reset"))
