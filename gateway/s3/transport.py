@@ -28,6 +28,7 @@ from zope.interface import implementer
 from gateway.net.direct_writer import DirectWriter
 from gateway.s3.answers import Lost, Response, length_in
 from gateway.s3.signing import EMPTY
+from gateway.s3.time_limit import TimeLimit
 
 SMALL = 64 * 1024
 """Octets up to which a content leaves with the head of its request."""
@@ -39,7 +40,7 @@ LONGEST_HEAD = 64 * 1024
 """Octets of the head of an answer."""
 
 READ = 96 * 1024
-"""Octets that are read at once, but over TLS, where each record of 16 KiB comes by itself.
+"""Octets that are read at once, except over TLS: each record of 16 KiB comes by itself.
 
 Each reading costs a turn of the reactor.  More than 128 KiB costs more still: glibc maps such
 pieces anew each time.
@@ -80,7 +81,7 @@ class Connections:
         self._reactor = reactor
         self._endpoint = endpoint
         self._factory = Factory.forProtocol(lambda: _Connection(reactor, self))
-        self._idle: deque[tuple[float, _Connection]] = deque(maxlen=most)
+        self._idle: deque[tuple[float, _Connection]] = deque()
         self._most = most
         self._open = 0
         """With those that are being made."""
@@ -95,8 +96,8 @@ class Connections:
     ) -> Deferred[Response]:
         """Send a request; ``within``: the most seconds to the head of its answer.
 
-        Each further piece of a short body has as many, and so has a connection that has to be
-        made, before.
+        Each further piece of a short body has as many again.  So has the connection before, if
+        one has to be made.
 
         ``fresh``: the request before was lost, and with it perhaps all that are kept: close them.
         Fails with ``Lost``, or as the endpoint does.
@@ -137,7 +138,7 @@ class Connections:
         if self.is_closed:
             connection.abort("closed")
             return
-        if len(self._idle) == self._idle.maxlen:
+        if len(self._idle) == self._most:
             self._idle.popleft()[1].abort("one of too many")
         self._idle.append((self._reactor.seconds(), connection))
 
@@ -164,15 +165,15 @@ class _Connection(Protocol):
     """One connection.  llhttp's callbacks only note what it found."""
 
     def __init__(self, reactor: Any, connections: Connections) -> None:
-        self._reactor = reactor
         self._connections = connections
         self._answer: Deferred[Response] | None = None
         self._response: Response | None = None
         self._producer: _Sender | None = None
         self._parser: Any = None
-        self._timer: Any = None
-        self._due = self._within = 0.0
-        """When the head, or the next piece of a short body, must be here; and the time for it."""
+        self._limit = TimeLimit(reactor)
+        """For the head, and for each further piece of a short body."""
+        self._within = 0.0
+        """Its seconds."""
         self._paused = False
         self._lost = ""
         self._headers: dict[bytes, bytes] = {}
@@ -204,7 +205,8 @@ class _Connection(Protocol):
         self._answer = answer
         self._parser = HttpResponseParser(self)
         self._begin()
-        self._expect(within)
+        self._within = within
+        self._limit.begin(within, self._expired)
         if content.length <= SMALL:
             self._writer.write(b"".join([head, *content.pieces]))
         else:
@@ -212,25 +214,8 @@ class _Connection(Protocol):
             self._producer = _Sender(self.transport, content.pieces, self._sent)
         return answer
 
-    def _expect(self, within: float) -> None:
-        """Give the answer this time.
-
-        One timer serves request after request: it finds out when it is due whether one waits.
-        """
-        self._within, self._due = within, self._reactor.seconds() + within
-        if self._timer is None:
-            self._timer = self._reactor.callLater(within, self._look)
-        elif self._timer.getTime() > self._due:
-            self._timer.reset(within)
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._answer is None:
-            return
-        left = self._due - self._reactor.seconds()
-        if left > 0:
-            self._timer = self._reactor.callLater(left, self._look)
-        else:
+    def _expired(self) -> None:
+        if self._answer is not None:
             self.abort(f"no answer within {self._within:g} seconds")
 
     def _cancelled(self, _: object) -> None:
@@ -285,8 +270,7 @@ class _Connection(Protocol):
             if self._is_whole or not self._is_short:
                 self._go_on()
             else:
-                # The time is for the head, and then for each further piece.
-                self._due = self._reactor.seconds() + self._within
+                self._limit.begin(self._within, self._expired)
         else:
             self._head += len(data)
             if self._head > LONGEST_HEAD:
@@ -343,9 +327,7 @@ class _Connection(Protocol):
 
     def _end(self) -> None:
         """Tell whoever waits."""
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        self._limit.stop()
         self._parser = None
         answer, self._answer = self._answer, None
         response, self._response = self._response, None

@@ -17,6 +17,7 @@ from gateway.interfaces import IBody
 from gateway.model import Form
 from gateway.s3.answers import Lost, Response
 from gateway.s3.requests import Missing
+from gateway.s3.time_limit import TimeLimit
 from gateway.store.cluster.bodies.blobs import Blobs
 from gateway.store.cluster.bodies.body_cache import BodyCache
 from gateway.store.cluster.bodies.keys import Where
@@ -133,14 +134,11 @@ class StreamedBody:
         self.form = form
         self._open_at = open_at
         self._length = length
-        self._reactor = reactor
         self._timeout = timeout
+        self._limit = TimeLimit(reactor)
         self._pieces: deque[bytes] = deque()
         self._held = self._received = 0
         self._waiting: Deferred[bytes] | None = None
-        self._timer: Any = None
-        self._due = 0.0
-        """When the next octets must be here, while somebody waits for them."""
         self._tries = 0
         self._broken: GatewayError | None = None
         self._closed = False
@@ -180,26 +178,23 @@ class StreamedBody:
         if data is not None:
             return succeed(data)
         self._waiting = Deferred()
-        self._due = self._reactor.seconds() + self._timeout
-        if self._timer is None:
-            self._timer = self._reactor.callLater(self._timeout, self._look)
+        self._limit.begin(self._timeout, self._stalled)
         return self._waiting
 
     def close(self) -> None:
         """Close it.  What is still to come of a small rest comes: a new connection costs more."""
         self._closed = True
-        self._stop_timer()
+        self._limit.stop()
         self._pieces.clear()
         rest = self._length - self._received
         if rest > HELD:
             self._response.stop()
         elif self._broken is None and (rest or self._response.length < 0):
             # An answer that does not say its length has its end still to come.
-            self._timer = self._reactor.callLater(self._timeout, self._give_up)
+            self._limit.begin(self._timeout, self._give_up)
             self._response.resume()
 
     def _give_up(self) -> None:
-        self._timer = None
         self._response.stop()
 
     # -- the server's side -----------------------------------------------------
@@ -229,7 +224,7 @@ class StreamedBody:
     def ended(self, lost: Lost | None) -> None:
         """The connection gives no more."""
         if self._closed:
-            self._stop_timer()
+            self._limit.stop()
         if self._closed or self._broken is not None or self._received == self._length:
             return
         self._tries += 1
@@ -259,23 +254,11 @@ class StreamedBody:
         if self._waiting is not None:
             self._answer().errback(error)
 
-    def _look(self) -> None:
-        # One timer serves reading after reading: it finds out when it is due whether one waits.
-        self._timer = None
-        if self._waiting is None:
-            return
-        left = self._due - self._reactor.seconds()
-        if left > 0:
-            self._timer = self._reactor.callLater(left, self._look)
-        else:
+    def _stalled(self) -> None:
+        if self._waiting is not None:
             self._fail(StoreDown(f"S3: no octets for {self._timeout:g} seconds"))
 
     def _answer(self) -> Deferred[bytes]:
         waiting, self._waiting = self._waiting, None
         assert waiting is not None
         return waiting
-
-    def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
