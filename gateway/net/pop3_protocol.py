@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 from twisted.cred.credentials import ICredentials, UsernamePassword
@@ -353,18 +353,16 @@ class POP3Protocol(Shell):
     # -- messages ------------------------------------------------------------
 
     def _fetched(self, body: IBody) -> None:
-        if IWholeBody.providedBy(body) and not self._over:
-            whole: Any = body
-            if len(whole.content) <= SLICE:
-                body.close()
-                self._session.message(whole.content, body.form)
-                return
-        self._body = body
+        whole: IWholeBody | None = IWholeBody(body, None)
         if self._over:
-            self._close_body()
-            return
-        self._session.fetched(body.form)
-        self._read_on = self._read_more
+            body.close()
+        elif whole is not None and len(whole.content) <= SLICE:
+            whole.close()
+            self._session.message(whole.content, whole.form)
+        else:
+            self._body = body
+            self._session.fetched(body.form)
+            self._read_on = self._read_more
 
     def _unfetched(self, failure: Failure) -> None:
         self._action_failed(failure, "fetch")

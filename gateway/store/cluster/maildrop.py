@@ -96,8 +96,7 @@ class ClusterMaildrop:
         return body.content, body.form
 
     def _on_disk(self, index: int) -> WholeBody | None:
-        bodies = self._means.bodies
-        return bodies.read_now(self._snapshot.where(index)) if bodies.has_disk else None
+        return self._means.bodies.read_now(self._snapshot.where(index))
 
     async def _look_and_open(self, index: int, now: float) -> IBody:
         asked = Deferred.fromCoroutine(self._is_shown(index, now))
@@ -188,7 +187,7 @@ class ClusterMaildrop:
 
     def _open_ahead(self, index: int) -> Deferred[IBody] | None:
         where, bodies = self._snapshot.where(index), self._means.bodies
-        if bodies.has_disk and bodies.is_on_disk(where):
+        if bodies.is_on_disk(where):
             return None
         # If it fails, whoever reads it opens it again: that one reports the error.
         return bodies.open(where, lambda: fail(StoreDown()))

@@ -60,7 +60,7 @@ class Snapshot:
     def where(self, index: int) -> Where:
         """The body of a message."""
         key = UUID(bytes=self.bodies[index * KEY : (index + 1) * KEY])
-        return Where(key, self.listing.sizes[index], FORMS[self._forms[index]])
+        return Where(key, self.listing.sizes[index], self.form(index))
 
 
 Asked = tuple[State, Deferred[Snapshot]]

@@ -70,10 +70,6 @@ class LookedTests(SynchronousTestCase):
         self.opened.append(Body(b"0123456789", Form.STORED))
         return succeed(self.opened[-1])
 
-    @property
-    def has_disk(self) -> bool:
-        return self.has_all
-
     def read_now(self, where: Where) -> WholeBody | None:
         return WholeBody(b"on the disk", where.form) if self.is_on_disk(where) else None
 

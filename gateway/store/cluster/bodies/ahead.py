@@ -77,8 +77,7 @@ class Ahead:
         body = found[1].result
         if not isinstance(body, WholeBody):
             return None
-        del self._fetched[index]
-        self._give_back(found[0])
+        self.take(index)
         return body
 
     def follow(
@@ -95,7 +94,7 @@ class Ahead:
         elif step:
             self._read = 0
         if step < 0:
-            self.drop()
+            self._drop_all()
         self._drop_to(index)
         # A session may end while it waits for a message, and what waits goes on here.
         if self._is_over:
@@ -118,10 +117,9 @@ class Ahead:
     def close(self) -> None:
         """The session is over: nothing that was fetched is read, and nothing more is fetched."""
         self._is_over = True
-        self.drop()
+        self._drop_all()
 
-    def drop(self) -> None:
-        """What was fetched is not read."""
+    def _drop_all(self) -> None:
         self._drop_to(self._next)
         self._next = 0
 

@@ -47,8 +47,6 @@ class Bodies:
         self._blobs = blobs
         self._timeout = timeout
         self._cache = cache
-        self.has_disk = cache is not None
-        """Whether some bodies may be on the local disk."""
 
     def close(self) -> None:
         """Nothing is read any more."""
