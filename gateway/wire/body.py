@@ -18,7 +18,10 @@ CR_DOT = b"\r."
 
 
 FEW_DOTS = 20
-"""Dots to look at one by one."""
+"""Dots to look at one by one, however short the text is."""
+
+SPARSE = 2048
+"""Octets of a longer text for each further one."""
 
 
 def stuffed(text: bytes) -> bytes:
@@ -29,7 +32,7 @@ def stuffed(text: bytes) -> bytes:
     long, but is as fast for many dots.
     """
     pieces, start, at = [], 0, text.find(b".", 1)
-    for _ in range(FEW_DOTS):
+    for _ in range(max(FEW_DOTS, len(text) // SPARSE)):
         if at < 0:
             break
         if text[at - 1] == 0x0A:

@@ -138,6 +138,8 @@ class DotStuffingTests(SynchronousTestCase):
     @given(st.lists(st.sampled_from([b"\r\n", b".", b"a"]), max_size=200).map(b"".join))
     @example(b"\n." * 30)
     @example(b"." * 30)
+    @example((b"\n." + b"a" * 2500) * 30)
+    @example((b"\n." + b"a" * 1500) * 60)
     def test_many_dots_are_stuffed_as_few(self, text: bytes) -> None:
         self.assertEqual(stuffed(text), text.replace(b"\n.", b"\n.."))
 
