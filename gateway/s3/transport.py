@@ -188,6 +188,8 @@ class _Connection(Protocol):
         self._fields.clear()
         self._head = self._status = 0
         self._pieces: list[bytes] = []
+        self._rest = 0
+        """Octets of the body that are still to come, if the head says how many it has."""
         self._has_head = self._is_short = self._is_whole = self._is_kept = False
 
     def connectionMade(self) -> None:
@@ -256,6 +258,9 @@ class _Connection(Protocol):
         if self._parser is None:
             self.abort("an answer to no request")
             return
+        if self._rest > 0:
+            self._take(data)
+            return
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
@@ -267,17 +272,29 @@ class _Connection(Protocol):
         if self._has_head:
             # Fields after the body are trailers, which no answer of S3 needs.
             self._fields.clear()
-            if self._is_whole or not self._is_short:
-                self._go_on()
-            else:
-                self._limit.begin(self._within, self._expired)
+            self._go_on()
         else:
             self._head += len(data)
             if self._head > LONGEST_HEAD:
                 self.abort(f"a head of more than {LONGEST_HEAD} octets")
 
+    def _take(self, data: bytes) -> None:
+        """Octets of a body with a known length: llhttp would copy each of them."""
+        rest = self._rest
+        self._rest -= len(data)
+        if self._rest <= 0:
+            self._is_whole = True
+            if self._rest < 0:
+                self._is_kept = False
+                data = data[:rest]
+        self._pieces.append(data)
+        self._go_on()
+
     def _go_on(self) -> None:
-        """Pass on what was noted."""
+        """Pass on what was noted; of a short body only the whole."""
+        if self._is_short and not self._is_whole:
+            self._limit.begin(self._within, self._expired)
+            return
         pieces, self._pieces = self._pieces, []
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         response = self._response
@@ -350,13 +367,16 @@ class _Connection(Protocol):
         # White space around a value is none of it (RFC 9110 section 5.5); llhttp leaves some.
         self._headers = {name.lower(): value.strip(b" \t") for name, value in self._fields.items()}
         # The rest of a longer body (206) is passed on as it comes: somebody waits for each piece.
-        is_all = self._status != 206
-        self._is_short = is_all and 0 <= length_in(self._headers) <= SHORT
+        length, is_all = length_in(self._headers), self._status != 206
+        self._is_short = is_all and 0 <= length <= SHORT
+        self._rest = length
+        self._is_kept = self._parser.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:
         """Some of the body."""
         if not self._is_whole:
             self._pieces.append(data)
+            self._rest -= len(data)
 
     def on_message_complete(self) -> None:
         """The answer is whole, or it was an interim one."""
@@ -364,7 +384,6 @@ class _Connection(Protocol):
             self._begin()
         elif not self._is_whole:
             self._is_whole = True
-            self._is_kept = self._parser.should_keep_alive()
 
     def on_message_begin(self) -> None:
         """An answer begins: a second one to this request makes the connection useless."""

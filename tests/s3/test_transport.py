@@ -100,14 +100,18 @@ SECOND = (
 )
 
 
-@pytest.mark.parametrize("more", SECOND)
-@pytest.mark.parametrize("form", sorted(FORMS))
+@given(
+    st.sampled_from(sorted(FORMS)),
+    st.sampled_from(SECOND),
+    st.lists(st.integers(0, 10**6), max_size=3),
+)
 def test_what_follows_an_answer_in_its_segment_changes_nothing_of_it(
-    form: str, more: bytes
+    form: str, more: bytes, cuts: list[int]
 ) -> None:
     lab = Lab()
     asked = lab.ask()
-    lab.answer(FORMS[form] + more)
+    *pieces, last = split(FORMS[form], cuts)
+    lab.answer(*pieces, last + more)
     response = lab.response(asked)
     assert response.status == 200
     assert response.headers.get(b"etag") == (b'"1"' if form == "length" else None)
@@ -178,6 +182,22 @@ def test_a_body_that_is_cut_short_is_lost_and_not_shorter(text: bytes) -> None:
     collected = Collector(lab.response(asked)).whole
     lab.hang_up(ConnectionDone())
     assert "ConnectionDone" in lab.lost(collected)
+
+
+@given(st.lists(st.integers(0, 10**6), max_size=5), st.sampled_from([b"", *SECOND]))
+def test_a_long_body_ends_after_as_many_octets_as_its_head_says(
+    cuts: list[int], more: bytes
+) -> None:
+    lab = Lab()
+    asked = lab.ask()
+    *pieces, last = split(bytes(SHORT) + b"end", cuts)
+    lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (SHORT + 3))
+    collected = Collector(lab.response(asked)).whole
+    lab.answer(*pieces)
+    lab.case.assertNoResult(collected)
+    lab.answer(last + more)
+    assert lab.case.successResultOf(collected) == bytes(SHORT) + b"end"
+    assert lab.server.transports[0].aborted == bool(more)
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
@@ -313,16 +333,20 @@ def test_the_time_limit_is_over_once_the_head_of_a_long_answer_is_here() -> None
 
 NOT_KEPT = [
     b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
     b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
 ]
 
 
+@pytest.mark.parametrize("last", [0, 1])
 @pytest.mark.parametrize("text", NOT_KEPT)
-def test_a_connection_is_not_used_again_if_its_server_ends_it_or_says_too_much(text: bytes) -> None:
+def test_a_connection_is_not_used_again_if_its_server_ends_it_or_says_too_much(
+    text: bytes, last: int
+) -> None:
     lab = Lab()
     asked = lab.ask()
-    lab.answer(text)
+    lab.answer(*split(text, [len(text) - last]))
     assert lab.response(asked).status in (200, 204)
     assert lab.server.transports[0].aborted
     lab.ask()
