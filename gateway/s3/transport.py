@@ -26,6 +26,7 @@ from twisted.web.client import BrowserLikePolicyForHTTPS
 from zope.interface import implementer
 
 from gateway.net.direct_writer import DirectWriter
+from gateway.net.tls.transport import is_tls
 from gateway.s3.answers import Lost, Response, length_in
 from gateway.s3.signing import EMPTY
 from gateway.s3.time_limit import TimeLimit
@@ -40,7 +41,7 @@ LONGEST_HEAD = 64 * 1024
 """Octets of the head of an answer."""
 
 READ = 96 * 1024
-"""Octets that are read at once, except over TLS: each record of 16 KiB comes by itself.
+"""Octets that are read at once.
 
 Each reading costs a turn of the reactor.  More than 128 KiB costs more still: glibc maps such
 pieces anew each time.
@@ -165,6 +166,7 @@ class _Connection(Protocol):
     """One connection.  llhttp's callbacks only note what it found."""
 
     def __init__(self, reactor: Any, connections: Connections) -> None:
+        self._reactor = reactor
         self._connections = connections
         self._answer: Deferred[Response] | None = None
         self._response: Response | None = None
@@ -174,6 +176,8 @@ class _Connection(Protocol):
         """For the head, and for each further piece of a short body."""
         self._within = 0.0
         """Its seconds."""
+        self._later: Any = None
+        """What passes on the pieces that are here, in the next turn of the reactor."""
         self._paused = False
         self._lost = ""
         self._headers: dict[bytes, bytes] = {}
@@ -196,7 +200,8 @@ class _Connection(Protocol):
         """Ready for a request."""
         transport: Any = self.transport
         transport.setTcpNoDelay(True)
-        transport.bufferSize = READ
+        self._is_tls = is_tls(transport)
+        (transport.transport if self._is_tls else transport).bufferSize = READ
         self._writer = DirectWriter(transport)
 
     # -- the request -----------------------------------------------------------
@@ -288,10 +293,15 @@ class _Connection(Protocol):
                 self._is_kept = False
                 data = data[:rest]
         self._pieces.append(data)
-        self._go_on()
+        if self._is_whole or not self._is_tls:
+            self._go_on()
+        elif self._later is None:
+            # Each record comes by itself, and in a moment the others that were read with it.
+            self._later = self._reactor.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
         """Pass on what was noted; of a short body only the whole."""
+        self._wait_no_more()
         if self._is_short and not self._is_whole:
             self._limit.begin(self._within, self._expired)
             return
@@ -307,6 +317,11 @@ class _Connection(Protocol):
         if self._is_whole and self._response is response:
             self._free()
             response.end(None)
+
+    def _wait_no_more(self) -> None:
+        later, self._later = self._later, None
+        if later is not None and later.active():
+            later.cancel()
 
     def _begin_answer(self, data: bytes) -> None:
         """The head is here, and perhaps some of the body, or all."""
@@ -336,6 +351,8 @@ class _Connection(Protocol):
         """It is closed."""
         self._lost = self._lost or f"{type(reason.value).__name__}: {reason.value}"
         self._connections.lost(self)
+        if self._later is not None:
+            self._go_on()
         response = self._response
         if response is not None and response.is_open_ended and reason.check(ConnectionDone):
             self._response = None
@@ -345,6 +362,7 @@ class _Connection(Protocol):
     def _end(self) -> None:
         """Tell whoever waits."""
         self._limit.stop()
+        self._wait_no_more()
         self._parser = None
         answer, self._answer = self._answer, None
         response, self._response = self._response, None
