@@ -23,8 +23,9 @@ from twisted.python.failure import Failure
 from gateway.errors import GatewayError, MailboxUnusable, NoRoom, StoreDown
 from gateway.interfaces import WatchFor
 from gateway.s3.answers import Collector, Lost, Response
+from gateway.s3.connection import Content
 from gateway.s3.signing import Signer
-from gateway.s3.transport import Connections, Content
+from gateway.s3.transport import Connections
 
 ATTEMPTS = 3
 

@@ -11,7 +11,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from gateway.s3.answers import Collector, Response
-from gateway.s3.transport import Connections, Content
+from gateway.s3.connection import Content
+from gateway.s3.transport import Connections
 from played_server import Server, Transport
 
 WITHIN = 10.0

@@ -18,7 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from gateway.s3.answers import Collector, Lost, Response
-from gateway.s3.transport import KEPT, LONGEST_HEAD, SHORT, Connections, Content
+from gateway.s3.connection import LONGEST_HEAD, SHORT, Content
+from gateway.s3.transport import KEPT, Connections
 from played_server import Server
 
 HEAD = b"GET /mail/name HTTP/1.1\r\n\r\n"

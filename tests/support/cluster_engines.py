@@ -20,9 +20,10 @@ from gateway.interfaces import IBody, IHidingMaildrop, IMaildrop, Run
 from gateway.model import Account, Reason, Removed
 from gateway.postgresql.database import Database
 from gateway.postgresql.migrate import migrate
+from gateway.s3.connection import Content
 from gateway.s3.requests import Requests
 from gateway.s3.signing import Signer
-from gateway.s3.transport import Connections, Content, make_connections
+from gateway.s3.transport import Connections, make_connections
 from gateway.state.cluster.leader import ClusterLeader
 from gateway.state.cluster.state import ClusterState
 from gateway.store.cluster.bodies.blobs import Blobs

@@ -14,7 +14,7 @@ from gateway.errors import GatewayError
 from gateway.interfaces import Admit, IIncoming, Run
 from gateway.model import Account, Form, Limits
 from gateway.postgresql.database import Cursor, Database
-from gateway.s3.transport import Content
+from gateway.s3.connection import Content
 from gateway.store.audited import END_OF_HEADER
 from gateway.store.cluster.bodies.blobs import LONGEST_HEAD, Blobs
 from gateway.store.cluster.sql import changes

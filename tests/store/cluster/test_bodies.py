@@ -16,7 +16,7 @@ from gateway.errors import MessageGone, StoreDown
 from gateway.events import BodyMissing, Event
 from gateway.model import Form
 from gateway.postgresql.database import Database
-from gateway.s3.transport import SHORT
+from gateway.s3.connection import SHORT
 from gateway.store.cluster.bodies.blobs import Blobs
 from gateway.store.cluster.bodies.body import HELD
 from gateway.store.cluster.bodies.body_cache import BodyCache

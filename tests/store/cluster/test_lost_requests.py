@@ -12,9 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import StoreDown
 from gateway.s3.answers import Lost
+from gateway.s3.connection import Content
 from gateway.s3.requests import ATTEMPTS, Requests
 from gateway.s3.signing import Signer
-from gateway.s3.transport import Connections, Content
+from gateway.s3.transport import Connections
 from played_server import Server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world"

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import MailboxUnusable
-from gateway.s3.transport import Content
+from gateway.s3.connection import Content
 from radosgw import OWNER_KEY, OWNER_SECRET
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]

@@ -9,9 +9,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import GatewayError, StoreDown
+from gateway.s3.connection import Content
 from gateway.s3.requests import LONGEST, Requests
 from gateway.s3.signing import Signer
-from gateway.s3.transport import Connections, Content
+from gateway.s3.transport import Connections
 from gateway.store.cluster.bodies.blobs import Blobs, Upload
 from played_server import Server
 

@@ -25,7 +25,7 @@ from commands import PROGRAM, run_here
 from gateway.cli.command import Exit
 from gateway.model import Account
 from gateway.postgresql.database import Database
-from gateway.s3.transport import Content
+from gateway.s3.connection import Content
 from gateway.store.cluster.bodies.blobs import Blobs
 from gateway.store.cluster.bodies.keys import new_key, object_name
 from gateway.store.cluster.store import ClusterOptions, ClusterStore

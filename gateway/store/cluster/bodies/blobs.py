@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 
 from gateway.errors import GatewayError, MessageUnreadable, StoreDown
 from gateway.s3.answers import Response
+from gateway.s3.connection import Content
 from gateway.s3.requests import Missing, Requests
-from gateway.s3.transport import Content
 from gateway.store.cluster.bodies.keys import find_key, new_key, object_name
 
 LONGEST_HEAD = 64 * 1024

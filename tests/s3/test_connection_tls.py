@@ -20,7 +20,8 @@ from zope.interface import implementer
 
 from gateway.net.tls.certificates import make_certificate
 from gateway.s3.answers import Lost, Response
-from gateway.s3.transport import SHORT, Connections, Content
+from gateway.s3.connection import SHORT, Content
+from gateway.s3.transport import Connections
 from played_server import Server
 
 REQUEST = b"GET /mail/name HTTP/1.1\r\n\r\n"
