@@ -1,7 +1,8 @@
-"""Real sockets in tests of factories."""
+"""Real sockets, and other descriptors, in tests."""
 
 from __future__ import annotations
 
+import select
 from typing import Any
 
 from twisted.internet import reactor
@@ -13,3 +14,13 @@ def listen(case: Any, factory: Any) -> int:
     case.addCleanup(port.stopListening)
     number: int = port.getHost().port
     return number
+
+
+def readable(descriptor: int, seconds: float) -> bool:
+    """Whether it can be read within so many seconds.
+
+    ``select.select`` takes no number above 1023, and what ran before may hold all others.
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

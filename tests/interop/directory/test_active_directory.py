@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
 import smtplib
 import socket
@@ -39,6 +38,7 @@ from kdc import need_kerberos
 from ntlm_client import Client as Ntlm
 from samba import LOCKOUT_THRESHOLD, PEOPLE, SambaDC, need_samba
 from servers import Gateway, fill, free_port, need
+from sockets import readable
 from toml_text import toml_tables
 
 pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("samba")]
@@ -251,7 +251,7 @@ class Pop:
 
     def has_reply(self) -> bool:
         """Whether something is there to be read now."""
-        return bool(select.select([self.socket], [], [], 0)[0])
+        return readable(self.socket.fileno(), 0)
 
     def close(self) -> None:
         """Go, without a word."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import select
 import signal
 import socket
 import ssl
@@ -18,6 +17,7 @@ from test_workers_process import clients_of_each, inode_of, start, workers
 
 from certificates import Pair
 from servers import Gateway, fill
+from sockets import readable
 
 pytestmark = pytest.mark.interop
 
@@ -165,5 +165,5 @@ def test_the_fork_server_ends_with_the_parent(gateway: Gateway) -> None:
     start(gateway)
     watch = os.pidfd_open(fork_server(gateway))
     ends_well(gateway)
-    assert select.select([watch], [], [], 30)[0]
+    assert readable(watch, 30)
     os.close(watch)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
 import socket
 import urllib.request
@@ -17,6 +16,7 @@ from test_process import Client, deliver, ends_well, login, message_files
 
 from gateway.processes.supervision import SHOW_STACKS
 from servers import PASSWORD, USER, Gateway, fill, free_port, refuses_connections
+from sockets import readable
 
 pytestmark = pytest.mark.interop
 
@@ -213,7 +213,7 @@ def test_the_death_of_the_parent_ends_the_workers_after_their_commits(gateway: G
     assert gateway.process is not None
     gateway.process.wait()
     for ended in watches:
-        assert select.select([ended], [], [], 30)[0]
+        assert readable(ended, 30)
         os.close(ended)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -23,6 +22,7 @@ import twisted
 from gateway.net.tls.certificates import make_certificate
 from programs import need
 from servers import USER, Gateway, fill, refuses_connections, until_listening
+from sockets import readable
 
 __all__ = ["rooted"]
 
@@ -188,7 +188,7 @@ def test_a_daemon_serves_rotates_its_log_and_ends_with_its_workers(daemon: Daemo
     watches.append(os.pidfd_open(parent))
     os.kill(parent, signal.SIGTERM)
     for watch in watches:
-        assert select.select([watch], [], [], 30)[0]
+        assert readable(watch, 30)
         os.close(watch)
     assert "stopped" in wait_until(daemon, "Server Shut Down.")
     assert not (daemon.directory / "pid").exists()

@@ -81,11 +81,12 @@ def test_a_user_of_ldap_gets_mail_by_smtp_and_fetches_it_by_curl_and_fetchmail(
 ) -> None:
     deliver(stack, ALICE, message("through all three"))
     until_arrived(stack, ALICE, "through all three")
+    last = len(mailbox(stack, ALICE))
     curl = ["curl", "--silent", "--show-error", "--cacert", str(stack.authority)]
     done = subprocess.run(
         [
             *(*curl, "--resolve", f"{NAME}:{stack.pop3s}:127.0.0.1"),
-            *("--user", f"{ALICE}:{PASSWORD}", f"pop3s://{NAME}:{stack.pop3s}/1"),
+            *("--user", f"{ALICE}:{PASSWORD}", f"pop3s://{NAME}:{stack.pop3s}/{last}"),
         ],
         capture_output=True,
         timeout=60,

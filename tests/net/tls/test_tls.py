@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
-import select
 import signal
 import socket
 import ssl
@@ -26,7 +25,7 @@ from gateway.net.tls.certificates import Certificate, make_certificate
 from gateway.net.tls.context import TLSContext
 from gateway.net.tls.transport import TLSFactory
 from harness import ALICE, SECRET, Wire
-from sockets import listen
+from sockets import listen, readable
 
 LOGIN = b"USER %b\r\nPASS %b\r\n" % (ALICE.encode(), SECRET.encode())
 
@@ -258,7 +257,7 @@ class TlsTests(TestCase):
             said = b""
             with contextlib.suppress(OSError):  # EIO is the end of what a terminal says
                 while b":" not in said.rpartition(b"write it without")[2]:
-                    if not select.select([terminal], [], [], 20)[0]:
+                    if not readable(terminal, 20):
                         break
                     said += os.read(terminal, 4096)
             os.kill(child, signal.SIGKILL)
