@@ -26,9 +26,12 @@ from played_server import Server
 
 REQUEST = b"GET /mail/name HTTP/1.1\r\n\r\n"
 
-RECORD = b"x" * 16 * 1024
+RECORD = 16 * 1024
 
-LENGTH = SHORT + len(RECORD)
+BODY = bytes(range(251)) * (SHORT // 251 + RECORD // 251)
+"""Longer than a short one, and no two records are alike."""
+
+RECORDS = [BODY[start : start + RECORD] for start in range(0, len(BODY), RECORD)]
 
 
 @implementer(IStreamClientEndpoint)
@@ -48,13 +51,13 @@ class Pieces:
     """A receiver that notes what it got."""
 
     def __init__(self, response: Response) -> None:
-        self.sizes: list[int] = []
+        self.found: list[bytes] = []
         self.ends: list[Lost | None] = []
         response.deliver(self)
 
     def arrived(self, data: bytes) -> None:
         """The next octets."""
-        self.sizes.append(len(data))
+        self.found.append(data)
 
     def ended(self, lost: Lost | None) -> None:
         """That was all."""
@@ -78,7 +81,7 @@ class Lab:
         while (request := self._hear()) is None:
             self.send()
         assert request == REQUEST
-        self.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LENGTH)
+        self.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY))
         self.response: Response = SynchronousTestCase().successResultOf(asked)
         self.pieces = Pieces(self.response)
 
@@ -102,7 +105,7 @@ class Lab:
     def _sent(self) -> Iterator[bytes]:
         while True:
             try:
-                yield self._server.bio_read(len(RECORD))
+                yield self._server.bio_read(RECORD)
             except SSL.WantReadError:
                 return
 
@@ -123,34 +126,33 @@ def lab(tmp_path: Path) -> Lab:
 
 
 def test_records_that_are_read_together_are_passed_on_together(lab: Lab) -> None:
-    lab.send(RECORD, RECORD)
-    assert lab.pieces.sizes == []
+    lab.send(*RECORDS[:2])
+    assert lab.pieces.found == []
     lab.clock.advance(0)
-    assert lab.pieces.sizes == [2 * len(RECORD)]
-    lab.send(RECORD)
+    assert lab.pieces.found == [RECORDS[0] + RECORDS[1]]
+    lab.send(RECORDS[2])
     lab.clock.advance(0)
-    assert lab.pieces.sizes == [2 * len(RECORD), len(RECORD)]
+    assert lab.pieces.found == [RECORDS[0] + RECORDS[1], RECORDS[2]]
 
 
 def test_the_last_record_is_passed_on_at_once(lab: Lab) -> None:
-    lab.send(*[RECORD] * (LENGTH // len(RECORD)))
-    assert lab.pieces.sizes == [LENGTH]
+    lab.send(*RECORDS)
+    assert lab.pieces.found == [BODY]
     assert lab.pieces.ends == [None]
     assert not lab.timers()
 
 
 def test_what_came_before_the_end_of_a_connection_is_passed_on_first(lab: Lab) -> None:
-    lab.send(RECORD)
+    lab.send(RECORDS[0])
     lab.lose()
-    assert lab.pieces.sizes == [len(RECORD)]
+    assert lab.pieces.found == [RECORDS[0]]
     (lost,) = lab.pieces.ends
     assert "ConnectionLost" in str(lost)
     assert not lab.timers()
 
 
-def test_nothing_is_passed_on_of_a_body_that_nobody_wants_any_more(lab: Lab) -> None:
-    lab.send(RECORD)
+def test_a_body_that_nobody_wants_any_more_leaves_no_timer(lab: Lab) -> None:
+    lab.send(RECORDS[0])
     lab.response.stop()
     assert not lab.timers()
     lab.lose()
-    assert lab.pieces.sizes == []

@@ -70,6 +70,8 @@ def split(text: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 
 FORMS = {
+    "interim with a length": b"HTTP/1.1 104 Wait\r\nContent-Length: 4\r\n\r\nabcd"
+    b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world",
     "length": b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 11\r\n\r\nhello world',
     "spaces": b"HTTP/1.1 200 OK\r\nContent-Length: \t11 \t\r\n\r\nhello world",
     "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -118,6 +120,17 @@ def test_what_follows_an_answer_in_its_segment_changes_nothing_of_it(
     assert response.headers.get(b"etag") == (b'"1"' if form == "length" else None)
     assert lab.text(response) == b"hello world"
     assert lab.server.transports[0].aborted
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_answer_without_a_body_ends_with_its_head_whatever_length_it_says(status: int) -> None:
+    lab = Lab()
+    lab.ask()
+    lab.answer(b"HTTP/1.1 %d X\r\nContent-Length: 5\r\n\r\n" % status)
+    asked = lab.ask()
+    lab.answer(FORMS["length"])
+    assert lab.response(asked).whole == b"hello world"
+    assert len(lab.server.transports) == 1
 
 
 def test_a_trailer_changes_no_field_of_the_head() -> None:
@@ -191,13 +204,14 @@ def test_a_long_body_ends_after_as_many_octets_as_its_head_says(
 ) -> None:
     lab = Lab()
     asked = lab.ask()
-    *pieces, last = split(bytes(SHORT) + b"end", cuts)
+    body = bytes(range(256)) * (SHORT // 256) + b"end"
+    *pieces, last = split(body, cuts)
     lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (SHORT + 3))
     collected = Collector(lab.response(asked)).whole
     lab.answer(*pieces)
     lab.case.assertNoResult(collected)
     lab.answer(last + more)
-    assert lab.case.successResultOf(collected) == bytes(SHORT) + b"end"
+    assert lab.case.successResultOf(collected) == body
     assert lab.server.transports[0].aborted == bool(more)
 
 
@@ -455,6 +469,18 @@ def test_the_first_octets_of_a_body_close_the_connection_after_them() -> None:
     lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100)
     assert lab.text(lab.response(asked), 60) == b"x" * 60
     assert lab.server.transports[0].aborted
+
+
+def test_a_connection_is_not_kept_where_its_last_octets_are_not_wanted() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(b"HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\n\r\n")
+    collected = Collector(lab.response(asked), 4).whole
+    lab.answer(b"hello")
+    assert lab.case.successResultOf(collected) == b"hell"
+    assert lab.server.transports[0].aborted
+    lab.ask()
+    assert len(lab.server.transports) == 2
 
 
 def test_a_request_that_is_cancelled_closes_its_connection_and_is_not_a_lost_one() -> None:
