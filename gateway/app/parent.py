@@ -152,7 +152,7 @@ class Parent(SignalledService):
         self._control: Bound | None = None
         self.processes = ParentProcesses(self.supervisor, self.questions)
         figures.read("workers", lambda: workers(self._count, len(self.supervisor.serving)))
-        self._figures = ServerFigures(reactor, figures, lambda: dict(self.supervisor.serving))
+        self._figures = ServerFigures(reactor, figures, lambda: dict(self.supervisor.responding))
         self._observers = [*observers, self._figures.observer(self.questions)]
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Protocol
@@ -130,6 +130,10 @@ class _Worker:
         return self.state is State.LEAVING or self.away * BEAT >= longest
 
 
+def _channels(workers: Iterable[_Worker]) -> list[tuple[int, Channel]]:
+    return [(one.number, one.running.channel) for one in workers if one.running is not None]
+
+
 class Supervisor:
     """Keeps the workers running; numbers count from 0, and are shown from 1."""
 
@@ -174,11 +178,12 @@ class Supervisor:
     @property
     def serving(self) -> list[tuple[int, Channel]]:
         """The workers that serve clients, with their channels."""
-        return [
-            (worker.number, worker.running.channel)
-            for worker in self._workers
-            if worker.running is not None and worker.state is State.SERVING
-        ]
+        return _channels(worker for worker in self._workers if worker.state is State.SERVING)
+
+    @property
+    def responding(self) -> list[tuple[int, Channel]]:
+        """Those of them that have been heard lately: who asks one that hangs waits in vain."""
+        return _channels(worker for worker in self._workers if worker.is_served)
 
     def ask_all(self, name: str, body: object = None) -> Deferred[dict[int, Any]]:
         """Ask all workers that serve; the answers by number, without those that failed."""

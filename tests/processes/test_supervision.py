@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -332,6 +332,17 @@ class QueueTests(SupervisorCase):
 
 
 class AskTests(SupervisorCase):
+    def test_one_that_hangs_serves_and_does_not_respond(self) -> None:
+        def numbers(channels: Iterable[tuple[int, object]]) -> list[int]:
+            return [number for number, _ in channels]
+
+        self.begin()
+        self.pass_(TAKEN_AFTER, 1)
+        self.assertEqual(numbers(self.supervisor.responding), [0, 2])
+        self.assertEqual(numbers(self.supervisor.serving), [0, 1, 2])
+        self.pass_(1)
+        self.assertEqual(numbers(self.supervisor.responding), [0, 1, 2])
+
     def test_all_that_serve_are_asked_and_failures_are_left_out(self) -> None:
         self.begin()
         self.now(0).worker.handle("sessions", lambda _: ["a"])

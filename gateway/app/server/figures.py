@@ -39,7 +39,7 @@ class ServerFigures:
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``own``: of this process; ``channels``: of the workers that serve, if there are any.
+        """``own``: of this process; ``channels``: of the workers that respond, if there are any.
 
         ``now`` in Unix seconds.
         """
