@@ -112,7 +112,8 @@ class MailboxModel:
         """``removed_after``: the age in seconds from which retention removes a message.
 
         ``may_count_removed``: a kill between the removal of messages and its line in
-        ``maildirsize`` leaves them counted, until somebody counts again.
+        ``maildirsize``, or between the line of a delivery and its message, leaves them counted,
+        until somebody counts again.
         """
         self.name = name
         self._rules = rules
@@ -233,12 +234,13 @@ class MailboxModel:
             raise Violation(Rule.COUNTER, self.name, text.format(messages, octets, *there))
 
     def _unsure(self) -> int:
-        """How many messages may have gone without an answer to who removed them."""
+        """How many messages may have gone, or not have come, without an answer to their client."""
         in_doubt = (
             any(removal.ended is not None for removal in one.removals)
             for one in self._messages.values()
         )
-        return sum(in_doubt) + self.expired
+        never_seen = sum(one.stored == inf for one in self._messages.values())
+        return sum(in_doubt) + never_seen + self.expired
 
     def history(self, message: str) -> tuple[str, ...]:
         """What happened to a message, in the order of reports."""

@@ -155,6 +155,17 @@ def test_a_wrong_counter_is_found(box: MailboxModel, messages: int, octets: int)
         box.count([10, 20], messages, octets)
 
 
+def test_in_a_maildir_a_delivery_in_doubt_may_be_counted_though_it_is_not_there() -> None:
+    box = MailboxModel("alice", may_count_removed=True)
+    box.send(1.0, "one")
+    box.doubt(2.0, "one", "connection lost")
+    box.count([], 1, 100)
+    with violated(Rule.COUNTER):
+        box.count([], 2, 200)
+    with violated(Rule.COUNTER):
+        box.count([100], 0, 0)
+
+
 def test_in_a_maildir_messages_that_went_without_an_answer_may_still_be_counted() -> None:
     box = MailboxModel("alice", may_count_removed=True)
     deliver(box, "a", "b", "c")

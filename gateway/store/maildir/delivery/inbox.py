@@ -210,8 +210,11 @@ class Inbox:
                 return
             with lock_file(place, NAME, timeout=self._reading.lock_timeout):
                 self._number(place, admitted)
+                # Before they are there: what a crash leaves counted is counted again before
+                # anything is refused, and what it leaves uncounted never is.
+                self._account(place, admitted)
                 self._place(place, admitted)
-            self._account(place, admitted)
+            self._account(place, [put for put in admitted if put.error is not None], -1)
         try:
             place.folder("new").sync()
         except BaseException:
@@ -267,7 +270,6 @@ class Inbox:
         ).usage
 
     def _account(self, place: Place, placed: Sequence[Put], sign: int = 1) -> None:
-        placed = [put for put in placed if put.error is None]
         octets = sum(put.draft.size for put in placed)
         if placed:
             self._totals = maildirsize.append(
@@ -304,7 +306,7 @@ class Inbox:
             follow(place, placed, lambda _, file: os.unlink(place.at(file)))
         except OSError as error:
             log.warn("{maildir}: {error}; mail may come twice", maildir=place, error=error)
-        self._account(place, puts, -1)
+        self._account(place, [put for put, _ in placed], -1)
 
     # -- cleanup of tmp ----------------------------------------------------
 
