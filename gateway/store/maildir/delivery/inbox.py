@@ -210,8 +210,8 @@ class Inbox:
                 return
             with lock_file(place, NAME, timeout=self._reading.lock_timeout):
                 self._number(place, admitted)
-                # Before they are there: what a crash leaves counted is counted again before
-                # anything is refused, and what it leaves uncounted never is.
+                # Before they are there.  A crash leaves one counted too many, and all are counted
+                # again before one is refused; nothing would find one that is not counted.
                 self._account(place, admitted)
                 self._place(place, admitted)
             self._account(place, [put for put in admitted if put.error is not None], -1)

@@ -80,6 +80,9 @@ class ComingBack:
 
     def _bring_back(self, back: Sequence[Hidden]) -> int:
         folder, sizes = folder_of(self._maildir), []
+        # Before they are there, as a delivery does: a crash leaves none uncounted.
+        octets, messages = sum(_size_of(folder.at(one.file)) for one in back), len(back)
+        self._account(octets, messages)
 
         def bring(hidden: Hidden, file: str) -> None:
             path = folder.at(file)
@@ -97,11 +100,15 @@ class ComingBack:
         try:
             restless = follow(folder, [(hidden, hidden.file) for hidden in back], bring).restless
         finally:
-            if sizes and not self._reading.count_hidden:
-                maildirsize.append(self._maildir, sum(sizes), len(sizes))
+            self._account(sum(sizes) - octets, len(sizes) - messages)
         sync_directory(self._maildir.folder("cur").path)
         raise_for(folder, [hidden.uid for hidden in restless])
         return self.back
+
+    def _account(self, octets: int, messages: int) -> None:
+        """Count these octets and messages more; what is hidden may be counted already."""
+        if (octets or messages) and not self._reading.count_hidden:
+            maildirsize.append(self._maildir, octets, messages)
 
     def move_ids(self, by: int) -> int:
         """Raise the next unique-id by ``by``; returns it, or 0 without a uidlist."""
@@ -116,3 +123,11 @@ class ComingBack:
         uidlist = UidList(self._maildir.at(NAME), self._mark)
         uidlist.refresh()
         return uidlist
+
+
+def _size_of(path: str) -> int:
+    """Its octets; 0 if it has another name by now."""
+    try:
+        return maildirsize.size_on_disk(path)
+    except FileNotFoundError:
+        return 0

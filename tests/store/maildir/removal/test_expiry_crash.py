@@ -93,9 +93,12 @@ class Retained(Mailbox):
         return shown, hidden
 
     def check_usage(self) -> None:
-        """Whatever was left uncounted, a count finds what is shown."""
-        (self.maildir / "maildirsize").unlink(missing_ok=True)
+        """Nothing that is there is left uncounted, and a count finds what is shown."""
         held = [path.stat().st_size for path in files_in(self.maildir)]
+        usage = self.ask("usage")
+        assert usage.octets >= sum(held)
+        assert usage.messages >= len(held)
+        (self.maildir / "maildirsize").unlink(missing_ok=True)
         assert self.ask("usage") == Usage(sum(held), len(held))
 
 
@@ -166,6 +169,7 @@ def test_a_death_while_bringing_back_leaves_each_in_one_place_under_its_id(
             stay = [line for line in lines if line.split(" ")[0] not in UIDS]
             (mailbox.maildir / NAME).write_text("".join(stay) + "torn")
         killed, _ = doomed.live(mailbox.root, "restore", step, cuts=30)
+        mailbox.check_usage()
         shown, hidden = mailbox.check()
         assert set(hidden) | set(shown.values()) == set(before.values())
         back.add(len(UIDS) - len(hidden))
