@@ -102,7 +102,7 @@ def _deliver(
     with shared.lock:
         for box in boxes:
             if box.name in failed:
-                box.doubt(now(), message, failed[box.name])
+                box.doubt(now(), message, failed[box.name], answered=True)
                 shared.counts["deliveries refused"] += 1
                 _check_reply_code(box, failed[box.name])
             else:

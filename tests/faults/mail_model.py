@@ -76,6 +76,9 @@ class _Message:
     shown: float = -inf
     """The begin of the last session that saw it."""
 
+    is_unanswered: bool = False
+    """Whether nobody knows how its delivery ended."""
+
     unique_id: str = ""
     digest: str = ""
     removals: list[_Removal] = field(factory=list)
@@ -144,8 +147,9 @@ class MailboxModel:
         if one.gone == inf and not one.removals:
             self.present.add(message)
 
-    def doubt(self, at: float, message: str, reason: str) -> None:
+    def doubt(self, at: float, message: str, reason: str, *, answered: bool = False) -> None:
         """A delivery has another answer, or none: the message may be there or not."""
+        self._messages[message].is_unanswered = not answered
         self._note(message, at, f"in doubt: {reason}")
 
     def mark(self, at: float, messages: Collection[str], to: str = "") -> None:
@@ -239,8 +243,8 @@ class MailboxModel:
             any(removal.ended is not None for removal in one.removals)
             for one in self._messages.values()
         )
-        never_seen = sum(one.stored == inf for one in self._messages.values())
-        return sum(in_doubt) + never_seen + self.expired
+        never_seen = (one.is_unanswered and one.stored == inf for one in self._messages.values())
+        return sum(in_doubt) + sum(never_seen) + self.expired
 
     def history(self, message: str) -> tuple[str, ...]:
         """What happened to a message, in the order of reports."""

@@ -159,6 +159,8 @@ def test_in_a_maildir_a_delivery_in_doubt_may_be_counted_though_it_is_not_there(
     box = MailboxModel("alice", may_count_removed=True)
     box.send(1.0, "one")
     box.doubt(2.0, "one", "connection lost")
+    box.send(1.0, "two")
+    box.doubt(2.0, "two", "452 full", answered=True)
     box.count([], 1, 100)
     with violated(Rule.COUNTER):
         box.count([], 2, 200)
