@@ -203,11 +203,7 @@ class Supervisor:
         """
         # One that starts accepts clients before it is ready, which may wait for the directory. It
         # reads the question after its settings, so it answers as soon as it can have clients.
-        there = [
-            (worker.number, worker.running.channel)
-            for worker in self._workers
-            if worker.running is not None
-        ]
+        there = _channels(self._workers)
         asked = [channel.ask(name, body) for _, channel in there]
 
         def gathered(results: list[tuple[bool, Any]]) -> list[Any]:

@@ -317,10 +317,10 @@ class Connection(Protocol):
 
     def on_message_complete(self) -> None:
         """The answer is whole, or it was an interim one."""
-        if not self._has_head:
-            self._begin()
-        elif not self._is_whole:
+        if self._has_head:
             self._is_whole = True
+        else:
+            self._begin()
 
     def on_message_begin(self) -> None:
         """An answer begins: a second one to this request makes the connection useless."""

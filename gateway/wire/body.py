@@ -18,10 +18,10 @@ CR_DOT = b"\r."
 
 
 FEW_DOTS = 20
-"""Dots to look at one by one, however short the text is."""
+"""Dots that any text may have and still be looked at dot by dot."""
 
 SPARSE = 2048
-"""Octets of a longer text for each further one."""
+"""Octets for each dot that a longer text may have."""
 
 
 def stuffed(text: bytes) -> bytes:

@@ -230,6 +230,7 @@ def test_a_worker_that_hangs_does_not_stop_the_scrape(monitored: Monitored) -> N
     try:
         # Until then a scrape waits for it, or with it.
         gateway.wait_for(noticed, times=before + 1)
+        asked.until("scrape_samples_scraped", lambda samples: samples > 0)
         asked.until("min_over_time(up[3s])", lambda up: up == 1)
         asked.until("pop3gw_workers{state='serving'}", lambda serving: serving >= 1)
     finally:
