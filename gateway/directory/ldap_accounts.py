@@ -18,6 +18,7 @@ from ldap3.core.results import RESULT_CODES
 from ldap3.utils.dn import escape_rdn
 
 from gateway.directory.entry_map import EntryMap, Found, folded, read_entry
+from gateway.directory.ldap_connection import ask, bind
 from gateway.directory.ldap_filters import any_of, everybody, login_attributes
 from gateway.directory.ldap_messages import (
     Entry,
@@ -26,7 +27,7 @@ from gateway.directory.ldap_messages import (
     page,
     search_request,
 )
-from gateway.directory.ldap_servers import Reach, Servers, ServerUnavailable, ask, bind
+from gateway.directory.ldap_servers import Reach, Servers, ServerUnavailable
 from gateway.errors import (
     BadCredentials,
     DirectoryDown,

@@ -1,23 +1,17 @@
-"""Connections to LDAP servers: pooling, reconnection, failover.
+"""Several LDAP servers with the same content: kept connections, reconnection, failover.
 
-All functions block: call them in a thread.  ldap3's defaults would fetch the schema
-at every bind, follow referrals with the service account's password, and accept any
-certificate; all three are off.
+All functions block: call them in a thread.
 """
 
 from __future__ import annotations
 
-import socket
-import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-import ldap3
-from attrs import evolve, frozen
+from attrs import evolve
 from ldap3.core.exceptions import (
     LDAPCertificateError,
     LDAPCommunicationError,
@@ -26,16 +20,12 @@ from ldap3.core.exceptions import (
     LDAPStartTLSError,
 )
 
-from gateway.directory.ldap_messages import (
-    SEARCHED,
-    Entry,
-    Reference,
-    Request,
-    Result,
-    bind_request,
-    message_length,
-    read_response,
-    start_tls_request,
+from gateway.directory.ldap_connection import (
+    Reach,
+    address_of,
+    bind,
+    close_connection,
+    open_connection,
 )
 from gateway.errors import (
     DirectoryDown,
@@ -51,9 +41,6 @@ __all__ = ["Reach"]
 
 T = TypeVar("T")
 
-_START_TLS = start_tls_request()
-_BIND = bind_request()
-
 _NO_ANSWER = (
     *(LDAPCommunicationError, LDAPResponseTimeoutError, LDAPStartTLSError, LDAPCertificateError),
     OSError,
@@ -68,76 +55,6 @@ class ServerUnavailable(DirectoryDown):
     """A server says that it is busy or unavailable (RFC 4511: 51, 52); another may not be."""
 
 
-@frozen
-class Reach:
-    """Parameters of connections."""
-
-    uris: Sequence[str]
-    """``ldap://`` or ``ldaps://`` with host and port, in order of preference."""
-
-    start_tls: bool = False
-    ca_file: str = ""
-    """File of CA certificates (PEM); empty: those of the system."""
-
-    timeout: int = 5
-    """Timeout of connecting, and of each complete answer, in seconds."""
-
-    retry_after: float = 10.0
-    """Seconds for which a failed server is not tried."""
-
-
-class _Punctual:
-    """A socket with a timeout for each complete answer.
-
-    ldap3's timeout restarts with every octet: a server that sends slowly could
-    block a thread for ever.
-    """
-
-    def __init__(self, inner: Any, timeout: float, monotonic: Callable[[], float]) -> None:
-        self.inner = inner
-        self._timeout = timeout
-        self._monotonic = monotonic
-        self._until = 0.0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    def sendall(self, data: bytes) -> None:
-        """Send a request; the timeout of its answer starts now."""
-        self._until = self._monotonic() + self._timeout
-        self.inner.settimeout(self._timeout)
-        self.inner.sendall(data)
-
-    def recv(self, size: int) -> bytes:
-        """Octets of the answer; raises ``TimeoutError``."""
-        left = self._until - self._monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer took too long")
-        self.inner.settimeout(left)
-        return bytes(self.inner.recv(size))
-
-
-class _Tls(ldap3.Tls):
-    """TLS with names verified by OpenSSL, and with SNI.
-
-    ldap3 verifies names itself since Python 3.12 has no ``ssl.match_hostname``, but
-    no IP addresses, and sends no SNI.
-    """
-
-    def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:
-        """Begin TLS on a connection's socket."""
-        context = ssl.create_default_context(cafile=self.ca_certs_file)
-        # The same on each Python: 3.13 rejects certificates of many private CAs
-        # that lack extensions; no LDAP client requires them.
-        context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
-        connection.socket = context.wrap_socket(
-            connection.socket,
-            # The zone of an IPv6 address is local to this machine.
-            server_hostname=connection.server.host.partition("%")[0],
-            do_handshake_on_connect=do_handshake,
-        )
-
-
 class _Server:
     """A server: its state, and its idle connections."""
 
@@ -149,12 +66,9 @@ class _Server:
         self.down_until = 0.0
         self.silent = False
         """It timed out when last tried, and did not refuse."""
+        self._address = address_of(uri)
         self._reach = reach
         self._monotonic = monotonic
-        parts = urlsplit(uri)
-        self._host = parts.hostname or ""
-        self._secure = parts.scheme == "ldaps"
-        self._port = parts.port or (636 if self._secure else 389)
         # A deque: safe for several threads.
         self._idle: deque[tuple[float, Any]] = deque()
         """Connections, and since when."""
@@ -167,7 +81,7 @@ class _Server:
             since, connection = idle
             if self._monotonic() - since <= KEPT:
                 return connection
-            _close(connection)
+            close_connection(connection)
         return None
 
     def _pop(self) -> tuple[float, Any] | None:
@@ -191,101 +105,11 @@ class _Server:
     def close_idle(self) -> None:
         """Close the idle connections."""
         while (idle := self._pop()) is not None:
-            _close(idle[1])
+            close_connection(idle[1])
 
     def open(self) -> Any:
-        """A new connection with TLS, not bound."""
-        tls = _Tls(
-            validate=ssl.CERT_REQUIRED,
-            ca_certs_file=self._reach.ca_file or None,
-        )
-        server = ldap3.Server(
-            self._host,
-            port=self._port,
-            use_ssl=self._secure,
-            tls=tls,
-            get_info=ldap3.NONE,
-            connect_timeout=self._reach.timeout,
-        )
-        connection = ldap3.Connection(
-            server,
-            client_strategy=ldap3.SAFE_SYNC,
-            receive_timeout=self._reach.timeout,
-            auto_referrals=False,
-            check_names=False,
-            read_only=True,
-        )
-        connection.open(read_server_info=False)
-        # Without it StartTLS and a bind wait for delayed ACKs, 50 ms.
-        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.socket = self._punctual(connection.socket)
-        if self._reach.start_tls and not self._secure:
-            self._start_tls(connection, tls)
-        return connection
-
-    def _punctual(self, inner: Any) -> _Punctual:
-        return _Punctual(inner, self._reach.timeout, self._monotonic)
-
-    def _start_tls(self, connection: Any, tls: _Tls) -> None:
-        """StartTLS without ldap3, which does not check that the response matches."""
-        _, result = ask(connection, _START_TLS, ())
-        if result.code != 0:
-            raise LDAPStartTLSError(f"StartTLS failed: {result.code} {result.words}")
-        connection.socket = connection.socket.inner
-        connection.socket.settimeout(self._reach.timeout)
-        tls.wrap_socket(connection, do_handshake=True)
-        connection.socket = self._punctual(connection.socket)
-
-
-def ask(
-    connection: Any, request: Request, values: Sequence[bytes], controls: bytes = b""
-) -> tuple[list[Entry], Result]:
-    """Send a request with these values, and read its responses.
-
-    Raises ``OSError`` if the server closes, times out, sends no LDAP, or answers
-    another request.
-    """
-    identity = connection.server.next_message_id()
-    connection.socket.sendall(request.filled(identity, values, controls))
-    entries: list[Entry] = []
-    referrals: list[str] = []
-    data = bytearray()
-    while True:
-        length = message_length(data)
-        if not length or len(data) < length:
-            more = connection.socket.recv(65_536)
-            if not more:
-                raise ConnectionError("the server has closed the connection")
-            data += more
-            continue
-        answered, said = read_response(bytes(data[:length]))
-        del data[:length]
-        if answered != identity:
-            # 0: Notice of Disconnection (RFC 4511 section 4.4.1).
-            raise ConnectionError(f"the server answers {answered}, not {identity}: {_kind(said)}")
-        if isinstance(said, Result) and said.kind == request.ends:
-            return entries, said._replace(referrals=(*referrals, *said.referrals))
-        if isinstance(said, Result) or request.ends != SEARCHED:
-            # The success of another operation is not that of this one.
-            raise ConnectionError(f"the server answers another request: {_kind(said)}")
-        if isinstance(said, Reference):
-            referrals += said.uris
-        elif said is not None:
-            entries.append(said)
-
-
-def bind(connection: Any, dn: str, password: bytes) -> Result:
-    """Bind by a name and a password, or anonymously by two empty ones.
-
-    Raises ``OSError`` as ``ask`` does.
-    """
-    # Octet for octet as the server wrote it, UTF-8 or not.
-    return ask(connection, _BIND, (dn.encode("utf-8", "surrogateescape"), password))[1]
-
-
-def _kind(said: Entry | Reference | Result | None) -> str:
-    """The kind of a response, for the log: entries may contain private data."""
-    return str(said) if isinstance(said, Result) else type(said).__name__
+        """A new connection, not bound."""
+        return open_connection(self._address, self._reach, self._monotonic)
 
 
 class Servers:
@@ -437,7 +261,7 @@ class Servers:
         try:
             self._prepare(connection)
         except BaseException as error:
-            _close(connection)
+            close_connection(connection)
             if isinstance(error, GatewayError):
                 # Not for this request alone.
                 _log_once(server, error)
@@ -450,7 +274,7 @@ class Servers:
         except PasswordUnanswered:
             # The answer may still come.  Or a firewall has forgotten this connection, and so
             # those that are kept: no other login is to wait for one.
-            _close(connection)
+            close_connection(connection)
             server.close_idle()
             raise
         except DirectoryDown:
@@ -462,7 +286,7 @@ class Servers:
             server.answered(connection)
             raise
         except BaseException:
-            _close(connection)
+            close_connection(connection)
             raise
         server.answered(connection)
         return result
@@ -476,10 +300,3 @@ def _name(uri: str) -> str:
 def _log_once(server: _Server, error: GatewayError) -> None:
     server.outage.failed(error)
     error.logged = True
-
-
-def _close(connection: Any) -> None:
-    try:
-        connection.unbind()
-    except (LDAPException, OSError):
-        return
