@@ -61,3 +61,8 @@ class Tools:
 
     operator: str = ""
     """Who asks, for the log and the audit: ``uid 0``, ``token NAME`` or ``account NAME``."""
+
+    @property
+    def is_server(self) -> bool:
+        """Whether this process serves clients; otherwise it is a command."""
+        return self.verify is not None

@@ -208,7 +208,7 @@ async def preview_mailbox(
 
 async def _scans(tools: Tools) -> Mapping[str, LastScan]:
     """Those of the server, if this is one: otherwise to read the state may make its file."""
-    if tools.verify is None:
+    if not tools.is_server:
         return {}
     scans: Mapping[str, LastScan] = await tools.state.last_scans()
     return scans
