@@ -278,6 +278,16 @@ class SettingsTests(ClusterTests):
         (granted,) = re.findall(r"^GRANT (.*) ON ALL TABLES IN SCHEMA pop3gw", manual, re.M)
         self.assertIn(f"    GRANT {granted} ON TABLES TO gateway;\n", roles)
 
+    def test_postgresql_takes_the_connections_of_a_third_gateway_too(self) -> None:
+        text = (POSTGRESQL / "postgresql.conf").read_text()
+        (most,) = re.findall(r"^max_connections = (\d+)$", text, re.M)
+        (both,) = re.findall(r"take up to (\d+) ", text)
+        workers = int(SERVICES["gateway1"]["environment"]["POP3GW_PROCESSES__WORKERS"])
+        one = workers * (3 * self.store.threads + self.settings.lmtp.threads)
+        self.assertEqual(int(both), 2 * one)
+        # A standby and its first copy, a migration, and those that PostgreSQL keeps for superusers.
+        self.assertLess(3 * one + 10, int(most))
+
     def test_a_message_that_is_accepted_has_room(self) -> None:
         quota = parse_size(self.settings.quota.octets)
         self.assertLess(parse_size(self.settings.lmtp.max_size), quota)
