@@ -20,6 +20,12 @@ from servers import PASSWORD
 LONGEST = 40
 """Messages in a mailbox from which on nobody writes to it."""
 
+HEADER = 1000
+"""Most octets that delivery adds to a message."""
+
+FOR_QUOTA = "deliveries refused for quota"
+"""What their count is called."""
+
 _PASSING = ("[SYS/TEMP]", "[IN-USE]")
 """Response codes of what a client tries again."""
 
@@ -103,18 +109,23 @@ def _deliver(
         for box in boxes:
             if box.name in failed:
                 box.doubt(now(), message, failed[box.name], answered=True)
-                shared.counts["deliveries refused"] += 1
-                _check_reply_code(box, failed[box.name])
+                shared.counts[_refusal(box, failed[box.name], message)] += 1
             else:
                 box.acknowledge(now(), message)
                 shared.counts["messages written"] += 1
                 shared.gaps["deliveries"].end()
 
 
-def _check_reply_code(box: MailboxModel, text: str) -> None:
-    is_full = text.startswith("452 4.2.2") and box.name.endswith(FULL)
-    if not is_full and text[:3] not in ("451", "421"):
+def _refusal(box: MailboxModel, text: str, message: str) -> str:
+    """What a refused delivery counts as."""
+    if box.name.endswith(FULL):
+        # The server adds a header to what was sent.
+        is_larger = len(text_of(message)) > QUOTA - HEADER
+        if text.startswith("452 4.2.2") or (text.startswith("552 5.2.3") and is_larger):
+            return FOR_QUOTA
+    if text[:3] not in ("451", "421"):
         raise Violation(Rule.REPLY, box.name, text)
+    return "deliveries refused"
 
 
 class _Shown(NamedTuple):

@@ -28,8 +28,8 @@ EXPIRED = "expire.example.org"
 EXPIRES_AFTER = 5.0
 """Seconds."""
 
-QUOTA = 400_000
-"""Octets that the mailboxes of ``FULL`` may have."""
+QUOTA = 20_000
+"""Octets that the mailboxes of ``FULL`` may have: a few messages, so mail is refused often."""
 
 FULL = "full.example.org"
 

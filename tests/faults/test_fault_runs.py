@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from clients import FOR_QUOTA
 from driver import Run
 from gateways import Place, Wait
 from mail_model import AFTER_LOSS, Rule
@@ -41,7 +42,7 @@ def perform(
     # pytest shows the report.
     assert run.is_good
     counts = run.shared.counts
-    for what in ("messages written", "messages retrieved", "messages deleted"):
+    for what in ("messages written", "messages retrieved", "messages deleted", FOR_QUOTA):
         assert counts[what] > 0, what
     assert run.expired > 0
     assert {fault.kind for _, _, fault in run.done} == set(place.acts)
