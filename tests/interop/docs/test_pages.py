@@ -71,6 +71,16 @@ def send(machine: Machine, recipient: str, subject: str) -> str:
     )
 
 
+def wait_for_rejection(machine: Machine, recipient: str) -> None:
+    """Wait until the policy service rejects it: an account is kept for a second after mail."""
+    asked = f"request=smtpd_access_policy\\nprotocol_state=RCPT\\nrecipient={recipient}\\n\\n"
+    machine.type(
+        "exec 3<> /dev/tcp/127.0.0.1/12340;"
+        f"until printf '{asked}' >&3; read -r said <&3; read -r <&3; [[ $said = action=550* ]];"
+        " do sleep 0.2; done"
+    )
+
+
 def ids(machine: Machine) -> list[int]:
     """The unique-ids of alice's messages."""
     return [int(line.split()[1]) for line in machine.type(LIST).splitlines()]
@@ -139,6 +149,7 @@ def test_users_are_added_blocked_renamed_and_deleted_as_the_page_says(machine: M
     assert len(after.splitlines()) == 3
     machine.type(disable)
     machine.type(f"while {login.format('caroline@example.org')}; do sleep 0.2; done")
+    wait_for_rejection(machine, "caroline@example.org")
     assert re.search(NO_MAILBOX, send(machine, "caroline@example.org", "four"))
     machine.type(delete)
     assert re.search(NO_MAILBOX, send(machine, "carol@example.org", "five"))
