@@ -91,7 +91,8 @@ def _load(
 
 
 def _spent(gateways: Sequence[Cluster]) -> list[float]:
-    return [sum(processes.cpu(one.pid) for one in gateways), *gateways[0].engines_cpu()]
+    own = sum(processes.cpu(one.pid) for one in gateways)
+    return [own, *gateways[0].engines_cpu().values()]
 
 
 def _table(found: Mapping[tuple[str, int], Sequence[_Measured]], share: int) -> dict[str, str]:

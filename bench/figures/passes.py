@@ -65,6 +65,7 @@ def _round(row: Row, server: Server, drops: Mail, *, traced: bool) -> Figures:
         server.restart()
     row.work.prepare(server, drops)
     waits: Figures = {}
+    before = server.engines_cpu()
     meter = Meter()
     if row.others is Others.ALONG:
         with _other_session(server, drops[OTHERS][0], row.others, waits):
@@ -72,6 +73,8 @@ def _round(row: Row, server: Server, drops: Mail, *, traced: bool) -> Figures:
     else:
         found = row.work.measure(server, drops)
     found = {**found, "foreign": meter.foreign()}
+    for name, seconds in server.engines_cpu().items():
+        found[f"{name}_us"] = (seconds - before[name]) / found["units"] * 1e6
     if row.others is Others.APART:
         row.work.prepare(server, drops)
         with _other_session(server, drops[OTHERS][0], row.others, waits):

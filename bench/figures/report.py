@@ -18,10 +18,12 @@ LABELS = {
     "p99_ms": "all p99",
     "reply_p99_ms": "replies' p99",
     "calls": "system calls per {unit}",
+    "postgresql_us": "PostgreSQL's CPU per {unit}",
+    "s3_us": "S3's CPU per {unit}",
 }
 """Figures that have a line of their own."""
 
-ALWAYS = ("hold_up_p99_ms", "hold_up_ms", "calls")
+ALWAYS = ("hold_up_p99_ms", "hold_up_ms", "calls", "postgresql_us", "s3_us")
 """Told where they were measured, whether or not they have a goal."""
 
 SPEED = ("rate", "mb_s", "p50_ms", "p99_ms", "resumed")

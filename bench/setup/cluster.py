@@ -1,13 +1,13 @@
 """``python -m bench --store cluster``: a gateway of a cluster, its engines on this machine.
 
-What it costs is the gateway's own CPU; the engines' is not in it.
+What it costs is the gateway's own CPU; the engines' is beside it.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,14 @@ class Cluster(Gateway):
         self._engines, self._bucket = other._engines, other._bucket
         self.accounts.write_text(other.accounts.read_text())
 
-    def engines_cpu(self) -> tuple[float, float]:
-        """Seconds of CPU of PostgreSQL and of S3 so far."""
-        postgresql, s3 = self._engines.postgresql, self._engines.s3
-        servers = ([postgresql], [s3.gateway, *s3.osds])
-        first, second = (sum(processes.cpu(one.process.pid) for one in some) for some in servers)
-        return first, second
+    def engines_cpu(self) -> Mapping[str, float]:
+        """Of PostgreSQL and of S3."""
+        s3 = self._engines.s3
+        parts = {"postgresql": [self._engines.postgresql], "s3": [s3.gateway, *s3.osds]}
+        return {
+            name: sum(processes.cpu(one.process.pid) for one in some)
+            for name, some in parts.items()
+        }
 
     def _take(self, mailbox: str, files: Sequence[Path]) -> None:
         if len(files) >= LONG:

@@ -77,6 +77,10 @@ class Server:
         """What it remembers beside the mail."""
         return self.directory / "state"
 
+    def engines_cpu(self) -> Mapping[str, float]:
+        """Seconds of CPU so far of each engine that has its mail."""
+        return {}
+
     def count(self, drops: Sequence[Drop]) -> int:
         """How many messages it has of these users."""
         places = (self.mail / drop.local / "Maildir" for drop in drops)
