@@ -6,10 +6,11 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from cluster_engines import ClusterBench, Waits
 from gateway.net.timeouts import Timeouts
 from gateway.pop3.profile import PROFILES, Profile
 from gateway.store.memory import MemoryStore
-from harness import ALICE, SECRET, Client, Wire
+from harness import ALICE, MESSAGES, SECRET, Client, Wire
 
 
 def wait(client: Client, seconds: float) -> bytes:
@@ -19,28 +20,36 @@ def wait(client: Client, seconds: float) -> bytes:
 
 
 class IdleTests(SynchronousTestCase):
+    def wire(self, profile: Profile | None = None) -> Wire:
+        """A server; Alice has the messages."""
+        return Wire(profile=profile)
+
+    def kept(self, wire: Wire) -> list[bytes]:
+        """What Alice still has."""
+        return list(wire.mailbox.messages.values())
+
     @pytest.mark.conformance("X-V0002", "X-V0003")
     def test_before_login_60_seconds_and_a_word(self) -> None:
-        client = Wire().connect()
+        client = self.wire().connect()
         self.assertEqual(wait(client, 59), b"")
         self.assertRegex(wait(client, 1), rb"\A-ERR [^\r\n]+\r\n\Z")
         self.assertTrue(client.closed)
 
     @pytest.mark.conformance("X-V0002", "X-V0003")
     def test_after_login_1800_seconds_and_a_word_and_nothing_is_removed(self) -> None:
-        wire = Wire()
+        wire = self.wire()
         client = wire.login()
         client.send(b"DELE 1")
         self.assertEqual(wait(client, 1799), b"")
         self.assertFalse(client.closed)
         self.assertRegex(wait(client, 1), rb"\A-ERR [^\r\n]+\r\n\Z")
         client.hang_up()
-        self.assertEqual(len(wire.mailbox.messages), 3)
+        self.assertEqual(self.kept(wire), list(MESSAGES))
 
     @pytest.mark.conformance("X-V0002")
     def test_any_command_starts_the_time_anew_even_one_that_is_refused(self) -> None:
         for line in (b"CAPA", b"XYZZY", b"", b"USER a", b"STAT"):
-            client = Wire().connect()
+            client = self.wire().connect()
             wait(client, 59)
             client.send(line)
             self.assertEqual(wait(client, 59), b"", line)
@@ -49,7 +58,7 @@ class IdleTests(SynchronousTestCase):
     @pytest.mark.conformance("X-V0002")
     def test_after_login_any_command_starts_the_time_anew_too(self) -> None:
         for line in (b"NOOP", b"XYZZY", b"", b"RETR 9", b"STAT"):
-            client = Wire().login()
+            client = self.wire().login()
             wait(client, 1799)
             client.send(line)
             self.assertEqual(wait(client, 1799), b"", line)
@@ -57,12 +66,12 @@ class IdleTests(SynchronousTestCase):
 
     @pytest.mark.conformance("X-V0002")
     def test_the_time_after_login_may_be_the_shorter_one(self) -> None:
-        client = Wire(profile=Profile(preauth_idle_timeout=600, idle_timeout=5)).login()
+        client = self.wire(profile=Profile(preauth_idle_timeout=600, idle_timeout=5)).login()
         self.assertEqual(wait(client, 4), b"")
         self.assertTrue(wait(client, 1).startswith(b"-ERR "))
 
     def test_octets_that_make_no_line_do_not(self) -> None:
-        client = Wire().connect()
+        client = self.wire().connect()
         for _ in range(59):
             client.send_octets(b"x")
             wait(client, 1)
@@ -70,13 +79,13 @@ class IdleTests(SynchronousTestCase):
 
     @pytest.mark.conformance("P-19")
     def test_an_exchange_that_is_stuck_is_idle(self) -> None:
-        client = Wire().connect()
+        client = self.wire().connect()
         client.send(b"AUTH LOGIN")
         self.assertTrue(wait(client, 60).startswith(b"-ERR "))
         self.assertTrue(client.closed)
 
     def test_rfc_1939_wants_ten_minutes_and_silence(self) -> None:
-        client = Wire(profile=PROFILES["rfc1939"]).login()
+        client = self.wire(profile=PROFILES["rfc1939"]).login()
         self.assertEqual(wait(client, 599), b"")
         self.assertFalse(client.closed)
         self.assertEqual(wait(client, 1), b"")
@@ -84,13 +93,28 @@ class IdleTests(SynchronousTestCase):
 
     def test_each_timer_can_be_set(self) -> None:
         profile = Profile(preauth_idle_timeout=5, idle_timeout=7)
-        client = Wire(profile=profile).connect()
+        client = self.wire(profile=profile).connect()
         wait(client, 4)
         client.log_in()
         wait(client, 6)
         self.assertFalse(client.closed)
         wait(client, 1)
         self.assertTrue(client.closed)
+
+
+@pytest.mark.usefixtures("engines")
+@pytest.mark.xdist_group("cluster")
+class ClusterIdleTests(Waits, IdleTests):
+    def setUp(self) -> None:
+        self.bench = ClusterBench(self)
+        for message in MESSAGES:
+            self.bench.deliver(message)
+
+    def wire(self, profile: Profile | None = None) -> Wire:
+        return Wire(profile=profile, store=self.bench.store)
+
+    def kept(self, wire: Wire) -> list[bytes]:  # noqa: ARG002
+        return self.bench.contents()
 
 
 class StallTests(SynchronousTestCase):

@@ -6,7 +6,8 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 DAY = 86_400
@@ -26,6 +27,9 @@ class Mail(ABC):
 
     has_state_files: bool
     """Whether the state and the leader's lock are files of the state directory."""
+
+    stores_what_is_sent: bool
+    """Whether a message takes as many octets as RETR sends, whatever its line ends were."""
 
     @abstractmethod
     def put(self, mailbox: str, messages: Iterable[bytes], *, days: float = 0) -> None:
@@ -56,6 +60,10 @@ class Mail(ABC):
         """Let the time pass for which a leader that was killed still leads."""
 
     @abstractmethod
+    def without_audit(self) -> AbstractContextManager[None]:
+        """During a ``with`` no entry can be written, so that no message can be removed."""
+
+    @abstractmethod
     def audited(self) -> list[Mapping[str, str]]:
         """The entries of the audit, the oldest first."""
 
@@ -66,6 +74,7 @@ class MaildirMail(Mail):
     bad_names = ("", "../x", "a/b", "x" * 300)
     restored_come_last = True
     has_state_files = True
+    stores_what_is_sent = False
 
     def __init__(self, directory: Path) -> None:
         self._state = directory
@@ -123,6 +132,18 @@ class MaildirMail(Mail):
 
     def end_terms(self) -> None:
         """The lock has ended with its process."""
+
+    @contextmanager
+    def without_audit(self) -> Iterator[None]:
+        """A directory has the log's name."""
+        path = self._state / "audit.log"
+        kept = path.rename(self._state / "audit.kept")
+        path.mkdir()
+        try:
+            yield
+        finally:
+            path.rmdir()
+            kept.rename(path)
 
     def audited(self) -> list[Mapping[str, str]]:
         """The lines of the audit log."""

@@ -219,6 +219,25 @@ def named(messages: Mapping[str, bytes]) -> set[tuple[str, str]]:
     }
 
 
+SHOWN = pytest.mark.conformance(
+    *(
+        "P-1",
+        "P-2",
+        "P-3",
+        "P-4",
+        "P-5",
+        "X-N4",
+        "X-N5",
+        "X-C0011",
+        "X-V0004",
+        "X-V0005",
+        "X-V0007",
+    ),
+    *("O-C0017", "O-C0019", "O-C0020", "O-C0021", "O-C0023", "O-C0034", "O-C0036"),
+)
+"""What ``check_all`` shows."""
+
+
 def check_all(ours: Client, theirs: Client, messages: Mapping[str, bytes]) -> None:
     """Ours answers as RFC 1939 says, and as theirs does but for what is named."""
     differing = set()
@@ -246,15 +265,14 @@ def check_all(ours: Client, theirs: Client, messages: Mapping[str, bytes]) -> No
         assert any(map(difference.where, messages.values())), f"no message has {difference}"
 
 
-@pytest.mark.conformance("P-1", "P-2", "P-3", "P-4", "P-5", "X-N4", "X-N5", "X-C0011", "X-V0007")
-@pytest.mark.conformance("O-C0019", "O-C0020", "O-C0021", "O-C0023", "O-C0034", "O-C0036")
+@SHOWN
 def test_the_gateway_answers_as_dovecot_does_but_for_what_is_named(directory: Path) -> None:
     messages = dict(corpus()) | ODD
     with ExitStack() as stack:
         check_all(*Pair(directory, messages.values()).run(stack), messages)
 
 
-@pytest.mark.conformance("P-1", "P-2", "P-3", "P-4", "P-5", "X-N4", "X-N5", "X-C0011", "X-V0007")
+@SHOWN
 @pytest.mark.xdist_group("cluster")
 def test_so_does_a_gateway_of_a_cluster(engines: Engines, directory: Path) -> None:
     engines.clear()

@@ -59,7 +59,7 @@ def warnings(gateway: Gateway) -> list[email.message.EmailMessage]:
     return [one for one in found if one["Auto-Submitted"] == "auto-generated"]  # type: ignore[misc]
 
 
-@pytest.mark.conformance("X-E0004")
+@pytest.mark.conformance("X-E0003", "X-E0004")
 def test_a_user_is_warned_once_when_it_gets_full_and_once_when_it_is(
     mail_of: MailOf, tmp_path: Path
 ) -> None:

@@ -122,6 +122,20 @@ def test_retention_removes_old_mail_with_audit_lines_and_announces_expire_by_use
     assert {(line["mailbox"], line["rule"]) for line in lines} == {(USER, "unread 60d")}
 
 
+@pytest.mark.conformance("X-E0005")
+def test_mail_goes_by_its_age_read_and_unread(keep: Callable[..., StoredMessage]) -> None:
+    gateway = keep(SETTINGS.replace("read 7d", "read 1s"))
+    gateway.put(USER, 2, days=61)
+    gateway.put(USER, 3, days=0)
+    gateway.run()
+    gateway.wait_for(f"{USER}: retention removed 2 messages, 3 left".encode())
+    client = gateway.log_in()
+    assert b"\r\n".join([*client.retr(1)[1], b""]) == text_of(0)
+    client.quit()
+    # What was read goes, with no client to ask for it: POP3 has no part in it.
+    gateway.wait_for(f"{USER}: retention removed 1 messages, 2 left".encode())
+
+
 def test_under_a_hold_dele_hides_and_an_operator_brings_it_back(
     keep: Callable[..., StoredMessage],
 ) -> None:
