@@ -34,9 +34,14 @@ class ConformanceTests(SynchronousTestCase):
     def test_the_table_never_calls_passed_what_failed_or_did_not_run(self) -> None:
         shown = {"X-N1": {"a": "passed", "b": "failed"}, "X-N2": {"a": "passed"}}
         shown["X-E0005"] = {"a": "passed"}
-        text = table(shown, {"X-E0005": "comes with something else"})
+        text = table(shown, shown, {"X-E0005": "comes with something else"})
         rows = {line.split(" | ")[0].lstrip("| "): line for line in text.splitlines()}
         self.assertIn("**failed**", rows["X-N1"])
         self.assertTrue(rows["X-N2"].endswith("| passed |"))
         self.assertIn("**not run**", rows["X-N3"])
         self.assertIn("not yet", rows["X-E0005"])
+
+    def test_nor_a_statement_that_no_test_showed_over_a_cluster(self) -> None:
+        text = table({name: {"a": "passed"} for name in ("X-N1", "O-C0001", "P-1")}, {"X-N1"})
+        found = [line.rpartition(" | ")[2] for line in text.splitlines() if "`a`" in line]
+        self.assertEqual(found, ["passed |", "**over no cluster** |", "passed |"])
