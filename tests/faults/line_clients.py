@@ -26,10 +26,14 @@ class Refused(Exception):
 class LineClient:
     """A connection to a loopback port."""
 
-    def __init__(self, port: int) -> None:
-        """Raises ``NoAnswer`` or ``Silence``, as all methods do."""
+    def __init__(self, port: int, *, patience: float = PATIENCE) -> None:
+        """``patience``: seconds for a reply.
+
+        Raises ``NoAnswer`` or ``Silence``, as all methods do.
+        """
+        self._patience = patience
         try:
-            self._line = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+            self._line = socket.create_connection(("127.0.0.1", port), timeout=patience)
         except OSError as error:
             raise NoAnswer(f"connect: {error}") from None
         self._file = self._line.makefile("rb")
@@ -42,6 +46,10 @@ class LineClient:
     ) -> None:
         self._file.close()
         self._line.close()
+
+    def fileno(self) -> int:
+        """Of its socket."""
+        return self._line.fileno()
 
     def send(self, data: bytes) -> None:
         """Send octets."""
@@ -57,7 +65,7 @@ class LineClient:
         try:
             line = self._file.readline()
         except TimeoutError:
-            raise Silence(f"no reply within {PATIENCE:.0f} s") from None
+            raise Silence(f"no reply within {self._patience:.0f} s") from None
         except OSError as error:
             raise NoAnswer(f"read: {error}") from None
         if not line.endswith(b"\r\n"):
@@ -68,8 +76,8 @@ class LineClient:
 class Pop3(LineClient):
     """A POP3 session."""
 
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
+    def __init__(self, port: int, *, patience: float = PATIENCE) -> None:
+        super().__init__(port, patience=patience)
         self.reply()
 
     def reply(self) -> str:
@@ -122,9 +130,9 @@ class Pop3(LineClient):
 class Lmtp(LineClient):
     """An LMTP connection."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, patience: float = PATIENCE) -> None:
         """Raises ``Refused`` too."""
-        super().__init__(port)
+        super().__init__(port, patience=patience)
         self.reply()
         self.ask("LHLO client.example.net")
 

@@ -18,6 +18,9 @@ from mail_places import Mail
 from radosgw import ACCESS_KEY, SECRET_KEY
 from servers import Gateway, free_port
 
+TIMEOUT = 2.0
+"""``store.timeout``, in seconds."""
+
 
 class ClusterMail(Mail):
     """Rows and bodies in the engines."""
@@ -44,7 +47,7 @@ class ClusterMail(Mail):
         (directory / "bucket.secret").write_text(f"{SECRET_KEY}\n")
         self.settings = f"""\
 kind = "cluster"
-timeout = 2.0
+timeout = {TIMEOUT}
 database = "postgresql://{ROLE}@127.0.0.1:{engines.postgresql.port}/mail{tls}"
 database_password_file = "database.secret"
 bucket = "{s3 or engines.s3.url}/{bucket}"

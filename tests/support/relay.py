@@ -1,4 +1,4 @@
-"""A relay before a server, which breaks connections when a test wants it."""
+"""A relay before a server, which breaks connections, or is silent, when a test wants it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Line(NamedTuple):
 
 
 class Relay:
-    """Forwards connections to a loopback port, and is asked to break some."""
+    """Forwards connections to a loopback port, and is asked to break some, or to be silent."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -54,6 +54,13 @@ class Relay:
         """Close connections at once."""
         self.answers: Mapping[bytes, bytes] = {}
         """Of requests that begin so: what is answered in the server's place."""
+        self.stuck = b""
+        """What clients have sent while nothing passes."""
+        self.freeze_after = -1
+        """Octets of the answers of one connection after which nothing passes; -1: never."""
+        self._passes = threading.Event()
+        self._passes.set()
+        self._one_at_a_time = threading.Lock()
         self._open: list[socket.socket] = []
         self._lines: list[_Line] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -69,6 +76,23 @@ class Relay:
         for line in self._lines:
             line.forgotten.set()
 
+    def freeze(self) -> None:
+        """Take connections and let nothing pass on any: as a server that hangs.
+
+        A firewall that drops packets looks the same.
+        """
+        self.stuck = b""
+        self._passes.clear()
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing passes."""
+        return not self._passes.is_set()
+
+    def thaw(self) -> None:
+        """Let all pass, and what is stuck too: as a server that goes on."""
+        self._passes.set()
+
     def let_pass(self) -> None:
         """Send what was held back; returns when the server has answered."""
         for server, data, answered in self._held:
@@ -79,6 +103,7 @@ class Relay:
     def stop(self) -> None:
         """End."""
         self.go_away()
+        self.thaw()
         _close(self._listener)
 
     def _accept(self) -> None:
@@ -103,6 +128,7 @@ class Relay:
             while data := client.recv(65536):
                 if forgotten.is_set():
                     continue
+                self._wait(data)
                 got += len(data)
                 if 0 <= self.cut_request_after < got:
                     self.cut_request_after = -1
@@ -132,11 +158,22 @@ class Relay:
         self.ended += 1
         _close(server)
 
+    def _wait(self, request: bytes = b"") -> None:
+        """Until something passes."""
+        if self.is_frozen:
+            with self._one_at_a_time:
+                self.stuck += request
+            self._passes.wait()
+
     def _answers(self, line: _Line) -> None:
         client, server, lost, ended, _ = line
         sent = 0
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
+                if 0 <= self.freeze_after < sent + len(data):
+                    self.freeze_after = -1
+                    self.freeze()
+                self._wait()
                 if lost.is_set() or 0 <= self.cut_after < sent + len(data):
                     self.cuts += 1
                     self.cut_after = -1

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import poplib
-import smtplib
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from uuid import UUID
@@ -14,93 +11,17 @@ from uuid import UUID
 import pytest
 
 from cluster_engines import Engines
-from cluster_gateway import ClusterGateway
-from commands import PROGRAM
-from relay import Relay
-from servers import PASSWORD, USER
+from relayed_gateway import Relayed, relayed_gateway
+from servers import USER
 
 pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("cluster")]
-
-MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
-
-LEADS = '[retention]\nenabled = true\npolicy = "unread 60d"\n'
-"""With it a gateway asks who leads, and leads."""
-
-
-class Relayed:
-    """A gateway that reaches both engines by relays."""
-
-    def __init__(self, engines: Engines, directory: Path) -> None:
-        engines.clear()
-        self.engines = engines
-        self.database, self.s3 = Relay(engines.postgresql.port), Relay(engines.s3.port)
-        url = f"http://127.0.0.1:{self.s3.port}"
-        bucket = engines.make_bucket()
-        self.gateway = ClusterGateway(engines, bucket, directory, LEADS, s3=url)
-        self.bucket = bucket
-        config = self.gateway.config
-        ports = f":{engines.postgresql.port}/", f":{self.database.port}/"
-        config.write_text(config.read_text().replace(*ports))
-        self.gateway.mail.put(USER, [MESSAGE, MESSAGE])
-        self.gateway.run()
-
-    def login(self) -> poplib.POP3:
-        """A session."""
-        client = poplib.POP3("127.0.0.1", self.gateway.plain, timeout=60)
-        client.user(USER)
-        client.pass_(PASSWORD)
-        return client
-
-    def deliver(self) -> int:
-        """Deliver by LMTP; the status of what is refused, or 250."""
-        with smtplib.LMTP("127.0.0.1", self.gateway.lmtp, timeout=60) as postfix:
-            try:
-                postfix.sendmail("me@example.net", [USER], MESSAGE)
-            except smtplib.SMTPRecipientsRefused as refused:
-                code: int = refused.recipients[USER][0]
-                return code
-            except smtplib.SMTPDataError as refused:
-                return refused.smtp_code
-        return 250
-
-    def lines(self, event: str) -> list[str]:
-        """What the log has of an event."""
-        found = (line.partition(f" {event}: ") for line in self.gateway.log.splitlines())
-        return [text for _, this, text in found if this]
-
-    def backends(self) -> set[str]:
-        """What the figures have of both."""
-        done = subprocess.run(
-            [*PROGRAM, "metrics", "--config", str(self.gateway.config)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        return {line for line in done.stdout.splitlines() if line.startswith("pop3gw_backend_up{")}
-
-    def until(self, is_so: Callable[[], bool]) -> None:
-        """Return once something is so."""
-        end = time.monotonic() + 60
-        while not is_so():
-            assert time.monotonic() < end
-            time.sleep(0.05)
-
-    def has_leader(self) -> bool:
-        """Whether a gateway leads."""
-        return bool(self.engines.owner.read("SELECT FROM pop3gw.leader WHERE until > now()"))
 
 
 @pytest.fixture
 def relayed(engines: Engines, tmp_path: Path) -> Iterator[Relayed]:
-    """The gateway runs, and its mailbox has two messages."""
-    relayed = Relayed(engines, tmp_path)
-    yield relayed
-    relayed.gateway.stop()
-    relayed.database.stop()
-    relayed.s3.stop()
-    assert "Traceback" not in relayed.gateway.log
-    assert "Unhandled" not in relayed.gateway.log
+    """A gateway."""
+    with relayed_gateway(engines, tmp_path) as relayed:
+        yield relayed
 
 
 def test_an_outage_of_the_database_is_a_line_when_it_begins_and_one_when_it_ends(
