@@ -306,7 +306,7 @@ class DirectoryMisconfigured(GatewayError):
 
 
 class Overloaded(GatewayError):
-    """The queue of a thread pool is full."""
+    """The queue of a thread pool is full, or work has waited there for too long."""
 
 
 class TooManyTraces(Overloaded):

@@ -57,7 +57,10 @@ class Run(Protocol):
     """Runs blocking work in a thread; its Deferred fires in the reactor's thread."""
 
     def __call__(self, work: Callable[[], T], /) -> Deferred[T]:
-        """The result of ``work``; fails as it does, or with ``Overloaded`` if the queue is full."""
+        """The result of ``work``.
+
+        Fails as it does, or with ``Overloaded``: the queue is full, or there it waited too long.
+        """
 
 
 Leave = Callable[[], None]

@@ -27,7 +27,7 @@ class Relayed:
     """A gateway that reaches both engines by relays."""
 
     def __init__(
-        self, engines: Engines, directory: Path, *, timeout: float, is_plain: bool
+        self, engines: Engines, directory: Path, *, timeout: float, threads: int, is_plain: bool
     ) -> None:
         """As ``relayed_gateway``."""
         engines.clear()
@@ -42,7 +42,7 @@ class Relayed:
         text = (
             config.read_text()
             .replace(*ports)
-            .replace(f"timeout = {TIMEOUT}", f"timeout = {timeout}")
+            .replace(f"timeout = {TIMEOUT}", f"timeout = {timeout}\nthreads = {threads}")
         )
         if is_plain:
             text = re.sub(r"sslmode=verify-full&sslrootcert=[^\"]*", "sslmode=disable", text)
@@ -104,13 +104,18 @@ class Relayed:
 
 @contextmanager
 def relayed_gateway(
-    engines: Engines, directory: Path, *, timeout: float = TIMEOUT, is_plain: bool = False
+    engines: Engines,
+    directory: Path,
+    *,
+    timeout: float = TIMEOUT,
+    threads: int = 4,
+    is_plain: bool = False,
 ) -> Iterator[Relayed]:
     """It runs during a ``with``, and its mailbox has two messages.
 
-    ``timeout``: as ``store.timeout``; ``is_plain``: the relay sees statements.
+    ``timeout`` and ``threads``: as of ``[store]``; ``is_plain``: the relay sees statements.
     """
-    relayed = Relayed(engines, directory, timeout=timeout, is_plain=is_plain)
+    relayed = Relayed(engines, directory, timeout=timeout, threads=threads, is_plain=is_plain)
     try:
         yield relayed
     finally:

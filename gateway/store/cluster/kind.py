@@ -128,6 +128,7 @@ def make_blobs(
 def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
     # Commands that read the settings only need neither engine.
     from gateway.store.cluster.bodies.body_cache import BodyCache
+    from gateway.store.cluster.in_time import in_time
     from gateway.store.cluster.store import ClusterOptions, ClusterStore
 
     if parts.reactor is None:
@@ -155,11 +156,11 @@ def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
             parts.reactor,
             database,
             blobs,
-            parts.run,
+            in_time(parts.run, own.timeout),
             options=options,
             cache=cache,
             admit=parts.admit,
-            deliver=parts.deliver,
+            deliver=in_time(parts.deliver, own.timeout),
             emit=parts.emit,
         )
         # From here on the store closes them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ OF_DATABASE = TIMEOUT + 2 + MARGIN
 
 OF_S3 = 3 * TIMEOUT + MARGIN
 """Seconds for three tries."""
+
+MANY = 15
+"""Sessions: one after the other they would wait for longer than that."""
 
 LOGIN = f"USER {USER}\r\nPASS {PASSWORD}\r\n".encode()
 
@@ -170,6 +174,30 @@ def test_a_silent_database_is_sys_temp_and_451_in_time_and_all_is_well_when_it_a
             new.ask("QUIT")
         assert relayed.messages() == 3
     check_outage(relayed, "PostgreSQL")
+
+
+def test_who_removes_mail_while_the_database_is_silent_keeps_no_login_waiting_for_each_of_them(
+    engines: Engines, tmp_path: Path
+) -> None:
+    with ExitStack() as opened:
+        one_thread = relayed_gateway(engines, tmp_path, threads=1)
+        relayed = opened.enter_context(one_thread)
+        begins = opened.enter_context(Pop3(relayed.gateway.plain, patience=OF_DATABASE))
+        remove = [opened.enter_context(logged_in(relayed, OF_DATABASE)) for _ in range(MANY)]
+        for client in remove:
+            client.ask("DELE 1")
+        relayed.database.freeze()
+        for client in remove:
+            client.send(b"QUIT\r\n")
+        begins.send(LOGIN)
+        assert refused_login(begins).startswith(SYS_TEMP)
+        for client in remove:
+            assert refused(client).startswith(SYS_TEMP)
+        relayed.database.thaw()
+        begins.send(LOGIN)
+        begins.reply()
+        begins.reply()
+        assert begins.ask("STAT") == f"2 {2 * len(MESSAGE)}"
 
 
 def test_a_silent_s3_is_sys_temp_and_451_in_time_and_all_is_well_when_it_answers_again(
