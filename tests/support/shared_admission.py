@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -21,6 +21,15 @@ from gateway.model import Connection, LoginAttempt, Peer, Terms
 from gateway.pop3.profile import Profile
 from gateway.postgresql.database import Database, Parameters
 from gateway.state.cluster.limits import ClusterLimits
+from gateway.testing.admission_contract import (
+    CONNECTIONS,
+    DELAY,
+    FREE,
+    LOGIN_DELAY,
+    PER_ADDRESS,
+    PER_USER,
+    AdmissionBench,
+)
 from gateway.testing.store_contract import run_now
 
 KEY = b"of the cluster"
@@ -144,3 +153,24 @@ class Cluster:
             (mailbox,),
         )
         return int(rows[0][0])
+
+
+def bench_on(url: Callable[[], str]) -> Callable[[SynchronousTestCase], AdmissionBench]:
+    """What ``admission_tests`` takes: one gateway of a cluster, with the database at ``url``."""
+
+    def bench(test: SynchronousTestCase) -> AdmissionBench:
+        cluster = Cluster(test)
+        member = cluster.gateway(
+            url=url(),
+            limits=ConnectionLimits(CONNECTIONS, PER_ADDRESS, PER_USER),
+            login_delay=f"{LOGIN_DELAY} USER",
+            throttle=ThrottleLimits(free=FREE, delay=DELAY),
+        )
+
+        def advance(seconds: float) -> None:
+            cluster.shift(seconds)
+            cluster.clock.advance(seconds)
+
+        return AdmissionBench(member.admission, advance)
+
+    return bench

@@ -21,11 +21,14 @@ from cluster_engines import (
     states_on,
 )
 from gateway.postgresql.database import Database
+from gateway.testing.admission_contract import admission_tests
+from gateway.testing.mailbox_admin_contract import mailbox_admin_tests
 from gateway.testing.retention_store_contract import keeping_tests
 from gateway.testing.state_contract import leader_tests, state_tests
 from gateway.testing.store_contract import ALICE, delivery_tests, store_tests
 from gateway.testing.transfer_contract import transfer_tests
 from pgbouncer import SERVERS, PgBouncer
+from shared_admission import bench_on
 
 POOLERS: list[PgBouncer] = []
 """The one that runs."""
@@ -86,6 +89,14 @@ class PooledKeepingTests(Waits, keeping_tests(PooledBench)):  # type: ignore[mis
 
 
 class PooledTransferTests(Waits, transfer_tests(PooledBench)):  # type: ignore[misc]
+    pass
+
+
+class PooledMailboxAdminTests(Waits, mailbox_admin_tests(PooledBench)):  # type: ignore[misc]
+    pass
+
+
+class PooledAdmissionTests(admission_tests(bench_on(url))):  # type: ignore[misc]
     pass
 
 

@@ -19,18 +19,9 @@ from gateway.errors import LoginTooSoon, TooManyGuesses, TooManySessions, WrongP
 from gateway.events import BackEndBack, BackEndDown, LoginDelayed
 from gateway.model import Guess
 from gateway.state.cluster.limits import LEASE
-from gateway.testing.admission_contract import (
-    CONNECTIONS,
-    DELAY,
-    FREE,
-    LOGIN_DELAY,
-    PER_ADDRESS,
-    PER_USER,
-    AdmissionBench,
-    admission_tests,
-)
+from gateway.testing.admission_contract import admission_tests
 from relay import Relay
-from shared_admission import HERE, Cluster, Member
+from shared_admission import HERE, Cluster, Member, bench_on
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 
@@ -417,21 +408,5 @@ class OutageTests(SharedCase):
         self.assertNoResult(self.near.try_password(b"d")[0])
 
 
-def cluster_bench(test: SynchronousTestCase) -> AdmissionBench:
-    """One gateway of a cluster."""
-    cluster = Cluster(test)
-    member = cluster.gateway(
-        limits=ConnectionLimits(CONNECTIONS, PER_ADDRESS, PER_USER),
-        login_delay=f"{LOGIN_DELAY} USER",
-        throttle=ThrottleLimits(free=FREE, delay=DELAY),
-    )
-
-    def advance(seconds: float) -> None:
-        cluster.shift(seconds)
-        cluster.clock.advance(seconds)
-
-    return AdmissionBench(member.admission, advance)
-
-
-class ClusterAdmissionTests(admission_tests(cluster_bench)):  # type: ignore[misc]
+class ClusterAdmissionTests(admission_tests(bench_on(lambda: ENGINES[0].url))):  # type: ignore[misc]
     pass
