@@ -104,16 +104,27 @@ def overlay(work: Path) -> str:
 class Service:
     """One service of compose.yaml: its root, its process, and what happens to it."""
 
-    def __init__(self, name: str, settings: dict[str, Any], data: Path, hosts: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: dict[str, Any],
+        data: Path,
+        hosts: str,
+        image: Image | None = None,
+    ) -> None:
+        """``image``: in place of the one that its Dockerfile describes."""
         self.name, self.settings, self.data, self.hosts = name, settings, data, hosts
-        build = settings["build"]
-        context = (HERE / build["context"]).resolve()
-        self.image = read_dockerfile(context, context / build.get("dockerfile", "Dockerfile"))
+        self.image = image or self._built()
         self.image.environment |= settings.get("environment", {})
         self.user, _, group = settings.get("user", self.image.user).partition(":")
         self.group = group or self.user
         self.process: subprocess.Popen[bytes] | None = None
         self.stopping = False
+
+    def _built(self) -> Image:
+        build = self.settings["build"]
+        context = (HERE / build["context"]).resolve()
+        return read_dockerfile(context, context / build.get("dockerfile", "Dockerfile"))
 
     def _mounts(self) -> list[tuple[str, str, str]]:
         """Of each volume the source, the target and the options."""
@@ -156,10 +167,10 @@ class Service:
                 lines.append(f'mount -o remount,bind,{options} "$root{target}"')
         if self.settings.get("read_only"):
             lines.append('mount -o remount,bind,ro "$root"')
-        lines.append(f'exec chroot "$root" {shlex.join(self._confined(self.image.command))}')
+        lines.append(f'exec chroot "$root" {shlex.join(self.confined(self.image.command))}')
         return "\n".join(lines)
 
-    def _confined(self, command: list[str]) -> list[str]:
+    def confined(self, command: list[str]) -> list[str]:
         """The command with the service's user, capabilities, environment and directory."""
         kept = ["-all", *(f"+{name.lower()}" for name in self.settings.get("cap_add", ()))]
         variables = [f"{name}={value}" for name, value in self.image.environment.items()]
@@ -169,23 +180,22 @@ class Service:
             *("env", "-i", f"--chdir={self.image.directory}", *variables, *command),
         ]
 
+    def starting(self) -> list[str]:
+        """The command that starts it once, in namespaces; with what calls it, it ends too."""
+        inside = ("--mount", "--pid", "--fork", "--kill-child", "--propagation=private")
+        return [
+            *("setpriv", "--pdeathsig", "KILL"),
+            *("unshare", *inside, "sh", "-c", self._script()),
+        ]
+
     def start(self) -> None:
         """Start it, and again whenever it ends, until it is stopped."""
         self._spawn()
         threading.Thread(target=self._keep, daemon=True).start()
 
     def _spawn(self) -> None:
-        confined = [
-            "unshare",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--propagation=private",
-        ]
         self.process = subprocess.Popen(
-            # With this process, however it ends, the service ends too.
-            ["setpriv", "--pdeathsig", "KILL", *confined, "sh", "-c", self._script()],
+            self.starting(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -198,7 +208,7 @@ class Service:
                 inner = Path(f"/proc/{pid}/task/{pid}/children").read_text().strip()
         place = self.data / "services" / self.name
         place.parent.mkdir(exist_ok=True)
-        about = {"pid": int(inner or 0), "inside": self._confined([]), "health": self.image.health}
+        about = {"pid": int(inner or 0), "inside": self.confined([]), "health": self.image.health}
         text = json.dumps(about)
         place.with_suffix(".new").write_text(text)
         place.with_suffix(".new").rename(place)
