@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("pages")]
 
 ELSEWHERE = {
     "container.md": "tests/interop/container/test_image.py",
-    "cluster-compose.md": "tests/stack/test_cluster_haproxy.py",
+    "cluster-compose.md": "tests/stack/test_cluster_databases.py",
     "compose.md": "tests/interop/stack/test_compose_page.py",
     "troubleshooting.md": "tests/interop/docs/test_troubleshooting_commands.py",
     "operator.md": "tests/interop/docs/test_operator_page.py",
