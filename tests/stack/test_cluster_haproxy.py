@@ -68,8 +68,9 @@ class Site:
             text = text.replace(f"bind :{port}\n", f"bind 127.0.0.1:{self.fronts[name]}\n")
             for host, address in HOSTS.items():
                 text = text.replace(f"{address}:{port}\n", f"127.0.0.1:{self.backs[host][name]}\n")
-        # It would take seconds to see that a gateway is down, or up.
-        return text.replace(" inter 2s ", " inter 50ms ")
+        # It would take seconds to see that a gateway is down, or up. Checks may take their time.
+        text = text.replace("timeout connect 5s\n", "timeout connect 5s\n    timeout check 30s\n")
+        return text.replace(" inter 2s ", " inter 200ms ")
 
     def start(self, name: str) -> Gateway:
         """Start a gateway; returns once it serves."""
