@@ -15,8 +15,9 @@ class IMailboxTransfer(Interface):
     """A store that mailboxes can be copied from, and copied to.
 
     The copy calls one method at a time for a mailbox; while it copies from it, sessions and
-    deliveries may change it.  A mailbox that is copied to is marked away: else ``take`` and
-    ``adjust`` fail with ``MaildropBusy``.  Fails as ``IDelivery.receive``.
+    deliveries may change it.  A mailbox that is copied to is marked away: ``take`` and ``adjust``
+    fail with ``MaildropBusy`` unless it has their ``mark``, which is not empty, so that of two
+    copies the later one goes on.  Fails as ``IDelivery.receive``.
     """
 
     def inspect(account: Account) -> Deferred[MailboxImage]:
@@ -31,7 +32,7 @@ class IMailboxTransfer(Interface):
         Fails with ``MessageGone``, ``MessageUnreadable`` or ``SizeChanged``.
         """
 
-    def take(account: Account, message: CopiedMessage, body: IBody) -> Deferred[None]:
+    def take(account: Account, mark: str, message: CopiedMessage, body: IBody) -> Deferred[None]:
         """Add a message with its unique-id and its times, in place of one with the same unique-id.
 
         Only ``adjust`` gives it its place in the listing.  ``body`` has CRLF line ends; the
@@ -39,7 +40,7 @@ class IMailboxTransfer(Interface):
         crash the message is there as a whole or not at all.
         """
 
-    def adjust(account: Account, image: MailboxImage) -> Deferred[None]:
+    def adjust(account: Account, mark: str, image: MailboxImage) -> Deferred[None]:
         """Make the mailbox like ``image``, except for the messages that it lacks.
 
         Removes what is not in ``image``, without audit lines: it was removed at the other place.
@@ -63,8 +64,9 @@ class IMailboxClosing(Interface):
         exclusive session has the mailbox open, or somebody else holds it.
         """
 
-    def mark_away(account: Account, mark: str) -> Deferred[None]:
+    def mark_away(account: Account, mark: str, instead_of: str | None = None) -> Deferred[None]:
         """Close the mailbox until it is marked otherwise, since another place serves it.
 
         ``mark`` says which copy did it; empty: open the mailbox again.  Creates a missing mailbox.
+        Fails with ``MaildropBusy`` if ``instead_of`` is not None, and not the mark that it has.
         """

@@ -88,8 +88,9 @@ def transfer_tests(
             """Bob's closed mailbox gets messages, and is made like an image of them."""
             self.ask("mark_away", BOB, "copy")
             for one in messages:
-                self.ask("take", BOB, one, _Text(b"Subject: %s\r\n\r\n" % one.uid.encode()))
-            self.ask("adjust", BOB, image_of(*messages))
+                text = _Text(b"Subject: %s\r\n\r\n" % one.uid.encode())
+                self.ask("take", BOB, "copy", one, text)
+            self.ask("adjust", BOB, "copy", image_of(*messages))
 
         def listed(self, account: Account = BOB) -> list[str]:
             """The unique-ids that a login shows, in order."""
@@ -210,7 +211,7 @@ def transfer_tests(
 
         def test_the_next_id_is_above_that_of_the_other_place(self) -> None:
             self.take()
-            self.ask("adjust", BOB, image_of(next_uid=123_456))
+            self.ask("adjust", BOB, "copy", image_of(next_uid=123_456))
             self.assertGreaterEqual(self.ask("inspect", BOB).next_uid, 123_456)
             self.ask("mark_away", BOB, "")
             self.successResultOf(self.send(BOB))
@@ -228,24 +229,24 @@ def transfer_tests(
         def test_what_the_other_place_has_lost_goes_and_nothing_else(self) -> None:
             first, second, third = message("1"), message("2"), message("3", hidden=LONG_AGO)
             self.take(first, second, third, message("4", hidden=LONG_AGO))
-            self.ask("adjust", BOB, image_of(second, third))
+            self.ask("adjust", BOB, "copy", image_of(second, third))
             self.assertEqual([one.uid for one in self.ask("inspect", BOB).messages], ["2", "3"])
             self.assertEqual(self.bench.trail.lines, [])
 
         def test_marks_follow_those_of_the_other_place(self) -> None:
             self.take(message("1"), message("2", read=LONG_AGO))
-            self.ask("adjust", BOB, image_of(message("1", read=LONG_AGO), message("2")))
+            self.ask("adjust", BOB, "copy", image_of(message("1", read=LONG_AGO), message("2")))
             found = [one.read is not None for one in self.ask("inspect", BOB).messages]
             self.assertEqual(found, [True, False])
 
         def test_what_was_hidden_or_restored_since_is_so_or_comes_again(self) -> None:
             self.take(message("1"), message("2", hidden=LONG_AGO))
             wanted = message("1", hidden=LONG_AGO + DAY), message("2", received=LONG_AGO + DAY)
-            self.ask("adjust", BOB, image_of(*wanted))
+            self.ask("adjust", BOB, "copy", image_of(*wanted))
             there = {one.uid for one in self.ask("inspect", BOB).messages}
             for one in wanted:
                 if one.uid not in there:
-                    self.ask("take", BOB, one, _Text(b"text\r\n"))
+                    self.ask("take", BOB, "copy", one, _Text(b"text\r\n"))
             found = {one.uid: one for one in self.ask("inspect", BOB).messages}
             self.assert_near(found["1"].hidden, LONG_AGO + DAY)
             self.assertIsNone(found["2"].hidden)
@@ -254,7 +255,7 @@ def transfer_tests(
         def test_the_order_follows_that_of_the_other_place(self) -> None:
             one, two, three = (message(uid) for uid in "123")
             self.take(one, two, three)
-            self.ask("adjust", BOB, image_of(two, three, one))
+            self.ask("adjust", BOB, "copy", image_of(two, three, one))
             self.ask("mark_away", BOB, "")
             self.assertEqual(self.listed(), ["2", "3", "1"])
             self.successResultOf(self.send(BOB))
@@ -263,14 +264,25 @@ def transfer_tests(
         def test_usage_is_that_of_what_was_copied(self) -> None:
             self.take(message("1"), message("2"), message("3", hidden=LONG_AGO))
             self.assertEqual(self.ask("usage", BOB), Usage(2 * len(b"Subject: 1\r\n\r\n"), 2))
-            self.ask("adjust", BOB, image_of(message("2")))
+            self.ask("adjust", BOB, "copy", image_of(message("2")))
             self.assertEqual(self.ask("usage", BOB), Usage(len(b"Subject: 1\r\n\r\n"), 1))
 
         def test_nothing_is_copied_into_a_mailbox_that_is_served(self) -> None:
             self.take(message("1"))
             self.ask("mark_away", BOB, "")
-            self.busy("take", BOB, message("2"), _Text(b"text\r\n"))
-            self.busy("adjust", BOB, image_of())
+            self.busy("take", BOB, "copy", message("2"), _Text(b"text\r\n"))
+            self.busy("adjust", BOB, "copy", image_of())
+
+        def test_nothing_is_copied_into_a_mailbox_with_the_mark_of_another_copy(self) -> None:
+            self.take(message("1"))
+            self.busy("mark_away", BOB, "copy 2", "copy 1")
+            self.ask("mark_away", BOB, "copy 2", "copy")
+            self.busy("take", BOB, "copy", message("2"), _Text(b"text\r\n"))
+            self.busy("adjust", BOB, "copy", image_of())
+            self.busy("mark_away", BOB, "", "copy")
+            self.assertEqual([one.uid for one in self.ask("inspect", BOB).messages], ["1"])
+            self.ask("mark_away", BOB, "", "copy 2")
+            self.assertEqual(self.listed(), ["1"])
             self.assertEqual(self.listed(), ["1"])
 
         # -- closing -------------------------------------------------------------

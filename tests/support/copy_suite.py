@@ -23,13 +23,14 @@ from gateway.errors import (
 )
 from gateway.interfaces import IMailboxClosing, IMailboxTransfer
 from gateway.mailboxes.owners import AllMailboxes
-from gateway.model import LastLogin, Level, MailboxImage
+from gateway.model import Form, LastLogin, Level, MailboxImage
 from gateway.operations.mail.copy import CopiedMailbox, copy_mailbox
 from gateway.operations.tools import Tools
 from gateway.state.memory import MemoryState
 from gateway.store.memory_mailbox import BytesBody
 from gateway.testing.retention_store_contract import RULE
 from gateway.testing.store_contract import ALICE, NO_LIMITS, read_all
+from gateway.testing.transfer_contract import image_of, message
 
 STEPS = ("inspect", "open_message", "take", "adjust", "hold", "mark_away")
 
@@ -162,6 +163,15 @@ def copy_tests(make_pair: Callable[[SynchronousTestCase], Pair]) -> type[Synchro
                 found.append((one.uid, text, Near(one.received), one.read is not None, since))
             return found
 
+        def carry(self, tools: Tools, *uids: str) -> None:
+            """Alice has messages there that have brought their unique-ids."""
+            self.ask(tools, "mark_away", "carry")
+            kept = [message(uid) for uid in uids]
+            for one in kept:
+                self.ask(tools, "take", "carry", one, BytesBody(b"text\r\n", Form.CANONICAL))
+            self.ask(tools, "adjust", "carry", image_of(*kept))
+            self.ask(tools, "mark_away", "")
+
         def read_and_remove(self, tools: Tools, read: set[int], removed: set[int]) -> None:
             """A session."""
             maildrop, give_back = self.ask(tools, "open", None)
@@ -271,6 +281,41 @@ def copy_tests(make_pair: Callable[[SynchronousTestCase], Pair]) -> type[Synchro
             self.failureResultOf(self.run_copy(self.old, late), MaildropBusy)
             self.assertEqual(len(self.listed(self.new)), 4)
 
+        def test_an_earlier_run_ends_where_a_later_one_begins(self) -> None:
+            self.fill(2)
+            for step in ("take", "adjust", "mark_away"):
+                begun: list[str] = []
+
+                def see(name: str, step: str = step, begun: list[str] = begun) -> None:
+                    # The last mark: that of the beginning is not there yet.
+                    if name == step and self.image(self.new).away and not begun:
+                        begun.append(name)
+                        self.copy(switch=False)
+
+                self.fill(1)
+                self.copy(switch=False)
+                self.fill(1)
+                earlier = evolve(self.new, store=Watched(self.new.store, see))
+                with self.subTest(step=step):
+                    self.failureResultOf(self.run_copy(self.old, earlier), MaildropBusy)
+                    self.assertEqual(begun, [step])
+            before = self.everything(self.old)
+            self.copy()
+            self.assertEqual(self.everything(self.new), before)
+
+        def test_unique_ids_that_look_like_large_numbers_may_go_and_come_back(self) -> None:
+            for uids in (("0000001100000001", "0000001200000001"), ("1700000000123", "x", "y")):
+                with self.subTest(uids=uids):
+                    self.setUp()
+                    self.carry(self.old, *uids)
+                    self.copy(switch=False)
+                    self.read_and_remove(self.old, set(), {0})
+                    self.copy()
+                    self.assertEqual(self.listed(self.new), [*uids[1:]])
+                    self.read_and_remove(self.new, set(), {0})
+                    self.copy(back=True)
+                    self.assertEqual(self.listed(self.old), [*uids[2:]])
+
         def test_progress_is_told_message_by_message(self) -> None:
             self.fill(3)
             told: list[tuple[int, int]] = []
@@ -348,7 +393,7 @@ def copy_tests(make_pair: Callable[[SynchronousTestCase], Pair]) -> type[Synchro
             self.copy(switch=False)
             one = self.image(self.new).messages[1]
             other = self.ask(self.new, "open_message", self.image(self.new).messages[2])
-            self.successResultOf(self.new.store.take(ALICE, one, other))
+            self.successResultOf(self.new.store.take(ALICE, self.image(self.new).away, one, other))
             other.close()
             self.assertEqual(self.copy().copied, 1)
             self.assertEqual(len(self.listed(self.new)), 3)
@@ -357,8 +402,9 @@ def copy_tests(make_pair: Callable[[SynchronousTestCase], Pair]) -> type[Synchro
             uids = self.fill(3)
 
             class Changing(Watched):
-                def take(self, account: Any, message: Any, body: Any) -> Any:
-                    return self._store.take(account, message, BytesBody(b"wrong\r\n", body.form))
+                def take(self, account: Any, mark: str, message: Any, body: Any) -> Any:
+                    wrong = BytesBody(b"wrong\r\n", body.form)
+                    return self._store.take(account, mark, message, wrong)
 
             changing = evolve(self.new, store=Changing(self.new.store, lambda _: None))
             self.failureResultOf(self.run_copy(self.old, changing), CopyDiffers)

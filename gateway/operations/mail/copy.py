@@ -3,7 +3,7 @@
 The order of the steps ensures that each message is in a mailbox that somebody serves, whenever
 the copy is interrupted, and that a second run goes on where the first one ended:
 
-1. the new mailbox is marked away: nobody else uses it until the end;
+1. the new mailbox is marked away: nobody else uses it until the end, and no earlier run goes on;
 2. while the old one is used: what is missing is copied and compared, what went there is removed;
 3. the old one is held, which ends with this process, and step 2 is done for the rest;
 4. the old one is marked away, and both are compared;
@@ -92,13 +92,13 @@ async def copy_mailbox(
         raise NotSupported("both configurations name the same store: name the old and the new one")
     sides = [Side.of(tools, await account_of(tools, mailbox)) for tools in (old, new)]
     copy = _Copy(sides[0], sides[1], progress, old.now)
-    mark = await copy.begin()
+    await copy.begin()
     for _ in range(PASSES):
         if await copy.synchronise() <= FEW:
             break
     closed = 0.0
     if switch:
-        closed = await copy.switch(mark, lambda: _copy_state(old, new, mailbox))
+        closed = await copy.switch(lambda: _copy_state(old, new, mailbox))
     return copy.result(is_switched=switch, closed=closed)
 
 
@@ -136,22 +136,27 @@ class _Copy:
         """By unique-id: versions of old and new messages that have the same octets."""
         self._last: tuple[MailboxImage, MailboxImage]
         """The last images of the old and the new mailbox."""
+        self._mark = ""
+        """That of the new mailbox: the name of the copy, and of this run of it."""
 
     # -- the beginning -----------------------------------------------------------
 
-    async def begin(self) -> str:
-        """Close the new mailbox, or find it closed; returns the mark that is on it."""
+    async def begin(self) -> None:
+        """Close the new mailbox, or take over the copy that has closed it."""
         old, new = await self._old.inspect(), await self._new.find()
         name = self._old.account.mailbox
-        if old.away and (new is None or new.away != old.away):
+        if old.away and (new is None or _copy_of(new.away) != _copy_of(old.away)):
             raise ServedElsewhere(
                 f"{name}: was copied before, and another place serves it: copy it from there"
             )
         if new is not None and new.away:
-            return new.away
+            # If an earlier run is still under way, what it does next fails.
+            self._mark = f"{_copy_of(new.away)} {uuid4().hex}"
+            await self._new.mark(self._mark, new.away)
+            return
         self._refuse_mail(new)
-        mark = f"copy {uuid4().hex}"
-        await self._new.mark(mark)
+        self._mark = mark = f"copy {uuid4().hex} {uuid4().hex}"
+        await self._new.mark(mark, "")
         try:
             # What came before the mark did is known now.
             self._refuse_mail(await self._new.inspect())
@@ -160,9 +165,8 @@ class _Copy:
                     f"{name}: both configurations name the same store: name the old and the new one"
                 )
         except BaseException:
-            await self._new.mark("")
+            await self._new.mark("", mark)
             raise
-        return mark
 
     def _refuse_mail(self, new: MailboxImage | None) -> None:
         if new is not None and (count := len(new.messages) + new.left_out):
@@ -204,7 +208,7 @@ class _Copy:
         others = [
             one.uid
             for one in new.messages
-            if one.uid not in known and one.uid.isdecimal() and int(one.uid) >= old.next_uid
+            if one.uid not in known and _is_given(one.uid, old.next_uid, new.next_uid)
         ]
         if others:
             raise MailboxExists(
@@ -215,7 +219,8 @@ class _Copy:
 
     async def _adjusted(self, old: MailboxImage) -> MailboxImage:
         """The new mailbox, made like the old one but for missing messages."""
-        await self._new.store.adjust(self._new.account, old._replace(next_uid=old.next_uid + AHEAD))
+        wanted = old._replace(next_uid=old.next_uid + AHEAD)
+        await self._new.store.adjust(self._new.account, self._mark, wanted)
         return await self._new.inspect()
 
     async def _copy(self, messages: Sequence[CopiedMessage], *, is_held: bool) -> int:
@@ -235,7 +240,7 @@ class _Copy:
     async def _copy_one(self, message: CopiedMessage) -> Sum:
         text = await self._old.open(message)
         try:
-            await self._new.store.take(self._new.account, message, text)
+            await self._new.store.take(self._new.account, self._mark, message, text)
             return await text.sum()
         finally:
             text.close()
@@ -289,7 +294,7 @@ class _Copy:
 
     # -- the end -----------------------------------------------------------------
 
-    async def switch(self, mark: str, copy_state: Callable[[], Awaitable[None]]) -> float:
+    async def switch(self, copy_state: Callable[[], Awaitable[None]]) -> float:
         """Close the old mailbox and open the new one; returns for how many seconds none was open.
 
         If it fails before both are alike, the old one is open again.
@@ -299,7 +304,7 @@ class _Copy:
         try:
             await self.synchronise(is_held=True)
             was_away = self._last[0].away
-            await self._old.mark(mark)
+            await self._old.mark(self._mark)
             try:
                 await self._check()
                 await copy_state()
@@ -307,7 +312,7 @@ class _Copy:
                 if not was_away:
                     await self._old.mark("")
                 raise
-            await self._new.mark("")
+            await self._new.mark("", self._mark)
         finally:
             release()
         return self._now() - begun
@@ -341,6 +346,19 @@ class _Copy:
             is_switched=is_switched,
             closed=closed,
         )
+
+
+def _is_given(uid: str, first: int, end: int) -> bool:
+    """Whether a mailbox may have given this unique-id itself, from ``first`` up to ``end``.
+
+    Others are carried over: such texts may look like numbers, with zeros before or far above.
+    """
+    return uid.isdecimal() and first <= int(uid) < end and str(int(uid)) == uid
+
+
+def _copy_of(mark: str) -> str:
+    """The name of the copy in a mark, without that of the run."""
+    return " ".join(mark.split()[:2])
 
 
 def _first_difference(old: MailboxImage, new: MailboxImage) -> str:

@@ -109,6 +109,6 @@ class Side:
             await self.store.open_message(self.account, message), convert_cr=self.convert_cr
         )
 
-    async def mark(self, mark: str) -> None:
+    async def mark(self, mark: str, instead_of: str | None = None) -> None:
         """Close it, or open it."""
-        await self.closing.mark_away(self.account, mark)
+        await self.closing.mark_away(self.account, mark, instead_of)

@@ -58,6 +58,7 @@ from gateway.store.cluster.maildrop import ClusterMaildrop, Means
 from gateway.store.cluster.removal import Removal
 from gateway.store.cluster.snapshots import Snapshots
 from gateway.store.cluster.sql import audit, changes, copied, rows
+from gateway.store.cluster.sql.copied import CopiedTo, lock_away
 from gateway.store.cluster.transfer import take_in
 
 T = TypeVar("T")
@@ -339,19 +340,23 @@ class ClusterStore:
         named = f"{account.mailbox}: message {message.uid}"
         return self._bodies.open(where, lambda: fail(body_missing(named, where.body)))
 
-    def take(self, account: Account, message: CopiedMessage, body: IBody) -> Deferred[None]:
+    def take(
+        self, account: Account, mark: str, message: CopiedMessage, body: IBody
+    ) -> Deferred[None]:
         """Add a message with its unique-id."""
         incoming = Incoming(self._delivery, is_copy=True)
+        place = CopiedTo(account.mailbox, mark)
         return Deferred.fromCoroutine(
-            take_in(incoming, account.mailbox, message, body, self._database, self._run)
+            take_in(incoming, place, message, body, self._database, self._run)
         )
 
-    def adjust(self, account: Account, image: MailboxImage) -> Deferred[None]:
+    def adjust(self, account: Account, mark: str, image: MailboxImage) -> Deferred[None]:
         """Make the mailbox like another one."""
 
         def adjust(name: str) -> None:
+            place = CopiedTo(name, mark)
             self._database.transact(
-                lambda cursor, _: copied.adjust(cursor, copied.lock_away(cursor, name), image)
+                lambda cursor, _: copied.adjust(cursor, lock_away(cursor, place), image)
             )
 
         return self._of(account, adjust)
@@ -365,11 +370,15 @@ class ClusterStore:
 
         return Deferred.fromCoroutine(hold())
 
-    def mark_away(self, account: Account, mark: str) -> Deferred[None]:
+    def mark_away(
+        self, account: Account, mark: str, instead_of: str | None = None
+    ) -> Deferred[None]:
         """Close the mailbox with a mark, or open it."""
 
         def mark_away(name: str) -> None:
-            self._database.transact(lambda cursor, _: copied.mark_away(cursor, name, mark))
+            self._database.transact(
+                lambda cursor, _: copied.mark_away(cursor, name, mark, instead_of)
+            )
 
         return self._of(account, mark_away)
 

@@ -276,17 +276,19 @@ class MaildirStore:
         """Open one of them."""
         return self._transfer(account, lambda one: one.open_message(message, self._run))
 
-    def take(self, account: Account, message: CopiedMessage, body: IBody) -> Deferred[None]:
+    def take(
+        self, account: Account, mark: str, message: CopiedMessage, body: IBody
+    ) -> Deferred[None]:
         """Add a message with its unique-id."""
         try:
             transfer = self._transfer_of(account)
         except BadMailboxName as error:
             return fail(error)
-        return Deferred.fromCoroutine(take_in(transfer, message, body, self._run))
+        return Deferred.fromCoroutine(take_in(transfer, mark, message, body, self._run))
 
-    def adjust(self, account: Account, image: MailboxImage) -> Deferred[None]:
+    def adjust(self, account: Account, mark: str, image: MailboxImage) -> Deferred[None]:
         """Make the Maildir like another mailbox."""
-        return self._transfer(account, lambda one: one.adjust(image))
+        return self._transfer(account, lambda one: one.adjust(mark, image))
 
     def hold(self, account: Account) -> Deferred[Callable[[], None]]:
         """Close the Maildir, also against exclusive sessions."""
@@ -300,9 +302,11 @@ class MaildirStore:
 
         return self._transfer(account, hold)
 
-    def mark_away(self, account: Account, mark: str) -> Deferred[None]:
+    def mark_away(
+        self, account: Account, mark: str, instead_of: str | None = None
+    ) -> Deferred[None]:
         """Close the Maildir with a mark, or open it."""
-        return self._transfer(account, lambda one: one.mark_away(mark))
+        return self._transfer(account, lambda one: one.mark_away(mark, instead_of))
 
     def _transfer(self, account: Account, work: Callable[[MaildirTransfer], T]) -> Deferred[T]:
         try:

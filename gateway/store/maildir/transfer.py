@@ -21,9 +21,10 @@ from typing import NamedTuple
 import attrs
 
 from gateway.durable import sync_directory
-from gateway.errors import MailboxUnusable, MaildropBusy, MessageGone, NoSuchMailbox, SizeChanged
+from gateway.errors import MailboxUnusable, MessageGone, NoSuchMailbox, SizeChanged
 from gateway.interfaces import IBody, Run
 from gateway.model import CopiedMessage, Form, Limits, MailboxImage, StoredMessage
+from gateway.store.copy_marks import check_mark
 from gateway.store.maildir.delivery import maildirsize
 from gateway.store.maildir.delivery.incoming import HELD, Draft, unique_name
 from gateway.store.maildir.folders import closing
@@ -32,7 +33,7 @@ from gateway.store.maildir.folders.files import FileBody, open_message, store_er
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.moves import move
 from gateway.store.maildir.folders.place import FOLDERS, Place, make_maildir, opened
-from gateway.store.maildir.folders.scan import EXPIRED, delivery_order, scan
+from gateway.store.maildir.folders.scan import EXPIRED, scan, seconds_in
 from gateway.store.maildir.folders.there import is_directory, is_there
 from gateway.store.maildir.listing.compressed import HEAD, UnpackedBody, kind_of
 from gateway.store.maildir.listing.reader import Reader
@@ -104,16 +105,15 @@ class MaildirTransfer:
             raise store_error(error, self._path) from error
 
     @contextmanager
-    def _alone(self) -> Iterator[Place]:
-        """The Maildir that is copied to, with its locks, and the uidlist as it is."""
+    def _alone(self, mark: str) -> Iterator[Place]:
+        """The Maildir that this copy copies to, with its locks, and the uidlist as it is."""
         timeout = self._reading.lock_timeout
         with (
             self._opened() as place,
             flocked(place, timeout=timeout),
             lock_file(place, NAME, timeout=timeout),
         ):
-            if not closing.mark_of(place):
-                raise MaildropBusy(f"{self._mailbox}: is served here: nothing is copied to it")
+            check_mark(self._mailbox, closing.mark_of(place), mark)
             self._ids.reach(place)
             self._ids.refresh()
             yield place
@@ -233,10 +233,10 @@ class MaildirTransfer:
         """Write what is in memory to disk."""
         draft.spill(self._opened)
 
-    def take(self, message: CopiedMessage, draft: Draft) -> None:
+    def take(self, mark: str, message: CopiedMessage, draft: Draft) -> None:
         """Add a message."""
         try:
-            with self._alone() as place:
+            with self._alone(mark) as place:
                 try:
                     draft.complete(place)
                     self._put(place, message, draft)
@@ -286,11 +286,11 @@ class MaildirTransfer:
                 os.unlink(place.at(file))
             self._ids.drop([base])
 
-    def adjust(self, image: MailboxImage) -> None:
+    def adjust(self, mark: str, image: MailboxImage) -> None:
         """Make it like ``image``, as far as its messages are here."""
         wanted = {one.uid: one for one in image.messages}
         self._hidden_files = None
-        with self._alone() as place:
+        with self._alone(mark) as place:
             self._ids.raise_next(image.next_uid, now=self._now)
             shown = self._shown(place)
             gone: list[str] = []
@@ -322,7 +322,7 @@ class MaildirTransfer:
             os.unlink(path)
             return False
         if abs(one.received - wanted.received) > SAME:
-            if delivery_order(file.partition("/")[2])[0] > wanted.received:
+            if seconds_in(file.partition("/")[2]) > wanted.received:
                 os.unlink(path)
                 return False
             received = int(wanted.received * 1e9)
@@ -348,17 +348,21 @@ class MaildirTransfer:
             file = closing.hold(place)
         return lambda: closing.release(self._path, file)
 
-    def mark_away(self, mark: str) -> None:
+    def mark_away(self, mark: str, instead_of: str | None = None) -> None:
         """Close it with a mark, or open it."""
         try:
             make_maildir(self._path)
         except OSError as error:
             raise store_error(error, self._path) from error
         with self._opened() as place, flocked(place, timeout=self._reading.lock_timeout):
+            if instead_of is not None:
+                check_mark(self._mailbox, closing.mark_of(place), instead_of)
             closing.mark(place, mark)
 
 
-async def take_in(transfer: MaildirTransfer, message: CopiedMessage, body: IBody, run: Run) -> None:
+async def take_in(
+    transfer: MaildirTransfer, mark: str, message: CopiedMessage, body: IBody, run: Run
+) -> None:
     """Add a message that is being read."""
     draft = transfer.draft(message)
     try:
@@ -366,7 +370,7 @@ async def take_in(transfer: MaildirTransfer, message: CopiedMessage, body: IBody
             draft.take(data)
             if draft.held >= HELD:
                 await run(partial(transfer.spill, draft))
-        await run(partial(transfer.take, message, draft))
+        await run(partial(transfer.take, mark, message, draft))
     finally:
         await run(draft.discard)
 

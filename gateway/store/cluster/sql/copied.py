@@ -15,6 +15,7 @@ from gateway.store.cluster.sql.changes import NEXT, Locked
 from gateway.store.cluster.sql.delivery_rows import New
 from gateway.store.cluster.sql.lease_rows import LEASE
 from gateway.store.cluster.sql.rows import COLUMNS, MATCHES, Kept, as_ids, find_id
+from gateway.store.copy_marks import check_mark
 
 SAME = 0.002
 """Seconds by which equal times may differ: a Maildir has some in milliseconds."""
@@ -75,12 +76,19 @@ WITH box AS (
 INSERT INTO pop3gw.head (mailbox, uid, octets) SELECT id, %(uid)s, %(head)s FROM box"""
 
 
-def lock_away(cursor: Cursor, name: str) -> Locked:
-    """Lock a mailbox that is copied to; raises ``MaildropBusy`` if it is served here."""
-    box = changes.lock(cursor, name, closed_too=True)
-    cursor.execute("SELECT FROM pop3gw.mailbox WHERE id = %s AND away <> ''", (box.id,))
-    if cursor.fetchone() is None:
-        raise MaildropBusy(f"{name}: is served here: nothing is copied to it")
+class CopiedTo(NamedTuple):
+    """A mailbox that is copied to, and the mark of the copy."""
+
+    name: str
+    mark: str
+
+
+def lock_away(cursor: Cursor, place: CopiedTo) -> Locked:
+    """Lock a mailbox; raises ``MaildropBusy`` if it does not have the mark."""
+    box = changes.lock(cursor, place.name, closed_too=True)
+    cursor.execute("SELECT away FROM pop3gw.mailbox WHERE id = %s", (box.id,))
+    ((found,),) = cursor.fetchall()
+    check_mark(place.name, found, place.mark)
     return box
 
 
@@ -178,9 +186,18 @@ def _are_alike(times: Sequence[float | None], others: Sequence[float | None]) ->
 # -- closing ---------------------------------------------------------------------
 
 
-def mark_away(cursor: Cursor, name: str, mark: str) -> None:
-    """Close a mailbox with a mark, or open it; creates a missing one."""
+def mark_away(cursor: Cursor, name: str, mark: str, instead_of: str | None) -> None:
+    """Close a mailbox with a mark, or open it; creates a missing one.
+
+    Raises ``MaildropBusy`` if it has neither this mark nor ``instead_of``, if that is named.
+    """
     changes.create(cursor, name)
+    if instead_of is not None:
+        cursor.execute("SELECT away FROM pop3gw.mailbox WHERE name = %s FOR UPDATE", (name,))
+        ((found,),) = cursor.fetchall()
+        # If the commit before was not answered, it has this one.
+        if found != mark:
+            check_mark(name, found, instead_of)
     cursor.execute("UPDATE pop3gw.mailbox SET away = %s WHERE name = %s", (mark, name))
 
 
