@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ENGINES, ClusterBench, Waits
-from copy_suite import Pair, copy_tests
+from copy_suite import Pair, copy_tests, tools_of
+from gateway.operations.mail.copy import copy_mailbox
 from gateway.postgresql.database import Database
 from gateway.postgresql.migrate import migrate
 from gateway.store.cluster.store import ClusterOptions
@@ -53,6 +56,18 @@ class MaildirToClusterTests(  # type: ignore[misc]
     Waits, copy_tests(lambda test: pair(test, maildirs(test), cluster(test)))
 ):
     pass
+
+
+class OddTimeTests(Waits, SynchronousTestCase):
+    def test_a_message_with_an_impossible_time_in_its_name_is_copied(self) -> None:
+        old, new = maildirs(self), cluster(self)
+        self.successResultOf(old.prepare(ALICE))
+        file = Path(old._path(ALICE)) / "cur" / "1700000000123456.abc.host:2,"
+        file.write_bytes(b"text\r\n")
+        sides = tools_of(old, "old"), tools_of(new, "new")
+        copied = copy_mailbox(*sides, mailbox=ALICE.mailbox)
+        done = self.successResultOf(Deferred.fromCoroutine(copied))
+        self.assertEqual((done.messages, done.is_switched), (1, True))
 
 
 class ClusterToMaildirTests(  # type: ignore[misc]

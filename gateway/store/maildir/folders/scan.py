@@ -14,6 +14,9 @@ EXPIRED = ".Expired"
 TRIES = 4
 """Most readings of directories that keep changing, per scan."""
 
+EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
+"""The first and the last second that a date can be of: years 1 and 9999."""
+
 _FINE = 50_000_000
 _COARSE = 2_000_000_000
 _SECONDS = re.compile(r"[0-9]{10}\.")
@@ -163,6 +166,12 @@ def delivery_order(base: str) -> tuple[int, str]:
     if seconds.isascii() and seconds.isdigit():
         return (int(seconds), base)
     return (0, base)
+
+
+def seconds_in(base: str) -> int:
+    """The seconds that begin a Maildir name; 0: it has none, or no possible time."""
+    seconds = delivery_order(base)[0]
+    return seconds if seconds <= LATEST else 0
 
 
 def in_order(bases: list[str]) -> list[str]:

@@ -13,7 +13,13 @@ from gateway.store.audited import END_OF_HEADER, entry, message_id_in
 from gateway.store.maildir.folders.files import open_message, version_of
 from gateway.store.maildir.folders.follow import follow
 from gateway.store.maildir.folders.place import Place
-from gateway.store.maildir.folders.scan import delivery_order, look, stored_size
+from gateway.store.maildir.folders.scan import (
+    EARLIEST,
+    LATEST,
+    look,
+    seconds_in,
+    stored_size,
+)
 from gateway.store.maildir.listing.compressed import HEAD, Unpacked, is_packed, kind_of
 from gateway.store.maildir.removal.hidden import hidden_of
 from gateway.store.maildir.uids.high_water import Mark
@@ -39,7 +45,7 @@ def as_delivered(uid: str, name: str, status: os.stat_result) -> StoredMessage:
     the rename that adds the flag S sets; any later change makes it later.
     """
     base, _, info = name.partition(":")
-    received = max(float(delivery_order(base)[0]), status.st_mtime)
+    received = _possible(max(float(seconds_in(base)), status.st_mtime))
     is_read = info.startswith("2,") and "S" in info
     read = max(received, status.st_ctime) if is_read else None
     return StoredMessage(received, uid, status.st_size, read)
@@ -49,8 +55,13 @@ def as_hidden(uid: str, name: str, status: os.stat_result) -> StoredMessage:
     """Its age counts from the rename that hid it, or from the time in its name."""
     hidden = hidden_of(f"cur/{name}")
     since = None if hidden is None else hidden.since
-    since = status.st_ctime if since is None else since
+    since = status.st_ctime if since is None else _possible(since)
     return as_delivered(uid, name, status)._replace(received=since)
+
+
+def _possible(seconds: float) -> float:
+    """The nearest time that has a date: neither an audit log nor a database holds others."""
+    return min(max(seconds, EARLIEST), LATEST)
 
 
 class Looked(NamedTuple):
