@@ -154,8 +154,9 @@ class SharedAdmission(NamedTuple):
     count_sessions: bool
     """``limits.sessions_per_user`` holds in all of them together; else in each."""
 
-    key: bytes
-    """A secret of all of them that ``limits`` does not have, for digests of passwords."""
+    key_of: Callable[[Any], bytes]
+    """Of settings of the store: a secret of all servers that ``limits`` does not have, for digests
+    of passwords."""
 
 
 @frozen
@@ -181,13 +182,13 @@ class StoreKind(Generic[S]):
     """The state and the leader of all servers that share the store; None: those of this machine.
 
     The second argument does what may block, the third watches a server, as in ``StoreParts``.
-    Raises ``ConfigError``.
+    Raises ``ConfigError``.  Only the start makes them: a reload changes nothing in them.
     """
 
     make_admission: Callable[[S, WatchFor], SharedAdmission] | None = None
     """How all servers that share the store count together; None: each by itself.
 
-    Raises ``ConfigError``.
+    Raises ``ConfigError``.  Only the start makes it: a reload asks ``key_of`` again, no more.
     """
 
     keeps_audit: bool = False

@@ -60,16 +60,16 @@ class ClusterAdmission:
         self._run = run
         self._clock = clock
         self._count_sessions = count_sessions
-        self._key = key
         outage = Outage("limits in the database", clock.seconds, emit)
         self._sessions = ClusterSessions(limits, run, clock, outage, per_user=0)
         self._guesses = ClusterGuesses(limits, run, outage, own.learn, 0.0)
         own.forgiven = self._guesses.forgive
         self._loop = looping(self._tick, "limits of a cluster", clock)
-        self.configure(rules)
+        self.configure(rules, key)
 
-    def configure(self, rules: AdmissionRules) -> None:
+    def configure(self, rules: AdmissionRules, key: bytes) -> None:
         """Other limits from now on; the machine's own admission is configured by itself."""
+        self._key = key
         self._profile = rules.profile
         self._sessions.per_user = rules.limits.per_user if self._count_sessions else 0
         self._guesses.window = (rules.throttle or ThrottleLimits()).window

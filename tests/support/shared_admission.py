@@ -65,10 +65,11 @@ class Member:
         login_delay: str = "0",
         count_sessions: bool = True,
         throttle: ThrottleLimits = DEFAULT,
+        key: bytes = KEY,
     ) -> None:
         self.events: list[Any] = []
         self.database = Counting(url or ENGINES[0].url, timeout=2.0)
-        rules = AdmissionRules(limits, throttle, Profile(login_delay=login_delay))
+        self._rules = rules = AdmissionRules(limits, throttle, Profile(login_delay=login_delay))
         self._own = own = LocalAdmission(
             lambda: clock,
             limits=limits,
@@ -83,10 +84,14 @@ class Member:
             clock,
             rules,
             count_sessions=count_sessions,
-            key=KEY,
+            key=key,
             emit=self.events.append,
         )
         self.admission.start()
+
+    def take_key(self, key: bytes) -> None:
+        """As a reload does."""
+        self.admission.configure(self._rules, key)
 
     def forgive(
         self, *, names: Sequence[str] = (), address: str = "", mailboxes: Sequence[str] = ()

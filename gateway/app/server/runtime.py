@@ -120,9 +120,10 @@ class Runtime:
             self.reactor,
             rules,
             count_sessions=shared.count_sessions,
-            key=shared.key,
+            key=shared.key_of(settings.store),
             emit=self.events.emit,
         )
+        self._key_of = shared.key_of
         admission.start()
         return admission
 
@@ -145,7 +146,7 @@ class Runtime:
         for name, rules in admission_rules(settings).items():
             self.admissions[name].configure(rules)
             if name == "pop3" and self._shared_admission is not None:
-                self._shared_admission.configure(rules)
+                self._shared_admission.configure(rules, self._key_of(settings.store))
         for pool, numbers in zip(self.pools, _threads_of(settings).values(), strict=True):
             pool.configure(**numbers)
         for observer in self.observers:

@@ -181,9 +181,12 @@ def _make_admission(own: ClusterSettings, watch: WatchFor) -> SharedAdmission:
     from gateway.state.cluster.limits import ClusterLimits
 
     limits = ClusterLimits(make_database(own, watch, within=LIMITS_WITHIN))
+    return SharedAdmission(limits, own.shared_sessions, _key_of)
+
+
+def _key_of(own: ClusterSettings) -> bytes:
     # Not the secret itself: whoever learns this key cannot sign requests.
-    key = hmac.digest(own.bucket_secret_key.encode(), b"pop3gw wrong passwords", "sha256")
-    return SharedAdmission(limits, own.shared_sessions, key)
+    return hmac.digest(own.bucket_secret_key.encode(), b"pop3gw wrong passwords", "sha256")
 
 
 def missing_driver() -> str:

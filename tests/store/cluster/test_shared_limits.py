@@ -260,6 +260,17 @@ class ThrottleTests(SharedCase):
         # One wrong password, so another one waits for nothing.
         self.guess(self.two, b"other")
 
+    def test_with_a_key_of_a_reload_a_wrong_password_is_the_same_as_with_a_key_of_the_start(
+        self,
+    ) -> None:
+        self.one.take_key(b"another")
+        started = self.cluster.gateway(key=b"another")
+        self.guess(self.one, b"old")
+        self.cluster.pass_time(2)
+        login, asked = started.try_password(b"old")
+        self.failureResultOf(login, WrongPassword)
+        self.assertEqual(asked, [])
+
     def test_a_password_that_one_gateway_finds_changed_is_trusted_in_no_other(self) -> None:
         for member in (self.one, self.two):
             self.successResultOf(member.try_password(b"old", right=True)[0])
