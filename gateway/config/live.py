@@ -29,6 +29,8 @@ RESTART: Mapping[str, str] = {
     "store.database": "state and leader are in it too",
     "store.database_password": "state and leader are behind it too",
     "store.database_password_file": "state and leader are behind it too",
+    "store.timeout": "state, leader and shared limits have it too",
+    "store.shared_sessions": "open sessions were counted without it, or with it",
 }
 """The settings that need a restart, and why; ``*`` is any name.  All others change live."""
 

@@ -78,6 +78,18 @@ bind_dn = "cn=reader"
 bind_password = "secret"
 """
 
+CLUSTER = """
+[store]
+kind = "cluster"
+database = "postgresql://gateway@127.0.0.1:1/mail"
+database_password = "secret"
+bucket = "https://127.0.0.1:2/mail"
+bucket_access_key = "gateway"
+bucket_secret_key = "secret"
+body_cache = "bodies"
+timeout = 1.0
+"""
+
 NETWORKS = (ipaddress.ip_network("192.0.2.0/24"),)
 
 OTHER: Mapping[str, Any] = {
@@ -115,6 +127,10 @@ OTHER: Mapping[str, Any] = {
     "directory.file": "others",
     "directory.hosts": ("mail.a.example",),
     "store.path": "other/{name}",
+    "store.bucket": "https://127.0.0.1:3/mail",
+    "store.bucket_ca_file": "cert.pem",
+    "store.body_cache": "other-bodies",
+    "store.body_cache_size": "2 GB",
     "quota.octets": "3 GB",
     "*.warn_octets": "1 MB",
     "*.messages": 77,
@@ -240,6 +256,8 @@ class FactsTests(SynchronousTestCase):
             shutil.copy(place / name, place / f"other-{name}")
         for name in ("accounts", "others"):
             passwd_entries.put(str(place / name), "a@a.example", b"x", "SSHA256")
+        for name in ("bodies", "other-bodies"):
+            (place / name).mkdir()
 
         self.base = BASE.replace("{place}", str(place))
 
@@ -270,7 +288,8 @@ class FactsTests(SynchronousTestCase):
         runtime = assembly._runtime
         parts = {name: one.made for name, one in assembly._parts._parts.items()}
         roots = [parts, self.server.listeners, runtime.admissions, runtime.observers, runtime.pools]
-        found = set(facts([*roots, runtime.events._takers]))
+        shared = [runtime.login_admission, runtime.state, runtime.leader]
+        found = set(facts([*roots, *shared, runtime.events._takers]))
         return found | {("Server", "drain_timeout", repr(self.server.drain_timeout))}
 
     def volatile(self, settings: Settings) -> set[tuple[str, str]]:
@@ -357,6 +376,10 @@ class FactsTests(SynchronousTestCase):
                 and key != "directory.file"
             ),
         )
+
+    def test_each_setting_of_a_cluster_is_live_or_listed(self) -> None:
+        counted = ("store.", "limits.sessions_per_user", "throttle.window", "pop3.login_delay")
+        self.check(CLUSTER, lambda key: key.startswith(counted))
 
 
 class DocumentedTests(SynchronousTestCase):
