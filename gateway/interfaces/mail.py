@@ -171,7 +171,10 @@ class IDelivery(Interface):
         """
 
     def usage(account: Account) -> Deferred[Usage]:
-        """Usage of the account's mailbox; fails as ``receive`` does."""
+        """Usage of the account's mailbox; fails as ``receive`` does.
+
+        It creates none: a missing mailbox that ``receive`` would create has none.
+        """
 
 
 class IIncoming(Interface):

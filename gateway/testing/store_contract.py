@@ -9,8 +9,17 @@ from twisted.internet.defer import Deferred, execute
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import LargerThanQuota, MessageGone, NoSuchMailbox, OverQuota
-from gateway.interfaces import IBody, IDelivery, IIncoming, IMailboxes, IMaildrop, IStore
-from gateway.model import Account, Form, Limits, Terms, Usage
+from gateway.interfaces import (
+    IBody,
+    IDelivery,
+    IIncoming,
+    IMailboxAdmin,
+    IMailboxes,
+    IMaildrop,
+    IRetentionStore,
+    IStore,
+)
+from gateway.model import Account, Form, Limits, Reason, Terms, Usage
 from gateway.wire.body import Canonical
 
 __all__ = [
@@ -20,6 +29,7 @@ __all__ = [
     "Bench",
     "DeliveryBench",
     "admit",
+    "creating_tests",
     "delivery_tests",
     "read_all",
     "run_now",
@@ -382,8 +392,67 @@ def delivery_tests(
             self.commit(incoming)
             self.close(incoming)
             self.assertEqual(self.shown(), [b"one\r\n"])
+            self.assertNotIn(stranger.mailbox, self.successResultOf(self.store.names()))
 
     return DeliveryTests
+
+
+def creating_tests(
+    make_bench: Callable[[SynchronousTestCase], Bench],
+) -> type[SynchronousTestCase]:
+    """The suite for an ``IDelivery`` and ``IMailboxes`` that creates missing mailboxes."""
+    carol = Account(name="carol@example.org", mailbox="carol@example.org")
+
+    class CreatingTests(SynchronousTestCase):
+        def setUp(self) -> None:
+            self.store: Any = make_bench(self).store
+
+        def is_there(self) -> bool:
+            """Whether Carol has a mailbox."""
+            return carol.mailbox in self.successResultOf(self.store.names())
+
+        def look(self) -> None:
+            """All that reads of a mailbox and changes nothing."""
+            self.assertEqual(self.successResultOf(self.store.usage(carol)), Usage())
+            self.assertEqual(self.successResultOf(self.store.present([carol])), [])
+            looks: list[Any] = []
+            if IRetentionStore.providedBy(self.store):
+                looks += [self.store.scan, self.store.scan_readonly, self.store.list_hidden]
+            if IMailboxAdmin.providedBy(self.store):
+                looks += [self.store.contents, lambda it: self.store.header(it, "1")]
+            for look in looks:
+                # A missing mailbox is an empty one, or there is none.
+                looked = look(carol).addErrback(lambda failure: failure.trap(NoSuchMailbox) and [])
+                self.assertEqual(self.successResultOf(looked), [])
+
+        def test_a_login_creates_a_mailbox(self) -> None:
+            _, give_back = self.successResultOf(self.store.open(carol, None))
+            give_back()
+            self.assertTrue(self.is_there())
+
+        def test_what_prepares_a_delivery_creates_a_mailbox_also_beside_a_look(self) -> None:
+            prepared, usage = self.store.prepare(carol), self.store.usage(carol)
+            self.assertIsNone(self.successResultOf(prepared))
+            self.assertEqual(self.successResultOf(usage), Usage())
+            self.assertTrue(self.is_there())
+
+        def test_a_look_creates_none(self) -> None:
+            self.look()
+            self.assertFalse(self.is_there())
+
+        def test_a_mailbox_that_was_deleted_or_renamed_does_not_come_back_by_a_look(self) -> None:
+            store, other = self.store, Account(name="dave@example.org", mailbox="dave@example.org")
+            if not IMailboxAdmin.providedBy(self.store):
+                return
+            self.successResultOf(store.prepare(carol))
+            self.successResultOf(store.rename(carol, other))
+            self.look()
+            self.successResultOf(store.rename(other, carol))
+            self.successResultOf(store.delete(carol, Reason(operator="token desk")))
+            self.look()
+            self.assertFalse(self.is_there())
+
+    return CreatingTests
 
 
 def run_now(work: Callable[[], Any]) -> Deferred[Any]:

@@ -12,7 +12,15 @@ from gateway.store.maildir.store import MaildirStore
 from gateway.store.memory import MemoryStore
 from gateway.testing.mailbox_admin_contract import mailbox_admin_tests
 from gateway.testing.retention_store_contract import Trail, keeping_tests
-from gateway.testing.store_contract import ALICE, BOB, admit, delivery_tests, run_now, store_tests
+from gateway.testing.store_contract import (
+    ALICE,
+    BOB,
+    admit,
+    creating_tests,
+    delivery_tests,
+    run_now,
+    store_tests,
+)
 from gateway.testing.transfer_contract import transfer_tests
 
 
@@ -53,7 +61,7 @@ class MaildirBench:
             self.root,
             "{name}",
             run_now,
-            reading=MaildirOptions(create=False, **reading),
+            reading=MaildirOptions(**{"create": False, **reading}),
             admit=admit,
             audit=self.trail,
         )
@@ -105,6 +113,12 @@ class MemoryDeliveryTests(delivery_tests(MemoryBench)):  # type: ignore[misc]
 
 
 class MaildirDeliveryTests(delivery_tests(MaildirBench)):  # type: ignore[misc]
+    pass
+
+
+class MaildirCreatingTests(
+    creating_tests(lambda test: MaildirBench(test, create=True))  # type: ignore[misc]
+):
     pass
 
 

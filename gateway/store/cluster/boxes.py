@@ -44,28 +44,41 @@ class Boxes:
             raise closed(name)
         return state
 
-    async def box(self, name: str) -> Box:
-        """A mailbox, open or closed."""
-        box = await self._find(self._boxes, name)
-        if not box.is_closed:
-            self._prepared.keep(name, box)
+    async def box(self, name: str) -> Box | None:
+        """A mailbox, open or closed; None: the next login or delivery creates it."""
+        box = await self._look(self._boxes, name)
+        if box is not None:
+            self._keep(name, box)
         return box
 
     async def prepare(self, name: str) -> None:
         """Check that mail can be delivered."""
-        if (await self.box(name)).is_closed:
+        box = await self._find(self._boxes, name)
+        if box.is_closed:
             raise closed(name)
+        self._keep(name, box)
+
+    def _keep(self, name: str, box: Box) -> None:
+        if not box.is_closed:
+            self._prepared.keep(name, box)
 
     def find_prepared(self, name: str) -> Box | None:
         """An open mailbox as it was when it was asked for, at most ``2 * LATELY`` seconds ago."""
         return self._prepared.find(name)
 
-    async def _find(self, asked: Batch[str, V], name: str) -> V:
-        """What there is of this name; the mailbox is created where that is allowed."""
+    async def _look(self, asked: Batch[str, V], name: str) -> V | None:
+        """What there is of this name; None: the mailbox is missing, and may be created."""
         if not is_text(name):
             raise NoSuchMailbox(name)
         found = await asked.find(name)
-        if found is None and self._create:
+        if found is None and not self._create:
+            raise NoSuchMailbox(name)
+        return found
+
+    async def _find(self, asked: Batch[str, V], name: str) -> V:
+        """What there is of this name; a missing mailbox is created where that is allowed."""
+        found = await self._look(asked, name)
+        if found is None:
             create = partial(self._database.transact, lambda it, _: changes.create(it, name))
             await self._run(create)
             found = await asked.find(name)

@@ -209,10 +209,11 @@ class ClusterStore:
         return self.prepare(account).addCallback(lambda _: Incoming(self._delivery))
 
     def usage(self, account: Account) -> Deferred[Usage]:
-        """Usage of the account's mailbox, as its counters have it."""
+        """Usage of the account's mailbox, as its counters have it; a missing one has none."""
 
         async def usage() -> Usage:
-            return self._counted((await self._boxes.box(account.mailbox)).contents)
+            box = await self._boxes.box(account.mailbox)
+            return Usage() if box is None else self._counted(box.contents)
 
         return Deferred.fromCoroutine(usage())
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from cluster_engines import ClusterBench, Waits
+from gateway.store.cluster.store import ClusterOptions
 from gateway.testing.mailbox_admin_contract import mailbox_admin_tests
 from gateway.testing.retention_store_contract import keeping_tests
-from gateway.testing.store_contract import delivery_tests, store_tests
+from gateway.testing.store_contract import creating_tests, delivery_tests, store_tests
 from gateway.testing.transfer_contract import transfer_tests
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
@@ -18,6 +19,15 @@ class ClusterStoreTests(Waits, store_tests(ClusterBench)):  # type: ignore[misc]
 
 
 class ClusterDeliveryTests(Waits, delivery_tests(ClusterBench)):  # type: ignore[misc]
+    pass
+
+
+class ClusterCreatingTests(
+    Waits,
+    creating_tests(  # type: ignore[misc]
+        lambda test: ClusterBench(test, options=ClusterOptions(create=True))
+    ),
+):
     pass
 
 
