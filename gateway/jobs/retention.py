@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.errors import RetentionMalformed
+from gateway.errors import NoSuchMailbox, RetentionMalformed
 from gateway.events import (
     Emit,
     MessagesExpired,
@@ -300,7 +300,11 @@ class RetentionJob:
             await self._forget(name)
             return
         policy = self._mailboxes.policies.policy(account)
-        outcome = await self._expunger.look(account, policy)
+        try:
+            outcome = await self._expunger.look(account, policy)
+        except NoSuchMailbox:
+            await self._forget(name)
+            return
         await self._keep(name, text, outcome)
         self._put(name, outcome.due)
 
@@ -341,12 +345,15 @@ class RetentionJob:
         order = self._orders.get(name)
         account = await self._mailboxes.account(name)
         text = "" if account is None else self._mailboxes.policies.text(account)
+        finished = True
         if account is None or not text:
             await self._forget(name)
-            finished = True
         else:
-            finished = await self._clear(account, text, order)
-        self._failures.pop(name, None)
+            try:
+                finished = await self._clear(account, text, order)
+            except NoSuchMailbox:
+                # It was deleted or renamed.  If it comes back, it is new.
+                await self._forget(name)
         if finished and order is not None:
             await self._state.finish_order(name, order)
             self._orders.pop(name, None)
@@ -391,6 +398,7 @@ class RetentionJob:
         await self._state.keep_forecast(name, ())
         await self._state.forget_scan(name)
         self._looks.pop(name, None)
+        self._failures.pop(name, None)
         self._stopped.discard(name)
         self._budget.holds(name, 0)
         self._budget.hides(name, 0)

@@ -16,7 +16,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.directory.memory import MemoryDirectory
-from gateway.errors import DirectoryDown, MailboxUnusable, StoreDown
+from gateway.errors import DirectoryDown, MailboxUnusable, NoSuchMailbox, StoreDown
 from gateway.interfaces import Run
 from gateway.jobs.expunger import Budget, Expunger
 from gateway.jobs.rate_limit import RateLimit
@@ -412,6 +412,26 @@ class FailureTests(SweeperCase):
         house.store.broken.clear()
         house.run(7 * HOUR)
         self.assertEqual([house.count(name) for name in "abc"], [0, 0, 0])
+
+    def test_a_deleted_mailbox_is_forgotten_and_new_when_it_comes_back(self) -> None:
+        house = House(self, policy="any 10d", every=DAY)
+        for name in "ab":
+            house.store.add(name)
+        house.retention_job()
+        away = {name: house.store.mail.pop(name) for name in "ab"}
+        house.store.broken = {name: NoSuchMailbox(name) for name in "ab"}
+        # A visit finds out in one of them, and a round in the other.
+        house.ledger.add_order("a", RetentionOrder(house.now()))
+        house.own["b"] = "any 5d"
+        said = self.listen()
+        house.run(20 * DAY)
+        self.assertEqual(said, [])
+        self.assertEqual(house.store.scans, {"a": 2, "b": 2})
+        self.assertEqual((house.ledger.last_scans(), house.ledger.orders()), ({}, {}))
+        house.store.broken.clear()
+        house.store.mail.update(away)
+        house.run(2 * DAY)
+        self.assertEqual((house.count("a"), house.count("b")), (0, 0))
 
     def test_nothing_goes_while_the_directory_is_down_and_everything_is_caught_up(self) -> None:
         house = House(self, policy="any 1d")
