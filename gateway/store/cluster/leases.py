@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from gateway.errors import GatewayError, MaildropBusy
 from gateway.interfaces import Run
+from gateway.observe.failures import complain
 from gateway.postgresql.database import Database
 from gateway.store.cluster.sql import copied, lease_rows
 
@@ -122,11 +123,9 @@ class Leases:
         if not held:
             return
 
-        def failed(failure: Failure) -> None:
-            log.warn("leases of mailboxes: {error}", error=failure.value)
-
         renewed = self._run(lambda: self._rows.renew(self._database, held))
-        renewed.addErrback(failed).addCallback(lambda _: self._renew_later())
+        renewed.addErrback(lambda failure: complain(log, "leases of mailboxes", failure))
+        renewed.addCallback(lambda _: self._renew_later())
 
     def close(self) -> None:
         """Begin no more sessions; those that are open go on, and their leases with them."""

@@ -7,16 +7,21 @@ from uuid import UUID
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import MaildropBusy, NoSuchMailbox, StoreDown
+from gateway.events import BackEndAsked, BackEndDown
 from gateway.model import Account, Reason
+from gateway.observe.outage import Outages
 from gateway.postgresql.database import Database
 from gateway.store.cluster.leases import RENEW, SESSIONS, Leases
 from gateway.store.cluster.sql.lease_rows import LEASE, take_lease
 from gateway.store.cluster.store import ClusterOptions
 from gateway.testing.store_contract import ALICE, BOB, read_all, run_now
+from relay import Relay
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 
@@ -106,6 +111,30 @@ class ExclusiveTests(Waits, SynchronousTestCase):
     def take(self, leases: Leases, mailbox: int) -> Any:
         """A lease of a gateway whose rows are the test's."""
         return Deferred.fromCoroutine(leases.take(mailbox))
+
+    def test_an_outage_in_which_leases_are_renewed_is_a_line_when_it_begins(self) -> None:
+        engines, clock = self.bench.engines, Clock()
+        relay = Relay(engines.postgresql.port)
+        self.addCleanup(relay.stop)
+        events: list[object] = []
+        watch = Outages(events.append).watch
+        database = Database(engines.url_by(relay.port), timeout=1, watch=watch)
+        self.addCleanup(database.close)
+        leases = Leases(clock, database, run_now)
+        ((mailbox,),) = self.bench.read(
+            f"SELECT id FROM pop3gw.mailbox WHERE name = '{ALICE.mailbox}'"
+        )
+        self.successResultOf(self.take(leases, mailbox))
+        lines: list[object] = []
+        globalLogPublisher.addObserver(lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
+        relay.go_away()
+        for _ in range(2):
+            clock.advance(RENEW)
+        asked = [one for one in events if isinstance(one, BackEndAsked) and not one.answered]
+        self.assertEqual(len(asked), 2)
+        self.assertEqual(len([one for one in events if isinstance(one, BackEndDown)]), 1)
+        self.assertEqual(lines, [])
 
     def test_a_session_keeps_its_mailbox_as_long_as_it_takes(self) -> None:
         self.open(self.one)
