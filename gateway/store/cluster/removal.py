@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, NoSuchMailbox
 from gateway.model import Contents, Reason, Removed, Usage
 from gateway.postgresql.database import Cursor, Database
 from gateway.store.audited import entry, message_id_in
@@ -141,26 +141,44 @@ class Removal:
 
     def delete(self, name: str, cause: Reason) -> Contents:
         """Delete a mailbox with all its mail; returns what went, of which an error has ``done``."""
-        gone = Contents()
+        gone, is_left = Contents(), True
         try:
-            while (deleted := self._database.transact(self._delete_some(name, cause))) is not None:
-                gone = _sum(gone, deleted)
+            while is_left:
+                removed: dict[int, Kept] = {}
+                is_left = self._database.transact(self._delete_some(name, cause, removed))
+                gone = _sum(gone, _contents(removed.values()))
         except GatewayError as error:
             error.after(messages=gone.total.messages, octets=gone.total.octets)
             raise
         return gone
 
-    def _delete_some(self, name: str, cause: Reason) -> Callable[[Cursor, bool], Contents | None]:
-        def work(cursor: Cursor, _: bool) -> Contents | None:
-            box = changes.lock(cursor, name, closed_too=True)
+    def _delete_some(
+        self, name: str, cause: Reason, removed: dict[int, Kept]
+    ) -> Callable[[Cursor, bool], bool]:
+        """A transaction that removes some messages, by uid; False: the mailbox, which has none.
+
+        An attempt that was not answered may have happened: what it removed stays in ``removed``.
+        """
+        was_empty = False
+
+        def work(cursor: Cursor, _: bool) -> bool:
+            nonlocal was_empty
+            try:
+                box = changes.lock(cursor, name, closed_too=True)
+            except NoSuchMailbox:
+                if was_empty:
+                    return False
+                raise
             changes.check_alone(cursor, box)
             for action, hidden in (("purge", True), ("discard", False)):
                 found = changes.some(cursor, box, BATCH, hidden=hidden)
                 if found:
                     self._apply(cursor, box, found, (action, name, cause), changes.remove)
-                    return _contents(found)
+                    removed.update((kept.uid, kept) for kept in found)
+                    return True
             changes.delete(cursor, box, name)
-            return None
+            was_empty = True
+            return False
 
         return work
 
@@ -188,9 +206,10 @@ def _entries(
         yield entry(action, name, kept.stored, message_id_in(heads.get(kept.uid, b"")), cause)
 
 
-def _contents(found: Sequence[Kept]) -> Contents:
-    counted = Usage(sum(kept.octets for kept in found), len(found))
-    return Contents(hidden=counted) if found[0].hidden is not None else Contents(counted)
+def _contents(found: Collection[Kept]) -> Contents:
+    shown = [kept.octets for kept in found if kept.hidden is None]
+    hidden = [kept.octets for kept in found if kept.hidden is not None]
+    return Contents(Usage(sum(shown), len(shown)), Usage(sum(hidden), len(hidden)))
 
 
 def _sum(one: Contents, other: Contents) -> Contents:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import NoSuchMailbox, StoreDown
-from gateway.model import Account
+from gateway.model import Account, Usage
+from gateway.postgresql.database import Database
 from gateway.store.cluster import removal
 from gateway.testing.mailbox_admin_contract import DESK
 from gateway.testing.store_contract import ALICE
+from relay import Relay
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 
@@ -21,6 +24,10 @@ class ManyTests(Waits, SynchronousTestCase):
     def setUp(self) -> None:
         self.bench = ClusterBench(self)
         self.patch(removal, "BATCH", 2)
+        self.fill()
+
+    def fill(self) -> None:
+        """Five messages, and a session that lists them."""
         for number in range(5):
             self.bench.deliver(b"%d\r\n" % number)
         self.maildrop, _ = self.successResultOf(self.bench.store.open(ALICE, None))
@@ -47,6 +54,29 @@ class ManyTests(Waits, SynchronousTestCase):
         self.assertEqual(told.total.messages, 3)
         self.assertEqual([one.uid for one in self.bench.trail.lines], list("12345"))
         self.assertNotIn(ALICE.mailbox, self.successResultOf(self.bench.store.names()))
+
+    def test_a_deletion_counts_each_message_once_whichever_answer_is_lost(self) -> None:
+        relay = Relay(self.bench.engines.postgresql.port)
+        self.addCleanup(relay.stop)
+        url = self.bench.engines.url_by(relay.port)
+        store = self.bench.gateway(self, database=Database(url, timeout=3))
+        transact = store._database.transact
+        for lost in range(4):
+            steps = count()
+
+            def transact_and_lose(work: Any) -> Any:
+                # Two hidden messages, two that are shown, another one, and the mailbox.
+                relay.lose_answer_to = b"COMMIT" if next(steps) == lost else b""  # noqa: B023
+                return transact(work)
+
+            self.patch(store._database, "transact", transact_and_lose)
+            uids = self.successResultOf(self.maildrop.listing()).uids
+            self.successResultOf(self.bench.store.hide(ALICE, uids[:2], DESK))
+            told = self.successResultOf(store.delete(ALICE, DESK))
+            self.assertEqual((told.shown, told.hidden), (Usage(9, 3), Usage(6, 2)))
+            self.assertEqual(relay.cuts, lost + 1)
+            self.bench.add(ALICE.mailbox)
+            self.fill()
 
     def test_what_operators_ask_for_is_done_in_several_transactions_and_counted(self) -> None:
         store, trail, uids = self.bench.store, self.bench.trail, [*"54321"]
