@@ -318,11 +318,21 @@ class ClusterStore:
     def rename(self, account: Account, target: Account) -> Deferred[None]:
         """Give the mailbox another name."""
 
-        def rename(cursor: Cursor, box: changes.Locked, name: str) -> None:
-            check_name(target.mailbox)
-            changes.rename(cursor, box, name, target.mailbox)
+        tried: set[int] = set()
 
-        return self._change(account, rename)
+        def rename(cursor: Cursor, _: bool) -> None:
+            try:
+                box = changes.lock(cursor, account.mailbox, closed_too=True)
+            except NoSuchMailbox:
+                # An attempt that was not answered may have happened.
+                if any(changes.has_name(cursor, one, target.mailbox) for one in tried):
+                    return
+                raise
+            check_name(target.mailbox)
+            changes.rename(cursor, box, account.mailbox, target.mailbox)
+            tried.add(box.id)
+
+        return self._of(account, lambda _: self._database.transact(rename))
 
     def delete(self, account: Account, cause: Reason) -> Deferred[Contents]:
         """Delete the mailbox."""

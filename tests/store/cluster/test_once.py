@@ -11,7 +11,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
-from gateway.errors import MailboxExists
+from gateway.errors import MailboxExists, NoSuchMailbox
 from gateway.model import Account, Form, Limits, Reason
 from gateway.postgresql.database import Database
 from gateway.postgresql.epochs import JUMP
@@ -135,6 +135,15 @@ class OnceTests(Waits, SynchronousTestCase):
         self.assertEqual(self.bench.contents(), [b"two\r\n"])
         usage = self.successResultOf(self.bench.store.usage(ALICE))
         self.assertEqual((usage.octets, usage.messages), (5, 1))
+
+    def test_a_rename_that_was_not_answered_has_happened(self) -> None:
+        relay, store = self.relayed()
+        carol = Account("carol", "carol")
+        relay.lose_answer_to = b"COMMIT"
+        self.successResultOf(store.rename(ALICE, carol))
+        self.assertEqual(relay.cuts, 1)
+        self.assertEqual(self.successResultOf(store.present([ALICE, carol])), [carol])
+        self.failureResultOf(store.rename(ALICE, carol), NoSuchMailbox)
 
     def test_a_new_mailbox_of_an_old_name_continues_its_unique_ids(self) -> None:
         self.bench.deliver(b"one\r\n")

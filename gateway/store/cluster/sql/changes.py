@@ -114,6 +114,12 @@ def _continue_ids(cursor: Cursor, name: str) -> None:
     )
 
 
+def has_name(cursor: Cursor, mailbox: int, name: str) -> bool:
+    """Whether the mailbox of this id has this name."""
+    cursor.execute("SELECT FROM pop3gw.mailbox WHERE id = %s AND name = %s", (mailbox, name))
+    return cursor.fetchone() is not None
+
+
 def _leave_name(cursor: Cursor, name: str, next_uid: int) -> None:
     cursor.execute(
         "INSERT INTO pop3gw.former_name (name, next_uid) VALUES (%s, %s) ON CONFLICT (name)"
