@@ -122,8 +122,8 @@ class Response:
 class Collector:
     """Joins the octets of an answer."""
 
-    def __init__(self, response: Response, most: int | None = None) -> None:
-        """``most``: close the connection after the first octets."""
+    def __init__(self, response: Response, most: int) -> None:
+        """``most``: close the connection after as many octets."""
         self.whole: Deferred[bytes] = Deferred(lambda _: response.stop())
         """Fails with ``Lost``."""
         self._response = response
@@ -133,9 +133,6 @@ class Collector:
 
     def arrived(self, data: bytes) -> None:
         """A piece."""
-        if self._left is None:
-            self._pieces.append(data)
-            return
         self._pieces.append(data[: self._left])
         self._left -= len(self._pieces[-1])
         if not self._left:

@@ -29,7 +29,7 @@ SMALL = 64 * 1024
 """Octets up to which a content leaves with the head of its request."""
 
 LONGEST_HEAD = 64 * 1024
-"""Octets of the head of an answer."""
+"""Octets of an answer without any of its body: of its head, or later in one go."""
 
 READ = 96 * 1024
 """Octets that are read at once: each reading costs a turn of the reactor.
@@ -192,14 +192,14 @@ class Connection(Protocol):
                 self.abort(f"expected HTTP, found {_reason(error)}")
                 return
             self._is_kept = False
-        if self._has_head:
+        # Chunks may have extensions, and trailers, of which the parser keeps the last one.
+        self._head = 0 if self._pieces or self._is_whole else self._head + len(data)
+        if self._head > LONGEST_HEAD:
+            self.abort(f"more than {LONGEST_HEAD} octets of no body")
+        elif self._has_head:
             # Fields after the body are trailers, which no answer of S3 needs.
             self._fields.clear()
             self._go_on()
-        else:
-            self._head += len(data)
-            if self._head > LONGEST_HEAD:
-                self.abort(f"a head of more than {LONGEST_HEAD} octets")
 
     def _take(self, data: bytes) -> None:
         """Octets of a body with a known length: llhttp would copy each of them."""

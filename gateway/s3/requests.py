@@ -40,6 +40,9 @@ _LOST = (Lost, ConnectError, ConnectionClosed, DNSLookupError, TimeoutError)
 LONGEST = 8 * 1024 * 1024
 """Octets of an answer in XML at most: a list of 1000 objects has less."""
 
+LONGEST_ERROR = 64 * 1024
+"""Octets that are read of an error: its code is among the first."""
+
 _TRANSIENT = ("RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch")
 """Codes with status 400 of what was lost or changed on its way."""
 
@@ -184,14 +187,14 @@ class Requests:
             raise _refusal(response.status, text, name)
         return answer
 
-    async def text(self, response: Response, name: str, most: int | None = None) -> bytes:
-        """What an answer has, or its first octets.  Raises ``StoreDown``."""
+    async def text(self, response: Response, name: str, most: int) -> bytes:
+        """The first octets of an answer: ``most``, or all.  Raises ``StoreDown``."""
         try:
             return await self._text(response, most)
         except _LOST as lost:
             raise StoreDown(f"S3: {name or 'bucket'}: {_reason(lost)}") from lost
 
-    async def _text(self, response: Response, most: int | None = None) -> bytes:
+    async def _text(self, response: Response, most: int) -> bytes:
         if response.whole is not None:
             return response.whole[:most]
         whole = Collector(response, most).whole
@@ -240,7 +243,7 @@ class Requests:
                 if response.status < 300:
                     self._answered(begun)
                     return response
-                text = await self._text(response)
+                text = await self._text(response, LONGEST_ERROR)
                 if not _may_pass(response.status, _code(text)):
                     self._answered(begun)
                     raise _refusal(response.status, text, name)

@@ -34,7 +34,7 @@ class Asked:
         answer.addCallback(self._collect).addCallbacks(self._collected, self._failed)
 
     def _collect(self, response: Response) -> Deferred[bytes]:
-        return Collector(response).whole
+        return Collector(response, 100).whole
 
     def _collected(self, body: bytes) -> None:
         self.is_over = True

@@ -27,6 +27,9 @@ HEAD = b"GET /mail/name HTTP/1.1\r\n\r\n"
 WITHIN = 10.0
 """Seconds for each request of these tests."""
 
+MOST = 10**6
+"""More octets than any of their answers has."""
+
 
 class Lab:
     """Connections to a server that the test plays."""
@@ -53,7 +56,7 @@ class Lab:
         found: Response = self.case.successResultOf(asked)
         return found
 
-    def text(self, response: Response, most: int | None = None) -> bytes:
+    def text(self, response: Response, most: int = MOST) -> bytes:
         """The body, which is here."""
         found: bytes = self.case.successResultOf(Collector(response, most).whole)
         return found
@@ -156,7 +159,7 @@ def test_a_body_that_ends_with_its_connection_is_whole() -> None:
     lab = Lab()
     asked = lab.ask()
     lab.answer(b"HTTP/1.0 503 Busy\r\n\r\nlater")
-    collected = Collector(lab.response(asked)).whole
+    collected = Collector(lab.response(asked), MOST).whole
     lab.case.assertNoResult(collected)
     lab.hang_up(ConnectionDone())
     assert lab.case.successResultOf(collected) == b"later"
@@ -193,7 +196,7 @@ def test_a_body_that_is_cut_short_is_lost_and_not_shorter(text: bytes) -> None:
     lab = Lab()
     asked = lab.ask()
     lab.answer(text)
-    collected = Collector(lab.response(asked)).whole
+    collected = Collector(lab.response(asked), MOST).whole
     lab.hang_up(ConnectionDone())
     assert "ConnectionDone" in lab.lost(collected)
 
@@ -207,7 +210,7 @@ def test_a_long_body_ends_after_as_many_octets_as_its_head_says(
     body = bytes(range(256)) * (SHORT // 256) + b"end"
     *pieces, last = split(body, cuts)
     lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (SHORT + 3))
-    collected = Collector(lab.response(asked)).whole
+    collected = Collector(lab.response(asked), MOST).whole
     lab.answer(*pieces)
     lab.case.assertNoResult(collected)
     lab.answer(last + more)
@@ -232,7 +235,7 @@ def test_a_short_rest_of_a_body_is_passed_on_as_it_comes() -> None:
     lab.answer(b"HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\n\r\nhe")
     response = lab.response(asked)
     assert response.whole is None
-    collected = Collector(response).whole
+    collected = Collector(response, MOST).whole
     lab.answer(b"llo")
     assert lab.case.successResultOf(collected) == b"hello"
 
@@ -279,7 +282,31 @@ def test_a_head_without_an_end_is_not_kept_in_memory() -> None:
     lab.answer(
         b"HTTP/1.1 200 OK\r\n", *[b"X: " + b"y" * 1000 + b"\r\n"] * (LONGEST_HEAD // 1000 + 1)
     )
-    assert "a head of more than" in lab.lost(asked)
+    assert "more than 65536 octets of no body" in lab.lost(asked)
+
+
+@pytest.mark.parametrize("begin", [b"5;x=", b"0\r\nX: "])
+def test_an_extension_or_a_trailer_without_an_end_is_not_kept_in_memory(begin: bytes) -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\nhello\r\n")
+    collected = Collector(lab.response(asked), MOST).whole
+    lab.answer(begin, *[b"y" * 1000] * (LONGEST_HEAD // 1000))
+    lab.case.assertNoResult(collected)
+    lab.answer(b"y" * 1000)
+    assert "octets of no body" in lab.lost(collected)
+    assert lab.server.transports[0].aborted
+
+
+def test_the_frames_of_many_chunks_are_no_head_that_is_too_long() -> None:
+    lab = Lab()
+    asked = lab.ask()
+    lab.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    collected = Collector(lab.response(asked), MOST).whole
+    for _ in range(LONGEST_HEAD // 500):
+        lab.answer(b"1;x=" + b"y" * 500, b"\r\n", b"z\r\n")
+    lab.answer(b"0\r\n\r\n")
+    assert lab.case.successResultOf(collected) == b"z" * (LONGEST_HEAD // 500)
 
 
 def test_a_server_that_is_silent_is_left_after_the_time_limit() -> None:
@@ -341,7 +368,7 @@ def test_the_time_limit_is_over_once_the_head_of_a_long_answer_is_here() -> None
     lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (SHORT + 1))
     lab.clock.advance(WITHIN + 1)
     assert not lab.clock.getDelayedCalls()
-    collected = Collector(lab.response(asked)).whole
+    collected = Collector(lab.response(asked), MOST).whole
     lab.answer(b"x" * (SHORT + 1))
     assert lab.case.successResultOf(collected) == b"x" * (SHORT + 1)
 
@@ -457,7 +484,7 @@ def test_a_server_is_not_read_while_nobody_takes_what_it_sends() -> None:
     lab.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nhello" % (SHORT + 5))
     transport = lab.server.transports[0]
     assert transport.producerState == "paused"
-    collected = Collector(lab.response(asked)).whole
+    collected = Collector(lab.response(asked), MOST).whole
     assert transport.producerState == "producing"
     lab.answer(b"x" * SHORT)
     assert lab.case.successResultOf(collected) == b"hello" + b"x" * SHORT

@@ -119,9 +119,10 @@ class Blobs:
         async def head() -> bytes:
             response = await self.read(key, 0, length)
             # To read the rest of a small body costs less than a new connection.
-            limit = most if length > LONGEST_HEAD and response.length >= 0 else None
+            is_enough = length > LONGEST_HEAD and response.length >= 0
+            limit = most if is_enough else length + 1
             text = await self._requests.text(response, object_name(key), limit)
-            if limit is None:
+            if not is_enough:
                 _check_count(len(text), length, key)
             return text[:most]
 
@@ -269,10 +270,10 @@ def _check_count(found: int, wanted: int, key: UUID) -> None:
     if found < wanted:
         raise StoreDown(f"S3: body {key.hex}: ended after {found} of {wanted} octets")
     if found > wanted:
-        raise _damaged(found, wanted, key)
+        raise _damaged("more", wanted, key)
 
 
-def _damaged(found: int, wanted: int, key: UUID) -> MessageUnreadable:
+def _damaged(found: object, wanted: int, key: UUID) -> MessageUnreadable:
     return MessageUnreadable(f"body {key.hex}: expected {wanted} octets, found {found}")
 
 
