@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -77,7 +78,8 @@ class Answer:
         """The texts of all elements of this name in its XML.  Raises ``StoreDown``."""
         if self.root is None:
             raise StoreDown(f"S3: expected XML, found {self.text[:60]!r}")
-        return [one.text or "" for one in self.root.iter() if _local(one) == name]
+        found = (one.text or "" for one in self.root.iter() if _local(one) == name)
+        return [text.translate(_STOOD_FOR) for text in found]
 
 
 class _Tree(ElementTree.TreeBuilder):
@@ -88,13 +90,29 @@ class _Tree(ElementTree.TreeBuilder):
         raise ElementTree.ParseError("a document type")
 
 
+_NO_XML = re.compile(rb"&#x0*(1?[0-9a-f]);|\xef\xbf([\xbe\xbf])", re.IGNORECASE)
+"""Characters that XML 1.0 has not, as Ceph sends them: of the names of objects, in markers."""
+
+_STANDS_IN = 0x10FF00
+"""The first of the characters for private use that are in their place while XML is parsed."""
+
+_STOOD_FOR = {_STANDS_IN + code: code for code in range(32)}
+_STOOD_FOR |= {_STANDS_IN + 0xBE: 0xFFFE, _STANDS_IN + 0xBF: 0xFFFF}
+
+
+def _stand_in(found: re.Match[bytes]) -> bytes:
+    code = int(found[1], 16) if found[1] else found[2][0]
+    return b"&#%d;" % (_STANDS_IN + code)
+
+
 def _parsed(text: bytes) -> ElementTree.Element | None:
     # Before its XML a server that needs time sends white space, which XML has after the <?xml.
     stripped = text.lstrip()
     if not stripped.startswith(b"<"):
         return None
+    xml = _NO_XML.sub(_stand_in, stripped)
     try:
-        return ElementTree.fromstring(stripped, ElementTree.XMLParser(target=_Tree()))
+        return ElementTree.fromstring(xml, ElementTree.XMLParser(target=_Tree()))
     except (ElementTree.ParseError, LookupError, ValueError):
         return None
 

@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from cluster_engines import ClusterBench, Waits
+from cluster_engines import OWNER_KEY, OWNER_SECRET, ClusterBench, Waits
 from gateway.errors import MailboxUnusable, StoreDown
 from gateway.model import Reason, Usage
 from gateway.postgresql.database import Database
@@ -33,6 +33,9 @@ from relay import Relay
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 
 REPAIR = Repair()
+
+OTHERS = ("a%01b", "a%0Db", "a%20b%2Bc%25", "a%EF%BF%BEb", "aa/b", "%C3%BC%26%3C")
+"""Names of objects that are no bodies, as requests have them."""
 
 
 def answer(status: str, text: str = "") -> bytes:
@@ -217,6 +220,28 @@ class VerifyTests(Verifying):
         self.assertEqual(self.verify(later=2 * YOUNG), [])
         self.assertEqual(self.successResultOf(blobs.uploads()).found, [])
 
+    def test_objects_of_others_are_left_alone_whatever_their_names_are(self) -> None:
+        keys = OWNER_KEY, OWNER_SECRET
+        others = self.bench.engines.requests(self.bench.bucket, keys=keys)
+        begun = []
+        for name in OTHERS:
+            self.successResultOf(others.ask("PUT", name, content=self.bench.content(b"x")))
+            begun.append(self.successResultOf(others.ask("POST", name, {"uploads": ""})))
+        upload = self.bench.blobs().new()
+        self.successResultOf(upload.part(self.bench.content(b"x" * 10)))
+        unfinished = Problem(UPLOAD, body=upload.key.hex, made=time_of(upload.key))
+        found = [self.remove_body(1), self.orphan(), unfinished]
+        for page in (1, 2, 1000):
+            blobs = self.bench.blobs(page=page)
+            self.assertCountEqual(self.verify(later=2 * YOUNG, blobs=blobs), found)
+            self.assertEqual(self.summary.bodies, 5)
+        self.assertEqual(len(self.verify(REPAIR, later=2 * YOUNG)), 3)
+        self.assertEqual(self.verify(REPAIR, later=2 * YOUNG), [])
+        for name, one in zip(OTHERS, begun, strict=True):
+            self.successResultOf(others.ask("GET", name))
+            query = {"uploadId": one.values("UploadId")[0]}
+            self.successResultOf(others.ask("GET", name, query))
+
     def test_an_empty_bucket_is_taken_for_the_wrong_one_and_no_message_goes(self) -> None:
         for number in range(5):
             self.remove_body(number)
@@ -348,7 +373,9 @@ class TemporaryTests(Verifying):
 
     def test_a_list_that_lacks_what_is_there(self) -> None:
         empty = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
-        self.relay.answers = {f"GET /{self.bench.bucket}/?list".encode(): answer("200 OK", empty)}
+        self.relay.answers = {
+            f"GET /{self.bench.bucket}/?encoding-type=url&list".encode(): answer("200 OK", empty)
+        }
         (lost,) = self.verify(Repair(most=True), blobs=self.blobs)
         self.assertEqual((lost.kind, lost.uid), (MISSING, "2"))
         self.assertEqual((self.usage().messages, self.stored()), (4, 4))

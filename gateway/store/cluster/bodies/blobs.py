@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import unquote_plus
 from uuid import UUID
 from xml.sax.saxutils import escape
 
@@ -13,7 +14,7 @@ from twisted.internet.defer import Deferred
 from gateway.errors import GatewayError, MessageUnreadable, StoreDown
 from gateway.s3.answers import Response
 from gateway.s3.connection import Content
-from gateway.s3.requests import Missing, Requests
+from gateway.s3.requests import Answer, Missing, Requests
 from gateway.store.cluster.bodies.keys import find_key, new_key, object_name
 
 LONGEST_HEAD = 64 * 1024
@@ -27,6 +28,9 @@ A delivery holds as many in memory.
 
 PAGE = 1000
 """Objects in one answer: S3 lists no more at once."""
+
+_ENCODED = {"encoding-type": "url"}
+"""Of a list: other objects may have names that XML has no characters for."""
 
 
 class Listed(NamedTuple):
@@ -130,11 +134,11 @@ class Blobs:
 
     def list(self, after: str = "") -> Deferred[Listed]:
         """A page of bodies with names after ``after``, in the order of their names."""
-        query = {"list-type": "2", "max-keys": self._page}
+        query = {**_ENCODED, "list-type": "2", "max-keys": self._page}
         query.update({"start-after": after} if after else {})
 
         def listed(answer: Any) -> Listed:
-            names = answer.values("Key")
+            names = _names(answer, "Key")
             is_all = answer.values("IsTruncated") != ["true"]
             found = zip(map(find_key, names), answer.values("Size"), strict=True)
             ours = [(key, int(size)) for key, size in found if key is not None]
@@ -148,18 +152,18 @@ class Blobs:
 
     def uploads(self, after: Marker = BEGIN) -> Deferred[Uploads]:
         """A page of uploads that were begun and not finished."""
-        query = {"uploads": "", "max-uploads": self._page}
+        query = {**_ENCODED, "uploads": "", "max-uploads": self._page}
         query.update({"key-marker": after.name} if after.name else {})
         query.update({"upload-id-marker": after.id} if after.id else {})
 
         def listed(answer: Any) -> Uploads:
-            names = zip(answer.values("Key"), answer.values("UploadId"), strict=True)
+            names = zip(_names(answer, "Key"), answer.values("UploadId"), strict=True)
             found = [
                 Unfinished(key, id_) for name, id_ in names if (key := find_key(name)) is not None
             ]
             if answer.values("IsTruncated") != ["true"]:
                 return Uploads(found, BEGIN)
-            (name,), ids = answer.values("NextKeyMarker"), answer.values("NextUploadIdMarker")
+            (name,), ids = _names(answer, "NextKeyMarker"), answer.values("NextUploadIdMarker")
             return Uploads(found, Marker(name, ids[0] if ids else ""))
 
         return self._requests.ask("GET", "", query).addCallback(listed)
@@ -275,6 +279,15 @@ def _check_count(found: int, wanted: int, key: UUID) -> None:
 
 def _damaged(found: object, wanted: int, key: UUID) -> MessageUnreadable:
     return MessageUnreadable(f"body {key.hex}: expected {wanted} octets, found {found}")
+
+
+def _names(answer: Answer, element: str) -> list[str]:
+    """The names of a list that was asked for as ``_ENCODED``."""
+    names = answer.values(element)
+    # Not all servers encode them.  In a list of uploads Ceph says nothing, and encodes the keys
+    # but no marker: no key of ours has anything to encode.
+    is_encoded = answer.values("EncodingType") == ["url"]
+    return [unquote_plus(name) for name in names] if is_encoded else names
 
 
 def _only(values: Sequence[str]) -> str:
