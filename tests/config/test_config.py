@@ -818,6 +818,42 @@ bucket_secret_key = "secret"
         (fault,) = self.faults(f"{text}audit_days = -1\n")
         self.assertIn("store.audit_days", fault)
 
+    def test_a_bucket_is_one_that_there_can_be_and_no_path_in_one(self) -> None:
+        text = f"""{LISTENER}[store]
+kind = "cluster"
+database = "postgresql://gateway@localhost/mail"
+bucket_access_key = "gateway"
+bucket_secret_key = "secret"
+"""
+        for path in ("mail", "mail/", "a-b.c", "Old_Name", "x" * 255, "tenant%3Amail"):
+            load_settings(self.file(f'{text}bucket = "https://localhost/{path}"\n'), {})
+        for path in ("mail/prefix", "mail/prefix/", "mail//a", "../mail"):
+            (fault,) = self.faults(f'{text}bucket = "https://localhost/{path}"\n')
+            self.assertIn("store.bucket: expected https://HOST/BUCKET, found", fault)
+            self.assertIn("give the mail a bucket of its own, without a path in it", fault)
+        for path in (
+            "..",
+            "ab",
+            "x" * 256,
+            "/mail",
+            "a%2Fb",
+            "mail%20",
+            "a b",
+            "mail;x",
+            "m\u00fcll",
+        ):
+            (fault,) = self.faults(f'{text}bucket = "https://localhost/{path}"\n')
+            self.assertIn("store.bucket: expected https://HOST/BUCKET with a bucket of 3", fault)
+        for server in ("[2001:db8::7]:7480", "s_3", "S3.example.org:443"):
+            load_settings(self.file(f'{text}bucket = "http://{server}/mail"\n'), {})
+        for rest in (
+            *("localhost", "localhost/", "localhost///", "localhost/mail?x", "localhost/mail#x"),
+            *("/mail", "localhost:x/mail", "localhost:0/mail", "localhost:99999/mail"),
+            *("[::1/mail", "s 3/mail", "m\u00fcll/mail", "me@localhost/mail", "@localhost/mail"),
+        ):
+            (fault,) = self.faults(f'{text}bucket = "https://{rest}"\n')
+            self.assertIn("store.bucket: expected https://HOST/BUCKET, found", fault)
+
 
 class ListenerTests(ConfigCase):
     def test_a_listener_that_says_tls_by_name_or_port_must_say_which(self) -> None:

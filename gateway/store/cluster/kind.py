@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib import import_module
@@ -27,12 +28,33 @@ if TYPE_CHECKING:
     from gateway.store.cluster.store import ClusterStore
 
 
+_BUCKET = re.compile(r"/(\w+%3A)?[A-Za-z0-9._-]{3,255}/*", re.ASCII)
+"""The path of any bucket: old ones of Ceph and AWS have longer names, capitals and underscores.
+
+Ceph may have a tenant before it, with a colon that the signature has encoded.
+"""
+
+_HOST = re.compile(r"[\w.:%-]+", re.ASCII)
+"""A name or an address, of IPv6 maybe with a zone."""
+
+
 def _check_bucket(value: str) -> None:
-    parts = urlsplit(value)
+    wanted, found = "expected https://HOST/BUCKET", f"found {shown(value)}"
+    try:
+        parts = urlsplit(value)
+        is_server = parts.port != 0 and _HOST.fullmatch(parts.hostname or "") is not None
+    except ValueError:
+        raise ValueError(f"{wanted}, {found}") from None
     path = parts.path.strip("/")
-    is_plain = not (parts.username or parts.password or parts.query or parts.fragment)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not path or not is_plain:
-        raise ValueError(f"expected https://HOST/BUCKET, found {shown(value)}")
+    is_plain = not (parts.query or parts.fragment or "@" in parts.netloc)
+    if parts.scheme not in ("http", "https") or not (is_server and path and is_plain):
+        raise ValueError(f"{wanted}, {found}")
+    if "/" in path:
+        cure = "give the mail a bucket of its own, without a path in it"
+        raise ValueError(f"{wanted}, {found}: {cure}")
+    if not _BUCKET.fullmatch(parts.path):
+        name = "3 to 255 letters, digits, dots, hyphens and underscores"
+        raise ValueError(f"{wanted} with a bucket of {name}, {found}")
 
 
 SECRET: dict[str, Any] = {"repr": False, "metadata": {check.SECRET: True}}
