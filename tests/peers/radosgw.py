@@ -19,6 +19,11 @@ ACCESS_KEY, SECRET_KEY = "gateway", "a-secret-key"
 OWNER_KEY, OWNER_SECRET = "owner", "another-secret-key"
 """Of the user who makes buckets."""
 
+BACKUP_KEY, BACKUP_SECRET = "backup", "a-third-secret-key"
+"""Of the user who may read what gateways have written."""
+
+USERS = ((ACCESS_KEY, SECRET_KEY), (OWNER_KEY, OWNER_SECRET), (BACKUP_KEY, BACKUP_SECRET))
+
 PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw")
 
 CONFIGURATION = """\
@@ -116,7 +121,7 @@ class RadosGateway:
             self._do("ceph-osd", "-i", str(number), "--mkfs", "--osd-uuid", osd)
             self.start_osd(number)
         self.start_gateway()
-        for name, secret in ((ACCESS_KEY, SECRET_KEY), (OWNER_KEY, OWNER_SECRET)):
+        for name, secret in USERS:
             user = ("--uid", name, "--display-name", name)
             keys = ("--access-key", name, "--secret-key", secret)
             self._do("radosgw-admin", "user", "create", *user, *keys)

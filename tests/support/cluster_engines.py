@@ -72,7 +72,7 @@ class Engines:
         return f"{url}?sslmode=disable"
 
     def _grant(self) -> None:
-        (text,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S)
+        text = "".join(re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S))
         with psycopg.connect(self.postgresql.url("mail"), autocommit=True) as connection:
             connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'".encode())
             connection.execute(text.encode())

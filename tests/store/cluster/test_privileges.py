@@ -1,4 +1,5 @@
-"""What gateways may not do in S3; the other tests show that they may do what they need."""
+"""What gateways and backups may not do in S3; the other tests show that gateways may do what they
+need."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cluster_engines import ClusterBench, Waits
 from gateway.errors import MailboxUnusable
 from gateway.s3.connection import Content
-from radosgw import OWNER_KEY, OWNER_SECRET
+from radosgw import BACKUP_KEY, BACKUP_SECRET, OWNER_KEY, OWNER_SECRET
 
 pytestmark = [pytest.mark.usefixtures("engines"), pytest.mark.xdist_group("cluster")]
 
@@ -40,6 +41,21 @@ class PrivilegesTests(Waits, SynchronousTestCase):
         self.assert_denied("GET", name="secret")
         self.assert_denied("DELETE", name="secret")
         self.assert_denied("PUT", name="more", content=Content([b"text"]))
+
+    def test_a_backup_lists_and_reads_what_gateways_write_and_changes_nothing(self) -> None:
+        engines, name = self.bench.engines, self.bench.bucket
+        self.successResultOf(self.requests.ask("PUT", "ab/body", content=Content([b"text"])))
+        # It belongs to the gateway, in Ceph.
+        self.requests = engines.requests(name, keys=(OWNER_KEY, OWNER_SECRET))
+        self.assert_denied("GET", name="ab/body")
+        self.requests = engines.requests(name, keys=(BACKUP_KEY, BACKUP_SECRET))
+        self.assertEqual(self.successResultOf(self.requests.ask("GET", "ab/body")).text, b"text")
+        listed = self.successResultOf(self.requests.ask("GET", query={"list-type": "2"}))
+        self.assertIn(b"<Key>ab/body</Key>", listed.text)
+        self.assert_denied("PUT", name="ab/more", content=Content([b"text"]))
+        self.assert_denied("DELETE", name="ab/body")
+        self.assert_denied("DELETE")
+        self.assert_denied("PUT", query={"policy": ""}, content=Content([b"{}"]))
 
     def test_a_body_that_is_missing_is_not_taken_for_a_denied_one(self) -> None:
         failure = self.failureResultOf(self.requests.ask("GET", "00/missing"))
