@@ -9,10 +9,11 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -113,13 +114,17 @@ class ClusterDatabase(Server):
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return children.read_text().strip()
 
-    def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def execute(
+        self, *command: str, stdin: IO[str] | None = None, stdout: IO[str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command in it, as its user."""
         enter = ("--mount", "--pid", "--net", "--root", "--wd")
         return subprocess.run(
             ["nsenter", "--target", self._first(), *enter, *self._inside.confined([*command])],
             env={"PATH": run_local.DEFAULT_PATH},
-            capture_output=True,
+            stdin=stdin,
+            stdout=stdout or subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             timeout=60,
             check=False,
@@ -233,6 +238,30 @@ class ClusterDatabases:
         (name,) = (one for one in self.servers if self.value(one, asked) == "f")
         return name
 
+    def _run_pop3gw(self, program: str, service: str, *command: str) -> None:
+        """A command of a gateway that does not run, by its settings but for where things are."""
+        assert service == "gateway1"
+        env = {
+            "POP3GW_CONFIG": CLUSTER / "pop3gw.toml",
+            "POP3GW_STATE_DIR": self.data,
+            "POP3GW_STORE__DATABASE": re.sub(r"\bpassword=\S+", "", self.conninfo("gateway")),
+            "POP3GW_STORE__DATABASE_PASSWORD_FILE": self.data / "secrets/database-gateway",
+            "POP3GW_STORE__BUCKET_CA_FILE": self.data / "tls/ca/ca.crt",
+            "POP3GW_STORE__BUCKET_SECRET_KEY_FILE": self.data / "secrets/bucket-gateway",
+            "POP3GW_DIRECTORY__FILE": self.data / "accounts/users",
+            "POP3GW_TLS__CERTIFICATE": self.data / "tls/mail/tls.crt",
+            "POP3GW_TLS__KEY": self.data / "tls/mail/tls.key",
+        }
+        done = subprocess.run(
+            [Path(sys.executable).with_name(program), *command],
+            env=os.environ | {name: str(value) for name, value in env.items()},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+
     def type(self, text: str) -> None:
         """Do what the page says, with what we have for Docker."""
         assert text in PAGE.read_text()
@@ -241,11 +270,23 @@ class ClusterDatabases:
 
     def _type(self, words: list[str]) -> None:
         match words:
+            case ["docker", "compose", "exec", "-T", name, *command, ">" | "<" as way, file]:
+                with (self.data / file).open("w" if way == ">" else "r") as stream:
+                    done = self.servers[name].execute(
+                        *command, **{"stdout" if way == ">" else "stdin": stream}
+                    )
+                assert done.returncode == 0, (words, done.stderr)
+            case ["docker", "compose", "run", "--rm", "--no-deps", "--entrypoint", *command]:
+                self._run_pop3gw(*command)
             case ["docker", "compose", "exec", name, *command]:
                 done = self.servers[name].execute(*command)
                 assert done.returncode == 0, (words, done.stdout, done.stderr)
             case ["docker", "compose", "up", "--detach", "--no-deps", "--wait", name]:
-                self.servers[name].run()
+                if not self.servers[name].runs:
+                    self.servers[name].run()
+            case ["docker", "compose", "stop", "haproxy", "gateway1", "gateway2"]:
+                # There are none here.
+                pass
             case ["docker", "compose", "stop", name]:
                 self.servers[name].stop()
             case ["docker", "compose", "rm", "--force", "--stop", name]:

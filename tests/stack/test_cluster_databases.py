@@ -1,4 +1,4 @@
-"""The databases of ``etc/cluster`` run: roles, access, and the failover of its page."""
+"""The databases of ``etc/cluster`` run: roles, access, and what its page does with them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("cluster_databases")]
 
 ALICE = Account("alice@example.org", "alice@example.org")
 COUNT = "SELECT count(*) FROM pop3gw.message"
+NEXT = "SELECT max(next_uid) FROM pop3gw.mailbox"
+EPOCH = "SELECT pop3gw.epoch()"
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 IN_STEP = "SELECT application_name, sync_state FROM pg_stat_replication WHERE state = 'streaming'"
 
@@ -159,6 +161,32 @@ def test_a_role_does_not_reach(
         databases.connect(role, **settings)
 
 
+# -- backup ---------------------------------------------------------------------
+
+
+def test_the_page_leads_through_the_restore_of_a_dump_while_the_standby_is_away(
+    databases: ClusterDatabases,
+) -> None:
+    dump, stop, restore, standby, move = commands(PAGE.name)[-5:]
+    deliver(databases)
+    databases.type(dump)
+    kept, highest = count(databases, "db1"), int(databases.value("db1", NEXT))
+    deliver(databases)
+    databases.servers["db2"].stop(signal.SIGKILL)
+    databases.type(stop)
+    databases.type(restore)
+    assert (count(databases, "db1"), int(databases.value("db1", NEXT))) == (kept, highest)
+    databases.type(standby)
+    databases.until("db1", IN_STEP, "db2|sync")
+    databases.type(move)
+    assert int(databases.value("db1", NEXT)) == highest + 3_000_000
+    # Owner and rights are those of before.
+    test_the_owner_has_the_schema_and_gateways_only_its_rows(databases)
+    test_a_table_of_a_later_migration_is_open_to_gateways(databases)
+    deliver(databases)
+    databases.until("db2", COUNT, str(kept + 1))
+
+
 # -- failover -------------------------------------------------------------------
 
 
@@ -166,8 +194,8 @@ def test_the_page_leads_through_the_loss_of_the_standby_and_then_of_the_primary(
     databases: ClusterDatabases,
 ) -> None:
     db1, db2 = databases.servers.values()
-    without, again, promote, rebuild = commands(PAGE.name)[1:]
-    before = count(databases, "db1")
+    without, again, promote, rebuild = commands(PAGE.name)[1:5]
+    before, epoch = count(databases, "db1"), int(databases.value("db1", EPOCH))
     deliver(databases)
     assert databases.value("db1", IN_STEP) == "db2|sync"
     databases.until("db2", COUNT, str(before + 1))
@@ -190,7 +218,7 @@ def test_the_page_leads_through_the_loss_of_the_standby_and_then_of_the_primary(
     # It waits for no standby.
     deliver(databases)
     assert count(databases, "db2") == before + 4
-    assert databases.value("db2", "SELECT pop3gw.epoch()") == "2"
+    assert int(databases.value("db2", EPOCH)) == epoch + 1
 
     db1.begin(b"db1: db2 is the primary now: remove the volume of db1")
     assert db1.ended() == 1
