@@ -363,7 +363,7 @@ class IState(
 class ILeader(Interface):
     """Leader election: one process runs retention, quota checks and the digest."""
 
-    leads = Attribute("bool: whether this process was the leader when it last asked.")
+    is_led = Attribute("bool: whether there was a leader when this process last asked.")
 
     def is_leader() -> Deferred[bool]:
         """Whether this process is the leader; it becomes the leader if there is none.

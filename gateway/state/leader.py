@@ -42,11 +42,6 @@ class LeaderLock:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return locked(os.open(self.path, flags, 0o600))
 
-    @property
-    def is_ours(self) -> bool:
-        """Whether this process has it."""
-        return self._file is not None
-
     def give_back(self) -> None:
         """Let another process take it."""
         with self._one_at_a_time:
@@ -63,16 +58,24 @@ class FlockLeader:
         """``run``: does what blocks."""
         self._lock = LeaderLock(os.path.join(directory, NAME))
         self._run = run
+        self._is_led = False
         self._resigned = False
 
     def is_leader(self) -> Deferred[bool]:
         """Whether the lock is ours; it is taken where it is free, but not after ``resign``."""
-        return succeed(False) if self._resigned else self._run(self._lock.take)
+
+        def take() -> bool:
+            self._is_led = False
+            is_ours = self._lock.take()
+            self._is_led = True
+            return is_ours
+
+        return succeed(False) if self._resigned else self._run(take)
 
     @property
-    def leads(self) -> bool:
-        """Whether this process was the leader when it was last asked."""
-        return self._lock.is_ours
+    def is_led(self) -> bool:
+        """Whether this or another process had the lock when this one last asked."""
+        return self._is_led
 
     def resign(self) -> Deferred[None]:
         """Give the lock back."""

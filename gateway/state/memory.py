@@ -251,12 +251,12 @@ class MemoryLeader:
         """Whether the seat is this one's, which takes it if it is free."""
         if not self._seat and not self._resigned:
             self._seat.append(self)
-        return succeed(self.leads)
+        return succeed(self in self._seat)
 
     @property
-    def leads(self) -> bool:
-        """Whether the seat is this one's."""
-        return self in self._seat
+    def is_led(self) -> bool:
+        """Whether the seat is taken."""
+        return bool(self._seat)
 
     def resign(self) -> Deferred[None]:
         """Leave the seat."""

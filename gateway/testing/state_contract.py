@@ -344,6 +344,11 @@ def leader_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronou
             for _ in range(2):
                 self.assertEqual((self.leads(self.one), self.leads(self.other)), (True, False))
 
+        def test_who_has_asked_knows_whether_anybody_leads(self) -> None:
+            self.assertEqual((self.one.is_led, self.other.is_led), (False, False))
+            self.assertEqual((self.leads(self.one), self.leads(self.other)), (True, False))
+            self.assertEqual((self.one.is_led, self.other.is_led), (True, True))
+
         def test_another_leads_once_the_leader_has_resigned(self) -> None:
             self.leads(self.one)
             for _ in range(2):

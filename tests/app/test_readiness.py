@@ -122,8 +122,8 @@ class LooksTests(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, self.place)
         self.clock, self.questions = Clock(), Questions()
         self.directory, self.state = MemoryDirectory({}), MemoryState()
-        self.leads: Callable[[object], object] = lambda _: True
-        self.questions.answer("leads", lambda argument: self.leads(argument))
+        self.is_led: Callable[[object], object] = lambda _: True
+        self.questions.answer("is_led", lambda argument: self.is_led(argument))
 
     def checks(self, **changes: Any) -> dict[str, Check]:
         """All checks, by name."""
@@ -155,12 +155,12 @@ class LooksTests(SynchronousTestCase):
 
     def test_only_a_server_with_jobs_needs_a_leader_and_serves_clients_without(self) -> None:
         self.assertNotIn("leader", self.checks())
-        self.leads = lambda _: False
+        self.is_led = lambda _: False
         found = self.checks(retention=Retention(enabled=True))["leader"]
         self.assertEqual((found.state, found.reason[:10]), ("warn", "no process"))
 
     def test_another_process_that_hangs_holds_up_no_probe(self) -> None:
-        self.leads = lambda _: Deferred()
+        self.is_led = lambda _: Deferred()
         found = self.checks(retention=Retention(enabled=True))["leader"]
         self.assertEqual(found, Check("leader", "warn", "a process does not answer"))
 

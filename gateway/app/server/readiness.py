@@ -187,14 +187,14 @@ def disk_check(place: str, disk: os.statvfs_result) -> Check:
 
 
 def _look_for_leader(clock: IReactorTime, processes: IProcesses) -> Deferred[Check]:
-    """One process must run retention and quota checks."""
+    """One process must run retention and quota checks: of this server, or of its cluster."""
     asked = Deferred[list[bool]]()
-    answers = processes.ask_each("leads")
+    answers = processes.ask_each("is_led")
     answers.addBoth(lambda result: None if asked.called else asked.callback(result))
     asked.addTimeout(OTHERS_WITHIN, clock)
 
-    def found(leads: list[bool]) -> Check:
-        reason = "" if any(leads) else "no process runs retention and quota checks"
+    def found(led: list[bool]) -> Check:
+        reason = "" if any(led) else "no process runs retention and quota checks"
         return Check("leader", "warn" if reason else "ok", reason)
 
     return asked.addCallbacks(found, lambda _: Check("leader", "warn", "a process does not answer"))

@@ -105,7 +105,7 @@ class Runtime:
         self.events.subscribe(recent.subscription)
         self.questions.answer("deliveries", recent.deliveries)
         self.questions.answer("failed logins", recent.failed_logins)
-        self.questions.answer("leads", lambda _: self.leader.leads)
+        self.questions.answer("is_led", lambda _: self.leader.is_led)
 
     def _share_admission(self, settings: Settings) -> ClusterAdmission | None:
         """Have logins count in all servers that share the store, where its kind can."""

@@ -39,7 +39,9 @@ class ClusterLeader:
         self._run = run
         self._seconds = seconds
         self._holder = uuid4()
+        self._leads = False
         self._until = 0.0
+        """When the term of whoever led at the last question has ended, at the latest."""
         self._resigned = False
 
     def is_leader(self) -> Deferred[bool]:
@@ -50,15 +52,15 @@ class ClusterLeader:
 
         def take() -> bool:
             begun = self._seconds()
-            is_ours = bool(self._database.read(_TAKE, (self._holder, TERM)))
-            self._until = begun + TERM if is_ours else 0.0
-            return is_ours
+            self._leads = bool(self._database.read(_TAKE, (self._holder, TERM)))
+            self._until = begun + TERM
+            return self._leads
 
         return succeed(False) if self._resigned else self._run(take)
 
     @property
-    def leads(self) -> bool:
-        """Whether this process led when it last asked, and its term has not ended."""
+    def is_led(self) -> bool:
+        """Whether a process of any gateway led when this one last asked, and may lead still."""
         return self._seconds() < self._until
 
     def resign(self) -> Deferred[None]:
@@ -66,8 +68,8 @@ class ClusterLeader:
         self._resigned = True
 
         def resign() -> None:
-            if self._until:
-                self._until = 0.0
+            if self._leads:
+                self._leads, self._until = False, 0.0
                 self._database.write(_RESIGN, (self._holder,))
 
         return self._run(resign)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ENGINES, leaders_on, states_on
 from gateway.model import DigestClaim, Level
 from gateway.postgresql.database import Database
-from gateway.state.cluster.leader import TERM
+from gateway.state.cluster.leader import TERM, ClusterLeader
 from gateway.state.cluster.state import ClusterState
 from gateway.testing.state_contract import leader_tests, state_tests
 from gateway.testing.store_contract import run_now
@@ -75,8 +76,17 @@ class ClusterLeaderTests(leader_tests(candidate)):  # type: ignore[misc]
         self.pass_time(TERM + 1)
         self.assertTrue(self.leads(self.other))
         self.assertFalse(self.leads(self.one))
-        self.assertFalse(self.one.leads)
-        self.assertTrue(self.other.leads)
+
+    def test_who_has_not_asked_for_a_term_does_not_know_whether_anybody_leads(self) -> None:
+        clock, connections = Clock(), database()
+        self.addCleanup(connections.close)
+        follower = ClusterLeader(connections, run_now, clock.seconds)
+        self.leads(self.one)
+        self.leads(follower)
+        clock.advance(TERM - 1)
+        self.assertTrue(follower.is_led)
+        clock.advance(1)
+        self.assertFalse(follower.is_led)
 
     def test_who_has_lost_its_term_resigns_for_nobody(self) -> None:
         self.leads(self.one)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import poplib
 import signal
 import smtplib
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 
 from cluster_engines import Engines
 from cluster_gateway import ClusterGateway, running
+from commands import PROGRAM
 from gateway.net.tls.certificates import make_certificate
 from servers import PASSWORD, USER, Gateway
 
@@ -94,11 +97,23 @@ def test_a_gateway_that_ends_leaves_no_file_of_its_body_cache(
     assert "Traceback" not in gateway.log
 
 
-def test_they_share_a_state_and_one_leads(engines: Engines, pair: list[ClusterGateway]) -> None:
+def leader_check(gateway: Gateway) -> str:
+    """Whether the gateway knows that somebody leads, as its operator is told."""
+    command = [*PROGRAM, "status", "--json", "--config", str(gateway.config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    states = {check["name"]: check["state"] for check in json.loads(done.stdout)["checks"]}
+    return str(states["leader"])
+
+
+def test_they_share_a_state_and_each_knows_that_one_leads(
+    engines: Engines, pair: list[ClusterGateway]
+) -> None:
     with closing(logged_in(pair[0])) as client:
         client.quit()
-    while not engines.owner.read("SELECT FROM pop3gw.leader WHERE until > now()"):
-        pass
+    end = time.monotonic() + 60
+    while [leader_check(gateway) for gateway in pair] != ["ok", "ok"]:
+        assert time.monotonic() < end
+    assert engines.owner.read("SELECT count(*) FROM pop3gw.leader WHERE until > now()") == [(1,)]
     for gateway in pair:
         gateway.stop()
         assert not list(gateway.directory.glob("ledger*"))
