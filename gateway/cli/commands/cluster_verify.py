@@ -71,11 +71,18 @@ def _conclude(terminal: Terminal, summary: Summary, *, repair: bool) -> Exit:
             span = summary.spans.get(kind)
             when = f", from {time_text(span.first)} to {time_text(span.last)}" if span else ""
             terminal.say(f"{kind}: {number:,}{when}")
+        if summary.young:
+            young = counted(summary.young, "body", "bodies")
+            terminal.say(
+                f"not compared: {young} without a message, less than an hour old, since a delivery"
+                f" may be under way; verify again after {time_text(summary.settled)}"
+            )
     terminal.say(
         f"{', '.join(seen)}: {result}",
         mailboxes=summary.mailboxes,
         messages=summary.messages,
         bodies=summary.bodies,
+        young=summary.young,
         problems=problems,
         mended=mended,
     )

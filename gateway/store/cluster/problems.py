@@ -61,6 +61,12 @@ class Summary:
     bodies: int = 0
     """Objects in the bucket that are bodies."""
 
+    young: int = 0
+    """Bodies without a message that a delivery under way may be about to have."""
+
+    settled: float = 0.0
+    """When no delivery can have any of these any more, in Unix seconds."""
+
     found: Counter[str] = field(factory=Counter)
     """Problems by kind."""
 

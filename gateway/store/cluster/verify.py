@@ -123,8 +123,10 @@ class Verification:
             stored = [rows_spool(files, f"{place}/{number:02x}") for number in range(256)]
             unread = rows_spool(files, f"{place}/unread")
             unknown = objects_spool(files, f"{place}/unknown")
+            young = objects_spool(files, f"{place}/young")
             await self._sort(stored)
-            await self._compare(stored, unread, unknown)
+            await self._compare(stored, unread, unknown, young)
+            await self._count_young(young)
             await self._settle(unread, unknown, sum(spool.count for spool in stored))
         await self._verify_uploads()
         self._progress(self._total, self._total)
@@ -176,7 +178,11 @@ class Verification:
             after = page[-1]
 
     async def _compare(
-        self, spools: Sequence[Spool[Stored]], unread: Spool[Stored], unknown: Spool[Object]
+        self,
+        spools: Sequence[Spool[Stored]],
+        unread: Spool[Stored],
+        unknown: Spool[Object],
+        young: Spool[Object],
     ) -> None:
         """Find rows of which the body is not listed so, and bodies without rows."""
         expected, number = self._rows_by_body(spools[0]), 0
@@ -191,8 +197,8 @@ class Verification:
                     expected = self._rows_by_body(spools[number])
                 messages = expected.pop(key, None)
                 if messages is None:
-                    if self._now() - time_of(key) > SETTLED:
-                        unknown.add(Object(key, octets))
+                    is_settled = self._now() - time_of(key) > SETTLED
+                    (unknown if is_settled else young).add(Object(key, octets))
                 elif messages[0].octets != octets:
                     _add_all(unread, [messages])
             after = listed.after
@@ -229,11 +235,21 @@ class Verification:
             "is store.database the database of this bucket, and not an older one?",
         )
         for objects in unknown.batches(BATCH):
-            keys = [one.body for one in objects]
-            # Those of which the row came or went meanwhile are known now.
-            known = await self._run(partial(rows.find_known, self._database, keys))
-            left = [one for one in objects if one.body not in known]
+            left = await self._without_rows(objects)
             await self._find(left, partial(self._unused, mend=may_remove))
+
+    async def _count_young(self, young: Spool[Object]) -> None:
+        for objects in young.batches(BATCH):
+            for one in await self._without_rows(objects):
+                self._summary.young += 1
+                settled = time_of(one.body) + SETTLED
+                self._summary.settled = max(self._summary.settled, settled)
+
+    async def _without_rows(self, objects: Sequence[Object]) -> list[Object]:
+        """Those that are in no row still; rows came and went since they were read."""
+        keys = [one.body for one in objects]
+        known = await self._run(partial(rows.find_known, self._database, keys))
+        return [one for one in objects if one.body not in known]
 
     def _may_mend(self, found: int, total: int, what: str, question: str) -> bool:
         """Whether to mend: a wrong address in the configuration must not remove all mail."""

@@ -112,6 +112,15 @@ class VerifyTests(Verifying):
         seen = (summary.mailboxes, summary.messages, summary.bodies, summary.problems)
         self.assertEqual(seen, (2, 4, 5, 0))
 
+    def test_a_body_without_a_message_is_counted_until_it_can_be_judged(self) -> None:
+        # One that waits to be collected is none of them.
+        self.bench.expunge_first()
+        last = max(made for made in (self.orphan().made, self.orphan().made) if made)
+        self.assertEqual(self.verify(REPAIR), [])
+        self.assertEqual((self.summary.young, self.summary.settled), (2, last + SETTLED))
+        self.verify(later=2 * SETTLED)
+        self.assertEqual((self.summary.young, self.summary.problems), (0, 2))
+
     def test_all_is_looked_at_a_page_at_a_time(self) -> None:
         problems = [self.remove_body(number) for number in (1, 3)]
         shown: list[tuple[int, int]] = []
@@ -267,7 +276,9 @@ class VerifyTests(Verifying):
 class MeanwhileTests(Verifying):
     """Gateways work while all is looked at: something happens after the rows were read."""
 
-    def verify_while(self, happens: Callable[[], object]) -> list[Problem]:
+    def verify_while(
+        self, happens: Callable[[], object], later: float = 2 * YOUNG
+    ) -> list[Problem]:
         """The problems, if this happens between the rows and the bodies."""
         bench = self.bench
         lists: list[str] = []
@@ -280,11 +291,15 @@ class MeanwhileTests(Verifying):
                 return super().list(after)
 
         requests = bench.engines.requests(bench.bucket)
-        return self.verify(Repair(most=True), later=2 * YOUNG, blobs=Late(requests))
+        return self.verify(Repair(most=True), later=later, blobs=Late(requests))
 
     def test_mail_that_comes_in_is_no_problem(self) -> None:
         self.assertEqual(self.verify_while(lambda: self.bench.deliver(b"new\r\n")), [])
         self.assertEqual((self.usage().messages, self.stored()), (6, 6))
+
+    def test_mail_that_comes_in_just_now_is_compared(self) -> None:
+        self.assertEqual(self.verify_while(lambda: self.bench.deliver(b"new\r\n"), 0), [])
+        self.assertEqual(self.summary.young, 0)
 
     def test_mail_that_is_removed_and_collected_is_no_problem(self) -> None:
         def remove_and_collect() -> None:
