@@ -399,10 +399,16 @@ def is_outage(error: psycopg.Error) -> bool:
     return is_ours and (error.sqlstate is None or error.sqlstate.startswith("08"))
 
 
+def said(error: psycopg.Error) -> str:
+    """What the database, or libpq, says about an error: on one line, without the statement."""
+    # Those of a lost connection have several lines, and tabs.
+    text = " ".join((error.diag.message_primary or str(error)).split())
+    return f"database: {text or type(error).__name__}"
+
+
 def store_error(error: psycopg.Error) -> GatewayError:
     """The store's error: temporary, no room, or for the administrator."""
-    # Those of a lost connection have several lines, and tabs.
-    text = f"database: {' '.join(str(error).split()) or type(error).__name__}"
+    text = said(error)
     if isinstance(error, errors.DiskFull):
         return NoRoom(text)
     if isinstance(error, errors.ReadOnlySqlTransaction):

@@ -141,7 +141,7 @@ class Connection(Protocol):
 
     def _expired(self) -> None:
         if self._answer is not None:
-            self.abort(f"no answer within {self._within:g} seconds")
+            self.abort(f"no answer within {self._within:.0f} seconds")
 
     def _cancelled(self, _: object) -> None:
         # It fails with CancelledError: a loss would be a reason to ask again.

@@ -110,7 +110,7 @@ class Connections:
 
 def _no_connection(result: object, seconds: float) -> object:
     if isinstance(result, Failure):
-        raise Lost(f"no connection within {seconds:g} seconds")
+        raise Lost(f"no connection within {seconds:.0f} seconds")
     return result
 
 

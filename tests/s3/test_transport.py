@@ -38,9 +38,9 @@ class Lab:
         self.clock, self.server, self.case = Clock(), Server(), SynchronousTestCase()
         self.connections = Connections(self.clock, self.server, "s3", most=most)
 
-    def ask(self, content: Content | None = None) -> Deferred[Response]:
+    def ask(self, content: Content | None = None, within: float = WITHIN) -> Deferred[Response]:
         """Send a request."""
-        return self.connections.ask(HEAD, content or Content(), WITHIN)
+        return self.connections.ask(HEAD, content or Content(), within)
 
     def answer(self, *pieces: bytes, on: int = -1) -> None:
         """Octets of the server."""
@@ -317,6 +317,13 @@ def test_a_server_that_is_silent_is_left_after_the_time_limit() -> None:
     lab.clock.advance(0.1)
     assert lab.lost(asked) == "no answer within 10 seconds"
     assert lab.server.transports[0].aborted
+
+
+def test_a_time_limit_that_the_size_of_a_request_made_is_said_in_whole_seconds() -> None:
+    lab = Lab()
+    asked = lab.ask(within=10.0017)
+    lab.clock.advance(10.0017)
+    assert lab.lost(asked) == "no answer within 10 seconds"
 
 
 @implementer(IStreamClientEndpoint)

@@ -71,8 +71,10 @@ def test_a_database_that_is_away_is_said_in_seconds() -> None:
 
 def test_a_gateway_refuses_a_schema_that_lacks_steps(engines: Engines, empty: Database) -> None:
     gateway = Database(engines.postgresql.url("empty"), check=check_version)
-    with pytest.raises(MailboxUnusable, match="run pop3gw cluster migrate"):
+    with pytest.raises(MailboxUnusable) as found:
         gateway.read("SELECT 1")
+    cure = "run pop3gw cluster migrate"
+    assert str(found.value) == f'database: relation "pop3gw.version" does not exist; {cure}'
     migrate(empty)
     empty.write("UPDATE pop3gw.version SET version = 0")
     with pytest.raises(MailboxUnusable, match=r"this pop3gw needs .*: run pop3gw cluster migrate"):
