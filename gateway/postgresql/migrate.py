@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.resources import files
 from typing import NamedTuple
@@ -10,7 +12,7 @@ from typing import NamedTuple
 from psycopg import errors
 
 from gateway.errors import MailboxUnusable, NotSupported
-from gateway.postgresql.database import Connection, Cursor, Database
+from gateway.postgresql.database import Connection, Cursor, Database, said
 
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
 
@@ -67,6 +69,17 @@ def migrate(database: Database) -> list[Step]:
     return [step for step in steps() if database.transact(partial(_apply, step))]
 
 
+@contextmanager
+def _as_owner() -> Iterator[None]:
+    """Gateways lack privileges that the owner has: no grant is missing."""
+    try:
+        yield
+    except errors.InsufficientPrivilege as error:
+        cure = "connect as the owner of the schema, by --database"
+        raise MailboxUnusable(f"{said(error)}; {cure}") from error
+
+
+@_as_owner()
 def _begin(cursor: Cursor, _: bool) -> None:
     try:
         with cursor.connection.transaction():
@@ -76,6 +89,7 @@ def _begin(cursor: Cursor, _: bool) -> None:
         raise errors.SerializationFailure("another process begins the schema") from None
 
 
+@_as_owner()
 def _apply(step: Step, cursor: Cursor, _: bool) -> bool:
     """Apply a step; False: it was applied before."""
     # The lock on the row is that of all migrations: it ends with the transaction.

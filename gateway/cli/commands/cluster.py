@@ -25,7 +25,7 @@ LONGEST = 86_400.0
     "cluster",
     cls=Group,
     examples=(
-        "pop3gw cluster migrate --config /etc/pop3gw.toml",
+        "pop3gw cluster migrate --database 'service=mail-owner'",
         "pop3gw cluster verify --config /etc/pop3gw.toml",
     ),
 )
@@ -35,8 +35,8 @@ def cluster() -> None:
 
 @command(
     "migrate",
-    "pop3gw cluster migrate --config /etc/pop3gw.toml",
     "pop3gw cluster migrate --database 'service=mail-owner'",
+    "pop3gw cluster migrate --config /etc/pop3gw.toml",
 )
 @CONFIG
 @click.option(

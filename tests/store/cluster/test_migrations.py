@@ -89,3 +89,8 @@ def test_the_role_of_gateways_cannot_change_the_schema(engines: Engines) -> None
     with pytest.raises(MailboxUnusable, match="grant the role"):
         database.transact(lambda cursor, _: cursor.execute("CREATE TABLE pop3gw.t (i int)"))
     database.close()
+    command = [*PROGRAM, "cluster", "migrate", "--database", engines.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("; connect as the owner of the schema, by --database\n")
+    assert "grant" not in done.stderr
