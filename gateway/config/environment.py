@@ -13,7 +13,7 @@ import attrs
 
 from gateway.config.checks import SECRET
 from gateway.config.renamed import RENAMED
-from gateway.config.settings import Settings
+from gateway.config.settings import Settings, store_with
 from gateway.config.structure import tables_of
 
 _Find = Callable[[list[str]], tuple[Any, Mapping[str, Any]]]
@@ -117,6 +117,8 @@ def _no_setting(find: _Find, variable: str, parts: list[str]) -> str:
         return f"expected a number and a setting after it, as in {variable}__1__CERTIFICATE"
     if renamed := RENAMED.get(".".join(parts)):
         return f"this setting is called {PREFIX}{renamed.replace('.', '__').upper()} now"
+    if other := store_with(".".join(parts)):
+        return f'this is a setting of store.kind = "{other}"'
     meant = [*parts[:-1], parts[-1].removesuffix("_file")]
     if parts == meant or find(meant)[0] is None:
         return f"there is no setting {'.'.join(parts)}"

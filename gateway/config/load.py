@@ -27,6 +27,7 @@ from gateway.config.settings import (
     check_store,
     mechanism_kinds,
     settings_class,
+    store_with,
 )
 from gateway.config.structure import converter_of
 from gateway.config.table import DIRECTORIES, find_directory, find_mechanism, find_store
@@ -286,8 +287,11 @@ def _unknown(name: str, kind: Any, key: str, table: Mapping[str, Any]) -> str:
             rest.append(nested[0])
             value = value[nested[0]]
         return f'a name with a dot stands in quotes: [{section}."{".".join(rest)}"]'
-    if renamed := RENAMED.get(f"{key}.{name}" if key else name):
+    own = f"{key}.{name}" if key else name
+    if renamed := RENAMED.get(own):
         return f"this setting is called {renamed} now"
+    if other := store_with(own):
+        return f'this is a setting of store.kind = "{other}"'
     near = get_close_matches(name[:100], [item.name for item in attrs.fields(kind)], n=1)
     return "there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
 

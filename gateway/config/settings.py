@@ -23,7 +23,7 @@ from gateway.config.processes import Processes
 from gateway.config.quota import Quota
 from gateway.config.retention import Audit, Retention
 from gateway.config.services import Http, Lmtp, Log, PolicyServiceSettings
-from gateway.config.table import MECHANISMS, find_directory, find_mechanism, find_store
+from gateway.config.table import MECHANISMS, STORES, find_directory, find_mechanism, find_store
 from gateway.kinds import DirectoryKind, MechanismKind, NoSettings, StoreKind
 from gateway.pop3.profile import PROFILES, Profile
 
@@ -43,6 +43,13 @@ def check_store(name: str) -> None:
     """Raise ``ValueError`` if there is no such kind of store."""
     if not issubclass(find_store(name).settings, StoreSettings):
         raise ValueError(f"expected the settings of {name} to inherit {__name__}.StoreSettings")
+
+
+def store_with(key: str) -> str:
+    """The kind of store that knows the setting ``key``, such as ``store.path``; empty: none."""
+    section, _, name = key.rpartition(".")
+    known = (kind for kind in STORES if name in attrs.fields_dict(find_store(kind).settings))
+    return next(known, "") if section == "store" else ""
 
 
 @frozen

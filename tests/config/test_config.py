@@ -163,6 +163,19 @@ class FaultTests(ConfigCase):
             self.assertTrue(any(fault.startswith(wanted) for fault in faults), (wanted, faults))
         self.assertEqual(len(faults), 4)
 
+    def test_a_setting_of_another_kind_of_store_is_named_with_its_kind(self) -> None:
+        self.assertEqual(
+            self.faults(f'{LISTENER}[store]\nkind = "cluster"\nlock_timeout = 5.0\nlock = 1\n'),
+            [
+                "FILE:6: store.lock: there is no such setting",
+                'FILE:5: store.lock_timeout: this is a setting of store.kind = "maildir"',
+            ],
+        )
+        (fault,) = self.faults(f"{LISTENER}[store]\n", POP3GW_STORE__DATABASE="service=mail")
+        self.assertEqual(
+            fault, 'POP3GW_STORE__DATABASE: this is a setting of store.kind = "cluster"'
+        )
+
     def test_every_section_with_a_check_has_it_made(self) -> None:
         for line in (
             '[lmtp]\nmax_size = "much"',
