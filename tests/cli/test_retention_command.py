@@ -317,7 +317,7 @@ def test_ids_of_all_mailboxes_are_moved_ahead_and_one_that_fails_is_named() -> N
     desk.store.broken["bob"] = StoreDown("its disk is gone")
     assert desk.do(show_moved, 5000) == Exit.PARTLY
     assert dict(desk.store.moved) == {"alice": 5000, "carol": 5000}
-    assert desk.lines == ["2 of 3 mailboxes go on 5000 further"]
+    assert desk.lines == ["2 of 3 mailboxes go on at least 5,000 further"]
     assert "bob: its disk is gone" in desk.err.getvalue()
 
 

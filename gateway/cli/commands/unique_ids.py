@@ -42,6 +42,6 @@ async def show_moved(terminal: Terminal, ask: Ask, by: int) -> Exit:
     for one in done.failed:
         terminal.complain(f"{one.mailbox}: {one.reason}")
     moved = done.mailboxes - len(done.failed)
-    text = f"{moved} of {done.mailboxes} mailboxes go on {by} further"
+    text = f"{moved} of {done.mailboxes} mailboxes go on at least {by:,} further"
     terminal.say(text, mailboxes=done.mailboxes, moved=moved, by=by)
     return Exit.PARTLY if done.failed else Exit.DONE

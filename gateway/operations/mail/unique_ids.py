@@ -32,7 +32,7 @@ class MovedIds:
 async def move_ids(
     tools: Tools, *, by: Annotated[int, Bounds(1, 100_000_000)] = 1_000_000
 ) -> MovedIds:
-    """Let the unique-ids of new messages of all mailboxes begin ``by`` further on.
+    """Let the unique-ids of new messages of all mailboxes begin at least ``by`` further on.
 
     For use after a restore of everything from a backup: no unique-id that a client has seen
     then means another message. Mailboxes that have lost their uidlist are included.

@@ -114,7 +114,7 @@ def test_after_a_restore_no_id_means_another_message(mail_of: MailOf, tmp_path: 
         since = look() - before
         restore()
         assert operator(gateway, "move-ids", "--by", "5000") == [
-            "1 of 1 mailboxes go on 5000 further"
+            "1 of 1 mailboxes go on at least 5,000 further"
         ]
         come(200)
         after = look()
