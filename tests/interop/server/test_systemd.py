@@ -132,7 +132,8 @@ def installed(place: Path, wheel: Path) -> Path:
     try:
         machine.type(offline(block("useradd"), wheel))
         machine.type(block("notify-reload"))
-        machine.type(block("pop3gw passwd").replace("systemctl enable --now pop3gw\n", ""))
+        start = "systemctl enable --now pop3gw\n"
+        machine.type(block(start).replace(start, ""))
     finally:
         machine.stop()
     return place
