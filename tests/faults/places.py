@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psycopg
-
-from cluster_engines import PAGE, PASSWORD, ROLE
+from cluster_engines import PASSWORD, ROLE, make_role
 from fault_plan import Fault
 from gateway.postgresql.database import Database
 from gateway.postgresql.migrate import migrate
@@ -85,10 +82,7 @@ class ClusterPlace(Place):
         owner = Database(primary.url("mail"))
         migrate(owner)
         owner.close()
-        (grants,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S)
-        with psycopg.connect(primary.url("mail"), autocommit=True) as connection:
-            connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'".encode())
-            connection.execute(grants.encode())
+        make_role(primary.url("mail"))
 
     def _make_bucket(self) -> None:
         host = urlsplit(self._s3.url).netloc

@@ -38,6 +38,14 @@ ROLE, PASSWORD = "gateway", "no-owner"
 """The role of gateways, with the privileges that the manual grants."""
 
 
+def make_role(url: str) -> None:
+    """Make the role of gateways, with what the manual lets it do."""
+    text = "".join(re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'".encode())
+        connection.execute(text.encode())
+
+
 class Engines:
     """PostgreSQL, an S3, and a reactor that runs while a test waits."""
 
@@ -62,7 +70,7 @@ class Engines:
         self.owner = Database(self.postgresql.url("mail"))
         self._running.callback(self.owner.close)
         migrate(self.owner)
-        self._grant()
+        make_role(self.postgresql.url("mail"))
         self.url = self.postgresql.url("mail", ROLE, PASSWORD)
         self._agents: dict[str, Connections] = {}
 
@@ -70,12 +78,6 @@ class Engines:
         """Where gateways find the database by a relay, which looks for statements: without TLS."""
         url = self.url.replace(f":{self.postgresql.port}/", f":{port}/")
         return f"{url}?sslmode=disable"
-
-    def _grant(self) -> None:
-        text = "".join(re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S))
-        with psycopg.connect(self.postgresql.url("mail"), autocommit=True) as connection:
-            connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'".encode())
-            connection.execute(text.encode())
 
     def stop(self) -> None:
         """End all."""
