@@ -243,9 +243,13 @@ def test_a_primary_without_its_data_makes_no_empty_database_beside_its_standby(
     (other,) = databases.servers.keys() - {name}
     lost, standby = databases.servers[name], databases.servers[other]
     before = count(databases, name)
-    lost.stop()
+    for server in (lost, standby):
+        server.stop()
     lost.forget()
-    lost.begin(f"{name}: {other} is a standby and may have all mail: promote it".encode())
+    # Both start at the same moment.
+    lost.begin(f"{name}: without data: waiting for {other}".encode())
+    standby.run()
+    lost.wait_for(f"{name}: {other} is a standby and may have all mail: promote it".encode())
     assert lost.ended() == 1
     done = standby.execute("sh", "/etc/cluster/promote")
     assert done.returncode == 0, done.stderr

@@ -287,8 +287,9 @@ def copy_tests(make_pair: Callable[[SynchronousTestCase], Pair]) -> type[Synchro
                 begun: list[str] = []
 
                 def see(name: str, step: str = step, begun: list[str] = begun) -> None:
-                    # The last mark: that of the beginning is not there yet.
-                    if name == step and self.image(self.new).away and not begun:
+                    # The last mark opens the new place, when the old one is closed.
+                    closed = self.old if step == "mark_away" else self.new
+                    if name == step and not begun and self.image(closed).away:
                         begun.append(name)
                         self.copy(switch=False)
 
@@ -299,6 +300,7 @@ def copy_tests(make_pair: Callable[[SynchronousTestCase], Pair]) -> type[Synchro
                 with self.subTest(step=step):
                     self.failureResultOf(self.run_copy(self.old, earlier), MaildropBusy)
                     self.assertEqual(begun, [step])
+                    self.assertEqual(self.image(self.old).away, "")
             before = self.everything(self.old)
             self.copy()
             self.assertEqual(self.everything(self.new), before)

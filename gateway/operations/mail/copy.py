@@ -20,6 +20,7 @@ from attrs import frozen
 from gateway.errors import (
     CopyDiffers,
     MailboxExists,
+    MaildropBusy,
     MessageGone,
     NotSupported,
     ServedElsewhere,
@@ -304,18 +305,26 @@ class _Copy:
         try:
             await self.synchronise(is_held=True)
             was_away = self._last[0].away
-            await self._old.mark(self._mark)
+            await self._old.mark(self._mark, was_away)
             try:
                 await self._check()
                 await copy_state()
             except BaseException:
-                if not was_away:
-                    await self._old.mark("")
+                await self._reopen(was_away)
                 raise
-            await self._new.mark("", self._mark)
+            try:
+                await self._new.mark("", self._mark)
+            except MaildropBusy:
+                # A later run has it, which is closed; after any other failure it may be open.
+                await self._reopen(was_away)
+                raise
         finally:
             release()
         return self._now() - begun
+
+    async def _reopen(self, was_away: str) -> None:
+        if not was_away:
+            await self._old.mark("", self._mark)
 
     async def _check(self) -> None:
         """Raise ``CopyDiffers`` unless both are alike."""

@@ -183,6 +183,7 @@ def _make(own: ClusterSettings, parts: StoreParts) -> ClusterStore:
             cache=cache,
             admit=parts.admit,
             deliver=in_time(parts.deliver, own.timeout),
+            patient=parts.run,
             emit=parts.emit,
         )
         # From here on the store closes them.

@@ -58,12 +58,19 @@ class Leases:
     """
 
     def __init__(
-        self, reactor: Any, database: Database, run: Run, rows: LeaseRows = SESSIONS
+        self,
+        reactor: Any,
+        database: Database,
+        run: Run,
+        patient: Run,
+        rows: LeaseRows = SESSIONS,
     ) -> None:
+        """``run`` takes leases; ``patient`` renews them and gives them back, however late."""
         self._rows = rows
         self._reactor = reactor
         self._database = database
         self._run = run
+        self._patient = patient
         self._held: dict[UUID, int] = {}
         self._ending: dict[int, Deferred[None]] = {}
         """By mailbox: a lease that is being given back."""
@@ -109,7 +116,7 @@ class Leases:
                 # It expires.
                 result.trap(GatewayError)
 
-        ending = self._run(lambda: self._rows.end(self._database, mailbox, holder))
+        ending = self._patient(lambda: self._rows.end(self._database, mailbox, holder))
         self._ending[mailbox] = done = Deferred[None]()
         ending.addBoth(ended).addBoth(lambda _: done.callback(None))
 
@@ -123,7 +130,7 @@ class Leases:
         if not held:
             return
 
-        renewed = self._run(lambda: self._rows.renew(self._database, held))
+        renewed = self._patient(lambda: self._rows.renew(self._database, held))
         renewed.addErrback(lambda failure: complain(log, "leases of mailboxes", failure))
         renewed.addCallback(lambda _: self._renew_later())
 

@@ -112,9 +112,13 @@ class ClusterStore:
         cache: BodyCache | None = None,
         admit: Admit = no_limits,
         deliver: Run | None = None,
+        patient: Run | None = None,
         emit: Emit = lambda _: None,
     ) -> None:
-        """``run`` and ``deliver`` do what waits for the database; ``emit`` takes events."""
+        """``run`` and ``deliver`` do what waits for the database; ``emit`` takes events.
+
+        ``patient`` does what has to be done however late: leases are renewed and given back.
+        """
         self._database = database
         self._blobs = blobs
         self._run = run
@@ -146,8 +150,8 @@ class ClusterStore:
             convert_cr=options.convert_cr,
         )
 
-        self._leases = Leases(reactor, database, run)
-        self._holds = Leases(reactor, database, run, HOLDS)
+        self._leases = Leases(reactor, database, run, patient or run)
+        self._holds = Leases(reactor, database, run, patient or run, HOLDS)
         self._collection = BodyCollection(
             database, blobs, run, options.longest_session, reactor.seconds
         )
@@ -321,13 +325,10 @@ class ClusterStore:
         tried: set[int] = set()
 
         def rename(cursor: Cursor, _: bool) -> None:
-            try:
-                box = changes.lock(cursor, account.mailbox, closed_too=True)
-            except NoSuchMailbox:
-                # An attempt that was not answered may have happened.
-                if any(changes.has_name(cursor, one, target.mailbox) for one in tried):
-                    return
-                raise
+            # An attempt that was not answered may have happened.
+            if any(changes.has_name(cursor, one, target.mailbox) for one in tried):
+                return
+            box = changes.lock(cursor, account.mailbox, closed_too=True)
             check_name(target.mailbox)
             changes.rename(cursor, box, account.mailbox, target.mailbox)
             tried.add(box.id)

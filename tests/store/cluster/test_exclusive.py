@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import ClusterBench, Waits
-from gateway.errors import MaildropBusy, NoSuchMailbox, StoreDown
+from gateway.errors import MaildropBusy, NoSuchMailbox, Overloaded, StoreDown
 from gateway.events import BackEndAsked, BackEndDown
 from gateway.model import Account, Reason
 from gateway.observe.outage import Outages
@@ -99,12 +100,32 @@ class ExclusiveTests(Waits, SynchronousTestCase):
 
         database = Database(engines.url)
         self.addCleanup(database.close)
-        leases = Leases(engines.reactor, database, run_now, SESSIONS._replace(take=take))
+        leases = Leases(engines.reactor, database, run_now, run_now, SESSIONS._replace(take=take))
         self.addCleanup(leases.close)
         self.failureResultOf(self.take(leases, mailbox), StoreDown)
         self.busy(self.other)
         end = self.successResultOf(self.take(leases, mailbox))
         self.failureResultOf(self.take(leases, mailbox), MaildropBusy)
+        end()
+        self.open(self.other)
+
+    def test_a_lease_is_given_back_though_no_thread_was_free_in_time(self) -> None:
+        engines = self.bench.engines
+        ((mailbox,),) = self.bench.read(
+            f"SELECT id FROM pop3gw.mailbox WHERE name = '{ALICE.mailbox}'"
+        )
+        database = Database(engines.url)
+        self.addCleanup(database.close)
+        is_full = False
+
+        def run(work: Callable[[], Any]) -> Deferred[Any]:
+            return fail(Overloaded()) if is_full else run_now(work)
+
+        leases = Leases(engines.reactor, database, run, run_now)
+        self.addCleanup(leases.close)
+        end = self.successResultOf(self.take(leases, mailbox))
+        is_full = True
+        self.failureResultOf(self.take(leases, mailbox), Overloaded)
         end()
         self.open(self.other)
 
@@ -120,7 +141,7 @@ class ExclusiveTests(Waits, SynchronousTestCase):
         watch = Outages(events.append).watch
         database = Database(engines.url_by(relay.port), timeout=1, watch=watch)
         self.addCleanup(database.close)
-        leases = Leases(clock, database, run_now)
+        leases = Leases(clock, database, run_now, run_now)
         ((mailbox,),) = self.bench.read(
             f"SELECT id FROM pop3gw.mailbox WHERE name = '{ALICE.mailbox}'"
         )
