@@ -172,8 +172,14 @@ class Containers:
         )
 
     def run_once(self, *arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """``podman run --rm`` of a container without a network."""
-        return self.try_podman("run", "--rm", "--network", "none", *arguments, stdin=stdin)
+        """``podman run --rm`` of a container without a network, which prints something."""
+        for _ in range(3):
+            done = self.try_podman("run", "--rm", "--network", "none", *arguments, stdin=stdin)
+            # podman attaches to a container that runs already.  A short one may have ended by
+            # then, and what it printed is lost.
+            if done.stdout or done.stderr:
+                break
+        return done
 
     def start(
         self, name: str, *options: object, env: Mapping[str, object] | None = None
