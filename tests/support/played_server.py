@@ -6,8 +6,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import implementer
+
+from gateway.s3.requests import Requests
+from gateway.s3.signing import Signer
+from gateway.s3.transport import Connections
 
 
 class Transport(StringTransport):
@@ -37,3 +42,11 @@ class Server:
         transport.protocol = protocol
         self.transports.append(transport)
         return succeed(protocol)
+
+
+def requests_of(most: int) -> tuple[Clock, Server, Requests]:
+    """Requests to a server that the test plays, with ``most`` connections kept."""
+    clock, server = Clock(), Server()
+    connections = Connections(clock, server, "s3", most=most)
+    signer = Signer("us-east-1", "key", "secret")
+    return clock, server, Requests(clock, connections, signer, "http://s3/mail")

@@ -156,17 +156,17 @@ class _Copy:
             await self._new.mark(self._mark, new.away)
             return
         self._refuse_mail(new)
-        self._mark = mark = f"copy {uuid4().hex} {uuid4().hex}"
-        await self._new.mark(mark, "")
+        self._mark = f"copy {uuid4().hex} {uuid4().hex}"
+        await self._new.mark(self._mark, "")
         try:
             # What came before the mark did is known now.
             self._refuse_mail(await self._new.inspect())
-            if (await self._old.inspect()).away == mark:
+            if (await self._old.inspect()).away == self._mark:
                 raise NotSupported(
                     f"{name}: both configurations name the same store: name the old and the new one"
                 )
         except BaseException:
-            await self._new.mark("", mark)
+            await self._new.mark("", self._mark)
             raise
 
     def _refuse_mail(self, new: MailboxImage | None) -> None:

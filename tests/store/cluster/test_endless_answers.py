@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import GatewayError, MailboxUnusable, MessageUnreadable
-from gateway.s3.requests import LONGEST_ERROR, Missing, Requests
-from gateway.s3.signing import Signer
-from gateway.s3.transport import Connections
+from gateway.s3.requests import LONGEST_ERROR, Missing
 from gateway.store.cluster.bodies.blobs import LONGEST_HEAD, Blobs
 from gateway.store.cluster.bodies.keys import new_key
-from played_server import Server
+from played_server import requests_of
 
 PIECE = b" " * 1000
 
@@ -30,10 +27,8 @@ NOT_THERE = b"<Error><Code>NoSuchKey</Code>"
 
 class EndlessAnswerTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.clock, self.server = Clock(), Server()
-        connections = Connections(self.clock, self.server, "s3", most=2)
-        signer = Signer("us-east-1", "key", "secret")
-        self.blobs = Blobs(Requests(self.clock, connections, signer, "http://s3/mail"))
+        self.clock, self.server, requests = requests_of(2)
+        self.blobs = Blobs(requests)
 
     def say(self, *pieces: bytes) -> None:
         """What the server says on its last connection."""

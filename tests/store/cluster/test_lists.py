@@ -5,15 +5,11 @@ from __future__ import annotations
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.s3.requests import Requests
-from gateway.s3.signing import Signer
-from gateway.s3.transport import Connections
 from gateway.store.cluster.bodies.blobs import BEGIN, Blobs, Marker
 from gateway.store.cluster.bodies.keys import object_name
-from played_server import Server
+from played_server import requests_of
 
 KEY = UUID(int=7)
 
@@ -36,10 +32,8 @@ NAMES = [
 
 class ListTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.clock, self.server = Clock(), Server()
-        connections = Connections(self.clock, self.server, "s3", most=2)
-        signer = Signer("us-east-1", "key", "secret")
-        self.blobs = Blobs(Requests(self.clock, connections, signer, "http://s3/mail"))
+        self.clock, self.server, requests = requests_of(2)
+        self.blobs = Blobs(requests)
 
     def asked(self) -> dict[str, list[str]]:
         """What is asked for."""

@@ -16,7 +16,7 @@ from gateway.s3.connection import Content
 from gateway.s3.requests import ATTEMPTS, Requests
 from gateway.s3.signing import Signer
 from gateway.s3.transport import Connections
-from played_server import Server
+from played_server import requests_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world"
 
@@ -54,14 +54,6 @@ def test_a_request_is_repeated_and_then_an_outage_however_its_connection_ended(
     failure = SynchronousTestCase().failureResultOf(asked, StoreDown)
     assert reason in str(failure.value)
     assert connections.requests == ATTEMPTS
-
-
-def requests_of(most: int) -> tuple[Clock, Server, Requests]:
-    """Requests to a server that the test plays, with ``most`` connections kept."""
-    clock, server = Clock(), Server()
-    connections = Connections(clock, server, "s3", most=most)
-    signer = Signer("us-east-1", "key", "secret")
-    return clock, server, Requests(clock, connections, signer, "http://s3/mail")
 
 
 def test_a_request_is_not_lost_by_connections_that_a_firewall_has_forgotten() -> None:

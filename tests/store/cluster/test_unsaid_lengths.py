@@ -7,18 +7,14 @@ from typing import Any
 from uuid import UUID
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import GatewayError, MessageUnreadable, StoreDown
 from gateway.model import Form
-from gateway.s3.requests import Requests
-from gateway.s3.signing import Signer
-from gateway.s3.transport import Connections
 from gateway.store.cluster.bodies.blobs import LONGEST_HEAD, Blobs
 from gateway.store.cluster.bodies.body import Bodies
 from gateway.store.cluster.bodies.keys import Where
-from played_server import Server
+from played_server import requests_of
 
 KEY = UUID(int=7)
 
@@ -38,10 +34,8 @@ def chunk(text: bytes) -> bytes:
 
 class UnsaidLengthTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.clock, self.server = Clock(), Server()
-        connections = Connections(self.clock, self.server, "s3", most=2)
-        signer = Signer("us-east-1", "key", "secret")
-        self.blobs = Blobs(Requests(self.clock, connections, signer, "http://s3/mail"))
+        self.clock, self.server, requests = requests_of(2)
+        self.blobs = Blobs(requests)
 
     def answer(self, *pieces: bytes) -> None:
         """What the server says, piece by piece."""

@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import GatewayError, StoreDown
 from gateway.s3.connection import Content
-from gateway.s3.requests import LONGEST, Requests
-from gateway.s3.signing import Signer
-from gateway.s3.transport import Connections
+from gateway.s3.requests import LONGEST
 from gateway.store.cluster.bodies.blobs import Blobs, Upload
-from played_server import Server
+from played_server import requests_of
 
 XML = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 
@@ -56,10 +53,8 @@ def answer(text: bytes, status: bytes = b"200 OK", more: bytes = b"") -> bytes:
 
 class UploadTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.clock, self.server = Clock(), Server()
-        connections = Connections(self.clock, self.server, "s3", most=2)
-        signer = Signer("us-east-1", "key", "secret")
-        self.blobs = Blobs(Requests(self.clock, connections, signer, "http://s3/mail"))
+        self.clock, self.server, requests = requests_of(2)
+        self.blobs = Blobs(requests)
 
     def say(self, said: bytes) -> bytes:
         """Answer the request that is open; returns it."""
