@@ -29,7 +29,7 @@ SMALL = 64 * 1024
 """Octets up to which a content leaves with the head of its request."""
 
 LONGEST_HEAD = 64 * 1024
-"""Octets of an answer without any of its body: of its head, or later in one go."""
+"""Octets that may come without any of the body among them: a head, a trailer, a chunk extension."""
 
 READ = 96 * 1024
 """Octets that are read at once: each reading costs a turn of the reactor.

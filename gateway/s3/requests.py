@@ -91,10 +91,10 @@ class _Tree(ElementTree.TreeBuilder):
 
 
 _NO_XML = re.compile(rb"&#x0*(1?[0-9a-f]);|\xef\xbf([\xbe\xbf])", re.IGNORECASE)
-"""Characters that XML 1.0 has not, as Ceph sends them: of the names of objects, in markers."""
+"""Characters that XML 1.0 lacks, as Ceph sends them in the names of objects and in markers."""
 
 _STANDS_IN = 0x10FF00
-"""The first of the characters for private use that are in their place while XML is parsed."""
+"""The first of the private-use characters that stand in for them while the XML is parsed."""
 
 _STOOD_FOR = {_STANDS_IN + code: code for code in range(32)}
 _STOOD_FOR |= {_STANDS_IN + 0xBE: 0xFFFE, _STANDS_IN + 0xBF: 0xFFFF}
