@@ -54,13 +54,12 @@ class Relay:
         """Close connections at once."""
         self.answers: Mapping[bytes, bytes] = {}
         """Of requests that begin so: what is answered in the server's place."""
-        self.stuck = b""
-        """What clients have sent while nothing passes."""
+        self.freeze_at = b""
+        """The next request with this in it does not pass, nor does anything after it."""
         self.freeze_after = -1
         """Octets of the answers of one connection after which nothing passes; -1: never."""
         self._passes = threading.Event()
         self._passes.set()
-        self._one_at_a_time = threading.Lock()
         self._open: list[socket.socket] = []
         self._lines: list[_Line] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -81,7 +80,6 @@ class Relay:
 
         A firewall that drops packets looks the same.
         """
-        self.stuck = b""
         self._passes.clear()
 
     @property
@@ -128,7 +126,10 @@ class Relay:
             while data := client.recv(65536):
                 if forgotten.is_set():
                     continue
-                self._wait(data)
+                if self.freeze_at and self.freeze_at in data:
+                    self.freeze_at = b""
+                    self.freeze()
+                self._passes.wait()
                 got += len(data)
                 if 0 <= self.cut_request_after < got:
                     self.cut_request_after = -1
@@ -158,13 +159,6 @@ class Relay:
         self.ended += 1
         _close(server)
 
-    def _wait(self, request: bytes = b"") -> None:
-        """Until something passes."""
-        if self.is_frozen:
-            with self._one_at_a_time:
-                self.stuck += request
-            self._passes.wait()
-
     def _answers(self, line: _Line) -> None:
         client, server, lost, ended, _ = line
         sent = 0
@@ -173,7 +167,7 @@ class Relay:
                 if 0 <= self.freeze_after < sent + len(data):
                     self.freeze_after = -1
                     self.freeze()
-                self._wait()
+                self._passes.wait()
                 if lost.is_set() or 0 <= self.cut_after < sent + len(data):
                     self.cuts += 1
                     self.cut_after = -1

@@ -102,17 +102,17 @@ def test_a_client_that_waits_for_a_silent_engine_keeps_no_other_client_waiting(
     ):
         before = listed(other)
         waits.ask(f"USER {USER}")
-        relayed.database.freeze()
+        relayed.database.freeze_at = b"WHERE name = ANY"
         waits.send(f"PASS {PASSWORD}\r\n".encode())
-        relayed.until(lambda: b"WHERE name = ANY" in relayed.database.stuck)
+        relayed.until(lambda: relayed.database.is_frozen)
         assert listed(other) == before
         assert not readable(waits.fileno(), 0)
         relayed.database.thaw()
         waits.reply()
 
-        relayed.s3.freeze()
+        relayed.s3.freeze_at = f"GET /{relayed.bucket}/".encode()
         waits.send(b"RETR 1\r\n")
-        relayed.until(lambda: b"GET " in relayed.s3.stuck)
+        relayed.until(lambda: relayed.s3.is_frozen)
         assert listed(other) == before
         third.ask("DELE 2")
         third.ask("QUIT")
@@ -135,9 +135,9 @@ def test_a_silent_database_is_sys_temp_and_451_in_time_and_all_is_well_when_it_a
         begun(relayed, OF_DATABASE) as postfix,
     ):
         before = listed(reads)
-        relayed.database.freeze()
+        relayed.database.freeze_at = b"INSERT INTO pop3gw.message"
         postfix.send(TEXT + b".\r\n")
-        relayed.until(lambda: b"INSERT INTO pop3gw.message" in relayed.database.stuck)
+        relayed.until(lambda: relayed.database.is_frozen)
         begins.send(LOGIN)
         reads.send(b"RETR 1\r\n")
         removes.send(b"DELE 2\r\nQUIT\r\n")
