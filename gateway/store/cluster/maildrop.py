@@ -61,7 +61,10 @@ class Means:
 class ClusterMaildrop:
     """The maildrop of a session: the snapshot of its login."""
 
-    __slots__ = ("_ahead", "_cause", "_looked", "_means", "_snapshot", "name", "terms")
+    __slots__ = (
+        *("_ahead", "_cause", "_is_asking", "_is_unanswered", "_looked", "_means", "_snapshot"),
+        *("name", "terms"),
+    )
 
     def __init__(self, name: str, snapshot: Snapshot, means: Means, cause: Reason) -> None:
         """``cause``: the reason in the audit log for removals of the session."""
@@ -73,6 +76,8 @@ class ClusterMaildrop:
         self._ahead = Ahead(means.ahead)
         self._looked = -math.inf
         """When all messages of the snapshot were there still."""
+        self._is_unanswered = self._is_asking = False
+        """Whether the database did not answer last time; whether it is asked without waiting."""
 
     def listing(self) -> Deferred[Listing]:
         """The snapshot's listing."""
@@ -82,6 +87,10 @@ class ClusterMaildrop:
         """Open a message, and ask meanwhile whether it is still there."""
         now = self._means.seconds()
         if now - self._looked < TRUSTED:
+            return self._open(index)
+        if self._is_unanswered:
+            # While the database is away the session goes on with what it has.
+            self._ask_again(now)
             return self._open(index)
         return Deferred.fromCoroutine(self._look_and_open(index, now))
 
@@ -104,8 +113,8 @@ class ClusterMaildrop:
         shown: Any
         body: Any
         (answered, shown), (is_open, body) = await DeferredList(both, consumeErrors=True)
-        # While the database is away the session goes on with what it has.
-        if shown if answered else shown.check(GatewayError):
+        self._is_unanswered = not answered and shown.check(GatewayError) is not None
+        if self._is_unanswered or (answered and shown):
             if not is_open:
                 body.raiseException()
             found: IBody = body
@@ -116,16 +125,34 @@ class ClusterMaildrop:
             shown.raiseException()
         raise self._gone(index)
 
+    def _ask_again(self, now: float) -> None:
+        """Ask whether all are still there; nobody waits for the answer."""
+        if not self._is_asking:
+            self._is_asking = True
+            Deferred.fromCoroutine(self._look(now))
+
+    async def _look(self, now: float) -> None:
+        with suppress(GatewayError):
+            await self._has_all(now)
+            self._is_unanswered = False
+        self._is_asking = False
+
     def _gone(self, index: int) -> MessageGone:
         return MessageGone(f"{self.name}: {self._snapshot.listing.uids[index]}")
 
     async def _is_shown(self, index: int, now: float) -> bool:
-        snapshot, means = self._snapshot, self._means
-        mailbox, epoch, _, layout, *_ = snapshot.state
-        if await means.layouts.find(mailbox) == (epoch, layout):
-            self._looked = now
+        if await self._has_all(now):
             return True
-        return bool(await means.shown.find((mailbox, snapshot.uids[index])))
+        message = self._snapshot.state.mailbox, self._snapshot.uids[index]
+        return bool(await self._means.shown.find(message))
+
+    async def _has_all(self, now: float) -> bool:
+        """Whether no message of the snapshot has gone."""
+        mailbox, epoch, _, layout, *_ = self._snapshot.state
+        has_all = await self._means.layouts.find(mailbox) == (epoch, layout)
+        if has_all:
+            self._looked = now
+        return has_all
 
     def retrieve_header(self, index: int) -> Deferred[IBody]:
         """The header, which needs no body: of an endless one the message."""
@@ -133,10 +160,12 @@ class ClusterMaildrop:
 
     async def _retrieve_header(self, index: int) -> IBody:
         snapshot = self._snapshot
+        if self._is_unanswered:
+            return await self.retrieve(index)
         try:
             header = await self._means.headers.find((snapshot.state.mailbox, snapshot.uids[index]))
         except GatewayError:
-            # While the database is away the session goes on with what it has.
+            self._is_unanswered = True
             return await self.retrieve(index)
         if header is None:
             raise self._gone(index)

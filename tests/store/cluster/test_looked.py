@@ -43,6 +43,8 @@ class Asked:
     def find(self, key: Any) -> Deferred[Any]:
         """Ask."""
         self.keys.append(key)
+        if isinstance(self.answer, Deferred):
+            return self.answer
         if isinstance(self.answer, Exception):
             return fail(self.answer)
         return succeed(self.answer)
@@ -56,7 +58,8 @@ class LookedTests(SynchronousTestCase):
         self.asked: list[int] = []
         self.has_all = False
         self.events: list[Event] = []
-        parts: Any = (self, Memory(lambda: True), None, self.layouts, self.shown, Asked(None))
+        self.headers = Asked(None)
+        parts: Any = (self, Memory(lambda: True), None, self.layouts, self.shown, self.headers)
         means = Means(self.clock.seconds, run_now, *parts, mark_read=False, emit=self.events.append)
         numbers = array("q", [number for uid in (1, 2, 3) for number in (uid, 40)])
         numbers.byteswap()
@@ -135,8 +138,43 @@ class LookedTests(SynchronousTestCase):
         self.failureResultOf(self.maildrop.retrieve(1), MessageGone)
         self.assertEqual([body.is_open for body in self.opened], [False])
 
-    def test_while_the_database_is_away_a_session_goes_on_and_asks_again(self) -> None:
+    def test_while_the_database_is_away_a_session_waits_for_it_once_and_asks_again(self) -> None:
+        self.layouts.answer = away = Deferred()
+        first = self.maildrop.retrieve(0)
+        self.assertNoResult(first)
+        away.errback(StoreDown("away"))
+        self.successResultOf(first)
+        self.layouts.answer = away = Deferred()
+        for index in (1, 2, 0):
+            self.retrieve(index)
+        self.assertEqual(self.layouts.keys, [9, 9])
+        # It fails again, and the session still waits for nothing.
+        away.errback(StoreDown("away"))
+        self.layouts.answer = back = Deferred()
+        self.retrieve(1)
+        self.retrieve(2)
+        self.assertEqual(self.layouts.keys, [9, 9, 9])
+        back.callback((EPOCH, LAYOUT))
+        self.retrieve(1)
+        self.assertEqual(self.layouts.keys, [9, 9, 9])
+
+    def test_once_the_database_is_back_a_message_that_went_away_is_not_sent(self) -> None:
         self.layouts.answer = StoreDown("away")
         self.retrieve(0)
+        self.layouts.answer, self.shown.answer = (EPOCH, LAYOUT + 1), None
+        # It asks, and learns that something went away.
         self.retrieve(1)
-        self.assertEqual(self.layouts.keys, [9, 9])
+        self.failureResultOf(self.maildrop.retrieve(1), MessageGone)
+
+    def test_a_header_is_read_from_the_message_while_the_database_is_away(self) -> None:
+        self.headers.answer = self.layouts.answer = away = Deferred()
+        first = self.maildrop.retrieve_header(0)
+        self.assertNoResult(first)
+        self.layouts.answer = Deferred()
+        away.errback(StoreDown("away"))
+        # It does not wait a second time.
+        self.assertEqual(self.successResultOf(first).content, b"0123456789")
+        for index in (1, 2):
+            self.successResultOf(self.maildrop.retrieve_header(index))
+        self.assertEqual(len(self.headers.keys), 1)
+        self.assertEqual(len(self.layouts.keys), 1)
