@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from bench.setup import dovecot_config, processes
 from bench.setup.maildirs import Drop, give
+from bench.setup.ports import Ports
 
 ROOT = Path(__file__).parents[2]
 OWNER = 20000 if os.geteuid() == 0 else None
@@ -32,6 +33,10 @@ OWNER = 20000 if os.geteuid() == 0 else None
 
 None: those of this program.  As in ``etc/pop3gw.service``, the gateway does not run as root.
 """
+
+
+free_port = Ports(range(10_000, 12_000)).free
+"""A loopback port for a server."""
 
 
 class NotAvailable(Exception):
@@ -304,14 +309,6 @@ def running(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.close()
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _certified(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 _KIB = 1024
@@ -26,13 +27,34 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+@contextmanager
+def until_ended(pid: int, seconds: float = 30) -> Iterator[None]:
+    """A block that ends once a process, and all that it had started before, have ended.
+
+    Raises ``TimeoutError``.
+    """
+    with ExitStack() as opened:
+        ends = []
+        for one in [pid, *descendants(pid)]:
+            with suppress(ProcessLookupError):
+                ends.append(os.pidfd_open(one))
+                opened.callback(os.close, ends[-1])
+        yield
+        for end in ends:
+            poll = select.poll()
+            poll.register(end)
+            if not poll.poll(seconds * 1000):
+                raise TimeoutError(f"a process that {pid} has started does not end")
+
+
 def kill_all(pid: int) -> None:
     """End a process and all that it has started, as a loss of power does."""
     # Who stands still starts no process anew.
     os.kill(pid, signal.SIGSTOP)
-    for one in [*descendants(pid)]:
-        kill(one)
-    kill(pid)
+    with until_ended(pid):
+        for one in [*descendants(pid)]:
+            kill(one)
+        kill(pid)
 
 
 def memory(pid: int) -> int:

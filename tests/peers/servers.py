@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import random
 import signal
 import socket
 import ssl
@@ -13,15 +12,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import cycle
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bench.setup import dovecot_config
+from bench.setup.ports import Ports
 from gateway.directory import passwd_entries
 from gateway.net.tls.certificates import make_certificate
 from gateway.observe.log_file import FLUSH_AFTER
 from mail_places import Mail, MaildirMail
+from process_tree import until_ended
 from programs import need
 
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -30,35 +30,9 @@ OWNER = 20000
 """User and group id of Dovecot's mail processes and its mail; no entry in /etc/passwd needed."""
 
 
-def _ports() -> Iterator[int]:
-    """All there are for this one of pytest's workers, in an order of chance, again and again."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
-    some = range(12_000 + 1250 * worker, 13_250 + 1250 * worker)
-    # One that ends as 995 says that TLS is spoken there, and a listener would have to say how.
-    ports = [port for port in random.sample(some, len(some)) if port % 1000 != 995]
-    return cycle(ports)
-
-
-_PORTS = _ports()
-_MARKS: dict[int, socket.socket] = {}
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on just now, and another each time.
-
-    Below the range from which the kernel takes ports for outgoing connections:
-    between here and the server's start nothing holds the port, but a name in
-    the kernel's abstract space keeps other runs of these tests from it.
-    """
-    for port in _PORTS:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            if port not in _MARKS:
-                mark = socket.socket(socket.AF_UNIX)
-                mark.bind(f"\0pop3gw-test-port-{port}")
-                _MARKS[port] = mark
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("there is always another")
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
+free_port = Ports(range(12_000 + 1250 * _WORKER, 13_250 + 1250 * _WORKER)).free
+"""A loopback port for this one of pytest's workers."""
 
 
 def until_listening(port: int, seconds: float = 30) -> None:
@@ -253,6 +227,12 @@ class Gateway(Server):
         """Start it; returns once it listens."""
         self.start(self.command, b"listener secure at", env=env)
         return self
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it; returns once its workers have ended too, which may be a moment later."""
+        assert self.process is not None
+        with until_ended(self.process.pid):
+            return super().stop(number)
 
     def connect(self) -> socket.socket:
         """A plain connection; a peer that goes silent fails the test and never hangs it."""
