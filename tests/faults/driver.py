@@ -111,17 +111,18 @@ class Run:
 
     def _do_faults(self, seconds: float) -> None:
         left = set(self._place.acts)
-        end = time.monotonic() + seconds
+        began = time.monotonic()
         # The next leader waits for the end of the term of one that was killed.
         while not self.expired and not self._stop.wait(0.1):
-            if time.monotonic() > end:
+            if time.monotonic() > began + max(seconds, SETTLING):
                 raise Violation(Rule.SILENT, EXPIRED, "retention removes nothing")
+        end = began + seconds
         for fault in faults(self._seed, sorted(self._place.acts)):
             if self._stop.wait(fault.pause) or (time.monotonic() > end and not left):
                 return
-            began = self._now()
+            since = self._now()
             self._place.acts[fault.kind](fault)
-            self.done.append((began, self._now(), fault))
+            self.done.append((since, self._now(), fault))
             left.discard(fault.kind)
 
     def _watch_memory(self) -> None:

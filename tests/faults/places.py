@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,6 +29,10 @@ bucket = "{url}/mail"
 bucket_access_key = "{key}"
 bucket_secret_key_file = "{directory}/bucket.secret"
 """
+
+
+WRITTEN = 20
+"""New messages: more than the writers can have waiting for an answer."""
 
 
 class MaildirPlace(Place):
@@ -97,10 +102,21 @@ class ClusterPlace(Place):
     def _kill_primary(self, fault: Fault) -> None:
         if not self._synchronous:
             self._pair.fall_behind()
-            self.wait(1)
+            self._until_written()
         self._pair.fail_over()
         self.wait(fault.outage)
         self._pair.rebuild()
+
+    def _until_written(self) -> None:
+        """Return once the primary has more new messages than clients still wait for."""
+        owner = Database(self._pair.primary.url("mail"))
+        query, end = "SELECT sum(next_uid) FROM pop3gw.mailbox", time.monotonic() + 60
+        ((before,),) = owner.read(query)
+        while owner.read(query)[0][0] < before + WRITTEN:
+            assert time.monotonic() < end, "nothing is written"
+            if self.wait(0.05):
+                break
+        owner.close()
 
     def _kill_osd(self, fault: Fault) -> None:
         number = fault.victim(len(self._s3.osds))

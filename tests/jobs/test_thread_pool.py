@@ -207,6 +207,9 @@ class ThreadTests(SynchronousTestCase):
     def test_short_work_does_not_wait_for_long_however_busy_the_processor_is(self) -> None:
         self.begin(2 * int(LATE / LOOK), queue=40)
         self.go_through(busy=True)
+        # The last one goes on: only a second thread can begin this.
+        self.jobs.append(self.run_one())
+        self.jobs[-1].wait_until_begun()
         self.assertEqual(self.threads, 2)
 
     def test_a_thread_that_is_of_no_more_use_leaves_though_work_waits(self) -> None:

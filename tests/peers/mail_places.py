@@ -7,7 +7,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 DAY = 86_400
@@ -99,9 +99,12 @@ class MaildirMail(Mail):
         return sorted(os.listdir(self._root)) if self._root.exists() else []
 
     def heads(self, mailbox: str) -> list[bytes]:
-        """From the files."""
-        files = (self._root / mailbox).glob("[nc]*/*")
-        return [file.read_bytes().partition(b"\r\n\r\n")[0] for file in files]
+        """From the files, which may be removed meanwhile."""
+        found = []
+        for file in (self._root / mailbox).glob("[nc]*/*"):
+            with suppress(FileNotFoundError):
+                found.append(file.read_bytes().partition(b"\r\n\r\n")[0])
+        return found
 
     def miscount(self, mailbox: str, messages: int) -> None:
         """In ``maildirsize``."""

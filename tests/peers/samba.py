@@ -218,7 +218,7 @@ exec unshare --mount sh -c 'mount --bind {at}/run /run && exec ntlm_auth "$@"' n
     def _tool(self, *command: str, stdin: str = "") -> None:
         """Run one of Samba's programs; what it says belongs to its failure only."""
         done = subprocess.run(
-            command, input=stdin.encode(), capture_output=True, timeout=120, cwd=self.directory
+            command, input=stdin.encode(), capture_output=True, timeout=600, cwd=self.directory
         )
         if done.returncode:
             said = (done.stdout + done.stderr).decode(errors="replace")

@@ -59,7 +59,7 @@ def deliver(databases: ClusterDatabases) -> None:
     reactor, url = MemoryReactorClock(), "http://127.0.0.1:9"
     connections = make_connections(reactor, url, connections=1, timeout=1)
     requests = Requests(reactor, connections, Signer("here", "key", "secret"), f"{url}/mail")
-    database = Database(databases.conninfo("gateway"))
+    database = Database(databases.conninfo("gateway"), timeout=60)
     with closing(ClusterStore(reactor, database, Blobs(requests), run_now)) as store:
         result(store.prepare(ALICE))
         incoming = result(store.receive(ALICE))

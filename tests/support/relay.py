@@ -114,6 +114,11 @@ class Relay:
                 self.connections += 1
                 server = socket.create_connection(("127.0.0.1", self._target))
                 self._open += [client, server]
+                if self.is_away:
+                    # It went away meanwhile.
+                    _close(client)
+                    _close(server)
+                    continue
                 line = _Line(client, server, *(threading.Event() for _ in range(3)))
                 self._lines.append(line)
                 for work in (self._requests, self._answers):

@@ -211,6 +211,8 @@ def served(
             "POP3GW_HTTP__ENDPOINT": f"tcp:{free_port()}",
             "POP3GW_HTTP__TOKEN_FILE": "/run/secrets/token",
             "TZ": "Asia/Tokyo",
+            # The image has 8 of Docker's 10 seconds, which a slow machine may need for the rest.
+            "POP3GW_LIMITS__DRAIN_TIMEOUT": "3",
         },
     )
     container.wait_for(" info ready: ")
@@ -237,7 +239,7 @@ def test_mail_comes_in_by_lmtp_and_clients_fetch_it_with_ldap_by_environment_alo
     done = fetchmail(served, home, "pop3s", login)  # type: ignore[arg-type]
     assert done.returncode == 0, done.stdout
     assert "hello" in (home / "message").read_text()
-    served.container.wait_for(f"end=quit user={ALICE} from=127.0.0.1 tls=TLSv1.3")
+    served.container.wait_for(f"end=quit user={ALICE} from=127.0.0.1 tls=TLSv1.3", times=3)
     log = served.container.log
     assert re.search(rf"\+0900 info delivery: mailbox={ALICE} ", log)
     assert "Traceback" not in log
@@ -291,7 +293,8 @@ def servers_of(container: Container) -> list[int]:
     script = (
         "import os, glob\n"
         "for path in glob.glob('/proc/[0-9]*'):\n"
-        "    words = open(path + '/cmdline').read().split('\\0')\n"
+        "    try: words = open(path + '/cmdline').read().split('\\0')\n"
+        "    except OSError: continue\n"
         "    if path != '/proc/1' and int(path[6:]) != os.getpid(): print(path[6:], words)\n"
     )
     lines = output(container.execute("python3", "-c", script)).splitlines()
@@ -301,9 +304,9 @@ def servers_of(container: Container) -> list[int]:
 def test_processes_that_lose_their_parent_leave_no_zombies(served: Served) -> None:
     before = servers_of(served.container)
     output(served.container.execute("sh", "-c", "for n in 1 2 3; do sh -c 'exit 3' & done; exit 0"))
-    states = "cat /proc/[0-9]*/stat | sed 's/.*) //' | cut -c1"
-    found = output(served.container.execute("sh", "-c", states)).split()
-    assert "Z" not in found
+    # One that has just ended may be one for a moment.
+    states = "until ! cat /proc/[0-9]*/stat | sed 's/.*) //' | grep -q ^Z; do sleep 0.1; done"
+    output(served.container.execute("timeout", "60", "sh", "-c", states))
     assert servers_of(served.container) == before
 
 

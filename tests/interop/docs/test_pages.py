@@ -231,11 +231,11 @@ def test_the_commands_of_retention_do_what_the_page_says(machine: Machine) -> No
     )
     send(machine, "bob@example.org", "nobody")
     machine.type(
+        # Due by the default, and not by her own policy, which ends when it is there.
+        f"cd {MAILBOX}/tmp; printf 'Subject: due\\n\\n' > 1700000000.M9P9.test;"
+        "touch -d '31 days ago' *M9P9*; chown pop3gw: *M9P9*; mv *M9P9* ../new; cd /;"
         "ldap-admin ldapmodify <<'END'\ndn: uid=alice,ou=people,dc=example,dc=org\n"
         "changetype: modify\ndelete: pop3gwRetention\nEND\n"
-        f"printf 'Subject: due\\n\\n' > {MAILBOX}/new/1700000000.M9P9.test;"
-        f"touch -d '31 days ago' {MAILBOX}/new/1700000000.M9P9.test;"
-        f"chown pop3gw: {MAILBOX}/new/*;"
         f"until ls {MAILBOX}/.Expired/cur | grep -q M9P9; do sleep 0.1; done"
     )
     (block,) = commands("retention.md")

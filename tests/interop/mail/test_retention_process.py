@@ -5,6 +5,7 @@ from __future__ import annotations
 import poplib
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -160,7 +161,8 @@ def test_two_processes_announce_the_same_though_only_the_leader_asks(
 ) -> None:
     # Each writes the configuration with ports of its own.
     both = [keep().run(), keep().run()]
-    assert [gateway.announced() for gateway in both] == [["7", "USER"]] * 2
+    while [gateway.announced() for gateway in both] != [["7", "USER"]] * 2:
+        pass
     text = both[0].accounts.read_text()
     both[0].accounts.write_text(text.replace("retention=hold", "retention=read_1d"))
     while [gateway.announced() for gateway in both] != [["1", "USER"]] * 2:
@@ -190,8 +192,10 @@ def test_killed_again_and_again_it_removes_what_is_due_and_nothing_else(
         assert heads <= set(mail.heads(USER))
         mail.end_terms()
     gateway.run()
-    gateway.wait_for(b" messages, 50 left")
-    assert sorted(mail.heads(USER)) == sorted(heads)
+    # The second one may have come to the end, and then this one has nothing to say.
+    end = time.monotonic() + 60
+    while sorted(mail.heads(USER)) != sorted(heads):
+        assert time.monotonic() < end
     # More than once is allowed to a message that was not gone yet; none at all is not.
     assert {line["message_id"] for line in gateway.mail.audited()} == {
         f"<{number}@example.net>" for number in range(61, 961)

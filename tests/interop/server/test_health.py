@@ -71,6 +71,7 @@ def states(rows: dict[str, dict[str, str]]) -> dict[str, str]:
 
 
 def test_a_server_that_serves_is_healthy_and_logs_no_session(gateway: Gateway) -> None:
+    gateway.wait_for(b" ready: ")
     before = gateway.log
     for _ in range(3):
         code, rows = health(gateway)

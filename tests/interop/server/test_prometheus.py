@@ -170,7 +170,10 @@ COUNTED = {
 
 def test_prometheus_knows_what_happened_in_both_workers(monitored: Monitored) -> None:
     asked, logins = monitored.prometheus, 'sum(pop3gw_logins_total{result="ok"})'
+    begun = time.time()
     asked.until("sum(up)", lambda up: up == 1)
+    # All that the tests before did is in it.
+    asked.until("max(timestamp(up))", lambda scraped: scraped > begun)
     asked.until("pop3gw_workers{state='serving'}", lambda serving: serving == 2)
     before = {one: sum(asked.values(f"sum({one})")) for one in COUNTED}
     clients = clients_of_each(monitored.gateway)

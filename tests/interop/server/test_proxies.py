@@ -280,11 +280,15 @@ def test_without_a_header_a_client_is_closed_in_time(site: Site) -> None:
         f'[listeners.a]\nendpoint = "tcp:{port}:interface=127.0.0.1"\nproxy_protocol = true\n'
         f'proxy_networks = ["{PROXY}"]\n[limits]\nproxy_timeout = 0.5\n'
     ).run()
-    for data in (b"", b"CAPA\r\n"):
+
+    def say(data: bytes) -> bytes:
         with socket.create_connection((PROXY, port), timeout=30) as plain:
             plain.sendall(data)
-            with pytest.raises(ConnectionResetError):
-                plain.recv(1)
+            return plain.recv(1)
+
+    for data in (b"", b"CAPA\r\n"):
+        with pytest.raises(ConnectionResetError):
+            say(data)
     gateway.wait_for(b'reason="listeners.a: no whole PROXY header')
     gateway.wait_for(b"listeners.a: the connection begins without a PROXY header")
 

@@ -339,7 +339,7 @@ def test_all_workers_take_a_reload_or_none_and_one_that_comes_later_has_it(tmp_p
         for line in server.log.splitlines():
             if "worker 1 ready: pid=" in line:
                 os.kill(int(line.rpartition("=")[2]), signal.SIGKILL)
-        server.wait_for(b"worker 1 ready: pid=")
+        server.wait_for(b"worker 1 ready: pid=", times=2)
         assert {greeted(server).greeting for _ in range(20)} == {b"+OK Hello.\r\n"}
         assert server.reload().stdout == "changed: nothing\nneeds a restart: listeners.more\n"
         ends_well(server)

@@ -191,7 +191,7 @@ def test_the_signal_before_the_end_of_a_hanging_worker_shows_its_stacks(gateway:
     start(gateway)
     os.kill(workers(gateway)[1], SHOW_STACKS)
     gateway.wait_for(b"worker 1:   File ")
-    assert " in main\n" in gateway.log
+    gateway.wait_for(b" in main\n")
     with login(gateway) as client:
         assert client.ask("QUIT").startswith(b"+OK")
     ends_well(gateway)

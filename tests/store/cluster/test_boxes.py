@@ -55,7 +55,7 @@ class BoxesTests(Waits, SynchronousTestCase):
     def test_who_was_recipient_a_moment_ago_is_not_asked_for_again(self) -> None:
         relay = Relay(self.bench.engines.postgresql.port)
         self.addCleanup(relay.stop)
-        database = Database(self.bench.engines.url_by(relay.port), timeout=0.5)
+        database = Database(self.bench.engines.url_by(relay.port), timeout=3)
         store = self.bench.gateway(self, database=database)
         self.successResultOf(store.prepare(ALICE))
         self.successResultOf(store.usage(BOB))

@@ -84,6 +84,22 @@ def test_a_missing_body_is_named_with_its_message(relayed: Relayed) -> None:
     assert relayed.lines("backend_down") == []
 
 
+def test_a_gateway_that_starts_while_both_are_away_needs_no_restart(relayed: Relayed) -> None:
+    relayed.gateway.stop()
+    relayed.database.go_away()
+    relayed.s3.go_away()
+    relayed.gateway.run()
+    with pytest.raises(poplib.error_proto, match=r"\[SYS/TEMP\]"):
+        relayed.login()
+    assert relayed.deliver() == 451
+    relayed.database.is_away = relayed.s3.is_away = False
+    assert relayed.deliver() == 250
+    with closing(relayed.login()) as client:
+        assert client.stat()[0] == 3
+        assert client.retr(3)[1][-1] == b"body"
+        client.quit()
+
+
 def test_a_gateway_that_stops_while_the_database_is_away_says_what_it_could_not_do(
     relayed: Relayed,
 ) -> None:

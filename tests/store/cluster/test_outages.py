@@ -32,7 +32,7 @@ class OutageTests(Waits, SynchronousTestCase):
         relay = Relay(self.postgresql.port)
         self.addCleanup(relay.stop)
         url = self.bench.engines.url_by(relay.port)
-        return relay, self.bench.gateway(self, database=Database(url, timeout=0.5))
+        return relay, self.bench.gateway(self, database=Database(url, timeout=3))
 
     def database(self, url: str, **more: Any) -> Database:
         """A database that is closed at the end."""

@@ -152,6 +152,9 @@ def test_a_gateway_that_is_killed_loses_no_mail_that_it_has_acknowledged(
     assert enough.wait(60)
     one.send(signal.SIGKILL)
     sending.join(60)
+    # PostgreSQL may still be at its last statement.
+    at_work = "SELECT FROM pg_stat_activity WHERE usename = 'gateway' AND state <> 'idle'"
+    engines.until(lambda: not engines.owner.read(at_work))
     present = subjects(two)
     # The last one may have been stored, and not acknowledged.
     assert present in (acknowledged, [*acknowledged, len(acknowledged)])

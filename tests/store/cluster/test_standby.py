@@ -44,6 +44,16 @@ class StandbyTests(Waits, SynchronousTestCase):
         """From now on no standby confirms a commit."""
         self.addCleanup(self.set_standby, "")
         self.set_standby("nobody")
+        # The checkpointer is who makes commits wait, and it reads its settings when it likes.
+        commit = "SELECT pg_logical_emit_message(true, '', '')"
+        waits = False
+        with ThreadPoolExecutor(1) as threads:
+            while not waits:
+                probe = psycopg.connect(self.bench.engines.url, autocommit=True)
+                done = threads.submit(probe.execute, commit)  # type: ignore[arg-type]
+                self.bench.engines.until(lambda done=done: self.end_waiting() > 0 or done.done())
+                waits = done.exception(60) is not None
+                probe.close()
 
     def set_standby(self, name: str) -> None:
         """Make it the synchronous one."""
