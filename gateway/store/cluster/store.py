@@ -85,7 +85,7 @@ class ClusterOptions:
     """Most messages in the listings of all mailboxes in memory."""
 
     audit_days: int = 90
-    """Days for which audit entries stay; 0: none are written."""
+    """Days for which audit entries stay; 0: none are written, and none removed."""
 
     timeout: float = 10.0
     """Seconds to wait for the next octets of a body."""

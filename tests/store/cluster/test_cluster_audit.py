@@ -304,6 +304,14 @@ class ExpiryTests(AuditCase):
         self.assertEqual(steps, [2, 1, 0])
         self.assertEqual(sorted(uid for _, uid in self.said()), ["1", "4", "6"])
 
+    def test_a_gateway_without_days_removes_no_entry(self) -> None:
+        self.deliver(2)
+        self.assertIsNone(self.successResultOf(self.quit(self.store, 0, 1)))
+        self.age(1000, 1)
+        leader = self.bench.gateway(self, options=ClusterOptions(create=False, audit_days=0))
+        self.assertEqual(self.successResultOf(leader.collect(10)), 0)
+        self.assertEqual(len(self.said()), 2)
+
     def test_they_go_while_s3_is_away(self) -> None:
         self.deliver(1)
         self.assertIsNone(self.successResultOf(self.quit(self.store, 0)))
