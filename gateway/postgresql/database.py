@@ -185,14 +185,19 @@ class Database:
 
         self._perform(write)
 
-    def transact(self, work: Work[T]) -> T:
+    def transact(self, work: Work[T], *, within: float = 0.0) -> T:
         """What ``work`` returns, after the commit.
 
         It may be called several times, and must have the same result then, unless it looks at
-        its second argument.  Raises as ``read`` or as ``work`` does.
+        its second argument.  ``within``: seconds for each attempt once it is connected, if
+        more than ``timeout``, which is for all else.  Raises as ``read`` or as ``work`` does.
         """
 
-        return self._perform(lambda connection, again: _transacted(connection, work, again))
+        def transact(connection: _Connection, again: bool) -> T:
+            connection.deadline = max(connection.deadline, time.monotonic() + within)
+            return _transacted(connection, work, again)
+
+        return self._perform(transact)
 
     def change(
         self,

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.resources import files
 from typing import NamedTuple
 
 from psycopg import errors
+from psycopg.conninfo import make_conninfo
 
-from gateway.errors import MailboxUnusable, NotSupported
-from gateway.postgresql.database import Connection, Cursor, Database, said
+from gateway.errors import MailboxUnusable, NotSupported, StoreDown
+from gateway.postgresql.database import Connection, Cursor, Database, Work, parsed, said
+from gateway.postgresql.lock_holders import LockHolders
+
+LONGEST = 86_400.0
+"""Seconds for a step, which may make an index of a large table."""
+
+LOCK_WAIT = 1.5
+"""Seconds for which a step waits for a lock: each question about its table waits behind it.
+
+Longer than PostgreSQL's ``deadlock_timeout`` (1 second), after which it ends an autovacuum that
+is in the way of a step.
+"""
+
+PAUSE = 2.0
+"""Seconds until a step tries again to get its lock; twice as long after each further attempt."""
+
+LONGEST_PAUSE = 30.0
 
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
 
@@ -49,9 +67,36 @@ VERSION = max(step.version for step in steps())
 """The version of the schema that this pop3gw works with."""
 
 
+_ALIVE = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""After a minute of silence a server is lost: its answer to a step may take hours."""
+
+
+def open_owner(conninfo: str, password: str = "") -> Database:
+    """The database for ``migrate``.  Raises ``ValueError`` for what is no connection string."""
+    given = parsed(conninfo)
+    alive = {key: value for key, value in _ALIVE.items() if key not in given}
+    return Database(make_conninfo(conninfo, **alive), password=password)
+
+
+_WRITE = "turn default_transaction_read_only off"
+
+
 def check_encoding(database: Database) -> None:
-    """Raise ``NotSupported`` for a database that does not hold names as UTF-8."""
-    ((is_utf8,),) = database.read("SELECT current_setting('server_encoding') = 'UTF8'")
+    """Raise ``NotSupported`` for a database that does not hold names as UTF-8.
+
+    As the first question it says, too, if no server takes writes where one is asked for.
+    """
+    try:
+        ((is_utf8,),) = database.read("SELECT current_setting('server_encoding') = 'UTF8'")
+    except StoreDown as error:
+        if "read-only" not in str(error):
+            raise
+        raise StoreDown(f"{error}; promote a standby, or {_WRITE}") from error
     if not is_utf8:
         raise NotSupported(
             "the database has another encoding than UTF8: make it with ENCODING 'UTF8' TEMPLATE"
@@ -59,14 +104,45 @@ def check_encoding(database: Database) -> None:
         )
 
 
-def migrate(database: Database) -> list[Step]:
+class _Locked(StoreDown):
+    """Another session has a lock that a step needs."""
+
+
+def migrate(
+    database: Database,
+    told: Callable[[str], None] = lambda _: None,
+    pause: Callable[[float], None] = time.sleep,
+) -> list[Step]:
     """Bring the schema up to date; returns the steps that were missing.
 
     Any number of processes may call it at once: one applies a step, the others wait for it.
-    Raises ``NotSupported`` if the schema is newer, and as ``Database.transact`` does.
+    A step waits for as long as others have its table locked, in short attempts, and ``told``
+    hears once for whom.  Raises ``NotSupported`` if the schema is newer, ``MailboxUnusable``
+    if the server takes no writes, and as ``Database.transact`` does.
     """
-    database.transact(_begin)
-    return [step for step in steps() if database.transact(partial(_apply, step))]
+
+    def applied(name: str, text: str, work: Work[bool]) -> bool:
+        holders, seconds = LockHolders(text), PAUSE
+        while True:
+            try:
+                return database.transact(partial(_in_turn, holders, work), within=LONGEST)
+            except _Locked:
+                if seconds == PAUSE:
+                    named = database.transact(lambda cursor, _: holders.name(cursor))
+                    told(f"{name} waits: {named}")
+            except StoreDown as error:
+                cure = "run pop3gw cluster migrate again once the database takes writes"
+                raise StoreDown(f"{name}: {error}; {cure}") from error
+            # What waited behind the step goes on.
+            pause(seconds)
+            seconds = min(2 * seconds, LONGEST_PAUSE)
+
+    applied("schema", _BEGIN, _begin)
+    return [
+        step
+        for step in steps()
+        if applied(f"schema {step.version}", step.text, partial(_apply, step))
+    ]
 
 
 @contextmanager
@@ -80,16 +156,46 @@ def _as_owner() -> Iterator[None]:
 
 
 @_as_owner()
-def _begin(cursor: Cursor, _: bool) -> None:
+def _in_turn(holders: LockHolders, work: Work[bool], cursor: Cursor, again: bool) -> bool:
+    """Do some work in short attempts.  Raises ``_Locked``."""
+    _check_writable(cursor)
+    cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT:.1f}s'")
+    holders.look(cursor)
+    try:
+        return work(cursor, again)
+    except errors.LockNotAvailable as error:
+        raise _Locked(said(error)) from error
+
+
+_WRITABLE = """\
+SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+       (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only')"""
+
+
+def _check_writable(cursor: Cursor) -> None:
+    """Raise ``MailboxUnusable`` at a server that takes no writes; the cure depends on why."""
+    ((is_standby, is_read_only, source),) = cursor.execute(_WRITABLE).fetchall()
+    at = cursor.connection.info
+    place = f"database {at.dbname} at {at.host}, port {at.port}"
+    if is_standby:
+        raise MailboxUnusable(
+            f"{place}: a standby, which takes no writes; name all servers as hosts, with"
+            " target_session_attrs=read-write"
+        )
+    if is_read_only:
+        raise MailboxUnusable(f"{place}: takes no writes; {_WRITE} (it is set by: {source})")
+
+
+def _begin(cursor: Cursor, _: bool) -> bool:
     try:
         with cursor.connection.transaction():
             cursor.connection.execute(_BEGIN)
     except (errors.UniqueViolation, errors.DuplicateSchema, errors.DuplicateTable):
         # IF NOT EXISTS does not wait for another transaction that creates the same.
         raise errors.SerializationFailure("another process begins the schema") from None
+    return True
 
 
-@_as_owner()
 def _apply(step: Step, cursor: Cursor, _: bool) -> bool:
     """Apply a step; False: it was applied before."""
     # The lock on the row is that of all migrations: it ends with the transaction.

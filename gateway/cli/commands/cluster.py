@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from gateway.store.cluster.kind import ClusterSettings
 
 
-LONGEST = 86_400.0
-"""Seconds for a step of the schema, which may make an index of a large table."""
-
-
 @click.group(
     "cluster",
     cls=Group,
@@ -48,15 +44,16 @@ def cluster() -> None:
 def migrate(terminal: Terminal, config: str | None, database: str | None) -> None:
     """Bring the schema of the database up to date.
 
-    Any number of gateways may run meanwhile, and this command too. It refuses
-    a schema that is newer than this pop3gw.
+    Any number of gateways may run meanwhile, and this command too. A step that
+    finds a table locked, by pg_dump for instance, says so and tries again until
+    it succeeds; gateways go on in between. Ctrl-C ends it; steps that are
+    finished stay. It refuses a schema that is newer than this pop3gw.
     """
     from gateway.store.cluster.kind import missing_driver
 
     if missing := missing_driver():
         raise ConfigError([missing])
-    from gateway.postgresql.database import Database
-    from gateway.postgresql.migrate import VERSION, check_encoding
+    from gateway.postgresql.migrate import VERSION, check_encoding, open_owner
     from gateway.postgresql.migrate import migrate as apply
 
     own = None if database else own_settings(load_all(config), "or use --database")
@@ -64,13 +61,12 @@ def migrate(terminal: Terminal, config: str | None, database: str | None) -> Non
         (database or "", "") if own is None else (own.database, own.database_password)
     )
     try:
-        with closing(Database(conninfo, password=password)) as engine:
-            # In seconds; a step may take hours.
-            check_encoding(engine)
+        engine = open_owner(conninfo, password)
     except ValueError as error:
         raise ConfigError([f"{'store.database' if own else '--database'}: {error}"]) from None
-    with closing(Database(conninfo, password=password, timeout=LONGEST)) as engine:
-        steps = [step.name for step in apply(engine)]
+    with closing(engine):
+        check_encoding(engine)
+        steps = [step.name for step in apply(engine, told=terminal.complain)]
     done = f"applied {', '.join(steps)}" if steps else "nothing to do"
     terminal.say(f"schema version {VERSION}: {done}", version=VERSION, applied=steps)
 
